@@ -1,0 +1,8 @@
+"""Benchmarks: each module compares Lipwire's way with the plain way, both in one run.
+
+A module `lipwire.bench.<name>` offers `run(rounds) -> list[Comparison]`; `lipwire bench <name>` prints them.
+"""
+
+from lipwire.bench.harness import Comparison, compare
+
+__all__ = ["Comparison", "compare"]

@@ -1,0 +1,107 @@
+"""Comparing two ways to do one thing, so that the ratio holds on a busy machine.
+
+Both sides run in one process, in turns (A B, then B A, then A B again, ...), so that a slow moment of the
+machine falls on both. The ratio is the median of the ratios of neighbours, which a few disturbed rounds
+cannot move; the absolute times are medians as well.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one comparison measured: side A is the way under test, side B the reference.
+
+    `ratio` is the median over all rounds of (time of B) / (time of A) in that round: above 1, A is faster.
+    The 99th percentiles are of the rounds measured, so with fewer than 100 rounds they are the slowest round.
+    """
+
+    name: str
+    label_a: str
+    label_b: str
+    median_a_ms: float
+    median_b_ms: float
+    p99_a_ms: float
+    p99_b_ms: float
+    ratio: float
+    rounds: int
+    notes: str = ""
+
+
+def compare(
+    name: str,
+    a: Callable[[], object],
+    b: Callable[[], object],
+    *,
+    label_a: str,
+    label_b: str,
+    rounds: int,
+    warmup: int = 3,
+    notes: str = "",
+) -> Comparison:
+    """Time `a` against `b`: `warmup` rounds that count for nothing, then `rounds` that do.
+
+    Garbage collection is off while the clock runs and is done between the rounds' warm-up and the
+    measurement. An exception of either side ends the comparison and is passed on.
+
+    Raises ValueError when `rounds` is below 1 or `warmup` below 0.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}, at least 1 is needed")
+    if warmup < 0:
+        raise ValueError(f"warmup is {warmup}, at least 0 is needed")
+    for _ in range(warmup):
+        a()
+        b()
+    times_a_ms: list[float] = []
+    times_b_ms: list[float] = []
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for round_index in range(rounds):
+            if round_index % 2 == 0:
+                times_a_ms.append(_time_ms(a))
+                times_b_ms.append(_time_ms(b))
+            else:
+                times_b_ms.append(_time_ms(b))
+                times_a_ms.append(_time_ms(a))
+    finally:
+        if collecting:
+            gc.enable()
+    ratio = statistics.median(
+        time_b / max(time_a, 1e-9) for time_a, time_b in zip(times_a_ms, times_b_ms, strict=True)
+    )
+    return Comparison(
+        name=name,
+        label_a=label_a,
+        label_b=label_b,
+        median_a_ms=statistics.median(times_a_ms),
+        median_b_ms=statistics.median(times_b_ms),
+        p99_a_ms=_percentile(times_a_ms, 99),
+        p99_b_ms=_percentile(times_b_ms, 99),
+        ratio=ratio,
+        rounds=rounds,
+        notes=notes,
+    )
+
+
+def _time_ms(call: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - start_s) * 1000.0
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    """The smallest value that at least `percent` per cent of `values` do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
