@@ -1,0 +1,22 @@
+"""From a mouth to a frame: resize and paste, JPEG, I420 planes, raw RGB, and files of video."""
+
+from lipwire.compose.colour import bgr_to_i420, bgr_to_rgb_bytes, i420_shape, paste_patch_i420
+from lipwire.compose.geometry import BorderPx, check_rect, network_crop, paste_mouth
+from lipwire.compose.jpeg import encode_jpeg, patch_box, restart_interval
+from lipwire.compose.partial_jpeg import Background, PartialJpeg
+
+__all__ = [
+    "Background",
+    "BorderPx",
+    "PartialJpeg",
+    "bgr_to_i420",
+    "bgr_to_rgb_bytes",
+    "check_rect",
+    "encode_jpeg",
+    "i420_shape",
+    "network_crop",
+    "paste_mouth",
+    "paste_patch_i420",
+    "patch_box",
+    "restart_interval",
+]

@@ -1,0 +1,134 @@
+"""BGR pixels as RGB bytes, and as the planes that H.264 is made from.
+
+The planes are I420: BT.709, limited range (Y 16-235, U and V 16-240), one U and V for each 2x2 pixels.
+BT.709 because it is what players assume of high-definition video that says nothing; the video writer says
+it as well. Chroma is the average of its four pixels, so it sits in their centre.
+
+A frame of odd width or height is completed to an even one by repeating its last column or row.
+
+Rounding: chroma pixels are averaged to whole numbers first; then one matrix product in OpenCV's fixed
+point (10-bit weights), which is at most 1 off the exact value. Every output depends only on its own 2x2
+pixels, so converting a patch gives exactly what converting the whole frame gives there.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from lipwire.compose.geometry import check_pixels
+from lipwire.domain import Float32Array, InvalidInput, UInt8Array
+
+# Kr = 0.2126 and Kb = 0.0722 (ITU-R BT.709-6, 3.2), scaled to limited range (3.4); columns B, G, R, 1.
+_KR: Final = 0.2126
+_KB: Final = 0.0722
+_KG: Final = 1 - _KR - _KB
+_LUMA: Final = 219 / 255
+_CHROMA: Final = 224 / 255
+_BGR_TO_YUV: Final[Float32Array] = np.array(
+    [
+        [_LUMA * _KB, _LUMA * _KG, _LUMA * _KR, 16],
+        [_CHROMA / 2, *(-_CHROMA / 2 * k / (1 - _KB) for k in (_KG, _KR)), 128],
+        [*(-_CHROMA / 2 * k / (1 - _KR) for k in (_KB, _KG)), _CHROMA / 2, 128],
+    ],
+    dtype=np.float32,
+)
+
+
+def bgr_to_rgb_bytes(frame: UInt8Array) -> bytes:
+    """A frame as raw RGB, row after row, three bytes a pixel.
+
+    ``frame`` is (height, width, 3) uint8 BGR. Raises InvalidInput when it is something else.
+    """
+    check_pixels(frame, "the frame")
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).tobytes()
+
+
+def i420_shape(width: int, height: int) -> tuple[int, int]:
+    """Shape of the planes of a frame: (even height * 3 / 2, even width)."""
+    return (height + height % 2) * 3 // 2, width + width % 2
+
+
+def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
+    """A frame as I420 planes.
+
+    ``frame`` is (height, width, 3) uint8 BGR. Returns ``i420_shape(width, height)`` uint8: the rows of
+    Y, then U and V, each of a quarter of the pixels, packed one behind the other.
+    Raises InvalidInput when the frame is something else.
+    """
+    check_pixels(frame, "the frame")
+    planes = np.empty(i420_shape(frame.shape[1], frame.shape[0]), np.uint8)
+    paste_patch_i420(planes, frame, 0, 0)
+    return planes
+
+
+def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> None:
+    """Convert a patch and put it into the planes of its frame, in place.
+
+    ``planes`` is as ``bgr_to_i420`` returns it, contiguous and writable; ``patch`` (height, width, 3)
+    uint8 BGR; its top left pixel is (x, y) of the frame. x and y are even; the sides are even too, except
+    where the patch ends at the last column or row of a frame of odd size.
+    The planes are then exactly those of the composited frame.
+
+    Raises InvalidInput when something does not fit.
+    """
+    check_pixels(patch, "the patch")
+    y_plane, u_plane, v_plane = _planes(planes)
+    even = _even(patch)
+    height, width = even.shape[:2]
+    frame_height, frame_width = y_plane.shape
+    if x % 2 or y % 2 or x < 0 or y < 0 or x + width > frame_width or y + height > frame_height:
+        raise InvalidInput(
+            f"a patch of {width}x{height} at ({x}, {y}) does not fit planes of "
+            f"{frame_width}x{frame_height}: it has to lie inside and begin at even pixels"
+        )
+    if even is not patch and (
+        (patch.shape[1] % 2 and x + width != frame_width)
+        or (patch.shape[0] % 2 and y + height != frame_height)
+    ):
+        raise InvalidInput(
+            f"a patch of {patch.shape[1]}x{patch.shape[0]} at ({x}, {y}) has an odd side "
+            f"inside a frame of {frame_width}x{frame_height}; allowed only at its edge"
+        )
+    rows, columns = slice(y, y + height), slice(x, x + width)
+    half_rows, half_columns = slice(y // 2, (y + height) // 2), slice(x // 2, (x + width) // 2)
+    y_plane[rows, columns] = cv2.transform(even, _BGR_TO_YUV)[..., 0]
+    # INTER_AREA at exactly one half is (a + b + c + d + 2) // 4
+    small = cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    chroma = cv2.transform(small, _BGR_TO_YUV)
+    u_plane[half_rows, half_columns] = chroma[..., 1]
+    v_plane[half_rows, half_columns] = chroma[..., 2]
+
+
+def _planes(planes: UInt8Array) -> tuple[UInt8Array, UInt8Array, UInt8Array]:
+    """Views of Y (height, width), U and V (height / 2, width / 2)."""
+    if (
+        planes.ndim != 2
+        or planes.dtype != np.uint8
+        or planes.shape[0] % 3
+        or planes.shape[1] % 2
+        or not planes.flags.c_contiguous
+    ):
+        raise InvalidInput(
+            f"planes are {planes.dtype} of shape {planes.shape}, allowed is contiguous uint8 of shape "
+            "(height * 3 / 2, width) with both sides even"
+        )
+    height, width = planes.shape[0] // 3 * 2, planes.shape[1]
+    flat = planes.reshape(-1)
+    luma, quarter = height * width, height * width // 4
+    half = (height // 2, width // 2)
+    return (
+        flat[:luma].reshape(height, width),
+        flat[luma : luma + quarter].reshape(half),
+        flat[luma + quarter :].reshape(half),
+    )
+
+
+def _even(pixels: UInt8Array) -> UInt8Array:
+    """The same pixels, completed to even sides by repeating the last column and row."""
+    height, width = pixels.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return pixels
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        pixels, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE
+    )

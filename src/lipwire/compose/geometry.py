@@ -1,0 +1,117 @@
+"""Where a mouth goes: from a frame to what the network sees, and back.
+
+The geometry is that of SyncTalk_2D (https://github.com/ZiqiaoPeng/SyncTalk_2D), which resizes the
+crop rectangle to 328x328 and lets the network see the inner 320x320 (a border of 4), and the simpler
+one that puts 320x320 straight onto the rectangle (a border of 0). All pixels are uint8, BGR.
+
+Resizing is ``cv2.resize`` with ``INTER_CUBIC``: fixed-point arithmetic with 11-bit weights, rounded to
+nearest and clipped to 0-255 once at the end, pixel centres aligned, edge pixels repeated. A rectangle
+that already has the wanted size is copied, not resampled.
+"""
+
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+
+from lipwire.domain import (
+    CROP_PX,
+    MOUTH_BORDER_PX,
+    MOUTH_PX,
+    CropRect,
+    InvalidInput,
+    UInt8Array,
+)
+
+BorderPx = Literal[0, 4]
+"""Pixels of the resized crop on each side that the network does not see."""
+
+_INNER: Final = slice(MOUTH_BORDER_PX, MOUTH_BORDER_PX + MOUTH_PX)
+
+
+def check_rect(rect: CropRect, width: int, height: int) -> None:
+    """Refuse a rectangle that is empty or not wholly inside a frame of ``width`` x ``height``.
+
+    Raises InvalidInput.
+    """
+    if rect.x1 >= rect.x2 or rect.y1 >= rect.y2:
+        raise InvalidInput(f"crop rectangle {rect} is empty: x1 < x2 and y1 < y2 are needed")
+    if rect.x1 < 0 or rect.y1 < 0 or rect.x2 > width or rect.y2 > height:
+        raise InvalidInput(f"crop rectangle {rect} reaches outside the frame of {width}x{height}")
+
+
+def check_pixels(pixels: UInt8Array, what: str) -> None:
+    """Refuse what is not a non-empty (height, width, 3) uint8 picture; ``what`` names it in the message.
+
+    Raises InvalidInput.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+        raise InvalidInput(
+            f"{what} is {pixels.dtype} of shape {pixels.shape}, "
+            "allowed is uint8 of shape (height, width, 3)"
+        )
+
+
+def network_crop(
+    pixels: UInt8Array,
+    rect: CropRect,
+    border_px: BorderPx,
+    origin: tuple[int, int] = (0, 0),
+) -> UInt8Array:
+    """What the network sees of ``rect``.
+
+    ``pixels`` is a frame, or a patch of one whose top left pixel is ``origin`` (x, y) of the frame:
+    (height, width, 3) uint8 BGR. Returns (320, 320, 3) uint8 BGR, contiguous and the caller's own.
+
+    Raises InvalidInput when the rectangle is empty or reaches outside the pixels.
+    """
+    face = _face(pixels, rect, origin)
+    if border_px == 0:
+        return _resized(face, MOUTH_PX, MOUTH_PX)
+    return np.ascontiguousarray(_resized(face, CROP_PX, CROP_PX)[_INNER, _INNER])
+
+
+def paste_mouth(
+    pixels: UInt8Array,
+    origin: tuple[int, int],
+    mouth: UInt8Array,
+    rect: CropRect,
+    border_px: BorderPx,
+) -> None:
+    """Put what the network made onto ``rect``, in place; no pixel outside ``rect`` is touched.
+
+    ``pixels`` is a frame (``origin`` is then (0, 0)) or a patch of one whose top left pixel is
+    ``origin`` (x, y) of the frame: (height, width, 3) uint8 BGR, writable, and still showing the
+    background under ``rect``, because with a border of 4 the border comes from there. ``mouth`` is
+    (320, 320, 3) uint8 BGR and is left as it is.
+
+    Raises InvalidInput when a shape is wrong, or the rectangle is empty or outside the pixels.
+    """
+    if mouth.shape != (MOUTH_PX, MOUTH_PX, 3) or mouth.dtype != np.uint8:
+        raise InvalidInput(
+            f"mouth is {mouth.dtype} of shape {mouth.shape}, "
+            f"allowed is uint8 of shape ({MOUTH_PX}, {MOUTH_PX}, 3)"
+        )
+    face = _face(pixels, rect, origin)
+    if border_px == 0:
+        face[...] = _resized(mouth, rect.width, rect.height)
+        return
+    crop = _resized(face, CROP_PX, CROP_PX)
+    crop[_INNER, _INNER] = mouth
+    face[...] = _resized(crop, rect.width, rect.height)
+
+
+def _face(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int]) -> UInt8Array:
+    """The view of ``pixels`` under ``rect``: (rect.height, rect.width, 3)."""
+    check_pixels(pixels, "the frame")
+    x, y = origin
+    here = CropRect(rect.x1 - x, rect.y1 - y, rect.x2 - x, rect.y2 - y)
+    check_rect(here, pixels.shape[1], pixels.shape[0])
+    return pixels[here.y1 : here.y2, here.x1 : here.x2]
+
+
+def _resized(pixels: UInt8Array, width: int, height: int) -> UInt8Array:
+    """A new (height, width, 3) uint8 array, a plain copy where the size is right already."""
+    if pixels.shape[:2] == (height, width):
+        return pixels.copy()
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]

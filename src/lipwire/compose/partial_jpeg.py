@@ -1,0 +1,154 @@
+"""Encoding only what changed: a JPEG whose segments round the mouth are replaced.
+
+A frame differs from its background only inside the crop rectangle. Between two restart markers the
+entropy-coded data of a JPEG stands alone: the predictions start anew and the bits are padded to a byte
+(ITU-T T.81, E.1.4 and F.1.2.1). So the background is encoded once, and for each frame only the box of
+segments round the mouth is encoded, with the same tables and the same interval, and put in place of
+the background's segments:
+
+    background  header | row 0 ........ | row 1 .... [old] .... | row 2 .... [old] .... | ... | EOI
+    patch       header |                            [new]                   [new]          EOI
+    result      header | row 0 ........ | row 1 .... [new] .... | row 2 .... [new] .... | ... | EOI
+
+The segments keep their places, so the markers RST0-7 of the background stay right, and only those inside
+the new runs are numbered again. The box begins at multiples of 16 pixels, where both the 8x8 blocks and
+the 2x2 averages of the chroma planes begin, and where it ends at the frame's edge the encoder
+completes the last MCU as it does for the frame. The result is the full encode of the composited frame, byte for byte.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.compose.geometry import check_pixels
+from lipwire.compose.jpeg import (
+    MCU_PX,
+    check_jpeg_size,
+    imencode_jpeg,
+    jpeg_options,
+    patch_box,
+    restart_interval,
+    scan_offset,
+    segment_ends,
+)
+from lipwire.domain import CropRect, InvalidInput, UInt8Array
+
+RowBounds = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """One background frame, ready to have its patch replaced. Plain buffers, so that it can be rebuilt
+    from a memory-mapped file without a copy: ``Background(jpeg, box, row_bounds)``.
+    """
+
+    jpeg: bytes | memoryview | UInt8Array
+    """The whole JPEG; any contiguous buffer of bytes."""
+
+    box: CropRect
+    """What a patch covers, in pixels of the frame; see ``patch_box``."""
+
+    row_bounds: RowBounds
+    """(MCU rows of the box, 2) int32: offsets in ``jpeg`` of the first entropy-coded byte that the patch
+    replaces in that row, and of the marker behind the last one."""
+
+
+class PartialJpeg:
+    """How frames of one size are encoded at one quality. Immutable, so threads may share it.
+
+        layout = PartialJpeg(1280, 720, quality=75)
+        background = layout.background(frame, rect)                 # once for each frame
+        patch = frame[box.y1:box.y2, box.x1:box.x2].copy()          # box = background.box
+        paste_mouth(patch, (box.x1, box.y1), mouth, rect, border_px=4)
+        jpeg = layout.encode(background, patch)                     # == encode_jpeg(whole frame, 75)
+
+    Raises InvalidInput when a JPEG cannot have this size or quality.
+    """
+
+    __slots__ = ("_options", "_scan_start", "height", "interval", "quality", "width")
+
+    def __init__(self, width: int, height: int, quality: int) -> None:
+        check_jpeg_size(width, height)
+        self.width = width
+        self.height = height
+        self.quality = quality
+        self.interval = restart_interval(width)
+        self._options = jpeg_options(quality, self.interval)
+        # The header's length depends on neither the size nor the pixels.
+        self._scan_start = scan_offset(imencode_jpeg(np.zeros((1, 1, 3), np.uint8), self._options))
+
+    def patch_box(self, rect: CropRect) -> CropRect:
+        """The box of whole segments round ``rect``. Raises InvalidInput when it is outside the frame."""
+        return patch_box(self.width, self.height, rect)
+
+    def background(self, frame: UInt8Array, rect: CropRect) -> Background:
+        """Encode a frame once, and find what a patch round ``rect`` replaces.
+
+        ``frame`` is (height, width, 3) uint8 BGR.
+        Raises InvalidInput when its shape is another or the rectangle is outside.
+        """
+        check_pixels(frame, "the frame")
+        if frame.shape[:2] != (self.height, self.width):
+            raise InvalidInput(
+                f"the frame is {frame.shape[1]}x{frame.shape[0]}, "
+                f"this layout is for {self.width}x{self.height}"
+            )
+        box = self.patch_box(rect)
+        jpeg = imencode_jpeg(frame, self._options)
+        first, across, rows, per_row = self._segments(box)
+        ends = segment_ends(jpeg, self._scan_start)
+        starts = np.concatenate(([self._scan_start], ends[:-1] + 2))
+        row_firsts = first + per_row * np.arange(rows)
+        bounds = np.stack((starts[row_firsts], ends[row_firsts + across - 1]), axis=1)
+        return Background(jpeg.tobytes(), box, bounds.astype(np.int32))
+
+    def encode(self, background: Background, patch: UInt8Array) -> bytes:
+        """The frame with its box replaced by ``patch``, as a JPEG.
+
+        ``patch`` is (box height, box width, 3) uint8 BGR. The result equals ``encode_jpeg`` of the
+        composited frame byte for byte.
+        Raises InvalidInput when the patch has another shape.
+        """
+        box = background.box
+        if patch.shape != (box.height, box.width, 3) or patch.dtype != np.uint8:
+            raise InvalidInput(
+                f"patch is {patch.dtype} of shape {patch.shape}, "
+                f"allowed is uint8 of shape ({box.height}, {box.width}, 3)"
+            )
+        first, across, rows, per_row = self._segments(box)
+        encoded = imencode_jpeg(patch, self._options)
+        ends = segment_ends(encoded, self._scan_start)
+        encoded[ends[:-1] + 1] = _markers(first % 8, across, rows, per_row % 8)
+        new = memoryview(encoded)
+        old = memoryview(background.jpeg)
+        pieces = []
+        old_at, new_at = 0, self._scan_start
+        row_ends: list[int] = ends[across - 1 :: across].tolist()
+        bounds: list[list[int]] = background.row_bounds.tolist()
+        for (start, stop), new_end in zip(bounds, row_ends, strict=True):
+            pieces.append(old[old_at:start])
+            pieces.append(new[new_at:new_end])
+            old_at = stop
+            new_at = new_end + 2  # past the marker between two rows of the patch
+        pieces.append(old[old_at:])
+        return b"".join(pieces)
+
+    def _segments(self, box: CropRect) -> tuple[int, int, int, int]:
+        """Of a box: its first segment's number, its segments across, its rows; and the frame's segments across."""
+        step = self.interval * MCU_PX
+        per_row = -(-self.width // step)
+        first = box.y1 // MCU_PX * per_row + box.x1 // step
+        return first, -(-box.width // step), -(-box.height // MCU_PX), per_row
+
+
+@lru_cache(maxsize=1024)
+def _markers(first_mod_8: int, across: int, rows: int, per_row_mod_8: int) -> UInt8Array:
+    """Second bytes of the markers behind all segments of a patch but the last, as the frame counts them.
+
+    Behind segment n stands RST(n mod 8), 0xD0-0xD7. (across * rows - 1,) uint8.
+    Those at the end of a row are not copied, so their number does not matter.
+    """
+    numbers = first_mod_8 + per_row_mod_8 * np.arange(rows)[:, None] + np.arange(across)
+    return (0xD0 + numbers.reshape(-1)[:-1] % 8).astype(np.uint8)
