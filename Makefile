@@ -1,16 +1,87 @@
 # Every target does its own set-up: Python 3.11-3.13, make and git are all that is needed.
+# Nothing is installed outside this folder. `make PYTHON=/path/to/python ...` chooses the Python.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# An index with CPU builds of PyTorch saves 2 GB on Linux: https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+# More arguments for pytest: make test ARGS="-k audio -x"
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+##@ Use
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.run ## the demo avatar says the bundled sentence: out/demo.mp4
+	@mkdir -p out
+	@$(BIN)/lipwire render demo src/lipwire/assets/speech/sample.flac -o out/demo.mp4 --force --profile
+
+.PHONY: install
+install: $(VENV)/.run ## only install: .venv/bin/lipwire
+
+##@ Work on it
+
+.PHONY: test
+test: $(VENV)/.dev ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(VENV)/.dev ## without the tests marked slow
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev ## format, lint, types, layers, pinned versions: what CI checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/test_project.py
+
+.PHONY: format
+format: $(VENV)/.dev ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(VENV)/.run ## every benchmark: Lipwire's way against the plain way
+	$(BIN)/lipwire bench all
+
+##@ Make the demo avatar again
+
+.PHONY: demo-avatar
+demo-avatar: $(VENV)/.train .venv-studio/.ready ## from nothing, in hours: render the character, train, export
+	@echo "demo-avatar: the stages are not in place yet"; exit 1
+
+.PHONY: train-deps
+train-deps: $(VENV)/.train ## PyTorch, into the same environment
+
+##@ Housekeeping
+
+.PHONY: lock
+lock: $(VENV)/.run ## resolve the pinned versions again
+	$(PIP) uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --group dev --no-annotate --no-emit-index-url --upgrade --custom-compile-command "make lock" -o requirements/dev.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --group build --no-annotate --no-emit-index-url -c requirements/dev.txt --custom-compile-command "make lock" -o requirements/run.txt
+
+.PHONY: clean
+clean: ## remove environments, caches and what was rendered
+	rm -rf .venv .venv-studio out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src -name .lipwire -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------- environments
 
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Lipwire needs Python 3.11, 3.12 or 3.13, and none was found. Name one: make PYTHON=/path/to/python"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements/run.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
@@ -20,7 +91,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 $(VENV)/.train: requirements/train.txt $(VENV)/.run
-	$(PIP) -r requirements/train.txt
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/train.txt
 	@touch $@
 
 # Blender as a module pins Python 3.11 and numpy 1.26, so it lives in an environment of its own.
@@ -28,9 +99,3 @@ $(VENV)/.train: requirements/train.txt $(VENV)/.run
 	python3.11 -m venv .venv-studio
 	.venv-studio/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/studio.txt
 	@touch $@
-
-.PHONY: lock
-lock: $(VENV)/.run ## resolve the pinned versions again
-	$(PIP) uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --group dev --no-annotate --no-emit-index-url --upgrade --custom-compile-command "make lock" -o requirements/dev.txt
-	$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --group build --no-annotate --no-emit-index-url -c requirements/dev.txt --custom-compile-command "make lock" -o requirements/run.txt

@@ -1,0 +1,5 @@
+"""`python -m lipwire` is `lipwire`."""
+
+from lipwire.cli.main import main
+
+main()

@@ -1,0 +1,68 @@
+"""The tree of commands. Modules of commands import what is heavy only when the command runs."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lipwire.cli import (
+    avatar_compile,
+    avatar_info,
+    avatar_list,
+    avatar_validate,
+    bench,
+    render,
+    version,
+)
+from lipwire.cli.main import Interrupted
+
+
+class InterruptibleGroup(TyperGroup):
+    """Passes Ctrl-C on to `main`, where typer would end the process without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted from interrupt
+
+
+app = typer.Typer(
+    name="lipwire",
+    cls=InterruptibleGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+avatars = typer.Typer(no_args_is_help=True)
+app.add_typer(avatars, name="avatar", help="Look at avatars, check them, prepare them.")
+
+app.command("render")(render.command)
+avatars.command("list")(avatar_list.command)
+avatars.command("info")(avatar_info.command)
+avatars.command("validate")(avatar_validate.command)
+avatars.command("compile")(avatar_compile.command)
+app.command("bench")(bench.command)
+app.command("version")(version.command)
+
+
+@app.callback()
+def lipwire(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (or LIPWIRE_DEBUG=1).")
+    ] = False,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=version.show_and_exit, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+) -> None:
+    """Speech in, a talking face out.
+
+    Start with `lipwire render demo speech.wav -o talking.mp4`.
+    """
+    del show_version  # acted upon by its callback
+    if debug:
+        os.environ["LIPWIRE_DEBUG"] = "1"
