@@ -1,14 +1,16 @@
 """BGR pixels as RGB bytes, and as the planes that H.264 is made from.
 
-The planes are I420: BT.709, limited range (Y 16-235, U and V 16-240), one U and V for each 2x2 pixels.
-BT.709 because it is what players assume of high-definition video that says nothing; the video writer says
-it as well. Chroma is the average of its four pixels, so it sits in their centre.
+The planes are I420: BT.709, limited range (Y 16-235, U and V 16-240), one U and V for each 2x2
+pixels. BT.709 because it is what players assume of high-definition video that says nothing; the
+video writer says it as well. Chroma is the average of its four pixels, so it sits in their
+centre.
 
 A frame of odd width or height is completed to an even one by repeating its last column or row.
 
-Rounding: chroma pixels are averaged to whole numbers first; then one matrix product in OpenCV's fixed
-point (10-bit weights), which is at most 1 off the exact value. Every output depends only on its own 2x2
-pixels, so converting a patch gives exactly what converting the whole frame gives there.
+Rounding: chroma pixels are averaged to whole numbers first; then one matrix product in OpenCV's
+fixed point (10-bit weights), which is at most 1 off the exact value. Every output depends only on
+its own 2x2 pixels, so converting a patch gives exactly what converting the whole frame gives
+there.
 """
 
 from typing import Final
@@ -19,7 +21,8 @@ import numpy as np
 from lipwire.compose.geometry import check_pixels
 from lipwire.domain import Float32Array, InvalidInput, UInt8Array
 
-# Kr = 0.2126 and Kb = 0.0722 (ITU-R BT.709-6, 3.2), scaled to limited range (3.4); columns B, G, R, 1.
+# Kr = 0.2126 and Kb = 0.0722 (ITU-R BT.709-6, 3.2), scaled to limited range (3.4).
+# Columns: B, G, R, 1.
 _KR: Final = 0.2126
 _KB: Final = 0.0722
 _KG: Final = 1 - _KR - _KB
@@ -52,9 +55,9 @@ def i420_shape(width: int, height: int) -> tuple[int, int]:
 def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
     """A frame as I420 planes.
 
-    ``frame`` is (height, width, 3) uint8 BGR. Returns ``i420_shape(width, height)`` uint8: the rows of
-    Y, then U and V, each of a quarter of the pixels, packed one behind the other.
-    Raises InvalidInput when the frame is something else.
+    ``frame`` is (height, width, 3) uint8 BGR. Returns ``i420_shape(width, height)`` uint8: the
+    rows of Y, then U and V, each of a quarter of the pixels, packed one behind the other. Raises
+    InvalidInput when the frame is something else.
     """
     check_pixels(frame, "the frame")
     planes = np.empty(i420_shape(frame.shape[1], frame.shape[0]), np.uint8)
@@ -65,9 +68,9 @@ def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
 def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> None:
     """Convert a patch and put it into the planes of its frame, in place.
 
-    ``planes`` is as ``bgr_to_i420`` returns it, contiguous and writable; ``patch`` (height, width, 3)
-    uint8 BGR; its top left pixel is (x, y) of the frame. x and y are even; the sides are even too, except
-    where the patch ends at the last column or row of a frame of odd size.
+    ``planes`` is as ``bgr_to_i420`` returns it, contiguous and writable; ``patch`` (height,
+    width, 3) uint8 BGR; its top left pixel is (x, y) of the frame. x and y are even; the sides
+    are even too, except where the patch ends at the last column or row of a frame of odd size.
     The planes are then exactly those of the composited frame.
 
     Raises InvalidInput when something does not fit.
@@ -92,7 +95,7 @@ def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> N
         )
     rows, columns = slice(y, y + height), slice(x, x + width)
     half_rows, half_columns = slice(y // 2, (y + height) // 2), slice(x // 2, (x + width) // 2)
-    y_plane[rows, columns] = cv2.transform(even, _BGR_TO_YUV)[..., 0]
+    y_plane[rows, columns] = cv2.extractChannel(cv2.transform(even, _BGR_TO_YUV), 0)
     # INTER_AREA at exactly one half is (a + b + c + d + 2) // 4
     small = cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     chroma = cv2.transform(small, _BGR_TO_YUV)
@@ -110,8 +113,8 @@ def _planes(planes: UInt8Array) -> tuple[UInt8Array, UInt8Array, UInt8Array]:
         or not planes.flags.c_contiguous
     ):
         raise InvalidInput(
-            f"planes are {planes.dtype} of shape {planes.shape}, allowed is contiguous uint8 of shape "
-            "(height * 3 / 2, width) with both sides even"
+            f"planes are {planes.dtype} of shape {planes.shape}, allowed is contiguous uint8 "
+            "of shape (height * 3 / 2, width) with both sides even"
         )
     height, width = planes.shape[0] // 3 * 2, planes.shape[1]
     flat = planes.reshape(-1)

@@ -1,12 +1,13 @@
 """Where a mouth goes: from a frame to what the network sees, and back.
 
 The geometry is that of SyncTalk_2D (https://github.com/ZiqiaoPeng/SyncTalk_2D), which resizes the
-crop rectangle to 328x328 and lets the network see the inner 320x320 (a border of 4), and the simpler
-one that puts 320x320 straight onto the rectangle (a border of 0). All pixels are uint8, BGR.
+crop rectangle to 328x328 and lets the network see the inner 320x320 (a border of 4), and the
+simpler one that puts 320x320 straight onto the rectangle (a border of 0). All pixels are uint8,
+BGR.
 
-Resizing is ``cv2.resize`` with ``INTER_CUBIC``: fixed-point arithmetic with 11-bit weights, rounded to
-nearest and clipped to 0-255 once at the end, pixel centres aligned, edge pixels repeated. A rectangle
-that already has the wanted size is copied, not resampled.
+Resizing is ``cv2.resize`` with ``INTER_CUBIC``: fixed-point arithmetic with 11-bit weights,
+rounded to nearest and clipped to 0-255 once at the end, pixel centres aligned, edge pixels
+repeated. A rectangle that already has the wanted size is copied, not resampled.
 """
 
 from typing import Final, Literal
@@ -41,9 +42,9 @@ def check_rect(rect: CropRect, width: int, height: int) -> None:
 
 
 def check_pixels(pixels: UInt8Array, what: str) -> None:
-    """Refuse what is not a non-empty (height, width, 3) uint8 picture; ``what`` names it in the message.
+    """Refuse what is not a non-empty (height, width, 3) uint8 picture.
 
-    Raises InvalidInput.
+    ``what`` names it in the message. Raises InvalidInput.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise InvalidInput(

@@ -1,8 +1,8 @@
 """JPEG settings, and the full encode.
 
 Every JPEG here is baseline, 4:2:0, with the standard Huffman tables and a restart interval that
-divides the row of MCUs (16x16 pixels at 4:2:0; ITU-T T.81, A.2 and B.2.4.4). The restart interval is
-what lets ``partial_jpeg`` replace a part of a picture; it changes no pixel.
+divides the row of MCUs (16x16 pixels at 4:2:0; ITU-T T.81, A.2 and B.2.4.4). The restart interval
+is what lets ``partial_jpeg`` replace a part of a picture; it changes no pixel.
 """
 
 from typing import Final
@@ -26,10 +26,11 @@ _LARGEST_RARE_INTERVAL: Final = 11
 def restart_interval(width: int) -> int:
     """MCUs between two restart markers, for frames ``width`` pixels wide.
 
-    Short intervals make small patches: a rectangle of 180 pixels needs 15 or 16 MCUs of a row when the
-    interval is 5 and 19 when it is 10. Long ones make small files: on a 720p picture of 87 kB the markers and the
-    prediction they break cost 12.8 % at 1, 6.4 % at 2, 2.6 % at 5, 1.3 % at 10. So: the largest divisor of the
-    row up to 5 (1280 and 1920 wide: 5; 1080: 4; 854: 3); where only 1 is left, the smallest divisor up to 11; else 1.
+    Short intervals make small patches: a rectangle of 180 pixels needs 15 or 16 MCUs of a row
+    when the interval is 5 and 19 when it is 10. Long ones make small files: on a 720p picture of
+    87 kB the markers and the prediction they break cost 12.8 % at 1, 6.4 % at 2, 2.6 % at 5,
+    1.3 % at 10. So: the largest divisor of the row up to 5 (1280 and 1920 wide: 5; 1080: 4; 854: 3);
+    where only 1 is left, the smallest divisor up to 11; else 1.
     """
     mcus = _mcus(width)
     common = max(n for n in range(1, _LARGEST_COMMON_INTERVAL + 1) if mcus % n == 0)
@@ -40,10 +41,10 @@ def restart_interval(width: int) -> int:
 
 
 def patch_box(width: int, height: int, rect: CropRect) -> CropRect:
-    """The smallest box round ``rect`` that is made of whole segments, in a frame of ``width`` x ``height``.
+    """The smallest box of whole segments round ``rect``, in a frame of ``width`` x ``height``.
 
-    x1 and y1 are multiples of 16; x2 and y2 are so too, or are the frame's edge. It does not depend on the
-    JPEG quality, so one set of raw patches serves them all.
+    x1 and y1 are multiples of 16; x2 and y2 are so too, or are the frame's edge. It does not
+    depend on the JPEG quality, so one set of raw patches serves them all.
 
     Raises InvalidInput when the rectangle is empty or outside the frame.
     """
@@ -94,7 +95,7 @@ def imencode_jpeg(pixels: UInt8Array, options: list[int]) -> UInt8Array:
     done, encoded = cv2.imencode(".jpg", pixels, options)
     if not done:  # OpenCV raises for everything known; this is its only other way to fail
         raise InvalidInput(f"a picture of shape {pixels.shape} cannot be encoded as JPEG")
-    return encoded  # type: ignore[return-value]
+    return encoded
 
 
 def segment_ends(jpeg: UInt8Array, scan_start: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -1,19 +1,20 @@
 """Encoding only what changed: a JPEG whose segments round the mouth are replaced.
 
-A frame differs from its background only inside the crop rectangle. Between two restart markers the
-entropy-coded data of a JPEG stands alone: the predictions start anew and the bits are padded to a byte
-(ITU-T T.81, E.1.4 and F.1.2.1). So the background is encoded once, and for each frame only the box of
-segments round the mouth is encoded, with the same tables and the same interval, and put in place of
-the background's segments:
+A frame differs from its background only inside the crop rectangle. Between two restart markers
+the entropy-coded data of a JPEG stands alone: the predictions start anew and the bits are padded
+to a byte (ITU-T T.81, E.1.4 and F.1.2.1). So the background is encoded once, and for each frame
+only the box of segments round the mouth is encoded, with the same tables and the same interval,
+and put in place of the background's segments:
 
     background  header | row 0 ........ | row 1 .... [old] .... | row 2 .... [old] .... | ... | EOI
     patch       header |                            [new]                   [new]          EOI
     result      header | row 0 ........ | row 1 .... [new] .... | row 2 .... [new] .... | ... | EOI
 
-The segments keep their places, so the markers RST0-7 of the background stay right, and only those inside
-the new runs are numbered again. The box begins at multiples of 16 pixels, where both the 8x8 blocks and
-the 2x2 averages of the chroma planes begin, and where it ends at the frame's edge the encoder
-completes the last MCU as it does for the frame. The result is the full encode of the composited frame, byte for byte.
+The segments keep their places, so the markers RST0-7 of the background stay right, and only those
+inside the new runs are numbered again. The box begins at multiples of 16 pixels, where both the
+8x8 blocks and the 2x2 averages of the chroma planes begin, and where it ends at the frame's edge
+the encoder completes the last MCU as it does for the frame. The result is the full encode of the
+composited frame, byte for byte.
 """
 
 from dataclasses import dataclass
@@ -40,8 +41,11 @@ RowBounds = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """One background frame, ready to have its patch replaced. Plain buffers, so that it can be rebuilt
-    from a memory-mapped file without a copy: ``Background(jpeg, box, row_bounds)``.
+    """One background frame, ready to have its patch replaced.
+
+    Plain buffers, so that it can be rebuilt from a memory-mapped file without a copy:
+    ``Background(jpeg, box, row_bounds)``. The raw pixels of the box are not in it, because they
+    serve every quality and the I420 planes too.
     """
 
     jpeg: bytes | memoryview | UInt8Array
@@ -51,18 +55,20 @@ class Background:
     """What a patch covers, in pixels of the frame; see ``patch_box``."""
 
     row_bounds: RowBounds
-    """(MCU rows of the box, 2) int32: offsets in ``jpeg`` of the first entropy-coded byte that the patch
-    replaces in that row, and of the marker behind the last one."""
+    """(MCU rows of the box, 2) int32: offsets in ``jpeg`` of the first entropy-coded byte that
+    the patch replaces in that row, and of the marker behind the last one.
+    """
 
 
 class PartialJpeg:
     """How frames of one size are encoded at one quality. Immutable, so threads may share it.
 
         layout = PartialJpeg(1280, 720, quality=75)
-        background = layout.background(frame, rect)                 # once for each frame
-        patch = frame[box.y1:box.y2, box.x1:box.x2].copy()          # box = background.box
+        background = layout.background(frame, rect)       # once for each frame
+        box = background.box
+        patch = frame[box.y1 : box.y2, box.x1 : box.x2].copy()
         paste_mouth(patch, (box.x1, box.y1), mouth, rect, border_px=4)
-        jpeg = layout.encode(background, patch)                     # == encode_jpeg(whole frame, 75)
+        jpeg = layout.encode(background, patch)           # == encode_jpeg(the whole frame, 75)
 
     Raises InvalidInput when a JPEG cannot have this size or quality.
     """
@@ -80,7 +86,7 @@ class PartialJpeg:
         self._scan_start = scan_offset(imencode_jpeg(np.zeros((1, 1, 3), np.uint8), self._options))
 
     def patch_box(self, rect: CropRect) -> CropRect:
-        """The box of whole segments round ``rect``. Raises InvalidInput when it is outside the frame."""
+        """The box of whole segments round ``rect``; raises InvalidInput when that is outside."""
         return patch_box(self.width, self.height, rect)
 
     def background(self, frame: UInt8Array, rect: CropRect) -> Background:
@@ -121,8 +127,9 @@ class PartialJpeg:
         encoded = imencode_jpeg(patch, self._options)
         ends = segment_ends(encoded, self._scan_start)
         encoded[ends[:-1] + 1] = _markers(first % 8, across, rows, per_row % 8)
-        new = memoryview(encoded)
-        old = memoryview(background.jpeg)
+        new = encoded.data
+        jpeg = background.jpeg
+        old = jpeg.data if isinstance(jpeg, np.ndarray) else memoryview(jpeg)
         pieces = []
         old_at, new_at = 0, self._scan_start
         row_ends: list[int] = ends[across - 1 :: across].tolist()
@@ -136,7 +143,7 @@ class PartialJpeg:
         return b"".join(pieces)
 
     def _segments(self, box: CropRect) -> tuple[int, int, int, int]:
-        """Of a box: its first segment's number, its segments across, its rows; and the frame's segments across."""
+        """A box in segments: the first one's number, across, rows; and across the frame."""
         step = self.interval * MCU_PX
         per_row = -(-self.width // step)
         first = box.y1 // MCU_PX * per_row + box.x1 // step
@@ -145,7 +152,7 @@ class PartialJpeg:
 
 @lru_cache(maxsize=1024)
 def _markers(first_mod_8: int, across: int, rows: int, per_row_mod_8: int) -> UInt8Array:
-    """Second bytes of the markers behind all segments of a patch but the last, as the frame counts them.
+    """Second bytes of the markers inside a patch, as the frame counts them.
 
     Behind segment n stands RST(n mod 8), 0xD0-0xD7. (across * rows - 1,) uint8.
     Those at the end of a row are not copied, so their number does not matter.
