@@ -1,8 +1,8 @@
 """Comparing two ways to do one thing, so that the ratio holds on a busy machine.
 
-Both sides run in one process, in turns (A B, then B A, then A B again, ...), so that a slow moment of the
-machine falls on both. The ratio is the median of the ratios of neighbours, which a few disturbed rounds
-cannot move; the absolute times are medians as well.
+Both sides run in one process, in turns (A B, then B A, then A B again, ...), so that a slow moment
+of the machine falls on both. The ratio is the median of the ratios of neighbours, which a few
+disturbed rounds cannot move; the absolute times are medians as well.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ __all__ = ["Comparison", "compare"]
 class Comparison:
     """What one comparison measured: side A is the way under test, side B the reference.
 
-    `ratio` is the median over all rounds of (time of B) / (time of A) in that round: above 1, A is faster.
-    The 99th percentiles are of the rounds measured, so with fewer than 100 rounds they are the slowest round.
+    ``ratio`` is the median over all rounds of (time of B) / (time of A) in that round: above 1, A
+    is faster. The 99th percentiles are those of the measured rounds, so with fewer than 100 rounds
+    they are the slowest round.
     """
 
     name: str
@@ -48,12 +49,12 @@ def compare(
     warmup: int = 3,
     notes: str = "",
 ) -> Comparison:
-    """Time `a` against `b`: `warmup` rounds that count for nothing, then `rounds` that do.
+    """Time ``a`` against ``b``: ``warmup`` rounds that count for nothing, then ``rounds`` that do.
 
-    Garbage collection is off while the clock runs and is done between the rounds' warm-up and the
-    measurement. An exception of either side ends the comparison and is passed on.
+    Garbage is collected before the measurement and not during it. An exception of either side ends
+    the comparison and is passed on.
 
-    Raises ValueError when `rounds` is below 1 or `warmup` below 0.
+    Raises ValueError when ``rounds`` is below 1 or ``warmup`` below 0.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}, at least 1 is needed")
@@ -102,6 +103,6 @@ def _time_ms(call: Callable[[], object]) -> float:
 
 
 def _percentile(values: list[float], percent: int) -> float:
-    """The smallest value that at least `percent` per cent of `values` do not exceed (nearest rank)."""
+    """The smallest value that ``percent`` per cent of ``values`` do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

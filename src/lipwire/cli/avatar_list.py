@@ -11,19 +11,19 @@ def command(
     """List the avatars that can be named.
 
     They are looked for in the folders of LIPWIRE_AVATARS, in ./avatars, in the user's data folder,
-    and among those that came with Lipwire. Earlier ones win.
+    and among those that came with Lipwire. Of two with one name the first found is used.
     """
-    from lipwire.avatars import list_avatars
+    from lipwire.avatars import list_avatars, search_folders
 
     found = list_avatars()
     if as_json:
         import json
 
-        typer.echo(json.dumps([{"name": name, "path": str(path)} for name, path in found]))
+        typer.echo(json.dumps([{"name": path.name, "path": str(path)} for path in found]))
         return
     if not found:
-        typer.echo("no avatars found", err=True)
+        typer.echo("no avatars found; looked in " + ", ".join(map(str, search_folders())))
         return
-    width = max(len(name) for name, _ in found)
-    for name, path in found:
-        typer.echo(f"{name:<{width}}  {path}")
+    width = max(len(path.name) for path in found)
+    for path in found:
+        typer.echo(f"{path.name:<{width}}  {path}")

@@ -1,15 +1,16 @@
-"""The entry point of `lipwire`: runs a command and turns how it ended into a line and an exit code.
+"""The entry point of ``lipwire``: runs a command and turns how it ended into a line and an exit
+code.
 
 ======  ==========================================================================================
  code    meaning
 ======  ==========================================================================================
 0       done
-1       it failed, or `validate` found errors
+1       it failed, or ``validate`` found errors
 2       bad usage or bad input
 130     interrupted with Ctrl-C (143: told to stop with SIGTERM)
 ======  ==========================================================================================
 
-A traceback is shown only with `--debug` or `LIPWIRE_DEBUG=1`.
+A traceback is shown only with ``--debug`` or ``LIPWIRE_DEBUG=1``.
 """
 
 import os
@@ -57,12 +58,12 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted: `--debug`, or LIPWIRE_DEBUG set to anything but 0."""
+    """Whether tracebacks are wanted: ``--debug``, or LIPWIRE_DEBUG set to anything but 0."""
     return os.environ.get("LIPWIRE_DEBUG", "0") not in ("", "0")
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """One line for a person and the exit code that goes with `error`."""
+    """One line for a person and the exit code that goes with ``error``."""
     from lipwire.domain.errors import InvalidInput, LipwireError, NotFound
 
     if isinstance(error, LipwireError):
@@ -85,7 +86,7 @@ def _one_line(message: str) -> str:
 
 
 def _say(line: str) -> None:
-    """`line` on stderr, red where that is a terminal that wants colours."""
+    """``line`` on stderr, red where that is a terminal that wants colours."""
     try:
         if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
             line = f"\x1b[31m{line}\x1b[0m"
@@ -95,7 +96,7 @@ def _say(line: str) -> None:
 
 
 def _quiet_pipe() -> int:
-    """Whoever read our output went away (`| head`): end without a word."""
+    """Whoever read our output went away (``| head``): end without a word."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     return EXIT_FAILED

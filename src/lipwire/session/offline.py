@@ -9,7 +9,7 @@ when an error passes through it, and when it is closed half-way.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -40,11 +40,15 @@ def animate(
     batch_size: int = 4,
     lanes: int = 1,
     stopwatch: Stopwatch | None = None,
-) -> Iterator[MouthBatch]:
+) -> Generator[MouthBatch]:
     """The mouths that say `pcm`, in order, ``frame_count(len(pcm))`` of them in all.
 
-    ``pcm`` is (samples,) float32 at 16 kHz, mono, in [-1, 1]. ``start_frame`` (>= 0) is the frame of
-    the avatar under the first mouth. ``lanes`` is how many batches the network works on at a time.
+    ``pcm`` is (samples,) float32 at 16 kHz, mono, in [-1, 1]. ``start_frame`` (>= 0) is the frame
+    of the avatar under the first mouth. ``lanes`` is how many batches the network works on at a
+    time.
+
+    Close it (``contextlib.closing``) where it may be left half-way: an error's traceback would keep
+    its threads waiting otherwise.
 
     Raises InvalidInput for speech of another shape or with NaN, and for numbers out of range.
     """
@@ -60,7 +64,7 @@ def _animate(
     batch_size: int,
     lanes: int,
     watch: Stopwatch,
-) -> Iterator[MouthBatch]:
+) -> Generator[MouthBatch]:
     windows = _windows(performer, pcm, batch_size, watch)
     listening = ThreadPoolExecutor(1, thread_name_prefix="lipwire-audio")
     inferring = ThreadPoolExecutor(lanes, thread_name_prefix="lipwire-network")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Stage = Literal["audio", "crop", "network", "compose", "encode"]
-"""In the order of one frame's life. `audio` includes the audio encoder's network."""
+"""In the order of one frame's life. ``audio`` includes the audio encoder's network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        """Count the time inside the `with` block for `stage`, also when it ends with an error."""
+        """Count the time inside the block for ``stage``, also when it ends with an error."""
         wall_s, cpu_s = time.perf_counter(), time.thread_time()
         try:
             yield

@@ -1,0 +1,119 @@
+"""How the commands talk to a person: figures with units, progress on a terminal and in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done and how many there are in all."""
+
+LOG_INTERVAL_S = 5.0
+
+
+def plain(text: str) -> str:
+    """``text`` with control characters shown as "?", for what a package says about itself.
+
+    An escape sequence in a name must not reach the terminal.
+    """
+    return "".join("?" if unicodedata.category(letter) == "Cc" else letter for letter in text)
+
+
+def file_size(size_bytes: float) -> str:
+    """A size for people: "1.4 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "8.2 s", "3:05", "1:02:09"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def progress_bar(title: str, unit: str, *, quiet: bool = False) -> Iterator[Progress]:
+    """A bar with speed and time left on a terminal, a line every five seconds elsewhere.
+
+    On stderr, so that output can be piped. Nothing is shown before the first call, nor when
+    ``quiet``. The bar disappears at the end; what remains is for the caller to say.
+    """
+    if quiet:
+        yield lambda _done, _total: None
+    elif sys.stderr.isatty():
+        with _bar(title, unit) as report:
+            yield report
+    else:
+        yield _Log(title, unit)
+
+
+@contextmanager
+def _bar(title: str, unit: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        task = None
+        rate = _Rate()
+
+        def report(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = bars.add_task(title, total=total, unit=unit, rate="")
+            bars.update(task, completed=done, total=total, rate=rate.text(done, unit))
+
+        yield report
+
+
+class _Log:
+    """Progress as plain lines, few enough for a log file."""
+
+    def __init__(self, title: str, unit: str) -> None:
+        self._title = title
+        self._unit = unit
+        self._rate = _Rate()
+        self._next_s = time.monotonic() + LOG_INTERVAL_S
+
+    def __call__(self, done: int, total: int) -> None:
+        rate = self._rate.text(done, self._unit)
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + LOG_INTERVAL_S
+            print(f"{self._title} {done}/{total} {self._unit} {rate}", file=sys.stderr, flush=True)
+
+
+class _Rate:
+    """Speed since the first report, so that setting up does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def text(self, done: int, unit: str) -> str:
+        now_s = time.monotonic()
+        if self._first is None:
+            self._first = (now_s, done)
+            return ""
+        elapsed_s = now_s - self._first[0]
+        if elapsed_s <= 0:
+            return ""
+        return f"{(done - self._first[1]) / elapsed_s:.1f} {_PER_SECOND.get(unit, unit + '/s')}"
+
+
+_PER_SECOND = {"frames": "fps"}
