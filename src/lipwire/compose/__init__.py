@@ -3,12 +3,17 @@
 from lipwire.compose.colour import bgr_to_i420, bgr_to_rgb_bytes, i420_shape, paste_patch_i420
 from lipwire.compose.geometry import BorderPx, check_rect, network_crop, paste_mouth
 from lipwire.compose.jpeg import encode_jpeg, patch_box, restart_interval
+from lipwire.compose.jpeg_folder import JpegFolderWriter
 from lipwire.compose.partial_jpeg import Background, PartialJpeg
+from lipwire.compose.video import VideoWriter, X264Preset
 
 __all__ = [
     "Background",
     "BorderPx",
+    "JpegFolderWriter",
     "PartialJpeg",
+    "VideoWriter",
+    "X264Preset",
     "bgr_to_i420",
     "bgr_to_rgb_bytes",
     "check_rect",

@@ -28,8 +28,8 @@ def restart_interval(width: int) -> int:
 
     Short intervals make small patches: a rectangle of 180 pixels needs 15 or 16 MCUs of a row
     when the interval is 5 and 19 when it is 10. Long ones make small files: on a 720p picture of
-    87 kB the markers and the prediction they break cost 12.8 % at 1, 6.4 % at 2, 2.6 % at 5,
-    1.3 % at 10. So: the largest divisor of the row up to 5 (1280 and 1920 wide: 5; 1080: 4; 854: 3);
+    87 kB the markers and the prediction they break cost 12.8 % at 1, 6.4 % at 2, 2.6 % at 5, 1.3
+    % at 10. So: the largest divisor of the row up to 5 (1280 and 1920 wide: 5; 1080: 4; 854: 3);
     where only 1 is left, the smallest divisor up to 11; else 1.
     """
     mcus = _mcus(width)

@@ -1,0 +1,55 @@
+"""A video as a folder of JPEG files."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lipwire.compose.staging import discard, publish_folder, stage_folder, storage_errors
+from lipwire.domain import InvalidInput
+
+
+class JpegFolderWriter:
+    """Writes frame_000000.jpg, frame_000001.jpg, ... into a folder that appears when all is done.
+
+        with JpegFolderWriter(Path("out")) as writer:
+            writer.write(jpeg)
+
+    An empty folder, or one of such files, is replaced; anything else of that name is refused. On an
+    error or Ctrl-C nothing is left, and what was there before is as it was.
+
+    Entering raises InvalidInput or StorageFailed, as do writing and leaving.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._target = Path(path)
+        self._staged: Path | None = None
+        self.frames_written = 0
+
+    def __enter__(self) -> Self:
+        self._staged = stage_folder(self._target)
+        return self
+
+    def write(self, jpeg: bytes) -> None:
+        """Add the next frame. Raises StorageFailed, for one when the disk is full."""
+        if self._staged is None:
+            raise RuntimeError("a JpegFolderWriter is written to inside its with block")
+        with storage_errors(self._target):
+            (self._staged / f"frame_{self.frames_written:06d}.jpg").write_bytes(jpeg)
+        self.frames_written += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        staged, self._staged = self._staged, None
+        if staged is None:
+            return
+        try:
+            if kind is None:
+                if self.frames_written == 0:
+                    raise InvalidInput(f"cannot write {self._target}: there is not one frame")
+                publish_folder(staged, self._target)
+        finally:
+            discard(staged)
