@@ -1,0 +1,307 @@
+"""Running networks: shared sessions, mapped weights, uint8 in and out.
+
+An avatar's weights are never read into memory of their own: they are views of a mapped file, bound
+to the inputs of a session that all avatars of the architecture share. So a second avatar costs the
+pages of its weights that the system keeps in its page cache, and those are shared by every process
+that maps the file.
+"""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from lipwire.domain import (
+    AUDIO_WINDOW_SHAPE,
+    AvatarInvalid,
+    Float32Array,
+    InvalidInput,
+    UInt8Array,
+)
+from lipwire.engine.devices import (
+    RUNTIME_ERRORS,
+    Device,
+    Optimisation,
+    open_session,
+    providers,
+    session_options,
+)
+from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
+from lipwire.engine.optimising import runtime_key
+from lipwire.engine.sessions import SessionPool, SharedSession
+from lipwire.engine.source import first_line
+from lipwire.engine.storage import Manifest, map_weights, read_graph, read_manifest
+from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
+
+MAX_BATCH: Final = 4
+"""Frames in one run of a session. A run's activations are held for its whole batch (about 60 MB a
+frame at the published widths), and on a processor a larger batch is no faster."""
+
+MAX_THREADS: Final = 256
+
+_Array = npt.NDArray[Any]
+
+
+class _Lane:
+    """One call's place: a session with a model's weights bound. Used by one thread at a time."""
+
+    __slots__ = ("_binding", "_session")
+
+    def __init__(self, session: SharedSession, weights: Mapping[str, Any]) -> None:
+        self._session = session.run
+        self._binding = session.run.io_binding()
+        for name, value in weights.items():
+            self._binding.bind_ortvalue_input(name, value)
+
+    def run(self, face: _Array, speech: Float32Array, mouth: _Array) -> None:
+        """Fill ``mouth``; all three are contiguous and of the session's shapes."""
+        binding = self._binding
+        for name, array in ((FACE, face), (SPEECH, speech)):
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        binding.bind_output(MOUTH, "cpu", 0, mouth.dtype, mouth.shape, mouth.ctypes.data)
+        self._session.run_with_iobinding(binding)
+
+
+class _ReadyForm:
+    """One form of one model: its session, its weights, and the lanes that are free."""
+
+    __slots__ = ("_free", "_session", "_weights")
+
+    def __init__(self, session: SharedSession, weights: Mapping[str, Any]) -> None:
+        self._session = session
+        self._weights = weights
+        self._free: deque[_Lane] = deque()
+
+    def run(self, face: _Array, speech: Float32Array, mouth: _Array, step: int) -> None:
+        """Run ``face`` and ``speech`` in pieces of ``step`` frames, padding only where one must."""
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = _Lane(self._session, self._weights)
+        for start in range(0, len(face), step):
+            piece = slice(start, start + step)
+            lane.run(face[piece], speech[piece], mouth[piece])
+        # A lane that failed is not used again.
+        self._free.append(lane)
+
+
+class Model:
+    """An avatar's network, ready to run. Made by ``Engine.load``; used with that engine only."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.fixed_batch: Final = manifest.fixed_batch
+        """Frames that the network takes at once, no more and no fewer; None where any number."""
+        self.parameters: Final = manifest.parameters
+        self.shared: Final = all(graph.shared for graph in manifest.graphs.values())
+        """Whether avatars of the same architecture share its sessions."""
+        self.weights_bytes: Final = manifest.weights_bytes
+        """Size of the mapped weights."""
+        self._folder = folder
+        self._manifest = manifest
+        self._weights = map_weights(folder, manifest)
+        self._forms: dict[Form, _ReadyForm] = {}
+        self._lock = threading.Lock()
+
+
+class Engine:
+    """Runs the networks of many avatars; a context manager, safe to use from several threads.
+
+    >>> with Engine(threads=2) as engine:
+    ...     model = engine.load(compiled_folder)
+    ...     mouths = engine.infer(model, crops, windows)
+    """
+
+    def __init__(self, *, threads: int | None = None, device: Device = "cpu") -> None:
+        """``threads`` is how many cores one call may use; None for all of them.
+
+        Raises InvalidInput.
+        """
+        if threads is not None and (
+            not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
+        ):
+            raise InvalidInput(f"threads is {threads!r}, allowed are 1 to {MAX_THREADS}")
+        providers(device)
+        self._threads = threads
+        self._device: Device = device
+        self._sessions = SessionPool()
+        self._models: weakref.WeakSet[Model] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def session_count(self) -> int:
+        """ONNX Runtime sessions alive: one for each architecture and form in use."""
+        return len(self._sessions)
+
+    def load(self, compiled: Path) -> Model:
+        """Open a folder that ``compile_model`` filled; takes milliseconds and reads no weights.
+
+        The files must stay as they are while the model is in use. Raises NotFound where the folder
+        holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
+        machine or version.
+        """
+        manifest = read_manifest(compiled)
+        if manifest.runtime != runtime_key():
+            raise AvatarInvalid(
+                f"compiled for {manifest.runtime[:80]!r}, needed is {runtime_key()!r}: compile the"
+                " avatar again"
+            )
+        model = Model(compiled, manifest)
+        with self._lock:
+            self._check_open()
+            self._models.add(model)
+        self._form(model, "pixels")
+        return model
+
+    def infer(self, model: Model, crops: UInt8Array, windows: Float32Array) -> UInt8Array:
+        """Mouths (N, 320, 320, 3) uint8 from the avatar's crops and the speech, N at least 1.
+
+        ``crops`` (N, 320, 320, 3) uint8 in the avatar's colour order, which is also that of the
+        result; ``windows`` (N, 32, 16, 16) float32. Rounded to the nearest, ties to even. Raises InvalidInput for anything else, AvatarInvalid where the network fails.
+        """
+        batch = _check("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
+        _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        _check_finite("windows", windows)
+        mouths = np.empty((batch, *PIXELS_SHAPE), np.uint8)
+        self._run(model, "pixels", crops, windows, mouths)
+        return mouths
+
+    def infer_float(
+        self, model: Model, visual: Float32Array, windows: Float32Array
+    ) -> Float32Array:
+        """The guide's form: what the network itself takes and makes, N at least 1.
+
+        ``visual`` (N, 6, 320, 320) float32, by custom in [0, 1]: the crop, and the crop with the
+        mask black; ``windows`` (N, 32, 16, 16) float32. Returns (N, 3, 320, 320) float32. Raises
+        InvalidInput for anything else, AvatarInvalid where the network fails.
+        """
+        batch = _check("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
+        _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        _check_finite("visual", visual)
+        _check_finite("windows", windows)
+        mouths = np.empty((batch, *OUTPUT_SHAPE), np.float32)
+        self._run(model, "floats", visual, windows, mouths)
+        return mouths
+
+    def close(self) -> None:
+        """Let go of all sessions and weights. Calls under way finish; later ones raise."""
+        with self._lock:
+            self._closed = True
+            models = list(self._models)
+            self._models.clear()
+        for model in models:
+            with model._lock:
+                model._forms.clear()
+                model._weights = {}
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(
+        self, model: Model, form: Form, face: _Array, windows: Float32Array, mouth: _Array
+    ) -> None:
+        ready = self._form(model, form)
+        face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
+        batch = len(face)
+        step = model.fixed_batch or MAX_BATCH
+        try:
+            whole = batch if model.fixed_batch is None else batch - batch % step
+            if whole:
+                ready.run(face[:whole], windows[:whole], mouth[:whole], step)
+            if whole < batch:
+                padded = np.empty((step, *mouth.shape[1:]), mouth.dtype)
+                ready.run(_padded(face[whole:], step), _padded(windows[whole:], step), padded, step)
+                mouth[whole:] = padded[: batch - whole]
+        except RUNTIME_ERRORS as error:
+            raise AvatarInvalid(f"the network failed: {first_line(error)}") from None
+
+    def _form(self, model: Model, form: Form) -> _ReadyForm:
+        """The form of ``model`` that is asked for, made ready on the first call."""
+        self._check_open()
+        ready = model._forms.get(form)
+        if ready is not None:
+            return ready
+        with model._lock:
+            ready = model._forms.get(form)
+            if ready is None:
+                with self._lock:
+                    self._check_open()
+                    if model not in self._models:
+                        raise RuntimeError("the model was loaded by another engine")
+                ready = self._make_ready(model, form)
+                model._forms[form] = ready
+        return ready
+
+    def _make_ready(self, model: Model, form: Form) -> _ReadyForm:
+        stored = model._manifest.graphs[form]
+        graph = read_graph(model._folder, stored)
+
+        def make() -> Any:
+            optimisation: Optimisation = "none" if stored.shared else "full"
+            options = session_options(threads=self._threads, optimisation=optimisation)
+            try:
+                return open_session(graph, options, self._device)
+            except RUNTIME_ERRORS as error:
+                raise AvatarInvalid(
+                    f"compiled model: {stored.file} cannot be loaded: {first_line(error)}"
+                ) from None
+
+        # Graphs of equal content share a session; a graph with its weights inside equals no other.
+        session = self._sessions.get(f"{form}-{stored.shared}-{stored.sha256}", make)
+        views = model._weights[form]
+        return _ReadyForm(
+            session,
+            {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(values)
+                for name, values in views.items()
+            },
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+
+
+def _check(
+    name: str,
+    array: _Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    batch: int | None = None,
+) -> int:
+    """Refuse an array of another shape or type; returns its batch."""
+    first = "N" if batch is None else str(batch)
+    wanted = f"({', '.join((first, *map(str, shape)))}) {dtype}"
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput(f"{name} is a {type(array).__name__}, wanted is {wanted}")
+    if array.dtype != dtype or array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
+    if len(array) < 1 or (batch is not None and len(array) != batch):
+        raise InvalidInput(f"{name} holds {len(array)} frames, wanted is {wanted}")
+    return len(array)
+
+
+def _check_finite(name: str, values: Float32Array) -> None:
+    # The largest and the smallest say it all, without an array of booleans: NaN wins in both.
+    if not (np.isfinite(values.max()) and np.isfinite(values.min())):
+        raise InvalidInput(f"{name} holds NaN or infinite values, wanted are finite ones")
+
+
+def _padded(array: _Array, frames: int) -> _Array:
+    """``array`` with its last frame repeated until there are ``frames``."""
+    return np.concatenate([array, np.repeat(array[-1:], frames - len(array), axis=0)])
