@@ -1,0 +1,133 @@
+"""Whether a package's files are what they were, at the price of one stat each.
+
+A record beside the compiled form holds each file's size, times and inode with the hash of its
+content. While the stat is the same the hash is taken from the record; where it differs the file is
+read again. So a file that was touched or copied is not compiled again, and one that was changed
+always is.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lipwire.avatars.storage import new_file, now_ns
+from lipwire.domain import AvatarInvalid, StorageFailed
+
+RECORD_NAME: Final = "inputs.json"
+_RECORD_VERSION: Final = 1
+_DIGEST_BYTES: Final = 16
+_WORKERS: Final = 4
+_CLOCK_STEP_NS: Final = 50_000_000
+"""The kernel stamps files with a clock that moves every 1 to 10 ms: a file written in the step in
+which it was hashed may change again without its times moving."""
+_COARSE_CLOCK_STEP_NS: Final = 2_000_000_000
+"""The same for file systems that keep whole seconds (FAT: two of them)."""
+_SECOND_NS: Final = 1_000_000_000
+
+Stamp = tuple[int, int, int, int]
+"""(size, mtime_ns, ctime_ns, inode)."""
+
+
+@dataclass(slots=True)
+class Fingerprints:
+    """Content hashes of files below ``root``. Not thread-safe."""
+
+    root: Path
+    _entries: dict[str, tuple[Stamp, int, str]] = field(default_factory=dict)
+    changed: bool = False
+
+    @classmethod
+    def load(cls, root: Path, homes: Iterable[Path]) -> "Fingerprints":
+        """With the records of ``homes``; the first home's entry wins. Damaged records are left
+        out."""
+        known = cls(root)
+        for home in homes:
+            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+                record = json.loads((home / RECORD_NAME).read_bytes())
+                if record["version"] != _RECORD_VERSION:
+                    continue
+                for name, (size, mtime, ctime, inode, hashed, digest) in record["files"].items():
+                    entry = ((size, mtime, ctime, inode), int(hashed), str(digest))
+                    known._entries.setdefault(name, entry)
+        return known
+
+    def hashes(self, paths: Sequence[Path]) -> list[str]:
+        """The content hash of each path. Raises AvatarInvalid where one cannot be read."""
+        found: list[str | None] = []
+        unknown: list[int] = []
+        for index, path in enumerate(paths):
+            name = self._name(path)
+            try:
+                stamp = _stamp(os.stat(path))  # noqa: PTH116 - half the price of Path.stat
+            except OSError as error:
+                raise _unreadable(name, error) from error
+            entry = self._entries.get(name)
+            if entry is not None and entry[0] == stamp and _settled(stamp, entry[1]):
+                found.append(entry[2])
+            else:
+                found.append(None)
+                unknown.append(index)
+        if unknown:
+            self.changed = True
+            with ThreadPoolExecutor(_WORKERS, "lipwire-hash") as pool:
+                read = pool.map(self._read, [paths[index] for index in unknown])
+                for index, entry in zip(unknown, read, strict=True):
+                    self._entries[self._name(paths[index])] = entry
+                    found[index] = entry[2]
+        return [digest for digest in found if digest is not None]
+
+    def save(self, home: Path) -> None:
+        """Write the record where something in it is new.
+
+        A record that cannot be written is left out: the next opening reads the files again.
+        """
+        if not self.changed:
+            return
+        record: dict[str, Any] = {
+            "version": _RECORD_VERSION,
+            "files": {
+                name: (*stamp, hashed, digest)
+                for name, (stamp, hashed, digest) in self._entries.items()
+            },
+        }
+        with suppress(StorageFailed), new_file(home / RECORD_NAME) as stream:
+            stream.write(json.dumps(record, separators=(",", ":")).encode())
+            self.changed = False
+
+    def _name(self, path: Path) -> str:
+        return str(path)[len(str(self.root)) + 1 :]
+
+    def _read(self, path: Path) -> tuple[Stamp, int, str]:
+        hashed_at_ns = now_ns()
+        try:
+            with path.open("rb") as stream:
+                stamp = _stamp(os.fstat(stream.fileno()))
+                digest = hashlib.file_digest(
+                    stream, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)
+                ).hexdigest()
+        except OSError as error:
+            raise _unreadable(self._name(path), error) from error
+        return stamp, hashed_at_ns, digest
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _settled(stamp: Stamp, hashed_at_ns: int) -> bool:
+    """Whether the file was old enough when it was hashed for its times to show any later change."""
+    _, mtime_ns, ctime_ns, _ = stamp
+    whole_seconds = mtime_ns % _SECOND_NS == 0 and ctime_ns % _SECOND_NS == 0
+    step_ns = _COARSE_CLOCK_STEP_NS if whole_seconds else _CLOCK_STEP_NS
+    return max(mtime_ns, ctime_ns) + step_ns <= hashed_at_ns
+
+
+def _unreadable(name: str, error: OSError) -> AvatarInvalid:
+    reason = (error.strerror or type(error).__name__).lower()
+    return AvatarInvalid(f"{name} cannot be read; {reason}")

@@ -1,0 +1,92 @@
+"""Avatar packages made on the fly, small enough for tests."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from lipwire.bench.models import write_tiny_audio_encoder, write_tiny_unet
+
+PackageFactory = Callable[..., Path]
+
+
+def picture(index: int, size: tuple[int, int], seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Frame ``index``: (height, width, 3) uint8 BGR, smooth shades that move and a little noise."""
+    width, height = size
+    random = np.random.default_rng((seed, index))
+    small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    noise = random.integers(-6, 7, (height, width, 3))
+    return np.clip(smooth.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+
+
+def make_package_at(
+    path: Path,
+    *,
+    frames: int = 8,
+    size: tuple[int, int] = (320, 240),
+    seed: int = 0,
+    settings: dict[str, object] | None = None,
+    extension: str = "png",
+    encoder: bool = True,
+) -> Path:
+    """Write a package of ``frames`` pictures of ``size`` (width, height) with a tiny network.
+
+    The rectangle moves from frame to frame. ``settings`` are the keys of avatar.yaml (no file where
+    None). Different seeds give different pictures and different networks.
+    """
+    width, height = size
+    (path / "frames").mkdir(parents=True)
+    (path / "checkpoint").mkdir()
+    write_tiny_unet(path / "checkpoint" / "model_best.onnx", seed=seed)
+    if encoder:
+        write_tiny_audio_encoder(path / "checkpoint" / "audio_encoder.onnx", seed)
+    rects = []
+    side = min(width, height) // 2
+    for index in range(frames):
+        target = path / "frames" / f"frame_{index:04d}.{extension}"
+        assert cv2.imwrite(str(target), picture(index, size, seed))
+        x = (width - side) // 3 + index % 5
+        y = (height - side) // 2 + index % 3
+        rects.append([x, y, x + side, y + side - 1])
+    (path / "crop_rects.json").write_text(json.dumps(rects))
+    if settings is not None:
+        lines = (f"{key}: {json.dumps(value)}" for key, value in settings.items())
+        (path / "avatar.yaml").write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_package() -> PackageFactory:
+    """``make_package(path, *, frames=8, size=(320, 240), seed=0, settings=None, extension="png",
+    encoder=True) -> Path``; see ``make_package_at``.
+    """
+    return make_package_at
+
+
+@pytest.fixture(scope="session")
+def package_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One package for the whole run. Nobody writes to it."""
+    return make_package_at(tmp_path_factory.mktemp("template") / "anna")
+
+
+@pytest.fixture
+def avatar_package(package_template: Path, tmp_path: Path) -> Path:
+    """A fresh package named ``anna``: 8 frames of 320x240, a tiny network and audio encoder."""
+    return shutil.copytree(package_template, tmp_path / "anna")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes to the user's cache folder, or finds the user's avatars."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.delenv("LIPWIRE_AVATARS", raising=False)
+        yield
