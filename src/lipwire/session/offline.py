@@ -29,7 +29,7 @@ class MouthBatch:
 
     first: int  # frame of the video, from 0
     background: int  # frame of the avatar that `first` goes onto, before the walk back and forth
-    mouths: UInt8Array  # (n, 320, 320, 3) uint8, BGR
+    mouths: UInt8Array  # (n, 320, 320, 3) uint8, the package's colour order
 
 
 def animate(

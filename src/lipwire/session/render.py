@@ -1,34 +1,20 @@
 """A whole speech to a file or a folder, as fast as the machine can."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
 from lipwire.audio import frame_count
-from lipwire.compose import VideoWriter
+from lipwire.compose import JpegFolderWriter, VideoWriter
 from lipwire.domain import FPS, Float32Array, UInt8Array
-from lipwire.session.jpeg_folder import JpegFolder
 from lipwire.session.offline import animate
 from lipwire.session.performer import Performer
+from lipwire.session.soundtrack import Track
 from lipwire.session.timing import Stopwatch
 
 Progress = Callable[[int, int], None]
 """Called after each frame with how many are done and how many there are in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """One recording in its two forms, both beginning at the same moment."""
-
-    pcm: Float32Array  # (samples,) float32 at 16 kHz, mono: what the network hears
-    track: Float32Array  # (samples,) or (samples, channels) float32: what people hear
-    track_rate_hz: int
-
-    @property
-    def frames(self) -> int:
-        return frame_count(len(self.pcm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +27,8 @@ class Pace:
 
 def render_video(
     performer: Performer,
-    speech: Speech,
+    pcm: Float32Array,
+    track: Track,
     writer: VideoWriter,
     *,
     start_frame: int,
@@ -49,45 +36,57 @@ def render_video(
     stopwatch: Stopwatch,
     progress: Progress | None = None,
 ) -> None:
-    """Write ``speech`` and the face that says it into ``writer``.
+    """Write ``track`` and the face that says it into ``writer``, which has the track's rate.
 
-    The avatar has to be opened with its "planes". The sound is handed over frame by frame beside
-    the pictures, so that the file's two tracks stay close to each other.
+    ``pcm`` is the same speech as the network hears it, see ``animate``. The avatar has to be opened
+    with its "planes". Sound and pictures are handed over side by side, so that neither waits in
+    memory for the other.
     """
-    with closing(_perform(performer, speech, start_frame, pace, stopwatch, progress)) as mouths:
+    heard_s = 0.0
+    planes = None  # written over from frame to frame: the encoder has its copy by then
+    with closing(_perform(performer, pcm, start_frame, pace, stopwatch, progress)) as mouths:
         for index, background, mouth in mouths:
             with stopwatch.measure("compose"):
-                planes = performer.avatar.planes(background, mouth)
+                planes = performer.avatar.planes(background, mouth, planes)
             with stopwatch.measure("encode"):
+                heard_s = _hand_over(track, writer, heard_s, until_s=(index + 1) / FPS)
                 writer.write_planes(planes)
-                writer.write_audio(_track_of_frame(speech, index))
+    _hand_over(track, writer, heard_s, until_s=math.inf)
 
 
 def render_frames(
     performer: Performer,
-    speech: Speech,
-    folder: JpegFolder,
+    pcm: Float32Array,
+    folder: JpegFolderWriter,
     *,
     start_frame: int,
     pace: Pace,
     stopwatch: Stopwatch,
     progress: Progress | None = None,
 ) -> None:
-    """Write the face that says ``speech`` into ``folder``, one JPEG a frame.
+    """Write the face that says ``pcm`` into ``folder``, one JPEG a frame.
 
-    The avatar has to be opened with its "jpeg" part.
+    ``pcm`` is as in ``animate``. The avatar has to be opened with its "jpeg" part.
     """
-    with closing(_perform(performer, speech, start_frame, pace, stopwatch, progress)) as mouths:
-        for index, background, mouth in mouths:
+    with closing(_perform(performer, pcm, start_frame, pace, stopwatch, progress)) as mouths:
+        for _, background, mouth in mouths:
             with stopwatch.measure("compose"):
                 jpeg = performer.avatar.jpeg(background, mouth)
             with stopwatch.measure("encode"):
-                folder.write(index, jpeg)
+                folder.write(jpeg)
+
+
+def _hand_over(track: Track, writer: VideoWriter, heard_s: float, *, until_s: float) -> float:
+    """Write sound until ``until_s`` is reached or none is left; returns how far it has come."""
+    while heard_s < until_s and (piece := next(track.pieces, None)) is not None:
+        writer.write_audio(piece)
+        heard_s += len(piece) / track.rate_hz
+    return heard_s
 
 
 def _perform(
     performer: Performer,
-    speech: Speech,
+    pcm: Float32Array,
     start_frame: int,
     pace: Pace,
     stopwatch: Stopwatch,
@@ -96,21 +95,16 @@ def _perform(
     """(frame of the video, frame of the avatar, mouth) of each frame; progress is told after it."""
     batches = animate(
         performer,
-        speech.pcm,
+        pcm,
         start_frame=start_frame,
         batch_size=pace.batch_size,
         lanes=pace.lanes,
         stopwatch=stopwatch,
     )
+    total = frame_count(len(pcm))
     with closing(batches):
         for batch in batches:
             for offset, mouth in enumerate(batch.mouths):
                 yield batch.first + offset, batch.background + offset, mouth
                 if progress is not None:
-                    progress(batch.first + offset + 1, speech.frames)
-
-
-def _track_of_frame(speech: Speech, frame: int) -> Float32Array:
-    """The piece of sound that belongs to ``frame``; the last frame takes all that remains."""
-    start, end = (index * speech.track_rate_hz // FPS for index in (frame, frame + 1))
-    return speech.track[start:] if frame == speech.frames - 1 else speech.track[start:end]
+                    progress(batch.first + offset + 1, total)
