@@ -76,7 +76,15 @@ def test_an_odd_frame_repeats_its_last_column_and_row() -> None:
 
 @pytest.mark.parametrize(
     ("x", "y", "width", "height"),
-    [(1, 0, 4, 4), (0, 3, 4, 4), (-2, 0, 4, 4), (8, 0, 4, 4), (0, 8, 4, 4), (0, 0, 3, 4), (0, 0, 4, 3)],
+    [
+        (1, 0, 4, 4),
+        (0, 3, 4, 4),
+        (-2, 0, 4, 4),
+        (8, 0, 4, 4),
+        (0, 8, 4, 4),
+        (0, 0, 3, 4),
+        (0, 0, 4, 3),
+    ],
 )
 def test_a_patch_that_does_not_fit_is_refused(x: int, y: int, width: int, height: int) -> None:
     planes = bgr_to_i420(noise(10, 10))

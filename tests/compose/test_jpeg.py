@@ -57,7 +57,7 @@ def test_the_full_encode_has_the_pixels_of_plain_opencv(
 def test_another_decoder_reads_the_restart_markers() -> None:
     y, x = np.mgrid[0:96, 0:320]
     frame = np.stack([x * 255 // 320, y * 255 // 96, x // 2 + y], axis=2).astype(np.uint8)
-    with av.open(io.BytesIO(encode_jpeg(frame, 90)), format="jpeg_pipe") as container:
+    with av.open(io.BytesIO(encode_jpeg(frame, 90)), "r", format="jpeg_pipe") as container:
         (decoded,) = container.decode(video=0)
     assert (decoded.width, decoded.height) == (320, 96)
     difference = np.abs(decoded.to_ndarray(format="bgr24").astype(int) - frame)

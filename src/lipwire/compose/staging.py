@@ -46,10 +46,10 @@ def stage_file(target: Path) -> Path:
     Raises StorageFailed when the folder is missing or may not be written to, InvalidInput when
     ``target`` is a folder.
     """
-    if target.is_dir():
-        raise InvalidInput(f"cannot write {target}: it is a folder, the name of a file is needed")
     staged = _beside(target)
     with storage_errors(target):
+        if target.is_dir():
+            raise InvalidInput(f"cannot write {target}: it is a folder, a file's name is needed")
         # O_EXCL: never someone else's file. 0o666 is cut by the umask, as for any new file.
         os.close(os.open(staged, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return staged
@@ -110,12 +110,12 @@ def _beside(target: Path) -> Path:
 
 
 def _check_replaceable(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise InvalidInput(f"cannot write {target}: it is a file, the name of a folder is needed")
-    with storage_errors(target), os.scandir(target) as entries:
-        for entry in entries:
+    with storage_errors(target):
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise InvalidInput(f"cannot write {target}: it is a file, a folder's name is needed")
+        for entry in target.iterdir():
             if not FRAME_NAME.fullmatch(entry.name):
                 raise InvalidInput(
                     f"cannot write {target}: it holds {entry.name!r}; "
