@@ -1,0 +1,1 @@
+"""Making an avatar: synthetic speech, audio encoder, network, demo character (extra `[train]`)."""

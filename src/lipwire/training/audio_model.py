@@ -1,0 +1,152 @@
+"""The networks that hear: mel columns -> 512 numbers a row, and a window of rows -> mouth controls.
+
+Both are convolutions only. An ONNX Runtime convolution computes each item of a batch by itself, so
+that a row's bits do not depend on which rows are computed with it; a matrix product does not
+promise that.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lipwire.audio import MEL_BANDS, ROW_COLUMNS, ROWS_BEFORE, WINDOW_ROWS
+from lipwire.domain import FEATURE_SIZE, StorageFailed
+from lipwire.training.visemes import CONTROLS
+
+REDUCED: Final = 64
+"""Numbers of a row that `AudioHead` keeps of its 512."""
+
+OPSET: Final = 17
+
+
+def _block(before: int, after: int, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+    )
+
+
+class _Residual(nn.Module):
+    """x + two convolutions of x, at one width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _block(width, width)
+        self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.norm(self.second(self.first(x))))
+
+
+class AudioEncoder(nn.Module):
+    """(N, 1, 80, 16) float32 mel in [-4, 4] -> (N, 512) float32.
+
+    About 0.9 M parameters and 22 MFLOP a row. The bands are halved before the columns, so that a
+    closure of the lips (four columns) stays visible.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _block(1, 16, (2, 1)),  # 40 x 16
+            _block(16, 32, (2, 1)),  # 20 x 16
+            _block(32, 48, (2, 2)),  # 10 x 8
+            _Residual(48),
+            _block(48, 96, (2, 2)),  # 5 x 4
+            _Residual(96),
+            nn.Conv2d(96, 64, 1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+        )
+        self.out = nn.Conv2d(64, FEATURE_SIZE, (5, 4))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return torch.flatten(self.out(self.body(mel * 0.5)), 1)
+
+
+class AudioHead(nn.Module):
+    """A frame's window (N, 32, 16, 16) float32 -> its mouth controls (N, 6) in [0, 1].
+
+    The window is 16 rows of 512 numbers, laid out flat. About 0.3 M parameters and 3 MFLOP.
+    `reduce` and `read` are its two halves, for training on whole recordings: every row is in 16
+    windows, and is reduced once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(FEATURE_SIZE, REDUCED, 1)
+        self.look = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(REDUCED, 96, (3, 1), 1, (1, 0)),
+            nn.ReLU(),
+            nn.Conv2d(96, 96, (3, 1), 1, (1, 0)),
+            nn.ReLU(),
+            nn.Conv2d(96, 128, (WINDOW_ROWS, 1)),
+            nn.ReLU(),
+            nn.Conv2d(128, len(CONTROLS), 1),
+        )
+
+    def forward(self, window: Tensor) -> Tensor:
+        rows = window.reshape(-1, WINDOW_ROWS, FEATURE_SIZE).transpose(1, 2).unsqueeze(3)
+        return torch.sigmoid(self.read(self.reduce(rows)))
+
+    def read(self, reduced: Tensor) -> Tensor:
+        """(N, 64, 16, 1) reduced rows of windows -> (N, 6) logits of the controls."""
+        return torch.flatten(self.look(reduced), 1)
+
+
+class AudioModel(nn.Module):
+    """Encoder and head together, for training on recordings of one length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = AudioEncoder()
+        self.head = AudioHead()
+
+    def forward(self, rows: Tensor, frames: int) -> Tensor:
+        """(B, R, 80, 16) mel rows of B recordings -> (B, frames, 6) logits.
+
+        The windows are those of `lipwire.audio.windows_from_rows`: the first and the last row once
+        more, zeros outside.
+        """
+        batch, count = rows.shape[:2]
+        features = self.encoder(rows.reshape(-1, 1, MEL_BANDS, ROW_COLUMNS))
+        features = features.reshape(batch, count, FEATURE_SIZE)
+        entries = torch.cat([features[:, :1], features, features[:, -1:]], 1)
+        wanted = frames + WINDOW_ROWS - 1 - ROWS_BEFORE
+        entries = entries[:, :wanted]
+        entries = nn.functional.pad(entries, (0, 0, ROWS_BEFORE, wanted - entries.shape[1]))
+        reduced = self.head.reduce(entries.transpose(1, 2).unsqueeze(3))  # (B, 64, entries, 1)
+        windows = reduced.squeeze(3).unfold(2, WINDOW_ROWS, 1)  # (B, 64, frames, 16)
+        windows = windows.transpose(1, 2).reshape(batch * frames, REDUCED, WINDOW_ROWS, 1)
+        return self.head.read(windows).reshape(batch, frames, len(CONTROLS))
+
+
+def export_encoder(encoder: AudioEncoder, path: Path) -> None:
+    """Write the encoder as ONNX: ``mel`` (N, 1, 80, 16) -> ``features`` (N, 512), any N.
+
+    Raises `StorageFailed`; a file that was there stays until the new one is whole.
+    """
+    example = torch.zeros(2, 1, MEL_BANDS, ROW_COLUMNS)
+    part = path.with_name(path.name + ".part")
+    training = encoder.training
+    encoder.eval()
+    try:
+        torch.onnx.export(
+            encoder,
+            (example,),
+            str(part),
+            input_names=["mel"],
+            output_names=["features"],
+            dynamic_axes={"mel": {0: "rows"}, "features": {0: "rows"}},
+            opset_version=OPSET,
+            dynamo=False,  # the other exporter needs onnxscript
+        )
+        part.replace(path)
+    except OSError as error:
+        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+        encoder.train(training)

@@ -1,0 +1,164 @@
+"""Phone timings -> smooth mouth controls at video frames.
+
+Jaw, lips and tongue glide: each control is the mean of the phones' targets round an instant,
+weighted by how firmly each phone holds it and by a bell of time (the dominance model of Cohen and
+Massaro, "Modeling coarticulation in synthetic visual speech", 1993, with another bell). Closures
+do not glide: lips that nearly touch look wrong, so /p b m/ and /f v/ are plateaus with cosine
+flanks, long enough that a frame of 25 a second always falls on one.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import FPS, Float32Array, InvalidInput
+from lipwire.training.visemes import (
+    BITE,
+    CONTROLS,
+    OPEN,
+    POSES,
+    PRESS,
+    REST,
+    ROUND,
+    SILENCE,
+    STOPS,
+    TONGUE,
+    WIDE,
+    Pose,
+    letters,
+)
+
+JAW_S: Final = 0.032
+"""Standard deviation of the jaw's bell: half a syllable's opening still comes through."""
+LIPS_S: Final = 0.045
+TONGUE_S: Final = 0.022
+LIPS_LEAD_S: Final = 0.025
+"""Lips take a vowel's shape before it sounds."""
+
+PLATEAU_S: Final = 0.044
+"""Shortest contact of the lips; a little more than a video frame, so that none is missed."""
+FLANK_S: Final = 0.055
+RELEASE: Final = 0.65
+"""Part of a stop's length after which its lips part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """One sound of an utterance: IPA, or `visemes.SILENCE` for a pause."""
+
+    symbol: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    letter: str
+    pose: Pose
+    start_s: float
+    end_s: float
+
+
+def frame_times(count: int) -> npt.NDArray[np.float64]:
+    """The instants that frames 0..count-1 show, in seconds: their middles."""
+    return (np.arange(count) + 0.5) / FPS
+
+
+def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array:
+    """Controls at the given instants, (len(times_s), 6) float32 in [0, 1].
+
+    ``phones`` follow each other in time (gaps are silence). Before the first and after the last the
+    mouth rests. Raises `InvalidInput` for a phone without a pose or of negative length.
+    """
+    t = np.asarray(times_s, np.float64)
+    segments = list(_segments(phones))
+    starts = np.array([s.start_s for s in segments])
+    ends = np.array([s.end_s for s in segments])
+    poses = [s.pose for s in segments]
+    jaw = np.array([p.jaw for p in poses])
+    lips = np.array([p.lips for p in poses])
+    track = np.zeros((len(t), len(CONTROLS)))
+
+    near = _nearness(t, starts, ends, JAW_S) * jaw
+    track[:, OPEN] = near @ [p.open for p in poses] / near.sum(axis=1)
+    near = _nearness(t + LIPS_LEAD_S, starts, ends, LIPS_S) * lips
+    total = near.sum(axis=1)
+    track[:, WIDE] = near @ [p.wide for p in poses] / total
+    track[:, ROUND] = near @ [p.round for p in poses] / total
+    near = _nearness(t, starts, ends, TONGUE_S)
+    track[:, TONGUE] = near @ [p.tongue for p in poses] / near.sum(axis=1)
+    for segment in segments:
+        start, end = contact_interval(segment.letter, segment.start_s, segment.end_s)
+        for control, height in ((PRESS, segment.pose.press), (BITE, segment.pose.bite)):
+            if height > 0:
+                np.maximum(
+                    track[:, control], height * _plateau(t, start, end), out=track[:, control]
+                )
+    return np.clip(track, 0, 1).astype(np.float32)
+
+
+def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, float]:
+    """When the lips are in contact, in seconds, for a /p b m f v/ of that start and end."""
+    if letter in STOPS:
+        end_s = start_s + RELEASE * (end_s - start_s)
+    short = max(0.0, PLATEAU_S - (end_s - start_s)) / 2
+    return start_s - short, end_s + short
+
+
+def closures(phones: Iterable[Phone]) -> list[tuple[float, float]]:
+    """Intervals in seconds in which /p b m/ seal the lips."""
+    return [
+        contact_interval(s.letter, s.start_s, s.end_s)
+        for s in _segments(list(phones))
+        if s.pose.press == 1.0
+    ]
+
+
+def _segments(phones: Sequence[Phone]) -> Iterable[_Segment]:
+    """Letters with their share of time, silence in the gaps and endless silence at both ends."""
+    clock = -math.inf
+    for phone in phones:
+        if phone.end_s < phone.start_s:
+            raise InvalidInput(
+                f"phone {phone.symbol!r} ends at {phone.end_s:.3f} s, "
+                f"before its start at {phone.start_s:.3f} s"
+            )
+        if phone.start_s > clock:
+            yield _Segment(SILENCE, REST, clock, phone.start_s)
+        parts = letters(phone.symbol)
+        for k, letter in enumerate(parts):
+            length = (phone.end_s - phone.start_s) / len(parts)
+            yield _Segment(
+                letter,
+                POSES[letter],
+                phone.start_s + k * length,
+                phone.start_s + (k + 1) * length,
+            )
+        if parts:
+            clock = phone.end_s
+    yield _Segment(SILENCE, REST, clock, math.inf)
+
+
+def _nearness(
+    t: npt.NDArray[np.float64],
+    starts: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
+    deviation_s: float,
+) -> npt.NDArray[np.float64]:
+    """Share of a logistic bell round each instant that falls in each segment, (times, segments)."""
+    scale = 2 * deviation_s * math.sqrt(3) / math.pi
+    upper = np.tanh((ends[None, :] - t[:, None]) / scale)
+    lower = np.tanh((starts[None, :] - t[:, None]) / scale)
+    share: npt.NDArray[np.float64] = (upper - lower) / 2
+    return share
+
+
+def _plateau(t: npt.NDArray[np.float64], start_s: float, end_s: float) -> npt.NDArray[np.float64]:
+    """1 from start_s to end_s with cosine flanks outside."""
+    outside = np.maximum(np.maximum(start_s - t, t - end_s), 0) / FLANK_S
+    flank: npt.NDArray[np.float64] = 0.5 + 0.5 * np.cos(np.pi * np.minimum(outside, 1))
+    return flank

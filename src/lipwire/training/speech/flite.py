@@ -1,0 +1,73 @@
+"""Speech from flite, a small synthesizer whose voices were made from recordings of real people.
+
+`flite -psdur` prints each phone with the time of its end: ``pau:0.164 hh:0.255 ax:0.304``.
+http://www.festvox.org/flite/
+"""
+
+import shutil
+import subprocess
+import tempfile
+import wave
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lipwire.domain import SAMPLE_RATE_HZ, DependencyMissing, InvalidInput
+from lipwire.training.coarticulation import Phone
+from lipwire.training.speech.utterance import Utterance
+from lipwire.training.visemes import ARPABET
+
+VOICES: Final = ("slt", "awb", "rms", "kal16")
+"""The 16 kHz voices of Debian's flite: one woman, a Scot, and two American men."""
+
+DELAY_S: Final = 0.010
+"""The sound of a phone comes this much after its printed time (mean energy round stops and /s/)."""
+
+TIMEOUT_S: Final = 60
+
+
+def speak(text: str, voice: str, stretch: float = 1.0) -> Utterance:
+    """Speak ``text``; ``stretch`` > 1 is slower. The same arguments give the same samples.
+
+    Raises `DependencyMissing` without flite, `InvalidInput` when it refuses.
+    """
+    program = shutil.which("flite")
+    if program is None:
+        raise DependencyMissing("flite is not installed (Debian package: flite)")
+    if voice not in VOICES:
+        raise InvalidInput(f"flite voice {voice!r} is unknown; allowed: {', '.join(VOICES)}")
+    with tempfile.TemporaryDirectory(prefix="lipwire-flite-") as folder:
+        target = Path(folder) / "speech.wav"
+        done = subprocess.run(
+            [
+                program, "-voice", voice, "--setf", f"duration_stretch={stretch:.3f}",
+                "-psdur", "-t", text, "-o", str(target),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )  # fmt: skip
+        if done.returncode != 0 or not target.exists():
+            raise InvalidInput(f"flite could not speak {text!r}: {done.stderr.strip()[:200]}")
+        with wave.open(str(target)) as sound:
+            rate = sound.getframerate()
+            pcm = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.int16)
+    if rate != SAMPLE_RATE_HZ:
+        raise InvalidInput(f"flite voice {voice!r} speaks at {rate} Hz, not {SAMPLE_RATE_HZ}")
+    return Utterance(f"flite/{voice}", text, pcm, parse_timings(done.stdout))
+
+
+def parse_timings(printed: str) -> tuple[Phone, ...]:
+    """Phones of what ``-psdur`` prints. Raises `InvalidInput` for a phone or number unknown."""
+    phones: list[Phone] = []
+    start_s = 0.0
+    for word in printed.split():
+        name, _, end = word.rpartition(":")
+        if name not in ARPABET:
+            raise InvalidInput(f"flite phone {name!r} is unknown")
+        end_s = float(end) + DELAY_S
+        phones.append(Phone(ARPABET[name], start_s, end_s))
+        start_s = end_s
+    return tuple(phones)
