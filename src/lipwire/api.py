@@ -137,9 +137,10 @@ class TalkingAvatar:
         threads: int | None = None,
         progress: CompileProgress | None = None,
     ) -> None:
+        if threads is not None and threads < 1:
+            raise InvalidInput(f"threads is {threads}, at least 1 is needed")
         self._quality = jpeg_quality
         self._progress = progress
-        self._pace = Pace()
         self._lock = threading.Lock()
         self._speeches: WeakSet[Generator[Frame]] = WeakSet()
         self._stack = ExitStack()
@@ -150,10 +151,10 @@ class TalkingAvatar:
                 parts=frozenset(_PARTS[output] for output in outputs),
                 quality=jpeg_quality,
                 audio_encoder=None if audio_encoder is None else Path(audio_encoder),
-                threads=threads,
                 progress=progress,
             )
         )
+        self._pace = Pace.for_machine(self._performer.model.fixed_batch, threads)
         self._outputs = dict.fromkeys(outputs, self._performer.avatar)
 
     @property
@@ -335,7 +336,7 @@ def open_avatar(
 
     ``outputs`` are the forms of frames that will be asked for; what they need is compiled now and
     not at the first frame. ``audio_encoder`` replaces the package's own. ``threads`` is how many
-    the network uses, None for what suits the machine. ``progress`` is told of compiling.
+    cores the network may use, None for all of them. ``progress`` is told of compiling.
 
     >>> with open_avatar(avatar_path, outputs=("jpeg",), jpeg_quality=90) as avatar:
     ...     first = next(avatar.speak(speech, rate_hz=16_000))

@@ -48,7 +48,7 @@ def command(
     ] = None,
 ) -> None:
     """Measure Lipwire's ways against the plain ways, in turns and in one process."""
-    from lipwire.cli.machine import describe_machine
+    from lipwire.config import describe_machine
 
     subjects = list(ROUNDS) if subject is Subject.ALL else [subject]
     results = {

@@ -7,7 +7,7 @@ from lipwire import __version__
 
 def command() -> None:
     """Show the version of Lipwire and of what it stands on."""
-    from lipwire.cli.machine import describe_machine
+    from lipwire.config import describe_machine
 
     typer.echo(f"lipwire {__version__}")
     typer.echo(describe_machine().line())

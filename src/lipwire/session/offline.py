@@ -37,7 +37,7 @@ def animate(
     pcm: Float32Array,
     *,
     start_frame: int = 0,
-    batch_size: int = 4,
+    batch_size: int = 2,
     lanes: int = 1,
     stopwatch: Stopwatch | None = None,
 ) -> Generator[MouthBatch]:

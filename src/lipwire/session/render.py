@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from lipwire.audio import frame_count
 from lipwire.compose import JpegFolderWriter, VideoWriter
+from lipwire.config import usable_cores
 from lipwire.domain import FPS, Float32Array, UInt8Array
 from lipwire.session.offline import animate
 from lipwire.session.performer import Performer
 from lipwire.session.soundtrack import Track
 from lipwire.session.timing import Stopwatch
+
+MAX_LANES = 16
+"""Beyond these the one thread that composes and encodes is what limits the speed."""
 
 Progress = Callable[[int, int], None]
 """Called after each frame with how many are done and how many there are in all."""
@@ -21,8 +25,18 @@ Progress = Callable[[int, int], None]
 class Pace:
     """How the machine is used: ``lanes`` batches of ``batch_size`` in the network at a time."""
 
-    batch_size: int = 4
-    lanes: int = 1
+    batch_size: int
+    lanes: int
+
+    @classmethod
+    def for_machine(cls, fixed_batch: int | None, cores: int | None = None) -> "Pace":
+        """What is fastest on ``cores`` (None: all there are) for a network of that batch.
+
+        A core works on a batch of its own, which is faster than several on one. Small batches are
+        as fast as large ones on a processor, and take less memory.
+        """
+        lanes = usable_cores() if cores is None else cores
+        return cls(batch_size=fixed_batch or 2, lanes=min(lanes, MAX_LANES))
 
 
 def render_video(

@@ -1,12 +1,15 @@
-"""What a figure was measured on: processor, cores, versions."""
+"""The machine: how many cores there are to use, and what a figure was measured on."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+__all__ = ["Machine", "describe_machine", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,26 @@ def describe_machine() -> Machine:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on; a container's CPU set counts, not the host."""
+    """Cores this process may keep busy, at least 1.
+
+    In a container that is its share and not the host's number: the CPU set and the quota of
+    control groups (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files) count.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _quota_cores(Path("/sys/fs/cgroup/cpu.max"))
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def _quota_cores(cpu_max: Path) -> float | None:
+    """``cpu.max`` holds "max 100000" or "200000 100000": microseconds of work in a period."""
+    try:
+        quota, period = cpu_max.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None  # no quota, or no such interface
 
 
 def _processor() -> str:
