@@ -139,18 +139,20 @@ def test_a_long_stream_holds_no_more_than_a_short_one(
     speech: Float32Array, encoder: AudioEncoder
 ) -> None:
     stream = WindowStream(encoder)
-    held = []
+    own = [tracemalloc.Filter(True, "*/lipwire/audio/*")]
+    held_bytes = []
     tracemalloc.start()
     try:
         for second in range(120):
             stream.push(np.resize(speech[second:], 16_000))
-            if second in (10, 119):
+            if second in (59, 119):
                 gc.collect()
-                held.append(tracemalloc.get_traced_memory()[0])
+                traces = tracemalloc.take_snapshot().filter_traces(own).statistics("filename")
+                held_bytes.append(sum(trace.size for trace in traces))
     finally:
         tracemalloc.stop()
-    assert held[1] - held[0] < 20_000
-    assert held[1] < 200_000
+    assert held_bytes[1] - held_bytes[0] < 4_000
+    assert 40_000 < held_bytes[1] < 60_000
 
 
 def test_no_audio_is_one_window_of_silence(encoder: AudioEncoder) -> None:

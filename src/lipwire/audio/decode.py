@@ -70,7 +70,7 @@ def _decode(path: Path, file: BinaryIO) -> Float32Array:
         for piece in _resampled(path, container, stream):
             pcm += piece.tobytes()
             if len(pcm) > MAX_AUDIO_S * SAMPLE_RATE_HZ * 4:
-                raise InvalidInput(f"{path} is longer than {MAX_AUDIO_S // 3600} hours, the most")
+                raise InvalidInput(f"{path} is longer than {MAX_AUDIO_S} s, the most allowed")
         length_s = len(pcm) / 4 / SAMPLE_RATE_HZ
         if not pcm:
             raise InvalidInput(f"{path} holds an audio track of zero length")

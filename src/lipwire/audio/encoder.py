@@ -16,13 +16,12 @@ from typing import Final
 import numpy as np
 import onnxruntime as ort
 
-from lipwire.audio.encoder_file import read_encoder_file
+from lipwire.audio.encoder_file import EncoderFile, read_encoder_file
 from lipwire.audio.mel import MEL_BANDS
 from lipwire.audio.rows import ROW_COLUMNS
 from lipwire.domain import FEATURE_SIZE, AvatarInvalid, Float32Array, InvalidInput
 
 _BLOCK_ROWS: Final = 16
-_MAX_FIXED_BATCH: Final = 256
 _SILENCE: Final = -4.0
 _ERROR_LEVEL: Final = 4  # ONNX Runtime's own lines on stderr: fatal ones only, the rest is raised
 
@@ -43,11 +42,11 @@ class AudioEncoder:
     _block_rows: int
     _blocks_are_exact: bool | None  # None until the first block; threads that try at once agree
 
-    def __init__(self, session: ort.InferenceSession, path: Path) -> None:
+    def __init__(self, session: ort.InferenceSession, file: EncoderFile, path: Path) -> None:
         self._session = session
-        self._input, fixed_batch = _checked_input(session, path)
-        self._single = fixed_batch or 1
-        self._block_rows = fixed_batch or _BLOCK_ROWS
+        self._input = file.input_name
+        self._single = file.fixed_batch or 1
+        self._block_rows = file.fixed_batch or _BLOCK_ROWS
         self._blocks_are_exact = True if self._block_rows == 1 else None
         self._output = self._checked_output(path)
 
@@ -61,14 +60,14 @@ class AudioEncoder:
         """
         if threads < 1:
             raise InvalidInput(f"{threads} threads for the audio encoder; allowed: 1 or more")
-        source = read_encoder_file(path)
+        file = read_encoder_file(path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERROR_LEVEL
         with _runtime_errors(path):
-            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        return cls(session, path)
+            session = ort.InferenceSession(file.source, options, providers=["CPUExecutionProvider"])
+        return cls(session, file, path)
 
     def encode(self, mels: Float32Array) -> Float32Array:
         """(N, 1, 80, 16) float32 in [-4, 4] -> (N, 512) float32, row by row independent of N.
@@ -138,33 +137,6 @@ class AudioEncoder:
             f"audio encoder {path} has outputs {seen}; "
             f"allowed: (N, {FEATURE_SIZE}) or (N, {FEATURE_SIZE}, 1, 1) float32"
         )
-
-
-def _checked_input(session: ort.InferenceSession, path: Path) -> tuple[str, int | None]:
-    """The input's name and its fixed batch size, None where the batch is free."""
-    inputs = session.get_inputs()
-    allowed = f"one input (N, 1, {MEL_BANDS}, {ROW_COLUMNS}) float32"
-    if len(inputs) != 1:
-        raise AvatarInvalid(f"audio encoder {path} has {len(inputs)} inputs; allowed: {allowed}")
-    (only,) = inputs
-    shape = list(only.shape or [])
-    expected = (1, MEL_BANDS, ROW_COLUMNS)
-    fits = len(shape) == 4 and all(
-        not isinstance(seen, int) or seen == size
-        for seen, size in zip(shape[1:], expected, strict=True)
-    )
-    if not fits or only.type != "tensor(float)":
-        raise AvatarInvalid(
-            f"audio encoder {path} has input {only.name} {shape} {only.type}; allowed: {allowed}"
-        )
-    batch = shape[0]
-    if not isinstance(batch, int):
-        return only.name, None
-    if not 1 <= batch <= _MAX_FIXED_BATCH:
-        raise AvatarInvalid(
-            f"audio encoder {path} has a fixed batch of {batch}; allowed: 1 to {_MAX_FIXED_BATCH}"
-        )
-    return only.name, batch
 
 
 @contextlib.contextmanager

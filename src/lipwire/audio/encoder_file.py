@@ -1,24 +1,38 @@
 """The audio encoder's ONNX file, read with suspicion: it may come from anybody."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from lipwire.audio.mel import MEL_BANDS
+from lipwire.audio.rows import ROW_COLUMNS
 from lipwire.domain import AvatarInvalid
 
 MAX_BYTES: Final = 1 << 30
 """The family's encoder takes 11 MB; protobuf itself ends at 2 GB."""
 
+MAX_FIXED_BATCH: Final = 256
 
-def read_encoder_file(path: Path) -> bytes | str:
-    """What ONNX Runtime opens: the file's bytes, or its path where weights lie in files beside it.
 
-    Raises AvatarInvalid where the file is missing, not readable, too long or no ONNX model, and
-    where a tensor's external data is not a plain file inside the model's folder.
-    """
+@dataclass(frozen=True, slots=True)
+class EncoderFile:
+    """An ONNX file that is safe to open and takes what an audio encoder takes."""
+
+    source: bytes | str
+    """For ONNX Runtime: the file's bytes, or its path where weights lie in files beside it."""
+    input_name: str
+    fixed_batch: int | None
+    """Rows that every run must have; None where the model leaves them free."""
+
+
+def read_encoder_file(path: Path) -> EncoderFile:
+    """Raises AvatarInvalid where the file is missing, not readable, too long or no ONNX model,
+    where a tensor's external data is not a plain file inside the model's folder, and where the
+    input is not one of (N, 1, 80, 16) float32."""
     try:
         if not path.is_file():
             raise AvatarInvalid(f"audio encoder {path} is missing or not a file")
@@ -37,7 +51,37 @@ def read_encoder_file(path: Path) -> bytes | str:
     locations = {location for tensor in _tensors(model) for location in _external(tensor)}
     for location in sorted(locations):
         _check_location(path, location)
-    return str(path) if locations else data
+    name, fixed_batch = _checked_input(path, model.graph)
+    return EncoderFile(str(path) if locations else data, name, fixed_batch)
+
+
+def _checked_input(path: Path, graph: onnx.GraphProto) -> tuple[str, int | None]:
+    """The input's name and its fixed batch size, None where the batch is free."""
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    allowed = f"one input (N, 1, {MEL_BANDS}, {ROW_COLUMNS}) float32"
+    if len(inputs) != 1:
+        raise AvatarInvalid(f"audio encoder {path} has {len(inputs)} inputs; allowed: {allowed}")
+    tensor = inputs[0].type.tensor_type
+    # A side is a number, or free: a name or nothing at all.
+    shape = [side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim]
+    expected = (None, 1, MEL_BANDS, ROW_COLUMNS)
+    fits = len(shape) == len(expected) and all(
+        None in (side, size) or side == size for side, size in zip(shape, expected, strict=True)
+    )
+    if not fits or tensor.elem_type != onnx.TensorProto.FLOAT:
+        sides = ", ".join("N" if side is None else str(side) for side in shape)
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise AvatarInvalid(
+            f"audio encoder {path} has input {inputs[0].name} ({sides}) of type {kind}; "
+            f"allowed: {allowed}"
+        )
+    batch = shape[0]
+    if batch is not None and not 1 <= batch <= MAX_FIXED_BATCH:
+        raise AvatarInvalid(
+            f"audio encoder {path} has a fixed batch of {batch}; allowed: 1 to {MAX_FIXED_BATCH}"
+        )
+    return inputs[0].name, batch
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
