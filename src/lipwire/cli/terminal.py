@@ -11,6 +11,9 @@ from contextlib import contextmanager
 Progress = Callable[[int, int], None]
 """Called with how many are done and how many there are in all."""
 
+CompileProgress = Callable[[int, int, str], None]
+"""Called as (done, total, what); total is 0 where it is not known."""
+
 LOG_INTERVAL_S = 5.0
 
 
@@ -54,6 +57,23 @@ def progress_bar(title: str, unit: str, *, quiet: bool = False) -> Iterator[Prog
             yield report
     else:
         yield _Log(title, unit)
+
+
+@contextmanager
+def compile_progress() -> Iterator[CompileProgress]:
+    """As ``progress_bar``, for an avatar that may have to be compiled first."""
+    with progress_bar("compiling", "frames") as report:
+        said = ""
+
+        def tell(done: int, total: int, what: str) -> None:
+            nonlocal said
+            if total > 1:
+                report(done, total)
+            elif what != said:
+                print(f"{what} ...", file=sys.stderr, flush=True)
+            said = what
+
+        yield tell
 
 
 @contextmanager

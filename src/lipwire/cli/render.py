@@ -1,0 +1,189 @@
+"""``lipwire render``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lipwire.api import RenderResult
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+
+
+class Preset(StrEnum):
+    """x264's presets that make sense here: how long to look for a smaller file."""
+
+    ULTRAFAST = "ultrafast"
+    SUPERFAST = "superfast"
+    VERYFAST = "veryfast"
+    FASTER = "faster"
+    FAST = "fast"
+    MEDIUM = "medium"
+    SLOW = "slow"
+
+
+def command(
+    avatar: Annotated[
+        str, typer.Argument(help="An avatar's name (try: demo) or folder.", show_default=False)
+    ],
+    audio: Annotated[
+        Path,
+        typer.Argument(help="A recording of speech: any audio or video file.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The video to write (.mp4, .m4v, .mov), or a folder for JPEG frames.",
+            show_default=False,
+        ),
+    ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(
+            "--frames",
+            help="A folder to write JPEG frames to, whatever its name.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace what is there already.")
+    ] = False,
+    preset: Annotated[
+        Preset, typer.Option(help="Video: slower makes smaller files.")
+    ] = Preset.VERYFAST,
+    crf: Annotated[
+        int, typer.Option(min=0, max=51, help="Video: quality, smaller is better.")
+    ] = 18,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Frames: JPEG quality.")] = 90,
+    start_frame: Annotated[
+        int, typer.Option(min=0, help="Frame of the avatar's background to begin with.")
+    ] = 0,
+    audio_encoder: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file to use instead of the avatar's own.", show_default=False),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores for the network (default: all).")
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of a frame went.")
+    ] = False,
+) -> None:
+    """Make a video of an avatar saying a recording.
+
+    lipwire render demo speech.wav -o talking.mp4
+
+    The file appears when it is finished; after an error or Ctrl-C there is nothing new.
+    """
+    from lipwire.api import open_avatar
+    from lipwire.cli.terminal import compile_progress, progress_bar
+
+    video, folder = _destination(out, frames, force)
+    _check_recording(audio)
+    with (
+        compile_progress() as compiling,
+        open_avatar(
+            avatar,
+            outputs=("jpeg",) if video is None else ("i420",),
+            jpeg_quality=quality,
+            audio_encoder=audio_encoder,
+            threads=threads,
+            progress=compiling,
+        ) as opened,
+        progress_bar("rendering", "frames") as progress,
+    ):
+        if video is not None:
+            result = opened.render(
+                audio,
+                video,
+                start_frame=start_frame,
+                preset=preset.value,
+                crf=crf,
+                progress=progress,
+            )
+        else:
+            assert folder is not None  # one of the two: _destination
+            result = opened.render_frames(audio, folder, start_frame=start_frame, progress=progress)
+        size = f"{opened.width}x{opened.height}"
+    typer.echo(_summary(result, size))
+    if profile:
+        _print_profile(result)
+
+
+def _destination(
+    out: Path | None, frames: Path | None, force: bool
+) -> tuple[Path | None, Path | None]:
+    """(video, None) or (None, folder of frames). Refuses to replace anything without ``force``."""
+    from lipwire.domain import InvalidInput
+
+    if (out is None) == (frames is None):
+        raise InvalidInput(
+            "name one place to write to: -o VIDEO.mp4, or --frames FOLDER for JPEG files"
+        )
+    folder = frames
+    if out is not None and out.suffix.lower() not in VIDEO_SUFFIXES:
+        if out.suffix and not out.is_dir():
+            raise InvalidInput(
+                f"{out} ends in {out.suffix}; allowed are {', '.join(VIDEO_SUFFIXES)} and, for"
+                " JPEG frames, a folder"
+            )
+        folder = out
+    there = folder if folder is not None else out
+    assert there is not None
+    taken = any(there.iterdir()) if there.is_dir() and folder is not None else there.exists()
+    if taken and not force:
+        raise InvalidInput(f"{there} is there already; --force replaces it")
+    return (out, None) if folder is None else (None, folder)
+
+
+def _check_recording(audio: Path) -> None:
+    """Before an avatar is compiled for minutes."""
+    from lipwire.domain import NotFound
+
+    if not audio.exists():
+        raise NotFound(f"no recording at {audio}; there is no such file")
+
+
+def _summary(result: RenderResult, size: str) -> str:
+    from lipwire.cli.terminal import duration, file_size
+
+    speed = result.video_s / result.elapsed_s
+    return (
+        f"{result.path}: {duration(result.video_s)} of {size} in {duration(result.elapsed_s)}"
+        f" ({result.fps:.1f} fps, {speed:.1f}x real time), {result.frames} frames,"
+        f" {file_size(result.size_bytes)}"
+    )
+
+
+def _print_profile(result: RenderResult) -> None:
+    """Milliseconds a frame. Stages overlap, so their times do not add up to the whole."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lipwire.config import describe_machine
+
+    table = Table(title="milliseconds a frame", title_justify="left")
+    table.add_column("stage")
+    table.add_column("one core", justify="right")
+    table.add_column("elapsed", justify="right")
+    for stage in ("audio", "crop", "network", "compose", "encode"):
+        if (spent := result.stages.get(stage)) is not None:
+            table.add_row(
+                stage,
+                f"{spent.cpu_ms / result.frames:.2f}",
+                f"{spent.wall_ms / result.frames:.2f}",
+            )
+    table.add_section()
+    table.add_row(
+        "all threads",
+        f"{result.cpu_s * 1000 / result.frames:.2f}",
+        f"{result.elapsed_s * 1000 / result.frames:.2f}",
+    )
+    Console().print(table)
+    typer.echo(describe_machine().line())
