@@ -22,7 +22,7 @@ def picture(index: int, size: tuple[int, int], seed: int) -> np.ndarray[Any, np.
     small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
     noise = random.integers(-6, 7, (height, width, 3))
-    return np.clip(smooth.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(smooth.astype(np.int16) + noise, 0, 255), np.uint8)
 
 
 def make_package_at(

@@ -12,7 +12,7 @@ from lipwire.avatars.package import AvatarPackage, read_package
 from lipwire.avatars.parts import Jpegs, Part, Patches
 from lipwire.avatars.settings import AvatarSettings
 from lipwire.compose import BorderPx, PartialJpeg, network_crop, paste_mouth, paste_patch_i420
-from lipwire.domain import CropRect, InvalidInput, UInt8Array, ping_pong
+from lipwire.domain import MOUTH_PX, CropRect, InvalidInput, UInt8Array, ping_pong
 
 
 class Avatar:
@@ -183,8 +183,9 @@ class Avatar:
         return patch
 
     def _in_bgr(self, mouth: UInt8Array) -> UInt8Array:
-        swap = self._swap_colours and mouth.ndim == 3 and mouth.shape[2] == 3
-        return _swapped(mouth) if swap else mouth
+        # Mouths of another shape are refused by paste_mouth, which says what is allowed.
+        fits = mouth.shape == (MOUTH_PX, MOUTH_PX, 3) and mouth.dtype == np.uint8
+        return _swapped(mouth) if self._swap_colours and fits else mouth
 
     def _not_opened(self, part: Part) -> InvalidInput:
         return InvalidInput(

@@ -33,6 +33,7 @@ from lipwire.avatars.parts import (
     Part,
     Patches,
     builder,
+    frame_count,
     whole_frames,
 )
 from lipwire.avatars.rectangles import RECTANGLES_NAME, outside_frame
@@ -123,7 +124,6 @@ def _open(
             compiled.model_path = folder
             compiled.found.add("model")
             break
-    # Patches come first: they say how many frames there are.
     for part in FRAME_PARTS:
         for home in places:
             if part not in wanted or part in compiled.found:
@@ -136,18 +136,16 @@ def _open(
 
 
 def _use(container: Container, part: FramePart, compiled: CompiledParts) -> None:
+    if compiled.patches is not None and frame_count(container) != compiled.patches.count:
+        raise ContainerDamagedError(f"{container.path.name} has not as many frames as its patches")
     if part == "patches":
         compiled.patches = Patches(container)
-        return
-    if compiled.patches is None:
-        raise ContainerDamagedError(f"{container.path.name} has no patches beside it")
-    count = compiled.patches.count
-    if part == "jpeg":
-        compiled.jpegs = Jpegs(container, count)
+    elif part == "jpeg":
+        compiled.jpegs = Jpegs(container)
     elif part == "planes":
-        compiled.planes = whole_frames(container, count)
+        compiled.planes = whole_frames(container)
     else:
-        compiled.pixels = whole_frames(container, count)
+        compiled.pixels = whole_frames(container)
 
 
 def _build(

@@ -51,7 +51,7 @@ def find_avatar(name_or_path: str) -> Path:
         return here
     known = [path.name for path in list_avatars()]
     guess = nearest(name_or_path, known)
-    hint = f"; did you mean {guess}?" if guess else ""
+    hint = f"; the nearest known is {guess}" if guess else ""
     looked = ", ".join(str(folder) for folder in search_folders())
     raise NotFound(f"no avatar named {name_or_path}{hint}; looked in {looked}")
 

@@ -85,7 +85,7 @@ class _PatchesBuilder:
         self._writer.array("starts", np.array(self._starts, np.int64))
         self._writer.array("boxes", np.array(self._boxes, np.int32))
         self._writer.array("rects", np.array(self._rects, np.int32))
-        self._writer.finish("patches", self._key, self._facts)
+        self._writer.finish("patches", self._key, self._facts | {"frames": len(self._starts)})
 
 
 class _JpegBuilder:
@@ -115,7 +115,7 @@ class _JpegBuilder:
         self._writer.array("starts", np.array(self._starts, np.int64))
         self._writer.array("row_starts", np.array(self._row_starts, np.int64))
         self._writer.array("row_bounds", np.concatenate(self._row_bounds).astype(np.int32))
-        self._writer.finish("jpeg", self._key, self._facts)
+        self._writer.finish("jpeg", self._key, self._facts | {"frames": len(self._row_bounds)})
 
 
 class _WholeBuilder:
@@ -130,6 +130,7 @@ class _WholeBuilder:
     ) -> None:
         self._writer = ContainerWriter(stream)
         self._writer.begin("frames")
+        self._count = 0
         self._part = part
         self._key = key
         self._facts = facts
@@ -140,9 +141,10 @@ class _WholeBuilder:
 
     def append(self, prepared: UInt8Array) -> None:
         self._writer.append(prepared.data.cast("B"))
+        self._count += 1
 
     def finish(self) -> None:
-        self._writer.finish(self._part, self._key, self._facts)
+        self._writer.finish(self._part, self._key, self._facts | {"frames": self._count})
 
 
 class Patches:
@@ -155,8 +157,12 @@ class Patches:
         self._data: UInt8Array = container.array("patches")
         rects, boxes = container.array("rects"), container.array("boxes")
         starts = container.array("starts")
-        self.count = len(starts)
-        if not self.count or boxes.shape != (self.count, 4) or rects.shape != (self.count, 4):
+        self.count = frame_count(container)
+        if (
+            starts.shape != (self.count,)
+            or boxes.shape != (self.count, 4)
+            or rects.shape != (self.count, 4)
+        ):
             raise ContainerDamagedError(f"{container.path.name} has tables of different lengths")
         x1, y1, x2, y2 = boxes.T.astype(np.int64)
         sizes = (x2 - x1) * (y2 - y1) * 3
@@ -197,8 +203,9 @@ class Jpegs:
 
     __slots__ = ("_data", "_row_bounds", "_row_starts", "_starts")
 
-    def __init__(self, container: Container, count: int) -> None:
+    def __init__(self, container: Container) -> None:
         width, _ = _size(container)
+        count = frame_count(container)
         self._data: UInt8Array = container.array("jpegs")
         self._row_bounds: npt.NDArray[np.int32] = container.array("row_bounds")
         starts, row_starts = container.array("starts"), container.array("row_starts")
@@ -222,17 +229,26 @@ class Jpegs:
         return Background(self.jpeg(index), box, self._row_bounds[rows])
 
 
-def whole_frames(container: Container, count: int) -> UInt8Array:
+def whole_frames(container: Container) -> UInt8Array:
     """The part ``planes``, (frames, even height * 3/2, even width), or ``pixels``, (frames, height,
     width, 3) BGR: uint8, read-only, mapped. Raises ContainerDamagedError.
     """
     width, height = _size(container)
+    count = frame_count(container)
     planes = container.part == "planes"
     shape = i420_shape(width, height) if planes else (height, width, 3)
     data: UInt8Array = container.array("frames")
     if data.size != count * int(np.prod(shape)):
         raise ContainerDamagedError(f"{container.path.name} has {data.size} bytes of frames")
     return data.reshape(count, *shape)
+
+
+def frame_count(container: Container) -> int:
+    """How many frames a part is of, at least 1. Raises ContainerDamagedError."""
+    count = container.facts.get("frames")
+    if not isinstance(count, int) or count < 1:
+        raise ContainerDamagedError(f"{container.path.name} has no number of frames")
+    return count
 
 
 def encoder_version() -> str:

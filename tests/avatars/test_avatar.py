@@ -1,0 +1,152 @@
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lipwire.avatars import Avatar, Part
+from lipwire.compose import bgr_to_i420, encode_jpeg, network_crop, paste_mouth
+from lipwire.domain import CropRect, InvalidInput, UInt8Array
+
+ALL: frozenset[Part] = frozenset({"jpeg", "planes", "pixels"})
+MOUTH = np.random.default_rng(3).integers(0, 256, (320, 320, 3), dtype=np.uint8)
+
+
+def frame(package: Path, number: int, extension: str = "png") -> UInt8Array:
+    pixels = cv2.imread(str(package / "frames" / f"frame_{number:04d}.{extension}"))
+    assert pixels is not None
+    return np.asarray(pixels, np.uint8)
+
+
+def with_mouth(pixels: UInt8Array, rect: CropRect, border: int, mouth: UInt8Array) -> UInt8Array:
+    result = pixels.copy()
+    paste_mouth(result, (0, 0), mouth, rect, 0 if border == 0 else 4)
+    return result
+
+
+@pytest.mark.parametrize("border", [0, 4])
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+@pytest.mark.parametrize(("size", "extension"), [((320, 240), "png"), ((321, 179), "jpg")])
+def test_every_output_is_that_of_the_whole_frame(
+    make_package: object,
+    tmp_path: Path,
+    border: int,
+    order: str,
+    size: tuple[int, int],
+    extension: str,
+) -> None:
+    package = make_package(  # type: ignore[operator]
+        tmp_path / "a",
+        size=size,
+        extension=extension,
+        frames=3,
+        settings={"crop_border": border, "colour_order": order},
+    )
+    with Avatar.open(package, parts=ALL, quality=60) as avatar:
+        assert (avatar.width, avatar.height, avatar.frame_count) == (*size, 3)
+        for number in range(3):
+            plain = frame(package, number, extension)
+            rect = avatar.rects[number]
+            crop = network_crop(plain, rect, 0 if border == 0 else 4)
+            mouth = MOUTH if order == "bgr" else MOUTH[..., ::-1]
+            expected = with_mouth(plain, rect, border, mouth)
+            assert np.array_equal(avatar.crop(number), crop if order == "bgr" else crop[..., ::-1])
+            assert np.array_equal(avatar.pixels(number, MOUTH), expected)
+            assert np.array_equal(avatar.planes(number, MOUTH), bgr_to_i420(expected))
+            assert avatar.jpeg(number, MOUTH) == encode_jpeg(expected, 60)
+            assert np.array_equal(avatar.pixels(number, None), plain)
+            assert np.array_equal(avatar.planes(number, None), bgr_to_i420(plain))
+            assert avatar.jpeg(number, None) == encode_jpeg(plain, 60)
+
+
+def test_frames_run_back_and_forth(avatar_package: Path) -> None:
+    with Avatar.open(avatar_package, parts=frozenset({"pixels"})) as avatar:
+        for index, number in [(7, 7), (8, 6), (13, 1), (14, 0), (15, 1), (14 * 10**9 + 3, 3)]:
+            assert np.array_equal(avatar.pixels(index, None), frame(avatar_package, number))
+        with pytest.raises(InvalidInput, match="frame number is -1; allowed are 0 and above"):
+            avatar.crop(-1)
+
+
+def test_written_to_an_array_given(avatar_package: Path) -> None:
+    with Avatar.open(avatar_package, parts=ALL) as avatar:
+        for method in (avatar.planes, avatar.pixels):
+            expected = method(2, MOUTH)
+            out = np.empty_like(expected)
+            assert method(2, MOUTH, out=out) is out
+            assert np.array_equal(out, expected)
+            with pytest.raises(InvalidInput, match="out is uint8 of shape"):
+                method(2, MOUTH, out=out[1:])
+
+
+def test_what_is_handed_out_is_the_callers(avatar_package: Path) -> None:
+    with Avatar.open(avatar_package, parts=ALL) as avatar:
+        for method in (avatar.planes, avatar.pixels):
+            first = method(0, None)
+            kept = first.copy()
+            first[:] = 0
+            assert np.array_equal(method(0, None), kept)
+        avatar.crop(0)[:] = 0
+        assert avatar.crop(0).any()
+
+
+def test_parts_not_opened_are_refused(avatar_package: Path) -> None:
+    with Avatar.open(avatar_package) as avatar:
+        for part, method in (
+            ("jpeg", avatar.jpeg),
+            ("planes", avatar.planes),
+            ("pixels", avatar.pixels),
+        ):
+            with pytest.raises(InvalidInput, match=f"opened without the part {part}"):
+                method(0, MOUTH)
+
+
+@pytest.mark.parametrize(
+    "mouth",
+    [MOUTH[:319], MOUTH[..., 0], MOUTH.astype(np.float32), np.zeros((0, 0, 3), np.uint8)],
+    ids=["short", "grey", "float", "empty"],
+)
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_other_mouths_are_refused(avatar_package: Path, mouth: UInt8Array, order: str) -> None:
+    (avatar_package / "avatar.yaml").write_text(f"colour_order: {order}\n")
+    with Avatar.open(avatar_package, parts=ALL) as avatar:
+        for method in (avatar.jpeg, avatar.planes, avatar.pixels):
+            with pytest.raises(InvalidInput):
+                method(0, mouth)
+
+
+def test_closed_is_closed(avatar_package: Path) -> None:
+    avatar = Avatar.open(avatar_package, parts=ALL)
+    kept = avatar.pixels(0, None)
+    with avatar:
+        pass
+    assert avatar.closed
+    avatar.close()
+    for call in (
+        lambda: avatar.crop(0),
+        lambda: avatar.jpeg(0, MOUTH),
+        lambda: avatar.planes(0, MOUTH),
+        lambda: avatar.pixels(0, MOUTH),
+    ):
+        with pytest.raises(InvalidInput, match="avatar anna is closed; open it again"):
+            call()
+    assert np.array_equal(kept, frame(avatar_package, 0))
+
+
+def test_threads_read_at_once(avatar_package: Path) -> None:
+    with Avatar.open(avatar_package, parts=ALL) as avatar:
+        expected = [avatar.jpeg(number, MOUTH) for number in range(8)]
+        wrong: list[int] = []
+
+        def read(start: int) -> None:
+            for step in range(40):
+                number = (start + step) % 8
+                if avatar.jpeg(number, MOUTH) != expected[number]:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from lipwire.avatars import find_avatar, list_avatars, search_folders
+from lipwire.domain import InvalidInput, NotFound
+
+
+def avatar(folder: Path, name: str) -> Path:
+    (folder / name / "frames").mkdir(parents=True)
+    return folder / name
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    anna = avatar(tmp_path, "anna")
+    assert find_avatar(str(anna)) == anna
+    assert find_avatar("../anna") == Path("../anna")
+    assert find_avatar(".") == Path()
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"no avatar at \./bob"):
+        find_avatar("./bob")
+    with pytest.raises(NotFound):
+        find_avatar("a/" + "x" * 5000)
+
+
+def test_names_are_looked_for_in_order(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped_last = avatar(tmp_path / "data" / "lipwire" / "avatars", "anna")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    if search_folders()[1] == tmp_path / "data" / "lipwire" / "avatars":  # where XDG is followed
+        assert find_avatar("anna") == shipped_last
+    local = avatar(here / "avatars", "anna")
+    assert find_avatar("anna").resolve() == local
+    first = avatar(tmp_path / "first", "anna")
+    second = avatar(tmp_path / "second", "anna")
+    monkeypatch.setenv("LIPWIRE_AVATARS", f"{tmp_path / 'missing'}:{second.parent}:{first.parent}")
+    assert find_avatar("anna") == second
+
+
+def test_a_folder_here_is_found_by_its_bare_name(here: Path) -> None:
+    avatar(here, "anna")
+    assert find_avatar("anna") == Path("anna")
+
+
+def test_the_nearest_name_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    avatar(tmp_path / "shelf", "sanders")
+    avatar(tmp_path / "shelf", "anna")
+    monkeypatch.setenv("LIPWIRE_AVATARS", str(tmp_path / "shelf"))
+    message = r"^no avatar named sander; the nearest known is sanders; looked in "
+    with pytest.raises(NotFound, match=message) as caught:
+        find_avatar("sander")
+    assert str(tmp_path / "shelf") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "-rf", ".hidden", "a b", "ä", "a\n", "x" * 65, "a\0b", "a:b"])
+def test_other_characters_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="avatar name is"):
+        find_avatar(name)
+
+
+def test_lists_every_name_once(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = avatar(tmp_path / "shelf", "anna")
+    avatar(here / "avatars", "anna")
+    avatar(here / "avatars", "bob")
+    (here / "avatars" / "notes").mkdir()
+    (here / "avatars" / "file").write_text("")
+    monkeypatch.setenv("LIPWIRE_AVATARS", str(tmp_path / "shelf"))
+    found = {path.name: path for path in list_avatars()}
+    assert {"anna", "bob"} <= set(found)
+    assert not {"notes", "file"} & set(found)
+    assert found["anna"] == first

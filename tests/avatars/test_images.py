@@ -1,0 +1,88 @@
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from lipwire.avatars.images import MAX_SIDE_PX, decode_image, image_size
+from lipwire.domain import AvatarInvalid, UInt8Array
+
+PICTURE = np.random.default_rng(7).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+
+
+def encoded(extension: str, *options: int) -> bytes:
+    return cv2.imencode(extension, PICTURE, list(options))[1].tobytes()
+
+
+PNG = encoded(".png")
+JPEG = encoded(".jpg", cv2.IMWRITE_JPEG_QUALITY, 95)
+PROGRESSIVE = encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+
+
+@pytest.mark.parametrize("data", [PNG, JPEG, PROGRESSIVE, JPEG + b"appended"])
+def test_decodes_as_opencv_does(data: bytes) -> None:
+    assert image_size(data, "a") == (53, 37)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert expected is not None
+    assert np.array_equal(decode_image(data, "a"), expected)
+
+
+@pytest.mark.parametrize("data", [PNG, JPEG, PROGRESSIVE])
+@pytest.mark.parametrize("kept", [1, 3, 20, 50, 0.3, 0.9, -1, -13])
+def test_refuses_a_file_cut_off(
+    data: bytes, kept: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    length = int(kept * len(data)) if isinstance(kept, float) else kept
+    if data[:2] == b"\xff\xd8" and kept == -1:
+        length = -2
+    with pytest.raises(AvatarInvalid, match=r"^frames/frame_0003\.png "):
+        decode_image(data[:length], "frames/frame_0003.png")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "a is empty"),
+        (b"GIF89a\0\0", "begins with b'GIF8'"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "cut off or damaged"),
+        (b"\xff\xd8\xff" + bytes(100), "cut off or damaged"),
+    ],
+)
+def test_says_what_it_is_instead(data: bytes, message: str) -> None:
+    with pytest.raises(AvatarInvalid, match=message):
+        decode_image(data, "a")
+
+
+def test_refuses_flipped_bits_in_a_png() -> None:
+    damaged = bytearray(PNG)
+    damaged[len(PNG) // 2] ^= 1
+    with pytest.raises(AvatarInvalid, match="cannot be decoded; it is damaged"):
+        decode_image(bytes(damaged), "a")
+
+
+def test_refuses_a_forged_size_before_memory_is_taken() -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    forged = PNG[:8] + chunk + PNG[33:]
+    with pytest.raises(
+        AvatarInvalid, match=f"1048576x1048576; each side has to be 1 to {MAX_SIDE_PX}"
+    ):
+        decode_image(forged, "a")
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        PICTURE[..., 0],
+        np.dstack([PICTURE, PICTURE[..., :1]]),
+        PICTURE.astype(np.uint16) * 257,
+    ],
+    ids=["grey", "alpha", "16 bits"],
+)
+def test_every_depth_becomes_three_channels_of_eight_bits(picture: UInt8Array) -> None:
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    pixels = decode_image(data, "a")
+    assert pixels.shape == (37, 53, 3)
+    assert pixels.dtype == np.uint8
