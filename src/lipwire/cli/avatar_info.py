@@ -84,10 +84,15 @@ def _compiled(package: Path) -> list[dict[str, Any]]:
     from lipwire.avatars.storage import homes
 
     return [
-        {"part": part, "file": str(path), "size_bytes": _size(path)}
+        {
+            "part": part,
+            "variant": path.name.split("-")[2],  # PART-CONTENT-VARIANT
+            "file": str(path),
+            "size_bytes": _size(path),
+        }
         for home in homes(package)
         for part in sorted({*ALWAYS, *FRAME_PARTS})
-        for path in sorted(home.glob(f"{part}-*"))
+        for path in sorted(home.glob(f"{part}-*-*"))
     ]
 
 
@@ -137,7 +142,10 @@ def _print_table(facts: dict[str, Any]) -> None:
     compiled = facts["compiled"]
     row("compiled", "nothing yet" if not compiled else _total(compiled))
     for part in compiled:
-        row("", f"{part['part']:<8} {file_size(part['size_bytes']):>9}  {Path(part['file']).name}")
+        row(
+            "",
+            f"{part['part']:<8} {file_size(part['size_bytes']):>9}  {part['variant'] if part['part'] == 'jpeg' else ''}",
+        )
     Console().print(table)
 
 

@@ -82,10 +82,12 @@ def command(
     The file appears when it is finished; after an error or Ctrl-C there is nothing new.
     """
     from lipwire.api import open_avatar
+    from lipwire.audio import decode_audio
     from lipwire.cli.terminal import compile_progress, progress_bar
 
     video, folder = _destination(out, frames, force)
-    _check_recording(audio)
+    # Compiling an avatar may take minutes: what is wrong with the recording is said before.
+    decode_audio(audio)
     with (
         compile_progress() as compiling,
         open_avatar(
@@ -120,7 +122,7 @@ def _destination(
     out: Path | None, frames: Path | None, force: bool
 ) -> tuple[Path | None, Path | None]:
     """(video, None) or (None, folder of frames). Refuses to replace anything without ``force``."""
-    from lipwire.domain import InvalidInput
+    from lipwire.domain import InvalidInput, NotFound
 
     if (out is None) == (frames is None):
         raise InvalidInput(
@@ -136,18 +138,12 @@ def _destination(
         folder = out
     there = folder if folder is not None else out
     assert there is not None
+    if not there.absolute().parent.is_dir():
+        raise NotFound(f"cannot write {there}; there is no folder {there.parent}")
     taken = any(there.iterdir()) if there.is_dir() and folder is not None else there.exists()
     if taken and not force:
         raise InvalidInput(f"{there} is there already; --force replaces it")
     return (out, None) if folder is None else (None, folder)
-
-
-def _check_recording(audio: Path) -> None:
-    """Before an avatar is compiled for minutes."""
-    from lipwire.domain import NotFound
-
-    if not audio.exists():
-        raise NotFound(f"no recording at {audio}; there is no such file")
 
 
 def _summary(result: RenderResult, size: str) -> str:
@@ -162,7 +158,7 @@ def _summary(result: RenderResult, size: str) -> str:
 
 
 def _print_profile(result: RenderResult) -> None:
-    """Milliseconds a frame. Stages overlap, so their times do not add up to the whole."""
+    """Milliseconds a frame. Stages overlap, so elapsed times do not add up to the whole."""
     from rich.console import Console
     from rich.table import Table
 
@@ -179,9 +175,11 @@ def _print_profile(result: RenderResult) -> None:
                 f"{spent.cpu_ms / result.frames:.2f}",
                 f"{spent.wall_ms / result.frames:.2f}",
             )
+    others_s = result.cpu_s - sum(spent.cpu_ms for spent in result.stages.values()) / 1000
+    table.add_row("H.264's own threads", f"{max(0.0, others_s) * 1000 / result.frames:.2f}", "")
     table.add_section()
     table.add_row(
-        "all threads",
+        "everything",
         f"{result.cpu_s * 1000 / result.frames:.2f}",
         f"{result.elapsed_s * 1000 / result.frames:.2f}",
     )
