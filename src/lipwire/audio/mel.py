@@ -30,7 +30,8 @@ _PRE_EMPHASIS: Final = 0.97
 _LOWEST_HZ: Final = 55.0
 _HIGHEST_HZ: Final = 7600.0
 _FLOOR: Final = 1e-5
-_BLOCK_COLUMNS: Final = 256  # working set of about 5 MB
+_BLOCK_COLUMNS: Final = 128  # working set of about 2 MB
+_FEW_COLUMNS: Final = 4
 _STEP_SAMPLES: Final = 16 * SAMPLE_RATE_HZ  # bounds the float64 copy of what is pushed at once
 
 
@@ -63,25 +64,32 @@ def mel_filterbank() -> Float64Array:
     return np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (high - low))
 
 
-def _banded(bank: Float64Array) -> list[tuple[int, npt.NDArray[np.intp], Float64Array]]:
-    """The filter bank by distance from each band's first bin: (first band, bins, weights).
-
-    Low bands hold one or two bins and high ones some twenty-five; step t starts at the lowest band
-    that still has a bin there.
-    """
-    first = np.argmax(bank > 0, axis=1)
-    width = np.count_nonzero(bank, axis=1)
-    steps = []
-    for step in range(int(width.max())):
-        start = int(np.argmax(width > step))
-        bins = np.minimum(first[start:] + step, bank.shape[1] - 1)
-        weights = np.where(width[start:] > step, bank[np.arange(start, len(bank)), bins], 0.0)
-        steps.append((start, bins, weights[:, None]))
-    return steps
-
-
+_BANK: Final = mel_filterbank()
 _HANN: Final = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
-_BANDS: Final = _banded(mel_filterbank())
+
+# The filter bank by distance from each band's first bin: (27, 80) bins, and their weights, which
+# are zero past the band's last bin. Low bands hold two bins and the highest 27, so _STARTS gives
+# for each distance the lowest band that still has a bin there.
+_WIDTHS: Final = np.count_nonzero(_BANK, axis=1)
+_STEPS: Final = np.arange(_WIDTHS.max())[:, None]
+_BINS: Final = np.minimum(np.argmax(_BANK > 0, axis=1) + _STEPS, FFT_SIZE // 2)
+_WEIGHTS: Final = np.where(_STEPS < _WIDTHS, _BANK[np.arange(MEL_BANDS), _BINS], 0.0)[:, :, None]
+_STARTS: Final = [int(start) for start in np.argmax(_STEPS < _WIDTHS, axis=1)]
+
+
+def _sum_many(bins: Float64Array) -> Float64Array:
+    """(401, k) magnitudes -> (80, k) bands, each summed from its lowest bin up."""
+    bands: Float64Array = np.zeros((MEL_BANDS, bins.shape[1]))
+    for start, band_bins, weights in zip(_STARTS, _BINS, _WEIGHTS, strict=True):
+        bands[start:] += bins[band_bins[start:]] * weights[start:]
+    return bands
+
+
+def _sum_few(bins: Float64Array) -> Float64Array:
+    """The same sums in the same order (``accumulate`` promises it, ``sum`` does not) by three calls
+    instead of eighty: twice as fast for the two or three columns of a piece of live audio."""
+    bands: Float64Array = np.add.accumulate(bins[_BINS] * _WEIGHTS, axis=0)[-1]
+    return bands
 
 
 def _columns(segments: Float64Array) -> Float32Array:
@@ -89,9 +97,7 @@ def _columns(segments: Float64Array) -> Float32Array:
     spectrum = np.fft.rfft(segments * _HANN, axis=-1)
     magnitude = np.sqrt(np.square(spectrum.real) + np.square(spectrum.imag))
     bins = np.ascontiguousarray(magnitude.T)  # (401, k): a band's bin is a contiguous row
-    bands = np.zeros((MEL_BANDS, len(segments)))
-    for first_band, band_bins, weights in _BANDS:
-        bands[first_band:] += bins[band_bins] * weights
+    bands = _sum_few(bins) if len(segments) <= _FEW_COLUMNS else _sum_many(bins)
     level_db = 20.0 * np.log10(np.maximum(bands, _FLOOR)) - 20.0
     scaled = np.clip(8.0 * ((level_db + 100.0) / 100.0) - 4.0, -4.0, 4.0)
     return np.ascontiguousarray(scaled.T, dtype=np.float32)

@@ -1,0 +1,16 @@
+"""The benchmark of the audio part runs, and its pieces give the bits of the whole."""
+
+from lipwire.bench.audio import run
+
+
+def test_pieces_are_compared_with_the_whole() -> None:
+    results = run(rounds=1)
+    assert [result.name for result in results] == [
+        "mel spectrogram",
+        "audio windows",
+        "48 kHz to 16 kHz",
+    ]
+    for result in results:
+        assert "times real time" in result.notes
+        # A second of speech takes far less than a second, on a busy machine too.
+        assert result.median_a_ms < 4000
