@@ -6,12 +6,11 @@
 
 from lipwire.engine.compiling import compile_model
 from lipwire.engine.devices import Device
-from lipwire.engine.engine import MAX_BATCH, Engine, Model
+from lipwire.engine.engine import Engine, Model
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.optimising import runtime_key
 
 __all__ = [
-    "MAX_BATCH",
     "Device",
     "Engine",
     "Model",

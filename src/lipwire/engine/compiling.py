@@ -19,7 +19,7 @@ from lipwire.engine.optimising import (
     runtime_key,
     try_out,
 )
-from lipwire.engine.source import read_model
+from lipwire.engine.source import damage_refused, read_model
 from lipwire.engine.storage import MANIFEST_NAME, WEIGHTS_NAME, write_compiled
 from lipwire.engine.wrapping import FORMS, Form, wrap
 
@@ -33,7 +33,8 @@ def compile_model(source: Path, target: Path) -> None:
     """
     label = source.name
     model = read_model(source)
-    info = describe(model, label)
+    with damage_refused(label):
+        info = describe(model, label)
     if not target.is_dir():
         raise StorageFailed(f"the compiled model's folder {target.name} is not there")
     done = False
@@ -67,8 +68,9 @@ def _build(
     scratch: Path,
 ) -> tuple[int | None, BuiltGraph]:
     """One form of the network, and the batch that it turned out to be fixed at."""
-    wrapped = wrap(model, info, form, fixed_batch)
-    check_sizes(wrapped, label)
+    with damage_refused(label):
+        wrapped = wrap(model, info, form, fixed_batch)
+        check_sizes(wrapped, label)
     session, optimised = optimise(wrapped, label, scratch)
     try:
         # Two frames where any number should do: some networks say so and then take only one.

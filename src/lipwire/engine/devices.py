@@ -37,16 +37,26 @@ def session_options(*, threads: int | None, optimisation: Optimisation) -> Any:
     """Options of a session: ``threads`` (None: as many as there are cores) inside one call.
 
     The memory arena is on (its default): without it every call would fault its activations in
-    again. It belongs to a session, and sessions are shared by all avatars of an architecture.
+    again (twice the time). It belongs to a session, and sessions are shared by all avatars of an
+    architecture. Threads that wait do not spin: at 25 frames a second and two threads, spinning
+    took 56 ms of processor time a frame where sleeping takes 34.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = (
         levels.ORT_ENABLE_ALL if optimisation == "full" else levels.ORT_DISABLE_ALL
     )
+    return options
+
+
+def memory_returned() -> Any:
+    """Options of a run after which the session's arena gives back what is free."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 

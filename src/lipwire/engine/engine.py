@@ -37,12 +37,13 @@ from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.optimising import runtime_key
 from lipwire.engine.sessions import SessionPool, SharedSession
 from lipwire.engine.source import first_line
-from lipwire.engine.storage import Manifest, map_weights, read_graph, read_manifest
+from lipwire.engine.storage import Manifest, map_weights, read_graph, read_manifest, weight_views
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
 
-MAX_BATCH: Final = 4
-"""Frames in one run of a session. A run's activations are held for its whole batch (about 60 MB a
-frame at the published widths), and on a processor a larger batch is no faster."""
+FRAMES_PER_RUN: Final = 1
+"""Frames in one run of a session whose batch is open. On a processor one is quickest, because its
+activations stay nearest (per frame, one core: batches of 2, 4 and 8 take 4, 5 and 12 % longer at
+the published widths, 7, 10 and 20 % at the mobile ones), and it holds the least memory."""
 
 MAX_THREADS: Final = 256
 
@@ -55,8 +56,8 @@ class _Lane:
     __slots__ = ("_binding", "_session")
 
     def __init__(self, session: SharedSession, weights: Mapping[str, Any]) -> None:
-        self._session = session.run
-        self._binding = session.run.io_binding()
+        self._session = session
+        self._binding = session.new_binding()
         for name, value in weights.items():
             self._binding.bind_ortvalue_input(name, value)
 
@@ -66,7 +67,7 @@ class _Lane:
         for name, array in ((FACE, face), (SPEECH, speech)):
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         binding.bind_output(MOUTH, "cpu", 0, mouth.dtype, mouth.shape, mouth.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        self._session.run(binding)
 
 
 class _ReadyForm:
@@ -104,8 +105,8 @@ class Model:
         self.weights_bytes: Final = manifest.weights_bytes
         """Size of the mapped weights."""
         self._folder = folder
-        self._manifest = manifest
-        self._weights = map_weights(folder, manifest)
+        self._stored = dict(manifest.graphs)
+        self._mapped = map_weights(folder, manifest)
         self._forms: dict[Form, _ReadyForm] = {}
         self._lock = threading.Lock()
 
@@ -164,7 +165,8 @@ class Engine:
         """Mouths (N, 320, 320, 3) uint8 from the avatar's crops and the speech, N at least 1.
 
         ``crops`` (N, 320, 320, 3) uint8 in the avatar's colour order, which is also that of the
-        result; ``windows`` (N, 32, 16, 16) float32. Rounded to the nearest, ties to even. Raises InvalidInput for anything else, AvatarInvalid where the network fails.
+        result; ``windows`` (N, 32, 16, 16) float32. Rounded to the nearest, ties to even. Raises
+        InvalidInput for anything else, AvatarInvalid where the network fails.
         """
         batch = _check("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
         _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -199,7 +201,7 @@ class Engine:
         for model in models:
             with model._lock:
                 model._forms.clear()
-                model._weights = {}
+                model._mapped = None
 
     def __enter__(self) -> "Engine":
         return self
@@ -218,7 +220,7 @@ class Engine:
         ready = self._form(model, form)
         face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
         batch = len(face)
-        step = model.fixed_batch or MAX_BATCH
+        step = model.fixed_batch or FRAMES_PER_RUN
         try:
             whole = batch if model.fixed_batch is None else batch - batch % step
             if whole:
@@ -245,10 +247,11 @@ class Engine:
                         raise RuntimeError("the model was loaded by another engine")
                 ready = self._make_ready(model, form)
                 model._forms[form] = ready
+                del model._stored[form]  # for thousands of avatars, 50 KB each
         return ready
 
     def _make_ready(self, model: Model, form: Form) -> _ReadyForm:
-        stored = model._manifest.graphs[form]
+        stored = model._stored[form]
         graph = read_graph(model._folder, stored)
 
         def make() -> Any:
@@ -263,14 +266,11 @@ class Engine:
 
         # Graphs of equal content share a session; a graph with its weights inside equals no other.
         session = self._sessions.get(f"{form}-{stored.shared}-{stored.sha256}", make)
-        views = model._weights[form]
-        return _ReadyForm(
-            session,
-            {
-                name: onnxruntime.OrtValue.ortvalue_from_numpy(values)
-                for name, values in views.items()
-            },
-        )
+        weights = {} if model._mapped is None else weight_views(model._mapped, stored)
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(view) for name, view in weights.items()
+        }
+        return _ReadyForm(session, values)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MOUTH_PX, AvatarInvalid
-from lipwire.engine.source import SourceModel, graphs_below, quoted, read_model
+from lipwire.engine.source import SourceModel, damage_refused, graphs_below, quoted, read_model
 
 VISUAL_SHAPE: Final = (6, MOUTH_PX, MOUTH_PX)
 OUTPUT_SHAPE: Final = (3, MOUTH_PX, MOUTH_PX)
@@ -56,7 +56,9 @@ def inspect_model(path: Path) -> ModelInfo:
     Raises NotFound where there is no file; AvatarInvalid where it is not ONNX, has other inputs or
     outputs than the guide's, keeps data outside its folder, or uses what is not allowed.
     """
-    return describe(read_model(path), path.name)
+    source = read_model(path)
+    with damage_refused(path.name):
+        return describe(source, path.name)
 
 
 def describe(source: SourceModel, label: str) -> ModelInfo:
@@ -139,7 +141,11 @@ def _parameters(graph: onnx.GraphProto, label: str) -> int:
 
 def _described(value: onnx.ValueInfoProto) -> str:
     dims = _dims(value)
-    shape = "of unknown shape" if dims is None else "x".join(str(d or "?")[:12] for d in dims)
+    shape = (
+        "of unknown shape"
+        if dims is None
+        else "x".join("?" if dim is None else str(dim)[:12] for dim in dims)
+    )
     element = value.type.tensor_type.elem_type
     known = element in TensorProto.DataType.values()
     return (

@@ -9,14 +9,34 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from lipwire.engine.devices import memory_returned
+
 
 class SharedSession:
-    """An ``onnxruntime.InferenceSession``; safe to run from several threads at once."""
+    """An ``onnxruntime.InferenceSession``; safe to run from several threads at once.
 
-    __slots__ = ("__weakref__", "run")
+    Its first run takes activations one by one and learns their pattern; later ones take them in one
+    piece. The first run therefore gives its memory back, or it would be held twice (full network:
+    349 MB instead of 178, at the same speed).
+    """
 
-    def __init__(self, run: Any) -> None:
-        self.run = run
+    __slots__ = ("__weakref__", "_session", "_settled")
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._settled = False
+
+    def new_binding(self) -> Any:
+        """An ``onnxruntime.IOBinding`` for one call at a time."""
+        return self._session.io_binding()
+
+    def run(self, binding: Any) -> None:
+        """Run what is bound."""
+        if self._settled:
+            self._session.run_with_iobinding(binding)
+        else:
+            self._session.run_with_iobinding(binding, memory_returned())
+            self._settled = True
 
 
 class SessionPool:

@@ -6,6 +6,7 @@ without end, data "outside" at /etc/passwd); whatever can be seen without runnin
 here, and ``compiling`` looks at the sizes of what the layers make.
 """
 
+import contextlib
 import hashlib
 import math
 import stat
@@ -72,7 +73,24 @@ def read_model(path: Path) -> SourceModel:
 
     Raises NotFound where there is no file, AvatarInvalid for everything that is wrong with it.
     """
-    label = path.name
+    with damage_refused(path.name):
+        return _read_model(path, path.name)
+
+
+@contextlib.contextmanager
+def damage_refused(label: str) -> Iterator[None]:
+    """Turn whatever a damaged or hostile file makes libraries raise into AvatarInvalid.
+
+    Names that are not text, numbers that are too large, lists that are empty where they may not be:
+    each shows up where it is first touched.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise AvatarInvalid(f"{label}: a damaged ONNX model: {first_line(error)}") from error
+
+
+def _read_model(path: Path, label: str) -> SourceModel:
     data = _read_file(path, label, MAX_MODEL_BYTES)
     if not data:
         raise AvatarInvalid(f"{label}: the file is empty (0 bytes), an ONNX model is needed")
@@ -210,7 +228,7 @@ def _external(tensor: TensorProto, size_bytes: int, path: Path, label: str) -> b
     name = quoted(tensor.name)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    folder = path.resolve().parent
+    folder = path.parent.resolve()
     try:
         asked = Path(location)
         outside = (
@@ -232,7 +250,7 @@ def _external(tensor: TensorProto, size_bytes: int, path: Path, label: str) -> b
             f"{label}: weights {name} lie at {quoted(location)}, allowed are files in the model's"
             " own folder"
         )
-    if length != size_bytes or offset < 0:
+    if length != size_bytes or not 0 <= offset < 1 << 62:
         raise AvatarInvalid(
             f"{label}: weights {name} say {length} bytes at offset {offset} of {quoted(location)},"
             f" their shape says {size_bytes}"
@@ -247,9 +265,10 @@ def _external(tensor: TensorProto, size_bytes: int, path: Path, label: str) -> b
         raise AvatarInvalid(
             f"{label}: weights {name} lie in {quoted(location)}, which is missing"
         ) from None
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "offset too large"
-        raise AvatarInvalid(f"{label}: {quoted(location)} cannot be read: {reason}") from None
+    except OSError as error:
+        raise AvatarInvalid(
+            f"{label}: {quoted(location)} cannot be read: {error.strerror}"
+        ) from None
     if len(data) != size_bytes:
         raise AvatarInvalid(
             f"{label}: {quoted(location)} ends after {len(data)} of {size_bytes} bytes of weights"

@@ -135,10 +135,12 @@ def read_graph(folder: Path, graph: StoredGraph) -> bytes:
     return data
 
 
-def map_weights(folder: Path, manifest: Manifest) -> dict[Form, dict[str, npt.NDArray[np.generic]]]:
-    """The weights of every form as read-only views of one mapped file; nothing is read yet."""
+def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | None:
+    """The file of weights, mapped and read-only; None where it is empty. Nothing is read yet.
+
+    Raises AvatarInvalid.
+    """
     path = folder / WEIGHTS_NAME
-    views: dict[Form, dict[str, npt.NDArray[np.generic]]] = {form: {} for form in manifest.graphs}
     try:
         seen_bytes = path.stat().st_size
         if seen_bytes != manifest.weights_bytes:
@@ -146,21 +148,25 @@ def map_weights(folder: Path, manifest: Manifest) -> dict[Form, dict[str, npt.ND
                 f"compiled model: {WEIGHTS_NAME} has {seen_bytes} bytes, {MANIFEST_NAME} says"
                 f" {manifest.weights_bytes}"
             )
-        if seen_bytes == 0:
-            return views
-        mapped = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+        return np.memmap(path, np.uint8, mode="r").view(np.ndarray) if seen_bytes else None
     except FileNotFoundError:
         raise AvatarInvalid(f"compiled model: {WEIGHTS_NAME} is missing") from None
     except OSError as error:
         raise AvatarInvalid(
             f"compiled model: {WEIGHTS_NAME} cannot be read: {error.strerror}"
         ) from None
-    for form, graph in manifest.graphs.items():
-        for weight in graph.weights:
-            dtype = np.dtype(weight.element_type).newbyteorder("<")
-            size_bytes = math.prod(weight.shape) * dtype.itemsize
-            part = mapped[weight.offset_bytes : weight.offset_bytes + size_bytes]
-            views[form][weight.name] = part.view(dtype).reshape(weight.shape)
+
+
+def weight_views(
+    mapped: npt.NDArray[np.uint8], graph: StoredGraph
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The weights of one form, as views of the mapped file."""
+    views: dict[str, npt.NDArray[np.generic]] = {}
+    for weight in graph.weights:
+        dtype = np.dtype(weight.element_type).newbyteorder("<")
+        end_bytes = weight.offset_bytes + math.prod(weight.shape) * dtype.itemsize
+        part = mapped[weight.offset_bytes : end_bytes]
+        views[weight.name] = part.view(dtype).reshape(weight.shape)
     return views
 
 
@@ -216,7 +222,7 @@ def _stored_weight(fields: dict[str, Any], weights_bytes: int) -> StoredWeight:
     end_bytes = offset_bytes + math.prod(shape) * np.dtype(kind).itemsize
     if offset_bytes % ALIGNMENT_BYTES or end_bytes > weights_bytes:
         raise ValueError(f"weight at {offset_bytes}-{end_bytes} of {weights_bytes}")
-    return StoredWeight(str(fields["name"]), kind, shape, offset_bytes)
+    return StoredWeight(sys.intern(str(fields["name"])), kind, shape, offset_bytes)
 
 
 def _whole(value: object, most: int) -> int:

@@ -1,0 +1,98 @@
+"""What the engine's tests share: small networks, their compiled forms, and the oracle.
+
+The oracle is plain ONNX Runtime on the network as exported, in a session of its own with default
+options, with NumPy before and after it: nothing of the engine is in it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+
+from lipwire.bench.models import write_tiny_unet
+from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
+from lipwire.engine import compile_model
+
+
+@dataclass(frozen=True)
+class Inputs:
+    crops: UInt8Array  # (N, 320, 320, 3)
+    visual: Float32Array  # (N, 6, 320, 320), made of crops
+    windows: Float32Array  # (N, 32, 16, 16)
+
+
+class Oracle:
+    """Plain ONNX Runtime on one network's file."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(path), options)
+
+    def floats(self, visual: npt.NDArray[np.floating], windows: Float32Array) -> Float32Array:
+        names = {value.shape[1]: value.name for value in self._session.get_inputs()}
+        made: Float32Array = self._session.run(None, {names[6]: visual, names[32]: windows})[0]
+        return made
+
+    def pixels(self, inputs: Inputs) -> UInt8Array:
+        mouth = self.floats(inputs.visual, inputs.windows) * np.float32(255)
+        rounded: UInt8Array = np.rint(np.clip(mouth, 0, 255)).astype(np.uint8)
+        return rounded.transpose(0, 2, 3, 1)
+
+
+@pytest.fixture
+def oracle() -> type[Oracle]:
+    return Oracle
+
+
+@pytest.fixture
+def make_inputs() -> Callable[..., Inputs]:
+    def make(frames: int, seed: int = 0) -> Inputs:
+        random = np.random.default_rng(seed)
+        crops = random.integers(0, 256, (frames, 320, 320, 3), np.uint8)
+        real = crops.transpose(0, 3, 1, 2)
+        masked = real.copy()
+        masked[:, :, MASK_ROWS, MASK_COLUMNS] = 0
+        visual = np.concatenate([real, masked], axis=1).astype(np.float32) / np.float32(255)
+        return Inputs(crops, visual, random.standard_normal((frames, 32, 16, 16), np.float32))
+
+    return make
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[[Path], Path]:
+    """Compile a network's file into a new folder."""
+
+    def compile_(source: Path) -> Path:
+        target = tmp_path / f"compiled-{source.stem}"
+        target.mkdir()
+        compile_model(source, target)
+        return target
+
+    return compile_
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two avatars of one architecture: different weights, exported with different names."""
+
+    sources: tuple[Path, Path]
+    folders: tuple[Path, Path]
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Compiled once for all tests; do not change its files."""
+    root = tmp_path_factory.mktemp("pair")
+    sources = (root / "one.onnx", root / "two.onnx")
+    folders = (root / "one", root / "two")
+    write_tiny_unet(sources[0], seed=1)
+    write_tiny_unet(sources[1], seed=2, prefix="other/", constant_nodes=True)
+    for source, folder in zip(sources, folders, strict=True):
+        folder.mkdir()
+        compile_model(source, folder)
+    return Pair(sources, folders)
