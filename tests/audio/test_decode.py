@@ -206,6 +206,15 @@ def test_damage_inside_is_refused(tmp_path: Path, sound: Float32Array) -> None:
     assert "damaged" in refusal(path)
 
 
+def test_tags_in_an_old_encoding_do_no_harm(tmp_path: Path) -> None:
+    path = save_wav(tmp_path / "a.wav", np.zeros((1600, 1), np.int16), 16_000, tag=1)
+    data = path.read_bytes()
+    artist = b"INFOIART" + struct.pack("<I", 4) + b"Bj\xf6\0"
+    tags = b"LIST" + struct.pack("<I", len(artist)) + artist
+    path.write_bytes(data[:36] + tags + data[36:])
+    assert len(decode_audio(path)) == 1600
+
+
 @pytest.mark.parametrize("size", [0, 0x7FFF_FFFF, 0xFFFF_FFFF])
 def test_a_wav_written_into_a_pipe_is_as_long_as_it_is(tmp_path: Path, size: int) -> None:
     path = save_wav(tmp_path / "a.wav", np.zeros((16_000, 1), np.int16), 16_000, tag=1)

@@ -46,14 +46,15 @@ def test_any_names_and_batches_give_the_same_features(
     )
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "options", [{}, {"batch": 5}, {"rows_mix": True}, {"rows_mix": True, "batch": 5}]
 )
 def test_a_row_has_the_same_bits_in_every_company(
-    tmp_path: Path, make_encoder: MakeEncoder, options: dict[str, Any]
+    tmp_path: Path, make_encoder: MakeEncoder, options: dict[str, Any], threads: int
 ) -> None:
     """Also for a network that mixes the rows of a batch: it is then given one row at a time."""
-    encoder = AudioEncoder.open(make_encoder(tmp_path / "e.onnx", **options))
+    encoder = AudioEncoder.open(make_encoder(tmp_path / "e.onnx", **options), threads)
     mels = mel_rows(37)
     alone = np.concatenate([encoder.encode(mels[index : index + 1]) for index in range(37)])
     for start, stop in [(0, 37), (1, 37), (3, 9), (5, 21), (20, 37)]:
