@@ -10,6 +10,7 @@ Reading a package looks at names, settings and rectangles only. Whether the imag
 network fits is found out by ``validate_package`` and, for whoever skips that, when it is compiled.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -195,13 +196,14 @@ def _pictures(
 def _numbered_frames(root: Path, folder: Path, findings: Findings) -> list[tuple[int, Path]]:
     by_number: dict[int, str] = {}
     try:
-        names = sorted(entry.name for entry in folder.iterdir())
+        with os.scandir(folder) as entries:  # says what is a link without a system call for each
+            links = {entry.name: entry.is_symlink() for entry in entries}
     except OSError as error:
         findings.error(f"{FRAMES_NAME}/ cannot be read; {_reason(error)}")
         return []
     unknown = []
     sound = True
-    for name in names:
+    for name in sorted(links):
         match = _FRAME.fullmatch(name)
         if match is None:
             if Path(name).suffix.lower() in _IMAGE_SUFFIXES:
@@ -237,7 +239,8 @@ def _numbered_frames(root: Path, folder: Path, findings: Findings) -> list[tuple
         label = f"{FRAMES_NAME}/{by_number[number]}"
         # Only links are resolved: it costs a system call for each folder above, for each frame.
         path = folder / by_number[number]
-        inside = _contained(root, label, label, findings) if path.is_symlink() else path
+        is_link = links[by_number[number]]
+        inside = _contained(root, label, label, findings) if is_link else path
         if inside is None:
             sound = False
             continue
