@@ -188,6 +188,15 @@ def test_a_damaged_network_is_rebuilt(
     assert (folder / name).read_bytes() == content
 
 
+@pytest.mark.parametrize("seal", ['{"files":{},"external":{"/dev/zero":"0"}}', "[" * 9999, "7"])
+def test_a_forged_seal_is_not_believed(compiled: Path, seal: str) -> None:
+    (folder,) = (compiled / ".lipwire").glob("model-*")
+    content = (folder / "seal.json").read_bytes()
+    (folder / "seal.json").write_text(seal)
+    compile_parts(compiled, frozenset())
+    assert (folder / "seal.json").read_bytes() == content
+
+
 @pytest.mark.parametrize("frame", [0, 5])
 def test_a_broken_frame_leaves_nothing(avatar_package: Path, frame: int) -> None:
     (avatar_package / "frames" / f"frame_000{frame}.png").write_bytes(b"")

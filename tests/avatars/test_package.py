@@ -1,10 +1,12 @@
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lipwire.avatars import read_package
+from lipwire.avatars import read_package, validate_package
 from lipwire.domain import AvatarInvalid, NotFound
 
 
@@ -144,3 +146,31 @@ def test_a_loop_of_links(avatar_package: Path) -> None:
     frame.symlink_to("frame_0003.png")
     with pytest.raises(AvatarInvalid):
         read_package(avatar_package)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit_bytes"), [("avatar.yaml", 65_536), ("crop_rects.json", 67_108_864)]
+)
+def test_files_of_any_size_are_not_read(avatar_package: Path, name: str, limit_bytes: int) -> None:
+    with (avatar_package / name).open("wb") as stream:
+        stream.truncate(limit_bytes + 1)  # takes no room on the disk
+    refused(avatar_package, f"{name} has {limit_bytes + 1} bytes; at most {limit_bytes} are read")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["avatar.yaml", "crop_rects.json", "frames/frame_0003.png", "checkpoint/model_best.onnx"],
+)
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_pipes_and_folders_are_no_files(
+    avatar_package: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (avatar_package / name).unlink(missing_ok=True)
+    make(avatar_package / name)
+    refused(avatar_package, f"{name} is not a file")
+
+
+def test_names_cannot_talk_to_the_terminal(avatar_package: Path) -> None:
+    (avatar_package / "frames" / "a\n\x1b[31m.png").write_bytes(b"")
+    (problem,) = validate_package(avatar_package)
+    assert problem.message.startswith(r"frames/a\n\x1b[31m.png is not used")

@@ -5,24 +5,29 @@ from lipwire.avatars.avatar import Avatar
 from lipwire.avatars.compiling import DEFAULT_QUALITY, CompiledParts, Progress, compile_avatar
 from lipwire.avatars.finding import find_avatar, list_avatars, search_folders
 from lipwire.avatars.package import AvatarPackage, Pictures, read_package
-from lipwire.avatars.parts import Part
+from lipwire.avatars.parts import ALWAYS, FRAME_PARTS, FramePart, Part
 from lipwire.avatars.problems import Problem
 from lipwire.avatars.settings import AvatarSettings, ColourOrder
+from lipwire.avatars.storage import homes
 from lipwire.avatars.validation import validate_package
 
 __all__ = [
+    "ALWAYS",
     "DEFAULT_QUALITY",
+    "FRAME_PARTS",
     "Avatar",
     "AvatarPackage",
     "AvatarSettings",
     "ColourOrder",
     "CompiledParts",
+    "FramePart",
     "Part",
     "Pictures",
     "Problem",
     "Progress",
     "compile_avatar",
     "find_avatar",
+    "homes",
     "list_avatars",
     "read_package",
     "search_folders",

@@ -166,8 +166,10 @@ class Container:
             raise ContainerDamagedError(f"{self.path.name} has a damaged header")
         try:
             content = json.loads(header)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ContainerDamagedError(f"{self.path.name} has a damaged header") from error
-        if not isinstance(content, dict) or not {"facts", "sections"} <= content.keys():
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(name), dict) for name in ("facts", "sections")
+        ):
             raise ContainerDamagedError(f"{self.path.name} has an incomplete header")
         return content

@@ -9,6 +9,7 @@ always is.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -48,7 +49,7 @@ class Fingerprints:
         out."""
         known = cls(root)
         for home in homes:
-            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 record = json.loads((home / RECORD_NAME).read_bytes())
                 if record["version"] != _RECORD_VERSION:
                     continue
@@ -64,9 +65,12 @@ class Fingerprints:
         for index, path in enumerate(paths):
             name = self._name(path)
             try:
-                stamp = _stamp(os.stat(path))  # noqa: PTH116 - half the price of Path.stat
+                status = os.stat(path)  # noqa: PTH116 - half the price of Path.stat
             except OSError as error:
                 raise _unreadable(name, error) from error
+            if not stat.S_ISREG(status.st_mode):  # a device or a pipe may never end
+                raise AvatarInvalid(f"{name} is not a file")
+            stamp = _stamp(status)
             entry = self._entries.get(name)
             if entry is not None and entry[0] == stamp and _settled(stamp, entry[1]):
                 found.append(entry[2])

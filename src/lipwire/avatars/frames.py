@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import av
 import numpy as np
 
-from lipwire.avatars.images import MAX_SIDE_PX, decode_image
+from lipwire.avatars.images import MAX_FILE_BYTES, MAX_SIDE_PX, decode_image
 from lipwire.avatars.package import Pictures
 from lipwire.domain import AvatarInvalid, UInt8Array
 
@@ -77,6 +77,11 @@ def _given(pixels: UInt8Array) -> UInt8Array:
 
 def _read_image(path: Path, label: str) -> UInt8Array:
     try:
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_FILE_BYTES:
+            raise AvatarInvalid(
+                f"{label} has {size_bytes} bytes; at most {MAX_FILE_BYTES} are read"
+            )
         data = path.read_bytes()
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()

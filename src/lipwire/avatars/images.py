@@ -15,6 +15,9 @@ from lipwire.domain import AvatarInvalid, UInt8Array
 MAX_SIDE_PX: Final = 8192
 """Twice 4K; a frame of that size takes 200 MB while it is compiled."""
 
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+"""Room for the largest frame without compression."""
+
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC: Final = b"\xff\xd8\xff"
 _START_OF_FRAME: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -25,7 +25,15 @@ def model_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerpri
             return False
         external = [package.path / name for name in seal["external"]]
         return fingerprints.hashes(external) == list(seal["external"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AvatarInvalid):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AvatarInvalid,
+        RecursionError,
+    ):
         return False
 
 

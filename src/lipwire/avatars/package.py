@@ -17,8 +17,17 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from lipwire.avatars.problems import Findings, shown
-from lipwire.avatars.rectangles import RECTANGLES_NAME, parse_rectangles
-from lipwire.avatars.settings import SETTINGS_NAME, AvatarSettings, parse_settings
+from lipwire.avatars.rectangles import (
+    MAX_RECTANGLES_BYTES,
+    RECTANGLES_NAME,
+    parse_rectangles,
+)
+from lipwire.avatars.settings import (
+    MAX_SETTINGS_BYTES,
+    SETTINGS_NAME,
+    AvatarSettings,
+    parse_settings,
+)
 from lipwire.domain import AvatarInvalid, CropRect, NotFound
 
 MODEL_NAME: Final = "checkpoint/model_best.onnx"
@@ -26,7 +35,7 @@ ENCODER_NAME: Final = "checkpoint/audio_encoder.onnx"
 FRAMES_NAME: Final = "frames"
 VIDEO_NAME: Final = "source_video.mp4"
 
-_FRAME: Final = re.compile(r"(?:frame_)?(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
+_FRAME: Final = re.compile(r"(?:frame_)?(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII)
 _IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg"})
 
 
@@ -129,7 +138,7 @@ def inspect_structure(path: Path, findings: Findings) -> Structure:
     rects_path = _required_file(root, RECTANGLES_NAME, findings)
     rects = None
     if rects_path is not None:
-        data = _read(rects_path, RECTANGLES_NAME, findings)
+        data = _read(rects_path, RECTANGLES_NAME, MAX_RECTANGLES_BYTES, findings)
         if data is not None:
             rects = parse_rectangles(data, findings, first_frame=first_frame)
     if rects is not None and pictures is not None and pictures.video_path is None:
@@ -155,7 +164,7 @@ def _read_settings(root: Path, findings: Findings) -> AvatarSettings | None:
         return None
     if not path.exists():
         return AvatarSettings()
-    data = _read(path, SETTINGS_NAME, findings)
+    data = _read(path, SETTINGS_NAME, MAX_SETTINGS_BYTES, findings)
     return None if data is None else parse_settings(data, findings)
 
 
@@ -197,7 +206,9 @@ def _numbered_frames(root: Path, folder: Path, findings: Findings) -> list[tuple
     by_number: dict[int, str] = {}
     try:
         with os.scandir(folder) as entries:  # says what is a link without a system call for each
-            links = {entry.name: entry.is_symlink() for entry in entries}
+            found = list(entries)
+            links = {entry.name: entry.is_symlink() for entry in found}
+            special = {entry.name for entry in found if not entry.is_file()}
     except OSError as error:
         findings.error(f"{FRAMES_NAME}/ cannot be read; {_reason(error)}")
         return []
@@ -244,6 +255,10 @@ def _numbered_frames(root: Path, folder: Path, findings: Findings) -> list[tuple
         if inside is None:
             sound = False
             continue
+        if by_number[number] in special:
+            findings.error(f"{label} is not a file")
+            sound = False
+            continue
         frames.append((number, inside))
     return frames if sound else []
 
@@ -280,12 +295,19 @@ def _contained(root: Path, name: str, label: str, findings: Findings) -> Path | 
     return path
 
 
-def _read(path: Path, label: str, findings: Findings) -> bytes | None:
+def _read(path: Path, label: str, max_bytes: int, findings: Findings) -> bytes | None:
     try:
-        return path.read_bytes()
+        size_bytes = path.stat().st_size
+        if path.is_file() and size_bytes <= max_bytes:
+            return path.read_bytes()
     except OSError as error:
         findings.error(f"{label} cannot be read; {_reason(error)}")
         return None
+    if not path.is_file():  # reading a pipe would wait for ever
+        findings.error(f"{label} is not a file")
+    else:
+        findings.error(f"{label} has {size_bytes} bytes; at most {max_bytes} are read")
+    return None
 
 
 def _reason(error: Exception) -> str:

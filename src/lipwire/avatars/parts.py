@@ -9,6 +9,7 @@ A builder's ``prepare`` runs in any thread and makes one frame's bytes; ``append
 is called in the order of the frames. All pixels are uint8 BGR, as OpenCV has them.
 """
 
+import math
 from typing import IO, Any, Final, Literal, Protocol
 
 import cv2
@@ -238,7 +239,7 @@ def whole_frames(container: Container) -> UInt8Array:
     planes = container.part == "planes"
     shape = i420_shape(width, height) if planes else (height, width, 3)
     data: UInt8Array = container.array("frames")
-    if data.size != count * int(np.prod(shape)):
+    if data.size != count * math.prod(shape):
         raise ContainerDamagedError(f"{container.path.name} has {data.size} bytes of frames")
     return data.reshape(count, *shape)
 

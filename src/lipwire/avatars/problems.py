@@ -33,10 +33,10 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
 
     def error(self, message: str) -> None:
-        self.problems.append(Problem("error", message))
+        self.problems.append(Problem("error", _on_one_line(message)))
 
     def warning(self, message: str) -> None:
-        self.problems.append(Problem("warning", message))
+        self.problems.append(Problem("warning", _on_one_line(message)))
 
     def errors(self) -> Iterator[Problem]:
         return (problem for problem in self.problems if problem.severity == "error")
@@ -45,6 +45,13 @@ class Findings:
         """Raise AvatarInvalid with the first error, if there is one."""
         for problem in self.errors():
             raise AvatarInvalid(problem.message)
+
+
+def _on_one_line(message: str) -> str:
+    """File names may hold line ends and what a terminal obeys; they are escaped."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in message
+    )
 
 
 def shown(value: object) -> str:

@@ -12,9 +12,9 @@ from lipwire.avatars.problems import Findings, shown
 from lipwire.domain import CropRect
 
 RECTANGLES_NAME: Final = "crop_rects.json"
-_MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_RECTANGLES_BYTES: Final = 64 * 1024 * 1024
 _MAX_COORDINATE: Final = 1 << 20
-_KEY: Final = re.compile(r"(?:frame_)?(\d{1,9})(?:\.(?:png|jpe?g))?", re.IGNORECASE)
+_KEY: Final = re.compile(r"(?:frame_)?(\d{1,9})(?:\.(?:png|jpe?g))?", re.IGNORECASE | re.ASCII)
 
 
 def parse_rectangles(
@@ -26,9 +26,6 @@ def parse_rectangles(
     ``first_frame`` is the number in the first frame's file name: keys may start there or at 0. None
     where there are no such names (a video).
     """
-    if len(data) > _MAX_BYTES:
-        findings.error(f"{RECTANGLES_NAME} has {len(data)} bytes; at most {_MAX_BYTES} are read")
-        return None
     try:
         loaded = json.loads(data, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:

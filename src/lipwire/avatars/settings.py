@@ -7,16 +7,27 @@ anything is constructed, so no file can be larger in memory than it is on disk.
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lipwire.avatars.problems import Findings, nearest, shown
 from lipwire.domain import FPS, MOUTH_BORDER_PX
 
 SETTINGS_NAME: Final = "avatar.yaml"
-_MAX_BYTES: Final = 64 * 1024
+MAX_SETTINGS_BYTES: Final = 64 * 1024
 
 ColourOrder = Literal["bgr", "rgb"]
-_Text = Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+def _printable(text: str) -> str:
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        raise ValueError("control characters")  # a terminal would obey them
+    return text
+
+
+_Text = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
+_Line = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=r"^[^\n\t]*$"), AfterValidator(_printable)
+]
 
 
 class AvatarSettings(BaseModel):
@@ -24,7 +35,7 @@ class AvatarSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    name: _Line | None = None
     """Shown to people; without it the folder's name is used."""
     description: _Text | None = None
     licence: _Text | None = None
@@ -45,7 +56,7 @@ class AvatarSettings(BaseModel):
 
 
 _ALLOWED: Final = {
-    "name": "a text of 1 to 100 characters",
+    "name": "a line of 1 to 100 printable characters",
     "fps": str(FPS),
     "crop_border": "4 or 0",
     "colour_order": "bgr or rgb",
@@ -56,9 +67,6 @@ _ALLOWED: Final = {
 
 def parse_settings(data: bytes, findings: Findings) -> AvatarSettings | None:
     """Read ``avatar.yaml``; every problem goes into ``findings``, and then the answer is None."""
-    if len(data) > _MAX_BYTES:
-        findings.error(f"{SETTINGS_NAME} has {len(data)} bytes; at most {_MAX_BYTES} are read")
-        return None
     try:
         node = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
@@ -117,7 +125,7 @@ def _from_mapping(node: yaml.MappingNode, findings: Findings) -> AvatarSettings 
     except ValidationError as error:
         for detail in error.errors():
             key = str(detail["loc"][0])
-            allowed = _ALLOWED.get(key, "a text")
+            allowed = _ALLOWED.get(key, "a text of 1 to 4000 printable characters")
             findings.error(
                 f"{SETTINGS_NAME} line {lines.get(key, 1)}: {key} is {shown(values.get(key))};"
                 f" allowed is {allowed}"
