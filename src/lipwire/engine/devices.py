@@ -14,8 +14,8 @@ from lipwire.domain import InvalidInput
 Device = Literal["cpu"]
 Optimisation = Literal["full", "none"]
 
-_QUIET: Final = 3
-"""Log level: errors only. ONNX Runtime's warnings go to the terminal and are for its developers."""
+_QUIET: Final = 4
+"""Log level: what ends the process. The rest is raised as well, and becomes one line there."""
 
 RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
     *(e for e in vars(_state).values() if isinstance(e, type) and issubclass(e, Exception)),

@@ -96,7 +96,7 @@ class _ReadyForm:
 class Model:
     """An avatar's network, ready to run. Made by ``Engine.load``; used with that engine only."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, owner: object) -> None:
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
         self.parameters: Final = manifest.parameters
@@ -104,6 +104,7 @@ class Model:
         """Whether avatars of the same architecture share its sessions."""
         self.weights_bytes: Final = manifest.weights_bytes
         """Size of the mapped weights."""
+        self._owner = owner
         self._folder = folder
         self._stored = dict(manifest.graphs)
         self._mapped = map_weights(folder, manifest)
@@ -135,6 +136,7 @@ class Engine:
         self._models: weakref.WeakSet[Model] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
+        self._mark = object()
 
     @property
     def session_count(self) -> int:
@@ -154,7 +156,7 @@ class Engine:
                 f"compiled for {manifest.runtime[:80]!r}, needed is {runtime_key()!r}: compile the"
                 " avatar again"
             )
-        model = Model(compiled, manifest)
+        model = Model(compiled, manifest, self._mark)
         with self._lock:
             self._check_open()
             self._models.add(model)
@@ -235,16 +237,15 @@ class Engine:
     def _form(self, model: Model, form: Form) -> _ReadyForm:
         """The form of ``model`` that is asked for, made ready on the first call."""
         self._check_open()
+        if model._owner is not self._mark:
+            raise RuntimeError("the model was loaded by another engine")
         ready = model._forms.get(form)
         if ready is not None:
             return ready
         with model._lock:
             ready = model._forms.get(form)
             if ready is None:
-                with self._lock:
-                    self._check_open()
-                    if model not in self._models:
-                        raise RuntimeError("the model was loaded by another engine")
+                self._check_open()
                 ready = self._make_ready(model, form)
                 model._forms[form] = ready
                 del model._stored[form]  # for thousands of avatars, 50 KB each

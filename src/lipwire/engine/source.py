@@ -9,6 +9,7 @@ here, and ``compiling`` looks at the sizes of what the layers make.
 import contextlib
 import hashlib
 import math
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ OLDEST_OPSET: Final = 11
 """What the family's own exporter writes; Clip takes its bounds as inputs from here on."""
 
 _ALLOWED_DOMAINS: Final = ("", "ai.onnx")
+_RUNTIME_CODE: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOOPS: Final = frozenset({"Loop", "Scan", "SequenceMap"})
 _ITEM_BYTES: Final = {
     TensorProto.FLOAT: 4,
@@ -63,8 +65,8 @@ def quoted(name: str, limit: int = 60) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, cut: libraries write paragraphs."""
-    lines = str(error).strip().splitlines()
+    """The first line of a library's message, without its code, and cut."""
+    lines = _RUNTIME_CODE.sub("", str(error).strip()).splitlines()
     return lines[0][:240] if lines else type(error).__name__
 
 

@@ -1,0 +1,13 @@
+"""The engine's benchmark runs and says what it compared."""
+
+import pytest
+
+from lipwire.bench import engine
+
+
+def test_both_forms_are_compared_at_both_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "FULL_WIDTHS", (4, 8, 16, 32, 64))
+    monkeypatch.setattr(engine, "MOBILE_WIDTHS", (2, 4, 8, 16, 32))
+    comparisons = engine.run(rounds=1)
+    assert len({comparison.name for comparison in comparisons}) == 4
+    assert all(comparison.ratio > 0 for comparison in comparisons)

@@ -1,0 +1,39 @@
+"""Who makes a session, who waits, and who does not."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lipwire.engine.sessions import SessionPool
+
+
+def test_a_slow_graph_does_not_hold_up_another() -> None:
+    pool = SessionPool()
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow() -> object:
+        started.set()
+        assert go_on.wait(5)
+        return object()
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pool.get, "slow", slow)
+        assert started.wait(5)
+        assert pool.get("quick", object) is not None
+        assert not waiting.done()
+        go_on.set()
+        assert waiting.result(5) is not None
+
+
+def test_a_failure_is_not_kept() -> None:
+    pool = SessionPool()
+
+    def fail() -> object:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        pool.get("graph", fail)
+    made = pool.get("graph", object)
+    assert pool.get("graph", fail) is made
+    assert len(pool) == 1
