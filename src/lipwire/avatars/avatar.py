@@ -68,7 +68,7 @@ class Avatar:
         self.width: int = compiled.patches.width
         self.height: int = compiled.patches.height
         self.frame_count: int = compiled.patches.count
-        self.rects: tuple[CropRect, ...] = compiled.patches.rects
+        self.rects: tuple[CropRect, ...] = package.rects[: self.frame_count]
         self._layout = PartialJpeg(self.width, self.height, quality) if compiled.jpegs else None
 
     @classmethod

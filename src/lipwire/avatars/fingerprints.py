@@ -63,9 +63,10 @@ class Fingerprints:
         found: list[str | None] = []
         unknown: list[int] = []
         for index, path in enumerate(paths):
-            name = self._name(path)
+            text = str(path)
+            name = text[len(str(self.root)) + 1 :]
             try:
-                status = os.stat(path)  # noqa: PTH116 - half the price of Path.stat
+                status = os.stat(text)  # noqa: PTH116 - half the price of Path.stat
             except OSError as error:
                 raise _unreadable(name, error) from error
             if not stat.S_ISREG(status.st_mode):  # a device or a pipe may never end

@@ -176,25 +176,21 @@ class Patches:
             raise ContainerDamagedError(f"{container.path.name} has boxes outside the frame")
         # As lists: indexing an array for one number at a time costs more than the rest of a frame.
         self._starts: list[int] = starts.tolist()
-        self._boxes = [CropRect(*box) for box in boxes.tolist()]
-        self._rects = [CropRect(*rect) for rect in rects.tolist()]
-        if self._boxes[0] != patch_box(self.width, self.height, self._rects[0]):
+        self._boxes: list[list[int]] = boxes.tolist()
+        self._rects: list[list[int]] = rects.tolist()
+        if self.box(0) != patch_box(self.width, self.height, self.rect(0)):
             raise ContainerDamagedError(f"{container.path.name} has boxes of another layout")
 
-    @property
-    def rects(self) -> tuple[CropRect, ...]:
-        return tuple(self._rects)
-
     def rect(self, index: int) -> CropRect:
-        return self._rects[index]
+        return CropRect(*self._rects[index])
 
     def box(self, index: int) -> CropRect:
         """What the patch covers; see ``compose.patch_box``."""
-        return self._boxes[index]
+        return CropRect(*self._boxes[index])
 
     def patch(self, index: int) -> UInt8Array:
         """(box height, box width, 3) uint8 BGR, read-only, mapped."""
-        box, start = self._boxes[index], self._starts[index]
+        box, start = self.box(index), self._starts[index]
         size = box.width * box.height * 3
         return self._data[start : start + size].reshape(box.height, box.width, 3)
 
