@@ -142,10 +142,8 @@ def _print_table(facts: dict[str, Any]) -> None:
     compiled = facts["compiled"]
     row("compiled", "nothing yet" if not compiled else _total(compiled))
     for part in compiled:
-        row(
-            "",
-            f"{part['part']:<8} {file_size(part['size_bytes']):>9}  {part['variant'] if part['part'] == 'jpeg' else ''}",
-        )
+        quality = part["variant"] if part["part"] == "jpeg" else ""
+        row("", f"{part['part']:<8} {file_size(part['size_bytes']):>9}  {quality}")
     Console().print(table)
 
 

@@ -14,9 +14,11 @@ A traceback is shown only with ``--debug`` or ``LIPWIRE_DEBUG=1``.
 """
 
 import os
-import signal
 import sys
-from types import FrameType
+from collections.abc import Sequence
+from typing import NoReturn
+
+from lipwire.cli.stopping import Terminated, listen
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -24,17 +26,13 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception, so that everything opened is closed and nothing half-done stays."""
-
-
-def main() -> None:
-    """Run the command line of this process and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line (of this process where ``arguments`` is None) and exit."""
+    listen()
     try:
         from lipwire.cli.app import app
 
-        app(prog_name="lipwire")
+        app(arguments, prog_name="lipwire")
     except (KeyboardInterrupt, Interrupted):
         _say("interrupted")
         code = EXIT_INTERRUPTED
@@ -100,7 +98,3 @@ def _quiet_pipe() -> int:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     return EXIT_FAILED
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated

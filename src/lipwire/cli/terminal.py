@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from lipwire.cli.stopping import end_if_asked
+
 Progress = Callable[[int, int], None]
 """Called with how many are done and how many there are in all."""
 
@@ -51,12 +53,22 @@ def progress_bar(title: str, unit: str, *, quiet: bool = False) -> Iterator[Prog
     ``quiet``. The bar disappears at the end; what remains is for the caller to say.
     """
     if quiet:
-        yield lambda _done, _total: None
+        yield lambda _done, _total: end_if_asked()
     elif sys.stderr.isatty():
-        with _bar(title, unit) as report:
-            yield report
+        with _bar(title, unit) as show:
+            yield _ending(show)
     else:
-        yield _Log(title, unit)
+        yield _ending(_Log(title, unit))
+
+
+def _ending(show: Progress) -> Progress:
+    """``show``, and the end of the work when a signal asked for it."""
+
+    def report(done: int, total: int) -> None:
+        end_if_asked()
+        show(done, total)
+
+    return report
 
 
 @contextmanager

@@ -27,9 +27,10 @@ def track_of_file(path: Path) -> Track:
     says what is wrong with a file. Raises InvalidInput when it cannot be decoded any more.
     """
     pieces = _decode(path)
-    first = next(pieces, None)
-    if first is None:
-        raise InvalidInput(f"{path} is not audio that can be decoded")
+    try:
+        first = next(pieces)
+    except (OSError, av.FFmpegError, IndexError, StopIteration) as error:
+        raise InvalidInput(f"{path} is not audio that can be decoded") from error
     rate_hz, samples = first
     return Track(rate_hz, samples.shape[1], _samples_alone(samples, pieces))
 
