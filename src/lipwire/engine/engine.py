@@ -144,7 +144,7 @@ class Engine:
         return len(self._sessions)
 
     def load(self, compiled: Path) -> Model:
-        """Open a folder that ``compile_model`` filled; takes milliseconds and reads no weights.
+        """Open a folder that ``compile_model`` filled; takes milliseconds and copies no weights.
 
         The files must stay as they are while the model is in use. Raises NotFound where the folder
         holds no compiled model, AvatarInvalid where it is damaged or was compiled for another

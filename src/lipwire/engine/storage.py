@@ -7,6 +7,8 @@ line, and the widest vector there is); an array that both forms use is there onc
 import hashlib
 import json
 import math
+import mmap
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -136,19 +138,25 @@ def read_graph(folder: Path, graph: StoredGraph) -> bytes:
 
 
 def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | None:
-    """The file of weights, mapped and read-only; None where it is empty. Nothing is read yet.
+    """The file of weights, mapped and read-only; None where it is empty.
 
-    Raises AvatarInvalid.
+    Nothing is copied; the system is asked to read ahead what its page cache does not hold. Raises
+    AvatarInvalid.
     """
-    path = folder / WEIGHTS_NAME
     try:
-        seen_bytes = path.stat().st_size
+        with (folder / WEIGHTS_NAME).open("rb") as file:
+            seen_bytes = os.fstat(file.fileno()).st_size
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if seen_bytes else None
         if seen_bytes != manifest.weights_bytes:
             raise AvatarInvalid(
                 f"compiled model: {WEIGHTS_NAME} has {seen_bytes} bytes, {MANIFEST_NAME} says"
                 f" {manifest.weights_bytes}"
             )
-        return np.memmap(path, np.uint8, mode="r").view(np.ndarray) if seen_bytes else None
+        if mapped is None:
+            return None
+        if hasattr(mmap, "MADV_WILLNEED"):
+            mapped.madvise(mmap.MADV_WILLNEED)
+        return np.frombuffer(mapped, np.uint8)
     except FileNotFoundError:
         raise AvatarInvalid(f"compiled model: {WEIGHTS_NAME} is missing") from None
     except OSError as error:
