@@ -267,12 +267,3 @@ def test_a_full_disk_is_one_line(
     assert len(errors) == 1
     assert "No space left on device" in errors[0]
     assert list(out.parent.iterdir()) == []
-
-
-def test_a_read_only_package_is_compiled_elsewhere(
-    lipwire: Lipwire, avatar_package: Path, recording: Path, out: Path
-) -> None:
-    # A file in the way of the folder stops root as well.
-    (avatar_package / ".lipwire").write_text("in the way")
-    assert lipwire("render", avatar_package, recording, "-o", out).code == 0
-    assert out.exists()

@@ -1,0 +1,55 @@
+"""`lipwire avatar evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lipwire.cli.main import EXIT_FAILED
+
+
+def command(
+    avatar: Annotated[str, typer.Argument(help="An avatar's folder or name.")],
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            "--audio",
+            help="Judge with this recording, instead of the avatar's held-out speech.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path(
+        "evaluation"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Measure how good an avatar's mouth is, and draw it.
+
+    Speech that training never heard goes through the avatar; the frames are compared with the
+    rendered truth: opening, offset, closed lips, picture quality, seam. With a recording of your
+    own there is no truth, and the opening is compared with the loudness.
+
+    Exits with 1 when a figure misses its bar.
+    """
+    from lipwire.cli.terminal import compile_progress, plain, progress_bar
+    from lipwire.evaluation import evaluate
+
+    with compile_progress() as compiling, progress_bar("evaluating", "frames") as progress:
+        report = evaluate(avatar, out, audio=audio, compiling=compiling, progress=progress)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        typer.echo(f"{plain(report.avatar)}: {report.frames} frames")
+        for bar in report.bars:
+            colour = typer.colors.GREEN if bar.passed else typer.colors.RED
+            verdict, rest = bar.line().split("  ", 1)
+            typer.echo(f"{typer.style(verdict, fg=colour)}  {rest}")
+        for name, figures in report.figures.items():
+            listed = ", ".join(f"{key} {value:.3g}" for key, value in figures.items())
+            typer.echo(f"{plain(name)}: {listed}")
+        for path in report.pictures:
+            typer.echo(f"picture: {path}")
+    if not report.passed:
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Lipwire
+
+
+def test_info_shows_what_an_avatar_consists_of(
+    lipwire: Lipwire, avatar_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (avatar_package / "avatar.yaml").write_text(
+        "name: Anna\nlicence: CC0-1.0\nconsent: made by a program\n"
+    )
+    outcome = lipwire("avatar", "info", avatar_package)
+    assert outcome.code == 0
+    for fact in (
+        "Anna",
+        "CC0-1.0",
+        "made by a program",
+        "8 images, 320x240, 25 fps",
+        "120 wide",
+        "M parameters",
+        "audio_encoder.onnx",
+        "nothing yet",
+    ):
+        assert fact in outcome.out
+
+
+def test_info_is_json_for_scripts(lipwire: Lipwire, avatar_package: Path) -> None:
+    assert lipwire("avatar", "compile", avatar_package, "--for", "serve").code == 0
+    outcome = lipwire("avatar", "info", avatar_package, "--json")
+    facts = json.loads(outcome.out)
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (320, 240, 8, 25)
+    assert facts["model"]["inputs"] == ["input", "audio"]
+    assert {part["part"]: part["variant"] for part in facts["compiled"]}["jpeg"] == "q75"
+    assert all(part["size_bytes"] > 0 for part in facts["compiled"])
+
+
+def test_a_package_cannot_write_to_the_terminal(lipwire: Lipwire, avatar_package: Path) -> None:
+    (avatar_package / "avatar.yaml").write_text('description: "a[bold]b[/bold]"\n')
+    assert "a[bold]b[/bold]" in lipwire("avatar", "info", avatar_package).out
+
+
+def test_a_sound_avatar_is_valid(lipwire: Lipwire, avatar_package: Path) -> None:
+    outcome = lipwire("avatar", "validate", avatar_package)
+    assert (outcome.code, outcome.out) == (0, f"{avatar_package} is valid\n")
+
+
+def test_validate_lists_every_problem_and_fails(lipwire: Lipwire, avatar_package: Path) -> None:
+    (avatar_package / "crop_rects.json").write_text("[[0,0,10,10]]")
+    (avatar_package / "frames" / "frame_0002.png").write_bytes(b"no picture")
+    (avatar_package / "checkpoint" / "model_best.onnx").write_bytes(b"no network")
+    outcome = lipwire("avatar", "validate", avatar_package)
+    assert outcome.code == 1
+    assert outcome.err == ""
+    lines = outcome.out.splitlines()
+    assert sum(line.startswith("error: ") for line in lines) == 3
+    assert lines[-1] == f"{avatar_package} cannot be used: 3 errors"
+
+    document = json.loads(lipwire("avatar", "validate", avatar_package, "--json").out)
+    assert document["valid"] is False
+    assert [problem["severity"] for problem in document["problems"]] == ["error"] * 3
+
+
+def test_a_warning_alone_is_no_failure(lipwire: Lipwire, avatar_package: Path) -> None:
+    rects = json.loads((avatar_package / "crop_rects.json").read_text())
+    (avatar_package / "crop_rects.json").write_text(json.dumps([*rects, rects[-1]]))
+    outcome = lipwire("avatar", "validate", avatar_package)
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[-1] == f"{avatar_package} is valid: 1 warning"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "parts"),
+    [
+        ("serve", {"jpeg"}),
+        ("render", {"planes"}),
+        ("raw", {"pixels"}),
+        ("all", {"jpeg", "planes", "pixels"}),
+    ],
+)
+def test_compile_makes_what_the_purpose_needs(
+    lipwire: Lipwire, avatar_package: Path, purpose: str, parts: set[str]
+) -> None:
+    outcome = lipwire("avatar", "compile", avatar_package, "--for", purpose)
+    assert outcome.code == 0
+    assert outcome.out.startswith(f"anna: 8 frames are compiled for {purpose} (")
+    made = {path.name.split("-")[0] for path in (avatar_package / ".lipwire").glob("*-*-*")}
+    assert made == parts | {"model", "patches"}
+
+
+def test_avatars_are_listed_by_name(
+    lipwire: Lipwire, avatar_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPWIRE_AVATARS", str(avatar_package.parent))
+    assert f"anna  {avatar_package}" in lipwire("avatar", "list").out
+    listed = json.loads(lipwire("avatar", "list", "--json").out)
+    assert {"name": "anna", "path": str(avatar_package)} in listed
+
+
+@pytest.mark.parametrize("command", ["info", "validate", "compile"])
+@pytest.mark.parametrize("avatar", ["nobody", "no/body", "bad name!"])
+def test_an_avatar_that_is_not_there_is_one_line(
+    lipwire: Lipwire, command: str, avatar: str
+) -> None:
+    outcome = lipwire("avatar", command, avatar)
+    assert (outcome.code, outcome.err.count("\n"), outcome.out) == (2, 1, "")
