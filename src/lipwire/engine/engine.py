@@ -81,7 +81,7 @@ class _ReadyForm:
         self._free: deque[_Lane] = deque()
 
     def run(self, face: _Array, speech: Float32Array, mouth: _Array, step: int) -> None:
-        """Run ``face`` and ``speech`` in pieces of ``step`` frames, padding only where one must."""
+        """Run ``face`` and ``speech`` in pieces of ``step`` frames into ``mouth``."""
         try:
             lane = self._free.pop()
         except IndexError:
