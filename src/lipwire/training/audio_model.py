@@ -5,13 +5,21 @@ that a row's bits do not depend on which rows are computed with it; a matrix pro
 promise that.
 """
 
+import warnings
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from lipwire.audio import MEL_BANDS, ROW_COLUMNS, ROWS_BEFORE, WINDOW_ROWS
+from lipwire.audio import (
+    MEL_BANDS,
+    ROW_COLUMNS,
+    ROWS_BEFORE,
+    WINDOW_ROWS,
+    row_columns,
+    row_count,
+)
 from lipwire.domain import FEATURE_SIZE, StorageFailed
 from lipwire.training.visemes import CONTROLS
 
@@ -21,49 +29,67 @@ REDUCED: Final = 64
 OPSET: Final = 17
 
 
-def _block(before: int, after: int, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:
+_CONTRACTION: Final = 12
+"""Columns by which the encoder's unpadded convolutions shorten what they are given."""
+
+
+def _block(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    """Padded over the bands and not over the columns: see `AudioEncoder.listen`."""
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+        nn.Conv2d(before, after, 3, (stride, 1), (1, 0), bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
     )
 
 
 class _Residual(nn.Module):
-    """x + two convolutions of x, at one width."""
+    """x + two convolutions of x, at one width; four columns shorter."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = _block(width, width)
-        self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, 1, (1, 0), bias=False)
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.norm(self.second(self.first(x))))
+        return torch.relu(x[..., 2:-2] + self.norm(self.second(self.first(x))))
 
 
 class AudioEncoder(nn.Module):
     """(N, 1, 80, 16) float32 mel in [-4, 4] -> (N, 512) float32.
 
-    About 0.9 M parameters and 22 MFLOP a row. The bands are halved before the columns, so that a
-    closure of the lips (four columns) stays visible.
+    About 0.8 M parameters and 17 MFLOP a row. No column is skipped, so that a closure of the lips
+    (four columns) stays visible.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _block(1, 16, (2, 1)),  # 40 x 16
-            _block(16, 32, (2, 1)),  # 20 x 16
-            _block(32, 48, (2, 2)),  # 10 x 8
-            _Residual(48),
-            _block(48, 96, (2, 2)),  # 5 x 4
-            _Residual(96),
+            _block(1, 16, 2),  # 40 bands x 14 columns
+            _block(16, 32, 2),  # 20 x 12
+            _block(32, 56, 2),  # 10 x 10
+            _Residual(56),  # 10 x 6
+            _block(56, 96, 2),  # 5 x 4
             nn.Conv2d(96, 64, 1, bias=False),
             nn.BatchNorm2d(64),
             nn.ReLU(),
         )
-        self.out = nn.Conv2d(64, FEATURE_SIZE, (5, 4))
+        self.out = nn.Conv2d(64, FEATURE_SIZE, (5, ROW_COLUMNS - _CONTRACTION))
 
     def forward(self, mel: Tensor) -> Tensor:
         return torch.flatten(self.out(self.body(mel * 0.5)), 1)
+
+    def listen(self, mel: Tensor, starts: Tensor) -> Tensor:
+        """(B, columns, 80) whole recordings -> (B, rows, 512), the rows that begin at ``starts``.
+
+        Rows overlap five times over. Since no convolution pads the columns, what two rows share
+        has the same value in both, and is computed once: training is four times as fast.
+        """
+        heard = self.body(mel.transpose(1, 2).unsqueeze(1) * 0.5)  # (B, 64, 5, columns - 12)
+        width = ROW_COLUMNS - _CONTRACTION
+        rows = heard[..., starts[:, None] + torch.arange(width)]  # (B, 64, 5, rows, 4)
+        rows = rows.permute(0, 3, 1, 2, 4).flatten(0, 1)
+        return self.out(rows).reshape(len(mel), len(starts), FEATURE_SIZE)
 
 
 class AudioHead(nn.Module):
@@ -105,15 +131,16 @@ class AudioModel(nn.Module):
         self.encoder = AudioEncoder()
         self.head = AudioHead()
 
-    def forward(self, rows: Tensor, frames: int) -> Tensor:
-        """(B, R, 80, 16) mel rows of B recordings -> (B, frames, 6) logits.
+    def forward(self, mel: Tensor, frames: int) -> Tensor:
+        """(B, columns, 80) mel of B recordings -> (B, frames, 6) logits.
 
-        The windows are those of `lipwire.audio.windows_from_rows`: the first and the last row once
-        more, zeros outside.
+        Rows and windows are those of `lipwire.audio`: the last row within the recording, the first
+        and the last row once more, zeros outside.
         """
-        batch, count = rows.shape[:2]
-        features = self.encoder(rows.reshape(-1, 1, MEL_BANDS, ROW_COLUMNS))
-        features = features.reshape(batch, count, FEATURE_SIZE)
+        columns = mel.shape[1]
+        starts = [row_columns(index, columns).start for index in range(row_count(columns))]
+        features = self.encoder.listen(mel, torch.tensor(starts))
+        batch = len(mel)
         entries = torch.cat([features[:, :1], features, features[:, -1:]], 1)
         wanted = frames + WINDOW_ROWS - 1 - ROWS_BEFORE
         entries = entries[:, :wanted]
@@ -134,16 +161,19 @@ def export_encoder(encoder: AudioEncoder, path: Path) -> None:
     training = encoder.training
     encoder.eval()
     try:
-        torch.onnx.export(
-            encoder,
-            (example,),
-            str(part),
-            input_names=["mel"],
-            output_names=["features"],
-            dynamic_axes={"mel": {0: "rows"}, "features": {0: "rows"}},
-            opset_version=OPSET,
-            dynamo=False,  # the other exporter needs onnxscript
-        )
+        with warnings.catch_warnings():
+            # The exporter that replaces this one needs onnxscript, which nothing else here does.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(
+                encoder,
+                (example,),
+                str(part),
+                input_names=["mel"],
+                output_names=["features"],
+                dynamic_axes={"mel": {0: "rows"}, "features": {0: "rows"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
         part.replace(path)
     except OSError as error:
         raise StorageFailed(f"cannot write {path}: {error.strerror}") from error

@@ -5,7 +5,7 @@ Step k's batch depends on (seed, k) alone, so a run that was stopped continues a
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from lipwire.audio import mel_spectrogram, rows_from_mel
+from lipwire.audio import mel_spectrogram
 from lipwire.domain import AvatarInvalid, InvalidInput, LipwireError, StorageFailed
 from lipwire.training.audio_model import AudioModel, export_encoder
 from lipwire.training.speech import Utterance, draw, load_split
@@ -49,13 +49,13 @@ class Plan:
 
 
 def batch_of(utterances: Sequence[Utterance], plan: Plan, step: int) -> tuple[Tensor, Tensor]:
-    """Step's material: (batch, rows, 80, 16) float32 and (batch, frames, 6) float32."""
-    rows, controls = [], []
+    """Step's material: (batch, columns, 80) float32 and (batch, frames, 6) float32."""
+    mels, controls = [], []
     for item in range(plan.batch):
         mixture = draw(utterances, plan.frames, np.random.default_rng((plan.seed, step, item)))
-        rows.append(rows_from_mel(mel_spectrogram(mixture.pcm)))
+        mels.append(mel_spectrogram(mixture.pcm))
         controls.append(mixture.controls)
-    return torch.from_numpy(np.stack(rows)), torch.from_numpy(np.stack(controls))
+    return torch.from_numpy(np.stack(mels)), torch.from_numpy(np.stack(controls))
 
 
 def loss_of(logits: Tensor, true: Tensor) -> Tensor:
@@ -70,9 +70,10 @@ def loss_of(logits: Tensor, true: Tensor) -> Tensor:
     entropy = nn.functional.binary_cross_entropy_with_logits(
         logits[..., contacts], true[..., contacts], reduction="none"
     )
-    gap = nn.functional.smooth_l1_loss(_gap(made), _gap(true), beta=0.1)
+    gap = nn.functional.smooth_l1_loss(_gap(made), _gap(true), beta=0.1, reduction="none")
+    gap = gap * (1 + 2 * true[..., PRESS])
     speed = (made.diff(dim=1) - true.diff(dim=1)).square() * weights
-    return error.mean() + 0.25 * entropy.mean() + 1.5 * gap + speed.mean()
+    return error.mean() + 0.25 * entropy.mean() + 1.5 * gap.mean() + speed.mean()
 
 
 def _gap(controls: Tensor) -> Tensor:
@@ -111,26 +112,26 @@ class Training:
         if (folder / CHECKPOINT).exists():
             self._load(folder / CHECKPOINT)
 
-    def run(self, utterances: Sequence[Utterance]) -> Iterator[float]:
+    def run(self, utterances: Sequence[Utterance]) -> Generator[float]:
         """Train to the plan's last step, giving each loss; saves on the way and at the end."""
         with ThreadPoolExecutor(1, "speech") as ahead:
             coming = ahead.submit(batch_of, utterances, self.plan, self.step)
             while self.step < self.plan.steps:
-                rows, controls = coming.result()
+                mels, controls = coming.result()
                 if self.step + 1 < self.plan.steps:
                     coming = ahead.submit(batch_of, utterances, self.plan, self.step + 1)
-                loss = self._advance(rows, controls)
+                loss = self._advance(mels, controls)
                 self.step += 1
                 if self.step % self.plan.save_every == 0 or self.step == self.plan.steps:
                     self.save()
                 yield loss
 
-    def _advance(self, rows: Tensor, controls: Tensor) -> float:
+    def _advance(self, mels: Tensor, controls: Tensor) -> float:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.half):
-            logits = self.model(rows, self.plan.frames)
+            logits = self.model(mels, self.plan.frames)
         loss = loss_of(logits.float(), controls)
         self.optimizer.zero_grad()
         loss.backward()

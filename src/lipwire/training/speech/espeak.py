@@ -64,7 +64,11 @@ class Manner:
 
 
 class Espeak:
-    """The library, opened once; it holds one voice at a time, so calls take turns."""
+    """The library, opened once; it holds one voice at a time, so calls take turns.
+
+    It keeps a trace of one sentence into the next: said again, a sentence may be a few samples
+    longer. A new process that says the same in the same order repeats itself exactly.
+    """
 
     _lock = threading.Lock()
     _opened: "Espeak | None" = None

@@ -46,11 +46,11 @@ class Utterance:
     def load(cls, path: Path) -> "Utterance":
         """Read what `save` wrote. Raises `InvalidInput` for a file that is something else."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 phones = tuple(
                     Phone(str(symbol), float(start), float(end))
                     for symbol, (start, end) in zip(data["symbols"], data["times_s"], strict=True)
                 )
                 return cls(str(data["voice"]), str(data["text"]), data["pcm"], phones)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InvalidInput(f"{path} is not an utterance: {error}") from error
