@@ -2,7 +2,7 @@
 
 Without it, whoever lacks a program or an extra can still run the rest of the suite. A skip for
 another reason (another operating system, running as root) stays a skip. A reason that names
-something missing begins with "needs ", or is pytest.importorskip's own.
+something missing says "needs ..." or "... is not installed", or is pytest.importorskip's own.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 REQUIRE_ALL = os.environ.get("LIPWIRE_REQUIRE_ALL", "0") not in ("", "0")
-MISSING = re.compile(r"^(Skipped: )?(needs |could not import )", re.IGNORECASE)
+MISSING = re.compile(r"^(Skipped: )?(needs |could not import |.* is not installed)", re.IGNORECASE)
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
