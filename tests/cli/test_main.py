@@ -76,6 +76,7 @@ COMMANDS = [
     ["avatar", "info"],
     ["avatar", "validate"],
     ["avatar", "compile"],
+    ["avatar", "evaluate"],
 ]
 
 

@@ -1,8 +1,6 @@
 """The tree of commands. Modules of commands import what is heavy only when the command runs."""
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +8,7 @@ from typer.core import TyperGroup
 
 from lipwire.cli import (
     avatar_compile,
+    avatar_evaluate,
     avatar_info,
     avatar_list,
     avatar_validate,
@@ -45,9 +44,7 @@ avatars.command("list")(avatar_list.command)
 avatars.command("info")(avatar_info.command)
 avatars.command("validate")(avatar_validate.command)
 avatars.command("compile")(avatar_compile.command)
-# Its module comes with the evaluation.
-if find_spec("lipwire.cli.avatar_evaluate") is not None:
-    avatars.command("evaluate")(import_module("lipwire.cli.avatar_evaluate").command)
+avatars.command("evaluate")(avatar_evaluate.command)
 app.command("bench")(bench.command)
 app.command("version")(version.command)
 
