@@ -161,7 +161,7 @@ def _evaluate(corpus: Path, folder: Path, limit: int | None, recording: Path | N
         made = read_controls(load_head(head), extract_windows(pcm, AudioEncoder.open(encoder)))
         level = loudness(pcm, len(made))
         gap = aperture(made)
-        quiet = np.convolve(level > 12, np.ones(7), "same") == 0
+        quiet = np.convolve(level > 20, np.ones(7), "same") == 0
         report["recording"] = {
             "energy_lag_frames": peak_of(lag_curve([gap], [level])),
             "energy_correlation": round(float(lag_curve([gap], [level]).max()), 3),
