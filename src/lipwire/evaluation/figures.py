@@ -1,0 +1,85 @@
+"""The figures that an evaluation gives, each a small function of arrays."""
+
+import math
+
+import numpy as np
+
+from lipwire.domain import CropRect, Float32Array, UInt8Array
+
+FAR = 8
+"""Frames either way in which an offset between two curves is looked for."""
+
+
+def psnr_db(squared_error: float) -> float:
+    """Peak signal to noise ratio of pixels of 0-255 with this mean squared error; at most 99."""
+    return min(99.0, 10.0 * math.log10(255.0**2 / max(squared_error, 1e-9)))
+
+
+def squared_errors(made: UInt8Array, truth: UInt8Array, box: CropRect) -> Float32Array:
+    """(T,) mean squared error of each picture inside ``box``; both (T, H, W, 3) uint8."""
+    part = np.s_[:, box.y1 : box.y2, box.x1 : box.x2]
+    difference = made[part].astype(np.float32) - truth[part].astype(np.float32)
+    return np.asarray(np.square(difference).mean(axis=(1, 2, 3)), np.float32)
+
+
+def correlation(one: Float32Array, other: Float32Array) -> float:
+    """Pearson's, 0 where one of the curves is flat."""
+    if len(one) < 2 or float(np.std(one)) < 1e-9 or float(np.std(other)) < 1e-9:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float:
+    """By how many frames the curves ``late`` run behind ``reference``, to a fraction of a frame.
+
+    The correlation of all sequences together is taken at each whole offset; a parabola through the
+    highest three gives the fraction.
+    """
+    scores = []
+    for shift in range(-FAR, FAR + 1):
+        moved, still = [], []
+        for curve, against in zip(late, reference, strict=True):
+            count = min(len(curve), len(against))
+            first, end = max(0, shift), count + min(0, shift)
+            moved.append(curve[first:end])
+            still.append(against[first - shift : end - shift])
+        scores.append(correlation(np.concatenate(moved), np.concatenate(still)))
+    peak = int(np.argmax(scores))
+    if 0 < peak < 2 * FAR:
+        before, top, after = scores[peak - 1 : peak + 2]
+        bend = before - 2 * top + after
+        if bend < -1e-9:
+            return peak - FAR + 0.5 * (before - after) / bend
+    return float(peak - FAR)
+
+
+def seam_levels(frame: UInt8Array, background: UInt8Array, rect: CropRect) -> Float32Array:
+    """How much more a frame steps across the border of ``rect`` than its background does there, in
+    levels of 0-255 for each pixel of the border; (N,) float32, 0 where it steps no more.
+
+    A seam is a step between the outermost pixels that were pasted and the pixels beside them.
+    Borders on the edge of the frame have nothing beside them and are left out.
+    """
+    height, width = frame.shape[:2]
+    steps = []
+    for pixels in (frame.astype(np.int16), background.astype(np.int16)):
+        sides = []
+        rows, columns = slice(rect.y1, rect.y2), slice(rect.x1, rect.x2)
+        if rect.x1 > 0:
+            sides.append(pixels[rows, rect.x1] - pixels[rows, rect.x1 - 1])
+        if rect.x2 < width:
+            sides.append(pixels[rows, rect.x2 - 1] - pixels[rows, rect.x2])
+        if rect.y1 > 0:
+            sides.append(pixels[rect.y1, columns] - pixels[rect.y1 - 1, columns])
+        if rect.y2 < height:
+            sides.append(pixels[rect.y2 - 1, columns] - pixels[rect.y2, columns])
+        if not sides:
+            return np.zeros(1, np.float32)
+        steps.append(np.abs(np.concatenate(sides)).max(axis=1))
+    return np.asarray(np.maximum(0, steps[0] - steps[1]), np.float32)
+
+
+def share_closed(curve: Float32Array, spans: tuple[tuple[int, int], ...], below: float) -> float:
+    """The share of ``spans`` in which the opening falls to ``below`` or less at least once."""
+    inside = [curve[first:end] for first, end in spans if first < min(end, len(curve))]
+    return float(np.mean([part.min() <= below for part in inside])) if inside else math.nan

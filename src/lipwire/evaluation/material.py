@@ -1,0 +1,140 @@
+"""What an avatar is judged by: the folder ``evaluation`` of its package.
+
+    evaluation.json    what follows, by name
+    NAME.flac          speech that training never heard
+    NAME.mp4           the truth: what the crop rectangle should show, a frame each 40 ms
+    NAME.npy           (T, K) float32, the mouth controls that the truth was made with
+
+``evaluation.json`` says where in the crop rectangle the mouth is (``mouth_box``: x1, y1, x2, y2 in
+pixels of the rectangle), what colours its inside has (``interior``), and for each sequence the
+frames in which p, b and m close the lips, the settled pauses, and a frame that shows each viseme.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import av
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lipwire.domain import AvatarInvalid, CropRect, Float32Array, NotFound, UInt8Array
+
+FOLDER: Final = "evaluation"
+INDEX: Final = "evaluation.json"
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+_Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Interior(_Strict):
+    """How the inside of the mouth differs from lips and skin, in pixels of 0-255."""
+
+    dark_below: Annotated[float, Field(ge=0, le=255)] = 70
+    """Brightest channel of a pixel of the dark inside."""
+    pale_below: Annotated[float, Field(ge=0, le=1)] = 0.16
+    """Saturation, (max - min) / max, of a pixel of a tooth."""
+    closed_below_px: Annotated[float, Field(ge=0)] = 2.0
+    """Opening up to which a mouth counts as closed, in pixels of the crop rectangle."""
+
+
+class Viseme(_Strict):
+    label: Annotated[str, Field(min_length=1, max_length=12)]
+    frame: Annotated[int, Field(ge=0)]
+
+
+class SequenceEntry(_Strict):
+    """One sequence as the index lists it. Spans are [first frame, one past the last]."""
+
+    name: _Name
+    voice: Annotated[str, Field(max_length=200)] = ""
+    closures: tuple[_Span, ...] = ()
+    pauses: tuple[_Span, ...] = ()
+    visemes: tuple[Viseme, ...] = ()
+
+
+class Index(_Strict):
+    """``evaluation.json``."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    mouth_box: tuple[int, int, int, int]
+    interior: Interior = Interior()
+    sequences: tuple[SequenceEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The evaluation folder of a package, its index read; sequences are opened when asked for."""
+
+    folder: Path
+    index: Index
+
+    @property
+    def mouth_box(self) -> CropRect:
+        return CropRect(*self.index.mouth_box)
+
+    def audio_path(self, entry: SequenceEntry) -> Path:
+        return self.folder / f"{entry.name}.flac"
+
+    def truth(self, entry: SequenceEntry) -> UInt8Array:
+        """(T, rectangle height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid."""
+        path = self.folder / f"{entry.name}.mp4"
+        try:
+            with av.open(str(path)) as video:
+                frames = [frame.to_ndarray(format="bgr24") for frame in video.decode(video=0)]
+        except (av.FFmpegError, OSError, IndexError) as error:
+            raise AvatarInvalid(
+                f"evaluation/{path.name} cannot be decoded: {type(error).__name__}"
+            ) from error
+        if not frames:
+            raise AvatarInvalid(f"evaluation/{path.name} holds no frame; at least one is needed")
+        return np.asarray(np.stack(frames), np.uint8)
+
+    def controls(self, entry: SequenceEntry) -> Float32Array | None:
+        """(T, K) float32 in [0, 1], or None where the package gives none. Raises AvatarInvalid."""
+        path = self.folder / f"{entry.name}.npy"
+        if not path.is_file():
+            return None
+        try:
+            controls = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise AvatarInvalid(f"evaluation/{path.name} is not an array of NumPy") from error
+        if controls.ndim != 2 or controls.dtype != np.float32 or not np.isfinite(controls).all():
+            raise AvatarInvalid(
+                f"evaluation/{path.name} is {controls.dtype} of shape {controls.shape}; finite "
+                "float32 of shape (frames, controls) is needed"
+            )
+        return np.asarray(controls)
+
+
+def read_material(package: Path) -> Material:
+    """The evaluation folder of the avatar package ``package``.
+
+    Raises NotFound where it has none, AvatarInvalid where its index is broken.
+    """
+    folder = package / FOLDER
+    index = folder / INDEX
+    if not index.is_file():
+        raise NotFound(
+            f"{package.name} has no {FOLDER}/{INDEX}: without held-out sequences give a recording "
+            "(--audio FILE)"
+        )
+    try:
+        return Material(folder, Index.model_validate_json(index.read_bytes()))
+    except OSError as error:
+        raise AvatarInvalid(f"{FOLDER}/{INDEX} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise AvatarInvalid(f"{FOLDER}/{INDEX}: {where}: {first['msg']}") from error
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write ``evaluation.json`` of the evaluation folder ``folder``."""
+    text = json.dumps(index.model_dump(mode="json"), ensure_ascii=False, indent=1)
+    (folder / INDEX).write_text(text + "\n", encoding="utf-8")

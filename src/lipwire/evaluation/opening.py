@@ -1,0 +1,49 @@
+"""How far a mouth is open, measured in its picture.
+
+The inside of a mouth is dark or pale (teeth); lips and skin are neither. In the middle columns of
+the mouth, where the gap is highest, such pixels are counted: the opening is their mean number a
+column, in pixels of the crop rectangle. The same measure is taken of the truth and of the output.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import CropRect, Float32Array, UInt8Array
+from lipwire.evaluation.material import Interior
+
+
+def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool_]:
+    """(..., H, W) where ``pixels`` (..., H, W, 3) uint8 BGR show the inside of a mouth."""
+    most = pixels.max(axis=-1).astype(np.int16)
+    least = pixels.min(axis=-1).astype(np.int16)
+    pale = (most - least) < interior.pale_below * most
+    return np.asarray((most < interior.dark_below) | pale)
+
+
+def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float32Array:
+    """(T,) float32, pixels. ``pictures`` (T, H, W, 3) uint8 BGR show the crop rectangle."""
+    middle = slice(mouth.x1 + mouth.width * 3 // 8, mouth.x1 + mouth.width * 5 // 8)
+    mask = interior_mask(pictures[:, mouth.y1 : mouth.y2, middle], interior)
+    return np.asarray(mask.sum(axis=1).mean(axis=1), np.float32)
+
+
+def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32Array:
+    """(frames,) float32: decibels of each frame of speech above a floor 45 dB below the loudest."""
+    padded = np.zeros(frames * samples_per_frame, np.float32)
+    padded[: min(len(pcm), len(padded))] = pcm[: len(padded)]
+    power = np.square(padded.reshape(frames, samples_per_frame), dtype=np.float64).mean(axis=1)
+    level = 10.0 * np.log10(power + 1e-10)
+    return np.asarray(np.maximum(0.0, level - (level.max() - 45.0)), np.float32)
+
+
+def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tuple[int, int]]:
+    """Spans [first, one past the last] of frames in which next to nothing is heard (3 dB above the
+    floor of :func:`loudness`), less ``settle`` frames beside sound, ``least`` frames or longer."""
+    quiet = np.concatenate([[False], levels <= 3.0, [False]])
+    edges = np.flatnonzero(quiet[1:] != quiet[:-1])
+    found = []
+    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        inner = (first + settle if first else 0, end - settle if end < len(levels) else end)
+        if inner[1] - inner[0] >= least:
+            found.append(inner)
+    return found

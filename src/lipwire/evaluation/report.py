@@ -1,0 +1,72 @@
+"""What an evaluation found: figures, the bars they are held against, and pictures."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One figure and its limit."""
+
+    name: str
+    value: float
+    limit: float
+    sense: Literal["at least", "at most"]
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """A figure that could not be measured (NaN) does not pass."""
+        if math.isnan(self.value):
+            return False
+        return self.value >= self.limit if self.sense == "at least" else self.value <= self.limit
+
+    def line(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        verdict = "PASS" if self.passed else "FAIL"
+        return f"{verdict}  {self.name}: {self.value:.3g}{unit} ({self.sense} {self.limit:g}{unit})"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome for one avatar. ``figures`` are further numbers, by sequence and name."""
+
+    avatar: str
+    frames: int
+    bars: tuple[Bar, ...]
+    figures: dict[str, dict[str, float]]
+    pictures: tuple[Path, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(bar.passed for bar in self.bars)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: numbers that could not be measured are null."""
+        return {
+            "avatar": self.avatar,
+            "frames": self.frames,
+            "passed": self.passed,
+            "bars": [
+                {
+                    "name": bar.name,
+                    "value": _finite(bar.value),
+                    "limit": bar.limit,
+                    "sense": bar.sense,
+                    "unit": bar.unit,
+                    "passed": bar.passed,
+                }
+                for bar in self.bars
+            ],
+            "figures": {
+                name: {key: _finite(value) for key, value in values.items()}
+                for name, values in self.figures.items()
+            },
+            "pictures": [str(path) for path in self.pictures],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None

@@ -1,0 +1,43 @@
+"""Checkpoints: written whole or not at all, and enough to go on as if nothing had happened."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lipwire.domain import InvalidInput, StorageFailed
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, nested) to ``path``, replacing what was there.
+
+    A crash or a full disk leaves the old file as it was (StorageFailed).
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        raise StorageFailed(f"checkpoint {path} cannot be written: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What :func:`save_checkpoint` wrote. Only data is read, never code (else InvalidInput)."""
+    if not path.is_file():
+        raise InvalidInput(f"checkpoint {path} is not a file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file surfaces as one of many types
+        raise InvalidInput(f"checkpoint {path} is damaged: {type(error).__name__}") from error
+    if not isinstance(state, dict):
+        raise InvalidInput(f"checkpoint {path} holds a {type(state).__name__}, not a dictionary")
+    return state

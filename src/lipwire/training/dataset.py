@@ -1,0 +1,235 @@
+"""What the mouth renderer is trained on: pairs of crops, held in memory as bytes.
+
+A *studio folder* is what rendering the demo character leaves behind::
+
+    crop_rects.json        list of [x1, y1, x2, y2], one a base frame
+    base/frame_0000.png    1280x720, the idle character, mouth closed
+    pairs/pairs.json       list of {"frame": i, "controls": [...], "file": "pairs/000123.png"}
+    pairs/000123.png       the truth inside base frame i's rectangle, mouth posed by the controls
+    eval/NAME/             audio.wav, controls.npy (T, K), 0000.png ...: a spoken sequence, held out
+
+Pairs may still be arriving: those whose file or base frame is not there yet are left out.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from lipwire.compose import BorderPx, network_crop
+from lipwire.domain import (
+    MASK_COLUMNS,
+    MASK_ROWS,
+    MOUTH_BORDER_PX,
+    CropRect,
+    Float32Array,
+    InvalidInput,
+    UInt8Array,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training step's worth, B samples."""
+
+    real: UInt8Array
+    """(B, 320, 320, 3) BGR: the crop whose mouth is to be repainted (or a reference crop)."""
+    masked: UInt8Array
+    """(B, 320, 320, 3) BGR: the crop of the target's frame with the face blacked out."""
+    condition: Float32Array
+    """(B, K) mouth controls in [0, 1], or (B, 32, 16, 16) audio windows."""
+    target: UInt8Array
+    """(B, 320, 320, 3) BGR: what the network should make."""
+
+
+class CropDataset(Protocol):
+    """Anything that training can draw samples from."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch: ...
+
+
+def masked_crop(crop: UInt8Array) -> UInt8Array:
+    """``crop`` (..., 320, 320, 3) with the part that the network repaints blacked out; a copy."""
+    masked = crop.copy()
+    masked[..., MASK_ROWS, MASK_COLUMNS, :] = 0
+    return masked
+
+
+def read_rectangles(path: Path) -> list[CropRect]:
+    """The crop rectangles of a studio folder."""
+    try:
+        values = json.loads(path.read_text())
+        rectangles = [CropRect(*(int(v) for v in value)) for value in values]
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            f"{path} is missing: it lists the crop rectangle of every frame"
+        ) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise InvalidInput(f"{path} is not a list of [x1, y1, x2, y2]: {error}") from error
+    if not rectangles:
+        raise InvalidInput(f"{path} lists no rectangles")
+    return rectangles
+
+
+def read_picture(path: Path) -> UInt8Array | None:
+    """The picture as (H, W, 3) BGR uint8, or None where there is none or it is damaged."""
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
+    if not data.size:
+        return None
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return None if picture is None else np.asarray(picture, np.uint8)
+
+
+class PairDataset:
+    """Pairs of a studio folder: (base crop, controls) -> rendered truth.
+
+    ``border_px`` is the package's crop border (4 or 0). One sample in ``rest_every`` is replaced by
+    "at rest (all controls 0) nothing changes". Both pictures of a batch are moved together by up to
+    ``shift_px``, so that few pairs go further.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        border_px: BorderPx = MOUTH_BORDER_PX,
+        rest_every: int = 16,
+        shift_px: int = 3,
+    ) -> None:
+        self._rest_every = rest_every
+        self._shift_px = shift_px
+        rectangles = read_rectangles(folder / "crop_rects.json")
+        index = folder / "pairs" / "pairs.json"
+        try:
+            listed = json.loads(index.read_text())
+        except FileNotFoundError as error:
+            raise InvalidInput(f"{index} is missing: it lists the training pairs") from error
+        except ValueError as error:
+            raise InvalidInput(f"{index} is not JSON: {error}") from error
+
+        base_slot: dict[int, int] = {}
+        bases: list[UInt8Array] = []
+        targets: list[UInt8Array] = []
+        slots: list[int] = []
+        controls: list[list[float]] = []
+        for entry in listed:
+            frame = int(entry["frame"])
+            if not 0 <= frame < len(rectangles):
+                raise InvalidInput(
+                    f"{index} names frame {frame}; there are {len(rectangles)} rectangles"
+                )
+            truth = read_picture(folder / entry["file"])
+            if truth is None:
+                continue
+            rectangle = rectangles[frame]
+            if truth.shape[:2] != (rectangle.height, rectangle.width):
+                raise InvalidInput(
+                    f"{entry['file']} is {truth.shape[1]}x{truth.shape[0]}; the rectangle of frame "
+                    f"{frame} is {rectangle.width}x{rectangle.height}"
+                )
+            if frame not in base_slot:
+                base = read_picture(folder / "base" / f"frame_{frame:04d}.png")
+                if base is None:
+                    continue
+                base_slot[frame] = len(bases)
+                bases.append(network_crop(base, rectangle, border_px))
+            whole = CropRect(0, 0, rectangle.width, rectangle.height)
+            targets.append(network_crop(truth, whole, border_px))
+            slots.append(base_slot[frame])
+            controls.append([float(value) for value in entry["controls"]])
+        if not targets:
+            raise InvalidInput(f"{index} lists no pair whose pictures are there")
+        if len({len(values) for values in controls}) != 1:
+            raise InvalidInput(f"{index} lists controls of different lengths")
+
+        self.bases = np.stack(bases)  # (frames, 320, 320, 3) uint8 BGR
+        self.targets = np.stack(targets)  # (pairs, 320, 320, 3) uint8 BGR
+        self.slots = np.asarray(slots)  # (pairs,): the base of each pair
+        self.controls = np.asarray(controls, np.float32)  # (pairs, K) in [0, 1]
+        if not np.isfinite(self.controls).all():
+            raise InvalidInput(f"{index} lists controls that are not finite")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def code_size(self) -> int:
+        return int(self.controls.shape[1])
+
+    def movement(self) -> Float32Array:
+        """(20, 20) in levels of 0-255: how far each block of 16x16 pixels moves, in the pair that
+        moves it most but for one in twenty. Averaged over the block, which quiets render noise."""
+        changes = []
+        for slot, target in zip(self.slots, self.targets, strict=True):
+            change = cv2.absdiff(
+                *(
+                    cv2.resize(p, (20, 20), interpolation=cv2.INTER_AREA)
+                    for p in (self.bases[slot], target)
+                )
+            )
+            changes.append(change.max(axis=2))
+        return np.asarray(np.percentile(np.stack(changes), 95, axis=0), np.float32)
+
+    def moving_window(self, least: float = 4.0) -> tuple[int, int, int, int]:
+        """Top, left, height and width, multiples of 16, of the blocks that move by ``least`` levels
+        or more, with one more block around them."""
+        rows, columns = np.nonzero(self.movement() >= least)
+        if not len(rows):
+            raise InvalidInput(f"no pair differs from its base frame by {least} levels anywhere")
+        top, left = max(0, int(rows.min()) - 1), max(0, int(columns.min()) - 1)
+        bottom, right = min(20, int(rows.max()) + 2), min(20, int(columns.max()) + 2)
+        return 16 * top, 16 * left, 16 * (bottom - top), 16 * (right - left)
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        real, target = self.bases[self.slots[indices]], self.targets[indices]
+        controls = self.controls[indices].copy()
+        resting = rng.random(len(indices)) < 1.0 / self._rest_every
+        target[resting], controls[resting] = real[resting], 0.0
+        shift = tuple(rng.integers(-self._shift_px, self._shift_px + 1, 2).tolist())
+        real, target = (np.roll(pictures, shift, (1, 2)) for pictures in (real, target))
+        return Batch(real, masked_crop(real), controls, target)
+
+
+class VideoDataset:
+    """A person's own video: (frame i masked, another frame, the speech of frame i) -> frame i.
+
+    The reference is drawn anew each time, at least ``apart`` frames away where the video is long
+    enough, so that its mouth says nothing about the target's.
+    """
+
+    def __init__(
+        self,
+        frames: list[UInt8Array],
+        rectangles: list[CropRect],
+        windows: Float32Array,
+        *,
+        border_px: BorderPx = MOUTH_BORDER_PX,
+        apart: int = 10,
+    ) -> None:
+        """``frames``: (H, W, 3) BGR; ``windows``: (T, 32, 16, 16), one a frame; the shortest list
+        decides how many frames are used."""
+        count = min(len(frames), len(rectangles), len(windows))
+        if count < 2:
+            raise InvalidInput(f"a video of {count} usable frames; training needs at least 2")
+        pairs = zip(frames[:count], rectangles[:count], strict=True)
+        self.crops = np.stack([network_crop(frame, box, border_px) for frame, box in pairs])
+        self.windows = windows[:count]
+        self.apart = min(apart, (count - 1) // 2)
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        count = len(self)
+        if self.apart > 0:
+            steps = rng.integers(self.apart, count - self.apart + 1, len(indices))
+        else:
+            steps = rng.integers(1, count, len(indices))
+        target = self.crops[indices]
+        reference = self.crops[(indices + steps) % count]
+        return Batch(reference, masked_crop(target), self.windows[indices], target)

@@ -1,0 +1,334 @@
+"""From a trained network to an avatar package: an ONNX file, the idle loop, what judges them."""
+
+import argparse
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+import yaml
+
+from lipwire.audio import decode_audio
+from lipwire.avatars import validate_package
+from lipwire.compose import VideoWriter
+from lipwire.domain import (
+    AUDIO_WINDOW_SHAPE,
+    FPS,
+    MOUTH_PX,
+    SAMPLE_RATE_HZ,
+    AvatarInvalid,
+    InvalidInput,
+    UInt8Array,
+)
+from lipwire.engine import inspect_model
+from lipwire.evaluation import (
+    CONTROLS_TENSOR,
+    Index,
+    Interior,
+    SequenceEntry,
+    Viseme,
+    write_index,
+)
+from lipwire.training.checkpoint import load_checkpoint
+from lipwire.training.coarticulation import Phone, closures
+from lipwire.training.dataset import PairDataset, read_picture, read_rectangles
+from lipwire.training.speech.windows import load_head
+from lipwire.training.train_audio import ENCODER, HEAD
+from lipwire.training.train_unet import network_from_state
+from lipwire.training.unet import Clipped, LipUNet
+from lipwire.training.visemes import PRESS, SILENCE
+
+OPSET: Final = 17
+LOOP_CRF: Final = 14
+"""x264's quality of the idle loop: hard to tell from the frames, a few megabytes."""
+TRUTH_CRF: Final = 10
+"""Of the truth, at full colour resolution: about 48 dB, far above what is measured with it."""
+SETTLED_S: Final = 0.12
+"""Pauses count from this long after a sound until this long before the next."""
+MOUTH_BLOCK_SHARE: Final = 0.5
+"""The mouth box covers the blocks that move at least this part of what the strongest moves."""
+
+_VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
+    # Weights of open, wide, round, press, bite, tongue: the frame with the highest sum shows it.
+    ("a", (1.0, 0.0, -0.5, -2.0, -2.0, -0.3)),
+    ("i", (-0.3, 1.0, -1.0, -2.0, -2.0, -0.3)),
+    ("u", (-0.3, -1.0, 1.0, -2.0, -2.0, -0.3)),
+    ("o", (0.8, -1.0, 0.8, -2.0, -2.0, -0.3)),
+    ("m b p", (0.2, 0.0, 0.0, 2.0, -1.0, 0.0)),
+    ("f v", (0.2, 0.0, 0.0, -1.0, 2.0, 0.0)),
+    ("l n t", (0.3, 0.0, -0.3, -2.0, -2.0, 1.0)),
+)
+
+
+def export_network(network: LipUNet, path: Path) -> None:
+    """Write ``network``, which has its audio branch, as ONNX with the guide's names and shapes.
+
+    Any batch size; values in [0, 1]. The tensor between hearing and painting is called
+    ``mouth_controls``. What ONNX Runtime makes of the file is compared with PyTorch; a difference
+    above 0.002, or a file that :func:`inspect_model` refuses, raises AvatarInvalid and leaves
+    nothing.
+    """
+    partial = path.with_name(path.name + ".partial")
+    shipped = Clipped(network.to(memory_format=torch.contiguous_format)).eval()
+    generator = torch.Generator().manual_seed(0)
+    crop = torch.rand(2, 6, MOUTH_PX, MOUTH_PX, generator=generator)
+    audio = torch.randn(2, *AUDIO_WINDOW_SHAPE, generator=generator)
+    try:
+        with torch.no_grad():
+            torch.onnx.export(
+                shipped,
+                (crop, audio),
+                str(partial),
+                opset_version=OPSET,
+                input_names=["input", "audio"],
+                output_names=["output"],
+                dynamic_axes={name: {0: "batch"} for name in ("input", "audio", "output")},
+                dynamo=False,  # the other exporter needs onnxscript
+            )
+            expected = shipped(crop, audio).numpy()
+        model = onnx.load(str(partial))
+        _name_controls(model.graph)
+        onnx.save(model, str(partial))
+        session = ort.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
+        (made,) = session.run(None, {"input": crop.numpy(), "audio": audio.numpy()})
+        worst = float(np.abs(made - expected).max())
+        if worst > 2e-3:
+            raise AvatarInvalid(f"the exported network differs by {worst:.4f}; allowed is 0.002")
+        inspect_model(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _name_controls(graph: onnx.GraphProto) -> None:
+    """Call the last output of the audio branch ``mouth_controls``, for whoever wants to paint from
+    controls. PyTorch names tensors after the module that makes them."""
+    names = [name for node in graph.node for name in node.output if "/audio_branch/" in name]
+    if not names:
+        return
+    for node in graph.node:
+        for values in (node.input, node.output):
+            for place, name in enumerate(values):
+                if name == names[-1]:
+                    values[place] = CONTROLS_TENSOR
+
+
+@dataclass(frozen=True, slots=True)
+class PackageParts:
+    """Where the parts of a package come from."""
+
+    studio: Path
+    """The studio folder: base frames, rectangles, held-out sequences."""
+    renderer: Path
+    """Checkpoint of the mouth renderer."""
+    audio: Path
+    """Run folder of the audio encoder and its head."""
+    name: str = "demo"
+    description: str = "A rendered character, made wholly by this project's own code."
+    licence: str = "Apache-2.0"
+    consent: str = "Nobody is shown: the character is computer generated."
+
+
+def write_package(parts: PackageParts, out: Path) -> None:
+    """Make the package folder ``out`` (replaced where it is there) from trained parts.
+
+    Raises InvalidInput or AvatarInvalid when a part is missing or does not fit; ``out`` is then as
+    it was.
+    """
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "checkpoint").mkdir(parents=True)
+    try:
+        head = load_head(parts.audio / HEAD)
+        network = network_from_state(load_checkpoint(parts.renderer), head)
+        export_network(network, partial / "checkpoint" / "model_best.onnx")
+        shutil.copyfile(parts.audio / ENCODER, partial / "checkpoint" / ENCODER)
+        write_loop(parts.studio, partial)
+        write_evaluation(parts.studio, partial / "evaluation")
+        settings = {
+            "name": parts.name,
+            "description": parts.description,
+            "licence": parts.licence,
+            "consent": parts.consent,
+            "fps": FPS,
+            "crop_border": 4,
+            "colour_order": "bgr",
+        }
+        (partial / "avatar.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        problems = [p.message for p in validate_package(partial) if p.severity == "error"]
+        if problems:
+            raise AvatarInvalid(f"the package is not valid: {problems[0]}")
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_loop(studio: Path, package: Path) -> None:
+    """``crop_rects.json`` and ``source_video.mp4`` of a package, from the studio's base frames."""
+    rectangles = read_rectangles(studio / "crop_rects.json")
+    listed = [[box.x1, box.y1, box.x2, box.y2] for box in rectangles]
+    (package / "crop_rects.json").write_text(json.dumps(listed) + "\n")
+    first = _base(studio, 0)
+    height, width = first.shape[:2]
+    video = package / "source_video.mp4"
+    with VideoWriter(video, width, height, FPS, preset="slower", crf=LOOP_CRF) as writer:
+        for frame in range(len(rectangles)):
+            writer.write_frame(_base(studio, frame))
+
+
+def _base(studio: Path, frame: int) -> UInt8Array:
+    path = studio / "base" / f"frame_{frame:04d}.png"
+    picture = read_picture(path)
+    if picture is None:
+        raise InvalidInput(f"{path} is missing or damaged; every frame of the loop is needed")
+    return picture
+
+
+def write_evaluation(studio: Path, folder: Path) -> None:
+    """The ``evaluation`` folder of a package, from the studio's held-out sequences."""
+    folder.mkdir(parents=True)
+    entries = []
+    for sequence in sorted(path for path in (studio / "eval").glob("*") if path.is_dir()):
+        truth = _truth(sequence)
+        if not truth:
+            continue
+        controls = np.load(sequence / "controls.npy").astype(np.float32)[: len(truth)]
+        entry = _describe(sequence, controls)
+        _write_flac(folder / f"{entry.name}.flac", sequence / "audio.wav", len(truth))
+        _write_truth(folder / f"{entry.name}.mp4", truth)
+        np.save(folder / f"{entry.name}.npy", controls)
+        entries.append(entry)
+    index = Index(mouth_box=mouth_box(studio), interior=Interior(), sequences=tuple(entries))
+    write_index(folder, index)
+
+
+def mouth_box(studio: Path) -> tuple[int, int, int, int]:
+    """Where speech changes the picture most: x1, y1, x2, y2 in pixels of the crop rectangle.
+
+    The bounding box of the blocks (a twentieth of the crop a side) that the training pairs move at
+    least half as much as the strongest.
+    """
+    movement = PairDataset(studio, border_px=0).movement()
+    rows, columns = np.nonzero(movement >= MOUTH_BLOCK_SHARE * movement.max())
+    rectangle = read_rectangles(studio / "crop_rects.json")[0]
+    wide, high = rectangle.width / len(movement), rectangle.height / len(movement)
+    return (
+        math.floor(columns.min() * wide),
+        math.floor(rows.min() * high),
+        math.ceil((columns.max() + 1) * wide),
+        math.ceil((rows.max() + 1) * high),
+    )
+
+
+def _truth(sequence: Path) -> list[UInt8Array]:
+    """The rendered frames of a sequence from its beginning, as many as follow without a gap."""
+    frames: list[UInt8Array] = []
+    while (picture := read_picture(sequence / f"{len(frames):04d}.png")) is not None:
+        frames.append(picture)
+    return frames
+
+
+def _describe(sequence: Path, controls: np.ndarray) -> SequenceEntry:
+    """Spans and visemes of a sequence, from its phones (where given) and its true controls."""
+    count = len(controls)
+    listed = sequence / "phones.json"
+    phones = (
+        [
+            Phone(str(symbol), float(start), float(end))
+            for symbol, start, end in json.loads(listed.read_text())
+        ]
+        if listed.is_file()
+        else []
+    )
+    sealed = tuple(
+        span
+        for start, end in closures(phones)
+        if (span := _frames_inside(start, end, count))
+        and controls[span[0] : span[1], PRESS].max() > 0.9
+    )
+    silent = tuple(
+        span
+        for start, end in _silences(phones, count / FPS)
+        if (span := _frames_inside(start, end, count)) and span[1] - span[0] >= 3
+    )
+    visemes = []
+    for label, weights in _VISEMES:
+        score = controls @ np.asarray(weights, np.float32)
+        visemes.append(Viseme(label=label, frame=int(score.argmax())))
+    if silent:
+        visemes.append(Viseme(label="silence", frame=(silent[-1][0] + silent[-1][1]) // 2))
+    note = sequence / "voice.txt"
+    voice = note.read_text().strip() if note.is_file() else ""
+    return SequenceEntry(
+        name=sequence.name, voice=voice, closures=sealed, pauses=silent, visemes=tuple(visemes)
+    )
+
+
+def _silences(phones: Sequence[Phone], length_s: float) -> list[tuple[float, float]]:
+    """Settled pauses in seconds. Before the first and after the last phone nothing is said."""
+    spoken = [phone for phone in phones if phone.symbol != SILENCE]
+    if not spoken:
+        return []
+    found, clock = [], -SETTLED_S
+    for phone in spoken:
+        found.append((clock + SETTLED_S, phone.start_s - SETTLED_S))
+        clock = phone.end_s
+    found.append((clock + SETTLED_S, length_s))
+    return [(start, end) for start, end in found if end > start]
+
+
+def _frames_inside(start_s: float, end_s: float, count: int) -> tuple[int, int] | None:
+    """Frames whose middle lies in the interval: first and one past the last; None for none."""
+    first = max(0, math.ceil(start_s * FPS - 0.5))
+    end = min(count, math.floor(end_s * FPS - 0.5) + 1)
+    return (first, end) if first < end else None
+
+
+def _write_flac(path: Path, source: Path, frames: int) -> None:
+    """16 kHz mono, cut to the length of the truth."""
+    pcm = decode_audio(source)[: frames * SAMPLE_RATE_HZ // FPS]
+    whole = np.clip(np.rint(pcm * 32767), -32768, 32767).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE_HZ, layout="mono")
+        frame = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _write_truth(path: Path, frames: Sequence[UInt8Array]) -> None:
+    height, width = frames[0].shape[:2]
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        stream.options = {"crf": str(TRUTH_CRF), "preset": "slower"}
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode(None))
+
+
+def main() -> None:
+    """``python -m lipwire.training.export STUDIO RENDERER_CHECKPOINT AUDIO_RUN OUT``."""
+    parser = argparse.ArgumentParser(description="Make an avatar package from trained parts.")
+    parser.add_argument("studio", type=Path, help="studio folder")
+    parser.add_argument("renderer", type=Path, help="checkpoint of the mouth renderer")
+    parser.add_argument("audio", type=Path, help="run folder of the audio encoder")
+    parser.add_argument("out", type=Path, help="the package folder to make")
+    parser.add_argument("--name", default="demo")
+    arguments = parser.parse_args()
+    parts = PackageParts(arguments.studio, arguments.renderer, arguments.audio, name=arguments.name)
+    write_package(parts, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

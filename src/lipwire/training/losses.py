@@ -1,0 +1,52 @@
+"""What "the picture is right" means to the mouth renderer."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FLOOR = 0.15
+"""Weight of a pixel far from anything that moves, where the base picture is the answer already."""
+
+MOVED = 6.0 / 255.0
+"""A change of this size (mean of the channels) makes a pixel count in full."""
+
+EDGE_WEIGHT = 1.0
+"""How much the differences between neighbours count: lip and tooth edges must be sharp."""
+
+
+SQUARED_WEIGHT = 8.0
+"""How much the squared error counts. With the absolute error alone training stood still at "nothing
+moves": far from any edge that is the median of what a pixel may become."""
+
+
+def change_weights(base: Tensor, target: Tensor) -> Tensor:
+    """(N, 1, H, W) weights with mean 1: large where the target differs from the base, and around.
+
+    ``base`` and ``target`` are (N, 3, H, W) in [0, 1]; H and W multiples of 4.
+    """
+    change = functional.avg_pool2d((target - base).abs().mean(1, keepdim=True), 4)
+    near = functional.max_pool2d((change / MOVED).clamp(max=1.0), 5, 1, 2)
+    weights = FLOOR + functional.interpolate(near, scale_factor=4.0, mode="nearest")
+    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted L1 and squared error of the pixels, and L1 of their differences to the right and
+    below; a scalar."""
+    error = output - target
+    across = (error[..., :, 1:] - error[..., :, :-1]).abs() * weights[..., :, 1:]
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs() * weights[..., 1:, :]
+    pixels = ((error.abs() + SQUARED_WEIGHT * error.square()) * weights).mean()
+    return pixels + EDGE_WEIGHT * (across.mean() + down.mean())
+
+
+def peak_signal_to_noise_db(output: Tensor, target: Tensor, weights: Tensor | None = None) -> float:
+    """PSNR of pictures in [0, 1], in dB over the whole batch, where ``weights`` are at least their
+    mean (all pixels without them)."""
+    squared = (output.clamp(0, 1) - target).square()
+    if weights is None:
+        error = squared.mean()
+    else:
+        inside = (weights >= 1.0).to(squared.dtype).expand_as(squared)
+        error = (squared * inside).sum() / inside.sum().clamp(min=1.0)
+    return float(-10.0 * torch.log10(error.clamp(min=1e-10)))

@@ -1,0 +1,335 @@
+"""Training the mouth renderer: resumable, watchable, the same result for the same seed.
+
+A *run folder* holds ``last.pt`` (everything needed to go on), ``samples/`` (pictures to look at:
+input, output, truth, error) and ``log.jsonl``. Starting a run whose folder has a checkpoint goes on
+from it, with whatever the dataset holds by now.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from lipwire.domain import InvalidInput, UInt8Array
+from lipwire.training.checkpoint import load_checkpoint, save_checkpoint
+from lipwire.training.dataset import Batch, CropDataset, PairDataset
+from lipwire.training.losses import change_weights, peak_signal_to_noise_db, picture_loss
+from lipwire.training.unet import LipUNet, UNetConfig
+
+HELD_OUT_EVERY = 20
+"""One sample in so many is never trained on: it measures."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How a run goes; the network itself is a :class:`UNetConfig`."""
+
+    steps: int = 6000
+    batch_size: int = 8
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 100
+    ema_decay: float = 0.998
+    seed: int = 1
+    checkpoint_every: int = 500
+    sample_every: int = 500
+    log_every: int = 50
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    capability: dict[str, Any] = {}
+    if hasattr(torch.cpu, "get_capabilities"):
+        capability = torch.cpu.get_capabilities()
+    if capability:
+        return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check is not None and check())
+
+
+def learning_rate_at(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a cosine down to a fiftieth."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+    return settings.learning_rate * (0.02 + 0.98 * cosine)
+
+
+def to_network(batch: Batch, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """(crop (B, 6, H, W), condition, target (B, 3, H, W)) inside the window, float32, in [0, 1]."""
+    top, left, height, width = window
+    inside = (slice(None), slice(top, top + height), slice(left, left + width))
+    crop = torch.from_numpy(np.concatenate([batch.real[inside], batch.masked[inside]], axis=3))
+    target = torch.from_numpy(np.ascontiguousarray(batch.target[inside]))
+    return (
+        crop.permute(0, 3, 1, 2).float().div_(255.0),
+        torch.from_numpy(batch.condition),
+        target.permute(0, 3, 1, 2).float().div_(255.0),
+    )
+
+
+def _pictures(values: Tensor) -> UInt8Array:
+    """(B, 3, H, W) in [0, 1] -> (B, H, W, 3) uint8."""
+    pixels = (values.clamp(0, 1) * 255).round().byte()
+    return np.asarray(pixels.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+class UNetRun:
+    """One training run: the network, its average, the optimiser, and where they are kept."""
+
+    def __init__(
+        self,
+        dataset: CropDataset,
+        folder: Path,
+        config: UNetConfig,
+        settings: TrainSettings,
+        audio_branch: nn.Module | None = None,
+    ) -> None:
+        """With ``audio_branch`` the dataset's conditions are windows, else they are controls."""
+        self.use(dataset)
+        torch.manual_seed(settings.seed)
+        self.folder = folder
+        self.settings = settings
+        self.network = LipUNet(config, audio_branch).to(memory_format=torch.channels_last)
+        self.average = {name: value.clone() for name, value in self._weights().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-4
+        )
+        self.bfloat16 = bfloat16_is_fast()
+        self.step = 0
+        if self.checkpoint.exists():
+            self._resume()
+
+    def use(self, dataset: CropDataset) -> None:
+        """Train on ``dataset`` from now on; also for one that has grown."""
+        if len(dataset) < 2:
+            raise InvalidInput(f"a dataset of {len(dataset)} samples; training needs at least 2")
+        everything = np.arange(len(dataset))
+        held = everything % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        self.dataset = dataset
+        self.training_indices = everything[~held]
+        self.held_out_indices = everything[held] if held.any() else everything[-1:]
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "last.pt"
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.checkpoint)
+        if state["config"] != self.network.config.to_dict():
+            raise InvalidInput(
+                f"{self.checkpoint} holds another network ({state['config']}) than asked for "
+                f"({self.network.config.to_dict()})"
+            )
+        self.network.load_state_dict(state["weights"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "config": self.network.config.to_dict(),
+                "weights": self._weights(),
+                "average": self.average,
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+            },
+        )
+
+    def _predict(self, crop: Tensor, condition: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            branch = self.network.audio_branch
+            code = condition if branch is None else branch(condition)
+            output = self.network.forward_window(crop, code)
+        return output.float()
+
+    def advance(self) -> float:
+        """One step; the loss."""
+        # The generator depends on the step alone: a resumed run draws what an unbroken one would.
+        rng = np.random.default_rng([self.settings.seed, self.step])
+        indices = rng.choice(self.training_indices, self.settings.batch_size)
+        crop, condition, target = to_network(
+            self.dataset.batch(indices, rng), self.network.config.window
+        )
+        crop = crop.contiguous(memory_format=torch.channels_last)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.settings)
+        base = crop[:, :3] if self.network.config.base == "real" else crop[:, 3:]
+        loss = picture_loss(self._predict(crop, condition), target, change_weights(base, target))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        # Early on the average would be mostly the random start.
+        decay = min(self.settings.ema_decay, (1.0 + self.step) / (10.0 + self.step))
+        for name, value in self._weights().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - decay)
+            else:
+                self.average[name].copy_(value)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def measure(self, limit: int = 48) -> tuple[float, UInt8Array]:
+        """PSNR in dB of the averaged network on held-out samples, where the picture moves, and a
+        sheet of the first six: a row each of input, output, truth and error (x 4)."""
+        present = {name: value.clone() for name, value in self._weights().items()}
+        self.network.load_state_dict(self.average)
+        try:
+            window = self.network.config.window
+            ratios: list[float] = []
+            rows: list[UInt8Array] = []
+            for start in range(0, min(limit, len(self.held_out_indices)), 8):
+                indices = self.held_out_indices[start : start + 8][: limit - start]
+                rng = np.random.default_rng([self.settings.seed, start])
+                batch = self.dataset.batch(indices, rng)
+                crop, condition, target = to_network(batch, window)
+                output = self._predict(crop, condition)
+                base = crop[:, :3] if self.network.config.base == "real" else crop[:, 3:]
+                weights = change_weights(base, target)
+                for one in range(len(indices)):
+                    part = slice(one, one + 1)
+                    ratios.append(
+                        peak_signal_to_noise_db(output[part], target[part], weights[part])
+                    )
+                given, made, truth = (_pictures(part) for part in (crop[:, :3], output, target))
+                for one in range(min(len(indices), 6 - len(rows))):
+                    error = cv2.convertScaleAbs(cv2.absdiff(made[one], truth[one]), alpha=4)
+                    shown = [given[one], made[one], truth[one], error]
+                    rows.append(np.concatenate(shown, axis=1))
+        finally:
+            self.network.load_state_dict(present)
+        return float(np.mean(ratios)), np.concatenate(rows)
+
+    def train(
+        self,
+        *,
+        progress: bool = True,
+        stop: Callable[[], bool] = lambda: False,
+        grown: Callable[[], CropDataset | None] = lambda: None,
+    ) -> Path:
+        """Run until the last step (or until ``stop`` says so); the checkpoint.
+
+        ``grown`` is asked after each checkpoint whether there is more to train on by now.
+        """
+        settings = self.settings
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "samples").mkdir(exist_ok=True)
+        columns = (
+            TextColumn("mouth renderer"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )
+        psnr_db, losses, since = math.nan, [], time.monotonic()
+        with Progress(*columns, disable=not progress) as bar:
+            task = bar.add_task("", total=settings.steps, completed=self.step, figures="")
+            while self.step < settings.steps and not stop():
+                losses.append(self.advance())
+                last = self.step == settings.steps
+                if self.step % settings.sample_every == 0 or last:
+                    psnr_db, sheet = self.measure()
+                    cv2.imwrite(str(self.folder / "samples" / f"{self.step:06d}.png"), sheet)
+                if self.step % settings.checkpoint_every == 0 or last:
+                    self.save()
+                    if (dataset := grown()) is not None:
+                        self.use(dataset)
+                if self.step % settings.log_every == 0 or last:
+                    now = time.monotonic()
+                    rate = len(losses) * settings.batch_size / (now - since)
+                    figures = {
+                        "step": self.step,
+                        "loss": round(float(np.mean(losses)), 5),
+                        "held_out_psnr_db": None if math.isnan(psnr_db) else round(psnr_db, 2),
+                        "samples_per_s": round(rate, 1),
+                    }
+                    with (self.folder / "log.jsonl").open("a") as log:
+                        log.write(json.dumps(figures) + "\n")
+                    shown = (
+                        f"loss {figures['loss']:.4f}  held-out {psnr_db:.1f} dB  "
+                        f"{rate:.0f} samples/s"
+                    )
+                    bar.update(task, completed=self.step, figures=shown)
+                    losses, since = [], now
+        self.save()
+        return self.checkpoint
+
+    def averaged_network(self) -> LipUNet:
+        """A copy of the network with the averaged weights, float32, ready to export."""
+        return network_from_state(
+            {"config": self.network.config.to_dict(), "average": self.average},
+            self.network.audio_branch,
+        )
+
+
+def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = None) -> LipUNet:
+    """The network of a checkpoint, with its averaged weights."""
+    network = LipUNet(UNetConfig.from_dict(state["config"]), audio_branch)
+    # A run from controls has no audio branch; the one given here then keeps its own weights.
+    missing, unexpected = network.load_state_dict(state["average"], strict=False)
+    wrong = [name for name in missing if not name.startswith("audio_branch.")] + unexpected
+    if wrong:
+        raise InvalidInput(
+            f"the checkpoint does not fit the network: {', '.join(sorted(wrong)[:5])}"
+        )
+    return network.eval()
+
+
+def main() -> None:
+    """``python -m lipwire.training.train_unet STUDIO RUN``."""
+    usual, network = TrainSettings(), UNetConfig()
+    parser = argparse.ArgumentParser(description="Train the mouth renderer on a studio folder.")
+    parser.add_argument("studio", type=Path, help="folder of rendered pairs")
+    parser.add_argument("run", type=Path, help="run folder; goes on from its checkpoint")
+    parser.add_argument("--steps", type=int, default=usual.steps)
+    parser.add_argument("--batch-size", type=int, default=usual.batch_size)
+    parser.add_argument("--widths", type=int, nargs=4, default=network.widths)
+    parser.add_argument("--learning-rate", type=float, default=usual.learning_rate)
+    parser.add_argument("--seed", type=int, default=usual.seed)
+    parser.add_argument("--sample-every", type=int, default=usual.sample_every)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    dataset = PairDataset(arguments.studio)
+    known = len(dataset)
+
+    def grown() -> PairDataset | None:
+        """The dataset again where rendering has added to it."""
+        nonlocal known
+        listed = json.loads((arguments.studio / "pairs" / "pairs.json").read_text())
+        if len(listed) <= known:
+            return None
+        known = len(listed)
+        return PairDataset(arguments.studio)
+
+    settings = TrainSettings(
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        seed=arguments.seed,
+        sample_every=arguments.sample_every,
+        checkpoint_every=arguments.sample_every,
+    )
+    config = UNetConfig(widths=tuple(arguments.widths), code_size=dataset.code_size)
+    UNetRun(dataset, arguments.run, config, settings).train(grown=grown)
+
+
+if __name__ == "__main__":
+    main()
