@@ -20,13 +20,13 @@ from lipwire.audio import mel_spectrogram
 from lipwire.domain import AvatarInvalid, InvalidInput, LipwireError, StorageFailed
 from lipwire.training.audio_model import AudioModel, export_encoder
 from lipwire.training.speech import Utterance, draw, load_split
-from lipwire.training.visemes import BITE, OPEN, PRESS, ROUND
+from lipwire.training.visemes import BITE, OPEN, PRESS, ROUND, TONGUE
 
 CHECKPOINT: Final = "audio.pt"
 ENCODER: Final = "audio_encoder.onnx"
 HEAD: Final = "audio_head.pt"
 
-_SMOOTH_WEIGHTS: Final = (1.5, 0.7, 0.8, 2.0, 1.0, 0.5)
+_SMOOTH_WEIGHTS: Final = (3.0, 1.5, 1.5, 4.0, 2.0, 1.0)
 """How much an error of each control counts. Closures are what people notice first."""
 
 
@@ -61,19 +61,20 @@ def batch_of(utterances: Sequence[Utterance], plan: Plan, step: int) -> tuple[Te
 def loss_of(logits: Tensor, true: Tensor) -> Tensor:
     """Error of the controls, of the lip gap, and of how fast both move; all (B, frames, 6) in.
 
-    Contacts of the lips (press, bite) are also judged as yes or no, which pulls them to the ends.
+    Contacts (press, bite, tongue) are also judged as yes or no, which pulls them to the ends; small
+    errors count as squares, since absolute ones would leave out what is rare.
     """
     made = torch.sigmoid(logits)
     weights = torch.tensor(_SMOOTH_WEIGHTS)
-    error = nn.functional.smooth_l1_loss(made, true, beta=0.1, reduction="none") * weights
-    contacts = [PRESS, BITE]
+    error = nn.functional.smooth_l1_loss(made, true, beta=0.3, reduction="none") * weights
+    contacts = [PRESS, BITE, TONGUE]
     entropy = nn.functional.binary_cross_entropy_with_logits(
         logits[..., contacts], true[..., contacts], reduction="none"
     )
     gap = nn.functional.smooth_l1_loss(_gap(made), _gap(true), beta=0.1, reduction="none")
     gap = gap * (1 + 2 * true[..., PRESS])
     speed = (made.diff(dim=1) - true.diff(dim=1)).square() * weights
-    return error.mean() + 0.25 * entropy.mean() + 1.5 * gap.mean() + speed.mean()
+    return error.mean() + 0.3 * entropy.mean() + 1.5 * gap.mean() + 0.5 * speed.mean()
 
 
 def _gap(controls: Tensor) -> Tensor:
