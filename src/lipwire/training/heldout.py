@@ -7,30 +7,34 @@ The voices are the held-out ones of the corpus and the sentences are written her
 """
 
 import argparse
-import json
+import io
+import sys
 import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import av
-import numpy as np
 
-from lipwire.domain import FPS, SAMPLE_RATE_HZ
+from lipwire.domain import FPS, SAMPLE_RATE_HZ, LipwireError
 from lipwire.training.coarticulation import frame_times, mouth_track
 from lipwire.training.speech import flite
 from lipwire.training.speech.espeak import Espeak, Manner
 from lipwire.training.speech.utterance import Utterance
+from lipwire.training.studio.storage import make_folder, write_json, write_npy, write_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
+    """One text and who speaks it."""
+
     name: str
     engine: str
     voice: str
     text: str
 
     def speak(self) -> Utterance:
+        """The same samples each time. Raises `DependencyMissing`."""
         if self.engine == "flite":
             return flite.speak(self.text, self.voice, stretch=1.08)
         return Espeak.open().speak(self.text, self.voice, Manner(rate_wpm=155, pitch=45, range=50))
@@ -56,42 +60,60 @@ SAMPLE: Final = Sequence(
 
 
 def write_sequence(folder: Path, utterance: Utterance) -> int:
-    """Write one sequence and return its number of frames."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write one sequence and return its number of frames, which cover all of the sound.
+
+    Raises `StorageFailed`.
+    """
+    make_folder(folder)
     frames = -(-len(utterance.pcm) * FPS // SAMPLE_RATE_HZ)
-    with wave.open(str(folder / "audio.wav"), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(SAMPLE_RATE_HZ)
-        sound.writeframes(utterance.pcm.astype("<i2").tobytes())
-    np.save(folder / "controls.npy", mouth_track(utterance.phones, frame_times(frames)))
-    phones = [[p.symbol, round(p.start_s, 4), round(p.end_s, 4)] for p in utterance.phones]
-    (folder / "phones.json").write_text(json.dumps(phones, ensure_ascii=False))
+    write_whole(folder / "audio.wav", _wav(utterance))
+    write_npy(folder / "controls.npy", mouth_track(utterance.phones, frame_times(frames)))
+    write_json(
+        folder / "phones.json",
+        [[p.symbol, round(p.start_s, 4), round(p.end_s, 4)] for p in utterance.phones],
+    )
     return frames
 
 
 def write_flac(path: Path, utterance: Utterance) -> None:
-    """The speech as FLAC, 16 kHz mono."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="flac") as container:
+    """The speech as FLAC, 16 kHz mono. Raises `StorageFailed`."""
+    packed = io.BytesIO()
+    with av.open(packed, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=SAMPLE_RATE_HZ, layout="mono")
         frame = av.AudioFrame.from_ndarray(utterance.pcm[None].copy(), format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE_HZ
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
+    make_folder(path.parent)
+    write_whole(path, packed.getvalue())
 
 
-def main() -> None:
+def _wav(utterance: Utterance) -> bytes:
+    packed = io.BytesIO()
+    with wave.open(packed, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(SAMPLE_RATE_HZ)
+        sound.writeframes(utterance.pcm.astype("<i2").tobytes())
+    return packed.getvalue()
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sample", type=Path)
-    chosen = parser.parse_args()
-    for sequence in SEQUENCES:
-        frames = write_sequence(chosen.out / sequence.name, sequence.speak())
-        print(f"{sequence.name}: {frames} frames")
-    if chosen.sample:
-        write_flac(chosen.sample, SAMPLE.speak())
+    chosen = parser.parse_args(arguments)
+    try:
+        for sequence in SEQUENCES:
+            frames = write_sequence(chosen.out / sequence.name, sequence.speak())
+            print(f"{sequence.name}: {frames} frames")
+        if chosen.sample:
+            write_flac(chosen.sample, SAMPLE.speak())
+    except LipwireError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

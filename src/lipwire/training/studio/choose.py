@@ -7,27 +7,38 @@ that rare shapes (a wide open mouth, teeth on lip) are learnt as well as common 
 """
 
 import argparse
+import sys
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from lipwire.domain import FPS, Float32Array
+from lipwire.domain import FPS, Float32Array, InvalidInput, LipwireError
 from lipwire.training.coarticulation import frame_times, mouth_track
 from lipwire.training.speech.corpus import load_split
+from lipwire.training.studio.storage import write_npy
 
-UTTERANCES = 600
-CANDIDATES = 12_000
-SPREAD_OF_THREE = 2  # two spread for each drawn
+UTTERANCES: Final = 600
+"""As many training utterances are read."""
+CANDIDATES: Final = 12_000
+"""Of all their frames, as many are looked at, drawn at random."""
+SPREAD_PER_DRAWN: Final = 2
 
 
 def choose_mouths(controls: Float32Array, count: int, seed: int = 0) -> Float32Array:
-    """``count`` rows (count, 6) out of ``controls`` (n, 6), mixed from the drawn and the spread."""
+    """``count`` rows (count, 6) out of ``controls`` (n, 6), mixed from the drawn and the spread.
+
+    The same arguments give the same rows, and a smaller ``count`` gives their beginning. Raises
+    `InvalidInput` for fewer than 1 row, or more than there are candidates.
+    """
     rng = np.random.default_rng(seed)
     pool = controls[rng.permutation(len(controls))[:CANDIDATES]].astype(np.float64)
+    if not 1 <= count <= len(pool):
+        raise InvalidInput(f"{count} mouths are asked for; 1 to {len(pool)} can be chosen")
     distance = np.linalg.norm(pool, axis=1)  # the resting mouth, all zeros, is known anyway
     chosen = []
     for number in range(count):
-        if number % (SPREAD_OF_THREE + 1) == 0:
+        if number % (SPREAD_PER_DRAWN + 1) == 0:
             pick = int(rng.integers(len(pool)))
         else:
             pick = int(distance.argmax())
@@ -37,18 +48,28 @@ def choose_mouths(controls: Float32Array, count: int, seed: int = 0) -> Float32A
     return np.asarray(np.stack(chosen), dtype=np.float32)
 
 
-def main() -> None:
+def corpus_mouths(corpus: Path) -> Float32Array:
+    """The mouth at every frame of the training utterances, (n, 6). Raises `NotFound`."""
+    tracks = [
+        mouth_track(u.phones, frame_times(int(u.duration_s * FPS)))
+        for u in load_split(corpus, "train", UTTERANCES)
+    ]
+    return np.concatenate(tracks)
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1500)
     parser.add_argument("--out", type=Path, required=True)
-    chosen = parser.parse_args()
-    tracks = [
-        mouth_track(u.phones, frame_times(int(u.duration_s * FPS)))
-        for u in load_split(chosen.corpus, "train", UTTERANCES)
-    ]
-    np.save(chosen.out, choose_mouths(np.concatenate(tracks), chosen.count))
+    options = parser.parse_args(arguments)
+    try:
+        write_npy(options.out, choose_mouths(corpus_mouths(options.corpus), options.count))
+    except LipwireError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
