@@ -12,7 +12,12 @@ torch = pytest.importorskip("torch")
 from lipwire.domain import InvalidInput  # noqa: E402
 from lipwire.training.dataset import PairDataset, VideoDataset  # noqa: E402
 from lipwire.training.stand_in import draw_face, rectangle, write_studio_folder  # noqa: E402
-from lipwire.training.train_unet import TrainSettings, UNetRun, learning_rate_at  # noqa: E402
+from lipwire.training.train_unet import (  # noqa: E402
+    TrainSettings,
+    UNetRun,
+    learning_rate_at,
+    window_at,
+)
 from lipwire.training.unet import AudioConvolutions, UNetConfig  # noqa: E402
 
 torch.set_num_threads(1)  # two wait for each other wherever the machine has other work
@@ -108,6 +113,24 @@ def test_the_same_code_trains_from_a_video_and_its_speech(tmp_path: Path) -> Non
     moved = [n for n, v in run.network.state_dict().items() if not torch.equal(v, before[n])]
     assert any(name.startswith("audio_branch.") for name in moved)
     assert run.averaged_network().audio_branch is not None
+
+
+def test_steps_focus_on_the_mouth_and_end_with_everything() -> None:
+    plan = TrainSettings(steps=100, focus=(96, 80, 160, 176))
+    rng = np.random.default_rng(0)
+    early = [window_at(0, (0, 0, 320, 320), plan, rng) for _ in range(200)]
+    late = [window_at(90, (0, 0, 320, 320), plan, rng) for _ in range(50)]
+
+    assert set(late) == {(0, 0, 320, 320)}
+    assert 20 < early.count((0, 0, 320, 320)) < 60
+    parts = set(early) - {(0, 0, 320, 320)}
+    assert parts == {(t, c, 160, 176) for t in (80, 96, 112) for c in (64, 80, 96)}
+    edge = TrainSettings(steps=100, focus=(0, 144, 160, 176))
+    for _ in range(50):
+        top, left, height, width = window_at(0, (0, 0, 320, 320), edge, rng)
+        assert top >= 0
+        assert left + width <= 320
+        assert height in (160, 320)
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:

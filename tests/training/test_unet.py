@@ -71,6 +71,20 @@ def test_outside_its_window_the_network_copies() -> None:
     assert change.max() == 0
 
 
+def test_a_part_of_the_window_sees_its_own_place() -> None:
+    network = stirred(LipUNet(UNetConfig(TINY)))
+    torch.nn.init.normal_(network.place20)
+    part = torch.rand(1, 6, 64, 96)
+
+    here = network.residual(part, torch.zeros(1, 6), (32, 48))
+    there = network.residual(part, torch.zeros(1, 6), (160, 48))
+    corner = network.residual(part, torch.zeros(1, 6))
+
+    assert not torch.equal(here, there)
+    assert corner[..., 0, :].abs().max() == 0
+    assert here[..., 0, :].abs().max() > 0
+
+
 def test_speech_reaches_the_picture_through_the_audio_branch() -> None:
     branch = AudioConvolutions(6)
     network = stirred(LipUNet(UNetConfig(TINY), branch))

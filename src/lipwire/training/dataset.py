@@ -175,12 +175,13 @@ class PairDataset:
             changes.append(change.max(axis=2))
         return np.asarray(np.percentile(np.stack(changes), 95, axis=0), np.float32)
 
-    def moving_window(self, least: float = 4.0) -> tuple[int, int, int, int]:
-        """Top, left, height and width, multiples of 16, of the blocks that move by ``least`` levels
-        or more, with one more block around them."""
-        rows, columns = np.nonzero(self.movement() >= least)
-        if not len(rows):
-            raise InvalidInput(f"no pair differs from its base frame by {least} levels anywhere")
+    def moving_window(self, share: float = 0.5) -> tuple[int, int, int, int]:
+        """Top, left, height and width, multiples of 16, of the blocks that move at least ``share``
+        as far as the one that moves most, with one more block around them."""
+        movement = self.movement()
+        if movement.max() < 1.0:
+            raise InvalidInput("no pair differs from its base frame anywhere")
+        rows, columns = np.nonzero(movement >= share * movement.max())
         top, left = max(0, int(rows.min()) - 1), max(0, int(columns.min()) - 1)
         bottom, right = min(20, int(rows.max()) + 2), min(20, int(columns.max()) + 2)
         return 16 * top, 16 * left, 16 * (bottom - top), 16 * (right - left)

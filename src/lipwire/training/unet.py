@@ -153,25 +153,35 @@ class LipUNet(nn.Module):
         if config.base == "real":
             self.register_buffer("feather", _feather(config.window[2], config.window[3]))
 
-    def residual(self, crop: Tensor, code: Tensor) -> Tensor:
-        """What to add inside the window: (N, 6, H, W) in [0, 1] and (N, code_size) -> (N, 3, H, W),
-        where H and W are the window's."""
+    def residual(self, crop: Tensor, code: Tensor, at: tuple[int, int] = (0, 0)) -> Tensor:
+        """What to add: (N, 6, H, W) in [0, 1] and (N, code_size) -> (N, 3, H, W).
+
+        ``crop`` shows the network's window, or a part of it (for training) whose top left is at row
+        and column ``at`` of the window; H, W and ``at`` are multiples of 16.
+        """
+        rows = slice(at[0], at[0] + crop.shape[2])
+        columns = slice(at[1], at[1] + crop.shape[3])
+        rows20 = slice(rows.start // 16, rows.stop // 16)
+        columns20 = slice(columns.start // 16, columns.stop // 16)
+        place20 = self.place20[:, :, rows20, columns20]
         spoken = self.code(code[:, :, None, None])
         at160 = self.enter(functional.pixel_unshuffle(crop, 2))
         at80 = self.down80(at160)
         at40 = self.down40(at80)
-        at20 = self.bottleneck(self.film20(self.down20(at40) + self.place20, spoken))
+        at20 = self.bottleneck(self.film20(self.down20(at40) + place20, spoken))
 
         up = self.up40(self.film40(self.up40_join(torch.cat([_doubled(at20), at40], 1)), spoken))
         up = self.up80(self.film80(self.up80_join(torch.cat([_doubled(up), at80], 1)), spoken))
         up = self.up160(self.film160(self.up160_join(torch.cat([_doubled(up), at160], 1)), spoken))
         residual = functional.pixel_shuffle(self.leave(up), 2)
-        return residual * self.feather if self.config.base == "real" else residual
+        if self.config.base == "masked":
+            return residual
+        return residual * self.feather[:, :, rows, columns]
 
-    def forward_window(self, crop: Tensor, code: Tensor) -> Tensor:
-        """The picture inside the window: (N, 6, H, W) and (N, code_size) -> (N, 3, H, W)."""
+    def forward_window(self, crop: Tensor, code: Tensor, at: tuple[int, int] = (0, 0)) -> Tensor:
+        """The picture inside the window, or a part of it; shapes as in :meth:`residual`."""
         base = crop[:, :3] if self.config.base == "real" else crop[:, 3:]
-        return base + self.residual(crop, code)
+        return base + self.residual(crop, code, at)
 
     def forward_controls(self, crop: Tensor, code: Tensor) -> Tensor:
         """(N, 6, 320, 320) in [0, 1] and (N, code_size) -> (N, 3, 320, 320), not yet clipped."""
