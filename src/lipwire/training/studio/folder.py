@@ -6,7 +6,7 @@ kept: a stopped run goes on where it was. What would not fit to what is there is
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,22 +105,16 @@ class StudioFolder:
         """Base frames and mouths in turn, so that training can begin before all is there.
 
         ``controls`` is (n, 6); the mouths take its rows in order. Raises `InvalidInput` where the
-        folder's mouths were rendered from other rows, or on other frames.
+        folder's mouths were rendered from other rows.
         """
-        frames = mouth_frames(len(controls), per_frame)
-        rows = [[round(float(c), 5) for c in row] for row in controls]
-        wanted: list[dict[str, Any]] = [
-            {"frame": frame, "controls": row, "file": f"pairs/{number:06d}.png"}
-            for number, (frame, row) in enumerate(zip(frames, rows, strict=True))
-        ]
         listing = self._out / "pairs" / "pairs.json"
-        pairs = _read_pairs(listing)
-        _refuse_others(listing, pairs, wanted)
-        progress = _Progress("mouths", len(wanted))
-        for number, pair in enumerate(wanted):
+        pairs = _read_pairs(listing, controls)
+        progress = _Progress("mouths", len(controls))
+        for number, frame in enumerate(mouth_frames(len(controls), per_frame)):
+            listed = number < len(pairs)
+            pair = pairs[number] if listed else _pair(number, frame, controls)
             self._render_base(pair["frame"])
             path = self._out / pair["file"]
-            listed = number < len(pairs)
             if listed and path.exists():
                 continue
             self._render_mouth(pair["frame"], controls[number], path)
@@ -221,19 +215,27 @@ def _read_json(path: Path) -> Any:
         raise InvalidInput(f"{path} is not JSON: {error}") from error
 
 
-def _read_pairs(path: Path) -> list[Any]:
+def _pair(number: int, frame: int, controls: Array) -> dict[str, Any]:
+    """One entry of pairs.json: row ``number`` of ``controls`` on ``frame``."""
+    row = [round(float(c), 5) for c in controls[number]]
+    return {"frame": frame, "controls": row, "file": f"pairs/{number:06d}.png"}
+
+
+def _read_pairs(path: Path, controls: Array) -> list[dict[str, Any]]:
+    """What pairs.json lists. As far as both go, it has to show the rows of ``controls``.
+
+    The frames may be others: the first mouths may have been rendered with another ``per_frame``.
+    """
     pairs = _read_json(path) if path.exists() else []
     if not isinstance(pairs, list):
         raise InvalidInput(f"{path} is not a list")
-    return pairs
-
-
-def _refuse_others(path: Path, pairs: Sequence[Any], wanted: Sequence[Any]) -> None:
-    """``pairs``, as far as both go, have to be the beginning of ``wanted``."""
-    for number, (there, want) in enumerate(zip(pairs, wanted, strict=False)):
-        if there != want:
+    for number, pair in enumerate(pairs):
+        frame = pair.get("frame") if isinstance(pair, dict) else None
+        if not isinstance(frame, int) or not 0 <= frame < FRAMES:
+            raise InvalidInput(f"{path}: pair {number} has no frame in 0..{FRAMES - 1}")
+        if number < len(controls) and pair != _pair(number, frame, controls):
             raise InvalidInput(
-                f"{path}: pair {number} is not the one to be rendered (frame {want['frame']}, "
-                f"controls {want['controls']}); go on with the same controls and --per-frame, "
-                "or use an empty folder"
+                f"{path}: pair {number} does not show row {number} of the controls; go on with the "
+                "controls it was begun with, or use an empty folder"
             )
+    return pairs
