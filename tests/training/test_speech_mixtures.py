@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lipwire.audio import mel_spectrogram
 from lipwire.domain import SAMPLE_RATE_HZ, InvalidInput
 from lipwire.training.coarticulation import Phone
 from lipwire.training.speech import Utterance, augment, draw
@@ -68,6 +69,18 @@ def test_noise_is_added_at_its_level() -> None:
     noisy = augment.add_noise(speech, hiss, 12.0)
     ratio_db = 10 * np.log10(np.mean(speech**2) / np.mean((noisy - speech) ** 2))
     assert ratio_db == pytest.approx(12, abs=0.1)
+
+
+def test_a_shorter_throat_moves_every_frequency_up() -> None:
+    t = np.arange(16000) / SAMPLE_RATE_HZ
+    low, high = (
+        mel_spectrogram((0.3 * np.sin(2 * np.pi * hz * t)).astype(np.float32))
+        for hz in (1500, 1800)
+    )
+    assert np.array_equal(augment.warp_bands(low, 1.0), low)
+    moved = augment.warp_bands(low, 1.2)
+    assert moved.shape == low.shape
+    assert abs(int(moved[40].argmax()) - int(high[40].argmax())) <= 1
 
 
 def test_a_room_leaves_the_direct_sound_in_place() -> None:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lipwire.audio import MEL_BANDS, mel_filterbank
 from lipwire.domain import SAMPLE_RATE_HZ, Float32Array
 
 NoiseKind = Literal["white", "pink", "hum", "rumble"]
@@ -82,6 +83,19 @@ def reverberate(pcm: Float32Array, rng: np.random.Generator) -> Float32Array:
     size = 1 << (len(pcm) + length - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(tail, size), size)
     return wet[: len(pcm)].astype(np.float32)
+
+
+def warp_bands(mel: Float32Array, factor: float) -> Float32Array:
+    """(columns, 80) mel with every frequency ``factor`` times as high: a longer or shorter throat.
+
+    Pitch moves with it, time does not. ("Vocal tract length perturbation", Jaitly and Hinton 2013.)
+    """
+    peaks_hz = np.argmax(mel_filterbank(), axis=1) * (SAMPLE_RATE_HZ / 800)
+    bands = np.arange(MEL_BANDS)
+    source = np.interp(peaks_hz / factor, peaks_hz, bands)
+    low = np.minimum(source.astype(np.intp), MEL_BANDS - 2)
+    share = (source - low).astype(np.float32)
+    return np.asarray(mel[:, low] * (1 - share) + mel[:, low + 1] * share, np.float32)
 
 
 def record(
