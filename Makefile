@@ -55,9 +55,24 @@ bench: $(VENV)/.run ## every benchmark: Lipwire's way against the plain way
 
 ##@ Make the demo avatar again
 
+# Every stage keeps what it has made and goes on where it stopped; `make demo-avatar STUDIO=/big/disk`.
+STUDIO ?= out/studio
+TRAIN  := OMP_NUM_THREADS=1 $(BIN)/python -m lipwire.training
+RENDER := PYTHONPATH=src .venv-studio/bin/python -m lipwire.training.studio.render
+
 .PHONY: demo-avatar
-demo-avatar: $(VENV)/.train .venv-studio/.ready ## from nothing, in hours: render the character, train, export
-	@echo "demo-avatar: the stages are not in place yet"; exit 1
+demo-avatar: $(VENV)/.train .venv-studio/.ready ## from nothing, in about two hours: speech, renders, training, package
+	@command -v flite >/dev/null && command -v espeak-ng >/dev/null || { echo "demo-avatar needs flite and espeak-ng (Debian: apt-get install flite espeak-ng)"; exit 1; }
+	$(TRAIN).speech $(STUDIO)/corpus
+	$(TRAIN).heldout --out $(STUDIO)/render/eval --sample $(STUDIO)/sample.flac
+	$(TRAIN).studio.choose --corpus $(STUDIO)/corpus --count 700 --out $(STUDIO)/mouths.npy
+	$(RENDER) room --out $(STUDIO)/render
+	$(RENDER) loop --out $(STUDIO)/render --controls $(STUDIO)/mouths.npy --per-frame 2
+	for name in rms f4; do $(RENDER) eval --out $(STUDIO)/render --name $$name --controls $(STUDIO)/render/eval/$$name/controls.npy || exit 1; done
+	$(TRAIN).train_audio $(STUDIO)/corpus $(STUDIO)/audio
+	$(TRAIN).train_unet $(STUDIO)/render $(STUDIO)/mouth
+	$(TRAIN).export $(STUDIO)/render $(STUDIO)/mouth/last.pt $(STUDIO)/audio $(STUDIO)/demo
+	@echo "made $(STUDIO)/demo; look at it: $(BIN)/lipwire avatar evaluate $(STUDIO)/demo"
 
 .PHONY: train-deps
 train-deps: $(VENV)/.train ## PyTorch, into the same environment
