@@ -16,7 +16,7 @@ from lipwire.cli import (
     render,
     version,
 )
-from lipwire.cli.main import Interrupted
+from lipwire.cli.exits import Interrupted
 
 
 class InterruptibleGroup(TyperGroup):

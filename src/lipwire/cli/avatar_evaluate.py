@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lipwire.cli.main import EXIT_FAILED
+from lipwire.cli.exits import EXIT_FAILED
 
 
 def command(

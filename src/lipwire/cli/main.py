@@ -1,14 +1,5 @@
 """The entry point of ``lipwire``: runs a command and turns how it ended into a line and an exit
-code.
-
-======  ==========================================================================================
- code    meaning
-======  ==========================================================================================
-0       done
-1       it failed, or ``validate`` found errors
-2       bad usage or bad input
-130     interrupted with Ctrl-C (143: told to stop with SIGTERM)
-======  ==========================================================================================
+code (``lipwire.cli.exits``).
 
 A traceback is shown only with ``--debug`` or ``LIPWIRE_DEBUG=1``.
 """
@@ -18,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from lipwire.cli.exits import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Interrupted,
+)
 from lipwire.cli.stopping import Terminated, listen
-
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -49,10 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     else:
         code = 0
     sys.exit(code)
-
-
-class Interrupted(Exception):
-    """Ctrl-C inside a command. An ordinary exception, so that typer passes it on untouched."""
 
 
 def debugging() -> bool:
