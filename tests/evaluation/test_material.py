@@ -9,6 +9,8 @@ import pytest
 from lipwire.domain import AvatarInvalid, NotFound
 from lipwire.evaluation import Index, SequenceEntry, Viseme, read_material, write_index
 
+BOXES = {"mouth_region": [0, 0, 9, 9], "lips_box": [1, 2, 3, 4]}
+
 
 def package(tmp_path: Path, index: object = None) -> Path:
     folder = tmp_path / "anna" / "evaluation"
@@ -23,7 +25,7 @@ def test_an_index_comes_back_as_written(tmp_path: Path) -> None:
     entry = SequenceEntry(
         name="awb", voice="a voice", closures=((1, 3),), visemes=(Viseme(label="a", frame=4),)
     )
-    index = Index(mouth_box=(1, 2, 30, 40), sequences=(entry,))
+    index = Index(mouth_region=(1, 2, 30, 40), lips_box=(5, 6, 20, 30), sequences=(entry,))
 
     write_index(path / "evaluation", index)
 
@@ -38,11 +40,11 @@ def test_a_package_without_material_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ({}, "mouth_box"),
-        ({"mouth_box": [1, 2, 3]}, "mouth_box"),
-        ({"mouth_box": [1, 2, 3, 4], "extra": 1}, "extra"),
-        ({"mouth_box": [1, 2, 3, 4], "version": 2}, "version"),
-        ({"mouth_box": [1, 2, 3, 4], "sequences": [{"name": "../other"}]}, "name"),
+        ({}, "mouth_region"),
+        ({**BOXES, "lips_box": [1, 2, 3]}, "lips_box"),
+        ({**BOXES, "extra": 1}, "extra"),
+        ({**BOXES, "version": 2}, "version"),
+        ({**BOXES, "sequences": [{"name": "../other"}]}, "name"),
         ([], "the file"),
     ],
 )
@@ -53,7 +55,7 @@ def test_a_broken_index_is_refused_in_one_line(tmp_path: Path, index: object, me
 
 
 def test_damaged_truth_and_controls_are_refused(tmp_path: Path) -> None:
-    path = package(tmp_path, {"mouth_box": [1, 2, 3, 4], "sequences": [{"name": "a"}]})
+    path = package(tmp_path, {**BOXES, "sequences": [{"name": "a"}]})
     material = read_material(path)
     (entry,) = material.index.sequences
     assert material.controls(entry) is None

@@ -129,18 +129,22 @@ def test_a_package_is_written_that_is_valid_and_can_be_judged(
     (entry,) = material.index.sequences
     assert entry.name == "anna"
     truth = material.truth(entry)
-    assert truth.shape == (10, 120, 120, 3)
+    assert truth.shape == (35, 120, 120, 3)  # the 10 that were rendered, and a second of rest
     drawn = cv2.imread(str(parts.studio / "eval" / "anna" / "0004.png"))
     assert drawn is not None
     assert cv2.PSNR(truth[4], drawn) > 38
-    assert len(decode_audio(material.audio_path(entry))) == 10 * 640
+    assert len(decode_audio(material.audio_path(entry))) == 35 * 640
+    box = rectangle(1)  # frame 11 of six, back and forth
+    rest = draw_face(1, np.zeros(6))[box.y1 : box.y2, box.x1 : box.x2]
+    assert cv2.PSNR(truth[11], rest) > 38
+    assert entry.pauses[-1][1] == 35
     assert entry.visemes[0].label == "a"
     assert 3 <= entry.visemes[0].frame < 7
 
     report = evaluate(out, tmp_path / "judged")
-    assert report.frames == 10
+    assert report.frames == 35
     assert report.avatar == "drawn"
-    assert {"mouth_psnr_true_controls_db", "mouth_psnr_db"} <= set(report.figures["anna"])
+    assert {"mouth_psnr_true_controls_db", "mouth_psnr_speech_db"} <= set(report.figures["anna"])
     assert all(path.is_file() for path in report.pictures)
 
 

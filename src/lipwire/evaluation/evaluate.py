@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lipwire.audio import SAMPLES_PER_FRAME, decode_audio
+from lipwire.audio import SAMPLES_PER_FRAME, decode_audio, frame_count
 from lipwire.avatars import find_avatar, read_package
 from lipwire.avatars.frames import frame_tasks
 from lipwire.compose import BorderPx, network_crop, paste_mouth
@@ -38,6 +38,9 @@ from lipwire.wiring import CompileProgress, open_performer
 
 Progress = Callable[[int, int], None]
 """Called after each frame with how many are done and how many there are in all."""
+
+SPEECH, TRUE_CONTROLS = "speech", "true_controls"
+"""What a picture was made from: the speech alone, or the controls that the truth was made with."""
 
 MARGIN_PX = 2
 """Pixels kept around the crop rectangle, to look for a seam."""
@@ -155,92 +158,111 @@ def _rendered(stage: _Stage, renderer: Renderer, controls: Float32Array) -> UInt
     return np.stack(pictures)
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One held-out sequence, made and true, frame by frame; errors only where somebody speaks."""
+
+    entry: SequenceEntry
+    pcm: Float32Array
+    made: Float32Array  # (T,) opening
+    true: Float32Array  # (T,) opening
+    seam: Float32Array
+    errors: dict[str, Float32Array]  # by figure: squared error of each frame
+    tiles: list[tuple[str, UInt8Array, UInt8Array]]  # viseme, truth, made
+
+    def figures(self) -> dict[str, float]:
+        return {
+            "frames": len(self.made),
+            "opening_correlation": correlation(self.made, self.true),
+            "lag_frames": lag_frames([self.made], [self.true]),
+            **{name: psnr_db(float(errors.mean())) for name, errors in self.errors.items()},
+        }
+
+
+def _judge_sequence(
+    stage: _Stage,
+    material: Material,
+    entry: SequenceEntry,
+    renderer: Renderer | None,
+    told: Callable[[], None],
+) -> _Judged:
+    truth = material.truth(entry)
+    shape = (stage.inner[0].height, stage.inner[0].width)
+    if truth.shape[1:3] != shape:
+        raise InvalidInput(
+            f"evaluation/{entry.name}.mp4 is {truth.shape[2]}x{truth.shape[1]}; the crop "
+            f"rectangle is {shape[1]}x{shape[0]}"
+        )
+    pcm = decode_audio(material.audio_path(entry))
+    done = _perform(stage, pcm, told)
+    count = min(len(done.pictures), len(truth))
+    pictures, truth = done.pictures[:count], truth[:count]
+    spoken = np.ones(count, bool)
+    for first, end in entry.pauses:
+        spoken[first:end] = False
+    controls = material.controls(entry)
+    forms = {SPEECH: pictures}
+    if renderer is not None and controls is not None:
+        forms[TRUE_CONTROLS] = _rendered(stage, renderer, controls[:count])
+    boxes = {"mouth": material.mouth_region, "lips": material.lips_box}
+    errors = {
+        f"{name}_psnr_{form}_db": squared_errors(made[spoken], truth[: len(made)][spoken], box)
+        for form, made in forms.items()
+        for name, box in boxes.items()
+    }
+    tiles = [
+        (
+            f"{viseme.label}  ({entry.name}, frame {viseme.frame})",
+            truth[viseme.frame],
+            pictures[viseme.frame],
+        )
+        for viseme in entry.visemes
+        if viseme.frame < count
+    ]
+    lips, interior = material.lips_box, material.index.interior
+    return _Judged(
+        entry,
+        pcm,
+        openings(pictures, lips, interior),
+        openings(truth, lips, interior),
+        done.seam,
+        errors,
+        tiles,
+    )
+
+
 def _judge_material(
     stage: _Stage, material: Material, path: Path, out_dir: Path, progress: Progress | None
 ) -> Report:
-    index = material.index
-    entries = index.sequences
+    entries = material.index.sequences
     speeches = [decode_audio(material.audio_path(entry)) for entry in entries]
-    truths = [material.truth(entry) for entry in entries]
-    told = _teller(progress, sum(-(-len(pcm) // SAMPLES_PER_FRAME) for pcm in speeches))
+    told = _teller(progress, sum(frame_count(len(pcm)) for pcm in speeches))
     renderer = controls_renderer(read_package(path).model_path)
-    box = material.mouth_box
-    shape = (stage.inner[0].height, stage.inner[0].width)
+    judged = [_judge_sequence(stage, material, entry, renderer, told) for entry in entries]
 
-    figures: dict[str, dict[str, float]] = {}
-    tracks, tiles = [], []
-    made_curves, true_curves, errors, whole_errors, seams, sure_errors = [], [], [], [], [], []
-    closed, still_made, still_true, closures_true = [], [], [], []
-    for entry, pcm, truth in zip(entries, speeches, truths, strict=True):
-        if truth.shape[1:3] != shape:
-            raise InvalidInput(
-                f"evaluation/{entry.name}.mp4 is {truth.shape[2]}x{truth.shape[1]}; the crop "
-                f"rectangle is {shape[1]}x{shape[0]}"
-            )
-        done = _perform(stage, pcm, told)
-        count = min(len(done.pictures), len(truth))
-        pictures, truth = done.pictures[:count], truth[:count]
-        made, true = (openings(p, box, index.interior) for p in (pictures, truth))
-        error = squared_errors(pictures, truth, box)
-        whole = squared_errors(pictures, truth, CropRect(0, 0, shape[1], shape[0]))
-        figures[entry.name] = {
-            "frames": count,
-            "opening_correlation": correlation(made, true),
-            "lag_frames": lag_frames([made], [true]),
-            "mouth_psnr_db": psnr_db(float(error.mean())),
-            "mouth_psnr_mean_of_frames_db": float(np.mean([psnr_db(float(e)) for e in error])),
-            "crop_psnr_db": psnr_db(float(whole.mean())),
-        }
-        controls = material.controls(entry)
-        if renderer is not None and controls is not None:
-            sure = _rendered(stage, renderer, controls[:count])
-            sure_error = squared_errors(sure, truth, box)
-            figures[entry.name]["mouth_psnr_true_controls_db"] = psnr_db(float(sure_error.mean()))
-            sure_errors.append(sure_error)
-        below = index.interior.closed_below_px
-        closed.append((share_closed(made, entry.closures, below), len(entry.closures)))
-        closures_true.append((share_closed(true, entry.closures, below), len(entry.closures)))
-        for span in entry.pauses:
-            still_made.append(made[span[0] : span[1]])
-            still_true.append(true[span[0] : span[1]])
-        made_curves.append(made)
-        true_curves.append(true)
-        errors.append(error)
-        whole_errors.append(whole)
-        seams.append(done.seam)
-        tracks.append(_track(entry, pcm, made, true))
-        tiles += [
-            (
-                f"{viseme.label}  ({entry.name}, frame {viseme.frame})",
-                truth[viseme.frame],
-                pictures[viseme.frame],
-            )
-            for viseme in entry.visemes
-            if viseme.frame < count
-        ]
-
-    seam = np.concatenate(seams)
-    still = np.concatenate(still_made) if still_made else np.zeros(0, np.float32)
-    error = np.concatenate(errors)
-    bars = (
+    below = material.index.interior.closed_below_px
+    seam = np.concatenate([one.seam for one in judged])
+    nothing = np.zeros(0, np.float32)
+    still = np.concatenate(
+        [nothing, *(one.made[a:b] for one in judged for a, b in one.entry.pauses)]
+    )
+    pooled = {
+        name: psnr_db(float(np.concatenate([one.errors[name] for one in judged]).mean()))
+        for name in judged[0].errors
+        if all(name in one.errors for one in judged)
+    }
+    made, true = [one.made for one in judged], [one.true for one in judged]
+    bars = [
         Bar(
             "opening follows the truth",
-            correlation(np.concatenate(made_curves), np.concatenate(true_curves)),
+            correlation(np.concatenate(made), np.concatenate(true)),
             0.85,
             "at least",
         ),
-        Bar(
-            "lips behind the truth",
-            abs(lag_frames(made_curves, true_curves)),
-            1.0,
-            "at most",
-            "frames",
-        ),
-        Bar("lips closed for p, b, m", _weighted(closed), 0.9, "at least"),
-        Bar(
-            "lips closed in pauses", _share(still, index.interior.closed_below_px), 0.95, "at least"
-        ),
-        Bar("mouth region", psnr_db(float(error.mean())), 32.0, "at least", "dB"),
+        Bar("lips beside the truth", abs(lag_frames(made, true)), 1.0, "at most", "frames"),
+        Bar("lips closed for p, b, m", _closures_closed(judged, below), 0.9, "at least"),
+        Bar("lips closed in pauses", _share(still, below), 0.95, "at least"),
+        Bar("mouth region, from speech", pooled[f"mouth_psnr_{SPEECH}_db"], 32.0, "at least", "dB"),
         Bar("seam, mean", float(seam.mean()), 1.0, "at most", "levels"),
         Bar(
             "seam, worst pixel in a hundred",
@@ -249,21 +271,34 @@ def _judge_material(
             "at most",
             "levels",
         ),
-    )
+    ]
+    if (name := f"mouth_psnr_{TRUE_CONTROLS}_db") in pooled:
+        bars.insert(
+            5, Bar("mouth region, from the true controls", pooled[name], 32.0, "at least", "dB")
+        )
+    figures = {one.entry.name: one.figures() for one in judged}
     figures["all"] = {
-        "mouth_psnr_mean_of_frames_db": float(np.mean([psnr_db(float(e)) for e in error])),
-        "crop_psnr_db": psnr_db(float(np.concatenate(whole_errors).mean())),
-        "closures": sum(count for _, count in closed),
-        "closures_closed_in_truth": _weighted(closures_true),
+        **pooled,
+        "closures": sum(len(one.entry.closures) for one in judged),
         "pause_frames": len(still),
     }
-    if sure_errors:
-        pooled = float(np.concatenate(sure_errors).mean())
-        figures["all"]["mouth_psnr_true_controls_db"] = psnr_db(pooled)
+    tracks = [_track(one) for one in judged]
     written = [_write(out_dir / "opening.png", opening_chart(tracks))]
+    tiles = [tile for one in judged for tile in one.tiles]
     if tiles:
         written.append(_write(out_dir / "visemes.png", viseme_sheet(tiles)))
-    return Report(stage.performer.avatar.name, len(error), bars, figures, tuple(written))
+    frames = sum(len(one.made) for one in judged)
+    return Report(stage.performer.avatar.name, frames, tuple(bars), figures, tuple(written))
+
+
+def _closures_closed(judged: list[_Judged], below: float) -> float:
+    """The share of all closures in which the lips meet; NaN where there are none."""
+    known = [one for one in judged if one.entry.closures]
+    total = sum(len(one.entry.closures) for one in known)
+    met = sum(
+        share_closed(one.made, one.entry.closures, below) * len(one.entry.closures) for one in known
+    )
+    return met / total if total else float("nan")
 
 
 def _judge_recording(
@@ -274,10 +309,13 @@ def _judge_recording(
     out_dir: Path,
     progress: Progress | None,
 ) -> Report:
-    frames = -(-len(pcm) // SAMPLES_PER_FRAME)
-    done = _perform(stage, pcm, _teller(progress, frames))
-    index = material.index if material is not None else Index(mouth_box=_moving_box(done.pictures))
-    box = CropRect(*index.mouth_box)
+    done = _perform(stage, pcm, _teller(progress, frame_count(len(pcm))))
+    if material is not None:
+        index = material.index
+    else:
+        moving = _moving_box(done.pictures)
+        index = Index(mouth_region=moving, lips_box=moving)
+    box = CropRect(*index.lips_box)
     made = openings(done.pictures, box, index.interior)
     levels = loudness(pcm, len(made), SAMPLES_PER_FRAME)
     quiet = pauses(levels)
@@ -308,11 +346,12 @@ def _judge_recording(
     return Report(name, len(made), tuple(bars), figures, written)
 
 
-def _track(
-    entry: SequenceEntry, pcm: Float32Array, made: Float32Array, true: Float32Array
-) -> Track:
+def _track(one: _Judged) -> Track:
+    entry = one.entry
     title = f"{entry.name}: {entry.voice}" if entry.voice else entry.name
-    return Track(title, pcm, SAMPLES_PER_FRAME, made, true, entry.pauses, entry.closures)
+    return Track(
+        title, one.pcm, SAMPLES_PER_FRAME, one.made, one.true, entry.pauses, entry.closures
+    )
 
 
 def _moving_box(pictures: UInt8Array) -> tuple[int, int, int, int]:
@@ -329,12 +368,6 @@ def _strip(pictures: UInt8Array) -> UInt8Array:
 
 def _share(openings_px: Float32Array, below: float) -> float:
     return float(np.mean(openings_px <= below)) if len(openings_px) else float("nan")
-
-
-def _weighted(shares: list[tuple[float, int]]) -> float:
-    known = [(share, weight) for share, weight in shares if weight]
-    total = sum(weight for _, weight in known)
-    return sum(share * weight for share, weight in known) / total if total else float("nan")
 
 
 def _teller(progress: Progress | None, total: int) -> Callable[[], None]:

@@ -5,8 +5,9 @@
     NAME.mp4           the truth: what the crop rectangle should show, a frame each 40 ms
     NAME.npy           (T, K) float32, the mouth controls that the truth was made with
 
-``evaluation.json`` says where in the crop rectangle the mouth is (``mouth_box``: x1, y1, x2, y2 in
-pixels of the rectangle), what colours its inside has (``interior``), and for each sequence the
+``evaluation.json`` says where in the crop rectangle speech changes pixels (``mouth_region``: x1,
+y1, x2, y2 in pixels of the rectangle; jaw and cheeks move too) and where the lips and the inside of
+the mouth are (``lips_box``), what colours that inside has (``interior``), and for each sequence the
 frames in which p, b and m close the lips, the settled pauses, and a frame that shows each viseme.
 """
 
@@ -62,7 +63,8 @@ class Index(_Strict):
     """``evaluation.json``."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
-    mouth_box: tuple[int, int, int, int]
+    mouth_region: tuple[int, int, int, int]
+    lips_box: tuple[int, int, int, int]
     interior: Interior = Interior()
     sequences: tuple[SequenceEntry, ...] = ()
 
@@ -75,8 +77,12 @@ class Material:
     index: Index
 
     @property
-    def mouth_box(self) -> CropRect:
-        return CropRect(*self.index.mouth_box)
+    def mouth_region(self) -> CropRect:
+        return CropRect(*self.index.mouth_region)
+
+    @property
+    def lips_box(self) -> CropRect:
+        return CropRect(*self.index.lips_box)
 
     def audio_path(self, entry: SequenceEntry) -> Path:
         return self.folder / f"{entry.name}.flac"

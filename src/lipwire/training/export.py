@@ -26,8 +26,11 @@ from lipwire.domain import (
     MOUTH_PX,
     SAMPLE_RATE_HZ,
     AvatarInvalid,
+    CropRect,
+    Float32Array,
     InvalidInput,
     UInt8Array,
+    ping_pong,
 )
 from lipwire.engine import inspect_model
 from lipwire.evaluation import (
@@ -48,14 +51,19 @@ from lipwire.training.unet import Clipped, LipUNet
 from lipwire.training.visemes import PRESS, SILENCE
 
 OPSET: Final = 17
-LOOP_CRF: Final = 14
+LOOP_CRF: Final = 10
 """x264's quality of the idle loop: hard to tell from the frames, a few megabytes."""
 TRUTH_CRF: Final = 10
 """Of the truth, at full colour resolution: about 48 dB, far above what is measured with it."""
+TAIL_FRAMES: Final = 25
+AT_REST: Final = 0.12
+"""Controls below this are those of a mouth at rest."""
 SETTLED_S: Final = 0.12
 """Pauses count from this long after a sound until this long before the next."""
-MOUTH_BLOCK_SHARE: Final = 0.5
-"""The mouth box covers the blocks that move at least this part of what the strongest moves."""
+MOUTH_SHARE: Final = 0.1
+LIPS_SHARE: Final = 0.4
+"""The mouth region and the lips box cover the blocks that move at least this part as far as the one
+that moves most."""
 
 _VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
     # Weights of open, wide, round, press, bite, tongue: the frame with the highest sum shows it.
@@ -205,31 +213,50 @@ def write_evaluation(studio: Path, folder: Path) -> None:
         if not truth:
             continue
         controls = np.load(sequence / "controls.npy").astype(np.float32)[: len(truth)]
+        if controls.shape[0] == len(truth) and len(controls[-1:]) and controls[-1].max() < AT_REST:
+            # A pause at the end costs nothing: at rest the truth is the base frame.
+            truth += [_resting(studio, len(truth) + extra) for extra in range(TAIL_FRAMES)]
+            controls = np.concatenate(
+                [controls, np.zeros((TAIL_FRAMES, controls.shape[1]), np.float32)]
+            )
         entry = _describe(sequence, controls)
         _write_flac(folder / f"{entry.name}.flac", sequence / "audio.wav", len(truth))
         _write_truth(folder / f"{entry.name}.mp4", truth)
         np.save(folder / f"{entry.name}.npy", controls)
         entries.append(entry)
-    index = Index(mouth_box=mouth_box(studio), interior=Interior(), sequences=tuple(entries))
+    movement = PairDataset(studio, border_px=0).movement()
+    size = read_rectangles(studio / "crop_rects.json")[0]
+    index = Index(
+        mouth_region=moving_box(movement, MOUTH_SHARE, size),
+        lips_box=moving_box(movement, LIPS_SHARE, size),
+        interior=Interior(),
+        sequences=tuple(entries),
+    )
     write_index(folder, index)
 
 
-def mouth_box(studio: Path) -> tuple[int, int, int, int]:
-    """Where speech changes the picture most: x1, y1, x2, y2 in pixels of the crop rectangle.
+def moving_box(movement: Float32Array, share: float, size: CropRect) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 in pixels of a crop rectangle of ``size``, round what moves.
 
-    The bounding box of the blocks (a twentieth of the crop a side) that the training pairs move at
-    least half as much as the strongest.
+    ``movement`` is that of :meth:`PairDataset.movement`; blocks count that move at least ``share``
+    as far as the one that moves most.
     """
-    movement = PairDataset(studio, border_px=0).movement()
-    rows, columns = np.nonzero(movement >= MOUTH_BLOCK_SHARE * movement.max())
-    rectangle = read_rectangles(studio / "crop_rects.json")[0]
-    wide, high = rectangle.width / len(movement), rectangle.height / len(movement)
+    rows, columns = np.nonzero(movement >= share * movement.max())
+    wide, high = size.width / movement.shape[1], size.height / movement.shape[0]
     return (
         math.floor(columns.min() * wide),
         math.floor(rows.min() * high),
         math.ceil((columns.max() + 1) * wide),
         math.ceil((rows.max() + 1) * high),
     )
+
+
+def _resting(studio: Path, index: int) -> UInt8Array:
+    """What the rectangle shows at frame ``index`` (back and forth) while nobody speaks."""
+    rectangles = read_rectangles(studio / "crop_rects.json")
+    number = ping_pong(index, len(rectangles))
+    box = rectangles[number]
+    return _base(studio, number)[box.y1 : box.y2, box.x1 : box.x2]
 
 
 def _truth(sequence: Path) -> list[UInt8Array]:
@@ -261,7 +288,7 @@ def _describe(sequence: Path, controls: np.ndarray) -> SequenceEntry:
     silent = tuple(
         span
         for start, end in _silences(phones, count / FPS)
-        if (span := _frames_inside(start, end, count)) and span[1] - span[0] >= 3
+        if (span := _frames_inside(start, end, count))
     )
     visemes = []
     for label, weights in _VISEMES:
@@ -297,8 +324,9 @@ def _frames_inside(start_s: float, end_s: float, count: int) -> tuple[int, int] 
 
 
 def _write_flac(path: Path, source: Path, frames: int) -> None:
-    """16 kHz mono, cut to the length of the truth."""
+    """16 kHz mono, cut or filled with silence to the length of the truth."""
     pcm = decode_audio(source)[: frames * SAMPLE_RATE_HZ // FPS]
+    pcm = np.pad(pcm, (0, frames * SAMPLE_RATE_HZ // FPS - len(pcm)))
     whole = np.clip(np.rint(pcm * 32767), -32768, 32767).astype(np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("flac", rate=SAMPLE_RATE_HZ, layout="mono")

@@ -353,7 +353,7 @@ def main() -> None:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
-        focus=dataset.moving_window(0.5),
+        focus=dataset.moving_window(0.4),
         sample_every=arguments.sample_every,
         checkpoint_every=arguments.sample_every,
     )
