@@ -14,13 +14,18 @@ import onnxruntime as ort  # noqa: E402
 from lipwire.audio import decode_audio  # noqa: E402
 from lipwire.avatars import validate_package  # noqa: E402
 from lipwire.compose import network_crop  # noqa: E402
-from lipwire.domain import InvalidInput  # noqa: E402
+from lipwire.domain import CropRect, InvalidInput  # noqa: E402
 from lipwire.engine import inspect_model  # noqa: E402
 from lipwire.evaluation import evaluate, read_material  # noqa: E402
 from lipwire.evaluation.renderer import controls_renderer  # noqa: E402
 from lipwire.training.audio_model import AudioModel, export_encoder  # noqa: E402
 from lipwire.training.dataset import PairDataset  # noqa: E402
-from lipwire.training.export import PackageParts, export_network, write_package  # noqa: E402
+from lipwire.training.export import (  # noqa: E402
+    PackageParts,
+    export_network,
+    moving_box,
+    write_package,
+)
 from lipwire.training.stand_in import draw_face, rectangle, write_studio_folder  # noqa: E402
 from lipwire.training.train_unet import TrainSettings, UNetRun  # noqa: E402
 from lipwire.training.unet import AudioConvolutions, Clipped, LipUNet, UNetConfig  # noqa: E402
@@ -160,6 +165,17 @@ def test_the_true_controls_reach_the_network_as_in_training(
     crop = network_crop(base, rectangle(0), 4)
 
     assert renderer(crop, np.ones(6, np.float32)).shape == crop.shape
+
+
+def test_the_lips_box_leaves_out_what_moves_elsewhere() -> None:
+    movement = np.zeros((20, 20), np.float32)
+    movement[6:10, 5:14], movement[8, 9] = 40, 100
+    movement[15, 9] = 60  # a chin
+    movement[1, 1:18] = 12  # cheeks
+    size = CropRect(0, 0, 240, 240)
+
+    assert moving_box(movement, 0.25, size, joined=True) == (60, 72, 168, 120)
+    assert moving_box(movement, 0.1, size) == (12, 12, 216, 192)
 
 
 def test_a_missing_frame_of_the_loop_leaves_no_package(parts: PackageParts, tmp_path: Path) -> None:

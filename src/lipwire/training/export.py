@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import av
+import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -61,9 +62,9 @@ AT_REST: Final = 0.12
 SETTLED_S: Final = 0.12
 """Pauses count from this long after a sound until this long before the next."""
 MOUTH_SHARE: Final = 0.1
-LIPS_SHARE: Final = 0.4
-"""The mouth region and the lips box cover the blocks that move at least this part as far as the one
-that moves most."""
+LIPS_SHARE: Final = 0.25
+"""The mouth region covers the blocks that move at least this part as far as the one that moves
+most; the lips box those that hang together with that one."""
 
 _VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
     # Weights of open, wide, round, press, bite, tongue: the frame with the highest sum shows it.
@@ -228,20 +229,26 @@ def write_evaluation(studio: Path, folder: Path) -> None:
     size = read_rectangles(studio / "crop_rects.json")[0]
     index = Index(
         mouth_region=moving_box(movement, MOUTH_SHARE, size),
-        lips_box=moving_box(movement, LIPS_SHARE, size),
+        lips_box=moving_box(movement, LIPS_SHARE, size, joined=True),
         interior=Interior(),
         sequences=tuple(entries),
     )
     write_index(folder, index)
 
 
-def moving_box(movement: Float32Array, share: float, size: CropRect) -> tuple[int, int, int, int]:
+def moving_box(
+    movement: Float32Array, share: float, size: CropRect, *, joined: bool = False
+) -> tuple[int, int, int, int]:
     """x1, y1, x2, y2 in pixels of a crop rectangle of ``size``, round what moves.
 
     ``movement`` is that of :meth:`PairDataset.movement`; blocks count that move at least ``share``
-    as far as the one that moves most.
+    as far as the one that moves most, with ``joined`` only those that hang together with it.
     """
-    rows, columns = np.nonzero(movement >= share * movement.max())
+    moving = movement >= share * movement.max()
+    if joined:
+        _, labels = cv2.connectedComponents(moving.astype(np.uint8), connectivity=4)
+        moving = labels == labels.flat[int(movement.argmax())]
+    rows, columns = np.nonzero(moving)
     wide, high = size.width / movement.shape[1], size.height / movement.shape[0]
     return (
         math.floor(columns.min() * wide),
