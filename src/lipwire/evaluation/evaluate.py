@@ -272,8 +272,8 @@ def _judge_material(
             "levels",
         ),
     ]
-    # Speech leaves open how far a mouth opens, and a lip 2 pixels lower costs 6 dB: without its ears
-    # the network is judged as a painter.
+    # Speech does not say exactly how far a mouth opens, and edges a pixel away cost many dB: given
+    # the true controls, the network is judged as a painter.
     if (name := f"mouth_psnr_{TRUE_CONTROLS}_db") in pooled:
         bars.insert(
             5, Bar("mouth region, from the true controls", pooled[name], 32.0, "at least", "dB")
