@@ -50,4 +50,7 @@ def test_pauses_keep_their_distance_from_sound() -> None:
     levels[0:2] = 0
 
     assert pauses(levels) == [(13, 22)]
+    noisy = levels + np.random.default_rng(0).uniform(12, 15, 40).astype(np.float32)
+    assert pauses(noisy) == [(13, 22)]
+    assert pauses(np.full(40, 44, np.float32)) == []
     assert pauses(np.zeros(9, np.float32)) == [(0, 9)]

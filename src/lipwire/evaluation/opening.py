@@ -11,6 +11,9 @@ import numpy.typing as npt
 from lipwire.domain import CropRect, Float32Array, UInt8Array
 from lipwire.evaluation.material import Interior
 
+LOUDEST_DB = 45.0
+"""The loudest frame of a recording, in decibels above the floor of what is told apart."""
+
 
 def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool_]:
     """(..., H, W) where ``pixels`` (..., H, W, 3) uint8 BGR show the inside of a mouth."""
@@ -28,18 +31,24 @@ def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float
 
 
 def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32Array:
-    """(frames,) float32: decibels of each frame of speech above a floor 45 dB below the loudest."""
+    """(frames,) float32: decibels of each frame above a floor LOUDEST_DB below the loudest."""
     padded = np.zeros(frames * samples_per_frame, np.float32)
     padded[: min(len(pcm), len(padded))] = pcm[: len(padded)]
     power = np.square(padded.reshape(frames, samples_per_frame), dtype=np.float64).mean(axis=1)
     level = 10.0 * np.log10(power + 1e-10)
-    return np.asarray(np.maximum(0.0, level - (level.max() - 45.0)), np.float32)
+    return np.asarray(np.maximum(0.0, level - (level.max() - LOUDEST_DB)), np.float32)
 
 
 def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tuple[int, int]]:
-    """Spans [first, one past the last] of frames in which next to nothing is heard (3 dB above the
-    floor of :func:`loudness`), less ``settle`` frames beside sound, ``least`` frames or longer."""
-    quiet = np.concatenate([[False], levels <= 3.0, [False]])
+    """Spans [first, one past the last] of frames in which nobody speaks, less ``settle`` frames
+    beside sound, ``least`` frames or longer.
+
+    ``levels`` are those of :func:`loudness`. Recordings have noise of their own: what is at most 6
+    dB above the quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.
+    """
+    noise = float(np.percentile(levels, 10))
+    threshold = noise + 6.0 if noise <= LOUDEST_DB - 20.0 else 3.0
+    quiet = np.concatenate([[False], levels <= threshold, [False]])
     edges = np.flatnonzero(quiet[1:] != quiet[:-1])
     found = []
     for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
