@@ -108,6 +108,16 @@ def test_the_shipped_network_stays_within_zero_and_one() -> None:
     assert made.max() == 1
 
 
+def test_the_shipped_network_is_the_trained_one_without_cutting_into_blocks() -> None:
+    network = stirred(LipUNet(UNetConfig(TINY), AudioConvolutions(6)))
+    crop, audio = torch.rand(1, 6, 320, 320), torch.randn(1, 32, 16, 16)
+
+    shipped = Clipped(network)
+
+    torch.testing.assert_close(shipped(crop, audio), network(crop, audio).clamp(0, 1))
+    assert not any(isinstance(part, torch.nn.PixelUnshuffle) for part in shipped.modules())
+
+
 @pytest.mark.parametrize(
     "window", [(0, 0, 320, 336), (8, 0, 160, 160), (-16, 0, 160, 160), (0, 0, 0, 16)]
 )

@@ -11,6 +11,7 @@ It keeps the outer shape of the SyncTalk_2D family (``input`` (N, 6, 320, 320), 
   (FiLM, https://arxiv.org/abs/1709.07871) at the bottleneck and in every decoder stage.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -121,6 +122,7 @@ class LipUNet(nn.Module):
         self.audio_branch = audio_branch
         w160, w80, w40, w20 = config.widths
 
+        self.blocks: nn.Module = nn.PixelUnshuffle(2)
         self.enter = _convolution(24, w160)
         self.down80 = nn.Sequential(_convolution(w160, w80, 2), _convolution(w80, w80))
         self.down40 = nn.Sequential(_convolution(w80, w40, 2), _convolution(w40, w40))
@@ -165,7 +167,7 @@ class LipUNet(nn.Module):
         columns20 = slice(columns.start // 16, columns.stop // 16)
         place20 = self.place20[:, :, rows20, columns20]
         spoken = self.code(code[:, :, None, None])
-        at160 = self.enter(functional.pixel_unshuffle(crop, 2))
+        at160 = self.enter(self.blocks(crop))
         at80 = self.down80(at160)
         at40 = self.down40(at80)
         at20 = self.bottleneck(self.film20(self.down20(at40) + place20, spoken))
@@ -220,12 +222,31 @@ class AudioConvolutions(nn.Module):
         return torch.sigmoid(self.layers(audio))
 
 
+def _without_blocks(convolution: nn.Conv2d) -> nn.Conv2d:
+    """The convolution of pixels that does what ``convolution`` (3x3) does to blocks of 2x2 of them.
+
+    Cutting a picture into blocks takes ONNX Runtime longer than the convolution.
+    """
+    inputs, outputs = convolution.in_channels // 4, convolution.out_channels
+    merged = nn.Conv2d(inputs, outputs, 6, 2, 2)
+    # Channel c * 4 + 2 * y + x of the blocks is pixel (y, x) of the block in channel c.
+    kernel = convolution.weight.detach().reshape(outputs, inputs, 2, 2, 3, 3)
+    merged.weight = nn.Parameter(
+        kernel.permute(0, 1, 4, 2, 5, 3).reshape(outputs, inputs, 6, 6).clone()
+    )
+    assert convolution.bias is not None
+    merged.bias = nn.Parameter(convolution.bias.detach().clone())
+    return merged
+
+
 class Clipped(nn.Module):
-    """The network as it is shipped: values outside [0, 1] are cut off."""
+    """The network as it is shipped, a copy: values outside [0, 1] are cut off."""
 
     def __init__(self, network: LipUNet) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network)
+        self.network.blocks = nn.Identity()
+        self.network.enter[0] = _without_blocks(network.enter[0])
 
     def forward(self, crop: Tensor, audio: Tensor) -> Tensor:
         return self.network(crop, audio).clamp(0.0, 1.0)
