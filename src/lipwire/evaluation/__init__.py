@@ -1,6 +1,6 @@
 """How good an avatar is: its mouth against the truth, and against speech alone."""
 
-from lipwire.evaluation.evaluate import Progress, evaluate
+from lipwire.evaluation.judging import Progress, evaluate
 from lipwire.evaluation.material import (
     Index,
     Interior,

@@ -57,6 +57,8 @@ LOOP_CRF: Final = 10
 TRUTH_CRF: Final = 10
 """Of the truth, at full colour resolution: about 48 dB, far above what is measured with it."""
 TAIL_FRAMES: Final = 25
+HEARD_FRAMES: Final = 2
+"""Closures count from this frame on: a recording that begins inside an /m/ does not tell of it."""
 AT_REST: Final = 0.12
 """Controls below this are those of a mouth at rest."""
 SETTLED_S: Final = 0.12
@@ -290,6 +292,7 @@ def _describe(sequence: Path, controls: np.ndarray) -> SequenceEntry:
         span
         for start, end in closures(phones)
         if (span := _frames_inside(start, end, count))
+        and span[0] >= HEARD_FRAMES
         and controls[span[0] : span[1], PRESS].max() > 0.9
     )
     silent = tuple(

@@ -38,7 +38,7 @@ CODE_HIDDEN = 64
 class UNetConfig:
     """What has to be known to build the same network again."""
 
-    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    widths: tuple[int, int, int, int] = (16, 32, 96, 160)
     """Channels at 160, 80, 40 and 20 pixels."""
     code_size: int = 6
     """Numbers in the code that the audio branch makes (or that the controls are)."""
