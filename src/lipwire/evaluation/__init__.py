@@ -1,6 +1,6 @@
 """How good an avatar is: its mouth against the truth, and against speech alone."""
 
-from lipwire.evaluation.judging import Progress, evaluate
+from lipwire.evaluation.judging import evaluate
 from lipwire.evaluation.material import (
     Index,
     Interior,
@@ -12,6 +12,7 @@ from lipwire.evaluation.material import (
 )
 from lipwire.evaluation.renderer import CONTROLS_TENSOR
 from lipwire.evaluation.report import Bar, Report
+from lipwire.evaluation.stage import Progress
 
 __all__ = [
     "CONTROLS_TENSOR",

@@ -83,3 +83,8 @@ def share_closed(curve: Float32Array, spans: tuple[tuple[int, int], ...], below:
     """The share of ``spans`` in which the opening falls to ``below`` or less at least once."""
     inside = [curve[first:end] for first, end in spans if first < min(end, len(curve))]
     return float(np.mean([part.min() <= below for part in inside])) if inside else math.nan
+
+
+def share_below(openings_px: Float32Array, below: float) -> float:
+    """The share of frames whose mouth is open at most that far; NaN where there are none."""
+    return float(np.mean(openings_px <= below)) if len(openings_px) else float("nan")

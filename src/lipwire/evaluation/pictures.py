@@ -5,11 +5,12 @@ Drawn with OpenCV alone, at twice the size and then halved, which smooths lines 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lipwire.domain import FPS, Float32Array, UInt8Array
+from lipwire.domain import FPS, Float32Array, StorageFailed, UInt8Array
 
 Colour = tuple[int, int, int]
 
@@ -179,3 +180,16 @@ def _write(
 def _halved(picture: UInt8Array) -> UInt8Array:
     size = (picture.shape[1] // SCALE, picture.shape[0] // SCALE)
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def write_picture(path: Path, picture: UInt8Array) -> Path:
+    """Write ``picture``, (H, W, 3) BGR, as PNG, whole or not at all (StorageFailed); ``path``."""
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+    return path

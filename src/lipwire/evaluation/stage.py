@@ -1,0 +1,106 @@
+"""An avatar on stage: any recording in, what the crop rectangle shows in each frame out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lipwire.avatars import read_package
+from lipwire.avatars.frames import frame_tasks
+from lipwire.compose import BorderPx, network_crop, paste_mouth
+from lipwire.domain import CropRect, Float32Array, InvalidInput, UInt8Array, ping_pong
+from lipwire.evaluation.figures import seam_levels
+from lipwire.evaluation.renderer import Renderer
+from lipwire.session import Performer, animate
+
+Progress = Callable[[int, int], None]
+"""Called after each frame with how many are done and how many there are in all."""
+
+MARGIN_PX = 2
+"""Pixels kept around the crop rectangle, to look for a seam."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An avatar with the part of its frames that changes."""
+
+    performer: Performer
+    patches: list[UInt8Array]  # of each frame: its rectangle and MARGIN_PX around, BGR
+    inner: list[CropRect]  # the rectangle inside the patch
+    border_px: BorderPx
+    swap: bool  # the package's colours are RGB
+
+    def composited(self, index: int, mouth: UInt8Array) -> tuple[UInt8Array, int]:
+        """The patch under frame ``index`` (back and forth) with ``mouth`` on it, and its number."""
+        number = ping_pong(index, len(self.patches))
+        patch = self.patches[number].copy()
+        given = np.ascontiguousarray(mouth[..., ::-1]) if self.swap else mouth
+        paste_mouth(patch, (0, 0), given, self.inner[number], self.border_px)
+        return patch, number
+
+    def inside(self, patch: UInt8Array, number: int) -> UInt8Array:
+        box = self.inner[number]
+        return patch[box.y1 : box.y2, box.x1 : box.x2]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What the avatar did to one recording."""
+
+    pictures: UInt8Array  # (T, h, w, 3) the crop rectangle of each frame
+    seam: Float32Array  # (N,) levels, over all frames and border pixels
+
+
+def set_stage(path: Path, performer: Performer) -> Stage:
+    package = read_package(path)
+    patches, inner = [], []
+    tasks = frame_tasks(package.pictures)
+    for task, rect in zip(tasks, package.rects, strict=False):
+        frame = task()
+        height, width = frame.shape[:2]
+        x1, y1 = max(0, rect.x1 - MARGIN_PX), max(0, rect.y1 - MARGIN_PX)
+        x2, y2 = min(width, rect.x2 + MARGIN_PX), min(height, rect.y2 + MARGIN_PX)
+        patches.append(frame[y1:y2, x1:x2].copy())
+        inner.append(CropRect(rect.x1 - x1, rect.y1 - y1, rect.x2 - x1, rect.y2 - y1))
+    if len({(box.width, box.height) for box in inner}) != 1:
+        raise InvalidInput("the crop rectangles differ in size; an evaluation needs one size")
+    settings = package.settings
+    return Stage(performer, patches, inner, settings.crop_border, settings.colour_order == "rgb")
+
+
+def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Performance:
+    pictures, seams = [], []
+    for batch in animate(stage.performer, pcm):
+        for offset, mouth in enumerate(batch.mouths):
+            patch, number = stage.composited(batch.background + offset, mouth)
+            pictures.append(stage.inside(patch, number))
+            seams.append(seam_levels(patch, stage.patches[number], stage.inner[number]))
+            told()
+    return Performance(np.stack(pictures), np.concatenate(seams))
+
+
+def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8Array:
+    """What the network makes of the true controls, (T, h, w, 3)."""
+    pictures = []
+    for index, row in enumerate(controls):
+        number = ping_pong(index, len(stage.patches))
+        patch = stage.patches[number]
+        crop = network_crop(patch, stage.inner[number], stage.border_px)
+        given = np.ascontiguousarray(crop[..., ::-1]) if stage.swap else crop
+        patch, number = stage.composited(index, renderer(given, row))
+        pictures.append(stage.inside(patch, number))
+    return np.stack(pictures)
+
+
+def teller(progress: Progress | None, total: int) -> Callable[[], None]:
+    """A function to call once a frame, which tells ``progress`` of ``total`` frames."""
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(min(done, total), total)
+
+    return told
