@@ -20,10 +20,10 @@ from lipwire.evaluation import evaluate, read_material  # noqa: E402
 from lipwire.evaluation.renderer import controls_renderer  # noqa: E402
 from lipwire.training.audio_model import AudioModel, export_encoder  # noqa: E402
 from lipwire.training.dataset import PairDataset  # noqa: E402
+from lipwire.training.evaluation_material import moving_box  # noqa: E402
 from lipwire.training.export import (  # noqa: E402
     PackageParts,
     export_network,
-    moving_box,
     write_package,
 )
 from lipwire.training.stand_in import draw_face, rectangle, write_studio_folder  # noqa: E402

@@ -85,6 +85,15 @@ def read_picture(path: Path) -> UInt8Array | None:
     return None if picture is None else np.asarray(picture, np.uint8)
 
 
+def read_base(studio: Path, frame: int) -> UInt8Array:
+    """Base frame ``frame`` of a studio folder, (H, W, 3) BGR. Raises InvalidInput."""
+    path = studio / "base" / f"frame_{frame:04d}.png"
+    picture = read_picture(path)
+    if picture is None:
+        raise InvalidInput(f"{path} is missing or damaged; every frame of the loop is needed")
+    return picture
+
+
 class PairDataset:
     """Pairs of a studio folder: (base crop, controls) -> rendered truth.
 
