@@ -18,7 +18,7 @@ from lipwire.training.dataset import PairDataset, read_base, read_picture, read_
 from lipwire.training.visemes import PRESS, SILENCE
 
 TRUTH_CRF: Final = 10
-"""Of the truth, at full colour resolution: about 48 dB, far above what is measured with it."""
+"""Of the truth, in RGB: 48 dB, far above what is measured with it, and 9 kB a frame."""
 TAIL_FRAMES: Final = 25
 """A sequence that ends at rest is given so much silence."""
 HEARD_FRAMES: Final = 2
@@ -187,8 +187,8 @@ def _write_flac(path: Path, source: Path, frames: int) -> None:
 def _write_truth(path: Path, frames: Sequence[UInt8Array]) -> None:
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        stream = container.add_stream("libx264rgb", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
         stream.options = {"crf": str(TRUTH_CRF), "preset": "slower"}
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
