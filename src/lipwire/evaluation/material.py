@@ -40,8 +40,9 @@ class Interior(_Strict):
     """Brightest channel of a pixel of the dark inside."""
     pale_below: Annotated[float, Field(ge=0, le=1)] = 0.16
     """Saturation, (max - min) / max, of a pixel of a tooth."""
-    closed_below_px: Annotated[float, Field(ge=0)] = 2.0
-    """Opening up to which a mouth counts as closed, in pixels of the crop rectangle."""
+    closed_below_px: Annotated[float, Field(ge=0)] = 2.5
+    """Opening up to which a mouth counts as closed, in pixels of the crop rectangle. The dark line
+    between the demo's resting lips reads as up to 1.5; one more cannot be seen."""
 
 
 class Viseme(_Strict):
