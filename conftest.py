@@ -7,6 +7,7 @@ something missing says "needs ..." or "... is not installed", or is pytest.impor
 
 import os
 import re
+import signal
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -36,3 +37,10 @@ def _fail_if_missing(report: Report) -> Report:
             report.outcome = "failed"
             report.longrepr = f"nothing may be missing with LIPWIRE_REQUIRE_ALL=1: {reason}"
     return report
+
+
+def pytest_configure() -> None:
+    """Whoever starts the suite in the background has Ctrl-C ignored, here and in what it starts;
+    tests of Ctrl-C need it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

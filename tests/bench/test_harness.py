@@ -20,37 +20,62 @@ def test_sides_take_turns_and_change_who_begins() -> None:
     assert "".join(calls) == "ab" + "abbaabba"
 
 
+class Clock:
+    """Time that passes only when somebody works."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def work(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
 def test_the_ratio_says_how_much_faster_a_is() -> None:
+    clock = Clock()
     result = compare(
-        "sleep",
-        lambda: time.sleep(0.002),
-        lambda: time.sleep(0.02),
+        "work",
+        lambda: clock.work(0.002),
+        lambda: clock.work(0.02),
         label_a="short",
         label_b="long",
         rounds=5,
         warmup=0,
-        notes="asleep",
+        notes="virtual",
+        clock_s=clock,
     )
-    assert 3 < result.ratio < 12
-    assert 2 <= result.median_a_ms < 8
-    assert result.median_b_ms >= 20
-    assert result.p99_b_ms >= result.median_b_ms
-    assert (result.name, result.label_a, result.label_b) == ("sleep", "short", "long")
-    assert (result.rounds, result.notes) == (5, "asleep")
+    assert result.ratio == pytest.approx(10)
+    assert result.median_a_ms == pytest.approx(2)
+    assert result.median_b_ms == pytest.approx(20)
+    assert (result.name, result.label_a, result.label_b) == ("work", "short", "long")
+    assert (result.rounds, result.notes) == (5, "virtual")
 
 
 def test_a_few_disturbed_rounds_do_not_move_the_ratio() -> None:
+    clock = Clock()
     rounds = iter(range(100))
-
-    def disturbed() -> None:
-        time.sleep(0.2 if next(rounds) in (1, 4) else 0.004)
-
     result = compare(
-        "hiccups", disturbed, lambda: time.sleep(0.008),
-        label_a="a", label_b="b", rounds=9, warmup=0,
+        "hiccups",
+        lambda: clock.work(0.2 if next(rounds) in (1, 4) else 0.004),
+        lambda: clock.work(0.008),
+        label_a="a",
+        label_b="b",
+        rounds=9,
+        warmup=0,
+        clock_s=clock,
+    )
+    assert result.ratio == pytest.approx(2)
+    assert result.p99_a_ms == pytest.approx(200)
+
+
+def test_the_real_clock_is_the_usual_one() -> None:
+    result = compare(
+        "sleep", lambda: time.sleep(0.002), lambda: None,
+        label_a="a", label_b="b", rounds=1, warmup=0,
     )  # fmt: skip
-    assert 1.2 < result.ratio < 2.4
-    assert result.p99_a_ms > 150
+    assert result.median_a_ms >= 2
 
 
 def test_no_garbage_is_collected_inside_a_round() -> None:

@@ -48,6 +48,7 @@ def compare(
     rounds: int,
     warmup: int = 3,
     notes: str = "",
+    clock_s: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Time ``a`` against ``b``: ``warmup`` rounds that count for nothing, then ``rounds`` that do.
 
@@ -71,11 +72,11 @@ def compare(
     try:
         for round_index in range(rounds):
             if round_index % 2 == 0:
-                times_a_ms.append(_time_ms(a))
-                times_b_ms.append(_time_ms(b))
+                times_a_ms.append(_time_ms(a, clock_s))
+                times_b_ms.append(_time_ms(b, clock_s))
             else:
-                times_b_ms.append(_time_ms(b))
-                times_a_ms.append(_time_ms(a))
+                times_b_ms.append(_time_ms(b, clock_s))
+                times_a_ms.append(_time_ms(a, clock_s))
     finally:
         if collecting:
             gc.enable()
@@ -96,10 +97,10 @@ def compare(
     )
 
 
-def _time_ms(call: Callable[[], object]) -> float:
-    start_s = time.perf_counter()
+def _time_ms(call: Callable[[], object], clock_s: Callable[[], float]) -> float:
+    start_s = clock_s()
     call()
-    return (time.perf_counter() - start_s) * 1000.0
+    return (clock_s() - start_s) * 1000.0
 
 
 def _percentile(values: list[float], percent: int) -> float:
