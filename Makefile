@@ -30,11 +30,11 @@ install: $(VENV)/.run ## only install: .venv/bin/lipwire
 
 .PHONY: test
 test: $(VENV)/.dev ## the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## without the tests marked slow
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.dev ## format, lint, types, layers, pinned versions: what CI checks
