@@ -7,5 +7,15 @@ from lipwire.rpc.backends.protocol import (
     ModelStatus,
     Mouths,
 )
+from lipwire.rpc.backends.remote import RemoteBackend
+from lipwire.rpc.backends.retries import RetryPolicy
 
-__all__ = ["Backend", "BackendHealth", "FloatMouths", "ModelStatus", "Mouths"]
+__all__ = [
+    "Backend",
+    "BackendHealth",
+    "FloatMouths",
+    "ModelStatus",
+    "Mouths",
+    "RemoteBackend",
+    "RetryPolicy",
+]

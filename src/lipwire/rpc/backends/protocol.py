@@ -81,13 +81,20 @@ class BackendHealth:
 class Backend(Protocol):
     """A source of mouths. Methods may be called from any number of threads.
 
-    ``timeout_s`` is what the caller has left, waiting and retries included; None sets no limit
-    (``RemoteBackend`` then uses its configured one). Every method raises the errors of the domain,
-    besides those it names: Unavailable, Overloaded and DeadlineExceeded.
+    ``timeout_s`` is what the caller has left, waiting and retries included. Where it is None and
+    the thread works for a call (``lipwire.rpc.calls``), it is what that call has left, and else no
+    limit; ``RemoteBackend`` has one of its own besides. When that call ends early, work for it is
+    given up where that still helps, and raises Cancelled. Every method raises Unavailable,
+    Overloaded and DeadlineExceeded besides what it names.
     """
 
     def mouths(
-        self, model_id: str, first: int, windows: Float32Array, *, timeout_s: float | None = None
+        self,
+        model_id: str,
+        first: int,
+        windows: Float32Array,
+        *,
+        timeout_s: float | None = None,
     ) -> Mouths:
         """Mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``.
 

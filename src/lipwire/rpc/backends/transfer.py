@@ -1,0 +1,64 @@
+"""Requests to inference servers and what they answer: arrays as bytes, and back."""
+
+import math
+from typing import Any, Final
+from urllib.parse import quote
+
+import numpy as np
+
+from lipwire.domain import Float32Array, InvalidInput, LipwireError
+from lipwire.rpc.backends.protocol import ModelStatus
+from lipwire.rpc.generated import inference_pb2
+
+Metadata = tuple[tuple[str, str], ...]
+
+_HEADER_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_LONGEST_NAME: Final = 255
+
+
+def metadata_of(model_id: str) -> Metadata:
+    """``x-model-id``, for balancers that hash on it.
+
+    What a header may not hold is escaped as %XX. Raises InvalidInput.
+    """
+    try:
+        quoted = quote(model_id, safe=_HEADER_SAFE)
+    except UnicodeEncodeError:
+        raise InvalidInput("the model's name is not text") from None
+    if not 0 < len(quoted) <= _LONGEST_NAME:
+        raise InvalidInput(
+            f"the model's name is {len(quoted)} characters long, allowed are 1 to {_LONGEST_NAME}"
+        )
+    return (("x-model-id", quoted),)
+
+
+def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
+    """Refuse what is not (N, *shape) float32; returns N."""
+    wanted = f"(N, {', '.join(map(str, shape))}) float32"
+    if array.dtype != np.float32 or array.shape[1:] != shape or not len(array):
+        raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
+    return len(array)
+
+
+def bytes_of(values: Float32Array) -> bytes:
+    return values.astype("<f4", copy=False).tobytes()
+
+
+def array_of(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """``data`` as a read-only array."""
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(data) != wanted:
+        raise LipwireError(f"the inference server gave {len(data)} bytes, wanted are {wanted}")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def status_of(model: inference_pb2.ModelStats, server: str) -> ModelStatus:
+    return ModelStatus(
+        model_id=model.model_id,
+        gpu_id=model.gpu_id,
+        memory_bytes=model.memory_bytes,
+        use_count=model.uses,
+        idle_s=model.idle_s,
+        in_use=model.in_use,
+        server=server,
+    )
