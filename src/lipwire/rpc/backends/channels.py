@@ -18,9 +18,10 @@ MAX_MESSAGE_BYTES: Final = 2**31 - 1
 """What gRPC's length fields hold."""
 
 _CONNECTION: Final = (
-    # A peer that is gone without a word is noticed in 13 seconds, and in 3 where it has not even
-    # taken in the request (the timeout is TCP's as well); gRPC's defaults are hours.
-    ("grpc.keepalive_time_ms", 10_000),
+    # A peer that is gone without a word is noticed in 18 seconds, and in 3 where it has not even
+    # taken in the request (the timeout is TCP's as well); gRPC's defaults are hours. Servers cut
+    # off who asks more often than they like, which for Lipwire's is every 10 seconds.
+    ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A server that comes back is noticed in a second, not in up to two minutes.
@@ -32,6 +33,12 @@ _CONNECTION: Final = (
     ("grpc.enable_retries", 0),
     # Two backends in one process must not share what the other closes.
     ("grpc.use_local_subchannel_pool", 1),
+)
+
+_THERE: Final = (
+    grpc.StatusCode.UNIMPLEMENTED,  # it has no health service, and is there to say so
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,  # full, not gone
 )
 
 Answer = TypeVar("Answer", covariant=True)
@@ -169,8 +176,8 @@ def _verdict(call: Any) -> tuple[Verdict, str]:
         if call.result().status == health_pb2.HealthCheckResponse.SERVING:
             return "serving", ""
         return "refused", "says that it is not serving"
-    if code in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND):
-        return "serving", ""  # it has no health service, and is there to say so
+    if code in _THERE:
+        return "serving", ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "silent", "does not answer health checks"
     return "refused", reason_of_call(call)

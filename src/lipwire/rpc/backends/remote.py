@@ -51,6 +51,7 @@ from lipwire.rpc.backends.transfer import (
     array_of,
     bytes_of,
     check_batch,
+    check_name,
     metadata_of,
     status_of,
 )
@@ -146,6 +147,7 @@ class RemoteBackend:
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if not 0 <= first <= _LARGEST_INDEX:
             raise InvalidInput(f"first frame is {first}, allowed are 0 to {_LARGEST_INDEX}")
+        check_name(model_id)
         request = mouths_pb2.MouthsRequest(
             model_id=model_id, count=count, first_frame=first, windows=bytes_of(windows)
         )
@@ -173,6 +175,7 @@ class RemoteBackend:
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if check_batch("visual", visual, (6, MOUTH_PX, MOUTH_PX)) != count:
             raise InvalidInput(f"visual is {len(visual)} frames, windows are for {count}")
+        check_name(model_id)
         request = inference_pb2.InferBatchRequest(
             model_id=model_id,
             visual_frames=bytes_of(visual),
@@ -196,6 +199,7 @@ class RemoteBackend:
         """See ``Backend.load``. Told to the server that the model's calls go to, and no other:
         on all of them it would take the place of models that are asked for there.
         """
+        check_name(model_id)
         served_by = ""
 
         def send(
@@ -215,6 +219,7 @@ class RemoteBackend:
         """See ``Backend.unload``. Told to all servers: the model may have been served by any, while
         others were out. One that is out itself need not answer.
         """
+        check_name(model_id)
         request = inference_pb2.UnloadModelRequest(model_id=model_id)
         answers = self._tell_all(
             lambda server, left_s: server.inference.UnloadModel.future(
@@ -426,10 +431,9 @@ class RemoteBackend:
         address = connection.address
 
         def tell(verdict: Verdict, reason: str) -> None:
-            if not self._fleet.judge(address, verdict, asked_at=asked_at, reason=reason):
-                return
-            _log.warning("inference server %s is out: %s", address, reason)
-            if verdict == "silent" and self._fleet.up():
+            if self._fleet.judge(address, verdict, asked_at=asked_at, reason=reason):
+                _log.warning("inference server %s is out: %s", address, reason)
+            if verdict == "silent" and (up := self._fleet.up()) and address not in up:
                 connection.cancel_all()  # to be tried elsewhere, while there is time
 
         connection.check(_CHECK_TIMEOUT_S, tell)

@@ -16,20 +16,21 @@ _HEADER_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(cod
 _LONGEST_NAME: Final = 255
 
 
-def metadata_of(model_id: str) -> Metadata:
-    """``x-model-id``, for balancers that hash on it.
-
-    What a header may not hold is escaped as %XX. Raises InvalidInput.
-    """
+def check_name(model_id: str) -> None:
+    """Refuse what no message holds; which names there are is for the server to say."""
+    if not 0 < len(model_id) <= _LONGEST_NAME:
+        raise InvalidInput(
+            f"the model's name is {len(model_id)} characters long, allowed are 1 to {_LONGEST_NAME}"
+        )
     try:
-        quoted = quote(model_id, safe=_HEADER_SAFE)
+        model_id.encode()
     except UnicodeEncodeError:
         raise InvalidInput("the model's name is not text") from None
-    if not 0 < len(quoted) <= _LONGEST_NAME:
-        raise InvalidInput(
-            f"the model's name is {len(quoted)} characters long, allowed are 1 to {_LONGEST_NAME}"
-        )
-    return (("x-model-id", quoted),)
+
+
+def metadata_of(model_id: str) -> Metadata:
+    """``x-model-id``, for balancers that hash on it; what a header may not hold becomes %XX."""
+    return (("x-model-id", quote(model_id, safe=_HEADER_SAFE)),)
 
 
 def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
