@@ -43,7 +43,8 @@ LIMIT_BYTES = 100 * 1024 * 1024
 
 def expected_mouth(frame: int, window: Float32Array) -> UInt8Array:
     """What ``PlainBackend`` draws for ``frame``: shades that depend on the frame and the speech."""
-    shade = int(40 * ping_pong(frame, FRAMES) + 1000 * abs(float(window.mean(dtype=np.float64)))) % 256
+    speech = abs(float(window.mean(dtype=np.float64)))
+    shade = int(40 * ping_pong(frame, FRAMES) + 1000 * speech) % 256
     rows = np.arange(320, dtype=np.uint16)[:, None, None]
     return np.broadcast_to((rows + shade).astype(np.uint8), (320, 320, 3)).copy()
 

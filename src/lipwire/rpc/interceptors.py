@@ -80,7 +80,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         status: grpc.Status
         try:
             if isinstance(request, _Unreadable):
-                raise InvalidInput(f"the message is no protobuf message of {method}")
+                raise InvalidInput(f"the message is no protobuf message of {method[1:]}")
             with open_call(context) as call:
                 call.check()
                 kind = _KINDS.get(method.rpartition("/")[2])
