@@ -234,7 +234,7 @@ def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_p
         ("logging: {level: loud}", "is loud; allowed is debug, info, warn or error"),
         ("models: [a]", "models is a list; it has to be a mapping of keys to values"),
         ("models: {a: 5}", "models.a is 5; it has to be a mapping of keys to values"),
-        ("models: {../a: {path: x}}", "line 1: the name ../a is not allowed; a name has 1 to 64"),
+        ("models: {../a: {path: x}}", "line 1: the name ../a is not allowed; a name has 1 to 128"),
         ("models: {a: {preload: true}}", "line 1: models.a: no folder is known for it; give path"),
         ('models: {a: {path: ""}}', "models.a.path is ''; allowed is a path"),
         ('models: {a: {path: "x\\0y"}}', "models.a.path is 'x\\x00y'; allowed is a path"),

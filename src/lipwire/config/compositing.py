@@ -67,7 +67,7 @@ class OutputSettings(Section):
     """The frames that clients get."""
 
     format: OutputFormat = "jpeg"
-    """JPEG files, or raw pixels: height x width x 3 bytes in the order red, green, blue."""
+    """JPEG files, or raw pixels: height x width x 3 bytes in the order blue, green, red."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 75
     """75 is a good balance, 85 high quality. Avatars are prepared for one quality, so the first
     start after a change takes longer."""

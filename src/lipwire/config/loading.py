@@ -177,7 +177,7 @@ def _problem(found: _Found, detail: Any, kind: Kind) -> Problem:
         message = _unknown(found, kind)
     elif detail["loc"][-1] == "[key]":
         message = (
-            f"the name {shown(found.name.partition('.')[2])} is not allowed; a name has 1 to 64 of"
+            f"the name {shown(found.name.partition('.')[2])} is not allowed; a name has 1 to 128 of"
             " A-Z a-z 0-9 . _ - and begins with a letter or digit"
         )
     elif key is None or key.section:

@@ -89,7 +89,7 @@ Host = Annotated[
 FilePath = Annotated[
     Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "allowed": "a path"})
 ]
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 ModelCount = Annotated[int, Field(ge=1, le=1_000_000)]
 IdleMinutes = Annotated[float, Field(ge=0, le=525_600, allow_inf_nan=False)]
 MemoryMb = Annotated[int, Field(ge=16, le=1 << 24)]
@@ -289,7 +289,7 @@ class ServerConfig(Section):
     in `models`, and new or changed ones are picked up while the server runs."""
     models: dict[ModelName, ModelEntry] = {}
     """Avatars by name, for those that lie elsewhere or need settings of their own. A name has 1 to
-    64 of A-Z a-z 0-9 . _ - and begins with a letter or digit."""
+    128 of A-Z a-z 0-9 . _ - and begins with a letter or digit."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged, and how."""
 
