@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -43,6 +43,7 @@ _PACKAGE_LAYOUT: Final = {
     "crop_rects_path": RECTANGLES_FILE,
 }
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE: Final = re.compile(r"[A-Za-z]:|\\\\")
 
 
 def _host(value: object) -> object:
@@ -63,11 +64,10 @@ def resolve(text: str, base: Path | None) -> Path:
     """
     if not text.strip() or _CONTROL.search(text) or len(text) > 4096:
         raise ValueError("no path")
-    windows = PureWindowsPath(text)
-    if os.name != "nt" and windows.drive:
-        return Path(windows.as_posix())
+    if os.name != "nt" and _DRIVE.match(text):
+        return Path(text.replace("\\", "/"))
     try:
-        path = Path(text).expanduser()
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
     except RuntimeError as error:  # ~nobody
         raise ValueError("no home folder") from error
     return path if base is None else base / path
@@ -196,9 +196,10 @@ class LoggingSettings(Section):
     format: LogFormat = "text"
     """Lines for people, or one JSON object a line."""
     log_compositing_times: bool = True
-    """Log what each request took: inference, compositing, in all."""
+    """Log what each batch took: inference, compositing, in all. The inference server takes the key
+    and has no such times."""
     log_cache_stats: bool = False
-    """Log hits, misses, evictions and memory of the avatars' registry once a minute."""
+    """Log hits, misses, evictions and memory of what is loaded once a minute."""
 
 
 class ModelEntry(Section):
@@ -222,8 +223,8 @@ class ModelEntry(Section):
     preload: bool = False
     """Open the avatar and its network when the server starts, not when it is first asked for."""
     preload_backgrounds: bool = False
-    """Read the avatar's frames into memory when it is opened (`background_cache_frames` of them),
-    not each when it is first shown."""
+    """Open the avatar when the server starts, and whenever it is opened read its frames into memory
+    (`background_cache_frames` of them), not each when it is first shown."""
 
     @model_validator(mode="before")
     @classmethod
@@ -243,6 +244,7 @@ class ModelEntry(Section):
             except (TypeError, ValueError):
                 return data  # the key's own check says what is wrong
             folders[key] = package_folder(key, path)
+            data = data | {key: path}
         if not folders:
             raise PydanticCustomError(
                 EXPLAINED,
@@ -269,7 +271,7 @@ class ModelEntry(Section):
 def package_folder(key: str, path: Path) -> Path:
     """The avatar's folder that ``path``, given as ``key``, lies in."""
     inside = _PACKAGE_LAYOUT.get(key, ())
-    parts = PurePosixPath(path.as_posix()).parts
+    parts = path.parts
     if inside and (len(parts) <= len(inside) or parts[-len(inside) :] != inside):
         raise PydanticCustomError(
             EXPLAINED,
@@ -334,4 +336,4 @@ class ServerConfig(Section):
 
 def is_foreign(path: Path) -> bool:
     """Whether ``path`` has a drive, on a system that has none."""
-    return os.name != "nt" and bool(PureWindowsPath(path).drive)
+    return os.name != "nt" and _DRIVE.match(str(path)) is not None
