@@ -12,7 +12,6 @@ from lipwire.rpc.backends.fleet import Verdict
 from lipwire.rpc.backends.statuses import reason_of_call
 from lipwire.rpc.calls import Call
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
-from lipwire.rpc.generated.lipwire.v1.mouths_pb2_grpc import MouthServiceStub
 
 MAX_MESSAGE_BYTES: Final = 2**31 - 1
 """What gRPC's length fields hold."""
@@ -76,12 +75,18 @@ class Connection:
             if credentials is None
             else grpc.secure_channel(address, credentials, options=options)
         )
-        self.mouths: Final = MouthServiceStub(self._channel)
+        self.mouths: Final = self._plain("/lipwire.v1.MouthService/Mouths")
+        """Takes and gives serialised messages; so does ``infer_batch``."""
+        self.infer_batch: Final = self._plain("/inference.InferenceService/InferBatch")
         self.inference: Final = InferenceServiceStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._pending: set[Pending[object]] = set()
         self._lock = threading.Lock()
         self._checking = False
+
+    def _plain(self, method: str) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
+        return call
 
     def keep(self, pending: Pending[object]) -> None:
         """Have ``cancel_all`` reach the call, until it is ``done``."""

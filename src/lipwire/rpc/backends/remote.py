@@ -48,11 +48,12 @@ from lipwire.rpc.backends.retries import RetryPolicy, Tries
 from lipwire.rpc.backends.statuses import error_of_answer, error_of_call, reason_of_call
 from lipwire.rpc.backends.transfer import (
     Metadata,
+    answer_with,
     array_of,
-    bytes_of,
     check_batch,
     check_name,
     metadata_of,
+    request_with,
     status_of,
 )
 from lipwire.rpc.calls import Call, Cancelled, current
@@ -148,19 +149,19 @@ class RemoteBackend:
         if not 0 <= first <= _LARGEST_INDEX:
             raise InvalidInput(f"first frame is {first}, allowed are 0 to {_LARGEST_INDEX}")
         check_name(model_id)
-        request = mouths_pb2.MouthsRequest(
-            model_id=model_id, count=count, first_frame=first, windows=bytes_of(windows)
-        )
-        answer = self._ask(
+        message = mouths_pb2.MouthsRequest(model_id=model_id, count=count, first_frame=first)
+        request = request_with(message, {mouths_pb2.MouthsRequest.WINDOWS_FIELD_NUMBER: windows})
+        data = self._ask(
             model_id,
-            lambda server, left_s, metadata: server.mouths.Mouths.future(
+            lambda server, left_s, metadata: server.mouths.future(
                 request, timeout=left_s, metadata=metadata
             ),
             timeout_s,
             self._timeout_s,
         )
-        shape = (count, MOUTH_PX, MOUTH_PX, 3)
-        pixels = array_of(answer.pixels, shape, np.dtype(np.uint8))
+        field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
+        answer, pixels = answer_with(mouths_pb2.MouthsResponse, data, field)
+        pixels = array_of(pixels, (count, MOUTH_PX, MOUTH_PX, 3), np.dtype(np.uint8))
         return Mouths(pixels, answer.gpu_id, answer.inference_time_ms)
 
     def mouths_of(
@@ -176,23 +177,27 @@ class RemoteBackend:
         if check_batch("visual", visual, (6, MOUTH_PX, MOUTH_PX)) != count:
             raise InvalidInput(f"visual is {len(visual)} frames, windows are for {count}")
         check_name(model_id)
-        request = inference_pb2.InferBatchRequest(
-            model_id=model_id,
-            visual_frames=bytes_of(visual),
-            audio_features=bytes_of(windows),
-            batch_size=count,
+        kind = inference_pb2.InferBatchRequest
+        request = request_with(
+            kind(model_id=model_id, batch_size=count),
+            {
+                kind.VISUAL_FRAMES_FIELD_NUMBER: visual,
+                kind.AUDIO_FEATURES_FIELD_NUMBER: windows,
+            },
         )
-        answer = self._ask(
+        data = self._ask(
             model_id,
-            lambda server, left_s, metadata: server.inference.InferBatch.future(
+            lambda server, left_s, metadata: server.infer_batch.future(
                 request, timeout=left_s, metadata=metadata
             ),
             timeout_s,
             self._timeout_s,
         )
+        field = inference_pb2.InferBatchResponse.OUTPUT_FIELD_NUMBER
+        answer, output = answer_with(inference_pb2.InferBatchResponse, data, field)
         if not answer.success:
             raise error_of_answer(answer.error_code, answer.error)
-        values = array_of(answer.output, (count, 3, MOUTH_PX, MOUTH_PX), np.dtype("<f4"))
+        values = array_of(output, (count, 3, MOUTH_PX, MOUTH_PX), np.dtype("<f4"))
         return FloatMouths(values, answer.gpu_id, answer.inference_time_ms)
 
     def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:

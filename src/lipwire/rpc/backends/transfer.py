@@ -1,14 +1,19 @@
 """Requests to inference servers and what they answer: arrays as bytes, and back."""
 
 import math
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import numpy as np
+from google.protobuf.message import DecodeError, Message
 
 from lipwire.domain import Float32Array, InvalidInput, LipwireError
+from lipwire.rpc.backends.bulk import MalformedError, split_field, with_fields
 from lipwire.rpc.backends.protocol import ModelStatus
 from lipwire.rpc.generated import inference_pb2
+
+_Answer = TypeVar("_Answer", bound=Message)
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -41,11 +46,24 @@ def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
     return len(array)
 
 
-def bytes_of(values: Float32Array) -> bytes:
-    return values.astype("<f4", copy=False).tobytes()
+def request_with(message: Message, arrays: Mapping[int, Float32Array]) -> bytes:
+    """``message`` serialised, with float32 arrays in the bytes fields of these numbers."""
+    fields = {number: array.astype("<f4", copy=False) for number, array in arrays.items()}
+    return with_fields(message.SerializeToString(), fields)
 
 
-def array_of(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer, memoryview]:
+    """A serialised message of ``kind``, and its bytes field ``number``, which the message lacks."""
+    try:
+        rest, value = split_field(data, number)
+        answer = kind()
+        answer.ParseFromString(rest)
+    except (MalformedError, DecodeError):
+        raise LipwireError("the inference server's answer is no message") from None
+    return answer, value
+
+
+def array_of(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """``data`` as a read-only array."""
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
