@@ -283,6 +283,10 @@ INFINITE_VISUAL[5, 319, 319] = np.inf
             {"audio_features": b"", "raw_audio": b"\0\0" * 61_000, "sample_rate": 1000},
             "raw_audio is 61.00 s long; allowed are up to 60 s",
         ),
+        (
+            {"audio_features": b"", "raw_audio": bytes(2**24 + 2), "sample_rate": 768_000},
+            "raw_audio is 16777218 bytes; allowed are up to 16777216",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said_and_nothing_is_run(

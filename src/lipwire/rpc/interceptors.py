@@ -13,6 +13,7 @@ from lipwire.domain import InvalidInput, LipwireError
 from lipwire.rpc.admission import Admission
 from lipwire.rpc.calls import Cancelled, open_call
 from lipwire.rpc.errors import internal_status, status_of
+from lipwire.rpc.parsing import PARSERS
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -53,7 +54,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(self._prefixes):
             return handler
-        behaviour, deserializer = handler.unary_unary, handler.request_deserializer
+        behaviour = handler.unary_unary
+        deserializer = PARSERS.get(method, handler.request_deserializer)
         if behaviour is None or deserializer is None:
             return handler
 

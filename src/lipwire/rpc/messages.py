@@ -16,6 +16,8 @@ VISUAL_SHAPE: Final = (6, MOUTH_PX, MOUTH_PX)
 blacked out."""
 
 MAX_RAW_AUDIO_S: Final = 60
+MAX_RAW_AUDIO_BYTES: Final = 16 * 1024 * 1024
+"""A minute of 48 kHz stereo is 11.5 million."""
 
 _FLOAT: Final = np.dtype("<f4")
 _VISUAL_BYTES: Final = 4 * int(np.prod(VISUAL_SHAPE))
@@ -108,6 +110,10 @@ def raw_audio_of(
         raise InvalidInput(
             f"raw_audio is {len(data)} bytes; allowed are whole samples of 16 bits in {channels}"
             f" {'channel' if channels == 1 else 'channels'}: a multiple of {2 * channels}"
+        )
+    if len(data) > MAX_RAW_AUDIO_BYTES:
+        raise InvalidInput(
+            f"raw_audio is {len(data)} bytes; allowed are up to {MAX_RAW_AUDIO_BYTES}"
         )
     length_s = len(data) / (2 * channels * rate_hz)
     if length_s > MAX_RAW_AUDIO_S:
