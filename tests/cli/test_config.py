@@ -16,6 +16,8 @@ from lipwire.domain import InvalidInput, NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.cli.conftest import Lipwire
+
 GUIDE = Path(__file__).parents[1] / "config" / "guide"
 
 
@@ -110,3 +112,12 @@ def test_the_module_is_cheap_to_import() -> None:
 def test_the_commands_belong_to_a_typer_app() -> None:
     assert isinstance(config.app, typer.Typer)
     assert {command.name for command in config.app.registered_commands} == {"check", "schema"}
+
+
+def test_exit_codes_of_the_whole_command(lipwire: Lipwire, tmp_path: Path) -> None:
+    assert lipwire("config", "check", GUIDE / "compositing.yaml").code == 0
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("output: {format: png}\n")
+    assert lipwire("config", "check", wrong).code == EXIT_FAILED
+    missing = lipwire("config", "check", tmp_path / "nowhere.yaml")
+    assert (missing.code, missing.err.count("\n"), missing.out) == (2, 1, "")
