@@ -1,4 +1,5 @@
 """The smallest backend: networks in this process, each call run in its own thread."""
+
 import threading
 import time
 from collections.abc import Callable

@@ -22,7 +22,7 @@ _PARTS: Final[dict[str, frozenset[Part]]] = {
     "jpeg": frozenset({"jpeg"}),
     "raw": frozenset({"pixels"}),
 }
-_STATS_EVERY_S: Final = 60.0
+STATS_EVERY_S: Final = 60.0
 _LONGEST_SWEEP_S: Final = 30.0
 _ENCODERS: Final = 64
 _logger = logging.getLogger("lipwire.avatars")
@@ -46,9 +46,7 @@ def open_catalog(config: ServerConfig) -> Catalog:
 
 
 @contextmanager
-def open_avatars(
-    config: CompositingConfig, catalog: Catalog, *, stats_every_s: float = _STATS_EVERY_S
-) -> Iterator[Registry[Avatar]]:
+def open_avatars(config: CompositingConfig, catalog: Catalog) -> Iterator[Registry[Avatar]]:
     """The registry of opened avatars that ``config`` asks for; closed with the block.
 
     What is idle is given up meanwhile, and with ``log_cache_stats`` it is said how the registry
@@ -83,7 +81,7 @@ def open_avatars(
         stack.enter_context(sweeping(avatars.sweep, capacity.idle_timeout_s))
         if config.logging.log_cache_stats:
             stack.enter_context(
-                every(stats_every_s, lambda: _log_stats(avatars), "cache statistics")
+                every(STATS_EVERY_S, lambda: _log_stats(avatars), "cache statistics")
             )
         yield avatars
 
