@@ -5,7 +5,8 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from lipwire.rpc.generated import compositing_pb2 as pb
-from lipwire.rpc.parsing import ViewedMessage, parser_of
+from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
+from lipwire.rpc.parsing import ViewedMessage, parser_of, serialize, with_array
 
 PARSE = parser_of(pb.CompositeBatchRequest, ("visual_frames",))
 LARGE = bytes(range(256)) * 8192  # 2 MB
@@ -76,3 +77,13 @@ def test_damaged_messages_are_judged_as_protobuf_judges_them() -> None:
         for field in wanted.DESCRIPTOR.fields:
             assert getattr(parsed, field.name) == getattr(wanted, field.name)
     assert min(judged.values()) > 10
+
+
+def test_an_answer_with_an_array_is_the_message_with_its_bytes() -> None:
+    pixels = np.arange(2 * 320 * 320 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 320, 320, 3)
+    answer = mouths_pb2.MouthsResponse(gpu_id=3, inference_time_ms=1.5)
+    field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
+    for array in (pixels, pixels[:, ::2]):
+        sent = mouths_pb2.MouthsResponse.FromString(serialize(with_array(answer, field, array)))
+        wanted = mouths_pb2.MouthsResponse(gpu_id=3, inference_time_ms=1.5, pixels=array.tobytes())
+        assert sent == wanted

@@ -27,6 +27,7 @@ from lipwire.rpc.messages import (
     windows_of,
 )
 from lipwire.rpc.pages import page_of
+from lipwire.rpc.parsing import with_array
 
 _HEALTH_TIMEOUT_S: Final = 2.0
 
@@ -57,15 +58,18 @@ class InferenceServicer(InferenceServiceServicer):
         """The network's output as it is, for 1 to 50 frames."""
         started = self._clock()
         try:
-            answer = self._infer(request)
+            answer, output = self._infer(request)
         except LipwireError as error:
             if not is_answer(error):
                 raise
             answer = pb.InferBatchResponse(error=public_message(error), error_code=error.code)
+            output = None
         answer.total_time_ms = self._ms_since(started)
-        return answer
+        if output is None:
+            return answer
+        return with_array(answer, pb.InferBatchResponse.OUTPUT_FIELD_NUMBER, output)
 
-    def _infer(self, request: pb.InferBatchRequest) -> pb.InferBatchResponse:
+    def _infer(self, request: pb.InferBatchRequest) -> tuple[pb.InferBatchResponse, Float32Array]:
         model_id = model_id_of(request.model_id)
         count = batch_size_of(request.batch_size)
         first = frame_index_of(request.start_frame_idx)
@@ -76,12 +80,10 @@ class InferenceServicer(InferenceServiceServicer):
             if visual is None
             else self._backend.mouths_of(model_id, visual, windows, timeout_s=_left())
         )
-        return pb.InferBatchResponse(
-            success=True,
-            output=floats.values.astype("<f4", copy=False).tobytes(),
-            gpu_id=floats.gpu_id,
-            inference_time_ms=floats.inference_ms,
+        answer = pb.InferBatchResponse(
+            success=True, gpu_id=floats.gpu_id, inference_time_ms=floats.inference_ms
         )
+        return answer, floats.values.astype("<f4", copy=False)
 
     def _of_own_frames(self, model_id: str, first: int, windows: Float32Array) -> FloatMouths:
         # By frame number a backend gives bytes; as floats they are what those bytes stand for.
@@ -179,11 +181,11 @@ class MouthServicer(MouthServiceServicer):
         first = frame_index_of(request.first_frame, "first_frame")
         windows = windows_of(request.windows, count, "windows")
         mouths = self._backend.mouths(model_id, first, windows, timeout_s=_left())
-        return mouths_pb2.MouthsResponse(
-            pixels=mouths.pixels.tobytes(),
-            gpu_id=mouths.gpu_id,
-            inference_time_ms=mouths.inference_ms,
+        answer = mouths_pb2.MouthsResponse(
+            gpu_id=mouths.gpu_id, inference_time_ms=mouths.inference_ms
         )
+        field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
+        return with_array(answer, field, mouths.pixels)
 
 
 def _stats_message(status: ModelStatus) -> pb.ModelStats:

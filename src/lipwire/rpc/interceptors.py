@@ -13,7 +13,7 @@ from lipwire.domain import InvalidInput, LipwireError
 from lipwire.rpc.admission import Admission
 from lipwire.rpc.calls import Cancelled, open_call
 from lipwire.rpc.errors import internal_status, status_of
-from lipwire.rpc.parsing import PARSERS
+from lipwire.rpc.parsing import PARSERS, serialize
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -69,7 +69,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
             return self._run(method, behaviour, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
-            run, request_deserializer=parse, response_serializer=handler.response_serializer
+            run, request_deserializer=parse, response_serializer=serialize
         )
 
     def _run(
