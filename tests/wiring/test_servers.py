@@ -2,8 +2,10 @@
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from lipwire.domain import (
 )
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
-from lipwire.wiring import pictures
+from lipwire.wiring import networks, pictures
 from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
 
 WINDOW = np.random.default_rng(3).standard_normal((32, 16, 16)).astype(np.float32).tobytes()
@@ -254,6 +256,28 @@ def test_how_the_cache_does_is_logged_where_asked_for(
     assert "avatars open" not in caplog.text
     ask(serve("logging: {log_cache_stats: true}"), "a")
     wait_until(lambda: "1 avatars open" in caplog.text)
+
+
+def test_no_more_requests_wait_than_the_queue_holds(serve: Serve) -> None:
+    connection = serve(inference="server: {worker_count_per_gpu: 1, queue_size: 1}")
+    ask(connection, "a")
+    with ThreadPoolExecutor(12) as threads:
+        asked = [threads.submit(ask, connection, "a", 50) for _ in range(12)]
+        errors = [future.exception() for future in asked]
+    refused = [error for error in errors if error is not None]
+    assert len(refused) >= 6
+    assert all(isinstance(error, Overloaded) and error.retry_after_s for error in refused)
+    assert any(error is None for error in errors)
+
+
+def test_as_many_networks_run_at_a_time_as_there_are_workers(
+    serve: Serve, told: dict[str, Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "usable_cores", lambda: 6)
+    serve(inference="server: {worker_count_per_gpu: 4}")
+    names = [thread.name for thread in threading.enumerate()]
+    assert sum(name.startswith("lipwire-run") for name in names) == 4
+    assert str(told["GPU status"]["Workers"]).startswith("4 ")
 
 
 def test_cuda_that_is_required_and_not_there_is_an_error(serve: Serve) -> None:

@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from lipwire.avatars import Avatar
 from lipwire.avatars.catalog import Catalog
 from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
 from lipwire.avatars.versions import package_version
 from lipwire.config import CompositingConfig, InferenceConfig, usable_cores
 from lipwire.domain import DependencyMissing
-from lipwire.engine import Engine, Model
+from lipwire.engine import Engine
+from lipwire.engine.scheduler import Scheduler
 from lipwire.rpc.backends import Backend
+from lipwire.rpc.backends.local import LocalBackend, Network, load_network, run_on
 from lipwire.rpc.backends.remote import RemoteBackend
-from lipwire.wiring.direct import DirectBackend
-from lipwire.wiring.pictures import check_frames, sweeping
+from lipwire.wiring.pictures import check_frames, logging_stats, sweeping
 
 Tell = Callable[[str, Mapping[str, object]], None]
 
@@ -31,18 +31,19 @@ def open_backend(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> It
     if config.requires_cuda:
         raise DependencyMissing(f"onnx.use_cuda is strict, but {_NO_CUDA}")
     capacity = config.capacity
+    workers = workers_of(config)
     with ExitStack() as stack:
+        # One thread a run, and as many runs at a time as there are workers.
         engine = stack.enter_context(Engine(threads=1))
 
-        def load(name: str) -> Loaded[tuple[Avatar, Model]]:
-            avatar = Avatar.open(catalog.path(name))
+        def load(name: str) -> Loaded[Network]:
+            loaded = load_network(engine, catalog.path(name))
             try:
-                check_frames(name, avatar.frame_count, config.models.get(name))
-                model = engine.load(avatar.model_path)
+                check_frames(name, loaded.value.avatar.frame_count, config.models.get(name))
             except BaseException:
-                avatar.close()
+                loaded.close()
                 raise
-            return Loaded((avatar, model), avatar.mapped_bytes + model.weights_bytes, avatar.close)
+            return loaded
 
         networks = stack.enter_context(
             Registry(
@@ -56,10 +57,14 @@ def open_backend(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> It
             )
         )
         stack.enter_context(sweeping(networks.sweep, capacity.idle_timeout_s))
-        workers = workers_of(config)
+        scheduler = stack.enter_context(
+            Scheduler(run_on(engine), workers=workers, queue_size=config.server.queue_size)
+        )
+        if config.logging.log_cache_stats:
+            stack.enter_context(logging_stats("networks loaded", networks))
         tell("GPU status", _device_facts(config, workers))
         yield stack.enter_context(
-            DirectBackend(engine, networks, workers, capacity.max_models_per_gpu)
+            LocalBackend(networks, scheduler, max_models=capacity.max_models_per_gpu)
         )
 
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lipwire.audio import AudioEncoder
 from lipwire.avatars import Avatar, Part, list_avatars
@@ -80,9 +80,7 @@ def open_avatars(config: CompositingConfig, catalog: Catalog) -> Iterator[Regist
         )
         stack.enter_context(sweeping(avatars.sweep, capacity.idle_timeout_s))
         if config.logging.log_cache_stats:
-            stack.enter_context(
-                every(STATS_EVERY_S, lambda: _log_stats(avatars), "cache statistics")
-            )
+            stack.enter_context(logging_stats("avatars open", avatars))
         yield avatars
 
 
@@ -157,23 +155,32 @@ def _identity(path: Path) -> tuple[object, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _log_stats(avatars: Registry[Avatar]) -> None:
-    stats = avatars.stats()
-    asked = stats.hits + stats.misses
-    _logger.info(
-        "%d avatars open, %.0f MB mapped; %d requests, %.2f %% hits, %d evictions, %d failures",
-        len(stats.items),
-        stats.bytes / 1e6,
-        asked,
-        100 * stats.hits / asked if asked else 100.0,
-        stats.evictions,
-        stats.failures,
-        extra={
-            "open": len(stats.items),
+@contextmanager
+def logging_stats(what: str, registry: Registry[Any]) -> Iterator[None]:
+    """Log how ``registry`` does, now and then; ``what`` it holds comes behind the number."""
+
+    def log() -> None:
+        stats = registry.stats()
+        asked = stats.hits + stats.misses
+        figures = {
+            "held": len(stats.items),
             "bytes": stats.bytes,
             "hits": stats.hits,
             "misses": stats.misses,
             "evictions": stats.evictions,
             "failures": stats.failures,
-        },
-    )
+        }
+        _logger.info(
+            "%d %s, %.1f MB; %d requests, %.2f %% hits, %d evictions, %d failures",
+            len(stats.items),
+            what,
+            stats.bytes / 1e6,
+            asked,
+            100 * stats.hits / asked if asked else 100.0,
+            stats.evictions,
+            stats.failures,
+            extra={"cache": what, **figures},
+        )
+
+    with every(STATS_EVERY_S, log, "cache statistics"):
+        yield

@@ -31,6 +31,7 @@ Tell = Callable[[str, Mapping[str, object]], None]
 """Hears what becomes true while a server starts: a heading, and facts by name."""
 
 _COMPOSITING_REQUESTS: Final = 64
+_TO_BE_REFUSED: Final = 8
 _HEALTH_TIMEOUT_S: Final = 1.0
 
 
@@ -200,8 +201,9 @@ def _threads() -> Iterator[Executor | None]:
 
 
 def _requests(config: InferenceConfig) -> int:
-    """Requests in hand: as many as the scheduler takes in, so that it is what refuses the rest."""
-    return workers_of(config) + config.server.queue_size + 1
+    """Requests in hand: a few more than the scheduler takes in, so that it is what refuses them: it
+    knows when to come back, and whose turn it is."""
+    return workers_of(config) + config.server.queue_size + _TO_BE_REFUSED
 
 
 def _registry_facts(catalog: Catalog, loaded: int, most: int) -> dict[str, object]:
