@@ -43,8 +43,7 @@ class _Batch:
     count: int
     first: int
     visual: Float32Array | None  # (count, 6, 320, 320)
-    windows: Float32Array | None  # (count, 32, 16, 16)
-    audio: RawAudio | None  # where there are no windows
+    speech: Float32Array | RawAudio  # windows: (count, 32, 16, 16)
 
     @classmethod
     def read(cls, request: pb.CompositeBatchRequest) -> "_Batch":
@@ -63,8 +62,8 @@ class _Batch:
             raise InvalidInput(
                 f"audio_features ({len(features)} bytes) and raw_audio are both given; send one"
             )
-        windows = None if audio is not None else windows_of(features, count)
-        return cls(model_id, count, first, visual_of(request.visual_frames, count), windows, audio)
+        speech = audio if audio is not None else windows_of(features, count)
+        return cls(model_id, count, first, visual_of(request.visual_frames, count), speech)
 
 
 class CompositingServicer(CompositingServiceServicer):
@@ -121,8 +120,11 @@ class CompositingServicer(CompositingServiceServicer):
         with self._avatars.use(batch.model_id, timeout_s=_left(call)) as avatar:
             self._check_size(batch.count, avatar)
             started = self._clock()
-            windows = self._windows(batch, avatar)
-            audio_ms = self._ms_since(started) if batch.audio is not None else 0.0
+            windows = batch.speech
+            audio_ms = 0.0
+            if isinstance(windows, RawAudio):
+                windows = windows_from_raw(windows, batch.count, self._encoder_of(avatar))
+                audio_ms = self._ms_since(started)
             mouths = self._mouths(batch, windows, call)
             started = self._clock()
             frames = compose_frames(
@@ -144,13 +146,6 @@ class CompositingServicer(CompositingServiceServicer):
                 height=avatar.height,
                 audio_time_ms=audio_ms,
             )
-
-    def _windows(self, batch: _Batch, avatar: Avatar) -> Float32Array:
-        if batch.windows is not None:
-            return batch.windows
-        if batch.audio is None:
-            raise AssertionError("a batch has windows or audio")
-        return windows_from_raw(batch.audio, batch.count, self._encoder_of(avatar))
 
     def _mouths(self, batch: _Batch, windows: Float32Array, call: Call | None) -> Mouths:
         if call is not None:

@@ -143,11 +143,10 @@ class RpcServer:
         """Listen and answer. Raises Unavailable where the address is taken, InvalidInput where it
         is no address of this machine."""
         options = self._options
-        host = f"[{options.host}]" if ":" in options.host.strip("[]") else options.host
-        host = host.replace("[[", "[").replace("]]", "]")
-        address = f"{host}:{options.port}"
         if not 0 <= options.port <= 65535:
             raise InvalidInput(f"port is {options.port}; allowed are 0 to 65535")
+        host = options.host.strip("[]")
+        address = f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"
         try:
             if options.credentials is None:
                 self._port = self._server.add_insecure_port(address)
