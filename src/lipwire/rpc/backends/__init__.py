@@ -1,5 +1,6 @@
 """Where mouths come from: networks in this process, or inference servers."""
 
+from lipwire.rpc.backends.local import LocalBackend, Network, NetworkKey, load_network, run_on
 from lipwire.rpc.backends.protocol import (
     Backend,
     BackendHealth,
@@ -14,8 +15,13 @@ __all__ = [
     "Backend",
     "BackendHealth",
     "FloatMouths",
+    "LocalBackend",
     "ModelStatus",
     "Mouths",
+    "Network",
+    "NetworkKey",
     "RemoteBackend",
     "RetryPolicy",
+    "load_network",
+    "run_on",
 ]

@@ -41,9 +41,19 @@ class FloatMouths:
     """As in ``Mouths``."""
 
     def as_mouths(self) -> Mouths:
-        """The same as uint8, rounded to the nearest, ties to even; what is outside is clipped."""
-        scaled = np.rint(self.values * np.float32(255)).clip(0, 255).astype(np.uint8)
-        pixels = np.ascontiguousarray(scaled.transpose(0, 2, 3, 1))
+        """The same as uint8, rounded to the nearest, ties to even; what is outside is clipped.
+
+        As the networks' own pixels form does it; what is no number becomes 0.
+        """
+        count, channels, height, width = self.values.shape
+        pixels = np.empty((count, height, width, channels), np.uint8)
+        for frame, values in zip(pixels, self.values, strict=True):
+            # One frame at a time: its passes stay in the cache.
+            scaled = values * np.float32(255)
+            np.fmax(scaled, 0, out=scaled)
+            np.fmin(scaled, 255, out=scaled)
+            np.rint(scaled, out=scaled)
+            frame[...] = scaled.transpose(1, 2, 0)
         return Mouths(pixels, self.gpu_id, self.inference_ms)
 
 
