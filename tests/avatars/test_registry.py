@@ -133,6 +133,29 @@ def test_loads_once_however_many_ask(world: World) -> None:
     assert registry.stats().hits == 1
 
 
+def test_who_comes_between_the_end_of_a_load_and_its_own_does_not_load_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(world.load)
+    join = registry._join
+
+    def join_late(name: str) -> object:
+        monkeypatch.undo()
+        ask(registry, name)
+        return join(name)
+
+    monkeypatch.setattr(registry, "_join", join_late)
+    ask(registry, "anna")
+    assert world.begun == ["anna"]
+    assert registry.stats().items[0].pins == 0
+
+
+def test_a_load_that_gives_nonsense_hangs_nobody() -> None:
+    registry: Registry[Value] = Registry(lambda name: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(AttributeError), registry.use("anna", timeout_s=WAIT_S):
+        pass
+
+
 def test_a_load_delays_no_other_name(world: World) -> None:
     registry = Registry(world.load)
     ask(registry, "warm")

@@ -68,12 +68,24 @@ class Item(Generic[V]):
         """A version that could not be loaded in place of this one."""
         self.replacement_error: str | None = None
 
+    def stats(self) -> "ItemStats":
+        """Of this moment, as well as can be told without the lock."""
+        return ItemStats(
+            name=self.name,
+            bytes=self.bytes,
+            uses=self.uses,
+            pins=self.pins,
+            loaded_at_s=self.loaded_at_s,
+            last_used_s=self.last_used_s,
+            load_s=self.load_s,
+            stale=self.replacement_error,
+        )
+
 
 class Load(Generic[V]):
     """A load under way. Waiters are counted, so that the value is pinned for them when it comes."""
 
     __slots__ = (
-        "asked_at_s",
         "discard",
         "done",
         "error",
@@ -84,9 +96,8 @@ class Load(Generic[V]):
         "waiters",
     )
 
-    def __init__(self, name: str, asked_at_s: float) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.asked_at_s = asked_at_s
         self.done = threading.Event()
         self.item: Item[V] | None = None
         self.error: BaseException | None = None
@@ -95,15 +106,6 @@ class Load(Generic[V]):
         """Unloaded before it came: given to those who wait and not kept."""
         self.reserved_items = 0
         self.reserved_bytes = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A load that failed a short while ago."""
-
-    error: BaseException
-    version: object
-    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,20 @@ class ItemStats:
     """How long loading took."""
     stale: str | None
     """Why the package's newer form could not be loaded; None where it is up to date."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the registry was made; see RegistryStats."""
+
+    hits: int = 0
+    misses: int = 0
+    loads: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    swaps: int = 0
+    failures: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +163,4 @@ class RegistryStats:
     """Replaced by a newer version."""
     failures: int
     refusals: int
-    """Loads refused because everything was in use and the budget full."""
+    """Loads refused because everything was in use and the budget full, or too many waited."""

@@ -11,39 +11,36 @@ A value is closed by whoever sees its last pin go, and never before: what is evi
 what is unloaded or replaced while in use is closed by its last user.
 """
 
-import copy
 import dataclasses
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
-from lipwire.avatars.eviction import NEVER_USED, Candidates, Policy, Worths
+from lipwire.avatars.budget import Budget
+from lipwire.avatars.eviction import NEVER_USED, Policy, Worths
+from lipwire.avatars.failures import Failure, Failures, fresh
 from lipwire.avatars.holdings import (
-    Failure,
+    Counts,
     Item,
-    ItemStats,
     Load,
     Loaded,
     RegistryStats,
     State,
 )
+from lipwire.avatars.loaders import Loaders
 from lipwire.domain import (
     AvatarInvalid,
     DeadlineExceeded,
     InvalidInput,
-    LipwireError,
     NotFound,
     Overloaded,
     Unavailable,
 )
 
 _LOG: Final = logging.getLogger(__name__)
-_MAX_FAILURES: Final = 1024
-_RETRY_AFTER_S: Final = 0.25
 _SWAP_WAIT_S: Final = 1.0
 """How long the request that sees a package changed waits for its new form before it is served the
 one it had; compiling a package may take minutes."""
@@ -127,36 +124,28 @@ class Registry(Generic[V]):
         if policy not in ("lfu", "lru"):
             raise InvalidInput(f"eviction policy is {policy!r}; allowed are lfu and lru")
         self._load_value = load
-        self._max_items = max_items
-        self._max_bytes = max_bytes
         self._idle_s = idle_s
         self._clock = clock
         self._failure_memory_s = failure_memory_s
         self._version = version
         self._version_every_s = version_every_s
-        self._loaders = loaders
-        self._max_waiting = max_waiting_loads
         self._kind = kind
 
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        """Told when room comes free, and when a load ends."""
+        self._room = threading.Condition(self._lock)
+        """Told whenever something has been closed."""
         self._items: dict[str, Item[V]] = {}
         self._loads: dict[str, Load[V]] = {}
-        self._waiting: deque[Load[V]] = deque()
-        self._busy_loaders = 0
-        self._failures: OrderedDict[str, Failure] = OrderedDict()
-        self._sizes: dict[str, int] = {}
+        self._failures = Failures(failure_memory_s)
         self._worths = Worths(policy)
-        self._candidates: Candidates[Item[V]] = Candidates(_is_held)
+        self._budget: Budget[V] = Budget(max_items, max_bytes, kind)
+        self._loaders: Loaders[Load[V]] = Loaders(
+            self._carry_out, most=loaders, max_waiting=max_waiting_loads, kind=kind
+        )
         self._closed = False
-        # Everything not closed yet and everything reserved; of it, what is being closed just now.
-        self._taken_items = self._taken_bytes = 0
-        self._closing_items = self._closing_bytes = 0
         self._held_bytes = 0
         self._retired = 0
-        self._hits = self._misses = self._load_count = self._evictions = 0
-        self._expirations = self._swaps = self._failure_count = self._refusals = 0
+        self._counts = Counts()
 
     # -- for callers -----------------------------------------------------------------------------
 
@@ -177,7 +166,7 @@ class Registry(Generic[V]):
         cannot be loaded, the one that was there stays.
         """
         with self._lock:
-            self._failures.pop(name, None)
+            self._failures.forget(name)
             before = self._items.get(name)
             if before is not None:
                 before.refused_version = None
@@ -192,7 +181,7 @@ class Registry(Generic[V]):
         asks for it in the meantime.
         """
         with self._lock:
-            self._failures.pop(name, None)
+            self._failures.forget(name)
             load = self._loads.get(name)
             if load is not None:
                 load.discard = True
@@ -206,17 +195,12 @@ class Registry(Generic[V]):
         now = self._clock()
         closing: list[Item[V]] = []
         with self._lock:
-            for name in [
-                name
-                for name, failure in self._failures.items()
-                if now - failure.at_s >= self._failure_memory_s
-            ]:
-                del self._failures[name]
+            self._failures.sweep(now)
             if self._idle_s is not None:
                 for item in list(self._items.values()):
                     if item.pins == 0 and now - item.last_used_s >= self._idle_s:
                         closing += self._retire(item)
-                self._expirations += len(closing)
+                self._counts.expirations += len(closing)
         self._finish(closing)
         return [item.name for item in closing]
 
@@ -227,35 +211,15 @@ class Registry(Generic[V]):
             numbers = RegistryStats(
                 items=(),
                 loading=tuple(self._loads),
-                failed=tuple((name, str(f.error)) for name, f in self._failures.items()),
-                bytes=self._taken_bytes,
-                max_bytes=self._max_bytes,
-                max_items=self._max_items,
+                failed=self._failures.messages(),
+                bytes=self._budget.bytes,
+                max_bytes=self._budget.max_bytes,
+                max_items=self._budget.max_items,
                 retired=self._retired,
-                hits=self._hits,
-                misses=self._misses,
-                loads=self._load_count,
-                evictions=self._evictions,
-                expirations=self._expirations,
-                swaps=self._swaps,
-                failures=self._failure_count,
-                refusals=self._refusals,
+                **dataclasses.asdict(self._counts),
             )
         # Thousands of rows are made without the lock, which every hit needs.
-        rows = [
-            ItemStats(
-                name=item.name,
-                bytes=item.bytes,
-                uses=item.uses,
-                pins=item.pins,
-                loaded_at_s=item.loaded_at_s,
-                last_used_s=item.last_used_s,
-                load_s=item.load_s,
-                stale=item.replacement_error,
-            )
-            for item in held
-        ]
-        rows.sort(key=lambda row: row.last_used_s, reverse=True)
+        rows = sorted((item.stats() for item in held), key=lambda row: -row.last_used_s)
         return dataclasses.replace(numbers, items=tuple(rows))
 
     def close(self, timeout_s: float | None = None) -> bool:
@@ -268,17 +232,17 @@ class Registry(Generic[V]):
         with self._lock:
             self._closed = True
             closing = [gone for item in list(self._items.values()) for gone in self._retire(item)]
-            waiting = list(self._waiting)
-            self._waiting.clear()
         self._finish(closing)
-        for load in waiting:
+        for load in self._loaders.withdraw():
             self._fail(load, self._closed_error(), None)
+        if not self._loaders.wait_idle(until):
+            return False
         with self._lock:
-            while self._taken_items or self._busy_loaders:
+            while self._budget.items:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._changed.wait(left)
+                self._room.wait(left)
         return True
 
     def __enter__(self) -> Self:
@@ -300,7 +264,7 @@ class Registry(Generic[V]):
         with self._lock:
             item = self._items.get(name)
             if item is not None and now < item.check_at_s:
-                self._hits += 1
+                self._counts.hits += 1
                 self._pin(item, now)
                 return item
         return self._obtain(name, timeout_s)
@@ -336,15 +300,15 @@ class Registry(Generic[V]):
                 raise self._closed_error()
             item = self._items.get(name)
             if item is not None:
-                self._hits += 1
+                self._counts.hits += 1
                 self._pin(item, start_s)
                 if self._version is None or (start_s < item.check_at_s and not insist):
                     return item
                 item.check_at_s = start_s + self._version_every_s
                 due = item
             else:
-                self._misses += 1
-                failure = self._failures.get(name)
+                self._counts.misses += 1
+                failure = self._failures.recent(name, start_s)
         if due is not None and self._version is not None:
             return self._checked(due, self._version, timeout_s, insist)
         if failure is not None:
@@ -381,8 +345,8 @@ class Registry(Generic[V]):
         if not insist:
             patience_s = _SWAP_WAIT_S if timeout_s is None else min(_SWAP_WAIT_S, timeout_s / 2)
         try:
-            return self._wait(self._join(item.name), patience_s)
-        except LipwireError as error:
+            return self._wait(self._join(item.name, instead_of=item), patience_s)
+        except Exception as error:
             with self._lock:
                 there = None if insist else self._items.get(item.name)
                 if there is None:
@@ -401,7 +365,7 @@ class Registry(Generic[V]):
             raise
         if load.done.is_set() or not self._leave(load):
             if load.error is not None:
-                raise _fresh(load.error)
+                raise fresh(load.error)
             if load.item is not None:
                 return load.item
         raise DeadlineExceeded(
@@ -418,77 +382,50 @@ class Registry(Generic[V]):
 
     def _tell_again(self, name: str, failure: Failure) -> None:
         """Raise a failure that is remembered, or forget it where trying again may help."""
-        ago_s = self._clock() - failure.at_s
-        if ago_s < self._failure_memory_s and self._version_of(name) == failure.version:
-            error = failure.error
-            if not isinstance(error, LipwireError):
-                raise _fresh(error)
-            raise type(error)(
-                f"{error}; seen {max(ago_s, 0.0):.1f} s ago, tried again when the package changes"
-                f" or after {self._failure_memory_s:g} s"
-            ) from error
+        if self._version_of(name) == failure.version:
+            raise self._failures.told_again(failure, self._clock())
         with self._lock:
-            if self._failures.get(name) is failure:
-                del self._failures[name]
+            self._failures.forget(name)
 
     def _closed_error(self) -> Unavailable:
         return Unavailable(f"{self._kind}s are being closed; ask another server")
 
     # -- loads -----------------------------------------------------------------------------------
 
-    def _join(self, name: str) -> Load[V]:
-        """The load of ``name``, begun where there is none, with the caller as one who waits."""
-        thread = None
+    def _join(self, name: str, instead_of: Item[V] | None = None) -> Load[V]:
+        """The load of ``name``, begun where there is none, with the caller as one who waits.
+
+        It has ended already where something else than ``instead_of`` is held by now.
+        """
         with self._lock:
             if self._closed:
                 raise self._closed_error()
-            load = self._loads.get(name)
-            if load is None:
-                load = Load(name, self._clock())
-                if self._busy_loaders < self._loaders:
-                    self._busy_loaders += 1
-                    thread = threading.Thread(
-                        target=self._work, args=(load,), name=f"lipwire-load-{name}", daemon=True
-                    )
-                elif len(self._waiting) < self._max_waiting:
-                    self._waiting.append(load)
-                else:
-                    self._refusals += 1
-                    raise Overloaded(
-                        f"{len(self._waiting)} {self._kind}s wait to be loaded; allowed are"
-                        f" {self._max_waiting}",
-                        retry_after_s=_RETRY_AFTER_S,
-                    )
-                self._loads[name] = load
+            held = self._items.get(name)
+            if held is not None and held is not instead_of:
+                load: Load[V] = Load(name)
+                load.item = held
+                load.done.set()
+                self._pin(held, self._clock())
+                return load
+            begin = name not in self._loads
+            if begin:
+                self._loads[name] = Load(name)
+            load = self._loads[name]
             load.discard = False
             load.waiters += 1
-        if thread is not None:
+        if begin:
             try:
-                thread.start()
-            except RuntimeError:  # the system gives no more threads
-                with self._lock:
-                    self._busy_loaders -= 1
-                    self._changed.notify_all()
-                self._fail(load, Overloaded("no thread can be started to load with"), None)
+                self._loaders.begin(load)
+            except Overloaded as error:
+                self._fail(load, error, None)
         return load
 
-    def _work(self, load: Load[V] | None) -> None:
-        """A loader's life: one load after the other, until none waits."""
-        while load is not None:
-            with self._lock:
-                wanted = load.waiters > 0
-                if not wanted:  # all gave up before it was begun; it is gone before any can join
-                    self._loads.pop(load.name, None)
-                    load.error = DeadlineExceeded(f"nobody waited for {self._kind} {load.name}")
-            if wanted:
-                self._carry_out(load)
-            with self._lock:
-                load = self._waiting.popleft() if self._waiting else None
-                if load is None:
-                    self._busy_loaders -= 1
-                    self._changed.notify_all()
-
     def _carry_out(self, load: Load[V]) -> None:
+        """Load, in a loader's thread. Raises nothing."""
+        with self._lock:
+            if load.waiters == 0:  # all gave up before it was begun
+                self._loads.pop(load.name, None)
+                return
         version: object = None
         try:
             version = self._version_of(load.name)
@@ -496,19 +433,18 @@ class Registry(Generic[V]):
             self._reserve_expected(load)
             start_s = time.monotonic()
             loaded = self._load_value(load.name)
-            load_s = time.monotonic() - start_s
+            item = Item(load.name, loaded, version, time.monotonic() - start_s)
         except BaseException as error:
             self._fail(load, error, version)
             return
-        item = Item(load.name, loaded, version, load_s)
         try:
-            if self._max_bytes is not None and item.bytes > self._max_bytes:
+            if self._budget.max_bytes is not None and item.bytes > self._budget.max_bytes:
                 raise AvatarInvalid(
                     f"{self._kind} {load.name} takes {item.bytes:,} bytes of memory; allowed are"
-                    f" {self._max_bytes:,} for all together"
+                    f" {self._budget.max_bytes:,} for all together"
                 )
             with self._lock:
-                self._sizes[load.name] = item.bytes
+                self._budget.learn(load.name, item.bytes)
             self._make_room(load, items=0, size=item.bytes - load.reserved_bytes)
         except BaseException as error:
             self._close_value(item)
@@ -520,13 +456,13 @@ class Registry(Generic[V]):
         now = self._clock()
         with self._lock:
             self._loads.pop(load.name, None)
-            self._failures.pop(load.name, None)
-            self._load_count += 1
+            self._failures.forget(load.name)
+            self._counts.loads += 1
             # What was reserved is the item's from here on: the sums stay as they are.
             old = self._items.get(item.name)
             item.worth = self._worths.remembered(item.name) if old is None else old.worth
             closing = [] if old is None else self._retire(old)
-            self._swaps += old is not None
+            self._counts.swaps += old is not None
             item.loaded_at_s = item.last_used_s = now
             item.check_at_s = now + self._version_every_s
             if self._version is None:
@@ -538,11 +474,10 @@ class Registry(Generic[V]):
                 self._pin(item, now)
             if item.worth == NEVER_USED:
                 item.worth = self._worths.after_use(item.worth)
-            self._candidates.add(item)
+            self._budget.candidates.add(item)
             if load.discard or self._closed:
                 closing += self._retire(item)
             load.item = item
-            self._changed.notify_all()
         load.done.set()
         self._finish(closing)
 
@@ -550,22 +485,20 @@ class Registry(Generic[V]):
         passing = isinstance(error, Overloaded | DeadlineExceeded | Unavailable)
         with self._lock:
             self._loads.pop(load.name, None)
-            self._taken_items -= load.reserved_items
-            self._taken_bytes -= load.reserved_bytes
+            self._budget.give_back(load)
+            self._counts.refusals += isinstance(error, Overloaded)
+            self._room.notify_all()
             item = self._items.get(load.name)
             if not passing:
-                self._failure_count += 1
+                self._counts.failures += 1
                 if item is not None:
                     item.refused_version = version
                     item.replacement_error = str(error)
                     # Looked at again when the failure would have been forgotten.
                     item.check_at_s = self._clock() + self._failure_memory_s
                 elif not self._closed:
-                    self._failures[load.name] = Failure(error, version, self._clock())
-                    while len(self._failures) > _MAX_FAILURES:
-                        self._failures.popitem(last=False)
+                    self._failures.note(load.name, Failure(error, version, self._clock()))
             load.error = error
-            self._changed.notify_all()
         load.done.set()
 
     def _version_of(self, name: str) -> object:
@@ -584,7 +517,7 @@ class Registry(Generic[V]):
         Where it was never measured it is guessed, and a guess refuses nobody.
         """
         with self._lock:
-            known = self._sizes.get(load.name)
+            known = self._budget.known_size(load.name)
             guess = self._held_bytes // len(self._items) if self._items else 0
         try:
             self._make_room(load, items=0, size=guess if known is None else known)
@@ -592,69 +525,23 @@ class Registry(Generic[V]):
             if known is not None:
                 raise
 
-    def _lacking(self, items: int, size: int) -> tuple[int, int]:
-        """How many items and bytes too many there would be."""
-        over_items = 0 if self._max_items is None else self._taken_items + items - self._max_items
-        over_bytes = 0 if self._max_bytes is None else self._taken_bytes + size - self._max_bytes
-        return max(over_items, 0), max(over_bytes, 0)
-
     def _make_room(self, load: Load[V], *, items: int, size: int) -> None:
         """Reserve for ``load``, evicting what is not in use. Raises Overloaded."""
         while True:
             closing: list[Item[V]] = []
             with self._lock:
-                over_items, over_bytes = self._lacking(items, size)
-                if not over_items and not over_bytes:
-                    load.reserved_items += items
-                    load.reserved_bytes += size
-                    self._taken_items += items
-                    self._taken_bytes += size
+                if self._budget.reserve(load, items, size):
                     return
                 if self._closed:
                     raise self._closed_error()
-                over_items -= self._closing_items
-                over_bytes -= self._closing_bytes
-                if over_items <= 0 and over_bytes <= 0:
-                    self._changed.wait()  # another thread is closing what has to go
+                if self._budget.will_fit(items, size):
+                    self._room.wait()  # another thread is closing what has to go
                     continue
-                victims = self._victims(over_items, over_bytes, load.name)
-                if victims is None:
-                    self._refusals += 1
-                    raise self._full_error(load.name)
-                for item in victims:
+                for item in self._budget.victims(items, size, sparing=load.name):
                     self._worths.remember(item.name, item.worth, len(self._items))
                     closing += self._retire(item)
-                self._evictions += len(victims)
+                self._counts.evictions += len(closing)
             self._finish(closing)
-
-    def _victims(self, items: int, size: int, sparing: str) -> list[Item[V]] | None:
-        """What to evict for so many items and bytes; what is to be replaced comes last of all."""
-        for spared in (sparing, None):
-            left = [items, size]
-
-            def enough(item: Item[V], left: list[int] = left) -> bool:
-                left[0] -= 1
-                left[1] -= item.bytes
-                return left[0] <= 0 and left[1] <= 0
-
-            def wanted(item: Item[V], spared: str | None = spared) -> bool:
-                return item.pins == 0 and item.name != spared
-
-            found = self._candidates.choose(wanted, enough)
-            if found is not None:
-                return found
-        return None
-
-    def _full_error(self, name: str) -> Overloaded:
-        held = f"{self._taken_items} {self._kind}s ({self._taken_bytes:,} bytes)"
-        limits = [] if self._max_items is None else [f"{self._max_items} {self._kind}s"]
-        if self._max_bytes is not None:
-            limits.append(f"{self._max_bytes:,} bytes")
-        return Overloaded(
-            f"no room to load {self._kind} {name}: {held} are in use or being loaded; allowed are"
-            f" {' and '.join(limits)}",
-            retry_after_s=_RETRY_AFTER_S,
-        )
 
     def _retire(self, item: Item[V]) -> list[Item[V]]:
         """Let an item's name go; what is to be closed now, which ``_finish`` does."""
@@ -664,7 +551,7 @@ class Registry(Generic[V]):
             del self._items[item.name]
         self._held_bytes -= item.bytes
         self._worths.holding(len(self._items))
-        self._candidates.tidy(len(self._items))
+        self._budget.candidates.tidy(len(self._items))
         item.state = State.RETIRED
         if item.pins:
             self._retired += 1
@@ -672,9 +559,7 @@ class Registry(Generic[V]):
         return self._begin_closing(item)
 
     def _begin_closing(self, item: Item[V]) -> list[Item[V]]:
-        item.state = State.CLOSING
-        self._closing_items += 1
-        self._closing_bytes += item.bytes
+        self._budget.begin_closing(item)
         return [item]
 
     def _finish(self, closing: Iterable[Item[V]]) -> None:
@@ -682,28 +567,11 @@ class Registry(Generic[V]):
         for item in closing:
             self._close_value(item)
             with self._lock:
-                self._taken_items -= 1
-                self._taken_bytes -= item.bytes
-                self._closing_items -= 1
-                self._closing_bytes -= item.bytes
-                self._changed.notify_all()
+                self._budget.closed(item)
+                self._room.notify_all()
 
     def _close_value(self, item: Item[V]) -> None:
         try:
             item.close()
         except Exception:
             _LOG.exception("%s %s could not be closed", self._kind, item.name)
-
-
-def _is_held(item: Item[V]) -> bool:
-    return item.state is State.HELD
-
-
-def _fresh(error: BaseException) -> BaseException:
-    """An error for one more thread to raise: a traceback belongs to one of them."""
-    try:
-        told = copy.copy(error)
-    except Exception:  # its constructor wants something else
-        return error
-    told.__cause__ = error
-    return told
