@@ -86,7 +86,6 @@ def test_models_of_the_file_can_be_set_by_name(tmp_path: Path) -> None:
         ("LIPWIRE_SERVER__PORT", "x", "server.port is x; allowed is 0 to 65535"),
         ("LIPWIRE_SERVER__PROT", "1", "no such setting; the nearest is LIPWIRE_SERVER__PORT"),
         ("LIPWIRE_SERVER__PORT__X", "1", "no such setting; the nearest is LIPWIRE_SERVER__PORT"),
-        ("LIPWIRE_MODEL_ROOT", "x", "no such setting; the nearest is LIPWIRE_MODELS_ROOT"),
         ("LIPWIRE_SERVER", "{port: 1}", "no such setting; the nearest is LIPWIRE_SERVER__PORT"),
         ("LIPWIRE_INFERENCE__OUTPUT__FORMAT", "raw", "no such setting"),
         ("LIPWIRE_SERVER____PORT", "1", "no such setting"),
@@ -117,3 +116,34 @@ def test_what_was_set_is_told() -> None:
     assert [(each.variable, each.key) for each in overrides] == [
         ("LIPWIRE_INFERENCE__SERVER__PORT", "server.port")
     ]
+
+
+def test_a_variable_that_looks_like_a_setting_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {
+        "LIPWIRE_SERVER_PORT": "6000",
+        "LIPWIRE_MODEL_ROOT": "/avatars",
+        "LIPWIRE_OUTPUT_FORMAT": "raw",
+    }
+    assert load_inference_config(None, environ).server.port == 50051
+    assert [record.message for record in caplog.records] == [
+        "LIPWIRE_MODEL_ROOT is no setting; did you mean LIPWIRE_MODELS_ROOT?",
+        "LIPWIRE_OUTPUT_FORMAT is no setting; did you mean LIPWIRE_OUTPUT__FORMAT?",
+        "LIPWIRE_SERVER_PORT is no setting; did you mean LIPWIRE_SERVER__PORT?",
+    ]
+
+
+def test_what_kubernetes_says_of_a_service_is_no_setting(caplog: pytest.LogCaptureFixture) -> None:
+    for service in ("LIPWIRE", "LIPWIRE_SERVER", "LIPWIRE_INFERENCE", "LIPWIRE_MODELS"):
+        environ = {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "50051",
+            f"{service}_SERVICE_PORT_GRPC": "50051",
+            f"{service}_PORT": "tcp://10.0.0.1:50051",
+            f"{service}_PORT_50051_TCP": "tcp://10.0.0.1:50051",
+            f"{service}_PORT_50051_TCP_PROTO": "tcp",
+            f"{service}_PORT_50051_TCP_PORT": "50051",
+            f"{service}_PORT_50051_TCP_ADDR": "10.0.0.1",
+        }
+        assert load_inference_config(None, environ) == load_inference_config(None, {})
+        assert load_compositing_config(None, environ) == load_compositing_config(None, {})
+    assert not caplog.records

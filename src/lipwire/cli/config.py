@@ -46,6 +46,7 @@ def check(
     which = _which(file, kind)
     checked = check_config(file, os.environ, which)
     notes = [f"{each.variable} sets {each.key}" for each in checked.overrides]
+    notes += checked.doubts
     if checked.config is not None:
         notes += [*checked.config.notes(), *_missing(checked.config)]
     if as_json:

@@ -24,6 +24,7 @@ OTHER: Final[dict[Kind, Kind]] = {"inference": "compositing", "compositing": "in
 PREFIX: Final = "LIPWIRE_"
 SEPARATOR: Final = "__"
 _OTHER_USES: Final = frozenset({"LIPWIRE_AVATARS", "LIPWIRE_DEBUG"})
+_OF_ONE_PART: Final = ("LIPWIRE_MODELS_ROOT",)
 _PATH_KEYS: Final = frozenset(
     {"models_root", "path", "model_path", "background_dir", "crop_rects_path"}
 )
@@ -92,11 +93,30 @@ def _settings(
                 special.append((variable, parts[1:], True))
         elif len(parts) > 1 or first in known[kind]:
             yield variable, parts, False
-        elif guess := nearest(first, known[kind]):  # a name that is nothing of ours is left be
-            problems.append(
-                Problem(variable, f"no such setting; the nearest is {variable_of(guess)}")
-            )
     yield from special
+
+
+def doubts(environ: Environment[str, str], known: dict[Kind, dict[str, Any]]) -> list[str]:
+    """Variables that look as if they were meant as settings and are none, one line each.
+
+    They are no errors: Kubernetes makes variables of its own for a service named "lipwire-server",
+    LIPWIRE_SERVER_PORT=tcp://10.0.0.1:50051 among them.
+    """
+    variables = {variable_of(name) for keys in known.values() for name in _flat(keys)}
+    single = {variable.replace(SEPARATOR, "_"): variable for variable in variables}
+    found = []
+    for variable, value in sorted(environ.items()):
+        if (
+            not variable.startswith(PREFIX)
+            or variable in _OTHER_USES | variables
+            or SEPARATOR in variable
+            or "://" in value
+        ):
+            continue
+        meant = single.get(variable) or nearest(variable, _OF_ONE_PART, cutoff=0.9)
+        if meant is not None:
+            found.append(f"{variable} is no setting; did you mean {meant}?")
+    return found
 
 
 def variable_of(key: str) -> str:

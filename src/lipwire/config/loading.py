@@ -6,6 +6,7 @@ default.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,14 @@ from lipwire.config.document import (
     parse,
     read_file,
 )
-from lipwire.config.environment import OTHER, Kind, Override, overlay
+from lipwire.config.environment import OTHER, Kind, Override, doubts, overlay
 from lipwire.config.inference import InferenceConfig
 from lipwire.config.schema import ANY_NAME, CONFIGS, keys, tree
 from lipwire.config.settings import EXPLAINED, ServerConfig
 from lipwire.config.wording import nearest, shown
 from lipwire.domain import InvalidInput
+
+_logger = logging.getLogger("lipwire.config")
 
 C = TypeVar("C", bound=ServerConfig)
 
@@ -45,6 +48,8 @@ class Checked(Generic[C]):
     """In the order of the file, then the environment."""
     overrides: tuple[Override, ...]
     """What the environment sets."""
+    doubts: tuple[str, ...]
+    """Variables that look like settings and are none, one line each."""
 
 
 def load_inference_config(path: Path | None, environ: Environment[str, str]) -> InferenceConfig:
@@ -76,7 +81,7 @@ def check_config(
         document = parse(read_file(path), problems)
         base = path.absolute().parent
     if document is None:
-        return Checked(None, tuple(problems), ())
+        return Checked(None, tuple(problems), (), ())
     known = {each: tree(each) for each in CONFIGS}
     document, overrides = overlay(document, environ, kind, known, problems)
     config: ServerConfig | None = None
@@ -91,7 +96,8 @@ def check_config(
                 seen.add((found.name, problem.place))
                 problems.append(problem)
     problems.sort(key=lambda p: (isinstance(p.place, str), p.place if p.place is not None else 0))
-    return Checked(None if problems else config, tuple(problems), overrides)
+    unclear = tuple(doubts(environ, known))
+    return Checked(None if problems else config, tuple(problems), overrides, unclear)
 
 
 def detect_kind(path: Path) -> Kind | None:
@@ -110,6 +116,8 @@ def detect_kind(path: Path) -> Kind | None:
 
 def _load(path: Path | None, environ: Environment[str, str], kind: Kind) -> ServerConfig:
     checked = check_config(path, environ, kind)
+    for doubt in checked.doubts:
+        _logger.warning("%s", doubt)
     if checked.config is not None:
         return checked.config
     first, more = checked.problems[0], len(checked.problems) - 1

@@ -16,10 +16,10 @@ def shown(text: str) -> str:
     return cut if _BARE.fullmatch(cut) else repr(cut)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The entry of ``known`` that ``word`` was probably meant to be, or None."""
     by_folded = {entry.casefold(): entry for entry in known}
-    found = get_close_matches(word.casefold()[:200], list(by_folded), n=1, cutoff=0.6)
+    found = get_close_matches(word.casefold()[:200], list(by_folded), n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None
 
 
