@@ -122,7 +122,7 @@ def _which(file: Path, kind: Server | None) -> Kind:
 
 def _missing(config: ServerConfig) -> Iterator[str]:
     """Folders that are not there, which may be so on purpose: the file may be for elsewhere."""
-    from lipwire.config.settings import is_foreign
+    from lipwire.config.paths import is_foreign
 
     folders = {f"models.{name}": path for name, path in config.packages.items()}
     if config.models_root is not None:

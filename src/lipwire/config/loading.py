@@ -28,8 +28,9 @@ from lipwire.config.document import (
 )
 from lipwire.config.environment import OTHER, Kind, Override, doubts, overlay
 from lipwire.config.inference import InferenceConfig
+from lipwire.config.paths import EXPLAINED
 from lipwire.config.schema import ANY_NAME, CONFIGS, keys, tree
-from lipwire.config.settings import EXPLAINED, ServerConfig
+from lipwire.config.settings import ServerConfig
 from lipwire.config.wording import nearest, shown
 from lipwire.domain import InvalidInput
 

@@ -7,7 +7,6 @@ documentation, the example file and the JSON schema say about it.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -29,48 +28,19 @@ from lipwire.config.addresses import (
     join_address,
     split_listen_address,
 )
+from lipwire.config.paths import (
+    EXPLAINED,
+    PACKAGE_LAYOUT,
+    FilePath,
+    is_foreign,
+    package_folder,
+    resolve,
+)
 from lipwire.config.wording import shown
-
-EXPLAINED: Final = "explained"
-"""Type of the errors whose text needs nothing added but the key."""
-
-MODEL_FILE: Final = ("checkpoint", "model_best.onnx")
-FRAMES_FOLDER: Final = ("frames",)
-RECTANGLES_FILE: Final = ("crop_rects.json",)
-_PACKAGE_LAYOUT: Final = {
-    "model_path": MODEL_FILE,
-    "background_dir": FRAMES_FOLDER,
-    "crop_rects_path": RECTANGLES_FILE,
-}
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_DRIVE: Final = re.compile(r"[A-Za-z]:|\\\\")
 
 
 def _host(value: object) -> object:
     return bind_host(value) if isinstance(value, str) else value
-
-
-def _path(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str):
-        return value
-    base = info.context.get("base") if isinstance(info.context, dict) else None
-    return resolve(value, base)
-
-
-def resolve(text: str, base: Path | None) -> Path:
-    """The path that ``text`` means in a file of folder ``base``. Raises ValueError.
-
-    ``~`` is the user's home. A Windows path with a drive stays one, also where it leads nowhere.
-    """
-    if not text.strip() or _CONTROL.search(text) or len(text) > 4096:
-        raise ValueError("no path")
-    if os.name != "nt" and _DRIVE.match(text):
-        return Path(text.replace("\\", "/"))
-    try:
-        path = Path(text).expanduser() if text.startswith("~") else Path(text)
-    except RuntimeError as error:  # ~nobody
-        raise ValueError("no home folder") from error
-    return path if base is None else base / path
 
 
 _PORT_SCHEMA: Final = {
@@ -85,9 +55,6 @@ Host = Annotated[
     str,
     BeforeValidator(_host),
     Field(json_schema_extra={"allowed": "a host name or an IP address of this machine"}),
-]
-FilePath = Annotated[
-    Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "allowed": "a path"})
 ]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 ModelCount = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -235,7 +202,7 @@ class ModelEntry(Section):
             return data
         base = info.context.get("base") if isinstance(info.context, dict) else None
         folders: dict[str, Path] = {}
-        for key in ("path", *_PACKAGE_LAYOUT):
+        for key in ("path", *PACKAGE_LAYOUT):
             value = data.get(key)
             if value is None:
                 continue
@@ -268,21 +235,6 @@ class ModelEntry(Section):
         return data | {"path": folder}
 
 
-def package_folder(key: str, path: Path) -> Path:
-    """The avatar's folder that ``path``, given as ``key``, lies in."""
-    inside = _PACKAGE_LAYOUT.get(key, ())
-    parts = path.parts
-    if inside and (len(parts) <= len(inside) or parts[-len(inside) :] != inside):
-        raise PydanticCustomError(
-            EXPLAINED,
-            "{key} is {seen}; it has to end in {inside}, inside the avatar's folder",
-            {"key": key, "seen": shown(str(path)), "inside": "/".join(inside)},
-        )
-    for _ in inside:
-        path = path.parent
-    return path
-
-
 class ServerConfig(Section):
     """What is at the top of both files."""
 
@@ -313,7 +265,7 @@ class ServerConfig(Section):
         for name, entry in models.items():
             settings = {} if entry is None else entry
             if isinstance(settings, dict) and not any(
-                settings.get(key) is not None for key in ("path", *_PACKAGE_LAYOUT)
+                settings.get(key) is not None for key in ("path", *PACKAGE_LAYOUT)
             ):
                 settings = settings | {"path": os.path.join(root, str(name))}  # noqa: PTH118
             found[name] = settings
@@ -332,8 +284,3 @@ class ServerConfig(Section):
             return []
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         return [f"{foreign[0]} is a Windows path and leads nowhere on this system{more}"]
-
-
-def is_foreign(path: Path) -> bool:
-    """Whether ``path`` has a drive, on a system that has none."""
-    return os.name != "nt" and _DRIVE.match(str(path)) is not None
