@@ -52,13 +52,14 @@ def test_one_lost_call_puts_a_server_out_and_a_good_check_brings_it_back() -> No
     assert scene.fleet.reasons() == {"b:1": "gone"}
     assert "b:1" not in scene.fleet.order("anna")
     scene.now += 0.5
-    scene.serving("b:1")
+    assert scene.fleet.judge("b:1", "serving", asked_at=scene.now) == "back"
+    assert scene.fleet.judge("b:1", "serving", asked_at=scene.now) is None
     assert scene.fleet.up() == list(SERVERS)
 
 
 def test_a_server_that_says_it_does_not_serve_is_out_at_once() -> None:
     scene = Scene()
-    assert scene.fleet.judge("a:1", "refused", asked_at=scene.now, reason="drains")
+    assert scene.fleet.judge("a:1", "refused", asked_at=scene.now, reason="drains") == "out"
     assert scene.fleet.up() == ["b:1", "c:1"]
 
 
@@ -104,12 +105,12 @@ def test_it_takes_several_checks_without_an_answer() -> None:
     for _ in range(3):
         outcomes.append(scene.fleet.judge("a:1", "silent", asked_at=scene.now))
         scene.now += 1
-    assert outcomes == [False, False, True]
+    assert outcomes == [None, None, "out"]
 
 
 def test_one_check_without_an_answer_is_enough_for_a_server_that_never_gave_one() -> None:
     scene = Scene(up=False)
-    assert scene.fleet.judge("a:1", "silent", asked_at=scene.now)
+    assert scene.fleet.judge("a:1", "silent", asked_at=scene.now) == "out"
 
 
 def test_a_busy_server_that_answers_calls_stays() -> None:

@@ -23,6 +23,7 @@ from typing import Final, Literal
 from lipwire.rpc.backends.affinity import rendezvous
 
 Verdict = Literal["serving", "refused", "silent"]
+Change = Literal["out", "back"]
 
 LEAST_WEIGHT: Final = 0.05
 """Of a server that has just come back."""
@@ -105,22 +106,23 @@ class Fleet:
                 if standing.state != "up"
             }
 
-    def judge(self, server: str, verdict: Verdict, *, asked_at: float, reason: str = "") -> bool:
-        """Take in a health check that was sent at ``asked_at``; whether it put the server out."""
+    def judge(
+        self, server: str, verdict: Verdict, *, asked_at: float, reason: str = ""
+    ) -> Change | None:
+        """Take in a health check that was sent at ``asked_at``; what that changed."""
         with self._changed:
             standing, now = self._standings[server], self._clock()
             if standing.state != "new" and asked_at < standing.since:
-                return False  # from before the state that it would change
+                return None  # from before the state that it would change
             standing.unanswered = standing.unanswered + 1 if verdict == "silent" else 0
             if verdict == "serving":
-                if standing.state != "out" or now >= standing.since + self._hold_s(standing):
-                    self._take_in(standing, now)
-                return False
+                held = standing.state == "out" and now < standing.since + self._hold_s(standing)
+                return "back" if not held and self._take_in(standing, now) else None
             if verdict == "silent" and standing.state == "up":
                 patient = standing.unanswered < self._policy.silent_checks
                 if patient or now - standing.answered_at < self._policy.silence_s:
-                    return False
-            return self._put_out(standing, reason, now)
+                    return None
+            return "out" if self._put_out(standing, reason, now) else None
 
     def answered(self, server: str) -> None:
         """A call got an answer from ``server``, good or bad."""
@@ -181,11 +183,14 @@ class Fleet:
     def _ups(self) -> set[str]:
         return {server for server, standing in self._standings.items() if standing.state == "up"}
 
-    def _take_in(self, standing: Standing, now: float) -> None:
-        if standing.state != "up":
-            standing.returned = standing.state == "out"
-            standing.state, standing.since, standing.unanswered = "up", now, 0
-            self._changed.notify_all()
+    def _take_in(self, standing: Standing, now: float) -> bool:
+        """Whether it had been out."""
+        if standing.state == "up":
+            return False
+        standing.returned = standing.state == "out"
+        standing.state, standing.since, standing.unanswered = "up", now, 0
+        self._changed.notify_all()
+        return standing.returned
 
     def _put_out(self, standing: Standing, reason: str, now: float) -> bool:
         standing.reason = reason

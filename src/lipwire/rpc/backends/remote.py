@@ -436,8 +436,11 @@ class RemoteBackend:
         address = connection.address
 
         def tell(verdict: Verdict, reason: str) -> None:
-            if self._fleet.judge(address, verdict, asked_at=asked_at, reason=reason):
+            change = self._fleet.judge(address, verdict, asked_at=asked_at, reason=reason)
+            if change == "out":
                 _log.warning("inference server %s is out: %s", address, reason)
+            elif change == "back":
+                _log.info("inference server %s is back", address)
             if verdict == "silent" and (up := self._fleet.up()) and address not in up:
                 connection.cancel_all()  # to be tried elsewhere, while there is time
 
