@@ -417,6 +417,23 @@ def test_unloading_during_the_load_gives_it_to_those_who_wait_and_keeps_nothing(
     assert held(registry) == set()
 
 
+def test_asking_again_during_the_load_keeps_what_was_unloaded(world: World) -> None:
+    registry = Registry(world.load)
+    gate = world.gate("a")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, registry, "a")
+        until(lambda: world.begun == ["a"])
+        registry.unload("a")
+        second = pool.submit(ask, registry, "a")
+        until(lambda: registry.stats().misses == 2)
+        time.sleep(0.01)  # from counting the miss to joining the load
+        gate.set()
+        first.result(WAIT_S)
+        second.result(WAIT_S)
+    assert world.begun == ["a"]
+    assert held(registry) == {"a"}
+
+
 def test_a_changed_version_is_swapped_while_requests_run_on_the_old_one(
     world: World, clock: Clock
 ) -> None:
@@ -613,3 +630,19 @@ def test_errors_raised_by_users_unpin(world: World) -> None:
     with pytest.raises(KeyError), registry.use("a"):
         raise KeyError
     assert registry.stats().items[0].pins == 0
+
+
+def test_hits_among_thousands_take_microseconds(world: World) -> None:
+    names = [f"avatar_{number:05d}" for number in range(5_000)]
+    registry = Registry(world.load, max_items=len(names))
+    for name in names:
+        registry.load(name)
+    best_s = float("inf")
+    for _ in range(3):
+        start_s = time.thread_time()
+        for name in names:
+            with registry.use(name):
+                pass
+        best_s = min(best_s, (time.thread_time() - start_s) / len(names))
+    assert best_s < 20e-6  # about 2 on an idle core
+    assert len(world.begun) == len(names)
