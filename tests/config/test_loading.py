@@ -82,6 +82,20 @@ def test_windows_paths_are_told_of_elsewhere() -> None:
     assert notes[0].endswith("is a Windows path and leads nowhere on this system")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="these paths are at home there")
+def test_the_guides_files_serve_elsewhere_with_a_root_for_their_models(tmp_path: Path) -> None:
+    environ = {"LIPWIRE_MODELS_ROOT": str(tmp_path)}
+    for load in (load_inference_config, load_compositing_config):
+        config = load(GUIDE / f"{load.__name__.split('_')[1]}.yaml", environ)
+        assert config.packages == {"sanders": tmp_path / "sanders"}
+        assert config.notes()[-1].endswith(f"; its name in {tmp_path} is used instead")
+    assert (
+        load_compositing_config(GUIDE / "compositing.yaml", environ)
+        .models["sanders"]
+        .preload_backgrounds
+    )
+
+
 @pytest.mark.parametrize(
     "snippet",
     [

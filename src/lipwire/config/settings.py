@@ -249,8 +249,17 @@ class ServerConfig(Section):
 
     @property
     def packages(self) -> dict[str, Path]:
-        """The folders of `models`, by name."""
-        return {name: entry.path for name, entry in self.models.items()}
+        """The folders of ``models``, by name.
+
+        A Windows path leads nowhere on another system: there the avatar is looked for in
+        ``models_root``, so that a file written on Windows serves with nothing but that set.
+        """
+        return {name: self._package(name, entry.path) for name, entry in self.models.items()}
+
+    def _package(self, name: str, path: Path) -> Path:
+        if self.models_root is None or not is_foreign(path):
+            return path
+        return self.models_root / name
 
     @model_validator(mode="before")
     @classmethod
@@ -283,4 +292,7 @@ class ServerConfig(Section):
         if not foreign:
             return []
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
-        return [f"{foreign[0]} is a Windows path and leads nowhere on this system{more}"]
+        instead = ""
+        if self.models_root is not None and not is_foreign(self.models_root):
+            instead = f"; its name in {self.models_root} is used instead"
+        return [f"{foreign[0]} is a Windows path and leads nowhere on this system{more}{instead}"]
