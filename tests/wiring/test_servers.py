@@ -329,3 +329,12 @@ def test_without_an_inference_server_the_compositing_server_starts_and_is_not_he
         with pytest.raises(Unavailable):
             ask(connection, "a")
         assert time.monotonic() - connection_began_s < 5
+
+
+def test_the_parts_of_a_batchs_time_are_no_longer_than_the_whole(serve: Serve) -> None:
+    connection = serve()
+    ask(connection, "a")
+    request = CompositeBatchRequest(model_id="a", audio_features=WINDOW, batch_size=50)
+    for _ in range(3):
+        answer = connection.composite(request, 60)
+        assert answer.inference_ms + answer.composite_ms <= answer.server_ms <= answer.elapsed_ms
