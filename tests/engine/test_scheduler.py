@@ -90,7 +90,7 @@ def make(network: Network, clock: Clock) -> Iterator[Make]:
     made: list[Scheduler[str]] = []
 
     def make_one(**settings: Any) -> Scheduler[str]:
-        chosen = {"workers": 1, "queue_size": 10, "clock": clock, **settings}
+        chosen = {"workers": 1, "queue_size": 10, "clock": clock, "join": True, **settings}
         made.append(Scheduler(network, **chosen))
         return made[-1]
 
@@ -170,12 +170,13 @@ def test_forms_and_shapes_are_not_mixed(make: Make, network: Network) -> None:
     assert network.runs[1:] == [("a", 2), ("a", 2)]
 
 
-def test_joining_can_be_left_out(make: Make, network: Network) -> None:
-    scheduler = make(join=False)
+def test_nothing_is_joined_unless_asked_for(network: Network, clock: Clock) -> None:
+    scheduler = Scheduler(network, workers=1, queue_size=10, clock=clock)
     busy(scheduler, network)
     jobs = [scheduler.submit("a", *frames(2)) for _ in range(2)]
     network.go_on_freely()
     wait(jobs, WAIT_S)
+    scheduler.close()
     assert network.runs[1:] == [("a", 2), ("a", 2)]
 
 

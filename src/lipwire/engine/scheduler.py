@@ -5,8 +5,8 @@
                                                       of one request, or of several of one key
 
 A large request is run in pieces, by several workers where they are free, so that it neither keeps
-the others waiting nor leaves a worker idle. Small requests of one key are joined where that costs
-none of them its deadline.
+the others waiting nor leaves a worker idle. Small requests of one key may be joined, where that
+costs none of them its deadline.
 """
 
 import logging
@@ -99,11 +99,15 @@ class Scheduler(Generic[K]):
         queue_size: int,
         clock: Callable[[], float] = time.monotonic,
         max_run_frames: int = MAX_RUN_FRAMES,
-        join: bool = True,
+        join: bool = False,
         name: str = "lipwire-run",
     ) -> None:
-        """``queue_size`` requests may wait. A run holds at most ``max_run_frames``; ``join`` lets
-        it hold more than one request's. Raises InvalidInput."""
+        """``queue_size`` requests may wait. A run holds at most ``max_run_frames``.
+
+        ``join`` lets a run hold frames of several requests of one key. That is for devices on which
+        a run of many frames is cheaper than as many runs; a processor works frame by frame, and
+        whoever is joined there only waits for the others. Raises InvalidInput.
+        """
         for label, number in (
             ("workers", workers),
             ("queue_size", queue_size),
