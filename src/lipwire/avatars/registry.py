@@ -45,6 +45,8 @@ _SWAP_WAIT_S: Final = 1.0
 """How long the request that sees a package changed waits for its new form before it is served the
 one it had; compiling a package may take minutes."""
 _OFTEN_S: Final = 1.0
+_PASSING: Final = (Overloaded, DeadlineExceeded, Unavailable)
+"""What says nothing about the package, and is not remembered."""
 
 V = TypeVar("V")
 
@@ -352,7 +354,9 @@ class Registry(Generic[V]):
                 if there is None:
                     raise
                 self._pin(there, self._clock())
-            _LOG.warning("%s %s: the older form stays: %s", self._kind, item.name, error)
+            # Slow is no news, and the next request looks again; broken is for its owner to mend.
+            level = logging.INFO if isinstance(error, _PASSING) else logging.WARNING
+            _LOG.log(level, "%s %s: the older form stays: %s", self._kind, item.name, error)
             return there
 
     def _wait(self, load: Load[V], timeout_s: float | None) -> Item[V]:
@@ -482,14 +486,13 @@ class Registry(Generic[V]):
         self._finish(closing)
 
     def _fail(self, load: Load[V], error: BaseException, version: object) -> None:
-        passing = isinstance(error, Overloaded | DeadlineExceeded | Unavailable)
         with self._lock:
             self._loads.pop(load.name, None)
             self._budget.give_back(load)
             self._counts.refusals += isinstance(error, Overloaded)
             self._room.notify_all()
             item = self._items.get(load.name)
-            if not passing:
+            if not isinstance(error, _PASSING):
                 self._counts.failures += 1
                 if item is not None:
                     item.refused_version = version
