@@ -116,8 +116,8 @@ def run_table(
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         names = [f"avatar-{number}" for number in range(max(clients))]
         _write_avatars(Path(folder), names, size, widths)
-        port = stack.enter_context(serving(Path(folder)))
-        connection = stack.enter_context(CompositingConnection(f"127.0.0.1:{port}"))
+        server = stack.enter_context(serving(Path(folder)))
+        connection = stack.enter_context(CompositingConnection(f"127.0.0.1:{server.port}"))
         for name in names:
             connection.load(name, _TIMEOUT_S)
         return [
@@ -142,9 +142,10 @@ def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
             audio_features=_window(),
             batch_size=_GUIDES_BATCH,
         ).SerializeToString()
-        lipwire = stack.enter_context(_raw(stack.enter_context(serving(Path(folder)))))
+        lipwire = stack.enter_context(_raw(stack.enter_context(serving(Path(folder))).port))
         sample = lipwire(request)
-        echo = stack.enter_context(_raw(stack.enter_context(_echoing(len(sample)))))
+        echoing = _process(["-c", _ECHO, str(len(sample))], {})
+        echo = stack.enter_context(_raw(stack.enter_context(echoing).port))
 
         def ours_ms() -> float:
             begun_s = time.perf_counter()
@@ -228,24 +229,26 @@ def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
         return Besides(statistics.median(whole[2:]), statistics.median(alone[2:]))
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A server that is ready."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def serving(models_root: Path, *options: str) -> Iterator[int]:
-    """``lipwire serve`` as a process; yields its port."""
+def serving(models_root: Path, **environ: str) -> Iterator[Process]:
+    """``lipwire serve`` as a process, with variables of the configuration."""
     command = ["-m", "lipwire", "serve", "--models-root", str(models_root), "--host", "127.0.0.1"]
     quiet = {"LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false"}
-    with _process([*command, "--port", "0", "--json-logs", *options], quiet) as port:
-        yield port
+    with _process([*command, "--port", "0", "--json-logs"], quiet | environ) as process:
+        yield process
 
 
 @contextmanager
-def _echoing(answer_bytes: int) -> Iterator[int]:
-    with _process(["-c", _ECHO, str(answer_bytes)], {}) as port:
-        yield port
-
-
-@contextmanager
-def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[int]:
-    """A Python process that logs JSON lines; yields the port of the one that says it is ready."""
+def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[Process]:
+    """A Python process that logs JSON lines and says so when it is ready."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         stdin=subprocess.PIPE,
@@ -257,7 +260,7 @@ def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[int]:
         giving_up = threading.Timer(_START_S, process.kill)
         giving_up.start()
         try:
-            yield _port(process.stdout)
+            yield Process(_port(process.stdout), process.pid)
         finally:
             giving_up.cancel()
             process.terminate()

@@ -18,6 +18,7 @@ class Subject(StrEnum):
     AUDIO = "audio"
     COLDSTART = "coldstart"
     SERVE = "serve"
+    CAPACITY = "capacity"
     ALL = "all"
 
 
@@ -31,6 +32,7 @@ ROUNDS = {
 """Enough for a steady median, in about a minute each on two cores."""
 
 QUICK_ROUNDS = 3
+QUICK_SECONDS = 5.0
 
 
 def command(
@@ -40,7 +42,8 @@ def command(
             help="compose: partial JPEG against a full encode. engine: the shared graph against a "
             "plain ONNX Runtime session. audio: streaming features against offline. coldstart: a "
             "mapped avatar to its first frame against decoding and a new session. serve: a server "
-            "under 1 to 8 clients, and the guide's form against a bare gRPC echo."
+            "under 1 to 8 clients, and the guide's form against a bare gRPC echo. capacity: 11,000 "
+            "avatars behind one server (not part of all)."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -50,10 +53,16 @@ def command(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to measure (default: by subject).")
     ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long capacity asks for avatars.")
+    ] = 60.0,
 ) -> None:
     """Measure Lipwire's ways against the plain ways, in turns and in one process."""
     from lipwire.config import describe_machine
 
+    if subject is Subject.CAPACITY:
+        _measure_capacity(QUICK_SECONDS if quick else seconds, as_json)
+        return
     subjects = list(ROUNDS) if subject is Subject.ALL else [subject]
     results = {
         each: _run(each, rounds or (QUICK_ROUNDS if quick else ROUNDS[each])) for each in subjects
@@ -90,6 +99,41 @@ def _run(subject: Subject, rounds: int) -> "list[Comparison]":
         rounds=rounds
     )
     return comparisons
+
+
+def _measure_capacity(seconds: float, as_json: bool) -> None:
+    from lipwire.bench.capacity import run_capacity
+    from lipwire.cli.terminal import file_size
+    from lipwire.config import describe_machine
+
+    found = run_capacity(seconds)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        document = {"machine": describe_machine().as_json(), "capacity": asdict(found)}
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(
+        f"{found.avatars} avatars, {found.requests} requests in {found.seconds:.0f} s,"
+        f" {found.errors} errors {found.first_error}".rstrip()
+    )
+    typer.echo(
+        f"hits {100 * found.hit_rate:.1f} %, {found.evictions} evictions; opened avatars held at"
+        f" most {file_size(found.peak_bytes)} of {file_size(found.budget_bytes)}, the process"
+        f" {file_size(found.peak_resident_bytes)} with shared pages"
+    )
+    for name, spread in (
+        ("cold", found.cold),
+        ("warm", found.warm),
+        ("warm, before the cold ones", found.warm_alone),
+    ):
+        typer.echo(
+            f"{name}: {spread.p50_ms:.1f} ms (p50), {spread.p99_ms:.1f} ms (p99) a frame besides"
+            " its network"
+        )
+    typer.echo(f"warm p99 beside cold ones: {found.slowed:.2f} times what it is alone")
+    typer.echo(describe_machine().line())
 
 
 def _measure_serving(quick: bool) -> "tuple[list[Load], Besides]":
