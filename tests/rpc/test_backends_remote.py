@@ -439,23 +439,23 @@ def test_who_cancels_frees_the_server(servers: list[Server]) -> None:
 def test_a_silent_server_loses_its_calls_to_others(servers: list[Server]) -> None:
     home = servers[0]
     with backend_over(*servers, check_every_s=30.0) as backend, ThreadPoolExecutor(1) as clients:
-        assert backend._fleet.wait_known(5)
+        assert backend._servers.fleet.wait_known(5)
         names = (f"user_{number}" for number in range(100))
-        model = next(name for name in names if backend._fleet.order(name)[0] == home.url)
+        model = next(name for name in names if backend._servers.fleet.order(name)[0] == home.url)
         home.network.delay_s = 30.0
         call = clients.submit(ask, backend, model)
         assert home.network.entered.wait(5)
 
         # A process that is stopped: it neither answers checks nor closes its connections.
-        connection = backend._connections[home.url]
+        connection = backend._servers._connections[home.url]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(connection, "check", lambda timeout_s, tell: tell("silent", "no answer"))
             for _ in range(FleetPolicy().silent_checks - 1):
-                backend._check(connection)
+                backend._servers._check(connection)
             assert not call.done(), "it may only be busy"
 
             def checked_once_more() -> bool:
-                backend._check(connection)
+                backend._servers._check(connection)
                 return call.done()
 
             assert until(checked_once_more)
@@ -492,7 +492,7 @@ def test_unloading_does_not_wait_for_a_server_that_is_gone(servers: list[Server]
     with backend_over(*servers) as backend:
         ask(backend)
         servers[2].kill()
-        assert until(lambda: len(backend._fleet.up()) == 2)
+        assert until(lambda: len(backend._servers.fleet.up()) == 2)
         servers[0].network.held["anna"] = 1
         assert backend.unload("anna", timeout_s=2.0)
 
