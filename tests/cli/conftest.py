@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,8 +113,9 @@ def serving_in(stack: ExitStack, folder: Path) -> Serving:
 
         def read() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                served.lines.append(line.rstrip("\n"))
+            with suppress(ValueError):  # closed, when the test was over first
+                for line in process.stdout:
+                    served.lines.append(line.rstrip("\n"))
 
         threading.Thread(target=read, daemon=True).start()
         stack.callback(process.kill)

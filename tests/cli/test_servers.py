@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -173,6 +174,14 @@ def frames_of(address: str, requests: Iterator[CompositeBatchRequest]) -> list[b
         return [f for r in requests for f in connection.composite(r, 60).frames]
 
 
+def ask_until_refused(connection: CompositingConnection) -> None:
+    """A request that crosses with the signal is still answered."""
+    window = bytes(32 * 16 * 16 * 4)
+    request = CompositeBatchRequest(model_id="sanders", audio_features=window, batch_size=1)
+    for _ in range(1000):
+        connection.composite(request, 60)
+
+
 @pytest.mark.parametrize("servers", ["one", "two"])
 def test_the_guides_client_gets_its_frames(
     servers: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -300,12 +309,12 @@ def test_a_signal_lets_a_batch_finish_and_the_process_end_well(
         served.process.send_signal(signal.SIGTERM)
         assert next(said).status == serving_status.NOT_SERVING
         with pytest.raises(Unavailable):
-            connection.composite(request, 60)
+            ask_until_refused(connection)
         for thread in asking:
             thread.join()
     assert served.process.wait(30) == 0
     assert [len(answer.frames) for answer in answers] == [50, 50, 50]
-    assert "draining: 3 requests in hand" in served.text
+    assert re.search(r"draining: [1-3] requests in hand", served.text)
     assert served.lines[-1].endswith("stopped")
 
 
@@ -405,6 +414,18 @@ def test_up_runs_the_test_client_and_ends(
     assert served.process.wait(90) == 0
     served.wait_for("55 frames in 2 requests")
     assert len(list((tmp_path / "f").iterdir())) == 55
+
+
+def test_ctrl_c_ends_the_test_client_and_both_servers(serving: Serving, models_root: Path) -> None:
+    ports = ["--port", 0, "--inference-port", 0, "--batch", 1]
+    served = serving("up", "sanders", "--models-root", models_root, *ports)
+    served.wait_for("compositing server at")
+    served.wait_for("sanders: 1 frames in")
+    children = children_of(served.process.pid)
+    assert len(children) == 2
+    assert served.end(signal.SIGINT) == 0
+    assert "312 frames in" not in served.text
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
 def children_of(parent: int) -> list[int]:

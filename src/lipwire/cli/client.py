@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -80,8 +80,9 @@ def run(
     start_frame: int = 0,
     timeout: float = 60.0,
     force: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """The command; ``lipwire up`` calls it too."""
+    """The command; ``lipwire up`` calls it too, and may have it stop between two requests."""
     from itertools import islice
 
     from lipwire.cli.terminal import progress_bar
@@ -97,6 +98,8 @@ def run(
         written = 0
         with progress_bar("speaking", "frames") as progress:
             for request in islice(requests, limit):
+                if stopped():
+                    return
                 answer = connection.composite(request, timeout)
                 answers.append(answer)
                 if save is not None:

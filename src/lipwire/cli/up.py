@@ -87,12 +87,12 @@ def command(
                 name = avatar or _first(here)
                 # The client sends what the avatar's own package hears, so it has to find it.
                 known = name if models_root is None else str(models_root.absolute() / name)
-                client.run(known, audio, here, batch, save=save)
+                client.run(known, audio, here, batch, save=save, stopped=lambda: stopping.asked)
             except LipwireError as error:
                 if not stay:
                     raise
                 typer.echo(f"test client: {error}", err=True)
-        if stay:
+        if stay and not stopping.asked:
             typer.echo("Serving; Ctrl-C ends it")
             stopping.wait()
 
