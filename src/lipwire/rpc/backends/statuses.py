@@ -8,6 +8,7 @@ from another make of server; the code alone decides then.
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
@@ -95,15 +96,15 @@ def _details(failed: grpc.Call) -> tuple[str, float | None]:
     reason, retry_after_s = "", None
     try:
         status: Any = rpc_status.from_call(failed)
-    except ValueError:  # details that contradict the status: trust neither
-        status = None
-    for packed in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        retry = error_details_pb2.RetryInfo()
-        if packed.Is(info.DESCRIPTOR) and packed.Unpack(info) and info.domain == _DOMAIN:
-            reason = info.reason
-        elif packed.Is(retry.DESCRIPTOR) and packed.Unpack(retry):
-            retry_after_s = max(0.0, retry.retry_delay.ToTimedelta().total_seconds())
+        for packed in status.details if status is not None else ():
+            info = error_details_pb2.ErrorInfo()
+            retry = error_details_pb2.RetryInfo()
+            if packed.Is(info.DESCRIPTOR) and packed.Unpack(info) and info.domain == _DOMAIN:
+                reason = info.reason
+            elif packed.Is(retry.DESCRIPTOR) and packed.Unpack(retry):
+                retry_after_s = max(0.0, retry.retry_delay.ToTimedelta().total_seconds())
+    except (ValueError, OverflowError, DecodeError):
+        return "", None  # noise, or details that contradict the status: trust none of them
     return reason, retry_after_s
 
 
