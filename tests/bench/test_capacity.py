@@ -1,6 +1,9 @@
+import pytest
+
 from lipwire.bench.capacity import run_capacity
 
 
+@pytest.mark.slow
 def test_more_avatars_than_there_is_memory_for_are_served() -> None:
     found = run_capacity(
         2.0, avatars=60, memory_mb=16, size=(320, 240), widths=(4, 4, 4, 4, 4), exponent=0.5

@@ -1,6 +1,9 @@
+import pytest
+
 from lipwire.bench.serve import run, run_besides, run_table
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_load() -> None:
     loads = run_table(1, batches=(1, 3), clients=(2,), size=(320, 240), widths=None)
     assert [(load.clients, load.batch, load.requests) for load in loads] == [(2, 1, 2), (2, 3, 2)]
@@ -12,6 +15,7 @@ def test_the_table_has_a_row_for_each_load() -> None:
         assert load.fps > 0
 
 
+@pytest.mark.slow
 def test_the_guides_form_is_compared_with_an_echo() -> None:
     (comparison,) = run(1, size=(320, 240))
     assert "59 MB" in comparison.name

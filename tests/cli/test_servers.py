@@ -332,6 +332,7 @@ def test_a_port_in_use_is_one_line(serving: Serving, models_root: Path, workers:
     assert served.lines[-1] == line
 
 
+@pytest.mark.slow
 def test_workers_share_a_port_and_a_dead_one_is_replaced(
     serving: Serving, models_root: Path, windows: Float32Array
 ) -> None:
@@ -352,6 +353,7 @@ def test_workers_share_a_port_and_a_dead_one_is_replaced(
     assert not any(Path(f"/proc/{child}").exists() for child in now)
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(serving: Serving, models_root: Path) -> None:
     served = serving("serve", "--models-root", models_root, "--workers", 2, "--port", 0)
     served.wait_for("Ready")
@@ -377,6 +379,7 @@ def test_json_logs_are_nothing_but_json(
     assert entries[0]["message"] == "starting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("logging", "said"),
     [
@@ -403,6 +406,7 @@ def test_the_guides_logging_keys_decide_what_is_logged(
     assert ("sanders: 2 frames in" in served.text) == said
 
 
+@pytest.mark.slow
 def test_up_runs_the_test_client_and_ends(
     serving: Serving, models_root: Path, speech: Path, tmp_path: Path
 ) -> None:
@@ -416,6 +420,7 @@ def test_up_runs_the_test_client_and_ends(
     assert len(list((tmp_path / "f").iterdir())) == 55
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_test_client_and_both_servers(serving: Serving, models_root: Path) -> None:
     ports = ["--port", 0, "--inference-port", 0, "--batch", 1]
     served = serving("up", "sanders", "--models-root", models_root, *ports)
