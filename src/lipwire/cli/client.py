@@ -27,6 +27,7 @@ class Form(StrEnum):
 Address = Annotated[str, typer.Option("--address", "-a", help="The compositing server, host:port.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")]
 DEFAULT_ADDRESS = "localhost:50052"
+LOAD_TIMEOUT_S = 300.0
 
 
 def command(
@@ -93,6 +94,9 @@ def run(
         used, frames, requests = _requests(avatar, audio, batch, form, start_frame, opened)
         connection = opened.enter_context(CompositingConnection(address))
         connection.wait_ready(timeout)
+        # An avatar that was never compiled takes longer than any frame; loaded, it is out of the
+        # figures.
+        connection.load(_name(avatar), max(timeout, LOAD_TIMEOUT_S))
         total = min(frames, limit * batch) if limit else frames
         answers: list[Composited] = []
         written = 0
@@ -132,7 +136,7 @@ def _requests(
     from lipwire.domain import InvalidInput, NotFound
     from lipwire.rpc.requests import requests_of_audio, requests_of_frames, requests_of_windows
 
-    name = Path(avatar).resolve().name if "/" in avatar else avatar
+    name = _name(avatar)
     pcm = decode_audio(audio or _sample())
     try:
         package = None if form is Form.AUDIO else read_package(find_avatar(avatar))
@@ -152,6 +156,11 @@ def _requests(
         requests = requests_of_frames(name, crops, windows, batch, start_frame)
         return form, len(windows), requests
     return Form.WINDOWS, len(windows), requests_of_windows(name, windows, batch, start_frame)
+
+
+def _name(avatar: str) -> str:
+    """What the server knows the avatar by, where a folder was given: the folder's name."""
+    return Path(avatar).absolute().name if "/" in avatar else avatar
 
 
 def _sample() -> Path:
