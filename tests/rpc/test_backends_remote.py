@@ -402,7 +402,7 @@ def test_a_deadline_is_kept_whatever_is_in_the_way(servers: list[Server], timeou
                     overruns_s.append(overrun_s(backend))  # again, for machines that are busy
                 assert -0.01 <= overruns_s[-1] < 0.05, overruns_s
     assert all(
-        left_s is not None and left_s <= timeout_s
+        left_s is not None and left_s <= timeout_s + 0.01  # gRPC rounds up to milliseconds
         for server in servers
         for left_s in server.network.remaining_s
     ), "the server knows how long it has"
