@@ -174,6 +174,15 @@ def test_a_deadline_is_kept_while_a_run_goes_on(house: House) -> None:
     house.backend.mouths("anna", 0, speech(1), timeout_s=10)
 
 
+def wait_queued(house: House, count: int) -> None:
+    until_s = time.monotonic() + 5
+    while house.scheduler.stats().queued < count:
+        if time.monotonic() > until_s:
+            house.gate.set()  # else nobody who waits would ever end
+            pytest.fail(f"{house.scheduler.stats().queued} are queued, not {count}")
+        time.sleep(0.005)
+
+
 def test_who_goes_leaves_the_queue_and_the_network(house: House) -> None:
     house.backend.load("anna")
     house.gate.clear()
@@ -190,8 +199,7 @@ def test_who_goes_leaves_the_queue_and_the_network(house: House) -> None:
         first = clients.submit(work, calls[0])
         assert house.running.wait(5)
         second = clients.submit(work, calls[1])
-        while house.scheduler.stats().queued < 1:
-            time.sleep(0.005)
+        wait_queued(house, 1)
         for call, future in zip(calls, (first, second), strict=True):
             call.end()
             with pytest.raises(Cancelled):
@@ -215,10 +223,11 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(house: House) -> None:
     house.backend.load("anna")
     house.gate.clear()
     with ThreadPoolExecutor(3) as clients:
-        waiting = [clients.submit(house.backend.mouths, "anna", i, speech(1)) for i in range(3)]
+        # The first has to have left the queue before the others fill it.
+        waiting = [clients.submit(house.backend.mouths, "anna", 0, speech(1))]
         assert house.running.wait(5)
-        while house.scheduler.stats().queued < 2:
-            time.sleep(0.005)
+        waiting += [clients.submit(house.backend.mouths, "anna", i, speech(1)) for i in (1, 2)]
+        wait_queued(house, 2)
         with pytest.raises(Overloaded) as caught:
             house.backend.mouths("anna", 0, speech(1))
         assert caught.value.retry_after_s is not None
