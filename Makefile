@@ -49,6 +49,11 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: proto
+proto: $(VENV)/.dev ## generate src/lipwire/rpc/generated from proto/*.proto
+	rm -rf src/lipwire/rpc/generated
+	$(BIN)/python proto/generate.py src
+
 .PHONY: bench
 bench: $(VENV)/.run ## every benchmark: Lipwire's way against the plain way
 	$(BIN)/lipwire bench all

@@ -150,3 +150,32 @@ def test_threads_read_at_once(avatar_package: Path) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+def resident_bytes(package: Path) -> int:
+    """Of the compiled files of ``package``, what this process has mapped in memory."""
+    inside, total = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0] and ":" not in line.split()[0]:
+            inside = str(package) in line
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="no way to look at pages")
+def test_preloading_reads_the_frames_into_memory(make_package: object, tmp_path: Path) -> None:
+    package = make_package(tmp_path / "a", frames=40)  # type: ignore[operator]
+    Avatar.open(package, parts=frozenset({"jpeg"})).close()
+    with Avatar.open(package, parts=frozenset({"jpeg"})) as avatar:
+        lazy = resident_bytes(package)
+        assert avatar.preload(10) == 10
+        some = resident_bytes(package)
+        assert avatar.preload(1000) == 40
+        whole = resident_bytes(package)
+        assert lazy < some < whole
+        assert whole >= 0.9 * avatar.mapped_bytes
+        assert avatar.mapped_bytes > sum(len(avatar.jpeg(i, None)) for i in range(40))
+    assert avatar.mapped_bytes == 0
+    with pytest.raises(InvalidInput, match="closed"):
+        avatar.preload(1)

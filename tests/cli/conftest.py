@@ -1,9 +1,16 @@
-"""The command line, run inside the test's process."""
+"""The command line, run inside the test's process; and servers, which need one of their own."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +47,85 @@ def lipwire(
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@dataclass
+class Served:
+    """A ``lipwire`` process that serves."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    """What it printed until now."""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, timeout_s: float = 60) -> str:
+        """The first group of ``pattern`` as soon as it was printed."""
+        until_s = time.monotonic() + timeout_s
+        while not (found := re.search(pattern, self.text)):
+            assert time.monotonic() < until_s, f"no {pattern!r} in:\n{self.text}"
+            assert self.process.poll() is None or self.text, "it ended without a word"
+            if self.process.poll() is not None:
+                time.sleep(0.2)
+                found = re.search(pattern, self.text)
+                assert found, f"it ended with {self.process.returncode}:\n{self.text}"
+                break
+            time.sleep(0.02)
+        return found[1] if found.groups() else found[0]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return int(
+            self.wait_for(r"(?s)[Cc]ompositing server (?:listening on port|at 127.0.0.1:) ?(\d+)")
+        )
+
+    def end(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+Serving = Callable[..., Served]
+
+
+def serving_in(stack: ExitStack, folder: Path) -> Serving:
+    """``serving("serve", "--port", 0, ...)`` starts a process in ``folder``; it ends with
+    ``stack``."""
+
+    def start(*arguments: object, **environ: str) -> Served:
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-u", "-m", "lipwire", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=folder,
+                env={**os.environ, "LIPWIRE_DEBUG": "", **environ},
+            )
+        )
+        served = Served(process)
+
+        def read() -> None:
+            assert process.stdout is not None
+            with suppress(ValueError):  # closed, when the test was over first
+                for line in process.stdout:
+                    served.lines.append(line.rstrip("\n"))
+
+        threading.Thread(target=read, daemon=True).start()
+        stack.callback(process.kill)
+        return served
+
+    return start
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    """Servers for one test."""
+    with ExitStack() as stack:
+        yield serving_in(stack, tmp_path)

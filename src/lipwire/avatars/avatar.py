@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from lipwire.avatars.parts import Jpegs, Part, Patches
 from lipwire.avatars.settings import AvatarSettings
 from lipwire.compose import BorderPx, PartialJpeg, network_crop, paste_mouth, paste_patch_i420
 from lipwire.domain import MOUTH_PX, CropRect, InvalidInput, UInt8Array, ping_pong
+
+_PAGE_BYTES: Final = 4096
 
 
 class Avatar:
@@ -152,6 +154,34 @@ class Avatar:
             paste_mouth(frame, (0, 0), self._in_bgr(mouth), patches.rect(number), self.border_px)
         return frame
 
+    @property
+    def mapped_bytes(self) -> int:
+        """Size of what is mapped for the frames; how much of it is in memory the system decides."""
+        patches = self._patches
+        if patches is None:
+            return 0
+        wholes = (self._planes, self._pixels)
+        jpeg_bytes = 0 if self._jpegs is None else self._jpegs.size_bytes
+        return patches.size_bytes + jpeg_bytes + sum(w.nbytes for w in wholes if w is not None)
+
+    def preload(self, frames: int) -> int:
+        """Have the first ``frames`` frames read into memory, all where there are fewer; returns how
+        many those are.
+
+        The system may drop them again when memory runs short. Raises InvalidInput once closed.
+        """
+        patches, _ = self._at(0)
+        jpegs, wholes = self._jpegs, (self._planes, self._pixels)
+        count = min(frames, patches.count)
+        for index in range(count):
+            _touch(patches.patch(index))
+            if jpegs is not None:
+                _touch(jpegs.jpeg(index))
+            for whole in wholes:
+                if whole is not None:
+                    _touch(whole[index])
+        return count
+
     def close(self) -> None:
         """Let the maps go. Threads still inside a method finish it."""
         self._patches = self._jpegs = self._planes = self._pixels = None
@@ -191,6 +221,11 @@ class Avatar:
         return InvalidInput(
             f"avatar {self.name} was opened without the part {part}; name it in parts"
         )
+
+
+def _touch(mapped: UInt8Array) -> None:
+    """Read a byte of each page."""
+    mapped.reshape(-1)[::_PAGE_BYTES].max()
 
 
 def _swapped(pixels: UInt8Array) -> UInt8Array:

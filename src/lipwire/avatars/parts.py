@@ -181,6 +181,10 @@ class Patches:
         if self.box(0) != patch_box(self.width, self.height, self.rect(0)):
             raise ContainerDamagedError(f"{container.path.name} has boxes of another layout")
 
+    @property
+    def size_bytes(self) -> int:
+        return self._data.nbytes
+
     def rect(self, index: int) -> CropRect:
         return CropRect(*self._rects[index])
 
@@ -216,6 +220,10 @@ class Jpegs:
             raise ContainerDamagedError(f"{container.path.name} has tables that do not add up")
         self._starts: list[int] = starts.tolist()
         self._row_starts: list[int] = row_starts.tolist()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._data.nbytes
 
     def jpeg(self, index: int) -> UInt8Array:
         """The background's bytes, (length,) uint8, read-only, mapped."""

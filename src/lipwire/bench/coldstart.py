@@ -70,8 +70,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="lipwire-coldstart-") as folder:
         random = np.random.default_rng(0)
         job = _Job(
-            package=_write_package(Path(folder) / "one", frames, size, widths, seed=1),
-            neighbour=_write_package(Path(folder) / "two", 1, size, widths, seed=2),
+            package=write_package(Path(folder) / "one", frames, size, widths, seed=1),
+            neighbour=write_package(Path(folder) / "two", 1, size, widths, seed=2),
             window=random.standard_normal((1, *AUDIO_WINDOW_SHAPE)).astype(np.float32),
         )
         Avatar.open(job.package, parts=_PARTS, quality=_QUALITY).close()
@@ -208,9 +208,10 @@ def _drop_pages(package: Path) -> None:
                 os.close(descriptor)
 
 
-def _write_package(
+def write_package(
     path: Path, frames: int, size: tuple[int, int], widths: Widths, seed: int
 ) -> Path:
+    """A package with a network of random weights and moving noise; ``size`` is (width, height)."""
     (path / "frames").mkdir(parents=True)
     (path / "checkpoint").mkdir()
     write_unet(path / "checkpoint" / "model_best.onnx", seed=seed, widths=widths)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "percentile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def compare(
         label_b=label_b,
         median_a_ms=statistics.median(times_a_ms),
         median_b_ms=statistics.median(times_b_ms),
-        p99_a_ms=_percentile(times_a_ms, 99),
-        p99_b_ms=_percentile(times_b_ms, 99),
+        p99_a_ms=percentile(times_a_ms, 99),
+        p99_b_ms=percentile(times_b_ms, 99),
         ratio=ratio,
         rounds=rounds,
         notes=notes,
@@ -103,7 +103,7 @@ def _time_ms(call: Callable[[], object], clock_s: Callable[[], float]) -> float:
     return (clock_s() - start_s) * 1000.0
 
 
-def _percentile(values: list[float], percent: int) -> float:
+def percentile(values: list[float], percent: int) -> float:
     """The smallest value that ``percent`` per cent of ``values`` do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -13,7 +13,14 @@ from lipwire.cli import (
     avatar_list,
     avatar_validate,
     bench,
+    client,
+    compositing_server,
+    config,
+    inference_server,
+    models,
     render,
+    serve,
+    up,
     version,
 )
 from lipwire.cli.exits import Interrupted
@@ -39,12 +46,25 @@ app = typer.Typer(
 avatars = typer.Typer(no_args_is_help=True)
 app.add_typer(avatars, name="avatar", help="Look at avatars, check them, prepare them.")
 
+models_of = typer.Typer(no_args_is_help=True)
+
 app.command("render")(render.command)
 avatars.command("list")(avatar_list.command)
 avatars.command("info")(avatar_info.command)
 avatars.command("validate")(avatar_validate.command)
 avatars.command("compile")(avatar_compile.command)
 avatars.command("evaluate")(avatar_evaluate.command)
+app.command("serve")(serve.command)
+app.command("inference-server")(inference_server.command)
+app.command("compositing-server")(compositing_server.command)
+app.command("up")(up.command)
+app.command("client")(client.command)
+app.add_typer(models_of, name="models", help="The avatars of a running server.")
+models_of.command("list")(models.list_models)
+models_of.command("load")(models.load)
+models_of.command("unload")(models.unload)
+models_of.command("stats")(models.stats)
+app.add_typer(config.app, name="config", help="Check the servers' configuration.")
 app.command("bench")(bench.command)
 app.command("version")(version.command)
 

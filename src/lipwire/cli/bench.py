@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from lipwire.bench import Comparison
+    from lipwire.bench.serve import Besides, Load
 
 
 class Subject(StrEnum):
@@ -16,6 +17,8 @@ class Subject(StrEnum):
     ENGINE = "engine"
     AUDIO = "audio"
     COLDSTART = "coldstart"
+    SERVE = "serve"
+    CAPACITY = "capacity"
     ALL = "all"
 
 
@@ -24,10 +27,12 @@ ROUNDS = {
     Subject.ENGINE: 30,
     Subject.AUDIO: 15,
     Subject.COLDSTART: 7,
+    Subject.SERVE: 7,
 }
 """Enough for a steady median, in about a minute each on two cores."""
 
 QUICK_ROUNDS = 3
+QUICK_SECONDS = 5.0
 
 
 def command(
@@ -36,7 +41,9 @@ def command(
         typer.Argument(
             help="compose: partial JPEG against a full encode. engine: the shared graph against a "
             "plain ONNX Runtime session. audio: streaming features against offline. coldstart: a "
-            "mapped avatar to its first frame against decoding and a new session."
+            "mapped avatar to its first frame against decoding and a new session. serve: a server "
+            "under 1 to 8 clients, and the guide's form against a bare gRPC echo. capacity: 11,000 "
+            "avatars behind one server (not part of all)."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -46,14 +53,21 @@ def command(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to measure (default: by subject).")
     ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long capacity asks for avatars.")
+    ] = 60.0,
 ) -> None:
     """Measure Lipwire's ways against the plain ways, in turns and in one process."""
     from lipwire.config import describe_machine
 
+    if subject is Subject.CAPACITY:
+        _measure_capacity(QUICK_SECONDS if quick else seconds, as_json)
+        return
     subjects = list(ROUNDS) if subject is Subject.ALL else [subject]
     results = {
         each: _run(each, rounds or (QUICK_ROUNDS if quick else ROUNDS[each])) for each in subjects
     }
+    served = _measure_serving(quick) if Subject.SERVE in results else None
     machine = describe_machine()
     if as_json:
         import json
@@ -67,10 +81,14 @@ def command(
                 for comparison in comparisons
             ],
         }
+        if served is not None:
+            document["serve"] = {"loads": [asdict(load) for load in served[0]]} | asdict(served[1])
         typer.echo(json.dumps(document, indent=2))
         return
     for each, comparisons in results.items():
         _print_table(each, comparisons)
+    if served is not None:
+        _print_serving(*served)
     typer.echo(machine.line())
 
 
@@ -81,6 +99,80 @@ def _run(subject: Subject, rounds: int) -> "list[Comparison]":
         rounds=rounds
     )
     return comparisons
+
+
+def _measure_capacity(seconds: float, as_json: bool) -> None:
+    from lipwire.bench.capacity import run_capacity
+    from lipwire.cli.terminal import file_size
+    from lipwire.config import describe_machine
+
+    found = run_capacity(seconds)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        document = {"machine": describe_machine().as_json(), "capacity": asdict(found)}
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(
+        f"{found.avatars} avatars, {found.requests} requests in {found.seconds:.0f} s,"
+        f" {found.errors} errors {found.first_error}".rstrip()
+    )
+    typer.echo(
+        f"hits {100 * found.hit_rate:.1f} %, {found.evictions} evictions; opened avatars held at"
+        f" most {file_size(found.peak_bytes)} of {file_size(found.budget_bytes)}, the process"
+        f" {file_size(found.peak_resident_bytes)} with shared pages"
+    )
+    for name, spread in (
+        ("cold", found.cold),
+        ("warm", found.warm),
+        ("warm, before the cold ones", found.warm_alone),
+    ):
+        typer.echo(
+            f"{name}: {spread.p50_ms:.1f} ms (p50), {spread.p99_ms:.1f} ms (p99) a frame besides"
+            " its network"
+        )
+    typer.echo(f"warm p99 beside cold ones: {found.slowed:.2f} times what it is alone")
+    typer.echo(describe_machine().line())
+
+
+def _measure_serving(quick: bool) -> "tuple[list[Load], Besides]":
+    from lipwire.bench import serve
+
+    if quick:
+        loads = serve.run_table(1, batches=(1, 4), clients=(1, 2), size=(640, 360), widths=None)
+        return loads, serve.run_besides(2)
+    return serve.run_table(), serve.run_besides()
+
+
+def _print_serving(loads: "list[Load]", besides: "Besides") -> None:
+    """The guide's table: milliseconds of a request, p50 and p99."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="lipwire serve, ms a request: p50 / p99", title_justify="left")
+    for column in ("clients", "batch", "inference", "compositing", "overhead", "total"):
+        table.add_column(column, justify="right")
+    table.add_column("a frame", justify="right")
+    table.add_column("fps", justify="right")
+    clients = loads[0].clients
+    for load in loads:
+        if load.clients != clients:
+            table.add_section()
+            clients = load.clients
+        spreads = (load.inference, load.compositing, load.overhead, load.total)
+        table.add_row(
+            str(load.clients),
+            str(load.batch),
+            *(f"{spread.p50_ms:.1f} / {spread.p99_ms:.1f}" for spread in spreads),
+            f"{load.frame_ms:.2f}",
+            f"{load.fps:.1f}",
+        )
+    Console().print(table)
+    typer.echo(
+        f"small form, client and server: {besides.besides_ms:.2f} ms of a core a frame besides the"
+        f" network ({besides.frame_ms:.2f} less {besides.network_ms:.2f})"
+    )
 
 
 def _print_table(subject: Subject, comparisons: "list[Comparison]") -> None:

@@ -2,11 +2,14 @@
 
 from lipwire.domain.errors import (
     AvatarInvalid,
+    DeadlineExceeded,
     DependencyMissing,
     InvalidInput,
     LipwireError,
     NotFound,
+    Overloaded,
     StorageFailed,
+    Unavailable,
 )
 from lipwire.domain.frames import (
     AUDIO_WINDOW_SHAPE,
@@ -36,12 +39,15 @@ __all__ = [
     "SAMPLE_RATE_HZ",
     "AvatarInvalid",
     "CropRect",
+    "DeadlineExceeded",
     "DependencyMissing",
     "Float32Array",
     "InvalidInput",
     "LipwireError",
     "NotFound",
+    "Overloaded",
     "StorageFailed",
     "UInt8Array",
+    "Unavailable",
     "ping_pong",
 ]

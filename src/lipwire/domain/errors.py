@@ -11,6 +11,7 @@ StatusCode = Literal[
     "NOT_FOUND",
     "FAILED_PRECONDITION",
     "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED",
     "UNAVAILABLE",
     "INTERNAL",
 ]
@@ -52,4 +53,32 @@ class StorageFailed(LipwireError):
     """The disk is full, or a folder may not be written to. Nothing half-written is left behind."""
 
     code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+
+class Overloaded(LipwireError):
+    """A bounded queue or a memory budget is full at this moment; nothing was begun.
+
+    ``retry_after_s`` says when asking again is worth it, as well as that can be told; None where
+    it cannot.
+    """
+
+    code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(LipwireError):
+    """The caller's time is up, or so short that what is asked for cannot be done in it."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
+class Unavailable(LipwireError):
+    """Whoever would answer is starting, stopping, or gone; another may answer."""
+
+    code = "UNAVAILABLE"
     retryable = True

@@ -2,19 +2,26 @@
 
 ``compile_model`` turns an avatar's ONNX file into a graph without weights and one file of weights;
 ``Engine.load`` maps the weights and finds the session that every avatar of the architecture shares.
+``Scheduler`` puts the requests of many callers in order and runs them on a few threads.
 """
 
 from lipwire.engine.compiling import compile_model
 from lipwire.engine.devices import Device
 from lipwire.engine.engine import Engine, Model
 from lipwire.engine.inspection import ModelInfo, inspect_model
+from lipwire.engine.jobs import Job
 from lipwire.engine.optimising import runtime_key
+from lipwire.engine.scheduler import Quantiles, Scheduler, SchedulerStats
 
 __all__ = [
     "Device",
     "Engine",
+    "Job",
     "Model",
     "ModelInfo",
+    "Quantiles",
+    "Scheduler",
+    "SchedulerStats",
     "compile_model",
     "inspect_model",
     "runtime_key",

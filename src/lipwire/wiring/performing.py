@@ -1,4 +1,4 @@
-"""Where objects are built and who closes them: the one place that knows all the parts."""
+"""An avatar that speaks in this process: its frames, its network, its audio encoder."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

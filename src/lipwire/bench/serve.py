@@ -1,0 +1,347 @@
+"""Servers under clients: the guide's table, what a frame costs besides its network, and the guide's
+own 59 MB form against a bare gRPC echo.
+
+Servers are processes of their own, as they are in use; clients are threads of this one.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import numpy as np
+
+from lipwire.avatars import Avatar
+from lipwire.bench.coldstart import write_package
+from lipwire.bench.harness import Comparison, percentile
+from lipwire.bench.models import MOBILE_WIDTHS, Widths, write_tiny_unet
+from lipwire.config import load_compositing_config, load_inference_config
+from lipwire.domain import AUDIO_WINDOW_SHAPE
+from lipwire.engine import Engine
+from lipwire.rpc.connection import Composited, CompositingConnection
+from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest, CompositeBatchResponse
+from lipwire.wiring.servers import open_serve
+
+BATCHES: Final = (1, 8, 24, 50)
+CLIENTS: Final = (1, 2, 4, 8)
+SIZE: Final = (1280, 720)
+_TIMEOUT_S: Final = 600.0
+_START_S: Final = 120.0
+_GUIDES_BATCH: Final = 24
+_FRAMES: Final = 60
+_NARROW: Final[Widths] = (8, 8, 8, 8, 8)
+_ECHO: Final = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+limit = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+server = grpc.server(ThreadPoolExecutor(4), options=limit)
+answer = int(sys.argv[1])
+class Echo(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda data, context: data[:answer])
+server.add_generic_rpc_handlers((Echo(),))
+port = server.add_insecure_port("127.0.0.1:0")
+print('{"message": "ready", "facts": {"port": %d}}' % port, flush=True)
+server.start()
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Milliseconds of a request."""
+
+    p50_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(percentile(list(values), 50), percentile(list(values), 99))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One row of the guide's table."""
+
+    clients: int
+    batch: int
+    requests: int
+    inference: Spread
+    compositing: Spread
+    overhead: Spread
+    total: Spread
+    fps: float
+    """Frames a second of all clients together."""
+
+    @property
+    def frame_ms(self) -> float:
+        """The median request's share of a frame."""
+        return self.total.p50_ms / self.batch
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """Processor time of a frame in the small form, client and server together."""
+
+    frame_ms: float
+    network_ms: float
+    """Of the network alone, run the same way without servers."""
+
+    @property
+    def besides_ms(self) -> float:
+        return self.frame_ms - self.network_ms
+
+
+def run_table(
+    rounds: int = 6,
+    *,
+    batches: Sequence[int] = BATCHES,
+    clients: Sequence[int] = CLIENTS,
+    size: tuple[int, int] = SIZE,
+    widths: Widths | None = MOBILE_WIDTHS,
+) -> list[Load]:
+    """The guide's table: ``rounds`` requests of each client for each number of clients and size of
+    batch, small form, one process, an avatar a client."""
+    with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
+        names = [f"avatar-{number}" for number in range(max(clients))]
+        _write_avatars(Path(folder), names, size, widths)
+        server = stack.enter_context(serving(Path(folder)))
+        connection = stack.enter_context(CompositingConnection(f"127.0.0.1:{server.port}"))
+        for name in names:
+            connection.load(name, _TIMEOUT_S)
+        return [
+            _load(connection, names[:count], batch, rounds)
+            for count in clients
+            for batch in batches
+        ]
+
+
+def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
+    """The 59 MB form, less its network and its compositing, against an echo of the same bytes.
+
+    Requests are serialised beforehand on both sides. Both servers are processes, asked in turns.
+    """
+    with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
+        _write_avatars(Path(folder), ["tiny"], size, None)
+        random = np.random.default_rng(0)
+        visual = random.random((_GUIDES_BATCH, 6, 320, 320), np.float32)
+        request = CompositeBatchRequest(
+            model_id="tiny",
+            visual_frames=visual.tobytes(),
+            audio_features=_window(),
+            batch_size=_GUIDES_BATCH,
+        ).SerializeToString()
+        lipwire = stack.enter_context(_raw(stack.enter_context(serving(Path(folder))).port))
+        sample = lipwire(request)
+        echoing = _process(["-c", _ECHO, str(len(sample))], {})
+        echo = stack.enter_context(_raw(stack.enter_context(echoing).port))
+
+        def ours_ms() -> float:
+            begun_s = time.perf_counter()
+            data = lipwire(request)
+            elapsed_ms = (time.perf_counter() - begun_s) * 1000
+            answer = CompositeBatchResponse.FromString(data)
+            if not answer.success:
+                raise RuntimeError(answer.error)
+            return elapsed_ms - answer.inference_time_ms - answer.composite_time_ms
+
+        def theirs_ms() -> float:
+            begun_s = time.perf_counter()
+            if len(echo(request)) != len(sample):
+                raise RuntimeError("the echo answered something else")
+            return (time.perf_counter() - begun_s) * 1000
+
+        ours: list[float] = []
+        theirs: list[float] = []
+        for number in range(rounds + 2):
+            turns = ((ours, ours_ms), (theirs, theirs_ms))
+            for times, ask in turns if number % 2 else turns[::-1]:
+                times.append(ask())
+    ours, theirs = ours[2:], theirs[2:]  # the first two rounds warm up
+    return [
+        Comparison(
+            name=f"the guide's form, {len(request) / 1e6:.0f} MB, besides network and compositing",
+            label_a="lipwire serve",
+            label_b="bare gRPC echo",
+            median_a_ms=statistics.median(ours),
+            median_b_ms=statistics.median(theirs),
+            p99_a_ms=percentile(ours, 99),
+            p99_b_ms=percentile(theirs, 99),
+            ratio=statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
+            rounds=rounds,
+            notes=f"{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f} times"
+            " the echo's time",
+        )
+    ]
+
+
+def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
+    """What a frame costs besides its network, in processor time: batches of 24, small form, server
+    and client in this process."""
+    with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
+        _write_avatars(Path(folder), ["tiny"], size, None)
+        environ = {
+            "LIPWIRE_MODELS_ROOT": folder,
+            "LIPWIRE_SERVER__HOST": "127.0.0.1",
+            "LIPWIRE_SERVER__PORT": "0",
+            "LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false",
+        }
+        server = stack.enter_context(
+            open_serve(
+                load_compositing_config(None, environ),
+                load_inference_config(None, {}),
+                tell=lambda _heading, _facts: None,
+            )
+        )
+        connection = stack.enter_context(CompositingConnection(f"127.0.0.1:{server.port}"))
+        avatar = stack.enter_context(Avatar.open(Path(folder) / "tiny"))
+        engine = stack.enter_context(Engine(threads=1))
+        model = engine.load(avatar.model_path)
+        crops = np.stack([avatar.crop(index) for index in range(_GUIDES_BATCH)])
+        windows = np.random.default_rng(0).standard_normal(
+            (_GUIDES_BATCH, *AUDIO_WINDOW_SHAPE), np.float32
+        )
+        request = CompositeBatchRequest(
+            model_id="tiny", audio_features=windows.tobytes(), batch_size=_GUIDES_BATCH
+        )
+
+        def spent_ms(work: Callable[[], object]) -> float:
+            begun_s = time.process_time()
+            work()
+            return (time.process_time() - begun_s) * 1000 / _GUIDES_BATCH
+
+        whole: list[float] = []
+        alone: list[float] = []
+        for _ in range(rounds + 2):
+            whole.append(spent_ms(lambda: connection.composite(request, _TIMEOUT_S)))
+            alone.append(spent_ms(lambda: engine.infer(model, crops, windows)))
+        return Besides(statistics.median(whole[2:]), statistics.median(alone[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A server that is ready."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def serving(models_root: Path, **environ: str) -> Iterator[Process]:
+    """``lipwire serve`` as a process, with variables of the configuration."""
+    command = ["-m", "lipwire", "serve", "--models-root", str(models_root), "--host", "127.0.0.1"]
+    quiet = {"LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false"}
+    with _process([*command, "--port", "0", "--json-logs"], quiet | environ) as process:
+        yield process
+
+
+@contextmanager
+def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[Process]:
+    """A Python process that logs JSON lines and says so when it is ready."""
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    ) as process:
+        assert process.stdout is not None  # as asked for
+        giving_up = threading.Timer(_START_S, process.kill)
+        giving_up.start()
+        try:
+            yield Process(_port(process.stdout), process.pid)
+        finally:
+            giving_up.cancel()
+            process.terminate()
+            process.communicate()
+
+
+def _port(lines: Iterator[str]) -> int:
+    seen = ""
+    for line in lines:
+        seen += line
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry.get("message") == "ready":
+            return int(entry["facts"]["port"])
+    raise RuntimeError(f"the server did not start: {seen[-500:]}")
+
+
+@contextmanager
+def _raw(port: int) -> Iterator[Callable[[bytes], bytes]]:
+    """InferBatchComposite with messages as they are on the wire."""
+    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=unlimited) as channel:
+        call: Any = channel.unary_unary("/compositing.CompositingService/InferBatchComposite")
+        yield lambda data: call(data, timeout=_TIMEOUT_S)
+
+
+def _load(connection: CompositingConnection, names: Sequence[str], batch: int, rounds: int) -> Load:
+    """``rounds`` requests of each client, all at the same time, after one that does not count."""
+    answers: list[Composited] = []
+    failures: list[BaseException] = []
+    together = threading.Barrier(len(names) + 1)
+
+    def speak(name: str) -> None:
+        request = CompositeBatchRequest(
+            model_id=name, audio_features=_window(), batch_size=batch, start_frame_idx=7
+        )
+        try:
+            connection.composite(request, _TIMEOUT_S)
+            together.wait()
+            answers.extend(connection.composite(request, _TIMEOUT_S) for _ in range(rounds))
+        except BaseException as error:
+            failures.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=speak, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    with suppress(threading.BrokenBarrierError):  # what failed is raised below
+        together.wait()
+    begun_s = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    elapsed_s = time.perf_counter() - begun_s
+    if failures:
+        raise failures[0]
+    return Load(
+        clients=len(names),
+        batch=batch,
+        requests=len(answers),
+        inference=Spread.of([answer.inference_ms for answer in answers]),
+        compositing=Spread.of([answer.composite_ms for answer in answers]),
+        overhead=Spread.of([answer.overhead_ms for answer in answers]),
+        total=Spread.of([answer.elapsed_ms for answer in answers]),
+        fps=len(answers) * batch / elapsed_s,
+    )
+
+
+def _window() -> bytes:
+    random = np.random.default_rng(0)
+    return random.standard_normal(AUDIO_WINDOW_SHAPE).astype(np.float32).tobytes()
+
+
+def _write_avatars(
+    root: Path, names: Sequence[str], size: tuple[int, int], widths: Widths | None
+) -> None:
+    """Packages in ``root``, compiled, so that no server has to; without ``widths`` their networks
+    take about a millisecond."""
+    for seed, name in enumerate(names):
+        write_package(root / name, _FRAMES, size, widths or _NARROW, seed)
+        if widths is None:
+            write_tiny_unet(root / name / "checkpoint" / "model_best.onnx", seed=seed)
+        Avatar.open(root / name, parts=frozenset({"jpeg"})).close()

@@ -1,0 +1,66 @@
+"""`lipwire compositing-server`."""
+
+from typing import Annotated
+
+import typer
+
+from lipwire.cli.server_options import (
+    Config,
+    Host,
+    JsonLogs,
+    ModelsRoot,
+    Port,
+    ReadyFd,
+    Worker,
+    Workers,
+)
+
+
+def command(
+    config: Config = None,
+    models_root: ModelsRoot = None,
+    inference: Annotated[
+        str | None,
+        typer.Option(
+            help="Inference servers, host:port, with commas between several (in place of "
+            "inference_server.url).",
+            show_default=False,
+        ),
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    json_logs: JsonLogs = False,
+    ready_fd: ReadyFd = None,
+    worker: Worker = None,
+) -> None:
+    """Put mouths from inference servers onto the avatars' frames (port 50052)."""
+    import os
+
+    from lipwire.cli.serving import Overrides, config_path, run_server
+    from lipwire.config import load_compositing_config
+    from lipwire.wiring.servers import open_compositing_server
+
+    overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
+    path = config_path(config)
+    environ = dict(os.environ)
+    if inference is not None:
+        environ["LIPWIRE_COMPOSITING__INFERENCE_SERVER__URL"] = inference
+    settings = overrides.apply(load_compositing_config(path, environ))
+    capacity = settings.capacity
+    run_server(
+        "compositing server",
+        settings,
+        overrides,
+        {
+            "Loaded from": path or "nowhere, defaults",
+            "Inference server": ", ".join(settings.inference_server.url),
+            "Max models": capacity.max_models,
+            "Background cache": f"{capacity.background_cache_frames} frames per model",
+            "Eviction policy": capacity.eviction_policy,
+            "Configured models": len(settings.models),
+        },
+        lambda tell, share_port: open_compositing_server(
+            settings, tell=tell, share_port=share_port
+        ),
+    )

@@ -1,0 +1,49 @@
+"""`lipwire inference-server`."""
+
+from lipwire.cli.server_options import (
+    Config,
+    Host,
+    JsonLogs,
+    ModelsRoot,
+    Port,
+    ReadyFd,
+    Worker,
+    Workers,
+)
+
+
+def command(
+    config: Config = None,
+    models_root: ModelsRoot = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    json_logs: JsonLogs = False,
+    ready_fd: ReadyFd = None,
+    worker: Worker = None,
+) -> None:
+    """Run the avatars' networks for compositing servers (port 50051)."""
+    import os
+
+    from lipwire.cli.serving import Overrides, config_path, run_server
+    from lipwire.config import load_inference_config
+    from lipwire.wiring.servers import open_inference_server
+
+    overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
+    path = config_path(config)
+    settings = overrides.apply(load_inference_config(path, os.environ))
+    capacity = settings.capacity
+    run_server(
+        "inference server",
+        settings,
+        overrides,
+        {
+            "Loaded from": path or "nowhere, defaults",
+            "Workers per GPU": settings.server.worker_count_per_gpu,
+            "Queue": settings.server.queue_size,
+            "Max models per GPU": capacity.max_models_per_gpu,
+            "Eviction policy": capacity.eviction_policy,
+            "Configured models": len(settings.models),
+        },
+        lambda tell, share_port: open_inference_server(settings, tell=tell, share_port=share_port),
+    )

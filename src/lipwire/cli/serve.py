@@ -1,0 +1,67 @@
+"""`lipwire serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lipwire.cli.server_options import (
+    Config,
+    Host,
+    JsonLogs,
+    ModelsRoot,
+    Port,
+    ReadyFd,
+    Worker,
+    Workers,
+)
+
+
+def command(
+    config: Config = None,
+    inference_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the inference server, for how networks are run.",
+            show_default=False,
+        ),
+    ] = None,
+    models_root: ModelsRoot = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    json_logs: JsonLogs = False,
+    ready_fd: ReadyFd = None,
+    worker: Worker = None,
+) -> None:
+    """Both servers in one process, with no socket between them (port 50052).
+
+    The configuration is that of the compositing server.
+    """
+    import os
+
+    from lipwire.cli.serving import Overrides, config_path, run_server
+    from lipwire.config import load_compositing_config, load_inference_config
+    from lipwire.wiring.servers import open_serve
+
+    overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
+    path = config_path(config)
+    settings = overrides.apply(load_compositing_config(path, os.environ))
+    networks = load_inference_config(inference_config, os.environ)
+    # Cores are shared among the processes, however the file of the inference server counts them.
+    server = networks.server.model_copy(update={"workers": settings.server.workers})
+    networks = networks.model_copy(update={"server": server})
+    capacity = settings.capacity
+    run_server(
+        "inference and compositing in one process",
+        settings,
+        overrides,
+        {
+            "Loaded from": path or "nowhere, defaults",
+            "Max models": capacity.max_models,
+            "Background cache": f"{capacity.background_cache_frames} frames per model",
+            "Eviction policy": capacity.eviction_policy,
+            "Configured models": len(settings.models),
+        },
+        lambda tell, share_port: open_serve(settings, networks, tell=tell, share_port=share_port),
+    )

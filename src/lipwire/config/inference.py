@@ -1,0 +1,97 @@
+"""The inference server's configuration: the guide's file, and what Lipwire adds to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lipwire.config.settings import (
+    CapacitySettings,
+    ModelCount,
+    Port,
+    Section,
+    ServerConfig,
+    ServerSettings,
+)
+
+AssignmentStrategy = Literal["round-robin", "least-loaded"]
+
+
+class InferenceServerSettings(ServerSettings):
+    """Where the inference server listens, and how much it does at a time."""
+
+    port: Port = 50051
+    """The port to listen on; 0 is any free one. A host before the colon sets `host`."""
+    worker_count_per_gpu: Annotated[int, Field(ge=1, le=256)] = 8
+    """Runs of networks at a time on each GPU; without a GPU, at most as many as there are cores."""
+    queue_size: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """Requests that may wait for a worker; one more is refused with RESOURCE_EXHAUSTED and may be
+    sent again."""
+
+
+class GpuSettings(Section):
+    """The GPUs that networks run on."""
+
+    enabled: bool = True
+    """Use GPUs where there are any; `false` runs everything on the processor."""
+    count: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    """How many GPUs to use, beginning with `onnx.cuda_device_id`; `auto` is all there are."""
+    memory_gb_per_gpu: Annotated[float, Field(gt=0, le=4096)] | None = None
+    """The most memory of each GPU to use, in GiB; without it, what is free."""
+    assignment_strategy: AssignmentStrategy = "round-robin"
+    """Which GPU an avatar goes to when it is loaded: each in turn, or the one that holds least."""
+
+
+class OnnxSettings(Section):
+    """The inference library."""
+
+    library_path: Annotated[str, Field(max_length=4096)] | None = None
+    """Accepted so that existing files load, and not used: the Python package brings its own
+    library."""
+    use_cuda: bool | Literal["strict"] = True
+    """Run on CUDA: `true` falls back to the processor and says so, `strict` does not start without
+    it, `false` does not look for it."""
+    cuda_device_id: Annotated[int, Field(ge=0, le=63)] = 0
+    """The first GPU to use, as `nvidia-smi` numbers them."""
+
+
+class InferenceCapacitySettings(CapacitySettings):
+    """How many networks are kept in memory."""
+
+    max_models_per_gpu: ModelCount = 1000
+    """Networks loaded at a time on each GPU, or without a GPU in all."""
+
+
+class InferenceConfig(ServerConfig):
+    """The file of the inference server."""
+
+    server: InferenceServerSettings = InferenceServerSettings()
+    """Where the server listens, and how much it does at a time."""
+    gpus: GpuSettings = GpuSettings()
+    """The GPUs that networks run on."""
+    onnx: OnnxSettings = OnnxSettings()
+    """The inference library."""
+    capacity: InferenceCapacitySettings = InferenceCapacitySettings()
+    """How many networks are kept in memory."""
+
+    @property
+    def wants_cuda(self) -> bool:
+        """Whether CUDA is to be looked for."""
+        return self.gpus.enabled and self.onnx.use_cuda is not False
+
+    @property
+    def requires_cuda(self) -> bool:
+        """Whether the server may not start without CUDA."""
+        return self.gpus.enabled and self.onnx.use_cuda == "strict"
+
+    def notes(self) -> list[str]:
+        """What is accepted and does not do what one could expect, one line each."""
+        notes = super().notes()
+        if self.onnx.library_path is not None:
+            notes.insert(
+                0, "onnx.library_path is not used: the Python package brings its own ONNX Runtime"
+            )
+        if not self.gpus.enabled and self.onnx.use_cuda is not False:
+            notes.append("onnx.use_cuda has no effect while gpus.enabled is false")
+        return notes

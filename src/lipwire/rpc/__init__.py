@@ -1,0 +1,1 @@
+"""The wire: gRPC servers and clients. The only room that owns sockets."""

@@ -1,0 +1,69 @@
+"""How many requests are worked on at a time, and none once the server drains."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+from typing import Final
+
+from lipwire.domain import InvalidInput, Overloaded, Unavailable
+
+_RETRY_AFTER_S: Final = 0.25
+
+
+class Admission:
+    """Lets ``limit`` requests of a kind in at a time and refuses the rest at once.
+
+    Refusing here, rather than in gRPC's thread pool, leaves threads for health checks, and the
+    refusal says when asking again is worth it.
+    """
+
+    __slots__ = ("_changed", "_draining", "_in_hand", "_limits")
+
+    def __init__(self, limits: dict[str, int]) -> None:
+        """``limits``: kind of request -> how many at a time, 1 or more."""
+        for kind, limit in limits.items():
+            if limit < 1:
+                raise InvalidInput(f"{limit} {kind} requests at a time; allowed are 1 and more")
+        self._limits: Final = dict(limits)
+        self._in_hand: Final = dict.fromkeys(limits, 0)
+        self._changed: Final = Condition()
+        self._draining = False
+
+    @contextmanager
+    def admit(self, kind: str) -> Iterator[None]:
+        """Holds a place. Raises Overloaded where none is free, Unavailable once draining."""
+        with self._changed:
+            if self._draining:
+                raise Unavailable("the server is shutting down; ask another one")
+            limit = self._limits[kind]
+            if self._in_hand[kind] >= limit:
+                raise Overloaded(
+                    f"{limit} {kind} requests are in hand, the most this server takes at a time",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+            self._in_hand[kind] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_hand[kind] -= 1
+                self._changed.notify_all()
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def in_hand(self) -> int:
+        """Requests being worked on."""
+        with self._changed:
+            return sum(self._in_hand.values())
+
+    def drain(self, timeout_s: float) -> bool:
+        """Refuse whatever comes from now on, and wait until what is in hand is done.
+
+        False where that took longer than ``timeout_s``.
+        """
+        with self._changed:
+            self._draining = True
+            return self._changed.wait_for(lambda: not any(self._in_hand.values()), timeout_s)

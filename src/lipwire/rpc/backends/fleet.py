@@ -1,0 +1,212 @@
+"""Which of several servers can be asked: who is out, who comes back, and when. No sockets.
+
+          ┌──────────────────── serving ─────────────────────┐
+   new ───┤                                                  ▼
+          └── refused, lost, silent ──▶ out ── serving ──▶   up   ── refused, lost, silent ──▶ out
+                                        (after its hold)
+
+``serving``, ``refused`` and ``silent`` are verdicts of health checks, ``lost`` is a call that the
+server did not take or did not finish. One call is enough to put a server out, so that the next goes
+elsewhere at once; a check that gets no answer is not, because a busy server answers late: it
+takes several in a row without an answer to any call.
+
+Coming back is gentle. A server that is lost again and again is held out for longer each time, and
+one that is back gets its models bit by bit while its weight grows, so that it need not load
+thousands at once.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from lipwire.rpc.backends.affinity import rendezvous
+
+Verdict = Literal["serving", "refused", "silent"]
+Change = Literal["out", "back"]
+
+LEAST_WEIGHT: Final = 0.05
+"""Of a server that has just come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPolicy:
+    """How quick to put a server out, and how slow to take it back."""
+
+    silent_checks: int = 3
+    """Checks in a row without an answer that put out a server that was up."""
+    silence_s: float = 2.0
+    """An answer to a call this recently makes a check without one not count."""
+    first_hold_s: float = 1.0
+    """Out for at least this long when lost a second time; doubles each time after."""
+    longest_hold_s: float = 30.0
+    forgive_s: float = 60.0
+    """Up for this long, and earlier losses are forgotten."""
+    ramp_s: float = 10.0
+    """Until a server that is back has all its models again."""
+
+
+class Standing:
+    """One server's. Guarded by its fleet's lock."""
+
+    __slots__ = ("answered_at", "losses", "reason", "returned", "since", "state", "unanswered")
+
+    def __init__(self, now: float) -> None:
+        self.state: Literal["new", "up", "out"] = "new"
+        self.since = now
+        """When ``state`` began."""
+        self.returned = False
+        """Whether it was out before it was up."""
+        self.reason = "not asked yet"
+        """Why it is not up; one line."""
+        self.losses = 0
+        self.unanswered = 0
+        self.answered_at = float("-inf")
+
+
+class Fleet:
+    """The standing of every server. Methods may be called from any thread."""
+
+    def __init__(
+        self, servers: Sequence[str], *, clock: Callable[[], float], policy: FleetPolicy
+    ) -> None:
+        """``servers`` differ from each other. ``clock`` gives seconds and never goes back."""
+        self._clock = clock
+        self._policy = policy
+        self._changed = threading.Condition()
+        self._standings = {server: Standing(clock()) for server in servers}
+        self._awake = True
+
+    def order(self, model_id: str) -> list[str]:
+        """Servers to ask for ``model_id``, best first: those that are up, or else all of them.
+
+        All, because a wrong verdict on every one of them must not be worse than none.
+        """
+        with self._changed:
+            now = self._clock()
+            weights = {
+                server: self._weight(standing, now)
+                for server, standing in self._standings.items()
+                if standing.state == "up"
+            }
+            servers = weights or dict.fromkeys(self._standings, 1.0)
+        return rendezvous(model_id, servers)
+
+    def up(self) -> list[str]:
+        """The servers that are up, in the order they were given."""
+        with self._changed:
+            return [name for name, standing in self._standings.items() if standing.state == "up"]
+
+    def reasons(self) -> dict[str, str]:
+        """Why each server that is not up is not; one line each."""
+        with self._changed:
+            return {
+                server: standing.reason
+                for server, standing in self._standings.items()
+                if standing.state != "up"
+            }
+
+    def judge(
+        self, server: str, verdict: Verdict, *, asked_at: float, reason: str = ""
+    ) -> Change | None:
+        """Take in a health check that was sent at ``asked_at``; what that changed."""
+        with self._changed:
+            standing, now = self._standings[server], self._clock()
+            if standing.state != "new" and asked_at < standing.since:
+                return None  # from before the state that it would change
+            standing.unanswered = standing.unanswered + 1 if verdict == "silent" else 0
+            if verdict == "serving":
+                held = standing.state == "out" and now < standing.since + self._hold_s(standing)
+                return "back" if not held and self._take_in(standing, now) else None
+            if verdict == "silent" and standing.state == "up":
+                patient = standing.unanswered < self._policy.silent_checks
+                if patient or now - standing.answered_at < self._policy.silence_s:
+                    return None
+            return "out" if self._put_out(standing, reason, now) else None
+
+    def answered(self, server: str) -> None:
+        """A call got an answer from ``server``, good or bad."""
+        with self._changed:
+            standing = self._standings[server]
+            standing.answered_at = self._clock()
+            if standing.state == "new":
+                self._take_in(standing, standing.answered_at)
+
+    def lost(self, server: str, reason: str, *, asked_at: float) -> bool:
+        """A call that was sent at ``asked_at`` was not taken, or its connection broke.
+
+        Whether that put the server out.
+        """
+        with self._changed:
+            standing, now = self._standings[server], self._clock()
+            if standing.state == "up" and asked_at < standing.since:
+                return False  # it has come back since
+            if standing.state == "up" and now - standing.since >= self._policy.forgive_s:
+                standing.losses = 0
+            put_out = self._put_out(standing, reason, now)
+            standing.losses += put_out
+            return put_out
+
+    def wait_known(self, timeout_s: float) -> bool:
+        """Wait until there is a first verdict on every server; False when the time was too short.
+
+        Returns at once after ``wake``. Waits in real time, whatever the clock.
+        """
+        with self._changed:
+            return self._changed.wait_for(self._known, timeout_s)
+
+    def rest(self, pause_s: float, stop: Callable[[], bool]) -> None:
+        """Wait; less where a server comes up, or where ``stop`` holds after ``stir`` or ``wake``.
+
+        In real time.
+        """
+        with self._changed:
+            before = self._ups()
+            self._changed.wait_for(
+                lambda: not self._awake or stop() or bool(self._ups() - before), pause_s
+            )
+
+    def stir(self) -> None:
+        """Have everybody at ``rest`` look at their ``stop`` again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """End all waiting, now and in future."""
+        with self._changed:
+            self._awake = False
+            self._changed.notify_all()
+
+    def _known(self) -> bool:
+        return not self._awake or all(s.state != "new" for s in self._standings.values())
+
+    def _ups(self) -> set[str]:
+        return {server for server, standing in self._standings.items() if standing.state == "up"}
+
+    def _take_in(self, standing: Standing, now: float) -> bool:
+        """Whether it had been out."""
+        if standing.state == "up":
+            return False
+        standing.returned = standing.state == "out"
+        standing.state, standing.since, standing.unanswered = "up", now, 0
+        self._changed.notify_all()
+        return standing.returned
+
+    def _put_out(self, standing: Standing, reason: str, now: float) -> bool:
+        standing.reason = reason
+        if standing.state == "out":
+            return False
+        standing.state, standing.since = "out", now
+        self._changed.notify_all()
+        return True
+
+    def _hold_s(self, standing: Standing) -> float:
+        if standing.losses < 2:
+            return 0.0
+        doubled = self._policy.first_hold_s * 2.0 ** min(standing.losses - 2, 32)
+        return min(self._policy.longest_hold_s, doubled)
+
+    def _weight(self, standing: Standing, now: float) -> float:
+        if not standing.returned or self._policy.ramp_s <= 0:
+            return 1.0
+        return min(1.0, max(LEAST_WEIGHT, (now - standing.since) / self._policy.ramp_s))

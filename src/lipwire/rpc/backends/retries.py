@@ -1,0 +1,77 @@
+"""What comes after a try that failed: another server, a pause, or the end. No clock, no sockets.
+
+Only what can be repeated is: the server did not take the call (Unavailable) or had no room for it
+(Overloaded). Inference changes nothing, so a call that was lost half way may be repeated as well.
+All tries of a call share its one deadline.
+
+  failed with                a server not yet tried    no other server
+  ─────────────────────────  ────────────────────────  ───────────────────────────────
+  Unavailable                at once, not counted      after a pause, counted
+  Overloaded                 at once, counted          after a pause, counted; not sooner
+                                                       than the server asked for
+  anything else              the end                   the end
+
+It also ends when all retries are counted, or when the pause would outlast the deadline: then the
+caller hears the reason at once, and not "too late" when the time is up.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from lipwire.domain import InvalidInput, LipwireError, Overloaded, Unavailable
+
+MAX_RETRIES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently. Pauses double, and vary by half so that callers spread out."""
+
+    max_retries: int = 3
+    """Counted retries of one call, 0 to 100."""
+    first_pause_s: float = 0.05
+    longest_pause_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_retries <= MAX_RETRIES:
+            raise InvalidInput(f"max_retries is {self.max_retries}, allowed are 0 to {MAX_RETRIES}")
+
+    def pause_s(self, retry: int, random: Random) -> float:
+        """Length of pause number ``retry``, from 0."""
+        full = min(self.longest_pause_s, self.first_pause_s * 2.0**retry)
+        return full * random.uniform(0.5, 1.0)
+
+
+class Tries:
+    """The tries of one call. Used by one thread."""
+
+    __slots__ = ("_deadline", "_policy", "_random", "counted")
+
+    def __init__(self, policy: RetryPolicy, deadline: float, random: Random) -> None:
+        """``deadline`` is on the clock that ``pause_after`` is given."""
+        self._policy = policy
+        self._deadline = deadline
+        self._random = random
+        self.counted = 0
+        """Retries counted so far."""
+
+    def pause_after(self, error: LipwireError, *, another: bool, now: float) -> float | None:
+        """Seconds until the next try, or None where there is none and ``error`` is the answer.
+
+        ``another`` says whether a server is left that this call has not tried.
+        """
+        if not isinstance(error, Unavailable | Overloaded) or now >= self._deadline:
+            return None
+        if another and isinstance(error, Unavailable):
+            return 0.0
+        if self.counted >= self._policy.max_retries:
+            return None
+        retry, self.counted = self.counted, self.counted + 1
+        if another:
+            return 0.0
+        pause = self._policy.pause_s(retry, self._random)
+        if isinstance(error, Overloaded) and error.retry_after_s is not None:
+            # Never sooner than asked for, and not all callers at that very moment.
+            pause += error.retry_after_s
+        return pause if now + pause < self._deadline else None

@@ -1,0 +1,83 @@
+"""Requests to inference servers and what they answer: arrays as bytes, and back."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from lipwire.domain import Float32Array, InvalidInput, LipwireError
+from lipwire.rpc.backends.bulk import MalformedError, split_field, with_fields
+from lipwire.rpc.backends.protocol import ModelStatus
+from lipwire.rpc.generated import inference_pb2
+
+_Answer = TypeVar("_Answer", bound=Message)
+
+Metadata = tuple[tuple[str, str], ...]
+
+_HEADER_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_LONGEST_NAME: Final = 255
+
+
+def check_name(model_id: str) -> None:
+    """Refuse what no message holds; which names there are is for the server to say."""
+    if not 0 < len(model_id) <= _LONGEST_NAME:
+        raise InvalidInput(
+            f"the model's name is {len(model_id)} characters long, allowed are 1 to {_LONGEST_NAME}"
+        )
+    try:
+        model_id.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("the model's name is not text") from None
+
+
+def metadata_of(model_id: str) -> Metadata:
+    """``x-model-id``, for balancers that hash on it; what a header may not hold becomes %XX."""
+    return (("x-model-id", quote(model_id, safe=_HEADER_SAFE)),)
+
+
+def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
+    """Refuse what is not (N, *shape) float32; returns N."""
+    wanted = f"(N, {', '.join(map(str, shape))}) float32"
+    if array.dtype != np.float32 or array.shape[1:] != shape or not len(array):
+        raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
+    return len(array)
+
+
+def request_with(message: Message, arrays: Mapping[int, Float32Array]) -> bytes:
+    """``message`` serialised, with float32 arrays in the bytes fields of these numbers."""
+    fields = {number: array.astype("<f4", copy=False) for number, array in arrays.items()}
+    return with_fields(message.SerializeToString(), fields)
+
+
+def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer, memoryview]:
+    """A serialised message of ``kind``, and its bytes field ``number``, which the message lacks."""
+    try:
+        rest, value = split_field(data, number)
+        answer = kind()
+        answer.ParseFromString(rest)
+    except (MalformedError, DecodeError):
+        raise LipwireError("the inference server's answer is no message") from None
+    return answer, value
+
+
+def array_of(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """``data`` as a read-only array."""
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(data) != wanted:
+        raise LipwireError(f"the inference server gave {len(data)} bytes, wanted are {wanted}")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def status_of(model: inference_pb2.ModelStats, server: str) -> ModelStatus:
+    return ModelStatus(
+        model_id=model.model_id,
+        gpu_id=model.gpu_id,
+        memory_bytes=model.memory_bytes,
+        use_count=model.uses,
+        idle_s=model.idle_s,
+        in_use=model.in_use,
+        server=server,
+    )

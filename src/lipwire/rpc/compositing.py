@@ -1,0 +1,262 @@
+"""compositing.CompositingService: speech in, pictures of a talking face out."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+import lipwire
+from lipwire.audio import AudioEncoder
+from lipwire.avatars import Avatar
+from lipwire.avatars.registry import Registry
+from lipwire.domain import Float32Array, InvalidInput, LipwireError
+from lipwire.rpc.backends import Backend, Mouths
+from lipwire.rpc.calls import Call, current
+from lipwire.rpc.composing import FrameFormat, compose_frames
+from lipwire.rpc.errors import is_answer, public_message
+from lipwire.rpc.generated import compositing_pb2 as pb
+from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceServicer
+from lipwire.rpc.messages import (
+    RawAudio,
+    batch_size_of,
+    frame_index_of,
+    model_id_of,
+    raw_audio_of,
+    visual_of,
+    windows_of,
+)
+from lipwire.rpc.pages import page_of
+from lipwire.rpc.speech import windows_from_raw
+
+_HEALTH_TIMEOUT_S: Final = 2.0
+_WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A request of InferBatchComposite, read and found sound."""
+
+    model_id: str
+    count: int
+    first: int
+    visual: Float32Array | None  # (count, 6, 320, 320)
+    speech: Float32Array | RawAudio  # windows: (count, 32, 16, 16)
+
+    @classmethod
+    def read(cls, request: pb.CompositeBatchRequest) -> "_Batch":
+        """Raises InvalidInput with the value seen and the value allowed."""
+        model_id = model_id_of(request.model_id)
+        count = batch_size_of(request.batch_size)
+        first = frame_index_of(request.start_frame_idx)
+        audio = raw_audio_of(
+            request.raw_audio,
+            sample_rate=request.sample_rate,
+            channels=request.channels,
+            first_frame=request.audio_start_frame,
+        )
+        features = request.audio_features  # every access of a bytes field copies it
+        if audio is not None and features:
+            raise InvalidInput(
+                f"audio_features ({len(features)} bytes) and raw_audio are both given; send one"
+            )
+        speech = audio if audio is not None else windows_of(features, count)
+        return cls(model_id, count, first, visual_of(request.visual_frames, count), speech)
+
+
+class CompositingServicer(CompositingServiceServicer):
+    """Answers for the avatars of one registry, with mouths from one backend.
+
+    Validation, registries and backends raise domain errors. Those that say what is wrong with the
+    request become ``success = false``; the others go on to the interceptor, which makes statuses.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        avatars: Registry[Avatar],
+        *,
+        names: Callable[[], Sequence[str]],
+        encoder_of: Callable[[Avatar], AudioEncoder],
+        frame_format: FrameFormat = "jpeg",
+        max_message_bytes: int = 100 * 1024 * 1024,
+        inference_url: str = "",
+        threads: Executor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """``avatars`` are opened with the part that ``frame_format`` needs (jpeg, or pixels).
+
+        ``names`` gives every avatar that may be asked for, in order. ``encoder_of`` gives the audio
+        encoder of an avatar and raises InvalidInput where it has none. ``threads`` compose the
+        frames of a batch side by side; without them one comes after the other.
+        """
+        self._backend = backend
+        self._avatars = avatars
+        self._names = names
+        self._encoder_of = encoder_of
+        self._frame_format: FrameFormat = frame_format
+        self._max_message_bytes = max_message_bytes
+        self._inference_url = inference_url
+        self._threads = threads
+        self._clock = clock
+
+    def InferBatchComposite(  # noqa: N802
+        self, request: pb.CompositeBatchRequest, context: grpc.ServicerContext
+    ) -> pb.CompositeBatchResponse:
+        """1 to 50 frames with the mouths that fit the speech."""
+        started = self._clock()
+        try:
+            answer = self._composite(_Batch.read(request), current())
+        except LipwireError as error:
+            if not is_answer(error):
+                raise
+            answer = pb.CompositeBatchResponse(error=public_message(error), error_code=error.code)
+        answer.total_time_ms = self._ms_since(started)
+        return answer
+
+    def _composite(self, batch: _Batch, call: Call | None) -> pb.CompositeBatchResponse:
+        with self._avatars.use(batch.model_id, timeout_s=_left(call)) as avatar:
+            self._check_size(batch.count, avatar)
+            started = self._clock()
+            windows = batch.speech
+            audio_ms = 0.0
+            if isinstance(windows, RawAudio):
+                windows = windows_from_raw(windows, batch.count, self._encoder_of(avatar))
+                audio_ms = self._ms_since(started)
+            mouths = self._mouths(batch, windows, call)
+            started = self._clock()
+            frames = compose_frames(
+                avatar,
+                batch.first,
+                mouths.pixels,
+                frame_format=self._frame_format,
+                threads=self._threads,
+                call=call,
+            )
+            return pb.CompositeBatchResponse(
+                success=True,
+                composited_frames=frames,
+                gpu_id=mouths.gpu_id,
+                inference_time_ms=mouths.inference_ms,
+                composite_time_ms=self._ms_since(started),
+                frame_format=_WIRE_NAMES[self._frame_format],
+                width=avatar.width,
+                height=avatar.height,
+                audio_time_ms=audio_ms,
+            )
+
+    def _mouths(self, batch: _Batch, windows: Float32Array, call: Call | None) -> Mouths:
+        if call is not None:
+            call.check()
+        if batch.visual is None:
+            return self._backend.mouths(batch.model_id, batch.first, windows, timeout_s=_left(call))
+        floats = self._backend.mouths_of(
+            batch.model_id, batch.visual, windows, timeout_s=_left(call)
+        )
+        return floats.as_mouths()
+
+    def _check_size(self, count: int, avatar: Avatar) -> None:
+        """Raw frames are large: better refused than computed and then too big to be sent."""
+        if self._frame_format != "raw":
+            return
+        frame_bytes = avatar.width * avatar.height * 3
+        most = (self._max_message_bytes - 1024) // (frame_bytes + 16)
+        if count > most:
+            raise InvalidInput(
+                f"batch_size is {count}; allowed are up to {most} raw frames of {avatar.width} x"
+                f" {avatar.height}, as messages have up to {self._max_message_bytes} bytes"
+            )
+
+    def ListModels(  # noqa: N802
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
+        """Every avatar that may be asked for. A bad page_size is INVALID_ARGUMENT."""
+        names = self._names()
+        page, token = page_of(names, request.page_size, request.page_token)
+        loaded = {item.name for item in self._avatars.stats().items}
+        return pb.ListModelsResponse(
+            models=[pb.ModelInfo(model_id=name, loaded=name in loaded) for name in page],
+            next_page_token=token,
+            total=len(names),
+        )
+
+    def LoadModel(  # noqa: N802
+        self, request: pb.LoadModelRequest, context: grpc.ServicerContext
+    ) -> pb.LoadModelResponse:
+        """Have the avatar here and its network at the backend ready."""
+        started = self._clock()
+        try:
+            model_id = model_id_of(request.model_id)
+            with self._avatars.use(model_id, timeout_s=_left(current())):
+                self._backend.load(model_id, timeout_s=_left(current()))
+        except LipwireError as error:
+            if not is_answer(error):
+                raise
+            return pb.LoadModelResponse(error=public_message(error), error_code=error.code)
+        return pb.LoadModelResponse(success=True, load_time_ms=self._ms_since(started))
+
+    def UnloadModel(  # noqa: N802
+        self, request: pb.UnloadModelRequest, context: grpc.ServicerContext
+    ) -> pb.UnloadModelResponse:
+        """Let go of the avatar here and of its network at the backend."""
+        try:
+            model_id = model_id_of(request.model_id)
+            here = self._avatars.unload(model_id)
+            there = self._backend.unload(model_id, timeout_s=_left(current()))
+        except LipwireError as error:
+            if not is_answer(error):
+                raise
+            return pb.UnloadModelResponse(error=public_message(error), error_code=error.code)
+        return pb.UnloadModelResponse(success=True, unloaded=here or there)
+
+    def GetModelStats(  # noqa: N802
+        self, request: pb.GetModelStatsRequest, context: grpc.ServicerContext
+    ) -> pb.GetModelStatsResponse:
+        """What is loaded here, one avatar or all, and how well the registry did."""
+        stats = self._avatars.stats()
+        wanted, now = request.model_id, time.monotonic()  # the registry's clock
+        return pb.GetModelStatsResponse(
+            models=[
+                pb.ModelStats(
+                    model_id=item.name,
+                    memory_bytes=item.bytes,
+                    uses=item.uses,
+                    idle_s=0.0 if item.pins else max(0.0, now - item.last_used_s),
+                    in_use=item.pins,
+                )
+                for item in stats.items
+                if not wanted or item.name == wanted
+            ],
+            loaded_models=len(stats.items),
+            max_models=stats.max_items or 0,
+            memory_bytes=stats.bytes,
+            hits=stats.hits,
+            misses=stats.misses,
+            evictions=stats.evictions,
+            failures=stats.failures,
+        )
+
+    def Health(  # noqa: N802
+        self, request: pb.HealthRequest, context: grpc.ServicerContext
+    ) -> pb.HealthResponse:
+        """Whether a request sent now would be served."""
+        backend = self._backend.health(timeout_s=_HEALTH_TIMEOUT_S)
+        stats = self._avatars.stats()
+        return pb.HealthResponse(
+            healthy=backend.healthy,
+            loaded_models=len(stats.items),
+            max_models=stats.max_items or 0,
+            inference_server_url=self._inference_url,
+            inference_server_healthy=backend.healthy,
+            version=lipwire.__version__,
+            detail=backend.detail,
+        )
+
+    def _ms_since(self, started: float) -> float:
+        return (self._clock() - started) * 1000
+
+
+def _left(call: Call | None) -> float | None:
+    return None if call is None else call.remaining_s()

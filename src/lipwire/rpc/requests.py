@@ -1,0 +1,84 @@
+"""A recording as the requests of a client: three forms of the same batches.
+
+All give the same frames. Windows are the cheapest where the client has the avatar's audio encoder;
+audio needs nothing of the avatar; frames is the guide's own form, 2.4 MB a frame.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from lipwire.audio import frame_count
+from lipwire.avatars import Avatar
+from lipwire.domain import (
+    FPS,
+    MASK_COLUMNS,
+    MASK_ROWS,
+    SAMPLE_RATE_HZ,
+    Float32Array,
+    UInt8Array,
+)
+from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
+
+_FRAME_SAMPLES: Final = SAMPLE_RATE_HZ // FPS
+_BEFORE_FRAMES: Final = 20
+_AFTER_FRAMES: Final = 15
+_ALIGNED_FRAMES: Final = 5
+"""Context that a batch's windows depend on, 700 ms before and 460 ms after, generously. Audio cut
+at a multiple of five frames, 16 columns of the mel spectrogram, keeps the columns where they are
+in the whole recording, and so every window."""
+
+
+def requests_of_windows(
+    model_id: str, windows: Float32Array, batch_size: int, start_frame: int = 0
+) -> Iterator[CompositeBatchRequest]:
+    """``windows`` (N, 32, 16, 16) float32 in batches, the last one shorter."""
+    for first in range(0, len(windows), batch_size):
+        part = windows[first : first + batch_size]
+        yield CompositeBatchRequest(
+            model_id=model_id,
+            audio_features=np.ascontiguousarray(part, "<f4").tobytes(),
+            batch_size=len(part),
+            start_frame_idx=start_frame + first,
+        )
+
+
+def requests_of_audio(
+    model_id: str, pcm: Float32Array, batch_size: int, start_frame: int = 0
+) -> Iterator[CompositeBatchRequest]:
+    """``pcm`` (samples,) float32 at 16 kHz in [-1, 1], each batch with what its frames hear."""
+    samples = np.rint(pcm * 32768).clip(-32768, 32767).astype("<i2")
+    frames = frame_count(len(samples))
+    for first in range(0, frames, batch_size):
+        size = min(batch_size, frames - first)
+        cut = max(0, first - _BEFORE_FRAMES) // _ALIGNED_FRAMES * _ALIGNED_FRAMES
+        end = (first + size + _AFTER_FRAMES) * _FRAME_SAMPLES
+        yield CompositeBatchRequest(
+            model_id=model_id,
+            raw_audio=samples[cut * _FRAME_SAMPLES : end].tobytes(),
+            sample_rate=SAMPLE_RATE_HZ,
+            audio_start_frame=first - cut,
+            batch_size=size,
+            start_frame_idx=start_frame + first,
+        )
+
+
+def requests_of_frames(
+    model_id: str, avatar: Avatar, windows: Float32Array, batch_size: int, start_frame: int = 0
+) -> Iterator[CompositeBatchRequest]:
+    """As ``requests_of_windows``, with the avatar's own crops as the guide sends them."""
+    for request in requests_of_windows(model_id, windows, batch_size, start_frame):
+        first = request.start_frame_idx
+        crops = np.stack([avatar.crop(first + i) for i in range(request.batch_size)])
+        request.visual_frames = visual_frames(crops).tobytes()
+        yield request
+
+
+def visual_frames(crops: UInt8Array) -> Float32Array:
+    """(N, 320, 320, 3) uint8 -> (N, 6, 320, 320) float32 in [0, 1]: the crop, and it masked."""
+    visual = np.empty((len(crops), 6, *crops.shape[1:3]), "<f4")
+    np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=visual[:, :3])
+    visual[:, 3:] = visual[:, :3]
+    visual[:, 3:, MASK_ROWS, MASK_COLUMNS] = 0
+    return visual

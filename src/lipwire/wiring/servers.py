@@ -1,0 +1,222 @@
+"""The servers, built from their configurations: each is one block; whoever opened it drains it.
+
+The inference server and the compositing server are the two halves of ``open_serve``, which has no
+socket between them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from lipwire.avatars import Avatar
+from lipwire.avatars.catalog import Catalog
+from lipwire.avatars.registry import Registry
+from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, usable_cores
+from lipwire.rpc.backends import Backend
+from lipwire.rpc.compositing import CompositingServicer
+from lipwire.rpc.inference import InferenceServicer, MouthServicer
+from lipwire.rpc.request_log import LoggingCompositingServicer
+from lipwire.rpc.serving import (
+    RpcServer,
+    ServerOptions,
+    compositing_service,
+    inference_service,
+    mouth_service,
+)
+from lipwire.wiring.networks import connect_backend, open_backend, workers_of
+from lipwire.wiring.pictures import Encoders, open_avatars, open_catalog, preload
+
+Tell = Callable[[str, Mapping[str, object]], None]
+"""Hears what becomes true while a server starts: a heading, and facts by name."""
+
+_COMPOSITING_REQUESTS: Final = 64
+_TO_BE_REFUSED: Final = 8
+_HEALTH_TIMEOUT_S: Final = 1.0
+
+
+@contextmanager
+def open_inference_server(
+    config: InferenceConfig, *, tell: Tell, share_port: bool = False
+) -> Iterator[RpcServer]:
+    """The inference server, listening; it is stopped with the block, drained by ``drain``.
+
+    Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
+    there, Unavailable where the port is taken.
+    """
+    catalog = open_catalog(config)
+    with ExitStack() as stack:
+        backend = stack.enter_context(open_backend(config, catalog, tell=tell))
+        loaded = preload(config.models, backend.load)
+        tell("Model registry", _registry_facts(catalog, loaded, config.capacity.max_models_per_gpu))
+        services = [
+            inference_service(InferenceServicer(backend, names=catalog.names)),
+            mouth_service(MouthServicer(backend)),
+        ]
+        options = ServerOptions(
+            host=config.server.host,
+            port=config.server.port,
+            max_message_bytes=config.server.max_message_bytes,
+            max_requests=_requests(config),
+            share_port=share_port,
+        )
+        server = stack.enter_context(
+            RpcServer(services, options, healthy=lambda: backend.health().healthy)
+        )
+        tell(f"Inference server listening on port {server.port}", {"Protocol": "gRPC, protobuf"})
+        yield server
+
+
+@contextmanager
+def open_compositing_server(
+    config: CompositingConfig, *, tell: Tell, share_port: bool = False
+) -> Iterator[RpcServer]:
+    """The compositing server, as ``open_inference_server``. The inference servers need not be there
+    yet."""
+    catalog = open_catalog(config)
+    urls = ", ".join(config.inference_server.url)
+    with ExitStack() as stack:
+        backend = stack.enter_context(connect_backend(config))
+        tell(f"Inference server {urls}", _health_facts(backend))
+        server = stack.enter_context(
+            _compositing(
+                config,
+                catalog,
+                backend,
+                config.models,
+                url=urls,
+                max_requests=_COMPOSITING_REQUESTS,
+                tell=tell,
+                share_port=share_port,
+            )
+        )
+        yield server
+
+
+@contextmanager
+def open_serve(
+    config: CompositingConfig,
+    inference: InferenceConfig,
+    *,
+    tell: Tell,
+    share_port: bool = False,
+) -> Iterator[RpcServer]:
+    """Both servers in this process, listening where the compositing server does.
+
+    Avatars are those of ``config``. ``inference`` says how networks are run; its models and where
+    it listens do not count, but what it preloads is preloaded.
+    """
+    catalog = open_catalog(config)
+    with ExitStack() as stack:
+        backend = stack.enter_context(open_backend(inference, catalog, tell=tell))
+        entries = dict(config.models)
+        for name, entry in inference.models.items():
+            if entry.preload and name in entries:
+                entries[name] = entries[name].model_copy(update={"preload": True})
+        server = stack.enter_context(
+            _compositing(
+                config,
+                catalog,
+                backend,
+                entries,
+                url="",
+                max_requests=_requests(inference),
+                tell=tell,
+                share_port=share_port,
+            )
+        )
+        yield server
+
+
+@contextmanager
+def _compositing(
+    config: CompositingConfig,
+    catalog: Catalog,
+    backend: Backend,
+    entries: Mapping[str, ModelEntry],
+    *,
+    url: str,
+    max_requests: int,
+    tell: Tell,
+    share_port: bool,
+) -> Iterator[RpcServer]:
+    with ExitStack() as stack:
+        avatars = stack.enter_context(open_avatars(config, catalog))
+        # In one process the network is there as well: a request then finds both.
+        loaded = preload(entries, lambda name: _load(avatars, None if url else backend, name))
+        tell("Compositing registry", _registry_facts(catalog, loaded, config.capacity.max_models))
+        kind = (
+            LoggingCompositingServicer
+            if config.logging.log_compositing_times
+            else CompositingServicer
+        )
+        servicer = kind(
+            backend,
+            avatars,
+            names=catalog.names,
+            encoder_of=Encoders().of,
+            frame_format=config.output.format,
+            max_message_bytes=config.server.max_message_bytes,
+            inference_url=url,
+            threads=stack.enter_context(_threads()),
+        )
+        options = ServerOptions(
+            host=config.server.host,
+            port=config.server.port,
+            max_message_bytes=config.server.max_message_bytes,
+            max_requests=max_requests,
+            share_port=share_port,
+        )
+        server = stack.enter_context(
+            RpcServer(
+                [compositing_service(servicer)],
+                options,
+                healthy=lambda: backend.health(timeout_s=_HEALTH_TIMEOUT_S).healthy,
+            )
+        )
+        quality = config.output.jpeg_quality
+        frames = f"JPEG, quality {quality}" if config.output.format == "jpeg" else "raw"
+        tell(
+            f"Compositing server listening on port {server.port}",
+            {"Protocol": "gRPC, protobuf", "Frames": frames},
+        )
+        yield server
+
+
+def _load(avatars: Registry[Avatar], backend: Backend | None, name: str) -> None:
+    avatars.load(name)
+    if backend is not None:
+        backend.load(name)
+
+
+@contextmanager
+def _threads() -> Iterator[Executor | None]:
+    """Threads that compose the frames of a batch side by side, where there are cores for them."""
+    cores = usable_cores()
+    if cores == 1:
+        yield None
+        return
+    with ThreadPoolExecutor(cores, thread_name_prefix="lipwire-compose") as threads:
+        yield threads
+
+
+def _requests(config: InferenceConfig) -> int:
+    """Requests in hand: a few more than the scheduler takes in, so that it is what refuses them: it
+    knows when to come back, and whose turn it is."""
+    return workers_of(config) + config.server.queue_size + _TO_BE_REFUSED
+
+
+def _registry_facts(catalog: Catalog, loaded: int, most: int) -> dict[str, object]:
+    return {"Known avatars": len(catalog.names()), "Preloaded": loaded, "Most at a time": most}
+
+
+def _health_facts(backend: Backend) -> dict[str, object]:
+    health = backend.health(timeout_s=_HEALTH_TIMEOUT_S)
+    if not health.healthy:
+        return {"Not there yet": health.detail or "no answer"}
+    return {
+        "Connected": "yes",
+        "GPUs": health.gpu_count,
+        "Loaded models": f"{health.loaded_models}/{health.max_models}",
+        "Version": health.version,
+    }

@@ -1,0 +1,141 @@
+"""A registry of real avatars over a folder of packages, as a server holds it."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lipwire.avatars import Avatar, Catalog, Loaded, Registry, package_version
+from lipwire.domain import AvatarInvalid, NotFound
+
+MakePackage = Callable[..., Path]
+
+
+@pytest.fixture
+def root(tmp_path: Path, make_package: MakePackage) -> Path:
+    for seed, name in enumerate(("anna", "ben", "carl")):
+        make_package(tmp_path / "root" / name, seed=seed, frames=3, encoder=False)
+    return tmp_path / "root"
+
+
+def registry_of(root: Path, max_items: int) -> Registry[Avatar]:
+    catalog = Catalog(root, {})
+
+    def load(name: str) -> Loaded[Avatar]:
+        avatar = Avatar.open(catalog.path(name), parts=frozenset({"jpeg"}))
+        return Loaded(avatar, 1, avatar.close)
+
+    return Registry(
+        load,
+        version=lambda name: package_version(catalog.path(name)),
+        version_every_s=0.0,
+        failure_memory_s=60.0,
+        max_items=max_items,
+    )
+
+
+@pytest.fixture
+def registry(root: Path) -> Iterator[Registry[Avatar]]:
+    with registry_of(root, max_items=2) as made:
+        yield made
+
+
+def own_jpeg(package: Path) -> bytes:
+    with Avatar.open(package, parts=frozenset({"jpeg"})) as avatar:
+        return avatar.jpeg(0, None)
+
+
+def test_each_name_gives_its_own_avatar_whatever_is_evicted(
+    root: Path, registry: Registry[Avatar]
+) -> None:
+    expected = {name: own_jpeg(root / name) for name in ("anna", "ben", "carl")}
+    assert len(set(expected.values())) == 3
+    wrong: list[str] = []
+
+    def ask(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(30):
+            name = str(random.choice(["anna", "ben"] if seed else ["carl", "anna"]))
+            try:
+                with registry.use(name) as avatar:
+                    if avatar.jpeg(0, None) != expected[name]:
+                        wrong.append(name)
+            except Exception as error:
+                wrong.append(repr(error))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    # Two users at a time always fit into two places.
+    assert wrong == []
+    assert registry.stats().evictions > 0
+
+
+def test_a_package_replaced_while_in_use_is_swapped(
+    root: Path, registry: Registry[Avatar], make_package: MakePackage, tmp_path: Path
+) -> None:
+    new = make_package(tmp_path / "new", seed=9, frames=3, encoder=False)
+    with registry.use("anna") as old:
+        before = old.jpeg(0, None)
+        (root / "anna").rename(tmp_path / "old")
+        new.rename(root / "anna")
+        with registry.use("anna") as swapped:
+            assert swapped is not old
+            assert swapped.jpeg(0, None) == own_jpeg(root / "anna") != before
+        assert old.jpeg(0, None) == before
+    assert old.closed
+
+
+def test_a_package_that_becomes_broken_and_mended_again(
+    root: Path, registry: Registry[Avatar]
+) -> None:
+    rects = root / "ben" / "crop_rects.json"
+    sound = rects.read_bytes()
+    rects.write_bytes(b"[]")
+    for _ in range(2):
+        with pytest.raises(AvatarInvalid, match=r"crop_rects\.json"), registry.use("ben"):
+            pass
+    rects.write_bytes(sound)
+    with registry.use("ben") as avatar:
+        working = avatar.jpeg(0, None)
+    rects.write_bytes(b"{")
+    with registry.use("ben") as avatar:
+        assert avatar.jpeg(0, None) == working
+
+
+def test_packages_that_come_and_go(
+    root: Path, registry: Registry[Avatar], make_package: MakePackage
+) -> None:
+    with pytest.raises(NotFound, match="no avatar named dora"), registry.use("dora"):
+        pass
+    make_package(root / "dora", seed=4, frames=3, encoder=False)
+    with registry.use("dora") as avatar:
+        assert avatar.frame_count == 3
+    shutil.rmtree(root / "dora")
+    with pytest.raises(NotFound), registry.use("dora"):
+        pass
+
+
+def test_evicted_avatars_leave_no_descriptors_and_no_maps(root: Path) -> None:
+    def held() -> int:
+        return Path("/proc/self/maps").read_text().count(str(root))
+
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("there is no /proc here")
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with registry_of(root, max_items=1) as registry:
+        for _ in range(10):
+            for name in ("anna", "ben", "carl"):
+                with registry.use(name) as avatar:
+                    avatar.jpeg(0, None)
+        del avatar
+        one = held()
+        assert registry.stats().evictions == 29
+        assert one <= 4, "one avatar's files at most"
+    assert held() == 0
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors

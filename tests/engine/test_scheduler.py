@@ -1,0 +1,543 @@
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, wait
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lipwire.domain import (
+    DeadlineExceeded,
+    Float32Array,
+    InvalidInput,
+    Overloaded,
+    Unavailable,
+)
+from lipwire.engine.jobs import Array, Job
+from lipwire.engine.scheduler import Scheduler
+
+WAIT_S = 10.0
+
+
+class Clock:
+    """Time that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Network:
+    """What workers run: adds the window to the face. Held back until told to go on."""
+
+    def __init__(self, clock: Clock, frame_s: float = 0.0) -> None:
+        self.clock = clock
+        self.frame_s = frame_s
+        self.runs: list[tuple[str, int]] = []
+        self.gate = threading.Semaphore(0)
+        self.open = False
+        self.errors: dict[str, BaseException] = {}
+        self.lock = threading.Lock()
+
+    def __call__(self, key: str, faces: Array, windows: Float32Array) -> Array:
+        with self.lock:
+            self.runs.append((key, len(faces)))
+        if not self.open:
+            assert self.gate.acquire(timeout=WAIT_S)
+        with self.lock:
+            self.clock.now += self.frame_s * len(faces)
+        if key in self.errors:
+            raise self.errors[key]
+        if np.isnan(windows).any():
+            raise InvalidInput("windows holds NaN")
+        return np.asarray(faces + windows.astype(faces.dtype)[:, :1], faces.dtype)
+
+    def go_on(self, runs: int = 1) -> None:
+        self.gate.release(runs)
+
+    def go_on_freely(self) -> None:
+        self.open = True
+        self.gate.release(1000)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def network(clock: Clock) -> Network:
+    return Network(clock)
+
+
+Make = Callable[..., Scheduler[str]]
+
+
+@pytest.fixture
+def make(network: Network, clock: Clock) -> Iterator[Make]:
+    made: list[Scheduler[str]] = []
+
+    def make_one(**settings: Any) -> Scheduler[str]:
+        chosen = {"workers": 1, "queue_size": 10, "clock": clock, "join": True, **settings}
+        made.append(Scheduler(network, **chosen))
+        return made[-1]
+
+    yield make_one
+    network.go_on_freely()
+    for each in made:
+        each.close()
+
+
+def frames(count: int, first: int = 0) -> tuple[Array, Float32Array]:
+    """Faces numbered from ``first``, and windows that add 100 to them."""
+    faces = np.repeat(np.arange(first, first + count, dtype=np.uint8)[:, None], 4, axis=1)
+    return faces, np.full((count, 3), 100.0, np.float32)
+
+
+def expected(count: int, first: int = 0) -> Array:
+    return frames(count, first)[0] + np.uint8(100)
+
+
+def busy(scheduler: Scheduler[str], network: Network) -> Job[str]:
+    """Give the only worker something to do, which goes on until the network is told."""
+    before = len(network.runs)
+    job = scheduler.submit("blocker", *frames(1))
+    until(lambda: len(network.runs) > before)
+    return job
+
+
+# -- running -------------------------------------------------------------------------------------
+
+
+def test_mouths_come_back_in_order(make: Make, network: Network) -> None:
+    network.go_on_freely()
+    job = make().submit("a", *frames(5))
+    np.testing.assert_array_equal(job.result(WAIT_S), expected(5))
+    assert network.runs == [("a", 5)]
+
+
+def test_a_large_request_is_run_in_pieces(make: Make, network: Network) -> None:
+    network.go_on_freely()
+    job = make(max_run_frames=8).submit("a", *frames(20))
+    np.testing.assert_array_equal(job.result(WAIT_S), expected(20))
+    assert network.runs == [("a", 8), ("a", 8), ("a", 4)]
+
+
+def test_free_workers_share_a_request(make: Make, network: Network) -> None:
+    scheduler = make(workers=2, max_run_frames=8)
+    job = scheduler.submit("a", *frames(6))
+    until(lambda: len(network.runs) == 2)
+    assert sorted(network.runs) == [("a", 3), ("a", 3)]
+    assert scheduler.stats().busy == 2
+    network.go_on_freely()
+    np.testing.assert_array_equal(job.result(WAIT_S), expected(6))
+
+
+def test_small_requests_of_one_key_are_joined(make: Make, network: Network) -> None:
+    scheduler = make(max_run_frames=8)
+    busy(scheduler, network)
+    jobs = [scheduler.submit("a", *frames(3, first)) for first in (0, 10, 20)]
+    other = scheduler.submit("b", *frames(2))
+    network.go_on_freely()
+    for first, job in zip((0, 10, 20), jobs, strict=True):
+        np.testing.assert_array_equal(job.result(WAIT_S), expected(3, first))
+    np.testing.assert_array_equal(other.result(WAIT_S), expected(2))
+    assert network.runs[1:] == [("a", 8), ("b", 2), ("a", 1)]
+    assert scheduler.stats().joined == 3
+
+
+def test_forms_and_shapes_are_not_mixed(make: Make, network: Network) -> None:
+    scheduler = make()
+    busy(scheduler, network)
+    faces, windows = frames(2)
+    pixels = scheduler.submit("a", faces, windows)
+    floats = scheduler.submit("a", faces.astype(np.float32), windows, form="floats")
+    network.go_on_freely()
+    assert pixels.result(WAIT_S).dtype == np.uint8
+    assert floats.result(WAIT_S).dtype == np.float32
+    assert network.runs[1:] == [("a", 2), ("a", 2)]
+
+
+def test_nothing_is_joined_unless_asked_for(network: Network, clock: Clock) -> None:
+    scheduler = Scheduler(network, workers=1, queue_size=10, clock=clock)
+    busy(scheduler, network)
+    jobs = [scheduler.submit("a", *frames(2)) for _ in range(2)]
+    network.go_on_freely()
+    wait(jobs, WAIT_S)
+    scheduler.close()
+    assert network.runs[1:] == [("a", 2), ("a", 2)]
+
+
+def test_a_busy_key_does_not_keep_another_waiting(make: Make, network: Network) -> None:
+    scheduler = make(max_run_frames=4)
+    busy(scheduler, network)
+    for _ in range(5):
+        scheduler.submit("busy", *frames(16))
+    quiet = scheduler.submit("quiet", *frames(4))
+    network.go_on_freely()
+    quiet.result(WAIT_S)
+    assert network.runs.index(("quiet", 4)) <= 2
+
+
+def test_times_of_a_job(make: Make, network: Network, clock: Clock) -> None:
+    scheduler = make(max_run_frames=8)
+    network.frame_s = 0.5
+    busy(scheduler, network)
+    job = scheduler.submit("a", *frames(4))
+    network.go_on_freely()
+    job.result(WAIT_S)
+    assert job.queue_s == pytest.approx(0.5)
+    assert job.service_s == pytest.approx(2.0)
+    assert job.finished_s == pytest.approx(1002.5)
+    assert job.worker == 0
+    stats = scheduler.stats()
+    assert stats.service.p50_s == pytest.approx(0.5)
+    assert stats.wait.p99_s == pytest.approx(0.5)
+    assert (stats.runs, stats.frames, stats.finished) == (2, 5, 2)
+
+
+# -- refusing ------------------------------------------------------------------------------------
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again(make: Make, network: Network) -> None:
+    scheduler = make(queue_size=2)
+    busy(scheduler, network)
+    for _ in range(2):
+        scheduler.submit("a", *frames(1))
+    with pytest.raises(Overloaded, match=r"^2 requests wait .*; allowed are 2$") as refused:
+        scheduler.submit("a", *frames(1))
+    assert refused.value.retry_after_s is not None
+    assert refused.value.retry_after_s > 0
+    assert scheduler.stats().refused_full == 1
+    assert scheduler.stats().queued == 2
+
+
+def test_a_full_queue_takes_in_a_key_that_has_less(make: Make, network: Network) -> None:
+    scheduler = make(queue_size=3, join=False)
+    busy(scheduler, network)
+    flood = [scheduler.submit("busy", *frames(1)) for _ in range(3)]
+    quiet = scheduler.submit("quiet", *frames(1))
+    with pytest.raises(Overloaded):
+        flood[-1].result(WAIT_S)
+    network.go_on_freely()
+    for job in (*flood[:2], quiet):
+        np.testing.assert_array_equal(job.result(WAIT_S), expected(1))
+
+
+def test_a_free_worker_needs_no_place_in_the_queue(make: Make, network: Network) -> None:
+    scheduler = make(workers=4, queue_size=1)
+    jobs = [scheduler.submit(f"k{number}", *frames(1)) for number in range(4)]
+    network.go_on_freely()
+    assert len(wait(jobs, WAIT_S).done) == 4
+
+
+def test_a_deadline_out_of_reach_is_refused_before_any_work(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(max_run_frames=8)
+    network.frame_s = 0.1
+    network.go_on()
+    scheduler.submit("a", *frames(8)).result(WAIT_S)
+    busy(scheduler, network)
+    scheduler.submit("a", *frames(8))
+    with pytest.raises(DeadlineExceeded, match=r"^8 frames would take about 1[67]00 ms .* 1500 ms"):
+        scheduler.submit("a", *frames(8), deadline=clock.now + 1.5)
+    scheduler.submit("a", *frames(8), deadline=clock.now + 1.8)
+    with pytest.raises(DeadlineExceeded):
+        scheduler.submit("new key", *frames(50), deadline=clock.now + 1.0)
+    assert scheduler.stats().refused_deadline == 2
+    assert len(network.runs) == 2
+
+
+def test_a_key_with_little_is_not_refused_for_what_others_have_waiting(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(max_run_frames=8)
+    network.frame_s = 0.1
+    network.go_on()
+    scheduler.submit("busy", *frames(8)).result(WAIT_S)
+    busy(scheduler, network)
+    for _ in range(5):
+        scheduler.submit("busy", *frames(50))
+    # 25 s of work wait, of which 0.2 s are before this one's second frame if turns are fair.
+    scheduler.submit("quiet", *frames(2), deadline=clock.now + 1.0)
+
+
+def test_a_deadline_that_has_passed_is_refused(make: Make, clock: Clock) -> None:
+    with pytest.raises(DeadlineExceeded):
+        make().submit("a", *frames(1), deadline=clock.now)
+
+
+def test_what_has_become_hopeless_in_the_queue_is_not_run(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(join=False)
+    blocker = busy(scheduler, network)
+    late = scheduler.submit("late", *frames(1), deadline=clock.now + 1.0)
+    patient = scheduler.submit("patient", *frames(1))
+    clock.now += 2.0
+    network.go_on_freely()
+    with pytest.raises(DeadlineExceeded, match=r"^after 2000 ms of waiting, 1 of 1 frames"):
+        late.result(WAIT_S)
+    patient.result(WAIT_S)
+    blocker.result(WAIT_S)
+    assert [key for key, _ in network.runs] == ["blocker", "patient"]
+
+
+def test_late_requests_make_room_in_a_full_queue(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(queue_size=1)
+    busy(scheduler, network)
+    late = scheduler.submit("a", *frames(1), deadline=clock.now + 1.0)
+    clock.now += 2.0
+    scheduler.submit("a", *frames(1))
+    with pytest.raises(DeadlineExceeded):
+        late.result(WAIT_S)
+
+
+def test_joining_costs_nobody_a_deadline(make: Make, network: Network, clock: Clock) -> None:
+    scheduler = make(max_run_frames=8)
+    network.frame_s = 0.1
+    network.go_on()
+    scheduler.submit("a", *frames(8)).result(WAIT_S)
+    network.frame_s = 0.0
+    busy(scheduler, network)
+    scheduler.submit("a", *frames(2), deadline=clock.now + 0.45)
+    scheduler.submit("a", *frames(2))
+    scheduler.submit("a", *frames(2))
+    network.go_on()
+    until(lambda: len(network.runs) == 3)
+    assert network.runs[2] == ("a", 4), "all six frames would take 0.6 s"
+
+
+def test_a_slow_moment_does_not_refuse_for_ever(make: Make, network: Network, clock: Clock) -> None:
+    scheduler = make()
+    network.go_on_freely()
+    network.frame_s = 10.0
+    scheduler.submit("a", *frames(1)).result(WAIT_S)
+    network.frame_s = 0.0
+    with pytest.raises(DeadlineExceeded):
+        scheduler.submit("a", *frames(1), deadline=clock.now + 1.0)
+    clock.now += 60
+    scheduler.submit("a", *frames(1), deadline=clock.now + 1.0).result(WAIT_S)
+
+
+@pytest.mark.parametrize(("faces", "windows"), [(0, 0), (2, 1), (1, 2)])
+def test_lengths_that_do_not_fit(make: Make, faces: int, windows: int) -> None:
+    with pytest.raises(InvalidInput, match=rf"^there are {faces} faces and {windows} windows"):
+        make().submit("a", frames(faces)[0], frames(windows)[1])
+
+
+@pytest.mark.parametrize("setting", ["workers", "queue_size", "max_run_frames"])
+def test_settings_that_make_no_sense(make: Make, setting: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"^{setting} is 0; allowed are 1 and above"):
+        make(**{setting: 0})
+
+
+# -- cancelling and failing ----------------------------------------------------------------------
+
+
+def test_a_cancelled_request_leaves_the_queue(make: Make, network: Network) -> None:
+    scheduler = make(queue_size=1)
+    busy(scheduler, network)
+    job = scheduler.submit("a", *frames(1))
+    assert job.cancel()
+    assert job.cancel()
+    assert scheduler.stats().queued == 0
+    assert scheduler.stats().cancelled == 1
+    assert job in wait([job], WAIT_S).done
+    with pytest.raises(CancelledError):
+        job.result()
+    second = scheduler.submit("b", *frames(1))
+    network.go_on_freely()
+    second.result(WAIT_S)
+    assert [key for key, _ in network.runs] == ["blocker", "b"]
+
+
+def test_cancelling_a_request_that_is_being_run_saves_the_rest(
+    make: Make, network: Network
+) -> None:
+    scheduler = make(max_run_frames=4)
+    job = scheduler.submit("a", *frames(40))
+    until(lambda: network.runs == [("a", 4)])
+    assert job.cancel()
+    after = scheduler.submit("b", *frames(1))
+    network.go_on_freely()
+    after.result(WAIT_S)
+    assert network.runs == [("a", 4), ("b", 1)]
+
+
+def test_a_finished_request_cannot_be_cancelled(make: Make, network: Network) -> None:
+    network.go_on_freely()
+    job = make().submit("a", *frames(1))
+    job.result(WAIT_S)
+    assert not job.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (ValueError("bad weights"), ValueError),
+        (SystemExit(3), RuntimeError),
+        (KeyboardInterrupt(), RuntimeError),
+        (MemoryError(), MemoryError),
+    ],
+)
+def test_workers_survive_whatever_a_run_raises(
+    make: Make, network: Network, error: BaseException, seen: type[Exception]
+) -> None:
+    network.go_on_freely()
+    network.errors["bad"] = error
+    scheduler = make(max_run_frames=4)
+    for _ in range(3):
+        with pytest.raises(seen):
+            scheduler.submit("bad", *frames(9)).result(WAIT_S)
+    network.runs.clear()
+    np.testing.assert_array_equal(scheduler.submit("good", *frames(2)).result(WAIT_S), expected(2))
+    assert network.runs == [("good", 2)], "the rest of a request that failed is not run"
+    assert scheduler.stats().failed == 3
+
+
+def test_one_bad_request_does_not_fail_those_it_was_joined_with(
+    make: Make, network: Network
+) -> None:
+    scheduler = make()
+    busy(scheduler, network)
+    faces, windows = frames(2)
+    bad_windows = windows.copy()
+    bad_windows[1, 1] = np.nan
+    good, bad, better = (scheduler.submit("a", faces, w) for w in (windows, bad_windows, windows))
+    network.go_on_freely()
+    for job in (good, better):
+        np.testing.assert_array_equal(job.result(WAIT_S), expected(2))
+    with pytest.raises(InvalidInput, match="NaN"):
+        bad.result(WAIT_S)
+
+
+def test_a_run_that_gives_too_few_mouths_is_an_error() -> None:
+    def short(key: str, faces: Array, windows: Float32Array) -> Array:
+        return faces[1:]
+
+    with (
+        Scheduler(short, workers=1, queue_size=1) as scheduler,
+        pytest.raises(RuntimeError, match="a run of 3 frames gave 2 mouths"),
+    ):
+        scheduler.submit("a", *frames(3)).result(WAIT_S)
+
+
+# -- stopping ------------------------------------------------------------------------------------
+
+
+def test_drain_finishes_what_is_in_hand_and_takes_no_more(make: Make, network: Network) -> None:
+    scheduler = make()
+    jobs = [busy(scheduler, network), scheduler.submit("a", *frames(9))]
+    drained: Future[bool] = Future()
+    thread = threading.Thread(target=lambda: drained.set_result(scheduler.drain(WAIT_S)))
+    thread.start()
+    until(lambda: scheduler._draining)
+    with pytest.raises(Unavailable, match="stopping"):
+        scheduler.submit("b", *frames(1))
+    network.go_on_freely()
+    assert drained.result(WAIT_S)
+    thread.join()
+    assert all(job.done() and not job.exception() for job in jobs)
+    assert not any(worker.is_alive() for worker in scheduler._workers)
+    assert scheduler.drain(0.0)
+
+
+def test_drain_gives_up_when_time_is_up(make: Make, network: Network) -> None:
+    scheduler = make()
+    running, waiting = busy(scheduler, network), scheduler.submit("a", *frames(1))
+    assert not scheduler.drain(0.01)
+    with pytest.raises(Unavailable):
+        waiting.result(WAIT_S)
+    assert not running.done()
+    network.go_on_freely()
+    np.testing.assert_array_equal(running.result(WAIT_S), expected(1))
+    assert scheduler.drain(WAIT_S)
+
+
+def test_a_block_leaves_no_threads(network: Network) -> None:
+    network.go_on_freely()
+    before = threading.active_count()
+    with Scheduler(network, workers=3, queue_size=5) as scheduler:
+        scheduler.submit("a", *frames(4)).result(WAIT_S)
+        assert threading.active_count() == before + 3
+    assert threading.active_count() == before
+
+
+# -- everything at once --------------------------------------------------------------------------
+
+
+def test_whatever_threads_do() -> None:
+    """Every future ends, with its own mouths or with an error it may have; nothing is lost."""
+
+    def run(key: int, faces: Array, windows: Float32Array) -> Array:
+        time.sleep(0.0002 * len(faces))
+        if key == 3 and random.random() < 0.3:
+            raise ValueError("sometimes")
+        assert (faces[:, 1] == key).all(), "frames of another key"
+        return np.asarray(faces[:, :1] + windows[:, :1], np.float32)
+
+    outcomes: Counter[str] = Counter()
+    lock = threading.Lock()
+    wrong: list[str] = []
+
+    def live(seed: int) -> None:
+        choose = random.Random(seed)
+        for _ in range(150):
+            key, count = choose.randrange(5), choose.randrange(1, 20)
+            faces = np.full((count, 2), key, np.float32)
+            faces[:, 0] = np.arange(count)
+            mark = np.float32(choose.randrange(1000))
+            deadline = choose.choice([None, None, time.monotonic() + choose.random() * 0.03])
+            try:
+                job = scheduler.submit(key, faces, np.full((count, 1), mark), deadline=deadline)
+                if choose.random() < 0.2:
+                    time.sleep(choose.random() * 0.003)
+                    job.cancel()
+                mouths = job.result(WAIT_S)
+                what = "done"
+                if not (mouths[:, 0] == np.arange(count) + mark).all():
+                    wrong.append(f"{key}: {mouths[:, 0]}")
+            except (ValueError, CancelledError, DeadlineExceeded, Overloaded) as error:
+                what = type(error).__name__
+            except BaseException as error:
+                wrong.append(repr(error))
+                what = "wrong"
+            with lock:
+                outcomes[what] += 1
+
+    with Scheduler(run, workers=3, queue_size=4, max_run_frames=4) as scheduler:
+        threads = [threading.Thread(target=live, args=(seed,)) for seed in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a thread hangs"
+        assert scheduler.drain(WAIT_S)
+    assert wrong == []
+    assert outcomes.total() == 1500
+    assert set(outcomes) == {
+        "done",
+        "ValueError",
+        "CancelledError",
+        "DeadlineExceeded",
+        "Overloaded",
+    }
+    stats = scheduler.stats()
+    assert (stats.queued, stats.queued_frames, stats.busy) == (0, 0, 0)
+    assert stats.finished == outcomes["done"]

@@ -1,0 +1,67 @@
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from lipwire.observe import LogLevel, configure_logging
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("lipwire", "grpc")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("debug", ["debug", "info", "warn", "error"]),
+        ("info", ["info", "warn", "error"]),
+        ("warn", ["warn", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_level_decides_what_is_said(level: LogLevel, heard: list[str]) -> None:
+    stream = io.StringIO()
+    configure_logging(level, stream=stream)
+    logger = logging.getLogger("lipwire.rpc")
+    logger.debug("debug")
+    logger.info("info")
+    logger.warning("warn")
+    logger.error("error")
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == heard
+
+
+def test_json_lines_carry_figures_under_their_own_keys() -> None:
+    stream = io.StringIO()
+    configure_logging("info", as_json=True, stream=stream)
+    logging.getLogger("lipwire.rpc").info("24 frames of %s", "anna", extra={"composite_ms": 9.5})
+    (line,) = stream.getvalue().splitlines()
+    entry = json.loads(line)
+    assert entry["message"] == "24 frames of anna"
+    assert entry["composite_ms"] == 9.5
+    assert (entry["level"], entry["logger"]) == ("info", "lipwire.rpc")
+    assert entry["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_a_client_sent_cannot_end_the_line(as_json: bool) -> None:
+    stream = io.StringIO()
+    configure_logging("info", as_json=as_json, stream=stream)
+    logging.getLogger("lipwire.rpc").warning("no model %s", "a\nb\x1b[31m")
+    assert stream.getvalue().count("\n") == 1
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_configuring_again_does_not_say_things_twice() -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream)
+    configure_logging("info", stream=stream)
+    logging.getLogger("lipwire.rpc").info("once")
+    assert stream.getvalue().count("once") == 1

@@ -1,0 +1,572 @@
+"""Against real servers on loopback ports, whose networks are replaced by something predictable."""
+
+import gc
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from lipwire.domain import (
+    AvatarInvalid,
+    DeadlineExceeded,
+    Float32Array,
+    InvalidInput,
+    LipwireError,
+    NotFound,
+    Overloaded,
+    StorageFailed,
+    UInt8Array,
+    Unavailable,
+)
+from lipwire.rpc.backends import (
+    BackendHealth,
+    FloatMouths,
+    ModelStatus,
+    Mouths,
+    RemoteBackend,
+    RetryPolicy,
+)
+from lipwire.rpc.backends.fleet import FleetPolicy
+from lipwire.rpc.calls import Call, Cancelled, _current, current
+from lipwire.rpc.inference import InferenceServicer, MouthServicer
+from lipwire.rpc.serving import RpcServer, ServerOptions, inference_service, mouth_service
+
+QUICK = RetryPolicy(3, first_pause_s=0.02, longest_pause_s=0.1)
+
+
+def shade(model_id: str, frame: int) -> int:
+    return (sum(model_id.encode()) + 3 * frame) % 256
+
+
+def drawn(model_id: str, first: int, count: int) -> UInt8Array:
+    pixels = np.empty((count, 320, 320, 3), np.uint8)
+    for index in range(count):
+        pixels[index] = shade(model_id, first + index)
+    return pixels
+
+
+class Network:
+    """A backend in the server: draws one shade a frame, and fails or dawdles when told to."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.fail_times = 10**9
+        self.delay_s = 0.0
+        self.asked: list[str] = []
+        self.entered = threading.Event()
+        self.left_early = threading.Event()
+        self.remaining_s: list[float | None] = []
+        self.held: dict[str, int] = {}
+
+    def _work(self, model_id: str, timeout_s: float | None) -> None:
+        self.asked.append(model_id)
+        self.remaining_s.append(timeout_s)
+        self.held[model_id] = self.held.get(model_id, 0) + 1
+        self.entered.set()
+        if self.error is not None and self.fail_times > 0:
+            self.fail_times -= 1
+            raise self.error
+        if self.delay_s:
+            gone = threading.Event()
+            call = current()
+            assert call is not None
+            call.on_end(gone.set)
+            if gone.wait(self.delay_s):
+                self.left_early.set()
+
+    def mouths(
+        self, model_id: str, first: int, windows: Float32Array, *, timeout_s: float | None = None
+    ) -> Mouths:
+        self._work(model_id, timeout_s)
+        return Mouths(drawn(model_id, first, len(windows)), 2, 1.5)
+
+    def mouths_of(
+        self,
+        model_id: str,
+        visual: Float32Array,
+        windows: Float32Array,
+        *,
+        timeout_s: float | None = None,
+    ) -> FloatMouths:
+        self._work(model_id, timeout_s)
+        return FloatMouths(visual[:, :3] * np.float32(0.5), 2, 2.5)
+
+    def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
+        self._work(model_id, timeout_s)
+        return ModelStatus(model_id, 2, 1000, 0, 0.0)
+
+    def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
+        return self.held.pop(model_id, None) is not None
+
+    def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
+        return tuple(ModelStatus(name, 2, 1000, uses, 0.5) for name, uses in self.held.items())
+
+    def health(self, *, timeout_s: float | None = None) -> BackendHealth:
+        return BackendHealth(True, 1, len(self.held), 100, "1.0", "")
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(self, *args: object) -> None: ...
+
+
+class Server:
+    """An inference server on a loopback port."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.network = Network()
+        services = [
+            inference_service(InferenceServicer(self.network, names=lambda: ())),
+            mouth_service(MouthServicer(self.network)),
+        ]
+        self.rpc = RpcServer(services, ServerOptions(host="127.0.0.1", port=port))
+        self.rpc.start()
+        self.url = f"127.0.0.1:{self.rpc.port}"
+
+    def kill(self) -> None:
+        self.rpc.stop()
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    running = [Server() for _ in range(3)]
+    yield running
+    for server in running:
+        server.kill()
+
+
+@contextmanager
+def backend_over(*servers: Server | str, **options: object) -> Iterator[RemoteBackend]:
+    urls = [server if isinstance(server, str) else server.url for server in servers]
+    options.setdefault("retries", QUICK)
+    options.setdefault("check_every_s", 0.1)
+    with RemoteBackend(urls, **options) as backend:  # type: ignore[arg-type]
+        yield backend
+
+
+def windows(count: int = 1) -> Float32Array:
+    return np.zeros((count, 32, 16, 16), np.float32)
+
+
+def ask(backend: RemoteBackend, model_id: str = "anna", timeout_s: float | None = None) -> Mouths:
+    mouths = backend.mouths(model_id, 4, windows(2), timeout_s=timeout_s)
+    np.testing.assert_array_equal(mouths.pixels, drawn(model_id, 4, 2))
+    return mouths
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """An address that takes connections into its queue, and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        with ExitStack() as stack:
+            for _ in range(2):  # the queue is full: further connections get no answer at all
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_mouths_arrive_as_they_were_drawn(servers: list[Server]) -> None:
+    with backend_over(servers[0]) as backend:
+        mouths = ask(backend)
+        assert mouths.pixels.dtype == np.uint8
+        assert (mouths.gpu_id, mouths.inference_ms) == (2, 1.5)
+
+
+def test_the_guides_form_arrives_as_it_was_made(servers: list[Server]) -> None:
+    visual = np.random.default_rng(0).random((2, 6, 320, 320), np.float32)
+    with backend_over(servers[0]) as backend:
+        mouths = backend.mouths_of("anna", visual, windows(2))
+    np.testing.assert_array_equal(mouths.values, visual[:, :3] * np.float32(0.5))
+    assert (mouths.gpu_id, mouths.inference_ms) == (2, 2.5)
+
+
+def test_a_model_always_goes_to_one_server_and_models_spread(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend:
+        for _ in range(3):
+            for number in range(12):
+                ask(backend, f"user_{number}")
+    homes = [set(server.network.asked) for server in servers]
+    assert all(homes)
+    assert sum(map(len, homes)) == 12, "no model was asked of two servers"
+    assert sum(len(server.network.asked) for server in servers) == 36
+
+
+def test_the_models_name_is_in_the_metadata_for_balancers() -> None:
+    seen: list[dict[str, str | bytes]] = []
+
+    class Balancer(grpc.GenericRpcHandler):
+        def service(
+            self, call: grpc.HandlerCallDetails
+        ) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+            seen.append(dict(call.invocation_metadata))
+            return None
+
+    with ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads, handlers=[Balancer()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with backend_over(f"127.0.0.1:{port}") as backend:
+            for model_id in ("anna", "Zoë 100%/x"):
+                with pytest.raises(LipwireError):
+                    backend.mouths(model_id, 0, windows())
+        server.stop(0).wait()
+    assert [metadata["x-model-id"] for metadata in seen] == ["anna", "Zo%C3%AB%20100%25/x"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput("windows is 3"),
+        NotFound("there is no model 'annna'; the nearest is 'anna'"),
+        AvatarInvalid("the network failed: x"),
+        StorageFailed("the disk is full"),
+        DeadlineExceeded("0.1 s is too short for 50 frames"),
+    ],
+)
+def test_a_servers_errors_come_back_as_they_were(
+    servers: list[Server], error: LipwireError
+) -> None:
+    servers[0].network.error = error
+    with backend_over(servers[0]) as backend:
+        with pytest.raises(type(error)) as mouths:
+            backend.mouths("anna", 0, windows())
+        with pytest.raises(type(error)) as floats:
+            backend.mouths_of("anna", np.zeros((1, 6, 320, 320), np.float32), windows())
+    assert str(mouths.value) == str(floats.value) == str(error)
+    assert len(servers[0].network.asked) == 2, "it was asked again for nothing"
+
+
+def test_a_full_server_is_asked_again_when_it_said(servers: list[Server]) -> None:
+    network = servers[0].network
+    network.error, network.fail_times = Overloaded("full", retry_after_s=0.3), 1
+    with backend_over(servers[0]) as backend:
+        began = time.monotonic()
+        ask(backend)
+        assert 0.3 <= time.monotonic() - began < 2.0
+    assert len(network.asked) == 2
+
+
+def test_a_full_server_is_spared_where_another_has_room(servers: list[Server]) -> None:
+    for server in servers[:2]:
+        server.network.error = Overloaded("full", retry_after_s=5.0)
+    with backend_over(*servers) as backend:
+        began = time.monotonic()
+        for number in range(8):
+            ask(backend, f"user_{number}")
+        assert time.monotonic() - began < 2.0
+    assert len(servers[2].network.asked) == 8
+
+
+def test_overload_everywhere_is_said_with_the_time_to_wait(servers: list[Server]) -> None:
+    for server in servers:
+        server.network.error = Overloaded("50 requests wait", retry_after_s=4.0)
+    with backend_over(*servers) as backend:
+        began = time.monotonic()
+        with pytest.raises(Overloaded, match="50 requests wait") as caught:
+            ask(backend, timeout_s=2.0)
+        assert time.monotonic() - began < 1.0, "waiting would have been for nothing"
+    assert caught.value.retry_after_s == 4.0
+
+
+def test_a_server_killed_under_load_costs_nobody_an_error(servers: list[Server]) -> None:
+    stop, errors, done = threading.Event(), [], [0] * 6
+    with backend_over(*servers) as backend:
+
+        def client(number: int) -> None:
+            choice = random.Random(number)
+            while not stop.is_set():
+                try:
+                    ask(backend, f"user_{choice.randrange(30)}")
+                    done[number] += 1
+                except Exception as error:
+                    errors.append(error)
+
+        for server in servers:
+            server.network.delay_s = 0.01
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        assert until(lambda: sum(done) > 60)
+        victim = servers[0]
+        victim.kill()
+        at_kill = sum(done)
+        assert until(lambda: sum(done) > at_kill + 60)
+        servers[0] = Server(victim.rpc.port)
+        assert until(lambda: len(servers[0].network.asked) > 3), "it is back and gets work again"
+        servers[1].kill()
+        at_kill = sum(done)
+        assert until(lambda: sum(done) > at_kill + 60)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def test_a_drained_server_costs_nobody_an_error(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend, ThreadPoolExecutor(4) as clients:
+        for server in servers:
+            server.network.delay_s = 0.02
+        calls = [clients.submit(ask, backend, f"user_{number}") for number in range(80)]
+        assert servers[1].network.entered.wait(5)
+        assert servers[1].rpc.drain(5.0)
+        for call in calls:
+            call.result()
+
+
+def test_a_call_that_was_lost_half_way_is_done_elsewhere(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend, ThreadPoolExecutor(1) as clients:
+        ask(backend)
+        home = next(server for server in servers if server.network.asked)
+        home.network.entered.clear()
+        home.network.delay_s = 30.0
+        call = clients.submit(ask, backend)
+        assert home.network.entered.wait(5)
+        home.kill()
+        call.result(5)
+
+
+def test_no_server_at_all_is_said_soon_and_without_addresses(servers: list[Server]) -> None:
+    for server in servers:
+        server.kill()
+    with backend_over(*servers) as backend:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"^no inference server answers$"):
+            ask(backend)
+        assert time.monotonic() - began < 3.0
+        health = backend.health()
+    assert not health.healthy
+    assert all(server.url in health.detail for server in servers)
+
+
+def test_a_server_that_comes_while_a_call_waits_is_used(servers: list[Server]) -> None:
+    for server in servers[:2]:
+        server.kill()
+    patient = RetryPolicy(20, first_pause_s=0.3, longest_pause_s=0.3)
+    with (
+        backend_over(*servers[:2], retries=patient) as backend,
+        ThreadPoolExecutor(1) as clients,
+    ):
+        call = clients.submit(ask, backend)
+        time.sleep(0.3)
+        assert not call.done()
+        servers[0] = Server(servers[0].rpc.port)
+        call.result(5)
+
+
+def test_a_black_hole_costs_nobody_their_time(servers: list[Server]) -> None:
+    with black_hole() as hole, backend_over(hole, servers[0], servers[1]) as backend:
+        for number in range(10):
+            began = time.monotonic()
+            ask(backend, f"user_{number}", timeout_s=2.0)
+            assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("timeout_s", [0.1, 0.4])
+def test_a_deadline_is_kept_whatever_is_in_the_way(servers: list[Server], timeout_s: float) -> None:
+    for server in servers:
+        server.network.delay_s = 30.0
+
+    def overrun_s(backend: RemoteBackend) -> float:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=f"within {timeout_s}"):
+            ask(backend, timeout_s=timeout_s)
+        return time.monotonic() - began - timeout_s
+
+    with black_hole() as hole:
+        for urls in ([servers[0]], servers, [hole]):
+            with backend_over(*urls) as backend:
+                overruns_s: list[float] = []
+                while not overruns_s or (overruns_s[-1] >= 0.05 and len(overruns_s) < 4):
+                    overruns_s.append(overrun_s(backend))  # again, for machines that are busy
+                assert -0.01 <= overruns_s[-1] < 0.05, overruns_s
+    assert all(
+        left_s is not None and left_s <= timeout_s + 0.01  # gRPC rounds up to milliseconds
+        for server in servers
+        for left_s in server.network.remaining_s
+    ), "the server knows how long it has"
+
+
+def test_the_configured_timeout_holds_where_the_caller_has_more(servers: list[Server]) -> None:
+    servers[0].network.delay_s = 30.0
+    with backend_over(servers[0], timeout_s=0.2) as backend:
+        for given_s in (None, 20.0):
+            with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
+                ask(backend, timeout_s=given_s)
+
+
+def test_who_cancels_frees_the_server(servers: list[Server]) -> None:
+    servers[0].network.delay_s = 30.0
+    caller = Call(None)
+
+    def work(backend: RemoteBackend) -> None:
+        token = _current.set(caller)
+        try:
+            ask(backend)
+        finally:
+            _current.reset(token)
+
+    with backend_over(servers[0], timeout_s=20) as backend, ThreadPoolExecutor(1) as clients:
+        call = clients.submit(work, backend)
+        assert servers[0].network.entered.wait(5)
+        caller.end()
+        with pytest.raises(Cancelled):
+            call.result(5)
+        assert servers[0].network.left_early.wait(5)
+
+
+def test_a_silent_server_loses_its_calls_to_others(servers: list[Server]) -> None:
+    home = servers[0]
+    with backend_over(*servers, check_every_s=30.0) as backend, ThreadPoolExecutor(1) as clients:
+        assert backend._servers.fleet.wait_known(5)
+        names = (f"user_{number}" for number in range(100))
+        model = next(name for name in names if backend._servers.fleet.order(name)[0] == home.url)
+        home.network.delay_s = 30.0
+        call = clients.submit(ask, backend, model)
+        assert home.network.entered.wait(5)
+
+        # A process that is stopped: it neither answers checks nor closes its connections.
+        connection = backend._servers._connections[home.url]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(connection, "check", lambda timeout_s, tell: tell("silent", "no answer"))
+            for _ in range(FleetPolicy().silent_checks - 1):
+                backend._servers._check(connection)
+            assert not call.done(), "it may only be busy"
+
+            def checked_once_more() -> bool:
+                backend._servers._check(connection)
+                return call.done()
+
+            assert until(checked_once_more)
+        call.result()
+    assert home.network.left_early.wait(5)
+
+
+def test_an_answer_too_large_is_not_asked_for_again(servers: list[Server]) -> None:
+    with backend_over(servers[0], max_message_bytes=2**20) as backend:
+        with pytest.raises(InvalidInput, match="does not fit in a message"):
+            backend.mouths("anna", 0, windows(8))
+        with pytest.raises(InvalidInput, match="does not fit in a message"):
+            backend.mouths("anna", 0, windows(40))
+        ask(backend)
+    assert len(servers[0].network.asked) == 2
+
+
+def test_loading_goes_to_the_models_server_and_unloading_to_all(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend:
+        status = backend.load("anna")
+        ask(backend)
+        holders = [server for server in servers if "anna" in server.network.held]
+        assert [status.server] == [server.url for server in holders]
+        for server in servers:
+            server.network.held["anna"] = 1
+        assert len(backend.models()) == 3
+        assert backend.unload("anna")
+        assert not any(server.network.held for server in servers)
+        assert not backend.unload("anna")
+        assert backend.models() == ()
+
+
+def test_unloading_does_not_wait_for_a_server_that_is_gone(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend:
+        ask(backend)
+        servers[2].kill()
+        assert until(lambda: len(backend._servers.fleet.up()) == 2)
+        servers[0].network.held["anna"] = 1
+        assert backend.unload("anna", timeout_s=2.0)
+
+
+def test_health_is_the_sum_of_all_servers(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend:
+        ask(backend)
+        health = backend.health()
+        assert (health.healthy, health.gpu_count, health.loaded_models) == (True, 3, 1)
+        assert (health.max_models, health.version) == (300, "1.0")
+        servers[0].kill()
+        health = backend.health()
+        assert (health.healthy, health.gpu_count) == (True, 2)
+        assert servers[0].url in health.detail
+
+
+def test_closing_ends_calls_and_leaves_no_thread_and_no_socket(servers: list[Server]) -> None:
+    def sockets() -> int:
+        links = (link for link in Path("/proc/self/fd").iterdir())
+        return sum(link.is_symlink() and "socket" in str(link.readlink()) for link in links)
+
+    def cycle() -> None:
+        with backend_over(*servers) as backend:
+            ask(backend)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc")
+    cycle()
+    assert until(lambda: sockets() < 100)
+    gc.collect()
+    threads_before, sockets_before = threading.active_count(), sockets()
+    for _ in range(5):
+        cycle()
+    assert until(lambda: sockets() <= sockets_before)
+    assert until(lambda: threading.active_count() <= threads_before)
+
+    servers[0].network.delay_s = 30.0
+    with ThreadPoolExecutor(1) as clients:
+        backend = RemoteBackend([servers[0].url])
+        call = clients.submit(ask, backend)
+        assert servers[0].network.entered.wait(5)
+        backend.close()
+        backend.close()
+        with pytest.raises(Unavailable, match="closed"):
+            call.result(5)
+        with pytest.raises(Unavailable, match="closed"):
+            ask(backend)
+        assert not backend.health().healthy
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [[], ["http://a:1"], ["a"], ["a:0"], ["a:99999"], [":50051"], ["a:1", "a:1"], [" a:1"]],
+)
+def test_addresses_that_cannot_be_are_refused(urls: list[str]) -> None:
+    with pytest.raises(InvalidInput, match="inference server"):
+        RemoteBackend(urls)
+
+
+def test_requests_that_cannot_be_are_refused_before_they_are_sent(servers: list[Server]) -> None:
+    visual = np.zeros((2, 6, 320, 320), np.float32)
+    with backend_over(servers[0]) as backend:
+        for model_id, first, wrong in (
+            ("", 0, windows()),
+            ("x" * 300, 0, windows()),
+            ("\ud800", 0, windows()),
+            ("anna", -1, windows()),
+            ("anna", 2**63, windows()),
+            ("anna", 0, windows()[:0]),
+            ("anna", 0, windows().astype(np.float64)),
+            ("anna", 0, windows()[0]),
+        ):
+            with pytest.raises(InvalidInput):
+                backend.mouths(model_id, first, wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput):
+            backend.mouths_of("anna", visual, windows(3))
+    assert servers[0].network.asked == []

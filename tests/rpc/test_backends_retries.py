@@ -1,0 +1,107 @@
+from random import Random
+
+import pytest
+
+from lipwire.domain import (
+    AvatarInvalid,
+    DeadlineExceeded,
+    InvalidInput,
+    LipwireError,
+    NotFound,
+    Overloaded,
+    StorageFailed,
+    Unavailable,
+)
+from lipwire.rpc.backends.retries import RetryPolicy, Tries
+
+GONE = Unavailable("gone")
+FULL = Overloaded("full")
+
+
+class Rehearsal:
+    """A call whose tries all fail, on a clock of its own."""
+
+    def __init__(self, policy: RetryPolicy, deadline: float, servers: int, try_s: float) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self._tries = Tries(policy, deadline, Random(7))
+        self._servers = servers
+        self._try_s = try_s
+
+    def run(self, error: LipwireError) -> int:
+        """How many tries there were."""
+        fresh = self._servers
+        for count in range(1, 1000):
+            self.now += self._try_s
+            fresh = (fresh or self._servers) - 1
+            pause = self._tries.pause_after(error, another=fresh > 0, now=self.now)
+            if pause is None:
+                return count
+            self.pauses.append(pause)
+            self.now += pause
+        raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("error", [GONE, FULL])
+def test_one_server_is_asked_again_max_retries_times(error: LipwireError) -> None:
+    call = Rehearsal(RetryPolicy(3, 0.1, 1.0), 10.0, servers=1, try_s=0.01)
+    assert call.run(error) == 4
+    for pause, full in zip(call.pauses, (0.1, 0.2, 0.4), strict=True):
+        assert full / 2 <= pause <= full
+
+
+def test_pauses_vary_and_stop_growing() -> None:
+    policy = RetryPolicy(20, 0.1, 1.0)
+    call = Rehearsal(policy, 1e6, servers=1, try_s=0.0)
+    assert call.run(GONE) == 21
+    assert max(call.pauses) <= 1.0
+    assert len(set(call.pauses)) == 20
+
+
+def test_a_server_that_is_gone_costs_no_pause_while_another_is_left() -> None:
+    call = Rehearsal(RetryPolicy(0), 10.0, servers=5, try_s=0.01)
+    assert call.run(GONE) == 5
+    assert call.pauses == [0.0] * 4
+
+
+def test_a_full_server_sends_on_to_the_next_but_that_counts() -> None:
+    call = Rehearsal(RetryPolicy(2), 10.0, servers=5, try_s=0.01)
+    assert call.run(FULL) == 3
+    assert call.pauses == [0.0, 0.0]
+
+
+def test_a_server_is_not_asked_again_sooner_than_it_said() -> None:
+    call = Rehearsal(RetryPolicy(3, 0.1), 10.0, servers=1, try_s=0.01)
+    call.run(Overloaded("full", retry_after_s=0.7))
+    assert all(0.75 <= pause <= 1.1 for pause in call.pauses)
+    assert len(call.pauses) == 3
+
+
+def test_no_pause_outlasts_the_deadline() -> None:
+    call = Rehearsal(RetryPolicy(50, 0.2, 1.0), 2.0, servers=1, try_s=0.1)
+    call.run(GONE)
+    assert call.now - 0.1 < 2.0, "the last try began in time"
+    late = Rehearsal(RetryPolicy(3), 1.0, servers=1, try_s=0.1)
+    assert late.run(Overloaded("full", retry_after_s=5.0)) == 1
+    assert late.now == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput("x"),
+        NotFound("x"),
+        AvatarInvalid("x"),
+        DeadlineExceeded("x"),
+        StorageFailed("x"),
+        LipwireError("x"),
+    ],
+)
+def test_what_cannot_be_mended_by_asking_again_is_told_at_once(error: LipwireError) -> None:
+    assert Rehearsal(RetryPolicy(9), 10.0, servers=3, try_s=0.0).run(error) == 1
+
+
+@pytest.mark.parametrize("retries", [-1, 101])
+def test_unreasonable_retries_are_refused(retries: int) -> None:
+    with pytest.raises(InvalidInput, match=f"max_retries is {retries}, allowed are 0 to 100"):
+        RetryPolicy(retries)

@@ -1,0 +1,340 @@
+"""What the keys of the configurations do, on servers in this process."""
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from lipwire.avatars import Avatar
+from lipwire.config import load_compositing_config, load_inference_config
+from lipwire.domain import (
+    AvatarInvalid,
+    DependencyMissing,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
+from lipwire.rpc.connection import CompositingConnection
+from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
+from lipwire.wiring import networks, pictures
+from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
+
+WINDOW = np.random.default_rng(3).standard_normal((32, 16, 16)).astype(np.float32).tobytes()
+Serve = Callable[..., CompositingConnection]
+
+
+@pytest.fixture(scope="module")
+def template_root(package_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Avatars a, b and c, compiled for JPEG. Nobody writes to it."""
+    root = tmp_path_factory.mktemp("template") / "root"
+    for name in "abc":
+        shutil.copytree(package_template, root / name)
+    return root
+
+
+@pytest.fixture
+def root(template_root: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template_root, tmp_path / "root")
+
+
+@pytest.fixture
+def told() -> dict[str, Mapping[str, object]]:
+    return {}
+
+
+@pytest.fixture
+def serve(root: Path, tmp_path: Path, told: dict[str, Mapping[str, object]]) -> Iterator[Serve]:
+    """``serve("capacity: {max_models: 1}", inference="...")``: a connection to such a server."""
+    with ExitStack() as stack:
+
+        def start(yaml: str = "", inference: str = "") -> CompositingConnection:
+            files = tmp_path / "compositing.yaml", tmp_path / "inference.yaml"
+            files[0].write_text(f"models_root: {root}\n{yaml}\n")
+            files[1].write_text(inference + "\n")
+            here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+            server = stack.enter_context(
+                open_serve(
+                    load_compositing_config(files[0], here),
+                    load_inference_config(files[1], {}),
+                    tell=told.__setitem__,
+                )
+            )
+            return stack.enter_context(CompositingConnection(f"127.0.0.1:{server.port}"))
+
+        yield start
+
+
+def ask(connection: CompositingConnection, name: str, count: int = 1) -> tuple[bytes, ...]:
+    request = CompositeBatchRequest(model_id=name, audio_features=WINDOW, batch_size=count)
+    return connection.composite(request, 60).frames
+
+
+def loaded(connection: CompositingConnection) -> set[str]:
+    return {model.model_id for model in connection.models(10) if model.loaded}
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
+def test_every_avatar_of_the_root_is_served_and_new_ones_are_found(
+    serve: Serve, root: Path, package_template: Path
+) -> None:
+    connection = serve()
+    assert [model.model_id for model in connection.models(10)] == ["a", "b", "c"]
+    with pytest.raises(NotFound):
+        ask(connection, "d")
+    shutil.copytree(package_template, root / "d")
+    wait_until(lambda: [model.model_id for model in connection.models(10)] == [*"abcd"])
+    connection.load("d")
+    assert len(ask(connection, "d")) == 1
+
+
+def test_a_changed_avatar_is_swapped_in(serve: Serve, root: Path, make_package: Any) -> None:
+    connection = serve()
+    before = ask(connection, "a")
+    other = make_package(root.parent / "other", seed=9)
+    shutil.rmtree(root / "a")
+    other.rename(root / "a")
+    time.sleep(1.1)  # the version is looked at once a second
+    wait_until(lambda: ask(connection, "a") != before)
+
+
+def test_only_so_many_avatars_stay_open(serve: Serve) -> None:
+    connection = serve("capacity: {max_models: 1}")
+    ask(connection, "a")
+    assert loaded(connection) == {"a"}
+    ask(connection, "b")
+    assert loaded(connection) == {"b"}
+    assert connection.stats().max_models == 1
+    assert connection.stats().evictions == 1
+
+
+def test_only_so_many_networks_stay_loaded(
+    root: Path, tmp_path: Path, told: dict[str, Mapping[str, object]]
+) -> None:
+    (tmp_path / "i.yaml").write_text(f"models_root: {root}\ncapacity: {{max_models_per_gpu: 1}}\n")
+    (tmp_path / "c.yaml").write_text(f"models_root: {root}\n")
+    here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+    with open_inference_server(
+        load_inference_config(tmp_path / "i.yaml", here), tell=told.__setitem__
+    ) as inference:
+        url = {"LIPWIRE_INFERENCE_SERVER__URL": f"127.0.0.1:{inference.port}"}
+        config = load_compositing_config(tmp_path / "c.yaml", here | url)
+        with (
+            open_compositing_server(config, tell=told.__setitem__) as server,
+            CompositingConnection(f"127.0.0.1:{server.port}") as connection,
+        ):
+            ask(connection, "a")
+            ask(connection, "b")
+            assert loaded(connection) == {"a", "b"}
+            health = connection.health()
+            assert (health.healthy, health.inference_server_healthy) == (True, True)
+            assert health.inference_server_url == f"127.0.0.1:{inference.port}"
+    assert told[f"Inference server 127.0.0.1:{inference.port}"]["Loaded models"] == "0/1"
+
+
+def test_memory_has_a_limit(serve: Serve, root: Path, make_package: Any) -> None:
+    for name in ("big", "large"):
+        make_package(root / name, frames=40, size=(640, 480))  # patches of 10 MB
+    connection = serve("capacity: {max_memory_mb: 20}")
+    ask(connection, "big")
+    assert connection.stats().memory_bytes > 10 * 2**20
+    ask(connection, "large")
+    assert loaded(connection) == {"large"}
+    assert connection.stats().memory_bytes <= 20 * 2**20
+
+
+@pytest.mark.parametrize(("policy", "stays"), [("lfu", "a"), ("lru", "b")])
+def test_the_eviction_policy_decides_who_goes(serve: Serve, policy: str, stays: str) -> None:
+    connection = serve(f"capacity: {{max_models: 2, eviction_policy: {policy}}}")
+    for name in (*"aaaaa", "b", "c"):
+        ask(connection, name)
+    assert loaded(connection) == {stays, "c"}
+
+
+def test_idle_avatars_and_networks_are_given_up(serve: Serve) -> None:
+    idle = "capacity: {idle_timeout_minutes: 0.005}"
+    connection = serve(idle, inference=idle)
+    ask(connection, "a")
+    assert loaded(connection) == {"a"}
+    wait_until(lambda: loaded(connection) == set())
+
+
+def test_what_is_preloaded_is_there_before_it_is_asked_for(
+    serve: Serve, root: Path, told: dict[str, Mapping[str, object]]
+) -> None:
+    connection = serve("models: {a: {preload: true}, b: {preload_backgrounds: true}, c: {}}")
+    assert told["Compositing registry"]["Preloaded"] == 2
+    assert loaded(connection) == {"a", "b"}
+
+
+def test_backgrounds_are_read_ahead_up_to_the_limit(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def preload(avatar: Avatar, frames: int) -> int:
+        read.append(frames)
+        return frames
+
+    monkeypatch.setattr(Avatar, "preload", preload)
+    connection = serve(
+        "models: {a: {preload_backgrounds: true}, b: {}}\ncapacity: {background_cache_frames: 5}"
+    )
+    ask(connection, "b")
+    assert read == [5]
+
+
+def test_what_cannot_be_preloaded_does_not_keep_the_others_from_being_served(
+    serve: Serve, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "a" / "crop_rects.json").write_text("[]")
+    connection = serve("models: {a: {preload: true}, b: {preload: true}}")
+    assert loaded(connection) == {"b"}
+    assert "cannot preload a: " in caplog.text
+
+
+def test_another_number_of_frames_than_was_said_is_an_error(serve: Serve) -> None:
+    connection = serve("models: {a: {num_frames: 8}, b: {num_frames: 523}}")
+    assert len(ask(connection, "a")) == 1
+    with pytest.raises(AvatarInvalid, match=r"avatar b has 8 frames; its num_frames is 523"):
+        ask(connection, "b")
+
+
+def test_quality_and_format_are_those_of_the_configuration(serve: Serve) -> None:
+    (low,) = ask(serve("output: {jpeg_quality: 30}"), "a")
+    (high,) = ask(serve("output: {jpeg_quality: 95}"), "a")
+    (raw,) = ask(serve("output: {format: raw}"), "a")
+    assert len(low) < len(high) / 2
+    pixels = np.frombuffer(raw, np.uint8).reshape(240, 320, 3)
+    decoded = cv2.imdecode(np.frombuffer(high, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    apart = np.abs(pixels.astype(int) - decoded).mean()  # the noise that JPEG takes away
+    assert apart < np.abs(pixels[..., ::-1].astype(int) - decoded).mean() / 4
+
+
+def test_messages_have_the_limit_of_the_configuration(serve: Serve) -> None:
+    connection = serve("server: {max_message_size_mb: 1}")
+    request = CompositeBatchRequest(
+        model_id="a", audio_features=WINDOW, visual_frames=bytes(2**20), batch_size=1
+    )
+    with pytest.raises((InvalidInput, Overloaded), match="larger than max"):
+        connection.composite(request, 10)
+
+
+def test_the_times_of_batches_are_logged_where_asked_for(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lipwire")
+    ask(serve("logging: {log_compositing_times: false}"), "a")
+    assert "1 frames in" not in caplog.text
+    ask(serve("logging: {log_compositing_times: true}"), "a")
+    assert "a: 1 frames in" in caplog.text
+
+
+def test_how_the_cache_does_is_logged_where_asked_for(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "lipwire")
+    monkeypatch.setattr(pictures, "STATS_EVERY_S", 0.05)
+    ask(serve("logging: {log_cache_stats: false}"), "a")
+    time.sleep(0.2)
+    assert "avatars open" not in caplog.text
+    ask(serve("logging: {log_cache_stats: true}"), "a")
+    wait_until(lambda: "1 avatars open" in caplog.text)
+
+
+def test_no_more_requests_wait_than_the_queue_holds(serve: Serve) -> None:
+    connection = serve(inference="server: {worker_count_per_gpu: 1, queue_size: 1}")
+    ask(connection, "a")
+    with ThreadPoolExecutor(12) as threads:
+        asked = [threads.submit(ask, connection, "a", 50) for _ in range(12)]
+        errors = [future.exception() for future in asked]
+    refused = [error for error in errors if error is not None]
+    assert len(refused) >= 6
+    assert all(isinstance(error, Overloaded) and error.retry_after_s for error in refused)
+    assert any(error is None for error in errors)
+
+
+def test_as_many_networks_run_at_a_time_as_there_are_workers(
+    serve: Serve, told: dict[str, Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "usable_cores", lambda: 6)
+    serve(inference="server: {worker_count_per_gpu: 4}")
+    names = [thread.name for thread in threading.enumerate()]
+    assert sum(name.startswith("lipwire-run") for name in names) == 4
+    assert str(told["GPU status"]["Workers"]).startswith("4 ")
+
+
+def test_cuda_that_is_required_and_not_there_is_an_error(serve: Serve) -> None:
+    with pytest.raises(DependencyMissing, match=r"onnx\.use_cuda is strict"):
+        serve(inference="onnx: {use_cuda: strict}")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "loud"),
+    [("", True), ("onnx: {use_cuda: false}", False), ("gpus: {enabled: false}", False)],
+)
+def test_cuda_that_is_wanted_and_not_there_is_said(
+    serve: Serve, told: dict[str, Mapping[str, object]], yaml: str, loud: bool
+) -> None:
+    serve(inference=yaml)
+    assert ("NOT AVAILABLE" in str(told["GPU status"].get("CUDA"))) == loud
+
+
+def test_without_any_avatar_a_server_says_how_to_name_some(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, Mapping[str, object]]
+) -> None:
+    monkeypatch.setattr(pictures, "list_avatars", list)
+    with (
+        pytest.raises(NotFound, match=r"^no avatars to serve; name a folder .*--models-root"),
+        open_inference_server(load_inference_config(None, {}), tell=told.__setitem__),
+    ):
+        pass
+
+
+def test_without_an_inference_server_the_compositing_server_starts_and_is_not_healthy(
+    root: Path, told: dict[str, Mapping[str, object]]
+) -> None:
+    environ = {
+        "LIPWIRE_SERVER__HOST": "127.0.0.1",
+        "LIPWIRE_SERVER__PORT": "0",
+        "LIPWIRE_INFERENCE_SERVER__URL": "127.0.0.1:9",
+        "LIPWIRE_INFERENCE_SERVER__TIMEOUT_SECONDS": "0.5",
+        "LIPWIRE_MODELS_ROOT": str(root),
+    }
+    config = load_compositing_config(None, environ)
+    with (
+        open_compositing_server(config, tell=told.__setitem__) as server,
+        CompositingConnection(f"127.0.0.1:{server.port}") as connection,
+    ):
+        assert "Not there yet" in told["Inference server 127.0.0.1:9"]
+        health = connection.health()
+        assert (health.healthy, health.inference_server_healthy) == (False, False)
+        connection_began_s = time.monotonic()
+        with pytest.raises(Unavailable):
+            ask(connection, "a")
+        assert time.monotonic() - connection_began_s < 5
+
+
+def test_the_parts_of_a_batchs_time_are_no_longer_than_the_whole(serve: Serve) -> None:
+    connection = serve()
+    ask(connection, "a")
+    request = CompositeBatchRequest(model_id="a", audio_features=WINDOW, batch_size=50)
+    for _ in range(3):
+        answer = connection.composite(request, 60)
+        assert answer.inference_ms + answer.composite_ms <= answer.server_ms <= answer.elapsed_ms
