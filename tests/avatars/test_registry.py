@@ -532,6 +532,17 @@ def test_a_package_that_is_gone_is_not_served_any_longer(world: World, clock: Cl
     assert held(registry) == set()
 
 
+def test_names_of_nobody_cost_nobody_a_place(world: World) -> None:
+    registry = Registry(world.load, version=world.version, max_items=2)
+    ask(registry, "a", "b")
+    for name in ("x", "y", "z"):
+        world.versions[name] = NotFound(f"no avatar named {name}; is it a?")
+        with pytest.raises(NotFound, match=f"named {name}; is it a"):
+            ask(registry, name)
+    assert held(registry) == {"a", "b"}
+    assert world.begun == ["a", "b"]
+
+
 def test_a_disk_that_does_not_answer_is_no_reason_to_stop(world: World, clock: Clock) -> None:
     registry = Registry(world.load, version=world.version, clock=clock)
     ask(registry, "a")

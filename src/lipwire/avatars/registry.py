@@ -433,6 +433,8 @@ class Registry(Generic[V]):
         version: object = None
         try:
             version = self._version_of(load.name)
+            if version is NotFound and self._version is not None:
+                self._version(load.name)  # raises it again, before room is made for nobody
             self._make_room(load, items=1, size=0)
             self._reserve_expected(load)
             start_s = time.monotonic()

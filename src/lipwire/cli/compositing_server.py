@@ -35,15 +35,13 @@ def command(
     worker: Worker = None,
 ) -> None:
     """Put mouths from inference servers onto the avatars' frames (port 50052)."""
-    import os
-
     from lipwire.cli.serving import Overrides, config_path, run_server
     from lipwire.config import load_compositing_config
     from lipwire.wiring.servers import open_compositing_server
 
     overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
     path = config_path(config)
-    environ = dict(os.environ)
+    environ = overrides.environ()
     if inference is not None:
         environ["LIPWIRE_COMPOSITING__INFERENCE_SERVER__URL"] = inference
     settings = overrides.apply(load_compositing_config(path, environ))

@@ -23,15 +23,13 @@ def command(
     worker: Worker = None,
 ) -> None:
     """Run the avatars' networks for compositing servers (port 50051)."""
-    import os
-
     from lipwire.cli.serving import Overrides, config_path, run_server
     from lipwire.config import load_inference_config
     from lipwire.wiring.servers import open_inference_server
 
     overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
     path = config_path(config)
-    settings = overrides.apply(load_inference_config(path, os.environ))
+    settings = overrides.apply(load_inference_config(path, overrides.environ()))
     capacity = settings.capacity
     run_server(
         "inference server",

@@ -38,16 +38,14 @@ def command(
 
     The configuration is that of the compositing server.
     """
-    import os
-
     from lipwire.cli.serving import Overrides, config_path, run_server
     from lipwire.config import load_compositing_config, load_inference_config
     from lipwire.wiring.servers import open_serve
 
     overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
     path = config_path(config)
-    settings = overrides.apply(load_compositing_config(path, os.environ))
-    networks = load_inference_config(inference_config, os.environ)
+    settings = overrides.apply(load_compositing_config(path, overrides.environ()))
+    networks = load_inference_config(inference_config, overrides.environ())
     # Cores are shared among the processes, however the file of the inference server counts them.
     server = networks.server.model_copy(update={"workers": settings.server.workers})
     networks = networks.model_copy(update={"server": server})

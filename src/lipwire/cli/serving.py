@@ -40,12 +40,22 @@ class Overrides:
     ready_fd: int | None = None
     worker: int | None = None
 
-    def apply(self, config: C) -> C:
-        """``config`` with what the options say."""
+    def environ(self) -> dict[str, str]:
+        """The environment to read the configuration with: ``--models-root`` is part of it, because
+        entries without a path of their own are looked up there.
+
+        Raises NotFound where it is no folder.
+        """
         from lipwire.domain import NotFound
 
-        if self.models_root is not None and not self.models_root.is_dir():
+        if self.models_root is None:
+            return dict(os.environ)
+        if not self.models_root.is_dir():
             raise NotFound(f"no folder of avatars at {self.models_root}")
+        return {**os.environ, "LIPWIRE_MODELS_ROOT": str(self.models_root.absolute())}
+
+    def apply(self, config: C) -> C:
+        """``config`` with what the other options say."""
         server = {"host": self.host, "port": self.port, "workers": self.workers}
         # Checked by the command line already, as strictly as the configuration would.
         changes: dict[str, object] = {
@@ -53,8 +63,6 @@ class Overrides:
                 update={key: value for key, value in server.items() if value is not None}
             )
         }
-        if self.models_root is not None:
-            changes["models_root"] = self.models_root.absolute()
         if self.json_logs:
             changes["logging"] = config.logging.model_copy(update={"format": "json"})
         return config.model_copy(update=changes)

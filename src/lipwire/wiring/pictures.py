@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -94,19 +94,18 @@ def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None
         yield
 
 
-def preload(entries: Mapping[str, ModelEntry], load: Callable[[str], object]) -> int:
-    """Load what is to be there from the start; returns how many could be.
+def preload(names: Iterable[str], load: Callable[[str], object]) -> int:
+    """Load ``names``, which are to be there from the start; returns how many could be.
 
     One that cannot be loaded is logged: the others are served.
     """
     done = 0
-    for name, entry in entries.items():
-        if entry.preload or entry.preload_backgrounds:
-            try:
-                load(name)
-                done += 1
-            except LipwireError as error:
-                _logger.error("cannot preload %s: %s", name, error, extra={"model": name})
+    for name in names:
+        try:
+            load(name)
+            done += 1
+        except LipwireError as error:
+            _logger.error("cannot preload %s: %s", name, error, extra={"model": name})
     return done
 
 

@@ -47,7 +47,8 @@ def open_inference_server(
     catalog = open_catalog(config)
     with ExitStack() as stack:
         backend = stack.enter_context(open_backend(config, catalog, tell=tell))
-        loaded = preload(config.models, backend.load)
+        wanted = [name for name, entry in config.models.items() if entry.preload]
+        loaded = preload(wanted, backend.load)
         tell("Model registry", _registry_facts(catalog, loaded, config.capacity.max_models_per_gpu))
         services = [
             inference_service(InferenceServicer(backend, names=catalog.names)),
@@ -143,7 +144,10 @@ def _compositing(
     with ExitStack() as stack:
         avatars = stack.enter_context(open_avatars(config, catalog))
         # In one process the network is there as well: a request then finds both.
-        loaded = preload(entries, lambda name: _load(avatars, None if url else backend, name))
+        wanted = [
+            name for name, entry in entries.items() if entry.preload or entry.preload_backgrounds
+        ]
+        loaded = preload(wanted, lambda name: _load(avatars, None if url else backend, name))
         tell("Compositing registry", _registry_facts(catalog, loaded, config.capacity.max_models))
         kind = (
             LoggingCompositingServicer
