@@ -18,5 +18,5 @@ def test_models_root_of_the_command_line_is_where_entries_without_a_path_lie(
 
 
 def test_a_models_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no folder of avatars at .*nowhere"):
+    with pytest.raises(NotFound, match=r"no folder of avatars at .*nowhere"):
         Overrides(models_root=tmp_path / "nowhere").environ()
