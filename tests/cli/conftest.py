@@ -85,7 +85,7 @@ class Served:
             self.wait_for(r"(?s)[Cc]ompositing server (?:listening on port|at 127.0.0.1:) ?(\d+)")
         )
 
-    def end(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+    def end(self, number: int = signal.SIGTERM, timeout_s: float = 100) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
 

@@ -45,6 +45,8 @@ _SWAP_WAIT_S: Final = 1.0
 """How long the request that sees a package changed waits for its new form before it is served the
 one it had; compiling a package may take minutes."""
 _OFTEN_S: Final = 1.0
+_CLOSE_TIMEOUT_S: Final = 20.0
+"""How long the end of a ``with`` block waits for users; what they hold is closed by the last."""
 _PASSING: Final = (Overloaded, DeadlineExceeded, Unavailable)
 """What says nothing about the package, and is not remembered."""
 
@@ -256,7 +258,7 @@ class Registry(Generic[V]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(_CLOSE_TIMEOUT_S)
 
     # -- users -----------------------------------------------------------------------------------
 
