@@ -260,7 +260,9 @@ def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[Process]
         giving_up = threading.Timer(_START_S, process.kill)
         giving_up.start()
         try:
-            yield Process(_port(process.stdout), process.pid)
+            port = _port(process.stdout)
+            giving_up.cancel()  # that was for starting alone
+            yield Process(port, process.pid)
         finally:
             giving_up.cancel()
             process.terminate()
