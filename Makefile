@@ -66,7 +66,7 @@ TRAIN  := OMP_NUM_THREADS=1 $(BIN)/python -m lipwire.training
 RENDER := PYTHONPATH=src .venv-studio/bin/python -m lipwire.training.studio.render
 
 .PHONY: demo-avatar
-demo-avatar: $(VENV)/.train .venv-studio/.ready ## from nothing, in about two hours: speech, renders, training, package
+demo-avatar: $(VENV)/.train .venv-studio/.ready ## from nothing, in hours: speech, renders, training, package
 	@command -v flite >/dev/null && command -v espeak-ng >/dev/null || { echo "demo-avatar needs flite and espeak-ng (Debian: apt-get install flite espeak-ng)"; exit 1; }
 	$(TRAIN).speech $(STUDIO)/corpus
 	$(TRAIN).heldout --out $(STUDIO)/render/eval --sample $(STUDIO)/sample.flac
