@@ -85,9 +85,15 @@ class Served:
             self.wait_for(r"(?s)[Cc]ompositing server (?:listening on port|at 127.0.0.1:) ?(\d+)")
         )
 
-    def end(self, number: int = signal.SIGTERM, timeout_s: float = 100) -> int:
+    def end(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
+        """Its exit code; where it does not end, what its threads were doing is in the message."""
         self.process.send_signal(number)
-        return self.process.wait(timeout_s)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler prints every thread's stack
+            self.process.wait(10)
+            raise AssertionError(f"it did not end within {timeout_s} s:\n{self.text}") from None
 
 
 Serving = Callable[..., Served]
@@ -106,7 +112,12 @@ def serving_in(stack: ExitStack, folder: Path) -> Serving:
                 stderr=subprocess.STDOUT,
                 text=True,
                 cwd=folder,
-                env={**os.environ, "LIPWIRE_DEBUG": "", **environ},
+                env={
+                    **os.environ,
+                    "LIPWIRE_DEBUG": "",
+                    "PYTHONFAULTHANDLER": "1",
+                    **environ,
+                },
             )
         )
         served = Served(process)

@@ -57,3 +57,27 @@ def test_the_end_of_stdin_is_a_request_where_a_parent_holds_it() -> None:
     with server(with_stdin=True) as process:
         out, _ = process.communicate(timeout=10)
         assert (process.returncode, out) == (0, "asked\ndrained\n")
+
+
+ELSEWHERE = """
+import os, signal, threading, time
+from lipwire.cli.lifecycle import Stopping
+helper = threading.Thread(target=time.sleep, args=(120,), daemon=True)
+helper.start()
+with Stopping() as stopping:
+    def deliver():
+        time.sleep(0.3)
+        signal.pthread_kill(helper.ident, signal.SIGTERM)
+    threading.Thread(target=deliver, daemon=True).start()
+    print(stopping.wait(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of threads are POSIX")
+def test_a_signal_that_another_thread_receives_is_heard() -> None:
+    # The system may give a process's signal to any thread, and then nothing interrupts the main
+    # thread's waiting.
+    ran = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "True\n"), ran.stderr
