@@ -60,24 +60,41 @@ bench: $(VENV)/.run ## every benchmark: Lipwire's way against the plain way
 
 ##@ Make the demo avatar again
 
-# Every stage keeps what it has made and goes on where it stopped; `make demo-avatar STUDIO=/big/disk`.
+# Every stage keeps what it has made and goes on where it stopped. Renders and the speech model do not
+# wait for each other: `make -j2 demo-avatar STUDIO=/big/disk`.
 STUDIO ?= out/studio
 TRAIN  := OMP_NUM_THREADS=1 $(BIN)/python -m lipwire.training
 RENDER := PYTHONPATH=src .venv-studio/bin/python -m lipwire.training.studio.render
 
-.PHONY: demo-avatar
-demo-avatar: $(VENV)/.train .venv-studio/.ready ## from nothing, in hours: speech, renders, training, package
-	@command -v flite >/dev/null && command -v espeak-ng >/dev/null || { echo "demo-avatar needs flite and espeak-ng (Debian: apt-get install flite espeak-ng)"; exit 1; }
-	$(TRAIN).speech $(STUDIO)/corpus
-	$(TRAIN).heldout --out $(STUDIO)/render/eval --sample $(STUDIO)/sample.flac
-	$(TRAIN).studio.choose --corpus $(STUDIO)/corpus --count 700 --out $(STUDIO)/mouths.npy
-	$(RENDER) room --out $(STUDIO)/render
-	$(RENDER) loop --out $(STUDIO)/render --controls $(STUDIO)/mouths.npy --per-frame 2
-	for name in rms f4; do $(RENDER) eval --out $(STUDIO)/render --name $$name --controls $(STUDIO)/render/eval/$$name/controls.npy || exit 1; done
-	$(TRAIN).train_audio $(STUDIO)/corpus $(STUDIO)/audio
-	$(TRAIN).train_unet $(STUDIO)/render $(STUDIO)/mouth
+.PHONY: demo-avatar studio-speech studio-held-out studio-mouths studio-room studio-loop studio-eval studio-audio studio-mouth
+demo-avatar: studio-eval studio-audio studio-mouth ## from nothing, in hours: speech, renders, training, package
 	$(TRAIN).export $(STUDIO)/render $(STUDIO)/mouth/last.pt $(STUDIO)/audio $(STUDIO)/demo
 	@echo "made $(STUDIO)/demo; look at it: $(BIN)/lipwire avatar evaluate $(STUDIO)/demo"
+
+studio-speech: $(VENV)/.train
+	@command -v flite >/dev/null && command -v espeak-ng >/dev/null || { echo "demo-avatar needs flite and espeak-ng (Debian: apt-get install flite espeak-ng)"; exit 1; }
+	$(TRAIN).speech $(STUDIO)/corpus
+
+studio-held-out: studio-speech
+	$(TRAIN).heldout --out $(STUDIO)/render/eval --sample $(STUDIO)/sample.flac
+
+studio-mouths: studio-speech
+	$(TRAIN).studio.choose --corpus $(STUDIO)/corpus --count 700 --out $(STUDIO)/mouths.npy
+
+studio-room: .venv-studio/.ready
+	$(RENDER) room --out $(STUDIO)/render
+
+studio-loop: studio-room studio-mouths
+	$(RENDER) loop --out $(STUDIO)/render --controls $(STUDIO)/mouths.npy --per-frame 2
+
+studio-eval: studio-loop studio-held-out
+	for name in rms f4; do $(RENDER) eval --out $(STUDIO)/render --name $$name --controls $(STUDIO)/render/eval/$$name/controls.npy || exit 1; done
+
+studio-audio: studio-speech
+	$(TRAIN).train_audio $(STUDIO)/corpus $(STUDIO)/audio
+
+studio-mouth: studio-loop
+	$(TRAIN).train_unet $(STUDIO)/render $(STUDIO)/mouth
 
 .PHONY: train-deps
 train-deps: $(VENV)/.train ## PyTorch, into the same environment

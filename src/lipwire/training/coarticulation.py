@@ -32,10 +32,10 @@ from lipwire.training.visemes import (
     letters,
 )
 
-JAW_S: Final = 0.032
-"""Standard deviation of the jaw's bell: half a syllable's opening still comes through."""
+JAW_S: Final = 0.042
+"""Standard deviation of the jaw's bell: the heaviest part of a mouth does not follow every phone."""
 LIPS_S: Final = 0.045
-TONGUE_S: Final = 0.022
+TONGUE_S: Final = 0.028
 LIPS_LEAD_S: Final = 0.025
 """Lips take a vowel's shape before it sounds."""
 

@@ -24,8 +24,8 @@ MOUTH_Y: Final = -0.475
 SLIT_HALF_WIDTH: Final = 0.205
 JAW_HINGE: Final = np.array([0.0, -0.12, -0.10])
 """A point of the hinge, which is an axis along x from ear to ear."""
-JAW_DROP_RAD: Final = np.radians(17.0)
-"""How far the jaw turns at open = 1."""
+JAW_DROP_RAD: Final = np.radians(13.0)
+"""How far the jaw turns at open = 1; speech goes up to 0.7 of it."""
 
 SEGMENTS: Final = 208
 MU_STEPS: Final = np.concatenate(
