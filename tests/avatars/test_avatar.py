@@ -1,4 +1,7 @@
+import os
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -179,3 +182,42 @@ def test_preloading_reads_the_frames_into_memory(make_package: object, tmp_path:
     assert avatar.mapped_bytes == 0
     with pytest.raises(InvalidInput, match="closed"):
         avatar.preload(1)
+
+
+def revision_of(package: Path, quality: int = 75) -> str:
+    with Avatar.open(package, parts=frozenset({"jpeg"}), quality=quality) as avatar:
+        return avatar.revision
+
+
+def test_a_copy_is_of_the_same_revision(avatar_package: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(avatar_package, tmp_path / "copy")
+    shutil.rmtree(copy / ".lipwire", ignore_errors=True)
+    for path in copy.rglob("*"):
+        os.utime(path, (1, 1))
+    assert revision_of(copy, quality=60) == revision_of(avatar_package)
+
+
+def another_frame(package: Path) -> None:
+    cv2.imwrite(str(package / "frames" / "frame_0003.png"), 255 - frame(package, 3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        another_frame,
+        lambda package: shutil.copy(
+            package / "frames/frame_0000.png", package / "frames/frame_0001.png"
+        ),
+        lambda package: (package / "avatar.yaml").write_text("crop_border: 0\n"),
+        lambda package: (package / "avatar.yaml").write_text("colour_order: rgb\n"),
+        lambda package: (package / "crop_rects.json").write_text(
+            (package / "crop_rects.json").read_text().replace("]", " ]", 1)
+        ),
+    ],
+)
+def test_another_picture_is_another_revision(
+    avatar_package: Path, change: Callable[[Path], object]
+) -> None:
+    before = revision_of(avatar_package)
+    change(avatar_package)
+    assert revision_of(avatar_package) != before

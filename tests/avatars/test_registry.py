@@ -452,6 +452,47 @@ def test_a_changed_version_is_swapped_while_requests_run_on_the_old_one(
     assert registry.stats().swaps == 1
 
 
+def test_what_suits_is_used_without_a_look_at_the_disk(world: World, clock: Clock) -> None:
+    registry = Registry(world.load, version=world.version, clock=clock, version_every_s=1.0)
+    world.versions["a"] = "old"
+    ask(registry, "a")
+    world.versions["a"] = "new"
+    clock.now += 100
+    with registry.use("a", suits=lambda value: value.version == "old") as value:
+        assert value.version == "old"
+    assert world.begun == ["a"]
+
+
+def test_what_does_not_suit_is_looked_for_at_once(world: World, clock: Clock) -> None:
+    registry = Registry(world.load, version=world.version, clock=clock, version_every_s=1000.0)
+    world.versions["a"] = "old"
+    ask(registry, "a")
+    world.versions["a"] = "new"
+    with registry.use("a", suits=lambda value: value.version == "new") as value:
+        assert value.version == "new"
+    with registry.use("a", suits=lambda value: value.version == "old") as value:
+        assert value.version == "new", "there is no other"
+    assert world.begun == ["a", "a"]
+
+
+def test_a_package_that_is_replaced_while_it_is_read_is_read_again(
+    world: World, clock: Clock
+) -> None:
+    def load(name: str) -> Loaded[Value]:
+        world.begun.append(name)
+        if len(world.begun) == 1:
+            world.versions["a"] = "new"
+            raise AvatarInvalid("a file is gone")
+        return Loaded(Value(name, "new"), 1, lambda: None)
+
+    registry = Registry(load, version=world.version, clock=clock)
+    with registry.use("a") as value:
+        assert value.version == "new"
+    clock.now += 2
+    ask(registry, "a")
+    assert len(world.begun) == 2
+
+
 def test_a_swap_delays_only_the_request_that_saw_the_change(world: World, clock: Clock) -> None:
     registry = Registry(world.load, version=world.version, clock=clock)
     ask(registry, "a")
@@ -525,11 +566,30 @@ def test_a_package_that_is_gone_is_not_served_any_longer(world: World, clock: Cl
     with registry.use("a") as old:
         world.versions["a"] = NotFound("no avatar named a")
         clock.now += 2
+        ask(registry, "a")  # it may be there again in a moment
+        clock.now += 2
         with pytest.raises(NotFound):
             ask(registry, "a")
         assert not old.closed()
     assert old.closed() == 1
     assert held(registry) == set()
+
+
+def test_a_package_that_is_gone_for_a_moment_is_served_all_the_time(
+    world: World, clock: Clock
+) -> None:
+    registry = Registry(world.load, version=world.version, clock=clock)
+    ask(registry, "a")
+    for _ in range(2):
+        world.versions["a"] = NotFound("no avatar named a")
+        clock.now += 2
+        ask(registry, "a")
+        world.versions["a"] = 0
+        clock.now += 2
+        ask(registry, "a")
+    with pytest.raises(NotFound):
+        world.versions["a"] = NotFound("no avatar named a")
+        registry.load("a")
 
 
 def test_names_of_nobody_cost_nobody_a_place(world: World) -> None:

@@ -117,6 +117,8 @@ def test_packages_that_come_and_go(
     with registry.use("dora") as avatar:
         assert avatar.frame_count == 3
     shutil.rmtree(root / "dora")
+    with registry.use("dora"):
+        pass  # gone perhaps for a moment only
     with pytest.raises(NotFound), registry.use("dora"):
         pass
 

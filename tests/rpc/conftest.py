@@ -54,16 +54,25 @@ class PlainBackend:
     """Stands in for networks where only the wire is looked at."""
 
     error: LipwireError | Exception | None = None
+    fail_times: int = 10**9
     wait: threading.Event | None = None
     entered: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
     timeouts: list[float | None] = field(default_factory=list)
+    revisions: list[str] = field(default_factory=list)
     loaded: set[str] = field(default_factory=set)
     is_healthy: bool = True
 
     def mouths(
-        self, model_id: str, first: int, windows: Float32Array, *, timeout_s: float | None = None
+        self,
+        model_id: str,
+        first: int,
+        windows: Float32Array,
+        *,
+        revision: str = "",
+        timeout_s: float | None = None,
     ) -> Mouths:
+        self.revisions.append(revision)
         self._work(model_id, timeout_s)
         pixels = np.stack([expected_mouth(first + i, w) for i, w in enumerate(windows)])
         return Mouths(pixels, 3, 1.5)
@@ -74,8 +83,10 @@ class PlainBackend:
         visual: Float32Array,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> FloatMouths:
+        self.revisions.append(revision)
         self._work(model_id, timeout_s)
         assert visual.dtype == np.float32
         assert windows.shape == (len(visual), 32, 16, 16)
@@ -85,7 +96,8 @@ class PlainBackend:
         self.timeouts.append(timeout_s)
         self.loaded.add(model_id)
         self.entered.set()
-        if self.error is not None:
+        if self.error is not None and self.fail_times > 0:
+            self.fail_times -= 1
             raise self.error
         if self.wait is not None:
             call = current()

@@ -1,6 +1,7 @@
 """With real networks, small ones; the oracle is the engine called directly."""
 
 import gc
+import shutil
 import threading
 import time
 import weakref
@@ -16,7 +17,9 @@ import pytest
 from lipwire.avatars import Avatar
 from lipwire.avatars.catalog import Catalog
 from lipwire.avatars.registry import Registry
+from lipwire.avatars.versions import package_version
 from lipwire.domain import (
+    AvatarChanged,
     DeadlineExceeded,
     Float32Array,
     InvalidInput,
@@ -118,6 +121,42 @@ def test_the_guides_form_gives_the_same_mouths(house: House) -> None:
     assert mouths.values.shape == (3, 3, 320, 320)
     assert mouths.values.dtype == np.float32
     np.testing.assert_array_equal(mouths.as_mouths().pixels, pixels)
+
+
+def test_mouths_are_of_the_revision_that_is_asked_for(
+    root: Path, tmp_path: Path, make_package: Callable[..., Path]
+) -> None:
+    shutil.copytree(root / "anna", tmp_path / "root" / "anna")
+    catalog = Catalog(tmp_path / "root", {})
+    with (
+        Engine(threads=1) as engine,
+        Registry(
+            lambda name: load_network(engine, catalog.path(name)),
+            version=lambda name: package_version(catalog.path(name)),
+            version_every_s=1000.0,
+        ) as networks,
+        Scheduler(run_on(engine), workers=1, queue_size=2) as scheduler,
+        LocalBackend(networks, scheduler, max_models=4) as backend,
+    ):
+        with Avatar.open(catalog.path("anna")) as avatar:
+            old = avatar.revision
+        before = backend.mouths("anna", 0, speech(1), revision=old)
+        make_package(tmp_path / "other", frames=FRAMES, seed=7)
+        (tmp_path / "root" / "anna").rename(tmp_path / "gone")
+        (tmp_path / "other").rename(tmp_path / "root" / "anna")
+        again = backend.mouths("anna", 0, speech(1), revision=old)
+        np.testing.assert_array_equal(again.pixels, before.pixels)
+        with Avatar.open(catalog.path("anna")) as avatar:
+            new = avatar.revision
+        after = backend.mouths("anna", 0, speech(1), revision=new)
+        assert not np.array_equal(after.pixels, before.pixels)
+        with pytest.raises(AvatarChanged, match=rf"revision {new}; asked for is {old}"):
+            backend.mouths("anna", 0, speech(1), revision=old)
+        with pytest.raises(AvatarChanged):
+            backend.mouths_of(
+                "anna", np.zeros((1, 6, 320, 320), np.float32), speech(1), revision=old
+            )
+        assert np.array_equal(backend.mouths("anna", 0, speech(1)).pixels, after.pixels)
 
 
 def test_floats_become_bytes_rounded_and_clipped() -> None:

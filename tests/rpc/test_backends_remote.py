@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lipwire.domain import (
+    AvatarChanged,
     AvatarInvalid,
     DeadlineExceeded,
     Float32Array,
@@ -61,6 +62,7 @@ class Network:
         self.fail_times = 10**9
         self.delay_s = 0.0
         self.asked: list[str] = []
+        self.revisions: list[str] = []
         self.entered = threading.Event()
         self.left_early = threading.Event()
         self.remaining_s: list[float | None] = []
@@ -83,8 +85,15 @@ class Network:
                 self.left_early.set()
 
     def mouths(
-        self, model_id: str, first: int, windows: Float32Array, *, timeout_s: float | None = None
+        self,
+        model_id: str,
+        first: int,
+        windows: Float32Array,
+        *,
+        revision: str = "",
+        timeout_s: float | None = None,
     ) -> Mouths:
+        self.revisions.append(revision)
         self._work(model_id, timeout_s)
         return Mouths(drawn(model_id, first, len(windows)), 2, 1.5)
 
@@ -94,8 +103,10 @@ class Network:
         visual: Float32Array,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> FloatMouths:
+        self.revisions.append(revision)
         self._work(model_id, timeout_s)
         return FloatMouths(visual[:, :3] * np.float32(0.5), 2, 2.5)
 
@@ -570,3 +581,17 @@ def test_requests_that_cannot_be_are_refused_before_they_are_sent(servers: list[
         with pytest.raises(InvalidInput):
             backend.mouths_of("anna", visual, windows(3))
     assert servers[0].network.asked == []
+
+
+def test_a_revision_is_asked_for_and_its_refusal_comes_back(servers: list[Server]) -> None:
+    network = servers[0].network
+    windows = np.zeros((1, 32, 16, 16), np.float32)
+    visual = np.zeros((1, 6, 320, 320), np.float32)
+    with backend_over(*servers[:1]) as backend:
+        backend.mouths("anna", 0, windows, revision="abc")
+        backend.mouths_of("anna", visual, windows, revision="def")
+        assert network.revisions == ["abc", "def"]
+        network.error = AvatarChanged("another one is here")
+        with pytest.raises(AvatarChanged, match="another one is here"):
+            backend.mouths("anna", 0, windows, revision="abc")
+    assert len(network.asked) == 3, "asking again cannot help"

@@ -13,7 +13,7 @@ import pytest
 
 from lipwire.audio import AudioEncoder, StreamResampler, extract_windows
 from lipwire.avatars import Avatar
-from lipwire.domain import AvatarInvalid, Float32Array, Unavailable
+from lipwire.domain import AvatarChanged, AvatarInvalid, Float32Array, Unavailable
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.serving import RpcServer
@@ -377,3 +377,30 @@ def test_lists_come_in_pages(stub: CompositingServiceStub) -> None:
         stub.ListModels(pb.ListModelsRequest(page_size=-1))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details() == "page_size is -1; allowed are 1 to 10000, or 0 for 1000"
+
+
+def test_the_backend_hears_which_revision_the_frames_are_of(
+    stub: CompositingServiceStub, backend: "PlainBackend", anna: Avatar
+) -> None:
+    assert ask(stub).success
+    visual = np.zeros((1, 6, 320, 320), np.float32).tobytes()
+    assert ask(stub, visual_frames=visual).success
+    assert backend.revisions == [anna.revision, anna.revision]
+
+
+def test_an_avatar_that_changes_under_a_request_is_opened_anew(
+    stub: CompositingServiceStub, backend: "PlainBackend"
+) -> None:
+    backend.error, backend.fail_times = AvatarChanged("another one is here"), 2
+    assert ask(stub).success
+    assert len(backend.revisions) == 3
+
+
+def test_a_network_that_stays_of_another_revision_is_said(
+    stub: CompositingServiceStub, backend: "PlainBackend"
+) -> None:
+    backend.error = AvatarChanged("another one is here")
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(stub)
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "anna is not the same here and where its network is" in str(refused.value.details())

@@ -113,6 +113,73 @@ def test_a_changed_avatar_is_swapped_in(serve: Serve, root: Path, make_package: 
     wait_until(lambda: ask(connection, "a") != before)
 
 
+@pytest.fixture
+def two_servers(root: Path, tmp_path: Path) -> Iterator[CompositingConnection]:
+    here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+    with ExitStack() as stack:
+        (tmp_path / "i.yaml").write_text(f"models_root: {root}\n")
+        networks = stack.enter_context(
+            open_inference_server(
+                load_inference_config(tmp_path / "i.yaml", here), tell=lambda *_: None
+            )
+        )
+        (tmp_path / "c.yaml").write_text(
+            f"models_root: {root}\ninference_server: {{url: '127.0.0.1:{networks.port}'}}\n"
+        )
+        frames = stack.enter_context(
+            open_compositing_server(
+                load_compositing_config(tmp_path / "c.yaml", here), tell=lambda *_: None
+            )
+        )
+        yield stack.enter_context(CompositingConnection(f"127.0.0.1:{frames.port}"))
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_no_frame_has_parts_of_two_packages(
+    serve: Serve,
+    two_servers: CompositingConnection,
+    root: Path,
+    tmp_path: Path,
+    make_package: Any,
+    apart: bool,
+) -> None:
+    # The frames and the network of an avatar are looked after apart from each other.
+    forms = [tmp_path / "old", tmp_path / "new"]
+    (root / "b").rename(forms[0])
+    (root / "b").symlink_to(forms[0])
+    make_package(forms[1], seed=9, size=(300, 280))
+    connection = two_servers if apart else serve()
+    pure = []
+    for number, form in enumerate(forms):
+        Avatar.open(form, parts=frozenset({"jpeg"})).close()
+        shutil.copytree(form, root / f"pure{number}")
+        pure.append(ask(connection, f"pure{number}", 2))
+    assert pure[0] != pure[1]
+    seen: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.append(pure.index(ask(connection, "b", 2)))  # ValueError: of both, or of none
+
+    with ThreadPoolExecutor(2) as pool:
+        watching = [pool.submit(watch) for _ in range(2)]
+        try:
+            for number in (1, 0, 1):
+                (tmp_path / "link").symlink_to(forms[number])
+                (tmp_path / "link").rename(root / "b")
+                begun = len(seen)
+                while number not in seen[begun:]:
+                    for watched in watching:
+                        if watched.done():
+                            watched.result()
+                    time.sleep(0.01)
+        finally:
+            over.set()
+        for watched in watching:
+            watched.result()
+
+
 def test_only_so_many_avatars_stay_open(serve: Serve) -> None:
     connection = serve("capacity: {max_models: 1}")
     ask(connection, "a")

@@ -48,6 +48,7 @@ class Avatar:
         "name",
         "path",
         "rects",
+        "revision",
         "width",
     )
 
@@ -62,6 +63,8 @@ class Avatar:
         self._swap_colours = package.settings.colour_order == "rgb"
         self.path: Path = package.path
         self.name: str = package.name
+        self.revision: str = compiled.revision
+        """Says by content which form of the package this is; the same on every machine."""
         self.info: AvatarSettings = package.settings
         self.border_px: BorderPx = package.settings.crop_border
         self.encoder_path: Path | None = package.encoder_path

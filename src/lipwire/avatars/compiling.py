@@ -21,7 +21,7 @@ from typing import Any
 from lipwire.avatars.container import Container, ContainerDamagedError
 from lipwire.avatars.fingerprints import Fingerprints
 from lipwire.avatars.frames import FrameTask, frame_tasks, in_order
-from lipwire.avatars.keys import PartKey, part_keys
+from lipwire.avatars.keys import PackageKeys, PartKey, package_keys
 from lipwire.avatars.modelpart import build_model, model_is_sound
 from lipwire.avatars.package import AvatarPackage
 from lipwire.avatars.parts import (
@@ -50,6 +50,8 @@ DEFAULT_QUALITY = 75
 class CompiledParts:
     """The parts of one avatar, opened and checked."""
 
+    revision: str
+    """See ``PackageKeys.revision``."""
     model_path: Path | None = None
     patches: Patches | None = None
     jpegs: Jpegs | None = None
@@ -78,18 +80,18 @@ def compile_avatar(
     report = progress or _silent
     places = homes(package.path)
     fingerprints = Fingerprints.load(package.path, places)
-    keys = part_keys(package, fingerprints, quality)
+    keys = package_keys(package, fingerprints, quality)
     compiled = _open(wanted, keys, places, package, fingerprints)
     if compiled.found != wanted:
         home = writable_home(package.path)
         waiting = partial(report, 0, 0, "waiting for another process that compiles this avatar")
         with exclusive(home, waiting):
-            keys = part_keys(package, fingerprints, quality)
+            keys = package_keys(package, fingerprints, quality)
             compiled = _open(wanted, keys, places, package, fingerprints)
             missing = wanted - compiled.found
             if missing:
-                _build(missing, keys, home, package, fingerprints, quality, report)
-                _sweep(home, keys)
+                _build(missing, keys.parts, home, package, fingerprints, quality, report)
+                _sweep(home, keys.parts)
                 compiled = _open(wanted, keys, places, package, fingerprints)
         if compiled.found != wanted:
             lost = ", ".join(sorted(wanted - compiled.found))
@@ -111,15 +113,15 @@ def _checked(parts: frozenset[Part], quality: int) -> frozenset[Part]:
 
 def _open(
     wanted: frozenset[Part],
-    keys: dict[Part, PartKey],
+    keys: PackageKeys,
     places: tuple[Path, ...],
     package: AvatarPackage,
     fingerprints: Fingerprints,
 ) -> CompiledParts:
     """Those of the wanted parts that are there and sound."""
-    compiled = CompiledParts()
+    compiled = CompiledParts(keys.revision)
     for home in places:
-        folder = home / keys["model"].name
+        folder = home / keys.parts["model"].name
         if model_is_sound(folder, package, fingerprints):
             compiled.model_path = folder
             compiled.found.add("model")
@@ -128,8 +130,9 @@ def _open(
         for home in places:
             if part not in wanted or part in compiled.found:
                 break
+            name = keys.parts[part].name
             with suppress(OSError, ContainerDamagedError):
-                container = Container(home / keys[part].name, part, keys[part].name)
+                container = Container(home / name, part, name)
                 _use(container, part, compiled)
                 compiled.found.add(part)
     return compiled
@@ -158,7 +161,7 @@ def _build(
     report: Progress,
 ) -> None:
     def check_unchanged(part: Part) -> None:
-        if part_keys(package, fingerprints, quality)[part] != keys[part]:
+        if package_keys(package, fingerprints, quality).parts[part] != keys[part]:
             raise AvatarInvalid(
                 f"{package.path.name} was changed while it was compiled; compile it again"
             )

@@ -38,6 +38,7 @@ class Item(Generic[V]):
         "bytes",
         "check_at_s",
         "close",
+        "gone",
         "last_used_s",
         "load_s",
         "loaded_at_s",
@@ -64,6 +65,8 @@ class Item(Generic[V]):
         self.uses = 0
         self.worth = NEVER_USED
         self.loaded_at_s = self.last_used_s = self.check_at_s = 0.0
+        self.gone = False
+        """Nothing was there when it was looked for last."""
         self.refused_version: object = None
         """A version that could not be loaded in place of this one."""
         self.replacement_error: str | None = None

@@ -56,16 +56,23 @@ V = TypeVar("V")
 class Use(Generic[V]):
     """A value while it is in use; made by ``Registry.use``. A context manager, entered once."""
 
-    __slots__ = ("_item", "_name", "_registry", "_timeout_s")
+    __slots__ = ("_item", "_name", "_registry", "_suits", "_timeout_s")
 
-    def __init__(self, registry: "Registry[V]", name: str, timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        registry: "Registry[V]",
+        name: str,
+        timeout_s: float | None,
+        suits: Callable[[V], bool] | None,
+    ) -> None:
         self._registry = registry
         self._name = name
         self._timeout_s = timeout_s
+        self._suits = suits
         self._item: Item[V] | None = None
 
     def __enter__(self) -> V:
-        self._item = item = self._registry._pinned(self._name, self._timeout_s)
+        self._item = item = self._registry._pinned(self._name, self._timeout_s, self._suits)
         return item.value
 
     def __exit__(
@@ -153,15 +160,25 @@ class Registry(Generic[V]):
 
     # -- for callers -----------------------------------------------------------------------------
 
-    def use(self, name: str, *, timeout_s: float | None = None) -> Use[V]:
+    def use(
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        suits: Callable[[V], bool] | None = None,
+    ) -> Use[V]:
         """The value of ``name``, loaded where it is not, and kept while the block runs.
+
+        ``suits`` is for whoever needs a certain version: a value that suits is given without a look
+        at the disk, and in place of one that does not the newest is loaded, which need not suit
+        either. It is called with the lock held, so it only compares.
 
         Waits for a load at most ``timeout_s``; the load goes on without the caller. On entering
         raises DeadlineExceeded, Overloaded (everything held is in use and the budget is full, or
         too many loads wait), Unavailable (closed), and what ``load`` raised; a failure is told
         again to whoever asks within ``failure_memory_s``, unless the version has changed.
         """
-        return Use(self, name, timeout_s)
+        return Use(self, name, timeout_s, suits)
 
     def load(self, name: str, *, timeout_s: float | None = None) -> bool:
         """Have ``name`` loaded and up to date; whether that took loading it.
@@ -262,16 +279,20 @@ class Registry(Generic[V]):
 
     # -- users -----------------------------------------------------------------------------------
 
-    def _pinned(self, name: str, timeout_s: float | None) -> Item[V]:
+    def _pinned(
+        self, name: str, timeout_s: float | None, suits: Callable[[V], bool] | None
+    ) -> Item[V]:
         """The quick way for what is there; everything else is ``_obtain``'s."""
         now = self._clock()
         with self._lock:
             item = self._items.get(name)
-            if item is not None and now < item.check_at_s:
-                self._counts.hits += 1
-                self._pin(item, now)
-                return item
-        return self._obtain(name, timeout_s)
+            if item is not None:
+                good = now < item.check_at_s if suits is None else suits(item.value)
+                if good:
+                    self._counts.hits += 1
+                    self._pin(item, now)
+                    return item
+        return self._obtain(name, timeout_s, insist=suits is not None)
 
     def _pin(self, item: Item[V], now: float) -> None:
         item.pins += 1
@@ -331,6 +352,10 @@ class Registry(Generic[V]):
             version = look(item.name)
         except NotFound:
             with self._lock:
+                if not (insist or item.gone):
+                    # Perhaps it is being replaced this moment: the next look, in a second, decides.
+                    item.gone = True
+                    return item
                 closing = self._retire(item) + self._unpinned(item)
             self._finish(closing)
             raise
@@ -341,6 +366,7 @@ class Registry(Generic[V]):
                 return item
             self._unpin(item)
             raise
+        item.gone = False
         if version == item.version or version == item.refused_version:
             return item
         # Waiting is not using: where room is short the old value may have to go first.
@@ -440,7 +466,16 @@ class Registry(Generic[V]):
             self._make_room(load, items=1, size=0)
             self._reserve_expected(load)
             start_s = time.monotonic()
-            loaded = self._load_value(load.name)
+            for last in (False, False, True):
+                try:
+                    loaded = self._load_value(load.name)
+                    break
+                except Exception:
+                    # Replaced while it was read, and what was there is gone: what is there now
+                    # counts. Where it stays the same, it is broken.
+                    before, version = version, self._version_of(load.name)
+                    if last or version in (before, NotFound):
+                        raise
             item = Item(load.name, loaded, version, time.monotonic() - start_s)
         except BaseException as error:
             self._fail(load, error, version)

@@ -1,6 +1,7 @@
 """The nouns everything else is written in: geometry, array shapes, and the error tree."""
 
 from lipwire.domain.errors import (
+    AvatarChanged,
     AvatarInvalid,
     DeadlineExceeded,
     DependencyMissing,
@@ -37,6 +38,7 @@ __all__ = [
     "MOUTH_BORDER_PX",
     "MOUTH_PX",
     "SAMPLE_RATE_HZ",
+    "AvatarChanged",
     "AvatarInvalid",
     "CropRect",
     "DeadlineExceeded",

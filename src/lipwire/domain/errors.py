@@ -13,6 +13,7 @@ StatusCode = Literal[
     "RESOURCE_EXHAUSTED",
     "DEADLINE_EXCEEDED",
     "UNAVAILABLE",
+    "ABORTED",
     "INTERNAL",
 ]
 """The gRPC status names in use (https://grpc.io/docs/guides/status-codes/)."""
@@ -41,6 +42,14 @@ class AvatarInvalid(LipwireError):
     """An avatar package on disk is broken or of another kind; its owner has to mend it."""
 
     code = "FAILED_PRECONDITION"
+
+
+class AvatarChanged(LipwireError):
+    """Another revision of the avatar is held here than the one asked for: its package was replaced.
+    Whoever asked opens the avatar anew and asks again."""
+
+    code = "ABORTED"
+    retryable = True
 
 
 class DependencyMissing(LipwireError):

@@ -12,7 +12,13 @@ import lipwire
 from lipwire.audio import AudioEncoder
 from lipwire.avatars import Avatar
 from lipwire.avatars.registry import Registry
-from lipwire.domain import Float32Array, InvalidInput, LipwireError
+from lipwire.domain import (
+    AvatarChanged,
+    Float32Array,
+    InvalidInput,
+    LipwireError,
+    Unavailable,
+)
 from lipwire.rpc.backends import Backend, Mouths
 from lipwire.rpc.calls import Call, current
 from lipwire.rpc.composing import FrameFormat, compose_frames
@@ -32,6 +38,8 @@ from lipwire.rpc.pages import page_of
 from lipwire.rpc.speech import windows_from_raw
 
 _HEALTH_TIMEOUT_S: Final = 2.0
+_REVISIONS: Final = 3
+"""How often a request begins anew because its avatar has changed."""
 _WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
 
 
@@ -117,6 +125,19 @@ class CompositingServicer(CompositingServiceServicer):
         return answer
 
     def _composite(self, batch: _Batch, call: Call | None) -> pb.CompositeBatchResponse:
+        """The frames, all of one revision of the avatar: a package may be replaced at any moment,
+        and whoever has the networks looks for that at moments of its own."""
+        for _ in range(_REVISIONS):
+            try:
+                return self._composite_one(batch, call)
+            except AvatarChanged:
+                self._avatars.load(batch.model_id, timeout_s=_left(call))
+        raise Unavailable(
+            f"avatar {batch.model_id} is not the same here and where its network is; it is being"
+            " replaced, or their folders differ"
+        )
+
+    def _composite_one(self, batch: _Batch, call: Call | None) -> pb.CompositeBatchResponse:
         with self._avatars.use(batch.model_id, timeout_s=_left(call)) as avatar:
             self._check_size(batch.count, avatar)
             started = self._clock()
@@ -125,7 +146,7 @@ class CompositingServicer(CompositingServiceServicer):
             if isinstance(windows, RawAudio):
                 windows = windows_from_raw(windows, batch.count, self._encoder_of(avatar))
                 audio_ms = self._ms_since(started)
-            mouths = self._mouths(batch, windows, call)
+            mouths = self._mouths(batch, windows, avatar.revision, call)
             started = self._clock()
             frames = compose_frames(
                 avatar,
@@ -147,13 +168,17 @@ class CompositingServicer(CompositingServiceServicer):
                 audio_time_ms=audio_ms,
             )
 
-    def _mouths(self, batch: _Batch, windows: Float32Array, call: Call | None) -> Mouths:
+    def _mouths(
+        self, batch: _Batch, windows: Float32Array, revision: str, call: Call | None
+    ) -> Mouths:
         if call is not None:
             call.check()
         if batch.visual is None:
-            return self._backend.mouths(batch.model_id, batch.first, windows, timeout_s=_left(call))
+            return self._backend.mouths(
+                batch.model_id, batch.first, windows, revision=revision, timeout_s=_left(call)
+            )
         floats = self._backend.mouths_of(
-            batch.model_id, batch.visual, windows, timeout_s=_left(call)
+            batch.model_id, batch.visual, windows, revision=revision, timeout_s=_left(call)
         )
         return floats.as_mouths()
 
@@ -189,8 +214,8 @@ class CompositingServicer(CompositingServiceServicer):
         started = self._clock()
         try:
             model_id = model_id_of(request.model_id)
-            with self._avatars.use(model_id, timeout_s=_left(current())):
-                self._backend.load(model_id, timeout_s=_left(current()))
+            self._avatars.load(model_id, timeout_s=_left(current()))
+            self._backend.load(model_id, timeout_s=_left(current()))
         except LipwireError as error:
             if not is_answer(error):
                 raise

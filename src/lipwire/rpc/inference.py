@@ -23,6 +23,7 @@ from lipwire.rpc.messages import (
     batch_size_of,
     frame_index_of,
     model_id_of,
+    revision_of,
     visual_of,
     windows_of,
 )
@@ -75,19 +76,26 @@ class InferenceServicer(InferenceServiceServicer):
         first = frame_index_of(request.start_frame_idx)
         windows = windows_of(request.audio_features, count)
         visual = visual_of(request.visual_frames, count)
+        revision = revision_of(request.revision)
         floats = (
-            self._of_own_frames(model_id, first, windows)
+            self._of_own_frames(model_id, first, windows, revision)
             if visual is None
-            else self._backend.mouths_of(model_id, visual, windows, timeout_s=_left())
+            else self._backend.mouths_of(
+                model_id, visual, windows, revision=revision, timeout_s=_left()
+            )
         )
         answer = pb.InferBatchResponse(
             success=True, gpu_id=floats.gpu_id, inference_time_ms=floats.inference_ms
         )
         return answer, floats.values.astype("<f4", copy=False)
 
-    def _of_own_frames(self, model_id: str, first: int, windows: Float32Array) -> FloatMouths:
+    def _of_own_frames(
+        self, model_id: str, first: int, windows: Float32Array, revision: str
+    ) -> FloatMouths:
         # By frame number a backend gives bytes; as floats they are what those bytes stand for.
-        mouths = self._backend.mouths(model_id, first, windows, timeout_s=_left())
+        mouths = self._backend.mouths(
+            model_id, first, windows, revision=revision, timeout_s=_left()
+        )
         values = mouths.pixels.transpose(0, 3, 1, 2) / np.float32(255)
         return FloatMouths(values.astype(np.float32), mouths.gpu_id, mouths.inference_ms)
 
@@ -180,7 +188,10 @@ class MouthServicer(MouthServiceServicer):
         count = batch_size_of(request.count, "count")
         first = frame_index_of(request.first_frame, "first_frame")
         windows = windows_of(request.windows, count, "windows")
-        mouths = self._backend.mouths(model_id, first, windows, timeout_s=_left())
+        revision = revision_of(request.revision)
+        mouths = self._backend.mouths(
+            model_id, first, windows, revision=revision, timeout_s=_left()
+        )
         answer = mouths_pb2.MouthsResponse(
             gpu_id=mouths.gpu_id, inference_time_ms=mouths.inference_ms
         )

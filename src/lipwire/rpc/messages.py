@@ -50,6 +50,15 @@ def model_id_of(model_id: str) -> str:
     return model_id
 
 
+def revision_of(revision: str) -> str:
+    """Empty stands for any. Raises InvalidInput where it is longer than 200 characters."""
+    if len(revision) > _MAX_MODEL_ID:
+        raise InvalidInput(
+            f"revision has {len(revision)} characters; allowed are up to {_MAX_MODEL_ID}"
+        )
+    return revision
+
+
 def batch_size_of(count: int, field: str = "batch_size") -> int:
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInput(f"{field} is {count}; allowed are 1 to {MAX_BATCH}")

@@ -33,7 +33,7 @@ from lipwire.training.visemes import (
 )
 
 JAW_S: Final = 0.042
-"""Standard deviation of the jaw's bell: the heaviest part of a mouth does not follow every phone."""
+"""Standard deviation of the jaw's bell: heavy as it is, it does not follow every phone."""
 LIPS_S: Final = 0.045
 TONGUE_S: Final = 0.028
 LIPS_LEAD_S: Final = 0.025

@@ -25,6 +25,7 @@ from lipwire.avatars.holdings import ItemStats, Loaded
 from lipwire.avatars.registry import Registry
 from lipwire.domain import (
     MOUTH_PX,
+    AvatarChanged,
     DeadlineExceeded,
     Float32Array,
     InvalidInput,
@@ -158,6 +159,7 @@ class LocalBackend:
         first: int,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> Mouths:
         """See ``Backend.mouths``."""
@@ -168,6 +170,7 @@ class LocalBackend:
             "pixels",
             lambda network: network.crops(first, len(windows)),
             windows,
+            revision,
             timeout_s,
         )
         return Mouths(pixels, GPU_ID, inference_ms)
@@ -178,10 +181,13 @@ class LocalBackend:
         visual: Float32Array,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> FloatMouths:
         """See ``Backend.mouths_of``."""
-        values, inference_ms = self._run(model_id, "floats", lambda _: visual, windows, timeout_s)
+        values, inference_ms = self._run(
+            model_id, "floats", lambda _: visual, windows, revision, timeout_s
+        )
         return FloatMouths(values, GPU_ID, inference_ms)
 
     def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
@@ -241,6 +247,7 @@ class LocalBackend:
         form: Form,
         faces_of: Callable[[Network], npt.NDArray[Any]],
         windows: Float32Array,
+        revision: str,
         timeout_s: float | None,
     ) -> tuple[Any, float]:
         """Mouths and the milliseconds that the network ran for them."""
@@ -249,7 +256,18 @@ class LocalBackend:
         left_s = _left_s(timeout_s, call)
         deadline = None if left_s is None else self._clock() + left_s
         with ExitStack() as pinned:
-            network = pinned.enter_context(self._networks.use(model_id, timeout_s=left_s))
+            network = pinned.enter_context(
+                self._networks.use(
+                    model_id,
+                    timeout_s=left_s,
+                    suits=(lambda held: held.avatar.revision == revision) if revision else None,
+                )
+            )
+            if revision not in ("", network.avatar.revision):
+                raise AvatarChanged(
+                    f"avatar {model_id} is here in revision {network.avatar.revision}; asked for is"
+                    f" {revision}"
+                )
             job = self._scheduler.submit(
                 network.key, faces_of(network), windows, deadline=deadline, form=form
             )

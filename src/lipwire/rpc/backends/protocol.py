@@ -104,12 +104,15 @@ class Backend(Protocol):
         first: int,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> Mouths:
         """Mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``.
 
         The crops are the avatar's own, so only speech goes in: ``windows`` is (N, 32, 16, 16)
-        float32. Raises NotFound, InvalidInput, AvatarInvalid.
+        float32. ``revision`` (``Avatar.revision``) is that of the frames which the mouths will be
+        pasted into; empty: of any. Raises AvatarChanged where the newest network is of another one,
+        NotFound, InvalidInput, AvatarInvalid.
         """
         ...
 
@@ -119,6 +122,7 @@ class Backend(Protocol):
         visual: Float32Array,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> FloatMouths:
         """The guide's form: ``visual`` (N, 6, 320, 320) float32 and ``windows`` (N, 32, 16, 16).

@@ -110,6 +110,7 @@ class RemoteBackend:
         first: int,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> Mouths:
         """See ``Backend.mouths``."""
@@ -117,7 +118,9 @@ class RemoteBackend:
         if not 0 <= first <= _LARGEST_INDEX:
             raise InvalidInput(f"first frame is {first}, allowed are 0 to {_LARGEST_INDEX}")
         check_name(model_id)
-        message = mouths_pb2.MouthsRequest(model_id=model_id, count=count, first_frame=first)
+        message = mouths_pb2.MouthsRequest(
+            model_id=model_id, count=count, first_frame=first, revision=revision
+        )
         request = request_with(message, {mouths_pb2.MouthsRequest.WINDOWS_FIELD_NUMBER: windows})
         data = self._servers.ask(
             model_id,
@@ -137,6 +140,7 @@ class RemoteBackend:
         visual: Float32Array,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> FloatMouths:
         """See ``Backend.mouths_of``."""
@@ -146,7 +150,7 @@ class RemoteBackend:
         check_name(model_id)
         kind = inference_pb2.InferBatchRequest
         request = request_with(
-            kind(model_id=model_id, batch_size=count),
+            kind(model_id=model_id, batch_size=count, revision=revision),
             {
                 kind.VISUAL_FRAMES_FIELD_NUMBER: visual,
                 kind.AUDIO_FEATURES_FIELD_NUMBER: windows,

@@ -31,6 +31,7 @@ class InferBatchRequest(_message.Message):
     AUDIO_FEATURES_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     START_FRAME_IDX_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     visual_frames: _builtins.bytes
     """Batch x 6 x 320 x 320 float32, little endian, in [0, 1]; or empty: the avatar's own frames."""
@@ -40,6 +41,8 @@ class InferBatchRequest(_message.Message):
     """1 to 50."""
     start_frame_idx: _builtins.int
     """Frame of the avatar that the batch begins with, where visual_frames is empty."""
+    revision: _builtins.str
+    """As in lipwire.v1.MouthsRequest."""
     def __init__(
         self,
         *,
@@ -48,10 +51,11 @@ class InferBatchRequest(_message.Message):
         audio_features: _builtins.bytes = ...,
         batch_size: _builtins.int = ...,
         start_frame_idx: _builtins.int = ...,
+        revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_features", b"audio_features", "batch_size", b"batch_size", "model_id", b"model_id", "start_frame_idx", b"start_frame_idx", "visual_frames", b"visual_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_features", b"audio_features", "batch_size", b"batch_size", "model_id", b"model_id", "revision", b"revision", "start_frame_idx", b"start_frame_idx", "visual_frames", b"visual_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

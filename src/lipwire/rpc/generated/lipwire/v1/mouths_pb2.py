@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lipwire/rpc/generated/lipwire/v1/mouths.proto\x12\nlipwire.v1\"V\n\rMouthsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07windows\x18\x03 \x01(\x0c\x12\x13\n\x0b\x66irst_frame\x18\x04 \x01(\x03\"K\n\x0eMouthsResponse\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0e\n\x06gpu_id\x18\x02 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x03 \x01(\x02\x32O\n\x0cMouthService\x12?\n\x06Mouths\x12\x19.lipwire.v1.MouthsRequest\x1a\x1a.lipwire.v1.MouthsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lipwire/rpc/generated/lipwire/v1/mouths.proto\x12\nlipwire.v1\"h\n\rMouthsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07windows\x18\x03 \x01(\x0c\x12\x13\n\x0b\x66irst_frame\x18\x04 \x01(\x03\x12\x10\n\x08revision\x18\x05 \x01(\t\"K\n\x0eMouthsResponse\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0e\n\x06gpu_id\x18\x02 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x03 \x01(\x02\x32O\n\x0cMouthService\x12?\n\x06Mouths\x12\x19.lipwire.v1.MouthsRequest\x1a\x1a.lipwire.v1.MouthsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lipwire.rpc.generated.lipwi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MOUTHSREQUEST']._serialized_start=61
-  _globals['_MOUTHSREQUEST']._serialized_end=147
-  _globals['_MOUTHSRESPONSE']._serialized_start=149
-  _globals['_MOUTHSRESPONSE']._serialized_end=224
-  _globals['_MOUTHSERVICE']._serialized_start=226
-  _globals['_MOUTHSERVICE']._serialized_end=305
+  _globals['_MOUTHSREQUEST']._serialized_end=165
+  _globals['_MOUTHSRESPONSE']._serialized_start=167
+  _globals['_MOUTHSRESPONSE']._serialized_end=242
+  _globals['_MOUTHSERVICE']._serialized_start=244
+  _globals['_MOUTHSERVICE']._serialized_end=323
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ class MouthsRequest(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
     FIRST_FRAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     count: _builtins.int
     """How many mouths: 1 to 50."""
@@ -38,6 +39,10 @@ class MouthsRequest(_message.Message):
     """Frame of the avatar that the batch begins with, 0 or above; past the last frame they run back and
     forth.
     """
+    revision: _builtins.str
+    """Revision of the avatar's package that the mouths will be pasted into; where the newest one here is
+    another, the answer is ABORTED with the reason AVATAR_CHANGED. Empty: of any.
+    """
     def __init__(
         self,
         *,
@@ -45,10 +50,11 @@ class MouthsRequest(_message.Message):
         count: _builtins.int = ...,
         windows: _builtins.bytes = ...,
         first_frame: _builtins.int = ...,
+        revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_frame", b"first_frame", "model_id", b"model_id", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_frame", b"first_frame", "model_id", b"model_id", "revision", b"revision", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
