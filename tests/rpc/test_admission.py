@@ -28,6 +28,19 @@ def test_a_place_is_free_again_after_an_error() -> None:
     assert admission.in_hand == 0
 
 
+def test_requests_have_a_size_together() -> None:
+    admission = Admission({"inference": 9, "loading": 9}, max_bytes=100)
+    with admission.admit("inference", 60):
+        with pytest.raises(
+            Overloaded, match="60 bytes of requests are in hand and this one has 41"
+        ):
+            admission.admit("loading", 41).__enter__()
+        with admission.admit("loading", 40):
+            assert admission.in_hand == 2
+    with admission.admit("inference", 100):
+        assert admission.in_hand == 1
+
+
 def test_draining_waits_for_what_is_in_hand_and_lets_nobody_in() -> None:
     admission = Admission({"inference": 2})
     held = admission.admit("inference")

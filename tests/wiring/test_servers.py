@@ -24,6 +24,7 @@ from lipwire.domain import (
     Overloaded,
     Unavailable,
 )
+from lipwire.rpc.backends import LocalBackend
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 from lipwire.wiring import networks, pictures
@@ -301,6 +302,34 @@ def test_messages_have_the_limit_of_the_configuration(serve: Serve) -> None:
     )
     with pytest.raises((InvalidInput, Overloaded), match="larger than max"):
         connection.composite(request, 10)
+
+
+def test_requests_in_hand_have_the_limit_of_the_configuration(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = serve("server: {max_message_size_mb: 3, max_request_memory_mb: 3}")
+    going, waiting = threading.Event(), threading.Event()
+    real = LocalBackend.mouths_of
+
+    def held(*given: Any, **named: Any) -> Any:
+        waiting.set()
+        assert going.wait(20)
+        return real(*given, **named)
+
+    monkeypatch.setattr(LocalBackend, "mouths_of", held)
+    visual = np.zeros((1, 6, 320, 320), np.float32).tobytes()  # 2.3 MiB
+    request = CompositeBatchRequest(
+        model_id="a", audio_features=WINDOW, visual_frames=visual, batch_size=1
+    )
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(connection.composite, request, 30)
+        assert waiting.wait(20)
+        with pytest.raises(Overloaded, match="bytes of requests are in hand") as refused:
+            connection.composite(request, 30)
+        assert refused.value.retry_after_s
+        going.set()
+        assert len(first.result().frames) == 1
+    assert len(connection.composite(request, 30).frames) == 1
 
 
 def test_the_times_of_batches_are_logged_where_asked_for(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -65,6 +65,7 @@ LogLevel = Literal["debug", "info", "warn", "error"]
 LogFormat = Literal["text", "json"]
 
 MIB: Final = 1024 * 1024
+_MESSAGES_IN_HAND: Final = 10
 _NONE: Final[Any] = None  # a default that is never seen: without a folder there is no entry
 
 
@@ -99,6 +100,10 @@ class ServerSettings(Section):
     max_message_size_mb: Annotated[int, Field(ge=1, le=2047)] = 100
     """The largest message taken and given, in MiB; a larger one is refused with
     RESOURCE_EXHAUSTED. 50 frames in the guide's form are 118 MiB. Same for both servers."""
+    max_request_memory_mb: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    """The most memory, in MiB, that all requests in hand may take together, as they came; one that
+    does not fit is refused with RESOURCE_EXHAUSTED and may be sent again. Without it: ten messages
+    of the largest size."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port and the avatars' memory."""
 
@@ -110,6 +115,23 @@ class ServerSettings(Section):
     @property
     def max_message_bytes(self) -> int:
         return self.max_message_size_mb * MIB
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Of all requests in hand together."""
+        if self.max_request_memory_mb is None:
+            return _MESSAGES_IN_HAND * self.max_message_bytes
+        return self.max_request_memory_mb * MIB
+
+    @model_validator(mode="after")
+    def _one_message_fits(self) -> Self:
+        if self.max_request_bytes < self.max_message_bytes:
+            raise PydanticCustomError(
+                EXPLAINED,
+                "max_request_memory_mb is {all}; one message alone may have {one} (max_message_size_mb)",
+                {"all": self.max_request_memory_mb, "one": self.max_message_size_mb},
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

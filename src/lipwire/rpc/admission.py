@@ -17,21 +17,25 @@ class Admission:
     refusal says when asking again is worth it.
     """
 
-    __slots__ = ("_changed", "_draining", "_in_hand", "_limits")
+    __slots__ = ("_bytes", "_changed", "_draining", "_in_hand", "_limits", "_max_bytes")
 
-    def __init__(self, limits: dict[str, int]) -> None:
-        """``limits``: kind of request -> how many at a time, 1 or more."""
+    def __init__(self, limits: dict[str, int], *, max_bytes: int | None = None) -> None:
+        """``limits``: kind of request -> how many at a time, 1 or more. ``max_bytes``: how large
+        all in hand may be together."""
         for kind, limit in limits.items():
             if limit < 1:
                 raise InvalidInput(f"{limit} {kind} requests at a time; allowed are 1 and more")
         self._limits: Final = dict(limits)
         self._in_hand: Final = dict.fromkeys(limits, 0)
+        self._max_bytes: Final = max_bytes
+        self._bytes = 0
         self._changed: Final = Condition()
         self._draining = False
 
     @contextmanager
-    def admit(self, kind: str) -> Iterator[None]:
-        """Holds a place. Raises Overloaded where none is free, Unavailable once draining."""
+    def admit(self, kind: str, size_bytes: int = 0) -> Iterator[None]:
+        """Holds a place for a request of that size. Raises Overloaded where none is free,
+        Unavailable once draining."""
         with self._changed:
             if self._draining:
                 raise Unavailable("the server is shutting down; ask another one")
@@ -41,12 +45,20 @@ class Admission:
                     f"{limit} {kind} requests are in hand, the most this server takes at a time",
                     retry_after_s=_RETRY_AFTER_S,
                 )
+            if self._max_bytes is not None and self._bytes + size_bytes > self._max_bytes:
+                raise Overloaded(
+                    f"{self._bytes:,} bytes of requests are in hand and this one has"
+                    f" {size_bytes:,}; allowed are {self._max_bytes:,} together",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
             self._in_hand[kind] += 1
+            self._bytes += size_bytes
         try:
             yield
         finally:
             with self._changed:
                 self._in_hand[kind] -= 1
+                self._bytes -= size_bytes
                 self._changed.notify_all()
 
     @property

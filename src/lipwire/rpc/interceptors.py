@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -29,8 +30,12 @@ INFERENCE_KIND: Final = "inference"
 LOADING_KIND: Final = "loading"
 
 
-class _Unreadable:
-    """Stands where a request should be that could not be parsed."""
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A request and how large it came; None where it could not be parsed."""
+
+    message: object | None
+    size_bytes: int
 
 
 class ErrorInterceptor(grpc.ServerInterceptor):
@@ -59,14 +64,14 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         if behaviour is None or deserializer is None:
             return handler
 
-        def parse(data: bytes) -> object:
+        def parse(data: bytes) -> _Received:
             try:
-                return deserializer(data)
+                return _Received(deserializer(data), len(data))
             except Exception:  # protobuf's DecodeError has no common type among its versions
-                return _Unreadable()
+                return _Received(None, len(data))
 
-        def run(request: object, context: grpc.ServicerContext) -> object:
-            return self._run(method, behaviour, request, context)
+        def run(received: _Received, context: grpc.ServicerContext) -> object:
+            return self._run(method, behaviour, received, context)
 
         return grpc.unary_unary_rpc_method_handler(
             run, request_deserializer=parse, response_serializer=serialize
@@ -76,19 +81,20 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         self,
         method: str,
         behaviour: Callable[[Any, grpc.ServicerContext], object],
-        request: object,
+        received: _Received,
         context: grpc.ServicerContext,
     ) -> object:
         status: grpc.Status
+        request = received.message
         try:
-            if isinstance(request, _Unreadable):
+            if request is None:
                 raise InvalidInput(f"the message is no protobuf message of {method[1:]}")
             with open_call(context) as call:
                 call.check()
                 kind = _KINDS.get(method.rpartition("/")[2])
                 if kind is None:
                     return behaviour(request, context)
-                with self._admission.admit(kind):
+                with self._admission.admit(kind, received.size_bytes):
                     return behaviour(request, context)
         except Cancelled as error:
             status = status_of(error)  # nobody reads it

@@ -72,6 +72,8 @@ class ServerOptions:
     """0: any free one."""
     max_message_bytes: int = 100 * 1024 * 1024
     """Of one message, either way; larger ones are RESOURCE_EXHAUSTED."""
+    max_request_bytes: int = 1000 * 1024 * 1024
+    """Of all messages in hand together."""
     max_requests: int = 64
     """Inferences in hand at a time, waiting ones included: one thread each."""
     max_loads: int = 8
@@ -107,7 +109,8 @@ class RpcServer:
         self._services = tuple(services)
         self._healthy = healthy
         self._admission = Admission(
-            {INFERENCE_KIND: options.max_requests, LOADING_KIND: options.max_loads}
+            {INFERENCE_KIND: options.max_requests, LOADING_KIND: options.max_loads},
+            max_bytes=options.max_request_bytes,
         )
         self._health = health.HealthServicer()
         threads = options.max_requests + options.max_loads + _QUICK_THREADS

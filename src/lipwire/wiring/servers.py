@@ -58,6 +58,7 @@ def open_inference_server(
             host=config.server.host,
             port=config.server.port,
             max_message_bytes=config.server.max_message_bytes,
+            max_request_bytes=config.server.max_request_bytes,
             max_requests=_requests(config),
             share_port=share_port,
         )
@@ -168,6 +169,7 @@ def _compositing(
             host=config.server.host,
             port=config.server.port,
             max_message_bytes=config.server.max_message_bytes,
+            max_request_bytes=config.server.max_request_bytes,
             max_requests=max_requests,
             share_port=share_port,
         )
