@@ -128,7 +128,8 @@ class ServerSettings(Section):
         if self.max_request_bytes < self.max_message_bytes:
             raise PydanticCustomError(
                 EXPLAINED,
-                "max_request_memory_mb is {all}; one message alone may have {one} (max_message_size_mb)",
+                "max_request_memory_mb is {all}; a message alone may have {one}"
+                " (max_message_size_mb)",
                 {"all": self.max_request_memory_mb, "one": self.max_message_size_mb},
             )
         return self
