@@ -356,6 +356,8 @@ def test_models_are_listed_loaded_counted_and_let_go(
     assert listed.models[1].loaded
     (stats,) = stub.GetModelStats(pb.GetModelStatsRequest(model_id="bert")).models
     assert (stats.model_id, stats.memory_bytes, stats.in_use) == ("bert", 1_000_000, 0)
+    everything = stub.GetModelStats(pb.GetModelStatsRequest())
+    assert (everything.loaded_networks, everything.network_memory_bytes) == (1, 1000)
     gone = stub.UnloadModel(pb.UnloadModelRequest(model_id="bert"))
     assert (gone.success, gone.unloaded) == (True, True)
     assert backend.loaded == set()
@@ -404,3 +406,16 @@ def test_a_network_that_stays_of_another_revision_is_said(
         ask(stub)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "anna is not the same here and where its network is" in str(refused.value.details())
+
+
+def test_what_is_loaded_is_told_without_networks_too(
+    stub: CompositingServiceStub, backend: "PlainBackend", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(**_: object) -> None:
+        raise Unavailable("no inference server answers")
+
+    monkeypatch.setattr(backend, "models", gone)
+    assert ask(stub).success
+    stats = stub.GetModelStats(pb.GetModelStatsRequest())
+    assert stats.loaded_models >= 1
+    assert not stats.HasField("loaded_networks")

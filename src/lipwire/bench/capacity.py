@@ -3,7 +3,8 @@ of them take.
 
 The avatars are links to a few packages, so that the disk holds them. To the server each is an
 avatar of its own, with maps and a network of its own; only the system's page cache is shared.
-Memory is what the server says it holds, measured in mapped bytes, against what it was given.
+Memory is what the server says it holds, measured in mapped bytes, against what it was given. How
+well those are served whose avatars are loaded is measured beside it.
 """
 
 import tempfile
@@ -29,35 +30,46 @@ _TIMEOUT_S: Final = 60.0
 _PACKAGES: Final = 4
 _FRAMES: Final = 60
 _WARM: Final = 32
-"""Avatars that are asked for alone at first: what a request takes while nothing is loaded."""
-_WATCH_S: Final = 0.25
+"""Avatars that are used all the time; loading others must not slow them."""
+_TURN_S: Final = 10.0
+_WATCH_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What was measured. Latencies are of one frame, less its network's time."""
+    """What was measured. Latencies are of one frame, less its network's time.
+
+    Two clients ask at steady rates. One asks for warm avatars all the time. The other takes turns:
+    now any avatar, by Zipf's law, now warm ones as well; so the first one's latencies beside cold
+    requests and beside as many warm ones are measured in turn, on the machine as it then is.
+    """
 
     avatars: int
     seconds: float
     requests: int
     errors: int
     first_error: str
+    zipf_requests: int
     cold_requests: int
+    """Of those, the ones whose avatar was not loaded."""
     cold: Spread
     warm: Spread
+    """Of the client that asks for warm avatars, while the other one asks for any."""
     warm_alone: Spread
-    """Before any avatar but the warm ones was asked for."""
+    """Of the same client, while the other one asks for warm avatars too."""
     budget_bytes: int
     """For opened avatars, and as much again for networks."""
     peak_bytes: int
     """The most that opened avatars held."""
+    peak_network_bytes: int
+    """The most that networks held."""
     peak_resident_bytes: int
     """Of the server's process, with the pages that it shares."""
     evictions: int
 
     @property
     def hit_rate(self) -> float:
-        return 1 - self.cold_requests / max(1, self.requests)
+        return 1 - self.cold_requests / max(1, self.zipf_requests)
 
     @property
     def slowed(self) -> float:
@@ -67,30 +79,76 @@ class Capacity:
 
 @dataclass(slots=True)
 class _Seen:
-    cold_ms: list[float] = field(default_factory=list)
-    warm_ms: list[float] = field(default_factory=list)
+    """What a client saw, apart for turns in which any avatar is asked for (True) and others."""
+
+    cold_ms: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    warm_ms: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    requests: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     errors: list[str] = field(default_factory=list)
 
-    def both(self, other: "_Seen") -> "_Seen":
-        return _Seen(
-            self.cold_ms + other.cold_ms,
-            self.warm_ms + other.warm_ms,
-            self.errors + other.errors,
+
+class _Client(threading.Thread):
+    """Asks for a frame of a chosen avatar, ``rate`` times a second, until ``until_s``."""
+
+    def __init__(
+        self,
+        connection: CompositingConnection,
+        rate: float,
+        until_s: float,
+        mixed: Callable[[], bool],
+        choose: Callable[[bool, np.random.Generator], str],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.seen = _Seen()
+        self._connection = connection
+        self._rate = rate
+        self._until_s = until_s
+        self._mixed = mixed
+        self._choose = choose
+        self._random = np.random.default_rng(seed)
+
+    def run(self) -> None:
+        due_s = time.monotonic()
+        while due_s < self._until_s:
+            # Who is late does not hurry: a live session would have dropped those frames.
+            due_s = max(time.monotonic(), due_s + float(self._random.exponential(1 / self._rate)))
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            self._ask(self._mixed())
+
+    def _ask(self, mixed: bool) -> None:
+        name = self._choose(mixed, self._random)
+        window = self._random.standard_normal(AUDIO_WINDOW_SHAPE).astype(np.float32)
+        request = CompositeBatchRequest(
+            model_id=name,
+            audio_features=window.tobytes(),
+            batch_size=1,
+            start_frame_idx=int(self._random.integers(1000)),
         )
+        self.seen.requests[mixed] += 1
+        try:
+            held = self._connection.stats(name, _TIMEOUT_S).models
+            answer = self._connection.composite(request, _TIMEOUT_S)
+        except LipwireError as error:
+            self.seen.errors.append(f"{name}: {error}")
+            return
+        times = self.seen.warm_ms if held else self.seen.cold_ms
+        times[mixed].append(answer.elapsed_ms - answer.inference_ms)
 
 
 def run_capacity(
-    seconds: float = 60.0,
+    seconds: float = 600.0,
     *,
     avatars: int = 11_000,
-    clients: int = 2,
+    warm_rate: float = 8.0,
+    other_rate: float = 12.0,
     memory_mb: int = 1024,
     exponent: float = 1.0,
     size: tuple[int, int] = (1280, 720),
     widths: Widths = MOBILE_WIDTHS,
 ) -> Capacity:
-    """Ask for one frame after another for ``seconds``, and a quarter of it before for warm avatars
-    alone. The avatar of rank r is asked for in proportion to r ** -``exponent``."""
+    """Serve for ``seconds``. The avatar of rank r is asked for in proportion to r **
+    -``exponent``; the rates are requests a second of the two clients."""
     with tempfile.TemporaryDirectory(prefix="lipwire-capacity-") as folder, ExitStack() as stack:
         names = _write_avatars(Path(folder), avatars, size, widths)
         server = stack.enter_context(
@@ -98,6 +156,7 @@ def run_capacity(
                 Path(folder) / "avatars",
                 LIPWIRE_CAPACITY__MAX_MEMORY_MB=str(memory_mb),
                 LIPWIRE_INFERENCE__CAPACITY__MAX_MODELS_PER_GPU=str(avatars),
+                LIPWIRE_INFERENCE__CAPACITY__MAX_MEMORY_MB=str(memory_mb),
             )
         )
         connection = stack.enter_context(CompositingConnection(f"127.0.0.1:{server.port}"))
@@ -106,76 +165,57 @@ def run_capacity(
         warm = min(_WARM, avatars)
         for name in names[:warm]:
             connection.load(name, _TIMEOUT_S)
-        alone = _ask(
-            connection, clients, seconds / 4, lambda random: names[int(random.integers(warm))]
+
+        def any_warm(random: np.random.Generator) -> str:
+            return names[int(random.integers(warm))]
+
+        def any_at_all(random: np.random.Generator) -> str:
+            return names[int(random.choice(avatars, p=weights))]
+
+        turn_s = min(_TURN_S, seconds / 4)
+        begun_s = time.monotonic()
+        until_s = begun_s + seconds
+
+        def mixed() -> bool:
+            return int((time.monotonic() - begun_s) / turn_s) % 2 == 1
+
+        clients = (
+            _Client(connection, warm_rate, until_s, mixed, lambda _, r: any_warm(r), 1),
+            _Client(
+                connection,
+                other_rate,
+                until_s,
+                mixed,
+                lambda turn, r: any_at_all(r) if turn else any_warm(r),
+                2,
+            ),
         )
         with _Watch(connection, server.pid) as watch:
-            begun_s = time.monotonic()
-            mixed = _ask(
-                connection,
-                clients,
-                seconds,
-                lambda random: names[int(random.choice(avatars, p=weights))],
-            )
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join()
             elapsed_s = time.monotonic() - begun_s
         stats = connection.stats(timeout_s=_TIMEOUT_S)
+        first, other = (client.seen for client in clients)
+        errors = first.errors + other.errors
         return Capacity(
             avatars=avatars,
             seconds=elapsed_s,
-            requests=len(mixed.cold_ms) + len(mixed.warm_ms) + len(mixed.errors),
-            errors=len(mixed.errors) + len(alone.errors),
-            first_error=next(iter(alone.errors + mixed.errors), ""),
-            cold_requests=len(mixed.cold_ms),
-            cold=Spread.of(mixed.cold_ms or [0.0]),
-            warm=Spread.of(mixed.warm_ms or [0.0]),
-            warm_alone=Spread.of(alone.warm_ms or [1.0]),
+            requests=sum(first.requests.values()) + sum(other.requests.values()),
+            errors=len(errors),
+            first_error=next(iter(errors), ""),
+            zipf_requests=other.requests[True],
+            cold_requests=len(other.cold_ms[True]),
+            cold=Spread.of(other.cold_ms[True] or [0.0]),
+            warm=Spread.of(first.warm_ms[True] or [0.0]),
+            warm_alone=Spread.of(first.warm_ms[False] or [1.0]),
             budget_bytes=memory_mb * 2**20,
             peak_bytes=watch.peak_bytes,
+            peak_network_bytes=watch.peak_network_bytes,
             peak_resident_bytes=watch.peak_resident_bytes,
             evictions=stats.evictions,
         )
-
-
-def _ask(
-    connection: CompositingConnection,
-    clients: int,
-    seconds: float,
-    choose: Callable[[np.random.Generator], str],
-) -> _Seen:
-    """What ``clients`` threads see that ask for one frame after another of chosen avatars."""
-    seen = [_Seen() for _ in range(clients)]
-    until_s = time.monotonic() + seconds
-    window = np.random.default_rng(0).standard_normal(AUDIO_WINDOW_SHAPE).astype(np.float32)
-
-    def speak(number: int) -> None:
-        random = np.random.default_rng(number)
-        mine = seen[number]
-        while time.monotonic() < until_s:
-            name = choose(random)
-            request = CompositeBatchRequest(
-                model_id=name,
-                audio_features=window.tobytes(),
-                batch_size=1,
-                start_frame_idx=int(random.integers(1000)),
-            )
-            try:
-                held = connection.stats(name, _TIMEOUT_S).models
-                answer = connection.composite(request, _TIMEOUT_S)
-            except LipwireError as error:
-                mine.errors.append(f"{name}: {error}")
-                continue
-            times = mine.warm_ms if held else mine.cold_ms
-            times.append(answer.elapsed_ms - answer.inference_ms)
-
-    threads = [threading.Thread(target=speak, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    together = _Seen()
-    for each in seen:
-        together = together.both(each)
-    return together
 
 
 class _Watch:
@@ -183,6 +223,7 @@ class _Watch:
 
     def __init__(self, connection: CompositingConnection, pid: int) -> None:
         self.peak_bytes = 0
+        self.peak_network_bytes = 0
         self.peak_resident_bytes = 0
         self._connection = connection
         self._pid = pid
@@ -199,8 +240,9 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(_WATCH_S):
-            held = self._connection.stats("-", _TIMEOUT_S).memory_bytes
-            self.peak_bytes = max(self.peak_bytes, held)
+            stats = self._connection.stats(timeout_s=_TIMEOUT_S)
+            self.peak_bytes = max(self.peak_bytes, stats.memory_bytes)
+            self.peak_network_bytes = max(self.peak_network_bytes, stats.network_memory_bytes)
             self.peak_resident_bytes = max(self.peak_resident_bytes, _resident_bytes(self._pid))
 
 

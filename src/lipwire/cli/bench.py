@@ -119,20 +119,21 @@ def _measure_capacity(seconds: float, as_json: bool) -> None:
         f" {found.errors} errors {found.first_error}".rstrip()
     )
     typer.echo(
-        f"hits {100 * found.hit_rate:.1f} %, {found.evictions} evictions; opened avatars held at"
-        f" most {file_size(found.peak_bytes)} of {file_size(found.budget_bytes)}, the process"
-        f" {file_size(found.peak_resident_bytes)} with shared pages"
+        f"{found.zipf_requests} of them for any avatar: hits {100 * found.hit_rate:.1f} %,"
+        f" {found.evictions} evictions; opened avatars held at most {file_size(found.peak_bytes)},"
+        f" networks {file_size(found.peak_network_bytes)} of {file_size(found.budget_bytes)} each,"
+        f" the process {file_size(found.peak_resident_bytes)} with shared pages"
     )
     for name, spread in (
         ("cold", found.cold),
-        ("warm", found.warm),
-        ("warm, before the cold ones", found.warm_alone),
+        ("warm, beside cold ones", found.warm),
+        ("warm, beside warm ones", found.warm_alone),
     ):
         typer.echo(
             f"{name}: {spread.p50_ms:.1f} ms (p50), {spread.p99_ms:.1f} ms (p99) a frame besides"
             " its network"
         )
-    typer.echo(f"warm p99 beside cold ones: {found.slowed:.2f} times what it is alone")
+    typer.echo(f"warm p99 beside cold ones: {found.slowed:.2f} times that beside warm ones")
     typer.echo(describe_machine().line())
 
 

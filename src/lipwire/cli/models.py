@@ -77,6 +77,10 @@ def stats(
         f" {found.hits} hits, {found.misses} misses, {found.evictions} evictions,"
         f" {found.failures} failures"
     )
+    if found.HasField("loaded_networks"):
+        typer.echo(
+            f"{found.loaded_networks} networks loaded, {file_size(found.network_memory_bytes)}"
+        )
     for each in found.models:
         typer.echo(
             f"{plain(each.model_id)}: {file_size(each.memory_bytes)}, {each.uses} uses,"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -242,7 +243,7 @@ class CompositingServicer(CompositingServiceServicer):
         """What is loaded here, one avatar or all, and how well the registry did."""
         stats = self._avatars.stats()
         wanted, now = request.model_id, time.monotonic()  # the registry's clock
-        return pb.GetModelStatsResponse(
+        answer = pb.GetModelStatsResponse(
             models=[
                 pb.ModelStats(
                     model_id=item.name,
@@ -262,6 +263,12 @@ class CompositingServicer(CompositingServiceServicer):
             evictions=stats.evictions,
             failures=stats.failures,
         )
+        if not wanted:
+            with suppress(LipwireError):  # frames can be told of without networks
+                networks = self._backend.models(timeout_s=_HEALTH_TIMEOUT_S)
+                answer.loaded_networks = len(networks)
+                answer.network_memory_bytes = sum(status.memory_bytes for status in networks)
+        return answer
 
     def Health(  # noqa: N802
         self, request: pb.HealthRequest, context: grpc.ServicerContext

@@ -345,6 +345,8 @@ class GetModelStatsResponse(_message.Message):
     MISSES_FIELD_NUMBER: _builtins.int
     EVICTIONS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    LOADED_NETWORKS_FIELD_NUMBER: _builtins.int
+    NETWORK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     loaded_models: _builtins.int
     max_models: _builtins.int
     memory_bytes: _builtins.int
@@ -352,6 +354,11 @@ class GetModelStatsResponse(_message.Message):
     misses: _builtins.int
     evictions: _builtins.int
     failures: _builtins.int
+    loaded_networks: _builtins.int
+    """Networks loaded where mouths come from, on all inference servers together, and their memory. Only
+    where all models were asked for; absent where no inference server answers.
+    """
+    network_memory_bytes: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStats]: ...
     def __init__(
@@ -365,12 +372,21 @@ class GetModelStatsResponse(_message.Message):
         misses: _builtins.int = ...,
         evictions: _builtins.int = ...,
         failures: _builtins.int = ...,
+        loaded_networks: _builtins.int | None = ...,
+        network_memory_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks", "_network_memory_bytes", b"_network_memory_bytes", "loaded_networks", b"loaded_networks", "network_memory_bytes", b"network_memory_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evictions", b"evictions", "failures", b"failures", "hits", b"hits", "loaded_models", b"loaded_models", "max_models", b"max_models", "memory_bytes", b"memory_bytes", "misses", b"misses", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks", "_network_memory_bytes", b"_network_memory_bytes", "evictions", b"evictions", "failures", b"failures", "hits", b"hits", "loaded_models", b"loaded_models", "loaded_networks", b"loaded_networks", "max_models", b"max_models", "memory_bytes", b"memory_bytes", "misses", b"misses", "models", b"models", "network_memory_bytes", b"network_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__loaded_networks: _TypeAlias = _typing.Literal["loaded_networks"]  # noqa: Y015
+    _WhichOneofArgType__loaded_networks: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks"]  # noqa: Y015
+    _WhichOneofReturnType__network_memory_bytes: _TypeAlias = _typing.Literal["network_memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__network_memory_bytes: _TypeAlias = _typing.Literal["_network_memory_bytes", b"_network_memory_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loaded_networks) -> _WhichOneofReturnType__loaded_networks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_memory_bytes) -> _WhichOneofReturnType__network_memory_bytes | None: ...
 
 Global___GetModelStatsResponse: _TypeAlias = GetModelStatsResponse  # noqa: Y015
 
