@@ -14,13 +14,11 @@ from typing import Any, Final, TypeVar, cast
 import numpy.typing as npt
 from google.protobuf.message import Message
 
-from lipwire.rpc.backends.bulk import with_fields
+from lipwire.rpc.bulk import MalformedError, split_fields, with_fields
 from lipwire.rpc.generated import compositing_pb2, inference_pb2
 
 _WORTH_BYTES: Final = 1_000_000
 """Smaller messages are parsed in less time than it takes to look for fields in Python."""
-_MOST_FIELDS: Final = 64
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 Parser = Callable[[bytes], Any]
 
@@ -49,10 +47,11 @@ def parser_of(message: type[Message], fields: tuple[str, ...]) -> Parser:
     def parse(data: bytes) -> Any:
         if len(data) < _WORTH_BYTES:
             return message.FromString(data)
-        split = _split(data, names)
-        if split is None:
+        try:
+            rest, found = split_fields(data, names)
+        except MalformedError:
             return message.FromString(data)
-        rest, views = split
+        views = {names[number]: view for number, view in found.items()}
         return ViewedMessage(message.FromString(rest), views)
 
     return parse
@@ -99,54 +98,3 @@ def serialize(answer: object) -> bytes:
     if isinstance(answer, Message):
         return answer.SerializeToString()
     raise TypeError(f"{type(answer).__name__} is no message")
-
-
-def _split(data: bytes, names: Mapping[int, str]) -> tuple[bytes, dict[str, memoryview]] | None:
-    """The message without the fields ``names`` (number: name), and those; None where the message
-    is irregular or has many fields. Of a field that comes twice the last counts, as in protobuf."""
-    whole = memoryview(data)
-    rest: list[memoryview] = []
-    views: dict[str, memoryview] = {}
-    position = 0
-    for _ in range(_MOST_FIELDS):
-        if position == len(data):
-            return b"".join(rest), views
-        start = position
-        tag, position = _varint(data, position)
-        number, kind = tag >> 3, tag & 7
-        if position < 0 or not number:
-            return None
-        if kind == _VARINT:
-            _, position = _varint(data, position)
-            if position < 0:
-                return None
-        elif kind == _BYTES:
-            size, position = _varint(data, position)
-            if position < 0 or size > len(data) - position:
-                return None
-            begin, position = position, position + size
-            if number in names:
-                views[names[number]] = whole[begin:position]
-                continue
-        elif kind in (_FIXED64, _FIXED32):
-            position += 8 if kind == _FIXED64 else 4
-        else:
-            return None
-        if position > len(data):
-            return None
-        rest.append(whole[start:position])
-    return None
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at ``position`` and where the next thing begins; -1 where it is cut, too long."""
-    value = 0
-    for shift in range(0, 64, 7):
-        if position >= len(data):
-            return 0, -1
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    return 0, -1

@@ -9,8 +9,8 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from lipwire.domain import Float32Array, InvalidInput, LipwireError
-from lipwire.rpc.backends.bulk import MalformedError, split_field, with_fields
 from lipwire.rpc.backends.protocol import ModelStatus
+from lipwire.rpc.bulk import MalformedError, split_fields, with_fields
 from lipwire.rpc.generated import inference_pb2
 
 _Answer = TypeVar("_Answer", bound=Message)
@@ -55,12 +55,12 @@ def request_with(message: Message, arrays: Mapping[int, Float32Array]) -> bytes:
 def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer, memoryview]:
     """A serialised message of ``kind``, and its bytes field ``number``, which the message lacks."""
     try:
-        rest, value = split_field(data, number)
+        rest, found = split_fields(data, {number})
         answer = kind()
         answer.ParseFromString(rest)
     except (MalformedError, DecodeError):
         raise LipwireError("the inference server's answer is no message") from None
-    return answer, value
+    return answer, found.get(number, memoryview(b""))
 
 
 def array_of(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

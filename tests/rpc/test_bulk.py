@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipwire.rpc.backends.bulk import MalformedError, split_field, with_fields
+from lipwire.rpc.bulk import MalformedError, split_fields, with_fields
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchResponse
 from lipwire.rpc.generated.inference_pb2 import InferBatchRequest, InferBatchResponse
 
@@ -30,8 +30,8 @@ def test_what_is_split_off_is_what_the_library_wrote(
     message = InferBatchResponse(
         success=success, error=error, gpu_id=-1, total_time_ms=took, output=large, error_code="X"
     )
-    rest, output = split_field(message.SerializeToString(), OUTPUT)
-    assert bytes(output) == large
+    rest, found = split_fields(message.SerializeToString(), {OUTPUT})
+    assert bytes(found.get(OUTPUT, b"")) == large
     message.ClearField("output")
     assert InferBatchResponse.FromString(rest).SerializeToString() == message.SerializeToString()
 
@@ -44,18 +44,25 @@ def test_arrays_are_taken_as_their_bytes_whatever_their_strides() -> None:
 
 def test_of_a_field_that_comes_twice_the_last_counts() -> None:
     twice = b"".join(InferBatchResponse(output=text).SerializeToString() for text in (b"a", b"bc"))
-    rest, output = split_field(twice, OUTPUT)
-    assert (rest, bytes(output)) == (b"", b"bc")
+    rest, found = split_fields(twice, {OUTPUT})
+    assert (rest, bytes(found[OUTPUT])) == (b"", b"bc")
     assert InferBatchResponse.FromString(twice).output == b"bc"
 
 
-def test_a_field_that_is_not_there_is_empty() -> None:
-    assert len(split_field(InferBatchResponse(gpu_id=3).SerializeToString(), OUTPUT)[1]) == 0
+def test_a_field_that_is_not_there_is_not_found() -> None:
+    assert split_fields(InferBatchResponse(gpu_id=3).SerializeToString(), {OUTPUT})[1] == {}
+
+
+def test_several_fields_are_split_off_at_once() -> None:
+    message = InferBatchRequest(model_id="anna", visual_frames=b"abc", audio_features=b"de")
+    rest, found = split_fields(message.SerializeToString(), {2, 3})
+    assert {number: bytes(view) for number, view in found.items()} == {2: b"abc", 3: b"de"}
+    assert InferBatchRequest.FromString(rest) == InferBatchRequest(model_id="anna")
 
 
 def test_the_field_is_not_copied() -> None:
     data = InferBatchResponse(success=True, output=bytes(1000)).SerializeToString()
-    assert split_field(data, OUTPUT)[1].obj is data
+    assert split_fields(data, {OUTPUT})[1][OUTPUT].obj is data
 
 
 def test_every_truncation_is_noticed_or_is_a_shorter_message() -> None:
@@ -64,7 +71,7 @@ def test_every_truncation_is_noticed_or_is_a_shorter_message() -> None:
     ).SerializeToString()
     for length in range(len(data)):
         try:
-            rest, _ = split_field(data[:length], 3)
+            rest, _ = split_fields(data[:length], {3})
         except MalformedError:
             continue
         CompositeBatchResponse.FromString(rest)
@@ -74,13 +81,15 @@ def test_every_truncation_is_noticed_or_is_a_shorter_message() -> None:
 @settings(max_examples=300, deadline=None)
 def test_noise_never_does_worse_than_being_refused(noise: bytes) -> None:
     try:
-        rest, found = split_field(noise, OUTPUT)
+        rest, found = split_fields(noise, {OUTPUT})
     except MalformedError:
         return
-    assert len(rest) + len(found) <= len(noise)
+    assert len(rest) + sum(map(len, found.values())) <= len(noise)
 
 
-@pytest.mark.parametrize("data", [b"\x80", b"\x80" * 11, b"\x1a\x05ab", b"\x1b", b"\x0d\x00"])
+@pytest.mark.parametrize(
+    "data", [b"\x80", b"\x80" * 11, b"\x1a\x05ab", b"\x1b", b"\x0d\x00", b"\x02\x01a"]
+)
 def test_broken_messages_are_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
-        split_field(data, OUTPUT)
+        split_fields(data, {OUTPUT})
