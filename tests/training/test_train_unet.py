@@ -78,18 +78,6 @@ def test_a_resumed_run_ends_as_an_unbroken_one(dataset: PairDataset, tmp_path: P
         assert torch.equal(value, second.average[name]), name
 
 
-def test_a_run_takes_up_pairs_that_arrive(dataset: PairDataset, tmp_path: Path) -> None:
-    folder = tmp_path / "studio"
-    write_studio_folder(folder, frames=4, pairs=50, seed=1)
-    larger = PairDataset(folder)
-    run = UNetRun(dataset, tmp_path / "run", CONFIG, settings(3))
-
-    run.train(progress=False, grown=lambda: larger)
-
-    assert run.dataset is larger
-    assert run.training_indices.max() > len(dataset)
-
-
 def test_another_network_does_not_go_on_from_the_checkpoint(
     dataset: PairDataset, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from lipwire.audio import SAMPLES_PER_FRAME, AudioEncoder, decode_audio, extract_windows
-from lipwire.domain import FPS, Float32Array, LipwireError, StorageFailed
+from lipwire.domain import FPS, Float32Array, StorageFailed
 from lipwire.training.coarticulation import closures, frame_times
 from lipwire.training.speech.plot import draw_track, stack
 from lipwire.training.speech.windows import (
@@ -21,6 +20,7 @@ from lipwire.training.speech.windows import (
     load_head,
     read_controls,
 )
+from lipwire.training.stages import run_stage
 from lipwire.training.train_audio import ENCODER, HEAD
 from lipwire.training.visemes import CONTROLS, SILENCE, aperture
 
@@ -139,14 +139,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="held-out utterances (all)")
     parser.add_argument("--recording", type=Path, help="a person's speech, for a picture")
     options = parser.parse_args(arguments)
-    try:
-        return _evaluate(options.corpus, options.folder, options.limit, options.recording)
-    except LipwireError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_stage(
+        lambda: _evaluate(options.corpus, options.folder, options.limit, options.recording)
+    )
 
 
-def _evaluate(corpus: Path, folder: Path, limit: int | None, recording: Path | None) -> int:
+def _evaluate(corpus: Path, folder: Path, limit: int | None, recording: Path | None) -> None:
     encoder, head = folder / ENCODER, folder / HEAD
     heard = list(corpus_windows(corpus, "held_out", encoder, head, limit))
     groups = {"all": heard}
@@ -178,7 +176,6 @@ def _evaluate(corpus: Path, folder: Path, limit: int | None, recording: Path | N
     text = json.dumps(report, indent=1)
     (folder / "figures.json").write_text(text)
     print(text)
-    return 0
 
 
 def _write(path: Path, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:

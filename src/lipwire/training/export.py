@@ -30,6 +30,7 @@ from lipwire.training.checkpoint import load_checkpoint
 from lipwire.training.dataset import read_base, read_rectangles
 from lipwire.training.evaluation_material import write_evaluation
 from lipwire.training.speech.windows import load_head
+from lipwire.training.stages import run_stage
 from lipwire.training.train_audio import ENCODER, HEAD
 from lipwire.training.train_unet import network_from_state
 from lipwire.training.unet import Clipped, LipUNet
@@ -158,7 +159,7 @@ def write_loop(studio: Path, package: Path) -> None:
             writer.write_frame(read_base(studio, frame))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """``python -m lipwire.training.export STUDIO RENDERER_CHECKPOINT AUDIO_RUN OUT``."""
     parser = argparse.ArgumentParser(description="Make an avatar package from trained parts.")
     parser.add_argument("studio", type=Path, help="studio folder")
@@ -166,10 +167,10 @@ def main() -> None:
     parser.add_argument("audio", type=Path, help="run folder of the audio encoder")
     parser.add_argument("out", type=Path, help="the package folder to make")
     parser.add_argument("--name", default="demo")
-    arguments = parser.parse_args()
-    parts = PackageParts(arguments.studio, arguments.renderer, arguments.audio, name=arguments.name)
-    write_package(parts, arguments.out)
+    chosen = parser.parse_args(arguments)
+    parts = PackageParts(chosen.studio, chosen.renderer, chosen.audio, name=chosen.name)
+    return run_stage(lambda: write_package(parts, chosen.out))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -8,7 +8,6 @@ The voices are the held-out ones of the corpus and the sentences are written her
 
 import argparse
 import io
-import sys
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Final
 
 import av
 
-from lipwire.domain import FPS, SAMPLE_RATE_HZ, LipwireError
+from lipwire.domain import FPS, SAMPLE_RATE_HZ
 from lipwire.training.coarticulation import frame_times, mouth_track
 from lipwire.training.speech import flite
 from lipwire.training.speech.espeak import Espeak, Manner
 from lipwire.training.speech.utterance import Utterance
+from lipwire.training.stages import run_stage
 from lipwire.training.studio.storage import make_folder, write_json, write_npy, write_whole
 
 
@@ -103,16 +103,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sample", type=Path)
     chosen = parser.parse_args(arguments)
-    try:
+
+    def speak() -> None:
         for sequence in SEQUENCES:
             frames = write_sequence(chosen.out / sequence.name, sequence.speak())
             print(f"{sequence.name}: {frames} frames")
         if chosen.sample:
             write_flac(chosen.sample, SAMPLE.speak())
-    except LipwireError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_stage(speak)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Step k's batch depends on (seed, k) alone, so a run that was stopped continues a
 """
 
 import argparse
-import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from lipwire.audio import mel_spectrogram
-from lipwire.domain import AvatarInvalid, InvalidInput, LipwireError, StorageFailed
+from lipwire.domain import AvatarInvalid, InvalidInput, StorageFailed
 from lipwire.training.audio_model import AudioModel, export_encoder
 from lipwire.training.speech import Utterance, draw, load_split
 from lipwire.training.speech.augment import warp_bands
+from lipwire.training.stages import run_stage
 from lipwire.training.visemes import BITE, OPEN, PRESS, ROUND, TONGUE
 
 CHECKPOINT: Final = "audio.pt"
@@ -212,7 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=usual.threads)
     parser.add_argument("--learning-rate", type=float, default=usual.learning_rate)
     options = parser.parse_args(arguments)
-    try:
+
+    def train() -> None:
         plan = Plan(
             steps=options.steps,
             batch=options.batch,
@@ -231,13 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
                 progress.update(task, advance=1, description=f"loss {shown:.4f}")
                 if training.step % 50 == 0:
                     progress.console.print(f"step {training.step} loss {shown:.4f}")
-    except LipwireError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command to continue", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_stage(train)
 
 
 if __name__ == "__main__":

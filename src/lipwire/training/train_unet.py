@@ -24,6 +24,7 @@ from lipwire.domain import InvalidInput, UInt8Array
 from lipwire.training.checkpoint import load_checkpoint, save_checkpoint
 from lipwire.training.dataset import Batch, CropDataset, PairDataset
 from lipwire.training.losses import change_weights, peak_signal_to_noise_db, picture_loss
+from lipwire.training.stages import run_stage
 from lipwire.training.unet import LipUNet, UNetConfig
 
 HELD_OUT_EVERY = 20
@@ -127,7 +128,13 @@ class UNetRun:
         audio_branch: nn.Module | None = None,
     ) -> None:
         """With ``audio_branch`` the dataset's conditions are windows, else they are controls."""
-        self.use(dataset)
+        if len(dataset) < 2:
+            raise InvalidInput(f"a dataset of {len(dataset)} samples; training needs at least 2")
+        everything = np.arange(len(dataset))
+        held = everything % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        self.dataset = dataset
+        self.training_indices = everything[~held]
+        self.held_out_indices = everything[held] if held.any() else everything[-1:]
         torch.manual_seed(settings.seed)
         self.folder = folder
         self.settings = settings
@@ -140,16 +147,6 @@ class UNetRun:
         self.step = 0
         if self.checkpoint.exists():
             self._resume()
-
-    def use(self, dataset: CropDataset) -> None:
-        """Train on ``dataset`` from now on; also for one that has grown."""
-        if len(dataset) < 2:
-            raise InvalidInput(f"a dataset of {len(dataset)} samples; training needs at least 2")
-        everything = np.arange(len(dataset))
-        held = everything % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        self.dataset = dataset
-        self.training_indices = everything[~held]
-        self.held_out_indices = everything[held] if held.any() else everything[-1:]
 
     @property
     def checkpoint(self) -> Path:
@@ -254,12 +251,8 @@ class UNetRun:
         *,
         progress: bool = True,
         stop: Callable[[], bool] = lambda: False,
-        grown: Callable[[], CropDataset | None] = lambda: None,
     ) -> Path:
-        """Run until the last step (or until ``stop`` says so); the checkpoint.
-
-        ``grown`` is asked after each checkpoint whether there is more to train on by now.
-        """
+        """Run until the last step (or until ``stop`` says so); the checkpoint."""
         settings = self.settings
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -281,8 +274,6 @@ class UNetRun:
                     cv2.imwrite(str(self.folder / "samples" / f"{self.step:06d}.png"), sheet)
                 if self.step % settings.checkpoint_every == 0 or last:
                     self.save()
-                    if (dataset := grown()) is not None:
-                        self.use(dataset)
                 if self.step % settings.log_every == 0 or last:
                     now = time.monotonic()
                     rate = len(losses) * settings.batch_size / (now - since)
@@ -324,7 +315,7 @@ def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = N
     return network.eval()
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """``python -m lipwire.training.train_unet STUDIO RUN``."""
     usual, network = TrainSettings(), UNetConfig()
     parser = argparse.ArgumentParser(description="Train the mouth renderer on a studio folder.")
@@ -337,32 +328,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=usual.seed)
     parser.add_argument("--sample-every", type=int, default=usual.sample_every)
     parser.add_argument("--threads", type=int, default=1, help="more only on an idle machine")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    dataset = PairDataset(arguments.studio)
-    known = len(dataset)
+    chosen = parser.parse_args(arguments)
 
-    def grown() -> PairDataset | None:
-        """The dataset again where rendering has added to it."""
-        nonlocal known
-        listed = json.loads((arguments.studio / "pairs" / "pairs.json").read_text())
-        if len(listed) <= known:
-            return None
-        known = len(listed)
-        return PairDataset(arguments.studio)
+    def train() -> None:
+        torch.set_num_threads(chosen.threads)
+        dataset = PairDataset(chosen.studio)
+        settings = TrainSettings(
+            steps=chosen.steps,
+            batch_size=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            seed=chosen.seed,
+            focus=dataset.moving_window(0.4),
+            sample_every=chosen.sample_every,
+            checkpoint_every=chosen.sample_every,
+        )
+        config = UNetConfig(widths=tuple(chosen.widths), code_size=dataset.code_size)
+        UNetRun(dataset, chosen.run, config, settings).train()
 
-    settings = TrainSettings(
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        seed=arguments.seed,
-        focus=dataset.moving_window(0.4),
-        sample_every=arguments.sample_every,
-        checkpoint_every=arguments.sample_every,
-    )
-    config = UNetConfig(widths=tuple(arguments.widths), code_size=dataset.code_size)
-    UNetRun(dataset, arguments.run, config, settings).train(grown=grown)
+    return run_stage(train)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

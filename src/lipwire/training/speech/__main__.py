@@ -1,11 +1,10 @@
 """`python -m lipwire.training.speech FOLDER`: speak the corpus into a folder."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from lipwire.domain import LipwireError
 from lipwire.training.speech.corpus import build_corpus
+from lipwire.training.stages import run_stage
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,18 +15,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
-    try:
-        build_corpus(
+    return run_stage(
+        lambda: build_corpus(
             options.folder,
             train=options.train,
             held_out=options.held_out,
             seed=options.seed,
             quiet=options.quiet,
         )
-    except LipwireError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ that rare shapes (a wide open mouth, teeth on lip) are learnt as well as common 
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from lipwire.domain import FPS, Float32Array, InvalidInput, LipwireError
+from lipwire.domain import FPS, Float32Array, InvalidInput
 from lipwire.training.coarticulation import frame_times, mouth_track
 from lipwire.training.speech.corpus import load_split
+from lipwire.training.stages import run_stage
 from lipwire.training.studio.storage import write_npy
 
 UTTERANCES: Final = 600
@@ -63,12 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1500)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
-    try:
-        write_npy(options.out, choose_mouths(corpus_mouths(options.corpus), options.count))
-    except LipwireError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_stage(
+        lambda: write_npy(options.out, choose_mouths(corpus_mouths(options.corpus), options.count))
+    )
 
 
 if __name__ == "__main__":

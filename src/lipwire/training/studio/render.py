@@ -11,10 +11,10 @@ kept, so a stopped run goes on where it was.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from lipwire.domain import DependencyMissing, InvalidInput, LipwireError
+from lipwire.domain import DependencyMissing, InvalidInput
+from lipwire.training.stages import run_stage
 from lipwire.training.studio.folder import StudioFolder, read_controls, read_room
 from lipwire.training.studio.storage import make_folder
 
@@ -77,18 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--per-frame", type=int, default=4, help="mouths for each frame of a round")
     parser.add_argument("--name", default="heldout", help="name of the held-out sequence")
     chosen = parser.parse_args(arguments)
-    try:
+
+    def render() -> None:
         if chosen.stage == "room":
             render_room_once(chosen.out)
         else:
             render_mouths(chosen.stage, chosen.out, chosen.controls, chosen.per_frame, chosen.name)
-    except LipwireError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command to continue", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_stage(render)
 
 
 if __name__ == "__main__":
