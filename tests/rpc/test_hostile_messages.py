@@ -1,4 +1,4 @@
-"""Random, damaged and huge messages for servers in processes of their own: each is answered clearly,
+"""Random, damaged and huge messages for servers in processes of their own: a clear answer to each,
 and the servers are what they were before."""
 
 import random
