@@ -356,10 +356,3 @@ def test_ten_thousand_messages_leave_the_servers_as_they_were(
     form: Form, root: Path, tmp_path: Path
 ) -> None:
     harass(form, root, tmp_path, MESSAGES // 2, seed=1)
-
-
-@linux
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["one process", "two servers"])
-def test_many_more_messages_leave_no_more(form: Form, root: Path, tmp_path: Path) -> None:
-    harass(form, root, tmp_path, 6 * MESSAGES, seed=2)
