@@ -7,6 +7,7 @@ from lipwire.domain import CropRect
 from lipwire.evaluation.figures import (
     correlation,
     lag_frames,
+    mean_psnr_db,
     psnr_db,
     seam_levels,
     share_closed,
@@ -51,6 +52,8 @@ def test_errors_count_inside_the_box_only() -> None:
     np.testing.assert_allclose(errors, [0.0, 100.0])
     assert psnr_db(100.0) == pytest.approx(28.13, abs=0.01)
     assert psnr_db(0.0) == 99.0
+    apart = mean_psnr_db(np.array([100.0, 1.0], np.float32))
+    assert apart == pytest.approx((28.13 + 48.13) / 2, abs=0.01)
 
 
 def test_a_seam_is_a_step_that_the_background_does_not_have() -> None:

@@ -15,6 +15,13 @@ def psnr_db(squared_error: float) -> float:
     return min(99.0, 10.0 * math.log10(255.0**2 / max(squared_error, 1e-9)))
 
 
+def mean_psnr_db(squared_errors: Float32Array) -> float:
+    """The mean of the ratios of the frames, each from its own mean squared error: how the figure is
+    given where videos are compared. A few frames far off weigh less than in the ratio of all pixels
+    together (``psnr_db`` of the mean)."""
+    return float(np.mean([psnr_db(float(error)) for error in squared_errors]))
+
+
 def squared_errors(made: UInt8Array, truth: UInt8Array, box: CropRect) -> Float32Array:
     """(T,) mean squared error of each picture inside ``box``; both (T, H, W, 3) uint8."""
     part = np.s_[:, box.y1 : box.y2, box.x1 : box.x2]

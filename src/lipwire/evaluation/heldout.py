@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from lipwire.audio import SAMPLES_PER_FRAME, decode_audio, frame_count
 from lipwire.avatars import read_package
@@ -12,6 +13,7 @@ from lipwire.domain import Float32Array, InvalidInput, UInt8Array
 from lipwire.evaluation.figures import (
     correlation,
     lag_frames,
+    mean_psnr_db,
     psnr_db,
     share_below,
     share_closed,
@@ -24,20 +26,23 @@ from lipwire.evaluation.renderer import Renderer, controls_renderer
 from lipwire.evaluation.report import Bar, Report
 from lipwire.evaluation.stage import Progress, Stage, perform, rendered, teller
 
+BoolArray = npt.NDArray[np.bool_]
+
 SPEECH, TRUE_CONTROLS = "speech", "true_controls"
 """What a picture was made from: the speech alone, or the controls that the truth was made with."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One held-out sequence, made and true, frame by frame; errors only where somebody speaks."""
+    """One held-out sequence, made and true, frame by frame."""
 
     entry: SequenceEntry
     pcm: Float32Array
     made: Float32Array  # (T,) opening
     true: Float32Array  # (T,) opening
     seam: Float32Array
-    errors: dict[str, Float32Array]  # by figure: squared error of each frame
+    spoken: BoolArray  # (T,) whether somebody speaks
+    errors: dict[str, Float32Array]  # by what is compared: mean squared error of each frame
     tiles: list[tuple[str, UInt8Array, UInt8Array]]  # viseme, truth, made
 
     def figures(self) -> dict[str, float]:
@@ -45,8 +50,22 @@ class _Judged:
             "frames": len(self.made),
             "opening_correlation": correlation(self.made, self.true),
             "lag_frames": lag_frames([self.made], [self.true]),
-            **{name: psnr_db(float(errors.mean())) for name, errors in self.errors.items()},
+            **_ratios([self]),
         }
+
+
+def _ratios(judged: list[_Judged]) -> dict[str, float]:
+    """Peak signal to noise ratios of all frames, of those in which somebody speaks, and of their
+    pixels together, by what is compared."""
+    figures = {}
+    spoken = np.concatenate([one.spoken for one in judged])
+    for name in judged[0].errors:
+        if all(name in one.errors for one in judged):
+            errors = np.concatenate([one.errors[name] for one in judged])
+            figures[f"{name}_psnr_db"] = mean_psnr_db(errors)
+            figures[f"{name}_psnr_spoken_db"] = mean_psnr_db(errors[spoken])
+            figures[f"{name}_psnr_pooled_db"] = psnr_db(float(errors[spoken].mean()))
+    return figures
 
 
 def _judge_sequence(
@@ -78,7 +97,7 @@ def _judge_sequence(
         forms[TRUE_CONTROLS] = rendered(stage, renderer, controls[:count])
     boxes = {"mouth": material.mouth_region, "lips": material.lips_box}
     errors = {
-        f"{name}_psnr_{form}_db": squared_errors(made[spoken], truth[spoken], box)
+        f"{name}_{form}": squared_errors(made, truth, box)
         for form, made in forms.items()
         for name, box in boxes.items()
     }
@@ -98,6 +117,7 @@ def _judge_sequence(
         openings(pictures, lips, interior),
         openings(truth, lips, interior),
         done.seam,
+        spoken,
         errors,
         tiles,
     )
@@ -118,11 +138,7 @@ def judge_material(
     still = np.concatenate(
         [nothing, *(one.made[a:b] for one in judged for a, b in one.entry.pauses)]
     )
-    pooled = {
-        name: psnr_db(float(np.concatenate([one.errors[name] for one in judged]).mean()))
-        for name in judged[0].errors
-        if all(name in one.errors for one in judged)
-    }
+    ratios = _ratios(judged)
     made, true = [one.made for one in judged], [one.true for one in judged]
     bars = [
         Bar(
@@ -143,15 +159,15 @@ def judge_material(
             "levels",
         ),
     ]
-    # The picture is judged from the true controls where the package has them: speech does not say
-    # exactly how far a mouth opens, and an edge a pixel away costs many dB however well it is
-    # painted. What comes of speech alone is among the figures.
-    form = TRUE_CONTROLS if f"mouth_psnr_{TRUE_CONTROLS}_db" in pooled else SPEECH
-    name = f"mouth region, from {form.replace('_', ' ')}"
-    bars.insert(4, Bar(name, pooled[f"mouth_psnr_{form}_db"], 32.0, "at least", "dB"))
+    # From speech: what people see. From the controls that the truth was made with: how well the
+    # network paints, whatever was heard.
+    for form in (TRUE_CONTROLS, SPEECH):
+        if (ratio := ratios.get(f"mouth_{form}_psnr_db")) is not None:
+            label = f"mouth region, from {form.replace('_', ' ')}"
+            bars.insert(4, Bar(label, ratio, 32.0, "at least", "dB"))
     figures = {one.entry.name: one.figures() for one in judged}
     figures["all"] = {
-        **pooled,
+        **ratios,
         "closures": sum(len(one.entry.closures) for one in judged),
         "pause_frames": len(still),
     }
