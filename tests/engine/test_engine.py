@@ -126,11 +126,6 @@ def test_threads_out_of_range_are_refused(threads: Any) -> None:
         Engine(threads=threads)
 
 
-def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="'tpu'"):
-        Engine(device="tpu")  # type: ignore[arg-type]
-
-
 def test_a_session_is_made_once_however_many_threads_ask(
     pair: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

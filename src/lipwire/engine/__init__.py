@@ -6,7 +6,7 @@
 """
 
 from lipwire.engine.compiling import compile_model
-from lipwire.engine.devices import Device
+from lipwire.engine.devices import Device, cuda_problem
 from lipwire.engine.engine import Engine, Model
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.jobs import Job
@@ -23,6 +23,7 @@ __all__ = [
     "Scheduler",
     "SchedulerStats",
     "compile_model",
+    "cuda_problem",
     "inspect_model",
     "runtime_key",
 ]

@@ -1,21 +1,31 @@
 """Where networks run. The only module that names an execution provider.
 
-Another device is another branch here: its provider is named when it is asked for, and nothing of
-it is loaded before.
+Nothing of CUDA is loaded before a CUDA device is asked for: ``cuda_problem`` and ``open_session``
+load its libraries, importing this module does not.
 """
 
-from typing import Any, Final, Literal, get_args
+import contextlib
+import functools
+import io
+import logging
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
+import numpy as np
 import onnxruntime
+from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-from lipwire.domain import InvalidInput
+from lipwire.domain import DependencyMissing, InvalidInput
 
-Device = Literal["cpu"]
-Optimisation = Literal["full", "none"]
+Optimisation = Literal["full", "basic", "none"]
 
+_LOG: Final = logging.getLogger(__name__)
 _QUIET: Final = 4
 """Log level: what ends the process. The rest is raised as well, and becomes one line there."""
+MAX_DEVICES: Final = 64
+_CPU_PROVIDER: Final = "CPUExecutionProvider"
+_CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 
 RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
     *(e for e in vars(_state).values() if isinstance(e, type) and issubclass(e, Exception)),
@@ -26,11 +36,76 @@ RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
 """What ONNX Runtime raises for a network that it cannot load or run; they have no common base."""
 
 
-def providers(device: Device) -> list[str]:
-    """Execution providers for ``device``, the preferred one first. Raises InvalidInput."""
-    if device not in get_args(Device):
-        raise InvalidInput(f"device is {device!r}, allowed is 'cpu'")
-    return ["CPUExecutionProvider"]
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The processor, or one GPU. ``str`` of it is ``cpu``, ``cuda:0``, ``cuda:1``, ..."""
+
+    kind: Literal["cpu", "cuda"]
+    index: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cpu", "cuda"):
+            raise InvalidInput(f"device is {self.kind!r}, allowed are 'cpu' and 'cuda'")
+        most = MAX_DEVICES - 1 if self.kind == "cuda" else 0
+        if not isinstance(self.index, int) or not 0 <= self.index <= most:
+            raise InvalidInput(f"device index is {self.index!r}, allowed are 0 to {most}")
+
+    @classmethod
+    def cpu(cls) -> "Device":
+        return cls("cpu", 0)
+
+    @classmethod
+    def cuda(cls, index: int) -> "Device":
+        """GPU number ``index`` as CUDA counts them. Raises InvalidInput."""
+        return cls("cuda", index)
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+
+CPU: Final = Device.cpu()
+
+
+@dataclass(frozen=True, slots=True)
+class CudaOptions:
+    """How a session uses its GPU.
+
+    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html has the options.
+    """
+
+    stream: int = 0
+    """The CUDA stream that it computes on, as a number; 0 for one of its own."""
+    channels_last: bool = False
+    """Convolutions in NHWC, the layout of the matrix units, with transposes where it is left."""
+    graphs: bool = False
+    """Record the kernels of a run once and launch them together from then on. Needs inputs and
+    outputs that stay where they are, and every node on the GPU."""
+    tf32: bool = False
+    """Round the factors of float32 products to 10 bits: quicker, and not the processor's values."""
+    exhaustive: bool = True
+    """Try every convolution algorithm on the first run, instead of asking which should be quick."""
+
+
+def providers(device: Device, cuda: CudaOptions | None = None) -> list[Any]:
+    """Execution providers for ``device``, the preferred one first, with their options."""
+    if device.kind == "cpu":
+        return [_CPU_PROVIDER]
+    cuda = cuda or CudaOptions()
+    options = {
+        "device_id": str(device.index),
+        # The arena grows by what is asked for, not to the next power of two: it is kept for good.
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if cuda.exhaustive else "HEURISTIC",
+        "cudnn_conv_use_max_workspace": "1",
+        "do_copy_in_default_stream": "1",
+        "use_tf32": str(int(cuda.tf32)),
+        "prefer_nhwc": str(int(cuda.channels_last)),
+        "enable_cuda_graph": str(int(cuda.graphs)),
+    }
+    if cuda.stream:
+        options["user_compute_stream"] = str(cuda.stream)
+    # What cannot run on the GPU (shapes, mostly) runs on the processor.
+    return [(_CUDA_PROVIDER, options), _CPU_PROVIDER]
 
 
 def session_options(*, threads: int | None, optimisation: Optimisation) -> Any:
@@ -47,9 +122,11 @@ def session_options(*, threads: int | None, optimisation: Optimisation) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_ALL if optimisation == "full" else levels.ORT_DISABLE_ALL
-    )
+    options.graph_optimization_level = {
+        "full": levels.ORT_ENABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "none": levels.ORT_DISABLE_ALL,
+    }[optimisation]
     return options
 
 
@@ -60,6 +137,83 @@ def memory_returned() -> Any:
     return options
 
 
-def open_session(model: bytes, options: Any, device: Device = "cpu") -> Any:
-    """An ``onnxruntime.InferenceSession`` of serialised ``model``."""
-    return onnxruntime.InferenceSession(model, options, providers=providers(device))
+def not_waited_for() -> Any:
+    """Options of a run that returns once its work stands in the GPU's stream."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
+
+
+def open_session(
+    model: bytes, options: Any, device: Device = CPU, cuda: CudaOptions | None = None
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` of serialised ``model``.
+
+    Raises DependencyMissing where ``device`` is a GPU that cannot be used: ONNX Runtime by itself
+    would go on, on the processor.
+    """
+    if device.kind == "cuda":
+        _load_cuda()
+    session = onnxruntime.InferenceSession(
+        model, options, providers=providers(device, cuda), enable_fallback=0
+    )
+    if device.kind == "cuda" and session.get_providers()[0] != _CUDA_PROVIDER:
+        raise DependencyMissing(f"{device} cannot be used: CUDA or cuDNN does not load")
+    return session
+
+
+def cuda_problem() -> str | None:
+    """Why networks cannot run on CUDA here, in one line; None where they can.
+
+    Loads CUDA's libraries where ONNX Runtime was built for them, and starts the GPU. What it found
+    is kept: a process that could not use CUDA stays without.
+    """
+    return _cuda_problem()
+
+
+@functools.cache
+def _cuda_problem() -> str | None:
+    if _CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        return (
+            f"ONNX Runtime {onnxruntime.__version__} is built without CUDA here"
+            " (docs/performance.md says how to install the other build)"
+        )
+    try:
+        _load_cuda()
+        options = session_options(threads=1, optimisation="none")
+        session = open_session(_smallest_model(), options, Device.cuda(0))
+        session.run(None, {"x": np.ones(1, np.float32)})
+    except DependencyMissing as error:
+        return str(error)
+    except RUNTIME_ERRORS as error:
+        return f"CUDA does not start: {str(error).splitlines()[0][:200]}"
+    return None
+
+
+@functools.cache
+def _load_cuda() -> None:
+    """Load CUDA and cuDNN from where pip puts them, or the system; once in a process.
+
+    The loader of ONNX Runtime prints what it does not find, which is no failure: some of it may
+    never be needed.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            onnxruntime.preload_dlls()
+        except Exception as error:  # documented to raise nothing; a session says what is missing
+            said.write(f"{type(error).__name__}: {error}")
+    for line in said.getvalue().splitlines():
+        _LOG.debug("loading CUDA: %s", line)
+
+
+def _smallest_model() -> bytes:
+    """Twice a number."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())

@@ -26,11 +26,11 @@ from lipwire.domain import (
     UInt8Array,
 )
 from lipwire.engine.devices import (
+    CPU,
     RUNTIME_ERRORS,
     Device,
     Optimisation,
     open_session,
-    providers,
     session_options,
 )
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
@@ -120,7 +120,7 @@ class Engine:
     ...     mouths = engine.infer(model, crops, windows)
     """
 
-    def __init__(self, *, threads: int | None = None, device: Device = "cpu") -> None:
+    def __init__(self, *, threads: int | None = None, device: Device = CPU) -> None:
         """``threads`` is how many cores one call may use; None for all of them.
 
         Raises InvalidInput.
@@ -129,9 +129,8 @@ class Engine:
             not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
         ):
             raise InvalidInput(f"threads is {threads!r}, allowed are 1 to {MAX_THREADS}")
-        providers(device)
         self._threads = threads
-        self._device: Device = device
+        self._device = device
         self._sessions = SessionPool()
         self._models: weakref.WeakSet[Model] = weakref.WeakSet()
         self._lock = threading.Lock()

@@ -1,0 +1,65 @@
+"""Which device, and what a machine without CUDA says."""
+
+import subprocess
+import sys
+
+import onnxruntime
+import pytest
+
+from lipwire.domain import InvalidInput
+from lipwire.engine import Device, cuda_problem
+from lipwire.engine.devices import CudaOptions, providers
+
+WITHOUT_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+
+
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [(Device.cpu(), "cpu"), (Device.cuda(0), "cuda:0"), (Device.cuda(7), "cuda:7")],
+)
+def test_a_device_is_named_as_people_name_it(device: Device, text: str) -> None:
+    assert str(device) == text
+
+
+def test_devices_are_equal_by_what_they_are() -> None:
+    assert Device.cuda(1) == Device.cuda(1) != Device.cuda(0)
+    assert len({Device.cpu(), Device.cpu(), Device.cuda(0)}) == 2
+
+
+@pytest.mark.parametrize(("kind", "index"), [("tpu", 0), ("cuda", -1), ("cuda", 64), ("cpu", 1)])
+def test_a_device_that_cannot_be_is_refused(kind: str, index: int) -> None:
+    with pytest.raises(InvalidInput, match=f"{kind!r}|{index}"):
+        Device(kind, index)  # type: ignore[arg-type]
+
+
+def test_the_processor_is_asked_for_without_anything_of_cuda() -> None:
+    assert providers(Device.cpu()) == ["CPUExecutionProvider"]
+
+
+def test_products_on_a_gpu_are_not_rounded_unless_asked() -> None:
+    (name, options), last = providers(Device.cuda(3), CudaOptions(stream=17))
+    assert (name, last) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert options["device_id"] == "3"
+    assert options["use_tf32"] == "0"
+    assert options["user_compute_stream"] == "17"
+    assert (
+        "user_compute_stream" not in providers(Device.cuda(3))[0][1]
+    )  # 0 would be the null stream
+    assert all(isinstance(value, str) for value in options.values())
+
+
+@pytest.mark.skipif(not WITHOUT_CUDA, reason="this ONNX Runtime has CUDA")
+def test_without_cuda_one_line_says_so() -> None:
+    problem = cuda_problem()
+    assert problem is not None
+    assert "without CUDA" in problem
+    assert "\n" not in problem
+
+
+def test_importing_the_engine_loads_nothing_of_cuda() -> None:
+    program = (
+        "import lipwire.engine, lipwire.cli.main\n"
+        "maps = open('/proc/self/maps').read()\n"
+        "assert 'libcuda' not in maps and 'cudnn' not in maps, maps\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
