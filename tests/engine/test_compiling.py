@@ -195,7 +195,11 @@ def test_compiling_twice_gives_the_same_files(tmp_path: Path, pair: Any) -> None
     compile_model(pair.sources[0], target)
     files = {path.name: path.read_bytes() for path in target.iterdir()}
     assert files == {path.name: path.read_bytes() for path in pair.folders[0].iterdir()}
-    assert set(files) == {"model.json", "weights.bin", "pixels.onnx", "floats.onnx"}
+    for_gpus = {f"{f}-{p}.onnx" for f in ("pixels", "floats") for p in ("single", "half")}
+    assert set(files) == {
+        *("model.json", "weights.bin", "pixels.onnx", "floats.onnx"),
+        *("gpu.json", "half.bin", *for_gpus),
+    }
 
 
 def test_the_weights_of_both_forms_are_stored_once(pair: Any) -> None:

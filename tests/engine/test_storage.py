@@ -10,7 +10,8 @@ import pytest
 
 from lipwire.domain import AvatarInvalid
 from lipwire.engine import Engine
-from lipwire.engine.storage import ALIGNMENT_BYTES, map_weights, read_manifest
+from lipwire.engine.files import ALIGNMENT_BYTES
+from lipwire.engine.storage import map_weights, read_manifest
 
 
 @pytest.fixture

@@ -2,14 +2,18 @@
 
 A network that does not come out bit for bit as ONNX Runtime would run it by itself is not shared:
 it is stored whole and gets a session of its own. This is checked here, on every network, by running
-both on the same noise.
+both on the same noise. Beside what the processor runs, graphs for GPUs are made (``gpugraphs``).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from lipwire.domain import AvatarInvalid, StorageFailed
+from lipwire.engine.gpugraphs import build_for_gpu
+from lipwire.engine.gpustorage import gpu_files
 from lipwire.engine.inspection import ModelInfo, describe
 from lipwire.engine.optimising import (
     BuiltGraph,
@@ -24,11 +28,23 @@ from lipwire.engine.storage import MANIFEST_NAME, WEIGHTS_NAME, write_compiled
 from lipwire.engine.wrapping import FORMS, Form, wrap
 
 
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """One form of a network."""
+
+    fixed_batch: int | None
+    """The batch that it turned out to be fixed at."""
+    wrapped: onnx.ModelProto
+    session: Any
+    """The ordinary session of it."""
+    graph: BuiltGraph
+
+
 def compile_model(source: Path, target: Path) -> None:
     """Compile the ONNX file ``source`` into the existing, empty folder ``target``.
 
-    Takes about ten inferences. Raises NotFound where ``source`` is missing, AvatarInvalid where it
-    is not a network of the guide's shapes or does not run, StorageFailed where ``target`` cannot
+    Takes about twenty inferences. Raises NotFound where ``source`` is missing, AvatarInvalid where
+    it is not a network of the guide's shapes or does not run, StorageFailed where ``target`` cannot
     be written. On any error, an interruption included, ``target`` is left as it was.
     """
     label = source.name
@@ -39,23 +55,26 @@ def compile_model(source: Path, target: Path) -> None:
         raise StorageFailed(f"the compiled model's folder {target.name} is not there")
     done = False
     try:
-        fixed_batch, floats = _build(model.proto, info, "floats", info.fixed_batch, label, target)
-        _, pixels = _build(model.proto, info, "pixels", fixed_batch, label, target)
-        graphs: dict[Form, BuiltGraph] = {"pixels": pixels, "floats": floats}
+        floats = _build(model.proto, info, "floats", info.fixed_batch, label, target)
+        pixels = _build(model.proto, info, "pixels", floats.fixed_batch, label, target)
+        graphs: dict[Form, BuiltGraph] = {"pixels": pixels.graph, "floats": floats.graph}
+        gpu = build_for_gpu(floats.wrapped, pixels.session, info, floats.fixed_batch, label, target)
         write_compiled(
             target,
             graphs,
             runtime=runtime_key(),
             source_sha256=model.sha256,
-            fixed_batch=fixed_batch,
+            fixed_batch=floats.fixed_batch,
             parameters=info.parameters,
+            gpu=gpu,
         )
         done = True
     except OSError as error:
         raise StorageFailed(f"{label}: cannot be compiled: {error.strerror}") from None
     finally:
         if not done:
-            for name in (MANIFEST_NAME, WEIGHTS_NAME, *(f"{form}.onnx" for form in FORMS)):
+            graph_names = (f"{form}.onnx" for form in FORMS)
+            for name in (MANIFEST_NAME, WEIGHTS_NAME, *graph_names, *gpu_files()):
                 (target / name).unlink(missing_ok=True)
 
 
@@ -66,8 +85,7 @@ def _build(
     fixed_batch: int | None,
     label: str,
     scratch: Path,
-) -> tuple[int | None, BuiltGraph]:
-    """One form of the network, and the batch that it turned out to be fixed at."""
+) -> _Built:
     with damage_refused(label):
         wrapped = wrap(model, info, form, fixed_batch)
         check_sizes(wrapped, label)
@@ -79,4 +97,5 @@ def _build(
         if fixed_batch is not None:
             raise
         return _build(model, info, form, 1, label, scratch)
-    return fixed_batch, build(session, optimised, wrapped, form, mouth)
+    graph = build(session, optimised, wrapped, form, mouth)
+    return _Built(fixed_batch, wrapped, session, graph)

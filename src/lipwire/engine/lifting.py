@@ -17,6 +17,15 @@ _LIFTED: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 MAX_CONSTANT_BYTES: Final = 1 << 20
 """What may stay in a shared graph: shapes and indices. More than that are weights (integers)."""
 
+_HOST_SLOTS: Final = {
+    "Clip": (1, 2),
+    "Dropout": (1,),
+    "Pad": (2,),
+    "Range": (0, 1, 2),
+    "Resize": (1, 2),
+    "Upsample": (1,),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -26,14 +35,34 @@ class Weight:
     values: npt.NDArray[np.generic]
 
 
-def lift(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Weight]]:
-    """Split a canonical model into the graph and its floating constants, in the order of inputs."""
+def host_constants(graph: onnx.GraphProto) -> list[tuple[str, str]]:
+    """(operator, name) of what a GPU's kernels read on the host: bounds, scales, paddings.
+
+    Fed from the GPU, such a value would be copied back in every run, and the run would wait for it.
+    They are the floating ones among the inputs that onnxruntime/core/providers/cuda declares as
+    OrtMemTypeCPUInput.
+    """
+    return [
+        (node.op_type, name)
+        for node in graph.node
+        for slot, name in enumerate(node.input)
+        if name and slot in _HOST_SLOTS.get(node.op_type, ())
+    ]
+
+
+def lift(model: onnx.ModelProto, *, for_gpu: bool = False) -> tuple[onnx.ModelProto, list[Weight]]:
+    """Split a canonical model into the graph and its floating constants, in the order of inputs.
+
+    ``for_gpu`` leaves inside what a GPU's kernels read on the host. Avatars that differ in one of
+    these have different graphs, and share no session.
+    """
+    kept = {name for _, name in host_constants(model.graph)} if for_gpu else set()
     graph = onnx.ModelProto()
     graph.CopyFrom(model)
     del graph.graph.initializer[:]
     weights: list[Weight] = []
     for tensor in model.graph.initializer:
-        if tensor.data_type in _LIFTED:
+        if tensor.data_type in _LIFTED and tensor.name not in kept:
             values = numpy_helper.to_array(tensor)
             weights.append(Weight(tensor.name, values))
             declared = helper.make_tensor_value_info(
@@ -45,10 +74,11 @@ def lift(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Weight]]:
     return graph, weights
 
 
-def why_not_shared(graph: onnx.ModelProto) -> str | None:
+def why_not_shared(graph: onnx.ModelProto, *, for_gpu: bool = False) -> str | None:
     """Why a lifted graph still carries one avatar's own numbers, or None where it does not."""
+    kept = {name for _, name in host_constants(graph.graph)} if for_gpu else set()
     for tensor in graph.graph.initializer:
-        if tensor.data_type in (TensorProto.BFLOAT16, *_LIFTED):
+        if tensor.name not in kept and tensor.data_type in (TensorProto.BFLOAT16, *_LIFTED):
             kind = TensorProto.DataType.Name(tensor.data_type)
             return f"constant {tensor.name} ({kind}) stays in the graph"
     left_bytes = sum(tensor.ByteSize() for tensor in graph.graph.initializer)

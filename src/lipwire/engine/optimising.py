@@ -20,13 +20,18 @@ from onnx import TensorProto, helper
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, AvatarInvalid, Float32Array, StorageFailed
 from lipwire.engine.canonical import canonicalise, serialised
-from lipwire.engine.devices import RUNTIME_ERRORS, open_session, session_options
+from lipwire.engine.devices import (
+    RUNTIME_ERRORS,
+    Optimisation,
+    open_session,
+    session_options,
+)
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.lifting import Weight, lift, why_not_shared
 from lipwire.engine.source import first_line
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Of everything that compiling writes; raised whenever any of it changes."""
 
 MAX_LAYER_VALUES: Final = 1 << 26
@@ -56,11 +61,12 @@ def runtime_key() -> str:
     """
     return (
         f"{FORMAT_VERSION}-ort{onnxruntime.__version__}-{platform.machine().lower() or 'any'}"
-        f"-c{_block_width()}"
+        f"-c{block_width()}"
     )
 
 
-def _block_width() -> int:
+@functools.cache
+def block_width() -> int:
     """Channels in an NCHWc block, asked of ONNX Runtime itself; 1 where there is none."""
     domain = "com.microsoft.nchwc"
     graph = helper.make_graph(
@@ -108,24 +114,27 @@ def check_sizes(wrapped: onnx.ModelProto, label: str) -> None:
             )
 
 
-def optimise(wrapped: onnx.ModelProto, label: str, scratch: Path) -> tuple[Any, onnx.ModelProto]:
-    """The ordinary session of ``wrapped``, and the graph that its optimiser made, canonical.
+def optimise(
+    wrapped: onnx.ModelProto, label: str, scratch: Path, level: Optimisation = "full"
+) -> tuple[Any, onnx.ModelProto]:
+    """A session of ``wrapped``, and the graph that its optimiser made, canonical.
 
-    The graph goes through a file in a folder of its own under ``scratch``: ONNX Runtime offers no
-    other way. Raises AvatarInvalid where it refuses the network, StorageFailed where the file
-    cannot be written.
+    The session is the ordinary one at the level ``full``, whose graph is this processor's. At
+    ``basic`` constants are folded and nothing is tied to a machine. The graph goes through a file
+    in a folder of its own under ``scratch``: ONNX Runtime offers no other way. Raises AvatarInvalid
+    where it refuses the network, StorageFailed where the file cannot be written.
     """
     data = serialised(wrapped)
     with tempfile.TemporaryDirectory(prefix="optimising-", dir=scratch) as folder:
         saved = Path(folder, "graph.onnx")
-        options = session_options(threads=None, optimisation="full")
+        options = session_options(threads=None, optimisation=level)
         options.optimized_model_filepath = str(saved)
         try:
             session = open_session(data, options)
         except RUNTIME_ERRORS as error:
             # The disk or the network? Without the file it is the network.
             try:
-                open_session(data, session_options(threads=None, optimisation="full"))
+                open_session(data, session_options(threads=None, optimisation=level))
             except RUNTIME_ERRORS as again:
                 raise AvatarInvalid(f"{label}: cannot be loaded: {first_line(again)}") from None
             raise StorageFailed(f"{label}: cannot be compiled: {first_line(error)}") from None
