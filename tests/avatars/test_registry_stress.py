@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from lipwire.avatars.eviction import Policy
 from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
 from lipwire.domain import AvatarInvalid, DeadlineExceeded, Overloaded
+from lipwire.domain.eviction import Policy
 
 NAMES = [f"avatar{number}" for number in range(30)]
 MAX_ITEMS = 8

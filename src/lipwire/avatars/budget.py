@@ -6,9 +6,9 @@ Nothing here waits, locks or closes: the registry does, and calls this under its
 
 from typing import Final, Generic, TypeVar
 
-from lipwire.avatars.eviction import Candidates
 from lipwire.avatars.holdings import Item, Load, State
 from lipwire.domain import Overloaded
+from lipwire.domain.eviction import Candidates
 
 _RETRY_AFTER_S: Final = 0.25
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from lipwire.avatars.eviction import NEVER_USED
+from lipwire.domain.eviction import NEVER_USED
 
 V = TypeVar("V")
 

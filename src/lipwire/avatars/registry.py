@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from lipwire.avatars.budget import Budget
-from lipwire.avatars.eviction import NEVER_USED, Policy, Worths
 from lipwire.avatars.failures import Failure, Failures, fresh
 from lipwire.avatars.holdings import (
     Counts,
@@ -39,6 +38,7 @@ from lipwire.domain import (
     Overloaded,
     Unavailable,
 )
+from lipwire.domain.eviction import NEVER_USED, Policy, Worths
 
 _LOG: Final = logging.getLogger(__name__)
 _SWAP_WAIT_S: Final = 1.0

@@ -2,12 +2,14 @@
 
 ``compile_model`` turns an avatar's ONNX file into a graph without weights and one file of weights;
 ``Engine.load`` maps the weights and finds the session that every avatar of the architecture shares.
+On a GPU the weights come and go between its memory, pinned memory and the disk (``Tuning``).
 ``Scheduler`` puts the requests of many callers in order and runs them on a few threads.
 """
 
 from lipwire.engine.compiling import compile_model
 from lipwire.engine.devices import Device, cuda_problem
 from lipwire.engine.engine import Engine, Model
+from lipwire.engine.gpu import Tuning
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.jobs import Job
 from lipwire.engine.optimising import runtime_key
@@ -22,6 +24,7 @@ __all__ = [
     "Quantiles",
     "Scheduler",
     "SchedulerStats",
+    "Tuning",
     "compile_model",
     "cuda_problem",
     "inspect_model",

@@ -21,6 +21,7 @@ import onnxruntime
 from lipwire.domain import (
     AUDIO_WINDOW_SHAPE,
     AvatarInvalid,
+    DependencyMissing,
     Float32Array,
     InvalidInput,
     UInt8Array,
@@ -30,11 +31,16 @@ from lipwire.engine.devices import (
     RUNTIME_ERRORS,
     Device,
     Optimisation,
+    cuda_problem,
     open_session,
     session_options,
 )
+from lipwire.engine.gpu import Gpu, GpuNetwork, Tuning
+from lipwire.engine.gpustorage import read_gpu_manifest
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
+from lipwire.engine.memory import Memory
 from lipwire.engine.optimising import runtime_key
+from lipwire.engine.residency import ResidencyStats
 from lipwire.engine.sessions import SessionPool, SharedSession
 from lipwire.engine.source import first_line
 from lipwire.engine.storage import Manifest, map_weights, read_graph, read_manifest, weight_views
@@ -96,18 +102,28 @@ class _ReadyForm:
 class Model:
     """An avatar's network, ready to run. Made by ``Engine.load``; used with that engine only."""
 
-    def __init__(self, folder: Path, manifest: Manifest, owner: object) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, owner: object, on_gpu: GpuNetwork | None
+    ) -> None:
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
         self.parameters: Final = manifest.parameters
         self.shared: Final = all(graph.shared for graph in manifest.graphs.values())
         """Whether avatars of the same architecture share its sessions."""
-        self.weights_bytes: Final = manifest.weights_bytes
-        """Size of the mapped weights."""
+        self.weights_bytes: Final = (
+            manifest.weights_bytes if on_gpu is None else on_gpu.resident.size_bytes
+        )
+        """Size of the mapped weights; on a GPU, of what they take of its memory."""
+        self.precision: Final = "single" if on_gpu is None else on_gpu.precision
+        """``half`` only on a GPU."""
+        self.on_gpu: Final = on_gpu is not None
+        """Whether it runs there; what has no form for GPUs runs on the processor."""
         self._owner = owner
         self._folder = folder
         self._stored = dict(manifest.graphs)
-        self._mapped = map_weights(folder, manifest)
+        self._on_gpu = on_gpu
+        # A GPU's weights come from files of their own; these are not even read ahead.
+        self._mapped = map_weights(folder, manifest) if on_gpu is None else None
         self._forms: dict[Form, _ReadyForm] = {}
         self._lock = threading.Lock()
 
@@ -120,10 +136,19 @@ class Engine:
     ...     mouths = engine.infer(model, crops, windows)
     """
 
-    def __init__(self, *, threads: int | None = None, device: Device = CPU) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        device: Device = CPU,
+        tuning: Tuning | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         """``threads`` is how many cores one call may use; None for all of them.
 
-        Raises InvalidInput.
+        ``tuning`` is for GPUs. ``memory`` is that of ``device`` where it is to be another than its
+        own: given ``HostMemory``, the processor runs what a GPU would. Raises InvalidInput;
+        DependencyMissing where CUDA cannot be used, Unavailable where there is no such GPU.
         """
         if threads is not None and (
             not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
@@ -136,14 +161,35 @@ class Engine:
         self._lock = threading.Lock()
         self._closed = False
         self._mark = object()
+        if memory is None and device.kind == "cuda":
+            memory = _cuda_memory(device)
+        self._gpu = None if memory is None else Gpu(memory, tuning or Tuning(), threads=threads)
 
     @property
     def session_count(self) -> int:
-        """ONNX Runtime sessions alive: one for each architecture and form in use."""
+        """ONNX Runtime sessions alive on the processor: one for each architecture and form in
+        use."""
         return len(self._sessions)
+
+    @property
+    def device(self) -> Device:
+        return self._device
+
+    @property
+    def resident_bytes(self) -> int:
+        """Device memory that weights of networks take now; 0 on the processor."""
+        return 0 if self._gpu is None else self._gpu.stats.device_bytes
+
+    @property
+    def residency(self) -> ResidencyStats | None:
+        """What is on the GPU and what came and went; None on the processor."""
+        return None if self._gpu is None else self._gpu.stats
 
     def load(self, compiled: Path) -> Model:
         """Open a folder that ``compile_model`` filled; takes milliseconds and copies no weights.
+
+        On a GPU they are copied there, where there is room for them. Models may come and go there
+        at any time; they are brought back when they are used.
 
         The files must stay as they are while the model is in use. Raises NotFound where the folder
         holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
@@ -155,12 +201,28 @@ class Engine:
                 f"compiled for {manifest.runtime[:80]!r}, needed is {runtime_key()!r}: compile the"
                 " avatar again"
             )
-        model = Model(compiled, manifest, self._mark)
+        on_gpu = None
+        if self._gpu is not None:
+            gpu_manifest = read_gpu_manifest(compiled, manifest.weights_bytes)
+            on_gpu = self._gpu.load(compiled, gpu_manifest, manifest.fixed_batch)
+        model = Model(compiled, manifest, self._mark, on_gpu)
         with self._lock:
             self._check_open()
             self._models.add(model)
-        self._form(model, "pixels")
+        if on_gpu is None:
+            self._form(model, "pixels")
         return model
+
+    def prefetch(self, model: Model) -> bool:
+        """Bring ``model`` to where it runs, before it is asked for; False where there is no room.
+
+        Worth a call when somebody begins to listen. On the processor there is nothing to do.
+        Raises Unavailable where the GPU has failed.
+        """
+        self._check_usable(model)
+        if model._on_gpu is None or self._gpu is None:
+            return True
+        return self._gpu.prefetch(model._on_gpu)
 
     def infer(self, model: Model, crops: UInt8Array, windows: Float32Array) -> UInt8Array:
         """Mouths (N, 320, 320, 3) uint8 from the avatar's crops and the speech, N at least 1.
@@ -203,6 +265,8 @@ class Engine:
             with model._lock:
                 model._forms.clear()
                 model._mapped = None
+        if self._gpu is not None:
+            self._gpu.close()
 
     def __enter__(self) -> "Engine":
         return self
@@ -218,6 +282,10 @@ class Engine:
     def _run(
         self, model: Model, form: Form, face: _Array, windows: Float32Array, mouth: _Array
     ) -> None:
+        if model._on_gpu is not None and self._gpu is not None:
+            self._check_usable(model)
+            self._gpu.run(model._on_gpu, form, face, windows, mouth)
+            return
         ready = self._form(model, form)
         face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
         batch = len(face)
@@ -235,9 +303,7 @@ class Engine:
 
     def _form(self, model: Model, form: Form) -> _ReadyForm:
         """The form of ``model`` that is asked for, made ready on the first call."""
-        self._check_open()
-        if model._owner is not self._mark:
-            raise RuntimeError("the model was loaded by another engine")
+        self._check_usable(model)
         ready = model._forms.get(form)
         if ready is not None:
             return ready
@@ -272,9 +338,23 @@ class Engine:
         }
         return _ReadyForm(session, values)
 
+    def _check_usable(self, model: Model) -> None:
+        self._check_open()
+        if model._owner is not self._mark:
+            raise RuntimeError("the model was loaded by another engine")
+
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the engine is closed")
+
+
+def _cuda_memory(device: Device) -> Memory:
+    from lipwire.engine.cuda import CudaMemory
+
+    problem = cuda_problem()
+    if problem is not None:
+        raise DependencyMissing(f"{device} cannot be used: {problem}")
+    return CudaMemory(device)
 
 
 def _check(

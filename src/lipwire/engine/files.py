@@ -32,11 +32,11 @@ class WeightsFile:
 
     def find(self, values: npt.NDArray[np.generic]) -> int | None:
         """The offset at which the bytes of ``values`` lie; None where they do not."""
-        return self._placed.get(hashlib.sha256(_bytes_of(values)).digest())
+        return self._placed.get(hashlib.sha256(bytes_of(values)).digest())
 
     def place(self, values: npt.NDArray[np.generic]) -> int:
         """The offset of ``values``, written now if they are not there yet. Raises OSError."""
-        data = _bytes_of(values)
+        data = bytes_of(values)
         digest = hashlib.sha256(data).digest()
         if digest not in self._placed:
             self._placed[digest] = self.size_bytes
@@ -47,7 +47,8 @@ class WeightsFile:
         return self._placed[digest]
 
 
-def _bytes_of(values: npt.NDArray[np.generic]) -> bytes:
+def bytes_of(values: npt.NDArray[np.generic]) -> bytes:
+    """As they are stored."""
     values = np.ascontiguousarray(values)
     if sys.byteorder == "big":
         values = values.astype(values.dtype.newbyteorder("<"))

@@ -6,6 +6,7 @@ is put together from weights.bin, which holds the same numbers in the processor'
 (``packing``).
 """
 
+import hashlib
 import json
 import math
 import sys
@@ -23,6 +24,7 @@ from lipwire.engine.files import (
     ELEMENT_TYPES,
     MAX_MANIFEST_BYTES,
     WeightsFile,
+    bytes_of,
     map_file,
     read_graph_file,
     read_limited,
@@ -108,19 +110,9 @@ def write_gpu(folder: Path, gpu: GpuGraphs, weights: WeightsFile) -> None:
 def _write_single(
     folder: Path, graphs: Mapping[Form, LiftedGraph], weights: WeightsFile
 ) -> dict[str, Any]:
-    places: dict[int, int] = {}
-    end = 0
-    stored: dict[str, Any] = {}
-    for form, graph in graphs.items():
-        rows = []
-        for weight in graph.weights:
-            source, packing = _find(weights, weight.values)
-            if source not in places:
-                places[source] = end
-                end += weight.values.nbytes + -weight.values.nbytes % ALIGNMENT_BYTES
-            rows.append(_row(weight.name, weight.values, places[source], source, packing))
-        stored[form] = _stored_graph(folder, form, "single", graph, rows)
-    return {"graphs": stored, "image_bytes": end}
+    layout = _Layout(graphs)
+    found = {place: _find(weights, values) for place, values in layout.arrays.items()}
+    return _stored(folder, "single", graphs, layout, found)
 
 
 def _find(weights: WeightsFile, values: npt.NDArray[np.generic]) -> tuple[int, Packing]:
@@ -134,29 +126,69 @@ def _find(weights: WeightsFile, values: npt.NDArray[np.generic]) -> tuple[int, P
 
 
 def _write_half(folder: Path, graphs: Mapping[Form, LiftedGraph]) -> dict[str, Any]:
-    stored: dict[str, Any] = {}
+    layout = _Layout(graphs)
     with (folder / HALF_NAME).open("wb") as file:
-        image = WeightsFile(file)
+        for place, values in layout.arrays.items():
+            file.seek(place)
+            file.write(bytes_of(values))
+        file.truncate(layout.size_bytes)
+    found: dict[int, tuple[int, Packing]] = {place: (place, "plain") for place in layout.arrays}
+    return _stored(folder, "half", graphs, layout, found)
+
+
+class _Layout:
+    """Where the weights of all forms lie in an image.
+
+    It follows from the graphs alone: avatars of one architecture have one layout, and so share
+    sessions, even where two weights of one of them happen to be equal.
+    """
+
+    def __init__(self, graphs: Mapping[Form, LiftedGraph]) -> None:
+        self.arrays: dict[int, npt.NDArray[np.generic]] = {}
+        """By offset."""
+        self.places: dict[Form, list[int]] = {}
+        """Offsets of the weights of each form, in their order."""
+        self.size_bytes = 0
+        of_other_forms: dict[tuple[Any, ...], list[int]] = {}
         for form, graph in graphs.items():
-            rows = []
+            unused = {key: list(places) for key, places in of_other_forms.items()}
+            self.places[form] = []
             for weight in graph.weights:
-                place = image.place(weight.values)
-                rows.append(_row(weight.name, weight.values, place, place, "plain"))
-            stored[form] = _stored_graph(folder, form, "half", graph, rows)
-    return {"graphs": stored, "image_bytes": image.size_bytes}
+                data = bytes_of(weight.values)
+                key = (weight.values.dtype, weight.values.shape, hashlib.sha256(data).digest())
+                if unused.get(key):
+                    place = unused[key].pop(0)
+                else:
+                    place = self.size_bytes
+                    self.arrays[place] = weight.values
+                    self.size_bytes += len(data) + -len(data) % ALIGNMENT_BYTES
+                    of_other_forms.setdefault(key, []).append(place)
+                self.places[form].append(place)
 
 
-def _row(
-    name: str, values: npt.NDArray[np.generic], place: int, source: int, packing: Packing
-) -> list[Any]:
-    return [name, values.dtype.name, list(values.shape), place, source, packing]
-
-
-def _stored_graph(
-    folder: Path, form: Form, precision: Precision, graph: LiftedGraph, rows: list[list[Any]]
+def _stored(
+    folder: Path,
+    precision: Precision,
+    graphs: Mapping[Form, LiftedGraph],
+    layout: _Layout,
+    found: Mapping[int, tuple[int, Packing]],
 ) -> dict[str, Any]:
-    file = _graph_name(form, precision)
-    return {"file": file, "sha256": write_graph(folder / file, graph.graph), "weights": rows}
+    stored: dict[str, Any] = {}
+    for form, graph in graphs.items():
+        file = _graph_name(form, precision)
+        rows = [
+            [
+                weight.name,
+                weight.values.dtype.name,
+                list(weight.values.shape),
+                place,
+                *found[place],
+            ]
+            for weight, place in zip(graph.weights, layout.places[form], strict=True)
+        ]
+        sha256 = write_graph(folder / file, graph.graph)
+        stored[form] = {"file": file, "sha256": sha256, "weights": rows}
+    return {"graphs": stored, "image_bytes": layout.size_bytes}
 
 
 def _graph_name(form: Form, precision: Precision) -> str:

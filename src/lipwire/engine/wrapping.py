@@ -30,7 +30,8 @@ SPEECH: Final = "speech"
 MOUTH: Final = "mouth"
 """Output of both forms: (N, 320, 320, 3) uint8, or the guide's (N, 3, 320, 320) float32."""
 
-_BATCH: Final = "N"
+BATCH: Final = "N"
+"""The open dimension of both inputs and the output, where the batch is not fixed."""
 
 
 def wrap(
@@ -56,7 +57,7 @@ def wrap(
     else:
         passes.node("Identity", mouth, output=MOUTH)
 
-    batch = fixed_batch if fixed_batch is not None else _BATCH
+    batch = fixed_batch if fixed_batch is not None else BATCH
     pixels = form == "pixels"
     element = TensorProto.UINT8 if pixels else TensorProto.FLOAT
 

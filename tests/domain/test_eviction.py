@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lipwire.avatars.eviction import NEVER_USED, Candidates, Policy, Worths
+from lipwire.domain.eviction import NEVER_USED, Candidates, Policy, Worths
 
 
 class Thing:

@@ -1,0 +1,291 @@
+"""Running networks on a device: its lanes, its resident weights, and what happens when it is full.
+
+Written over ``Memory``: the same code runs on a GPU, and on the processor in the tests.
+"""
+
+import logging
+import re
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from lipwire.domain import AvatarInvalid, Float32Array, InvalidInput, Overloaded
+from lipwire.engine.batching import BATCH_SIZES, split
+from lipwire.engine.devices import RUNTIME_ERRORS, CudaOptions, open_session, session_options
+from lipwire.engine.gpugraphs import Precision
+from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource, read_gpu_graph
+from lipwire.engine.lanes import Architecture, Array, Input, Lane
+from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, Memory
+from lipwire.engine.residency import Residency, ResidencyStats, Resident
+from lipwire.engine.source import first_line
+from lipwire.engine.wrapping import BATCH, Form
+
+_LOG: Final = logging.getLogger(__name__)
+_SHARE: Final = 0.75
+"""Of a device's free memory that weights may take unless told otherwise: lanes need the rest."""
+_AT_LEAST_BYTES: Final = 1 << 28
+"""Freed for a lane that runs out of memory: activations come in such sizes."""
+_RETRY_S: Final = 0.25
+_MAX_LANES: Final = 8
+
+_OUT_OF_MEMORY: Final = re.compile(
+    r"out of memory|OutOfMemory|bad_alloc|Failed to allocate memory|CUD(A|NN)\w*_ALLOC_FAILED"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|Available memory of \d+ is smaller than requested",
+    re.IGNORECASE,
+)
+"""What ONNX Runtime says when a device is full; it has no error of its own for that."""
+_DEVICE_LOST: Final = re.compile(
+    r"CUDA (failure|error) (4|46|100|101|2\d\d|7(00|02|14|16|17|18|19|20)|9\d\d)\b"
+    r"|unspecified launch failure|illegal memory access|device-side assert"
+    r"|CUDNN_STATUS_EXECUTION_FAILED|CUDNN_STATUS_INTERNAL_ERROR",
+    re.IGNORECASE,
+)
+"""Errors after which nothing works any more in this process on that device (cudaError_t)."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a GPU is used. What is here changes speed and memory; results as far as stated."""
+
+    lanes: int = 2
+    """Runs at a time: copies of one go on while another computes."""
+    precision: Precision = "half"
+    """Half where the avatar has it: at most 2 of 255 apart, 0.2 in the mean (``halving``)."""
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
+    cuda: CudaOptions = field(default_factory=CudaOptions)
+    device_bytes: int | None = None
+    """For weights; None for three quarters of what is free at the start."""
+    host_bytes: int = 0
+    """Pinned memory for weights that left the device."""
+    max_models: int | None = None
+    """On the device at a time."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lanes <= _MAX_LANES:
+            raise InvalidInput(f"lanes is {self.lanes}, allowed are 1 to {_MAX_LANES}")
+        if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
+            raise InvalidInput(f"batch_sizes are {self.batch_sizes}; they have to rise")
+        if self.batch_sizes[0] < 1:
+            raise InvalidInput(f"batch_sizes begin with {self.batch_sizes[0]}, the least is 1")
+
+
+class GpuNetwork:
+    """A network that was loaded for a device; kept by its ``Model``."""
+
+    __slots__ = ("__weakref__", "architecture", "precision", "resident", "sizes")
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        resident: Resident,
+        precision: Precision,
+        sizes: tuple[int, ...],
+    ) -> None:
+        self.architecture = architecture
+        self.resident = resident
+        self.precision: Final = precision
+        self.sizes: Final = sizes
+        """Batch sizes that it is run in."""
+
+
+class Gpu:
+    """One device with its lanes. Thread-safe; ``close`` it.
+
+    Raises Unavailable from the first time on that the device fails for good.
+    """
+
+    def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
+        """``threads`` is for what runs on the processor."""
+        self._memory = memory
+        self._tuning = tuning
+        self._threads = threads
+        share_bytes = int(memory.free_bytes() * _SHARE)
+        self._residency = Residency(
+            memory,
+            device_bytes=share_bytes if tuning.device_bytes is None else tuning.device_bytes,
+            host_bytes=tuning.host_bytes,
+            max_items=tuning.max_models,
+        )
+        self._lanes = [
+            Lane(number, memory, self._open_session, record=tuning.cuda.graphs)
+            for number in range(tuning.lanes)
+        ]
+        self._free = threading.Condition()
+        self._free_lanes = list(self._lanes)
+        self._architectures: weakref.WeakValueDictionary[Hashable, Architecture] = (
+            weakref.WeakValueDictionary()
+        )
+        self._lock = threading.Lock()
+        self._failure: str | None = None
+        self._closed = False
+
+    @property
+    def stats(self) -> ResidencyStats:
+        return self._residency.stats()
+
+    @property
+    def architectures(self) -> int:
+        """Kinds of networks in use, each with sessions of its own."""
+        return len(self._architectures)
+
+    def load(
+        self, folder: Path, manifest: GpuManifest, fixed_batch: int | None
+    ) -> GpuNetwork | None:
+        """The network in ``folder``, on the device where there is room; None where it has no form
+        for GPUs. Raises AvatarInvalid, Unavailable."""
+        self._check_alive()
+        wanted = manifest.models.get(self._tuning.precision)
+        model = wanted or manifest.models.get("single")
+        if model is None:
+            return None
+        source = ImageSource(folder, model)
+        resident = self._residency.add(source)
+        sizes = self._tuning.batch_sizes if fixed_batch is None else (fixed_batch,)
+        network = GpuNetwork(self._architecture(folder, model), resident, model.precision, sizes)
+        weakref.finalize(network, self._residency.remove, resident).atexit = False
+        self._guarded(lambda: self._residency.prefetch(resident))
+        return network
+
+    def prefetch(self, network: GpuNetwork) -> bool:
+        """Bring a network's weights to the device; False where there is no room for them."""
+        return self._guarded(lambda: self._residency.prefetch(network.resident))
+
+    def run(
+        self, network: GpuNetwork, form: Form, faces: Array, speech: Float32Array, mouths: Array
+    ) -> None:
+        """Fill ``mouths``. All arrays have N frames.
+
+        Raises Overloaded where the device has no room left, Unavailable where it has failed,
+        AvatarInvalid where the network does.
+        """
+        start = 0
+        for batch in split(len(faces), network.sizes):
+            piece = slice(start, start + batch)
+            start += batch
+            self._run_batch(network, form, batch, faces[piece], speech[piece], mouths[piece])
+
+    def close(self) -> None:
+        """Runs under way finish; later ones raise."""
+        with self._free:
+            if self._closed:
+                return
+            self._closed = True
+            self._free.notify_all()
+            self._free.wait_for(lambda: len(self._free_lanes) == len(self._lanes))
+        for lane in self._lanes:
+            lane.close()
+        self._residency.close()
+
+    def _run_batch(
+        self,
+        network: GpuNetwork,
+        form: Form,
+        batch: int,
+        faces: Array,
+        speech: Float32Array,
+        mouths: Array,
+    ) -> None:
+        lane = self._take_lane(network.resident)
+        try:
+
+            def run() -> None:
+                lane.run(
+                    self._residency,
+                    network.architecture,
+                    network.resident,
+                    form,
+                    batch,
+                    faces,
+                    speech,
+                    mouths,
+                )
+
+            self._guarded(run, lane)
+        finally:
+            with self._free:
+                self._free_lanes.append(lane)
+                self._free.notify_all()
+
+    def _take_lane(self, resident: Resident) -> Lane:
+        """A free lane, if possible one that has the weights in place."""
+        with self._free:
+            self._free.wait_for(lambda: self._closed or bool(self._free_lanes))
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            for lane in self._free_lanes:
+                if lane.holds(resident):
+                    break
+            else:
+                lane = self._free_lanes[0]  # the one that has rested longest
+            self._free_lanes.remove(lane)
+            return lane
+
+    def _guarded(self, action: Callable[[], T], lane: Lane | None = None) -> T:
+        """``action``, again and again while it runs out of memory and something can be given up.
+
+        Weights go first, the least worthy ones; then what ``lane`` itself keeps ready.
+        """
+        cleared = lane is None
+        while True:
+            self._check_alive()
+            try:
+                return action()
+            except DeviceOutOfMemory as error:
+                reason = str(error)
+            except DeviceLost as error:
+                self._failure = str(error)
+                raise
+            except RUNTIME_ERRORS as error:
+                reason = first_line(error)
+                if _DEVICE_LOST.search(str(error)):
+                    self._failure = f"{self._memory.device} has failed: {reason}"
+                    raise DeviceLost(self._failure) from None
+                if not _OUT_OF_MEMORY.search(str(error)):
+                    raise AvatarInvalid(f"the network failed: {reason}") from None
+            _LOG.warning("%s is full (%s): networks are given up", self._memory.device, reason)
+            if not self._residency.give_up(_AT_LEAST_BYTES):
+                if cleared or lane is None:
+                    raise Overloaded(
+                        f"{self._memory.device} is full, and all that is there is in use",
+                        retry_after_s=_RETRY_S,
+                    )
+                lane.clear()
+                cleared = True
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise DeviceLost(self._failure)
+
+    def _architecture(self, folder: Path, model: GpuModel) -> Architecture:
+        """The architecture of ``model``, found by the content of its graphs and their weights'
+        places."""
+        inputs = {
+            form: tuple(
+                Input(weight.name, weight.element_type, weight.shape, weight.place_bytes)
+                for weight in graph.weights
+            )
+            for form, graph in model.graphs.items()
+        }
+        key = (tuple(graph.sha256 for graph in model.graphs.values()), tuple(inputs.values()))
+        with self._lock:
+            found = self._architectures.get(key)
+            if found is None:
+                graphs = {
+                    form: read_gpu_graph(folder, graph) for form, graph in model.graphs.items()
+                }
+                found = Architecture(graphs, inputs, model.image_bytes)
+                self._architectures[key] = found
+        return found
+
+    def _open_session(self, graph: bytes, batch: int, stream: int) -> Any:
+        """Called by a lane, which tells out of memory from what else may happen."""
+        options = session_options(threads=self._threads, optimisation="full")
+        options.add_free_dimension_override_by_name(BATCH, batch)
+        device, cuda = self._memory.device, self._tuning.cuda
+        with self._memory.gate.together():
+            return open_session(graph, options, device, replace(cuda, stream=stream))

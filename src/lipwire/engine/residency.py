@@ -1,0 +1,427 @@
+"""Which avatars' weights are on a device, and what comes next to it.
+
+    device ── pinned memory of the host ── mapped file
+
+Weights are copied towards the device when they are used and leave it when others need the room: the
+least worthy first (``domain.eviction``), never one that is in use. A copy stays in the pinned tier
+as long as that has room, so that coming back does not take the disk. Each tier has a budget in
+bytes, and the device may have less than its budget: when it really runs out, something is given up
+and the allocation is tried again.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from lipwire.domain import Overloaded, Unavailable
+from lipwire.domain.eviction import NEVER_USED, Policy, Worths
+from lipwire.engine.memory import Bytes, DeviceOutOfMemory, Memory, Region
+
+_RETRY_S: Final = 0.05
+"""When a run of somebody else's will be over."""
+
+
+class Source(Protocol):
+    """Where weights come from."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def write(self, image: Bytes) -> None:
+        """Fill ``image``. May raise."""
+        ...
+
+
+class Resident:
+    """One avatar's weights, wherever they are. Belongs to its ``Residency``."""
+
+    __slots__ = (
+        "closed",
+        "host",
+        "loading",
+        "pins",
+        "region",
+        "size_bytes",
+        "source",
+        "worth",
+    )
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.size_bytes: Final = source.size_bytes
+        self.worth = NEVER_USED
+        self.pins = 0
+        self.loading = False
+        self.closed = False
+        self.region: Region | None = None
+        self.host: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResidencyStats:
+    """Counts since the start, and bytes now."""
+
+    device_bytes: int
+    device_items: int
+    host_bytes: int
+    host_items: int
+    hits: int
+    """Uses that found the weights on the device."""
+    from_host: int
+    """Uploads from the pinned tier, and from the disk."""
+    from_disk: int
+    evictions: int
+    """From the device."""
+    out_of_memory: int
+    """Allocations that failed at first."""
+
+
+class Residency:
+    """Weights on one device. Thread-safe.
+
+    with residency.use(resident) as region:
+        ...  # region holds the weights, and nothing takes them away
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        device_bytes: int,
+        host_bytes: int = 0,
+        max_items: int | None = None,
+        policy: Policy = "lfu",
+    ) -> None:
+        """At most ``device_bytes`` and ``max_items`` on the device, ``host_bytes`` pinned."""
+        self._memory = memory
+        self._budget_bytes = device_bytes
+        self._host_budget_bytes = host_bytes
+        self._max_items = max_items
+        self._worths = Worths(policy)
+        self._changed = threading.Condition()
+        self._on_device: set[Resident] = set()
+        self._on_host: set[Resident] = set()
+        self._removed: deque[Resident] = deque()
+        self._stream = memory.open_stream()
+        self._uploading = threading.Lock()
+        self._scratch: Bytes | None = None
+        """Pinned, for weights that the pinned tier has no room for."""
+        self._device_bytes = 0
+        """Of what is there and what is on its way."""
+        self._device_items = 0
+        self._host_bytes = 0
+        self._uses = 0
+        """Under way."""
+        self._hits = self._from_host = self._from_disk = 0
+        self._evictions = self._out_of_memory = 0
+        self._closed = False
+
+    def add(self, source: Source) -> Resident:
+        """Weights that may be used from now on. Nothing is copied yet."""
+        return Resident(source)
+
+    def remove(self, item: Resident) -> None:
+        """Give up the copies of ``item`` once nobody uses them: at the next use of anything.
+
+        May be called by a garbage collection, in the middle of whatever: it takes no lock.
+        """
+        item.closed = True
+        self._removed.append(item)
+
+    @contextmanager
+    def use(self, item: Resident) -> Iterator[Region]:
+        """The weights of ``item`` on the device, brought there first where they are not.
+
+        Raises Overloaded where there is no room and all that is there is in use, and what the
+        source raises.
+        """
+        region = self._enter(item)
+        try:
+            yield region
+        finally:
+            with self._changed:
+                self._leave(item)
+
+    def prefetch(self, item: Resident) -> bool:
+        """Bring ``item`` to the device before it is used. False where there is no room for it.
+
+        Raises what the source raises.
+        """
+        try:
+            with self.use(item):
+                return True
+        except Overloaded:
+            return False
+
+    def touch(self, item: Resident) -> None:
+        """Count a use that did not need the copy on the device."""
+        with self._changed:
+            self._count_use(item)
+            self._hits += 1
+
+    def give_up(self, size_bytes: int) -> int:
+        """Free ``size_bytes`` of the device for something else, or more; how many it are.
+
+        They may be fewer, for what is in use stays.
+        """
+        with self._changed:
+            self._sweep()
+            self._out_of_memory += 1
+            freed_bytes = 0
+            while freed_bytes < size_bytes:
+                region = self._evict_one()
+                if region is None:
+                    break
+                self._free(region)
+                freed_bytes += region.size_bytes
+            return freed_bytes
+
+    def stats(self) -> ResidencyStats:
+        with self._changed:
+            self._sweep()
+            return ResidencyStats(
+                self._device_bytes,
+                self._device_items,
+                self._host_bytes,
+                len(self._on_host),
+                self._hits,
+                self._from_host,
+                self._from_disk,
+                self._evictions,
+                self._out_of_memory,
+            )
+
+    def close(self) -> None:
+        """Give everything up. Waits for uses under way; later ones raise."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._uses)
+            for item in list(self._on_device):
+                self._free(self._take_off(item))
+            for item in list(self._on_host):
+                self._drop_host(item)
+            self._removed.clear()
+            if self._scratch is not None:
+                self._memory.free_host(self._scratch)
+                self._scratch = None
+            self._memory.close_stream(self._stream)
+
+    # -- using (the lock is taken here) ------------------------------------------------------------
+
+    def _enter(self, item: Resident) -> Region:
+        with self._changed:
+            self._sweep()
+            while item.region is None and item.loading and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                raise Unavailable("the engine is closed")
+            if item.closed:
+                raise Unavailable("the network was unloaded")
+            self._uses += 1
+            item.pins += 1
+            self._count_use(item)
+            if item.region is not None:
+                self._hits += 1
+                return item.region
+            item.loading = True
+            try:
+                region = self._make_room(item.size_bytes)
+            except BaseException:
+                item.loading = False
+                self._leave(item)
+                raise
+        try:
+            self._fill(item, region)
+        except BaseException:
+            with self._changed:
+                self._device_bytes -= item.size_bytes
+                self._device_items -= 1
+                self._free(region)
+                item.loading = False
+                self._leave(item)
+            raise
+        with self._changed:
+            item.region = region
+            self._on_device.add(item)
+            item.loading = False
+            self._changed.notify_all()
+        return region
+
+    def _fill(self, item: Resident, region: Region) -> None:
+        """Copy the weights to ``region``. ``item`` is marked as loading: its copies stay."""
+        block = item.host
+        if block is not None:
+            self._upload(region, block)
+            with self._changed:
+                self._from_host += 1
+            return
+        block = self._make_host_room(item.size_bytes)
+        if block is None:
+            with self._uploading:
+                self._upload_through_scratch(item, region)
+        else:
+            try:
+                item.source.write(block)
+                self._upload(region, block)
+            except BaseException:
+                with self._changed:
+                    self._host_bytes -= item.size_bytes
+                    self._memory.free_host(block)
+                raise
+            with self._changed:
+                item.host = block
+                self._on_host.add(item)
+        with self._changed:
+            self._from_disk += 1
+
+    def _upload(self, region: Region, block: Bytes) -> None:
+        with self._uploading:
+            self._memory.upload(self._stream, region.address, block)
+            self._memory.wait(self._stream)
+
+    def _upload_through_scratch(self, item: Resident, region: Region) -> None:
+        if self._scratch is None or self._scratch.size < item.size_bytes:
+            if self._scratch is not None:
+                self._memory.free_host(self._scratch)
+                self._scratch = None
+            try:
+                with self._memory.gate.together():
+                    self._scratch = self._memory.allocate_host(item.size_bytes)
+            except DeviceOutOfMemory:
+                raise Overloaded(
+                    f"{item.size_bytes} bytes of the host's memory cannot be pinned",
+                    retry_after_s=_RETRY_S,
+                ) from None
+        block = self._scratch[: item.size_bytes]
+        item.source.write(block)
+        self._memory.upload(self._stream, region.address, block)
+        self._memory.wait(self._stream)
+
+    # -- room (all under the lock, but for _make_host_room) ----------------------------------------
+
+    def _make_room(self, size_bytes: int) -> Region:
+        """A region of ``size_bytes``, and its place in the budget. Raises Overloaded."""
+        spare: Region | None = None
+        try:
+            while self._lacks_room(size_bytes):
+                spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
+            while spare is None:
+                try:
+                    with self._memory.gate.together():
+                        spare = self._memory.allocate(size_bytes)
+                except DeviceOutOfMemory:
+                    self._out_of_memory += 1
+                    spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
+        except BaseException:
+            if spare is not None:
+                self._free(spare)
+            raise
+        self._device_bytes += size_bytes
+        self._device_items += 1
+        return spare
+
+    def _lacks_room(self, size_bytes: int) -> bool:
+        if self._max_items is not None and self._device_items >= self._max_items:
+            return True
+        return self._device_bytes + size_bytes > self._budget_bytes
+
+    def _evicted(self, size_bytes: int) -> Region:
+        region = self._evict_one()
+        if region is None:
+            raise Overloaded(
+                f"{size_bytes} bytes for a network do not fit on {self._memory.device}:"
+                f" {self._device_bytes} of {self._budget_bytes} are taken, all of them in use",
+                retry_after_s=_RETRY_S,
+            )
+        return region
+
+    def _recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
+        """``region`` instead of a new one where it fits: freeing makes a GPU wait."""
+        if spare is None and region.size_bytes == size_bytes:
+            return region
+        self._free(region)
+        return spare
+
+    def _evict_one(self) -> Region | None:
+        """Take the least worthy item that nobody uses off the device; None where there is none."""
+        idle = (item for item in self._on_device if not item.pins)
+        victim = min(idle, key=lambda item: item.worth, default=None)
+        if victim is None:
+            return None
+        self._evictions += 1
+        return self._take_off(victim)
+
+    def _take_off(self, item: Resident) -> Region:
+        region = item.region
+        assert region is not None  # it is one of those on the device
+        item.region = None
+        self._on_device.discard(item)
+        self._device_bytes -= item.size_bytes
+        self._device_items -= 1
+        return region
+
+    def _free(self, region: Region) -> None:
+        with self._memory.gate.together():
+            self._memory.free(region)
+
+    def _make_host_room(self, size_bytes: int) -> Bytes | None:
+        """A pinned block, and its place in the budget; None where there is no room."""
+        with self._changed:
+            if size_bytes > self._host_budget_bytes:
+                return None
+            block: Bytes | None = None
+            while self._host_bytes + size_bytes > self._host_budget_bytes:
+                idle = (item for item in self._on_host if not item.loading)
+                victim = min(idle, key=lambda item: item.worth, default=None)
+                if victim is None:
+                    return None
+                if block is None and victim.size_bytes == size_bytes:
+                    block, victim.host = victim.host, None  # pinning takes milliseconds
+                    self._on_host.discard(victim)
+                    self._host_bytes -= size_bytes
+                else:
+                    self._drop_host(victim)
+            if block is None:
+                try:
+                    with self._memory.gate.together():
+                        block = self._memory.allocate_host(size_bytes)
+                except DeviceOutOfMemory:
+                    return None
+            self._host_bytes += size_bytes
+            return block
+
+    def _drop_host(self, item: Resident) -> None:
+        block = item.host
+        if block is not None:
+            item.host = None
+            self._on_host.discard(item)
+            self._host_bytes -= item.size_bytes
+            with self._memory.gate.together():
+                self._memory.free_host(block)
+
+    def _leave(self, item: Resident) -> None:
+        item.pins -= 1
+        self._uses -= 1
+        self._sweep()
+        self._changed.notify_all()
+
+    def _sweep(self) -> None:
+        """Let go of what was removed and is idle."""
+        for _ in range(len(self._removed)):
+            item = self._removed.popleft()
+            if item.pins or item.loading:
+                self._removed.append(item)
+                continue
+            if item.region is not None:
+                self._free(self._take_off(item))
+            self._drop_host(item)
+
+    def _count_use(self, item: Resident) -> None:
+        self._worths.holding(self._device_items)
+        item.worth = self._worths.after_use(item.worth)

@@ -1,0 +1,353 @@
+"""Weights come and go between tiers, within budgets, and never under somebody's feet."""
+
+import gc
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lipwire.domain import Overloaded, StorageFailed, Unavailable
+from lipwire.engine.memory import DeviceLost, HostMemory, Region
+from lipwire.engine.residency import Residency, Resident
+
+
+class Numbered:
+    """Weights that are all one number."""
+
+    def __init__(self, number: int, size_bytes: int = 100) -> None:
+        self.number = number
+        self.size_bytes = size_bytes
+        self.reads = 0
+        self.error: Exception | None = None
+
+    def write(self, image: Any) -> None:
+        self.reads += 1
+        if self.error is not None:
+            image[: image.size // 2] = 0
+            raise self.error
+        image[:] = self.number
+
+
+def _read(memory: HostMemory, region: Region) -> set[int]:
+    out = np.zeros(region.size_bytes, np.uint8)
+    memory.download(0, out, region.address)
+    return set(out.tolist())
+
+
+@pytest.fixture
+def memory() -> HostMemory:
+    return HostMemory(10_000)
+
+
+def _three(residency: Residency) -> tuple[list[Numbered], list[Resident]]:
+    sources = [Numbered(number) for number in (1, 2, 3)]
+    return sources, [residency.add(source) for source in sources]
+
+
+def test_weights_are_there_while_they_are_used(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000)
+    _, items = _three(residency)
+    for number, item in enumerate(items, 1):
+        with residency.use(item) as region:
+            assert _read(memory, region) == {number}
+    assert residency.stats().device_bytes == 300
+    assert residency.stats().from_disk == 3
+    with residency.use(items[0]):
+        assert residency.stats().hits == 1
+
+
+def test_the_least_worthy_leaves_and_comes_back_from_the_pinned_tier(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=200, host_bytes=1000)
+    sources, items = _three(residency)
+    for index in (0, 0, 0, 1, 2, 0):  # 0 is used most: 1 has to go for 2
+        with residency.use(items[index]):
+            pass
+    assert [item.region is not None for item in items] == [True, False, True]
+    with residency.use(items[1]) as region:
+        assert _read(memory, region) == {2}
+    stats = residency.stats()
+    assert (stats.from_disk, stats.from_host, stats.evictions) == (3, 1, 2)
+    assert [source.reads for source in sources] == [1, 1, 1]
+    assert stats.device_bytes == 200
+    assert stats.host_bytes == 300
+
+
+def test_without_a_pinned_tier_it_comes_from_the_disk_again(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=100)
+    sources, items = _three(residency)
+    for index in (0, 1, 0):
+        with residency.use(items[index]) as region:
+            assert _read(memory, region) == {index + 1}
+    assert sources[0].reads == 2
+    assert residency.stats().host_bytes == 0
+    assert memory.host_blocks == 1  # the one that everything goes through
+
+
+def test_what_is_in_use_stays_and_the_next_is_told_to_come_back(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=200)
+    _, items = _three(residency)
+    with residency.use(items[0]) as first, residency.use(items[1]):
+        with pytest.raises(Overloaded, match="in use") as caught, residency.use(items[2]):
+            pass
+        assert caught.value.retry_after_s is not None
+        assert not residency.prefetch(items[2])
+        assert _read(memory, first) == {1}
+    assert residency.prefetch(items[2])
+
+
+def test_so_many_and_no_more(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000, max_items=2)
+    _, items = _three(residency)
+    for item in items:
+        residency.prefetch(item)
+    assert residency.stats().device_items == 2
+
+
+def test_a_device_with_less_than_its_budget_gives_something_up() -> None:
+    memory = HostMemory(250)
+    residency = Residency(memory, device_bytes=10_000)
+    _, items = _three(residency)
+    for item in items:
+        with residency.use(item):
+            pass
+    stats = residency.stats()
+    assert (stats.device_items, stats.out_of_memory, stats.evictions) == (2, 1, 1)
+    with residency.use(items[0]), residency.use(items[1]), pytest.raises(Overloaded):
+        residency.use(items[2]).__enter__()
+    assert residency.stats().device_bytes == 200
+    assert memory.free_bytes() == 50
+
+
+def test_larger_weights_push_out_several_smaller_ones(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=300, host_bytes=300)
+    _, items = _three(residency)
+    for item in items:
+        residency.prefetch(item)
+    large = residency.add(Numbered(9, 250))
+    with residency.use(large) as region:
+        assert _read(memory, region) == {9}
+    stats = residency.stats()
+    assert (stats.device_bytes, stats.device_items, stats.host_bytes) == (250, 1, 250)
+    assert memory.free_bytes() == 10_000 - 250
+    never = residency.add(Numbered(7, 301))
+    with pytest.raises(Overloaded), residency.use(never):
+        pass
+
+
+def test_room_for_something_else(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000)
+    _, items = _three(residency)
+    for item in items:
+        residency.prefetch(item)
+    with residency.use(items[0]):
+        assert residency.give_up(150) == 200
+        assert residency.give_up(1) == 0
+    assert residency.stats().device_bytes == 100
+    assert memory.free_bytes() == 9_900
+
+
+def test_a_source_that_fails_leaves_nothing_behind(memory: HostMemory) -> None:
+    for host_bytes in (0, 1000):
+        residency = Residency(memory, device_bytes=1000, host_bytes=host_bytes)
+        source = Numbered(1)
+        item = residency.add(source)
+        source.error = StorageFailed("the disk is gone")
+        with pytest.raises(StorageFailed), residency.use(item):
+            pass
+        assert residency.stats().device_bytes == residency.stats().host_bytes == 0
+        source.error = None
+        with residency.use(item) as region:
+            assert _read(memory, region) == {1}
+        residency.close()
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+
+
+def test_a_pinned_tier_that_cannot_be_had_is_done_without() -> None:
+    memory = HostMemory(1000, host_bytes=150)
+    residency = Residency(memory, device_bytes=1000, host_bytes=1000)
+    _, items = _three(residency)
+    with residency.use(items[0]), pytest.raises(Overloaded, match="pinned"):
+        residency.use(items[1]).__enter__()
+    assert residency.stats().device_bytes == 100
+
+
+def test_removed_weights_leave_when_their_user_does(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000, host_bytes=1000)
+    _, items = _three(residency)
+    with residency.use(items[0]) as region:
+        residency.remove(items[0])
+        assert residency.stats().device_bytes == 100
+        assert _read(memory, region) == {1}
+    assert residency.stats().device_bytes == residency.stats().host_bytes == 0
+    with pytest.raises(Unavailable), residency.use(items[0]):
+        pass
+
+
+def test_closing_waits_for_users_and_gives_all_back(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000, host_bytes=1000)
+    _, items = _three(residency)
+    used = residency.use(items[0])
+    region = used.__enter__()
+    residency.prefetch(items[1])
+    closing = threading.Thread(target=residency.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    assert _read(memory, region) == {1}
+    used.__exit__(None, None, None)
+    closing.join(5)
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+    with pytest.raises(Unavailable, match="closed"), residency.use(items[0]):
+        pass
+
+
+def test_a_lost_device_is_told_to_who_uses_it(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000)
+    _, items = _three(residency)
+    memory.lost = True
+    with pytest.raises(DeviceLost), residency.use(items[0]):
+        pass
+
+
+def test_several_who_want_the_same_wait_for_one_copy(memory: HostMemory) -> None:
+    class Slow(Numbered):
+        def write(self, image: Any) -> None:
+            time.sleep(0.05)
+            super().write(image)
+
+    residency = Residency(memory, device_bytes=1000, host_bytes=1000)
+    source = Slow(5)
+    item = residency.add(source)
+
+    def use(_: int) -> set[int]:
+        with residency.use(item) as region:
+            return _read(memory, region)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(use, range(8))) == [{5}] * 8
+    assert source.reads == 1
+
+
+@pytest.mark.parametrize("host_bytes", [0, 400, 10_000])
+def test_under_concurrency_everybody_sees_his_own_weights(host_bytes: int) -> None:
+    """20 avatars of two sizes, room for a few, less memory than the budget says, removals."""
+    memory = HostMemory(900)
+    residency = Residency(memory, device_bytes=1000, host_bytes=host_bytes)
+    items = [residency.add(Numbered(n, 100 if n % 3 else 150)) for n in range(1, 21)]
+    wrong: list[tuple[int, set[int]]] = []
+    refused = 0
+
+    def work(seed: int) -> None:
+        nonlocal refused
+        chance = random.Random(seed)
+        for _ in range(150):
+            index = min(int(chance.expovariate(0.3)), 19)
+            try:
+                with residency.use(items[index]) as region:
+                    seen = _read(memory, region)
+                    if chance.random() < 0.2:
+                        time.sleep(0.0005)
+                    if seen | _read(memory, region) != {index + 1}:
+                        wrong.append((index + 1, seen))
+            except Overloaded:
+                refused += 1
+            if chance.random() < 0.03:
+                residency.give_up(200)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    stats = residency.stats()
+    assert wrong == []
+    assert refused < 100
+    assert stats.evictions > 20
+    assert stats.device_bytes <= 900
+    assert stats.host_bytes <= host_bytes
+    assert sum(item.size_bytes for item in items if item.region is not None) == stats.device_bytes
+    for item in items:
+        residency.remove(item)
+    assert residency.stats().device_bytes == residency.stats().host_bytes == 0
+    residency.close()
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+    gc.collect()
+
+
+class Tiers(RuleBasedStateMachine):
+    """Any order of uses, overlapping ones too, removals and failures keeps the books right."""
+
+    DEVICE, HOST, REAL = 450, 300, 400
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = HostMemory(self.REAL)
+        self.residency = Residency(
+            self.memory, device_bytes=self.DEVICE, host_bytes=self.HOST, max_items=3
+        )
+        self.sources = [Numbered(n, 100 + 50 * (n % 2)) for n in range(1, 6)]
+        self.items = [self.residency.add(source) for source in self.sources]
+        self.held: list[tuple[Any, Region, int]] = []
+
+    @rule(index=st.integers(0, 4), fails=st.booleans())
+    def enter(self, index: int, fails: bool) -> None:
+        source, item = self.sources[index], self.items[index]
+        source.error = OSError("no") if fails else None
+        use = self.residency.use(item)
+        there = item.region is not None or item.host is not None
+        try:
+            region = use.__enter__()
+        except OSError:
+            assert fails
+            assert not there
+        except Unavailable:
+            assert item.closed
+        except Overloaded:
+            assert self.held
+        else:
+            self.held.append((use, region, index + 1))
+
+    @precondition(lambda self: self.held)
+    @rule(chosen=st.integers(0, 100))
+    def leave(self, chosen: int) -> None:
+        use, _, _ = self.held.pop(chosen % len(self.held))
+        use.__exit__(None, None, None)
+
+    @rule(index=st.integers(0, 4))
+    def remove(self, index: int) -> None:
+        if not self.items[index].closed:
+            self.residency.remove(self.items[index])
+
+    @rule(index=st.integers(0, 4))
+    def add_again(self, index: int) -> None:
+        if self.items[index].closed:
+            self.items[index] = self.residency.add(self.sources[index])
+
+    @rule(size=st.integers(1, 300))
+    def give_up(self, size: int) -> None:
+        self.residency.give_up(size)
+
+    @invariant()
+    def books_are_right(self) -> None:
+        stats = self.residency.stats()
+        assert stats.device_bytes <= min(self.DEVICE, self.REAL)
+        assert stats.device_items <= 3
+        assert stats.host_bytes <= self.HOST
+        assert self.memory.free_bytes() == self.REAL - stats.device_bytes
+        assert self.memory.regions == stats.device_items
+        for _, region, number in self.held:
+            assert _read(self.memory, region) == {number}
+
+    def teardown(self) -> None:
+        while self.held:
+            self.held.pop()[0].__exit__(None, None, None)
+        self.residency.close()
+        assert (self.memory.regions, self.memory.host_blocks) == (0, 0)
+
+
+TestTiers = Tiers.TestCase
+TestTiers.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
