@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lipwire.bench import Comparison
+from lipwire.bench.gpu import GpuReport, Part
 from lipwire.bench.serve import Besides, Load, Spread
 from lipwire.cli.bench import ROUNDS, Subject
 
@@ -62,3 +65,38 @@ def test_servers_have_the_guides_table(lipwire: Lipwire, monkeypatch: pytest.Mon
     assert outcome.code == 0
     for shown in ("4.0 / 9.0", "0.17", "48.0", "0.50 ms of a core a frame besides the network"):
         assert shown in outcome.out
+
+
+def test_a_gpus_report_has_its_tables_and_its_problems(
+    lipwire: Lipwire, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def run(
+        *, limit_s: float, quick: bool, out: Path | None, tell: Callable[[Part], None]
+    ) -> GpuReport:
+        asked.append((limit_s, quick, out))
+        parts = [
+            Part("speed", "frames", 2.0, [{"batch": 24, "ms a frame": 0.125}], "CUDA failure 2")
+        ]
+        for part in parts:
+            tell(part)
+        return GpuReport({"device": "cuda:0", "gpu": "NVIDIA H200"}, parts)
+
+    monkeypatch.setattr("lipwire.bench.gpu.run_gpu", run)
+    outcome = lipwire("bench", "gpu", "--seconds", "60", "--out", str(tmp_path / "gpu.json"))
+    assert outcome.code == 0
+    for shown in ("0.125", "ms a frame", "speed: CUDA failure 2", "gpu NVIDIA H200"):
+        assert shown in outcome.out
+    document = json.loads(lipwire("bench", "gpu", "--json", "--quick").out)
+    assert document["parts"][0]["rows"] == [{"batch": 24, "ms a frame": 0.125}]
+    assert asked == [(60.0, False, tmp_path / "gpu.json"), (480.0, True, None)]
+
+
+def test_without_a_gpu_one_line_says_why(lipwire: Lipwire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipwire.bench.gpu.cuda_problem", lambda: "there is no driver")
+    outcome = lipwire("bench", "gpu")
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == [
+        "error: bench gpu needs a GPU, and cuda:0 cannot be used: there is no driver"
+    ]

@@ -1,12 +1,14 @@
 """`lipwire bench`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from lipwire.bench import Comparison
+    from lipwire.bench.gpu import Part
     from lipwire.bench.serve import Besides, Load
 
 
@@ -19,6 +21,7 @@ class Subject(StrEnum):
     COLDSTART = "coldstart"
     SERVE = "serve"
     CAPACITY = "capacity"
+    GPU = "gpu"
     ALL = "all"
 
 
@@ -43,7 +46,8 @@ def command(
             "plain ONNX Runtime session. audio: streaming features against offline. coldstart: a "
             "mapped avatar to its first frame against decoding and a new session. serve: a server "
             "under 1 to 8 clients, and the guide's form against a bare gRPC echo. capacity: 11,000 "
-            "avatars behind one server (not part of all)."
+            "avatars behind one server. gpu: speed, swaps, memory and live sessions on an NVIDIA "
+            "GPU. These two are not part of all."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -54,14 +58,25 @@ def command(
         int | None, typer.Option(min=1, help="Rounds to measure (default: by subject).")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=1, help="How long capacity asks for avatars.")
-    ] = 60.0,
+        float | None,
+        typer.Option(
+            min=1,
+            help="How long capacity asks (default: 60), or gpu may take (default: 480).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="gpu: write what was found as JSON, after every part."),
+    ] = None,
 ) -> None:
     """Measure Lipwire's ways against the plain ways, in turns and in one process."""
     from lipwire.config import describe_machine
 
     if subject is Subject.CAPACITY:
-        _measure_capacity(QUICK_SECONDS if quick else seconds, as_json)
+        _measure_capacity(QUICK_SECONDS if quick else seconds or 60.0, as_json)
+        return
+    if subject is Subject.GPU:
+        _measure_gpu(seconds or 480.0, quick, as_json, out)
         return
     subjects = list(ROUNDS) if subject is Subject.ALL else [subject]
     results = {
@@ -135,6 +150,38 @@ def _measure_capacity(seconds: float, as_json: bool) -> None:
         )
     typer.echo(f"warm p99 beside cold ones: {found.slowed:.2f} times that beside warm ones")
     typer.echo(describe_machine().line())
+
+
+def _measure_gpu(seconds: float, quick: bool, as_json: bool, out: Path | None) -> None:
+    from lipwire.bench.gpu import run_gpu
+
+    report = run_gpu(
+        limit_s=seconds,
+        quick=quick,
+        out=out,
+        tell=(lambda part: None) if as_json else _print_part,
+    )
+    if as_json:
+        typer.echo(report.as_json())
+    else:
+        typer.echo(", ".join(f"{name} {fact}" for name, fact in report.machine.items()))
+
+
+def _print_part(part: "Part") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if part.rows:
+        title = f"bench gpu, {part.name}: {part.title} ({part.seconds:.0f} s)"
+        table = Table(title=title, title_justify="left")
+        columns = list(dict.fromkeys(name for row in part.rows for name in row))
+        for column in columns:
+            table.add_column(column, justify="right")
+        for row in part.rows:
+            table.add_row(*(str(row.get(column, "")) for column in columns))
+        Console().print(table)
+    if part.problem:
+        typer.echo(f"{part.name}: {part.problem}")
 
 
 def _measure_serving(quick: bool) -> "tuple[list[Load], Besides]":

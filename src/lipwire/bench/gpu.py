@@ -1,0 +1,159 @@
+"""What a GPU makes of it: speed, swaps, memory and live sessions, against plain ways and the floor.
+
+GPUs are scarce, so this is one program that runs by itself: what fails is noted and the rest goes
+on, a limit of time skips what is left, and the report is written again after every part. Parts
+stand in the order of what one wants to know first.
+
+Given ``HostMemory``, everything here runs on the processor: that the program works can be seen
+without a GPU, what it measures then means nothing.
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import onnxruntime
+
+from lipwire.bench import gpuserve, gpuspeed
+from lipwire.bench.gpurig import Rig, Row
+from lipwire.bench.models import FULL_WIDTHS, Widths
+from lipwire.domain import DependencyMissing
+from lipwire.engine import Device, cuda_problem
+from lipwire.engine.memory import Memory
+
+PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
+    "faces": gpuspeed.faces,
+    "floor": gpuspeed.floor,
+    "ways": gpuspeed.ways,
+    "speed": gpuspeed.speed,
+    "plain": gpuspeed.plain,
+    "swaps": gpuserve.swaps,
+    "residents": gpuserve.residents,
+    "live": gpuserve.live,
+}
+
+TITLES: Final = {
+    "faces": "mouths against the processor's, levels of 255",
+    "floor": "memory traffic, and the time it takes at the measured bandwidth",
+    "ways": "batch of 24 in half precision: which options pay",
+    "speed": "frames through the engine, copies from and to the host included",
+    "plain": "shared graph against sessions with constant weights, one lane",
+    "swaps": "another avatar's turn",
+    "residents": "avatars on the device",
+    "live": "sessions of different avatars, 25 frames a second in steps of 4, within 160 ms",
+}
+
+
+@dataclass(slots=True)
+class Part:
+    """What one part found; with ``problem``, only until it stopped."""
+
+    name: str
+    title: str
+    seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class GpuReport:
+    machine: dict[str, str]
+    parts: list[Part] = field(default_factory=list)
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def as_text(part: Part) -> str:
+    """A part in plain lines."""
+    lines = [f"== {part.name}: {part.title} ({part.seconds:.0f} s)"]
+    lines += ["  ".join(f"{name}: {value}" for name, value in row.items()) for row in part.rows]
+    return "\n".join([*lines, *([f"PROBLEM: {part.problem}"] if part.problem else [])])
+
+
+def why_not(device: Device) -> str | None:
+    """Why nothing can be measured here, in one line; None where it can."""
+    problem = cuda_problem()
+    return (
+        None
+        if problem is None
+        else f"bench gpu needs a GPU, and {device} cannot be used: {problem}"
+    )
+
+
+def run_gpu(
+    *,
+    device: Device | None = None,
+    memory: Memory | None = None,
+    widths: Widths | None = FULL_WIDTHS,
+    parts: tuple[str, ...] = tuple(PARTS),
+    limit_s: float = 480.0,
+    quick: bool = False,
+    tell: Callable[[Part], None] = lambda part: None,
+    out: Path | None = None,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> GpuReport:
+    """Measure ``parts`` on ``device`` (the first GPU), stopping after ``limit_s``.
+
+    ``tell`` is called after each part, and ``out`` gets the report as JSON. Raises
+    DependencyMissing where there is no GPU and no ``memory`` to stand in for one.
+    """
+    device = device or Device.cuda(0)
+    if memory is None:
+        reason = why_not(device)
+        if reason is not None:
+            raise DependencyMissing(reason)
+    report = GpuReport(describe_gpu(device))
+    end_s = clock_s() + limit_s
+    with tempfile.TemporaryDirectory(prefix="lipwire-gpu-") as folder:
+        rig = Rig(Path(folder), device, memory, widths, quick=quick, end_s=end_s, clock_s=clock_s)
+        for name in parts:
+            part = Part(name, TITLES[name])
+            begun_s = clock_s()
+            if begun_s >= end_s:
+                part.problem = f"left out: {limit_s:.0f} s were over"
+            else:
+                try:
+                    for row in PARTS[name](rig):
+                        part.rows.append(row)
+                except Exception as error:  # whatever it is, the next part may work
+                    part.problem = f"{type(error).__name__}: {str(error)[:500]}"
+            part.seconds = round(clock_s() - begun_s, 1)
+            report.parts.append(part)
+            if out is not None:
+                out.write_text(report.as_json(), "utf-8")
+            tell(part)
+    return report
+
+
+def describe_gpu(device: Device) -> dict[str, str]:
+    """Name, memory and driver as its tool says, and versions."""
+    facts = {
+        "device": str(device),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "built for CUDA": str(getattr(onnxruntime, "cuda_version", "") or "no"),
+    }
+    tool = shutil.which("nvidia-smi")
+    if tool is not None and device.kind == "cuda":
+        query = "name,memory.total,driver_version"
+        try:
+            answer = subprocess.run(
+                [tool, f"--id={device.index}", f"--query-gpu={query}", "--format=csv,noheader"],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
+            ).stdout
+            names = ("gpu", "memory", "driver")
+            facts |= dict(zip(names, (part.strip() for part in answer.split(",")), strict=False))
+        except (OSError, subprocess.SubprocessError) as error:
+            facts["gpu"] = f"unknown: {type(error).__name__}"
+    return facts

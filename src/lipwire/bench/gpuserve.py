@@ -1,0 +1,187 @@
+"""Parts of ``bench gpu``: many avatars on one device, and people who wait for them."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import Final
+
+from lipwire.bench.gpurig import Rig, Row, called, inputs
+from lipwire.bench.harness import percentile
+from lipwire.domain import Float32Array, UInt8Array
+from lipwire.engine import Engine, Model, Scheduler, Tuning
+from lipwire.engine.gpugraphs import PRECISIONS
+from lipwire.engine.gpustorage import ImageSource
+from lipwire.engine.jobs import Array, Job
+from lipwire.engine.memory import Memory
+from lipwire.engine.residency import Residency
+
+LIVE_FRAMES: Final = 4
+FRAME_S: Final = 0.04
+_AVATARS: Final = 4
+"""Networks made; further avatars are loaded from the same files, and share nothing else."""
+_LIVE: Final = (8, 50, 100, 200, 300, 400, 600, 800)
+
+
+def swaps(rig: Rig) -> Iterator[Row]:
+    """How long weights take from each tier, and what a switch costs a call."""
+    memory = rig.gpu_memory()
+    for precision in PRECISIONS:
+        models = [rig.gpu_model(number, precision) for number in range(2)]
+        if None in models:
+            continue
+        sources = [ImageSource(rig.compiled(n), m) for n, m in enumerate(models) if m is not None]
+        size_bytes = sources[0].size_bytes
+        mb = round(size_bytes / 1e6, 1)
+        copy_ms = _copy_ms(memory, size_bytes)
+        yield {"precision": precision, "MB": mb, "swap": "device to slot", "ms": copy_ms}
+        for name, host_bytes in (("host to device", 4 * size_bytes), ("disk to device", 0)):
+            residency = Residency(
+                memory, device_bytes=4 * size_bytes, host_bytes=host_bytes, max_items=1
+            )
+            items = [residency.add(source) for source in sources]
+            times_s = []
+            for turn in range(6 if rig.quick else 40):
+                begun_s = time.perf_counter()
+                residency.prefetch(items[turn % 2])
+                times_s.append(time.perf_counter() - begun_s)
+            residency.close()
+            yield {
+                "precision": precision,
+                "MB": mb,
+                "swap": name + ("" if host_bytes else " (page cache)"),
+                "ms": round(statistics.median(times_s[2:]) * 1e3, 3),
+            }
+    tuning = Tuning(lanes=1, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
+    crops, windows = inputs(LIVE_FRAMES)
+    with rig.engine(tuning) as engine:
+        pair = [engine.load(rig.compiled(number)) for number in range(2)]
+        turns = itertools.count()
+        for name, models_used in (("the same avatar", pair[:1]), ("avatars in turns", pair)):
+
+            def call(_: int, used: list[Model] = models_used) -> None:
+                engine.infer(used[next(turns) % len(used)], crops, windows)
+
+            calls = called(rig, 1, call)
+            yield {
+                "precision": pair[0].precision,
+                "swap": f"a call of {LIVE_FRAMES} frames, {name}",
+                "ms": round(calls.median_ms, 3),
+            }
+
+
+def _copy_ms(memory: Memory, size_bytes: int) -> float:
+    stream = memory.open_stream()
+    regions = [memory.allocate(size_bytes) for _ in range(2)]
+    times_s = []
+    for _ in range(20):
+        begun_s = time.perf_counter()
+        memory.copy(stream, regions[0].address, regions[1].address, size_bytes)
+        memory.wait(stream)
+        times_s.append(time.perf_counter() - begun_s)
+    for region in regions:
+        memory.free(region)
+    memory.close_stream(stream)
+    return round(statistics.median(times_s) * 1e3, 4)
+
+
+def residents(rig: Rig) -> Iterator[Row]:
+    """What each further avatar takes, as the device itself counts."""
+    counts = (2, 6) if rig.quick else (8, 50, 200, 500)
+    memory = rig.gpu_memory()
+    tuning = Tuning(lanes=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
+    crops, windows = inputs(LIVE_FRAMES)
+    with rig.engine(tuning) as engine:
+        models = [engine.load(rig.compiled(0))]
+        engine.infer(models[0], crops, windows)  # sessions and slots are not counted
+        before_bytes = memory.free_bytes()
+        for count in counts:
+            while len(models) < count:
+                models.append(engine.load(rig.compiled(len(models) % _AVATARS)))
+            taken_bytes = before_bytes - memory.free_bytes()
+            residency = engine.residency
+            yield {
+                "precision": models[0].precision,
+                "avatars": count,
+                "on the device": 0 if residency is None else residency.device_items,
+                "MB taken": round(taken_bytes / 1e6, 1),
+                "MB for each further": round(taken_bytes / 1e6 / (count - 1), 2),
+            }
+            if rig.time_is_up():
+                return
+
+
+def live(rig: Rig) -> Iterator[Row]:
+    """More and more sessions, until a frame in a hundred comes too late."""
+    lanes = 2 if rig.quick else 4
+    tuning = Tuning(lanes=lanes, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
+    crops, windows = inputs(LIVE_FRAMES)
+    deadline_s = LIVE_FRAMES * FRAME_S
+    with ExitStack() as stack:
+        engine = stack.enter_context(rig.engine(tuning))
+        scheduler: Scheduler[Model] = stack.enter_context(
+            Scheduler(
+                _run_on(engine),
+                workers=lanes + 1,
+                queue_size=4096,
+            )
+        )
+        models: list[Model] = []
+        for sessions in (2, 4) if rig.quick else _LIVE:
+            while len(models) < sessions:
+                models.append(engine.load(rig.compiled(len(models) % _AVATARS)))
+            for _ in range(2):  # every lane has its session
+                for job in [scheduler.submit(model, crops, windows) for model in models[:8]]:
+                    job.result(120)
+            late_s = _speak(scheduler, models, crops, windows, 0.5 if rig.quick else 4.0)
+            p99_s = percentile(late_s, 99)
+            yield {
+                "sessions": sessions,
+                "precision": models[0].precision,
+                "requests": len(late_s),
+                "p50 ms": round(statistics.median(late_s) * 1e3, 2),
+                "p99 ms": round(p99_s * 1e3, 2),
+                "late": sum(each > deadline_s for each in late_s),
+                "held": str(p99_s <= deadline_s),
+            }
+            if p99_s > deadline_s or rig.time_is_up():
+                return
+
+
+def _speak(
+    scheduler: Scheduler[Model],
+    models: list[Model],
+    crops: UInt8Array,
+    windows: Float32Array,
+    seconds: float,
+) -> list[float]:
+    """Each session asks for 4 frames every 160 ms, all at different moments; how long each waited
+    after its moment."""
+    period_s = LIVE_FRAMES * FRAME_S
+    waits_s: list[float] = []
+    jobs: list[Job[Model]] = []
+    begun_s = time.perf_counter()
+    for turn in range(max(1, round(seconds / period_s))):
+        for number, model in enumerate(models):
+            due_s = begun_s + (turn + number / len(models)) * period_s
+            left_s = due_s - time.perf_counter()
+            if left_s > 0:
+                time.sleep(left_s)
+
+            def done(_: Future[Array], due_s: float = due_s) -> None:
+                waits_s.append(time.perf_counter() - due_s)
+
+            job = scheduler.submit(model, crops, windows)
+            job.add_done_callback(done)
+            jobs.append(job)
+    for job in jobs:
+        job.result(120)
+    while len(waits_s) < len(jobs):  # results are there a moment before callbacks are called
+        time.sleep(0.001)
+    return waits_s
+
+
+def _run_on(engine: Engine) -> Callable[[Model, Array, Float32Array], Array]:
+    return engine.infer

@@ -1,0 +1,287 @@
+"""Parts of ``bench gpu``: are the faces right, and how fast are they made?"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from lipwire.bench.gpurig import Rig, Row, called, inputs
+from lipwire.bench.harness import percentile
+from lipwire.domain import MOUTH_PX, UInt8Array
+from lipwire.engine import Engine, Model, Tuning
+from lipwire.engine.devices import CudaOptions, open_session, providers, session_options
+from lipwire.engine.gpugraphs import PRECISIONS
+from lipwire.engine.gpustorage import ImageSource, read_gpu_graph
+from lipwire.engine.lanes import Architecture, Input, Lane
+from lipwire.engine.memory import Memory
+from lipwire.engine.residency import Residency
+from lipwire.engine.wrapping import BATCH
+
+
+def faces(rig: Rig) -> Iterator[Row]:
+    """Wrong mouths would make every speed worthless: compare with the processor's first."""
+    crops, windows = inputs(rig.large)
+    with Engine() as engine:
+        wanted = [
+            engine.infer(engine.load(rig.compiled(number)), crops[:2], windows[:2])
+            for number in range(2)
+        ]
+    for precision in PRECISIONS:
+        with rig.engine(Tuning(precision=precision)) as engine:
+            models = [engine.load(rig.compiled(number)) for number in range(2)]
+            made = [
+                engine.infer(models[number], crops[:frames], windows[:frames])[:2]
+                for frames in (2, rig.large)
+                for number in range(2)
+            ]
+            apart = np.abs(np.array(made).astype(int) - np.array(wanted + wanted))
+            yield {
+                "precision": models[0].precision,
+                "on the GPU": str(models[0].on_gpu),
+                "most": int(apart.max()),
+                "mean": round(float(apart.mean()), 4),
+            }
+
+
+def floor(rig: Rig) -> Iterator[Row]:
+    """What no way that works layer by layer can be quicker than."""
+    bandwidth = copy_bytes_per_s(rig.gpu_memory(), 1 << (20 if rig.quick else 30))
+    yield {"what": "copy within the device", "GB/s": round(bandwidth / 1e9, 1)}
+    for precision in PRECISIONS:
+        model = rig.gpu_model(0, precision)
+        if model is not None:
+            graph = onnx.load(rig.compiled(0) / model.graphs["pixels"].file)
+            frame_bytes = traffic_bytes(graph)
+            yield {
+                "what": f"{precision}, layer by layer",
+                "MB a frame": round(frame_bytes / 1e6, 1),
+                "ms a frame": round(frame_bytes / bandwidth * 1e3, 4),
+            }
+
+
+def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
+    """Bytes read and written a second by a copy within the device."""
+    stream = memory.open_stream()
+    regions = [memory.allocate(size_bytes) for _ in range(2)]
+    try:
+        times_s = []
+        for _ in range(8):
+            begun_s = time.perf_counter()
+            for _ in range(4):
+                memory.copy(stream, regions[0].address, regions[1].address, size_bytes)
+            memory.wait(stream)
+            times_s.append(time.perf_counter() - begun_s)
+        return 4 * 2 * size_bytes / statistics.median(times_s[2:])
+    finally:
+        for region in regions:
+            memory.free(region)
+        memory.close_stream(stream)
+
+
+def traffic_bytes(model: onnx.ModelProto) -> int:
+    """Bytes that one frame's layers read and write, if each is read and written once.
+
+    Relu and the like behind a convolution cost nothing: they are done while it writes.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        dim = value.type.tensor_type.shape.dim[0] if value.type.tensor_type.shape.dim else None
+        if dim is not None and dim.dim_param == BATCH:
+            dim.dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    sizes: dict[str, int] = {}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        tensor = value.type.tensor_type
+        dims = [dim.dim_value for dim in tensor.shape.dim]
+        item = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        sizes[value.name] = int(np.prod(dims)) * item
+    made_by = {name: node for node in graph.node for name in node.output}
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Identity":
+            continue
+        maker = made_by.get(node.input[0])
+        if node.op_type in ("Relu", "Sigmoid", "Clip") and maker and maker.op_type == "Conv":
+            continue
+        total += sum(sizes.get(name, 0) for name in (*node.input, *node.output))
+    return total
+
+
+def ways(rig: Rig) -> Iterator[Row]:
+    """Options of the session, one against the other; the quickest is used from here on."""
+    candidates = {
+        "as it comes": CudaOptions(),
+        "channels last": CudaOptions(channels_last=True),
+        "CUDA graphs": CudaOptions(graphs=True),
+        "channels last, CUDA graphs": CudaOptions(channels_last=True, graphs=True),
+        "heuristic algorithms": CudaOptions(exhaustive=False),
+    }
+    quickest = float("inf")
+    for name, options in candidates.items():
+        row: Row = {"way": name}
+        try:
+            tuning = Tuning(lanes=2, batch_sizes=(rig.large,), cuda=options)
+            with rig.engine(tuning) as engine:
+                model = engine.load(rig.compiled(0))
+                found = _speed_of(rig, engine, model, rig.large, 2)
+            row |= found
+            if float(found["ms a frame"]) < quickest:
+                quickest = float(found["ms a frame"])
+                rig.best = options
+        except Exception as error:  # one way may not work at all
+            row["problem"] = f"{type(error).__name__}: {str(error)[:200]}"
+        yield row
+        if rig.time_is_up():
+            return
+
+
+def speed(rig: Rig) -> Iterator[Row]:
+    """The table: precision, lanes, batch."""
+    for precision in reversed(PRECISIONS):
+        lanes = 2 if rig.quick else 4
+        tuning = Tuning(lanes=lanes, batch_sizes=rig.sizes, precision=precision, cuda=rig.options)
+        with rig.engine(tuning) as engine:
+            model = engine.load(rig.compiled(0))
+            for batch, callers in itertools.product(reversed(rig.sizes), range(1, lanes + 1)):
+                if callers == 3:
+                    continue
+                yield {
+                    "precision": model.precision,
+                    "batch": batch,
+                    "lanes": callers,
+                    **_speed_of(rig, engine, model, batch, callers),
+                }
+                if rig.time_is_up():
+                    return
+
+
+def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) -> Row:
+    crops, windows = inputs(batch)
+    calls = called(rig, callers, lambda _: engine.infer(model, crops, windows))
+    frames = len(calls.times_s) * batch
+    return {
+        "ms a frame": round(calls.elapsed_s / frames * 1e3, 4),
+        "frames/s": round(frames / calls.elapsed_s),
+        "p50 ms a call": round(calls.median_ms, 3),
+        "p99 ms a call": round(percentile(calls.times_s, 99) * 1e3, 3),
+    }
+
+
+def plain(rig: Rig) -> Iterator[Row]:
+    """The same lane with the weights fed and with the weights inside; and the guide's own way."""
+    memory = rig.gpu_memory()
+    for precision in PRECISIONS:
+        model = rig.gpu_model(0, precision)
+        if model is None:
+            continue
+        graph = read_gpu_graph(rig.compiled(0), model.graphs["pixels"])
+        image = np.empty(model.image_bytes, np.uint8)
+        ImageSource(rig.compiled(0), model).write(image)
+        fed = tuple(
+            Input(weight.name, weight.element_type, weight.shape, weight.place_bytes)
+            for weight in model.graphs["pixels"].weights
+        )
+        ways = {
+            "weights fed": (Architecture({"pixels": graph}, {"pixels": fed}, image.size), image),
+            "weights inside": (
+                Architecture({"pixels": with_constants(graph, fed, image)}, {"pixels": ()}, 256),
+                np.zeros(256, np.uint8),
+            ),
+        }
+        for batch in (1, rig.large):
+            for name, (architecture, weights) in ways.items():
+                call_ms = _lane_ms(rig, memory, architecture, weights, batch)
+                yield {
+                    "precision": precision,
+                    "batch": batch,
+                    "way": name,
+                    "ms a frame": round(call_ms / batch, 4),
+                }
+                if rig.time_is_up():
+                    return
+    for batch in (1, rig.large):
+        call_ms = _session_ms(rig, batch)
+        yield {
+            "precision": "single",
+            "batch": batch,
+            "way": "the guide's: a session, float32 arrays in and out",
+            "ms a frame": round(call_ms / batch, 4),
+        }
+
+
+def with_constants(graph: bytes, weights: tuple[Input, ...], image: UInt8Array) -> bytes:
+    """A shared graph with one avatar's weights put back inside."""
+    model = onnx.load_from_string(graph)
+    names = {weight.name for weight in weights}
+    kept = [value for value in model.graph.input if value.name not in names]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    for weight in weights:
+        dtype = np.dtype(weight.element_type)
+        end = weight.place_bytes + int(np.prod(weight.shape)) * dtype.itemsize
+        values = image[weight.place_bytes : end].view(dtype).reshape(weight.shape)
+        model.graph.initializer.append(numpy_helper.from_array(values, weight.name))
+    return bytes(model.SerializeToString())
+
+
+class _Array:
+    """Weights that are in memory already."""
+
+    def __init__(self, values: UInt8Array) -> None:
+        self._values = values
+        self.size_bytes = values.size
+
+    def write(self, image: UInt8Array) -> None:
+        image[:] = self._values
+
+
+def _lane_ms(
+    rig: Rig, memory: Memory, architecture: Architecture, weights: UInt8Array, batch: int
+) -> float:
+    """A call of a lane by itself, median."""
+
+    def open_(graph: bytes, frames: int, stream: int) -> Any:
+        options = session_options(threads=1, optimisation="full")
+        options.add_free_dimension_override_by_name(BATCH, frames)
+        cuda = replace(rig.options, stream=stream)
+        return open_session(graph, options, rig.device_of_sessions, cuda)
+
+    crops, windows = inputs(batch)
+    mouths = np.empty_like(crops)
+    residency = Residency(memory, device_bytes=1 << 34)
+    resident = residency.add(_Array(weights))
+    lane = Lane(0, memory, open_, record=rig.options.graphs)
+    try:
+        calls = called(
+            rig,
+            1,
+            lambda _: lane.run(
+                residency, architecture, resident, "pixels", batch, crops, windows, mouths
+            ),
+        )
+    finally:
+        lane.close()
+        residency.close()
+    return calls.median_ms
+
+
+def _session_ms(rig: Rig, batch: int) -> float:
+    """A call of a plain session of the network's file, median."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        str(rig.source(0)), options, providers=providers(rig.device_of_sessions)
+    )
+    _, windows = inputs(batch)
+    visual = np.random.default_rng(0).random((batch, 6, MOUTH_PX, MOUTH_PX), np.float32)
+    feeds = {"input": visual, "audio": windows}
+    calls = called(rig, 1, lambda _: session.run(None, feeds))
+    return calls.median_ms

@@ -1,0 +1,134 @@
+"""The GPU's benchmark goes through all its parts on a stand-in, and goes on when one fails."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from lipwire.bench import gpu, gpuspeed
+from lipwire.bench.gpu import PARTS, TITLES, Part, run_gpu
+from lipwire.bench.gpurig import Rig, Row
+from lipwire.bench.gpuspeed import traffic_bytes
+from lipwire.domain import DependencyMissing
+from lipwire.engine import Device, cuda_problem
+from lipwire.engine.memory import HostMemory
+
+
+@pytest.mark.slow
+def test_every_part_measures_something_on_a_stand_in(tmp_path: Path) -> None:
+    told: list[str] = []
+    memory = HostMemory(1 << 34)
+    report = run_gpu(
+        device=Device.cpu(),
+        memory=memory,
+        widths=None,
+        quick=True,
+        tell=lambda part: told.append(part.name),
+        out=tmp_path / "report.json",
+    )
+    assert [(part.name, part.problem) for part in report.parts] == [(name, "") for name in PARTS]
+    assert all(part.rows for part in report.parts)
+    rows = {part.name: part.rows for part in report.parts}
+    assert all(int(row["most"]) <= 2 for row in rows["faces"])
+    assert {row["precision"] for row in rows["speed"]} == {"single", "half"}
+    assert {row["way"] for row in rows["plain"]} >= {"weights fed", "weights inside"}
+    assert len({row["swap"] for row in rows["swaps"]}) == 5
+    assert rows["live"][0]["requests"] > 0  # type: ignore[operator]
+    assert told == list(PARTS)
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert [part["name"] for part in written["parts"]] == list(PARTS)
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+
+
+def test_a_part_that_fails_is_reported_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_way(rig: Rig) -> Iterator[Row]:
+        yield {"a": 1}
+        raise RuntimeError("CUDA failure 999")
+
+    def fine(rig: Rig) -> Iterator[Row]:
+        yield {"b": 2}
+
+    monkeypatch.setattr(gpu, "PARTS", {"floor": half_way, "speed": fine})
+    report = run_gpu(
+        device=Device.cpu(), memory=HostMemory(1), parts=("floor", "speed"), out=tmp_path / "r.json"
+    )
+    assert report.parts[0] == Part(
+        "floor",
+        TITLES["floor"],
+        report.parts[0].seconds,
+        [{"a": 1}],
+        "RuntimeError: CUDA failure 999",
+    )
+    assert report.parts[1].rows == [{"b": 2}]
+    assert json.loads(report.as_json()) == json.loads((tmp_path / "r.json").read_text())
+
+
+def test_parts_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def slow(rig: Rig) -> Iterator[Row]:
+        now[0] += 100
+        yield {}
+
+    monkeypatch.setattr(gpu, "PARTS", {"floor": slow, "speed": slow})
+    report = run_gpu(
+        device=Device.cpu(),
+        memory=HostMemory(1),
+        parts=("floor", "speed"),
+        limit_s=60,
+        clock_s=lambda: now[0],
+    )
+    assert [part.problem for part in report.parts] == ["", "left out: 60 s were over"]
+
+
+@pytest.mark.skipif(cuda_problem() is None, reason="there is a GPU here")
+def test_without_a_gpu_one_line_says_why() -> None:
+    with pytest.raises(
+        DependencyMissing, match="bench gpu needs a GPU, and cuda:0 cannot be used: "
+    ) as caught:
+        run_gpu()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_way_that_fails_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = iter([None, 2.0, 1.0, 3.0, 4.0])
+
+    def speed(*_: object) -> Row:
+        result = next(found)
+        if result is None:
+            raise RuntimeError("no kernel")
+        return {"ms a frame": result}
+
+    monkeypatch.setattr(gpuspeed, "_speed_of", speed)
+    memory = HostMemory(1 << 34)
+    rig = Rig(tmp_path, Device.cpu(), memory, None, quick=True, end_s=1e9, clock_s=lambda: 0.0)
+    rows = list(gpuspeed.ways(rig))
+    assert "no kernel" in str(rows[0]["problem"])
+    assert rig.options.graphs  # the third was the quickest
+    assert not rig.options.channels_last
+
+
+def test_traffic_counts_what_layers_read_and_write() -> None:
+    def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["seen"]),
+        helper.make_node("Relu", ["seen"], ["lit"]),
+        helper.make_node("Add", ["lit", "seen"], ["sum"]),
+        helper.make_node("Identity", ["sum"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", "N", 4, 10, 10), value("w", 8, 4, 1, 1)],
+        [value("y", "N", 8, 10, 10)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    convolution, addition = 4 * 400 + 8 * 16 + 8 * 400, 3 * 8 * 400
+    assert traffic_bytes(model) == convolution + addition
