@@ -14,7 +14,8 @@ from lipwire.bench.gpurig import Rig, Row
 from lipwire.bench.gpuspeed import traffic_bytes
 from lipwire.domain import DependencyMissing
 from lipwire.engine import Device, cuda_problem
-from lipwire.engine.memory import HostMemory
+from lipwire.engine.devices import CudaOptions
+from lipwire.engine.memory import Bytes, HostMemory
 
 
 @pytest.mark.slow
@@ -96,7 +97,7 @@ def test_without_a_gpu_one_line_says_why() -> None:
 
 
 def test_a_way_that_fails_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = iter([None, 2.0, 1.0, 3.0, 4.0])
+    found = iter([None, 2.0, 3.0, 1.0, 4.0, 5.0, 6.0, 7.0])
 
     def speed(*_: object) -> Row:
         result = next(found)
@@ -109,7 +110,7 @@ def test_a_way_that_fails_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     rig = Rig(tmp_path, Device.cpu(), memory, None, quick=True, end_s=1e9, clock_s=lambda: 0.0)
     rows = list(gpuspeed.ways(rig))
     assert "no kernel" in str(rows[0]["problem"])
-    assert rig.options.graphs  # the third was the quickest
+    assert rig.options.graphs  # the fourth was the quickest
     assert not rig.options.channels_last
 
 
@@ -132,3 +133,27 @@ def test_traffic_counts_what_layers_read_and_write() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     convolution, addition = 4 * 400 + 8 * 16 + 8 * 400, 3 * 8 * 400
     assert traffic_bytes(model) == convolution + addition
+
+
+def test_a_way_that_spoils_faces_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    times = iter([5.0, 4.0, 1.0, 6.0, 6.0, 6.0, 6.0, 6.0])
+    monkeypatch.setattr(gpuspeed, "_speed_of", lambda *_: {"ms a frame": next(times)})
+
+    class Spoilt(HostMemory):
+        spoil = False
+
+        def download(self, stream: int, target: Bytes, address: int) -> None:
+            super().download(stream, target, address)
+            if self.spoil:
+                target ^= 255
+
+    memory = Spoilt(1 << 34)
+    rig = Rig(tmp_path, Device.cpu(), memory, None, quick=True, end_s=1e9, clock_s=lambda: 0.0)
+    rows = []
+    for number, row in enumerate(gpuspeed.ways(rig)):
+        rows.append(row)
+        memory.spoil = number == 1  # the next one is the third, and the quickest
+    assert [row.get("problem", "") for row in rows] == ["", "", "wrong faces", *[""] * 5]
+    assert rig.best == CudaOptions(channels_last=True)

@@ -479,8 +479,46 @@ def test_a_tuning_that_cannot_be_is_refused(wrong: Callable[[], Tuning]) -> None
         wrong()
 
 
+@pytest.mark.parametrize(("precision", "matrix_units"), [("single", False), ("half", True)])
+def test_half_precision_may_use_the_matrix_units_and_single_may_not(
+    memory: HostMemory,
+    avatars: Any,
+    make_inputs: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Any,
+    matrix_units: bool,
+) -> None:
+    asked: list[CudaOptions] = []
+    whole = devices.open_session
+
+    def seen(graph: bytes, options: Any, device: Device, cuda: CudaOptions) -> Any:
+        asked.append(cuda)
+        return whole(graph, options, device, cuda)
+
+    monkeypatch.setattr(gpu_module, "open_session", seen)
+    inputs = make_inputs(1)
+    with Engine(threads=1, memory=memory, tuning=Tuning(precision=precision)) as engine:
+        engine.infer(engine.load(avatars[0][1]), inputs.crops, inputs.windows)
+    assert [(cuda.tf32, cuda.stream > 0) for cuda in asked] == [(matrix_units, True)]
+
+
+def test_a_recording_that_fails_is_no_lost_device(
+    memory: HostMemory, avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "CUDA failure 906: operation would make the legacy stream depend on a capturing one"
+    inputs = make_inputs(1)
+    with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
+        model = engine.load(avatars[0][1])
+        with monkeypatch.context() as broken:
+            broken.setattr(gpu_module, "open_session", _raise(RuntimeError(message)))
+            with pytest.raises(AvatarInvalid):
+                engine.infer(model, inputs.crops, inputs.windows)
+        engine.infer(model, inputs.crops, inputs.windows)
+
+
 def test_prefetching_brings_an_avatar_back(memory: HostMemory, avatars: Any) -> None:
-    with Engine(threads=1, memory=memory, tuning=replace(SINGLE, max_models=1)) as engine:
+    tuning = replace(SINGLE, max_models=1, host_bytes=0)
+    with Engine(threads=1, memory=memory, tuning=tuning) as engine:
         first = engine.load(avatars[0][1])
         second = engine.load(avatars[1][1])
         for model in (first, second, second):

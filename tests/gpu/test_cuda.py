@@ -93,9 +93,13 @@ def test_half_precision_is_near(mobile: Any, noise: Any, frames: int) -> None:
         CudaOptions(channels_last=True),
         CudaOptions(graphs=True),
         CudaOptions(channels_last=True, graphs=True),
+        CudaOptions(channels_last=True, fuse_bias=True),
+        CudaOptions(fuse_bias=True),
+        CudaOptions(fuse=False),
+        CudaOptions(fuse=False, graphs=True),
         CudaOptions(exhaustive=False),
     ],
-    ids=["channels last", "graphs", "channels last and graphs", "heuristic"],
+    ids=str,
 )
 def test_no_option_changes_a_face(mobile: Any, noise: Any, options: CudaOptions) -> None:
     """Several avatars in turns, often enough that kernels are recorded and launched again."""

@@ -17,8 +17,10 @@ from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, Gate, Re
 
 _LIBRARY: Final = "libcuda.so.1"
 _OUT_OF_MEMORY: Final = 2
-_NON_BLOCKING: Final = 1
-"""CU_STREAM_NON_BLOCKING: does not wait for the null stream."""
+_ORDERED: Final = 0
+"""CU_STREAM_DEFAULT: in order with the null stream. Some of ONNX Runtime's convolutions clear their
+output there (``cudaMemset`` in conv.cc, where a bias is fused in NCHW), and beside a stream that
+does not wait for it that would fall on whatever is being computed."""
 
 _Handle = ctypes.c_void_p
 _Address = ctypes.c_uint64
@@ -95,7 +97,7 @@ class CudaMemory:
 
     def open_stream(self) -> int:
         stream = _Handle()
-        self._call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        self._call("cuStreamCreate", ctypes.byref(stream), _ORDERED)
         assert stream.value is not None  # the call has succeeded
         return stream.value
 

@@ -14,7 +14,13 @@ from typing import Any, Final, TypeVar
 
 from lipwire.domain import AvatarInvalid, Float32Array, InvalidInput, Overloaded
 from lipwire.engine.batching import BATCH_SIZES, split
-from lipwire.engine.devices import RUNTIME_ERRORS, CudaOptions, open_session, session_options
+from lipwire.engine.devices import (
+    RUNTIME_ERRORS,
+    CudaOptions,
+    Optimisation,
+    open_session,
+    session_options,
+)
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource, read_gpu_graph
 from lipwire.engine.lanes import Architecture, Array, Input, Lane
@@ -38,9 +44,8 @@ _OUT_OF_MEMORY: Final = re.compile(
 )
 """What ONNX Runtime says when a device is full; it has no error of its own for that."""
 _DEVICE_LOST: Final = re.compile(
-    r"CUDA (failure|error) (4|46|100|101|2\d\d|7(00|02|14|16|17|18|19|20)|9\d\d)\b"
-    r"|unspecified launch failure|illegal memory access|device-side assert"
-    r"|CUDNN_STATUS_EXECUTION_FAILED|CUDNN_STATUS_INTERNAL_ERROR",
+    r"CUDA (failure|error) (4|46|100|101|2\d\d|7(00|02|14|16|17|18|19|20)|999)\b"
+    r"|unspecified launch failure|illegal memory access|device-side assert",
     re.IGNORECASE,
 )
 """Errors after which nothing works any more in this process on that device (cudaError_t)."""
@@ -60,8 +65,8 @@ class Tuning:
     cuda: CudaOptions = field(default_factory=CudaOptions)
     device_bytes: int | None = None
     """For weights; None for three quarters of what is free at the start."""
-    host_bytes: int = 0
-    """Pinned memory for weights that left the device."""
+    host_bytes: int = 1 << 30
+    """Pinned memory for weights, from which they come to the device without the disk."""
     max_models: int | None = None
     """On the device at a time."""
 
@@ -278,14 +283,19 @@ class Gpu:
                 graphs = {
                     form: read_gpu_graph(folder, graph) for form, graph in model.graphs.items()
                 }
-                found = Architecture(graphs, inputs, model.image_bytes)
+                found = Architecture(graphs, inputs, model.image_bytes, model.precision)
                 self._architectures[key] = found
         return found
 
-    def _open_session(self, graph: bytes, batch: int, stream: int) -> Any:
-        """Called by a lane, which tells out of memory from what else may happen."""
-        options = session_options(threads=self._threads, optimisation="full")
+    def _open_session(self, architecture: Architecture, form: Form, batch: int, stream: int) -> Any:
+        """Called by a lane."""
+        level: Optimisation = "full" if self._tuning.cuda.fuse else "basic"
+        options = session_options(threads=self._threads, optimisation=level)
         options.add_free_dimension_override_by_name(BATCH, batch)
-        device, cuda = self._memory.device, self._tuning.cuda
+        cuda = replace(
+            self._tuning.cuda,
+            stream=stream,
+            tf32=self._tuning.cuda.tf32 or architecture.precision == "half",
+        )
         with self._memory.gate.together():
-            return open_session(graph, options, device, replace(cuda, stream=stream))
+            return open_session(architecture.graphs[form], options, self._memory.device, cuda)

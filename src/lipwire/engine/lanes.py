@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
 from lipwire.engine.devices import not_waited_for
+from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.memory import Bytes, Memory, Region
 from lipwire.engine.residency import Residency, Resident
@@ -63,10 +64,11 @@ class Architecture:
     graphs: Mapping[Form, bytes]
     weights: Mapping[Form, Sequence[Input]]
     image_bytes: int
+    precision: Precision
 
 
-OpenSession = Callable[[bytes, int, int], Any]
-"""``(graph, batch, stream)``: a session of ``graph`` at a batch of ``batch`` frames."""
+OpenSession = Callable[[Architecture, Form, int, int], Any]
+"""``(architecture, form, batch, stream)``: a session at a batch of so many frames."""
 
 
 class _Ready:
@@ -235,7 +237,7 @@ class Lane:
         place = self._place_of(architecture)
         ready = place.ready.get((form, batch))
         if ready is None:
-            session = self._open_session(architecture.graphs[form], batch, self._stream)
+            session = self._open_session(architecture, form, batch, self._stream)
             weights = architecture.weights[form]
             ready = _Ready(
                 self._memory, session, form, batch, place.slot, weights, record=self._record
