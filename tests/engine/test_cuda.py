@@ -156,7 +156,7 @@ def test_a_gpu_that_is_not_there_is_said_to_be_so(driver: Driver) -> None:
 
 
 def test_without_a_driver_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(cuda, "DRIVER", "libcuda-is-not-here.so.1")
     with pytest.raises(DependencyMissing, match="no NVIDIA driver"):
         CudaMemory(Device.cuda(0))
 

@@ -1,5 +1,6 @@
 """Which device, and what a machine without CUDA says."""
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import onnxruntime
 import pytest
 
 from lipwire.domain import InvalidInput
-from lipwire.engine import Device, cuda_problem
+from lipwire.engine import Device, cuda_problem, devices
 from lipwire.engine.devices import CudaOptions, providers
 
 WITHOUT_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
@@ -54,6 +55,27 @@ def test_without_cuda_one_line_says_so() -> None:
     assert problem is not None
     assert "without CUDA" in problem
     assert "\n" not in problem
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_cuda_that_does_not_load_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX Runtime that has CUDA, on a machine that has not: it would go on on the processor."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    for driver, says in (
+        ("libcuda-is-not-here.so.1", "there is no NVIDIA driver here"),
+        ("libc.so.6", r"does not load \(.*libonnxruntime_providers_cuda.*No such file"),
+    ):
+        monkeypatch.setattr(devices, "DRIVER", driver)
+        devices._cuda_problem.cache_clear()
+        devices._load_cuda.cache_clear()
+        try:
+            problem = cuda_problem()
+        finally:
+            devices._cuda_problem.cache_clear()
+        assert problem is not None
+        assert re.search(says, problem)
+        assert "\n" not in problem
 
 
 def test_importing_the_engine_loads_nothing_of_cuda() -> None:

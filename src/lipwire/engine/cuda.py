@@ -12,10 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from lipwire.domain import DependencyMissing
-from lipwire.engine.devices import Device
+from lipwire.engine.devices import DRIVER, Device
 from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, Gate, Region
 
-_LIBRARY: Final = "libcuda.so.1"
 _OUT_OF_MEMORY: Final = 2
 _ORDERED: Final = 0
 """CU_STREAM_DEFAULT: in order with the null stream. Some of ONNX Runtime's convolutions clear their
@@ -136,7 +135,7 @@ class CudaMemory:
 
 def _open_driver(device: Device) -> Any:
     try:
-        driver = ctypes.CDLL(_LIBRARY)
+        driver = ctypes.CDLL(DRIVER)
     except OSError:
         raise DependencyMissing(f"{device} cannot be used: no NVIDIA driver here") from None
     for name, arguments in _SIGNATURES.items():

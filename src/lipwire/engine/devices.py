@@ -5,10 +5,12 @@ load its libraries, importing this module does not.
 """
 
 import contextlib
+import ctypes
 import functools
 import io
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ _LOG: Final = logging.getLogger(__name__)
 _QUIET: Final = 4
 """Log level: what ends the process. The rest is raised as well, and becomes one line there."""
 MAX_DEVICES: Final = 64
+DRIVER: Final = "libcuda.so.1"
+"""Of CUDA; it comes with the GPU's driver."""
 _CPU_PROVIDER: Final = "CPUExecutionProvider"
 _CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 
@@ -165,7 +169,7 @@ def open_session(
         model, options, providers=providers(device, cuda), enable_fallback=0
     )
     if device.kind == "cuda" and session.get_providers()[0] != _CUDA_PROVIDER:
-        raise DependencyMissing(f"{device} cannot be used: CUDA or cuDNN does not load")
+        raise DependencyMissing(f"{device} cannot be used: {_why_it_does_not_load()}")
     return session
 
 
@@ -186,12 +190,16 @@ def _cuda_problem() -> str | None:
             " (docs/performance.md says how to install the other build)"
         )
     try:
-        _load_cuda()
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return "there is no NVIDIA driver here"
+    _load_cuda()
+    try:
         options = session_options(threads=1, optimisation="none")
         session = open_session(_smallest_model(), options, Device.cuda(0))
         session.run(None, {"x": np.ones(1, np.float32)})
-    except DependencyMissing as error:
-        return str(error)
+    except DependencyMissing:
+        return _why_it_does_not_load()
     except RUNTIME_ERRORS as error:
         return f"CUDA does not start: {str(error).splitlines()[0][:200]}"
     return None
@@ -202,8 +210,9 @@ def _load_cuda() -> None:
     """Load CUDA and cuDNN from where pip puts them, or the system; once in a process.
 
     The loader of ONNX Runtime prints what it does not find, which is no failure: some of it may
-    never be needed.
+    never be needed. What is wrong in earnest becomes one line here, not several of its own.
     """
+    onnxruntime.set_default_logger_severity(_QUIET)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         try:
@@ -212,6 +221,16 @@ def _load_cuda() -> None:
             said.write(f"{type(error).__name__}: {error}")
     for line in said.getvalue().splitlines():
         _LOG.debug("loading CUDA: %s", line)
+
+
+def _why_it_does_not_load() -> str:
+    """What the system's loader says about the provider, which ONNX Runtime only logs."""
+    library = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return f"CUDA or cuDNN does not load ({str(error).splitlines()[0][:160]})"
+    return "CUDA or cuDNN does not load"
 
 
 def _smallest_model() -> bytes:
