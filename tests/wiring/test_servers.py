@@ -27,7 +27,7 @@ from lipwire.domain import (
 from lipwire.rpc.backends import LocalBackend
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
-from lipwire.wiring import networks, pictures
+from lipwire.wiring import devices, pictures
 from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
 
 WINDOW = np.random.default_rng(3).standard_normal((32, 16, 16)).astype(np.float32).tobytes()
@@ -369,7 +369,7 @@ def test_no_more_requests_wait_than_the_queue_holds(serve: Serve) -> None:
 def test_as_many_networks_run_at_a_time_as_there_are_workers(
     serve: Serve, told: dict[str, Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "usable_cores", lambda: 6)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 6)
     serve(inference="server: {worker_count_per_gpu: 4}")
     names = [thread.name for thread in threading.enumerate()]
     assert sum(name.startswith("lipwire-run") for name in names) == 4

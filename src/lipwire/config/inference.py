@@ -26,8 +26,8 @@ class InferenceServerSettings(ServerSettings):
     worker_count_per_gpu: Annotated[int, Field(ge=1, le=256)] = 8
     """Runs of networks at a time on each GPU; without a GPU, at most as many as there are cores."""
     queue_size: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """Requests that may wait for a worker; one more is refused with RESOURCE_EXHAUSTED and may be
-    sent again."""
+    """Requests that may wait for a worker, on each GPU; one more is refused with RESOURCE_EXHAUSTED
+    and may be sent again."""
 
 
 class GpuSettings(Section):
@@ -36,11 +36,15 @@ class GpuSettings(Section):
     enabled: bool = True
     """Use GPUs where there are any; `false` runs everything on the processor."""
     count: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
-    """How many GPUs to use, beginning with `onnx.cuda_device_id`; `auto` is all there are."""
+    """How many GPUs to use, beginning with `onnx.cuda_device_id`; `auto` is all from there on. More
+    than there are is said when the server starts, and an error with `onnx.use_cuda: strict`."""
     memory_gb_per_gpu: Annotated[float, Field(gt=0, le=4096)] | None = None
-    """The most memory of each GPU to use, in GiB; without it, what is free."""
+    """The most memory of each GPU to use, in GiB, by all processes of the server; without it, what
+    is free."""
     assignment_strategy: AssignmentStrategy = "round-robin"
-    """Which GPU an avatar goes to when it is loaded: each in turn, or the one that holds least."""
+    """Which GPU an avatar goes to when it is loaded, where it stays: each in turn (`round-robin`),
+    or the one that holds least memory (`least-loaded`). Full ones are passed over while others are
+    not."""
 
 
 class OnnxSettings(Section):
@@ -53,7 +57,8 @@ class OnnxSettings(Section):
     """Run on CUDA: `true` falls back to the processor and says so, `strict` does not start without
     it, `false` does not look for it."""
     cuda_device_id: Annotated[int, Field(ge=0, le=63)] = 0
-    """The first GPU to use, as `nvidia-smi` numbers them."""
+    """The first GPU to use, as `nvidia-smi` numbers them; where CUDA_VISIBLE_DEVICES is set, its
+    place in there. One that is not there is an error."""
 
 
 class InferenceCapacitySettings(CapacitySettings):

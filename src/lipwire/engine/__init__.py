@@ -8,6 +8,7 @@ On a GPU the weights come and go between its memory, pinned memory and the disk 
 
 from lipwire.engine.compiling import compile_model
 from lipwire.engine.devices import Device, cuda_problem
+from lipwire.engine.driver import DeviceLost, Driver, GpuInfo, GpuState, NoDriver, open_driver
 from lipwire.engine.engine import Engine, Model
 from lipwire.engine.gpu import Tuning
 from lipwire.engine.inspection import ModelInfo, inspect_model
@@ -17,10 +18,15 @@ from lipwire.engine.scheduler import Quantiles, Scheduler, SchedulerStats
 
 __all__ = [
     "Device",
+    "DeviceLost",
+    "Driver",
     "Engine",
+    "GpuInfo",
+    "GpuState",
     "Job",
     "Model",
     "ModelInfo",
+    "NoDriver",
     "Quantiles",
     "Scheduler",
     "SchedulerStats",
@@ -28,5 +34,6 @@ __all__ = [
     "compile_model",
     "cuda_problem",
     "inspect_model",
+    "open_driver",
     "runtime_key",
 ]

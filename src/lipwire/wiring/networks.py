@@ -1,40 +1,92 @@
 """Where a server's mouths come from: networks in this process, or inference servers."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from lipwire.avatars.catalog import Catalog
 from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
 from lipwire.avatars.versions import package_version
-from lipwire.config import CompositingConfig, InferenceConfig, usable_cores
-from lipwire.domain import DependencyMissing
+from lipwire.config import CompositingConfig, InferenceConfig
 from lipwire.engine import Engine
-from lipwire.engine.scheduler import Scheduler
-from lipwire.rpc.backends import Backend
-from lipwire.rpc.backends.local import LocalBackend, Network, load_network, run_on
-from lipwire.rpc.backends.remote import RemoteBackend
+from lipwire.engine.scheduler import MAX_RUN_FRAMES, Scheduler
+from lipwire.rpc.backends import (
+    Backend,
+    DevicesBackend,
+    LocalBackend,
+    Network,
+    NetworkKey,
+    Placement,
+    RemoteBackend,
+    ServerDevice,
+    load_network,
+    placed,
+    run_on,
+)
+from lipwire.rpc.messages import MAX_BATCH
+from lipwire.wiring.devices import ChosenDevice, choose_devices, make_engine
+from lipwire.wiring.periodic import every
 from lipwire.wiring.pictures import check_frames, logging_stats, sweeping
 
 Tell = Callable[[str, Mapping[str, object]], None]
 
-_NO_CUDA: Final = "networks run on the processor: this build has no CUDA"
+CHECK_GPUS_EVERY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The networks of this process."""
+
+    backend: Backend
+    requests: int
+    """How many requests are run or wait for a worker at a time, at most."""
 
 
 @contextmanager
-def open_backend(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> Iterator[Backend]:
-    """Networks in this process, as ``config`` says; closed with the block.
+def open_networks(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> Iterator[Networks]:
+    """Networks on the devices that ``config`` asks for; closed with the block.
 
-    Raises DependencyMissing where CUDA is required and not there.
+    Raises DependencyMissing where CUDA is required and not there, InvalidInput where the first GPU
+    to use is none.
     """
-    if config.requires_cuda:
-        raise DependencyMissing(f"onnx.use_cuda is strict, but {_NO_CUDA}")
+    chosen = choose_devices(config)
     capacity = config.capacity
-    workers = workers_of(config)
+    placement = Placement(
+        config.gpus.assignment_strategy,
+        [device.index for device in chosen.devices],
+        most=capacity.max_models_per_gpu,
+    )
     with ExitStack() as stack:
-        # One thread a run, and as many runs at a time as there are workers.
-        engine = stack.enter_context(Engine(threads=1))
+        opened = [
+            stack.enter_context(
+                _open_device(config, catalog, device, placement, len(chosen.devices))
+            )
+            for device in chosen.devices
+        ]
+        backend = stack.enter_context(DevicesBackend(opened, placement, chosen.driver))
+        if any(device.gpu is not None for device in opened):
+            stack.enter_context(every(CHECK_GPUS_EVERY_S, backend.check, "checking the GPUs"))
+        tell("GPU status", chosen.facts)
+        workers = sum(device.workers for device in chosen.devices)
+        yield Networks(backend, workers + len(opened) * config.server.queue_size)
+
+
+@contextmanager
+def _open_device(
+    config: InferenceConfig,
+    catalog: Catalog,
+    chosen: ChosenDevice,
+    placement: Placement,
+    devices: int,
+) -> Iterator[ServerDevice]:
+    """One of ``devices`` devices, with an engine, a registry and a scheduler of its own."""
+    capacity = config.capacity
+    where = "" if chosen.gpu is None else f" on GPU {chosen.index}"
+    with ExitStack() as stack:
+        engine = stack.enter_context(make_engine(chosen.device, chosen.memory_bytes))
 
         def load(name: str) -> Loaded[Network]:
             loaded = load_network(engine, catalog.path(name))
@@ -45,11 +97,12 @@ def open_backend(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> It
                 raise
             return loaded
 
+        most_bytes = capacity.max_memory_bytes
         networks = stack.enter_context(
             Registry(
-                load,
+                placed(load, placement, chosen.index),
                 max_items=capacity.max_models_per_gpu,
-                max_bytes=capacity.max_memory_bytes,
+                max_bytes=None if most_bytes is None else most_bytes // devices,
                 policy=capacity.eviction_policy,
                 idle_s=capacity.idle_timeout_s,
                 version=lambda name: package_version(catalog.path(name)),
@@ -57,15 +110,44 @@ def open_backend(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> It
             )
         )
         stack.enter_context(sweeping(networks.sweep, capacity.idle_timeout_s))
-        scheduler = stack.enter_context(
-            Scheduler(run_on(engine), workers=workers, queue_size=config.server.queue_size)
-        )
+        lost = threading.Event()
+        scheduler = stack.enter_context(_scheduling(engine, chosen, config.server.queue_size, lost))
         if config.logging.log_cache_stats:
-            stack.enter_context(logging_stats("networks loaded", networks))
-        tell("GPU status", _device_facts(config, workers))
-        yield stack.enter_context(
-            LocalBackend(networks, scheduler, max_models=capacity.max_models_per_gpu)
+            stack.enter_context(logging_stats(f"networks loaded{where}", networks))
+        backend = LocalBackend(
+            networks, scheduler, max_models=capacity.max_models_per_gpu, gpu_id=chosen.index
         )
+
+        def give_up() -> None:
+            lost.set()
+            scheduler.drain(0.0)
+            networks.close(0.0)
+
+        yield ServerDevice(chosen.index, chosen.gpu, backend, give_up)
+
+
+@contextmanager
+def _scheduling(
+    engine: Engine, chosen: ChosenDevice, queue_size: int, lost: threading.Event
+) -> Iterator[Scheduler[NetworkKey]]:
+    """The scheduler of one device. Where it is ``lost``, nobody waits for what still runs there."""
+    on_gpu = chosen.gpu is not None
+    scheduler = Scheduler(
+        run_on(engine),
+        workers=chosen.workers,
+        queue_size=queue_size,
+        # A GPU runs a batch at once, in not much more than one frame's time.
+        max_run_frames=MAX_BATCH if on_gpu else MAX_RUN_FRAMES,
+        join=on_gpu,
+        name=f"lipwire-run-gpu-{chosen.index}" if on_gpu else "lipwire-run",
+    )
+    try:
+        yield scheduler
+    finally:
+        if lost.is_set():
+            scheduler.drain(0.0)
+        else:
+            scheduler.close()
 
 
 @contextmanager
@@ -79,21 +161,3 @@ def connect_backend(config: CompositingConfig) -> Iterator[Backend]:
         max_message_bytes=config.server.max_message_bytes,
     ) as backend:
         yield backend
-
-
-def workers_of(config: InferenceConfig) -> int:
-    """Runs of networks at a time in this process: without a GPU, at most its share of the cores."""
-    share = max(1, usable_cores() // config.server.workers)
-    return min(config.server.worker_count_per_gpu, share)
-
-
-def _device_facts(config: InferenceConfig, workers: int) -> dict[str, object]:
-    facts: dict[str, object] = {"GPU": "none, networks run on the processor"}
-    if config.wants_cuda:
-        facts["CUDA"] = "asked for (onnx.use_cuda) and NOT AVAILABLE in this build"
-    cores = usable_cores()
-    facts["Workers"] = (
-        f"{workers} (worker_count_per_gpu is {config.server.worker_count_per_gpu}, there are"
-        f" {cores} cores)"
-    )
-    return facts

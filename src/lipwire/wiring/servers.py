@@ -24,7 +24,7 @@ from lipwire.rpc.serving import (
     inference_service,
     mouth_service,
 )
-from lipwire.wiring.networks import connect_backend, open_backend, workers_of
+from lipwire.wiring.networks import connect_backend, open_networks
 from lipwire.wiring.pictures import Encoders, open_avatars, open_catalog, preload
 
 Tell = Callable[[str, Mapping[str, object]], None]
@@ -32,6 +32,8 @@ Tell = Callable[[str, Mapping[str, object]], None]
 
 _COMPOSITING_REQUESTS: Final = 64
 _TO_BE_REFUSED: Final = 8
+"""Requests in hand besides those that the schedulers take in, so that it is they who refuse: they
+know when to come back, and whose turn it is."""
 _HEALTH_TIMEOUT_S: Final = 1.0
 
 
@@ -42,11 +44,13 @@ def open_inference_server(
     """The inference server, listening; it is stopped with the block, drained by ``drain``.
 
     Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
-    there, Unavailable where the port is taken.
+    there, InvalidInput where ``onnx.cuda_device_id`` is no GPU's, Unavailable where the port is
+    taken.
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
-        backend = stack.enter_context(open_backend(config, catalog, tell=tell))
+        networks = stack.enter_context(open_networks(config, catalog, tell=tell))
+        backend = networks.backend
         wanted = [name for name, entry in config.models.items() if entry.preload]
         loaded = preload(wanted, backend.load)
         tell("Model registry", _registry_facts(catalog, loaded, config.capacity.max_models_per_gpu))
@@ -59,7 +63,7 @@ def open_inference_server(
             port=config.server.port,
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
-            max_requests=_requests(config),
+            max_requests=networks.requests + _TO_BE_REFUSED,
             share_port=share_port,
         )
         server = stack.enter_context(
@@ -110,7 +114,7 @@ def open_serve(
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
-        backend = stack.enter_context(open_backend(inference, catalog, tell=tell))
+        networks = stack.enter_context(open_networks(inference, catalog, tell=tell))
         entries = dict(config.models)
         for name, entry in inference.models.items():
             if entry.preload and name in entries:
@@ -119,10 +123,10 @@ def open_serve(
             _compositing(
                 config,
                 catalog,
-                backend,
+                networks.backend,
                 entries,
                 url="",
-                max_requests=_requests(inference),
+                max_requests=networks.requests + _TO_BE_REFUSED,
                 tell=tell,
                 share_port=share_port,
             )
@@ -204,12 +208,6 @@ def _threads() -> Iterator[Executor | None]:
         return
     with ThreadPoolExecutor(cores, thread_name_prefix="lipwire-compose") as threads:
         yield threads
-
-
-def _requests(config: InferenceConfig) -> int:
-    """Requests in hand: a few more than the scheduler takes in, so that it is what refuses them: it
-    knows when to come back, and whose turn it is."""
-    return workers_of(config) + config.server.queue_size + _TO_BE_REFUSED
 
 
 def _registry_facts(catalog: Catalog, loaded: int, most: int) -> dict[str, object]:

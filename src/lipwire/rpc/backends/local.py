@@ -1,4 +1,4 @@
-"""Mouths from networks in this process: loaded when asked for, run in fair turns.
+"""Mouths from networks on one device of this process: loaded when asked for, run in fair turns.
 
 One registry entry is a network and the crops of its avatar, because neither is of use without the
 other here:
@@ -7,14 +7,15 @@ other here:
            ──▶ scheduler: a worker's turn ──▶ engine ──▶ mouths; the pin goes when the job is done
 """
 
+import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +32,12 @@ from lipwire.domain import (
     InvalidInput,
     Unavailable,
 )
-from lipwire.engine import Engine, Model
+from lipwire.engine import DeviceLost, Engine, Model
 from lipwire.engine.jobs import Job
 from lipwire.engine.scheduler import Scheduler
 from lipwire.engine.wrapping import Form
 from lipwire.rpc.backends.protocol import BackendHealth, FloatMouths, ModelStatus, Mouths
 from lipwire.rpc.calls import Call, Cancelled, current
-
-GPU_ID: Final = 0
-"""Of the one device there is: the processor."""
 
 
 class Network:
@@ -122,7 +120,7 @@ Run = Callable[[NetworkKey, Any, Float32Array], Any]
 
 
 class LocalBackend:
-    """A backend over networks in this process; a context manager.
+    """A backend over networks on one device of this process; a context manager.
 
         with (
             Engine(threads=1) as engine,
@@ -133,7 +131,8 @@ class LocalBackend:
             mouths = backend.mouths("anna", 0, windows)
 
     It closes none of the three. A scheduler takes in more work than it has threads, so whoever
-    calls bounds the calls.
+    calls bounds the calls. Raises DeviceLost, besides what a backend raises, where the device has
+    gone.
     """
 
     def __init__(
@@ -142,16 +141,24 @@ class LocalBackend:
         scheduler: Scheduler[NetworkKey],
         *,
         max_models: int,
+        gpu_id: int = 0,
         gpu_count: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``clock`` is that of ``networks`` and of ``scheduler``; ``max_models`` is for people."""
+        """``clock`` is that of ``networks`` and of ``scheduler``; ``gpu_id`` is the device's number
+        in answers, ``max_models`` and ``gpu_count`` are for people."""
         self._networks = networks
         self._scheduler = scheduler
         self._max_models = max_models
+        self._gpu_id = gpu_id
         self._gpu_count = gpu_count
         self._clock = clock
         self._closed = False
+        self._lost = ""
+        """Why the device is given up; empty while it is not."""
+        self._jobs: set[Job[NetworkKey]] = set()
+        """Those that somebody waits for."""
+        self._lock = threading.Lock()
 
     def mouths(
         self,
@@ -173,7 +180,7 @@ class LocalBackend:
             revision,
             timeout_s,
         )
-        return Mouths(pixels, GPU_ID, inference_ms)
+        return Mouths(pixels, self._gpu_id, inference_ms)
 
     def mouths_of(
         self,
@@ -188,7 +195,7 @@ class LocalBackend:
         values, inference_ms = self._run(
             model_id, "floats", lambda _: visual, windows, revision, timeout_s
         )
-        return FloatMouths(values, GPU_ID, inference_ms)
+        return FloatMouths(values, self._gpu_id, inference_ms)
 
     def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
         """See ``Backend.load``."""
@@ -200,7 +207,7 @@ class LocalBackend:
         rows = (item for item in self._networks.stats().items if item.name == model_id)
         found = next(rows, None)
         if found is None:  # evicted again already
-            return ModelStatus(model_id, GPU_ID, size_bytes, 0, 0.0)
+            return ModelStatus(model_id, self._gpu_id, size_bytes, 0, 0.0)
         return self._status(found)
 
     def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
@@ -218,13 +225,22 @@ class LocalBackend:
         """See ``Backend.health``. A full queue is healthy: it says when to come back."""
         loaded = len(self._networks.stats().items)
         return BackendHealth(
-            healthy=not self._closed,
+            healthy=not self._closed and not self._lost,
             gpu_count=self._gpu_count,
             loaded_models=loaded,
             max_models=self._max_models,
             version=lipwire.__version__,
-            detail="the server is stopping" if self._closed else "",
+            detail="the server is stopping" if self._closed else self._lost,
         )
+
+    def abandon(self, reason: str) -> None:
+        """The device has gone: calls under way, whatever they wait for, and later ones raise
+        DeviceLost with ``reason``. Waits for nothing."""
+        with self._lock:
+            self._lost = reason
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
 
     def close(self) -> None:
         """See ``Backend.close``. Calls under way finish."""
@@ -274,11 +290,14 @@ class LocalBackend:
             # Whoever is last lets go of the network: a run may outlast the one who asked for it.
             letting_go = pinned.pop_all()
             job.add_done_callback(lambda _: letting_go.close())
+        self._keep(job)
         if call is not None:
             call.on_end(lambda: _cancel(job))
         try:
             mouths = job.result(None if deadline is None else max(0.0, deadline - self._clock()))
         except CancelledError:
+            if self._lost and not (call is not None and call.ended):
+                raise DeviceLost(self._lost) from None
             raise Cancelled("the caller has gone") from None
         except TimeoutError:
             job.cancel()
@@ -287,10 +306,23 @@ class LocalBackend:
             ) from None
         return mouths, _ran_s(job) * 1000
 
+    def _keep(self, job: Job[NetworkKey]) -> None:
+        """Have ``abandon`` reach the job until it is done."""
+        with self._lock:
+            self._jobs.add(job)
+            lost = self._lost
+        job.add_done_callback(self._forget)
+        if lost:
+            job.cancel()
+
+    def _forget(self, job: Future[Any]) -> None:
+        with self._lock:
+            self._jobs.discard(cast(Job[NetworkKey], job))
+
     def _status(self, item: ItemStats) -> ModelStatus:
         return ModelStatus(
             model_id=item.name,
-            gpu_id=GPU_ID,
+            gpu_id=self._gpu_id,
             memory_bytes=item.bytes,
             use_count=item.uses,
             idle_s=0.0 if item.pins else max(0.0, self._clock() - item.last_used_s),
@@ -300,6 +332,8 @@ class LocalBackend:
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("the server is stopping")
+        if self._lost:
+            raise DeviceLost(self._lost)
 
 
 def _cancel(job: Job[NetworkKey]) -> None:

@@ -1,7 +1,8 @@
 """Where mouths come from: what a compositing server asks of the networks, near or far.
 
-There are two backends. ``LocalBackend`` runs the networks in this process; ``RemoteBackend`` asks
-inference servers. Whoever holds one need not know which.
+There are three backends. ``LocalBackend`` runs the networks on one device of this process,
+``DevicesBackend`` on several, and ``RemoteBackend`` asks inference servers. Whoever holds one need
+not know which.
 """
 
 from dataclasses import dataclass
@@ -76,6 +77,23 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuStatus:
+    """One GPU that networks run on, or ran on."""
+
+    index: int
+    name: str
+    loaded_models: int
+    memory_bytes: int
+    """All of its memory; 0 where that is not known."""
+    used_bytes: int
+    """By all programs together, as seen last; 0 where that is not known."""
+    utilisation: float
+    """Share of the last moments in which it was at work, 0 to 1; 0 where that is not known."""
+    lost: str = ""
+    """Why it is out, in one line; empty where it is not."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackendHealth:
     """Whether mouths can be had, and from how much."""
 
@@ -86,6 +104,8 @@ class BackendHealth:
     version: str
     detail: str = ""
     """One line on what is wrong, or on which servers answer; for people, may name addresses."""
+    gpus: tuple[GpuStatus, ...] = ()
+    """Of this process, those that were lost included; none where networks run on a processor."""
 
 
 class Backend(Protocol):

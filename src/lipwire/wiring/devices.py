@@ -1,0 +1,162 @@
+"""Which devices a server's networks run on: what its configuration asks for, of what is there."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.config import InferenceConfig, usable_cores
+from lipwire.domain import DependencyMissing, InvalidInput, LipwireError
+from lipwire.engine import Device, Driver, Engine, GpuInfo, NoDriver, cuda_problem, open_driver
+
+GIB: Final = 2**30
+_logger = logging.getLogger("lipwire.wiring")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDevice:
+    """One device to run networks on."""
+
+    gpu: GpuInfo | None
+    """None is the processor."""
+    workers: int
+    """Runs of networks at a time."""
+    memory_bytes: int | None
+    """The most of its memory to use in this process; None where there is no limit but its own."""
+
+    @property
+    def index(self) -> int:
+        """Its number in answers."""
+        return 0 if self.gpu is None else self.gpu.index
+
+    @property
+    def device(self) -> Device:
+        return Device.cpu() if self.gpu is None else Device.cuda(self.gpu.index)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDevices:
+    devices: tuple[ChosenDevice, ...]
+    """One or more, the processor alone or GPUs."""
+    driver: Driver
+    """Knows how the GPUs do."""
+    facts: dict[str, object]
+    """For people, by name."""
+
+
+def choose_devices(config: InferenceConfig) -> ChosenDevices:
+    """The devices that ``config`` asks for; the processor where there is no GPU, which is said.
+
+    Nothing of CUDA or of the driver is touched where the configuration does not want it. Raises
+    DependencyMissing where CUDA, or as many GPUs as are wanted, are required and not there, and
+    InvalidInput where ``onnx.cuda_device_id`` is no GPU's.
+    """
+    if not config.wants_cuda:
+        return _processor(config, {})
+    # CUDA's own order is quickest first; nvidia-smi and the driver count along the PCI bus.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    problem = cuda_problem()
+    driver = NoDriver(problem) if problem is not None else open_driver()
+    gpus = driver.gpus()
+    unseen = ""
+    if problem is None and isinstance(driver, NoDriver):
+        # CUDA is there and nobody can say what it has: what is asked for is believed.
+        gpus, unseen = _believed(config), driver.reason
+    elif problem is None and not gpus:
+        problem = "the NVIDIA driver shows no GPU to this process"
+    if problem is not None:
+        if config.requires_cuda:
+            raise DependencyMissing(f"onnx.use_cuda is strict, but there is no CUDA: {problem}")
+        _logger.warning(
+            "CUDA is asked for (onnx.use_cuda) and NOT AVAILABLE: %s; networks run on the"
+            " processor, which is many times slower",
+            problem,
+        )
+        missing = f"asked for (onnx.use_cuda) and NOT AVAILABLE: {problem}"
+        return _processor(config, {"CUDA": missing})
+    chosen = _asked_for(config, gpus)
+    workers = config.server.worker_count_per_gpu
+    devices = tuple(ChosenDevice(gpu, workers, _memory_bytes(config, gpu)) for gpu in chosen)
+    facts: dict[str, object] = {f"GPU {gpu.index}": _line(gpu, driver) for gpu in chosen}
+    if unseen:
+        facts["Names and memory"] = f"not known: {unseen}"
+    if len(chosen) > 1:
+        facts["Avatars are assigned"] = config.gpus.assignment_strategy
+    facts["Workers per GPU"] = workers
+    return ChosenDevices(devices, driver, facts)
+
+
+def make_engine(device: Device, memory_bytes: int | None) -> Engine:
+    """The engine of one device, which is to hold at most ``memory_bytes`` of its memory."""
+    # One thread a run, and as many runs at a time as there are workers.
+    return Engine(threads=1, device=device)
+
+
+def workers_on_processor(config: InferenceConfig) -> int:
+    """Runs of networks at a time in this process: at most its share of the cores."""
+    share = max(1, usable_cores() // config.server.workers)
+    return min(config.server.worker_count_per_gpu, share)
+
+
+def _processor(config: InferenceConfig, facts: dict[str, object]) -> ChosenDevices:
+    workers = workers_on_processor(config)
+    return ChosenDevices(
+        (ChosenDevice(None, workers, None),),
+        NoDriver("networks run on the processor"),
+        {
+            "GPU": "none, networks run on the processor",
+            **facts,
+            "Workers": f"{workers} (worker_count_per_gpu is {config.server.worker_count_per_gpu},"
+            f" there are {usable_cores()} cores)",
+        },
+    )
+
+
+def _believed(config: InferenceConfig) -> tuple[GpuInfo, ...]:
+    first, count = config.onnx.cuda_device_id, config.gpus.count
+    number = 1 if count == "auto" else count
+    return tuple(GpuInfo(first + position, "a GPU", 0) for position in range(number))
+
+
+def _asked_for(config: InferenceConfig, gpus: tuple[GpuInfo, ...]) -> tuple[GpuInfo, ...]:
+    first, count = config.onnx.cuda_device_id, config.gpus.count
+    if all(gpu.index != first for gpu in gpus):
+        there = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus)
+        raise InvalidInput(f"onnx.cuda_device_id is {first}; the GPUs here are {there}")
+    found = tuple(gpu for gpu in gpus if gpu.index >= first)
+    if count == "auto":
+        return found
+    if count > len(found):
+        after = f" from GPU {first} on" if first else ""
+        missing = f"gpus.count is {count}, there are {len(found)}{after}"
+        if config.requires_cuda:
+            raise DependencyMissing(f"onnx.use_cuda is strict, but {missing}")
+        _logger.warning("%s: networks run on %d", missing, len(found))
+    return found[:count]
+
+
+def _memory_bytes(config: InferenceConfig, gpu: GpuInfo) -> int | None:
+    """The share that each of the server's processes has of ``gpu``."""
+    wanted_gb = config.gpus.memory_gb_per_gpu
+    if wanted_gb is None:
+        return None
+    wanted_bytes = int(wanted_gb * GIB)
+    if 0 < gpu.memory_bytes < wanted_bytes:
+        _logger.info(
+            "gpus.memory_gb_per_gpu is %g, GPU %d has %.1f: that is the limit",
+            wanted_gb,
+            gpu.index,
+            gpu.memory_bytes / GIB,
+        )
+        wanted_bytes = gpu.memory_bytes
+    return wanted_bytes // config.server.workers
+
+
+def _line(gpu: GpuInfo, driver: Driver) -> str:
+    """A GPU as the start-up output has it, in the guide's words."""
+    total = f"{gpu.memory_bytes // 2**20} MB total" if gpu.memory_bytes else "memory not known"
+    try:
+        used = f"{driver.state(gpu.index).used_bytes // 2**20} MB used / "
+    except LipwireError:
+        used = ""
+    return f"{gpu.name}, 0 models, {used}{total}"
