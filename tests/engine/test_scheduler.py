@@ -145,6 +145,21 @@ def test_free_workers_share_a_request(make: Make, network: Network) -> None:
     np.testing.assert_array_equal(job.result(WAIT_S), expected(6))
 
 
+def test_a_request_stays_whole_where_pieces_gain_nothing(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    network.frame_s = 0.1
+    network.go_on_freely()
+    scheduler = make(workers=4, max_run_frames=50, split=False)
+    job = scheduler.submit("a", *frames(24))
+    np.testing.assert_array_equal(job.result(WAIT_S), expected(24))
+    assert network.runs == [("a", 24)]
+    # Nor is it expected to be done sooner than one worker does it.
+    with pytest.raises(DeadlineExceeded):
+        scheduler.submit("a", *frames(24), deadline=clock() + 1.5)
+    scheduler.submit("a", *frames(24), deadline=clock() + 3.0).result(WAIT_S)
+
+
 def test_small_requests_of_one_key_are_joined(make: Make, network: Network) -> None:
     scheduler = make(max_run_frames=8)
     busy(scheduler, network)

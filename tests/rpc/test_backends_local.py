@@ -27,7 +27,7 @@ from lipwire.domain import (
     Overloaded,
     Unavailable,
 )
-from lipwire.engine import Engine
+from lipwire.engine import DeviceLost, Engine
 from lipwire.engine.scheduler import Scheduler
 from lipwire.rpc.backends import (
     LocalBackend,
@@ -316,6 +316,42 @@ def test_what_is_loaded_is_listed_with_its_measure(house: House) -> None:
     assert models[0].use_count >= 2
     health = house.backend.health()
     assert (health.healthy, health.loaded_models, health.max_models) == (True, 2, 4)
+
+
+def test_an_engine_that_is_unavailable_has_lost_its_device(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*arguments: Any) -> Any:
+        raise Unavailable("cuda:0: the copy failed")
+
+    house.backend.load("anna")
+    for method in ("infer", "infer_float", "load"):
+        monkeypatch.setattr(house.engine, method, gone)
+    crops = np.zeros((1, 320, 320, 3), np.uint8)
+    for ask in (
+        lambda: house.backend.mouths("anna", 0, speech(1)),
+        lambda: house.backend.mouths_of("anna", visual_frames(crops), speech(1)),
+        lambda: house.backend.load("bert"),
+    ):
+        with pytest.raises(DeviceLost, match="cuda:0: the copy failed"):
+            ask()
+
+
+def test_an_abandoned_device_takes_nothing_and_keeps_nobody_waiting(house: House) -> None:
+    house.backend.load("anna")
+    house.gate.clear()
+    with ThreadPoolExecutor(2) as clients:
+        calls = [clients.submit(house.backend.mouths, "anna", 0, speech(1)) for _ in range(2)]
+        assert house.running.wait(5)
+        wait_queued(house, 1)
+        house.backend.abandon("GPU 0 is lost")
+        for call in calls:
+            with pytest.raises(DeviceLost, match="GPU 0 is lost"):
+                call.result(10)
+    with pytest.raises(DeviceLost, match="GPU 0 is lost"):
+        house.backend.mouths("anna", 0, speech(1))
+    health = house.backend.health()
+    assert (health.healthy, health.detail) == (False, "GPU 0 is lost")
 
 
 def test_once_closed_it_refuses(house: House) -> None:

@@ -318,6 +318,24 @@ def test_each_gpu_has_its_own_workers(machine: Machine, serve: Serve) -> None:
     assert running.told["GPU status"]["Workers per GPU"] == 3
 
 
+def test_a_gpu_gets_batches_whole(
+    machine: Machine, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    infer = GpuEngine.infer
+
+    def counted(
+        self: GpuEngine, model: Model, crops: UInt8Array, windows: Float32Array
+    ) -> UInt8Array:
+        sizes.append(len(crops))
+        return infer(self, model, crops, windows)
+
+    monkeypatch.setattr(GpuEngine, "infer", counted)
+    running = serve("server: {worker_count_per_gpu: 8}")
+    running.backend.mouths("b", 0, np.repeat(WINDOWS, 25, axis=0), timeout_s=60)
+    assert sizes == [50]
+
+
 def test_each_gpu_has_its_own_queue(
     machine: Machine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,13 +100,16 @@ class Scheduler(Generic[K]):
         clock: Callable[[], float] = time.monotonic,
         max_run_frames: int = MAX_RUN_FRAMES,
         join: bool = False,
+        split: bool = True,
         name: str = "lipwire-run",
     ) -> None:
         """``queue_size`` requests may wait. A run holds at most ``max_run_frames``.
 
         ``join`` lets a run hold frames of several requests of one key. That is for devices on which
         a run of many frames is cheaper than as many runs; a processor works frame by frame, and
-        whoever is joined there only waits for the others. Raises InvalidInput.
+        whoever is joined there only waits for the others. ``split`` lets free workers share the
+        frames of a request, which is for devices whose workers compute side by side: on a GPU the
+        pieces would take turns, and each nearly as long as the whole. Raises InvalidInput.
         """
         for label, number in (
             ("workers", workers),
@@ -120,6 +123,7 @@ class Scheduler(Generic[K]):
         self._queue_size = queue_size
         self._max_run_frames = max_run_frames
         self._join = join
+        self._split = split
 
         self._lock = threading.Lock()
         self._work_there = threading.Condition(self._lock)
@@ -285,7 +289,11 @@ class Scheduler(Generic[K]):
         for key, frames in waiting.items():
             work_s += min(frames, own) * self._times.frame_s((key, job.form), job.form, now)
         workers = len(self._workers)
-        return max(work_s / workers, math.ceil(job.frames / workers) * frame_s)
+        return max(work_s / workers, self._rounds(job.frames) * frame_s)
+
+    def _rounds(self, frames: int) -> int:
+        """Frames that a worker runs one after the other, where all work on one request of these."""
+        return math.ceil(frames / len(self._workers)) if self._split else frames
 
     def _frame_s(self, job: Job[K], now: float) -> float:
         return self._times.frame_s((job.key, job.form), job.form, now)
@@ -311,8 +319,8 @@ class Scheduler(Generic[K]):
         """Whether even all workers together could not keep its deadline."""
         if job.deadline is None:
             return False
-        rounds = math.ceil(job.left / len(self._workers))
-        return now >= job.deadline or now + rounds * self._frame_s(job, now) > job.deadline
+        needed_s = self._rounds(job.left) * self._frame_s(job, now)
+        return now >= job.deadline or now + needed_s > job.deadline
 
     def _too_late(self, job: Job[K], now: float) -> DeadlineExceeded:
         self._refused_deadline += 1
@@ -376,8 +384,10 @@ class Scheduler(Generic[K]):
         return late
 
     def _take(self, number: int, now: float) -> list[Piece[K]]:
-        free = len(self._workers) - len(self._ends_s)  # this one too
-        share = math.ceil(self._queue.frames / free)
+        most = self._max_run_frames
+        if self._split:
+            free = len(self._workers) - len(self._ends_s)  # this one too
+            most = min(most, max(math.ceil(self._queue.frames / free), 1))
 
         def may_join(pieces: list[Piece[K]], job: Job[K], frames: int) -> bool:
             if not self._join:
@@ -386,7 +396,7 @@ class Scheduler(Generic[K]):
             deadlines = [p.job.deadline for p in pieces] + [job.deadline]
             return all(deadline is None or end_s <= deadline for deadline in deadlines)
 
-        pieces = self._queue.take(min(self._max_run_frames, max(share, 1)), may_join)
+        pieces = self._queue.take(most, may_join)
         for piece in pieces:
             job = piece.job
             if job.started_s is None:

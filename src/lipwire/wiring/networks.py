@@ -139,6 +139,7 @@ def _scheduling(
         # A GPU runs a batch at once, in not much more than one frame's time.
         max_run_frames=MAX_BATCH if on_gpu else MAX_RUN_FRAMES,
         join=on_gpu,
+        split=not on_gpu,
         name=f"lipwire-run-gpu-{chosen.index}" if on_gpu else "lipwire-run",
     )
     try:

@@ -4,7 +4,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
+_LEAVE_S: Final = 5.0
 _logger = logging.getLogger("lipwire.wiring")
 
 
@@ -12,7 +14,8 @@ _logger = logging.getLogger("lipwire.wiring")
 def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[None]:
     """Call ``work`` every ``seconds`` in a thread of its own for as long as the block lasts.
 
-    An error of it is logged and does not end it.
+    An error of it is logged and does not end it. Work under way is waited for, but not for ever: a
+    driver or a disk that hangs must not keep a server from ending.
     """
     ended = threading.Event()
 
@@ -29,4 +32,4 @@ def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[Non
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(_LEAVE_S)

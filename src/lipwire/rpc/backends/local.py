@@ -10,9 +10,9 @@ other here:
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -96,11 +96,13 @@ class NetworkKey:
 def load_network(engine: Engine, package: Path) -> Loaded[Network]:
     """The network of the avatar package in folder ``package``, compiled first where it has to be.
 
-    Raises NotFound, AvatarInvalid, InvalidInput, StorageFailed.
+    Raises NotFound, AvatarInvalid, InvalidInput, StorageFailed, DeviceLost.
     """
     with ExitStack() as stack:
         avatar = stack.enter_context(Avatar.open(package))
-        network = Network(avatar, engine.load(avatar.model_path))
+        with _of_device():
+            model = engine.load(avatar.model_path)
+        network = Network(avatar, model)
         stack.pop_all()
     return Loaded(network, network.size_bytes, network.close)
 
@@ -109,14 +111,26 @@ def run_on(engine: Engine) -> "Run":
     """What a scheduler of networks is to run."""
 
     def run(key: NetworkKey, faces: Any, windows: Float32Array) -> Any:
-        network = key.network()
+        model = key.network().model
         infer = engine.infer if faces.dtype == np.uint8 else engine.infer_float
-        return infer(network.model, faces, windows)
+        with _of_device():
+            return infer(model, faces, windows)
 
     return run
 
 
 Run = Callable[[NetworkKey, Any, Float32Array], Any]
+
+
+@contextmanager
+def _of_device() -> Iterator[None]:
+    """An engine is unavailable where its device is, and for no other reason."""
+    try:
+        yield
+    except DeviceLost:
+        raise
+    except Unavailable as error:
+        raise DeviceLost(str(error)) from None
 
 
 class LocalBackend:
