@@ -203,7 +203,7 @@ class DevicesBackend:
         deadline = None if left_s is None else self._clock() + left_s
         full: set[int] = set()
         while True:
-            home = self._placement.claim(model_id, avoiding=full)
+            home = self._placement.claim(model_id, avoiding=full | self._lost.keys())
             device = self._devices[home.device]
             try:
                 left_s = None if deadline is None else max(0.0, deadline - self._clock())
