@@ -281,6 +281,7 @@ def test_what_ran_on_a_lost_device_is_run_on_another(
     assert (health.healthy, health.gpu_count, health.loaded_models) == (True, 1, 1)
     assert health.detail.startswith("GPU 2 is out: ")
     assert [bool(gpu.lost) for gpu in health.gpus] == [True, False]
+    assert house.placement.devices == (5,)
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
 
 
