@@ -334,6 +334,15 @@ def test_with_no_device_left_the_server_is_not_healthy(house: House) -> None:
     assert not house.backend.unload("anna")
 
 
+def test_listing_and_unloading_go_on_while_a_device_is_taken_out(house: House) -> None:
+    for name in ("anna", "bert"):
+        mouths(house, name)
+    house.backend._devices[2].backend.abandon("GPU 2 is lost")  # as far as taking out has come
+    assert [model.model_id for model in house.backend.models()] == ["bert"]
+    assert not house.backend.unload("anna")
+    assert house.backend.unload("bert")
+
+
 def test_health_has_what_the_driver_said_last(house: House) -> None:
     mouths(house, "anna")
     house.backend.check()

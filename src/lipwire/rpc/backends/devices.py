@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -92,13 +93,16 @@ class DevicesBackend:
         first: int,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> Mouths:
         """See ``Backend.mouths``."""
         return self._ask(
             model_id,
             timeout_s,
-            lambda backend, left_s: backend.mouths(model_id, first, windows, timeout_s=left_s),
+            lambda backend, left_s: backend.mouths(
+                model_id, first, windows, revision=revision, timeout_s=left_s
+            ),
         )
 
     def mouths_of(
@@ -107,13 +111,16 @@ class DevicesBackend:
         visual: Float32Array,
         windows: Float32Array,
         *,
+        revision: str = "",
         timeout_s: float | None = None,
     ) -> FloatMouths:
         """See ``Backend.mouths_of``."""
         return self._ask(
             model_id,
             timeout_s,
-            lambda backend, left_s: backend.mouths_of(model_id, visual, windows, timeout_s=left_s),
+            lambda backend, left_s: backend.mouths_of(
+                model_id, visual, windows, revision=revision, timeout_s=left_s
+            ),
         )
 
     def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
@@ -125,13 +132,19 @@ class DevicesBackend:
     def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
         """See ``Backend.unload``. Waits for nothing."""
         self._check_open()
-        unloaded = [device.backend.unload(model_id) for device in self._left()]
-        return any(unloaded)
+        unloaded = False
+        for device in self._left():
+            with suppress(DeviceLost):
+                unloaded |= device.backend.unload(model_id)
+        return unloaded
 
     def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
         """See ``Backend.models``."""
         self._check_open()
-        found = [status for device in self._left() for status in device.backend.models()]
+        found: list[ModelStatus] = []
+        for device in self._left():
+            with suppress(DeviceLost):
+                found += device.backend.models()
         return tuple(sorted(found, key=lambda status: (status.model_id, status.gpu_id)))
 
     def health(self, *, timeout_s: float | None = None) -> BackendHealth:
