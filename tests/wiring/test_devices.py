@@ -309,6 +309,7 @@ def test_each_gpu_holds_as_many_networks_as_it_may(machine: Machine, serve: Serv
         running.home(name)
     assert running.held() == {0: 1, 1: 1}
     assert running.backend.health().max_models == 2
+    assert running.told["Model registry"]["Most at a time"] == 2
 
 
 def test_each_gpu_has_its_own_workers(machine: Machine, serve: Serve) -> None:

@@ -72,8 +72,7 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
             " processor, which is many times slower",
             problem,
         )
-        missing = f"asked for (onnx.use_cuda) and NOT AVAILABLE: {problem}"
-        return _processor(config, {"CUDA": missing})
+        return _processor(config, {"CUDA": "asked for (onnx.use_cuda) and NOT AVAILABLE"})
     chosen = _asked_for(config, gpus)
     workers = config.server.worker_count_per_gpu
     devices = tuple(ChosenDevice(gpu, workers, _memory_bytes(config, gpu)) for gpu in chosen)

@@ -53,7 +53,8 @@ def open_inference_server(
         backend = networks.backend
         wanted = [name for name, entry in config.models.items() if entry.preload]
         loaded = preload(wanted, backend.load)
-        tell("Model registry", _registry_facts(catalog, loaded, config.capacity.max_models_per_gpu))
+        most = backend.health().max_models
+        tell("Model registry", _registry_facts(catalog, loaded, most))
         services = [
             inference_service(InferenceServicer(backend, names=catalog.names)),
             mouth_service(MouthServicer(backend)),
