@@ -318,25 +318,6 @@ def test_what_is_loaded_is_listed_with_its_measure(house: House) -> None:
     assert (health.healthy, health.loaded_models, health.max_models) == (True, 2, 4)
 
 
-def test_an_engine_that_is_unavailable_has_lost_its_device(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(*arguments: Any) -> Any:
-        raise Unavailable("cuda:0: the copy failed")
-
-    house.backend.load("anna")
-    for method in ("infer", "infer_float", "load"):
-        monkeypatch.setattr(house.engine, method, gone)
-    crops = np.zeros((1, 320, 320, 3), np.uint8)
-    for ask in (
-        lambda: house.backend.mouths("anna", 0, speech(1)),
-        lambda: house.backend.mouths_of("anna", visual_frames(crops), speech(1)),
-        lambda: house.backend.load("bert"),
-    ):
-        with pytest.raises(DeviceLost, match="cuda:0: the copy failed"):
-            ask()
-
-
 def test_an_abandoned_device_takes_nothing_and_keeps_nobody_waiting(house: House) -> None:
     house.backend.load("anna")
     house.gate.clear()

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from lipwire.domain import LipwireError, Unavailable
-
-
-class DeviceLost(Unavailable):
-    """The device that a network was to run on has gone, or has to be reset; another may do it."""
+from lipwire.domain import LipwireError
+from lipwire.engine.memory import DeviceLost
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,16 @@ from typing import Final
 
 from lipwire.config import InferenceConfig, usable_cores
 from lipwire.domain import DependencyMissing, InvalidInput, LipwireError
-from lipwire.engine import Device, Driver, Engine, GpuInfo, NoDriver, cuda_problem, open_driver
+from lipwire.engine import (
+    Device,
+    Driver,
+    Engine,
+    GpuInfo,
+    NoDriver,
+    Tuning,
+    cuda_problem,
+    open_driver,
+)
 
 GIB: Final = 2**30
 _logger = logging.getLogger("lipwire.wiring")
@@ -88,7 +97,7 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
 def make_engine(device: Device, memory_bytes: int | None) -> Engine:
     """The engine of one device, which is to hold at most ``memory_bytes`` of its memory."""
     # One thread a run, and as many runs at a time as there are workers.
-    return Engine(threads=1, device=device)
+    return Engine(threads=1, device=device, tuning=Tuning(device_bytes=memory_bytes))
 
 
 def workers_on_processor(config: InferenceConfig) -> int:

@@ -10,9 +10,9 @@ other here:
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -100,9 +100,7 @@ def load_network(engine: Engine, package: Path) -> Loaded[Network]:
     """
     with ExitStack() as stack:
         avatar = stack.enter_context(Avatar.open(package))
-        with _of_device():
-            model = engine.load(avatar.model_path)
-        network = Network(avatar, model)
+        network = Network(avatar, engine.load(avatar.model_path))
         stack.pop_all()
     return Loaded(network, network.size_bytes, network.close)
 
@@ -111,26 +109,14 @@ def run_on(engine: Engine) -> "Run":
     """What a scheduler of networks is to run."""
 
     def run(key: NetworkKey, faces: Any, windows: Float32Array) -> Any:
-        model = key.network().model
+        network = key.network()
         infer = engine.infer if faces.dtype == np.uint8 else engine.infer_float
-        with _of_device():
-            return infer(model, faces, windows)
+        return infer(network.model, faces, windows)
 
     return run
 
 
 Run = Callable[[NetworkKey, Any, Float32Array], Any]
-
-
-@contextmanager
-def _of_device() -> Iterator[None]:
-    """An engine is unavailable where its device is, and for no other reason."""
-    try:
-        yield
-    except DeviceLost:
-        raise
-    except Unavailable as error:
-        raise DeviceLost(str(error)) from None
 
 
 class LocalBackend:
