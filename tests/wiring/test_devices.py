@@ -393,6 +393,7 @@ class InferenceClient(ExitStack):
         ("gpus: {memory_gb_per_gpu: 30}", [24, 30, 30]),
         ("gpus: {memory_gb_per_gpu: 0.5, count: 1}", [0.5]),
         ("gpus: {memory_gb_per_gpu: 10, count: 1}\nserver: {workers: 2}", [5]),
+        ("gpus: {count: 1}\nserver: {workers: 2}", [0.375]),  # of 1 GiB that is free
     ],
 )
 def test_the_memory_of_a_gpu_is_limited(
@@ -479,6 +480,32 @@ def test_a_gpu_lost_under_load_costs_no_client_an_error(
 
 def batch(name: str) -> CompositeBatchRequest:
     return CompositeBatchRequest(model_id=name, audio_features=WINDOWS.tobytes(), batch_size=2)
+
+
+def test_a_gpu_that_does_not_work_from_the_start_is_left_out(
+    machine: Machine,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def make_engine(device: Device, memory_bytes: int | None) -> Engine:
+        if device.index in machine.driver.gone:
+            raise DeviceLost(f"{device} has failed: cuCtxCreate says system not ready (802)")
+        return GpuEngine(machine.driver, device)
+
+    monkeypatch.setattr(networks, "make_engine", make_engine)
+    monkeypatch.setattr(machine.driver, "state", lambda index: GpuState(0, 0, 0.0))
+    machine.driver.gone = {0}
+    running = serve("gpus: {count: 2}")
+    assert "GPU 0 cannot be used: cuda:0 has failed" in caplog.text
+    assert str(running.told["GPU status"]["GPU 0"]).startswith("CANNOT BE USED: cuda:0")
+    assert running.backend.health().gpu_count == 1
+    assert [running.home(name) for name in "bc"] == [1, 1]
+    with pytest.raises(DeviceLost, match="cuda:0 has failed"):
+        serve("gpus: {count: 2}\nonnx: {use_cuda: strict}")
+    machine.driver.gone = {0, 1}
+    with pytest.raises(DeviceLost, match="cuda:1 has failed"):
+        serve("gpus: {count: 2}")
 
 
 def test_health_over_the_wire_tells_of_a_lost_gpu(machine: Machine, serve: Serve) -> None:

@@ -19,6 +19,9 @@ from lipwire.engine import (
 )
 
 GIB: Final = 2**30
+_SHARE: Final = 0.75
+"""Of the memory that is free, what several processes take for weights; the rest is for running
+them."""
 _logger = logging.getLogger("lipwire.wiring")
 
 
@@ -84,7 +87,9 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
         return _processor(config, {"CUDA": "asked for (onnx.use_cuda) and NOT AVAILABLE"})
     chosen = _asked_for(config, gpus)
     workers = config.server.worker_count_per_gpu
-    devices = tuple(ChosenDevice(gpu, workers, _memory_bytes(config, gpu)) for gpu in chosen)
+    devices = tuple(
+        ChosenDevice(gpu, workers, _memory_bytes(config, gpu, driver)) for gpu in chosen
+    )
     facts: dict[str, object] = {f"GPU {gpu.index}": _line(gpu, driver) for gpu in chosen}
     if unseen:
         facts["Names and memory"] = f"not known: {unseen}"
@@ -143,21 +148,27 @@ def _asked_for(config: InferenceConfig, gpus: tuple[GpuInfo, ...]) -> tuple[GpuI
     return found[:count]
 
 
-def _memory_bytes(config: InferenceConfig, gpu: GpuInfo) -> int | None:
+def _memory_bytes(config: InferenceConfig, gpu: GpuInfo, driver: Driver) -> int | None:
     """The share that each of the server's processes has of ``gpu``."""
-    wanted_gb = config.gpus.memory_gb_per_gpu
-    if wanted_gb is None:
+    processes, wanted_gb = config.server.workers, config.gpus.memory_gb_per_gpu
+    if wanted_gb is not None:
+        wanted_bytes = int(wanted_gb * GIB)
+        if 0 < gpu.memory_bytes < wanted_bytes:
+            _logger.info(
+                "gpus.memory_gb_per_gpu is %g, GPU %d has %.1f: that is the limit",
+                wanted_gb,
+                gpu.index,
+                gpu.memory_bytes / GIB,
+            )
+            wanted_bytes = gpu.memory_bytes
+        return wanted_bytes // processes
+    if processes == 1:
         return None
-    wanted_bytes = int(wanted_gb * GIB)
-    if 0 < gpu.memory_bytes < wanted_bytes:
-        _logger.info(
-            "gpus.memory_gb_per_gpu is %g, GPU %d has %.1f: that is the limit",
-            wanted_gb,
-            gpu.index,
-            gpu.memory_bytes / GIB,
-        )
-        wanted_bytes = gpu.memory_bytes
-    return wanted_bytes // config.server.workers
+    try:
+        # The others start at this moment too, and may have begun to take their share.
+        return int(driver.state(gpu.index).free_bytes * _SHARE) // processes
+    except LipwireError:
+        return None
 
 
 def _line(gpu: GpuInfo, driver: Driver) -> str:

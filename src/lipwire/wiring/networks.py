@@ -1,5 +1,6 @@
 """Where a server's mouths come from: networks in this process, or inference servers."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
 from lipwire.avatars.versions import package_version
 from lipwire.config import CompositingConfig, InferenceConfig
-from lipwire.engine import Engine
+from lipwire.engine import DeviceLost, Engine
 from lipwire.engine.scheduler import MAX_RUN_FRAMES, Scheduler
 from lipwire.rpc.backends import (
     Backend,
@@ -34,6 +35,7 @@ from lipwire.wiring.pictures import check_frames, logging_stats, sweeping
 Tell = Callable[[str, Mapping[str, object]], None]
 
 CHECK_GPUS_EVERY_S: Final = 2.0
+_logger = logging.getLogger("lipwire.wiring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,9 @@ class Networks:
 def open_networks(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> Iterator[Networks]:
     """Networks on the devices that ``config`` asks for; closed with the block.
 
-    Raises DependencyMissing where CUDA is required and not there, InvalidInput where the first GPU
-    to use is none.
+    A GPU that does not work is left out. Raises DependencyMissing where CUDA is required and not
+    there, DeviceLost where it is required and one of the GPUs does not work, or none does, and
+    InvalidInput where the first GPU to use is none.
     """
     chosen = choose_devices(config)
     capacity = config.capacity
@@ -60,18 +63,26 @@ def open_networks(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> I
         most=capacity.max_models_per_gpu,
     )
     with ExitStack() as stack:
-        opened = [
-            stack.enter_context(
-                _open_device(config, catalog, device, placement, len(chosen.devices))
-            )
-            for device in chosen.devices
-        ]
+        opened: list[ServerDevice] = []
+        facts = dict(chosen.facts)
+        for device in chosen.devices:
+            opening = _open_device(config, catalog, device, placement, len(chosen.devices))
+            try:
+                opened.append(stack.enter_context(opening))
+            except DeviceLost as error:
+                # The driver lists it and it does not work: the others do.
+                if config.requires_cuda or placement.devices == (device.index,):
+                    raise
+                _logger.error("GPU %d cannot be used: %s", device.index, error)
+                facts[f"GPU {device.index}"] = f"CANNOT BE USED: {error}"
+                placement.lose(device.index)
         backend = stack.enter_context(DevicesBackend(opened, placement, chosen.driver))
         if any(device.gpu is not None for device in opened):
             stack.enter_context(every(CHECK_GPUS_EVERY_S, backend.check, "checking the GPUs"))
-        tell("GPU status", chosen.facts)
-        workers = sum(device.workers for device in chosen.devices)
-        yield Networks(backend, workers + len(opened) * config.server.queue_size)
+        tell("GPU status", facts)
+        # Each device has as many workers as any other.
+        taken_in = chosen.devices[0].workers + config.server.queue_size
+        yield Networks(backend, len(opened) * taken_in)
 
 
 @contextmanager
