@@ -66,7 +66,9 @@ STUDIO ?= out/studio
 TRAIN  := OMP_NUM_THREADS=1 $(BIN)/python -m lipwire.training
 RENDER := PYTHONPATH=src .venv-studio/bin/python -m lipwire.training.studio.render
 
-.PHONY: demo-avatar studio-speech studio-held-out studio-mouths studio-room studio-loop studio-eval studio-audio studio-mouth
+.PHONY: studio-speech studio-held-out studio-mouths studio-room studio-loop studio-eval studio-audio studio-mouth
+
+.PHONY: demo-avatar
 demo-avatar: studio-eval studio-audio studio-mouth ## from nothing, in hours: speech, renders, training, package
 	$(TRAIN).export $(STUDIO)/render $(STUDIO)/mouth/last.pt $(STUDIO)/audio $(STUDIO)/demo
 	@echo "made $(STUDIO)/demo; look at it: $(BIN)/lipwire avatar evaluate $(STUDIO)/demo"

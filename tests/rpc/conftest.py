@@ -24,7 +24,7 @@ from lipwire.domain import (
     UInt8Array,
     ping_pong,
 )
-from lipwire.rpc.backends import BackendHealth, FloatMouths, ModelStatus, Mouths
+from lipwire.rpc.backends import BackendHealth, FloatMouths, GpuStatus, ModelStatus, Mouths
 from lipwire.rpc.calls import current
 from lipwire.rpc.compositing import CompositingServicer
 from lipwire.rpc.inference import InferenceServicer, MouthServicer
@@ -121,7 +121,8 @@ class PlainBackend:
         return tuple(ModelStatus(name, 0, 1000, 1, 0.5, 0) for name in sorted(self.loaded))
 
     def health(self, *, timeout_s: float | None = None) -> BackendHealth:
-        return BackendHealth(self.is_healthy, 1, len(self.loaded), 1000, "1.2.3", "as told")
+        gpus = (GpuStatus(3, "NVIDIA H200", 7, 150_000_000_000, 9_000_000_000, 0.25, "fell off"),)
+        return BackendHealth(self.is_healthy, 1, len(self.loaded), 1000, "1.2.3", "as told", gpus)
 
     def close(self) -> None:
         pass

@@ -134,6 +134,10 @@ def test_models_and_health_are_the_backends(
     health = stub.Health(pb.HealthRequest())
     assert (health.healthy, health.gpu_count, health.loaded_models) == (True, 1, 1)
     assert health.version == "1.2.3"
+    (gpu,) = health.gpus
+    assert (gpu.index, gpu.name, gpu.loaded_models, gpu.lost) == (3, "NVIDIA H200", 7, "fell off")
+    assert (gpu.memory_bytes, gpu.used_bytes) == (150_000_000_000, 9_000_000_000)
+    assert gpu.utilisation == 0.25
     assert stub.UnloadModel(pb.UnloadModelRequest(model_id="bert")).unloaded
     assert not stub.UnloadModel(pb.UnloadModelRequest(model_id="bert")).unloaded
     refused = stub.LoadModel(pb.LoadModelRequest(model_id="nobody"))

@@ -168,6 +168,18 @@ class InferenceServicer(InferenceServiceServicer):
             max_models=health.max_models,
             version=health.version,
             detail=health.detail,
+            gpus=[
+                pb.GpuStatus(
+                    index=gpu.index,
+                    name=gpu.name,
+                    loaded_models=gpu.loaded_models,
+                    memory_bytes=gpu.memory_bytes,
+                    used_bytes=gpu.used_bytes,
+                    utilisation=gpu.utilisation,
+                    lost=gpu.lost,
+                )
+                for gpu in health.gpus
+            ],
         )
 
     def _ms_since(self, started: float) -> float:

@@ -383,6 +383,7 @@ class HealthResponse(_message.Message):
     MAX_MODELS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     healthy: _builtins.bool
     """Whether a request sent now would be served."""
     gpu_count: _builtins.int
@@ -391,6 +392,10 @@ class HealthResponse(_message.Message):
     version: _builtins.str
     detail: _builtins.str
     """Why not healthy; one line."""
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuStatus]:
+        """GPUs that networks run on, those that were lost included; none where they run on a processor."""
+
     def __init__(
         self,
         *,
@@ -400,11 +405,53 @@ class HealthResponse(_message.Message):
         max_models: _builtins.int = ...,
         version: _builtins.str = ...,
         detail: _builtins.str = ...,
+        gpus: _abc.Iterable[Global___GpuStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpu_count", b"gpu_count", "healthy", b"healthy", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpu_count", b"gpu_count", "gpus", b"gpus", "healthy", b"healthy", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HealthResponse: _TypeAlias = HealthResponse  # noqa: Y015
+
+@_typing.final
+class GpuStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LOADED_MODELS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    UTILISATION_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """As the driver counts."""
+    name: _builtins.str
+    loaded_models: _builtins.int
+    memory_bytes: _builtins.int
+    """All of its memory, and what all programs together use of it; 0 where that is not known."""
+    used_bytes: _builtins.int
+    utilisation: _builtins.float
+    """Share of the last moments in which it was at work, 0 to 1."""
+    lost: _builtins.str
+    """Why it is out; empty where it is not."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        name: _builtins.str = ...,
+        loaded_models: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        utilisation: _builtins.float = ...,
+        lost: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "loaded_models", b"loaded_models", "lost", b"lost", "memory_bytes", b"memory_bytes", "name", b"name", "used_bytes", b"used_bytes", "utilisation", b"utilisation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuStatus: _TypeAlias = GpuStatus  # noqa: Y015
