@@ -9,7 +9,7 @@
 # finds them there. Nothing is installed outside $LIPWIRE_GPU_HOME (/tmp/lipwire-gpu). Reports are
 # written to OUT: machine.txt, tests.txt, gpu.txt, gpu.json; all that there is, whatever fails.
 #
-# ONNXRUNTIME_GPU (1.31.1), PIECE_MB (40), TESTS_S (170) and BENCH_S (330) can be set.
+# ONNXRUNTIME_GPU (1.31.1), PIECE_MB (41), TESTS_S (220) and BENCH_S (290) can be set.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -29,7 +29,7 @@ fetch() {
     wheel=$(ls "$target"/onnxruntime_gpu-*.whl)
     basename "$wheel" >"$target/wheel.name"
     sha256sum <"$wheel" >"$target/wheel.sha256"
-    split -b "${PIECE_MB:-40}m" "$wheel" "$target/piece-"
+    split -b "${PIECE_MB:-41}m" "$wheel" "$target/piece-"
     rm "$wheel"
     ls -l "$target"
 }
@@ -83,9 +83,9 @@ print(onnxruntime.get_available_providers())
 from lipwire.engine import cuda_problem
 print("CUDA:", cuda_problem() or "works")'
     } 2>&1 | tee "$out/machine.txt" || true
-    timeout -k 10 "${TESTS_S:-170}" "$python" -m pytest tests/gpu -p no:cacheprovider -W default \
+    timeout -k 10 "${TESTS_S:-220}" "$python" -m pytest tests/gpu -p no:cacheprovider -W default \
         -v -rs --durations=10 2>&1 | tee "$out/tests.txt" || failed=1
-    timeout -k 10 $((${BENCH_S:-330} + 60)) "$python" - "${BENCH_S:-330}" "$out/gpu.json" <<'PY' 2>&1 | tee "$out/gpu.txt" || failed=1
+    timeout -k 10 $((${BENCH_S:-290} + 60)) "$python" - "${BENCH_S:-290}" "$out/gpu.json" <<'PY' 2>&1 | tee "$out/gpu.txt" || failed=1
 import sys
 from pathlib import Path
 

@@ -32,11 +32,11 @@ PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
     "faces": gpuspeed.faces,
     "floor": gpuspeed.floor,
     "ways": gpuspeed.ways,
-    "speed": gpuspeed.speed,
-    "plain": gpuspeed.plain,
     "swaps": gpuserve.swaps,
     "residents": gpuserve.residents,
     "live": gpuserve.live,
+    "plain": gpuspeed.plain,
+    "speed": gpuspeed.speed,
 }
 
 TITLES: Final = {

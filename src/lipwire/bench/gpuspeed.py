@@ -167,14 +167,17 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 
 def speed(rig: Rig) -> Iterator[Row]:
-    """The table: precision, lanes, batch."""
+    """The table: precision, batch, lanes. Sessions take seconds to open: of single precision there
+    are fewer."""
     for precision in reversed(PRECISIONS):
-        lanes = 2 if rig.quick else 4
-        tuning = Tuning(lanes=lanes, batch_sizes=rig.sizes, precision=precision, cuda=rig.options)
+        few = rig.quick or precision == "single"
+        sizes = (1, rig.large) if few else rig.sizes
+        lanes = 2 if few else 4
+        tuning = Tuning(lanes=lanes, batch_sizes=sizes, precision=precision, cuda=rig.options)
         with rig.engine(tuning) as engine:
             model = engine.load(rig.compiled(0))
-            for batch, callers in itertools.product(reversed(rig.sizes), range(1, lanes + 1)):
-                if callers == 3:
+            for batch, callers in itertools.product(reversed(sizes), (1, 2, 4)):
+                if callers > lanes:
                     continue
                 yield {
                     "precision": model.precision,
