@@ -1,0 +1,162 @@
+"""Clients that ask, change their mind, have little time, or vanish; and look at every frame."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+
+from lipwire.bench.chaos.cast import Cast, Question
+from lipwire.rpc.generated import compositing_pb2 as pb
+from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
+
+_PATIENT_S: Final = 60.0
+_CANCELLED: Final = 0.10
+_HURRIED: Final = 0.08
+_VANISHING: Final = 0.02
+"""Shares of the requests; the rest have to succeed."""
+_SOON_S: Final = 0.08
+_KEPT: Final = 20
+"""Descriptions of what went wrong; the rest is only counted."""
+_CHANNEL: Final = [
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_send_message_length", 100 * 2**20),
+    ("grpc.max_receive_message_length", 100 * 2**20),
+]
+
+
+class Tally:
+    """What became of all requests. Thread-safe."""
+
+    def __init__(self, cast: Cast) -> None:
+        self.counts: Counter[str] = Counter()
+        """Requests by what became of them, calls about models included."""
+        self.frames = 0
+        """Frames that were looked at."""
+        self.wrong: list[str] = []
+        self.errors: list[str] = []
+        self._lock = threading.Lock()
+        self._whose = {
+            frame: f"{look.package.name}, speech {speech}, frame {index}"
+            for role in cast.roles
+            for look in role.looks
+            for speech, frames in enumerate(look.frames)
+            for index, frame in enumerate(frames)
+        }
+
+    @property
+    def answered(self) -> int:
+        """Requests whose frames came."""
+        with self._lock:
+            return self.counts["right"] + self.counts["wrong"]
+
+    def count(self, what: str) -> None:
+        with self._lock:
+            self.counts[what] += 1
+
+    def error(self, what: str) -> None:
+        """Something that no client should have seen."""
+        with self._lock:
+            self.counts["error"] += 1
+            self.errors[_KEPT:] = []
+            self.errors.append(what)
+
+    def look_at(self, question: Question, answer: pb.CompositeBatchResponse) -> None:
+        """Count what came: frames that are wholly those of one answer, or what they are instead."""
+        name = question.request.model_id
+        if not answer.success:
+            self.error(f"{name}: {answer.error}")
+            return
+        frames = tuple(answer.composited_frames)
+        right = frames in question.answers
+        with self._lock:
+            self.frames += len(frames)
+            self.counts["right" if right else "wrong"] += 1
+            if right and len(question.answers) > 1:
+                self.counts[f"version {question.answers.index(frames)}"] += 1
+            if not right and len(self.wrong) < _KEPT:
+                self.wrong.append(f"{name}: {self._described(question, frames)}")
+
+    def _described(self, question: Question, frames: Sequence[bytes]) -> str:
+        wanted = question.answers[0]
+        if len(frames) != len(wanted):
+            return f"{len(frames)} frames, asked for were {len(wanted)}"
+        for index, (frame, right) in enumerate(zip(frames, wanted, strict=True)):
+            if frame != right:
+                what = self._whose.get(frame, "of no avatar as a whole")
+                return f"frame {index} of {len(frames)} is {what}; wanted was {self._whose[right]}"
+        return "frames of another version after the first"
+
+
+class Clients:
+    """Threads that ask for one batch after another; ``stop`` ends them."""
+
+    def __init__(
+        self, address: str, cast: Cast, tally: Tally, *, count: int, rate: float, seed: int
+    ) -> None:
+        """``rate``: requests a second of all together; 0 is as many as there can be."""
+        self._address = address
+        self._cast = cast
+        self._tally = tally
+        self._pause_s = count / rate if rate else 0.0
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._speak, args=(random.Random(f"{seed} {number}"),))
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _speak(self, chance: random.Random) -> None:
+        channel = grpc.insecure_channel(self._address, options=_CHANNEL)
+        try:
+            next_s = time.monotonic()
+            while not self._stopped.is_set():
+                role = chance.choice(self._cast.roles)
+                question = role.ask(chance, self._cast.speeches)
+                try:
+                    if self._ask(channel, chance, question):
+                        channel.close()
+                        channel = grpc.insecure_channel(self._address, options=_CHANNEL)
+                except Exception as error:
+                    self._tally.error(f"{role.name}: {error!r}")
+                next_s = max(next_s + self._pause_s, time.monotonic() - self._pause_s)
+                self._stopped.wait(max(0.0, next_s - time.monotonic()))
+        finally:
+            channel.close()
+
+    def _ask(self, channel: grpc.Channel, chance: random.Random, question: Question) -> bool:
+        """One request; True where the client is to hang up in the middle of it."""
+        stub, draw = CompositingServiceStub(channel), chance.random()
+        hurried = _CANCELLED + _VANISHING < draw < _CANCELLED + _VANISHING + _HURRIED
+        timeout_s = _SOON_S * chance.random() if hurried else _PATIENT_S
+        call: Any = stub.InferBatchComposite.future(question.request, timeout=timeout_s)
+        if draw < _CANCELLED + _VANISHING:
+            time.sleep(_SOON_S * chance.random())
+            if draw < _VANISHING:
+                self._tally.count("vanished")
+                return True
+            call.cancel()
+        try:
+            answer = call.result()
+        except grpc.FutureCancelledError:
+            self._tally.count("cancelled")
+        except grpc.RpcError:
+            if hurried and call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._tally.count("too late")
+            else:
+                self._tally.error(f"{question.request.model_id}: {call.code()}: {call.details()}")
+        else:
+            self._tally.look_at(question, answer)
+        return False

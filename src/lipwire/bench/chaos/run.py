@@ -1,0 +1,167 @@
+"""A run of chaos from the first process to the last exit code."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lipwire.bench.chaos.cast import Cast, make_cast
+from lipwire.bench.chaos.clients import Clients, Tally
+from lipwire.bench.chaos.servers import Farm
+from lipwire.bench.chaos.troubles import Troubles
+from lipwire.bench.chaos.watch import Held, Watch
+from lipwire.domain import LipwireError
+from lipwire.rpc.connection import CompositingConnection
+
+REQUESTS_AN_HOUR: Final = 3600 * 25 // 24
+"""What one session of 25 frames a second asks for in an hour, 24 frames a request."""
+
+_TIMEOUT_S: Final = 60.0
+_SETTLING_S: Final = 3.0
+"""Changed packages are noticed within a second and may take another to be opened."""
+_TOLD_EVERY_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to happen."""
+
+    minutes: float = 2.0
+    seed: int = 0
+    rate: float = 0.0
+    """Requests a second of all clients; 0 is as many as there can be."""
+    clients: int = 4
+    inference_servers: int = 3
+    most_avatars: int = 12
+    """Open at a time in each server: fewer than there are, so that some are evicted."""
+    replace_packages: bool = False
+    kill_every_s: float = 12.0
+    """Of each inference server but the first."""
+    manage_every_s: float = 0.5
+    replace_every_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """What came of it."""
+
+    seconds: float
+    requests: int
+    """Those whose frames came and were looked at."""
+    frames: int
+    counts: dict[str, int]
+    """Requests, and what happened to the servers, by kind."""
+    held: list[Held]
+    wrong: list[str]
+    errors: list[str]
+    unclean: list[str]
+    """Exits with another code, errors in logs, crashes."""
+
+    @property
+    def hours(self) -> float:
+        """How long one session would take for as many requests."""
+        return self.requests / REQUESTS_AN_HOUR
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that should not be; empty where all was well."""
+        leaks = [leak for held in self.held for leak in held.leaks]
+        found = [
+            *(f"wrong frame: {line}" for line in self.wrong),
+            *(f"error: {line}" for line in self.errors),
+            *(f"unclean: {line}" for line in self.unclean),
+            *(f"leak: {line}" for line in leaks),
+        ]
+        return found if self.requests else [*found, "no request was answered"]
+
+
+def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Chaos:
+    """Real processes on ports of this machine, in a temporary folder; all of it goes again.
+
+    ``tell`` hears now and then how it goes.
+    """
+    with tempfile.TemporaryDirectory(prefix="lipwire-chaos-") as name, ExitStack() as stack:
+        folder = Path(name)
+        cast = make_cast(folder, changing=plan.replace_packages)
+        farm = stack.enter_context(
+            Farm(
+                cast.models_root,
+                folder,
+                inference=plan.inference_servers,
+                most=plan.most_avatars,
+            )
+        )
+        tally = Tally(cast)
+        clients = Clients(
+            f"127.0.0.1:{farm.compositing.port}",
+            cast,
+            tally,
+            count=plan.clients,
+            rate=plan.rate,
+            seed=plan.seed,
+        )
+        troubles = Troubles(
+            farm,
+            cast,
+            tally,
+            kill_every_s=plan.kill_every_s,
+            manage_every_s=plan.manage_every_s,
+            replace_every_s=plan.replace_every_s,
+            seed=plan.seed,
+        )
+        seconds = plan.minutes * 60
+        watch = Watch(
+            [farm.compositing, farm.inference[0]], lambda: tally.answered, max(0.2, seconds / 300)
+        )
+        stack.callback(clients.stop)
+        stack.callback(troubles.stop)
+        begun_s = time.monotonic()
+        with watch:
+            clients.start()
+            troubles.start()
+            _wait(seconds, tally, tell)
+            troubles.stop()
+            clients.stop()
+        elapsed_s = time.monotonic() - begun_s
+        _ask_everybody(farm, cast, tally)
+        farm.end()
+        return Chaos(
+            seconds=elapsed_s,
+            requests=tally.answered,
+            frames=tally.frames,
+            counts=dict(tally.counts),
+            held=watch.held(),
+            wrong=tally.wrong,
+            errors=tally.errors,
+            unclean=[line for process in farm.processes for line in process.troubles()],
+        )
+
+
+def _wait(seconds: float, tally: Tally, tell: Callable[[str], None]) -> None:
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, _TOLD_EVERY_S))
+        tell(
+            f"{tally.answered} requests ({tally.answered / REQUESTS_AN_HOUR:.2f} h),"
+            f" {len(tally.wrong)} wrong, {len(tally.errors)} errors"
+        )
+
+
+def _ask_everybody(farm: Farm, cast: Cast, tally: Tally) -> None:
+    """When all is quiet, every avatar is what its package says."""
+    time.sleep(_SETTLING_S)
+    with CompositingConnection(f"127.0.0.1:{farm.compositing.port}") as connection:
+        for role in cast.roles:
+            question = role.whole()
+            try:
+                for _ in range(2):  # the first may still be answered from the one that is opened
+                    answer = connection.composite(question.request, _TIMEOUT_S)
+            except LipwireError as error:
+                tally.error(f"{role.name}, at the end: {error}")
+                continue
+            if answer.frames not in question.answers:
+                tally.count("wrong")
+                tally.wrong.append(f"{role.name}, at the end: not what its package says")

@@ -1,0 +1,210 @@
+"""Inference servers and a compositing server over them, as processes that may be killed."""
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+_START_S: Final = 120.0
+_END_S: Final = 60.0
+
+
+class Process:
+    """``lipwire ARGUMENTS`` with its log in a file; started again on the same port after a death.
+
+    Methods may be called from any thread, except that one thread at a time kills and starts.
+    """
+
+    def __init__(self, name: str, folder: Path, arguments: list[str], **environ: str) -> None:
+        self.name: Final = name
+        self.port = 0
+        self.life = 0
+        """How many times it was started."""
+        self.unclean: list[str] = []
+        """Ends that should have been another."""
+        self._folder = folder
+        self._arguments = arguments
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """None while it is not there."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it listens. Raises RuntimeError where it does not."""
+        self.life += 1
+        ready, telling = os.pipe()
+        try:
+            with self._log().open("wb") as log, self._words().open("wb") as words:
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "lipwire", *self._arguments),
+                        *("--host", "127.0.0.1", "--port", str(self.port)),
+                        *("--json-logs", "--ready-fd", str(telling)),
+                    ],
+                    stdin=subprocess.PIPE,  # it drains when this process dies
+                    stdout=log,
+                    stderr=words,
+                    pass_fds=(telling,),
+                    env={**os.environ, "PYTHONFAULTHANDLER": "1", **self._environ},
+                )
+            os.close(telling)
+            telling = -1
+            said = os.read(ready, 64) if select.select([ready], [], [], _START_S)[0] else b""
+        finally:
+            os.close(ready)
+            if telling >= 0:
+                os.close(telling)
+        if not said:
+            raise RuntimeError(f"{self.name} did not start: {self._last_words()}")
+        self.port = int(said)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._end(signal.SIGKILL, -signal.SIGKILL)
+
+    def drain(self) -> None:
+        """SIGTERM: what is in hand is finished, and the exit code is 0."""
+        self._end(signal.SIGTERM, 0)
+
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP for a while: connections stay, and nobody answers."""
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGCONT)
+
+    def troubles(self) -> list[str]:
+        """What its logs have of errors and its stderr of crashes, over all its lives."""
+        found = list(self.unclean)
+        for life in range(1, self.life + 1):
+            where = f"{self.name}, life {life}"
+            for line in self._log(life).read_text(errors="replace").splitlines():
+                with suppress(ValueError):
+                    entry = json.loads(line)
+                    if entry["level"] == "error":
+                        found.append(f"{where}: {entry['message']} {entry.get('error', '')}")
+            words = self._words(life).read_text(errors="replace")
+            if "Traceback" in words or "Fatal" in words:
+                found.append(f"{where}: {words[-1000:]}")
+        return found
+
+    def close(self) -> None:
+        """Kill what is left of it."""
+        process = self._process
+        if process is None:
+            return
+        process.kill()
+        process.communicate()
+
+    def _end(self, number: signal.Signals, wanted: int) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            code = process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # faulthandler writes every thread's stack
+            process.wait()
+            code = None
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+        if code is None:
+            self.unclean.append(f"{self.name} did not end within {_END_S:.0f} s")
+        elif code != wanted:
+            self.unclean.append(f"{self.name} ended with {code}, wanted was {wanted}")
+        self._process = None
+
+    def _log(self, life: int | None = None) -> Path:
+        return self._folder / f"{self.name}-{life or self.life}.log"
+
+    def _words(self, life: int | None = None) -> Path:
+        return self._folder / f"{self.name}-{life or self.life}.err"
+
+    def _last_words(self) -> str:
+        return (self._log().read_text() + self._words().read_text())[-500:]
+
+
+class Farm:
+    """A compositing server over inference servers; a context manager.
+
+    The first inference server is never killed: one that lives is what clients are promised, and
+    what it holds can be looked at from the beginning to the end.
+    """
+
+    def __init__(self, models_root: Path, folder: Path, *, inference: int, most: int) -> None:
+        """``most`` avatars stay open in each server."""
+        logs = folder / "logs"
+        logs.mkdir()
+        root = ["--models-root", str(models_root)]
+        self.inference: Final = [
+            Process(
+                f"inference-{number}",
+                logs,
+                ["inference-server", *root],
+                LIPWIRE_CAPACITY__MAX_MODELS_PER_GPU=str(most),
+            )
+            for number in range(inference)
+        ]
+        self._most = most
+        self._folder = folder
+        self._root = root
+        self._logs = logs
+        self._stack = ExitStack()
+        self.compositing: Process
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.inference, self.compositing]
+
+    def living(self, chance: random.Random) -> Process | None:
+        """An inference server that is there at this moment."""
+        there = [process for process in self.inference if process.pid is not None]
+        return chance.choice(there) if there else None
+
+    def end(self) -> None:
+        """Drain all, the compositing server first."""
+        for process in reversed(self.processes):
+            process.drain()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for process in self.inference:
+                stack.callback(process.close)
+                process.start()
+            config = self._folder / "compositing.yaml"
+            urls = ", ".join(f'"127.0.0.1:{process.port}"' for process in self.inference)
+            config.write_text(
+                f"inference_server: {{url: [{urls}]}}\ncapacity: {{max_models: {self._most}}}\n"
+                "logging: {log_compositing_times: false}\n"
+            )
+            self.compositing = Process(
+                "compositing", self._logs, ["compositing-server", "-c", str(config), *self._root]
+            )
+            stack.callback(self.compositing.close)
+            self.compositing.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()

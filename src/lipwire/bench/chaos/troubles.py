@@ -1,0 +1,124 @@
+"""What happens to servers while they are asked: deaths, loads, unloads, avatars that change."""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+
+from lipwire.bench.chaos.cast import Cast
+from lipwire.bench.chaos.clients import Tally
+from lipwire.bench.chaos.servers import Farm, Process
+from lipwire.domain import LipwireError
+from lipwire.rpc.connection import CompositingConnection
+from lipwire.rpc.generated import inference_pb2
+from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
+
+_TIMEOUT_S: Final = 60.0
+_LONGEST_AWAY_S: Final = 3.0
+_LONGEST_PAUSE_S: Final = 2.5
+
+
+class Troubles:
+    """Threads that each do something at random moments; ``stop`` ends them, and with them the
+    servers that are away are back."""
+
+    def __init__(
+        self,
+        farm: Farm,
+        cast: Cast,
+        tally: Tally,
+        *,
+        kill_every_s: float,
+        manage_every_s: float,
+        replace_every_s: float,
+        seed: int,
+    ) -> None:
+        """Means between two of a kind. Each inference server but the first has its own killer."""
+        self._farm = farm
+        self._cast = cast
+        self._tally = tally
+        self._stopped = threading.Event()
+        self._threads = [
+            self._thread(f"{seed} kill {process.name}", kill_every_s, self._killer(process))
+            for process in farm.inference[1:]
+        ]
+        self._threads.append(self._thread(f"{seed} manage", manage_every_s, self._manage))
+        if cast.changing:
+            self._threads.append(self._thread(f"{seed} replace", replace_every_s, self._replace))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _thread(
+        self, seed: str, every_s: float, happen: Callable[[random.Random], None]
+    ) -> threading.Thread:
+        chance = random.Random(seed)
+
+        def run() -> None:
+            while not self._stopped.wait(chance.expovariate(1 / every_s)):
+                try:
+                    happen(chance)
+                except Exception as error:
+                    self._tally.error(repr(error))
+
+        return threading.Thread(target=run)
+
+    def _killer(self, process: Process) -> Callable[[random.Random], None]:
+        def happen(chance: random.Random) -> None:
+            way = chance.choice(("killed", "killed", "killed", "drained", "paused"))
+            self._tally.count(way)
+            if way == "paused":
+                process.pause(_LONGEST_PAUSE_S * chance.random())
+                return
+            if way == "killed":
+                process.kill()
+            else:
+                process.drain()
+            self._stopped.wait(_LONGEST_AWAY_S * chance.random())
+            process.start()
+
+        return happen
+
+    def _manage(self, chance: random.Random) -> None:
+        """Load or unload an avatar, on the compositing server or behind its back."""
+        name = chance.choice(self._cast.roles).name
+        unloading = chance.random() < 0.7
+        self._tally.count("unload" if unloading else "load")
+        if chance.random() < 0.5:
+            address = f"127.0.0.1:{self._farm.compositing.port}"
+            with CompositingConnection(address) as connection:
+                try:
+                    if unloading:
+                        connection.unload(name, _TIMEOUT_S)
+                    else:
+                        connection.load(name, _TIMEOUT_S)
+                except LipwireError as error:
+                    self._tally.error(f"{'unload' if unloading else 'load'} {name}: {error}")
+            return
+        process = self._farm.living(chance)
+        if process is None:
+            return
+        with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+            stub = InferenceServiceStub(channel)
+            try:
+                if unloading:
+                    unload = inference_pb2.UnloadModelRequest(model_id=name)
+                    stub.UnloadModel(unload, timeout=_TIMEOUT_S)
+                else:
+                    load = inference_pb2.LoadModelRequest(model_id=name)
+                    stub.LoadModel(load, timeout=_TIMEOUT_S)
+            except grpc.RpcError:
+                self._tally.count("manager met a dead server")
+
+    def _replace(self, chance: random.Random) -> None:
+        self._tally.count("replaced")
+        chance.choice(self._cast.changing).replace()

@@ -1,0 +1,104 @@
+"""What servers hold while they are under load, and whether it grows for good."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from lipwire.bench.chaos.servers import Process
+from lipwire.bench.footprint import Footprint, Growth, footprint, growth
+from lipwire.domain import NotFound
+
+_WARM_UP: Final = 0.25
+"""Share of the samples before caches and pools have their size."""
+_FEWEST: Final = 12
+"""Samples after that, below which nothing is said."""
+_MB: Final = 2**20
+
+FIGURES: Final[dict[str, tuple[Callable[[Footprint], float], float]]] = {
+    "own memory, MB": (lambda held: held.own_bytes / _MB, 32.0),
+    "threads": (lambda held: held.threads, 6.0),
+    "files": (lambda held: held.files, 12.0),
+    "maps": (lambda held: held.maps, 160.0),
+}
+"""What is looked at, and how much more there may be at the end than after the warm-up. Connections,
+gRPC's threads and opened avatars come and go; a leak of one in a hundred requests is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a server held: growth by figure, after the warm-up; slopes are a thousand requests'."""
+
+    server: str
+    resident_mb: float
+    """At the end."""
+    proportional_mb: float
+    growths: dict[str, Growth]
+    """Empty where there was too little to see."""
+
+    @property
+    def leaks(self) -> list[str]:
+        return [
+            f"{self.server}: {name} went from {seen.first:.0f} to {seen.last:.0f}; allowed is"
+            f" {FIGURES[name][1]:.0f} more"
+            for name, seen in self.growths.items()
+            if seen.change > FIGURES[name][1]
+        ]
+
+
+class Watch:
+    """Looks at processes again and again; a context manager."""
+
+    def __init__(
+        self, processes: Sequence[Process], progress: Callable[[], int], every_s: float
+    ) -> None:
+        """``progress``: how many requests were answered. The processes live as long as this."""
+        self._processes = processes
+        self._progress = progress
+        self._every_s = every_s
+        self._seen: dict[str, list[tuple[float, Footprint]]] = {each.name: [] for each in processes}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def held(self) -> list[Held]:
+        """Of each process, in the order given."""
+        return [self._held(name, seen) for name, seen in self._seen.items() if seen]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(self._every_s):
+            done = self._progress() / 1000
+            for process in self._processes:
+                pid = process.pid
+                if pid is None:
+                    continue
+                try:
+                    self._seen[process.name].append((done, footprint(pid, proportional=True)))
+                except NotFound:
+                    continue
+
+    def _held(self, name: str, seen: list[tuple[float, Footprint]]) -> Held:
+        last = seen[-1][1]
+        judged = seen[round(len(seen) * _WARM_UP) :]
+        enough = len(judged) >= _FEWEST and judged[-1][0] > judged[0][0]
+        return Held(
+            server=name,
+            resident_mb=last.resident_bytes / _MB,
+            proportional_mb=last.proportional_bytes / _MB,
+            growths={
+                label: growth(judged, figure) for label, (figure, _) in FIGURES.items() if enough
+            },
+        )
