@@ -508,6 +508,15 @@ def test_unloading_does_not_wait_for_a_server_that_is_gone(servers: list[Server]
         assert backend.unload("anna", timeout_s=2.0)
 
 
+def test_unloading_does_not_fail_with_a_server_that_just_went(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend:
+        assert until(lambda: len(backend._servers.fleet.up()) == 3)
+        servers[0].network.held["anna"] = 1
+        servers[2].kill()
+        assert backend.unload("anna", timeout_s=2.0)
+        assert len(backend._servers.fleet.up()) == 2
+
+
 def test_health_is_the_sum_of_all_servers(servers: list[Server]) -> None:
     with backend_over(*servers) as backend:
         ask(backend)

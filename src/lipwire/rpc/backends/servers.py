@@ -129,11 +129,12 @@ class InferenceServers:
     ) -> dict[str, _Answer | LipwireError]:
         """One call to every server at once, without retries; answer or error by address.
 
-        Those that are not up get a second at most. Raises Unavailable when closed.
+        Those that are not up get a second at most, and one that turns out to be gone is up no
+        longer. Raises Unavailable when closed.
         """
         if self._closing.is_set():
             raise self._closed()
-        expected = self.expected()
+        asked_at, expected = self._clock(), self.expected()
         short_s = min(timeout_s, _CHECK_TIMEOUT_S)
         answers: dict[str, _Answer | LipwireError] = {}
         try:
@@ -149,7 +150,9 @@ class InferenceServers:
             except grpc.FutureCancelledError:
                 answers[address] = self._closed()
             except grpc.RpcError as failed:
-                answers[address] = error_of_call(failed)
+                answers[address] = error = error_of_call(failed)
+                if address in expected and isinstance(error, Unavailable):
+                    self._lost(address, reason_of_call(failed), asked_at)
         return answers
 
     def _try(
