@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lipwire.bench import Comparison
+from lipwire.bench.chaos import Chaos, Plan
+from lipwire.bench.chaos.watch import Held
+from lipwire.bench.footprint import Growth
 from lipwire.bench.gpu import GpuReport, Part
 from lipwire.bench.serve import Besides, Load, Spread
 from lipwire.cli.bench import ROUNDS, Subject
@@ -100,3 +103,28 @@ def test_without_a_gpu_one_line_says_why(lipwire: Lipwire, monkeypatch: pytest.M
     assert outcome.err.splitlines() == [
         "error: bench gpu needs a GPU, and cuda:0 cannot be used: there is no driver"
     ]
+
+
+@pytest.mark.parametrize(("wrong", "code"), [([], 0), (["anna: frame 3 of 24 is bert"], 1)])
+def test_chaos_fails_where_a_frame_is_wrong(
+    lipwire: Lipwire, monkeypatch: pytest.MonkeyPatch, wrong: list[str], code: int
+) -> None:
+    held = Held("compositing", 300.0, 200.0, {"threads": Growth(20.0, 24.0, 0.5)})
+    found = Chaos(60.0, 1875, 45_000, {"right": 1875, "killed": 7}, [held], wrong, [], [])
+    asked: list[Plan] = []
+
+    def run(plan: Plan, **_: object) -> Chaos:
+        asked.append(plan)
+        return found
+
+    monkeypatch.setattr("lipwire.bench.chaos.run_chaos", run)
+    options = ["--minutes", "7", "--seed", "3", "--rate", "5", "--replace-packages"]
+    outcome = lipwire("bench", "chaos", *options)
+    assert outcome.code == code
+    assert asked == [Plan(minutes=7.0, seed=3, rate=5.0, replace_packages=True)]
+    for shown in ("1875 requests", "0.50 hours", "7 killed", "threads: 20", f"{code} problems"):
+        assert shown in outcome.out
+    assert all(line in outcome.out for line in wrong)
+    document = json.loads(lipwire("bench", "chaos", "--quick", "--json").out)
+    assert asked[-1].minutes < 0.1
+    assert len(document["chaos"]["problems"]) == code

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -515,6 +516,26 @@ def test_unloading_does_not_fail_with_a_server_that_just_went(servers: list[Serv
         servers[2].kill()
         assert backend.unload("anna", timeout_s=2.0)
         assert len(backend._servers.fleet.up()) == 2
+
+
+def test_a_server_that_came_back_is_told_again_to_unload(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with backend_over(*servers) as backend:
+        assert until(lambda: len(backend._servers.fleet.up()) == 3)
+        servers[2].network.held["anna"] = 1
+        tell_all, told = backend._servers.tell_all, 0
+
+        def once_out(*arguments: Any) -> Any:
+            nonlocal told
+            told += 1
+            if told == 1:
+                return {server.url: Unavailable("was out") for server in servers}
+            return tell_all(*arguments)
+
+        monkeypatch.setattr(backend._servers, "tell_all", once_out)
+        assert backend.unload("anna")
+        assert (told, servers[2].network.held) == (2, {})
 
 
 def test_health_is_the_sum_of_all_servers(servers: list[Server]) -> None:

@@ -22,6 +22,7 @@ class Subject(StrEnum):
     SERVE = "serve"
     CAPACITY = "capacity"
     GPU = "gpu"
+    CHAOS = "chaos"
     ALL = "all"
 
 
@@ -47,7 +48,8 @@ def command(
             "mapped avatar to its first frame against decoding and a new session. serve: a server "
             "under 1 to 8 clients, and the guide's form against a bare gRPC echo. capacity: 11,000 "
             "avatars behind one server. gpu: speed, swaps, memory and live sessions on an NVIDIA "
-            "GPU. These two are not part of all."
+            "GPU. chaos: servers that are killed and whose avatars change, under clients that look "
+            "at every frame. The last three are not part of all."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -68,10 +70,30 @@ def command(
         Path | None,
         typer.Option("--out", help="gpu: write what was found as JSON, after every part."),
     ] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="How long chaos lasts.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="What happens in chaos, and when.")] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Requests a second in chaos; 0: as many as there can be.")
+    ] = 0.0,
+    replace_packages: Annotated[
+        bool, typer.Option("--replace-packages", help="In chaos avatars change on disk as well.")
+    ] = False,
 ) -> None:
     """Measure Lipwire's ways against the plain ways, in turns and in one process."""
     from lipwire.config import describe_machine
 
+    if subject is Subject.CHAOS:
+        from lipwire.bench.chaos import Plan
+        from lipwire.cli.bench_chaos import measure_chaos
+
+        plan = Plan(
+            minutes=QUICK_SECONDS / 60 if quick else minutes,
+            seed=seed,
+            rate=rate,
+            replace_packages=replace_packages,
+        )
+        measure_chaos(plan, as_json)
+        return
     if subject is Subject.CAPACITY:
         _measure_capacity(QUICK_SECONDS if quick else seconds or 60.0, as_json)
         return

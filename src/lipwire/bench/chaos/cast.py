@@ -22,7 +22,7 @@ from lipwire.rpc.requests import requests_of_audio, requests_of_frames, requests
 _SIZE: Final = (320, 240)
 _NARROW: Final[Widths] = (4, 4, 4, 4, 4)
 _SPEECHES: Final = 2
-_SPEECH_S: Final = 4
+_SPEECH_S: Final = 3
 _FRAMES: Final = _SPEECH_S * 25
 LARGEST_BATCH: Final = 47
 """1 to 47 at random are 24 on average."""
@@ -30,7 +30,7 @@ _LARGEST_OF_FRAMES: Final = 4
 """In the guide's form: 2.4 MB a frame."""
 _DISTINCT: Final = 6
 _COPIES: Final = 4
-_CHANGING: Final = 3
+_CHANGING: Final = 2
 _FARTHEST: Final = 1_000
 
 
@@ -55,7 +55,7 @@ class Role:
 
     def __init__(self, link: Path, looks: Sequence[Look], windows: Sequence[Float32Array]) -> None:
         """``looks`` are the packages that may be behind ``link``; the first is, to begin with. They
-        have one audio encoder, whose ``windows`` of each speech are (100, 32, 16, 16)."""
+        have one audio encoder, whose ``windows`` of each speech are (75, 32, 16, 16)."""
         self.name: Final = link.name
         self.looks: Final = tuple(looks)
         self._link = link
@@ -123,7 +123,7 @@ class Cast:
 
 
 def make_cast(folder: Path, *, changing: bool) -> Cast:
-    """Six packages under four names each, compiled; where ``changing``, three more names with two
+    """Six packages under four names each, compiled; where ``changing``, two more names with two
     packages each. Their frames are made with ``lipwire.api``, without servers."""
     root = folder / "avatars"
     root.mkdir()
@@ -186,7 +186,7 @@ def _windows(package: Path, speeches: Sequence[Float32Array]) -> list[Float32Arr
 
 
 def _speech(seed: int) -> Float32Array:
-    """(64000,) float32 in steps of 16-bit PCM: noise that swells and fades."""
+    """(48000,) float32 in steps of 16-bit PCM: noise that swells and fades."""
     samples = _SPEECH_S * SAMPLE_RATE_HZ
     noise = np.random.default_rng(seed).normal(0, 3000, samples)
     swell = np.abs(np.sin(np.arange(samples) * (2 + seed) / SAMPLE_RATE_HZ))

@@ -15,6 +15,11 @@ from typing import Final, Self
 
 _START_S: Final = 120.0
 _END_S: Final = 60.0
+_TRIES: Final = 5
+_BETWEEN_S: Final = 1.0
+_GIVE_BACK: Final = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
+"""glibc keeps much of what is freed, a few hundred megabytes after a while of large messages. With
+these it gives them back to the system at once, so that what is never freed shows."""
 
 
 class Process:
@@ -57,7 +62,7 @@ class Process:
                     stdout=log,
                     stderr=words,
                     pass_fds=(telling,),
-                    env={**os.environ, "PYTHONFAULTHANDLER": "1", **self._environ},
+                    env={**os.environ, "PYTHONFAULTHANDLER": "1", **_GIVE_BACK, **self._environ},
                 )
             os.close(telling)
             telling = -1
@@ -69,6 +74,18 @@ class Process:
         if not said:
             raise RuntimeError(f"{self.name} did not start: {self._last_words()}")
         self.port = int(said)
+
+    def start_again(self) -> None:
+        """As ``start``, a few times over: while nobody listened, another program's connection may
+        have been given the port."""
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                return self.start()
+            except RuntimeError:
+                if not left:
+                    raise
+                self.close()
+                time.sleep(_BETWEEN_S)
 
     def kill(self) -> None:
         """SIGKILL."""

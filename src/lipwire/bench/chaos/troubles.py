@@ -84,7 +84,7 @@ class Troubles:
             else:
                 process.drain()
             self._stopped.wait(_LONGEST_AWAY_S * chance.random())
-            process.start()
+            process.start_again()
 
         return happen
 

@@ -14,6 +14,7 @@ from lipwire.domain import (
     Float32Array,
     InvalidInput,
     LipwireError,
+    Unavailable,
 )
 from lipwire.rpc.backends.channels import (
     MAX_MESSAGE_BYTES,
@@ -192,9 +193,22 @@ class RemoteBackend:
 
     def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
         """See ``Backend.unload``. Told to all servers: the model may have been served by any, while
-        others were out. One that is out itself need not answer.
+        others were out. One that is out itself need not answer; one that was out when it was told
+        and has come back is told again.
         """
         check_name(model_id)
+        unloaded, failed = self._tell_to_unload(model_id, timeout_s)
+        if isinstance(failed, Unavailable):
+            again, failed = self._tell_to_unload(model_id, timeout_s)
+            unloaded = unloaded or again
+        if failed is not None:
+            raise failed
+        return unloaded
+
+    def _tell_to_unload(
+        self, model_id: str, timeout_s: float | None
+    ) -> tuple[bool, LipwireError | None]:
+        """Whether any server had it, and why one that is up did not answer."""
         request = inference_pb2.UnloadModelRequest(model_id=model_id)
         answers = self._servers.tell_all(
             lambda server, left_s: server.inference.UnloadModel.future(
@@ -203,13 +217,16 @@ class RemoteBackend:
             _budget_s(timeout_s, self._timeout_s),
         )
         expected = self._servers.expected()
+        unloaded = False
+        failed: LipwireError | None = None
         for address, answer in answers.items():
-            if not isinstance(answer, LipwireError):
-                if not answer.success:
-                    raise error_of_answer(answer.error_code, answer.error)
-            elif address in expected:
-                raise answer
-        return any(not isinstance(a, LipwireError) and a.unloaded for a in answers.values())
+            if isinstance(answer, LipwireError):
+                failed = answer if address in expected else failed
+            elif answer.success:
+                unloaded = unloaded or answer.unloaded
+            else:
+                raise error_of_answer(answer.error_code, answer.error)
+        return unloaded, failed
 
     def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
         """See ``Backend.models``. A model that several servers hold is listed for each."""

@@ -1,0 +1,3 @@
+module lipwire-go-client
+
+go 1.24
