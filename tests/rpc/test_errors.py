@@ -5,6 +5,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from lipwire import domain
 from lipwire.domain import (
+    AvatarChanged,
     AvatarInvalid,
     DeadlineExceeded,
     DependencyMissing,
@@ -75,6 +76,13 @@ def test_when_to_come_back_is_passed_on(after_s: float) -> None:
 
 def test_answers_are_for_what_is_wrong_with_the_request_and_cannot_get_better() -> None:
     answers = {InvalidInput, NotFound, AvatarInvalid, DependencyMissing}
-    statuses = {StorageFailed, Overloaded, DeadlineExceeded, Unavailable, LipwireError}
+    statuses = {
+        AvatarChanged,
+        StorageFailed,
+        Overloaded,
+        DeadlineExceeded,
+        Unavailable,
+        LipwireError,
+    }
     assert {kind for kind in EVERY_KIND if is_answer(kind("x"))} == answers
     assert {kind for kind in EVERY_KIND if not is_answer(kind("x"))} == statuses

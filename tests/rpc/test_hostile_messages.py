@@ -185,17 +185,17 @@ def bombard(channel: grpc.Channel, methods: list[Method], count: int, seed: int)
     """``count`` messages, some at a time; how many got which kind of answer."""
     chance = random.Random(seed)
     calls: dict[str, Any] = {method.path: channel.unary_unary(method.path) for method in methods}
-    # What costs work is asked for as often as the rest together.
-    weights = [len(methods) if len(method.valid) > 1 else 1 for method in methods]
+    # What costs work is a good third of it.
+    weights = [len(methods) / 2 if len(method.valid) > 1 else 1 for method in methods]
     seen: Counter[str] = Counter()
     done = 0
     while done < count:
         sent = []
         for _ in range(min(AT_A_TIME, count - done)):
             method = chance.choices(methods, weights)[0]
-            # Frames in the guide's form are 2.4 MB; one in fifty will do.
+            # Frames in the guide's form are 2.4 MB; one in a hundred will do.
             valid = chance.choice([each for each in method.valid if small(each)] or method.valid)
-            if chance.random() < 0.02:
+            if chance.random() < 0.01:
                 valid = chance.choice(method.valid)
             other = chance.choice(chance.choice(methods).valid[:2]).SerializeToString()
             message = random_message(chance, valid.SerializeToString(), other)
