@@ -18,6 +18,8 @@ _CANCELLED: Final = 0.10
 _HURRIED: Final = 0.08
 _VANISHING: Final = 0.02
 """Shares of the requests; the rest have to succeed."""
+_CHANGING: Final = 0.4
+"""The least share of the requests for avatars whose packages are replaced, if there are any."""
 _SOON_S: Final = 0.08
 _KEPT: Final = 20
 """Descriptions of what went wrong; the rest is only counted."""
@@ -61,8 +63,8 @@ class Tally:
         """Something that no client should have seen."""
         with self._lock:
             self.counts["error"] += 1
-            self.errors[_KEPT:] = []
-            self.errors.append(what)
+            if len(self.errors) < _KEPT:
+                self.errors.append(what)
 
     def look_at(self, question: Question, answer: pb.CompositeBatchResponse) -> None:
         """Count what came: frames that are wholly those of one answer, or what they are instead."""
@@ -120,10 +122,12 @@ class Clients:
 
     def _speak(self, chance: random.Random) -> None:
         channel = grpc.insecure_channel(self._address, options=_CHANNEL)
+        changing = self._cast.changing
         try:
             next_s = time.monotonic()
             while not self._stopped.is_set():
-                role = chance.choice(self._cast.roles)
+                often = changing and chance.random() < _CHANGING
+                role = chance.choice(changing if often else self._cast.roles)
                 question = role.ask(chance, self._cast.speeches)
                 try:
                     if self._ask(channel, chance, question):

@@ -142,11 +142,16 @@ def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Ch
 
 def _wait(seconds: float, tally: Tally, tell: Callable[[str], None]) -> None:
     until_s = time.monotonic() + seconds
+    told: set[str] = set()
     while (left_s := until_s - time.monotonic()) > 0:
         time.sleep(min(left_s, _TOLD_EVERY_S))
+        for line in [*tally.wrong, *tally.errors]:
+            if line not in told:
+                tell(line)
+                told.add(line)
         tell(
             f"{tally.answered} requests ({tally.answered / REQUESTS_AN_HOUR:.2f} h),"
-            f" {len(tally.wrong)} wrong, {len(tally.errors)} errors"
+            f" {tally.counts['wrong']} wrong, {tally.counts['error']} errors"
         )
 
 

@@ -15,6 +15,8 @@ from typing import Final, Self
 
 _START_S: Final = 120.0
 _END_S: Final = 60.0
+_PATIENT_S: Final = 60.0
+"""How long the compositing server waits for mouths: a busy machine is no error."""
 _TRIES: Final = 5
 _BETWEEN_S: Final = 1.0
 _GIVE_BACK: Final = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
@@ -207,7 +209,8 @@ class Farm:
             config = self._folder / "compositing.yaml"
             urls = ", ".join(f'"127.0.0.1:{process.port}"' for process in self.inference)
             config.write_text(
-                f"inference_server: {{url: [{urls}]}}\ncapacity: {{max_models: {self._most}}}\n"
+                f"inference_server: {{url: [{urls}], timeout_seconds: {_PATIENT_S:.0f}}}\n"
+                f"capacity: {{max_models: {self._most}}}\n"
                 "logging: {log_compositing_times: false}\n"
             )
             self.compositing = Process(

@@ -11,7 +11,8 @@ from lipwire.bench.footprint import Footprint, Growth, footprint, growth
 from lipwire.domain import NotFound
 
 _WARM_UP: Final = 0.25
-"""Share of the samples before caches and pools have their size."""
+_WARM_UP_THOUSANDS: Final = 0.3
+"""Share of the samples, and thousands of requests, before caches and pools have their size."""
 _FEWEST: Final = 12
 """Samples after that, below which nothing is said."""
 _MB: Final = 2**20
@@ -92,7 +93,9 @@ class Watch:
 
     def _held(self, name: str, seen: list[tuple[float, Footprint]]) -> Held:
         last = seen[-1][1]
-        judged = seen[round(len(seen) * _WARM_UP) :]
+        judged = [
+            look for look in seen[round(len(seen) * _WARM_UP) :] if look[0] >= _WARM_UP_THOUSANDS
+        ]
         enough = len(judged) >= _FEWEST and judged[-1][0] > judged[0][0]
         return Held(
             server=name,
