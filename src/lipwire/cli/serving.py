@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DRAIN_TIMEOUT_S: Final = 30.0
 """Orchestrators kill after 30 s (Kubernetes' terminationGracePeriodSeconds); no batch takes
 that."""
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread that opens an avatar may keep those waiting that serve frames; Python's own 5 ms
+add up, as a request takes the interpreter's lock a dozen times."""
 CONFIG_NAME: Final = "config.yaml"
 
 _logger = logging.getLogger("lipwire.cli")
@@ -89,8 +92,11 @@ def run_server(
     """
     from lipwire.cli.announce import Announcer
     from lipwire.cli.lifecycle import Stopping
+    from lipwire.cli.memory import keep_few_arenas
     from lipwire.observe import configure_logging
 
+    keep_few_arenas()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     as_json = config.logging.format == "json"
     configure_logging(config.logging.level, as_json=as_json)
     announcer = Announcer(title, as_json=as_json, quiet=overrides.worker is not None)
