@@ -149,7 +149,7 @@ def test_a_package_is_written_that_is_valid_and_can_be_judged(
     report = evaluate(out, tmp_path / "judged")
     assert report.frames == 35
     assert report.avatar == "drawn"
-    assert {"mouth_psnr_true_controls_db", "mouth_psnr_speech_db"} <= set(report.figures["anna"])
+    assert {"mouth_true_controls_psnr_db", "mouth_speech_psnr_db"} <= set(report.figures["anna"])
     assert all(path.is_file() for path in report.pictures)
 
 

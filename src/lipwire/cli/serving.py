@@ -21,8 +21,8 @@ DRAIN_TIMEOUT_S: Final = 30.0
 """Orchestrators kill after 30 s (Kubernetes' terminationGracePeriodSeconds); no batch takes
 that."""
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""How long a thread that opens an avatar may keep those waiting that serve frames; Python's own 5 ms
-add up, as a request takes the interpreter's lock a dozen times."""
+"""How long a thread that opens an avatar may keep those waiting that serve frames. Python's own 5
+ms add up, as a request takes the interpreter's lock a dozen times."""
 CONFIG_NAME: Final = "config.yaml"
 
 _logger = logging.getLogger("lipwire.cli")
