@@ -88,14 +88,15 @@ def test_a_refusal_is_an_error(tally: Tally) -> None:
 def test_a_role_shows_the_next_package_when_it_is_replaced(
     tmp_path: Path, package_template: Path
 ) -> None:
-    looks = [Look(package_template, (OLD,)), Look(tmp_path, (NEW,))]
+    package = shutil.copytree(package_template, tmp_path / "old")
+    looks = [Look(package, (OLD,)), Look(tmp_path, (NEW,))]
     role = Role(tmp_path / "anna", looks, [])
-    assert (tmp_path / "anna").resolve() == package_template.resolve()
+    assert (tmp_path / "anna").resolve() == package.resolve()
     role.replace()
     assert (tmp_path / "anna").resolve() == tmp_path.resolve()
     assert role.shown is looks[1]
     role.replace()
-    assert (tmp_path / "anna").resolve() == package_template.resolve()
+    assert (tmp_path / "anna").resolve() == package.resolve()
 
 
 def test_growth_beyond_what_comes_and_goes_is_a_leak() -> None:
