@@ -215,7 +215,9 @@ def test_the_guides_form_arrives_as_it_was_made(servers: list[Server]) -> None:
 
 
 def test_a_model_always_goes_to_one_server_and_models_spread(servers: list[Server]) -> None:
-    with backend_over(*servers) as backend:
+    # On a busy machine a check may take too long, and then a server is not asked for a while.
+    with backend_over(*servers, check_every_s=3600) as backend:
+        assert until(lambda: not backend.health(timeout_s=10).detail)
         for _ in range(3):
             for number in range(12):
                 ask(backend, f"user_{number}")
@@ -555,6 +557,10 @@ def test_closing_ends_calls_and_leaves_no_thread_and_no_socket(servers: list[Ser
         links = (link for link in Path("/proc/self/fd").iterdir())
         return sum(link.is_symlink() and "socket" in str(link.readlink()) for link in links)
 
+    def own_threads() -> int:
+        # The servers are in this process too, and their pools grow with what comes at one time.
+        return sum("lipwire-rpc" not in thread.name for thread in threading.enumerate())
+
     def cycle() -> None:
         with backend_over(*servers) as backend:
             ask(backend)
@@ -564,11 +570,11 @@ def test_closing_ends_calls_and_leaves_no_thread_and_no_socket(servers: list[Ser
     cycle()
     assert until(lambda: sockets() < 100)
     gc.collect()
-    threads_before, sockets_before = threading.active_count(), sockets()
+    threads_before, sockets_before = own_threads(), sockets()
     for _ in range(5):
         cycle()
     assert until(lambda: sockets() <= sockets_before)
-    assert until(lambda: threading.active_count() <= threads_before)
+    assert until(lambda: own_threads() <= threads_before)
 
     servers[0].network.delay_s = 30.0
     with ThreadPoolExecutor(1) as clients:
