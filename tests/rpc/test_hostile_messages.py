@@ -357,6 +357,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at 
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["one process", "two servers"])
 def test_ten_thousand_messages_leave_the_servers_as_they_were(
     form: Form, root: Path, tmp_path: Path
