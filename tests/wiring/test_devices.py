@@ -174,6 +174,7 @@ def test_gpus_that_are_not_wanted_are_not_even_looked_for(
 
     monkeypatch.setattr(devices, "cuda_problem", touch)
     monkeypatch.setattr(devices, "open_driver", touch)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)  # of another test
     running = serve(yaml)
     assert machine.engines == [("cpu", None)]
     assert running.backend.health().gpu_count == 0
