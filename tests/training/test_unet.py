@@ -114,7 +114,10 @@ def test_the_shipped_network_is_the_trained_one_without_cutting_into_blocks() ->
 
     shipped = Clipped(network)
 
-    torch.testing.assert_close(shipped(crop, audio), network(crop, audio).clamp(0, 1))
+    # Both sum the same numbers in an order of their own: a hundredth of a level of 255 at most.
+    torch.testing.assert_close(
+        shipped(crop, audio), network(crop, audio).clamp(0, 1), atol=4e-5, rtol=0
+    )
     assert not any(isinstance(part, torch.nn.PixelUnshuffle) for part in shipped.modules())
 
 
