@@ -85,7 +85,7 @@ def test_an_avatar_equals_its_own_truth(judged: tuple[Path, UInt8Array], tmp_pat
     )
 
     assert report.frames == FRAMES
-    assert bar(report.bars, "mouth region, from speech").value > 38
+    assert bar(report.bars, "mouth region while speaking, from speech").value > 38
     assert bar(report.bars, "opening follows the truth").value > 0.98
     assert bar(report.bars, "lips beside the truth").value < 0.1
     assert told[-1] == (FRAMES, FRAMES)
@@ -105,7 +105,7 @@ def test_a_wrong_truth_fails_its_bar(judged: tuple[Path, UInt8Array], tmp_path: 
     finally:
         video.write_bytes(kept)
 
-    assert not bar(report.bars, "mouth region, from speech").passed
+    assert not bar(report.bars, "mouth region while speaking, from speech").passed
     assert not report.passed
 
 

@@ -1,12 +1,8 @@
 """compositing.CompositingService over loopback."""
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import grpc
 import numpy as np
 import pytest
@@ -16,7 +12,6 @@ from lipwire.avatars import Avatar
 from lipwire.domain import AvatarChanged, AvatarInvalid, Float32Array, Unavailable
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
-from lipwire.rpc.serving import RpcServer
 
 if TYPE_CHECKING:
     from tests.rpc.conftest import Connect, PlainBackend, Serve
@@ -25,86 +20,6 @@ WINDOW_BYTES = 32 * 16 * 16 * 4
 VISUAL_BYTES = 6 * 320 * 320 * 4
 RANDOM = np.random.default_rng(5)
 WINDOWS: Float32Array = RANDOM.normal(0, 1, (50, 32, 16, 16)).astype(np.float32)
-
-# A client of somebody who has nothing but the guide: its messages, and its Python example.
-GUIDE_PROTO = """
-syntax = "proto3";
-package compositing;
-service CompositingService {
-  rpc InferBatchComposite(CompositeBatchRequest) returns (CompositeBatchResponse);
-  rpc Health(HealthRequest) returns (HealthResponse);
-}
-message CompositeBatchRequest {
-  string model_id = 1;
-  bytes visual_frames = 2;
-  bytes audio_features = 3;
-  int32 batch_size = 4;
-  int32 start_frame_idx = 5;
-}
-message CompositeBatchResponse {
-  bool success = 1;
-  string error = 2;
-  repeated bytes composited_frames = 3;
-  int32 gpu_id = 4;
-  float inference_time_ms = 5;
-  float composite_time_ms = 6;
-  float total_time_ms = 7;
-}
-message HealthRequest {}
-message HealthResponse {
-  bool healthy = 1;
-  int32 loaded_models = 2;
-  int32 max_models = 3;
-  string inference_server_url = 4;
-  bool inference_server_healthy = 5;
-  string version = 6;
-}
-"""
-GUIDE_CLIENT = """
-import sys
-import grpc
-import compositing_pb2
-import compositing_pb2_grpc
-import numpy as np
-
-# Connect to server
-channel = grpc.insecure_channel(
-    sys.argv[1],
-    options=[
-        ('grpc.max_send_message_length', 100 * 1024 * 1024),
-        ('grpc.max_receive_message_length', 100 * 1024 * 1024),
-    ]
-)
-stub = compositing_pb2_grpc.CompositingServiceStub(channel)
-
-# Prepare request
-visual_frames = np.random.randn(24, 6, 320, 320).astype(np.float32)
-audio_features = np.random.randn(32, 16, 16).astype(np.float32)
-
-request = compositing_pb2.CompositeBatchRequest(
-    model_id="anna",
-    visual_frames=visual_frames.tobytes(),
-    audio_features=audio_features.tobytes(),
-    batch_size=24,
-    start_frame_idx=0
-)
-
-# Call API
-response = stub.InferBatchComposite(request)
-
-if not response.success:
-    print(f"Error: {response.error}")
-else:
-    print(f"Received {len(response.composited_frames)} frames")
-    print(f"Inference: {response.inference_time_ms:.2f}ms")
-
-    # Save frames
-    for i, frame_data in enumerate(response.composited_frames):
-        with open(f"output_{i}.jpg", "wb") as f:
-            f.write(frame_data)
-
-print(stub.Health(compositing_pb2.HealthRequest()).healthy)
-"""
 
 
 @pytest.fixture
@@ -120,25 +35,6 @@ def ask(stub: CompositingServiceStub, **fields: Any) -> pb.CompositeBatchRespons
         "batch_size": 1,
     }
     return stub.InferBatchComposite(pb.CompositeBatchRequest(**(usual | fields)), timeout=20)
-
-
-def test_the_guides_python_client_as_it_stands(server: RpcServer, tmp_path: Path) -> None:
-    (tmp_path / "compositing.proto").write_text(GUIDE_PROTO)
-    (tmp_path / "client.py").write_text(GUIDE_CLIENT)
-    generate = "-m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. compositing.proto"
-    subprocess.run([sys.executable, *generate.split()], cwd=tmp_path, check=True)
-    done = subprocess.run(
-        [sys.executable, "client.py", f"localhost:{server.port}"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.splitlines() == ["Received 24 frames", "Inference: 2.50ms", "True"]
-    for index in range(24):
-        frame = cv2.imread(str(tmp_path / f"output_{index}.jpg"))
-        assert frame is not None
-        assert frame.shape == (240, 320, 3)
 
 
 def test_a_batch_is_the_avatars_own_frames_with_the_mouths_on_them(

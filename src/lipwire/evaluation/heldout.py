@@ -162,8 +162,9 @@ def judge_material(
     # From speech: what people see. From the controls that the truth was made with: how well the
     # network paints, whatever was heard.
     for form in (TRUE_CONTROLS, SPEECH):
-        if (ratio := ratios.get(f"mouth_{form}_psnr_db")) is not None:
-            label = f"mouth region, from {form.replace('_', ' ')}"
+        # While somebody speaks: the rest that follows a sentence is easy to paint.
+        if (ratio := ratios.get(f"mouth_{form}_psnr_spoken_db")) is not None:
+            label = f"mouth region while speaking, from {form.replace('_', ' ')}"
             bars.insert(4, Bar(label, ratio, 32.0, "at least", "dB"))
     figures = {one.entry.name: one.figures() for one in judged}
     figures["all"] = {
