@@ -63,7 +63,7 @@ def test_sizes_are_what_live_speech_can_afford() -> None:
             layer.register_forward_hook(count)
     for part, example, most_flop in (
         (model.encoder, torch.zeros(1, 1, 80, 16), 25e6),
-        (model.head, torch.zeros(1, 32, 16, 16), 5e6),
+        (model.head, torch.zeros(1, 32, 16, 16), 10e6),
     ):
         flop = 0
         part(example)
@@ -129,9 +129,19 @@ def test_a_stopped_training_continues_as_if_it_had_not_been(tmp_path: Path) -> N
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    plan = train_audio.Plan(steps=25, batch=2, frames=50, warm_up=3, save_every=99, half=False)
-    losses = list(train_audio.Training(plan, tmp_path).run([tones(), tones(1)]))
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    plan = train_audio.Plan(steps=30, batch=2, frames=50, warm_up=3, save_every=99, half=False)
+    training = train_audio.Training(plan, tmp_path)
+    said = tones(2)  # as it is, where training has noise and rooms
+    mel = torch.from_numpy(mel_spectrogram((said.pcm / 32768).astype(np.float32)))[None]
+    true = torch.from_numpy(mouth_track(said.phones, frame_times(50)))[None]
+
+    def loss() -> float:
+        with torch.inference_mode():
+            return float(train_audio.loss_of(training.model(mel, 50), true))
+
+    before = loss()
+    assert len(list(training.run([tones(), tones(1)]))) == plan.steps
+    assert loss() < 0.7 * before
 
 
 def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,18 @@ DELAY_S: Final = 0.010
 TIMEOUT_S: Final = 60
 
 
-def speak(text: str, voice: str, stretch: float = 1.0) -> Utterance:
+@dataclass(frozen=True, slots=True)
+class Pitch:
+    """Of a voice: its mean, and how far it rises and falls (standard deviation)."""
+
+    mean_hz: float
+    spread_hz: float
+
+
+def speak(text: str, voice: str, stretch: float = 1.0, pitch: Pitch | None = None) -> Utterance:
     """Speak ``text``; ``stretch`` > 1 is slower. The same arguments give the same samples.
+
+    Without ``pitch`` the voice has its own; with it, its throat stays as long as it was.
 
     Raises `DependencyMissing` without flite, `InvalidInput` when it refuses.
     """
@@ -42,7 +53,7 @@ def speak(text: str, voice: str, stretch: float = 1.0) -> Utterance:
         done = subprocess.run(
             [
                 program, "-voice", voice, "--setf", f"duration_stretch={stretch:.3f}",
-                "-psdur", "-t", text, "-o", str(target),
+                *_settings(pitch), "-psdur", "-t", text, "-o", str(target),
             ],
             capture_output=True,
             text=True,
@@ -57,6 +68,15 @@ def speak(text: str, voice: str, stretch: float = 1.0) -> Utterance:
     if rate != SAMPLE_RATE_HZ:
         raise InvalidInput(f"flite voice {voice!r} speaks at {rate} Hz, not {SAMPLE_RATE_HZ}")
     return Utterance(f"flite/{voice}", text, pcm, parse_timings(done.stdout))
+
+
+def _settings(pitch: Pitch | None) -> list[str]:
+    if pitch is None:
+        return []
+    return [
+        "--setf", f"int_f0_target_mean={pitch.mean_hz:.1f}",
+        "--setf", f"int_f0_target_stddev={pitch.spread_hz:.1f}",
+    ]  # fmt: skip
 
 
 def parse_timings(printed: str) -> tuple[Phone, ...]:
