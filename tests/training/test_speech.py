@@ -107,6 +107,22 @@ def test_flite_phones_lie_where_they_sound() -> None:
     assert np.mean(ratios["s"]) > 10 * np.mean(ratios["u"])
 
 
+@needs_flite
+def test_pitch_of_flite_is_what_was_asked_for_and_its_timing_stays() -> None:
+    def period_hz(said: Utterance) -> float:
+        """From the strongest autocorrelation of the longest vowel, 60..400 Hz."""
+        vowel = max((p for p in said.phones if p.symbol == "ɑ"), key=lambda p: p.end_s - p.start_s)
+        piece = said.pcm[int(vowel.start_s * 16000) : int(vowel.end_s * 16000)].astype(float)
+        likeness = np.correlate(piece, piece, "full")[len(piece) - 1 :]
+        return 16000 / (40 + int(np.argmax(likeness[40:267])))
+
+    low = flite.speak("A calm father.", "slt", 1.3, flite.Pitch(100, 1))
+    high = flite.speak("A calm father.", "slt", 1.3, flite.Pitch(200, 1))
+    assert period_hz(low) == pytest.approx(100, rel=0.1)
+    assert period_hz(high) == pytest.approx(200, rel=0.1)
+    assert low.phones == high.phones
+
+
 def test_flite_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DependencyMissing, match="flite"):
