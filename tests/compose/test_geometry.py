@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lipwire.compose import network_crop, paste_mouth
+from lipwire.compose import RIM_BYTES, crop_rim, network_crop, paste_mouth
 from lipwire.domain import CropRect, InvalidInput, UInt8Array
 
 RECTS = [
@@ -58,6 +58,25 @@ def test_paste_with_border_goes_through_the_328_crop(
     paste_mouth(frame, (0, 0), mouth, rect, 4)
     assert np.array_equal(frame, expected)
     assert np.array_equal(mouth, given)
+
+
+@pytest.mark.parametrize("rect", RECTS, ids=str)
+def test_a_kept_rim_changes_nothing(frame: UInt8Array, mouth: UInt8Array, rect: CropRect) -> None:
+    rim = crop_rim(frame[rect.y1 :, rect.x1 :], rect, (rect.x1, rect.y1))
+    assert np.array_equal(rim, crop_rim(frame, rect))
+    expected = frame.copy()
+    paste_mouth(expected, (0, 0), mouth, rect, 4)
+    if rect.width > 1:  # the rim is what is used: another one shows
+        other = frame.copy()
+        paste_mouth(other, (0, 0), mouth, rect, 4, 255 - rim)
+        assert not np.array_equal(other, expected)
+    paste_mouth(frame, (0, 0), mouth, rect, 4, rim)
+    assert np.array_equal(frame, expected)
+
+
+def test_a_rim_of_another_length_is_refused(frame: UInt8Array, mouth: UInt8Array) -> None:
+    with pytest.raises(InvalidInput, match=f"shape \\(3,\\).*{RIM_BYTES}"):
+        paste_mouth(frame, (0, 0), mouth, RECTS[0], 4, np.zeros(3, np.uint8))
 
 
 @pytest.mark.parametrize("rect", RECTS, ids=str)

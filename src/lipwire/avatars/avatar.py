@@ -154,7 +154,7 @@ class Avatar:
             raise self._not_opened("pixels")
         frame = _copied(mapped[number], out)
         if mouth is not None:
-            paste_mouth(frame, (0, 0), self._in_bgr(mouth), patches.rect(number), self.border_px)
+            self._paste(frame, (0, 0), patches, number, mouth)
         return frame
 
     @property
@@ -178,6 +178,7 @@ class Avatar:
         count = min(frames, patches.count)
         for index in range(count):
             _touch(patches.patch(index))
+            _touch(patches.rim(index))
             if jpegs is not None:
                 _touch(jpegs.jpeg(index))
             for whole in wholes:
@@ -211,9 +212,25 @@ class Avatar:
     def _patch_with(self, patches: Patches, number: int, mouth: UInt8Array) -> UInt8Array:
         box = patches.box(number)
         patch = patches.patch(number).copy()
-        origin = (box.x1, box.y1)
-        paste_mouth(patch, origin, self._in_bgr(mouth), patches.rect(number), self.border_px)
+        self._paste(patch, (box.x1, box.y1), patches, number, mouth)
         return patch
+
+    def _paste(
+        self,
+        pixels: UInt8Array,
+        origin: tuple[int, int],
+        patches: Patches,
+        number: int,
+        mouth: UInt8Array,
+    ) -> None:
+        paste_mouth(
+            pixels,
+            origin,
+            self._in_bgr(mouth),
+            patches.rect(number),
+            self.border_px,
+            patches.rim(number),
+        )
 
     def _in_bgr(self, mouth: UInt8Array) -> UInt8Array:
         # Mouths of another shape are refused by paste_mouth, which says what is allowed.

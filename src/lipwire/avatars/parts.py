@@ -1,6 +1,7 @@
 """The parts made from frames: what each keeps, how it is written, how it is read.
 
-    patches   pixels of the box round each crop rectangle; every kind of output needs them
+    patches   pixels of the box round each crop rectangle, and the rectangle's rim as the network's
+              size has it (`compose.crop_rim`); every kind of output needs them
     jpeg      each frame as a JPEG with restart intervals, at one quality
     planes    each frame as I420, for H.264
     pixels    each frame as BGR, for raw output
@@ -18,9 +19,11 @@ import numpy.typing as npt
 
 from lipwire.avatars.container import Container, ContainerDamagedError, ContainerWriter
 from lipwire.compose import (
+    RIM_BYTES,
     Background,
     PartialJpeg,
     bgr_to_i420,
+    crop_rim,
     i420_shape,
     patch_box,
     restart_interval,
@@ -71,13 +74,18 @@ class _PatchesBuilder:
         self._starts: list[int] = []
         self._boxes: list[tuple[int, int, int, int]] = []
         self._rects: list[tuple[int, int, int, int]] = []
+        self._rims: list[UInt8Array] = []
 
-    def prepare(self, frame: UInt8Array, rect: CropRect) -> tuple[CropRect, CropRect, bytes]:
+    def prepare(
+        self, frame: UInt8Array, rect: CropRect
+    ) -> tuple[CropRect, CropRect, bytes, UInt8Array]:
         box = patch_box(frame.shape[1], frame.shape[0], rect)
-        return rect, box, frame[box.y1 : box.y2, box.x1 : box.x2].tobytes()
+        patch = frame[box.y1 : box.y2, box.x1 : box.x2].tobytes()
+        return rect, box, patch, crop_rim(frame, rect)
 
-    def append(self, prepared: tuple[CropRect, CropRect, bytes]) -> None:
-        rect, box, data = prepared
+    def append(self, prepared: tuple[CropRect, CropRect, bytes, UInt8Array]) -> None:
+        rect, box, data, rim = prepared
+        self._rims.append(rim)
         self._rects.append((rect.x1, rect.y1, rect.x2, rect.y2))
         self._boxes.append((box.x1, box.y1, box.x2, box.y2))
         self._starts.append(self._writer.append(data))
@@ -86,6 +94,7 @@ class _PatchesBuilder:
         self._writer.array("starts", np.array(self._starts, np.int64))
         self._writer.array("boxes", np.array(self._boxes, np.int32))
         self._writer.array("rects", np.array(self._rects, np.int32))
+        self._writer.array("rims", np.stack(self._rims))
         self._writer.finish("patches", self._key, self._facts | {"frames": len(self._starts)})
 
 
@@ -151,16 +160,18 @@ class _WholeBuilder:
 class Patches:
     """The part ``patches``, opened. Raises ContainerDamagedError where it does not add up."""
 
-    __slots__ = ("_boxes", "_data", "_rects", "_starts", "count", "height", "width")
+    __slots__ = ("_boxes", "_data", "_rects", "_rims", "_starts", "count", "height", "width")
 
     def __init__(self, container: Container) -> None:
         self.width, self.height = _size(container)
         self._data: UInt8Array = container.array("patches")
         rects, boxes = container.array("rects"), container.array("boxes")
         starts = container.array("starts")
+        self._rims: UInt8Array = container.array("rims")
         self.count = frame_count(container)
         if (
-            starts.shape != (self.count,)
+            self._rims.shape != (self.count, RIM_BYTES)
+            or starts.shape != (self.count,)
             or boxes.shape != (self.count, 4)
             or rects.shape != (self.count, 4)
         ):
@@ -183,7 +194,7 @@ class Patches:
 
     @property
     def size_bytes(self) -> int:
-        return self._data.nbytes
+        return self._data.nbytes + self._rims.nbytes
 
     def rect(self, index: int) -> CropRect:
         return CropRect(*self._rects[index])
@@ -197,6 +208,11 @@ class Patches:
         box, start = self.box(index), self._starts[index]
         size = box.width * box.height * 3
         return self._data[start : start + size].reshape(box.height, box.width, 3)
+
+    def rim(self, index: int) -> UInt8Array:
+        """See ``compose.crop_rim``; read-only, mapped."""
+        rim: UInt8Array = self._rims[index]
+        return rim
 
 
 class Jpegs:

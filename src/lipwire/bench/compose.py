@@ -18,6 +18,7 @@ from lipwire.compose import (
     Background,
     PartialJpeg,
     bgr_to_i420,
+    crop_rim,
     network_crop,
     paste_mouth,
     paste_patch_i420,
@@ -36,6 +37,7 @@ class _Job:
     rect: CropRect
     frame: UInt8Array  # (height, width, 3) uint8 BGR, the background
     patch: UInt8Array  # (box height, box width, 3), the background under the box
+    rim: UInt8Array  # (15552,), see crop_rim
     background: Background
     planes: UInt8Array  # I420 of the background
     mouth: UInt8Array  # (320, 320, 3)
@@ -85,7 +87,7 @@ def _compare_size(width: int, height: int, rounds: int) -> list[Comparison]:
     def composite(job: _Job) -> bytes:
         network_crop(job.patch, job.rect, 4, job.origin)
         patch = job.patch.copy()
-        paste_mouth(patch, job.origin, job.mouth, job.rect, 4)
+        paste_mouth(patch, job.origin, job.mouth, job.rect, 4, job.rim)
         return layout.encode(job.background, patch)
 
     def composite_plainly(job: _Job) -> bytes:
@@ -97,7 +99,7 @@ def _compare_size(width: int, height: int, rounds: int) -> list[Comparison]:
     def planes(job: _Job) -> UInt8Array:
         network_crop(job.patch, job.rect, 4, job.origin)
         patch = job.patch.copy()
-        paste_mouth(patch, job.origin, job.mouth, job.rect, 4)
+        paste_mouth(patch, job.origin, job.mouth, job.rect, 4, job.rim)
         copy = job.planes.copy()
         paste_patch_i420(copy, patch, *job.origin)
         return copy
@@ -160,7 +162,7 @@ def _jobs(layout: PartialJpeg) -> list[_Job]:
         background = layout.background(frame, rect)
         box = background.box
         patch = frame[box.y1 : box.y2, box.x1 : box.x2].copy()
-        jobs.append(_Job(rect, frame, patch, background, planes, mouth))
+        jobs.append(_Job(rect, frame, patch, crop_rim(frame, rect), background, planes, mouth))
     return jobs
 
 

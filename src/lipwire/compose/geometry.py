@@ -10,6 +10,7 @@ rounded to nearest and clipped to 0-255 once at the end, pixel centres aligned, 
 repeated. A rectangle that already has the wanted size is copied, not resampled.
 """
 
+import math
 from typing import Final, Literal
 
 import cv2
@@ -28,6 +29,11 @@ BorderPx = Literal[0, 4]
 """Pixels of the resized crop on each side that the network does not see."""
 
 _INNER: Final = slice(MOUTH_BORDER_PX, MOUTH_BORDER_PX + MOUTH_PX)
+
+_WIDE: Final = (MOUTH_BORDER_PX, CROP_PX, 3)
+_HIGH: Final = (MOUTH_PX, MOUTH_BORDER_PX, 3)
+RIM_BYTES: Final = 2 * math.prod(_WIDE) + 2 * math.prod(_HIGH)
+"""Of ``crop_rim``: 15,552."""
 
 
 def check_rect(rect: CropRect, width: int, height: int) -> None:
@@ -72,19 +78,32 @@ def network_crop(
     return np.ascontiguousarray(_resized(face, CROP_PX, CROP_PX)[_INNER, _INNER])
 
 
+def crop_rim(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int] = (0, 0)) -> UInt8Array:
+    """The outermost 4 pixels of the 328x328 crop, which the network does not see: (15552,) uint8,
+    BGR. Top and bottom rows, then what is left of the columns.
+
+    A frame's rim never changes: kept, it saves `paste_mouth` one of its two resizings. Arguments
+    and errors are those of `network_crop`.
+    """
+    crop = _resized(_face(pixels, rect, origin), CROP_PX, CROP_PX)
+    return np.concatenate([part.ravel() for part in _rim_of(crop)])
+
+
 def paste_mouth(
     pixels: UInt8Array,
     origin: tuple[int, int],
     mouth: UInt8Array,
     rect: CropRect,
     border_px: BorderPx,
+    rim: UInt8Array | None = None,
 ) -> None:
     """Put what the network made onto ``rect``, in place; no pixel outside ``rect`` is touched.
 
     ``pixels`` is a frame (``origin`` is then (0, 0)) or a patch of one whose top left pixel is
     ``origin`` (x, y) of the frame: (height, width, 3) uint8 BGR, writable, and still showing the
     background under ``rect``, because with a border of 4 the border comes from there. ``mouth`` is
-    (320, 320, 3) uint8 BGR and is left as it is.
+    (320, 320, 3) uint8 BGR and is left as it is. ``rim`` is the frame's (`crop_rim`), where it is
+    known; the result is the same.
 
     Raises InvalidInput when a shape is wrong, or the rectangle is empty or outside the pixels.
     """
@@ -97,9 +116,26 @@ def paste_mouth(
     if border_px == 0:
         face[...] = _resized(mouth, rect.width, rect.height)
         return
-    crop = _resized(face, CROP_PX, CROP_PX)
+    if rim is None:
+        crop = _resized(face, CROP_PX, CROP_PX)
+    else:
+        if rim.shape != (RIM_BYTES,) or rim.dtype != np.uint8:
+            raise InvalidInput(
+                f"rim is {rim.dtype} of shape {rim.shape}, allowed is uint8 of shape ({RIM_BYTES},)"
+            )
+        crop = np.empty((CROP_PX, CROP_PX, 3), np.uint8)
+        start = 0
+        for part in _rim_of(crop):
+            part[...] = rim[start : start + part.size].reshape(part.shape)
+            start += part.size
     crop[_INNER, _INNER] = mouth
     face[...] = _resized(crop, rect.width, rect.height)
+
+
+def _rim_of(crop: UInt8Array) -> tuple[UInt8Array, ...]:
+    """Views of a 328x328 crop's rim: top, bottom, left and right."""
+    edge = MOUTH_BORDER_PX
+    return crop[:edge], crop[-edge:], crop[_INNER, :edge], crop[_INNER, -edge:]
 
 
 def _face(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int]) -> UInt8Array:
