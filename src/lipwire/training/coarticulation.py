@@ -32,6 +32,8 @@ from lipwire.training.visemes import (
     letters,
 )
 
+RUNNING_SHARE: Final = 0.85
+"""Of the poses' jaw: running speech opens less than a vowel said by itself."""
 JAW_S: Final = 0.042
 """Standard deviation of the jaw's bell: heavy as it is, it does not follow every phone."""
 LIPS_S: Final = 0.045
@@ -84,7 +86,7 @@ def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array
     track = np.zeros((len(t), len(CONTROLS)))
 
     near = _nearness(t, starts, ends, JAW_S) * jaw
-    track[:, OPEN] = near @ [p.open for p in poses] / near.sum(axis=1)
+    track[:, OPEN] = RUNNING_SHARE * (near @ [p.open for p in poses]) / near.sum(axis=1)
     near = _nearness(t + LIPS_LEAD_S, starts, ends, LIPS_S) * lips
     total = near.sum(axis=1)
     track[:, WIDE] = near @ [p.wide for p in poses] / total
