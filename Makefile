@@ -64,6 +64,10 @@ bench: $(VENV)/.run ## every benchmark: Lipwire's way against the plain way
 # wait for each other: `make -j2 demo-avatar STUDIO=/big/disk`.
 STUDIO ?= out/studio
 TRAIN  := OMP_NUM_THREADS=1 $(BIN)/python -m lipwire.training
+# Debian's packages of the synthesisers and the voices that speak the corpus.
+SPEAKERS := flite espeak-ng festival festvox-kdlpc16k festvox-us-slt-hts festvox-italp16k festvox-itapc16k \
+	festvox-suopuhe-lj festvox-suopuhe-mv festvox-czech-dita festvox-czech-krb festvox-czech-machac \
+	festvox-czech-ph festvox-ca-ona-hts
 RENDER := PYTHONPATH=src .venv-studio/bin/python -m lipwire.training.studio.render
 
 .PHONY: studio-speech studio-held-out studio-mouths studio-room studio-loop studio-eval studio-audio studio-mouth
@@ -74,7 +78,7 @@ demo-avatar: studio-eval studio-audio studio-mouth ## from nothing, in hours: sp
 	@echo "made $(STUDIO)/demo; look at it: $(BIN)/lipwire avatar evaluate $(STUDIO)/demo"
 
 studio-speech: $(VENV)/.train
-	@command -v flite >/dev/null && command -v espeak-ng >/dev/null || { echo "demo-avatar needs flite and espeak-ng (Debian: apt-get install flite espeak-ng)"; exit 1; }
+	@command -v flite >/dev/null && command -v espeak-ng >/dev/null && command -v festival >/dev/null || { echo "demo-avatar needs flite, espeak-ng, and festival with its voices (Debian: apt-get install $(SPEAKERS))"; exit 1; }
 	$(TRAIN).speech $(STUDIO)/corpus
 
 studio-held-out: studio-speech

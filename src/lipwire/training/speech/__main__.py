@@ -10,7 +10,7 @@ from lipwire.training.stages import run_stage
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lipwire.training.speech", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the corpus goes; continued when it exists")
-    parser.add_argument("--train", type=int, default=3000, help="training utterances (3000)")
+    parser.add_argument("--train", type=int, default=4000, help="training utterances (4000)")
     parser.add_argument("--held-out", type=int, default=120, help="held-out utterances (120)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

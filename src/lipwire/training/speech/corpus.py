@@ -5,15 +5,17 @@ enlarged. The held-out split has voices and sentences that training never hears.
 """
 
 import random
+from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 from rich.progress import track
 
 from lipwire.domain import InvalidInput, NotFound, StorageFailed
-from lipwire.training.speech import flite
+from lipwire.training.speech import festival, flite
 from lipwire.training.speech.espeak import Espeak, Manner
 from lipwire.training.speech.sentences import Split, sentence
 from lipwire.training.speech.utterance import Utterance
@@ -40,8 +42,14 @@ ESPEAK_VARIANTS: Final[dict[Split, tuple[str, ...]]] = {
     "held_out": ("f4", "m5", "Andy", "klatt3", "steph2", "benjamin"),
 }  # fmt: skip
 
-FLITE_SHARE: Final = 0.5
-"""Part of the corpus that flite speaks: its voices are nearer to people's."""
+FESTIVAL_VOICES: Final = ("ked_diphone", *festival.VOICES)
+"""Named as often as their share, for training alone: English is what is judged."""
+
+SHARES: Final[dict[Split, dict[str, float]]] = {
+    "train": {"flite": 0.35, "festival": 0.3, "espeak": 0.35},
+    "held_out": {"flite": 0.5, "espeak": 0.5},
+}
+"""Part of a split that each engine speaks: flite's and Festival's voices are nearer to people's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +62,13 @@ class Line:
     text: str
     stretch: float
     manner: Manner
+    pitch: float
 
     def speak(self) -> Utterance:
         if self.engine == "flite":
             return flite.speak(self.text, self.voice, self.stretch)
+        if self.engine == "festival":
+            return festival.speak(self.text, self.voice, self.stretch, self.pitch)
         return Espeak.open().speak(self.text, self.voice, self.manner)
 
 
@@ -65,11 +76,15 @@ def plan(split: Split, count: int, seed: int = 0) -> Iterator[Line]:
     """The first ``count`` lines of a split."""
     for k in range(count):
         rng = random.Random(f"{seed}/{split}/{k}")
-        if rng.random() < FLITE_SHARE:
-            engine, language = "flite", "en-us"
+        shares = SHARES[split]
+        engine = list(shares)[bisect(list(accumulate(shares.values()))[:-1], rng.random())]
+        if engine == "flite":
+            language = "en-us"
             voice = rng.choice(FLITE_VOICES[split])
+        elif engine == "festival":
+            voice = rng.choice(FESTIVAL_VOICES)
+            language = festival.VOICES[voice].language
         else:
-            engine = "espeak"
             language = rng.choice(ESPEAK_LANGUAGES) if split == "train" else "en-us"
             variant = rng.choice(ESPEAK_VARIANTS[split])
             voice = f"{language}+{variant}" if variant else language
@@ -80,16 +95,17 @@ def plan(split: Split, count: int, seed: int = 0) -> Iterator[Line]:
             text=sentence(language, split, rng),
             stretch=rng.uniform(0.85, 1.35),
             manner=Manner(rng.randint(120, 210), rng.randint(20, 80), rng.randint(25, 80)),
+            pitch=rng.uniform(0.8, 1.25),
         )
 
 
 def build_corpus(
-    folder: Path, *, train: int = 3000, held_out: int = 120, seed: int = 0, quiet: bool = False
+    folder: Path, *, train: int = 4000, held_out: int = 120, seed: int = 0, quiet: bool = False
 ) -> None:
     """Speak the plan into ``folder/train`` and ``folder/held_out``; what is there is kept.
 
-    Raises `DependencyMissing` without flite or espeak-ng, `StorageFailed` for a folder that cannot
-    be written.
+    Raises `DependencyMissing` without flite, espeak-ng, or Festival and its voices,
+    `StorageFailed` for a folder that cannot be written.
     """
     for split, count in (("train", train), ("held_out", held_out)):
         place = folder / split

@@ -191,11 +191,68 @@ ITALIAN: Final = Grammar(
     },
 )  # fmt: skip
 
+FINNISH: Final = Grammar(
+    templates=(
+        "{nimi} {teki} {asia} {missa}.",
+        "miksi {nimi} {teki} {asia} ja {asia}?",
+        "tänään {nimi} {teki} {asia}, mutta {nimi} {teki} {asia}.",
+    ),
+    words={
+        "nimi": ("Pekka", "Väinö", "Outi", "Helmi", "Eeva", "Yrjö", "Fanni", "Paavo"),
+        "teki": ("osti", "avasi", "maalasi", "löysi", "pesi", "piilotti", "myi", "vei"),
+        "asia": (
+            "sinisen veneen", "vanhan pöydän", "kaksi omenaa", "ison kalan", "tyhjän pullon",
+            "uuden hameen", "pehmeän villapaidan", "punaisen pallon", "viisi munaa", "voileivän",
+            "mustan hevosen", "kuuman puuron",
+        ),
+        "missa": ("rannalla", "metsän keskellä", "yöllä", "ystävän luona", "bussissa"),
+    },
+)  # fmt: skip
+
+CZECH: Final = Grammar(
+    templates=(
+        "{jmeno} {dela} {vec} {kde}.",
+        "proč {jmeno} {dela} {vec} a {vec}?",
+        "dnes {jmeno} {dela} {vec}, ale {jmeno} {dela} {vec}.",
+    ),
+    words={
+        "jmeno": ("Pavel", "Božena", "Jiří", "Eva", "Václav", "Žofie", "Michal", "Ludmila"),
+        "dela": ("kupuje", "otevírá", "maluje", "hledá", "myje", "vidí", "přináší", "schovává"),
+        "vec": (
+            "modrou loď", "starý most", "dvě jablka", "bílou košili", "horkou polévku",
+            "čerstvý chléb", "pět vajec", "žlutý deštník", "krásnou květinu", "velkou rybu",
+            "můj nový klobouk", "staré boty",
+        ),
+        "kde": ("na mostě", "u řeky", "pod stromem", "v Praze", "doma na zahradě"),
+    },
+)  # fmt: skip
+
+CATALAN: Final = Grammar(
+    templates=(
+        "{nom} {fa} {cosa} {on}.",
+        "per què {nom} {fa} {cosa} i {cosa}?",
+        "avui {nom} {fa} {cosa}, però {nom} {fa} {cosa}.",
+    ),
+    words={
+        "nom": ("Pau", "Mercè", "Jofre", "Júlia", "Bernat", "Empar", "Xavier", "Eulàlia"),
+        "fa": ("compra", "obre", "pinta", "busca", "renta", "troba", "vol", "porta"),
+        "cosa": (
+            "una poma vermella", "el vaixell blau", "dues peres", "la finestra", "el pont vell",
+            "un bon formatge", "nou llibres", "la lluna", "una flor groga", "peix fresc",
+            "el gat petit", "un paraigua",
+        ),
+        "on": ("a la platja", "sota el pont", "amb la mare", "prop del riu", "a casa meva"),
+    },
+)  # fmt: skip
+
 FOREIGN: Final[dict[str, Grammar]] = {
     "de": GERMAN,
     "fr": FRENCH,
     "es": SPANISH,
     "it": ITALIAN,
+    "fi": FINNISH,
+    "cs": CZECH,
+    "ca": CATALAN,
 }
 
 ONSETS: Final = (
@@ -221,7 +278,7 @@ def babble(rng: random.Random) -> str:
 
 
 def sentence(language: str, split: Split, rng: random.Random) -> str:
-    """One sentence for a voice of this espeak-ng language code.
+    """One sentence for a voice of this language, in espeak-ng's codes.
 
     Languages without a grammar of their own, and one sentence in six of the others, are babble.
     Held-out sentences are English whatever the language.
