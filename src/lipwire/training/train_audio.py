@@ -62,7 +62,7 @@ def batch_of(utterances: Sequence[Utterance], plan: Plan, step: int) -> tuple[Te
     for item in range(plan.batch):
         rng = np.random.default_rng((plan.seed, step, item))
         mixture = draw(utterances, plan.frames, rng)
-        throat = float(rng.uniform(0.82, 1.22)) if rng.random() < 0.75 else 1.0
+        throat = float(rng.uniform(0.76, 1.3)) if rng.random() < 0.8 else 1.0
         mels.append(warp_bands(mel_spectrogram(mixture.pcm), throat))
         controls.append(mixture.controls)
     return torch.from_numpy(np.stack(mels)), torch.from_numpy(np.stack(controls))
@@ -93,7 +93,7 @@ def loss_of(logits: Tensor, true: Tensor) -> Tensor:
         + 0.3 * entropy.mean()
         + 1.5 * gap.mean()
         + 0.5 * speed.mean()
-        + 0.3 * picture.mean()
+        + 0.2 * picture.mean()
     )
 
 
