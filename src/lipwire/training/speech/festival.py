@@ -50,7 +50,7 @@ VOICES: Final[dict[str, Voice]] = {
     "czech_ph": Voice("festvox-czech-ph", "cs", "iso-8859-2", CZECH, 0.005),
     "upc_ca_ona_hts": Voice("festvox-ca-ona-hts", "ca", "iso-8859-15", CATALAN, 0.005, True),
 }
-"""A boy, five men and five women; the delays are medians of what friction, pauses and closures say.
+"""A boy, five men and five women; the delays are means over friction, pauses and closures, to 5 ms.
 
 All are free (Debian's ``main``): ked, slt under Festival's own licence of the BSD kind; lp, pc and
 ph GPL-2+, dita, krb and machac GPL-3+, lj and mv LGPL, ona LGPL-2.1+. What they say is data for
