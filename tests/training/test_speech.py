@@ -75,12 +75,12 @@ def test_a_longer_plan_begins_with_the_shorter_one() -> None:
 
 
 def test_timings_of_flite() -> None:
-    phones = flite.parse_timings("pau:0.100 b:0.200 ay:0.350 pau:0.500 ")
+    phones = flite.parse_timings("pau:0.100 b:0.200 ay:0.350 pau:0.500 ", 0.01)
     assert [p.symbol for p in phones] == ["", "b", "aɪ", ""]
-    assert [round(p.end_s - flite.DELAY_S, 6) for p in phones] == [0.1, 0.2, 0.35, 0.5]
+    assert [round(p.end_s - 0.01, 6) for p in phones] == [0.1, 0.2, 0.35, 0.5]
     assert all(a.end_s == b.start_s for a, b in pairwise(phones))
     with pytest.raises(InvalidInput, match="'zzz'"):
-        flite.parse_timings("zzz:0.1")
+        flite.parse_timings("zzz:0.1", 0.0)
 
 
 @needs_flite

@@ -19,11 +19,12 @@ from lipwire.training.coarticulation import Phone
 from lipwire.training.speech.utterance import Utterance
 from lipwire.training.visemes import ARPABET
 
-VOICES: Final = ("slt", "awb", "rms", "kal16")
-"""The 16 kHz voices of Debian's flite: one woman, a Scot, and two American men."""
+DELAYS_S: Final = {"slt": 0.008, "awb": 0.002, "rms": 0.002, "kal16": 0.003}
+"""How much later than its printed time a phone sounds: where labels and energy agree best, round
+stops, pauses and friction, in 25 sentences of each voice."""
 
-DELAY_S: Final = 0.010
-"""The sound of a phone comes this much after its printed time (mean energy round stops and /s/)."""
+VOICES: Final = tuple(DELAYS_S)
+"""The 16 kHz voices of Debian's flite: one woman, a Scot, and two American men."""
 
 TIMEOUT_S: Final = 60
 
@@ -67,7 +68,7 @@ def speak(text: str, voice: str, stretch: float = 1.0, pitch: Pitch | None = Non
             pcm = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.int16)
     if rate != SAMPLE_RATE_HZ:
         raise InvalidInput(f"flite voice {voice!r} speaks at {rate} Hz, not {SAMPLE_RATE_HZ}")
-    return Utterance(f"flite/{voice}", text, pcm, parse_timings(done.stdout))
+    return Utterance(f"flite/{voice}", text, pcm, parse_timings(done.stdout, DELAYS_S[voice]))
 
 
 def _settings(pitch: Pitch | None) -> list[str]:
@@ -79,15 +80,15 @@ def _settings(pitch: Pitch | None) -> list[str]:
     ]  # fmt: skip
 
 
-def parse_timings(printed: str) -> tuple[Phone, ...]:
-    """Phones of what ``-psdur`` prints. Raises `InvalidInput` for a phone or number unknown."""
+def parse_timings(printed: str, delay_s: float) -> tuple[Phone, ...]:
+    """Phones of what ``-psdur`` prints, ``delay_s`` later. Raises `InvalidInput` for a phone or number unknown."""
     phones: list[Phone] = []
     start_s = 0.0
     for word in printed.split():
         name, _, end = word.rpartition(":")
         if name not in ARPABET:
             raise InvalidInput(f"flite phone {name!r} is unknown")
-        end_s = float(end) + DELAY_S
+        end_s = float(end) + delay_s
         phones.append(Phone(ARPABET[name], start_s, end_s))
         start_s = end_s
     return tuple(phones)
