@@ -81,7 +81,10 @@ def _settings(pitch: Pitch | None) -> list[str]:
 
 
 def parse_timings(printed: str, delay_s: float) -> tuple[Phone, ...]:
-    """Phones of what ``-psdur`` prints, ``delay_s`` later. Raises `InvalidInput` for a phone or number unknown."""
+    """Phones of what ``-psdur`` prints, ``delay_s`` later.
+
+    Raises `InvalidInput` for a phone or number unknown.
+    """
     phones: list[Phone] = []
     start_s = 0.0
     for word in printed.split():
