@@ -121,8 +121,11 @@ class PlainBackend:
         return tuple(ModelStatus(name, 0, 1000, 1, 0.5, 0) for name in sorted(self.loaded))
 
     def health(self, *, timeout_s: float | None = None) -> BackendHealth:
-        gpus = (GpuStatus(3, "NVIDIA H200", 7, 150_000_000_000, 9_000_000_000, 0.25, "fell off"),)
-        return BackendHealth(self.is_healthy, 1, len(self.loaded), 1000, "1.2.3", "as told", gpus)
+        gpu = GpuStatus(
+            3, "NVIDIA H200", 7, 150_000_000_000, 9_000_000_000, 0.25, "fell off", "gpu1:50051"
+        )
+        loaded = len(self.loaded)
+        return BackendHealth(self.is_healthy, 1, loaded, 1000, "1.2.3", "as told", (gpu,))
 
     def close(self) -> None:
         pass

@@ -1,5 +1,6 @@
 """Against real servers on loopback ports, whose networks are replaced by something predictable."""
 
+import dataclasses
 import gc
 import random
 import socket
@@ -31,6 +32,7 @@ from lipwire.domain import (
 from lipwire.rpc.backends import (
     BackendHealth,
     FloatMouths,
+    GpuStatus,
     ModelStatus,
     Mouths,
     RemoteBackend,
@@ -122,7 +124,8 @@ class Network:
         return tuple(ModelStatus(name, 2, 1000, uses, 0.5) for name, uses in self.held.items())
 
     def health(self, *, timeout_s: float | None = None) -> BackendHealth:
-        return BackendHealth(True, 1, len(self.held), 100, "1.0", "")
+        gpu = GpuStatus(2, "NVIDIA H200", len(self.held), 150_000_000_000, 9_000_000_000, 0.25)
+        return BackendHealth(True, 1, len(self.held), 100, "1.0", "", (gpu,))
 
     def close(self) -> None: ...
 
@@ -550,6 +553,20 @@ def test_health_is_the_sum_of_all_servers(servers: list[Server]) -> None:
         health = backend.health()
         assert (health.healthy, health.gpu_count) == (True, 2)
         assert servers[0].url in health.detail
+
+
+def test_health_tells_the_gpus_of_every_server_that_answers(servers: list[Server]) -> None:
+    with backend_over(*servers) as backend:
+        ask(backend)
+        gpus = backend.health().gpus
+        assert [gpu.server for gpu in gpus] == [server.url for server in servers]
+        assert sorted(gpu.loaded_models for gpu in gpus) == [0, 0, 1]
+        wanted = GpuStatus(
+            2, "NVIDIA H200", 0, 150_000_000_000, 9_000_000_000, 0.25, server=servers[0].url
+        )
+        assert dataclasses.replace(gpus[0], loaded_models=0) == wanted
+        servers[0].kill()
+        assert [gpu.server for gpu in backend.health().gpus] == [s.url for s in servers[1:]]
 
 
 def test_closing_ends_calls_and_leaves_no_thread_and_no_socket(servers: list[Server]) -> None:

@@ -237,6 +237,10 @@ def test_health_is_the_backends(stub: CompositingServiceStub, backend: "PlainBac
     answer = stub.Health(pb.HealthRequest())
     assert (answer.healthy, answer.inference_server_healthy) == (False, False)
     assert answer.detail == "as told"
+    (gpu,) = answer.gpus
+    assert (gpu.index, gpu.name, gpu.loaded_models) == (3, "NVIDIA H200", 7)
+    assert (gpu.memory_bytes, gpu.used_bytes) == (150_000_000_000, 9_000_000_000)
+    assert (gpu.utilisation, gpu.lost, gpu.server) == (0.25, "fell off", "gpu1:50051")
 
 
 def test_models_are_listed_loaded_counted_and_let_go(

@@ -3,13 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
-import lipwire
 from lipwire.audio import AudioEncoder
 from lipwire.avatars import Avatar
 from lipwire.avatars.registry import Registry
@@ -20,12 +18,12 @@ from lipwire.domain import (
     LipwireError,
     Unavailable,
 )
+from lipwire.rpc.avatars import AvatarsServicer
 from lipwire.rpc.backends import Backend, Mouths
 from lipwire.rpc.calls import Call, current
 from lipwire.rpc.composing import FrameFormat, compose_frames
 from lipwire.rpc.errors import is_answer, public_message
 from lipwire.rpc.generated import compositing_pb2 as pb
-from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceServicer
 from lipwire.rpc.messages import (
     RawAudio,
     batch_size_of,
@@ -35,10 +33,8 @@ from lipwire.rpc.messages import (
     visual_of,
     windows_of,
 )
-from lipwire.rpc.pages import page_of
 from lipwire.rpc.speech import windows_from_raw
 
-_HEALTH_TIMEOUT_S: Final = 2.0
 _REVISIONS: Final = 3
 """How often a request begins anew because its avatar has changed."""
 _WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
@@ -75,7 +71,7 @@ class _Batch:
         return cls(model_id, count, first, visual_of(request.visual_frames, count), speech)
 
 
-class CompositingServicer(CompositingServiceServicer):
+class CompositingServicer(AvatarsServicer):
     """Answers for the avatars of one registry, with mouths from one backend.
 
     Validation, registries and backends raise domain errors. Those that say what is wrong with the
@@ -101,15 +97,14 @@ class CompositingServicer(CompositingServiceServicer):
         encoder of an avatar and raises InvalidInput where it has none. ``threads`` compose the
         frames of a batch side by side; without them one comes after the other.
         """
+        super().__init__(
+            avatars, names=names, networks=backend, inference_url=inference_url, clock=clock
+        )
         self._backend = backend
-        self._avatars = avatars
-        self._names = names
         self._encoder_of = encoder_of
         self._frame_format: FrameFormat = frame_format
         self._max_message_bytes = max_message_bytes
-        self._inference_url = inference_url
         self._threads = threads
-        self._clock = clock
 
     def InferBatchComposite(  # noqa: N802
         self, request: pb.CompositeBatchRequest, context: grpc.ServicerContext
@@ -194,97 +189,6 @@ class CompositingServicer(CompositingServiceServicer):
                 f"batch_size is {count}; allowed are up to {most} raw frames of {avatar.width} x"
                 f" {avatar.height}, as messages have up to {self._max_message_bytes} bytes"
             )
-
-    def ListModels(  # noqa: N802
-        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
-    ) -> pb.ListModelsResponse:
-        """Every avatar that may be asked for. A bad page_size is INVALID_ARGUMENT."""
-        names = self._names()
-        page, token = page_of(names, request.page_size, request.page_token)
-        loaded = {item.name for item in self._avatars.stats().items}
-        return pb.ListModelsResponse(
-            models=[pb.ModelInfo(model_id=name, loaded=name in loaded) for name in page],
-            next_page_token=token,
-            total=len(names),
-        )
-
-    def LoadModel(  # noqa: N802
-        self, request: pb.LoadModelRequest, context: grpc.ServicerContext
-    ) -> pb.LoadModelResponse:
-        """Have the avatar here and its network at the backend ready."""
-        started = self._clock()
-        try:
-            model_id = model_id_of(request.model_id)
-            self._avatars.load(model_id, timeout_s=_left(current()))
-            self._backend.load(model_id, timeout_s=_left(current()))
-        except LipwireError as error:
-            if not is_answer(error):
-                raise
-            return pb.LoadModelResponse(error=public_message(error), error_code=error.code)
-        return pb.LoadModelResponse(success=True, load_time_ms=self._ms_since(started))
-
-    def UnloadModel(  # noqa: N802
-        self, request: pb.UnloadModelRequest, context: grpc.ServicerContext
-    ) -> pb.UnloadModelResponse:
-        """Let go of the avatar here and of its network at the backend."""
-        try:
-            model_id = model_id_of(request.model_id)
-            here = self._avatars.unload(model_id)
-            there = self._backend.unload(model_id, timeout_s=_left(current()))
-        except LipwireError as error:
-            if not is_answer(error):
-                raise
-            return pb.UnloadModelResponse(error=public_message(error), error_code=error.code)
-        return pb.UnloadModelResponse(success=True, unloaded=here or there)
-
-    def GetModelStats(  # noqa: N802
-        self, request: pb.GetModelStatsRequest, context: grpc.ServicerContext
-    ) -> pb.GetModelStatsResponse:
-        """What is loaded here, one avatar or all, and how well the registry did."""
-        stats = self._avatars.stats()
-        wanted, now = request.model_id, time.monotonic()  # the registry's clock
-        answer = pb.GetModelStatsResponse(
-            models=[
-                pb.ModelStats(
-                    model_id=item.name,
-                    memory_bytes=item.bytes,
-                    uses=item.uses,
-                    idle_s=0.0 if item.pins else max(0.0, now - item.last_used_s),
-                    in_use=item.pins,
-                )
-                for item in stats.items
-                if not wanted or item.name == wanted
-            ],
-            loaded_models=len(stats.items),
-            max_models=stats.max_items or 0,
-            memory_bytes=stats.bytes,
-            hits=stats.hits,
-            misses=stats.misses,
-            evictions=stats.evictions,
-            failures=stats.failures,
-        )
-        if not wanted:
-            with suppress(LipwireError):  # frames can be told of without networks
-                networks = self._backend.models(timeout_s=_HEALTH_TIMEOUT_S)
-                answer.loaded_networks = len(networks)
-                answer.network_memory_bytes = sum(status.memory_bytes for status in networks)
-        return answer
-
-    def Health(  # noqa: N802
-        self, request: pb.HealthRequest, context: grpc.ServicerContext
-    ) -> pb.HealthResponse:
-        """Whether a request sent now would be served."""
-        backend = self._backend.health(timeout_s=_HEALTH_TIMEOUT_S)
-        stats = self._avatars.stats()
-        return pb.HealthResponse(
-            healthy=backend.healthy,
-            loaded_models=len(stats.items),
-            max_models=stats.max_items or 0,
-            inference_server_url=self._inference_url,
-            inference_server_healthy=backend.healthy,
-            version=lipwire.__version__,
-            detail=backend.detail,
-        )
 
     def _ms_since(self, started: float) -> float:
         return (self._clock() - started) * 1000

@@ -107,9 +107,13 @@ class InferenceServicer(InferenceServiceServicer):
         page, token = page_of(names, request.page_size, request.page_token)
         loaded = {status.model_id for status in self._backend.models(timeout_s=_left())}
         return pb.ListModelsResponse(
-            models=[pb.ModelInfo(model_id=name, loaded=name in loaded) for name in page],
+            models=[
+                pb.ModelInfo(model_id=name, loaded=name in loaded, loaded_in=int(name in loaded))
+                for name in page
+            ],
             next_page_token=token,
             total=len(names),
+            workers=1,
         )
 
     def LoadModel(  # noqa: N802
@@ -154,6 +158,7 @@ class InferenceServicer(InferenceServiceServicer):
             loaded_models=len(statuses),
             max_models=self._backend.health(timeout_s=_HEALTH_TIMEOUT_S).max_models,
             memory_bytes=sum(status.memory_bytes for status in statuses),
+            workers=1,
         )
 
     def Health(  # noqa: N802
@@ -168,6 +173,7 @@ class InferenceServicer(InferenceServiceServicer):
             max_models=health.max_models,
             version=health.version,
             detail=health.detail,
+            workers=1,
             gpus=[
                 pb.GpuStatus(
                     index=gpu.index,
@@ -219,4 +225,5 @@ def _stats_message(status: ModelStatus) -> pb.ModelStats:
         idle_s=status.idle_s,
         in_use=status.in_use,
         gpu_id=status.gpu_id,
+        loaded_in=status.loaded_in,
     )

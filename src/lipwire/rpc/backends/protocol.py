@@ -74,6 +74,8 @@ class ModelStatus:
     """Calls under way. It is not unloaded before they are done."""
     server: str = ""
     """Address of the server that holds it; empty where it is this process."""
+    loaded_in: int = 1
+    """Processes of that server which hold it; the numbers are of all of them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class GpuStatus:
     """Share of the last moments in which it was at work, 0 to 1; 0 where that is not known."""
     lost: str = ""
     """Why it is out, in one line; empty where it is not."""
+    server: str = ""
+    """Address of the server that it is in; empty where it is this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class BackendHealth:
     detail: str = ""
     """One line on what is wrong, or on which servers answer; for people, may name addresses."""
     gpus: tuple[GpuStatus, ...] = ()
-    """Of this process, those that were lost included; none where networks run on a processor."""
+    """Those that were lost included; none where networks run on a processor."""
 
 
 class Backend(Protocol):

@@ -38,6 +38,7 @@ from lipwire.rpc.backends.transfer import (
     array_of,
     check_batch,
     check_name,
+    gpu_of,
     metadata_of,
     request_with,
     status_of,
@@ -247,7 +248,8 @@ class RemoteBackend:
         return tuple(sorted(found, key=lambda model: (model.model_id, model.server)))
 
     def health(self, *, timeout_s: float | None = None) -> BackendHealth:
-        """See ``Backend.health``: healthy while one server is; numbers are sums over all."""
+        """See ``Backend.health``: healthy while one server is; numbers are sums over all,
+        and GPUs are those of all that answer."""
         request = inference_pb2.HealthRequest()
         try:
             answers = self._servers.tell_all(
@@ -269,6 +271,12 @@ class RemoteBackend:
             max_models=sum(answer.max_models for answer in well),
             version=", ".join(sorted({answer.version for answer in well})),
             detail="; ".join(trouble),
+            gpus=tuple(
+                gpu_of(gpu, address)
+                for address, answer in answers.items()
+                if not isinstance(answer, LipwireError)
+                for gpu in answer.gpus
+            ),
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from lipwire.domain import Float32Array, InvalidInput, LipwireError
-from lipwire.rpc.backends.protocol import ModelStatus
+from lipwire.rpc.backends.protocol import GpuStatus, ModelStatus
 from lipwire.rpc.bulk import MalformedError, split_fields, with_fields
 from lipwire.rpc.generated import inference_pb2
 
@@ -79,5 +79,19 @@ def status_of(model: inference_pb2.ModelStats, server: str) -> ModelStatus:
         use_count=model.uses,
         idle_s=model.idle_s,
         in_use=model.in_use,
+        server=server,
+        loaded_in=max(1, model.loaded_in),
+    )
+
+
+def gpu_of(gpu: inference_pb2.GpuStatus, server: str) -> GpuStatus:
+    return GpuStatus(
+        index=gpu.index,
+        name=gpu.name,
+        loaded_models=gpu.loaded_models,
+        memory_bytes=gpu.memory_bytes,
+        used_bytes=gpu.used_bytes,
+        utilisation=gpu.utilisation,
+        lost=gpu.lost,
         server=server,
     )

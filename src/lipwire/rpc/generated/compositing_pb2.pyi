@@ -174,9 +174,15 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     total: _builtins.int
+    workers: _builtins.int
+    """Processes of the server (server.workers) that loaded_in is about."""
+    detail: _builtins.str
+    """The processes that did not tell what they hold, and why; one line, empty where all did."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInfo]: ...
     def __init__(
@@ -185,10 +191,12 @@ class ListModelsResponse(_message.Message):
         models: _abc.Iterable[Global___ModelInfo] | None = ...,
         next_page_token: _builtins.str = ...,
         total: _builtins.int = ...,
+        workers: _builtins.int = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "models", b"models", "next_page_token", b"next_page_token", "total", b"total", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,18 +208,22 @@ class ModelInfo(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
+    LOADED_IN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     loaded: _builtins.bool
     """Whether a request would find it in memory."""
+    loaded_in: _builtins.int
+    """Processes of the server that have it in memory; loaded says that one does."""
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
         loaded: _builtins.bool = ...,
+        loaded_in: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded", b"loaded", "model_id", b"model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded", b"loaded", "loaded_in", b"loaded_in", "model_id", b"model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,10 +256,13 @@ class LoadModelResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     LOAD_TIME_MS_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     error: _builtins.str
     load_time_ms: _builtins.float
     error_code: _builtins.str
+    detail: _builtins.str
+    """The processes that are not there, in which it is not loaded; one line, empty where all are."""
     def __init__(
         self,
         *,
@@ -255,10 +270,11 @@ class LoadModelResponse(_message.Message):
         error: _builtins.str = ...,
         load_time_ms: _builtins.float = ...,
         error_code: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_code", b"error_code", "load_time_ms", b"load_time_ms", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "error", b"error", "error_code", b"error_code", "load_time_ms", b"load_time_ms", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,12 +307,15 @@ class UnloadModelResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     UNLOADED_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """Also true where there was nothing to let go of."""
     error: _builtins.str
     unloaded: _builtins.bool
     """Whether it was loaded."""
     error_code: _builtins.str
+    detail: _builtins.str
+    """The processes that are not there, and hold nothing; one line, empty where all are."""
     def __init__(
         self,
         *,
@@ -304,10 +323,11 @@ class UnloadModelResponse(_message.Message):
         error: _builtins.str = ...,
         unloaded: _builtins.bool = ...,
         error_code: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_code", b"error_code", "success", b"success", "unloaded", b"unloaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "error", b"error", "error_code", b"error_code", "success", b"success", "unloaded", b"unloaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,6 +367,8 @@ class GetModelStatsResponse(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     LOADED_NETWORKS_FIELD_NUMBER: _builtins.int
     NETWORK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     loaded_models: _builtins.int
     max_models: _builtins.int
     memory_bytes: _builtins.int
@@ -359,6 +381,12 @@ class GetModelStatsResponse(_message.Message):
     where all models were asked for; absent where no inference server answers.
     """
     network_memory_bytes: _builtins.int
+    workers: _builtins.int
+    """Processes of the server (server.workers) that the numbers are of. They are sums over these, max_models
+    too; memory that processes share is counted once for each.
+    """
+    detail: _builtins.str
+    """The processes that did not tell theirs, and why; one line, empty where all did."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStats]: ...
     def __init__(
@@ -374,10 +402,12 @@ class GetModelStatsResponse(_message.Message):
         failures: _builtins.int = ...,
         loaded_networks: _builtins.int | None = ...,
         network_memory_bytes: _builtins.int | None = ...,
+        workers: _builtins.int = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks", "_network_memory_bytes", b"_network_memory_bytes", "loaded_networks", b"loaded_networks", "network_memory_bytes", b"network_memory_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks", "_network_memory_bytes", b"_network_memory_bytes", "evictions", b"evictions", "failures", b"failures", "hits", b"hits", "loaded_models", b"loaded_models", "loaded_networks", b"loaded_networks", "max_models", b"max_models", "memory_bytes", b"memory_bytes", "misses", b"misses", "models", b"models", "network_memory_bytes", b"network_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks", "_network_memory_bytes", b"_network_memory_bytes", "detail", b"detail", "evictions", b"evictions", "failures", b"failures", "hits", b"hits", "loaded_models", b"loaded_models", "loaded_networks", b"loaded_networks", "max_models", b"max_models", "memory_bytes", b"memory_bytes", "misses", b"misses", "models", b"models", "network_memory_bytes", b"network_memory_bytes", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loaded_networks: _TypeAlias = _typing.Literal["loaded_networks"]  # noqa: Y015
     _WhichOneofArgType__loaded_networks: _TypeAlias = _typing.Literal["_loaded_networks", b"_loaded_networks"]  # noqa: Y015
@@ -399,6 +429,7 @@ class ModelStats(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     IDLE_S_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
+    LOADED_IN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     memory_bytes: _builtins.int
     uses: _builtins.int
@@ -406,6 +437,10 @@ class ModelStats(_message.Message):
     """Seconds since the last use."""
     in_use: _builtins.int
     """Requests that use it now."""
+    loaded_in: _builtins.int
+    """Processes of the server that hold it. The numbers above are of all of them together, idle_s of the
+    one that used it last.
+    """
     def __init__(
         self,
         *,
@@ -414,10 +449,11 @@ class ModelStats(_message.Message):
         uses: _builtins.int = ...,
         idle_s: _builtins.float = ...,
         in_use: _builtins.int = ...,
+        loaded_in: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_s", b"idle_s", "in_use", b"in_use", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_s", b"idle_s", "in_use", b"in_use", "loaded_in", b"loaded_in", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,6 +485,8 @@ class HealthResponse(_message.Message):
     INFERENCE_SERVER_HEALTHY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     healthy: _builtins.bool
     """Whether a request sent now would be served."""
     loaded_models: _builtins.int
@@ -458,7 +496,17 @@ class HealthResponse(_message.Message):
     inference_server_healthy: _builtins.bool
     version: _builtins.str
     detail: _builtins.str
-    """Why not healthy; one line."""
+    """Why not healthy, and which processes did not answer; one line."""
+    workers: _builtins.int
+    """Processes of the server that answered; loaded_models and max_models are sums over them, and it is
+    healthy where they all are.
+    """
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuStatus]:
+        """GPUs that networks run on, those that were lost included: of the inference servers that answer, or of
+        this one where both servers are one process. None where networks run on a processor.
+        """
+
     def __init__(
         self,
         *,
@@ -469,11 +517,60 @@ class HealthResponse(_message.Message):
         inference_server_healthy: _builtins.bool = ...,
         version: _builtins.str = ...,
         detail: _builtins.str = ...,
+        workers: _builtins.int = ...,
+        gpus: _abc.Iterable[Global___GpuStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "healthy", b"healthy", "inference_server_healthy", b"inference_server_healthy", "inference_server_url", b"inference_server_url", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpus", b"gpus", "healthy", b"healthy", "inference_server_healthy", b"inference_server_healthy", "inference_server_url", b"inference_server_url", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HealthResponse: _TypeAlias = HealthResponse  # noqa: Y015
+
+@_typing.final
+class GpuStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LOADED_MODELS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    UTILISATION_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    server: _builtins.str
+    """Of the inference server that has it, as in inference_server_url; empty where both servers are one
+    process.
+    """
+    index: _builtins.int
+    """As the driver counts."""
+    name: _builtins.str
+    loaded_models: _builtins.int
+    memory_bytes: _builtins.int
+    """All of its memory, and what all programs together use of it; 0 where that is not known."""
+    used_bytes: _builtins.int
+    utilisation: _builtins.float
+    """Share of the last moments in which it was at work, 0 to 1."""
+    lost: _builtins.str
+    """Why it is out; empty where it is not."""
+    def __init__(
+        self,
+        *,
+        server: _builtins.str = ...,
+        index: _builtins.int = ...,
+        name: _builtins.str = ...,
+        loaded_models: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        utilisation: _builtins.float = ...,
+        lost: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "loaded_models", b"loaded_models", "lost", b"lost", "memory_bytes", b"memory_bytes", "name", b"name", "server", b"server", "used_bytes", b"used_bytes", "utilisation", b"utilisation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuStatus: _TypeAlias = GpuStatus  # noqa: Y015

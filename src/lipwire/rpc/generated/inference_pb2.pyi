@@ -130,9 +130,15 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     total: _builtins.int
+    workers: _builtins.int
+    """Processes of the server (server.workers) that loaded_in is about."""
+    detail: _builtins.str
+    """The processes that did not tell what they hold, and why; one line, empty where all did."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInfo]: ...
     def __init__(
@@ -141,10 +147,12 @@ class ListModelsResponse(_message.Message):
         models: _abc.Iterable[Global___ModelInfo] | None = ...,
         next_page_token: _builtins.str = ...,
         total: _builtins.int = ...,
+        workers: _builtins.int = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "models", b"models", "next_page_token", b"next_page_token", "total", b"total", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -156,17 +164,21 @@ class ModelInfo(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
+    LOADED_IN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     loaded: _builtins.bool
+    loaded_in: _builtins.int
+    """Processes of the server that have it in memory; loaded says that one does."""
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
         loaded: _builtins.bool = ...,
+        loaded_in: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded", b"loaded", "model_id", b"model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded", b"loaded", "loaded_in", b"loaded_in", "model_id", b"model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,10 +212,13 @@ class LoadModelResponse(_message.Message):
     LOAD_TIME_MS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     error: _builtins.str
     load_time_ms: _builtins.float
     error_code: _builtins.str
+    detail: _builtins.str
+    """The processes that are not there, in which it is not loaded; one line, empty where all are."""
     @_builtins.property
     def model(self) -> Global___ModelStats: ...
     def __init__(
@@ -214,10 +229,11 @@ class LoadModelResponse(_message.Message):
         load_time_ms: _builtins.float = ...,
         model: Global___ModelStats | None = ...,
         error_code: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_code", b"error_code", "load_time_ms", b"load_time_ms", "model", b"model", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "error", b"error", "error_code", b"error_code", "load_time_ms", b"load_time_ms", "model", b"model", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,12 +266,15 @@ class UnloadModelResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     UNLOADED_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """Also true where there was nothing to let go of."""
     error: _builtins.str
     unloaded: _builtins.bool
     """Whether it was loaded."""
     error_code: _builtins.str
+    detail: _builtins.str
+    """The processes that are not there, and hold nothing; one line, empty where all are."""
     def __init__(
         self,
         *,
@@ -263,10 +282,11 @@ class UnloadModelResponse(_message.Message):
         error: _builtins.str = ...,
         unloaded: _builtins.bool = ...,
         error_code: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_code", b"error_code", "success", b"success", "unloaded", b"unloaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "error", b"error", "error_code", b"error_code", "success", b"success", "unloaded", b"unloaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,9 +320,17 @@ class GetModelStatsResponse(_message.Message):
     LOADED_MODELS_FIELD_NUMBER: _builtins.int
     MAX_MODELS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     loaded_models: _builtins.int
     max_models: _builtins.int
     memory_bytes: _builtins.int
+    workers: _builtins.int
+    """Processes of the server (server.workers) that the numbers are of. They are sums over these, max_models
+    too; memory that processes share is counted once for each.
+    """
+    detail: _builtins.str
+    """The processes that did not tell theirs, and why; one line, empty where all did."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStats]: ...
     def __init__(
@@ -312,10 +340,12 @@ class GetModelStatsResponse(_message.Message):
         loaded_models: _builtins.int = ...,
         max_models: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        workers: _builtins.int = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded_models", b"loaded_models", "max_models", b"max_models", "memory_bytes", b"memory_bytes", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "loaded_models", b"loaded_models", "max_models", b"max_models", "memory_bytes", b"memory_bytes", "models", b"models", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,6 +361,7 @@ class ModelStats(_message.Message):
     IDLE_S_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
     GPU_ID_FIELD_NUMBER: _builtins.int
+    LOADED_IN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     memory_bytes: _builtins.int
     uses: _builtins.int
@@ -340,6 +371,10 @@ class ModelStats(_message.Message):
     """Requests that use it now."""
     gpu_id: _builtins.int
     """The device that holds it; 0 where it is a processor."""
+    loaded_in: _builtins.int
+    """Processes of the server that hold it. The numbers above are of all of them together, idle_s of the
+    one that used it last.
+    """
     def __init__(
         self,
         *,
@@ -349,10 +384,11 @@ class ModelStats(_message.Message):
         idle_s: _builtins.float = ...,
         in_use: _builtins.int = ...,
         gpu_id: _builtins.int = ...,
+        loaded_in: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "idle_s", b"idle_s", "in_use", b"in_use", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "idle_s", b"idle_s", "in_use", b"in_use", "loaded_in", b"loaded_in", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -384,6 +420,7 @@ class HealthResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     healthy: _builtins.bool
     """Whether a request sent now would be served."""
     gpu_count: _builtins.int
@@ -391,7 +428,11 @@ class HealthResponse(_message.Message):
     max_models: _builtins.int
     version: _builtins.str
     detail: _builtins.str
-    """Why not healthy; one line."""
+    """Why not healthy, and which processes did not answer; one line."""
+    workers: _builtins.int
+    """Processes of the server that answered; loaded_models and max_models are sums over them, and it is
+    healthy where they all are.
+    """
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuStatus]:
         """GPUs that networks run on, those that were lost included; none where they run on a processor."""
@@ -406,10 +447,11 @@ class HealthResponse(_message.Message):
         version: _builtins.str = ...,
         detail: _builtins.str = ...,
         gpus: _abc.Iterable[Global___GpuStatus] | None = ...,
+        workers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpu_count", b"gpu_count", "gpus", b"gpus", "healthy", b"healthy", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpu_count", b"gpu_count", "gpus", b"gpus", "healthy", b"healthy", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
