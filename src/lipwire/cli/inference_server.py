@@ -43,5 +43,5 @@ def command(
             "Eviction policy": capacity.eviction_policy,
             "Configured models": len(settings.models),
         },
-        lambda tell, share_port: open_inference_server(settings, tell=tell, share_port=share_port),
+        lambda tell, place: open_inference_server(settings, tell=tell, place=place),
     )

@@ -22,13 +22,19 @@ def list_models(
     from lipwire.rpc.connection import CompositingConnection
 
     with CompositingConnection(address) as connection:
-        models = [m for m in connection.models(timeout) if m.loaded or not loaded]
+        found = connection.listing(timeout)
+    models = [model for model in found.models if model.loaded or not loaded]
     if as_json:
-        rows = [{"model_id": model.model_id, "loaded": model.loaded} for model in models]
+        rows = [
+            {"model_id": model.model_id, "loaded": model.loaded, "loaded_in": model.loaded_in}
+            for model in models
+        ]
         typer.echo(json.dumps(rows, indent=2))
-        return
-    for model in models:
-        typer.echo(plain(model.model_id) + ("  (loaded)" if model.loaded else ""))
+    else:
+        for model in models:
+            where = _in_some(model.loaded_in, found.workers)
+            typer.echo(plain(model.model_id) + (f"  (loaded{where})" if model.loaded else ""))
+    _say_who_is_missing(found.detail)
 
 
 def load(model: Model, address: Address = DEFAULT_ADDRESS, timeout: Timeout = 300.0) -> None:
@@ -36,8 +42,9 @@ def load(model: Model, address: Address = DEFAULT_ADDRESS, timeout: Timeout = 30
     from lipwire.rpc.connection import CompositingConnection
 
     with CompositingConnection(address) as connection:
-        took_ms = connection.load(model, timeout)
-    typer.echo(f"{model}: loaded in {took_ms:.0f} ms")
+        answer = connection.load(model, timeout)
+    typer.echo(f"{model}: loaded in {answer.load_time_ms:.0f} ms")
+    _say_who_is_missing(answer.detail)
 
 
 def unload(model: Model, address: Address = DEFAULT_ADDRESS, timeout: Timeout = 60.0) -> None:
@@ -45,8 +52,9 @@ def unload(model: Model, address: Address = DEFAULT_ADDRESS, timeout: Timeout = 
     from lipwire.rpc.connection import CompositingConnection
 
     with CompositingConnection(address) as connection:
-        unloaded = connection.unload(model, timeout)
-    typer.echo(f"{model}: {'unloaded' if unloaded else 'was not loaded'}")
+        answer = connection.unload(model, timeout)
+    typer.echo(f"{model}: {'unloaded' if answer.unloaded else 'was not loaded'}")
+    _say_who_is_missing(answer.detail)
 
 
 def stats(
@@ -63,6 +71,7 @@ def stats(
 
     with CompositingConnection(address) as connection:
         found = connection.stats(model, timeout)
+    _say_who_is_missing(found.detail)
     if as_json:
         from google.protobuf.json_format import MessageToDict
 
@@ -71,8 +80,9 @@ def stats(
         )
         typer.echo(json.dumps(document, indent=2))
         return
+    processes = "" if found.workers < 2 else f" in {found.workers} processes together"
     typer.echo(
-        f"{found.loaded_models} of at most {found.max_models} avatars loaded,"
+        f"{found.loaded_models} of at most {found.max_models} avatars loaded{processes},"
         f" {file_size(found.memory_bytes)};"
         f" {found.hits} hits, {found.misses} misses, {found.evictions} evictions,"
         f" {found.failures} failures"
@@ -83,6 +93,20 @@ def stats(
         )
     for each in found.models:
         typer.echo(
-            f"{plain(each.model_id)}: {file_size(each.memory_bytes)}, {each.uses} uses,"
+            f"{plain(each.model_id)}: {file_size(each.memory_bytes)}"
+            f"{_in_some(each.loaded_in, found.workers)}, {each.uses} uses,"
             f" {each.in_use} now, idle for {each.idle_s:.0f} s"
         )
+
+
+def _in_some(loaded_in: int, workers: int) -> str:
+    """Where not all processes of a server hold an avatar."""
+    return f" in {loaded_in} of {workers} processes" if loaded_in < workers else ""
+
+
+def _say_who_is_missing(detail: str) -> None:
+    """Processes of the server that are not in an answer; apart from it, for scripts."""
+    from lipwire.cli.terminal import plain
+
+    if detail:
+        typer.echo(f"note: {plain(detail)}", err=True)

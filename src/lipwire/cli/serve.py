@@ -61,5 +61,5 @@ def command(
             "Eviction policy": capacity.eviction_policy,
             "Configured models": len(settings.models),
         },
-        lambda tell, share_port: open_serve(settings, networks, tell=tell, share_port=share_port),
+        lambda tell, place: open_serve(settings, networks, tell=tell, place=place),
     )

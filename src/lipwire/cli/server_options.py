@@ -47,5 +47,5 @@ JsonLogs = Annotated[
 ]
 ReadyFd = Annotated[int | None, typer.Option(hidden=True)]
 """How a parent process is told the port; its end of stdin asks for the end."""
-Worker = Annotated[int | None, typer.Option(hidden=True)]
-"""Number of this process among those that share a port."""
+Worker = Annotated[Path | None, typer.Option(hidden=True)]
+"""Socket of this process among those that share a port; its name is the process's number."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lipwire.cli.lifecycle import Stopping
     from lipwire.config import CompositingConfig, InferenceConfig
     from lipwire.rpc.serving import RpcServer
+    from lipwire.rpc.workers import WorkerPlace
 
 DRAIN_TIMEOUT_S: Final = 30.0
 """Orchestrators kill after 30 s (Kubernetes' terminationGracePeriodSeconds); no batch takes
@@ -41,7 +43,8 @@ class Overrides:
     workers: int | None = None
     json_logs: bool = False
     ready_fd: int | None = None
-    worker: int | None = None
+    worker: Path | None = None
+    """The socket of this process, where it is one of several."""
 
     def environ(self) -> dict[str, str]:
         """The environment to read the configuration with: ``--models-root`` is part of it, because
@@ -84,30 +87,35 @@ def run_server(
     config: InferenceConfig | CompositingConfig,
     overrides: Overrides,
     summary: Mapping[str, object],
-    open_server: Callable[[Tell, bool], AbstractContextManager[RpcServer]],
+    open_server: Callable[[Tell, WorkerPlace | None], AbstractContextManager[RpcServer]],
 ) -> None:
     """Serve until asked to end: in this process, or in ``server.workers`` that share the port.
 
-    ``open_server(tell, share_port)`` builds the server of this process.
+    ``open_server(tell, place)`` builds the server of this process; ``place`` is that among the
+    others, None where there are none.
     """
     from lipwire.cli.announce import Announcer
     from lipwire.cli.lifecycle import Stopping
     from lipwire.cli.memory import keep_few_arenas
     from lipwire.observe import configure_logging
+    from lipwire.rpc.workers import WorkerPlace
 
+    server = config.server
+    place = None
+    if overrides.worker is not None:
+        place = WorkerPlace.of_socket(overrides.worker, server.workers)
     keep_few_arenas()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     as_json = config.logging.format == "json"
     configure_logging(config.logging.level, as_json=as_json)
-    announcer = Announcer(title, as_json=as_json, quiet=overrides.worker is not None)
-    server = config.server
+    announcer = Announcer(title, as_json=as_json, quiet=place is not None)
     with Stopping(with_stdin=overrides.ready_fd is not None) as stopping:
         announcer.begin()
         announcer.section("Configuration", {**summary, **_numbered(config.notes())})
-        if overrides.worker is None and server.workers > 1:
+        if place is None and server.workers > 1:
             _run_workers(server.host, server.port, server.workers, announcer, stopping, overrides)
             return
-        with open_server(announcer.section, overrides.worker is not None) as running:
+        with _tidied(place), open_server(announcer.section, place) as running:
             announcer.ready(running.port)
             tell_parent(overrides.ready_fd, running.port)
             stopping.wait()
@@ -133,11 +141,13 @@ def _run_workers(
 ) -> None:
     from lipwire.cli.children import Child, supervise
     from lipwire.rpc.ports import held_port
+    from lipwire.rpc.workers import WorkerPlace, socket_folder
 
-    with held_port(host, port) as shared:
+    with held_port(host, port) as shared, socket_folder() as folder:
 
         def start(index: int) -> Child:
-            return Child(f"worker {index}", worker_arguments(sys.argv[1:], index, shared))
+            place = WorkerPlace(folder, index, count)
+            return Child(f"worker {index}", worker_arguments(sys.argv[1:], place, shared))
 
         def ready() -> None:
             announcer.section(f"Listening on port {shared}", {"Worker processes": count})
@@ -148,8 +158,21 @@ def _run_workers(
         _logger.info("stopped")
 
 
-def worker_arguments(arguments: Sequence[str], index: int, port: int) -> list[str]:
-    """The command line of a worker: this process's, with the port that was chosen."""
+@contextmanager
+def _tidied(place: WorkerPlace | None) -> Iterator[None]:
+    """Remove the folder of the sockets after the block, where the parent was killed: it is the
+    parent's to remove."""
+    parent = os.getppid()
+    try:
+        yield
+    finally:
+        if place is not None and os.getppid() != parent:
+            shutil.rmtree(place.folder, ignore_errors=True)
+
+
+def worker_arguments(arguments: Sequence[str], place: WorkerPlace, port: int) -> list[str]:
+    """The command line of a worker: this process's, with the port that was chosen and how many
+    workers there are, whatever its configuration says by the time that it starts."""
     kept: list[str] = []
     skip = False
     for argument in arguments:
@@ -159,7 +182,8 @@ def worker_arguments(arguments: Sequence[str], index: int, port: int) -> list[st
             skip = True
         elif not argument.startswith(("--ready-fd=", "--port=")):
             kept.append(argument)
-    return [*kept, "--port", str(port), "--worker", str(index)]
+    workers = ["--workers", str(place.count), "--worker", str(place.socket())]
+    return [*kept, "--port", str(port), *workers]
 
 
 def _numbered(notes: Sequence[str]) -> dict[str, str]:

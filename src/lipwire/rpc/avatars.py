@@ -10,7 +10,7 @@ import grpc
 import lipwire
 from lipwire.avatars import Avatar
 from lipwire.avatars.registry import Registry
-from lipwire.domain import LipwireError
+from lipwire.domain import InvalidInput, LipwireError
 from lipwire.rpc.backends import Backend, BackendHealth
 from lipwire.rpc.calls import current
 from lipwire.rpc.errors import is_answer, public_message
@@ -44,6 +44,12 @@ class AvatarsServicer(CompositingServiceServicer):
         self._networks = networks
         self._inference_url = inference_url
         self._clock = clock
+
+    def InferBatchComposite(  # noqa: N802
+        self, request: pb.CompositeBatchRequest, context: grpc.ServicerContext
+    ) -> pb.CompositeBatchResponse:
+        """Batches are ``CompositingServicer``'s."""
+        raise InvalidInput("no batches are made here; ask on the server's port")
 
     def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: grpc.ServicerContext

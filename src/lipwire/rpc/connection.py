@@ -86,14 +86,17 @@ class CompositingConnection:
 
     def models(self, timeout_s: float | None = None) -> list[pb.ModelInfo]:
         """Every avatar that may be asked for, all pages of them."""
-        found: list[pb.ModelInfo] = []
-        token = ""
-        while True:
-            page = self._page(token, timeout_s)
-            found += page.models
-            token = page.next_page_token
-            if not token:
-                return found
+        return list(self.listing(timeout_s).models)
+
+    def listing(self, timeout_s: float | None = None) -> pb.ListModelsResponse:
+        """All pages of the list as one; ``workers`` and ``detail`` are the last one's."""
+        whole = self._page("", timeout_s)
+        while whole.next_page_token:
+            page = self._page(whole.next_page_token, timeout_s)
+            whole.models.extend(page.models)
+            whole.next_page_token = page.next_page_token
+            whole.workers, whole.detail = page.workers, page.detail
+        return whole
 
     def _page(self, token: str, timeout_s: float | None) -> pb.ListModelsResponse:
         request = pb.ListModelsRequest(page_token=token)
@@ -102,23 +105,23 @@ class CompositingConnection:
         )
         return page
 
-    def load(self, model_id: str, timeout_s: float | None = None) -> float:
-        """Have an avatar ready; returns the milliseconds that took."""
+    def load(self, model_id: str, timeout_s: float | None = None) -> pb.LoadModelResponse:
+        """Have an avatar ready."""
         request = pb.LoadModelRequest(model_id=model_id)
         answer: pb.LoadModelResponse = _called(
             lambda: self._stub.LoadModel(request, timeout=timeout_s)
         )
         _check(answer)
-        return float(answer.load_time_ms)
+        return answer
 
-    def unload(self, model_id: str, timeout_s: float | None = None) -> bool:
-        """Let go of an avatar; False where it was not loaded."""
+    def unload(self, model_id: str, timeout_s: float | None = None) -> pb.UnloadModelResponse:
+        """Let go of an avatar; ``unloaded`` is False where it was not loaded."""
         request = pb.UnloadModelRequest(model_id=model_id)
         answer: pb.UnloadModelResponse = _called(
             lambda: self._stub.UnloadModel(request, timeout=timeout_s)
         )
         _check(answer)
-        return bool(answer.unloaded)
+        return answer
 
     def stats(self, model_id: str = "", timeout_s: float | None = None) -> pb.GetModelStatsResponse:
         """Of one loaded avatar, or of all."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,11 +16,12 @@ from grpc_reflection.v1alpha import reflection
 
 from lipwire.domain import InvalidInput, Unavailable
 from lipwire.rpc.admission import Admission
-from lipwire.rpc.compositing import CompositingServicer
+from lipwire.rpc.avatars import AvatarsServicer
 from lipwire.rpc.generated import compositing_pb2_grpc, inference_pb2_grpc
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2_grpc
 from lipwire.rpc.inference import InferenceServicer, MouthServicer
 from lipwire.rpc.interceptors import INFERENCE_KIND, LOADING_KIND, ErrorInterceptor
+from lipwire.rpc.workers.place import address_of
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -40,7 +42,7 @@ class Service:
     add: Callable[[grpc.Server], None]
 
 
-def compositing_service(servicer: CompositingServicer) -> Service:
+def compositing_service(servicer: AvatarsServicer) -> Service:
     return Service(
         "compositing.CompositingService",
         lambda server: compositing_pb2_grpc.add_CompositingServiceServicer_to_server(
@@ -78,6 +80,8 @@ class ServerOptions:
     """Inferences in hand at a time, waiting ones included: one thread each."""
     max_loads: int = 8
     """LoadModel calls in hand at a time."""
+    socket: Path | None = None
+    """A Unix socket to listen on, in place of host and port."""
     share_port: bool = False
     """Let other processes listen on the same port (SO_REUSEPORT)."""
     credentials: grpc.ServerCredentials | None = None
@@ -103,8 +107,12 @@ class RpcServer:
         options: ServerOptions,
         *,
         healthy: Callable[[], bool] | None = None,
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
     ) -> None:
-        """``healthy`` is asked every second for what health checking v1 says; None: always."""
+        """``healthy`` is asked every second for what health checking v1 says; None: always.
+
+        ``interceptors`` stand between the services and what makes statuses of their errors.
+        """
         self._options = options
         self._services = tuple(services)
         self._healthy = healthy
@@ -117,7 +125,7 @@ class RpcServer:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lipwire-rpc")
         self._server = grpc.server(
             self._threads,
-            interceptors=[ErrorInterceptor(self._admission, _PACKAGES)],
+            interceptors=[ErrorInterceptor(self._admission, _PACKAGES), *interceptors],
             options=_channel_options(options),
             maximum_concurrent_rpcs=threads + _UNCOUNTED,
         )
@@ -134,7 +142,7 @@ class RpcServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before it is started."""
+        """The port it listens on; 0 before it is started, and no port where it is a socket."""
         return self._port
 
     @property
@@ -150,6 +158,8 @@ class RpcServer:
             raise InvalidInput(f"port is {options.port}; allowed are 0 to 65535")
         host = options.host.strip("[]")
         address = f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"
+        if options.socket is not None:
+            address = address_of(options.socket)
         try:
             if options.credentials is None:
                 self._port = self._server.add_insecure_port(address)

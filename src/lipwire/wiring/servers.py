@@ -13,6 +13,7 @@ from lipwire.avatars import Avatar
 from lipwire.avatars.catalog import Catalog
 from lipwire.avatars.registry import Registry
 from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, usable_cores
+from lipwire.rpc.avatars import AvatarsServicer
 from lipwire.rpc.backends import Backend
 from lipwire.rpc.compositing import CompositingServicer
 from lipwire.rpc.inference import InferenceServicer, MouthServicer
@@ -24,6 +25,8 @@ from lipwire.rpc.serving import (
     inference_service,
     mouth_service,
 )
+from lipwire.rpc.workers import WorkerPlace
+from lipwire.wiring.listening import listening
 from lipwire.wiring.networks import connect_backend, open_networks
 from lipwire.wiring.pictures import Encoders, open_avatars, open_catalog, preload
 
@@ -39,10 +42,11 @@ _HEALTH_TIMEOUT_S: Final = 1.0
 
 @contextmanager
 def open_inference_server(
-    config: InferenceConfig, *, tell: Tell, share_port: bool = False
+    config: InferenceConfig, *, tell: Tell, place: WorkerPlace | None = None
 ) -> Iterator[RpcServer]:
     """The inference server, listening; it is stopped with the block, drained by ``drain``.
 
+    ``place`` is that of this process among those that share the port; None where it is alone.
     Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
     there, InvalidInput where ``onnx.cuda_device_id`` is no GPU's, Unavailable where the port is
     taken.
@@ -55,20 +59,22 @@ def open_inference_server(
         loaded = preload(wanted, backend.load)
         most = backend.health().max_models
         tell("Model registry", _registry_facts(catalog, loaded, most))
-        services = [
-            inference_service(InferenceServicer(backend, names=catalog.names)),
-            mouth_service(MouthServicer(backend)),
-        ]
+        inference = inference_service(InferenceServicer(backend, names=catalog.names))
         options = ServerOptions(
             host=config.server.host,
             port=config.server.port,
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=networks.requests + _TO_BE_REFUSED,
-            share_port=share_port,
         )
         server = stack.enter_context(
-            RpcServer(services, options, healthy=lambda: backend.health().healthy)
+            listening(
+                [inference, mouth_service(MouthServicer(backend))],
+                options,
+                healthy=lambda: backend.health().healthy,
+                place=place,
+                part=inference,
+            )
         )
         tell(f"Inference server listening on port {server.port}", {"Protocol": "gRPC, protobuf"})
         yield server
@@ -76,7 +82,7 @@ def open_inference_server(
 
 @contextmanager
 def open_compositing_server(
-    config: CompositingConfig, *, tell: Tell, share_port: bool = False
+    config: CompositingConfig, *, tell: Tell, place: WorkerPlace | None = None
 ) -> Iterator[RpcServer]:
     """The compositing server, as ``open_inference_server``. The inference servers need not be there
     yet."""
@@ -94,7 +100,7 @@ def open_compositing_server(
                 url=urls,
                 max_requests=_COMPOSITING_REQUESTS,
                 tell=tell,
-                share_port=share_port,
+                place=place,
             )
         )
         yield server
@@ -106,7 +112,7 @@ def open_serve(
     inference: InferenceConfig,
     *,
     tell: Tell,
-    share_port: bool = False,
+    place: WorkerPlace | None = None,
 ) -> Iterator[RpcServer]:
     """Both servers in this process, listening where the compositing server does.
 
@@ -129,7 +135,7 @@ def open_serve(
                 url="",
                 max_requests=networks.requests + _TO_BE_REFUSED,
                 tell=tell,
-                share_port=share_port,
+                place=place,
             )
         )
         yield server
@@ -145,7 +151,7 @@ def _compositing(
     url: str,
     max_requests: int,
     tell: Tell,
-    share_port: bool,
+    place: WorkerPlace | None,
 ) -> Iterator[RpcServer]:
     with ExitStack() as stack:
         avatars = stack.enter_context(open_avatars(config, catalog))
@@ -153,7 +159,8 @@ def _compositing(
         wanted = [
             name for name, entry in entries.items() if entry.preload or entry.preload_backgrounds
         ]
-        loaded = preload(wanted, lambda name: _load(avatars, None if url else backend, name))
+        networks_here = None if url else backend
+        loaded = preload(wanted, lambda name: _load(avatars, networks_here, name))
         tell("Compositing registry", _registry_facts(catalog, loaded, config.capacity.max_models))
         kind = (
             LoggingCompositingServicer
@@ -176,13 +183,16 @@ def _compositing(
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=max_requests,
-            share_port=share_port,
         )
+        # Networks elsewhere are told by whoever is asked, and not once more by every process.
+        part = AvatarsServicer(avatars, names=catalog.names, networks=networks_here)
         server = stack.enter_context(
-            RpcServer(
+            listening(
                 [compositing_service(servicer)],
                 options,
                 healthy=lambda: backend.health(timeout_s=_HEALTH_TIMEOUT_S).healthy,
+                place=place,
+                part=compositing_service(part),
             )
         )
         quality = config.output.jpeg_quality

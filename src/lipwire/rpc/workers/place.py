@@ -1,0 +1,61 @@
+"""The processes of one server: each has a number, and a Unix socket that only they can reach."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from lipwire.domain import InvalidInput
+
+_LONGEST_FOLDER: Final = 76
+"""Bytes of the folder's own folder: with names of ours, sockets' paths stay below the 104 bytes
+that macOS allows (Linux: 108)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """One process of ``count`` that share a port, and the folder of their sockets."""
+
+    folder: Path
+    index: int
+    """0 to ``count`` - 1."""
+    count: int
+
+    @classmethod
+    def of_socket(cls, path: Path, count: int) -> "WorkerPlace":
+        """The place whose socket is ``path``. Raises InvalidInput where that is none."""
+        name = path.stem
+        if path.suffix != ".sock" or not name.isdecimal() or int(name) >= count:
+            raise InvalidInput(
+                f"a worker's socket is {path}; allowed are 0.sock to {count - 1}.sock"
+            )
+        return cls(path.parent, int(name), count)
+
+    def socket(self, index: int | None = None) -> Path:
+        """Of this process, or of number ``index``."""
+        return self.folder / f"{self.index if index is None else index}.sock"
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The numbers of the other processes."""
+        return tuple(index for index in range(self.count) if index != self.index)
+
+
+def address_of(socket: Path) -> str:
+    """gRPC's name of a Unix socket."""
+    return f"unix:{quote(str(socket.absolute()))}"
+
+
+@contextmanager
+def socket_folder() -> Iterator[Path]:
+    """A folder for the sockets of a server's processes: the user's alone, gone after the block."""
+    base = tempfile.gettempdir()
+    short = len(os.fsencode(base)) <= _LONGEST_FOLDER
+    with tempfile.TemporaryDirectory(
+        prefix="lipwire-", dir=base if short else "/tmp", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)

@@ -1,0 +1,113 @@
+"""Calls about the whole server, passed on to its other processes and answered for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import Message
+
+from lipwire.domain import LipwireError
+from lipwire.rpc.calls import Cancelled, current
+from lipwire.rpc.generated import compositing_pb2, inference_pb2
+from lipwire.rpc.workers.merging import Answer, one_effect, one_health, one_list, one_sum
+from lipwire.rpc.workers.siblings import Siblings
+
+Outcome = Answer | LipwireError
+Merge = Callable[[int, Outcome, Mapping[int, Outcome]], Answer]
+"""Makes one answer of this process's number, what it says itself, and what the others say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """How a call is passed on."""
+
+    merge: Merge
+    longest_s: float
+    """What another process has to answer in."""
+    share: float
+    """As much of what the caller has left, at most: there is to be time to say who was late."""
+
+
+def _of_good(merge: Callable[[Answer, Mapping[int, Outcome]], Answer]) -> Merge:
+    def merged(_: int, own: Outcome, others: Mapping[int, Outcome]) -> Answer:
+        return merge(_answered(own), others)
+
+    return merged
+
+
+def _answered(own: Outcome) -> Answer:
+    if isinstance(own, LipwireError):
+        raise own
+    return own
+
+
+_HOW: Final[Mapping[str, _Shared]] = {
+    # An avatar may have to be compiled, which takes minutes.
+    "LoadModel": _Shared(one_effect, 600.0, 0.9),
+    "UnloadModel": _Shared(one_effect, 10.0, 0.9),
+    "ListModels": _Shared(_of_good(one_list), 2.0, 0.9),
+    "GetModelStats": _Shared(_of_good(one_sum), 2.0, 0.9),
+    # Asked once a second by whoever watches this server, with little time.
+    "Health": _Shared(
+        lambda index, own, others: one_health(index, _answered(own), others), 1.0, 0.5
+    ),
+}
+_SERVICES: Final[Mapping[str, Any]] = {
+    "compositing.CompositingService": compositing_pb2,
+    "inference.InferenceService": inference_pb2,
+}
+_METHODS: Final[Mapping[str, tuple[type[Message], _Shared]]] = {
+    f"/{service}/{name}": (getattr(messages, f"{name}Response"), shared)
+    for service, messages in _SERVICES.items()
+    for name, shared in _HOW.items()
+}
+"""Everything else is one process's business."""
+
+
+class SharingInterceptor(grpc.ServerInterceptor):
+    """Has calls about the whole server answered for all of its processes.
+
+    It goes behind ``ErrorInterceptor``, whose ``Call`` says how long there is.
+    """
+
+    def __init__(self, siblings: Siblings) -> None:
+        self._siblings = siblings
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or handler.unary_unary is None or method not in _METHODS:
+            return handler
+        behaviour = handler.unary_unary
+        kind, shared = _METHODS[method]
+
+        def run(request: Message, context: grpc.ServicerContext) -> Answer:
+            timeout_s = _timeout_s(shared)
+            own: Outcome
+            with self._siblings.asking(method, request, kind, timeout_s) as answers:
+                try:
+                    own = behaviour(request, context)
+                except Cancelled:
+                    raise
+                except LipwireError as error:
+                    own = error
+                return shared.merge(self._siblings.place.index, own, answers())
+
+        return grpc.unary_unary_rpc_method_handler(
+            run,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _timeout_s(shared: _Shared) -> float:
+    call = current()
+    left_s = None if call is None else call.remaining_s()
+    return shared.longest_s if left_s is None else min(shared.longest_s, left_s * shared.share)
