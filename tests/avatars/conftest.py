@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from lipwire.avatars import lookups
 from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
 
-WAIT_S = 10.0
+WAIT_S = 60.0
+"""For what comes in a moment, unless the machine is busy with something else."""
 
 
 class Clock:
@@ -81,6 +83,12 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def patient_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sees a change waits for the new form here, however busy the machine is."""
+    monkeypatch.setattr(lookups, "_SWAP_WAIT_S", WAIT_S)
 
 
 @pytest.fixture

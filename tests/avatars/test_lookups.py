@@ -77,8 +77,8 @@ def test_a_slow_swap_leaves_the_old_one_serving(world: World, clock: Clock) -> N
     with registry.use("a", timeout_s=0.02) as old:
         assert old.version is None
     gate.set()
-    until(lambda: registry.stats().swaps == 1)
-    assert old.closed() == 1
+    until(lambda: old.closed() == 1)
+    assert registry.stats().swaps == 1
 
 
 def test_a_broken_new_version_leaves_the_old_one_serving(world: World, clock: Clock) -> None:

@@ -107,11 +107,13 @@ def test_hits_among_thousands_take_microseconds(world: World) -> None:
     for name in names:
         registry.load(name)
     best_s = float("inf")
-    for _ in range(3):
+    for _ in range(20):
         start_s = time.thread_time()
         for name in names:
             with registry.use(name):
                 pass
         best_s = min(best_s, (time.thread_time() - start_s) / len(names))
+        if best_s < 20e-6:
+            break  # else again: the machine may be busy
     assert best_s < 20e-6  # about 2 on an idle core
     assert len(world.begun) == len(names)

@@ -55,7 +55,7 @@ def started(serving: Serving, models_root: Path, command: str, workers: int, *mo
     served = serving(
         command, "--models-root", models_root, "--workers", workers, *more, "--port", 0
     )
-    served.wait_for("Ready")
+    served.wait_for("Ready", 180)
     return served
 
 
@@ -210,12 +210,13 @@ def test_a_process_that_hangs_is_named_and_keeps_nobody(
 def awake(address: str, stack: ExitStack) -> CompositingConnection:
     """A connection to a process that answers; the kernel may give us one that does not."""
     while True:
-        connection = stack.enter_context(CompositingConnection(address))
-        try:
-            connection.health(timeout_s=5)
-        except DeadlineExceeded:
-            continue
-        return connection
+        with ExitStack() as trial:
+            connection = trial.enter_context(CompositingConnection(address))
+            # Closed before the next one: gRPC's channels to one address share what is open.
+            with suppress(DeadlineExceeded, Unavailable):
+                connection.health(timeout_s=5)
+                stack.push(trial.pop_all())
+                return connection
 
 
 @pytest.mark.slow

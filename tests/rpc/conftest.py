@@ -62,6 +62,7 @@ class PlainBackend:
     revisions: list[str] = field(default_factory=list)
     loaded: set[str] = field(default_factory=set)
     is_healthy: bool = True
+    gpu_id: int = 3
 
     def mouths(
         self,
@@ -75,7 +76,7 @@ class PlainBackend:
         self.revisions.append(revision)
         self._work(model_id, timeout_s)
         pixels = np.stack([expected_mouth(first + i, w) for i, w in enumerate(windows)])
-        return Mouths(pixels, 3, 1.5)
+        return Mouths(pixels, self.gpu_id, 1.5)
 
     def mouths_of(
         self,
@@ -90,7 +91,7 @@ class PlainBackend:
         self._work(model_id, timeout_s)
         assert visual.dtype == np.float32
         assert windows.shape == (len(visual), 32, 16, 16)
-        return FloatMouths(visual[:, :3] * np.float32(0.5), 3, 2.5)
+        return FloatMouths(visual[:, :3] * np.float32(0.5), self.gpu_id, 2.5)
 
     def _work(self, model_id: str, timeout_s: float | None) -> None:
         self.timeouts.append(timeout_s)

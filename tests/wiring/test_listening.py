@@ -22,7 +22,7 @@ from lipwire.rpc.generated import inference_pb2 as pb
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
 from lipwire.rpc.inference import InferenceServicer
 from lipwire.rpc.serving import RpcServer, ServerOptions, inference_service
-from lipwire.rpc.workers import WorkerPlace, sharing, socket_folder
+from lipwire.rpc.workers import WorkerPlace, sharing, siblings, socket_folder
 from lipwire.wiring.listening import listening
 
 NAMES = ("anna", "bert")
@@ -238,6 +238,21 @@ def test_a_slow_one_is_waited_for_no_longer_than_there_is_time(
     assert told.detail == "worker 1: no answer within 0.3 s"
     blocked.set()
     second.networks.may_load.set()
+
+
+def test_one_that_hangs_is_not_taken_for_one_that_is_gone(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(siblings, "_ACCEPTED_WITHIN_S", 0.5)
+    first = start(0, 2)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(WorkerPlace(folder, 1, 2).socket()))
+        silent.listen()
+        with pytest.raises(grpc.RpcError) as caught:
+            load(first)
+    error = error_of_call(caught.value)
+    assert isinstance(error, DeadlineExceeded)
+    assert str(error) == "worker 1: no sign of life within 0.5 s; it is done in 1 of 2 processes"
 
 
 def test_when_the_caller_goes_the_others_stop_too(start: Start) -> None:

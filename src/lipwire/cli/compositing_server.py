@@ -4,21 +4,12 @@ from typing import Annotated
 
 import typer
 
-from lipwire.cli.server_options import (
-    Config,
-    Host,
-    JsonLogs,
-    ModelsRoot,
-    Port,
-    ReadyFd,
-    Worker,
-    Workers,
-)
+from lipwire.cli import server_options as options
 
 
 def command(
-    config: Config = None,
-    models_root: ModelsRoot = None,
+    config: options.Config = None,
+    models_root: options.ModelsRoot = None,
     inference: Annotated[
         str | None,
         typer.Option(
@@ -27,12 +18,12 @@ def command(
             show_default=False,
         ),
     ] = None,
-    host: Host = None,
-    port: Port = None,
-    workers: Workers = None,
-    json_logs: JsonLogs = False,
-    ready_fd: ReadyFd = None,
-    worker: Worker = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    workers: options.Workers = None,
+    json_logs: options.JsonLogs = False,
+    ready_fd: options.ReadyFd = None,
+    worker: options.Worker = None,
 ) -> None:
     """Put mouths from inference servers onto the avatars' frames (port 50052)."""
     from lipwire.cli.serving import Overrides, config_path, run_server

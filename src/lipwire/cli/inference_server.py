@@ -1,26 +1,17 @@
 """`lipwire inference-server`."""
 
-from lipwire.cli.server_options import (
-    Config,
-    Host,
-    JsonLogs,
-    ModelsRoot,
-    Port,
-    ReadyFd,
-    Worker,
-    Workers,
-)
+from lipwire.cli import server_options as options
 
 
 def command(
-    config: Config = None,
-    models_root: ModelsRoot = None,
-    host: Host = None,
-    port: Port = None,
-    workers: Workers = None,
-    json_logs: JsonLogs = False,
-    ready_fd: ReadyFd = None,
-    worker: Worker = None,
+    config: options.Config = None,
+    models_root: options.ModelsRoot = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    workers: options.Workers = None,
+    json_logs: options.JsonLogs = False,
+    ready_fd: options.ReadyFd = None,
+    worker: options.Worker = None,
 ) -> None:
     """Run the avatars' networks for compositing servers (port 50051)."""
     from lipwire.cli.serving import Overrides, config_path, run_server

@@ -5,20 +5,11 @@ from typing import Annotated
 
 import typer
 
-from lipwire.cli.server_options import (
-    Config,
-    Host,
-    JsonLogs,
-    ModelsRoot,
-    Port,
-    ReadyFd,
-    Worker,
-    Workers,
-)
+from lipwire.cli import server_options as options
 
 
 def command(
-    config: Config = None,
+    config: options.Config = None,
     inference_config: Annotated[
         Path | None,
         typer.Option(
@@ -26,13 +17,13 @@ def command(
             show_default=False,
         ),
     ] = None,
-    models_root: ModelsRoot = None,
-    host: Host = None,
-    port: Port = None,
-    workers: Workers = None,
-    json_logs: JsonLogs = False,
-    ready_fd: ReadyFd = None,
-    worker: Worker = None,
+    models_root: options.ModelsRoot = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    workers: options.Workers = None,
+    json_logs: options.JsonLogs = False,
+    ready_fd: options.ReadyFd = None,
+    worker: options.Worker = None,
 ) -> None:
     """Both servers in one process, with no socket between them (port 50052).
 

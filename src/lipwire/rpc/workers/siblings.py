@@ -12,6 +12,10 @@ from lipwire.rpc.backends.statuses import error_of_call
 from lipwire.rpc.calls import current
 from lipwire.rpc.workers.place import WorkerPlace, address_of
 
+_ACCEPTED_WITHIN_S: Final = 20.0
+"""One that is there and has not said a word by then hangs, however long the call may take."""
+_HANGS: Final = "timed out"
+"""In gRPC's text for a connection that was not made within that time, and not refused either."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),  # thousands of rows of a sibling's are fine
     ("grpc.use_local_subchannel_pool", 1),
@@ -44,7 +48,11 @@ class Siblings:
             pending: dict[int, Any] = {}
             for index in self.place.others:
                 address = address_of(self.place.socket(index))
-                channel = stack.enter_context(grpc.insecure_channel(address, options=_OPTIONS))
+                # The name misleads: it is also how long one attempt to connect may take.
+                patience = ("grpc.min_reconnect_backoff_ms", round(_ACCEPTED_WITHIN_S * 1000))
+                channel = stack.enter_context(
+                    grpc.insecure_channel(address, options=(*_OPTIONS, patience))
+                )
                 ask: Any = channel.unary_unary(
                     method,
                     request_serializer=type(request).SerializeToString,
@@ -65,6 +73,8 @@ def _outcome(pending: Any, timeout_s: float) -> Any:
         error = error_of_call(failed)
         if isinstance(error, DeadlineExceeded):
             return DeadlineExceeded(f"no answer within {timeout_s:.3g} s")
+        if isinstance(error, Unavailable) and _HANGS in str(pending.details()):
+            return DeadlineExceeded(f"no sign of life within {_ACCEPTED_WITHIN_S:g} s")
         if type(error) is LipwireError:  # a defect there: its log has it, under this
             return LipwireError(f"{pending.code().name}: {pending.details()}")
         return error
