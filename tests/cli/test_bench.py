@@ -97,7 +97,7 @@ def test_a_gpus_report_has_its_tables_and_its_problems(
 
 
 def test_without_a_gpu_one_line_says_why(lipwire: Lipwire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lipwire.bench.gpu.cuda_problem", lambda: "there is no driver")
+    monkeypatch.setattr("lipwire.bench.gpu.cuda_problem", lambda device: "there is no driver")
     outcome = lipwire("bench", "gpu")
     assert outcome.code == 1
     assert outcome.err.splitlines() == [

@@ -25,7 +25,16 @@ from lipwire.domain import (
     UInt8Array,
     Unavailable,
 )
-from lipwire.engine import Device, DeviceLost, Engine, GpuInfo, GpuState, Model, NoDriver
+from lipwire.engine import (
+    Device,
+    DeviceLost,
+    Engine,
+    Frames,
+    GpuInfo,
+    GpuState,
+    Model,
+    NoDriver,
+)
 from lipwire.rpc.backends import RemoteBackend
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated import inference_pb2
@@ -33,7 +42,7 @@ from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
 from lipwire.wiring import devices, networks
-from lipwire.wiring.devices import choose_devices
+from lipwire.wiring.devices import ChosenDevice, choose_devices
 from lipwire.wiring.servers import open_inference_server, open_serve
 
 GIB = 2**30
@@ -71,9 +80,9 @@ class GpuEngine(Engine):
         self.driver = driver
         self.gpu = device
 
-    def load(self, compiled: Path) -> Model:
+    def load(self, compiled: Path, frames: Frames | None = None) -> Model:
         self._check_there()
-        return super().load(compiled)
+        return super().load(compiled, frames)
 
     def infer(self, model: Model, crops: UInt8Array, windows: Float32Array) -> UInt8Array:
         self._check_there()
@@ -101,11 +110,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with CUDA and three GPUs."""
     machine = Machine()
 
-    def make_engine(device: Device, memory_bytes: int | None) -> Engine:
-        machine.engines.append((str(device), memory_bytes))
-        return GpuEngine(machine.driver, device)
+    def make_engine(chosen: ChosenDevice) -> Engine:
+        machine.engines.append((str(chosen.device), chosen.memory_bytes))
+        return GpuEngine(machine.driver, chosen.device)
 
-    monkeypatch.setattr(devices, "cuda_problem", lambda: machine.problem)
+    monkeypatch.setattr(devices, "cuda_problem", lambda device: machine.problem)
     monkeypatch.setattr(devices, "open_driver", lambda: machine.driver)
     monkeypatch.setattr(networks, "make_engine", make_engine)
     monkeypatch.setattr(networks, "CHECK_GPUS_EVERY_S", 0.05)
@@ -169,7 +178,7 @@ Serve = Callable[[str], Running]
 def test_gpus_that_are_not_wanted_are_not_even_looked_for(
     machine: Machine, serve: Serve, yaml: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def touch() -> Any:
+    def touch(*_: Any) -> Any:
         raise AssertionError("CUDA was touched")
 
     monkeypatch.setattr(devices, "cuda_problem", touch)
@@ -236,7 +245,7 @@ def test_gpus_are_numbered_as_the_driver_numbers_them(
 ) -> None:
     seen: list[str | None] = []
 
-    def cuda_problem() -> None:
+    def cuda_problem(device: Device) -> None:
         seen.append(os.environ.get("CUDA_DEVICE_ORDER"))
 
     monkeypatch.delenv("CUDA_DEVICE_ORDER")
@@ -489,10 +498,10 @@ def test_a_gpu_that_does_not_work_from_the_start_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def make_engine(device: Device, memory_bytes: int | None) -> Engine:
-        if device.index in machine.driver.gone:
-            raise DeviceLost(f"{device} has failed: cuCtxCreate says system not ready (802)")
-        return GpuEngine(machine.driver, device)
+    def make_engine(chosen: ChosenDevice) -> Engine:
+        if chosen.index in machine.driver.gone:
+            raise DeviceLost(f"{chosen.device} has failed: cuInit says system not ready (802)")
+        return GpuEngine(machine.driver, chosen.device)
 
     monkeypatch.setattr(networks, "make_engine", make_engine)
     monkeypatch.setattr(machine.driver, "state", lambda index: GpuState(0, 0, 0.0))

@@ -57,7 +57,7 @@ class Gpus:
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
     gpus = Gpus()
-    monkeypatch.setattr(devices, "cuda_problem", lambda: None)
+    monkeypatch.setattr(devices, "cuda_problem", lambda device: None)
     monkeypatch.setattr(devices, "open_driver", lambda: gpus)
     monkeypatch.setattr(devices, "Engine", gpus.make)
     monkeypatch.setattr(networks, "CHECK_GPUS_EVERY_S", 0.05)

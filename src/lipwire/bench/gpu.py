@@ -80,7 +80,7 @@ def as_text(part: Part) -> str:
 
 def why_not(device: Device) -> str | None:
     """Why nothing can be measured here, in one line; None where it can."""
-    problem = cuda_problem()
+    problem = cuda_problem(device)
     return (
         None
         if problem is None

@@ -39,8 +39,12 @@ class GpuSettings(Section):
     """How many GPUs to use, beginning with `onnx.cuda_device_id`; `auto` is all from there on. More
     than there are is said when the server starts, and an error with `onnx.use_cuda: strict`."""
     memory_gb_per_gpu: Annotated[float, Field(gt=0, le=4096)] | None = None
-    """The most memory of each GPU to use, in GiB, by all processes of the server; without it, what
-    is free."""
+    """The most memory of each GPU for networks' weights and avatars' crops, in GiB, of all
+    processes of the server together; what runs them comes on top. Without it, three quarters of
+    what is free."""
+    crops_gb_per_gpu: Annotated[float, Field(ge=0, le=4096)] | None = None
+    """The most of it for crops: what networks see of their avatars' frames, kept so that it need
+    not be brought with every request. 0 keeps none; without it, whatever weights leave."""
     assignment_strategy: AssignmentStrategy = "round-robin"
     """Which GPU an avatar goes to when it is loaded, where it stays: each in turn (`round-robin`),
     or the one that holds least memory (`least-loaded`). Full ones are passed over while others are

@@ -7,10 +7,11 @@ On a GPU the weights come and go between its memory, pinned memory and the disk 
 """
 
 from lipwire.engine.compiling import compile_model
+from lipwire.engine.crops import CropStats, Frames
 from lipwire.engine.devices import Device, cuda_problem
 from lipwire.engine.driver import Driver, GpuInfo, GpuState, NoDriver, open_driver
 from lipwire.engine.engine import Engine, Model
-from lipwire.engine.gpu import Tuning
+from lipwire.engine.gpu import GpuMemoryUse, Tuning
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.jobs import Job
 from lipwire.engine.memory import DeviceLost
@@ -18,11 +19,14 @@ from lipwire.engine.optimising import runtime_key
 from lipwire.engine.scheduler import Quantiles, Scheduler, SchedulerStats
 
 __all__ = [
+    "CropStats",
     "Device",
     "DeviceLost",
     "Driver",
     "Engine",
+    "Frames",
     "GpuInfo",
+    "GpuMemoryUse",
     "GpuState",
     "Job",
     "Model",

@@ -68,6 +68,7 @@ class Device:
 
 
 CPU: Final = Device.cpu()
+FIRST_GPU: Final = Device.cuda(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +174,17 @@ def open_session(
     return session
 
 
-def cuda_problem() -> str | None:
-    """Why networks cannot run on CUDA here, in one line; None where they can.
+def cuda_problem(device: Device = FIRST_GPU) -> str | None:
+    """Why networks cannot run on GPU ``device``, in one line; None where they can.
 
-    Loads CUDA's libraries where ONNX Runtime was built for them, and starts the GPU. What it found
-    is kept: a process that could not use CUDA stays without.
+    Loads CUDA's libraries where ONNX Runtime was built for them, and starts that GPU and no other.
+    What it found is kept: a process that could not use a GPU stays without.
     """
-    return _cuda_problem()
+    return _cuda_problem(device)
 
 
 @functools.cache
-def _cuda_problem() -> str | None:
+def _cuda_problem(device: Device) -> str | None:
     if _CUDA_PROVIDER not in onnxruntime.get_available_providers():
         return (
             f"ONNX Runtime {onnxruntime.__version__} is built without CUDA here"
@@ -196,12 +197,12 @@ def _cuda_problem() -> str | None:
     _load_cuda()
     try:
         options = session_options(threads=1, optimisation="none")
-        session = open_session(_smallest_model(), options, Device.cuda(0))
+        session = open_session(_smallest_model(), options, device)
         session.run(None, {"x": np.ones(1, np.float32)})
     except DependencyMissing:
         return _why_it_does_not_load()
     except RUNTIME_ERRORS as error:
-        return f"CUDA does not start: {str(error).splitlines()[0][:200]}"
+        return f"CUDA does not start on {device}: {str(error).splitlines()[0][:200]}"
     return None
 
 

@@ -9,7 +9,8 @@ that maps the file.
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -25,7 +26,10 @@ from lipwire.domain import (
     Float32Array,
     InvalidInput,
     UInt8Array,
+    Unavailable,
+    ping_pong,
 )
+from lipwire.engine.crops import CropStats, Frames
 from lipwire.engine.devices import (
     CPU,
     RUNTIME_ERRORS,
@@ -35,7 +39,7 @@ from lipwire.engine.devices import (
     open_session,
     session_options,
 )
-from lipwire.engine.gpu import Gpu, GpuNetwork, Tuning
+from lipwire.engine.gpu import Gpu, GpuMemoryUse, GpuNetwork, Tuning
 from lipwire.engine.gpustorage import read_gpu_manifest
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.memory import Memory
@@ -103,7 +107,12 @@ class Model:
     """An avatar's network, ready to run. Made by ``Engine.load``; used with that engine only."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, owner: object, on_gpu: GpuNetwork | None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        owner: object,
+        on_gpu: GpuNetwork | None,
+        frames: Frames | None,
     ) -> None:
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
@@ -114,10 +123,16 @@ class Model:
             manifest.weights_bytes if on_gpu is None else on_gpu.resident.size_bytes
         )
         """Size of the mapped weights; on a GPU, of what they take of its memory."""
+        self.device_bytes: Final = 0 if on_gpu is None else on_gpu.resident.size_bytes
+        """What the weights take of a GPU; 0 where it runs on the processor."""
         self.precision: Final = "single" if on_gpu is None else on_gpu.precision
         """``half`` only on a GPU."""
         self.on_gpu: Final = on_gpu is not None
         """Whether it runs there; what has no form for GPUs runs on the processor."""
+        self.keeps_crops: Final = on_gpu is not None and on_gpu.crops is not None
+        """Whether ``Engine.infer_frames`` finds crops on the GPU that were used before."""
+        self._frames = frames
+        self._unloaded = False
         self._owner = owner
         self._folder = folder
         self._stored = dict(manifest.graphs)
@@ -176,20 +191,36 @@ class Engine:
         return self._device
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether networks run on a GPU, those that have a form for it."""
+        return self._gpu is not None
+
+    @property
     def resident_bytes(self) -> int:
         """Device memory that weights of networks take now; 0 on the processor."""
         return 0 if self._gpu is None else self._gpu.stats.device_bytes
 
     @property
     def residency(self) -> ResidencyStats | None:
-        """What is on the GPU and what came and went; None on the processor."""
+        """Whose weights are on the GPU and what came and went; None on the processor."""
         return None if self._gpu is None else self._gpu.stats
 
-    def load(self, compiled: Path) -> Model:
+    @property
+    def crops(self) -> CropStats | None:
+        """Which crops are on the GPU and what came and went; None on the processor."""
+        return None if self._gpu is None else self._gpu.crop_stats
+
+    @property
+    def memory_use(self) -> GpuMemoryUse | None:
+        """What is taken of the GPU now, and for what; None on the processor."""
+        return None if self._gpu is None else self._gpu.memory_use
+
+    def load(self, compiled: Path, frames: Frames | None = None) -> Model:
         """Open a folder that ``compile_model`` filled; takes milliseconds and copies no weights.
 
         On a GPU they are copied there, where there is room for them. Models may come and go there
-        at any time; they are brought back when they are used.
+        at any time; they are brought back when they are used. ``frames`` are those of the avatar,
+        for ``infer_frames``.
 
         The files must stay as they are while the model is in use. Raises NotFound where the folder
         holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
@@ -204,14 +235,28 @@ class Engine:
         on_gpu = None
         if self._gpu is not None:
             gpu_manifest = read_gpu_manifest(compiled, manifest.weights_bytes)
-            on_gpu = self._gpu.load(compiled, gpu_manifest, manifest.fixed_batch)
-        model = Model(compiled, manifest, self._mark, on_gpu)
+            on_gpu = self._gpu.load(compiled, gpu_manifest, manifest.fixed_batch, frames)
+        model = Model(compiled, manifest, self._mark, on_gpu, frames)
         with self._lock:
             self._check_open()
             self._models.add(model)
         if on_gpu is None:
             self._form(model, "pixels")
         return model
+
+    def unload(self, model: Model) -> None:
+        """Give up what ``model`` takes: at once, or when the last run of it is over. Later runs
+        raise Unavailable. Twice is fine; a model that is merely forgotten is given up later."""
+        if model._unloaded:
+            return
+        model._unloaded = True
+        with self._lock:
+            self._models.discard(model)
+        with model._lock:
+            model._forms.clear()
+            model._mapped = None
+        if model._on_gpu is not None and self._gpu is not None:
+            self._gpu.unload(model._on_gpu)
 
     def prefetch(self, model: Model) -> bool:
         """Bring ``model`` to where it runs, before it is asked for; False where there is no room.
@@ -236,6 +281,34 @@ class Engine:
         _check_finite("windows", windows)
         mouths = np.empty((batch, *PIXELS_SHAPE), np.uint8)
         self._run(model, "pixels", crops, windows, mouths)
+        return mouths
+
+    def infer_frames(
+        self, model: Model, numbers: Sequence[int], windows: Float32Array
+    ) -> UInt8Array:
+        """As ``infer``, for the crops of frames ``numbers`` of the avatar whose ``frames`` the
+        model was loaded with; past its last frame they run back and forth.
+
+        On a GPU a crop is brought there when it is first used and kept while there is room. Raises
+        InvalidInput where there are no frames or a number is below 0, what ``Frames.crop`` raises,
+        and as ``infer``.
+        """
+        frames = model._frames
+        if frames is None:
+            raise InvalidInput("the network was loaded without its avatar's frames")
+        if len(numbers) < 1 or min(numbers) < 0:
+            raise InvalidInput(
+                f"frame numbers are {list(numbers)[:4]}; wanted are one and more, from 0 on"
+            )
+        shown = [ping_pong(int(number), frames.frame_count) for number in numbers]
+        if not model.on_gpu or self._gpu is None:
+            return self.infer(model, np.stack([frames.crop(number) for number in shown]), windows)
+        _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), len(shown))
+        _check_finite("windows", windows)
+        self._check_usable(model)
+        assert model._on_gpu is not None  # as on_gpu says
+        mouths = np.empty((len(shown), *PIXELS_SHAPE), np.uint8)
+        self._gpu.run_frames(model._on_gpu, shown, windows, mouths)
         return mouths
 
     def infer_float(
@@ -310,7 +383,7 @@ class Engine:
         with model._lock:
             ready = model._forms.get(form)
             if ready is None:
-                self._check_open()
+                self._check_usable(model)
                 ready = self._make_ready(model, form)
                 model._forms[form] = ready
                 del model._stored[form]  # for thousands of avatars, 50 KB each
@@ -342,6 +415,8 @@ class Engine:
         self._check_open()
         if model._owner is not self._mark:
             raise RuntimeError("the model was loaded by another engine")
+        if model._unloaded:
+            raise Unavailable("the network was unloaded")
 
     def _check_open(self) -> None:
         if self._closed:
@@ -351,10 +426,12 @@ class Engine:
 def _cuda_memory(device: Device) -> Memory:
     from lipwire.engine.cuda import CudaMemory
 
-    problem = cuda_problem()
-    if problem is not None:
-        raise DependencyMissing(f"{device} cannot be used: {problem}")
-    return CudaMemory(device)
+    problem = cuda_problem(device)
+    if problem is None:
+        return CudaMemory(device)
+    with suppress(DependencyMissing):
+        CudaMemory(device)  # raises DeviceLost where it is this GPU alone
+    raise DependencyMissing(f"{device} cannot be used: {problem}")
 
 
 def _check(

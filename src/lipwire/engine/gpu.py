@@ -7,13 +7,25 @@ import logging
 import re
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lipwire.domain import AvatarInvalid, Float32Array, InvalidInput, Overloaded
+import numpy as np
+
+from lipwire.domain import (
+    AvatarInvalid,
+    Float32Array,
+    InvalidInput,
+    Overloaded,
+    UInt8Array,
+    Unavailable,
+)
 from lipwire.engine.batching import BATCH_SIZES, split
+from lipwire.engine.budget import Budget
+from lipwire.engine.crops import AvatarCrops, Crops, CropStats, Face, Frames
 from lipwire.engine.devices import (
     RUNTIME_ERRORS,
     CudaOptions,
@@ -23,7 +35,7 @@ from lipwire.engine.devices import (
 )
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource, read_gpu_graph
-from lipwire.engine.lanes import Architecture, Array, Input, Lane
+from lipwire.engine.lanes import Architecture, Array, Faces, Input, Lane
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, Memory
 from lipwire.engine.residency import Residency, ResidencyStats, Resident
 from lipwire.engine.source import first_line
@@ -31,7 +43,10 @@ from lipwire.engine.wrapping import BATCH, Form
 
 _LOG: Final = logging.getLogger(__name__)
 _SHARE: Final = 0.75
-"""Of a device's free memory that weights may take unless told otherwise: lanes need the rest."""
+"""Of a device's free memory that weights and crops may take unless told otherwise: lanes need the
+rest."""
+_SPARE_SHARE: Final = 0.125
+"""Of a device's free memory at the start, up to _AT_LEAST_BYTES, that crops leave free."""
 _AT_LEAST_BYTES: Final = 1 << 28
 """Freed for a lane that runs out of memory: activations come in such sizes."""
 _RETRY_S: Final = 0.25
@@ -64,7 +79,9 @@ class Tuning:
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     cuda: CudaOptions = field(default_factory=CudaOptions)
     device_bytes: int | None = None
-    """For weights; None for three quarters of what is free at the start."""
+    """For weights and crops; None for three quarters of what is free at the start."""
+    crop_bytes: int | None = None
+    """For crops (``crops``), at most; None for whatever weights leave, 0 to keep none."""
     host_bytes: int = 1 << 30
     """Pinned memory for weights, from which they come to the device without the disk."""
     max_models: int | None = None
@@ -79,10 +96,42 @@ class Tuning:
             raise InvalidInput(f"batch_sizes begin with {self.batch_sizes[0]}, the least is 1")
 
 
+@dataclass(frozen=True, slots=True)
+class GpuMemoryUse:
+    """Bytes that this process has allocated on one device, and pinned of the host's memory for it.
+
+    What ONNX Runtime takes for its sessions is not in here: nobody counts it by process but the
+    device's driver.
+    """
+
+    weights: int
+    crops: int
+    slots: int
+    """Of lanes, one for each architecture in use: what a network reads its weights from."""
+    staging: int
+    """Of lanes: inputs and outputs."""
+    pinned_weights: int
+    pinned_staging: int
+
+    @property
+    def device(self) -> int:
+        """All that is on the device."""
+        return self.weights + self.crops + self.slots + self.staging
+
+
 class GpuNetwork:
     """A network that was loaded for a device; kept by its ``Model``."""
 
-    __slots__ = ("__weakref__", "architecture", "precision", "resident", "sizes")
+    __slots__ = (
+        "__weakref__",
+        "architecture",
+        "crops",
+        "finalizers",
+        "frames",
+        "precision",
+        "resident",
+        "sizes",
+    )
 
     def __init__(
         self,
@@ -90,9 +139,16 @@ class GpuNetwork:
         resident: Resident,
         precision: Precision,
         sizes: tuple[int, ...],
+        frames: Frames | None,
+        crops: AvatarCrops | None,
     ) -> None:
-        self.architecture = architecture
+        self.architecture: Architecture | None = architecture
+        """None once it is unloaded."""
         self.resident = resident
+        self.frames = frames
+        self.crops = crops
+        """What is kept of ``frames``; None where nothing is."""
+        self.finalizers: list[weakref.finalize[..., GpuNetwork]] = []
         self.precision: Final = precision
         self.sizes: Final = sizes
         """Batch sizes that it is run in."""
@@ -109,12 +165,21 @@ class Gpu:
         self._memory = memory
         self._tuning = tuning
         self._threads = threads
-        share_bytes = int(memory.free_bytes() * _SHARE)
+        free_bytes = memory.free_bytes()
+        share_bytes = int(free_bytes * _SHARE)
+        budget = Budget(share_bytes if tuning.device_bytes is None else tuning.device_bytes)
+        self._crops = Crops(
+            memory,
+            budget,
+            most_bytes=tuning.crop_bytes,
+            spare_bytes=min(int(free_bytes * _SPARE_SHARE), _AT_LEAST_BYTES),
+        )
         self._residency = Residency(
             memory,
-            device_bytes=share_bytes if tuning.device_bytes is None else tuning.device_bytes,
+            device_bytes=budget,
             host_bytes=tuning.host_bytes,
             max_items=tuning.max_models,
+            give_way=self._crops.give_up,
         )
         self._lanes = [
             Lane(number, memory, self._open_session, record=tuning.cuda.graphs)
@@ -134,15 +199,36 @@ class Gpu:
         return self._residency.stats()
 
     @property
+    def crop_stats(self) -> CropStats:
+        return self._crops.stats()
+
+    @property
+    def memory_use(self) -> GpuMemoryUse:
+        weights = self._residency.stats()
+        staging = [lane.staging_bytes for lane in self._lanes]
+        return GpuMemoryUse(
+            weights=weights.device_bytes,
+            crops=self._crops.stats().device_bytes,
+            slots=sum(lane.slot_bytes for lane in self._lanes),
+            staging=sum(on_device for on_device, _ in staging),
+            pinned_weights=weights.host_bytes,
+            pinned_staging=sum(pinned for _, pinned in staging),
+        )
+
+    @property
     def architectures(self) -> int:
         """Kinds of networks in use, each with sessions of its own."""
         return len(self._architectures)
 
     def load(
-        self, folder: Path, manifest: GpuManifest, fixed_batch: int | None
+        self,
+        folder: Path,
+        manifest: GpuManifest,
+        fixed_batch: int | None,
+        frames: Frames | None = None,
     ) -> GpuNetwork | None:
         """The network in ``folder``, on the device where there is room; None where it has no form
-        for GPUs. Raises AvatarInvalid, Unavailable."""
+        for GPUs. ``frames`` are those of its avatar. Raises AvatarInvalid, Unavailable."""
         self._check_alive()
         wanted = manifest.models.get(self._tuning.precision)
         model = wanted or manifest.models.get("single")
@@ -151,14 +237,33 @@ class Gpu:
         source = ImageSource(folder, model)
         resident = self._residency.add(source)
         sizes = self._tuning.batch_sizes if fixed_batch is None else (fixed_batch,)
-        network = GpuNetwork(self._architecture(folder, model), resident, model.precision, sizes)
-        weakref.finalize(network, self._residency.remove, resident).atexit = False
+        keeps = frames is not None and self._crops.keeps_any
+        crops = self._crops.add(frames.frame_count) if frames is not None and keeps else None
+        architecture = self._architecture(folder, model)
+        network = GpuNetwork(architecture, resident, model.precision, sizes, frames, crops)
+        network.finalizers.append(weakref.finalize(network, self._residency.remove, resident))
+        if crops is not None:
+            network.finalizers.append(weakref.finalize(network, self._crops.remove, crops))
+        for finalizer in network.finalizers:
+            finalizer.atexit = False
         self._guarded(lambda: self._residency.prefetch(resident))
         return network
 
     def prefetch(self, network: GpuNetwork) -> bool:
         """Bring a network's weights to the device; False where there is no room for them."""
         return self._guarded(lambda: self._residency.prefetch(network.resident))
+
+    def unload(self, network: GpuNetwork) -> None:
+        """Give up what ``network`` takes of the device: at once, or when its last run is over.
+        Later runs raise Unavailable."""
+        for finalizer in network.finalizers:
+            finalizer.detach()
+        network.architecture = None
+        with suppress(DeviceLost):  # which keeps nothing that is worth giving back
+            if network.crops is not None:
+                self._crops.unload(network.crops)
+            self._residency.unload(network.resident)
+            self._tidy()
 
     def run(
         self, network: GpuNetwork, form: Form, faces: Array, speech: Float32Array, mouths: Array
@@ -173,6 +278,26 @@ class Gpu:
             piece = slice(start, start + batch)
             start += batch
             self._run_batch(network, form, batch, faces[piece], speech[piece], mouths[piece])
+        if network.architecture is None:  # unloaded meanwhile: nobody may be left who has it
+            self._tidy()
+
+    def run_frames(
+        self,
+        network: GpuNetwork,
+        numbers: Sequence[int],
+        speech: Float32Array,
+        mouths: UInt8Array,
+    ) -> None:
+        """As ``run``, for the crops of frames ``numbers`` (0 up to the number of frames) of the
+        network's avatar: what is on the device is not brought again. Raises what ``Frames.crop``
+        raises, too."""
+        start = 0
+        for batch in split(len(numbers), network.sizes):
+            piece = slice(start, start + batch)
+            start += batch
+            self._run_batch(network, "pixels", batch, numbers[piece], speech[piece], mouths[piece])
+        if network.architecture is None:
+            self._tidy()
 
     def close(self) -> None:
         """Runs under way finish; later ones raise."""
@@ -182,39 +307,87 @@ class Gpu:
             self._closed = True
             self._free.notify_all()
             self._free.wait_for(lambda: len(self._free_lanes) == len(self._lanes))
-        for lane in self._lanes:
-            lane.close()
-        self._residency.close()
+        for close in (
+            *(lane.close for lane in self._lanes),
+            self._crops.close,
+            self._residency.close,
+        ):
+            with suppress(DeviceLost):  # which keeps nothing that is worth giving back
+                close()
 
     def _run_batch(
         self,
         network: GpuNetwork,
         form: Form,
         batch: int,
-        faces: Array,
+        faces: Array | Sequence[int],
         speech: Float32Array,
         mouths: Array,
     ) -> None:
+        """``faces`` are pixels, or numbers of frames."""
+        architecture = network.architecture
+        if architecture is None:
+            raise Unavailable("the network was unloaded")
+        # Before a lane is taken, for that would wait meanwhile.
+        pixels = {} if isinstance(faces, np.ndarray) else self._missing(network, faces)
         lane = self._take_lane(network.resident)
-        try:
 
-            def run() -> None:
-                lane.run(
-                    self._residency,
-                    network.architecture,
-                    network.resident,
-                    form,
-                    batch,
-                    faces,
-                    speech,
-                    mouths,
+        def run() -> None:
+            with self._given(network, faces, pixels) as given:
+                self._guarded(
+                    lambda: lane.run(
+                        self._residency,
+                        architecture,
+                        network.resident,
+                        form,
+                        batch,
+                        given,
+                        speech,
+                        mouths,
+                    ),
+                    lane,
                 )
 
-            self._guarded(run, lane)
+        try:
+            try:
+                run()
+            except Overloaded:
+                if not self._crops.device_bytes:
+                    raise
+                # Crops that are in use take what this needs, its own perhaps: it goes without.
+                with self._crops.out_of_the_way():
+                    run()
         finally:
-            with self._free:
-                self._free_lanes.append(lane)
-                self._free.notify_all()
+            self._put_back(lane)
+
+    def _missing(self, network: GpuNetwork, numbers: Sequence[int]) -> dict[int, UInt8Array]:
+        """Crops that will have to be uploaded, as it looks now."""
+        if network.frames is None:
+            raise InvalidInput("the network was loaded without its avatar's frames")
+        crops = network.crops
+        missing = set(numbers) if crops is None else self._crops.missing(crops, numbers)
+        return {number: network.frames.crop(number) for number in missing}
+
+    @contextmanager
+    def _given(
+        self, network: GpuNetwork, faces: Array | Sequence[int], pixels: dict[int, UInt8Array]
+    ) -> Iterator[Faces]:
+        """``faces`` as a lane takes them; ``pixels`` has those that were missing a moment ago."""
+        if isinstance(faces, np.ndarray):
+            yield faces
+        elif network.crops is None:
+            yield [Face(None, pixels[number]) for number in faces]
+        else:
+            with self._crops.use(network.crops, faces) as places:
+                given = []
+                for number, place in zip(faces, places, strict=True):
+                    face = Face(place, pixels.get(number))
+                    if not face.there and face.pixels is None:  # it has gone since
+                        assert network.frames is not None  # they are those that crops are of
+                        pixels[number] = network.frames.crop(number)
+                        face = Face(place, pixels[number])
+                    given.append(face)
+                yield given
 
     def _take_lane(self, resident: Resident) -> Lane:
         """A free lane, if possible one that has the weights in place."""
@@ -230,10 +403,28 @@ class Gpu:
             self._free_lanes.remove(lane)
             return lane
 
+    def _tidy(self) -> None:
+        """Have lanes that nobody runs on give back what they keep for networks that are gone."""
+        with self._free:
+            if self._closed:
+                return
+            idle = list(self._free_lanes)
+            self._free_lanes.clear()
+        try:
+            for lane in idle:
+                lane.tidy()
+        finally:
+            self._put_back(*idle)
+
+    def _put_back(self, *lanes: Lane) -> None:
+        with self._free:
+            self._free_lanes.extend(lanes)
+            self._free.notify_all()
+
     def _guarded(self, action: Callable[[], T], lane: Lane | None = None) -> T:
         """``action``, again and again while it runs out of memory and something can be given up.
 
-        Weights go first, the least worthy ones; then what ``lane`` itself keeps ready.
+        Crops go first; then weights, the least worthy ones; then what ``lane`` itself keeps ready.
         """
         cleared = lane is None
         while True:
@@ -252,7 +443,9 @@ class Gpu:
                     raise DeviceLost(self._failure) from None
                 if not _OUT_OF_MEMORY.search(str(error)):
                     raise AvatarInvalid(f"the network failed: {reason}") from None
-            _LOG.warning("%s is full (%s): networks are given up", self._memory.device, reason)
+            _LOG.warning("%s is full (%s): crops or networks go", self._memory.device, reason)
+            if self._crops.give_up(_AT_LEAST_BYTES):
+                continue
             if not self._residency.give_up(_AT_LEAST_BYTES):
                 if cleared or lane is None:
                     raise Overloaded(

@@ -38,7 +38,7 @@ class Job(Future[Array], Generic[K]):
         super().__init__()
         self.key = key
         self.form: Form = form
-        self.faces = faces  # (N, 320, 320, 3) uint8 or (N, 6, 320, 320) float32
+        self.faces = faces  # (N, 320, 320, 3) uint8, (N, 6, 320, 320) float32 or (N,) int64 numbers
         self.windows = windows  # (N, 32, 16, 16) float32
         self.frames = len(faces)
         self.deadline = deadline

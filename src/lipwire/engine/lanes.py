@@ -1,7 +1,7 @@
 """A GPU's lane: one stream of work, with all that a run in it needs kept ready.
 
     faces, speech ─▶ pinned ─▶ device ─┐
-                                       ├─▶ the graph ─▶ device ─▶ pinned ─▶ mouths
+    crops that are kept (``crops``) ───┼─▶ the graph ─▶ device ─▶ pinned ─▶ mouths
     the avatar's weights ─▶ the slot ──┘
 
 The graph of an architecture reads its weights from one place, the lane's *slot*. Whose they are is
@@ -15,15 +15,18 @@ recorded, by thread.
 """
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
+from lipwire.engine.crops import CROP_BYTES, Face, Place
 from lipwire.engine.devices import not_waited_for
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
@@ -32,6 +35,8 @@ from lipwire.engine.residency import Residency, Resident
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
 
 Array = npt.NDArray[Any]
+Faces = Array | Sequence[Face]
+"""Of a batch: all their pixels, or for each where they are."""
 
 RECORDED_AFTER: Final = 3
 """Runs after which ONNX Runtime has recorded a session's kernels, where it is to."""
@@ -131,17 +136,23 @@ class _Ready:
             self._blocks.append(self._memory.allocate_host(size_bytes))
         return self._regions[-1], self._blocks[-1].view(kind).reshape(batch, *shape)
 
-    def run(self, stream: int, faces: Array, speech: Float32Array, mouths: Array) -> None:
+    @property
+    def device_bytes(self) -> int:
+        return sum(region.size_bytes for region in self._regions)
+
+    @property
+    def host_bytes(self) -> int:
+        return sum(block.nbytes for block in self._blocks)
+
+    def run(self, stream: int, faces: Faces, speech: Float32Array, mouths: Array) -> None:
         """Fill ``mouths``, as many as there are ``faces``: at most the batch."""
         memory = self._memory
         frames = len(faces)
-        for block, values, region in (
-            (self._face_block, faces, self._face),
-            (self._speech_block, speech, self._speech),
-        ):
-            block[:frames] = values
-            block[frames:] = values[-1:]  # not what another request left there
-            memory.upload(stream, region.address, block.reshape(-1).view(np.uint8))
+        if isinstance(faces, np.ndarray):
+            self._send(stream, self._face, self._face_block, faces)
+        else:
+            self._gather(stream, faces)
+        self._send(stream, self._speech, self._speech_block, speech)
         if self._runs_to_record:
             with memory.gate.alone():
                 self._session.run_with_iobinding(self._binding, self._options)
@@ -151,9 +162,37 @@ class _Ready:
             with memory.gate.together():
                 self._session.run_with_iobinding(self._binding, self._options)
         made = self._mouth_block[:frames]
-        memory.download(stream, made.reshape(-1).view(np.uint8), self._mouth.address)
+        memory.download(stream, _bytes(made), self._mouth.address)
         memory.wait(stream)
         mouths[:] = made
+
+    def _send(self, stream: int, region: Region, block: Array, values: Array) -> None:
+        frames = len(values)
+        block[:frames] = values
+        block[frames:] = values[-1:]  # not what another request left there
+        self._memory.upload(stream, region.address, _bytes(block))
+
+    def _gather(self, stream: int, faces: Sequence[Face]) -> None:
+        """Put ``faces`` in their places in the input: those on the device from there, the others
+        from their pixels, of which those that are to be kept are copied on from the input."""
+        memory, block, base = self._memory, self._face_block, self._face.address
+        for there, run in groupby(range(len(faces)), key=lambda index: faces[index].there):
+            if there:
+                continue
+            indices = list(run)
+            for index in indices:
+                block[index] = faces[index].pixels
+            piece = block[indices[0] : indices[-1] + 1]
+            memory.upload(stream, base + indices[0] * CROP_BYTES, _bytes(piece))
+        for first, place, frames in _stretches(faces):
+            of_input, size_bytes = base + first * CROP_BYTES, frames * CROP_BYTES
+            if place.there:
+                memory.copy(stream, of_input, place.address, size_bytes)
+            else:
+                memory.copy(stream, place.address, of_input, size_bytes)
+        last = base + (len(faces) - 1) * CROP_BYTES
+        for index in range(len(faces), len(block)):  # not what another request left there
+            memory.copy(stream, base + index * CROP_BYTES, last, CROP_BYTES)
 
     def close(self) -> None:
         self._session = self._binding = None
@@ -162,6 +201,25 @@ class _Ready:
                 self._memory.free(self._regions.pop())
             while self._blocks:
                 self._memory.free_host(self._blocks.pop())
+
+
+def _bytes(array: Array) -> Bytes:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _stretches(faces: Sequence[Face]) -> Iterator[tuple[int, Place, int]]:
+    """Faces with places that one copy will do for: the first one's index, its place, how many."""
+    first, begin, frames = 0, None, 0
+    for index, face in enumerate(faces):
+        place = face.place
+        if place is not None and begin is not None and place == begin.behind(frames):
+            frames += 1
+            continue
+        if begin is not None:
+            yield first, begin, frames
+        first, begin, frames = index, place, 1
+    if begin is not None:
+        yield first, begin, frames
 
 
 @dataclass(eq=False, slots=True)
@@ -196,7 +254,7 @@ class Lane:
         resident: Resident,
         form: Form,
         batch: int,
-        faces: Array,
+        faces: Faces,
         speech: Float32Array,
         mouths: Array,
     ) -> None:
@@ -212,15 +270,33 @@ class Lane:
         """Whether the weights of ``resident`` are in place already."""
         return any(place.owner is resident for place in self._places)
 
+    @property
+    def slot_bytes(self) -> int:
+        """What its slots take of the device."""
+        return sum(place.slot.size_bytes for place in tuple(self._places))
+
+    @property
+    def staging_bytes(self) -> tuple[int, int]:
+        """What inputs and outputs take: of the device, and of the host's pinned memory."""
+        ready = [each for place in tuple(self._places) for each in tuple(place.ready.values())]
+        return sum(each.device_bytes for each in ready), sum(each.host_bytes for each in ready)
+
+    def tidy(self) -> None:
+        """Give back what is kept ready for architectures that nobody has any more."""
+        if self._places:
+            self._thread.submit(self._drop_unused).result()
+
     def clear(self) -> None:
         """Give back all that is kept ready: the next runs are slow, and room is made."""
         self._thread.submit(self._drop, list(self._places)).result()
 
     def close(self) -> None:
-        """What is under way finishes. The lane is of no use afterwards."""
-        self._thread.submit(self._drop, list(self._places)).result()
-        self._thread.shutdown()
-        self._memory.close_stream(self._stream)
+        """What is under way finishes. The lane is of no use afterwards. Raises DeviceLost."""
+        try:
+            self._thread.submit(self._drop, list(self._places)).result()
+        finally:
+            self._thread.shutdown()
+            self._memory.close_stream(self._stream)
 
     def _run(
         self,
@@ -229,11 +305,11 @@ class Lane:
         resident: Resident,
         form: Form,
         batch: int,
-        faces: Array,
+        faces: Faces,
         speech: Float32Array,
         mouths: Array,
     ) -> None:
-        self._drop([place for place in self._places if place.architecture() is None])
+        self._drop_unused()
         place = self._place_of(architecture)
         ready = place.ready.get((form, batch))
         if ready is None:
@@ -245,19 +321,26 @@ class Lane:
             place.ready[form, batch] = ready
         if place.owner is resident:
             residency.touch(resident)
-            ready.run(self._stream, faces, speech, mouths)
+            with self._waited_for():
+                ready.run(self._stream, faces, speech, mouths)
             return
         # Whatever happens now, the slot is nobody's until it is known to be whole.
         place.owner = None
-        with residency.use(resident) as region:
+        with residency.use(resident) as region, self._waited_for():
             size_bytes = resident.size_bytes
             self._memory.copy(self._stream, place.slot.address, region.address, size_bytes)
-            try:
-                ready.run(self._stream, faces, speech, mouths)
-            except BaseException:
-                self._memory.wait(self._stream)  # the copy may still read the region
-                raise
+            ready.run(self._stream, faces, speech, mouths)
         place.owner = resident
+
+    @contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        """A run waits for its copies; one that fails may leave some, to and from memory that is
+        somebody else's soon."""
+        try:
+            yield
+        except BaseException:
+            self._memory.wait(self._stream)
+            raise
 
     def _place_of(self, architecture: Architecture) -> _Place:
         for place in self._places:
@@ -268,6 +351,9 @@ class Lane:
         place = _Place(weakref.ref(architecture), slot)
         self._places.append(place)
         return place
+
+    def _drop_unused(self) -> None:
+        self._drop([place for place in self._places if place.architecture() is None])
 
     def _drop(self, places: list[_Place]) -> None:
         for place in places:

@@ -5,6 +5,7 @@ What keeps weights on a GPU (``residency``) and what runs networks there (``lane
 like a GPU, and shows a use after freeing as NaN.
 """
 
+import bisect
 import ctypes
 import threading
 from collections import deque
@@ -143,6 +144,8 @@ class HostMemory:
         self._left_bytes = size_bytes
         self._host_left_bytes = host_bytes
         self._arrays: dict[int, Bytes] = {}
+        self._addresses: list[int] = []
+        """Of all regions, rising."""
         self._pinned: dict[int, int] = {}
         self._streams = 0
         self.lost = False
@@ -159,11 +162,13 @@ class HostMemory:
             array = np.full(size_bytes + _ALIGNMENT_BYTES, _POISON, np.uint8)
             address = array.ctypes.data + -array.ctypes.data % _ALIGNMENT_BYTES
             self._arrays[address] = array
+            bisect.insort(self._addresses, address)
         return Region(address, size_bytes)
 
     def free(self, region: Region) -> None:
         with self._lock:
             array = self._arrays.pop(region.address)
+            self._addresses.remove(region.address)
             array[:] = _POISON
             self._freed.append(array)
             self._left_bytes += region.size_bytes
@@ -223,7 +228,9 @@ class HostMemory:
     def _checked(self, address: int, size_bytes: int) -> int:
         self._check()
         with self._lock:
-            array = self._arrays.get(address)
-        if array is None or size_bytes > array.size - _ALIGNMENT_BYTES:
+            behind = bisect.bisect_right(self._addresses, address)
+            base = self._addresses[behind - 1] if behind else 0
+            end = base + self._arrays[base].size - _ALIGNMENT_BYTES if behind else 0
+        if address + size_bytes > end:
             raise AssertionError(f"{size_bytes} bytes at {address:#x} are not allocated")
         return address

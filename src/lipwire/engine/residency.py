@@ -11,13 +11,14 @@ and the allocation is tried again.
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from lipwire.domain import Overloaded, Unavailable
 from lipwire.domain.eviction import NEVER_USED, Policy, Worths
+from lipwire.engine.budget import Budget
 from lipwire.engine.memory import Bytes, DeviceOutOfMemory, Memory, Region
 
 _RETRY_S: Final = 0.05
@@ -90,14 +91,21 @@ class Residency:
         self,
         memory: Memory,
         *,
-        device_bytes: int,
+        device_bytes: int | Budget,
         host_bytes: int = 0,
         max_items: int | None = None,
         policy: Policy = "lfu",
+        give_way: Callable[[int], int] = lambda size_bytes: 0,
     ) -> None:
-        """At most ``device_bytes`` and ``max_items`` on the device, ``host_bytes`` pinned."""
+        """At most ``device_bytes`` and ``max_items`` on the device, ``host_bytes`` pinned.
+
+        Where ``device_bytes`` is shared with others, ``give_way`` has them free so many bytes, or
+        fewer, and says how many it were; they are asked before any weights are given up. It is
+        called under a lock and must not come back.
+        """
         self._memory = memory
-        self._budget_bytes = device_bytes
+        self._budget = device_bytes if isinstance(device_bytes, Budget) else Budget(device_bytes)
+        self._give_way = give_way
         self._host_budget_bytes = host_bytes
         self._max_items = max_items
         self._worths = Worths(policy)
@@ -123,8 +131,14 @@ class Residency:
         """Weights that may be used from now on. Nothing is copied yet."""
         return Resident(source)
 
+    def unload(self, item: Resident) -> None:
+        """Give up the copies of ``item``: at once, or when its last user leaves."""
+        with self._changed:
+            self.remove(item)
+            self._sweep()
+
     def remove(self, item: Resident) -> None:
-        """Give up the copies of ``item`` once nobody uses them: at the next use of anything.
+        """As ``unload``, at the next use of anything.
 
         May be called by a garbage collection, in the middle of whatever: it takes no lock.
         """
@@ -240,11 +254,12 @@ class Residency:
             self._fill(item, region)
         except BaseException:
             with self._changed:
-                self._device_bytes -= item.size_bytes
-                self._device_items -= 1
-                self._free(region)
+                self._give_back(item.size_bytes)
                 item.loading = False
-                self._leave(item)
+                try:
+                    self._free(region)
+                finally:
+                    self._leave(item)
             raise
         with self._changed:
             item.region = region
@@ -308,35 +323,50 @@ class Residency:
     def _make_room(self, size_bytes: int) -> Region:
         """A region of ``size_bytes``, and its place in the budget. Raises Overloaded."""
         spare: Region | None = None
+        taken = False
         try:
-            while self._lacks_room(size_bytes):
-                spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
+            while not (taken := self._take(size_bytes)):
+                lacking_bytes = self._budget.lacks(size_bytes)
+                if not lacking_bytes or not self._give_way(lacking_bytes):
+                    spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
             while spare is None:
                 try:
                     with self._memory.gate.together():
                         spare = self._memory.allocate(size_bytes)
                 except DeviceOutOfMemory:
                     self._out_of_memory += 1
-                    spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
+                    if not self._give_way(size_bytes):
+                        spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
         except BaseException:
+            if taken:
+                self._give_back(size_bytes)
             if spare is not None:
                 self._free(spare)
             raise
-        self._device_bytes += size_bytes
-        self._device_items += 1
         return spare
 
-    def _lacks_room(self, size_bytes: int) -> bool:
+    def _take(self, size_bytes: int) -> bool:
+        """A place in the budget; False where there is none."""
         if self._max_items is not None and self._device_items >= self._max_items:
-            return True
-        return self._device_bytes + size_bytes > self._budget_bytes
+            return False
+        if not self._budget.take(size_bytes):
+            return False
+        self._device_bytes += size_bytes
+        self._device_items += 1
+        return True
+
+    def _give_back(self, size_bytes: int) -> None:
+        self._budget.give_back(size_bytes)
+        self._device_bytes -= size_bytes
+        self._device_items -= 1
 
     def _evicted(self, size_bytes: int) -> Region:
         region = self._evict_one()
         if region is None:
             raise Overloaded(
                 f"{size_bytes} bytes for a network do not fit on {self._memory.device}:"
-                f" {self._device_bytes} of {self._budget_bytes} are taken, all of them in use",
+                f" {self._budget.taken_bytes} of {self._budget.size_bytes} are taken, all of them"
+                " in use",
                 retry_after_s=_RETRY_S,
             )
         return region
@@ -362,8 +392,7 @@ class Residency:
         assert region is not None  # it is one of those on the device
         item.region = None
         self._on_device.discard(item)
-        self._device_bytes -= item.size_bytes
-        self._device_items -= 1
+        self._give_back(item.size_bytes)
         return region
 
     def _free(self, region: Region) -> None:

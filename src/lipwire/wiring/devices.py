@@ -20,8 +20,8 @@ from lipwire.engine import (
 
 GIB: Final = 2**30
 _SHARE: Final = 0.75
-"""Of the memory that is free, what several processes take for weights; the rest is for running
-them."""
+"""Of the memory that is free, what several processes take for weights and crops; the rest is for
+running them."""
 _logger = logging.getLogger("lipwire.wiring")
 
 
@@ -34,7 +34,10 @@ class ChosenDevice:
     workers: int
     """Runs of networks at a time."""
     memory_bytes: int | None
-    """The most of its memory to use in this process; None where there is no limit but its own."""
+    """The most of its memory for weights and crops in this process; None where there is no limit
+    but its own."""
+    crop_bytes: int | None = None
+    """The most of it for crops; None for whatever weights leave."""
 
     @property
     def index(self) -> int:
@@ -67,15 +70,20 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
         return _processor(config, {})
     # CUDA's own order is quickest first; nvidia-smi and the driver count along the PCI bus.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    problem = cuda_problem()
-    driver = NoDriver(problem) if problem is not None else open_driver()
+    first = config.onnx.cuda_device_id
+    problem = cuda_problem(Device.cuda(first))
+    driver = open_driver()
     gpus = driver.gpus()
     unseen = ""
-    if problem is None and isinstance(driver, NoDriver):
-        # CUDA is there and nobody can say what it has: what is asked for is believed.
+    if isinstance(driver, NoDriver):
+        # Nobody can say what there is: what is asked for is believed.
         gpus, unseen = _believed(config), driver.reason
-    elif problem is None and not gpus:
-        problem = "the NVIDIA driver shows no GPU to this process"
+    elif not gpus:
+        problem = problem or "the NVIDIA driver shows no GPU to this process"
+    others = (gpu.index for gpu in gpus if gpu.index != first)
+    if problem and any(cuda_problem(Device.cuda(index)) is None for index in others):
+        # CUDA works. The first is none, which is an error, or fails, and is left out then.
+        problem = None
     if problem is not None:
         if config.requires_cuda:
             raise DependencyMissing(f"onnx.use_cuda is strict, but there is no CUDA: {problem}")
@@ -87,8 +95,10 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
         return _processor(config, {"CUDA": "asked for (onnx.use_cuda) and NOT AVAILABLE"})
     chosen = _asked_for(config, gpus)
     workers = config.server.worker_count_per_gpu
+    crops_gb = config.gpus.crops_gb_per_gpu
+    crop_bytes = None if crops_gb is None else int(crops_gb * GIB) // config.server.workers
     devices = tuple(
-        ChosenDevice(gpu, workers, _memory_bytes(config, gpu, driver)) for gpu in chosen
+        ChosenDevice(gpu, workers, _memory_bytes(config, gpu, driver), crop_bytes) for gpu in chosen
     )
     facts: dict[str, object] = {f"GPU {gpu.index}": _line(gpu, driver) for gpu in chosen}
     if unseen:
@@ -99,10 +109,11 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
     return ChosenDevices(devices, driver, facts)
 
 
-def make_engine(device: Device, memory_bytes: int | None) -> Engine:
-    """The engine of one device, which is to hold at most ``memory_bytes`` of its memory."""
+def make_engine(chosen: ChosenDevice) -> Engine:
+    """The engine of one device, within its limits of memory."""
     # One thread a run, and as many runs at a time as there are workers.
-    return Engine(threads=1, device=device, tuning=Tuning(device_bytes=memory_bytes))
+    tuning = Tuning(device_bytes=chosen.memory_bytes, crop_bytes=chosen.crop_bytes)
+    return Engine(threads=1, device=chosen.device, tuning=tuning)
 
 
 def workers_on_processor(config: InferenceConfig) -> int:

@@ -97,7 +97,7 @@ def _open_device(
     capacity = config.capacity
     where = "" if chosen.gpu is None else f" on GPU {chosen.index}"
     with ExitStack() as stack:
-        engine = stack.enter_context(make_engine(chosen.device, chosen.memory_bytes))
+        engine = stack.enter_context(make_engine(chosen))
 
         def load(name: str) -> Loaded[Network]:
             loaded = load_network(engine, catalog.path(name))

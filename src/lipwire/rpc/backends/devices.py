@@ -292,7 +292,7 @@ def placed(
         except BaseException:
             placement.closed(home)
             raise
-        placement.measured(home, loaded.bytes)
+        placement.measured(home, loaded.value.device_bytes)
 
         def close() -> None:
             try:

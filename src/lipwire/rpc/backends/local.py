@@ -5,6 +5,8 @@ other here:
 
     mouths ──▶ registry: pin the network (load it where it is not) ──▶ its crops of the frames
            ──▶ scheduler: a worker's turn ──▶ engine ──▶ mouths; the pin goes when the job is done
+
+On a GPU that keeps crops it is the frames' numbers that go to the scheduler and the engine.
 """
 
 import threading
@@ -31,6 +33,7 @@ from lipwire.domain import (
     Float32Array,
     InvalidInput,
     Unavailable,
+    ping_pong,
 )
 from lipwire.engine import DeviceLost, Engine, Model
 from lipwire.engine.jobs import Job
@@ -43,10 +46,21 @@ from lipwire.rpc.calls import Call, Cancelled, current
 class Network:
     """A loaded network and the frames it draws on. Its crops are computed, its weights mapped."""
 
-    __slots__ = ("__weakref__", "_model", "avatar", "key", "size_bytes")
+    __slots__ = (
+        "__weakref__",
+        "_engine",
+        "_keeps_crops",
+        "_model",
+        "avatar",
+        "device_bytes",
+        "key",
+        "size_bytes",
+    )
 
-    def __init__(self, avatar: Avatar, model: Model) -> None:
+    def __init__(self, avatar: Avatar, model: Model, engine: Engine) -> None:
         self._model: Model | None = model
+        self._engine = engine
+        self._keeps_crops = model.keeps_crops
         self.avatar: Final = avatar
         self.key: Final = NetworkKey(self)
         self.size_bytes: Final = model.weights_bytes + avatar.mapped_bytes
@@ -55,6 +69,9 @@ class Network:
         Pages of both come and go with use; this is what they come to when all are in memory. The
         session that avatars of one architecture share is not counted.
         """
+        self.device_bytes: Final = model.device_bytes if engine.on_gpu else self.size_bytes
+        """What it takes of the device where it runs: of a GPU the weights. Crops that are kept
+        there are not counted: they take what is left."""
 
     @property
     def model(self) -> Model:
@@ -63,6 +80,14 @@ class Network:
         if model is None:
             raise Unavailable("the network was unloaded")
         return model
+
+    def faces(self, first: int, count: int) -> npt.NDArray[Any]:
+        """Frames ``first`` and on, as ``run_on`` takes them: their crops, or (count,) int64 numbers
+        where the engine keeps crops."""
+        if not self._keeps_crops:
+            return self.crops(first, count)
+        frames = self.avatar.frame_count
+        return np.array([ping_pong(first + index, frames) for index in range(count)], np.int64)
 
     def crops(self, first: int, count: int) -> npt.NDArray[np.uint8]:
         """What it sees of frames ``first`` and on: (count, 320, 320, 3) uint8."""
@@ -73,7 +98,9 @@ class Network:
 
     def close(self) -> None:
         """Let go of weights and frames, whoever still holds this. Runs under way finish."""
-        self._model = None
+        model, self._model = self._model, None
+        if model is not None:
+            self._engine.unload(model)
         self.avatar.close()
 
 
@@ -100,7 +127,7 @@ def load_network(engine: Engine, package: Path) -> Loaded[Network]:
     """
     with ExitStack() as stack:
         avatar = stack.enter_context(Avatar.open(package))
-        network = Network(avatar, engine.load(avatar.model_path))
+        network = Network(avatar, engine.load(avatar.model_path, avatar), engine)
         stack.pop_all()
     return Loaded(network, network.size_bytes, network.close)
 
@@ -110,6 +137,14 @@ def run_on(engine: Engine) -> "Run":
 
     def run(key: NetworkKey, faces: Any, windows: Float32Array) -> Any:
         network = key.network()
+        if faces.ndim == 1:
+            try:
+                return engine.infer_frames(network.model, faces.tolist(), windows)
+            except InvalidInput:
+                _ = (
+                    network.model
+                )  # raises Unavailable where it was closed meanwhile, avatar and all
+                raise
         infer = engine.infer if faces.dtype == np.uint8 else engine.infer_float
         return infer(network.model, faces, windows)
 
@@ -175,7 +210,7 @@ class LocalBackend:
         pixels, inference_ms = self._run(
             model_id,
             "pixels",
-            lambda network: network.crops(first, len(windows)),
+            lambda network: network.faces(first, len(windows)),
             windows,
             revision,
             timeout_s,

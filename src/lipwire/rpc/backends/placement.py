@@ -29,7 +29,7 @@ class Home:
         self.uses = 0
         """Requests under way, and what is loaded or being loaded."""
         self.held_bytes: int | None = None
-        """What it takes, measured; None until it is loaded."""
+        """What it takes of the device, measured; None until it is loaded."""
 
 
 class _Tally:
