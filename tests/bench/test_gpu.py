@@ -38,6 +38,10 @@ def test_every_part_measures_something_on_a_stand_in(tmp_path: Path) -> None:
     assert {row["way"] for row in rows["plain"]} >= {"weights fed", "weights inside"}
     assert len({row["swap"] for row in rows["swaps"]}) == 5
     assert rows["live"][0]["requests"] > 0  # type: ignore[operator]
+    assert rows["live"][0]["MB of crops"] > 0  # type: ignore[operator]
+    kept = {row["crops"]: row["hits"] for row in rows["crops"] if "crops" in row}
+    assert kept == {"brought": "none", "kept": "100%"}
+    assert rows["crops"][-1]["MB of crops"] == round(8 * 320 * 320 * 3 / 1e6, 1)
     assert told == list(PARTS)
     written = json.loads((tmp_path / "report.json").read_text())
     assert [part["name"] for part in written["parts"]] == list(PARTS)

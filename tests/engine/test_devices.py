@@ -78,6 +78,37 @@ def test_cuda_that_does_not_load_is_explained(monkeypatch: pytest.MonkeyPatch) -
         assert "\n" not in problem
 
 
+def test_each_gpu_is_tried_for_itself_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    class Session:
+        def run(self, *_: object) -> None:
+            pass
+
+    def open_session(model: bytes, options: object, device: Device) -> Session:
+        tried.append(str(device))
+        if device.index == 1:
+            raise RuntimeError("CUDA failure 214: uncorrectable ECC error\nand more")
+        return Session()
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(devices, "DRIVER", "libc.so.6")
+    monkeypatch.setattr(devices, "_load_cuda", lambda: None)
+    monkeypatch.setattr(devices, "open_session", open_session)
+    devices._cuda_problem.cache_clear()
+    try:
+        for _ in range(2):
+            assert cuda_problem(Device.cuda(2)) is None
+            assert cuda_problem() is None
+            problem = cuda_problem(Device.cuda(1))
+            assert problem is not None
+            assert problem.startswith("CUDA does not start on cuda:1: CUDA failure 214")
+            assert "\n" not in problem
+    finally:
+        devices._cuda_problem.cache_clear()
+    assert tried == ["cuda:2", "cuda:0", "cuda:1"]
+
+
 def test_importing_the_engine_loads_nothing_of_cuda() -> None:
     program = (
         "import lipwire.engine, lipwire.cli.main\n"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lipwire.domain import Overloaded, UInt8Array, Unavailable
+from lipwire.domain import Overloaded, UInt8Array, Unavailable, ping_pong
 from lipwire.engine import Device, Engine, Tuning
 from lipwire.engine.cuda import CudaMemory
 from lipwire.engine.devices import CudaOptions
@@ -167,6 +167,73 @@ def test_no_face_shows_in_another_under_concurrency_and_eviction(
         assert stats is not None
         assert stats.device_bytes <= tuning.device_bytes  # type: ignore[operator]
         assert (stats.evictions > 0) == (resident < 3)
+
+
+class Shown:
+    """Frames of an avatar: noise, of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self.frame_count = 30
+        random = np.random.default_rng(seed)
+        self.crops: UInt8Array = random.integers(0, 256, (30, 320, 320, 3), np.uint8)
+
+    def crop(self, index: int) -> UInt8Array:
+        crop: UInt8Array = self.crops[index]
+        return crop
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("room", [0, 3, 20])
+def test_no_face_shows_in_another_where_crops_are_kept(
+    tiny: Any, noise: Any, room: int, graphs: bool
+) -> None:
+    """Frames by number, of six avatars of two blocks each, with room for none of these, for a few,
+    and for all; forwards and backwards, and some with pixels of their own."""
+    shown = [Shown(which) for which in range(len(tiny))]
+    jobs = []
+    for which, avatar in enumerate(tiny):
+        for first in (0, 17, 28, 50):
+            _, windows = noise(3, 10 * which + first)
+            numbers = list(range(first, first + 3))
+            crops = shown[which].crops[[ping_pong(number, 30) for number in numbers]]
+            jobs.append((which, numbers, crops, windows, avatar.pixels(crops, windows)))
+    tuning = replace(
+        SINGLE,
+        lanes=3,
+        batch_sizes=(1, 2),
+        crop_bytes=room * 20 * 320 * 320 * 3,
+        max_models=4,
+        cuda=CudaOptions(graphs=graphs),
+    )
+    with Engine(device=GPU, tuning=tuning) as engine, ThreadPoolExecutor(6) as threads:
+        models = [engine.load(avatar.folder, shown[n]) for n, avatar in enumerate(tiny)]
+        order = [(*job, by_number) for job in jobs for by_number in (True, True, True, False)] * 5
+        random.Random(0).shuffle(order)
+
+        def run(job: Any) -> int:
+            which, numbers, crops, windows, wanted, by_number = job
+            if by_number:
+                made = engine.infer_frames(models[which], numbers, windows)
+            else:
+                made = engine.infer(models[which], crops, windows)
+            return _apart(made, wanted)[0]
+
+        assert max(threads.map(run, order)) <= 1
+        stats, use = engine.crops, engine.memory_use
+        assert stats is not None
+        assert use is not None
+        assert stats.device_bytes == use.crops <= room * 20 * 320 * 320 * 3
+        assert (stats.hits > 0) == (room > 0)
+        assert (stats.evictions > 0) == (room == 3)
+        for which, model in enumerate(models):
+            windows = jobs[4 * which][3]
+            brought = engine.infer_frames(model, [0, 1, 2], windows)
+            kept = engine.infer_frames(model, [0, 1, 2], windows)
+            assert (brought == kept).all()
+            engine.unload(model)
+        use = engine.memory_use
+        assert use is not None
+        assert use.device == 0
 
 
 def test_a_full_gpu_gives_up_avatars_and_goes_on(

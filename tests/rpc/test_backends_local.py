@@ -28,6 +28,7 @@ from lipwire.domain import (
     Unavailable,
 )
 from lipwire.engine import DeviceLost, Engine
+from lipwire.engine.memory import HostMemory
 from lipwire.engine.scheduler import Scheduler
 from lipwire.rpc.backends import (
     LocalBackend,
@@ -157,6 +158,70 @@ def test_mouths_are_of_the_revision_that_is_asked_for(
                 "anna", np.zeros((1, 6, 320, 320), np.float32), speech(1), revision=old
             )
         assert np.array_equal(backend.mouths("anna", 0, speech(1)).pixels, after.pixels)
+
+
+def test_a_changed_package_shows_no_crops_of_before(
+    root: Path, tmp_path: Path, make_package: Callable[..., Path]
+) -> None:
+    """On a device that keeps crops: the same network with other frames, which differ in everything
+    but their number."""
+    shutil.copytree(root / "anna", tmp_path / "root" / "anna")
+    catalog = Catalog(tmp_path / "root", {})
+    memory = HostMemory(1 << 30)
+    windows = speech(3)
+    with (
+        Engine(threads=1, memory=memory) as engine,
+        Registry(
+            lambda name: load_network(engine, catalog.path(name)),
+            version=lambda name: package_version(catalog.path(name)),
+        ) as networks,
+        Scheduler(run_on(engine), workers=1, queue_size=2) as scheduler,
+        LocalBackend(networks, scheduler, max_models=4) as backend,
+    ):
+        revisions, made = [], []
+        for seed in (0, 7):
+            if seed:
+                make_package(tmp_path / "other", frames=FRAMES, seed=seed)
+                model = Path("checkpoint") / "model_best.onnx"
+                shutil.copy(tmp_path / "root" / "anna" / model, tmp_path / "other" / model)
+                (tmp_path / "root" / "anna").rename(tmp_path / "gone")
+                (tmp_path / "other").rename(tmp_path / "root" / "anna")
+            with Avatar.open(catalog.path("anna")) as avatar:
+                revisions.append(avatar.revision)
+                crops = np.stack([avatar.crop(index) for index in range(3)])
+                wanted = engine.infer(engine.load(avatar.model_path), crops, windows)
+            for _ in range(3):
+                mouths = backend.mouths("anna", 0, windows, revision=revisions[-1])
+                np.testing.assert_array_equal(mouths.pixels, wanted)
+            made.append(wanted)
+            stats = engine.crops
+            assert stats is not None
+            assert (stats.avatars, stats.device_bytes) == (1, FRAMES * 320 * 320 * 3)
+        assert revisions[0] != revisions[1]
+        assert not np.array_equal(made[0], made[1])
+        assert stats is not None
+        assert stats.hits == 2 * 2 * 3
+        assert backend.unload("anna")
+        assert engine.crops is not None
+        assert engine.crops.device_bytes == 0
+
+
+def test_a_network_that_is_closed_under_a_run_is_unavailable(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(threads=1, memory=HostMemory(1 << 30)) as engine:
+        loaded = load_network(engine, root / "anna")
+        numbers = loaded.value.faces(6, 4)
+        assert numbers.tolist() == [6, 7, 6, 5]
+
+        def close_and_crop(avatar: Avatar, index: int) -> Any:
+            loaded.close()
+            return whole(avatar, index)
+
+        whole = Avatar.crop
+        monkeypatch.setattr(Avatar, "crop", close_and_crop)
+        with pytest.raises(Unavailable, match="unloaded"):
+            run_on(engine)(loaded.value.key, numbers, speech(4))
 
 
 def test_floats_become_bytes_rounded_and_clipped() -> None:

@@ -290,6 +290,40 @@ def test_more_gpus_than_there_are_is_said(
         serve("gpus: {count: 4}\nonnx: {use_cuda: strict}")
 
 
+def test_only_gpus_that_are_asked_for_are_started(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def cuda_problem(device: Device) -> None:
+        tried.append(str(device))
+
+    monkeypatch.setattr(devices, "cuda_problem", cuda_problem)
+    choose_devices(config("onnx: {cuda_device_id: 1}", tmp_path))
+    assert tried == ["cuda:1"]
+
+
+def test_a_first_gpu_that_fails_is_not_the_end_of_the_others(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = {"cuda:0": "CUDA does not start on cuda:0: uncorrectable ECC error"}
+    monkeypatch.setattr(devices, "cuda_problem", lambda device: problems.get(str(device)))
+    chosen = choose_devices(config("onnx: {use_cuda: true}", tmp_path))
+    assert [str(device.device) for device in chosen.devices] == ["cuda:0", "cuda:1", "cuda:2"]
+    problems |= {f"cuda:{index}": "CUDA does not start" for index in (1, 2)}
+    chosen = choose_devices(config("onnx: {use_cuda: true}", tmp_path))
+    assert [str(device.device) for device in chosen.devices] == ["cpu"]
+
+
+def test_a_first_gpu_that_is_none_is_an_error_though_it_does_not_start(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = {"cuda:7": "CUDA does not start on cuda:7: invalid device ordinal"}
+    monkeypatch.setattr(devices, "cuda_problem", lambda device: problems.get(str(device)))
+    with pytest.raises(InvalidInput, match=r"cuda_device_id is 7; the GPUs here are 0 \(NVIDIA A"):
+        choose_devices(config("onnx: {cuda_device_id: 7}", tmp_path))
+
+
 def test_a_first_gpu_that_is_none_is_an_error(machine: Machine, serve: Serve) -> None:
     with pytest.raises(InvalidInput, match=r"cuda_device_id is 7; the GPUs here are 0 \(NVIDIA A"):
         serve("onnx: {cuda_device_id: 7}")

@@ -1,6 +1,7 @@
 """Servers over engines that work as on a GPU, in memory of the processor's that runs out and fails
 like one's. What the driver says is all that is made up."""
 
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ class Gpus:
         default_factory=lambda: [HostMemory(SIZE_BYTES), HostMemory(SIZE_BYTES)]
     )
     tunings: list[Tuning] = field(default_factory=list)
+    engines: list[Engine] = field(default_factory=list)
 
     def gpus(self) -> tuple[GpuInfo, ...]:
         return tuple(GpuInfo(index, "NVIDIA A", SIZE_BYTES) for index in range(2))
@@ -51,7 +53,9 @@ class Gpus:
         assert device.kind == "cuda"
         assert tuning is not None
         self.tunings.append(tuning)
-        return Engine(threads=threads, tuning=tuning, memory=self.memories[device.index])
+        engine = Engine(threads=threads, tuning=tuning, memory=self.memories[device.index])
+        self.engines.append(engine)
+        return engine
 
 
 @pytest.fixture
@@ -88,20 +92,30 @@ def expected(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def backend(gpus: Gpus, root: Path, tmp_path: Path) -> Iterator[RemoteBackend]:
-    """An inference server on both GPUs, of which it may use 0.125 GiB each."""
-    file = tmp_path / "inference.yaml"
-    file.write_text(f"models_root: {root}\ngpus: {{memory_gb_per_gpu: 0.125}}\n")
-    here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+def serve(gpus: Gpus, root: Path, tmp_path: Path) -> Iterator[Callable[[str], RemoteBackend]]:
+    """Inference servers on both GPUs, with what is said of them under ``gpus``."""
     with ExitStack() as stack:
-        server = stack.enter_context(
-            open_inference_server(
-                load_inference_config(file, here), tell=lambda heading, facts: None
+
+        def start(keys: str) -> RemoteBackend:
+            file = tmp_path / "inference.yaml"
+            file.write_text(f"models_root: {root}\ngpus: {{{keys}}}\n")
+            here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+            server = stack.enter_context(
+                open_inference_server(
+                    load_inference_config(file, here), tell=lambda heading, facts: None
+                )
             )
-        )
-        yield stack.enter_context(
-            RemoteBackend([f"127.0.0.1:{server.port}"], max_retries=0, timeout_s=60)
-        )
+            return stack.enter_context(
+                RemoteBackend([f"127.0.0.1:{server.port}"], max_retries=0, timeout_s=60)
+            )
+
+        yield start
+
+
+@pytest.fixture
+def backend(serve: Callable[[str], RemoteBackend]) -> RemoteBackend:
+    """A server that may use 0.125 GiB of each."""
+    return serve("memory_gb_per_gpu: 0.125")
 
 
 def test_networks_are_spread_over_the_gpus_memory(
@@ -113,6 +127,66 @@ def test_networks_are_spread_over_the_gpus_memory(
         np.testing.assert_array_equal(mouths.pixels, expected[name])
     assert all(memory.free_bytes() < SIZE_BYTES for memory in gpus.memories)
     assert [tuning.device_bytes for tuning in gpus.tunings] == [2**27, 2**27]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        ("count: 1", 4),
+        ("count: 1, crops_gb_per_gpu: 0.5", 4),
+        ("count: 1, crops_gb_per_gpu: 0.001", 0),  # 1.07 MB: three crops and a half
+        ("count: 1, crops_gb_per_gpu: 0", 0),
+    ],
+)
+def test_crops_stay_on_the_gpu_as_far_as_they_may(
+    gpus: Gpus,
+    serve: Callable[[str], RemoteBackend],
+    expected: dict[str, Any],
+    keys: str,
+    kept: int,
+) -> None:
+    """gpus.crops_gb_per_gpu, of avatars of four frames each."""
+    backend = serve(keys)
+    for _ in range(2):
+        for name in NAMES:
+            np.testing.assert_array_equal(backend.mouths(name, 0, WINDOWS).pixels, expected[name])
+    stats = gpus.engines[0].crops
+    assert stats is not None
+    assert (stats.avatars, stats.device_bytes) == (kept, kept * 4 * 320 * 320 * 3)
+    assert stats.hits == kept * len(WINDOWS)
+    for name in NAMES:
+        backend.unload(name)
+    use = gpus.engines[0].memory_use
+    assert use is not None
+    assert use.device == 0
+
+
+def test_the_share_of_each_process_is_its_part_of_the_crops_too(gpus: Gpus, tmp_path: Path) -> None:
+    file = tmp_path / "inference.yaml"
+    file.write_text("gpus: {count: 1, crops_gb_per_gpu: 1}\nserver: {workers: 4}\n")
+    (chosen,) = devices.choose_devices(load_inference_config(file, {})).devices
+    assert chosen.crop_bytes == 2**28
+
+
+def test_the_least_loaded_gpu_is_that_with_least_on_it_not_beside_it(
+    gpus: Gpus, tmp_path: Path, root: Path, make_package: Callable[..., Path]
+) -> None:
+    """One avatar has many frames, which are mapped into the host's memory: on its GPU it takes no
+    more than any other."""
+    folder = tmp_path / "root"
+    for name in NAMES[1:]:
+        shutil.copytree(root / name, folder / name)
+    make_package(folder / "a", frames=24, size=(640, 480), seed=0)
+    file = tmp_path / "inference.yaml"
+    file.write_text(f"models_root: {folder}\ngpus: {{assignment_strategy: least-loaded}}\n")
+    here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+    config = load_inference_config(file, here)
+    with (
+        open_inference_server(config, tell=lambda heading, facts: None) as server,
+        RemoteBackend([f"127.0.0.1:{server.port}"], timeout_s=60) as backend,
+    ):
+        homes = [backend.mouths(name, 0, WINDOWS).gpu_id for name in NAMES]
+    assert homes == [0, 1, 0, 1]
 
 
 def test_a_gpu_lost_under_load_costs_no_client_an_error(

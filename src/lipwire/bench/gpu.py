@@ -34,6 +34,7 @@ PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
     "ways": gpuspeed.ways,
     "swaps": gpuserve.swaps,
     "residents": gpuserve.residents,
+    "crops": gpuserve.crops,
     "live": gpuserve.live,
     "plain": gpuspeed.plain,
     "speed": gpuspeed.speed,
@@ -47,6 +48,7 @@ TITLES: Final = {
     "plain": "shared graph against sessions with constant weights, one lane",
     "swaps": "another avatar's turn",
     "residents": "avatars on the device",
+    "crops": "pixels brought with every call, and kept on the device",
     "live": "sessions of different avatars, 25 frames a second in steps of 4, within 160 ms",
 }
 

@@ -8,9 +8,11 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Final
 
-from lipwire.bench.gpurig import Rig, Row, called, inputs
+import numpy as np
+
+from lipwire.bench.gpurig import Noise, Rig, Row, called, inputs
 from lipwire.bench.harness import percentile
-from lipwire.domain import Float32Array, UInt8Array
+from lipwire.domain import Float32Array
 from lipwire.engine import Engine, Model, Scheduler, Tuning
 from lipwire.engine.gpugraphs import PRECISIONS
 from lipwire.engine.gpustorage import ImageSource
@@ -18,6 +20,8 @@ from lipwire.engine.jobs import Array, Job
 from lipwire.engine.memory import Memory
 from lipwire.engine.residency import Residency
 
+AVATAR_FRAMES: Final = 250
+"""Ten seconds of an avatar, 77 MB of crops."""
 LIVE_FRAMES: Final = 4
 FRAME_S: Final = 0.04
 _AVATARS: Final = 4
@@ -55,14 +59,14 @@ def swaps(rig: Rig) -> Iterator[Row]:
                 "ms": round(statistics.median(times_s[2:]) * 1e3, 3),
             }
     tuning = Tuning(lanes=1, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
-    crops, windows = inputs(LIVE_FRAMES)
+    pixels, windows = inputs(LIVE_FRAMES)
     with rig.engine(tuning) as engine:
         pair = [engine.load(rig.compiled(number)) for number in range(2)]
         turns = itertools.count()
         for name, models_used in (("the same avatar", pair[:1]), ("avatars in turns", pair)):
 
             def call(_: int, used: list[Model] = models_used) -> None:
-                engine.infer(used[next(turns) % len(used)], crops, windows)
+                engine.infer(used[next(turns) % len(used)], pixels, windows)
 
             calls = called(rig, 1, call)
             yield {
@@ -92,10 +96,10 @@ def residents(rig: Rig) -> Iterator[Row]:
     counts = (2, 6) if rig.quick else (8, 50, 200, 500)
     memory = rig.gpu_memory()
     tuning = Tuning(lanes=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
-    crops, windows = inputs(LIVE_FRAMES)
+    pixels, windows = inputs(LIVE_FRAMES)
     with rig.engine(tuning) as engine:
         models = [engine.load(rig.compiled(0))]
-        engine.infer(models[0], crops, windows)  # sessions and slots are not counted
+        engine.infer(models[0], pixels, windows)  # sessions and slots are not counted
         before_bytes = memory.free_bytes()
         for count in counts:
             while len(models) < count:
@@ -113,11 +117,72 @@ def residents(rig: Rig) -> Iterator[Row]:
                 return
 
 
+def crops(rig: Rig) -> Iterator[Row]:
+    """The same frames, their pixels brought with every call, and kept on the device.
+
+    Crops are ready in memory: what cutting them out costs comes on top of *brought*.
+    """
+    lanes, frame_count = (2, 2 * rig.large) if rig.quick else (4, AVATAR_FRAMES)
+    sizes = (LIVE_FRAMES, rig.large) if rig.large > LIVE_FRAMES else (LIVE_FRAMES,)
+    shown = Noise(frame_count)
+    with rig.engine(Tuning(lanes=lanes, batch_sizes=sizes, cuda=rig.options)) as engine:
+        model = engine.load(rig.compiled(0), shown)
+        for batch, callers in itertools.product(sizes, (1, lanes)):
+            _, windows = inputs(batch)
+            firsts = itertools.count(0, batch)
+
+            def numbers(count: int = batch, firsts: Iterator[int] = firsts) -> range:
+                first = next(firsts) % (frame_count - count)
+                return range(first, first + count)
+
+            def brought(_: int, windows: Float32Array = windows) -> None:
+                engine.infer(model, shown.crops(numbers()), windows)
+
+            def kept(_: int, windows: Float32Array = windows) -> None:
+                engine.infer_frames(model, numbers(), windows)
+
+            for first in range(0, frame_count - batch + 1, batch):  # each once
+                engine.infer_frames(model, range(first, first + batch), windows)
+            found = {}
+            for way, call in (("brought", brought), ("kept", kept)):
+                before = engine.crops
+                calls = called(rig, callers, call)
+                after = engine.crops
+                assert before is not None  # on a GPU
+                assert after is not None
+                asked = after.hits + after.misses - before.hits - before.misses
+                found[way] = calls.median_ms
+                yield {
+                    "precision": model.precision,
+                    "batch": batch,
+                    "lanes": callers,
+                    "crops": way,
+                    "p50 ms a call": round(calls.median_ms, 3),
+                    "ms a frame": round(calls.elapsed_s * 1e3 / len(calls.times_s) / batch, 4),
+                    "hits": f"{(after.hits - before.hits) / asked:.0%}" if asked else "none",
+                }
+            if rig.time_is_up():
+                return
+        use = engine.memory_use
+        assert use is not None  # on a GPU
+        yield {
+            "MB of weights": round(use.weights / 1e6, 1),
+            "MB of crops": round(use.crops / 1e6, 1),
+            "MB of slots": round(use.slots / 1e6, 1),
+            "MB of staging": round(use.staging / 1e6, 1),
+        }
+
+
 def live(rig: Rig) -> Iterator[Row]:
-    """More and more sessions, until a frame in a hundred comes too late."""
+    """More and more sessions, until a frame in a hundred comes too late.
+
+    They ask for frames by number, as a server's do.
+    """
     lanes = 2 if rig.quick else 4
     tuning = Tuning(lanes=lanes, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
-    crops, windows = inputs(LIVE_FRAMES)
+    shown = Noise(2 * LIVE_FRAMES if rig.quick else AVATAR_FRAMES)
+    numbers = np.arange(LIVE_FRAMES, dtype=np.int64)
+    _, windows = inputs(LIVE_FRAMES)
     deadline_s = LIVE_FRAMES * FRAME_S
     with ExitStack() as stack:
         engine = stack.enter_context(rig.engine(tuning))
@@ -131,12 +196,13 @@ def live(rig: Rig) -> Iterator[Row]:
         models: list[Model] = []
         for sessions in (2, 4) if rig.quick else _LIVE:
             while len(models) < sessions:
-                models.append(engine.load(rig.compiled(len(models) % _AVATARS)))
+                models.append(engine.load(rig.compiled(len(models) % _AVATARS), shown))
             for _ in range(2):  # every lane has its session
-                for job in [scheduler.submit(model, crops, windows) for model in models[:8]]:
+                for job in [scheduler.submit(model, numbers, windows) for model in models[:8]]:
                     job.result(120)
-            late_s = _speak(scheduler, models, crops, windows, 0.5 if rig.quick else 4.0)
+            late_s = _speak(scheduler, models, windows, 0.5 if rig.quick else 4.0)
             p99_s = percentile(late_s, 99)
+            kept = engine.crops
             yield {
                 "sessions": sessions,
                 "precision": models[0].precision,
@@ -145,6 +211,7 @@ def live(rig: Rig) -> Iterator[Row]:
                 "p99 ms": round(p99_s * 1e3, 2),
                 "late": sum(each > deadline_s for each in late_s),
                 "held": str(p99_s <= deadline_s),
+                "MB of crops": 0 if kept is None else round(kept.device_bytes / 1e6),
             }
             if p99_s > deadline_s or rig.time_is_up():
                 return
@@ -153,12 +220,11 @@ def live(rig: Rig) -> Iterator[Row]:
 def _speak(
     scheduler: Scheduler[Model],
     models: list[Model],
-    crops: UInt8Array,
     windows: Float32Array,
     seconds: float,
 ) -> list[float]:
-    """Each session asks for 4 frames every 160 ms, all at different moments; how long each waited
-    after its moment."""
+    """Each session asks for its next 4 frames every 160 ms, all at different moments; how long each
+    waited after its moment."""
     period_s = LIVE_FRAMES * FRAME_S
     waits_s: list[float] = []
     jobs: list[Job[Model]] = []
@@ -173,7 +239,9 @@ def _speak(
             def done(_: Future[Array], due_s: float = due_s) -> None:
                 waits_s.append(time.perf_counter() - due_s)
 
-            job = scheduler.submit(model, crops, windows)
+            first = (turn + number) * LIVE_FRAMES
+            numbers = np.arange(first, first + LIVE_FRAMES, dtype=np.int64)
+            job = scheduler.submit(model, numbers, windows)
             job.add_done_callback(done)
             jobs.append(job)
     for job in jobs:
@@ -184,4 +252,4 @@ def _speak(
 
 
 def _run_on(engine: Engine) -> Callable[[Model, Array, Float32Array], Array]:
-    return engine.infer
+    return lambda model, numbers, windows: engine.infer_frames(model, numbers.tolist(), windows)
