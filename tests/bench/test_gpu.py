@@ -37,6 +37,7 @@ def test_every_part_measures_something_on_a_stand_in(tmp_path: Path) -> None:
     assert {row["precision"] for row in rows["speed"]} == {"single", "half"}
     assert {row["way"] for row in rows["plain"]} >= {"weights fed", "weights inside"}
     assert len({row["swap"] for row in rows["swaps"]}) == 5
+    assert {row.get("provider") for row in rows["placement"]} == {"CPU", None}
     assert rows["live"][0]["requests"] > 0  # type: ignore[operator]
     assert rows["live"][0]["MB of crops"] > 0  # type: ignore[operator]
     kept = {row["crops"]: row["hits"] for row in rows["crops"] if "crops" in row}

@@ -126,16 +126,34 @@ def test_what_goes_in_comes_out(driver: Driver) -> None:
     assert memory.free_bytes() == 123
 
 
-def test_the_devices_context_is_current_in_every_thread_that_calls(driver: Driver) -> None:
-    memory = CudaMemory(Device.cuda(1), driver)
-    memory.allocate(1)
-    memory.allocate(1)
-    thread = threading.Thread(target=lambda: memory.allocate(1))
+def test_each_call_is_made_with_its_devices_context_current(driver: Driver) -> None:
+    """In whichever thread, and whatever another device did there meanwhile."""
+    memories = [CudaMemory(Device.cuda(index), driver) for index in (0, 1)]
+    regions = [memory.allocate(1) for memory in (*memories, *memories)]
+
+    def free() -> None:
+        memories[1].free(regions[1])
+        memories[0].free(regions[0])
+
+    thread = threading.Thread(target=free)
     thread.start()
     thread.join()
-    current = [call for call in driver.calls if call[0] == "cuCtxSetCurrent"]
-    assert [call[1] for call in current] == [(4001,), (4001,)]
-    assert len({call[2] for call in current}) == 2
+    current: dict[int, int] = {}
+    used = []
+    for name, arguments, caller in driver.calls:
+        if name == "cuCtxSetCurrent":
+            current[caller] = arguments[0]
+        elif name in ("cuMemAlloc_v2", "cuMemFree_v2"):
+            used.append(current[caller])
+    assert used == [4000, 4001, 4000, 4001, 4001, 4000]
+
+
+def test_a_recording_that_fails_is_no_lost_device(driver: Driver) -> None:
+    memory = CudaMemory(Device.cuda(0), driver)
+    driver.fails["cuStreamSynchronize"] = 901
+    with pytest.raises(RuntimeError, match=r"cuStreamSynchronize says .*901") as caught:
+        memory.wait(77)
+    assert not isinstance(caught.value, DeviceLost)
 
 
 @pytest.mark.parametrize("name", ["cuMemAlloc_v2", "cuMemHostAlloc"])

@@ -109,6 +109,17 @@ def test_each_gpu_is_tried_for_itself_and_once(monkeypatch: pytest.MonkeyPatch) 
     assert tried == ["cuda:2", "cuda:0", "cuda:1"]
 
 
+def test_inputs_that_are_read_on_the_processor_are_found() -> None:
+    """On the processor all are."""
+    options = devices.session_options(threads=1, optimisation="none")
+    devices.note_placement(options)
+    session = devices.open_session(devices._smallest_model(), options)
+    assert devices.read_on_processor(session) == ("x",)
+    assert devices.placed_nodes(session) == {"CPUExecutionProvider": {"Add": 1}}
+    assert devices.read_on_processor(object()) == ()
+    assert devices.placed_nodes(object()) == {}
+
+
 def test_importing_the_engine_loads_nothing_of_cuda() -> None:
     program = (
         "import lipwire.engine, lipwire.cli.main\n"

@@ -479,6 +479,24 @@ def test_a_tuning_that_cannot_be_is_refused(wrong: Callable[[], Tuning]) -> None
         wrong()
 
 
+def test_a_graph_whose_inputs_are_read_elsewhere_is_refused(
+    avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is bound to a GPU's memory and read on the processor is copied once, for good: every
+    face would be the first one's."""
+    memory = HostMemory(PLENTY, device=Device.cuda(0))
+    monkeypatch.setattr(
+        gpu_module,
+        "open_session",
+        lambda graph, options, device, cuda: devices.open_session(graph, options),
+    )
+    inputs = make_inputs(1)
+    with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
+        model = engine.load(avatars[0][1])
+        with pytest.raises(AvatarInvalid, match=r"cuda:0 cannot run .* reads face, speech, .* on"):
+            engine.infer(model, inputs.crops, inputs.windows)
+
+
 @pytest.mark.parametrize(("precision", "matrix_units"), [("single", False), ("half", True)])
 def test_half_precision_may_use_the_matrix_units_and_single_may_not(
     memory: HostMemory,

@@ -30,6 +30,7 @@ from lipwire.engine.memory import Memory
 
 PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
     "faces": gpuspeed.faces,
+    "placement": gpuspeed.placement,
     "floor": gpuspeed.floor,
     "ways": gpuspeed.ways,
     "swaps": gpuserve.swaps,
@@ -42,6 +43,7 @@ PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
 
 TITLES: Final = {
     "faces": "mouths against the processor's, levels of 255",
+    "placement": "which nodes ONNX Runtime runs where",
     "floor": "memory traffic, and the time it takes at the measured bandwidth",
     "ways": "batch of 24 in half precision: which options pay",
     "speed": "frames through the engine, copies from and to the host included",

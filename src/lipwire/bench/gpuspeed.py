@@ -19,8 +19,11 @@ from lipwire.engine import Engine, Model, Tuning
 from lipwire.engine.devices import (
     CudaOptions,
     Optimisation,
+    note_placement,
     open_session,
+    placed_nodes,
     providers,
+    read_on_processor,
     session_options,
 )
 from lipwire.engine.gpugraphs import PRECISIONS
@@ -55,6 +58,33 @@ def faces(rig: Rig) -> Iterator[Row]:
                 "most": int(apart.max()),
                 "mean": round(float(apart.mean()), 4),
             }
+
+
+def placement(rig: Rig) -> Iterator[Row]:
+    """What ONNX Runtime leaves to the processor costs copies there and back, and recording."""
+    for precision in PRECISIONS:
+        model = rig.gpu_model(0, precision)
+        if model is None:
+            yield {"precision": precision, "problem": "there is none of this network"}
+            continue
+        options = session_options(threads=1, optimisation="full" if rig.options.fuse else "basic")
+        options.add_free_dimension_override_by_name(BATCH, rig.large)
+        note_placement(options)
+        graph = read_gpu_graph(rig.compiled(0), model.graphs["pixels"])
+        session = open_session(graph, options, rig.device_of_sessions, rig.options)
+        elsewhere = read_on_processor(session)
+        for provider, counts in sorted(placed_nodes(session).items()):
+            names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+            yield {
+                "precision": precision,
+                "provider": provider.removesuffix("ExecutionProvider"),
+                "nodes": sum(counts.values()),
+                "operators": names,
+            }
+        yield {
+            "precision": precision,
+            "inputs read on the processor": ", ".join(elsewhere[:8]) or "none",
+        }
 
 
 def floor(rig: Rig) -> Iterator[Row]:

@@ -16,6 +16,9 @@ from lipwire.engine.devices import DRIVER, Device
 from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, Gate, Region
 
 _OUT_OF_MEMORY: Final = 2
+_RECORDING: Final = range(900, 910)
+"""CUDA_ERROR_STREAM_CAPTURE_...: something went wrong while kernels were recorded. The device works
+on."""
 _ORDERED: Final = 0
 """CU_STREAM_DEFAULT: in order with the null stream. Some of ONNX Runtime's convolutions clear their
 output there (``cudaMemset`` in conv.cc, where a bias is fused in NCHW), and beside a stream that
@@ -53,7 +56,6 @@ class CudaMemory:
         self._driver = _open_driver(device) if driver is None else driver
         self.device: Final = device
         self.gate: Final = Gate()
-        self._of_thread = threading.local()
         self._lock = threading.Lock()
         self._host: dict[int, int] = {}
         """Pinned blocks: the address of the array, and what CUDA gave for it."""
@@ -116,10 +118,12 @@ class CudaMemory:
         self._call("cuStreamSynchronize", stream)
 
     def _call(self, name: str, *arguments: object) -> None:
-        """Call the driver with the device's context current in this thread."""
-        if not getattr(self._of_thread, "current", False):
-            self._check("cuCtxSetCurrent", self._driver.cuCtxSetCurrent(self._context))
-            self._of_thread.current = True
+        """Call the driver with the device's context current in this thread.
+
+        Set each time, for half a microsecond: a thread may work for several GPUs, and ONNX Runtime
+        sets the one that it works on.
+        """
+        self._check("cuCtxSetCurrent", self._driver.cuCtxSetCurrent(self._context))
         self._check(name, getattr(self._driver, name)(*arguments))
 
     def _check(self, name: str, status: int) -> None:
@@ -130,6 +134,8 @@ class CudaMemory:
         reason = (text.value or b"unknown error").decode("ascii", "replace")
         if status == _OUT_OF_MEMORY:
             raise DeviceOutOfMemory(f"{name}: {reason}")
+        if status in _RECORDING:
+            raise RuntimeError(f"{name} says {reason} ({status})")
         raise DeviceLost(f"{self.device} has failed: {name} says {reason} ({status})")
 
 

@@ -174,6 +174,35 @@ def open_session(
     return session
 
 
+def read_on_processor(session: Any) -> tuple[str, ...]:
+    """Inputs of ``session`` that it reads from the processor's memory.
+
+    Bound to memory of a GPU they would be copied when they are bound, and never again.
+    """
+    infos = getattr(session, "get_input_memory_infos", None)  # since ONNX Runtime 1.23
+    if infos is None:
+        return ()
+    pairs = zip(session.get_inputs(), infos(), strict=False)
+    return tuple(value.name for value, info in pairs if info.name == "Cpu")
+
+
+def placed_nodes(session: Any) -> dict[str, dict[str, int]]:
+    """How many nodes of each operator run where, by execution provider. ``session`` was opened with
+    options that ``note_placement`` has seen; empty where this ONNX Runtime does not tell."""
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    found: dict[str, dict[str, int]] = {}
+    for part in tell() if tell is not None else ():
+        counts = found.setdefault(part.ep_name, {})
+        for node in part.get_nodes():
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return found
+
+
+def note_placement(options: Any) -> None:
+    """Have a session that is opened with ``options`` know which nodes run where."""
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+
+
 def cuda_problem(device: Device = FIRST_GPU) -> str | None:
     """Why networks cannot run on GPU ``device``, in one line; None where they can.
 

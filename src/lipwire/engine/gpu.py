@@ -31,6 +31,7 @@ from lipwire.engine.devices import (
     CudaOptions,
     Optimisation,
     open_session,
+    read_on_processor,
     session_options,
 )
 from lipwire.engine.gpugraphs import Precision
@@ -491,4 +492,11 @@ class Gpu:
             tf32=self._tuning.cuda.tf32 or architecture.precision == "half",
         )
         with self._memory.gate.together():
-            return open_session(architecture.graphs[form], options, self._memory.device, cuda)
+            session = open_session(architecture.graphs[form], options, self._memory.device, cuda)
+        elsewhere = read_on_processor(session) if self._memory.device.kind == "cuda" else ()
+        if elsewhere:
+            raise AvatarInvalid(
+                f"{self._memory.device} cannot run this network: ONNX Runtime reads"
+                f" {', '.join(elsewhere[:4])} ({len(elsewhere)} inputs) on the processor"
+            )
+        return session

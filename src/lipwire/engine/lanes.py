@@ -17,7 +17,7 @@ recorded, by thread.
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
@@ -339,7 +339,8 @@ class Lane:
         try:
             yield
         except BaseException:
-            self._memory.wait(self._stream)
+            with suppress(RuntimeError):  # of a recording that broke off: the first error says why
+                self._memory.wait(self._stream)
             raise
 
     def _place_of(self, architecture: Architecture) -> _Place:
