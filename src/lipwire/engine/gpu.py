@@ -4,7 +4,6 @@ Written over ``Memory``: the same code runs on a GPU, and on the processor in th
 """
 
 import logging
-import re
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -34,6 +33,7 @@ from lipwire.engine.devices import (
     read_on_processor,
     session_options,
 )
+from lipwire.engine.failures import is_device_lost, is_out_of_memory
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource, read_gpu_graph
 from lipwire.engine.lanes import Architecture, Array, Faces, Input, Lane
@@ -52,19 +52,6 @@ _AT_LEAST_BYTES: Final = 1 << 28
 """Freed for a lane that runs out of memory: activations come in such sizes."""
 _RETRY_S: Final = 0.25
 _MAX_LANES: Final = 8
-
-_OUT_OF_MEMORY: Final = re.compile(
-    r"out of memory|OutOfMemory|bad_alloc|Failed to allocate memory|CUD(A|NN)\w*_ALLOC_FAILED"
-    r"|CUBLAS_STATUS_ALLOC_FAILED|Available memory of \d+ is smaller than requested",
-    re.IGNORECASE,
-)
-"""What ONNX Runtime says when a device is full; it has no error of its own for that."""
-_DEVICE_LOST: Final = re.compile(
-    r"CUDA (failure|error) (4|46|100|101|2\d\d|7(00|02|14|16|17|18|19|20)|999)\b"
-    r"|unspecified launch failure|illegal memory access|device-side assert",
-    re.IGNORECASE,
-)
-"""Errors after which nothing works any more in this process on that device (cudaError_t)."""
 
 T = TypeVar("T")
 
@@ -439,10 +426,10 @@ class Gpu:
                 raise
             except RUNTIME_ERRORS as error:
                 reason = first_line(error)
-                if _DEVICE_LOST.search(str(error)):
+                if is_device_lost(error):
                     self._failure = f"{self._memory.device} has failed: {reason}"
                     raise DeviceLost(self._failure) from None
-                if not _OUT_OF_MEMORY.search(str(error)):
+                if not is_out_of_memory(error):
                     raise AvatarInvalid(f"the network failed: {reason}") from None
             _LOG.warning("%s is full (%s): crops or networks go", self._memory.device, reason)
             if self._crops.give_up(_AT_LEAST_BYTES):
