@@ -323,8 +323,8 @@ class LocalBackend:
                 network.key, faces_of(network), windows, deadline=deadline, form=form
             )
             # Whoever is last lets go of the network: a run may outlast the one who asked for it.
-            letting_go = pinned.pop_all()
-            job.add_done_callback(lambda _: letting_go.close())
+            let_go = _once(pinned.pop_all().close)
+            job.add_done_callback(lambda _: let_go())
         self._keep(job)
         if call is not None:
             call.on_end(lambda: _cancel(job))
@@ -339,6 +339,11 @@ class LocalBackend:
             raise DeadlineExceeded(
                 f"{len(windows)} frames were not done within {left_s:.3g} s"
             ) from None
+        finally:
+            # A future wakes who waits for it before it calls back: whoever has an answer may count
+            # on the network being free to go.
+            if job.done():
+                let_go()
         return mouths, _ran_s(job) * 1000
 
     def _keep(self, job: Job[NetworkKey]) -> None:
@@ -373,6 +378,21 @@ class LocalBackend:
 
 def _cancel(job: Job[NetworkKey]) -> None:
     job.cancel()
+
+
+def _once(action: Callable[[], None]) -> Callable[[], None]:
+    """Does ``action`` when it is called first; whoever calls returns when it has been done."""
+    lock = threading.Lock()
+    done = False
+
+    def act() -> None:
+        nonlocal done
+        with lock:
+            if not done:
+                action()
+                done = True
+
+    return act
 
 
 def _ran_s(job: Job[NetworkKey]) -> float:
