@@ -39,6 +39,8 @@ from lipwire.rpc.serving import (
 FRAMES = 8
 NAMES = ("anna", "bert")
 LIMIT_BYTES = 100 * 1024 * 1024
+WAIT_S = 60.0
+"""For what comes in a moment, unless the machine is busy with something else."""
 
 
 def expected_mouth(frame: int, window: Float32Array) -> UInt8Array:
@@ -104,7 +106,7 @@ class PlainBackend:
             call = current()
             assert call is not None
             call.on_end(self.wait.set)
-            assert self.wait.wait(10)
+            assert self.wait.wait(WAIT_S)
             self.left.set()
 
     def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
@@ -247,10 +249,10 @@ def channel(server: RpcServer, connect: Connect) -> grpc.Channel:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], bool]:
-    """Whether a condition comes true within five seconds."""
+    """Whether a condition comes true, before a minute has passed."""
 
     def wait(condition: Callable[[], bool]) -> bool:
-        end = time.monotonic() + 5.0
+        end = time.monotonic() + WAIT_S
         while not condition():
             if time.monotonic() > end:
                 return False

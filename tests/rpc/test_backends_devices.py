@@ -41,6 +41,8 @@ from lipwire.rpc.requests import visual_frames
 
 GPUS = (GpuInfo(2, "NVIDIA Two", 24 * 2**30), GpuInfo(5, "NVIDIA Five", 80 * 2**30))
 NAMES = ("anna", "bert", "cora", "dora")
+WAIT_S = 60.0
+"""For what comes in a moment, unless the machine is busy with something else."""
 
 
 @dataclass
@@ -116,7 +118,7 @@ def build(stack: ExitStack, catalog: Catalog, *, most: int) -> House:
             held = insides[gpu.index]
             held.runs += 1
             held.running.set()
-            assert held.gate.wait(20)
+            assert held.gate.wait(WAIT_S)
             if held.error is not None:
                 raise held.error
             return infer(key, faces, windows)
@@ -162,7 +164,7 @@ def drawn(root: Path) -> dict[str, Any]:
 
 
 def mouths(house: House, name: str) -> Any:
-    return house.backend.mouths(name, 0, speech(3), timeout_s=20)
+    return house.backend.mouths(name, 0, speech(3), timeout_s=WAIT_S)
 
 
 def test_models_are_spread_and_answers_say_where(house: House, drawn: dict[str, Any]) -> None:
@@ -218,12 +220,12 @@ def test_a_device_whose_models_are_all_in_use_passes_new_ones_on(root: Path) -> 
         house.devices[2].running.clear()
         with ThreadPoolExecutor(1) as clients:
             busy = clients.submit(mouths, house, "anna")
-            assert house.devices[2].running.wait(20)
+            assert house.devices[2].running.wait(WAIT_S)
             # Both are full; the first in turn cannot evict, the second can.
             assert mouths(house, "cora").gpu_id == 5
             assert house.held() == {2: {"anna"}, 5: {"cora"}}
             house.devices[2].gate.set()
-            busy.result(20)
+            busy.result(WAIT_S)
 
 
 def test_what_is_in_use_everywhere_leaves_no_room(root: Path) -> None:
@@ -233,13 +235,13 @@ def test_what_is_in_use_everywhere_leaves_no_room(root: Path) -> None:
             held.gate.clear()
         with ThreadPoolExecutor(2) as clients:
             busy = [clients.submit(mouths, house, name) for name in ("anna", "bert")]
-            assert all(held.running.wait(20) for held in house.devices.values())
+            assert all(held.running.wait(WAIT_S) for held in house.devices.values())
             with pytest.raises(Overloaded):
                 mouths(house, "cora")
             for held in house.devices.values():
                 held.gate.set()
             for future in busy:
-                future.result(20)
+                future.result(WAIT_S)
 
 
 def test_errors_of_the_request_take_no_device_out(house: House) -> None:
@@ -297,11 +299,11 @@ def test_calls_that_wait_for_a_device_that_hangs_are_moved(
         calls: list[tuple[str, Future[Any]]] = [
             (name, clients.submit(mouths, house, name)) for name in ("anna", "cora") * 3
         ]
-        assert hung.running.wait(20)
+        assert hung.running.wait(WAIT_S)
         house.driver.gone = {2}
         house.backend.check()
         for name, call in calls:
-            answer = call.result(20)
+            answer = call.result(WAIT_S)
             assert answer.gpu_id == 5
             np.testing.assert_array_equal(answer.pixels, drawn[name])
         assert not hung.gate.is_set(), "nobody waited for it"
@@ -372,7 +374,7 @@ def test_deadlines_and_those_who_leave_are_no_loss(house: House) -> None:
         future = clients.submit(work)
         threading.Timer(0.2, call.end).start()
         with pytest.raises(Cancelled):
-            future.result(20)
+            future.result(WAIT_S)
     house.devices[2].gate.set()
     assert house.backend.health().gpu_count == 2
 

@@ -148,9 +148,14 @@ def test_when_all_are_out_all_are_asked() -> None:
 def test_a_rest_ends_early_for_what_it_waits_for(how: str) -> None:
     scene = Scene()
     scene.lost("a:1")
-    stop = threading.Event()
+    resting, stop = threading.Event(), threading.Event()
+
+    def stopped() -> bool:
+        resting.set()
+        return stop.is_set()
 
     def act() -> None:
+        assert resting.wait(60)
         if how == "up":
             scene.serving("a:1")
         elif how == "stop":
@@ -159,9 +164,9 @@ def test_a_rest_ends_early_for_what_it_waits_for(how: str) -> None:
         else:
             scene.fleet.wake()
 
-    timer = threading.Timer(0.05, act)
-    timer.start()
+    acting = threading.Thread(target=act)
+    acting.start()
     began = time.monotonic()
-    scene.fleet.rest(5.0, stop.is_set)
-    assert time.monotonic() - began < 2.0
-    timer.join()
+    scene.fleet.rest(60.0, stopped)
+    assert time.monotonic() - began < 50.0
+    acting.join()

@@ -52,7 +52,7 @@ class Sender:
     def failure(self, status: Any) -> grpc.RpcError:
         self.status = status
         with pytest.raises(grpc.RpcError) as caught:
-            self._call(b"", timeout=5)
+            self._call(b"", timeout=60)
         return caught.value
 
     def plain(self, code: grpc.StatusCode, text: str, *details: Any) -> grpc.RpcError:

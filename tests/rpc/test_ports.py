@@ -18,7 +18,7 @@ def listening(port: int, *, shared: bool) -> socket.socket:
 def test_a_held_port_takes_no_connections_of_those_that_share_it() -> None:
     with held_port("127.0.0.1", 0) as port, listening(port, shared=True) as server:
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", port), timeout=2):
+            with socket.create_connection(("127.0.0.1", port), timeout=60):
                 server.accept()[0].close()
 
 

@@ -3,8 +3,8 @@
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 REQUEST = pb.CompositeBatchRequest(
     model_id="anna", audio_features=bytes(32 * 16 * 16 * 4), batch_size=1
 )
+WAIT_S = 60.0
 METHOD = "/compositing.CompositingService/InferBatchComposite"
 CODES = grpc.StatusCode
 Until = Callable[[Callable[[], bool]], bool]
@@ -52,7 +53,7 @@ def details(failed: Any) -> tuple[Any, Any]:
 def send(channel: grpc.Channel, data: bytes, method: str = METHOD) -> Any:
     """The future of a call whose message is ``data``, whatever that is."""
     call: Any = channel.unary_unary(method)
-    return call.future(data, timeout=20)
+    return call.future(data, timeout=WAIT_S)
 
 
 def health_stub(channel: grpc.Channel) -> Any:
@@ -61,7 +62,7 @@ def health_stub(channel: grpc.Channel) -> Any:
 
 def serving(channel: grpc.Channel, service: str = "") -> int:
     request = health_pb2.HealthCheckRequest(service=service)
-    answer = health_stub(channel).Check(request, timeout=5)
+    answer = health_stub(channel).Check(request, timeout=WAIT_S)
     return int(answer.status)
 
 
@@ -78,21 +79,18 @@ def test_overload_is_a_status_that_says_when_to_come_back(
 
 
 def test_more_requests_than_the_server_takes_are_refused_at_once(
-    serve: "Serve", connect: "Connect", backend: "PlainBackend"
+    serve: "Serve", connect: "Connect", backend: "PlainBackend", until: Until
 ) -> None:
     channel = connect(serve(ServerOptions(host="127.0.0.1", max_requests=2)))
     stub = CompositingServiceStub(channel)
     backend.wait = threading.Event()
     taken = [stub.InferBatchComposite.future(REQUEST) for _ in range(2)]
-    started = time.monotonic()
-    while len(backend.timeouts) < 2:
-        time.sleep(0.005)
-        assert time.monotonic() < started + 5
+    assert until(lambda: len(backend.timeouts) == 2)
     failed = failure(lambda: stub.InferBatchComposite(REQUEST))
     assert failed.code() is CODES.RESOURCE_EXHAUSTED
     assert details(failed)[1] is not None
     # Others are still answered.
-    assert stub.Health(pb.HealthRequest(), timeout=5).healthy
+    assert stub.Health(pb.HealthRequest(), timeout=WAIT_S).healthy
     assert serving(channel) == health_pb2.HealthCheckResponse.SERVING
     backend.wait.set()
     assert all(call.result().success for call in taken)
@@ -170,12 +168,15 @@ def test_the_deadline_reaches_the_backend_and_ends_the_work(
 ) -> None:
     backend.wait = threading.Event()
     stub = CompositingServiceStub(channel)
-    failed = failure(lambda: stub.InferBatchComposite(REQUEST, timeout=0.3))
-    assert failed.code() is CODES.DEADLINE_EXCEEDED
-    (timeout_s,) = backend.timeouts
-    assert timeout_s is not None
-    assert 0 < timeout_s <= 0.31  # gRPC rounds deadlines to milliseconds, upwards
-    assert backend.left.wait(5)
+    for given_s in (0.3, 3.0, 30.0):  # a busy machine may need longer to take the request in
+        failed = failure(partial(stub.InferBatchComposite, REQUEST, timeout=given_s))
+        assert failed.code() is CODES.DEADLINE_EXCEEDED
+        if any(backend.timeouts):
+            break
+    timeouts = [timeout_s for timeout_s in backend.timeouts if timeout_s is not None]
+    assert len(timeouts) == len(backend.timeouts)
+    assert 0 < max(timeouts) <= given_s + 0.01  # gRPC rounds deadlines to milliseconds, upwards
+    assert backend.left.wait(WAIT_S)
 
 
 def test_without_a_deadline_the_backend_is_given_none(
@@ -194,10 +195,10 @@ def test_a_cancelled_call_ends_the_work_and_frees_its_place(
 ) -> None:
     backend.wait = threading.Event()
     call = CompositingServiceStub(channel).InferBatchComposite.future(REQUEST)
-    assert backend.entered.wait(5)
+    assert backend.entered.wait(WAIT_S)
     assert server.in_hand == 1
     call.cancel()
-    assert backend.left.wait(5), "the backend was not told"
+    assert backend.left.wait(WAIT_S), "the backend was not told"
     assert until(lambda: server.in_hand == 0)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -208,10 +209,10 @@ def test_a_client_that_vanishes_ends_the_work(
     backend.wait = threading.Event()
     channel = connect(server)
     begun = CompositingServiceStub(channel).InferBatchComposite.future(REQUEST)
-    assert backend.entered.wait(5)
+    assert backend.entered.wait(WAIT_S)
     assert not begun.done()
     channel.close()
-    assert backend.left.wait(5)
+    assert backend.left.wait(WAIT_S)
     assert until(lambda: server.in_hand == 0)
 
 
@@ -221,20 +222,21 @@ def test_draining_finishes_what_is_in_hand_and_refuses_the_rest(
     backend.wait = threading.Event()
     stub = CompositingServiceStub(channel)
     begun = stub.InferBatchComposite.future(REQUEST)
-    assert backend.entered.wait(5)
+    assert backend.entered.wait(WAIT_S)
     ended: list[bool] = []
-    drainer = threading.Thread(target=lambda: ended.append(server.drain(10)))
+    drainer = threading.Thread(target=lambda: ended.append(server.drain(WAIT_S)))
     drainer.start()
-    assert until(lambda: serving(channel) == health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert until(lambda: server._admission.draining)
+    assert serving(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
     failed = failure(lambda: stub.InferBatchComposite(REQUEST))
     assert failed.code() is CODES.UNAVAILABLE
     assert details(failed)[1] is not None
     assert not ended
     backend.wait.set()
-    assert begun.result(timeout=5).success
-    drainer.join(5)
+    assert begun.result(timeout=WAIT_S).success
+    drainer.join(WAIT_S)
     assert ended == [True]
-    failed = failure(lambda: stub.InferBatchComposite(REQUEST, timeout=5))
+    failed = failure(lambda: stub.InferBatchComposite(REQUEST, timeout=WAIT_S))
     assert failed.code() is CODES.UNAVAILABLE
 
 
@@ -243,12 +245,13 @@ def test_draining_cuts_off_what_takes_too_long(
 ) -> None:
     backend.wait = threading.Event()
     begun = CompositingServiceStub(channel).InferBatchComposite.future(REQUEST)
-    assert backend.entered.wait(5)
-    started = time.monotonic()
-    assert not server.drain(0.2)
-    assert time.monotonic() - started < 3
-    assert failure(lambda: begun.result(timeout=5)).code() in (CODES.CANCELLED, CODES.UNAVAILABLE)
-    assert backend.left.wait(5)
+    assert backend.entered.wait(WAIT_S)
+    assert not server.drain(0.2)  # the backend would wait for a minute, and then fail
+    assert failure(lambda: begun.result(timeout=WAIT_S)).code() in (
+        CODES.CANCELLED,
+        CODES.UNAVAILABLE,
+    )
+    assert backend.left.wait(WAIT_S)
 
 
 def test_health_checking_v1_follows_the_servers_health(
@@ -297,7 +300,7 @@ def test_two_servers_do_not_share_a_port_by_accident(serve: "Serve") -> None:
 
 def test_servers_come_and_go_without_leaving_threads(serve: "Serve", until: Until) -> None:
     serve().stop()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(5):
         serve().stop()
-    assert until(lambda: threading.active_count() <= before)
+    assert until(lambda: set(threading.enumerate()) <= before)
