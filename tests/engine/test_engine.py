@@ -173,14 +173,26 @@ def test_use_after_closing_says_so(pair: Any, make_inputs: Any) -> None:
     assert engine.session_count == 0
 
 
-def test_a_call_under_way_survives_closing(pair: Any, make_inputs: Any) -> None:
+def test_a_call_under_way_survives_closing(
+    pair: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, closed = threading.Event(), threading.Event()
+    run = engine_module._ReadyForm.run
+
+    def run_late(*arguments: Any) -> None:
+        begun.set()
+        assert closed.wait(60)
+        run(*arguments)
+
     inputs = make_inputs(40)
     engine = Engine(threads=1)
     model = engine.load(pair.folders[0])
+    monkeypatch.setattr(engine_module._ReadyForm, "run", run_late)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(engine.infer, model, inputs.crops, inputs.windows)
-        time.sleep(0.02)
+        assert begun.wait(60)
         engine.close()
+        closed.set()
         made = running.result()
     with Engine(threads=1) as other:
         wanted = other.infer(other.load(pair.folders[0]), inputs.crops[-1:], inputs.windows[-1:])

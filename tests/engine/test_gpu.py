@@ -378,14 +378,26 @@ def test_a_device_that_fell_off_its_bus_is_unavailable(avatars: Any, make_inputs
 
 
 def test_a_call_under_way_survives_closing_and_later_ones_do_not(
-    memory: HostMemory, avatars: Any, make_inputs: Any
+    memory: HostMemory, avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = make_inputs(30)
     engine = Engine(threads=1, memory=memory, tuning=replace(SINGLE, batch_sizes=(50,)))
     model = engine.load(avatars[0][1])
+    begun = threading.Event()
+    run = Lane.run
+
+    def run_late(self: Lane, *arguments: Any) -> None:
+        begun.set()
+        assert engine._gpu is not None
+        until_s = time.monotonic() + 60
+        while not engine._gpu._closed and time.monotonic() < until_s:
+            time.sleep(0.001)
+        run(self, *arguments)
+
+    monkeypatch.setattr(Lane, "run", run_late)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(engine.infer, model, inputs.crops, inputs.windows)
-        time.sleep(0.02)
+        assert begun.wait(60)
         engine.close()
         assert running.result().shape == (30, 320, 320, 3)
     with pytest.raises(RuntimeError, match="closed"):
@@ -442,12 +454,16 @@ def test_every_call_has_its_lane_to_itself(
     inside: dict[int, int] = {}
     most: list[int] = []
     lock = threading.Lock()
+    all_three = threading.Barrier(3, timeout=60)
     whole = Lane.run
 
     def counted(self: Lane, *arguments: Any) -> None:
         with lock:
+            first = id(self) not in inside
             inside[id(self)] = inside.get(id(self), 0) + 1
             most.append(inside[id(self)])
+        if first:
+            all_three.wait()  # where one call after the other came, one lane would do
         whole(self, *arguments)
         with lock:
             inside[id(self)] -= 1

@@ -89,8 +89,8 @@ def test_several_are_together_and_none_overtakes_one_who_waits_to_be_alone() -> 
 
     def together() -> None:
         with gate.together():
-            both.wait(5)
-            assert leave.wait(5)
+            both.wait(60)
+            assert leave.wait(60)
 
     def alone() -> None:
         with gate.alone():
@@ -103,7 +103,7 @@ def test_several_are_together_and_none_overtakes_one_who_waits_to_be_alone() -> 
     threads = [threading.Thread(target=together) for _ in range(2)]
     for thread in threads:
         thread.start()
-    both.wait(5)  # both are inside at once
+    both.wait(60)  # both are inside at once
     waiting = threading.Thread(target=alone)
     waiting.start()
     while not gate._waiting:
@@ -114,5 +114,5 @@ def test_several_are_together_and_none_overtakes_one_who_waits_to_be_alone() -> 
     assert order == []
     leave.set()
     for thread in (*threads, waiting, latecomer):
-        thread.join(5)
+        thread.join(60)
     assert order == ["alone", "late"]

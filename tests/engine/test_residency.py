@@ -202,7 +202,7 @@ def test_closing_waits_for_users_and_gives_all_back(memory: HostMemory) -> None:
     assert closing.is_alive()
     assert _read(memory, region) == {1}
     used.__exit__(None, None, None)
-    closing.join(5)
+    closing.join(60)
     assert (memory.regions, memory.host_blocks) == (0, 0)
     with pytest.raises(Unavailable, match="closed"), residency.use(items[0]):
         pass

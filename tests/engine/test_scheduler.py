@@ -19,7 +19,8 @@ from lipwire.domain import (
 from lipwire.engine.jobs import Array, Job
 from lipwire.engine.scheduler import Scheduler
 
-WAIT_S = 10.0
+WAIT_S = 60.0
+"""For what comes in a moment, unless the machine is busy with something else."""
 
 
 class Clock:
@@ -487,11 +488,12 @@ def test_drain_gives_up_when_time_is_up(make: Make, network: Network) -> None:
 
 def test_a_block_leaves_no_threads(network: Network) -> None:
     network.go_on_freely()
-    before = threading.active_count()
     with Scheduler(network, workers=3, queue_size=5) as scheduler:
         scheduler.submit("a", *frames(4)).result(WAIT_S)
-        assert threading.active_count() == before + 3
-    assert threading.active_count() == before
+        workers = scheduler._workers
+        assert len(workers) == 3
+        assert set(workers) <= set(threading.enumerate())
+    assert not set(workers) & set(threading.enumerate())
 
 
 # -- everything at once --------------------------------------------------------------------------
@@ -541,7 +543,7 @@ def test_whatever_threads_do() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(3 * WAIT_S)
             assert not thread.is_alive(), "a thread hangs"
         assert scheduler.drain(WAIT_S)
     assert wrong == []

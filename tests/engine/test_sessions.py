@@ -14,16 +14,16 @@ def test_a_slow_graph_does_not_hold_up_another() -> None:
 
     def slow() -> object:
         started.set()
-        assert go_on.wait(5)
+        assert go_on.wait(60)
         return object()
 
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(pool.get, "slow", slow)
-        assert started.wait(5)
+        assert started.wait(60)
         assert pool.get("quick", object) is not None
         assert not waiting.done()
         go_on.set()
-        assert waiting.result(5) is not None
+        assert waiting.result(60) is not None
 
 
 def test_a_failure_is_not_kept() -> None:
