@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from lipwire.cli.main import main
+
+WAIT_S = 300.0
+"""For what takes seconds, unless the machine is busy with something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ def lipwire(
     """``lipwire("render", "anna", ...)`` gives the exit code and what was printed."""
     monkeypatch.setenv("LIPWIRE_DEBUG", "")
     monkeypatch.setenv("COLUMNS", "120")
+    # On a busy machine more lines would say how far it is.
+    monkeypatch.setattr("lipwire.cli.terminal.LOG_INTERVAL_S", 3600.0)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: object) -> Outcome:
@@ -55,25 +60,45 @@ class Served:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
-    """What it printed until now."""
+    """What it printed until now; all of it once it has ended."""
+    reader: threading.Thread | None = None
 
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, timeout_s: float = 60) -> str:
+    def wait_for(self, pattern: str, timeout_s: float = WAIT_S) -> str:
         """The first group of ``pattern`` as soon as it was printed."""
         until_s = time.monotonic() + timeout_s
         while not (found := re.search(pattern, self.text)):
             assert time.monotonic() < until_s, f"no {pattern!r} in:\n{self.text}"
-            assert self.process.poll() is None or self.text, "it ended without a word"
             if self.process.poll() is not None:
-                time.sleep(0.2)
+                self._read_all()
                 found = re.search(pattern, self.text)
                 assert found, f"it ended with {self.process.returncode}:\n{self.text}"
                 break
             time.sleep(0.02)
         return found[1] if found.groups() else found[0]
+
+    def wait(self, timeout_s: float = WAIT_S) -> int:
+        """Its exit code, when it has ended and all that it printed is there.
+
+        Where it does not end, what its threads were doing is in the message.
+        """
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler prints every thread's stack
+            self.process.wait(WAIT_S)
+            self._read_all()
+            raise AssertionError(f"it did not end within {timeout_s} s:\n{self.text}") from None
+        self._read_all()
+        return code
+
+    def _read_all(self) -> None:
+        # Processes that it started may still have its output open: then what is there must do.
+        if self.reader is not None:
+            self.reader.join(5)
 
     @property
     def address(self) -> str:
@@ -85,28 +110,25 @@ class Served:
             self.wait_for(r"(?s)[Cc]ompositing server (?:listening on port|at 127.0.0.1:) ?(\d+)")
         )
 
-    def end(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
-        """Its exit code; where it does not end, what its threads were doing is in the message."""
+    def end(self, number: int = signal.SIGTERM, timeout_s: float = WAIT_S) -> int:
+        """Send it a signal, and ``wait``."""
         self.process.send_signal(number)
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # faulthandler prints every thread's stack
-            self.process.wait(10)
-            raise AssertionError(f"it did not end within {timeout_s} s:\n{self.text}") from None
+        return self.wait(timeout_s)
 
 
 Serving = Callable[..., Served]
 
 
-def serving_in(stack: ExitStack, folder: Path) -> Serving:
+def serving_in(
+    stack: ExitStack, folder: Path, program: Sequence[str] = ("-m", "lipwire")
+) -> Serving:
     """``serving("serve", "--port", 0, ...)`` starts a process in ``folder``; it ends with
-    ``stack``."""
+    ``stack``. ``program`` is what Python runs."""
 
     def start(*arguments: object, **environ: str) -> Served:
         process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-u", "-m", "lipwire", *map(str, arguments)],
+                [sys.executable, "-u", *program, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -128,7 +150,8 @@ def serving_in(stack: ExitStack, folder: Path) -> Serving:
                 for line in process.stdout:
                     served.lines.append(line.rstrip("\n"))
 
-        threading.Thread(target=read, daemon=True).start()
+        served.reader = threading.Thread(target=read, daemon=True)
+        served.reader.start()
         stack.callback(process.kill)
         return served
 

@@ -12,9 +12,9 @@ import ctypes
 malloc = ctypes.CDLL(None).malloc
 together = threading.Barrier(12)
 def work():
-    together.wait(20)
+    together.wait(60)
     malloc(100_000)
-    together.wait(20)
+    together.wait(60)
 threads = [threading.Thread(target=work) for _ in range(12)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

@@ -232,14 +232,14 @@ def test_a_stopped_render_leaves_nothing(
     recording = write_wav(tmp_path / "long.wav", 600)
     command = [sys.executable, "-m", "lipwire", "render", str(avatar_package), str(recording)]
     with subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, text=True) as process:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 300
         while not list(out.parent.iterdir()):  # the file under its temporary name
             assert process.poll() is None
             assert time.monotonic() < deadline_s
             time.sleep(0.02)
         time.sleep(0.3)
         process.send_signal(how)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == code
     assert errors.splitlines()[-1] == word
     assert "Traceback" not in errors

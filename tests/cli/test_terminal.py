@@ -69,6 +69,17 @@ def test_a_log_gets_a_line_now_and_then(
     assert printed.err == "rendering 5/12 frames 1.0 fps\nrendering 10/12 frames 1.0 fps\n"
 
 
+def test_a_line_before_there_is_a_speed_has_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("lipwire.cli.terminal.time.monotonic", lambda: now_s)
+    with progress_bar("compiling", "frames") as report:
+        now_s = 6.0
+        report(0, 8)
+    assert capsys.readouterr().err == "compiling 0/8 frames\n"
+
+
 def test_steps_without_a_count_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     with compile_progress() as tell:
         tell(0, 1, "optimising the network")

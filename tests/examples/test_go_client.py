@@ -67,7 +67,7 @@ def test_frames_are_those_of_the_python_client(
                     batch_size=24,
                     start_frame_idx=int(str(arguments[1])),
                 ),
-                timeout_s=30,
+                timeout_s=60,
             )
         saved = [(out / f"output_{index}.jpg").read_bytes() for index in range(24)]
         assert tuple(saved) == wanted.frames

@@ -128,7 +128,8 @@ class _Log:
         now_s = time.monotonic()
         if now_s >= self._next_s:
             self._next_s = now_s + LOG_INTERVAL_S
-            print(f"{self._title} {done}/{total} {self._unit} {rate}", file=sys.stderr, flush=True)
+            line = f"{self._title} {done}/{total} {self._unit} {rate}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
 
 
 class _Rate:
