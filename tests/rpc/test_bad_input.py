@@ -119,7 +119,7 @@ class Servers:
         if "raw_audio" not in fields:
             usual["audio_features"] = WINDOW.tobytes()
         request = compositing_pb2.CompositeBatchRequest(**(usual | fields))
-        return CompositingServiceStub(self.compositing).InferBatchComposite(request, timeout=30)
+        return CompositingServiceStub(self.compositing).InferBatchComposite(request, timeout=60)
 
     def infer(self, **fields: Any) -> inference_pb2.InferBatchResponse:
         assert self.inference is not None
@@ -129,13 +129,13 @@ class Servers:
             "audio_features": WINDOW.tobytes(),
         }
         request = inference_pb2.InferBatchRequest(**(usual | fields))
-        return InferenceServiceStub(self.inference).InferBatch(request, timeout=30)
+        return InferenceServiceStub(self.inference).InferBatch(request, timeout=60)
 
     def mouths(self, **fields: Any) -> mouths_pb2.MouthsResponse:
         assert self.inference is not None
         usual: dict[str, Any] = {"model_id": "anna", "count": 1, "windows": WINDOW.tobytes()}
         request = mouths_pb2.MouthsRequest(**(usual | fields))
-        return MouthServiceStub(self.inference).Mouths(request, timeout=30)
+        return MouthServiceStub(self.inference).Mouths(request, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_for_an_unknown_model_the_nearest_is_named(servers: Servers) -> None:
     assert (answer.success, answer.error_code) == (False, "NOT_FOUND")
     assert answer.error.startswith("no avatar named ana; the nearest known is anna")
     stub = CompositingServiceStub(servers.compositing)
-    loaded = stub.LoadModel(compositing_pb2.LoadModelRequest(model_id="brt"), timeout=30)
+    loaded = stub.LoadModel(compositing_pb2.LoadModelRequest(model_id="brt"), timeout=60)
     assert (loaded.success, loaded.error_code) == (False, "NOT_FOUND")
     assert loaded.error.startswith("no avatar named brt; the nearest known is bert")
 
@@ -309,7 +309,7 @@ def test_a_message_cut_off_anywhere_is_no_message_or_says_what_is_missing(
     codes = set()
     for end in cuts:
         try:
-            answer = call(whole[:end], timeout=30)
+            answer = call(whole[:end], timeout=60)
         except grpc.RpcError as error:
             failed: Any = error
             assert failed.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -18,6 +18,7 @@ from lipwire.avatars import Avatar
 from lipwire.config import load_compositing_config, load_inference_config
 from lipwire.domain import Float32Array, ping_pong
 from lipwire.engine import Engine
+from lipwire.rpc.backends import servers as servers_module
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.serving import RpcServer
@@ -27,6 +28,8 @@ NAMES = ("ann", "ben", "cat", "dan")
 FRAMES = 4
 CLIENTS = 4
 SECONDS = 1.5
+LATEST_S = 60.0
+"""It goes on until enough was seen: on a busy machine that takes longer."""
 WINDOWS: Float32Array = np.random.default_rng(2).normal(0, 1, (3, 32, 16, 16)).astype(np.float32)
 HERE = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
 
@@ -86,13 +89,14 @@ def servers_apart(root: Path, tmp_path: Path) -> Iterator[RpcServer]:
         )
 
 
-def client(port: int, seed: int, until_s: float, expected: Expected, seen: Counter[str]) -> None:
+def client(port: int, seed: int, expected: Expected, seen: Counter[str]) -> None:
     """Ask, cancel, give too little time, load and unload; ``seen`` counts what came of it."""
     chance = random.Random(seed)
+    begun_s = time.monotonic()
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         stub = CompositingServiceStub(channel)
-        while time.monotonic() < until_s:
+        while time.monotonic() < begun_s + (SECONDS if seen["right"] > 20 else LATEST_S):
             name, draw = chance.choice(NAMES), chance.random()
             first, count = chance.randrange(20), chance.randrange(1, 7)
             heard = [chance.randrange(len(WINDOWS)) for _ in range(count)]
@@ -104,16 +108,16 @@ def client(port: int, seed: int, until_s: float, expected: Expected, seen: Count
             )
             try:
                 if draw < 0.1:
-                    stub.UnloadModel(pb.UnloadModelRequest(model_id=name), timeout=20)
+                    stub.UnloadModel(pb.UnloadModelRequest(model_id=name), timeout=LATEST_S)
                 elif draw < 0.15:
-                    stub.LoadModel(pb.LoadModelRequest(model_id=name), timeout=20)
+                    stub.LoadModel(pb.LoadModelRequest(model_id=name), timeout=LATEST_S)
                 elif draw < 0.3:
-                    begun = stub.InferBatchComposite.future(request, timeout=20)
+                    begun = stub.InferBatchComposite.future(request, timeout=LATEST_S)
                     time.sleep(0.02 * chance.random())
                     begun.cancel()
                 else:
                     short = draw < 0.4
-                    timeout_s = 0.03 * chance.random() if short else 20
+                    timeout_s = 0.03 * chance.random() if short else LATEST_S
                     answer = stub.InferBatchComposite(request, timeout=timeout_s)
                     assert answer.success, answer.error
                     for i, k in enumerate(heard):
@@ -131,28 +135,34 @@ def open_files() -> int:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files as Linux lists them")
 @pytest.mark.parametrize("opened", [one_process, servers_apart])
 def test_every_frame_is_right_and_nothing_is_left_behind(
-    opened: Callable[[Path, Path], Any], root: Path, tmp_path: Path, expected: Expected
+    opened: Callable[[Path, Path], Any],
+    until: Callable[[Callable[[], bool]], bool],
+    root: Path,
+    tmp_path: Path,
+    expected: Expected,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    threads_before, files_before = threading.active_count(), open_files()
+    # A server that does not answer for a second is not gone: the machine may be busy.
+    monkeypatch.setattr(servers_module, "_CHECK_TIMEOUT_S", LATEST_S)
+    with opened(root, tmp_path):
+        pass  # what gRPC opens the first time, and keeps
+    threads_before, files_before = set(threading.enumerate()), open_files()
     seen: Counter[str] = Counter()
     with opened(root, tmp_path) as server:
-        until_s = time.monotonic() + SECONDS
         clients = [
-            threading.Thread(target=client, args=(server.port, seed, until_s, expected, seen))
+            threading.Thread(target=client, args=(server.port, seed, expected, seen))
             for seed in range(CLIENTS)
         ]
         for thread in clients:
             thread.start()
         for thread in clients:
             thread.join()
-        assert server.drain(10)
+        assert server.drain(LATEST_S)
         assert server.in_hand == 0
     assert seen["right"] > 20
     assert seen["wrong"] == 0
     # A registry whose every place is in use refuses, and time may be too short; nothing else fails.
     assert set(seen) <= {"right", "wrong", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}, seen
-    until_s = time.monotonic() + 5
-    while threading.active_count() > threads_before and time.monotonic() < until_s:
-        time.sleep(0.01)
-    assert threading.active_count() <= threads_before, threading.enumerate()
-    assert open_files() <= files_before + 5  # gRPC keeps a few of its own
+    # gRPC keeps a few files of its own.
+    assert until(lambda: open_files() <= files_before + 5)
+    assert until(lambda: set(threading.enumerate()) <= threads_before), threading.enumerate()

@@ -34,7 +34,7 @@ def ask(stub: CompositingServiceStub, **fields: Any) -> pb.CompositeBatchRespons
         "audio_features": WINDOWS[0].tobytes(),
         "batch_size": 1,
     }
-    return stub.InferBatchComposite(pb.CompositeBatchRequest(**(usual | fields)), timeout=20)
+    return stub.InferBatchComposite(pb.CompositeBatchRequest(**(usual | fields)), timeout=60)
 
 
 def test_a_batch_is_the_avatars_own_frames_with_the_mouths_on_them(

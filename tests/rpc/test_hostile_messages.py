@@ -199,7 +199,7 @@ def bombard(channel: grpc.Channel, methods: list[Method], count: int, seed: int)
                 valid = chance.choice(method.valid)
             other = chance.choice(chance.choice(methods).valid[:2]).SerializeToString()
             message = random_message(chance, valid.SerializeToString(), other)
-            sent.append((method, message, calls[method.path].future(message, timeout=60)))
+            sent.append((method, message, calls[method.path].future(message, timeout=300)))
         for method, message, call in sent:
             seen[looked_at(method, message, call)] += 1
         done += len(sent)
@@ -218,7 +218,7 @@ def throw_noise_at(port: int, connections: int, seed: int) -> None:
     settings = b"\0\0\0\x04\0\0\0\0\0"
     with ExitStack() as stack:
         for number in range(connections):
-            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
             noise = chance.randbytes(chance.randrange(1, 3000))
             starts = (b"", preface, preface + settings, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
             with suppress(OSError):  # it hangs up on noise, which is its right
@@ -232,13 +232,13 @@ def send_too_much(channel: grpc.Channel, path: str, *, packed: bool) -> None:
     call: Any = channel.unary_unary(path)
     for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip)[: 1 + packed]:
         with pytest.raises(grpc.RpcError) as caught:
-            call(bytes(200 * MB), timeout=120, compression=compression)
+            call(bytes(200 * MB), timeout=300, compression=compression)
         failed: Any = caught.value
         assert failed.code() is CODES.RESOURCE_EXHAUSTED
         assert "larger than max" in failed.details()
 
 
-def settled(pid: int, before: Footprint, timeout_s: float = 15) -> Footprint:
+def settled(pid: int, before: Footprint, timeout_s: float = 60) -> Footprint:
     """Its footprint as soon as it has no more than before, or else in the end.
 
     Pools of threads may find their full size only now, and gRPC keeps a connection or two.
@@ -271,7 +271,7 @@ class Target:
             call: Any = self.channel.unary_unary(method.path)
             for request in method.valid:
                 answer: Any = method.response.FromString(
-                    call(request.SerializeToString(), timeout=60)
+                    call(request.SerializeToString(), timeout=300)
                 )
                 if isinstance(answer, compositing_pb2.CompositeBatchResponse):
                     assert answer.success, answer.error
