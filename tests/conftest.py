@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,21 @@ def package_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def avatar_package(package_template: Path, tmp_path: Path) -> Path:
     """A fresh package named ``anna``: 8 frames of 320x240, a tiny network and audio encoder."""
     return shutil.copytree(package_template, tmp_path / "anna")
+
+
+@pytest.fixture
+def own_threads() -> Callable[[], list[str]]:
+    """Names of those of Lipwire's threads that began in this test and have not ended.
+
+    Those of an earlier test may be about to.
+    """
+    before = set(threading.enumerate())
+
+    def names() -> list[str]:
+        begun = set(threading.enumerate()) - before
+        return sorted(each.name for each in begun if each.name.startswith("lipwire-"))
+
+    return names
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,5 @@
 import doctest
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -91,14 +91,16 @@ def test_two_speeches_of_one_avatar_do_not_disturb_each_other(avatar_package: Pa
             np.testing.assert_array_equal(frame[which].mouth, mouth)
 
 
-def test_closing_the_avatar_ends_its_speeches(avatar_package: Path) -> None:
+def test_closing_the_avatar_ends_its_speeches(
+    avatar_package: Path, own_threads: Callable[[], list[str]]
+) -> None:
     avatar = open_avatar(avatar_package)
     speech = avatar.speak(SECOND)
     next(speech)
     avatar.close()
     avatar.close()
     assert list(speech) == []
-    assert not [t for t in threading.enumerate() if t.name.startswith("lipwire-")]
+    assert own_threads() == []
 
 
 def test_compiling_is_told_of(avatar_package: Path) -> None:

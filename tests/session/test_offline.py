@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,15 +14,13 @@ from lipwire.domain import AvatarInvalid, Float32Array, InvalidInput, UInt8Array
 from lipwire.engine import Engine
 from lipwire.session import Performer, Stopwatch, animate
 
+OwnThreads = Callable[[], list[str]]
+
 
 def expected_mouths(performer: Performer, speech: Float32Array, start_frame: int) -> UInt8Array:
     windows = extract_windows(speech, performer.encoder)
     crops = np.stack([performer.avatar.crop(start_frame + i) for i in range(len(windows))])
     return performer.engine.infer(performer.model, crops, windows)
-
-
-def lipwire_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("lipwire-")]
 
 
 def with_engine(performer: Performer, infer: Any) -> Performer:
@@ -46,20 +45,24 @@ def test_one_sample_is_one_frame(performer: Performer) -> None:
     assert [len(batch.mouths) for batch in batches] == [1]
 
 
-def test_threads_end_with_the_iterator(performer: Performer, speech: Float32Array) -> None:
+def test_threads_end_with_the_iterator(
+    performer: Performer, speech: Float32Array, own_threads: OwnThreads
+) -> None:
     list(animate(performer, speech, lanes=2))
-    assert lipwire_threads() == []
+    assert own_threads() == []
 
 
-def test_closing_half_way_ends_the_threads(performer: Performer, speech: Float32Array) -> None:
+def test_closing_half_way_ends_the_threads(
+    performer: Performer, speech: Float32Array, own_threads: OwnThreads
+) -> None:
     with closing(animate(performer, speech, lanes=2)) as batches:
         next(batches)
-        assert lipwire_threads() != []
-    assert lipwire_threads() == []
+        assert own_threads() != []
+    assert own_threads() == []
 
 
 def test_an_error_of_the_network_comes_out_and_ends_the_threads(
-    performer: Performer, speech: Float32Array
+    performer: Performer, speech: Float32Array, own_threads: OwnThreads
 ) -> None:
     calls = []
 
@@ -72,11 +75,14 @@ def test_an_error_of_the_network_comes_out_and_ends_the_threads(
     batches = animate(with_engine(performer, infer), speech)
     with pytest.raises(AvatarInvalid, match="the network failed"):
         list(batches)
-    assert lipwire_threads() == []
+    assert own_threads() == []
 
 
 def test_an_error_of_the_audio_encoder_comes_out_and_ends_the_threads(
-    performer: Performer, speech: Float32Array, monkeypatch: pytest.MonkeyPatch
+    performer: Performer,
+    speech: Float32Array,
+    own_threads: OwnThreads,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def encode(self: object, mels: Float32Array) -> Float32Array:
         raise AvatarInvalid("the encoder failed")
@@ -84,7 +90,7 @@ def test_an_error_of_the_audio_encoder_comes_out_and_ends_the_threads(
     monkeypatch.setattr("lipwire.audio.encoder.AudioEncoder.encode", encode)
     with pytest.raises(AvatarInvalid, match="the encoder failed"):
         list(animate(performer, speech, lanes=2))
-    assert lipwire_threads() == []
+    assert own_threads() == []
 
 
 def test_nothing_is_computed_far_ahead_of_who_takes_it(
@@ -103,7 +109,7 @@ def test_nothing_is_computed_far_ahead_of_who_takes_it(
 
 
 def test_lanes_work_side_by_side(performer: Performer, speech: Float32Array) -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def infer(model: object, crops: UInt8Array, windows: Float32Array) -> UInt8Array:
         both.wait()  # breaks unless two are in here at once

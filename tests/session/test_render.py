@@ -1,7 +1,7 @@
 """From a recording to files, looked at with PyAV and OpenCV."""
 
-import threading
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -141,7 +141,7 @@ def test_pcm_at_any_rate_becomes_a_video(
 
 
 def test_an_error_half_way_leaves_what_was_there(
-    avatar_package: Path, recording: Path, tmp_path: Path
+    avatar_package: Path, recording: Path, tmp_path: Path, own_threads: Callable[[], list[str]]
 ) -> None:
     out = tmp_path / "films" / "out.mp4"
     out.parent.mkdir()
@@ -155,7 +155,7 @@ def test_an_error_half_way_leaves_what_was_there(
         avatar.render(recording, out, progress=fail)
     assert out.read_bytes() == b"an earlier film"
     assert list(out.parent.iterdir()) == [out]
-    assert not [t for t in threading.enumerate() if t.name.startswith("lipwire-")]
+    assert own_threads() == []
 
 
 def test_progress_counts_every_frame(avatar_package: Path, recording: Path, tmp_path: Path) -> None:
