@@ -24,6 +24,7 @@ from lipwire.domain import (
     Overloaded,
     Unavailable,
 )
+from lipwire.engine import Engine
 from lipwire.rpc.backends import LocalBackend
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
@@ -32,6 +33,8 @@ from lipwire.wiring.servers import open_compositing_server, open_inference_serve
 
 WINDOW = np.random.default_rng(3).standard_normal((32, 16, 16)).astype(np.float32).tobytes()
 Serve = Callable[..., CompositingConnection]
+WAIT_S = 120.0
+"""For what comes in a moment, unless the machine is busy with something else."""
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +80,15 @@ def serve(root: Path, tmp_path: Path, told: dict[str, Mapping[str, object]]) -> 
 
 def ask(connection: CompositingConnection, name: str, count: int = 1) -> tuple[bytes, ...]:
     request = CompositeBatchRequest(model_id=name, audio_features=WINDOW, batch_size=count)
-    return connection.composite(request, 60).frames
+    return connection.composite(request, WAIT_S).frames
 
 
 def loaded(connection: CompositingConnection) -> set[str]:
-    return {model.model_id for model in connection.models(10) if model.loaded}
+    return {model.model_id for model in connection.models(WAIT_S) if model.loaded}
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    until_s = time.monotonic() + timeout_s
+def wait_until(condition: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < until_s
         time.sleep(0.01)
@@ -95,11 +98,11 @@ def test_every_avatar_of_the_root_is_served_and_new_ones_are_found(
     serve: Serve, root: Path, package_template: Path
 ) -> None:
     connection = serve()
-    assert [model.model_id for model in connection.models(10)] == ["a", "b", "c"]
+    assert [model.model_id for model in connection.models(WAIT_S)] == ["a", "b", "c"]
     with pytest.raises(NotFound):
         ask(connection, "d")
     shutil.copytree(package_template, root / "d")
-    wait_until(lambda: [model.model_id for model in connection.models(10)] == [*"abcd"])
+    wait_until(lambda: [model.model_id for model in connection.models(WAIT_S)] == [*"abcd"])
     connection.load("d")
     assert len(ask(connection, "d")) == 1
 
@@ -125,7 +128,8 @@ def two_servers(root: Path, tmp_path: Path) -> Iterator[CompositingConnection]:
             )
         )
         (tmp_path / "c.yaml").write_text(
-            f"models_root: {root}\ninference_server: {{url: '127.0.0.1:{networks.port}'}}\n"
+            f"models_root: {root}\n"
+            f"inference_server: {{url: '127.0.0.1:{networks.port}', timeout_seconds: {WAIT_S}}}\n"
         )
         frames = stack.enter_context(
             open_compositing_server(
@@ -170,7 +174,9 @@ def test_no_frame_has_parts_of_two_packages(
                 (tmp_path / "link").symlink_to(forms[number])
                 (tmp_path / "link").rename(root / "b")
                 begun = len(seen)
+                until_s = time.monotonic() + WAIT_S
                 while number not in seen[begun:]:
+                    assert time.monotonic() < until_s
                     for watched in watching:
                         if watched.done():
                             watched.result()
@@ -200,7 +206,10 @@ def test_only_so_many_networks_stay_loaded(
     with open_inference_server(
         load_inference_config(tmp_path / "i.yaml", here), tell=told.__setitem__
     ) as inference:
-        url = {"LIPWIRE_INFERENCE_SERVER__URL": f"127.0.0.1:{inference.port}"}
+        url = {
+            "LIPWIRE_INFERENCE_SERVER__URL": f"127.0.0.1:{inference.port}",
+            "LIPWIRE_INFERENCE_SERVER__TIMEOUT_SECONDS": str(WAIT_S),
+        }
         config = load_compositing_config(tmp_path / "c.yaml", here | url)
         with (
             open_compositing_server(config, tell=told.__setitem__) as server,
@@ -237,8 +246,8 @@ def test_the_eviction_policy_decides_who_goes(serve: Serve, policy: str, stays: 
 def test_idle_avatars_and_networks_are_given_up(serve: Serve) -> None:
     idle = "capacity: {idle_timeout_minutes: 0.005}"
     connection = serve(idle, inference=idle)
-    ask(connection, "a")
-    assert loaded(connection) == {"a"}
+    # On a busy machine it may be given up before it is looked at.
+    wait_until(lambda: bool(ask(connection, "a")) and loaded(connection) == {"a"})
     wait_until(lambda: loaded(connection) == set())
 
 
@@ -301,7 +310,7 @@ def test_messages_have_the_limit_of_the_configuration(serve: Serve) -> None:
         model_id="a", audio_features=WINDOW, visual_frames=bytes(2**20), batch_size=1
     )
     with pytest.raises((InvalidInput, Overloaded), match="larger than max"):
-        connection.composite(request, 10)
+        connection.composite(request, WAIT_S)
 
 
 def test_requests_in_hand_have_the_limit_of_the_configuration(
@@ -313,7 +322,7 @@ def test_requests_in_hand_have_the_limit_of_the_configuration(
 
     def held(*given: Any, **named: Any) -> Any:
         waiting.set()
-        assert going.wait(20)
+        assert going.wait(WAIT_S)
         return real(*given, **named)
 
     monkeypatch.setattr(LocalBackend, "mouths_of", held)
@@ -322,14 +331,14 @@ def test_requests_in_hand_have_the_limit_of_the_configuration(
         model_id="a", audio_features=WINDOW, visual_frames=visual, batch_size=1
     )
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(connection.composite, request, 30)
-        assert waiting.wait(20)
+        first = pool.submit(connection.composite, request, WAIT_S)
+        assert waiting.wait(WAIT_S)
         with pytest.raises(Overloaded, match="bytes of requests are in hand") as refused:
-            connection.composite(request, 30)
+            connection.composite(request, WAIT_S)
         assert refused.value.retry_after_s
         going.set()
         assert len(first.result().frames) == 1
-    assert len(connection.composite(request, 30).frames) == 1
+    assert len(connection.composite(request, WAIT_S).frames) == 1
 
 
 def test_the_times_of_batches_are_logged_where_asked_for(
@@ -354,25 +363,43 @@ def test_how_the_cache_does_is_logged_where_asked_for(
     wait_until(lambda: "1 avatars open" in caplog.text)
 
 
-def test_no_more_requests_wait_than_the_queue_holds(serve: Serve) -> None:
+def test_no_more_requests_wait_than_the_queue_holds(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = serve(inference="server: {worker_count_per_gpu: 1, queue_size: 1}")
     ask(connection, "a")
+    going, running = threading.Event(), threading.Event()
+    infer = Engine.infer
+
+    def held(*given: Any) -> Any:
+        running.set()
+        assert going.wait(WAIT_S)
+        return infer(*given)
+
+    monkeypatch.setattr(Engine, "infer", held)
     with ThreadPoolExecutor(12) as threads:
-        asked = [threads.submit(ask, connection, "a", 50) for _ in range(12)]
+        asked = [threads.submit(ask, connection, "a", 50)]
+        try:
+            assert running.wait(WAIT_S)
+            asked += [threads.submit(ask, connection, "a", 50) for _ in range(11)]
+            wait_until(lambda: sum(future.done() for future in asked) == 10)
+        finally:
+            going.set()
         errors = [future.exception() for future in asked]
     refused = [error for error in errors if error is not None]
-    assert len(refused) >= 6
+    assert len(refused) == 10, "one is run and one waits"
     assert all(isinstance(error, Overloaded) and error.retry_after_s for error in refused)
-    assert any(error is None for error in errors)
 
 
 def test_as_many_networks_run_at_a_time_as_there_are_workers(
-    serve: Serve, told: dict[str, Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    told: dict[str, Mapping[str, object]],
+    own_threads: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "usable_cores", lambda: 6)
     serve(inference="server: {worker_count_per_gpu: 4}")
-    names = [thread.name for thread in threading.enumerate()]
-    assert sum(name.startswith("lipwire-run") for name in names) == 4
+    assert sum(name.startswith("lipwire-run") for name in own_threads()) == 4
     assert str(told["GPU status"]["Workers"]).startswith("4 ")
 
 
@@ -424,7 +451,7 @@ def test_without_an_inference_server_the_compositing_server_starts_and_is_not_he
         connection_began_s = time.monotonic()
         with pytest.raises(Unavailable):
             ask(connection, "a")
-        assert time.monotonic() - connection_began_s < 5
+        assert time.monotonic() - connection_began_s < WAIT_S / 2
 
 
 def test_the_parts_of_a_batchs_time_are_no_longer_than_the_whole(serve: Serve) -> None:
@@ -432,5 +459,5 @@ def test_the_parts_of_a_batchs_time_are_no_longer_than_the_whole(serve: Serve) -
     ask(connection, "a")
     request = CompositeBatchRequest(model_id="a", audio_features=WINDOW, batch_size=50)
     for _ in range(3):
-        answer = connection.composite(request, 60)
+        answer = connection.composite(request, WAIT_S)
         assert answer.inference_ms + answer.composite_ms <= answer.server_ms <= answer.elapsed_ms
