@@ -150,8 +150,10 @@ def test_the_nearest_of_thousands(
 def test_asking_for_unknown_names_is_cheap_among_thousands(thousands: Catalog) -> None:
     with pytest.raises(NotFound):
         thousands.path("warm-up")
-    start_s = time.process_time()
-    for number in range(20):
+    best_s = float("inf")
+    for number in range(100):
+        start_s = time.thread_time()
         with pytest.raises(NotFound):
             thousands.path(f"unknown{number}")
-    assert (time.process_time() - start_s) / 20 < 0.02  # comparing with all of them takes 0.3 s
+        best_s = min(best_s, time.thread_time() - start_s)
+    assert best_s < 0.02  # comparing with all of them takes 0.3 s

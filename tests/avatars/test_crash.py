@@ -18,30 +18,29 @@ import pytest
 from lipwire.avatars import Avatar, compile_avatar, read_package
 from lipwire.domain import StorageFailed
 
-# Prints every step. Where it is told to stop at a step, it says so and waits to be killed.
+# Prints every step. Where it is told to stop at a step, it says so and waits for a line, or for its
+# end.
 COMPILER = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 from lipwire.avatars import Avatar
 
 package, stop = sys.argv[1], json.loads(sys.argv[2])
-frames_pause_s = float(sys.argv[3])
 
 def step(done, total, what):
     print(json.dumps([done, total, what]), flush=True)
     if [done, what] == stop:
-        time.sleep(60)
-    if what == "compiling frames":
-        time.sleep(frames_pause_s)
+        sys.stdin.readline()
 
 Avatar.open(package, parts=frozenset({"jpeg", "planes"}), progress=step).close()
 print("opened", flush=True)
 """
 
 
-def compiler(package: Path, stop: object = None, pause_s: float = 0.0) -> subprocess.Popen[str]:
+def compiler(package: Path, stop: object = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMPILER, str(package), json.dumps(stop), str(pause_s)],
+        [sys.executable, "-c", COMPILER, str(package), json.dumps(stop)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,18 +94,17 @@ def test_interrupted_it_cleans_up_by_itself(avatar_package: Path) -> None:
 
 
 def test_two_at_once_compile_once(avatar_package: Path) -> None:
-    # The pauses make the first so slow that the second meets its lock.
-    with (
-        compiler(avatar_package, pause_s=0.15) as one,
-        compiler(avatar_package, pause_s=0.15) as two,
-    ):
-        outputs = [process.communicate(timeout=60) for process in (one, two)]
+    with compiler(avatar_package, [5, "compiling frames"]) as one:
+        read_until(one, [5, 8, "compiling frames"])
+        with compiler(avatar_package) as two:
+            read_until(two, [0, 0, "waiting for another process that compiles this avatar"])
+            assert one.stdin is not None
+            one.stdin.write("go on\n")
+            one.stdin.flush()
+            outputs = [process.stdout.read() for process in (one, two) if process.stdout]
     assert [process.returncode for process in (one, two)] == [0, 0], outputs
-    assert all(output.endswith("opened\n") for output, _ in outputs)
-    compiled = ["compiling frames" in output for output, _ in outputs]
-    waited = ["waiting for another process" in output for output, _ in outputs]
-    assert sorted(compiled) == [False, True]
-    assert waited == [not done for done in compiled]
+    assert all(output.endswith("opened\n") for output in outputs)
+    assert ["compiling frames" in output for output in outputs] == [True, False]
     assert kept(avatar_package) == ["jpeg", "model", "patches", "planes"]
     check_opens(avatar_package)
 
