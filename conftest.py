@@ -12,6 +12,11 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, and no limit on the time that one takes: what fails here fails
+# everywhere, however busy the machine is. `--hypothesis-profile=default` tries new ones.
+settings.load_profile("ci")
 
 REQUIRE_ALL = os.environ.get("LIPWIRE_REQUIRE_ALL", "0") not in ("", "0")
 MISSING = re.compile(r"^(Skipped: )?(needs |could not import |.* is not installed)", re.IGNORECASE)
