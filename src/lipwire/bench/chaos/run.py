@@ -22,6 +22,9 @@ REQUESTS_AN_HOUR: Final = 3600 * 25 // 24
 _TIMEOUT_S: Final = 60.0
 _SETTLING_S: Final = 3.0
 """Changed packages are noticed within a second and may take another to be opened."""
+_SETTLED_S: Final = 60.0
+"""On a busy machine opening takes longer, and what was open is shown for as long as that."""
+_AGAIN_S: Final = 0.2
 _TOLD_EVERY_S: Final = 15.0
 
 
@@ -161,8 +164,11 @@ def _ask_everybody(farm: Farm, cast: Cast, tally: Tally) -> None:
     with CompositingConnection(f"127.0.0.1:{farm.compositing.port}") as connection:
         for role in cast.roles:
             question = role.whole()
+            until_s = time.monotonic() + _SETTLED_S
             try:
-                for _ in range(2):  # the first may still be answered from the one that is opened
+                answer = connection.composite(question.request, _TIMEOUT_S)
+                while answer.frames not in question.answers and time.monotonic() < until_s:
+                    time.sleep(_AGAIN_S)
                     answer = connection.composite(question.request, _TIMEOUT_S)
             except LipwireError as error:
                 tally.error(f"{role.name}, at the end: {error}")
