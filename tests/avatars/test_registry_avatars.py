@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 
 from lipwire.avatars import Avatar, Catalog, Loaded, Registry, package_version
-from lipwire.avatars import registry as registry_module
 from lipwire.domain import AvatarInvalid, NotFound
 
 MakePackage = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def patient_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sees a change waits for the new form here, however busy the machine is."""
-    monkeypatch.setattr(registry_module, "_SWAP_WAIT_S", 60.0)
 
 
 @pytest.fixture

@@ -1,4 +1,1 @@
 """With real networks, small ones; the oracle is the engine called directly."""
-
-
-

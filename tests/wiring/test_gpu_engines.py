@@ -108,3 +108,131 @@ def serve(gpus: Gpus, root: Path, tmp_path: Path) -> Iterator[Callable[[str], Re
                     load_inference_config(file, here), tell=lambda heading, facts: None
                 )
             )
+            return stack.enter_context(
+                RemoteBackend([f"127.0.0.1:{server.port}"], max_retries=0, timeout_s=WAIT_S)
+            )
+
+        yield start
+
+
+@pytest.fixture
+def backend(serve: Callable[[str], RemoteBackend]) -> RemoteBackend:
+    """A server that may use 0.125 GiB of each."""
+    return serve("memory_gb_per_gpu: 0.125")
+
+
+def test_networks_are_spread_over_the_gpus_memory(
+    gpus: Gpus, backend: RemoteBackend, expected: dict[str, Any]
+) -> None:
+    for name, index in zip(NAMES, (0, 1, 0, 1), strict=True):
+        mouths = backend.mouths(name, 0, WINDOWS)
+        assert mouths.gpu_id == index
+        np.testing.assert_array_equal(mouths.pixels, expected[name])
+    assert all(memory.free_bytes() < SIZE_BYTES for memory in gpus.memories)
+    assert [tuning.device_bytes for tuning in gpus.tunings] == [2**27, 2**27]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        ("count: 1", 4),
+        ("count: 1, crops_gb_per_gpu: 0.5", 4),
+        ("count: 1, crops_gb_per_gpu: 0.001", 0),  # 1.07 MB: three crops and a half
+        ("count: 1, crops_gb_per_gpu: 0", 0),
+    ],
+)
+def test_crops_stay_on_the_gpu_as_far_as_they_may(
+    gpus: Gpus,
+    serve: Callable[[str], RemoteBackend],
+    expected: dict[str, Any],
+    keys: str,
+    kept: int,
+) -> None:
+    """gpus.crops_gb_per_gpu, of avatars of four frames each."""
+    backend = serve(keys)
+    for _ in range(2):
+        for name in NAMES:
+            np.testing.assert_array_equal(backend.mouths(name, 0, WINDOWS).pixels, expected[name])
+    stats = gpus.engines[0].crops
+    assert stats is not None
+    assert (stats.avatars, stats.device_bytes) == (kept, kept * 4 * 320 * 320 * 3)
+    assert stats.hits == kept * len(WINDOWS)
+    for name in NAMES:
+        backend.unload(name)
+    use = gpus.engines[0].memory_use
+    assert use is not None
+    assert use.device == 0
+
+
+def test_the_share_of_each_process_is_its_part_of_the_crops_too(gpus: Gpus, tmp_path: Path) -> None:
+    file = tmp_path / "inference.yaml"
+    file.write_text("gpus: {count: 1, crops_gb_per_gpu: 1}\nserver: {workers: 4}\n")
+    (chosen,) = devices.choose_devices(load_inference_config(file, {})).devices
+    assert chosen.crop_bytes == 2**28
+
+
+def test_the_least_loaded_gpu_is_that_with_least_on_it_not_beside_it(
+    gpus: Gpus, tmp_path: Path, root: Path, make_package: Callable[..., Path]
+) -> None:
+    """One avatar has many frames, which are mapped into the host's memory: on its GPU it takes no
+    more than any other."""
+    folder = tmp_path / "root"
+    for name in NAMES[1:]:
+        shutil.copytree(root / name, folder / name)
+    make_package(folder / "a", frames=24, size=(640, 480), seed=0)
+    file = tmp_path / "inference.yaml"
+    file.write_text(f"models_root: {folder}\ngpus: {{assignment_strategy: least-loaded}}\n")
+    here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
+    config = load_inference_config(file, here)
+    with (
+        open_inference_server(config, tell=lambda heading, facts: None) as server,
+        RemoteBackend([f"127.0.0.1:{server.port}"], timeout_s=60) as backend,
+    ):
+        homes = [backend.mouths(name, 0, WINDOWS).gpu_id for name in NAMES]
+    assert homes == [0, 1, 0, 1]
+
+
+def test_a_gpu_lost_under_load_costs_no_client_an_error(
+    gpus: Gpus, backend: RemoteBackend, expected: dict[str, Any]
+) -> None:
+    seen: Counter[int] = Counter()
+    over = threading.Event()
+
+    def client(number: int) -> None:
+        while not over.is_set():
+            name = NAMES[number % len(NAMES)]
+            number += 1
+            mouths = backend.mouths(name, 0, WINDOWS)
+            np.testing.assert_array_equal(mouths.pixels, expected[name])
+            seen[mouths.gpu_id] += 1
+
+    with ThreadPoolExecutor(6) as threads:
+        clients = [threads.submit(client, number) for number in range(6)]
+        try:
+            wait_until(lambda: min(seen[0], seen[1]) > 5, clients)
+            gpus.memories[0].lost = True
+            after = seen[1]
+            wait_until(lambda: seen[1] > after + 20, clients)
+        finally:
+            over.set()
+        for future in clients:
+            future.result(WAIT_S)
+    health = backend.health(timeout_s=WAIT_S)
+    assert (health.healthy, health.gpu_count) == (True, 1)
+    gpus.memories[1].lost = True
+    with pytest.raises(Unavailable):
+        backend.mouths("a", 0, WINDOWS)
+    assert not backend.health(timeout_s=WAIT_S).healthy
+
+
+def wait_until(condition: Callable[[], bool], clients: list[Any]) -> None:
+    """Until ``condition``, or one of ``clients`` has failed, whose error is raised."""
+    until_s = time.monotonic() + WAIT_S
+    while time.monotonic() < until_s:
+        if condition():
+            return
+        for client in clients:
+            if client.done():
+                client.result()
+        time.sleep(0.01)
+    pytest.fail(f"{WAIT_S} s passed")
