@@ -378,10 +378,10 @@ def test_no_more_requests_wait_than_the_queue_holds(
 
     monkeypatch.setattr(Engine, "infer", held)
     with ThreadPoolExecutor(12) as threads:
-        asked = [threads.submit(ask, connection, "a", 50)]
+        asked = [threads.submit(ask, connection, "a")]
         try:
             assert running.wait(WAIT_S)
-            asked += [threads.submit(ask, connection, "a", 50) for _ in range(11)]
+            asked += [threads.submit(ask, connection, "a") for _ in range(11)]
             wait_until(lambda: sum(future.done() for future in asked) == 10)
         finally:
             going.set()
