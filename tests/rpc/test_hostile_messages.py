@@ -332,6 +332,8 @@ def harass(form: Form, root: Path, folder: Path, messages: int, seed: int) -> No
         each = messages // len(targets)
         right = [target.valid_answers() for target in targets]
         for target in targets:  # pools of threads and memory reach the size that such traffic takes
+            # What 100 MB unpack into, piece by piece, stays in glibc's heaps from then on.
+            send_too_much(target.channel, target.methods[0].path, packed=target is targets[0])
             bombard(target.channel, target.methods, 600, seed + 1)
             throw_noise_at(target.port, 8, seed)
         before = [footprint(target.served.process.pid) for target in targets]
@@ -347,7 +349,7 @@ def harass(form: Form, root: Path, folder: Path, messages: int, seed: int) -> No
         assert [target.valid_answers() for target in targets] == right
         for target, then in zip(targets, before, strict=True):
             now = settled(target.served.process.pid, then)
-            assert now.own_bytes < then.own_bytes + 48 * MB, (then, now)
+            assert now.own_bytes < then.own_bytes + 64 * MB, (then, now)
         for target in reversed(targets):
             assert "Traceback" not in target.served.text
             assert target.served.end() == 0, target.served.text
