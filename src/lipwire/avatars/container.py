@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Raised whenever what is inside any part changes its meaning."""
 
 # As in PNG: a byte above 127, a line ending of each kind and an end-of-file mark show a mangled

@@ -74,18 +74,15 @@ class _PatchesBuilder:
         self._starts: list[int] = []
         self._boxes: list[tuple[int, int, int, int]] = []
         self._rects: list[tuple[int, int, int, int]] = []
-        self._rims: list[UInt8Array] = []
 
-    def prepare(
-        self, frame: UInt8Array, rect: CropRect
-    ) -> tuple[CropRect, CropRect, bytes, UInt8Array]:
+    def prepare(self, frame: UInt8Array, rect: CropRect) -> tuple[CropRect, CropRect, bytes]:
         box = patch_box(frame.shape[1], frame.shape[0], rect)
         patch = frame[box.y1 : box.y2, box.x1 : box.x2].tobytes()
-        return rect, box, patch, crop_rim(frame, rect)
+        # Behind its patch: both are read at once, which shows when a frame comes from the disk.
+        return rect, box, patch + crop_rim(frame, rect).tobytes()
 
-    def append(self, prepared: tuple[CropRect, CropRect, bytes, UInt8Array]) -> None:
-        rect, box, data, rim = prepared
-        self._rims.append(rim)
+    def append(self, prepared: tuple[CropRect, CropRect, bytes]) -> None:
+        rect, box, data = prepared
         self._rects.append((rect.x1, rect.y1, rect.x2, rect.y2))
         self._boxes.append((box.x1, box.y1, box.x2, box.y2))
         self._starts.append(self._writer.append(data))
@@ -94,7 +91,6 @@ class _PatchesBuilder:
         self._writer.array("starts", np.array(self._starts, np.int64))
         self._writer.array("boxes", np.array(self._boxes, np.int32))
         self._writer.array("rects", np.array(self._rects, np.int32))
-        self._writer.array("rims", np.stack(self._rims))
         self._writer.finish("patches", self._key, self._facts | {"frames": len(self._starts)})
 
 
@@ -160,24 +156,22 @@ class _WholeBuilder:
 class Patches:
     """The part ``patches``, opened. Raises ContainerDamagedError where it does not add up."""
 
-    __slots__ = ("_boxes", "_data", "_rects", "_rims", "_starts", "count", "height", "width")
+    __slots__ = ("_boxes", "_data", "_rects", "_starts", "count", "height", "width")
 
     def __init__(self, container: Container) -> None:
         self.width, self.height = _size(container)
         self._data: UInt8Array = container.array("patches")
         rects, boxes = container.array("rects"), container.array("boxes")
         starts = container.array("starts")
-        self._rims: UInt8Array = container.array("rims")
         self.count = frame_count(container)
         if (
-            self._rims.shape != (self.count, RIM_BYTES)
-            or starts.shape != (self.count,)
+            starts.shape != (self.count,)
             or boxes.shape != (self.count, 4)
             or rects.shape != (self.count, 4)
         ):
             raise ContainerDamagedError(f"{container.path.name} has tables of different lengths")
         x1, y1, x2, y2 = boxes.T.astype(np.int64)
-        sizes = (x2 - x1) * (y2 - y1) * 3
+        sizes = (x2 - x1) * (y2 - y1) * 3 + RIM_BYTES
         if not (
             _inside(boxes, np.zeros(2, np.int32), np.array([self.width, self.height]))
             and _inside(rects, boxes[:, :2], boxes[:, 2:])
@@ -194,7 +188,7 @@ class Patches:
 
     @property
     def size_bytes(self) -> int:
-        return self._data.nbytes + self._rims.nbytes
+        return self._data.nbytes
 
     def rect(self, index: int) -> CropRect:
         return CropRect(*self._rects[index])
@@ -211,7 +205,9 @@ class Patches:
 
     def rim(self, index: int) -> UInt8Array:
         """See ``compose.crop_rim``; read-only, mapped."""
-        rim: UInt8Array = self._rims[index]
+        box = self.box(index)
+        start = self._starts[index] + box.width * box.height * 3
+        rim: UInt8Array = self._data[start : start + RIM_BYTES]
         return rim
 
 
