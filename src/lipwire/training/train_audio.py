@@ -32,8 +32,9 @@ _SMOOTH_WEIGHTS: Final = (3.0, 1.5, 1.5, 4.0, 2.0, 1.0)
 
 PICTURE_WEIGHTS: Final = {OPEN: 3100.0, WIDE: 120.0, ROUND: 470.0, BITE: 66.0}
 GAP_WEIGHT: Final = 10_500.0
-"""Least squares over pairs of mouths painted by the demo avatar's network, their controls apart as
-true and read ones are (`mouth_metric`); logarithms of both correlate with 0.96."""
+"""Least squares over 240 pairs of mouths painted by the demo avatar's network, their controls apart
+as a reading's were from the truth; the logarithms of both correlate with 0.96. `mouth_metric` draws
+errors of its own and comes to 2900, 150, 650, 170 and 12,400 for the gap."""
 PICTURE_FLOOR: Final = 11.0
 """Squared levels: the painting network's own error (37.8 dB)."""
 

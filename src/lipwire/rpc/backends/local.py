@@ -74,6 +74,10 @@ class Network:
         there are not counted: they take what is left."""
 
     @property
+    def closed(self) -> bool:
+        return self._model is None
+
+    @property
     def model(self) -> Model:
         """Raises Unavailable once it is closed."""
         model = self._model
@@ -141,9 +145,8 @@ def run_on(engine: Engine) -> "Run":
             try:
                 return engine.infer_frames(network.model, faces.tolist(), windows)
             except InvalidInput:
-                _ = (
-                    network.model
-                )  # raises Unavailable where it was closed meanwhile, avatar and all
+                if network.closed:  # meanwhile, and its avatar with it
+                    raise Unavailable("the network was unloaded") from None
                 raise
         infer = engine.infer if faces.dtype == np.uint8 else engine.infer_float
         return infer(network.model, faces, windows)
