@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+from tests.engine.emulator import Emulator, compile_kernels, compiler_problem
 
 from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
@@ -96,3 +97,17 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         folder.mkdir()
         compile_model(source, folder)
     return Pair(sources, folders)
+
+
+@pytest.fixture(scope="session")
+def emulate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Emulator]:
+    """``emulate(text, *options) -> Emulator``; each text is compiled once."""
+    problem = compiler_problem()
+    if problem is not None:
+        pytest.skip(problem)
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def compile_(text: str, *options: str) -> Emulator:
+        return compile_kernels(text, folder, options)
+
+    return compile_
