@@ -1,68 +1,15 @@
-"""The emulation of a GPU does what NVIDIA's documents say of the primitives, and sees what a kernel
-must not do. The oracle is NumPy."""
+"""The emulated primitives do what NVIDIA's documents say of them. The oracle is NumPy."""
 
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from tests.engine.emulator import Emulator
+from tests.engine.emulator.trials import aligned, launch, nothing, tried
 
-Array = npt.NDArray[np.generic]
 Emulate = Callable[..., Emulator]
 
 SCHEDULES = range(6)
-BUFFERS = "struct Args { u8* in; u8* out; };\n"
-
-
-@dataclass(frozen=True)
-class Launch:
-    arguments: bytes
-    kernel: str = "tried"
-    grid: tuple[int, int, int] = (1, 1, 1)
-    threads: int = 32
-    shared_bytes: int = 4096
-    alive: tuple[Array, ...] = ()
-    """What the arguments point at."""
-
-
-def launch(
-    given: Array,
-    made: Array,
-    *,
-    threads: int = 32,
-    grid: tuple[int, int, int] = (1, 1, 1),
-    shared_bytes: int = 4096,
-) -> Launch:
-    arguments = struct.pack("<QQ", given.ctypes.data, made.ctypes.data)
-    return Launch(
-        arguments, grid=grid, threads=threads, shared_bytes=shared_bytes, alive=(given, made)
-    )
-
-
-def kernel(name: str, body: str) -> str:
-    seen = "u8* in = args.in; u8* out = args.out; const u32 i = thread_index();"
-    return f"KERNEL({name}, 1024, 1, Args) {{\n{seen}\n(void)in, (void)out, (void)i;\n{body}\n}}\n"
-
-
-def tried(body: str) -> str:
-    """One kernel, which sees ``in``, ``out`` and ``i``, the number of the thread."""
-    return BUFFERS + kernel("tried", body)
-
-
-def nothing() -> Array:
-    return np.zeros(4096, np.uint8)
-
-
-def aligned(array: Array) -> Array:
-    """A copy at a multiple of 16 bytes."""
-    room = np.empty(array.nbytes + 16, np.uint8)
-    begin = -room.ctypes.data % 16
-    there = room[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
-    there[...] = array
-    return there
 
 
 def test_every_half_becomes_the_float_that_it_is(emulate: Emulate) -> None:
@@ -171,7 +118,7 @@ PRODUCT = """
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-DPORTABLE_FIBERS",)], ids=["switched", "portable"])
+@pytest.mark.parametrize("options", [(), ("-DPORTABLE",)], ids=["switched", "portable"])
 def test_matrices_are_loaded_and_multiplied(emulate: Emulate, options: tuple[str, ...]) -> None:
     random = np.random.default_rng(2)
     a = random.standard_normal((2, 16, 16)).astype(np.float16)
@@ -187,10 +134,8 @@ def test_matrices_are_loaded_and_multiplied(emulate: Emulate, options: tuple[str
         np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-5)
 
 
-# What PTX says of where lanes have the elements, in its own words, without the primitives' own use:
-# row and column of the first half of each register.
 def fragments(registers: int) -> list[list[tuple[int, int]]]:
-    """By lane, (row, column) of the first half of registers of A."""
+    """By lane and register of A, (row, column) of the first of its two elements, as PTX has it."""
     places = [(0, 0), (8, 0), (0, 8), (8, 8)][:registers]
     return [[(lane // 4 + r, 2 * (lane % 4) + c) for r, c in places] for lane in range(32)]
 
@@ -270,140 +215,3 @@ def test_a_copy_is_there_when_its_group_was_waited_for_and_not_before(emulate: E
             emulate(tried(body)).launch(launch(given, made), schedule)
             early |= set(np.unique(made[:, 0]).tolist())
     assert early == {no, yes, 0}
-
-
-NEIGHBOUR = """
-    u32* shared = (u32*)shared_memory();
-    shared[i] = i;
-    {barrier}
-    ((u32*)out)[i] = shared[(i + {step}) % 96];
-"""
-
-
-@pytest.mark.parametrize("step", [1, 40], ids=["in-a-warp", "between-warps"])
-def test_a_missing_barrier_shows_as_results_that_depend_on_the_schedule(
-    emulate: Emulate, step: int
-) -> None:
-    def results(barrier: str) -> set[bytes]:
-        emulator = emulate(tried(NEIGHBOUR.format(barrier=barrier, step=step)))
-        made = np.zeros(96, np.uint32)
-        found = set()
-        for schedule in SCHEDULES:
-            emulator.launch(launch(nothing(), made, threads=96), schedule)
-            found.add(made.tobytes())
-        return found
-
-    right = np.roll(np.arange(96, dtype=np.uint32), -step).tobytes()
-    assert results("barrier();") == {right}
-    assert len(results("")) > 2
-
-
-def test_a_schedule_gives_the_same_result_each_time(emulate: Emulate) -> None:
-    emulator = emulate(tried(NEIGHBOUR.format(barrier="", step=40)))
-    made = np.zeros((2, 96), np.uint32)
-    for part in made:
-        emulator.launch(launch(nothing(), part, threads=96), 5)
-    np.testing.assert_array_equal(made[0], made[1])
-
-
-WRONG = {
-    "no_barrier_of_some_lanes": (
-        "if (i != 3) barrier();",
-        "thread 3: stopped at its end, lane 0 of its warp at barrier",
-    ),
-    "no_barrier_of_a_warp": (
-        "if (i < 64) barrier();",
-        "1 of the 3 warps ended and did not reach the barrier of the others",
-    ),
-    "instruction_of_some_lanes": (
-        "u32 r[2]; if (i % 32 < 16) load_matrix_2(r, shared_memory());",
-        "thread (16|48|80): stopped at its end, lane 0 of its warp at load_matrix_2",
-    ),
-    "two_instructions": (
-        "u32 r[4]; float c[4];"
-        "if (i == 40) load_matrix_4(r, shared_memory()); else multiply(c, r, 0, 0);",
-        "thread 40: stopped at load_matrix_4, lane 0 of its warp at multiply",
-    ),
-    "misaligned_load16": ("load16(in + 8);", "load16 of 0x.* is not aligned to 16 bytes"),
-    "misaligned_store16": (
-        "store16(out + 4, Vec{});",
-        "store16 of 0x.* is not aligned to 16 bytes",
-    ),
-    "copy16_to": ("copy16(shared_memory() + 8, in, true);", "copy16 to of 0x.* not aligned"),
-    "copy16_from": ("copy16(shared_memory(), in + 8, false);", "copy16 from of 0x.* not aligned"),
-    "misaligned_row": (
-        "u32 r[4]; load_matrix_4(r, shared_memory() + (i == 70 ? 2 : 0));",
-        "thread 70: load_matrix_4 of 0x.* is not aligned",
-    ),
-    "row_past_the_end": (
-        "u32 r[4]; load_matrix_4(r, shared_memory() + 4096 - 16 * 64 + 16 * i);",
-        "thread 64: load_matrix_4 of byte 4096 of 4096 bytes of shared memory",
-    ),
-    "row_elsewhere": ("u32 r[2]; load_matrix_2(r, in);", "load_matrix_2 of 0x.* not shared memory"),
-    "copy16_elsewhere": ("copy16(out, in, true);", "copy16 to 0x.*, which is not shared memory"),
-    "copy16_from_shared": (
-        "copy16(shared_memory(), shared_memory() + 16, true);",
-        "copy16 from 0x.*, which is shared memory",
-    ),
-    "copy16_past_the_end": (
-        "copy16(shared_memory() + 16 * i + 4096 - 16 * 95, in, true);",
-        "thread 95: copy16 to of byte 4096 of 4096",
-    ),
-    "store16_before": ("store16(shared_memory() - 16, Vec{});", "store16 of byte -16 of 4096"),
-    "written_past_the_end": (
-        "shared_memory()[4096] = 0;",
-        r"block \(0, 0, 0\) wrote beside its 4096 bytes of shared memory",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_a_gpu_does_not_allow_is_reported(emulate: Emulate, name: str) -> None:
-    # All in one text: to compile it takes as long as to compile one of them.
-    kernels = (kernel(name, body) for name, (body, _) in WRONG.items())
-    emulator = emulate(BUFFERS + "".join(kernels))
-    made = aligned(nothing())
-    wanted = launch(made, made, threads=96)
-    for schedule in (0, 3):
-        with pytest.raises(AssertionError, match=WRONG[name][1]) as caught:
-            emulator.launch(replace(wanted, kernel=name), schedule)
-        assert str(caught.value).startswith(f"{name}: block (0, 0, 0)")
-
-
-def test_a_wrong_block_among_many_is_the_one_named(emulate: Emulate) -> None:
-    emulator = emulate(tried("if (block_x() == 300 || i != 0) barrier();"))
-    with pytest.raises(AssertionError, match="stopped at"):
-        emulator.launch(launch(nothing(), nothing(), grid=(1000, 1, 1)))
-    emulator = emulate(tried("if (block_x() != 300 || i != 0) barrier();"))
-    for schedule in (0, 1):
-        with pytest.raises(
-            AssertionError, match=r"block \(300, 0, 0\), thread 1: stopped at barrier"
-        ):
-            emulator.launch(launch(nothing(), nothing(), grid=(1000, 1, 1)), schedule)
-    # And nothing of it is left for the next.
-    made = np.zeros(96, np.uint32)
-    emulate(tried(NEIGHBOUR.format(barrier="barrier();", step=1))).launch(
-        launch(nothing(), made, threads=96)
-    )
-    np.testing.assert_array_equal(made, np.roll(np.arange(96), -1))
-
-
-@pytest.mark.parametrize(
-    ("grid", "threads"),
-    [((0, 1, 1), 32), ((1, 65536, 1), 32), ((1, 1, 65536), 32), ((1, 1, 1), 0), ((1, 1, 1), 1025)],
-)
-def test_a_shape_that_no_gpu_runs_is_refused(
-    emulate: Emulate, grid: tuple[int, int, int], threads: int
-) -> None:
-    with pytest.raises(AssertionError, match="tried: cannot be launched as"):
-        emulate(tried("")).launch(launch(nothing(), nothing(), grid=grid, threads=threads))
-
-
-def test_arguments_are_of_the_size_that_the_kernel_takes(emulate: Emulate) -> None:
-    with pytest.raises(AssertionError, match="tried takes 16 bytes of arguments, not 15"):
-        emulate(tried("")).launch(Launch(bytes(15)))
-
-
-def test_a_text_that_is_not_c_is_refused_with_what_the_compiler_says(emulate: Emulate) -> None:
-    with pytest.raises(AssertionError, match="'nowhere' was not declared"):
-        emulate(tried("nowhere();"))

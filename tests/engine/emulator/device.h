@@ -18,16 +18,22 @@ struct alignas(16) Vec {
 
 namespace emulator {
 
-// The block that runs, as its threads see it.
-struct Block {
-    u32 thread;  // the one that runs now
-    u32 x, y, z;
+struct Shape {
     u32 grid_x, grid_y, grid_z;
-    u8* shared;
+    u32 threads;  // of a block
     u32 shared_bytes;
 };
 
+// The block that runs, as its threads see it.
+struct Block : Shape {
+    u32 x, y, z;
+    u32 thread;  // the one that runs now
+    u8* shared;
+};
+
 extern __thread Block* block;
+
+constexpr u32 MOST_THREADS = 1024;  // of a block, on every GPU
 
 struct Kernel {
     const char* name;
@@ -36,10 +42,10 @@ struct Kernel {
 };
 
 // 0, or 1 where the kernel did what a GPU does not allow: emulator_error() says what.
-int run(const Kernel& kernel, u32 grid_x, u32 grid_y, u32 grid_z, u32 threads, u32 shared_bytes,
-        const void* arguments, u64 schedule);
+int run(const Kernel& kernel, const Shape& shape, const void* arguments, u64 schedule);
 
-void check16(const char* primitive, const void* pointer);  // ends the run if it may not be accessed
+// Ends the run if these 16 bytes cannot be accessed at once, or are beside the shared memory.
+void check16(const char* primitive, const void* pointer);
 void wait_for_copies(u64 but_the_last);
 
 // __fp16 is what C++ for ARM calls it.
@@ -52,6 +58,7 @@ typedef _Float16 Half;
 }  // namespace emulator
 
 #define KERNEL(NAME, THREADS, CTAS, ARGS)                                                        \
+    static_assert(THREADS <= emulator::MOST_THREADS);                                            \
     static void NAME##_body(const ARGS& args);                                                   \
     extern "C" __attribute__((visibility("default"))) const u32 NAME##_bytes = sizeof(ARGS);     \
     extern "C" __attribute__((visibility("default"))) int NAME(                                  \
@@ -59,9 +66,10 @@ typedef _Float16 Half;
         u64 schedule) {                                                                          \
         alignas(ARGS) u8 arguments[sizeof(ARGS)];                                                \
         __builtin_memcpy(arguments, given, sizeof(ARGS));                                        \
-        const auto body = [](const void* args) { NAME##_body(*static_cast<const ARGS*>(args)); }; \
-        return emulator::run({#NAME, THREADS, body}, grid_x, grid_y, grid_z, threads,            \
-                             shared_bytes, arguments, schedule);                                 \
+        const auto body = [](const void* it) { NAME##_body(*static_cast<const ARGS*>(it)); };    \
+        return emulator::run({#NAME, THREADS, body},                                             \
+                             {grid_x, grid_y, grid_z, threads, shared_bytes}, arguments,         \
+                             schedule);                                                          \
     }                                                                                            \
     static void NAME##_body([[maybe_unused]] const ARGS& args)
 

@@ -7,13 +7,13 @@
 
 #include <sys/mman.h>
 
-#if !defined(__x86_64__) || defined(PORTABLE_FIBERS)
+#if !defined(__x86_64__) || defined(PORTABLE)
 #include <ucontext.h>
 #endif
 
 namespace emulator {
 
-#if defined(__x86_64__) && !defined(PORTABLE_FIBERS)
+#if defined(__x86_64__) && !defined(PORTABLE)
 
 // What the System V ABI has a called function keep, on the stack that is left; 20 times faster than
 // swapcontext, which also asks the system for the signal mask.
@@ -46,7 +46,7 @@ struct Context {
     void* stack;
 
     // top: a multiple of 16
-    void begin(unsigned char* bottom, unsigned char* top, void (*start)()) {
+    void begin(unsigned char*, unsigned char* top, void (*start)()) {
         void** words = reinterpret_cast<void**>(top);
         *--words = nullptr;  // where start would return to
         *--words = reinterpret_cast<void*>(start);
@@ -84,9 +84,10 @@ class Fibers {
     void prepare(unsigned count, void (*start)()) {
         if (count > count_) {
             release();
-            memory_ = static_cast<unsigned char*>(mmap(nullptr, count * STRIDE, PROT_READ | PROT_WRITE,
-                                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-            if (memory_ == MAP_FAILED) throw std::bad_alloc();
+            void* mapped = mmap(nullptr, count * STRIDE, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (mapped == MAP_FAILED) throw std::bad_alloc();
+            memory_ = static_cast<unsigned char*>(mapped);
             // A stack that overflows ends the process, not its neighbour.
             for (unsigned i = 0; i < count; ++i) mprotect(memory_ + i * STRIDE, PAGE, PROT_NONE);
             contexts_ = std::make_unique<Context[]>(count);

@@ -1,13 +1,11 @@
 // Blocks run one after another on each of the processor's threads. A block's threads are fibers.
 //
 // A warp's lanes run one after another, each until it stops: at a barrier, at an instruction of the
-// whole warp, or at the kernel's end. The last lane to stop looks what they stopped at, does the
-// warp's instruction for all of them, and chooses the warp that goes on. With schedule 0 that is the
-// first that can, lanes in the order of their numbers; with another, both orders are drawn anew each
-// time, and copies may already arrive when they are issued: what a kernel leaves to chance shows as a
-// result that depends on the schedule.
-
-#include "device.h"
+// whole warp, or at the kernel's end. The last one to stop looks what they stopped at, does the
+// warp's instruction for all of them, and chooses the warp that goes on. With schedule 0 that is
+// the first that can, lanes in the order of their numbers. With another both orders are drawn anew
+// each time, and copies may arrive as soon as they are issued: what a kernel leaves to chance shows
+// as a result that depends on the schedule.
 
 #include <algorithm>
 #include <atomic>
@@ -20,7 +18,10 @@
 #include <thread>
 #include <vector>
 
+#include "copies.h"
+#include "device.h"
 #include "fibers.h"
+#include "matrices.h"
 
 namespace emulator {
 
@@ -28,36 +29,17 @@ __thread Block* block;
 
 namespace {
 
-constexpr u32 LANES = 32;
-constexpr u32 MOST_THREADS = 1024;  // of a block, on every GPU
-constexpr u32 MOST_YZ = 65535;      // blocks along y and along z, likewise
-constexpr size_t GUARD_BYTES = 4096;  // on both sides of the shared memory
+constexpr u32 MOST_YZ = 65535;      // blocks along y and along z, on every GPU
+constexpr u32 GUARD_BYTES = 4096;   // on both sides of the shared memory
 constexpr u8 GUARD = 0xA5;
-constexpr u32 BLOCKS_AT_ONCE = 4;  // that a thread of the processor takes
+constexpr u32 BLOCKS_AT_ONCE = 4;   // that a thread of the processor takes
 constexpr u32 ERROR_BYTES = 512;
 
 thread_local char error[ERROR_BYTES];
 
 enum Stop : u8 { BARRIER, LOAD_4, LOAD_2, MULTIPLY, FINISHED };
-constexpr const char* STOPS[] = {"barrier", "load_matrix_4", "load_matrix_2", "multiply", "its end"};
-
-struct Copy {
-    void* target;
-    const void* source;  // null: zeros
-    u64 group;
-};
-
-struct Lane {
-    Stop stop;
-    // What the instruction is given and where its results go: the lane's stack, which lies still.
-    void* results;
-    const u32* a;
-    u32 b0, b1;
-    const void* row;
-
-    std::vector<Copy> copies;  // pending, in the order of their issue
-    u64 groups;                // committed
-};
+constexpr const char* STOPS[] = {"barrier", "load_matrix_4", "load_matrix_2", "multiply",
+                                 "its end"};
 
 // splitmix64 (Steele, Lea, Flood 2014)
 struct Random {
@@ -72,35 +54,19 @@ struct Random {
     u32 below(u32 end) { return static_cast<u32>((next() >> 32) * end >> 32); }
 };
 
-// Eight floats; c += a * b for whole rows of B and C.
-typedef float Row __attribute__((vector_size(32)));
-
-Row floats_of(const u16 (&halves)[8]) {
-#ifdef __F16C__
-    typedef short Bits __attribute__((vector_size(16)));
-    Bits bits;
-    std::memcpy(&bits, halves, sizeof bits);
-    return __builtin_ia32_vcvtph2ps256(bits);
-#else
-    Row row;
-    for (int i = 0; i < 8; ++i) row[i] = half_to_float(halves[i]);
-    return row;
-#endif
-}
-
 // Runs blocks of one launch after another.
 class Machine : public Block {
    public:
-    // To the end of the block, or to what is wrong with it: then error() says so, else it is empty.
+    // To the end of the block, or to what is wrong with it: error() says so, else it is empty.
     void run_block(u64 number);
-    void prepare(const Kernel& kernel, u32 grid_x, u32 grid_y, u32 grid_z, u32 threads,
-                 u32 shared_bytes, const void* arguments, u64 schedule);
+    void prepare(const Kernel& kernel, const Shape& shape, const void* arguments, u64 schedule);
 
     void stop(Stop where);
     [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
     bool is_shared(const void* pointer) const;
     bool is_beside_shared(const void* pointer) const;
-    Lane& lane() { return lanes_[thread]; }
+    Operands& operands() { return operands_[thread]; }
+    Copies& copies() { return copies_[thread]; }
     const char* error() const { return error_; }
     bool copies_arrive_at_once() { return schedule_ != 0 && random_.next() & 1; }
 
@@ -110,17 +76,17 @@ class Machine : public Block {
     bool finish_instruction();
     void begin_warp();
     void load(u32 matrices);
-    void multiply();
     u8* guarded() { return shared - GUARD_BYTES; }
 
     Kernel kernel_;
     const void* arguments_;
     u64 schedule_;
     Random random_;
-    u32 threads_ = 0;
 
     Fibers fibers_;
-    std::unique_ptr<Lane[]> lanes_{new Lane[MOST_THREADS]()};
+    Operands operands_[MOST_THREADS];
+    Copies copies_[MOST_THREADS];
+    Stop stops_[MOST_THREADS];
     std::vector<u8> memory_;
     std::vector<u32> ready_;  // warps, in the order of their numbers
     u32 finished_ = 0;        // warps
@@ -134,19 +100,17 @@ class Machine : public Block {
 
 Machine& machine() { return *static_cast<Machine*>(block); }
 
-void Machine::prepare(const Kernel& kernel, u32 grid_x_, u32 grid_y_, u32 grid_z_, u32 threads,
-                      u32 shared_bytes_, const void* arguments, u64 schedule) {
+void Machine::prepare(const Kernel& kernel, const Shape& shape, const void* arguments,
+                      u64 schedule) {
+    static_cast<Shape&>(*this) = shape;
     kernel_ = kernel;
-    grid_x = grid_x_, grid_y = grid_y_, grid_z = grid_z_;
-    threads_ = threads;
     arguments_ = arguments;
     schedule_ = schedule;
     error_[0] = 0;
-    shared_bytes = shared_bytes_;
+    // Aligned to 128 bytes, and to no more.
     memory_.resize(shared_bytes + 2 * GUARD_BYTES + 512);
-    u8* begin = memory_.data() + GUARD_BYTES;
-    begin += -reinterpret_cast<u64>(begin) % 256;
-    shared = begin + 128;  // aligned to 128 bytes, and to no more
+    shared = memory_.data() + GUARD_BYTES;
+    shared += -reinterpret_cast<u64>(shared) % 256 + 128;
     std::memset(guarded(), GUARD, GUARD_BYTES);
     std::memset(shared + shared_bytes, GUARD, GUARD_BYTES);
     fibers_.prepare(threads, thread_main);
@@ -168,11 +132,8 @@ void Machine::run_block(u64 number) {
     z = static_cast<u32>(number / grid_x / grid_y);
     random_.state = schedule_ * 0xD1342543DE82EF95 + number;
     std::memset(shared, 0xFF, shared_bytes);
-    for (u32 i = 0; i < threads_; ++i) {
-        lanes_[i].copies.clear();
-        lanes_[i].groups = 0;
-    }
-    ready_.resize((threads_ + LANES - 1) / LANES);
+    for (u32 i = 0; i < threads; ++i) copies_[i].clear();
+    ready_.resize((threads + LANES - 1) / LANES);
     std::iota(ready_.begin(), ready_.end(), 0);
     finished_ = 0;
     begin_warp();
@@ -181,7 +142,8 @@ void Machine::run_block(u64 number) {
     const auto is_guard = [](u8 byte) { return byte == GUARD; };
     if (!std::all_of(guarded(), shared, is_guard) ||
         !std::all_of(shared + shared_bytes, shared + shared_bytes + GUARD_BYTES, is_guard)) {
-        std::snprintf(error_, ERROR_BYTES, "%s: block (%u, %u, %u) wrote beside its %u bytes of shared memory",
+        std::snprintf(error_, ERROR_BYTES,
+                      "%s: block (%u, %u, %u) wrote beside its %u bytes of shared memory",
                       kernel_.name, x, y, z, shared_bytes);
     }
 }
@@ -198,7 +160,7 @@ void Machine::fail(const char* format, ...) {
 }
 
 void Machine::stop(Stop where) {
-    lanes_[thread].stop = where;
+    stops_[thread] = where;
     const u32 from = thread;
     const u32 to = next();
     if (to == MOST_THREADS) {
@@ -214,12 +176,12 @@ u32 Machine::next() {
     if (++place_ < width_) return first_ + order_[place_];
     if (!finish_instruction()) {
         ready_.erase(std::find(ready_.begin(), ready_.end(), first_ / LANES));
-        const u32 warps = (threads_ + LANES - 1) / LANES;
+        const u32 warps = (threads + LANES - 1) / LANES;
         if (ready_.empty()) {
             if (finished_ == warps) return MOST_THREADS;
             if (finished_ != 0)
-                fail("%u of the %u warps ended and did not reach the barrier of the others", finished_,
-                     warps);
+                fail("%u of the %u warps ended and did not reach the barrier of the others",
+                     finished_, warps);
             ready_.resize(warps);
             std::iota(ready_.begin(), ready_.end(), 0);
         }
@@ -231,18 +193,18 @@ u32 Machine::next() {
 void Machine::begin_warp() {
     const u32 count = static_cast<u32>(ready_.size());
     first_ = LANES * ready_[schedule_ ? random_.below(count) : 0];
-    width_ = std::min(LANES, threads_ - first_);
+    width_ = std::min(LANES, threads - first_);
     place_ = 0;
     std::iota(order_, order_ + width_, 0);
     if (schedule_)
         for (u32 i = width_; i > 1; --i) std::swap(order_[i - 1], order_[random_.below(i)]);
 }
 
-// Of the warp, all lanes of which have stopped. Whether the warp goes on.
+// What the warp's lanes, which have all stopped, stopped for. Whether the warp goes on now.
 bool Machine::finish_instruction() {
-    const Stop where = lanes_[first_].stop;
+    const Stop where = stops_[first_];
     for (u32 i = 1; i < width_; ++i) {
-        const Stop other = lanes_[first_ + i].stop;
+        const Stop other = stops_[first_ + i];
         if (other != where) {
             thread = first_ + i;
             fail("stopped at %s, lane 0 of its warp at %s", STOPS[other], STOPS[where]);
@@ -252,62 +214,22 @@ bool Machine::finish_instruction() {
     if (where == FINISHED || where == BARRIER) return false;
     if (width_ != LANES) fail("%s by a warp of %u threads, not %u", STOPS[where], width_, LANES);
     if (where == MULTIPLY) {
-        multiply();
+        multiply_matrices(&operands_[first_]);
     } else {
         load(where == LOAD_4 ? 4 : 2);
     }
     return true;
 }
 
-// PTX ISA, ldmatrix: row i of matrix m is where lane 8m + i says; lane l gets elements 2(l % 4) and
-// 2(l % 4) + 1 of row l / 4 of each.
 void Machine::load(u32 matrices) {
     for (u32 i = 0; i < 8 * matrices; ++i) {
         thread = first_ + i;
-        const u8* row = static_cast<const u8*>(lanes_[thread].row);
-        const char* name = STOPS[lanes_[thread].stop];
+        const void* row = operands_[thread].row;
+        const char* name = STOPS[stops_[thread]];
         check16(name, row);
         if (!is_shared(row)) fail("%s of %p, which is not shared memory", name, row);
-        for (u32 j = 0; j < 4; ++j) {
-            u32* results = static_cast<u32*>(lanes_[first_ + 4 * (i % 8) + j].results);
-            std::memcpy(&results[i / 8], row + 4 * j, 4);
-        }
     }
-}
-
-// PTX ISA, mma.m16n8k16 with operands of float16: see the engine's device.h.
-void Machine::multiply() {
-    const Lane* lanes = &lanes_[first_];
-    u16 a[16][2][8];  // row, half of the columns, column
-    u16 b[16][8];
-    Row c[16];
-    for (u32 i = 0; i < LANES; ++i) {
-        const Lane& lane = lanes[i];
-        const u32 g = i / 4, t = 2 * (i % 4);
-        std::memcpy(&a[g][0][t], &lane.a[0], 4);
-        std::memcpy(&a[g + 8][0][t], &lane.a[1], 4);
-        std::memcpy(&a[g][1][t], &lane.a[2], 4);
-        std::memcpy(&a[g + 8][1][t], &lane.a[3], 4);
-        b[t][g] = static_cast<u16>(lane.b0);
-        b[t + 1][g] = static_cast<u16>(lane.b0 >> 16);
-        b[t + 8][g] = static_cast<u16>(lane.b1);
-        b[t + 9][g] = static_cast<u16>(lane.b1 >> 16);
-        const float* results = static_cast<const float*>(lane.results);
-        std::memcpy(reinterpret_cast<float*>(&c[g]) + t, results, 8);
-        std::memcpy(reinterpret_cast<float*>(&c[g + 8]) + t, results + 2, 8);
-    }
-    Row rows[16];
-    for (u32 k = 0; k < 16; ++k) rows[k] = floats_of(b[k]);
-    for (u32 i = 0; i < 16; ++i) {
-        const Row left[2] = {floats_of(a[i][0]), floats_of(a[i][1])};
-        for (u32 k = 0; k < 16; ++k) c[i] += left[k / 8][k % 8] * rows[k];
-    }
-    for (u32 i = 0; i < LANES; ++i) {
-        const u32 g = i / 4, t = 2 * (i % 4);
-        float* results = static_cast<float*>(lanes[i].results);
-        std::memcpy(results, reinterpret_cast<const float*>(&c[g]) + t, 8);
-        std::memcpy(results + 2, reinterpret_cast<const float*>(&c[g + 8]) + t, 8);
-    }
+    load_matrices(&operands_[first_], matrices);
 }
 
 bool Machine::is_shared(const void* pointer) const {
@@ -334,33 +256,29 @@ std::unique_ptr<Machine> take_machine() {
 
 }  // namespace
 
-int run(const Kernel& kernel, u32 grid_x, u32 grid_y, u32 grid_z, u32 threads, u32 shared_bytes,
-        const void* arguments, u64 schedule) {
-    error[0] = 0;
-    const u64 blocks = static_cast<u64>(grid_x) * grid_y * grid_z;
-    if (threads == 0 || threads > std::min(kernel.most_threads, MOST_THREADS) || blocks == 0 ||
-        grid_y > MOST_YZ || grid_z > MOST_YZ) {
-        std::snprintf(error, ERROR_BYTES, "%s: cannot be launched as (%u, %u, %u) blocks of %u threads",
-                      kernel.name, grid_x, grid_y, grid_z, threads);
+int run(const Kernel& kernel, const Shape& shape, const void* arguments, u64 schedule) {
+    const auto [x, y, z, threads, shared_bytes] = shape;
+    const u64 blocks = static_cast<u64>(x) * y * z;
+    if (threads == 0 || threads > kernel.most_threads || blocks == 0 ||
+        y > MOST_YZ || z > MOST_YZ) {
+        std::snprintf(error, ERROR_BYTES,
+                      "%s: cannot be launched as (%u, %u, %u) blocks of %u threads", kernel.name, x,
+                      y, z, threads);
         return 1;
     }
     std::atomic<u64> begun = 0;
     const auto work = [&](char* failure) {
         std::unique_ptr<Machine> mine = take_machine();
-        mine->prepare(kernel, grid_x, grid_y, grid_z, threads, shared_bytes, arguments, schedule);
-        for (;;) {
-            const u64 first = begun.fetch_add(BLOCKS_AT_ONCE);
-            for (u64 i = first; i < std::min(first + BLOCKS_AT_ONCE, blocks); ++i) {
+        mine->prepare(kernel, shape, arguments, schedule);
+        for (u64 i; (i = begun.fetch_add(BLOCKS_AT_ONCE)) < blocks && !failure[0];) {
+            const u64 end = std::min(i + BLOCKS_AT_ONCE, blocks);
+            for (; i < end && !failure[0]; ++i) {
                 // Backwards, as good as any order, with an odd schedule.
                 mine->run_block(schedule % 2 ? blocks - 1 - i : i);
-                if (mine->error()[0]) {
-                    begun = blocks;
-                    std::memcpy(failure, mine->error(), ERROR_BYTES);
-                    break;
-                }
+                std::memcpy(failure, mine->error(), ERROR_BYTES);
             }
-            if (first + BLOCKS_AT_ONCE >= blocks || failure[0]) break;
         }
+        if (failure[0]) begun = blocks;  // for the others too
         std::lock_guard held(idle_lock);
         idle.push_back(std::move(mine));
     };
@@ -385,23 +303,12 @@ void check16(const char* primitive, const void* pointer) {
     if (reinterpret_cast<u64>(pointer) % sizeof(Vec))
         mine.fail("%s of %p, which is not aligned to 16 bytes", primitive, pointer);
     if (mine.is_beside_shared(pointer))
-        mine.fail("%s of byte %lld of %u bytes of shared memory", primitive,
-                  static_cast<long long>(static_cast<const u8*>(pointer) - mine.shared), mine.shared_bytes);
+        mine.fail("%s of byte %ld of %u bytes of shared memory", primitive,
+                  static_cast<long>(static_cast<const u8*>(pointer) - mine.shared),
+                  mine.shared_bytes);
 }
 
-void wait_for_copies(u64 but_the_last) {
-    Lane& lane = machine().lane();
-    const auto arrived = [&](const Copy& copy) { return copy.group + but_the_last < lane.groups; };
-    auto copy = lane.copies.begin();
-    for (; copy != lane.copies.end() && arrived(*copy); ++copy) {
-        if (copy->source) {
-            std::memcpy(copy->target, copy->source, sizeof(Vec));
-        } else {
-            std::memset(copy->target, 0, sizeof(Vec));
-        }
-    }
-    lane.copies.erase(lane.copies.begin(), copy);
-}
+void wait_for_copies(u64 but_the_last) { machine().copies().wait(but_the_last); }
 
 }  // namespace emulator
 
@@ -414,36 +321,34 @@ void copy16(void* shared, const void* global, bool valid) {
     emulator::check16("copy16 to", shared);
     if (!mine.is_shared(shared)) mine.fail("copy16 to %p, which is not shared memory", shared);
     emulator::check16("copy16 from", global);
-    if (valid && mine.is_shared(global)) mine.fail("copy16 from %p, which is shared memory", global);
+    if (valid && mine.is_shared(global))
+        mine.fail("copy16 from %p, which is shared memory", global);
+    const void* source = valid ? global : nullptr;
     if (mine.copies_arrive_at_once()) {
-        if (valid) {
-            std::memcpy(shared, global, sizeof(Vec));
-        } else {
-            std::memset(shared, 0, sizeof(Vec));
-        }
+        emulator::Copies::copy(shared, source);
     } else {
-        mine.lane().copies.push_back({shared, valid ? global : nullptr, mine.lane().groups});
+        mine.copies().issue(shared, source);
     }
 }
 
-void copies_commit() { ++machine().lane().groups; }
+void copies_commit() { machine().copies().commit(); }
 
 void load_matrix_4(u32 (&r)[4], const void* row) {
-    emulator::Lane& lane = machine().lane();
+    emulator::Operands& lane = machine().operands();
     lane.results = r;
     lane.row = row;
     machine().stop(emulator::LOAD_4);
 }
 
 void load_matrix_2(u32 (&r)[2], const void* row) {
-    emulator::Lane& lane = machine().lane();
+    emulator::Operands& lane = machine().operands();
     lane.results = r;
     lane.row = row;
     machine().stop(emulator::LOAD_2);
 }
 
 void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    emulator::Lane& lane = machine().lane();
+    emulator::Operands& lane = machine().operands();
     lane.results = c;
     lane.a = a;
     lane.b0 = b0;
