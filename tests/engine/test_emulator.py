@@ -35,6 +35,9 @@ def test_floats_become_the_nearest_half(emulate: Emulate) -> None:
     const u32 both = pack(value, -value);
     halves[65536 + n] = (u16)both;
     halves[131072 + n] = (u16)(both >> 16);
+    const u32 positive = pack_relu(value, -value);
+    halves[196608 + n] = (u16)positive;
+    halves[262144 + n] = (u16)(positive >> 16);
     """
     random = np.random.default_rng(1)
     values = random.integers(0, 1 << 32, 65536, np.uint32).view(np.float32)
@@ -46,11 +49,23 @@ def test_floats_become_the_nearest_half(emulate: Emulate) -> None:
     values[:16384] = np.where(bits > 0, (below + above) / 2, 0)
     values[:4] = [65519.996, 65520, -65520, 2.0**-25]
     values = np.nan_to_num(values, nan=1, posinf=np.inf, neginf=-np.inf)
-    made = np.zeros((3, 65536), np.uint16)
+    made = np.zeros((5, 65536), np.uint16)
     emulate(tried(body)).launch(launch(values, made, threads=256, grid=(256, 1, 1)))
     with np.errstate(over="ignore"):
-        wanted = np.stack([values, values, -values]).astype(np.float16)
+        wanted = np.stack([values, values, -values, values, -values]).astype(np.float16)
+    wanted[3:][wanted[3:] <= 0] = 0
     np.testing.assert_array_equal(made, wanted.view(np.uint16))
+
+
+def test_what_is_not_a_number_stays_so_as_a_half(emulate: Emulate) -> None:
+    body = """
+    const float x = ((float*)in)[i];
+    ((u32*)out)[i] = pack(x, x);
+    ((u32*)out)[32 + i] = pack_relu(x, x);
+    """
+    made = np.zeros(128, np.float16)
+    emulate(tried(body)).launch(launch(np.full(32, np.nan, np.float32), made))
+    assert np.isnan(made).all()
 
 
 def test_numbers_are_rounded_compared_and_raised_as_gpus_do(emulate: Emulate) -> None:
@@ -146,7 +161,11 @@ def test_a_product_takes_its_operands_from_the_lanes_that_ptx_names(emulate: Emu
     u32 a[4] = {given[0], given[1], given[2], given[3]};
     float c[4] = {0, 0, 0, 0};
     multiply(c, a, given[4], given[5]);
-    for (u32 j = 0; j < 4; ++j) ((float*)out)[4 * i + j] = c[j];
+    float d[4], e[4] = {0, 0, 0, 0};
+    multiply_add(d, a, given[4], given[5], c);
+    multiply_8(e, a[0], a[1], given[4]);
+    float* made = (float*)out + 12 * i;
+    for (u32 j = 0; j < 4; ++j) made[j] = c[j], made[4 + j] = d[j], made[8 + j] = e[j];
     """
     random = np.random.default_rng(3)
     a = random.integers(-8, 9, (16, 16)).astype(np.float16)
@@ -157,12 +176,14 @@ def test_a_product_takes_its_operands_from_the_lanes_that_ptx_names(emulate: Emu
             given[lane, register] = a[row, column : column + 2]
         k, column = 2 * (lane % 4), lane // 4
         given[lane, 4], given[lane, 5] = b[k : k + 2, column], b[k + 8 : k + 10, column]
-    made = np.zeros((32, 2, 2), np.float32)
+    made = np.zeros((32, 3, 2, 2), np.float32)
     emulate(tried(body)).launch(launch(given, made))
-    wanted = a.astype(np.float32) @ b.astype(np.float32)
+    left, right = a.astype(np.float32), b.astype(np.float32)
+    product, half = left @ right, left[:, :8] @ right[:8]
+    wanted = np.stack([product, 2 * product, half], axis=-1)
     for lane, places in enumerate(fragments(2)):
-        for half, (row, column) in enumerate(places):
-            np.testing.assert_array_equal(made[lane, half], wanted[row, column : column + 2])
+        for part, (row, column) in enumerate(places):
+            np.testing.assert_array_equal(made[lane, :, part].T, wanted[row, column : column + 2])
 
 
 def test_a_loaded_matrix_lies_in_the_lanes_that_ptx_names(emulate: Emulate) -> None:

@@ -101,6 +101,11 @@ DEVICE u32 pack(float low, float high) {
     return float_to_half(low) | static_cast<u32>(float_to_half(high)) << 16;
 }
 
+// As PTX's cvt.relu: what is not a number stays so.
+DEVICE u32 pack_relu(float low, float high) {
+    return pack(low <= 0 ? 0 : low, high <= 0 ? 0 : high);
+}
+
 DEVICE float low(u32 both) { return half_to_float(static_cast<u16>(both)); }
 DEVICE float high(u32 both) { return half_to_float(static_cast<u16>(both >> 16)); }
 
@@ -125,7 +130,16 @@ DEVICE void copies_wait() {
 
 void load_matrix_4(u32 (&r)[4], const void* row);
 void load_matrix_2(u32 (&r)[2], const void* row);
-void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1);
+void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, const float (&c)[4]);
+
+DEVICE void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    multiply_add(c, a, b0, b1, c);
+}
+
+DEVICE void multiply_8(float (&c)[4], u32 a0, u32 a1, u32 b0) {
+    const u32 a[4] = {a0, a1, 0, 0};
+    multiply(c, a, b0, 0);
+}
 
 DEVICE float exponential(float x) { return __builtin_expf(x); }
 DEVICE float round_even(float x) { return __builtin_rintf(x); }

@@ -19,6 +19,7 @@ struct Operands {
     const void* row;
     const u32* a;
     u32 b0, b1;
+    const float* c;
 };
 
 // Row i of matrix m is where lane 8m + i says. Lane l gets, of row l / 4 of each, the elements
@@ -48,9 +49,10 @@ inline Row floats_of(const u16 (&halves)[8]) {
 #endif
 }
 
-// C += A * B, of (16, 16) and (16, 8). With g = l / 4 and t = 2(l % 4), lane l has of A elements
+// D = A * B + C, of (16, 16) and (16, 8). With g = l / 4 and t = 2(l % 4), lane l has of A elements
 // t and t + 1 of rows g and g + 8 (a[0], a[1]), then t + 8 and t + 9 (a[2], a[3]); of column g of B
-// the elements t and t + 1 (b0), then t + 8 and t + 9 (b1); of C t and t + 1 of rows g and g + 8.
+// the elements t and t + 1 (b0), then t + 8 and t + 9 (b1); of C and D t and t + 1 of rows g and
+// g + 8.
 inline void multiply_matrices(const Operands* warp) {
     u16 a[16][2][8];  // row, half of the columns, column
     u16 b[16][8];
@@ -69,9 +71,8 @@ inline void multiply_matrices(const Operands* warp) {
         b[t + 1][g] = static_cast<u16>(lane.b0 >> 16);
         b[t + 8][g] = static_cast<u16>(lane.b1);
         b[t + 9][g] = static_cast<u16>(lane.b1 >> 16);
-        const float* results = static_cast<const float*>(lane.results);
-        std::memcpy(element(g, t), results, 8);
-        std::memcpy(element(g + 8, t), results + 2, 8);
+        std::memcpy(element(g, t), lane.c, 8);
+        std::memcpy(element(g + 8, t), lane.c + 2, 8);
     }
     Row rows[16];
     for (u32 k = 0; k < 16; ++k) rows[k] = floats_of(b[k]);

@@ -347,12 +347,13 @@ void load_matrix_2(u32 (&r)[2], const void* row) {
     machine().stop(emulator::LOAD_2);
 }
 
-void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, const float (&c)[4]) {
     emulator::Operands& lane = machine().operands();
-    lane.results = c;
+    lane.results = d;
     lane.a = a;
     lane.b0 = b0;
     lane.b1 = b1;
+    lane.c = c;
     machine().stop(emulator::MULTIPLY);
 }
 
