@@ -330,13 +330,13 @@ class _Planner:
 
     def _make(self, name: str, layer: Layer, source: Source, channels: int | None = None) -> Tensor:
         """The tensor ``name``, as large as ``layer`` makes it of ``source``."""
-        sizes = [
+        height, width = (
             (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
             for size in self._shape(source)[2:]
-        ]
-        if min(sizes) < 1:
+        )
+        if min(height, width) < 1:
             raise said(layer.node, "it makes nothing")
-        out = Tensor(len(self._tensors), *sizes, channels or layer.convolution.outputs)
+        out = Tensor(len(self._tensors), height, width, channels or layer.convolution.outputs)
         self._tensors.append(out)
         self._values[name] = Plain(out)
         return out
