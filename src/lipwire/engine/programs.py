@@ -1,7 +1,8 @@
 """What runs kernels of our own on a device.
 
-The kernels are text (``kernels/``), compiled for the device that they are to run on. ``CudaPrograms``
-does that for NVIDIA's GPUs (``cudaprograms``); the tests have the same text run on the processor.
+The kernels are text (``kernels/``), compiled for the device that they are to run on, which
+``CudaPrograms`` does for NVIDIA's GPUs (``cudaprograms``). The tests have the same text run on the
+processor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,8 @@ class Recording:
 
 
 class Programs(Protocol):
-    """Thread-safe. Everything raises DeviceLost where the device has failed."""
+    """Thread-safe, but for a recording, which one thread at a time uses. Everything raises
+    DeviceLost where the device has failed."""
 
     @property
     def limits(self) -> Limits: ...
@@ -78,25 +80,26 @@ class Programs(Protocol):
     def load(self, source: KernelSource) -> Module:
         """The kernels of ``source``, compiled (seconds) unless they were before.
 
-        Passes the memory's gate for what it allocates: the caller must not be inside. Raises
-        KernelsUnavailable, DeviceOutOfMemory.
+        Passes the memory's gate, which the caller must not be inside of. Raises KernelsUnavailable,
+        DeviceOutOfMemory.
         """
         ...
 
     def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
-        """``launches``, to be run as one from then on. Nothing of ``stream`` runs meanwhile.
+        """``launches``, to be run as one from then on.
 
-        The caller is alone in the memory's gate. ``module`` outlives the recording; the addresses
-        in the arguments are those of every run. Raises ValueError for a launch of a kernel that
-        ``module`` has not, or of a shape that it cannot have, KernelsUnavailable, DeviceOutOfMemory,
-        and RuntimeError where something else came in between: then it may be tried again.
+        The caller is alone in the memory's gate, and ``stream`` is its own. ``module`` is to
+        outlive the recording; every run uses the addresses that the arguments have now. Raises
+        ValueError for a launch that ``module`` does not allow, KernelsUnavailable,
+        DeviceOutOfMemory, and RuntimeError where something came in between: then it may be tried
+        again.
         """
         ...
 
     def run(self, recording: Recording, stream: int) -> None:
-        """Put one run into ``stream``. Runs of one recording follow each other, in any streams."""
+        """Put one run into ``stream``, behind what is there and behind its earlier runs."""
         ...
 
     def drop(self, held: Module | Recording) -> None:
-        """Nothing may run it any more."""
+        """Nothing may run it any more. Passes the memory's gate, as ``load`` does."""
         ...
