@@ -20,7 +20,9 @@ from lipwire.engine.programs import KernelSource, KernelsUnavailable
 
 _LOG: Final = logging.getLogger(__name__)
 
-_OPTIONS: Final = ("--std=c++17",)
+_OPTIONS: Final = ("--std=c++17", "--device-as-default-execution-space")
+"""The second because NVRTC takes no function of the host, which an unmarked one is, constexpr ones
+as well."""
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
 
