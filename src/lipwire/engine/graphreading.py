@@ -112,12 +112,10 @@ class GraphReader:
         weight, bias = node.input[1], node.input[2] if len(node.input) > 2 else None
         shape = self._weight_shape(weight, TensorProto.FLOAT16)
         if shape is None or len(shape) != 4 or shape[2] != shape[3] or min(shape) < 1:
-            raise said(node, f"weights of {shape}, wanted are float16 with a square kernel")
+            raise said(node, f"{weight[:60]} is not fed as float16 with a square kernel")
         outputs, inputs, kernel, _ = shape
         if bias is not None and self._weight_shape(bias, TensorProto.FLOAT16) != (outputs,):
-            raise said(
-                node, f"a bias of {self._weight_shape(bias)}, wanted is ({outputs},) float16"
-            )
+            raise said(node, f"{bias[:60]} is not fed as ({outputs},) float16")
         if chosen["kernel_shape"] not in (None, [kernel, kernel]):
             raise said(node, f"a kernel of {chosen['kernel_shape']}, the weights have {kernel}")
         for name in ("auto_pad", "dilations"):

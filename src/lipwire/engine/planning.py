@@ -32,6 +32,7 @@ from lipwire.engine.plan import (
     Step,
     Tensor,
 )
+from lipwire.engine.source import first_line
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH
 
 _RESIZE: Final = {
@@ -92,6 +93,10 @@ def plan_network(graph: bytes) -> Plan:
         model.ParseFromString(graph)
     except DecodeError:
         raise NotPlanned("it is not an ONNX model") from None
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise NotPlanned(f"it is not valid ONNX: {first_line(error)}") from None
     for opset in model.opset_import:
         if opset.domain or opset.version < OLDEST_OPSET:
             name = f"{opset.domain or 'ai.onnx'} {opset.version}"
