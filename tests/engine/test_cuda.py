@@ -1,102 +1,18 @@
 """CUDA's driver is called as it wants to be, and its errors become ours. The driver is a stand-in
 whose memory is the processor's."""
 
-import ctypes
+import inspect
 import re
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.engine.cudadriver import Driver
 
 from lipwire.domain import DependencyMissing
-from lipwire.engine import Device, cuda
-from lipwire.engine.cuda import CudaMemory
+from lipwire.engine import Device, cuda, cudaprograms
+from lipwire.engine.cuda import CudaMemory, Refused
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory
-
-
-class Driver:
-    """As libcuda.so.1: every function returns a status and writes through its pointers."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, Any, int]] = []
-        self.fails: dict[str, int] = {}
-        self.arrays: dict[int, Any] = {}
-
-    def _status(self, name: str, *arguments: Any) -> int:
-        self.calls.append((name, arguments, threading.get_ident()))
-        return self.fails.get(name, 0)
-
-    def _new(self, out: Any, size: int) -> None:
-        array = np.zeros(size, np.uint8)
-        self.arrays[array.ctypes.data] = array
-        out._obj.value = array.ctypes.data
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return self._status("cuInit", flags)
-
-    def cuDeviceGet(self, out: Any, index: int) -> int:  # noqa: N802
-        out._obj.value = index
-        return self._status("cuDeviceGet", index) if index < 2 else 101
-
-    def cuDevicePrimaryCtxRetain(self, out: Any, number: int) -> int:  # noqa: N802
-        out._obj.value = 4000 + number
-        return self._status("cuDevicePrimaryCtxRetain", number)
-
-    def cuCtxSetCurrent(self, context: Any) -> int:  # noqa: N802
-        return self._status("cuCtxSetCurrent", context.value)
-
-    def cuMemGetInfo_v2(self, free: Any, whole: Any) -> int:  # noqa: N802
-        free._obj.value, whole._obj.value = 123, 456
-        return self._status("cuMemGetInfo_v2")
-
-    def cuMemAlloc_v2(self, out: Any, size: int) -> int:  # noqa: N802
-        status = self._status("cuMemAlloc_v2", size)
-        if not status:
-            self._new(out, size)
-        return status
-
-    def cuMemFree_v2(self, address: int) -> int:  # noqa: N802
-        del self.arrays[address]
-        return self._status("cuMemFree_v2", address)
-
-    def cuMemHostAlloc(self, out: Any, size: int, flags: int) -> int:  # noqa: N802
-        status = self._status("cuMemHostAlloc", size, flags)
-        if not status:
-            self._new(out, size)
-        return status
-
-    def cuMemFreeHost(self, address: int) -> int:  # noqa: N802
-        del self.arrays[address]
-        return self._status("cuMemFreeHost", address)
-
-    def cuStreamCreate(self, out: Any, flags: int) -> int:  # noqa: N802
-        out._obj.value = 77
-        return self._status("cuStreamCreate", flags)
-
-    def cuStreamDestroy_v2(self, stream: int) -> int:  # noqa: N802
-        return self._status("cuStreamDestroy_v2", stream)
-
-    def cuStreamSynchronize(self, stream: int) -> int:  # noqa: N802
-        return self._status("cuStreamSynchronize", stream)
-
-    def _copy(self, name: str, target: int, source: int, size: int, stream: int) -> int:
-        ctypes.memmove(target, source, size)
-        return self._status(name, stream)
-
-    def cuMemcpyHtoDAsync_v2(self, *arguments: int) -> int:  # noqa: N802
-        return self._copy("cuMemcpyHtoDAsync_v2", *arguments)
-
-    def cuMemcpyDtoHAsync_v2(self, *arguments: int) -> int:  # noqa: N802
-        return self._copy("cuMemcpyDtoHAsync_v2", *arguments)
-
-    def cuMemcpyDtoDAsync_v2(self, *arguments: int) -> int:  # noqa: N802
-        return self._copy("cuMemcpyDtoDAsync_v2", *arguments)
-
-    def cuGetErrorString(self, status: int, out: Any) -> int:  # noqa: N802
-        out._obj.value = {2: b"out of memory", 101: b"invalid device ordinal"}.get(status)
-        return 0
 
 
 @pytest.fixture
@@ -179,9 +95,21 @@ def test_without_a_driver_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         CudaMemory(Device.cuda(0))
 
 
+def test_what_the_driver_may_refuse_is_no_lost_device(driver: Driver) -> None:
+    memory = CudaMemory(Device.cuda(0), driver)
+    driver.fails["cuMemFree_v2"] = 1
+    region = memory.allocate(1)
+    with pytest.raises(Refused, match=r"cuMemFree_v2 says .*\(1\)"):
+        memory.call("cuMemFree_v2", region.address, refusals={1})
+    driver.fails["cuStreamDestroy_v2"] = 1
+    with pytest.raises(DeviceLost, match=r"cuStreamDestroy_v2 says .*\(1\)"):
+        memory.call("cuStreamDestroy_v2", 77, refusals={500})
+
+
 def test_every_function_that_is_called_is_declared(driver: Driver) -> None:
     """An undeclared one would be called with 32-bit addresses."""
-    called = set(re.findall(r"\bcu[A-Z]\w+", Path(cuda.__file__).read_text()))
-    called -= {"cuCtx", "cuMem", "cuStream"}
+    called: set[str] = set()
+    for module in (cuda, cudaprograms):
+        called |= set(re.findall(r"(?<=[\"._])cu[A-Z]\w+", inspect.getsource(module)))
     assert called == set(cuda._SIGNATURES)
     assert all(hasattr(driver, name) for name in cuda._SIGNATURES)

@@ -1,4 +1,4 @@
-"""A GPU's memory, through CUDA's driver.
+"""A GPU's memory, through CUDA's driver. What runs kernels there (``cudaprograms``) calls it too.
 
 The driver's library is all that is needed and comes with the driver; what ONNX Runtime uses of
 CUDA sits on the same context (the device's primary one), so addresses and streams go both ways.
@@ -7,6 +7,7 @@ https://docs.nvidia.com/cuda/cuda-driver-api has the functions by name.
 
 import ctypes
 import threading
+from collections.abc import Container
 from typing import Any, Final
 
 import numpy as np
@@ -43,8 +44,32 @@ _SIGNATURES: Final = {
     "cuMemcpyHtoDAsync_v2": (_Address, _Handle, _Size, _Handle),
     "cuMemcpyDtoHAsync_v2": (_Handle, _Address, _Size, _Handle),
     "cuMemcpyDtoDAsync_v2": (_Address, _Address, _Size, _Handle),
+    "cuDriverGetVersion": (ctypes.POINTER(ctypes.c_int),),
+    "cuDeviceGetAttribute": (ctypes.POINTER(ctypes.c_int), ctypes.c_int, ctypes.c_int),
+    "cuModuleLoadData": (ctypes.POINTER(_Handle), ctypes.c_char_p),
+    "cuModuleUnload": (_Handle,),
+    "cuModuleGetFunction": (ctypes.POINTER(_Handle), _Handle, ctypes.c_char_p),
+    "cuFuncSetAttribute": (_Handle, ctypes.c_int, ctypes.c_int),
+    "cuLaunchKernel": (
+        _Handle,
+        *(ctypes.c_uint,) * 7,
+        _Handle,
+        ctypes.POINTER(_Handle),
+        ctypes.POINTER(_Handle),
+    ),
+    "cuStreamBeginCapture_v2": (_Handle, ctypes.c_int),
+    "cuStreamEndCapture": (_Handle, ctypes.POINTER(_Handle)),
+    "cuGraphInstantiateWithFlags": (ctypes.POINTER(_Handle), _Handle, ctypes.c_ulonglong),
+    "cuGraphUpload": (_Handle, _Handle),
+    "cuGraphLaunch": (_Handle, _Handle),
+    "cuGraphExecDestroy": (_Handle,),
+    "cuGraphDestroy": (_Handle,),
     "cuGetErrorString": (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
 }
+
+
+class Refused(Exception):
+    """The driver does not take what it was given; the device works on."""
 
 
 class CudaMemory:
@@ -68,18 +93,20 @@ class CudaMemory:
             self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), number.value),
         )
         self._context = context
+        self.number: Final = number.value
+        """Of the device, as the driver's functions take it."""
 
     def allocate(self, size_bytes: int) -> Region:
         address = _Address()
-        self._call("cuMemAlloc_v2", ctypes.byref(address), max(size_bytes, 1))
+        self.call("cuMemAlloc_v2", ctypes.byref(address), max(size_bytes, 1))
         return Region(int(address.value), size_bytes)
 
     def free(self, region: Region) -> None:
-        self._call("cuMemFree_v2", region.address)
+        self.call("cuMemFree_v2", region.address)
 
     def allocate_host(self, size_bytes: int) -> Bytes:
         address = _Handle()
-        self._call("cuMemHostAlloc", ctypes.byref(address), max(size_bytes, 1), 0)
+        self.call("cuMemHostAlloc", ctypes.byref(address), max(size_bytes, 1), 0)
         assert address.value is not None  # the call has succeeded
         block = np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address.value))
         with self._lock:
@@ -89,49 +116,52 @@ class CudaMemory:
     def free_host(self, block: Bytes) -> None:
         with self._lock:
             address = self._host.pop(block.ctypes.data)
-        self._call("cuMemFreeHost", address)
+        self.call("cuMemFreeHost", address)
 
     def free_bytes(self) -> int:
         free, whole = _Size(), _Size()
-        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(whole))
+        self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(whole))
         return int(free.value)
 
     def open_stream(self) -> int:
         stream = _Handle()
-        self._call("cuStreamCreate", ctypes.byref(stream), _ORDERED)
+        self.call("cuStreamCreate", ctypes.byref(stream), _ORDERED)
         assert stream.value is not None  # the call has succeeded
         return stream.value
 
     def close_stream(self, stream: int) -> None:
-        self._call("cuStreamDestroy_v2", stream)
+        self.call("cuStreamDestroy_v2", stream)
 
     def upload(self, stream: int, address: int, source: Bytes) -> None:
-        self._call("cuMemcpyHtoDAsync_v2", address, source.ctypes.data, source.nbytes, stream)
+        self.call("cuMemcpyHtoDAsync_v2", address, source.ctypes.data, source.nbytes, stream)
 
     def download(self, stream: int, target: Bytes, address: int) -> None:
-        self._call("cuMemcpyDtoHAsync_v2", target.ctypes.data, address, target.nbytes, stream)
+        self.call("cuMemcpyDtoHAsync_v2", target.ctypes.data, address, target.nbytes, stream)
 
     def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
-        self._call("cuMemcpyDtoDAsync_v2", target, source, size_bytes, stream)
+        self.call("cuMemcpyDtoDAsync_v2", target, source, size_bytes, stream)
 
     def wait(self, stream: int) -> None:
-        self._call("cuStreamSynchronize", stream)
+        self.call("cuStreamSynchronize", stream)
 
-    def _call(self, name: str, *arguments: object) -> None:
-        """Call the driver with the device's context current in this thread.
+    def call(self, name: str, *arguments: object, refusals: Container[int] = ()) -> None:
+        """Call function ``name`` of the driver with the device's context current in this thread.
 
         Set each time, for half a microsecond: a thread may work for several GPUs, and ONNX Runtime
-        sets the one that it works on.
+        sets the one that it works on. Raises Refused for a status in ``refusals``, RuntimeError for
+        a recording that was spoilt, DeviceOutOfMemory, and DeviceLost for what is left.
         """
         self._check("cuCtxSetCurrent", self._driver.cuCtxSetCurrent(self._context))
-        self._check(name, getattr(self._driver, name)(*arguments))
+        self._check(name, getattr(self._driver, name)(*arguments), refusals)
 
-    def _check(self, name: str, status: int) -> None:
+    def _check(self, name: str, status: int, refusals: Container[int] = ()) -> None:
         if status == 0:
             return
         text = ctypes.c_char_p()
         self._driver.cuGetErrorString(status, ctypes.byref(text))
         reason = (text.value or b"unknown error").decode("ascii", "replace")
+        if status in refusals:
+            raise Refused(f"{name} says {reason} ({status})")
         if status == _OUT_OF_MEMORY:
             raise DeviceOutOfMemory(f"{name}: {reason}")
         if status in _RECORDING:

@@ -1,0 +1,117 @@
+"""Compiled kernels: those made before from disk, the others by NVRTC (``nvrtc``).
+
+A file is named by what it was made from and by the version of NVRTC, and begins with the SHA-256 of
+the cubin behind it. Several processes may share the folder.
+"""
+
+import functools
+import hashlib
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from platformdirs import user_cache_path
+
+from lipwire.engine.nvrtc import FIRST_MAJOR, Nvrtc, find_nvrtc
+from lipwire.engine.programs import KernelSource, KernelsUnavailable
+
+_LOG: Final = logging.getLogger(__name__)
+
+_OPTIONS: Final = ("--std=c++17", "--device-as-default-execution-space")
+"""The second because NVRTC takes no function of the host, which an unmarked one is, constexpr ones
+as well."""
+_DIGEST_BYTES: Final = hashlib.sha256().digest_size
+
+
+class Cubins:
+    """Compiles what is not kept. Thread-safe."""
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        find: Callable[[int], Nvrtc | None] = find_nvrtc,
+    ) -> None:
+        """Kept in ``folder``; None for the user's cache."""
+        self._folder = folder or user_cache_path("lipwire") / "kernels"
+        self._find = find
+
+    def cubin(self, source: KernelSource, capability: tuple[int, int], newest_major: int) -> bytes:
+        """``source`` compiled for devices of compute capability ``capability``.
+
+        By CUDA ``newest_major`` or an older one: the driver's, which takes none of a newer one.
+        Raises KernelsUnavailable.
+        """
+        options = (f"--gpu-architecture=sm_{capability[0]}{capability[1]}", *_OPTIONS)
+        key = _key(source, options)
+        nvrtc = self._find(newest_major)
+        if nvrtc is None:
+            return self._newest(key, newest_major)
+        path = self._folder / _file_name(key, nvrtc.version)
+        cubin = _read(path)
+        if cubin is None:
+            cubin = nvrtc.compile(source, options)
+            self._keep(path, cubin)
+        return cubin
+
+    def _newest(self, key: str, newest_major: int) -> bytes:
+        """What an NVRTC that is here no more has made."""
+        found: dict[tuple[int, int], Path] = {}
+        for path in self._folder.glob(f"{key}-*.cubin"):
+            with suppress(ValueError):
+                major, minor = path.stem.removeprefix(f"{key}-").split(".")
+                found[int(major), int(minor)] = path
+        for version in sorted(found, reverse=True):
+            cubin = _read(found[version]) if version[0] <= newest_major else None
+            if cubin is not None:
+                return cubin
+        raise KernelsUnavailable(
+            f"there is no NVRTC of CUDA {FIRST_MAJOR} to {newest_major} here, which"
+            " onnxruntime-gpu[cuda] brings"
+        )
+
+    def _keep(self, path: Path, cubin: bytes) -> None:
+        """Write ``path``, or say once that it cannot be: then every process compiles anew."""
+        temporary = None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                dir=self._folder, prefix=".tmp-", delete=False
+            ) as file:
+                temporary = Path(file.name)
+                file.write(hashlib.sha256(cubin).digest() + cubin)
+            temporary.replace(path)
+        except OSError as error:
+            if temporary is not None:
+                with suppress(OSError):
+                    temporary.unlink()
+            _say_not_kept(self._folder, error.strerror or type(error).__name__)
+
+
+@functools.cache
+def _say_not_kept(folder: Path, reason: str) -> None:
+    _LOG.warning("compiled kernels cannot be kept in %s: %s", folder, reason)
+
+
+def _read(path: Path) -> bytes | None:
+    """The cubin in a file; None where it is damaged or there is none."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, cubin = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return cubin if hashlib.sha256(cubin).digest() == digest else None
+
+
+def _file_name(key: str, version: tuple[int, int]) -> str:
+    return f"{key}-{version[0]}.{version[1]}.cubin"
+
+
+def _key(source: KernelSource, options: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for text in (source.text, source.header, *options):
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()

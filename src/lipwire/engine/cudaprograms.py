@@ -1,0 +1,188 @@
+"""``Programs`` of one of NVIDIA's GPUs: kernels compiled by NVRTC, launched by CUDA's driver.
+
+A recording is a CUDA graph, made of what a stream was given while it was captured: to run it is one
+call, and the GPU goes from kernel to kernel by itself.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.engine.cubins import Cubins
+from lipwire.engine.cuda import CudaMemory, Refused
+from lipwire.engine.programs import (
+    KernelSource,
+    KernelsUnavailable,
+    Launch,
+    Limits,
+    Module,
+    Recording,
+)
+
+_LEAST_CAPABILITY: Final = (8, 0)
+"""What ``kernels/device.h`` is made of: mma.m16n8k16 of float16, ldmatrix, cp.async."""
+
+_CAPABILITY_MAJOR: Final = 75
+_CAPABILITY_MINOR: Final = 76
+_MULTIPROCESSORS: Final = 16
+_SHARED_BYTES: Final = 97
+"""CU_DEVICE_ATTRIBUTE_..., this one MAX_SHARED_MEMORY_PER_BLOCK_OPTIN."""
+_MAX_DYNAMIC_SHARED_BYTES: Final = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES."""
+_THREAD_LOCAL: Final = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do does not spoil it by itself."""
+_REFUSALS: Final = frozenset({1, 200, 209, 218, 222, 300, 301, 302, 303, 500, 701, 801})
+"""CUDA_ERROR_INVALID_VALUE, _INVALID_IMAGE, _NO_BINARY_FOR_GPU, _INVALID_PTX,
+_UNSUPPORTED_PTX_VERSION, _INVALID_SOURCE and what else a module may lack, _NOT_FOUND,
+_LAUNCH_OUT_OF_RESOURCES, _NOT_SUPPORTED: said of these kernels, not of the device."""
+
+_MAX_GRID: Final = (2**31 - 1, 2**16 - 1, 2**16 - 1)
+_MAX_THREADS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    handle: int
+    shared_bytes: int
+    """Dynamic shared memory that a launch may ask for."""
+
+
+class CudaPrograms:
+    """``Programs`` of the GPU whose memory is ``memory``."""
+
+    def __init__(self, memory: CudaMemory, cubins: Cubins | None = None) -> None:
+        """Raises KernelsUnavailable for a GPU that lacks what the kernels need, DeviceLost."""
+        self._memory = memory
+        self._cubins = cubins or Cubins()
+        version = ctypes.c_int()
+        memory.call("cuDriverGetVersion", ctypes.byref(version))
+        self._cuda_major = version.value // 1000
+        self.limits: Final = Limits(
+            (self._attribute(_CAPABILITY_MAJOR), self._attribute(_CAPABILITY_MINOR)),
+            self._attribute(_MULTIPROCESSORS),
+            self._attribute(_SHARED_BYTES),
+        )
+        if self.limits.capability < _LEAST_CAPABILITY:
+            raise KernelsUnavailable(
+                "{} has compute capability {}.{}, the kernels need {}.{}".format(
+                    memory.device, *self.limits.capability, *_LEAST_CAPABILITY
+                )
+            )
+
+    def load(self, source: KernelSource) -> Module:
+        for name, shared_bytes in source.kernels.items():
+            if shared_bytes > self.limits.shared_bytes:
+                raise KernelsUnavailable(
+                    f"kernel {name} needs {shared_bytes} bytes of shared memory,"
+                    f" {self._memory.device} has {self.limits.shared_bytes}"
+                )
+        cubin = self._cubins.cubin(source, self.limits.capability, self._cuda_major)
+        handle = ctypes.c_void_p()
+        with self._memory.gate.together():
+            self._ask("cuModuleLoadData", ctypes.byref(handle), cubin)
+            try:
+                functions = {
+                    name: self._function(handle, name, shared_bytes)
+                    for name, shared_bytes in source.kernels.items()
+                }
+            except BaseException:
+                with suppress(Exception):  # the first failure tells more
+                    self._memory.call("cuModuleUnload", handle)
+                raise
+        return Module(handle.value, functions)
+
+    def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
+        for launch in launches:
+            _check(launch, module)
+        graph = self._capture(module, launches, stream)
+        recorded = ctypes.c_void_p()
+        try:
+            self._ask("cuGraphInstantiateWithFlags", ctypes.byref(recorded), graph, 0)
+        finally:
+            self._memory.call("cuGraphDestroy", graph)
+        try:
+            self._ask("cuGraphUpload", recorded, stream)
+        except BaseException:
+            with suppress(Exception):
+                self._memory.call("cuGraphExecDestroy", recorded)
+            raise
+        return Recording(recorded.value)
+
+    def run(self, recording: Recording, stream: int) -> None:
+        self._memory.call("cuGraphLaunch", recording.handle, stream)
+
+    def drop(self, held: Module | Recording) -> None:
+        name = "cuModuleUnload" if isinstance(held, Module) else "cuGraphExecDestroy"
+        with self._memory.gate.together():
+            self._memory.call(name, held.handle)
+
+    def _function(self, module: ctypes.c_void_p, name: str, shared_bytes: int) -> _Function:
+        """Kernel ``name``, on the device from now on: loading is lazy, and a capture no time for
+        it."""
+        handle = ctypes.c_void_p()
+        self._ask("cuModuleGetFunction", ctypes.byref(handle), module, name.encode())
+        self._ask("cuFuncSetAttribute", handle, _MAX_DYNAMIC_SHARED_BYTES, shared_bytes)
+        assert handle.value is not None  # the call has succeeded
+        return _Function(handle.value, shared_bytes)
+
+    def _capture(self, module: Module, launches: Sequence[Launch], stream: int) -> ctypes.c_void_p:
+        """A graph of ``launches``."""
+        graph = ctypes.c_void_p()
+        self._ask("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
+        try:
+            for launch in launches:
+                self._launch(module.functions[launch.kernel], launch, stream)
+        except BaseException:
+            with suppress(Exception):  # it says that the capture is spoilt, not by what
+                self._memory.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+            if graph.value is not None:
+                with suppress(Exception):
+                    self._memory.call("cuGraphDestroy", graph)
+            raise
+        self._ask("cuStreamEndCapture", stream, ctypes.byref(graph))
+        return graph
+
+    def _launch(self, function: _Function, launch: Launch, stream: int) -> None:
+        """The driver copies the arguments before it returns."""
+        arguments = ctypes.create_string_buffer(launch.arguments, len(launch.arguments))
+        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
+        self._ask(
+            "cuLaunchKernel",
+            function.handle,
+            *launch.grid,
+            *(launch.threads, 1, 1),
+            launch.shared_bytes,
+            stream,
+            pointers,
+            None,
+        )
+
+    def _attribute(self, number: int) -> int:
+        value = ctypes.c_int()
+        self._memory.call("cuDeviceGetAttribute", ctypes.byref(value), number, self._memory.number)
+        return value.value
+
+    def _ask(self, name: str, *arguments: object) -> None:
+        """Call the driver with what it may refuse. Raises KernelsUnavailable where it does."""
+        try:
+            self._memory.call(name, *arguments, refusals=_REFUSALS)
+        except Refused as error:
+            raise KernelsUnavailable(f"{self._memory.device}: {error}") from None
+
+
+def _check(launch: Launch, module: Module) -> None:
+    """Raises ValueError."""
+    function = module.functions.get(launch.kernel)
+    if function is None:
+        raise ValueError(f"there is no kernel {launch.kernel!r}")
+    if not all(1 <= size <= most for size, most in zip(launch.grid, _MAX_GRID, strict=True)):
+        raise ValueError(f"{launch.kernel}: the grid is {launch.grid}, allowed is {_MAX_GRID}")
+    if not 1 <= launch.threads <= _MAX_THREADS:
+        raise ValueError(f"{launch.kernel}: {launch.threads} threads, allowed are {_MAX_THREADS}")
+    if not 0 <= launch.shared_bytes <= function.shared_bytes:
+        raise ValueError(
+            f"{launch.kernel}: {launch.shared_bytes} bytes of shared memory,"
+            f" its source says {function.shared_bytes}"
+        )
