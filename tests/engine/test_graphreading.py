@@ -13,6 +13,7 @@ from tests.engine.surgery import (
     nodes,
     with_constant,
     with_input,
+    with_inputs_swapped,
     with_setting,
     with_type,
 )
@@ -56,6 +57,7 @@ LAYERS: dict[str, tuple[Mutation, str]] = {
     "a weight in single precision": (_element("Conv", 3, 1), "w10 is not fed"),
     "a bias in single precision": (_element("Conv", 3, 2), "w11 is not fed"),
     "a value as a weight": (with_input("Conv", 1, 1, "v6"), "v6 is not fed"),
+    "kernel and picture exchanged": (with_inputs_swapped("Conv", 1), "its weights"),
     "a value that nothing makes": (with_input("Conv", 3, 0, "nothing"), "valid"),
 }
 
@@ -123,6 +125,19 @@ def _batch_amounts(graph: onnx.GraphProto, resized: str, skip: str) -> list[onnx
     ]
 
 
+def _inside_amounts(graph: onnx.GraphProto, resized: str, skip: str) -> list[onnx.NodeProto]:
+    """The shape of what never leaves a block."""
+    return [helper.make_node("Shape", ["v8"], ["amounts"])]
+
+
+def _impossible_amounts(graph: onnx.GraphProto, resized: str, skip: str) -> list[onnx.NodeProto]:
+    graph.initializer.append(numpy_helper.from_array(np.array([9]), "nine"))
+    return [
+        helper.make_node("Shape", [skip], ["dims"]),
+        helper.make_node("Gather", ["dims", "nine"], ["amounts"]),
+    ]
+
+
 def _speech_amounts(graph: onnx.GraphProto, resized: str, skip: str) -> list[onnx.NodeProto]:
     return [helper.make_node("Cast", ["speech"], ["amounts"], to=TensorProto.INT64)]
 
@@ -138,6 +153,8 @@ def test_a_padding_of_nothing_is_no_step(small_unet: Any, amounts: Any) -> None:
         (_constant_amounts(0, 0, 0, 0, 0, 0, 0, 1), "it pads by"),
         (_computed_amounts(1), "it pads by"),
         (_batch_amounts, "it pads by"),
+        (_inside_amounts, "shape of v8"),
+        (_impossible_amounts, "cannot be computed"),
         (_speech_amounts, "depends on speech"),
     ],
 )

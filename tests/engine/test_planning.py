@@ -21,6 +21,7 @@ from tests.engine.surgery import (
     with_input,
     with_inputs_swapped,
     with_setting,
+    with_type,
     without,
 )
 
@@ -186,6 +187,16 @@ def test_a_tensor_is_what_the_runtime_has_there(small_unet: Halved) -> None:
 # What is refused
 
 
+def _full_of_the_crop(graph: onnx.GraphProto) -> None:
+    full = next(node for node in nodes(graph, "Conv") if node.output[0] == "v78")
+    full.input[0] = "v6"
+    with_type(full.input[1], 6, 3, 3)(graph)
+
+
+def _after_the_mouth(graph: onnx.GraphProto) -> None:
+    graph.node.append(helper.make_node("Relu", ["v122"], ["late"]))
+
+
 MUTATIONS: dict[str, tuple[Mutation, str]] = {
     # ReLU
     "no ReLU after the 1x1": (without("Relu", 0), "ReLU"),
@@ -200,6 +211,9 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     "subtracted": (as_operator("Add", 0, "Sub"), "Sub"),
     "multiplied": (as_operator("Add", 3, "Mul"), "Mul"),
     "the source comes from a block's inside": (with_input("Conv", 3, 0, "v10"), "v10"),
+    "a source of another size is added": (with_setting("Conv", 7, strides=[2, 2]), "fit"),
+    "the crop in a full convolution": (_full_of_the_crop, "of the crop"),
+    "a layer after the mouth": (_after_the_mouth, "comes after"),
     # Resize and Concat
     "nearest": (with_setting("Resize", 0, mode="nearest"), "mode"),
     "cubic": (with_setting("Resize", 1, mode="cubic"), "mode"),
@@ -217,6 +231,9 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     "scales that are fed": (with_input("Resize", 0, 2, "w3"), "scales"),
     "sizes": (lambda graph: nodes(graph, "Resize")[0].input.append("w2"), "scales"),
     "two times resized": (with_input("Resize", 1, 0, "v123"), "Resize|Conv"),
+    "a Resize without a skip connection": (without("Concat", 2), "Resize and nothing else"),
+    "a Resize of a weight": (with_input("Resize", 0, 0, "w5"), "input 0"),
+    "too few channels": (without("Concat", 1), "48 inputs, it gets 24"),
     "the skip connection first": (with_inputs_swapped("Concat", 2), "resized"),
     "above each other": (with_setting("Concat", 2, axis=2), "axis"),
     "a skip connection of another size": (with_input("Concat", 2, 1, "v44"), "fit"),
@@ -231,6 +248,14 @@ def test_what_is_no_block_of_the_family_is_refused(
     small_unet: Any, mutation: Mutation, says: str
 ) -> None:
     check_refused(small_unet.graph, mutation, says)
+
+
+def test_other_sets_of_operators_are_refused(small_unet: Halved) -> None:
+    for domain, version in (("ai.onnx.ml", 3), ("", 10)):
+        model = onnx.load_from_string(small_unet.graph)
+        model.opset_import.append(helper.make_opsetid(domain, version))
+        with pytest.raises(NotPlanned, match=f"{version}, planned|valid"):
+            plan_network(model.SerializeToString())
 
 
 def test_what_is_not_onnx_or_another_network_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from onnx import TensorProto, numpy_helper
 from tests.engine.surgery import (
     Mutation,
     as_operator,
+    changed,
     check_refused,
     nodes,
     with_constant,
@@ -19,6 +20,8 @@ from tests.engine.surgery import (
     with_type,
     without,
 )
+
+from lipwire.engine.planning import plan_network
 
 
 def _mask(index: int, row: int) -> Mutation:
@@ -54,6 +57,8 @@ PASSES: dict[str, tuple[Mutation, str]] = {
     "rounded to another type": (with_setting("Cast", 1, to=TensorProto.BFLOAT16), "to"),
     "speech in another type": (with_setting("Cast", 2, to=TensorProto.FLOAT), "to"),
     "not times 255": (with_constant("Mul", 0, 1, np.float32(254)), "wanted is 255"),
+    "a mouth that divides": (with_inputs_swapped("Mul", 0), "other way"),
+    "one number in two roles": (with_input("Clip", 0, 1, "w3"), "w3 is 255 elsewhere"),
     "no upper bound": (lambda graph: nodes(graph, "Clip")[0].input.pop(), "bounds"),
     "another upper bound": (with_constant("Clip", 0, 2, np.float32(235)), "wanted is 255"),
     "another lower bound": (with_constant("Clip", 0, 1, np.float32(16)), "wanted is 0"),
@@ -76,3 +81,9 @@ PASSES: dict[str, tuple[Mutation, str]] = {
 @pytest.mark.parametrize(("mutation", "says"), PASSES.values(), ids=PASSES)
 def test_another_pass_is_refused(small_unet: Any, mutation: Mutation, says: str) -> None:
     check_refused(small_unet.graph, mutation, says)
+
+
+def test_a_number_that_an_image_has_is_told(small_unet: Any) -> None:
+    graph = changed(small_unet.graph, with_input("Mul", 0, 1, "w3"))
+    assert plan_network(graph).constants == (("w3", 255.0),)
+    assert plan_network(small_unet.graph).constants == (("w3", 255.0),)
