@@ -13,10 +13,14 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 from tests.engine.emulator import Emulator, compile_kernels, compiler_problem
+from tests.engine.reference import Halved, halve
 
-from lipwire.bench.models import write_tiny_unet
+from lipwire.bench.models import write_tiny_unet, write_unet
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
 from lipwire.engine import compile_model
+
+SMALL_WIDTHS = (8, 8, 16, 16, 24)
+"""Of a U-Net that NumPy runs in a moment."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,11 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Emulator]
         return compile_kernels(text, folder, options)
 
     return compile_
+
+
+@pytest.fixture(scope="session")
+def small_unet(tmp_path_factory: pytest.TempPathFactory) -> Halved:
+    """The published network with few channels, as GPUs run it."""
+    folder = tmp_path_factory.mktemp("small")
+    write_unet(folder / "model.onnx", seed=1, widths=SMALL_WIDTHS)
+    return halve(folder / "model.onnx", folder)

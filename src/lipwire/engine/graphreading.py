@@ -1,6 +1,6 @@
 """What the nodes of a lifted graph say, for ``planning``: settings, constants, layers, paddings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,6 +56,13 @@ def settings(node: onnx.NodeProto, defaults: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
+def expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
+    """That ``node`` has these attributes and no others."""
+    chosen = settings(node, dict.fromkeys(attributes))
+    if chosen != attributes:
+        raise said(node, f"{chosen}, wanted is {dict(attributes)}")
+
+
 class GraphReader:
     """A graph whose weights are inputs: its nodes, who uses what they make, and its constants."""
 
@@ -74,20 +81,42 @@ class GraphReader:
         self.lifted: dict[str, float] = {}
         """Single numbers that are inputs, and what was expected of them."""
         self._of_shapes = self._behind_paddings()
+        self._taken: set[int] = set()
         self._users: dict[str, list[int]] = {}
         for place, node in enumerate(self.nodes):
             if place not in self._of_shapes:
                 for name in node.input:
                     self._users.setdefault(name, []).append(place)
 
-    def layers(self) -> list[int]:
-        """Places in ``nodes`` of all but those that compute paddings from shapes."""
-        return [place for place in range(len(self.nodes)) if place not in self._of_shapes]
+    def untaken(self) -> Iterator[onnx.NodeProto]:
+        """Nodes that have not been taken when it is their turn; but not what computes paddings."""
+        for place, node in enumerate(self.nodes):
+            if place not in self._of_shapes and place not in self._taken:
+                yield node
 
-    def only_user(self, name: str) -> int | None:
-        """The place of the one node that uses ``name``, once; None where that is not so."""
+    def take(self, name: str, op: str, **attributes: Any) -> onnx.NodeProto:
+        """The only user of ``name``, which has to be an ``op``, and is taken with it."""
+        node = self.only_user(name)
+        if node is None:
+            raise NotPlanned(f"{name[:60]} does not have one user, wanted is one {op}")
+        if node.op_type != op:
+            raise said(node, f"it follows {name[:60]}, wanted is {op}")
+        if op != "Conv":
+            expect(node, attributes)
+        elif node.input[0] != name:
+            raise said(node, f"{name[:60]} is its weights or its bias")
+        self._taken.add(self._makers[node.output[0]])
+        return node
+
+    def only_user(self, name: str) -> onnx.NodeProto | None:
+        """The one node that uses ``name``, once; None where that is not so."""
         users = self._users.get(name, [])
-        return users[0] if len(users) == 1 and name not in self._ends else None
+        return self.nodes[users[0]] if len(users) == 1 and name not in self._ends else None
+
+    def kind_after(self, name: str) -> str:
+        """The operator of ``only_user``; empty where there is none."""
+        node = self.only_user(name)
+        return "" if node is None else str(node.op_type)
 
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
         """The value of a constant that is in the graph."""

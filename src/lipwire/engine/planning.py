@@ -6,19 +6,16 @@ it shows. There is no almost: a plan that ran a network nearly as it was meant w
 face in silence, while a network without a plan is run by ONNX Runtime.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from lipwire.domain import AUDIO_WINDOW_SHAPE, MASK_COLUMNS, MASK_ROWS, MOUTH_PX
-from lipwire.engine.graphreading import OLDEST_OPSET, GraphReader, Layer, said, settings
+from lipwire.domain import AUDIO_WINDOW_SHAPE, MOUTH_PX
+from lipwire.engine.graphreading import OLDEST_OPSET, GraphReader, Layer, expect, said, settings
 from lipwire.engine.plan import (
-    Ending,
     FullConvolution,
     InvertedResidual,
     Joined,
@@ -33,7 +30,8 @@ from lipwire.engine.plan import (
     Tensor,
 )
 from lipwire.engine.source import first_line
-from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH
+from lipwire.engine.unwrapping import CropPasses, check_ends, find_ending
+from lipwire.engine.wrapping import MOUTH, SPEECH
 
 _RESIZE: Final = {
     "antialias": 0,
@@ -52,24 +50,6 @@ _DOUBLING: Final = {
     "exclude_outside": 0,
     "keep_aspect_ratio_policy": "stretch",
     "mode": "linear",
-}
-
-# The passes before the network, as ``wrapping`` writes them: a node, and what of those before it
-# is at its inputs, make the next.
-_CROP_PASSES: Final[dict[tuple[str, tuple[str, ...]], str]] = {
-    ("Transpose", (FACE,)): "planes",
-    ("Where", ("", "", "planes")): "strip",
-    ("Where", ("", "strip", "planes")): "masked",
-    ("Concat", ("planes", "masked")): "both",
-    ("Cast", ("both",)): "single",
-    ("Div", ("single", "")): "shares",
-    ("Cast", ("shares",)): "pixels",
-}
-_CROP_SETTINGS: Final[dict[str, dict[str, Any]]] = {
-    "planes": {"perm": [0, 3, 1, 2]},
-    "both": {"axis": 1},
-    "single": {"to": TensorProto.FLOAT},
-    "pixels": {"to": TensorProto.FLOAT16},
 }
 
 
@@ -108,21 +88,17 @@ class _Planner:
     """Walks a graph once, in its order, and puts every node into a step."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._batch = _check_ends(model.graph)
+        self._batch = check_ends(model.graph)
         self._reader = GraphReader(model)
         self._values: dict[str, _Value] = {}
         """What the names of the graph mean in the plan; all of it is float16."""
-        self._of_crop = {FACE: FACE}
-        """Names of what the passes before the network make, by those of the graph."""
-        self._done: set[int] = set()
+        self._crop = CropPasses(self._reader)
         self._steps: list[Step] = []
         self._tensors: list[Tensor] = []
 
     def plan(self) -> Plan:
-        for place in self._reader.layers():
-            if place not in self._done:
-                self._done.add(place)
-                self._enter(self._reader.nodes[place])
+        for node in self._reader.untaken():
+            self._enter(node)
         if not self._steps or not isinstance(self._steps[-1], Mouth):
             raise NotPlanned(f"no block of a plan makes {MOUTH}")
         constants = tuple(sorted(self._reader.lifted.items()))
@@ -132,11 +108,12 @@ class _Planner:
         """Plan ``node`` and those that follow it in its block."""
         if self._steps and isinstance(self._steps[-1], Mouth):
             raise said(node, f"it comes after what makes {MOUTH}")
-        before = tuple(self._of_crop.get(name, "") for name in node.input)
-        if any(before):
-            self._prepare(node, before)
+        if self._crop.has(node):
+            pixels = self._crop.enter(node)
+            if pixels is not None:
+                self._values[node.output[0]] = pixels
         elif node.op_type == "Cast" and list(node.input) == [SPEECH]:
-            _expect(node, {"to": TensorProto.FLOAT16})
+            expect(node, {"to": TensorProto.FLOAT16})
             self._values[node.output[0]] = Speech()
         elif node.op_type == "Conv":
             self._convolve(self._reader.layer(node), self._value(node, 0))
@@ -152,32 +129,6 @@ class _Planner:
         else:
             raise said(node, "no block of a plan has it here")
 
-    def _prepare(self, node: onnx.NodeProto, before: tuple[str, ...]) -> None:
-        """One of the passes that make the network's input of the crop."""
-        made = _CROP_PASSES.get((node.op_type, before))
-        if made is None:
-            raise said(node, "the crop is not prepared so")
-        _expect(node, _CROP_SETTINGS.get(made, {}))
-        if node.op_type == "Where":
-            self._check_mask(node, made)
-        if made == "strip":
-            self._reader.check_number(node, 1, 0)
-        if made == "shares":
-            self._reader.check_number(node, 1, 255)
-        if made == "pixels":
-            self._values[node.output[0]] = Pixels()
-        else:
-            self._of_crop[node.output[0]] = made
-
-    def _check_mask(self, node: onnx.NodeProto, made: str) -> None:
-        """The strip is black in some columns; what is masked is the strip in some rows."""
-        mask = np.zeros(MOUTH_PX, np.bool_)
-        mask[MASK_COLUMNS if made == "strip" else MASK_ROWS] = True
-        mask = mask[None, :] if made == "strip" else mask[:, None]
-        found = self._reader.constant(node.input[0])
-        if found is None or found.dtype != mask.dtype or not np.array_equal(found, mask):
-            raise said(node, "another mask than the guide's")
-
     def _convolve(self, layer: Layer, source: _Value) -> None:
         """The step that begins with ``layer``."""
         if isinstance(source, _Doubled):
@@ -190,8 +141,7 @@ class _Planner:
             return
         if not _is_pointwise(layer):
             raise said(layer.node, "no block of a plan begins with such a convolution")
-        after = self._reader.only_user(layer.node.output[0])
-        if after is not None and self._reader.nodes[after].op_type == "Relu":
+        if self._reader.kind_after(layer.node.output[0]) == "Relu":
             self._invert(layer, source)
         else:
             self._end(layer, source)
@@ -200,10 +150,9 @@ class _Planner:
         if not isinstance(source, Plain | Speech):
             raise said(layer.node, "a 3x3 convolution of the crop, or of a Concat")
         name = layer.node.output[0]
-        after = self._reader.only_user(name)
-        relu = after is not None and self._reader.nodes[after].op_type == "Relu"
+        relu = self._reader.kind_after(name) == "Relu"
         if relu:
-            name = self._next(name, "Relu").output[0]
+            name = self._reader.take(name, "Relu").output[0]
         out = self._make(name, layer, source)
         self._steps.append(
             FullConvolution(source, layer.convolution, layer.stride, layer.padding, relu, out)
@@ -211,20 +160,20 @@ class _Planner:
 
     def _invert(self, expand: Layer, source: Source) -> None:
         """An inverted residual block."""
-        relu = self._next(expand.node.output[0], "Relu")
-        depthwise = self._reader.layer(self._next(relu.output[0], "Conv"))
+        relu = self._reader.take(expand.node.output[0], "Relu")
+        depthwise = self._reader.layer(self._reader.take(relu.output[0], "Conv"))
         wide = expand.convolution.outputs
         placed = (depthwise.kernel, depthwise.padding, depthwise.convolution.inputs)
         if not depthwise.depthwise or placed != (3, 1, wide) or depthwise.stride > 2:
             raise said(depthwise.node, f"not 3x3 over each of {wide} channels, padded by one")
-        relu = self._next(depthwise.node.output[0], "Relu")
-        project = self._reader.layer(self._next(relu.output[0], "Conv"))
+        relu = self._reader.take(depthwise.node.output[0], "Relu")
+        project = self._reader.layer(self._reader.take(relu.output[0], "Conv"))
         if not _is_pointwise(project) or project.convolution.inputs != wide:
             raise said(project.node, f"not 1x1 over {wide} channels")
         name = project.node.output[0]
         added = self._adds(name, depthwise.stride, project.convolution.outputs, source)
         if added:
-            name = self._next(name, "Add").output[0]
+            name = self._reader.take(name, "Add").output[0]
         out = self._make(name, depthwise, source, project.convolution.outputs)
         self._steps.append(
             InvertedResidual(
@@ -240,15 +189,15 @@ class _Planner:
 
     def _adds(self, name: str, stride: int, channels: int, source: Source) -> bool:
         """Whether ``name`` goes only into an Add with the block's source."""
-        after = self._reader.only_user(name)
-        if after is None or self._reader.nodes[after].op_type != "Add":
+        add = self._reader.only_user(name)
+        if add is None or add.op_type != "Add":
             return False
-        others = [other for other in self._reader.nodes[after].input if other != name]
+        others = [other for other in add.input if other != name]
         if len(others) != 1 or self._values.get(others[0]) != source:
             return False
         fits = isinstance(source, Plain) and stride == 1 and source.tensor.channels == channels
         if not fits:
-            raise said(self._reader.nodes[after], "it adds what does not fit, or is no tensor")
+            raise said(add, "it adds what does not fit, or is no tensor")
         return True
 
     def _end(self, layer: Layer, source: Source) -> None:
@@ -257,36 +206,8 @@ class _Planner:
         fits = isinstance(source, Plain) and (source.tensor.height, source.tensor.width) == wanted
         if not isinstance(source, Plain) or not fits or layer.convolution.outputs != 3:
             raise said(layer.node, "no ReLU follows, and it does not make the mouth")
-        name = layer.node.output[0]
-        after = self._reader.only_user(name)
-        kind = "" if after is None else self._reader.nodes[after].op_type
-        ending: Ending = "none"
-        if kind == "Sigmoid":
-            ending = "sigmoid"
-            name = self._next(name, "Sigmoid").output[0]
-        elif kind == "Clip":
-            ending = "clip"
-            name = self._clipped(name, 1)
-        name = self._next(name, "Cast", to=TensorProto.FLOAT).output[0]
-        times = self._next(name, "Mul")
-        if times.input[0] != name:
-            raise said(times, "its inputs are the other way round")
-        self._reader.check_number(times, 1, 255)
-        name = self._next(self._clipped(times.output[0], 255), "Round").output[0]
-        name = self._next(name, "Cast", to=TensorProto.UINT8).output[0]
-        name = self._next(name, "Transpose", perm=[0, 2, 3, 1]).output[0]
-        if name != MOUTH:
-            raise NotPlanned(f"{name[:60]} is made like a mouth, {MOUTH} is wanted")
+        ending = find_ending(self._reader, layer.node.output[0])
         self._steps.append(Mouth(source.tensor, layer.convolution, ending))
-
-    def _clipped(self, name: str, most: float) -> str:
-        """The name of what a Clip of ``name`` to [0, ``most``] makes."""
-        clip = self._next(name, "Clip")
-        if clip.input[0] != name or len(clip.input) != 3:
-            raise said(clip, "it has not both bounds")
-        self._reader.check_number(clip, 1, 0)
-        self._reader.check_number(clip, 2, most)
-        return str(clip.output[0])
 
     def _doubled(self, node: onnx.NodeProto) -> _Doubled:
         chosen = settings(node, _RESIZE)
@@ -302,7 +223,7 @@ class _Planner:
         return _Doubled(value.tensor)
 
     def _joined(self, node: onnx.NodeProto) -> Joined:
-        _expect(node, {"axis": 1})
+        expect(node, {"axis": 1})
         if len(node.input) != 2:
             raise said(node, f"it joins {len(node.input)}, planned are two")
         first, second = self._value(node, 0), self._value(node, 1)
@@ -317,21 +238,6 @@ class _Planner:
         if value is None:
             raise said(node, f"input {slot} is inside of another block, or no float16 of a plan")
         return value
-
-    def _next(self, name: str, op: str, **attributes: Any) -> onnx.NodeProto:
-        """The only user of ``name``, which has to be an ``op``, and is done now."""
-        place = self._reader.only_user(name)
-        if place is None:
-            raise NotPlanned(f"{name[:60]} does not have one user, wanted is one {op}")
-        node = self._reader.nodes[place]
-        if node.op_type != op:
-            raise said(node, f"it follows {name[:60]}, wanted is {op}")
-        if op != "Conv":
-            _expect(node, attributes)
-        elif node.input[0] != name:
-            raise said(node, f"{name[:60]} is its weights or its bias")
-        self._done.add(place)
-        return node
 
     def _make(self, name: str, layer: Layer, source: Source, channels: int | None = None) -> Tensor:
         """The tensor ``name``, as large as ``layer`` makes it of ``source``."""
@@ -362,34 +268,3 @@ class _Planner:
 def _is_pointwise(layer: Layer) -> bool:
     """1x1, nothing else; one group, so that depthwise ones of a single channel are not meant."""
     return (layer.kernel, layer.stride, layer.padding) == (1, 1, 0) and not layer.depthwise
-
-
-def _expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    """That ``node`` has these attributes and no others."""
-    chosen = settings(node, dict.fromkeys(attributes))
-    if chosen != attributes:
-        raise said(node, f"{chosen}, wanted is {dict(attributes)}")
-
-
-def _check_ends(graph: onnx.GraphProto) -> int | None:
-    """The batch of the face, the speech and the mouth; None where it is open."""
-    batches: set[int | str | None] = set()
-    names = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
-    for name, kind, shape in (
-        (FACE, TensorProto.UINT8, PIXELS_SHAPE),
-        (SPEECH, TensorProto.FLOAT, AUDIO_WINDOW_SHAPE),
-        (MOUTH, TensorProto.UINT8, PIXELS_SHAPE),
-    ):
-        found = names.get(name)
-        dims = [] if found is None else list(found.shape.dim)
-        if (
-            found is None
-            or found.elem_type != kind
-            or tuple(dim.dim_value for dim in dims[1:]) != tuple(shape)
-        ):
-            raise NotPlanned(f"{name} is not (N, {', '.join(map(str, shape))})")
-        batches.add(dims[0].dim_value or dims[0].dim_param or None)
-    if len(batches) != 1 or len(graph.output) != 1:
-        raise NotPlanned(f"batches of {batches} and {len(graph.output)} outputs, wanted is one")
-    batch = batches.pop()
-    return batch if isinstance(batch, int) else None
