@@ -72,7 +72,7 @@ class Machine : public Block {
 
    private:
     static void thread_main();
-    u32 next();
+    u32 next_warp();
     bool finish_instruction();
     void begin_warp();
     void load(u32 matrices);
@@ -162,7 +162,7 @@ void Machine::fail(const char* format, ...) {
 void Machine::stop(Stop where) {
     stops_[thread] = where;
     const u32 from = thread;
-    const u32 to = next();
+    const u32 to = ++place_ < width_ ? first_ + order_[place_] : next_warp();
     if (to == MOST_THREADS) {
         fibers_.leave(from);
     } else {
@@ -171,9 +171,8 @@ void Machine::stop(Stop where) {
     }
 }
 
-// The thread that runs next; MOST_THREADS at the end of the block.
-u32 Machine::next() {
-    if (++place_ < width_) return first_ + order_[place_];
+// The first thread of the warp that runs next; MOST_THREADS at the end of the block.
+u32 Machine::next_warp() {
     if (!finish_instruction()) {
         ready_.erase(std::find(ready_.begin(), ready_.end(), first_ / LANES));
         const u32 warps = (threads + LANES - 1) / LANES;
@@ -334,27 +333,30 @@ void copy16(void* shared, const void* global, bool valid) {
 void copies_commit() { machine().copies().commit(); }
 
 void load_matrix_4(u32 (&r)[4], const void* row) {
-    emulator::Operands& lane = machine().operands();
+    emulator::Machine& mine = machine();
+    emulator::Operands& lane = mine.operands();
     lane.results = r;
     lane.row = row;
-    machine().stop(emulator::LOAD_4);
+    mine.stop(emulator::LOAD_4);
 }
 
 void load_matrix_2(u32 (&r)[2], const void* row) {
-    emulator::Operands& lane = machine().operands();
+    emulator::Machine& mine = machine();
+    emulator::Operands& lane = mine.operands();
     lane.results = r;
     lane.row = row;
-    machine().stop(emulator::LOAD_2);
+    mine.stop(emulator::LOAD_2);
 }
 
 void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, const float (&c)[4]) {
-    emulator::Operands& lane = machine().operands();
+    emulator::Machine& mine = machine();
+    emulator::Operands& lane = mine.operands();
     lane.results = d;
     lane.a = a;
     lane.b0 = b0;
     lane.b1 = b1;
     lane.c = c;
-    machine().stop(emulator::MULTIPLY);
+    mine.stop(emulator::MULTIPLY);
 }
 
 extern "C" __attribute__((visibility("default"))) const char* emulator_error() {
