@@ -75,6 +75,21 @@ class Face:
         return self.place is not None and self.place.there
 
 
+def stretches(faces: Sequence[Face]) -> Iterator[tuple[int, Place, int]]:
+    """Faces with places that one copy will do for: the first one's index, its place, how many."""
+    first, begin, frames = 0, None, 0
+    for index, face in enumerate(faces):
+        place = face.place
+        if place is not None and begin is not None and place == begin.behind(frames):
+            frames += 1
+            continue
+        if begin is not None:
+            yield first, begin, frames
+        first, begin, frames = index, place, 1
+    if begin is not None:
+        yield first, begin, frames
+
+
 class _Block:
     """Places of consecutive frames."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from lipwire.domain import DependencyMissing
 from lipwire.engine.devices import DRIVER, Device
 from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, Gate, Region
+from lipwire.engine.programs import Programs
 
 _OUT_OF_MEMORY: Final = 2
 _RECORDING: Final = range(900, 910)
@@ -93,6 +94,7 @@ class CudaMemory:
             self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), number.value),
         )
         self._context = context
+        self._programs: Programs | None = None
         self.number: Final = number.value
         """Of the device, as the driver's functions take it."""
 
@@ -122,6 +124,15 @@ class CudaMemory:
         free, whole = _Size(), _Size()
         self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(whole))
         return int(free.value)
+
+    def programs(self) -> Programs:
+        with self._lock:
+            if self._programs is None:
+                # Not at the top: it is written over this module.
+                from lipwire.engine.cudaprograms import CudaPrograms
+
+                self._programs = CudaPrograms(self)
+            return self._programs
 
     def open_stream(self) -> int:
         stream = _Handle()

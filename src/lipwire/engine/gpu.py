@@ -36,6 +36,8 @@ from lipwire.engine.devices import (
 from lipwire.engine.failures import is_device_lost, is_out_of_memory
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource, read_gpu_graph
+from lipwire.engine.kernelruns import Program
+from lipwire.engine.kernelshelf import KernelShelf
 from lipwire.engine.lanes import Architecture, Array, Faces, Input, Lane
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, Memory
 from lipwire.engine.residency import Residency, ResidencyStats, Resident
@@ -52,6 +54,7 @@ _AT_LEAST_BYTES: Final = 1 << 28
 """Freed for a lane that runs out of memory: activations come in such sizes."""
 _RETRY_S: Final = 0.25
 _MAX_LANES: Final = 8
+_MOST_FRAMES: Final = BATCH_SIZES[-1]
 
 T = TypeVar("T")
 
@@ -65,6 +68,8 @@ class Tuning:
     precision: Precision = "half"
     """Half where the avatar has it: at most 2 of 255 apart, 0.2 in the mean (``halving``)."""
     batch_sizes: tuple[int, ...] = BATCH_SIZES
+    kernels: bool = True
+    """Run what can be run in kernels of our own in half precision (``kerneltrial``)."""
     cuda: CudaOptions = field(default_factory=CudaOptions)
     device_bytes: int | None = None
     """For weights and crops; None for three quarters of what is free at the start."""
@@ -117,6 +122,7 @@ class GpuNetwork:
         "finalizers",
         "frames",
         "precision",
+        "program",
         "resident",
         "sizes",
     )
@@ -129,9 +135,12 @@ class GpuNetwork:
         sizes: tuple[int, ...],
         frames: Frames | None,
         crops: AvatarCrops | None,
+        program: Program | None,
     ) -> None:
         self.architecture: Architecture | None = architecture
         """None once it is unloaded."""
+        self.program = program
+        """Where pixels are run in kernels of our own; None where they are in ONNX Runtime."""
         self.resident = resident
         self.frames = frames
         self.crops = crops
@@ -139,7 +148,14 @@ class GpuNetwork:
         self.finalizers: list[weakref.finalize[..., GpuNetwork]] = []
         self.precision: Final = precision
         self.sizes: Final = sizes
-        """Batch sizes that it is run in."""
+        """Batch sizes that ONNX Runtime runs it in."""
+
+    def batches(self, frames: int, form: Form) -> tuple[int, ...]:
+        """What so many frames are run in. Kernels of our own take any number, up to the largest."""
+        if self.program is None or form != "pixels":
+            return split(frames, self.sizes)
+        whole, rest = divmod(frames, _MOST_FRAMES)
+        return (*[_MOST_FRAMES] * whole, *([rest] if rest else []))
 
 
 class Gpu:
@@ -179,6 +195,7 @@ class Gpu:
             weakref.WeakValueDictionary()
         )
         self._lock = threading.Lock()
+        self._kernels = KernelShelf(memory) if tuning.kernels else None
         self._failure: str | None = None
         self._closed = False
 
@@ -228,7 +245,8 @@ class Gpu:
         keeps = frames is not None and self._crops.keeps_any
         crops = self._crops.add(frames.frame_count) if frames is not None and keeps else None
         architecture = self._architecture(folder, model)
-        network = GpuNetwork(architecture, resident, model.precision, sizes, frames, crops)
+        program = self._program(folder, model, fixed_batch, source)
+        network = GpuNetwork(architecture, resident, model.precision, sizes, frames, crops, program)
         network.finalizers.append(weakref.finalize(network, self._residency.remove, resident))
         if crops is not None:
             network.finalizers.append(weakref.finalize(network, self._crops.remove, crops))
@@ -262,7 +280,7 @@ class Gpu:
         AvatarInvalid where the network does.
         """
         start = 0
-        for batch in split(len(faces), network.sizes):
+        for batch in network.batches(len(faces), form):
             piece = slice(start, start + batch)
             start += batch
             self._run_batch(network, form, batch, faces[piece], speech[piece], mouths[piece])
@@ -280,7 +298,7 @@ class Gpu:
         network's avatar: what is on the device is not brought again. Raises what ``Frames.crop``
         raises, too."""
         start = 0
-        for batch in split(len(numbers), network.sizes):
+        for batch in network.batches(len(numbers), "pixels"):
             piece = slice(start, start + batch)
             start += batch
             self._run_batch(network, "pixels", batch, numbers[piece], speech[piece], mouths[piece])
@@ -297,6 +315,7 @@ class Gpu:
             self._free.wait_for(lambda: len(self._free_lanes) == len(self._lanes))
         for close in (
             *(lane.close for lane in self._lanes),
+            *(() if self._kernels is None else (self._kernels.close,)),
             self._crops.close,
             self._residency.close,
         ):
@@ -332,6 +351,7 @@ class Gpu:
                         given,
                         speech,
                         mouths,
+                        network.program if form == "pixels" else None,
                     ),
                     lane,
                 )
@@ -467,6 +487,16 @@ class Gpu:
                 found = Architecture(graphs, inputs, model.image_bytes, model.precision)
                 self._architectures[key] = found
         return found
+
+    def _program(
+        self, folder: Path, model: GpuModel, fixed_batch: int | None, source: ImageSource
+    ) -> Program | None:
+        """Kernels that run ``model``; None where ONNX Runtime does."""
+        shelf = self._kernels
+        if shelf is None or model.precision != "half":
+            return None
+        pixels = model.graphs["pixels"]
+        return self._guarded(lambda: shelf.program(folder, pixels, fixed_batch, source))
 
     def _open_session(self, architecture: Architecture, form: Form, batch: int, stream: int) -> Any:
         """Called by a lane."""

@@ -230,6 +230,12 @@ class ImageSource:
             for weight in graph.weights
         }
 
+    @property
+    def image(self) -> npt.NDArray[np.uint8]:
+        """The image as it is in the file; of half precision only."""
+        assert self._as_it_is
+        return self._mapped
+
     def write(self, image: npt.NDArray[np.uint8]) -> None:
         """Fill ``image``, ``size_bytes`` long."""
         if self._as_it_is:

@@ -26,10 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
-from lipwire.engine.crops import CROP_BYTES, Face, Place
+from lipwire.engine.crops import CROP_BYTES, Face, stretches
 from lipwire.engine.devices import not_waited_for
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
+from lipwire.engine.kernelruns import KernelRuns, Program
 from lipwire.engine.memory import Bytes, Memory, Region
 from lipwire.engine.residency import Residency, Resident
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
@@ -184,7 +185,7 @@ class _Ready:
                 block[index] = faces[index].pixels
             piece = block[indices[0] : indices[-1] + 1]
             memory.upload(stream, base + indices[0] * CROP_BYTES, _bytes(piece))
-        for first, place, frames in _stretches(faces):
+        for first, place, frames in stretches(faces):
             of_input, size_bytes = base + first * CROP_BYTES, frames * CROP_BYTES
             if place.there:
                 memory.copy(stream, of_input, place.address, size_bytes)
@@ -207,30 +208,20 @@ def _bytes(array: Array) -> Bytes:
     return array.reshape(-1).view(np.uint8)
 
 
-def _stretches(faces: Sequence[Face]) -> Iterator[tuple[int, Place, int]]:
-    """Faces with places that one copy will do for: the first one's index, its place, how many."""
-    first, begin, frames = 0, None, 0
-    for index, face in enumerate(faces):
-        place = face.place
-        if place is not None and begin is not None and place == begin.behind(frames):
-            frames += 1
-            continue
-        if begin is not None:
-            yield first, begin, frames
-        first, begin, frames = index, place, 1
-    if begin is not None:
-        yield first, begin, frames
-
-
 @dataclass(eq=False, slots=True)
 class _Place:
     """What a lane has for one architecture."""
 
     architecture: weakref.ref[Architecture]
-    slot: Region
+    slot: Region | None = None
+    """Made when ONNX Runtime is first to run it: kernels of our own need none."""
     owner: Resident | None = None
     """Whose weights are in the slot."""
     ready: dict[tuple[Form, int], _Ready] = field(default_factory=dict)
+    kernels: KernelRuns | None = None
+
+    def all_ready(self) -> "list[_Ready | KernelRuns]":
+        return [*tuple(self.ready.values()), *([self.kernels] if self.kernels else [])]
 
 
 class Lane:
@@ -257,13 +248,25 @@ class Lane:
         faces: Faces,
         speech: Float32Array,
         mouths: Array,
+        program: Program | None = None,
     ) -> None:
         """Fill ``mouths`` for at most ``batch`` frames, in the lane's thread.
+
+        In ``program``, of ``architecture``, where there is one, else in ONNX Runtime.
 
         Raises DeviceOutOfMemory, Overloaded, Unavailable, and whatever ONNX Runtime raises.
         """
         self._thread.submit(
-            self._run, residency, architecture, resident, form, batch, faces, speech, mouths
+            self._run,
+            residency,
+            architecture,
+            resident,
+            form,
+            batch,
+            faces,
+            speech,
+            mouths,
+            program,
         ).result()
 
     def holds(self, resident: Resident) -> bool:
@@ -273,12 +276,13 @@ class Lane:
     @property
     def slot_bytes(self) -> int:
         """What its slots take of the device."""
-        return sum(place.slot.size_bytes for place in tuple(self._places))
+        slots = [place.slot for place in tuple(self._places)]
+        return sum(slot.size_bytes for slot in slots if slot is not None)
 
     @property
     def staging_bytes(self) -> tuple[int, int]:
         """What inputs and outputs take: of the device, and of the host's pinned memory."""
-        ready = [each for place in tuple(self._places) for each in tuple(place.ready.values())]
+        ready = [each for place in tuple(self._places) for each in place.all_ready()]
         return sum(each.device_bytes for each in ready), sum(each.host_bytes for each in ready)
 
     def tidy(self) -> None:
@@ -308,16 +312,25 @@ class Lane:
         faces: Faces,
         speech: Float32Array,
         mouths: Array,
+        program: Program | None,
     ) -> None:
         self._drop_unused()
         place = self._place_of(architecture)
+        if program is not None:
+            if place.kernels is None:
+                place.kernels = KernelRuns(self._memory, program, self._stream)
+            with residency.use(resident) as region, self._waited_for():
+                place.kernels.run(region.address, faces, speech, mouths)
+            return
+        if place.slot is None:
+            with self._memory.gate.together():
+                place.slot = self._memory.allocate(architecture.image_bytes)
+        slot = place.slot
         ready = place.ready.get((form, batch))
         if ready is None:
             session = self._open_session(architecture, form, batch, self._stream)
             weights = architecture.weights[form]
-            ready = _Ready(
-                self._memory, session, form, batch, place.slot, weights, record=self._record
-            )
+            ready = _Ready(self._memory, session, form, batch, slot, weights, record=self._record)
             place.ready[form, batch] = ready
         if place.owner is resident:
             residency.touch(resident)
@@ -328,7 +341,7 @@ class Lane:
         place.owner = None
         with residency.use(resident) as region, self._waited_for():
             size_bytes = resident.size_bytes
-            self._memory.copy(self._stream, place.slot.address, region.address, size_bytes)
+            self._memory.copy(self._stream, slot.address, region.address, size_bytes)
             ready.run(self._stream, faces, speech, mouths)
         place.owner = resident
 
@@ -347,9 +360,7 @@ class Lane:
         for place in self._places:
             if place.architecture() is architecture:
                 return place
-        with self._memory.gate.together():
-            slot = self._memory.allocate(architecture.image_bytes)
-        place = _Place(weakref.ref(architecture), slot)
+        place = _Place(weakref.ref(architecture))
         self._places.append(place)
         return place
 
@@ -359,7 +370,8 @@ class Lane:
     def _drop(self, places: list[_Place]) -> None:
         for place in places:
             self._places.remove(place)
-            for ready in place.ready.values():
+            for ready in place.all_ready():
                 ready.close()
-            with self._memory.gate.together():
-                self._memory.free(place.slot)
+            if place.slot is not None:
+                with self._memory.gate.together():
+                    self._memory.free(place.slot)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from lipwire.domain import Unavailable
 from lipwire.engine.devices import CPU, Device
+from lipwire.engine.programs import Programs
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -120,6 +121,11 @@ class Memory(Protocol):
         """What is left on the device now."""
         ...
 
+    def programs(self) -> Programs | None:
+        """What runs kernels of our own there; None where there is no such thing. Raises
+        KernelsUnavailable where there should be."""
+        ...
+
     def open_stream(self) -> int: ...
 
     def close_stream(self, stream: int) -> None: ...
@@ -136,9 +142,17 @@ class Memory(Protocol):
 class HostMemory:
     """``Memory`` in NumPy arrays. Copies are done at once, in whichever stream."""
 
-    def __init__(self, size_bytes: int, *, host_bytes: int = 1 << 40, device: Device = CPU) -> None:
+    def __init__(
+        self,
+        size_bytes: int,
+        *,
+        host_bytes: int = 1 << 40,
+        device: Device = CPU,
+        programs: Programs | None = None,
+    ) -> None:
         """A device of ``size_bytes``, beside which ``host_bytes`` can be pinned."""
         self.device: Final = device
+        self._programs = programs
         self.gate: Final = Gate()
         self._lock = threading.Lock()
         self._left_bytes = size_bytes
@@ -189,6 +203,9 @@ class HostMemory:
 
     def free_bytes(self) -> int:
         return self._left_bytes
+
+    def programs(self) -> Programs | None:
+        return self._programs
 
     def open_stream(self) -> int:
         with self._lock:

@@ -1,0 +1,188 @@
+"""Runs of a network in kernels of our own: no session, no slot, and one launch for all of it.
+
+    numbers, speech ─▶ pinned ─▶ device ─┐
+    crops that are kept, where they are ─┼─▶ a recording ─▶ device ─▶ pinned ─▶ mouths
+    the avatar's weights, likewise ──────┘
+
+A recording has the addresses of two tables in it, and they say where each frame's weights and crop
+are. So one recording serves every avatar, and what is on the device is not copied there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
+from lipwire.engine.crops import CROP_BYTES, Face, stretches
+from lipwire.engine.lowering import Addresses, Lowered
+from lipwire.engine.memory import Bytes, Memory, Region
+from lipwire.engine.programs import Module, Programs, Recording
+from lipwire.engine.wrapping import PIXELS_SHAPE
+
+Faces = UInt8Array | Sequence[Face]
+"""Of a batch: all their pixels, or for each where they are."""
+
+_SPEECH_BYTES: Final = int(np.prod(AUDIO_WINDOW_SHAPE)) * 4
+_ADDRESS_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """The kernels of one architecture, on one device."""
+
+    lowered: Lowered
+    programs: Programs
+    module: Module
+
+
+class KernelRuns:
+    """Runs of one program in one stream. Used by one thread at a time; ``close`` it there."""
+
+    def __init__(self, memory: Memory, program: Program, stream: int) -> None:
+        self._memory = memory
+        self._program = program
+        self._stream = stream
+        self._room: _Room | None = None
+        self._recordings: dict[int, Recording] = {}
+        """By the number of frames."""
+
+    @property
+    def device_bytes(self) -> int:
+        return 0 if self._room is None else self._room.device_bytes
+
+    @property
+    def host_bytes(self) -> int:
+        return 0 if self._room is None else self._room.host_bytes
+
+    def run(self, image: int, faces: Faces, speech: Float32Array, mouths: UInt8Array) -> None:
+        """Fill ``mouths``; all arrays have the same number of frames, at least 1.
+
+        ``image`` is the address of the weights. Crops that are to be kept are when it returns.
+        Raises DeviceOutOfMemory, DeviceLost, KernelsUnavailable, RuntimeError.
+        """
+        frames = len(mouths)
+        room = self._room_for(frames)
+        recording = self._recordings.get(frames)
+        if recording is None:
+            launches = self._program.lowered.launches(frames, room.addresses)
+            with self._memory.gate.alone():
+                recording = self._program.programs.record(
+                    self._program.module, launches, self._stream
+                )
+            self._recordings[frames] = recording
+        memory, stream = self._memory, self._stream
+        room.weights[:frames] = image
+        room.crops[:frames] = room.bring(memory, stream, faces)
+        room.speech[:frames] = speech
+        memory.upload(stream, room.inputs.address, room.inputs_block)
+        self._program.programs.run(recording, stream)
+        made = room.mouths_block[: frames * CROP_BYTES]
+        memory.download(stream, made, room.mouths.address)
+        memory.wait(stream)
+        mouths[:] = made.reshape(frames, *PIXELS_SHAPE)
+
+    def close(self) -> None:
+        """Give back what is kept ready; the next run makes it again."""
+        while self._recordings:
+            _, recording = self._recordings.popitem()
+            self._program.programs.drop(recording)
+        if self._room is not None:
+            self._room.close()
+            self._room = None
+
+    def _room_for(self, frames: int) -> "_Room":
+        if self._room is None or self._room.frames < frames:
+            self.close()  # recordings have its addresses
+            self._room = _Room(self._memory, self._program.lowered, frames)
+        return self._room
+
+
+class _Room:
+    """Memory for batches of up to ``frames``."""
+
+    def __init__(self, memory: Memory, lowered: Lowered, frames: int) -> None:
+        self._memory = memory
+        self._regions: list[Region] = []
+        self._blocks: list[Bytes] = []
+        self.frames: Final = frames
+        tables_bytes = 2 * frames * _ADDRESS_BYTES
+        tables_bytes += -tables_bytes % 16
+        inputs_bytes = tables_bytes + frames * _SPEECH_BYTES
+        try:
+            self.inputs = self._region(inputs_bytes)
+            self._pixels = self._region(frames * CROP_BYTES)
+            self.mouths = self._region(frames * CROP_BYTES)
+            arena = self._region(lowered.arena_bytes(frames))
+            self.inputs_block = self._block(inputs_bytes)
+            self._pixels_block = self._block(frames * CROP_BYTES)
+            self.mouths_block = self._block(frames * CROP_BYTES)
+        except BaseException:
+            self.close()
+            raise
+        tables = self.inputs_block[: 2 * frames * _ADDRESS_BYTES].view(np.uint64)
+        self.weights, self.crops = tables[:frames], tables[frames:]
+        self.speech = (
+            self.inputs_block[tables_bytes:].view(np.float32).reshape(frames, *AUDIO_WINDOW_SHAPE)
+        )
+        tables[:] = 0
+        self.speech[:] = 0
+        self.addresses = Addresses(
+            self.inputs.address,
+            self.inputs.address + frames * _ADDRESS_BYTES,
+            self.inputs.address + tables_bytes,
+            self.mouths.address,
+            arena.address,
+        )
+
+    @property
+    def device_bytes(self) -> int:
+        return sum(region.size_bytes for region in self._regions)
+
+    @property
+    def host_bytes(self) -> int:
+        return sum(block.nbytes for block in self._blocks)
+
+    def bring(self, memory: Memory, stream: int, faces: Faces) -> list[int]:
+        """Addresses of the crops. What is not on the device yet is uploaded, and copied to where it
+        is to be kept."""
+        base, block = self._pixels.address, self._pixels_block
+        if isinstance(faces, np.ndarray):
+            size_bytes = len(faces) * CROP_BYTES
+            block[:size_bytes] = faces.reshape(-1)
+            memory.upload(stream, base, block[:size_bytes])
+            return [base + index * CROP_BYTES for index in range(len(faces))]
+        addresses: list[int] = []
+        brought: list[Face] = []
+        for face in faces:
+            if face.place is not None and face.place.there:
+                addresses.append(face.place.address)
+                continue
+            start = len(brought) * CROP_BYTES
+            assert face.pixels is not None  # it is not there
+            block[start : start + CROP_BYTES] = face.pixels.reshape(-1)
+            brought.append(face)
+            addresses.append(base + start)
+        if brought:
+            memory.upload(stream, base, block[: len(brought) * CROP_BYTES])
+        for first, place, count in stretches(brought):
+            memory.copy(stream, place.address, base + first * CROP_BYTES, count * CROP_BYTES)
+        return addresses
+
+    def close(self) -> None:
+        with self._memory.gate.together():
+            while self._regions:
+                self._memory.free(self._regions.pop())
+            while self._blocks:
+                self._memory.free_host(self._blocks.pop())
+
+    def _region(self, size_bytes: int) -> Region:
+        with self._memory.gate.together():
+            self._regions.append(self._memory.allocate(size_bytes))
+        return self._regions[-1]
+
+    def _block(self, size_bytes: int) -> Bytes:
+        with self._memory.gate.together():
+            self._blocks.append(self._memory.allocate_host(size_bytes))
+        return self._blocks[-1]

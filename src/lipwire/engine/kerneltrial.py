@@ -1,0 +1,73 @@
+"""Whether kernels of our own make the mouths of a network, found out by running them.
+
+Kernels are written for GPUs that are not at hand when they are tested. So a device's first run of
+an architecture is a trial: what its kernels make of common and extreme inputs is compared with what
+ONNX Runtime makes of them on the processor, under the rule for half precision (``halving``).
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.engine.devices import open_session, session_options
+from lipwire.engine.gpugraphs import hard_inputs
+from lipwire.engine.gpustorage import GpuWeight
+from lipwire.engine.halving import why_not_half
+from lipwire.engine.kernelruns import KernelRuns, Program
+from lipwire.engine.memory import Bytes, Memory
+from lipwire.engine.plan import Plan
+from lipwire.engine.wrapping import FACE, MOUTH, SPEECH
+
+
+def why_not_planned(plan: Plan, weights: Sequence[GpuWeight], image: Bytes) -> str | None:
+    """Which number ``plan`` has built in that ``image`` has not; None where it has all."""
+    of_name = {weight.name: weight for weight in weights}
+    for name, wanted in plan.constants:
+        value = float(_values(image, of_name[name]).reshape(()))
+        if value != wanted:
+            return f"{name} is {value}, planned is {wanted}"
+    return None
+
+
+def why_not_the_same(
+    memory: Memory,
+    program: Program,
+    graph: bytes,
+    fixed_batch: int | None,
+    weights: Sequence[GpuWeight],
+    image: Bytes,
+) -> str | None:
+    """How mouths of ``program`` differ from those of ``graph`` (pixels-half.onnx), with the weights
+    in ``image``; None where they do not.
+
+    Takes three inferences on the processor. Raises DeviceOutOfMemory, DeviceLost, and what running
+    kernels and ONNX Runtime raises.
+    """
+    batches = hard_inputs(fixed_batch)
+    faces = np.concatenate([batch[FACE] for batch in batches])
+    speech = np.concatenate([batch[SPEECH] for batch in batches])
+    made = np.empty_like(faces)
+    with ExitStack() as stack:
+        stream = memory.open_stream()
+        stack.callback(memory.close_stream, stream)
+        with memory.gate.together():
+            region = memory.allocate(image.nbytes)
+        stack.callback(memory.free, region)
+        memory.upload(stream, region.address, image)
+        runs = KernelRuns(memory, program, stream)
+        stack.callback(runs.close)
+        runs.run(region.address, faces, speech, made)
+    session = open_session(graph, session_options(threads=None, optimisation="basic"))
+    feeds = {weight.name: _values(image, weight) for weight in weights}
+    wanted = np.concatenate([session.run([MOUTH], {**batch, **feeds})[0] for batch in batches])
+    return why_not_half(wanted, made)
+
+
+def _values(image: Bytes, weight: GpuWeight) -> npt.NDArray[Any]:
+    dtype = np.dtype(weight.element_type)
+    size_bytes = int(np.prod(weight.shape)) * dtype.itemsize
+    found = image[weight.place_bytes : weight.place_bytes + size_bytes]
+    return found.view(dtype).reshape(weight.shape)
