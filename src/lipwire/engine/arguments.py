@@ -36,8 +36,7 @@ class LayerArguments(ctypes.Structure):
         *_fields(ctypes.c_uint64, "weights first second residual out"),
         *_fields(
             ctypes.c_int32,
-            "in_height in_width height width channels_1 channels_2 depth outputs stride padding"
-            " relu tiles_across",
+            "in_height in_width height width channels_1 channels_2 depth outputs relu tiles_across",
         ),
         *_fields(ctypes.c_uint32, "weight bias depthwise depthwise_bias"),
     ]
@@ -47,4 +46,20 @@ class SpeechArguments(ctypes.Structure):
     _fields_ = [
         *_fields(ctypes.c_uint64, "speech out"),
         *_fields(ctypes.c_int32, "channels height width reserved"),
+    ]
+
+
+class DoubledArguments(ctypes.Structure):
+    _fields_ = [
+        *_fields(ctypes.c_uint64, "small out"),
+        *_fields(ctypes.c_int32, "height width channels reserved"),
+    ]
+
+
+class NeighboursArguments(ctypes.Structure):
+    _fields_ = [
+        *_fields(ctypes.c_uint64, "picture out"),
+        *_fields(
+            ctypes.c_int32, "in_height in_width height width channels stride padding reserved"
+        ),
     ]

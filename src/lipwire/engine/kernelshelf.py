@@ -10,8 +10,9 @@ import numpy as np
 
 from lipwire.engine.gpustorage import GpuGraph, ImageSource, read_gpu_graph
 from lipwire.engine.kernelruns import Program
+from lipwire.engine.kerneltexts import CannotLower
 from lipwire.engine.kerneltrial import why_not_planned, why_not_the_same
-from lipwire.engine.lowering import CannotLower, Lowered
+from lipwire.engine.lowering import Lowered
 from lipwire.engine.memory import Memory
 from lipwire.engine.plan import NotPlanned, Plan
 from lipwire.engine.planning import plan_network

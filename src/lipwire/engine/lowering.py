@@ -6,10 +6,9 @@ batch and addresses come with a launch, and the places of weights with every fra
 """
 
 import ctypes
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import resources
-from math import ceil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
 from typing import Final
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MASK_COLUMNS, MASK_ROWS, MOUTH_PX
@@ -17,10 +16,13 @@ from lipwire.engine.arena import Span, arrange
 from lipwire.engine.arguments import (
     NO_BIAS,
     BlockArguments,
+    DoubledArguments,
     LayerArguments,
+    NeighboursArguments,
     Places,
     SpeechArguments,
 )
+from lipwire.engine.kerneltexts import BLOCKS_AT_A_TIME, CannotLower, KernelTexts
 from lipwire.engine.plan import (
     Convolution,
     FullConvolution,
@@ -34,7 +36,7 @@ from lipwire.engine.plan import (
     Speech,
     Tensor,
 )
-from lipwire.engine.programs import HEADER_NAME, KernelSource, Launch, Limits
+from lipwire.engine.programs import KernelSource, Launch, Limits
 from lipwire.engine.tiling import (
     BLOCK_COLUMNS,
     HALF_BYTES,
@@ -48,24 +50,19 @@ from lipwire.engine.tiling import (
     tile,
 )
 
-_FILES: Final = ("pictures.cuh", "block.cuh", "layer.cuh")
-_BLOCKS_AT_A_TIME: Final = 3
-"""On a multiprocessor; the registers of all kernels are held to it."""
 _ROUNDS: Final = 8
 """Blocks of threads that a multiprocessor has for each at a time before one of them does several
 tiles, to load its weights once."""
 _WIDE_PX: Final = 80
 """Pictures at least so wide are worth a ``Block``. What it keeps out of the memory is little below,
 and the pixels that it computes twice at the edges of tiles are many."""
+_TURNS: Final = 4
+"""Values, or groups of values, that a thread prepares."""
 _MOST_INPUTS: Final = 64
 """Channels of a ``Block``'s source, which stays in registers."""
 _MOST_MIDDLE: Final = 128
 _MOST_NARROW: Final = 64
 _MOST_BEFORE_MOUTH: Final = 16
-
-
-class CannotLower(Exception):
-    """The kernels do not do this plan; one line says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +79,6 @@ class Addresses:
     """(N, 320, 320, 3) uint8."""
     arena: int
     """``Lowered.arena_bytes`` that nobody else uses meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kernel:
-    expression: str
-    arguments: str
-    shared_bytes: int
 
 
 class _Where:
@@ -108,6 +98,7 @@ class _Operation:
     reads: tuple[Tensor, ...]
     writes: Tensor | None
     launch: Callable[[_Where], Launch]
+    label: str
 
 
 class Lowered:
@@ -117,7 +108,7 @@ class Lowered:
         """``places`` are the offsets of weights in an image, by name. Raises CannotLower."""
         self._places = places
         self._limits = limits
-        self._kernels: dict[str, _Kernel] = {}
+        self._texts = KernelTexts(limits.shared_bytes)
         self._operations: list[_Operation] = []
         self._tensors = max((tensor.number for tensor in plan.tensors), default=-1) + 1
         mouths = {step.source.number: step for step in plan.steps if isinstance(step, Mouth)}
@@ -131,22 +122,12 @@ class Lowered:
     @property
     def source(self) -> KernelSource:
         """The kernels, to be compiled."""
-        folder = resources.files("lipwire.engine") / "kernels"
-        entries = [
-            f"typedef {kernel.expression} {name}_program;\n"
-            f'static_assert(sizeof({name}_program::Shared) == {kernel.shared_bytes}, "shared");\n'
-            f"KERNEL({name}, {THREADS}, {_BLOCKS_AT_A_TIME}, {kernel.arguments})"
-            f" {{ {name}_program(args).run(); }}\n"
-            for name, kernel in self._kernels.items()
-        ]
-        return KernelSource(
-            "\n".join([*((folder / name).read_text("utf-8") for name in _FILES), *entries]),
-            (folder / HEADER_NAME).read_text("utf-8"),
-            {
-                "speech_picture": 0,
-                **{name: kernel.shared_bytes for name, kernel in self._kernels.items()},
-            },
-        )
+        return self._texts.source
+
+    @property
+    def labels(self) -> list[str]:
+        """What each of ``launches`` does, in words."""
+        return [operation.label for operation in self._operations]
 
     def arena_bytes(self, frames: int) -> int:
         """What a batch of so many frames takes besides its inputs and outputs."""
@@ -168,17 +149,19 @@ class Lowered:
                 f"an inverted residual of {step.expand.inputs}, {step.expand.outputs} and"
                 f" {step.project.outputs} channels at {step.out.width} pixels begins or ends it"
             )
-        height, width = self._size(step)
-        middle = self._tensor(height, width, step.expand.outputs)
-        self._layer("COPIED", step.source, step.expand, middle, relu=True)
+        source = self._picture(step.source)
+        whole = source.second if isinstance(source, Joined) else source.tensor
+        middle = self._tensor(whole.height, whole.width, step.expand.outputs)
+        label = _label(step)
+        self._layer(source, step.expand, middle, f"{label}: expand", relu=True)
         self._layer(
-            "DEPTHWISE",
             Plain(middle),
             step.project,
             step.out,
+            f"{label}: project",
             depthwise=step.depthwise,
             stride=step.stride,
-            residual=step.source.tensor if step.add and isinstance(step.source, Plain) else None,
+            residual=source.tensor if step.add and isinstance(source, Plain) else None,
         )
 
     def _size(self, step: InvertedResidual) -> tuple[int, int]:
@@ -192,15 +175,12 @@ class Lowered:
         return tensor.height, tensor.width
 
     def _full_convolution(self, step: FullConvolution) -> None:
-        self._layer(
-            "NEIGHBOURS",
-            step.source,
-            step.convolution,
-            step.out,
-            relu=step.relu,
-            stride=step.stride,
-            padding=step.padding,
-        )
+        source = self._picture(step.source)
+        assert isinstance(source, Plain)  # as its step's
+        label = f"3x3 of {step.convolution.inputs} to {step.convolution.outputs} channels"
+        seen = self._neighbours(source.tensor, step, label)
+        product = replace(step.convolution, inputs=seen.channels)
+        self._layer(Plain(seen), product, step.out, label, relu=step.relu)
 
     def _fits(self, step: InvertedResidual) -> bool:
         source = step.source
@@ -236,11 +216,12 @@ class Lowered:
         strips = 2 if step.stride == 1 else 1
         middle, outputs = step.expand.outputs, step.project.outputs
         ending = "NO_MOUTH" if mouth is None else _ENDINGS[mouth.ending]
-        name = self._kernel(
+        shared_bytes = block_shared_bytes(sum(channels), middle, outputs, step.stride, strips)
+        name = self._texts.name(
             f"Block<{kind}, {channels[0]}, {channels[1]}, {middle}, {outputs}, {step.stride},"
             f" {str(step.add).lower()}, {ending}, {WARPS}, {strips}>",
             "BlockArgs",
-            block_shared_bytes(sum(channels), middle, outputs, step.stride, strips),
+            shared_bytes,
         )
         height, width = self._size(step)
         rows = 2 * strips * WARPS
@@ -270,77 +251,69 @@ class Lowered:
                 each,
                 at,
             )
-            return self._launch(name, (across, ceil(down / each), where.frames), arguments)
+            grid = (across, ceil(down / each), where.frames)
+            return Launch(name, grid, THREADS, shared_bytes, bytes(arguments))
 
-        reads = tuple(tensor for tensor in (first, second) if tensor is not None)
-        self._operations.append(_Operation(reads, None if mouth else step.out, launch))
+        self._add((first, second), None if mouth else step.out, launch, _label(step))
 
     def _layer(
         self,
-        left: str,
-        source: Source,
+        source: Plain | Joined,
         product: Convolution,
         out: Tensor,
+        label: str,
         *,
         depthwise: Convolution | None = None,
         relu: bool = False,
         stride: int = 1,
-        padding: int = 0,
         residual: Tensor | None = None,
     ) -> None:
-        if isinstance(source, Speech):
-            source = Plain(self._speech_picture())
         first, second = _tensors(source)
         assert first is not None  # pixels are a Block's
-        joined = isinstance(source, Joined)
-        if isinstance(source, Joined) and source.doubled:
-            left = "UPSAMPLED"
-        if (first.channels | product.outputs | (second.channels if second else 0)) % 8:
-            raise CannotLower(f"{first.channels} and {product.outputs} channels are not eights")
-        in_size = (second.height, second.width) if second else (first.height, first.width)
-        depth = product.inputs * 9 if left == "NEIGHBOURS" else product.inputs
         tiled = depthwise is not None
+        left = "DEPTHWISE" if tiled else "COPIED"
         rows, columns = tile(out.height, out.width, SMALL.pixels) if tiled else (0, 0)
         usual = TILE_SHAPES if tiled else LAYER_SHAPES
         shapes = (next((s for s in usual if s.outputs <= product.outputs), usual[-1]), SMALL)
+        shared_bytes = [layer_shared_bytes(shape, left, stride, rows, columns) for shape in shapes]
         names = [
-            self._kernel(
+            self._texts.name(
                 f"Layer<{left}, {stride if tiled else 0}, {rows}, {columns}, {shape.pixels},"
                 f" {shape.outputs}, {shape.warps_down}, {shape.warps_across}>",
                 "LayerArgs",
-                layer_shared_bytes(shape, left, stride, rows, columns),
+                taken,
             )
-            for shape in shapes
+            for shape, taken in zip(shapes, shared_bytes, strict=True)
         ]
         weight, bias = self._places_of(product)
         taps, taps_bias = (0, NO_BIAS) if depthwise is None else self._places_of(depthwise)
 
         def launch(where: _Where) -> Launch:
-            name = names[0]
-            for shape, name in zip(shapes, names, strict=True):  # noqa: B007
-                pixels = (
+            grids = [
+                (
                     ceil(out.height / rows) * ceil(out.width / columns)
                     if tiled
-                    else ceil(out.height * out.width / shape.pixels)
+                    else ceil(out.height * out.width / shape.pixels),
+                    ceil(product.outputs / shape.outputs),
+                    where.frames,
                 )
-                grid = (pixels, ceil(product.outputs / shape.outputs), where.frames)
-                if grid[0] * grid[1] * grid[2] >= self._limits.multiprocessors:
-                    break
+                for shape in shapes
+            ]
+            small = prod(grids[0]) < self._limits.multiprocessors
             arguments = LayerArguments(
                 where.addresses.weights,
                 where(first),
                 where(second) if second else 0,
                 where(residual) if residual else 0,
                 where(out),
-                *in_size,
+                first.height if second is None else second.height,
+                first.width if second is None else second.width,
                 out.height,
                 out.width,
                 first.channels,
                 second.channels if second else 0,
-                depth,
+                product.inputs,
                 product.outputs,
-                stride,
-                padding,
                 relu,
                 ceil(out.width / columns) if tiled else 0,
                 weight,
@@ -348,45 +321,101 @@ class Lowered:
                 taps,
                 taps_bias,
             )
-            return self._launch(name, grid, arguments)
+            return Launch(
+                names[small], grids[small], THREADS, shared_bytes[small], bytes(arguments)
+            )
 
-        reads = tuple(tensor for tensor in (first, second, residual) if tensor is not None)
-        assert joined == (second is not None)
-        self._operations.append(_Operation(reads, out, launch))
+        self._add((first, second, residual), out, launch, label)
+
+    # -- pictures ----------------------------------------------------------------------------------
+
+    def _picture(self, source: Source) -> Plain | Joined:
+        """``source`` as ``Layer`` takes it."""
+        assert not isinstance(source, Pixels)  # a Block's
+        if isinstance(source, Speech):
+            return Plain(self._speech_picture())
+        tensors = [tensor for tensor in _tensors(source) if tensor is not None]
+        for tensor in tensors:
+            if tensor.channels % 8:
+                raise CannotLower(f"a picture has {tensor.channels} channels, wanted are eights")
+        if isinstance(source, Joined) and source.doubled:
+            return Joined(self._doubled(source.first), False, source.second)
+        return source
 
     def _speech_picture(self) -> Tensor:
         channels, height, width = AUDIO_WINDOW_SHAPE
         picture = self._tensor(height, width, channels)
 
-        def launch(where: _Where) -> Launch:
-            arguments = SpeechArguments(
+        def arguments(where: _Where) -> ctypes.Structure:
+            return SpeechArguments(
                 where.addresses.speech, where(picture), channels, height, width, 0
             )
-            blocks = ceil(channels * height * width / (8 * THREADS))
-            return Launch("speech_picture", (blocks, 1, where.frames), THREADS, 0, bytes(arguments))
 
-        self._operations.append(_Operation((), picture, launch))
+        self._prepare("speech_picture", (), picture, arguments, "speech as a picture")
         return picture
 
-    def _kernel(self, expression: str, arguments: str, shared_bytes: int) -> str:
-        """Its name."""
-        if shared_bytes > self._limits.shared_bytes:
-            raise CannotLower(f"{expression} takes {shared_bytes} bytes of shared memory")
-        kernel = _Kernel(expression, arguments, shared_bytes)
-        for name, known in self._kernels.items():
-            if known == kernel:
-                return name
-        name = f"kernel_{len(self._kernels)}"
-        self._kernels[name] = kernel
-        return name
+    def _doubled(self, small: Tensor) -> Tensor:
+        out = self._tensor(2 * small.height, 2 * small.width, small.channels)
 
-    def _launch(self, name: str, grid: tuple[int, int, int], arguments: ctypes.Structure) -> Launch:
-        shared_bytes = self._kernels[name].shared_bytes
-        return Launch(name, grid, THREADS, shared_bytes, bytes(arguments))
+        def arguments(where: _Where) -> ctypes.Structure:
+            return DoubledArguments(
+                where(small), where(out), out.height, out.width, out.channels, 0
+            )
+
+        label = f"doubled to {out.width} px"
+        self._prepare("doubled_picture", (small,), out, arguments, label, values_each=8)
+        return out
+
+    def _neighbours(self, picture: Tensor, step: FullConvolution, label: str) -> Tensor:
+        seen = self._tensor(step.out.height, step.out.width, picture.channels * 9)
+
+        def arguments(where: _Where) -> ctypes.Structure:
+            return NeighboursArguments(
+                where(picture),
+                where(seen),
+                picture.height,
+                picture.width,
+                seen.height,
+                seen.width,
+                picture.channels,
+                step.stride,
+                step.padding,
+                0,
+            )
+
+        self._prepare("neighbours_picture", (picture,), seen, arguments, f"{label}: neighbours")
+        return seen
+
+    def _prepare(
+        self,
+        kernel: str,
+        reads: tuple[Tensor, ...],
+        out: Tensor,
+        arguments: Callable[[_Where], ctypes.Structure],
+        label: str,
+        values_each: int = 1,
+    ) -> None:
+        threads = ceil(out.height * out.width * out.channels / (values_each * _TURNS))
+
+        def launch(where: _Where) -> Launch:
+            grid = (ceil(threads / THREADS), 1, where.frames)
+            return Launch(kernel, grid, THREADS, 0, bytes(arguments(where)))
+
+        self._add(reads, out, launch, label)
+
+    def _add(
+        self,
+        reads: Sequence[Tensor | None],
+        writes: Tensor | None,
+        launch: Callable[[_Where], Launch],
+        label: str,
+    ) -> None:
+        there = tuple(tensor for tensor in reads if tensor is not None)
+        self._operations.append(_Operation(there, writes, launch, label))
 
     @property
     def _at_a_time(self) -> int:
-        return _BLOCKS_AT_A_TIME * self._limits.multiprocessors
+        return BLOCKS_AT_A_TIME * self._limits.multiprocessors
 
     # -- memory ------------------------------------------------------------------------------------
 
@@ -415,6 +444,13 @@ class Lowered:
         spans = [Span(sizes[tensor], first, used[tensor]) for tensor, first in made.items()]
         offsets, size_bytes = arrange(spans)
         return dict(zip(made, offsets, strict=True)), size_bytes
+
+
+def _label(step: InvertedResidual) -> str:
+    return (
+        f"{step.expand.inputs}-{step.expand.outputs}-{step.project.outputs} channels to"
+        f" {step.out.width} px"
+    )
 
 
 _ENDINGS: Final = {"sigmoid": "SIGMOID", "clip": "CLIP", "none": "AS_IT_IS"}

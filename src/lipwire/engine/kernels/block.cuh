@@ -157,45 +157,62 @@ struct Block {
         }
     }
 
-    // The tile's source and a pixel round it, zeros outside the picture.
+    // The tile's source and a pixel round it, zeros outside the picture. What is done to a pixel is
+    // the same in a whole warp: channels that are copied and those that are made have their own turns.
     DEVICE void load_source() {
-        Picture picture;
-        picture.height = args.height;
-        picture.width = args.width;
-        picture.channels_1 = CHANNELS_1;
-        picture.channels_2 = CHANNELS_2;
-        const int pixels = args.height * args.width;
-        if (SOURCE != PIXELS) {
-            const int share = SOURCE == DOUBLED ? pixels / 4 : pixels;
-            picture.first = (const u16*)args.first + (u64)frame * share * CHANNELS_1;
-            picture.second = (const u16*)args.second + (u64)frame * pixels * CHANNELS_2;
+        const u64 pixels = (u64)args.height * args.width;
+        if constexpr (SOURCE == PIXELS) {
+            for_pixels<2>([&](u16* to, int y, int x, bool there, int vec) {
+                store16(to + vec * 8, there && vec == 0 ? pixel_of(y, x) : zeros());
+            });
+            return;
         }
+        if constexpr (SOURCE == DOUBLED) {
+            const u16* small = (const u16*)args.first + frame * (pixels / 4) * CHANNELS_1;
+            const float row_step = stretch(args.height / 2, args.height);
+            const float column_step = stretch(args.width / 2, args.width);
+            for_pixels<CHANNELS_1 / 8>([&](u16* to, int y, int x, bool there, int vec) {
+                store16(to + vec * 8, there ? doubled(small, args.height, args.width, CHANNELS_1,
+                                                      row_step, column_step, y, x, vec * 8)
+                                            : zeros());
+            });
+        } else
+            copy_source<CHANNELS_1>((const u16*)args.first + frame * pixels * CHANNELS_1, 0);
+        if constexpr (CHANNELS_2 > 0)
+            copy_source<CHANNELS_2>((const u16*)args.second + frame * pixels * CHANNELS_2, CHANNELS_1);
+        if constexpr (K > INPUTS)
+            for_pixels<(K - INPUTS) / 8>([&](u16* to, int, int, bool, int vec) {
+                store16(to + INPUTS + vec * 8, zeros());
+            });
+    }
+
+    template <int CHANNELS>
+    DEVICE void copy_source(const u16* from, int first_channel) {
+        for_pixels<CHANNELS / 8>([&](u16* to, int y, int x, bool there, int vec) {
+            copy16(to + first_channel + vec * 8,
+                   from + (there ? (y * args.width + x) * CHANNELS + vec * 8 : 0), there);
+        });
+    }
+
+    // Calls `make(place, y, x, whether that is inside the picture, vec)` for VECS vecs of each pixel.
+    template <int VECS, typename Make>
+    DEVICE void for_pixels(Make make) {
         const int first_row = top * STRIDE - 1, first_column = left * STRIDE - 1;
-        for (int i = thread; i < IN_STRIPS * 16 * (K / 8); i += THREADS) {
-            const int pixel = i / (K / 8), channel = i % (K / 8) * 8;
+        for (int i = thread; i < IN_STRIPS * 16 * VECS; i += THREADS) {
+            const int pixel = i / VECS;
             const int y = first_row + pixel / IN_COLUMNS, x = first_column + pixel % IN_COLUMNS;
-            const bool there = pixel < IN_PIXELS && channel < INPUTS && y >= 0 && y < args.height &&
-                               x >= 0 && x < args.width;
-            u16* to = shared.source + pixel * K_PITCH + channel;
-            if (SOURCE == PIXELS)
-                store16(to, there ? pixel_of(y, x) : zeros());
-            else if (SOURCE == DOUBLED && channel < CHANNELS_1)
-                store16(to, there ? channels_of<SOURCE>(picture, y, x, channel) : zeros());
-            else {
-                const bool second = SOURCE != PLAIN && channel >= CHANNELS_1;
-                const u16* from = second ? picture.second : picture.first;
-                const int width = second ? CHANNELS_2 : CHANNELS_1;
-                const int at = (y * args.width + x) * width + channel - (second ? CHANNELS_1 : 0);
-                copy16(to, from + (there ? at : 0), there);
-            }
+            const bool there =
+                pixel < IN_PIXELS && y >= 0 && y < args.height && x >= 0 && x < args.width;
+            make(shared.source + pixel * K_PITCH, y, x, there, i % VECS);
         }
     }
 
     // The crop's three colours, and again, black in the mask.
     DEVICE Vec pixel_of(int y, int x) const {
         const u8* crop = (const u8*)((const u64*)args.first)[frame] + (y * args.width + x) * 3;
-        const float a = (float)crop[0] / 255.0f, b = (float)crop[1] / 255.0f,
-                    c = (float)crop[2] / 255.0f;
+        // As halves these are what divisions by 255 give, for all 256 values.
+        const float a = (float)crop[0] * (1 / 255.0f), b = (float)crop[1] * (1 / 255.0f),
+                    c = (float)crop[2] * (1 / 255.0f);
         const bool black =
             y >= args.mask_top && y < args.mask_bottom && x >= args.mask_left && x < args.mask_right;
         const float seen = black ? 0.0f : 1.0f;

@@ -1,4 +1,4 @@
-enum Left { COPIED, UPSAMPLED, DEPTHWISE, NEIGHBOURS };
+enum Left { COPIED, DEPTHWISE };
 
 struct LayerArgs {
     u64 weights;  // table of images, one a frame
@@ -9,7 +9,6 @@ struct LayerArgs {
     int channels_1, channels_2;
     int depth;  // of the product
     int outputs;
-    int stride, padding;  // of NEIGHBOURS
     int relu;
     int tiles_across;  // of DEPTHWISE
     u32 weight, bias, depthwise, depthwise_bias;  // in an image, in bytes
@@ -17,10 +16,9 @@ struct LayerArgs {
 
 // out (pixels, outputs) = left (pixels, depth) * weight (outputs, depth) + bias
 //
-// The left side is a picture's channels (COPIED, also of two joined), the same with the first one
-// doubled (UPSAMPLED), the 3x3 of each channel with its relu (DEPTHWISE), or all neighbours in a 3x3
-// (NEIGHBOURS: depth is channels * 9, in ONNX's order of a convolution's weights). It is made 32
-// columns at a time, while those before are multiplied and those behind are on their way.
+// The left side is a picture's channels (COPIED, also of two joined), or the 3x3 of each channel with
+// its relu (DEPTHWISE). It is brought or made 32 columns at a time, while those before are multiplied
+// and those behind are on their way.
 //
 // A block of threads makes PIXELS_EACH pixels in a row, or, of DEPTHWISE, a tile of the picture.
 template <Left LEFT, int STRIDE, int TILE_ROWS, int TILE_COLUMNS, int PIXELS_EACH, int OUTPUTS_EACH,
@@ -39,7 +37,7 @@ struct Layer {
     static constexpr int IN_COLUMNS = TILED ? (TILE_COLUMNS - 1) * STRIDE + 3 : 0;
     static constexpr int IN_ROWS = TILED ? (TILE_ROWS - 1) * STRIDE + 3 : 0;
     static constexpr int IN_VECS = rounded_up(IN_COLUMNS * IN_ROWS * VEC_COLUMNS, THREADS) / THREADS;
-    static constexpr int LEFT_STAGES = LEFT == COPIED ? 3 : 2;
+    static constexpr int LEFT_STAGES = TILED ? 2 : 3;
     static constexpr int TAP_VECS = CHUNK * 9 / 8;
     static_assert(TILES % 2 == 0, "two tiles are loaded at a time");
     static_assert(PIXELS_EACH * VEC_COLUMNS % THREADS == 0, "threads load the same");
@@ -67,7 +65,8 @@ struct Layer {
     const int frame, thread, warp, lane, g, t;
     const int row, column;  // of this thread's first vec in a stage
     const int first_pixel, first_output;
-    Picture picture;
+    const u16* first;
+    const u16* second;
     int from_pixel[TILED ? IN_VECS : LEFT_VECS];  // what this thread brings; -1 for zeros
     float sums[STRIPS][TILES][4];
 
@@ -84,14 +83,9 @@ struct Layer {
           column(thread_index() % VEC_COLUMNS * 8),
           first_pixel(block_x() * PIXELS_EACH),
           first_output(block_y() * OUTPUTS_EACH) {
-        picture.height = args.in_height;
-        picture.width = args.in_width;
-        picture.channels_1 = args.channels_1;
-        picture.channels_2 = args.channels_2;
-        const int pixels = args.in_height * args.in_width;
-        const int share = LEFT == UPSAMPLED ? pixels / 4 : pixels;
-        picture.first = (const u16*)args.first + (u64)frame * share * args.channels_1;
-        picture.second = (const u16*)args.second + (u64)frame * pixels * args.channels_2;
+        const u64 pixels = (u64)frame * args.in_height * args.in_width;
+        first = (const u16*)args.first + pixels * args.channels_1;
+        second = (const u16*)args.second + pixels * args.channels_2;
         if (TILED) {
             const int top = (int)block_x() / args.tiles_across * TILE_ROWS * STRIDE - 1;
             const int left = (int)block_x() % args.tiles_across * TILE_COLUMNS * STRIDE - 1;
@@ -131,35 +125,21 @@ struct Layer {
                 for (int j = 0; j < 4; j++) sums[strip][n][j] = 0;
 
         const int chunks = (args.depth + CHUNK - 1) / CHUNK;
-        Vec next[LEFT_VECS];
         bring(0, chunks);
         bring(1, chunks);
-        if constexpr (LEFT == DEPTHWISE) {
+        if constexpr (TILED) {
             copies_wait<1>();
             barrier();
             depthwise(0);
-        } else if (LEFT != COPIED) {
-            make_left(0, next);
-            store_left(0, next);
         }
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; chunk++) {
-            // DEPTHWISE is a chunk ahead.
-            if (LEFT == DEPTHWISE)
-                copies_wait<0>();
-            else
-                copies_wait<1>();
+            copies_wait<TILED ? 0 : 1>();  // DEPTHWISE is a chunk ahead
             barrier();
             bring(chunk + 2, chunks);
-            const bool more = chunk + 1 < chunks;
-            if constexpr (LEFT == DEPTHWISE) {
-                if (more) depthwise(chunk + 1);
-            } else if (LEFT != COPIED) {
-                if (more) make_left(chunk + 1, next);
-            }
+            if constexpr (TILED)
+                if (chunk + 1 < chunks) depthwise(chunk + 1);
             add_product(shared.left[chunk % LEFT_STAGES], shared.right[chunk % 3]);
-            if (LEFT != DEPTHWISE && LEFT != COPIED && more)
-                store_left((chunk + 1) % LEFT_STAGES, next);
         }
         store();
     }
@@ -199,22 +179,24 @@ struct Layer {
                 copy16(to + i * (THREADS / VEC_COLUMNS) * PITCH,
                        weight + (there ? output * args.depth + k : 0), there);
             }
-            if (LEFT == COPIED) bring_left(chunk, k);
-            if constexpr (LEFT == DEPTHWISE) bring_source(chunk, k);
+            if constexpr (TILED)
+                bring_source(chunk, k);
+            else
+                bring_left(chunk, k);
         }
         copies_commit();
     }
 
     DEVICE void bring_left(int chunk, int k) {
         u16* to = shared.left[chunk % LEFT_STAGES] + row * PITCH + column;
-        const bool second = k >= args.channels_1;
-        const u16* from = second ? picture.second + k - args.channels_1 : picture.first + k;
-        const int channels = second ? args.channels_2 : args.channels_1;
+        const bool behind = k >= args.channels_1;
+        const u16* from = behind ? second + k - args.channels_1 : first + k;
+        const int channels = behind ? args.channels_2 : args.channels_1;
 #pragma unroll
         for (int i = 0; i < LEFT_VECS; i++) {
             const bool there = from_pixel[i] >= 0 && k < args.depth;
             copy16(to + i * (THREADS / VEC_COLUMNS) * PITCH,
-                   there ? from + from_pixel[i] * channels : picture.first, there);
+                   there ? from + from_pixel[i] * channels : first, there);
         }
     }
 
@@ -225,7 +207,7 @@ struct Layer {
         for (int i = 0; i < IN_VECS; i++) {
             const bool there = from_pixel[i] >= 0 && k < args.depth;
             copy16(to + i * (THREADS / VEC_COLUMNS) * PITCH,
-                   picture.first + (there ? from_pixel[i] * args.channels_1 + k : 0), there);
+                   first + (there ? from_pixel[i] * args.channels_1 + k : 0), there);
         }
         if (thread < TAP_VECS) {
             const int at = chunk * CHUNK * 9 + thread * 8;
@@ -276,40 +258,6 @@ struct Layer {
                     *(u32*)(to + half * 8 * PITCH + step + n * 8) =
                         pack_relu(made[n][2 * half], made[n][2 * half + 1]);
         }
-    }
-
-    DEVICE void make_left(int chunk, Vec (&vecs)[LEFT_VECS]) {
-        const int k = chunk * CHUNK + column;
-#pragma unroll
-        for (int i = 0; i < LEFT_VECS; i++) {
-            vecs[i] = zeros();
-            if (from_pixel[i] < 0 || k >= args.depth) continue;
-            const int y = from_pixel[i] / args.width, x = from_pixel[i] % args.width;
-            vecs[i] = LEFT == NEIGHBOURS ? neighbours(y, x, k) : channels_of<DOUBLED>(picture, y, x, k);
-        }
-    }
-
-    DEVICE void store_left(int buffer, const Vec (&vecs)[LEFT_VECS]) {
-        u16* to = shared.left[buffer] + row * PITCH + column;
-#pragma unroll
-        for (int i = 0; i < LEFT_VECS; i++) store16(to + i * (THREADS / VEC_COLUMNS) * PITCH, vecs[i]);
-    }
-
-    DEVICE Vec neighbours(int y, int x, int k) const {
-        u16 halves[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int channel = (k + i) / 9, tap = (k + i) % 9;
-            const int row = y * args.stride - args.padding + tap / 3;
-            const int column = x * args.stride - args.padding + tap % 3;
-            const bool there = row >= 0 && row < args.in_height && column >= 0 && column < args.in_width;
-            halves[i] =
-                there ? picture.first[(row * args.in_width + column) * args.channels_1 + channel] : (u16)0;
-        }
-        Vec result;
-#pragma unroll
-        for (int i = 0; i < 4; i++) result.x[i] = halves[2 * i] | (u32)halves[2 * i + 1] << 16;
-        return result;
     }
 
     DEVICE void store() {
