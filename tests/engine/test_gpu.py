@@ -19,12 +19,11 @@ import pytest
 
 from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import AvatarInvalid, InvalidInput, Overloaded, Unavailable
-from lipwire.engine import Device, Engine, compile_model, devices, gpugraphs
-from lipwire.engine import gpu as gpu_module
+from lipwire.engine import Device, Engine, compile_model, devices, gpugraphs, gpusessions
 from lipwire.engine.devices import CudaOptions
-from lipwire.engine.gpu import Tuning
 from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, Gate, HostMemory, Region
+from lipwire.engine.tuning import Tuning
 
 SINGLE = Tuning(precision="single")
 PLENTY = 1 << 30
@@ -298,7 +297,7 @@ def test_out_of_memory_within_a_run_gives_up_avatars_and_tries_again(
             raise RuntimeError(message)
         return whole(*arguments)
 
-    monkeypatch.setattr(gpu_module, "open_session", full_at_first)
+    monkeypatch.setattr(gpusessions, "open_session", full_at_first)
     with Engine(threads=1, memory=memory, tuning=replace(SINGLE, lanes=1)) as engine:
         models = [engine.load(folder) for _, folder in avatars[:6]]
         made = engine.infer(models[0], inputs.crops, inputs.windows)
@@ -313,7 +312,7 @@ def test_memory_that_never_suffices_is_no_endless_loop(
     memory: HostMemory, avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = make_inputs(1)
-    monkeypatch.setattr(gpu_module, "open_session", _raise(MemoryError("std::bad_alloc")))
+    monkeypatch.setattr(gpusessions, "open_session", _raise(MemoryError("std::bad_alloc")))
     with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
         model = engine.load(avatars[0][1])
         with pytest.raises(Overloaded, match="full"):
@@ -327,7 +326,7 @@ def test_a_network_that_fails_is_its_avatars_fault_and_nobody_elses(
     with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
         model = engine.load(avatars[0][1])
         with monkeypatch.context() as broken:
-            broken.setattr(gpu_module, "open_session", _raise(RuntimeError("no such operator")))
+            broken.setattr(gpusessions, "open_session", _raise(RuntimeError("no such operator")))
             with pytest.raises(AvatarInvalid, match="no such operator"):
                 engine.infer(model, inputs.crops, inputs.windows)
         assert engine.infer(model, inputs.crops, inputs.windows).shape == (1, 320, 320, 3)
@@ -352,7 +351,7 @@ def test_a_device_that_has_failed_is_not_asked_again(
     with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
         model = engine.load(avatars[0][1])
         with monkeypatch.context() as broken:
-            broken.setattr(gpu_module, "open_session", _raise(RuntimeError(message)))
+            broken.setattr(gpusessions, "open_session", _raise(RuntimeError(message)))
             with pytest.raises(DeviceLost, match="has failed"):
                 engine.infer(model, inputs.crops, inputs.windows)
         for use in (
@@ -390,7 +389,7 @@ def test_a_call_under_way_survives_closing_and_later_ones_do_not(
         begun.set()
         assert engine._gpu is not None
         until_s = time.monotonic() + 60
-        while not engine._gpu._closed and time.monotonic() < until_s:
+        while not engine._gpu._lanes.closed and time.monotonic() < until_s:
             time.sleep(0.001)
         run(self, *arguments)
 
@@ -502,7 +501,7 @@ def test_a_graph_whose_inputs_are_read_elsewhere_is_refused(
     face would be the first one's."""
     memory = HostMemory(PLENTY, device=Device.cuda(0))
     monkeypatch.setattr(
-        gpu_module,
+        gpusessions,
         "open_session",
         lambda graph, options, device, cuda: devices.open_session(graph, options),
     )
@@ -529,7 +528,7 @@ def test_half_precision_may_use_the_matrix_units_and_single_may_not(
         asked.append(cuda)
         return whole(graph, options, device, cuda)
 
-    monkeypatch.setattr(gpu_module, "open_session", seen)
+    monkeypatch.setattr(gpusessions, "open_session", seen)
     inputs = make_inputs(1)
     with Engine(threads=1, memory=memory, tuning=Tuning(precision=precision)) as engine:
         engine.infer(engine.load(avatars[0][1]), inputs.crops, inputs.windows)
@@ -544,7 +543,7 @@ def test_a_recording_that_fails_is_no_lost_device(
     with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
         model = engine.load(avatars[0][1])
         with monkeypatch.context() as broken:
-            broken.setattr(gpu_module, "open_session", _raise(RuntimeError(message)))
+            broken.setattr(gpusessions, "open_session", _raise(RuntimeError(message)))
             with pytest.raises(AvatarInvalid):
                 engine.infer(model, inputs.crops, inputs.windows)
         engine.infer(model, inputs.crops, inputs.windows)

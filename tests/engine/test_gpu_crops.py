@@ -26,13 +26,13 @@ from lipwire.domain import (
     Unavailable,
     ping_pong,
 )
-from lipwire.engine import Device, Engine, Model, compile_model, devices
-from lipwire.engine import gpu as gpu_module
+from lipwire.engine import Device, Engine, Model, compile_model, devices, gpusessions
 from lipwire.engine.crops import BLOCK_FRAMES, CROP_BYTES
 from lipwire.engine.devices import CudaOptions
-from lipwire.engine.gpu import Tuning
+from lipwire.engine.lanepool import LanePool
 from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import Bytes, DeviceOutOfMemory, HostMemory, Region
+from lipwire.engine.tuning import Tuning
 
 PLENTY = 1 << 30
 TUNING = Tuning(precision="single", lanes=1, batch_sizes=(1, 2, 4))
@@ -303,7 +303,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> tuple[Late, list[Exception]]:
     def opened(graph: bytes, options: Any, device: Device, cuda: CudaOptions) -> InStream:
         return InStream(whole(graph, options, device, cuda), memory, cuda.stream, fails)
 
-    monkeypatch.setattr(gpu_module, "open_session", opened)
+    monkeypatch.setattr(gpusessions, "open_session", opened)
     return memory, fails
 
 
@@ -398,7 +398,7 @@ def test_no_request_fails_for_crops_that_are_in_use(
             assert go_on.wait(30)
             self._session.run_with_iobinding(binding, options)
 
-    monkeypatch.setattr(gpu_module, "open_session", lambda *arguments: Held(whole(*arguments)))
+    monkeypatch.setattr(gpusessions, "open_session", lambda *arguments: Held(whole(*arguments)))
     with engine, ThreadPoolExecutor(2) as threads:
         first = threads.submit(engine.infer_frames, model, [0, 1], speech(2))
         assert inside.wait(30)
@@ -463,13 +463,13 @@ def test_crops_that_go_between_looking_and_using_are_brought(
     with engine:
         engine.infer_frames(models[0], [0, 1], speech(2))
         crops = engine._gpu._crops  # type: ignore[union-attr]
-        taking = gpu_module.Gpu._take_lane
+        taking = LanePool.taken
 
         def taken(self: Any, resident: Any) -> Any:
             crops.give_up(1)
             return taking(self, resident)
 
-        monkeypatch.setattr(gpu_module.Gpu, "_take_lane", taken)
+        monkeypatch.setattr(LanePool, "taken", taken)
         made = engine.infer_frames(models[0], [0, 1], speech(2))
     assert (made == wanted(0, [0, 1], speech(2))).all()
 

@@ -11,12 +11,13 @@ from lipwire.engine.crops import CropStats, Frames
 from lipwire.engine.devices import Device, cuda_problem
 from lipwire.engine.driver import Driver, GpuInfo, GpuState, NoDriver, open_driver
 from lipwire.engine.engine import Engine, Model
-from lipwire.engine.gpu import GpuMemoryUse, Tuning
+from lipwire.engine.gpu import GpuMemoryUse
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.jobs import Job
 from lipwire.engine.memory import DeviceLost
 from lipwire.engine.optimising import runtime_key
 from lipwire.engine.scheduler import Quantiles, Scheduler, SchedulerStats
+from lipwire.engine.tuning import Tuning
 
 __all__ = [
     "CropStats",

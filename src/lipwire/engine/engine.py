@@ -39,7 +39,8 @@ from lipwire.engine.devices import (
     open_session,
     session_options,
 )
-from lipwire.engine.gpu import Gpu, GpuMemoryUse, GpuNetwork, Tuning
+from lipwire.engine.gpu import Gpu, GpuMemoryUse
+from lipwire.engine.gpunetworks import GpuNetwork
 from lipwire.engine.gpustorage import read_gpu_manifest
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.memory import Memory
@@ -48,6 +49,7 @@ from lipwire.engine.residency import ResidencyStats
 from lipwire.engine.sessions import SessionPool, SharedSession
 from lipwire.engine.source import first_line
 from lipwire.engine.storage import Manifest, map_weights, read_graph, read_manifest, weight_views
+from lipwire.engine.tuning import Tuning
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
 
 FRAMES_PER_RUN: Final = 1

@@ -3,90 +3,36 @@
 Written over ``Memory``: the same code runs on a GPU, and on the processor in the tests.
 """
 
-import logging
-import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import numpy as np
 
-from lipwire.domain import (
-    AvatarInvalid,
-    Float32Array,
-    InvalidInput,
-    Overloaded,
-    UInt8Array,
-    Unavailable,
-)
-from lipwire.engine.batching import BATCH_SIZES, split
+from lipwire.domain import Float32Array, InvalidInput, Overloaded, UInt8Array, Unavailable
 from lipwire.engine.budget import Budget
-from lipwire.engine.crops import AvatarCrops, Crops, CropStats, Face, Frames
-from lipwire.engine.devices import (
-    RUNTIME_ERRORS,
-    CudaOptions,
-    Optimisation,
-    open_session,
-    read_on_processor,
-    session_options,
-)
-from lipwire.engine.failures import is_device_lost, is_out_of_memory
-from lipwire.engine.gpugraphs import Precision
-from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource, read_gpu_graph
+from lipwire.engine.crops import Crops, CropStats, Face, Frames
+from lipwire.engine.gpunetworks import Architectures, GpuNetwork
+from lipwire.engine.gpusessions import session_opener
+from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource
+from lipwire.engine.guarding import AT_LEAST_BYTES, Guard
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kernelshelf import KernelShelf
-from lipwire.engine.lanes import Architecture, Array, Faces, Input, Lane
-from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, Memory
-from lipwire.engine.residency import Residency, ResidencyStats, Resident
-from lipwire.engine.source import first_line
-from lipwire.engine.wrapping import BATCH, Form
+from lipwire.engine.lanepool import LanePool
+from lipwire.engine.lanes import Array, Faces, Lane
+from lipwire.engine.memory import DeviceLost, Memory
+from lipwire.engine.residency import Residency, ResidencyStats
+from lipwire.engine.tuning import Tuning
+from lipwire.engine.wrapping import Form
 
-_LOG: Final = logging.getLogger(__name__)
 _SHARE: Final = 0.75
 """Of a device's free memory that weights and crops may take unless told otherwise: lanes need the
 rest."""
 _SPARE_SHARE: Final = 0.125
-"""Of a device's free memory at the start, up to _AT_LEAST_BYTES, that crops leave free."""
-_AT_LEAST_BYTES: Final = 1 << 28
-"""Freed for a lane that runs out of memory: activations come in such sizes."""
-_RETRY_S: Final = 0.25
-_MAX_LANES: Final = 8
-_MOST_FRAMES: Final = BATCH_SIZES[-1]
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How a GPU is used. What is here changes speed and memory; results as far as stated."""
-
-    lanes: int = 2
-    """Runs at a time: copies of one go on while another computes."""
-    precision: Precision = "half"
-    """Half where the avatar has it: at most 2 of 255 apart, 0.2 in the mean (``halving``)."""
-    batch_sizes: tuple[int, ...] = BATCH_SIZES
-    kernels: bool = True
-    """Run what can be run in kernels of our own in half precision (``kerneltrial``)."""
-    cuda: CudaOptions = field(default_factory=CudaOptions)
-    device_bytes: int | None = None
-    """For weights and crops; None for three quarters of what is free at the start."""
-    crop_bytes: int | None = None
-    """For crops (``crops``), at most; None for whatever weights leave, 0 to keep none."""
-    host_bytes: int = 1 << 30
-    """Pinned memory for weights, from which they come to the device without the disk."""
-    max_models: int | None = None
-    """On the device at a time."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.lanes <= _MAX_LANES:
-            raise InvalidInput(f"lanes is {self.lanes}, allowed are 1 to {_MAX_LANES}")
-        if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
-            raise InvalidInput(f"batch_sizes are {self.batch_sizes}; they have to rise")
-        if self.batch_sizes[0] < 1:
-            raise InvalidInput(f"batch_sizes begin with {self.batch_sizes[0]}, the least is 1")
+"""Of a device's free memory at the start, up to AT_LEAST_BYTES, that crops leave free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,52 +58,6 @@ class GpuMemoryUse:
         return self.weights + self.crops + self.slots + self.staging
 
 
-class GpuNetwork:
-    """A network that was loaded for a device; kept by its ``Model``."""
-
-    __slots__ = (
-        "__weakref__",
-        "architecture",
-        "crops",
-        "finalizers",
-        "frames",
-        "precision",
-        "program",
-        "resident",
-        "sizes",
-    )
-
-    def __init__(
-        self,
-        architecture: Architecture,
-        resident: Resident,
-        precision: Precision,
-        sizes: tuple[int, ...],
-        frames: Frames | None,
-        crops: AvatarCrops | None,
-        program: Program | None,
-    ) -> None:
-        self.architecture: Architecture | None = architecture
-        """None once it is unloaded."""
-        self.program = program
-        """Where pixels are run in kernels of our own; None where they are in ONNX Runtime."""
-        self.resident = resident
-        self.frames = frames
-        self.crops = crops
-        """What is kept of ``frames``; None where nothing is."""
-        self.finalizers: list[weakref.finalize[..., GpuNetwork]] = []
-        self.precision: Final = precision
-        self.sizes: Final = sizes
-        """Batch sizes that ONNX Runtime runs it in."""
-
-    def batches(self, frames: int, form: Form) -> tuple[int, ...]:
-        """What so many frames are run in. Kernels of our own take any number, up to the largest."""
-        if self.program is None or form != "pixels":
-            return split(frames, self.sizes)
-        whole, rest = divmod(frames, _MOST_FRAMES)
-        return (*[_MOST_FRAMES] * whole, *([rest] if rest else []))
-
-
 class Gpu:
     """One device with its lanes. Thread-safe; ``close`` it.
 
@@ -166,9 +66,7 @@ class Gpu:
 
     def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
         """``threads`` is for what runs on the processor."""
-        self._memory = memory
         self._tuning = tuning
-        self._threads = threads
         free_bytes = memory.free_bytes()
         share_bytes = int(free_bytes * _SHARE)
         budget = Budget(share_bytes if tuning.device_bytes is None else tuning.device_bytes)
@@ -176,7 +74,7 @@ class Gpu:
             memory,
             budget,
             most_bytes=tuning.crop_bytes,
-            spare_bytes=min(int(free_bytes * _SPARE_SHARE), _AT_LEAST_BYTES),
+            spare_bytes=min(int(free_bytes * _SPARE_SHARE), AT_LEAST_BYTES),
         )
         self._residency = Residency(
             memory,
@@ -185,19 +83,16 @@ class Gpu:
             max_items=tuning.max_models,
             give_way=self._crops.give_up,
         )
-        self._lanes = [
-            Lane(number, memory, self._open_session, record=tuning.cuda.graphs)
-            for number in range(tuning.lanes)
-        ]
-        self._free = threading.Condition()
-        self._free_lanes = list(self._lanes)
-        self._architectures: weakref.WeakValueDictionary[Hashable, Architecture] = (
-            weakref.WeakValueDictionary()
+        open_session = session_opener(memory, tuning.cuda, threads=threads)
+        self._lanes = LanePool(
+            [
+                Lane(number, memory, open_session, record=tuning.cuda.graphs)
+                for number in range(tuning.lanes)
+            ]
         )
-        self._lock = threading.Lock()
+        self._architectures = Architectures()
         self._kernels = KernelShelf(memory) if tuning.kernels else None
-        self._failure: str | None = None
-        self._closed = False
+        self._guard = Guard(memory, self._crops, self._residency)
 
     @property
     def stats(self) -> ResidencyStats:
@@ -210,14 +105,14 @@ class Gpu:
     @property
     def memory_use(self) -> GpuMemoryUse:
         weights = self._residency.stats()
-        staging = [lane.staging_bytes for lane in self._lanes]
+        staging_bytes, pinned_staging_bytes = self._lanes.staging_bytes
         return GpuMemoryUse(
             weights=weights.device_bytes,
             crops=self._crops.stats().device_bytes,
-            slots=sum(lane.slot_bytes for lane in self._lanes),
-            staging=sum(on_device for on_device, _ in staging),
+            slots=self._lanes.slot_bytes,
+            staging=staging_bytes,
             pinned_weights=weights.host_bytes,
-            pinned_staging=sum(pinned for _, pinned in staging),
+            pinned_staging=pinned_staging_bytes,
         )
 
     @property
@@ -234,7 +129,7 @@ class Gpu:
     ) -> GpuNetwork | None:
         """The network in ``folder``, on the device where there is room; None where it has no form
         for GPUs. ``frames`` are those of its avatar. Raises AvatarInvalid, Unavailable."""
-        self._check_alive()
+        self._guard.check()
         wanted = manifest.models.get(self._tuning.precision)
         model = wanted or manifest.models.get("single")
         if model is None:
@@ -244,7 +139,7 @@ class Gpu:
         sizes = self._tuning.batch_sizes if fixed_batch is None else (fixed_batch,)
         keeps = frames is not None and self._crops.keeps_any
         crops = self._crops.add(frames.frame_count) if frames is not None and keeps else None
-        architecture = self._architecture(folder, model)
+        architecture = self._architectures.of(folder, model)
         program = self._program(folder, model, fixed_batch, source)
         network = GpuNetwork(architecture, resident, model.precision, sizes, frames, crops, program)
         network.finalizers.append(weakref.finalize(network, self._residency.remove, resident))
@@ -252,12 +147,12 @@ class Gpu:
             network.finalizers.append(weakref.finalize(network, self._crops.remove, crops))
         for finalizer in network.finalizers:
             finalizer.atexit = False
-        self._guarded(lambda: self._residency.prefetch(resident))
+        self._guard.run(lambda: self._residency.prefetch(resident))
         return network
 
     def prefetch(self, network: GpuNetwork) -> bool:
         """Bring a network's weights to the device; False where there is no room for them."""
-        return self._guarded(lambda: self._residency.prefetch(network.resident))
+        return self._guard.run(lambda: self._residency.prefetch(network.resident))
 
     def unload(self, network: GpuNetwork) -> None:
         """Give up what ``network`` takes of the device: at once, or when its last run is over.
@@ -269,7 +164,7 @@ class Gpu:
             if network.crops is not None:
                 self._crops.unload(network.crops)
             self._residency.unload(network.resident)
-            self._tidy()
+            self._lanes.tidy()
 
     def run(
         self, network: GpuNetwork, form: Form, faces: Array, speech: Float32Array, mouths: Array
@@ -285,7 +180,7 @@ class Gpu:
             start += batch
             self._run_batch(network, form, batch, faces[piece], speech[piece], mouths[piece])
         if network.architecture is None:  # unloaded meanwhile: nobody may be left who has it
-            self._tidy()
+            self._lanes.tidy()
 
     def run_frames(
         self,
@@ -303,18 +198,13 @@ class Gpu:
             start += batch
             self._run_batch(network, "pixels", batch, numbers[piece], speech[piece], mouths[piece])
         if network.architecture is None:
-            self._tidy()
+            self._lanes.tidy()
 
     def close(self) -> None:
         """Runs under way finish; later ones raise."""
-        with self._free:
-            if self._closed:
-                return
-            self._closed = True
-            self._free.notify_all()
-            self._free.wait_for(lambda: len(self._free_lanes) == len(self._lanes))
+        if not self._lanes.close():
+            return
         for close in (
-            *(lane.close for lane in self._lanes),
             *(() if self._kernels is None else (self._kernels.close,)),
             self._crops.close,
             self._residency.close,
@@ -337,26 +227,25 @@ class Gpu:
             raise Unavailable("the network was unloaded")
         # Before a lane is taken, for that would wait meanwhile.
         pixels = {} if isinstance(faces, np.ndarray) else self._missing(network, faces)
-        lane = self._take_lane(network.resident)
+        with self._lanes.taken(network.resident) as lane:
 
-        def run() -> None:
-            with self._given(network, faces, pixels) as given:
-                self._guarded(
-                    lambda: lane.run(
-                        self._residency,
-                        architecture,
-                        network.resident,
-                        form,
-                        batch,
-                        given,
-                        speech,
-                        mouths,
-                        network.program if form == "pixels" else None,
-                    ),
-                    lane,
-                )
+            def run() -> None:
+                with self._given(network, faces, pixels) as given:
+                    self._guard.run(
+                        lambda: lane.run(
+                            self._residency,
+                            architecture,
+                            network.resident,
+                            form,
+                            batch,
+                            given,
+                            speech,
+                            mouths,
+                            network.program if form == "pixels" else None,
+                        ),
+                        lane,
+                    )
 
-        try:
             try:
                 run()
             except Overloaded:
@@ -365,8 +254,6 @@ class Gpu:
                 # Crops that are in use take what this needs, its own perhaps: it goes without.
                 with self._crops.out_of_the_way():
                     run()
-        finally:
-            self._put_back(lane)
 
     def _missing(self, network: GpuNetwork, numbers: Sequence[int]) -> dict[int, UInt8Array]:
         """Crops that will have to be uploaded, as it looks now."""
@@ -397,97 +284,6 @@ class Gpu:
                     given.append(face)
                 yield given
 
-    def _take_lane(self, resident: Resident) -> Lane:
-        """A free lane, if possible one that has the weights in place."""
-        with self._free:
-            self._free.wait_for(lambda: self._closed or bool(self._free_lanes))
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            for lane in self._free_lanes:
-                if lane.holds(resident):
-                    break
-            else:
-                lane = self._free_lanes[0]  # the one that has rested longest
-            self._free_lanes.remove(lane)
-            return lane
-
-    def _tidy(self) -> None:
-        """Have lanes that nobody runs on give back what they keep for networks that are gone."""
-        with self._free:
-            if self._closed:
-                return
-            idle = list(self._free_lanes)
-            self._free_lanes.clear()
-        try:
-            for lane in idle:
-                lane.tidy()
-        finally:
-            self._put_back(*idle)
-
-    def _put_back(self, *lanes: Lane) -> None:
-        with self._free:
-            self._free_lanes.extend(lanes)
-            self._free.notify_all()
-
-    def _guarded(self, action: Callable[[], T], lane: Lane | None = None) -> T:
-        """``action``, again and again while it runs out of memory and something can be given up.
-
-        Crops go first; then weights, the least worthy ones; then what ``lane`` itself keeps ready.
-        """
-        cleared = lane is None
-        while True:
-            self._check_alive()
-            try:
-                return action()
-            except DeviceOutOfMemory as error:
-                reason = str(error)
-            except DeviceLost as error:
-                self._failure = str(error)
-                raise
-            except RUNTIME_ERRORS as error:
-                reason = first_line(error)
-                if is_device_lost(error):
-                    self._failure = f"{self._memory.device} has failed: {reason}"
-                    raise DeviceLost(self._failure) from None
-                if not is_out_of_memory(error):
-                    raise AvatarInvalid(f"the network failed: {reason}") from None
-            _LOG.warning("%s is full (%s): crops or networks go", self._memory.device, reason)
-            if self._crops.give_up(_AT_LEAST_BYTES):
-                continue
-            if not self._residency.give_up(_AT_LEAST_BYTES):
-                if cleared or lane is None:
-                    raise Overloaded(
-                        f"{self._memory.device} is full, and all that is there is in use",
-                        retry_after_s=_RETRY_S,
-                    )
-                lane.clear()
-                cleared = True
-
-    def _check_alive(self) -> None:
-        if self._failure is not None:
-            raise DeviceLost(self._failure)
-
-    def _architecture(self, folder: Path, model: GpuModel) -> Architecture:
-        """The architecture of ``model``, found by the content of its graphs and their weights'
-        places."""
-        inputs = {
-            form: tuple(
-                Input(weight.name, weight.element_type, weight.shape, weight.place_bytes)
-                for weight in graph.weights
-            )
-            for form, graph in model.graphs.items()
-        }
-        key = (tuple(graph.sha256 for graph in model.graphs.values()), tuple(inputs.values()))
-        with self._lock:
-            found = self._architectures.get(key)
-            if found is None:
-                graphs = {
-                    form: read_gpu_graph(folder, graph) for form, graph in model.graphs.items()
-                }
-                found = Architecture(graphs, inputs, model.image_bytes, model.precision)
-                self._architectures[key] = found
-        return found
-
     def _program(
         self, folder: Path, model: GpuModel, fixed_batch: int | None, source: ImageSource
     ) -> Program | None:
@@ -496,24 +292,4 @@ class Gpu:
         if shelf is None or model.precision != "half":
             return None
         pixels = model.graphs["pixels"]
-        return self._guarded(lambda: shelf.program(folder, pixels, fixed_batch, source))
-
-    def _open_session(self, architecture: Architecture, form: Form, batch: int, stream: int) -> Any:
-        """Called by a lane."""
-        level: Optimisation = "full" if self._tuning.cuda.fuse else "basic"
-        options = session_options(threads=self._threads, optimisation=level)
-        options.add_free_dimension_override_by_name(BATCH, batch)
-        cuda = replace(
-            self._tuning.cuda,
-            stream=stream,
-            tf32=self._tuning.cuda.tf32 or architecture.precision == "half",
-        )
-        with self._memory.gate.together():
-            session = open_session(architecture.graphs[form], options, self._memory.device, cuda)
-        elsewhere = read_on_processor(session) if self._memory.device.kind == "cuda" else ()
-        if elsewhere:
-            raise AvatarInvalid(
-                f"{self._memory.device} cannot run this network: ONNX Runtime reads"
-                f" {', '.join(elsewhere[:4])} ({len(elsewhere)} inputs) on the processor"
-            )
-        return session
+        return self._guard.run(lambda: shelf.program(folder, pixels, fixed_batch, source))
