@@ -236,6 +236,7 @@ def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_p
         ("server: [a]", "line 1: server is a list; it has to be a mapping of keys to values"),
         ("gpus: {count: 0}", "gpus.count is 0; allowed is 1 to 64 or auto"),
         ("gpus: {enabled: 7}", "gpus.enabled is 7; allowed is true or false"),
+        ("gpus: {kernels: auto}", "gpus.kernels is auto; allowed is true or false"),
         (
             "gpus: {assignment_strategy: random}",
             "gpus.assignment_strategy is random; allowed is round-robin or least-loaded",

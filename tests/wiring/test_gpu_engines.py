@@ -164,6 +164,17 @@ def test_crops_stay_on_the_gpu_as_far_as_they_may(
     assert use.device == 0
 
 
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [("count: 1", True), ("count: 1, kernels: true", True), ("count: 1, kernels: false", False)],
+)
+def test_engines_use_kernels_of_our_own_unless_told_not_to(
+    gpus: Gpus, serve: Callable[[str], RemoteBackend], keys: str, wanted: bool
+) -> None:
+    serve(keys)
+    assert [tuning.kernels for tuning in gpus.tunings] == [wanted]
+
+
 def test_the_share_of_each_process_is_its_part_of_the_crops_too(gpus: Gpus, tmp_path: Path) -> None:
     file = tmp_path / "inference.yaml"
     file.write_text("gpus: {count: 1, crops_gb_per_gpu: 1}\nserver: {workers: 4}\n")

@@ -45,6 +45,9 @@ class GpuSettings(Section):
     crops_gb_per_gpu: Annotated[float, Field(ge=0, le=4096)] | None = None
     """The most of it for crops: what networks see of their avatars' frames, kept so that it need
     not be brought with every request. 0 keeps none; without it, whatever weights leave."""
+    kernels: bool = True
+    """Run the guide's network in kernels of Lipwire's own, where a trial when it is first loaded
+    shows that they make its mouths; other networks run in ONNX Runtime, and with `false` all."""
     assignment_strategy: AssignmentStrategy = "round-robin"
     """Which GPU an avatar goes to when it is loaded, where it stays: each in turn (`round-robin`),
     or the one that holds least memory (`least-loaded`). Full ones are passed over while others are

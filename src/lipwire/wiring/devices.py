@@ -38,6 +38,8 @@ class ChosenDevice:
     but its own."""
     crop_bytes: int | None = None
     """The most of it for crops; None for whatever weights leave."""
+    kernels: bool = True
+    """Whether kernels of our own may run there (``Tuning.kernels``)."""
 
     @property
     def index(self) -> int:
@@ -98,7 +100,10 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
     crops_gb = config.gpus.crops_gb_per_gpu
     crop_bytes = None if crops_gb is None else int(crops_gb * GIB) // config.server.workers
     devices = tuple(
-        ChosenDevice(gpu, workers, _memory_bytes(config, gpu, driver), crop_bytes) for gpu in chosen
+        ChosenDevice(
+            gpu, workers, _memory_bytes(config, gpu, driver), crop_bytes, config.gpus.kernels
+        )
+        for gpu in chosen
     )
     facts: dict[str, object] = {f"GPU {gpu.index}": _line(gpu, driver) for gpu in chosen}
     if unseen:
@@ -112,7 +117,9 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
 def make_engine(chosen: ChosenDevice) -> Engine:
     """The engine of one device, within its limits of memory."""
     # One thread a run, and as many runs at a time as there are workers.
-    tuning = Tuning(device_bytes=chosen.memory_bytes, crop_bytes=chosen.crop_bytes)
+    tuning = Tuning(
+        kernels=chosen.kernels, device_bytes=chosen.memory_bytes, crop_bytes=chosen.crop_bytes
+    )
     return Engine(threads=1, device=chosen.device, tuning=tuning)
 
 
