@@ -4,8 +4,8 @@ Written over ``Memory``: the same code runs on a GPU, and on the processor in th
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from lipwire.engine.guarding import AT_LEAST_BYTES, Guard
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kernelshelf import KernelShelf
 from lipwire.engine.lanepool import LanePool
-from lipwire.engine.lanes import Array, Faces, Lane
+from lipwire.engine.lanes import Array, Faces, Lane, LanePart
 from lipwire.engine.memory import DeviceLost, Memory
 from lipwire.engine.residency import Residency, ResidencyStats
 from lipwire.engine.tuning import Tuning
@@ -56,6 +56,18 @@ class GpuMemoryUse:
     def device(self) -> int:
         """All that is on the device."""
         return self.weights + self.crops + self.slots + self.staging
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GpuRequest:
+    """Frames of one network."""
+
+    network: GpuNetwork
+    faces: Array | Sequence[int]
+    """Pixels, or numbers of frames of its avatar."""
+    speech: Float32Array
+    mouths: UInt8Array
+    """To be filled."""
 
 
 class Gpu:
@@ -212,6 +224,35 @@ class Gpu:
             with suppress(DeviceLost):  # which keeps nothing that is worth giving back
                 close()
 
+    def run_together(self, requests: Sequence[GpuRequest]) -> None:
+        """Fill the mouths of ``requests`` in one batch of at most MOST_FRAMES; all networks have
+        the same ``program``. Raises as ``run`` and ``run_frames``; then any may be filled or not.
+        """
+        program, architecture = requests[0].network.program, requests[0].network.architecture
+        assert program is not None  # as asked for
+        if architecture is None or any(each.network.architecture is None for each in requests):
+            raise Unavailable("the network was unloaded")
+        # Before a lane is taken, for that would wait meanwhile.
+        pixels = [self._missing(each.network, each.faces) for each in requests]
+
+        def run(lane: Lane) -> None:
+            with ExitStack() as stack:
+                parts = [
+                    LanePart(
+                        each.network.resident,
+                        stack.enter_context(self._given(each.network, each.faces, found)),
+                        each.speech,
+                        each.mouths,
+                    )
+                    for each, found in zip(requests, pixels, strict=True)
+                ]
+                self._guard.run(
+                    lambda: lane.run_kernels(self._residency, architecture, program, parts), lane
+                )
+
+        with self._lanes.taken(None) as lane:
+            self._without_crops_if_full(lambda: run(lane))
+
     def _run_batch(
         self,
         network: GpuNetwork,
@@ -222,45 +263,51 @@ class Gpu:
         mouths: Array,
     ) -> None:
         """``faces`` are pixels, or numbers of frames."""
+        if form == "pixels" and network.program is not None:
+            self.run_together([GpuRequest(network, faces, speech, mouths)])
+            return
         architecture = network.architecture
         if architecture is None:
             raise Unavailable("the network was unloaded")
-        # Before a lane is taken, for that would wait meanwhile.
-        pixels = {} if isinstance(faces, np.ndarray) else self._missing(network, faces)
+        pixels = self._missing(network, faces)
+
+        def run(lane: Lane) -> None:
+            with self._given(network, faces, pixels) as given:
+                self._guard.run(
+                    lambda: lane.run(
+                        self._residency,
+                        architecture,
+                        network.resident,
+                        form,
+                        batch,
+                        given,
+                        speech,
+                        mouths,
+                    ),
+                    lane,
+                )
+
         with self._lanes.taken(network.resident) as lane:
+            self._without_crops_if_full(lambda: run(lane))
 
-            def run() -> None:
-                with self._given(network, faces, pixels) as given:
-                    self._guard.run(
-                        lambda: lane.run(
-                            self._residency,
-                            architecture,
-                            network.resident,
-                            form,
-                            batch,
-                            given,
-                            speech,
-                            mouths,
-                            network.program if form == "pixels" else None,
-                        ),
-                        lane,
-                    )
-
-            try:
+    def _without_crops_if_full(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Overloaded:
+            if not self._crops.device_bytes:
+                raise
+            # Crops that are in use take what this needs, its own perhaps: it goes without.
+            with self._crops.out_of_the_way():
                 run()
-            except Overloaded:
-                if not self._crops.device_bytes:
-                    raise
-                # Crops that are in use take what this needs, its own perhaps: it goes without.
-                with self._crops.out_of_the_way():
-                    run()
 
-    def _missing(self, network: GpuNetwork, numbers: Sequence[int]) -> dict[int, UInt8Array]:
-        """Crops that will have to be uploaded, as it looks now."""
+    def _missing(self, network: GpuNetwork, faces: Array | Sequence[int]) -> dict[int, UInt8Array]:
+        """Crops that will have to be uploaded, as it looks now, where ``faces`` are numbers."""
+        if isinstance(faces, np.ndarray):
+            return {}
         if network.frames is None:
             raise InvalidInput("the network was loaded without its avatar's frames")
         crops = network.crops
-        missing = set(numbers) if crops is None else self._crops.missing(crops, numbers)
+        missing = set(faces) if crops is None else self._crops.missing(crops, faces)
         return {number: network.frames.crop(number) for number in missing}
 
     @contextmanager

@@ -15,7 +15,7 @@ from lipwire.engine.lanes import Architecture, Input
 from lipwire.engine.residency import Resident
 from lipwire.engine.wrapping import Form
 
-_MOST_FRAMES: Final = BATCH_SIZES[-1]
+MOST_FRAMES: Final = BATCH_SIZES[-1]
 
 
 class GpuNetwork:
@@ -60,8 +60,8 @@ class GpuNetwork:
         """What so many frames are run in. Kernels of our own take any number, up to the largest."""
         if self.program is None or form != "pixels":
             return split(frames, self.sizes)
-        whole, rest = divmod(frames, _MOST_FRAMES)
-        return (*[_MOST_FRAMES] * whole, *([rest] if rest else []))
+        whole, rest = divmod(frames, MOST_FRAMES)
+        return (*[MOST_FRAMES] * whole, *([rest] if rest else []))
 
 
 class Architectures:

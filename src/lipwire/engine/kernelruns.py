@@ -8,7 +8,7 @@ A recording has the addresses of two tables in it, and they say where each frame
 are. So one recording serves every avatar, and what is on the device is not copied there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,18 @@ Faces = UInt8Array | Sequence[Face]
 
 _SPEECH_BYTES: Final = int(np.prod(AUDIO_WINDOW_SHAPE)) * 4
 _ADDRESS_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Frames of one avatar in a batch, at least 1."""
+
+    image: int
+    """The address of its weights."""
+    faces: Faces
+    speech: Float32Array
+    mouths: UInt8Array
+    """To be filled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,13 +68,13 @@ class KernelRuns:
     def host_bytes(self) -> int:
         return 0 if self._room is None else self._room.host_bytes
 
-    def run(self, image: int, faces: Faces, speech: Float32Array, mouths: UInt8Array) -> None:
-        """Fill ``mouths``; all arrays have the same number of frames, at least 1.
+    def run(self, parts: Sequence[Part]) -> None:
+        """Fill the mouths of ``parts``, of one avatar each, in one batch.
 
-        ``image`` is the address of the weights. Crops that are to be kept are when it returns.
-        Raises DeviceOutOfMemory, DeviceLost, KernelsUnavailable, RuntimeError.
+        Crops that are to be kept are when it returns. Raises DeviceOutOfMemory, DeviceLost,
+        KernelsUnavailable, RuntimeError.
         """
-        frames = len(mouths)
+        frames = sum(len(part.mouths) for part in parts)
         room = self._room_for(frames)
         recording = self._recordings.get(frames)
         if recording is None:
@@ -73,15 +85,14 @@ class KernelRuns:
                 )
             self._recordings[frames] = recording
         memory, stream = self._memory, self._stream
-        room.weights[:frames] = image
-        room.crops[:frames] = room.bring(memory, stream, faces)
-        room.speech[:frames] = speech
-        memory.upload(stream, room.inputs.address, room.inputs_block)
+        room.bring(stream, parts)
         self._program.programs.run(recording, stream)
         made = room.mouths_block[: frames * CROP_BYTES]
         memory.download(stream, made, room.mouths.address)
         memory.wait(stream)
-        mouths[:] = made.reshape(frames, *PIXELS_SHAPE)
+        mouths = made.reshape(frames, *PIXELS_SHAPE)
+        for part, place in _places(parts):
+            part.mouths[:] = mouths[place]
 
     def close(self) -> None:
         """Give back what is kept ready; the next run makes it again."""
@@ -111,27 +122,27 @@ class _Room:
         tables_bytes += -tables_bytes % 16
         inputs_bytes = tables_bytes + frames * _SPEECH_BYTES
         try:
-            self.inputs = self._region(inputs_bytes)
+            self._inputs = self._region(inputs_bytes)
             self._pixels = self._region(frames * CROP_BYTES)
             self.mouths = self._region(frames * CROP_BYTES)
             arena = self._region(lowered.arena_bytes(frames))
-            self.inputs_block = self._block(inputs_bytes)
+            self._inputs_block = self._block(inputs_bytes)
             self._pixels_block = self._block(frames * CROP_BYTES)
             self.mouths_block = self._block(frames * CROP_BYTES)
         except BaseException:
             self.close()
             raise
-        tables = self.inputs_block[: 2 * frames * _ADDRESS_BYTES].view(np.uint64)
-        self.weights, self.crops = tables[:frames], tables[frames:]
-        self.speech = (
-            self.inputs_block[tables_bytes:].view(np.float32).reshape(frames, *AUDIO_WINDOW_SHAPE)
+        tables = self._inputs_block[: 2 * frames * _ADDRESS_BYTES].view(np.uint64)
+        self._weights, self._crops = tables[:frames], tables[frames:]
+        self._speech = (
+            self._inputs_block[tables_bytes:].view(np.float32).reshape(frames, *AUDIO_WINDOW_SHAPE)
         )
         tables[:] = 0
-        self.speech[:] = 0
+        self._speech[:] = 0
         self.addresses = Addresses(
-            self.inputs.address,
-            self.inputs.address + frames * _ADDRESS_BYTES,
-            self.inputs.address + tables_bytes,
+            self._inputs.address,
+            self._inputs.address + frames * _ADDRESS_BYTES,
+            self._inputs.address + tables_bytes,
             self.mouths.address,
             arena.address,
         )
@@ -144,31 +155,31 @@ class _Room:
     def host_bytes(self) -> int:
         return sum(block.nbytes for block in self._blocks)
 
-    def bring(self, memory: Memory, stream: int, faces: Faces) -> list[int]:
-        """Addresses of the crops. What is not on the device yet is uploaded, and copied to where it
-        is to be kept."""
-        base, block = self._pixels.address, self._pixels_block
-        if isinstance(faces, np.ndarray):
-            size_bytes = len(faces) * CROP_BYTES
-            block[:size_bytes] = faces.reshape(-1)
-            memory.upload(stream, base, block[:size_bytes])
-            return [base + index * CROP_BYTES for index in range(len(faces))]
-        addresses: list[int] = []
+    def bring(self, stream: int, parts: Sequence[Part]) -> None:
+        """Send what a batch needs. Crops that are not on the device yet are uploaded, and copied to
+        where they are to be kept."""
         brought: list[Face] = []
-        for face in faces:
-            if face.place is not None and face.place.there:
-                addresses.append(face.place.address)
-                continue
-            start = len(brought) * CROP_BYTES
-            assert face.pixels is not None  # it is not there
-            block[start : start + CROP_BYTES] = face.pixels.reshape(-1)
-            brought.append(face)
-            addresses.append(base + start)
+        addresses: list[int] = []
+        for part, place in _places(parts):
+            self._weights[place] = part.image
+            self._speech[place] = part.speech
+            for face in part.faces:
+                if isinstance(face, Face) and face.place is not None and face.place.there:
+                    addresses.append(face.place.address)
+                    continue
+                pixels = face.pixels if isinstance(face, Face) else face
+                assert pixels is not None  # it is not there
+                start = len(brought) * CROP_BYTES
+                self._pixels_block[start : start + CROP_BYTES] = pixels.reshape(-1)
+                brought.append(face if isinstance(face, Face) else Face(None, face))
+                addresses.append(self._pixels.address + start)
+        self._crops[: len(addresses)] = addresses
+        memory, base = self._memory, self._pixels.address
         if brought:
-            memory.upload(stream, base, block[: len(brought) * CROP_BYTES])
-        for first, place, count in stretches(brought):
-            memory.copy(stream, place.address, base + first * CROP_BYTES, count * CROP_BYTES)
-        return addresses
+            memory.upload(stream, base, self._pixels_block[: len(brought) * CROP_BYTES])
+        for first, kept, count in stretches(brought):
+            memory.copy(stream, kept.address, base + first * CROP_BYTES, count * CROP_BYTES)
+        memory.upload(stream, self._inputs.address, self._inputs_block)
 
     def close(self) -> None:
         with self._memory.gate.together():
@@ -186,3 +197,11 @@ class _Room:
         with self._memory.gate.together():
             self._blocks.append(self._memory.allocate_host(size_bytes))
         return self._blocks[-1]
+
+
+def _places(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
+    """Where each part's frames are in the batch."""
+    start = 0
+    for part in parts:
+        yield part, slice(start, start + len(part.mouths))
+        start += len(part.mouths)

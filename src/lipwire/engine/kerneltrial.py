@@ -16,7 +16,7 @@ from lipwire.engine.devices import open_session, session_options
 from lipwire.engine.gpugraphs import hard_inputs
 from lipwire.engine.gpustorage import GpuWeight
 from lipwire.engine.halving import why_not_half
-from lipwire.engine.kernelruns import KernelRuns, Program
+from lipwire.engine.kernelruns import KernelRuns, Part, Program
 from lipwire.engine.memory import Bytes, Memory
 from lipwire.engine.plan import Plan
 from lipwire.engine.wrapping import FACE, MOUTH, SPEECH
@@ -59,7 +59,7 @@ def why_not_the_same(
         memory.upload(stream, region.address, image)
         runs = KernelRuns(memory, program, stream)
         stack.callback(runs.close)
-        runs.run(region.address, faces, speech, made)
+        runs.run([Part(region.address, faces, speech, made)])
     session = open_session(graph, session_options(threads=None, optimisation="basic"))
     feeds = {weight.name: _values(image, weight) for weight in weights}
     wanted = np.concatenate([session.run([MOUTH], {**batch, **feeds})[0] for batch in batches])

@@ -36,8 +36,9 @@ class LanePool:
         return sum(on_device for on_device, _ in staging), sum(pinned for _, pinned in staging)
 
     @contextmanager
-    def taken(self, resident: Resident) -> Iterator[Lane]:
-        """A lane for the block, if possible one that has the weights in place. Waits for one.
+    def taken(self, resident: Resident | None) -> Iterator[Lane]:
+        """A lane for the block, if possible one that has the weights in place, where that counts.
+        Waits for one.
 
         Raises RuntimeError where the pool is closed.
         """
@@ -73,13 +74,13 @@ class LanePool:
                 lane.close()
         return True
 
-    def _take(self, resident: Resident) -> Lane:
+    def _take(self, resident: Resident | None) -> Lane:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._free))
             if self._closed:
                 raise RuntimeError("the engine is closed")
             for lane in self._free:
-                if lane.holds(resident):
+                if resident is not None and lane.holds(resident):
                     break
             else:
                 lane = self._free[0]

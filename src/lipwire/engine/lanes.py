@@ -17,7 +17,7 @@ recorded, by thread.
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
@@ -30,7 +30,7 @@ from lipwire.engine.crops import CROP_BYTES, Face, stretches
 from lipwire.engine.devices import not_waited_for
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
-from lipwire.engine.kernelruns import KernelRuns, Program
+from lipwire.engine.kernelruns import KernelRuns, Part, Program
 from lipwire.engine.memory import Bytes, Memory, Region
 from lipwire.engine.residency import Residency, Resident
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
@@ -71,6 +71,16 @@ class Architecture:
     weights: Mapping[Form, Sequence[Input]]
     image_bytes: int
     precision: Precision
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LanePart:
+    """Frames of one avatar in a batch for kernels of our own, at least 1."""
+
+    resident: Resident
+    faces: Faces
+    speech: Float32Array
+    mouths: Array
 
 
 OpenSession = Callable[[Architecture, Form, int, int], Any]
@@ -248,26 +258,27 @@ class Lane:
         faces: Faces,
         speech: Float32Array,
         mouths: Array,
-        program: Program | None = None,
     ) -> None:
         """Fill ``mouths`` for at most ``batch`` frames, in the lane's thread.
-
-        In ``program``, of ``architecture``, where there is one, else in ONNX Runtime.
 
         Raises DeviceOutOfMemory, Overloaded, Unavailable, and whatever ONNX Runtime raises.
         """
         self._thread.submit(
-            self._run,
-            residency,
-            architecture,
-            resident,
-            form,
-            batch,
-            faces,
-            speech,
-            mouths,
-            program,
+            self._run, residency, architecture, resident, form, batch, faces, speech, mouths
         ).result()
+
+    def run_kernels(
+        self,
+        residency: Residency,
+        architecture: Architecture,
+        program: Program,
+        parts: Sequence[LanePart],
+    ) -> None:
+        """Fill the mouths of ``parts`` in ``program``, which is that of ``architecture``.
+
+        As ``run``; of one avatar each.
+        """
+        self._thread.submit(self._run_kernels, residency, architecture, program, parts).result()
 
     def holds(self, resident: Resident) -> bool:
         """Whether the weights of ``resident`` are in place already."""
@@ -312,16 +323,9 @@ class Lane:
         faces: Faces,
         speech: Float32Array,
         mouths: Array,
-        program: Program | None,
     ) -> None:
         self._drop_unused()
         place = self._place_of(architecture)
-        if program is not None:
-            if place.kernels is None:
-                place.kernels = KernelRuns(self._memory, program, self._stream)
-            with residency.use(resident) as region, self._waited_for():
-                place.kernels.run(region.address, faces, speech, mouths)
-            return
         if place.slot is None:
             with self._memory.gate.together():
                 place.slot = self._memory.allocate(architecture.image_bytes)
@@ -344,6 +348,30 @@ class Lane:
             self._memory.copy(self._stream, slot.address, region.address, size_bytes)
             ready.run(self._stream, faces, speech, mouths)
         place.owner = resident
+
+    def _run_kernels(
+        self,
+        residency: Residency,
+        architecture: Architecture,
+        program: Program,
+        parts: Sequence[LanePart],
+    ) -> None:
+        self._drop_unused()
+        place = self._place_of(architecture)
+        if place.kernels is None:
+            place.kernels = KernelRuns(self._memory, program, self._stream)
+        with ExitStack() as stack:
+            given = [
+                Part(
+                    stack.enter_context(residency.use(part.resident)).address,
+                    part.faces,
+                    part.speech,
+                    part.mouths,
+                )
+                for part in parts
+            ]
+            stack.enter_context(self._waited_for())
+            place.kernels.run(given)
 
     @contextmanager
     def _waited_for(self) -> Iterator[None]:
