@@ -13,8 +13,7 @@ import pytest
 
 from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import AvatarInvalid, InvalidInput, NotFound
-from lipwire.engine import Engine, devices
-from lipwire.engine import engine as engine_module
+from lipwire.engine import Engine, devices, processor
 
 
 @pytest.fixture
@@ -137,7 +136,7 @@ def test_a_session_is_made_once_however_many_threads_ask(
         time.sleep(0.05)
         return whole(*arguments)
 
-    monkeypatch.setattr(engine_module, "open_session", slow)
+    monkeypatch.setattr(processor, "open_session", slow)
     inputs = make_inputs(1)
     with Engine(threads=1) as engine, ThreadPoolExecutor(8) as threads:
         models = list(threads.map(engine.load, pair.folders * 4))
@@ -177,7 +176,7 @@ def test_a_call_under_way_survives_closing(
     pair: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, closed = threading.Event(), threading.Event()
-    run = engine_module._ReadyForm.run
+    run = processor._ReadyForm.run
 
     def run_late(*arguments: Any) -> None:
         begun.set()
@@ -187,7 +186,7 @@ def test_a_call_under_way_survives_closing(
     inputs = make_inputs(40)
     engine = Engine(threads=1)
     model = engine.load(pair.folders[0])
-    monkeypatch.setattr(engine_module._ReadyForm, "run", run_late)
+    monkeypatch.setattr(processor._ReadyForm, "run", run_late)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(engine.infer, model, inputs.crops, inputs.windows)
         assert begun.wait(60)
@@ -209,8 +208,10 @@ def test_a_model_of_another_engine_is_refused(engine: Engine, pair: Any, make_in
 
 def test_weights_are_mapped_not_read(engine: Engine, pair: Any, tmp_path: Path) -> None:
     model = engine.load(pair.folders[0])
-    values = model._forms["pixels"]._weights
-    mapped = model._mapped
+    network = model._network
+    assert isinstance(network, processor.ProcessorNetwork)
+    values = network.forms["pixels"]._weights
+    mapped = network.mapped
     assert mapped is not None
     first = mapped.ctypes.data
     assert all(first <= value.data_ptr() < first + mapped.size for value in values.values())

@@ -1,15 +1,6 @@
-"""Running networks: shared sessions, mapped weights, uint8 in and out.
+"""Running networks, on the processor or a GPU: uint8 in and out."""
 
-An avatar's weights are never read into memory of their own: they are views of a mapped file, bound
-to the inputs of a session that all avatars of the architecture share. So a second avatar costs the
-pages of its weights that the system keeps in its page cache, and those are shared by every process
-that maps the file.
-"""
-
-import threading
-import weakref
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from lipwire.domain import (
     AUDIO_WINDOW_SHAPE,
@@ -29,80 +19,24 @@ from lipwire.domain import (
     Unavailable,
     ping_pong,
 )
+from lipwire.engine.checking import check_array, check_finite
 from lipwire.engine.crops import CropStats, Frames
-from lipwire.engine.devices import (
-    CPU,
-    RUNTIME_ERRORS,
-    Device,
-    Optimisation,
-    cuda_problem,
-    open_session,
-    session_options,
-)
+from lipwire.engine.devices import CPU, Device, cuda_problem
 from lipwire.engine.gpu import Gpu, GpuMemoryUse
 from lipwire.engine.gpunetworks import GpuNetwork
 from lipwire.engine.gpustorage import read_gpu_manifest
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.memory import Memory
 from lipwire.engine.optimising import runtime_key
+from lipwire.engine.processor import Processor, ProcessorNetwork
 from lipwire.engine.residency import ResidencyStats
-from lipwire.engine.sessions import SessionPool, SharedSession
-from lipwire.engine.source import first_line
-from lipwire.engine.storage import Manifest, map_weights, read_graph, read_manifest, weight_views
+from lipwire.engine.storage import Manifest, read_manifest
 from lipwire.engine.tuning import Tuning
-from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
-
-FRAMES_PER_RUN: Final = 1
-"""Frames in one run of a session whose batch is open. On a processor one is quickest, because its
-activations stay nearest (per frame, one core: batches of 2, 4 and 8 take 4, 5 and 12 % longer at
-the published widths, 7, 10 and 20 % at the mobile ones), and it holds the least memory."""
+from lipwire.engine.wrapping import PIXELS_SHAPE, Form
 
 MAX_THREADS: Final = 256
 
 _Array = npt.NDArray[Any]
-
-
-class _Lane:
-    """One call's place: a session with a model's weights bound. Used by one thread at a time."""
-
-    __slots__ = ("_binding", "_session")
-
-    def __init__(self, session: SharedSession, weights: Mapping[str, Any]) -> None:
-        self._session = session
-        self._binding = session.new_binding()
-        for name, value in weights.items():
-            self._binding.bind_ortvalue_input(name, value)
-
-    def run(self, face: _Array, speech: Float32Array, mouth: _Array) -> None:
-        """Fill ``mouth``; all three are contiguous and of the session's shapes."""
-        binding = self._binding
-        for name, array in ((FACE, face), (SPEECH, speech)):
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        binding.bind_output(MOUTH, "cpu", 0, mouth.dtype, mouth.shape, mouth.ctypes.data)
-        self._session.run(binding)
-
-
-class _ReadyForm:
-    """One form of one model: its session, its weights, and the lanes that are free."""
-
-    __slots__ = ("_free", "_session", "_weights")
-
-    def __init__(self, session: SharedSession, weights: Mapping[str, Any]) -> None:
-        self._session = session
-        self._weights = weights
-        self._free: deque[_Lane] = deque()
-
-    def run(self, face: _Array, speech: Float32Array, mouth: _Array, step: int) -> None:
-        """Run ``face`` and ``speech`` in pieces of ``step`` frames into ``mouth``."""
-        try:
-            lane = self._free.pop()
-        except IndexError:
-            lane = _Lane(self._session, self._weights)
-        for start in range(0, len(face), step):
-            piece = slice(start, start + step)
-            lane.run(face[piece], speech[piece], mouth[piece])
-        # A lane that failed is not used again.
-        self._free.append(lane)
 
 
 class Model:
@@ -110,12 +44,12 @@ class Model:
 
     def __init__(
         self,
-        folder: Path,
         manifest: Manifest,
         owner: object,
-        on_gpu: GpuNetwork | None,
+        network: GpuNetwork | ProcessorNetwork,
         frames: Frames | None,
     ) -> None:
+        on_gpu = network if isinstance(network, GpuNetwork) else None
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
         self.parameters: Final = manifest.parameters
@@ -136,13 +70,7 @@ class Model:
         self._frames = frames
         self._unloaded = False
         self._owner = owner
-        self._folder = folder
-        self._stored = dict(manifest.graphs)
-        self._on_gpu = on_gpu
-        # A GPU's weights come from files of their own; these are not even read ahead.
-        self._mapped = map_weights(folder, manifest) if on_gpu is None else None
-        self._forms: dict[Form, _ReadyForm] = {}
-        self._lock = threading.Lock()
+        self._network = network
 
 
 class Engine:
@@ -171,22 +99,19 @@ class Engine:
             not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
         ):
             raise InvalidInput(f"threads is {threads!r}, allowed are 1 to {MAX_THREADS}")
-        self._threads = threads
         self._device = device
-        self._sessions = SessionPool()
-        self._models: weakref.WeakSet[Model] = weakref.WeakSet()
-        self._lock = threading.Lock()
         self._closed = False
         self._mark = object()
         if memory is None and device.kind == "cuda":
             memory = _cuda_memory(device)
+        self._processor = Processor(device, threads=threads)
         self._gpu = None if memory is None else Gpu(memory, tuning or Tuning(), threads=threads)
 
     @property
     def session_count(self) -> int:
         """ONNX Runtime sessions alive on the processor: one for each architecture and form in
         use."""
-        return len(self._sessions)
+        return self._processor.session_count
 
     @property
     def device(self) -> Device:
@@ -234,17 +159,14 @@ class Engine:
                 f"compiled for {manifest.runtime[:80]!r}, needed is {runtime_key()!r}: compile the"
                 " avatar again"
             )
-        on_gpu = None
+        network: GpuNetwork | ProcessorNetwork | None = None
         if self._gpu is not None:
             gpu_manifest = read_gpu_manifest(compiled, manifest.weights_bytes)
-            on_gpu = self._gpu.load(compiled, gpu_manifest, manifest.fixed_batch, frames)
-        model = Model(compiled, manifest, self._mark, on_gpu, frames)
-        with self._lock:
-            self._check_open()
-            self._models.add(model)
-        if on_gpu is None:
-            self._form(model, "pixels")
-        return model
+            network = self._gpu.load(compiled, gpu_manifest, manifest.fixed_batch, frames)
+        self._check_open()
+        if network is None:
+            network = self._processor.load(compiled, manifest)
+        return Model(manifest, self._mark, network, frames)
 
     def unload(self, model: Model) -> None:
         """Give up what ``model`` takes: at once, or when the last run of it is over. Later runs
@@ -252,13 +174,11 @@ class Engine:
         if model._unloaded:
             return
         model._unloaded = True
-        with self._lock:
-            self._models.discard(model)
-        with model._lock:
-            model._forms.clear()
-            model._mapped = None
-        if model._on_gpu is not None and self._gpu is not None:
-            self._gpu.unload(model._on_gpu)
+        network = model._network
+        if isinstance(network, ProcessorNetwork):
+            self._processor.unload(network)
+        else:
+            self._own_gpu().unload(network)
 
     def prefetch(self, model: Model) -> bool:
         """Bring ``model`` to where it runs, before it is asked for; False where there is no room.
@@ -267,9 +187,8 @@ class Engine:
         Raises Unavailable where the GPU has failed.
         """
         self._check_usable(model)
-        if model._on_gpu is None or self._gpu is None:
-            return True
-        return self._gpu.prefetch(model._on_gpu)
+        network = model._network
+        return isinstance(network, ProcessorNetwork) or self._own_gpu().prefetch(network)
 
     def infer(self, model: Model, crops: UInt8Array, windows: Float32Array) -> UInt8Array:
         """Mouths (N, 320, 320, 3) uint8 from the avatar's crops and the speech, N at least 1.
@@ -278,9 +197,9 @@ class Engine:
         result; ``windows`` (N, 32, 16, 16) float32. Rounded to the nearest, ties to even. Raises
         InvalidInput for anything else, AvatarInvalid where the network fails.
         """
-        batch = _check("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
-        _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
-        _check_finite("windows", windows)
+        batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        check_finite("windows", windows)
         mouths = np.empty((batch, *PIXELS_SHAPE), np.uint8)
         self._run(model, "pixels", crops, windows, mouths)
         return mouths
@@ -303,14 +222,14 @@ class Engine:
                 f"frame numbers are {list(numbers)[:4]}; wanted are one and more, from 0 on"
             )
         shown = [ping_pong(int(number), frames.frame_count) for number in numbers]
-        if not model.on_gpu or self._gpu is None:
+        network = model._network
+        if isinstance(network, ProcessorNetwork):
             return self.infer(model, np.stack([frames.crop(number) for number in shown]), windows)
-        _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), len(shown))
-        _check_finite("windows", windows)
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), len(shown))
+        check_finite("windows", windows)
         self._check_usable(model)
-        assert model._on_gpu is not None  # as on_gpu says
         mouths = np.empty((len(shown), *PIXELS_SHAPE), np.uint8)
-        self._gpu.run_frames(model._on_gpu, shown, windows, mouths)
+        self._own_gpu().run_frames(network, shown, windows, mouths)
         return mouths
 
     def infer_float(
@@ -322,24 +241,18 @@ class Engine:
         mask black; ``windows`` (N, 32, 16, 16) float32. Returns (N, 3, 320, 320) float32. Raises
         InvalidInput for anything else, AvatarInvalid where the network fails.
         """
-        batch = _check("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
-        _check("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
-        _check_finite("visual", visual)
-        _check_finite("windows", windows)
+        batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        check_finite("visual", visual)
+        check_finite("windows", windows)
         mouths = np.empty((batch, *OUTPUT_SHAPE), np.float32)
         self._run(model, "floats", visual, windows, mouths)
         return mouths
 
     def close(self) -> None:
         """Let go of all sessions and weights. Calls under way finish; later ones raise."""
-        with self._lock:
-            self._closed = True
-            models = list(self._models)
-            self._models.clear()
-        for model in models:
-            with model._lock:
-                model._forms.clear()
-                model._mapped = None
+        self._closed = True
+        self._processor.close()
         if self._gpu is not None:
             self._gpu.close()
 
@@ -357,61 +270,16 @@ class Engine:
     def _run(
         self, model: Model, form: Form, face: _Array, windows: Float32Array, mouth: _Array
     ) -> None:
-        if model._on_gpu is not None and self._gpu is not None:
-            self._check_usable(model)
-            self._gpu.run(model._on_gpu, form, face, windows, mouth)
-            return
-        ready = self._form(model, form)
-        face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
-        batch = len(face)
-        step = model.fixed_batch or FRAMES_PER_RUN
-        try:
-            whole = batch if model.fixed_batch is None else batch - batch % step
-            if whole:
-                ready.run(face[:whole], windows[:whole], mouth[:whole], step)
-            if whole < batch:
-                padded = np.empty((step, *mouth.shape[1:]), mouth.dtype)
-                ready.run(_padded(face[whole:], step), _padded(windows[whole:], step), padded, step)
-                mouth[whole:] = padded[: batch - whole]
-        except RUNTIME_ERRORS as error:
-            raise AvatarInvalid(f"the network failed: {first_line(error)}") from None
-
-    def _form(self, model: Model, form: Form) -> _ReadyForm:
-        """The form of ``model`` that is asked for, made ready on the first call."""
         self._check_usable(model)
-        ready = model._forms.get(form)
-        if ready is not None:
-            return ready
-        with model._lock:
-            ready = model._forms.get(form)
-            if ready is None:
-                self._check_usable(model)
-                ready = self._make_ready(model, form)
-                model._forms[form] = ready
-                del model._stored[form]  # for thousands of avatars, 50 KB each
-        return ready
+        network = model._network
+        if isinstance(network, ProcessorNetwork):
+            self._processor.run(network, form, face, windows, mouth)
+        else:
+            self._own_gpu().run(network, form, face, windows, mouth)
 
-    def _make_ready(self, model: Model, form: Form) -> _ReadyForm:
-        stored = model._stored[form]
-        graph = read_graph(model._folder, stored)
-
-        def make() -> Any:
-            optimisation: Optimisation = "none" if stored.shared else "full"
-            options = session_options(threads=self._threads, optimisation=optimisation)
-            try:
-                return open_session(graph, options, self._device)
-            except RUNTIME_ERRORS as error:
-                raise AvatarInvalid(
-                    f"compiled model: {stored.file} cannot be loaded: {first_line(error)}"
-                ) from None
-
-        # Graphs of equal content share a session; a graph with its weights inside equals no other.
-        session = self._sessions.get(f"{form}-{stored.shared}-{stored.sha256}", make)
-        weights = {} if model._mapped is None else weight_views(model._mapped, stored)
-        values = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(view) for name, view in weights.items()
-        }
-        return _ReadyForm(session, values)
+    def _own_gpu(self) -> Gpu:
+        assert self._gpu is not None  # a network that is on a GPU was loaded by it
+        return self._gpu
 
     def _check_usable(self, model: Model) -> None:
         self._check_open()
@@ -434,33 +302,3 @@ def _cuda_memory(device: Device) -> Memory:
     with suppress(DependencyMissing):
         CudaMemory(device)  # raises DeviceLost where it is this GPU alone
     raise DependencyMissing(f"{device} cannot be used: {problem}")
-
-
-def _check(
-    name: str,
-    array: _Array,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    batch: int | None = None,
-) -> int:
-    """Refuse an array of another shape or type; returns its batch."""
-    first = "N" if batch is None else str(batch)
-    wanted = f"({', '.join((first, *map(str, shape)))}) {dtype}"
-    if not isinstance(array, np.ndarray):
-        raise InvalidInput(f"{name} is a {type(array).__name__}, wanted is {wanted}")
-    if array.dtype != dtype or array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-        raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
-    if len(array) < 1 or (batch is not None and len(array) != batch):
-        raise InvalidInput(f"{name} holds {len(array)} frames, wanted is {wanted}")
-    return len(array)
-
-
-def _check_finite(name: str, values: Float32Array) -> None:
-    # The largest and the smallest say it all, without an array of booleans: NaN wins in both.
-    if not (np.isfinite(values.max()) and np.isfinite(values.min())):
-        raise InvalidInput(f"{name} holds NaN or infinite values, wanted are finite ones")
-
-
-def _padded(array: _Array, frames: int) -> _Array:
-    """``array`` with its last frame repeated until there are ``frames``."""
-    return np.concatenate([array, np.repeat(array[-1:], frames - len(array), axis=0)])

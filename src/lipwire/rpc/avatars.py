@@ -16,6 +16,7 @@ from lipwire.rpc.calls import current
 from lipwire.rpc.errors import is_answer, public_message
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceServicer
+from lipwire.rpc.gpustatus import gpu_message
 from lipwire.rpc.messages import model_id_of
 from lipwire.rpc.pages import page_of
 
@@ -150,19 +151,7 @@ class AvatarsServicer(CompositingServiceServicer):
             version=lipwire.__version__,
             detail=health.detail,
             workers=1,
-            gpus=[
-                pb.GpuStatus(
-                    server=gpu.server,
-                    index=gpu.index,
-                    name=gpu.name,
-                    loaded_models=gpu.loaded_models,
-                    memory_bytes=gpu.memory_bytes,
-                    used_bytes=gpu.used_bytes,
-                    utilisation=gpu.utilisation,
-                    lost=gpu.lost,
-                )
-                for gpu in health.gpus
-            ],
+            gpus=[gpu_message(pb.GpuStatus, gpu) for gpu in health.gpus],
         )
 
     def _health(self) -> BackendHealth:

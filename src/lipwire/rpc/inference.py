@@ -19,6 +19,7 @@ from lipwire.rpc.generated import inference_pb2 as pb
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceServicer
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
 from lipwire.rpc.generated.lipwire.v1.mouths_pb2_grpc import MouthServiceServicer
+from lipwire.rpc.gpustatus import gpu_message
 from lipwire.rpc.messages import (
     batch_size_of,
     frame_index_of,
@@ -174,18 +175,7 @@ class InferenceServicer(InferenceServiceServicer):
             version=health.version,
             detail=health.detail,
             workers=1,
-            gpus=[
-                pb.GpuStatus(
-                    index=gpu.index,
-                    name=gpu.name,
-                    loaded_models=gpu.loaded_models,
-                    memory_bytes=gpu.memory_bytes,
-                    used_bytes=gpu.used_bytes,
-                    utilisation=gpu.utilisation,
-                    lost=gpu.lost,
-                )
-                for gpu in health.gpus
-            ],
+            gpus=[gpu_message(pb.GpuStatus, gpu) for gpu in health.gpus],
         )
 
     def _ms_since(self, started: float) -> float:
