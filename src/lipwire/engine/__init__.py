@@ -10,13 +10,14 @@ from lipwire.engine.compiling import compile_model
 from lipwire.engine.crops import CropStats, Frames
 from lipwire.engine.devices import Device, cuda_problem
 from lipwire.engine.driver import Driver, GpuInfo, GpuState, NoDriver, open_driver
-from lipwire.engine.engine import Engine, Model
+from lipwire.engine.engine import Engine, Model, Request
 from lipwire.engine.gpu import GpuMemoryUse
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.jobs import Job
 from lipwire.engine.memory import DeviceLost
 from lipwire.engine.optimising import runtime_key
-from lipwire.engine.scheduler import Quantiles, Scheduler, SchedulerStats
+from lipwire.engine.scheduler import Scheduler
+from lipwire.engine.schedulerstats import Quantiles, SchedulerStats
 from lipwire.engine.tuning import Tuning
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ModelInfo",
     "NoDriver",
     "Quantiles",
+    "Request",
     "Scheduler",
     "SchedulerStats",
     "Tuning",

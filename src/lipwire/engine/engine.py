@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -22,8 +23,8 @@ from lipwire.domain import (
 from lipwire.engine.checking import check_array, check_finite
 from lipwire.engine.crops import CropStats, Frames
 from lipwire.engine.devices import CPU, Device, cuda_problem
-from lipwire.engine.gpu import Gpu, GpuMemoryUse
-from lipwire.engine.gpunetworks import GpuNetwork
+from lipwire.engine.gpu import Gpu, GpuMemoryUse, GpuRequest
+from lipwire.engine.gpunetworks import MOST_FRAMES, GpuNetwork
 from lipwire.engine.gpustorage import read_gpu_manifest
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.memory import Memory
@@ -67,10 +68,24 @@ class Model:
         """Whether it runs there; what has no form for GPUs runs on the processor."""
         self.keeps_crops: Final = on_gpu is not None and on_gpu.crops is not None
         """Whether ``Engine.infer_frames`` finds crops on the GPU that were used before."""
+        program = None if on_gpu is None else on_gpu.program
+        self.together: Final = None if program is None else program.number
+        """Models with the same number here can be run by one ``Engine.infer_together``; None where
+        there is no such other."""
         self._frames = frames
         self._unloaded = False
         self._owner = owner
         self._network = network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What ``Engine.infer`` or ``Engine.infer_frames`` is given."""
+
+    model: Model
+    faces: UInt8Array | Sequence[int]
+    """Crops, or numbers of frames."""
+    windows: Float32Array
 
 
 class Engine:
@@ -214,14 +229,7 @@ class Engine:
         InvalidInput where there are no frames or a number is below 0, what ``Frames.crop`` raises,
         and as ``infer``.
         """
-        frames = model._frames
-        if frames is None:
-            raise InvalidInput("the network was loaded without its avatar's frames")
-        if len(numbers) < 1 or min(numbers) < 0:
-            raise InvalidInput(
-                f"frame numbers are {list(numbers)[:4]}; wanted are one and more, from 0 on"
-            )
-        shown = [ping_pong(int(number), frames.frame_count) for number in numbers]
+        frames, shown = _shown(model, numbers)
         network = model._network
         if isinstance(network, ProcessorNetwork):
             return self.infer(model, np.stack([frames.crop(number) for number in shown]), windows)
@@ -231,6 +239,41 @@ class Engine:
         mouths = np.empty((len(shown), *PIXELS_SHAPE), np.uint8)
         self._own_gpu().run_frames(network, shown, windows, mouths)
         return mouths
+
+    def infer_together(self, requests: Sequence[Request]) -> list[UInt8Array]:
+        """The mouths of each of ``requests``, of models that are the same ``together``, made in one
+        batch on the GPU. There are at most MOST_FRAMES frames in all.
+
+        Raises as ``infer`` and ``infer_frames`` do, for whichever request it is.
+        """
+        numbers = {request.model.together for request in requests}
+        if len(numbers) != 1 or None in numbers:
+            raise InvalidInput(f"models are of {numbers} and cannot be run together")
+        checked: list[UInt8Array | Sequence[int]] = []
+        for request in requests:
+            faces = request.faces
+            if isinstance(faces, np.ndarray):
+                count = check_array("crops", faces, PIXELS_SHAPE, np.dtype(np.uint8))
+            else:
+                faces = _shown(request.model, faces)[1]
+                count = len(faces)
+            windows = request.windows
+            check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), count)
+            check_finite("windows", windows)
+            self._check_usable(request.model)
+            checked.append(faces)
+        frames = sum(len(faces) for faces in checked)
+        if frames > MOST_FRAMES:
+            raise InvalidInput(f"there are {frames} frames, allowed together are {MOST_FRAMES}")
+        made: list[UInt8Array] = []
+        given: list[GpuRequest] = []
+        for request, faces in zip(requests, checked, strict=True):
+            made.append(np.empty((len(faces), *PIXELS_SHAPE), np.uint8))
+            network = request.model._network
+            assert isinstance(network, GpuNetwork)  # as together says
+            given.append(GpuRequest(network, faces, request.windows, made[-1]))
+        self._own_gpu().run_together(given)
+        return made
 
     def infer_float(
         self, model: Model, visual: Float32Array, windows: Float32Array
@@ -302,3 +345,15 @@ def _cuda_memory(device: Device) -> Memory:
     with suppress(DependencyMissing):
         CudaMemory(device)  # raises DeviceLost where it is this GPU alone
     raise DependencyMissing(f"{device} cannot be used: {problem}")
+
+
+def _shown(model: Model, numbers: Sequence[int]) -> tuple[Frames, list[int]]:
+    """The frames that ``numbers`` are shown by. Raises InvalidInput."""
+    frames = model._frames
+    if frames is None:
+        raise InvalidInput("the network was loaded without its avatar's frames")
+    if len(numbers) < 1 or min(numbers) < 0:
+        raise InvalidInput(
+            f"frame numbers are {list(numbers)[:4]}; wanted are one and more, from 0 on"
+        )
+    return frames, [ping_pong(int(number), frames.frame_count) for number in numbers]

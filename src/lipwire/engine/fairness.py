@@ -77,15 +77,42 @@ class FairQueue(Generic[K]):
         return line[-1]
 
     def take(
-        self, most: int, may_join: Callable[[list[Piece[K]], Job[K], int], bool]
+        self,
+        most: int,
+        may_join: Callable[[list[Piece[K]], Job[K], int], bool],
+        group: Callable[[K], Hashable | None] = lambda key: None,
     ) -> list[Piece[K]]:
         """Up to ``most`` frames of the key whose turn it is, empty where nothing waits.
 
         More than one job's only where ``may_join(pieces, job, frames)`` agrees to each one more.
+        What is left of ``most`` is for other keys of its ``group``, unless that is None, in the
+        order of their turns. Pieces of one key stand together.
         """
         if not self._lines:
             return []
-        key, line = next(iter(self._lines.items()))
+        first = next(iter(self._lines))
+        pieces = self._take_of(first, most, [], may_join)
+        wanted = group(first)
+        if wanted is None:
+            return pieces
+        room = most - sum(piece.frames for piece in pieces)
+        for key in [key for key in self._lines if key != first and group(key) == wanted]:
+            if room <= 0:
+                break
+            taken = self._take_of(key, room, pieces, may_join)
+            room -= sum(piece.frames for piece in taken)
+            pieces += taken
+        return pieces
+
+    def _take_of(
+        self,
+        key: K,
+        most: int,
+        others: list[Piece[K]],
+        may_join: Callable[[list[Piece[K]], Job[K], int], bool],
+    ) -> list[Piece[K]]:
+        """Up to ``most`` frames of ``key``, in its turn, to be run with ``others``."""
+        line = self._lines[key]
         if self._deficits[key] <= 0:
             self._deficits[key] += self._quantum
         room = min(most, self._deficits[key])
@@ -93,7 +120,8 @@ class FairQueue(Generic[K]):
         while room > 0 and line:
             job = line[0]
             count = min(job.left, room)
-            if pieces and not (job.shaped_like(pieces[0].job) and may_join(pieces, job, count)):
+            before = others + pieces
+            if before and not (job.shaped_like(before[0].job) and may_join(before, job, count)):
                 break
             pieces.append(Piece(job, job.taken, job.taken + count))
             job.taken += count

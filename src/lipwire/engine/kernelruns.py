@@ -8,8 +8,9 @@ A recording has the addresses of two tables in it, and they say where each frame
 are. So one recording serves every avatar, and what is on the device is not copied there.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -47,6 +48,8 @@ class Program:
     lowered: Lowered
     programs: Programs
     module: Module
+    number: int = field(default_factory=itertools.count().__next__)
+    """No other program of the process has it."""
 
 
 class KernelRuns:

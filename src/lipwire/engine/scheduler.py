@@ -2,19 +2,20 @@
 
     submit ──▶ refused: queue full, deadline out of reach, draining
        └─────▶ the line of its key ──(fair turns)──▶ a run of a few frames ──▶ run() ──▶ the future
-                                                      of one request, or of several of one key
+                                                      of one request, or of several
 
 A large request is run in pieces, by several workers where they are free, so that it neither keeps
-the others waiting nor leaves a worker idle. Small requests of one key may be joined, where that
-costs none of them its deadline.
+the others waiting nor leaves a worker idle. Small requests of one key, or of several that can be
+run together, may be joined where that costs none of them its deadline.
 """
 
+import itertools
 import logging
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Generic, Self
@@ -31,6 +32,7 @@ from lipwire.domain import (
 from lipwire.engine.estimates import ServiceTimes
 from lipwire.engine.fairness import FairQueue
 from lipwire.engine.jobs import Array, Job, K, Piece
+from lipwire.engine.schedulerstats import SchedulerStats, quantiles
 from lipwire.engine.wrapping import Form
 
 _LOG: Final = logging.getLogger(__name__)
@@ -45,39 +47,13 @@ core some 0.4 s of work at the mobile widths, which is how long another key may 
 
 
 @dataclass(frozen=True, slots=True)
-class Quantiles:
-    """Of the latest 512 at most; None where there are none."""
+class Across(Generic[K]):
+    """How frames of several keys are run together."""
 
-    p50_s: float | None
-    p99_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerStats:
-    queued: int
-    """Requests of which any frame waits."""
-    queued_frames: int
-    queue_size: int
-    busy: int
-    """Workers at work."""
-    workers: int
-    submitted: int
-    finished: int
-    failed: int
-    cancelled: int
-    refused_full: int
-    """Overloaded at once, or pushed out by a key that had less in the queue."""
-    refused_deadline: int
-    """Refused at once, or given up in the queue, for a deadline out of reach."""
-    runs: int
-    frames: int
-    """Frames run."""
-    joined: int
-    """Pieces that shared a run with another request's."""
-    wait: Quantiles
-    """From submitting to the first frame's beginning."""
-    service: Quantiles
-    """Of a run, per frame."""
+    group: Callable[[K], Hashable | None]
+    """Keys of equal groups may be; None for one that may not. Called under a lock."""
+    run: Callable[[list[tuple[K, Array, Float32Array]]], Sequence[Array]]
+    """As the scheduler's own, for keys of one group, each once."""
 
 
 class Scheduler(Generic[K]):
@@ -100,6 +76,7 @@ class Scheduler(Generic[K]):
         clock: Callable[[], float] = time.monotonic,
         max_run_frames: int = MAX_RUN_FRAMES,
         join: bool = False,
+        across: Across[K] | None = None,
         split: bool = True,
         name: str = "lipwire-run",
     ) -> None:
@@ -107,7 +84,8 @@ class Scheduler(Generic[K]):
 
         ``join`` lets a run hold frames of several requests of one key. That is for devices on which
         a run of many frames is cheaper than as many runs; a processor works frame by frame, and
-        whoever is joined there only waits for the others. ``split`` lets free workers share the
+        whoever is joined there only waits for the others. ``across`` joins those of several keys,
+        too. ``split`` lets free workers share the
         frames of a request, which is for devices whose workers compute side by side: on a GPU the
         pieces would take turns, and each nearly as long as the whole. Raises InvalidInput.
         """
@@ -123,6 +101,7 @@ class Scheduler(Generic[K]):
         self._queue_size = queue_size
         self._max_run_frames = max_run_frames
         self._join = join
+        self._across = across
         self._split = split
 
         self._lock = threading.Lock()
@@ -263,8 +242,8 @@ class Scheduler(Generic[K]):
             busy,
             len(self._workers),
             *numbers,
-            wait=_quantiles(waits_s),
-            service=_quantiles(frame_times_s),
+            wait=quantiles(waits_s),
+            service=quantiles(frame_times_s),
         )
 
     # -- admission (all under the lock) ------------------------------------------------------------
@@ -392,11 +371,16 @@ class Scheduler(Generic[K]):
         def may_join(pieces: list[Piece[K]], job: Job[K], frames: int) -> bool:
             if not self._join:
                 return False
+            if job.key != pieces[0].job.key and job.form != "pixels":
+                return False
             end_s = now + (sum(p.frames for p in pieces) + frames) * self._frame_s(job, now)
             deadlines = [p.job.deadline for p in pieces] + [job.deadline]
             return all(deadline is None or end_s <= deadline for deadline in deadlines)
 
-        pieces = self._queue.take(most, may_join)
+        if self._across is None or not self._join:
+            pieces = self._queue.take(most, may_join)
+        else:
+            pieces = self._queue.take(most, may_join, self._across.group)
         for piece in pieces:
             job = piece.job
             if job.started_s is None:
@@ -424,27 +408,32 @@ class Scheduler(Generic[K]):
             self._fail(pieces[0].job, error)
 
     def _run_together(self, pieces: list[Piece[K]]) -> None:
-        first = pieces[0].job
-        if len(pieces) == 1:
-            faces, windows = pieces[0].faces, pieces[0].windows
-        else:
-            faces = np.concatenate([piece.faces for piece in pieces])
-            windows = np.concatenate([piece.windows for piece in pieces])
+        of_key = [list(group) for _, group in itertools.groupby(pieces, lambda p: p.job.key)]
+        parts = [(group[0].job.key, *_together(group)) for group in of_key]
+        frames = sum(len(faces) for _, faces, _ in parts)
         start_s = self._clock()
-        mouths = self._run(first.key, faces, windows)
+        if len(parts) == 1:
+            made: Sequence[Array] = [self._run(*parts[0])]
+        else:
+            assert self._across is not None  # nothing else takes several keys
+            made = self._across.run(parts)
         now = self._clock()
-        if len(mouths) != len(faces):
-            raise RuntimeError(f"a run of {len(faces)} frames gave {len(mouths)} mouths")
-        frame_s = (now - start_s) / len(faces)
+        for (_, faces, _), mouths in zip(parts, made, strict=True):
+            if len(mouths) != len(faces):
+                raise RuntimeError(f"a run of {len(faces)} frames gave {len(mouths)} mouths")
+        frame_s = (now - start_s) / frames
+        form = pieces[0].job.form
         with self._lock:
-            self._times.learn((first.key, first.form), first.form, frame_s, now)
+            for key, _, _ in parts:
+                self._times.learn((key, form), form, frame_s, now)
             self._frame_times_s.append(frame_s)
             self._runs += 1
-            self._frames += len(faces)
-        at = 0
-        for piece in pieces:
-            self._deliver(piece, mouths[at : at + piece.frames], frame_s * piece.frames, now)
-            at += piece.frames
+            self._frames += frames
+        for group, mouths in zip(of_key, made, strict=True):
+            at = 0
+            for piece in group:
+                self._deliver(piece, mouths[at : at + piece.frames], frame_s * piece.frames, now)
+                at += piece.frames
 
     def _deliver(self, piece: Piece[K], mouths: Array, service_s: float, now: float) -> None:
         job = piece.job
@@ -484,15 +473,15 @@ class Scheduler(Generic[K]):
         _end_with(job, error)
 
 
+def _together(pieces: list[Piece[K]]) -> tuple[Array, Float32Array]:
+    """Faces and windows of all."""
+    if len(pieces) == 1:
+        return pieces[0].faces, pieces[0].windows
+    faces = np.concatenate([piece.faces for piece in pieces])
+    return faces, np.concatenate([piece.windows for piece in pieces])
+
+
 def _end_with(job: Job[K], error: Exception) -> None:
     """End a job that the caller has settled."""
     if job.set_running_or_notify_cancel():
         job.set_exception(error)
-
-
-def _quantiles(values_s: list[float]) -> Quantiles:
-    if not values_s:
-        return Quantiles(None, None)
-    ordered = sorted(values_s)
-    p99 = ordered[max(0, math.ceil(len(ordered) * 0.99) - 1)]
-    return Quantiles(ordered[(len(ordered) - 1) // 2], p99)

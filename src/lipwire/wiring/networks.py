@@ -25,6 +25,7 @@ from lipwire.rpc.backends import (
     ServerDevice,
     load_network,
     placed,
+    run_across,
     run_on,
 )
 from lipwire.rpc.messages import MAX_BATCH
@@ -150,6 +151,7 @@ def _scheduling(
         # A GPU runs a batch at once, in not much more than one frame's time.
         max_run_frames=MAX_BATCH if on_gpu else MAX_RUN_FRAMES,
         join=on_gpu,
+        across=run_across(engine) if on_gpu else None,
         split=not on_gpu,
         name=f"lipwire-run-gpu-{chosen.index}" if on_gpu else "lipwire-run",
     )

@@ -1,7 +1,14 @@
 """Where mouths come from: networks in this process, or inference servers."""
 
 from lipwire.rpc.backends.devices import DevicesBackend, ServerDevice, placed
-from lipwire.rpc.backends.local import LocalBackend, Network, NetworkKey, load_network, run_on
+from lipwire.rpc.backends.local import (
+    LocalBackend,
+    Network,
+    NetworkKey,
+    load_network,
+    run_across,
+    run_on,
+)
 from lipwire.rpc.backends.placement import Placement
 from lipwire.rpc.backends.protocol import (
     Backend,
@@ -31,5 +38,6 @@ __all__ = [
     "ServerDevice",
     "load_network",
     "placed",
+    "run_across",
     "run_on",
 ]

@@ -35,9 +35,9 @@ from lipwire.domain import (
     Unavailable,
     ping_pong,
 )
-from lipwire.engine import DeviceLost, Engine, Model
+from lipwire.engine import DeviceLost, Engine, Model, Request
 from lipwire.engine.jobs import Job
-from lipwire.engine.scheduler import Scheduler
+from lipwire.engine.scheduler import Across, Scheduler
 from lipwire.engine.wrapping import Form
 from lipwire.rpc.backends.protocol import BackendHealth, FloatMouths, ModelStatus, Mouths
 from lipwire.rpc.calls import Call, Cancelled, current
@@ -62,7 +62,7 @@ class Network:
         self._engine = engine
         self._keeps_crops = model.keeps_crops
         self.avatar: Final = avatar
-        self.key: Final = NetworkKey(self)
+        self.key: Final = NetworkKey(self, model.together)
         self.size_bytes: Final = model.weights_bytes + avatar.mapped_bytes
         """What is mapped for it: the weights, and the patches of the frames round the mouth.
 
@@ -111,10 +111,12 @@ class Network:
 class NetworkKey:
     """What a scheduler knows a network by. It remembers keys for long, so they hold nothing."""
 
-    __slots__ = ("__weakref__", "_network")
+    __slots__ = ("__weakref__", "_network", "together")
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, together: int | None) -> None:
         self._network = weakref.ref(network)
+        self.together: Final = together
+        """As that of its model."""
 
     def network(self) -> Network:
         """Raises Unavailable where it is gone, which only happens when nobody waits for it."""
@@ -152,6 +154,20 @@ def run_on(engine: Engine) -> "Run":
         return infer(network.model, faces, windows)
 
     return run
+
+
+def run_across(engine: Engine) -> Across[NetworkKey]:
+    """How a scheduler is to run frames of several networks at once."""
+
+    def run(parts: list[tuple[NetworkKey, Any, Float32Array]]) -> list[Any]:
+        networks = [key.network() for key, _, _ in parts]
+        requests = [
+            Request(network.model, faces.tolist() if faces.ndim == 1 else faces, windows)
+            for network, (_, faces, windows) in zip(networks, parts, strict=True)
+        ]
+        return list(engine.infer_together(requests))
+
+    return Across(lambda key: key.together, run)
 
 
 Run = Callable[[NetworkKey, Any, Float32Array], Any]
