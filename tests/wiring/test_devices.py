@@ -107,19 +107,17 @@ class Machine:
     engines: list[tuple[str, int | None]] = field(default_factory=list)
     """Device and memory limit of each engine made."""
 
+    def make_engine(self, chosen: ChosenDevice) -> Engine:
+        self.engines.append((str(chosen.device), chosen.memory_bytes))
+        return GpuEngine(self.driver, chosen.device)
+
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with CUDA and three GPUs."""
     machine = Machine()
-
-    def make_engine(chosen: ChosenDevice) -> Engine:
-        machine.engines.append((str(chosen.device), chosen.memory_bytes))
-        return GpuEngine(machine.driver, chosen.device)
-
     monkeypatch.setattr(devices, "cuda_problem", lambda device: machine.problem)
     monkeypatch.setattr(devices, "open_driver", lambda: machine.driver)
-    monkeypatch.setattr(networks, "make_engine", make_engine)
     monkeypatch.setattr(networks, "CHECK_GPUS_EVERY_S", 0.05)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # else the servers set it for good
     return machine
@@ -157,13 +155,17 @@ class Running:
 
 
 @pytest.fixture
-def serve(root: Path, tmp_path: Path) -> Iterator[Callable[[str], Running]]:
+def serve(machine: Machine, root: Path, tmp_path: Path) -> Iterator[Callable[[str], Running]]:
     with ExitStack() as stack:
 
         def start(yaml: str = "") -> Running:
             told: dict[str, Mapping[str, object]] = {}
             server = stack.enter_context(
-                open_inference_server(config(yaml, tmp_path, root), tell=told.__setitem__)
+                open_inference_server(
+                    config(yaml, tmp_path, root),
+                    tell=told.__setitem__,
+                    make_engine=machine.make_engine,
+                )
             )
             backend = stack.enter_context(
                 RemoteBackend([f"127.0.0.1:{server.port}"], timeout_s=WAIT_S)
@@ -493,7 +495,12 @@ def test_a_gpu_lost_under_load_costs_no_client_an_error(
     seen: Counter[int] = Counter()
     over = threading.Event()
     moved = threading.Event()
-    with open_serve(compositing, inference, tell=lambda heading, facts: None) as server:
+    with open_serve(
+        compositing,
+        inference,
+        tell=lambda heading, facts: None,
+        make_engine=machine.make_engine,
+    ) as server:
 
         def client(number: int) -> None:
             with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -544,7 +551,7 @@ def test_a_gpu_that_does_not_work_from_the_start_is_left_out(
             raise DeviceLost(f"{chosen.device} has failed: cuInit says system not ready (802)")
         return GpuEngine(machine.driver, chosen.device)
 
-    monkeypatch.setattr(networks, "make_engine", make_engine)
+    monkeypatch.setattr(machine, "make_engine", make_engine)
     monkeypatch.setattr(machine.driver, "state", lambda index: GpuState(0, 0, 0.0))
     machine.driver.gone = {0}
     running = serve("gpus: {count: 2}")

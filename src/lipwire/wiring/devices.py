@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +60,9 @@ class ChosenDevices:
     """Knows how the GPUs do."""
     facts: dict[str, object]
     """For people, by name."""
+
+
+MakeEngine = Callable[[ChosenDevice], Engine]
 
 
 def choose_devices(config: InferenceConfig) -> ChosenDevices:

@@ -29,7 +29,7 @@ from lipwire.rpc.backends import (
     run_on,
 )
 from lipwire.rpc.messages import MAX_BATCH
-from lipwire.wiring.devices import ChosenDevice, choose_devices, make_engine
+from lipwire.wiring.devices import ChosenDevice, MakeEngine, choose_devices, make_engine
 from lipwire.wiring.periodic import every
 from lipwire.wiring.pictures import check_frames, logging_stats, sweeping
 
@@ -49,8 +49,15 @@ class Networks:
 
 
 @contextmanager
-def open_networks(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> Iterator[Networks]:
-    """Networks on the devices that ``config`` asks for; closed with the block.
+def open_networks(
+    config: InferenceConfig,
+    catalog: Catalog,
+    *,
+    tell: Tell,
+    make_engine: MakeEngine = make_engine,
+) -> Iterator[Networks]:
+    """Networks on the devices that ``config`` asks for, each with an engine of ``make_engine``;
+    closed with the block.
 
     A GPU that does not work is left out. Raises DependencyMissing where CUDA is required and not
     there, DeviceLost where it is required and one of the GPUs does not work, or none does, and
@@ -67,7 +74,9 @@ def open_networks(config: InferenceConfig, catalog: Catalog, *, tell: Tell) -> I
         opened: list[ServerDevice] = []
         facts = dict(chosen.facts)
         for device in chosen.devices:
-            opening = _open_device(config, catalog, device, placement, len(chosen.devices))
+            opening = _open_device(
+                config, catalog, device, placement, len(chosen.devices), make_engine
+            )
             try:
                 opened.append(stack.enter_context(opening))
             except DeviceLost as error:
@@ -93,6 +102,7 @@ def _open_device(
     chosen: ChosenDevice,
     placement: Placement,
     devices: int,
+    make_engine: MakeEngine,
 ) -> Iterator[ServerDevice]:
     """One of ``devices`` devices, with an engine, a registry and a scheduler of its own."""
     capacity = config.capacity

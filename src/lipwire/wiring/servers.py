@@ -26,6 +26,7 @@ from lipwire.rpc.serving import (
     mouth_service,
 )
 from lipwire.rpc.workers import WorkerPlace
+from lipwire.wiring.devices import MakeEngine, make_engine
 from lipwire.wiring.listening import listening
 from lipwire.wiring.networks import connect_backend, open_networks
 from lipwire.wiring.pictures import Encoders, open_avatars, open_catalog, preload
@@ -42,18 +43,25 @@ _HEALTH_TIMEOUT_S: Final = 1.0
 
 @contextmanager
 def open_inference_server(
-    config: InferenceConfig, *, tell: Tell, place: WorkerPlace | None = None
+    config: InferenceConfig,
+    *,
+    tell: Tell,
+    place: WorkerPlace | None = None,
+    make_engine: MakeEngine = make_engine,
 ) -> Iterator[RpcServer]:
     """The inference server, listening; it is stopped with the block, drained by ``drain``.
 
     ``place`` is that of this process among those that share the port; None where it is alone.
+    ``make_engine`` makes the engine of each device.
     Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
     there, InvalidInput where ``onnx.cuda_device_id`` is no GPU's, Unavailable where the port is
     taken.
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
-        networks = stack.enter_context(open_networks(config, catalog, tell=tell))
+        networks = stack.enter_context(
+            open_networks(config, catalog, tell=tell, make_engine=make_engine)
+        )
         backend = networks.backend
         wanted = [name for name, entry in config.models.items() if entry.preload]
         loaded = preload(wanted, backend.load)
@@ -113,15 +121,19 @@ def open_serve(
     *,
     tell: Tell,
     place: WorkerPlace | None = None,
+    make_engine: MakeEngine = make_engine,
 ) -> Iterator[RpcServer]:
     """Both servers in this process, listening where the compositing server does.
 
     Avatars are those of ``config``. ``inference`` says how networks are run; its models and where
-    it listens do not count, but what it preloads is preloaded.
+    it listens do not count, but what it preloads is preloaded. ``make_engine`` makes the engine of
+    each device.
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
-        networks = stack.enter_context(open_networks(inference, catalog, tell=tell))
+        networks = stack.enter_context(
+            open_networks(inference, catalog, tell=tell, make_engine=make_engine)
+        )
         entries = dict(config.models)
         for name, entry in inference.models.items():
             if entry.preload and name in entries:
