@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lipwire.domain import Overloaded
 from lipwire.engine.budget import Budget
-from lipwire.engine.crops import BLOCK_FRAMES, CROP_BYTES, AvatarCrops, Crops, Place
+from lipwire.engine.crops import BLOCK_FRAMES, AvatarCrops, Crops
+from lipwire.engine.faces import CROP_BYTES, Place
 from lipwire.engine.memory import Bytes, DeviceLost, HostMemory, Region
 from lipwire.engine.residency import Residency
 

@@ -27,8 +27,9 @@ from lipwire.domain import (
     ping_pong,
 )
 from lipwire.engine import Device, Engine, Model, compile_model, devices, gpusessions
-from lipwire.engine.crops import BLOCK_FRAMES, CROP_BYTES
+from lipwire.engine.crops import BLOCK_FRAMES
 from lipwire.engine.devices import CudaOptions
+from lipwire.engine.faces import CROP_BYTES
 from lipwire.engine.lanepool import LanePool
 from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import Bytes, DeviceOutOfMemory, HostMemory, Region

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lipwire.domain import Overloaded, StorageFailed, Unavailable
 from lipwire.engine.memory import DeviceLost, HostMemory, Region
-from lipwire.engine.residency import Residency, Resident
+from lipwire.engine.residency import Residency
+from lipwire.engine.residents import Resident
 
 
 class Numbered:

@@ -7,10 +7,11 @@ On a GPU the weights come and go between its memory, pinned memory and the disk 
 """
 
 from lipwire.engine.compiling import compile_model
-from lipwire.engine.crops import CropStats, Frames
+from lipwire.engine.crops import CropStats
 from lipwire.engine.devices import Device, cuda_problem
 from lipwire.engine.driver import Driver, GpuInfo, GpuState, NoDriver, open_driver
 from lipwire.engine.engine import Engine, Model, Request
+from lipwire.engine.faces import Frames
 from lipwire.engine.gpu import GpuMemoryUse
 from lipwire.engine.inspection import ModelInfo, inspect_model
 from lipwire.engine.jobs import Job

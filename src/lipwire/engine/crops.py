@@ -19,75 +19,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
-from typing import Final, Protocol
+from typing import Final
 
-from lipwire.domain import UInt8Array
 from lipwire.domain.eviction import NEVER_USED, Policy, Worths
 from lipwire.engine.budget import Budget
+from lipwire.engine.faces import CROP_BYTES, Place
 from lipwire.engine.memory import DeviceOutOfMemory, Memory, Region
-from lipwire.engine.wrapping import PIXELS_SHAPE
+from lipwire.engine.room import Room
 
-CROP_BYTES: Final = prod(PIXELS_SHAPE)
 BLOCK_FRAMES: Final = 20
 """0.8 s of a walk in 6.14 MB. CUDA gives memory out in pages of 2 MiB, of which this leaves 2 %
 empty; 13 frames would leave 5 %, single frames 12 % and three times the calls."""
-
-
-class Frames(Protocol):
-    """What a network may be shown of its avatar. Thread-safe."""
-
-    @property
-    def frame_count(self) -> int: ...
-
-    def crop(self, index: int) -> UInt8Array:
-        """What it sees of frame ``index``: (320, 320, 3) uint8. May raise."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a crop is on the device, or is to be kept."""
-
-    region: Region
-    """A block's: copies do not reach from one into another."""
-    start_bytes: int
-    there: bool
-
-    @property
-    def address(self) -> int:
-        return self.region.address + self.start_bytes
-
-    def behind(self, crops: int) -> "Place":
-        """What is so many crops further on."""
-        return Place(self.region, self.start_bytes + crops * CROP_BYTES, self.there)
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """One frame of a batch. What is not ``there`` has its pixels, (320, 320, 3) uint8."""
-
-    place: Place | None
-    pixels: UInt8Array | None
-
-    @property
-    def there(self) -> bool:
-        return self.place is not None and self.place.there
-
-
-def stretches(faces: Sequence[Face]) -> Iterator[tuple[int, Place, int]]:
-    """Faces with places that one copy will do for: the first one's index, its place, how many."""
-    first, begin, frames = 0, None, 0
-    for index, face in enumerate(faces):
-        place = face.place
-        if place is not None and begin is not None and place == begin.behind(frames):
-            frames += 1
-            continue
-        if begin is not None:
-            yield first, begin, frames
-        first, begin, frames = index, place, 1
-    if begin is not None:
-        yield first, begin, frames
 
 
 class _Block:
@@ -155,15 +97,13 @@ class Crops:
         """At most ``most_bytes``, out of what others leave of ``budget``, and only while the device
         has ``spare_bytes`` left besides."""
         self._memory = memory
-        self._budget = budget
-        self._most_bytes = budget.size_bytes if most_bytes is None else most_bytes
+        self._room = Room(memory, budget, most_bytes=most_bytes)
         self._spare_bytes = spare_bytes
         self._worths = Worths(policy)
         self._changed = threading.Condition()
         self._avatars: set[AvatarCrops] = set()
         """Those with blocks."""
         self._removed: deque[AvatarCrops] = deque()
-        self._bytes = 0
         self._users = 0
         self._away = 0
         """How many want nothing kept at the moment."""
@@ -173,12 +113,12 @@ class Crops:
     @property
     def keeps_any(self) -> bool:
         """Whether there is room for crops at all."""
-        return self._most_bytes >= CROP_BYTES
+        return self._room.most_bytes >= CROP_BYTES
 
     @property
     def device_bytes(self) -> int:
         """What crops take now."""
-        return self._bytes
+        return self._room.taken_bytes
 
     def add(self, frames: int) -> AvatarCrops:
         """An avatar of so many frames. Nothing of it is kept yet."""
@@ -236,7 +176,7 @@ class Crops:
                 region = self._evict_one()
                 if region is None:
                     break
-                self._free(region)
+                self._room.free(region)
                 freed_bytes += region.size_bytes
             return freed_bytes
 
@@ -248,7 +188,7 @@ class Crops:
             self._away += 1
             self._changed.wait_for(lambda: not self._users)
         try:
-            self.give_up(self._bytes)
+            self.give_up(self._room.taken_bytes)
             yield
         finally:
             with self._changed:
@@ -258,8 +198,8 @@ class Crops:
         with self._changed:
             self._sweep()
             return CropStats(
-                self._bytes,
-                sum(len(avatar.blocks) for avatar in self._avatars),
+                self._room.taken_bytes,
+                self._room.items,
                 len(self._avatars),
                 self._hits,
                 self._misses,
@@ -328,53 +268,35 @@ class Crops:
         frames = min(BLOCK_FRAMES, avatar.frames - number * BLOCK_FRAMES)
         size_bytes = frames * CROP_BYTES
         spare: Region | None = None
-        while not self._take(size_bytes):
+        while not self._room.take(size_bytes):
             region = self._evict_one(below=avatar.worth)
             if region is None:
                 if spare is not None:
-                    self._free(spare)
+                    self._room.free(spare)
                 return None
-            spare = self._recycled(spare, region, size_bytes)
+            spare = self._room.recycled(spare, region, size_bytes)
         try:
             while spare is None and not self._is_spacious(size_bytes):
                 region = self._evict_one(below=avatar.worth)
                 if region is None:
                     break
-                spare = self._recycled(spare, region, size_bytes)
+                spare = self._room.recycled(spare, region, size_bytes)
             else:
                 if spare is None:
-                    with self._memory.gate.together():
-                        spare = self._memory.allocate(size_bytes)
+                    spare = self._room.allocate(size_bytes)
         except DeviceOutOfMemory:
             pass
         finally:
             if spare is None:
-                self._give_back(size_bytes)
+                self._room.give_back(size_bytes)
         if spare is None:
             return None
         block = avatar.blocks[number] = _Block(spare)
         self._avatars.add(avatar)
         return block
 
-    def _take(self, size_bytes: int) -> bool:
-        if self._bytes + size_bytes > self._most_bytes or not self._budget.take(size_bytes):
-            return False
-        self._bytes += size_bytes
-        return True
-
-    def _give_back(self, size_bytes: int) -> None:
-        self._bytes -= size_bytes
-        self._budget.give_back(size_bytes)
-
     def _is_spacious(self, size_bytes: int) -> bool:
         return self._memory.free_bytes() >= size_bytes + self._spare_bytes
-
-    def _recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
-        """``region`` instead of a new one where it fits: freeing makes a GPU wait."""
-        if spare is None and region.size_bytes == size_bytes:
-            return region
-        self._free(region)
-        return spare
 
     def _evict_one(self, below: float = float("inf")) -> Region | None:
         """Take the oldest block off the least worthy avatar that nobody uses; None where none is
@@ -387,15 +309,15 @@ class Crops:
         if not victim.blocks:
             self._avatars.discard(victim)
         self._evictions += 1
-        self._give_back(block.region.size_bytes)
+        self._room.give_back(block.region.size_bytes)
         return block.region
 
     def _drop(self, avatar: AvatarCrops) -> None:
         self._avatars.discard(avatar)
         while avatar.blocks:
             _, block = avatar.blocks.popitem()
-            self._give_back(block.region.size_bytes)
-            self._free(block.region)
+            self._room.give_back(block.region.size_bytes)
+            self._room.free(block.region)
 
     def _sweep(self) -> None:
         """Let go of what was removed and is idle."""
@@ -405,10 +327,6 @@ class Crops:
                 self._removed.append(avatar)
             else:
                 self._drop(avatar)
-
-    def _free(self, region: Region) -> None:
-        with self._memory.gate.together():
-            self._memory.free(region)
 
 
 def _has(avatar: AvatarCrops, number: int) -> bool:

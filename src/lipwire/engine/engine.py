@@ -21,8 +21,9 @@ from lipwire.domain import (
     ping_pong,
 )
 from lipwire.engine.checking import check_array, check_finite
-from lipwire.engine.crops import CropStats, Frames
+from lipwire.engine.crops import CropStats
 from lipwire.engine.devices import CPU, Device, cuda_problem
+from lipwire.engine.faces import Frames
 from lipwire.engine.gpu import Gpu, GpuMemoryUse, GpuRequest
 from lipwire.engine.gpunetworks import MOST_FRAMES, GpuNetwork
 from lipwire.engine.gpustorage import read_gpu_manifest

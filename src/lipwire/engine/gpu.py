@@ -14,7 +14,8 @@ import numpy as np
 
 from lipwire.domain import Float32Array, InvalidInput, Overloaded, UInt8Array, Unavailable
 from lipwire.engine.budget import Budget
-from lipwire.engine.crops import Crops, CropStats, Face, Frames
+from lipwire.engine.crops import Crops, CropStats
+from lipwire.engine.faces import Face, Frames
 from lipwire.engine.gpunetworks import Architectures, GpuNetwork
 from lipwire.engine.gpusessions import session_opener
 from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from lipwire.engine.batching import BATCH_SIZES, split
-from lipwire.engine.crops import AvatarCrops, Frames
+from lipwire.engine.crops import AvatarCrops
+from lipwire.engine.faces import Frames
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.gpustorage import GpuModel, read_gpu_graph
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.lanes import Architecture, Input
-from lipwire.engine.residency import Resident
+from lipwire.engine.residents import Resident
 from lipwire.engine.wrapping import Form
 
 MOST_FRAMES: Final = BATCH_SIZES[-1]

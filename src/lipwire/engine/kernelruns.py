@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
-from lipwire.engine.crops import CROP_BYTES, Face, stretches
+from lipwire.engine.faces import CROP_BYTES, Face, stretches
 from lipwire.engine.lowering import Addresses, Lowered
 from lipwire.engine.memory import Bytes, Memory, Region
 from lipwire.engine.programs import Module, Programs, Recording

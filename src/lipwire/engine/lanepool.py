@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import DeviceLost
-from lipwire.engine.residency import Resident
+from lipwire.engine.residents import Resident
 
 
 class LanePool:

@@ -26,13 +26,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
-from lipwire.engine.crops import CROP_BYTES, Face, stretches
 from lipwire.engine.devices import not_waited_for
+from lipwire.engine.faces import CROP_BYTES, Face, stretches
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
 from lipwire.engine.kernelruns import KernelRuns, Part, Program
 from lipwire.engine.memory import Bytes, Memory, Region
-from lipwire.engine.residency import Residency, Resident
+from lipwire.engine.residency import Residency
+from lipwire.engine.residents import Resident
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
 
 Array = npt.NDArray[Any]

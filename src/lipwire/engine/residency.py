@@ -14,51 +14,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from lipwire.domain import Overloaded, Unavailable
-from lipwire.domain.eviction import NEVER_USED, Policy, Worths
+from lipwire.domain.eviction import Policy, Worths
 from lipwire.engine.budget import Budget
-from lipwire.engine.memory import Bytes, DeviceOutOfMemory, Memory, Region
+from lipwire.engine.memory import DeviceOutOfMemory, Memory, Region
+from lipwire.engine.pinned import PinnedTier, Uploads
+from lipwire.engine.residents import Resident, Source
+from lipwire.engine.room import Room
 
 _RETRY_S: Final = 0.05
 """When a run of somebody else's will be over."""
-
-
-class Source(Protocol):
-    """Where weights come from."""
-
-    @property
-    def size_bytes(self) -> int: ...
-
-    def write(self, image: Bytes) -> None:
-        """Fill ``image``. May raise."""
-        ...
-
-
-class Resident:
-    """One avatar's weights, wherever they are. Belongs to its ``Residency``."""
-
-    __slots__ = (
-        "closed",
-        "host",
-        "loading",
-        "pins",
-        "region",
-        "size_bytes",
-        "source",
-        "worth",
-    )
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.size_bytes: Final = source.size_bytes
-        self.worth = NEVER_USED
-        self.pins = 0
-        self.loading = False
-        self.closed = False
-        self.region: Region | None = None
-        self.host: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +73,14 @@ class Residency:
         self._memory = memory
         self._budget = device_bytes if isinstance(device_bytes, Budget) else Budget(device_bytes)
         self._give_way = give_way
-        self._host_budget_bytes = host_bytes
-        self._max_items = max_items
+        self._room = Room(memory, self._budget, most_items=max_items)
+        """Of what is on the device and what is on its way."""
+        self._pinned = PinnedTier(memory, host_bytes)
+        self._uploads = Uploads(memory)
         self._worths = Worths(policy)
         self._changed = threading.Condition()
         self._on_device: set[Resident] = set()
-        self._on_host: set[Resident] = set()
         self._removed: deque[Resident] = deque()
-        self._stream = memory.open_stream()
-        self._uploading = threading.Lock()
-        self._scratch: Bytes | None = None
-        """Pinned, for weights that the pinned tier has no room for."""
-        self._device_bytes = 0
-        """Of what is there and what is on its way."""
-        self._device_items = 0
-        self._host_bytes = 0
         self._uses = 0
         """Under way."""
         self._hits = self._from_host = self._from_disk = 0
@@ -189,7 +149,7 @@ class Residency:
                 region = self._evict_one()
                 if region is None:
                     break
-                self._free(region)
+                self._room.free(region)
                 freed_bytes += region.size_bytes
             return freed_bytes
 
@@ -197,10 +157,10 @@ class Residency:
         with self._changed:
             self._sweep()
             return ResidencyStats(
-                self._device_bytes,
-                self._device_items,
-                self._host_bytes,
-                len(self._on_host),
+                self._room.taken_bytes,
+                self._room.items,
+                self._pinned.taken_bytes,
+                len(self._pinned),
                 self._hits,
                 self._from_host,
                 self._from_disk,
@@ -217,14 +177,10 @@ class Residency:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._uses)
             for item in list(self._on_device):
-                self._free(self._take_off(item))
-            for item in list(self._on_host):
-                self._drop_host(item)
+                self._room.free(self._take_off(item))
+            self._pinned.close()
             self._removed.clear()
-            if self._scratch is not None:
-                self._memory.free_host(self._scratch)
-                self._scratch = None
-            self._memory.close_stream(self._stream)
+            self._uploads.close()
 
     # -- using (the lock is taken here) ------------------------------------------------------------
 
@@ -254,10 +210,10 @@ class Residency:
             self._fill(item, region)
         except BaseException:
             with self._changed:
-                self._give_back(item.size_bytes)
+                self._room.give_back(item.size_bytes)
                 item.loading = False
                 try:
-                    self._free(region)
+                    self._room.free(region)
                 finally:
                     self._leave(item)
             raise
@@ -272,93 +228,52 @@ class Residency:
         """Copy the weights to ``region``. ``item`` is marked as loading: its copies stay."""
         block = item.host
         if block is not None:
-            self._upload(region, block)
+            self._uploads.copy(region, block)
             with self._changed:
                 self._from_host += 1
             return
-        block = self._make_host_room(item.size_bytes)
+        with self._changed:
+            block = self._pinned.take(item.size_bytes)
         if block is None:
-            with self._uploading:
-                self._upload_through_scratch(item, region)
+            self._uploads.copy_through_scratch(region, item)
         else:
             try:
                 item.source.write(block)
-                self._upload(region, block)
+                self._uploads.copy(region, block)
             except BaseException:
                 with self._changed:
-                    self._host_bytes -= item.size_bytes
-                    self._memory.free_host(block)
+                    self._pinned.give_back(block)
                 raise
             with self._changed:
-                item.host = block
-                self._on_host.add(item)
+                self._pinned.keep(item, block)
         with self._changed:
             self._from_disk += 1
 
-    def _upload(self, region: Region, block: Bytes) -> None:
-        with self._uploading:
-            self._memory.upload(self._stream, region.address, block)
-            self._memory.wait(self._stream)
-
-    def _upload_through_scratch(self, item: Resident, region: Region) -> None:
-        if self._scratch is None or self._scratch.size < item.size_bytes:
-            if self._scratch is not None:
-                self._memory.free_host(self._scratch)
-                self._scratch = None
-            try:
-                with self._memory.gate.together():
-                    self._scratch = self._memory.allocate_host(item.size_bytes)
-            except DeviceOutOfMemory:
-                raise Overloaded(
-                    f"{item.size_bytes} bytes of the host's memory cannot be pinned",
-                    retry_after_s=_RETRY_S,
-                ) from None
-        block = self._scratch[: item.size_bytes]
-        item.source.write(block)
-        self._memory.upload(self._stream, region.address, block)
-        self._memory.wait(self._stream)
-
-    # -- room (all under the lock, but for _make_host_room) ----------------------------------------
+    # -- room (all under the lock) -----------------------------------------------------------------
 
     def _make_room(self, size_bytes: int) -> Region:
         """A region of ``size_bytes``, and its place in the budget. Raises Overloaded."""
         spare: Region | None = None
         taken = False
         try:
-            while not (taken := self._take(size_bytes)):
+            while not (taken := self._room.take(size_bytes)):
                 lacking_bytes = self._budget.lacks(size_bytes)
                 if not lacking_bytes or not self._give_way(lacking_bytes):
-                    spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
+                    spare = self._room.recycled(spare, self._evicted(size_bytes), size_bytes)
             while spare is None:
                 try:
-                    with self._memory.gate.together():
-                        spare = self._memory.allocate(size_bytes)
+                    spare = self._room.allocate(size_bytes)
                 except DeviceOutOfMemory:
                     self._out_of_memory += 1
                     if not self._give_way(size_bytes):
-                        spare = self._recycled(spare, self._evicted(size_bytes), size_bytes)
+                        spare = self._room.recycled(spare, self._evicted(size_bytes), size_bytes)
         except BaseException:
             if taken:
-                self._give_back(size_bytes)
+                self._room.give_back(size_bytes)
             if spare is not None:
-                self._free(spare)
+                self._room.free(spare)
             raise
         return spare
-
-    def _take(self, size_bytes: int) -> bool:
-        """A place in the budget; False where there is none."""
-        if self._max_items is not None and self._device_items >= self._max_items:
-            return False
-        if not self._budget.take(size_bytes):
-            return False
-        self._device_bytes += size_bytes
-        self._device_items += 1
-        return True
-
-    def _give_back(self, size_bytes: int) -> None:
-        self._budget.give_back(size_bytes)
-        self._device_bytes -= size_bytes
-        self._device_items -= 1
 
     def _evicted(self, size_bytes: int) -> Region:
         region = self._evict_one()
@@ -370,13 +285,6 @@ class Residency:
                 retry_after_s=_RETRY_S,
             )
         return region
-
-    def _recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
-        """``region`` instead of a new one where it fits: freeing makes a GPU wait."""
-        if spare is None and region.size_bytes == size_bytes:
-            return region
-        self._free(region)
-        return spare
 
     def _evict_one(self) -> Region | None:
         """Take the least worthy item that nobody uses off the device; None where there is none."""
@@ -392,47 +300,8 @@ class Residency:
         assert region is not None  # it is one of those on the device
         item.region = None
         self._on_device.discard(item)
-        self._give_back(item.size_bytes)
+        self._room.give_back(item.size_bytes)
         return region
-
-    def _free(self, region: Region) -> None:
-        with self._memory.gate.together():
-            self._memory.free(region)
-
-    def _make_host_room(self, size_bytes: int) -> Bytes | None:
-        """A pinned block, and its place in the budget; None where there is no room."""
-        with self._changed:
-            if size_bytes > self._host_budget_bytes:
-                return None
-            block: Bytes | None = None
-            while self._host_bytes + size_bytes > self._host_budget_bytes:
-                idle = (item for item in self._on_host if not item.loading)
-                victim = min(idle, key=lambda item: item.worth, default=None)
-                if victim is None:
-                    return None
-                if block is None and victim.size_bytes == size_bytes:
-                    block, victim.host = victim.host, None  # pinning takes milliseconds
-                    self._on_host.discard(victim)
-                    self._host_bytes -= size_bytes
-                else:
-                    self._drop_host(victim)
-            if block is None:
-                try:
-                    with self._memory.gate.together():
-                        block = self._memory.allocate_host(size_bytes)
-                except DeviceOutOfMemory:
-                    return None
-            self._host_bytes += size_bytes
-            return block
-
-    def _drop_host(self, item: Resident) -> None:
-        block = item.host
-        if block is not None:
-            item.host = None
-            self._on_host.discard(item)
-            self._host_bytes -= item.size_bytes
-            with self._memory.gate.together():
-                self._memory.free_host(block)
 
     def _leave(self, item: Resident) -> None:
         item.pins -= 1
@@ -448,9 +317,9 @@ class Residency:
                 self._removed.append(item)
                 continue
             if item.region is not None:
-                self._free(self._take_off(item))
-            self._drop_host(item)
+                self._room.free(self._take_off(item))
+            self._pinned.drop(item)
 
     def _count_use(self, item: Resident) -> None:
-        self._worths.holding(self._device_items)
+        self._worths.holding(self._room.items)
         item.worth = self._worths.after_use(item.worth)
