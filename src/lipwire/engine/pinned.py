@@ -62,7 +62,8 @@ class PinnedTier:
     def give_back(self, block: Bytes) -> None:
         """A block that was taken and not kept."""
         self.taken_bytes -= block.size
-        self._memory.free_host(block)
+        with self._memory.gate.together():
+            self._memory.free_host(block)
 
     def drop(self, item: Resident) -> None:
         """Give up the copy of ``item``, if there is one."""
@@ -126,5 +127,6 @@ class Uploads:
 
     def _drop_scratch(self) -> None:
         if self._scratch is not None:
-            self._memory.free_host(self._scratch)
+            with self._memory.gate.together():
+                self._memory.free_host(self._scratch)
             self._scratch = None
