@@ -211,18 +211,20 @@ def test_frames_are_what_they_are_alone_however_they_are_batched(
     assert _near(made, oracle(tmp_path / "open.onnx").pixels(inputs))
 
 
+@pytest.mark.parametrize("device", [Device.cpu(), Device.cuda(0)], ids=str)
 def test_a_network_without_a_form_for_gpus_runs_on_the_processor(
-    memory: HostMemory,
     tmp_path: Path,
     compiled: Any,
     oracle: Any,
     make_inputs: Any,
     monkeypatch: pytest.MonkeyPatch,
+    device: Device,
 ) -> None:
+    memory = HostMemory(PLENTY, device=device)
     monkeypatch.setattr(gpugraphs, "why_not_shared", lambda graph, for_gpu: "odd")
     write_tiny_unet(tmp_path / "model.onnx", seed=1)
     inputs = make_inputs(2)
-    with Engine(threads=1, memory=memory) as engine:
+    with Engine(threads=1, device=device, memory=memory) as engine:
         model = engine.load(compiled(tmp_path / "model.onnx"))
         assert not model.on_gpu
         made = engine.infer(model, inputs.crops, inputs.windows)

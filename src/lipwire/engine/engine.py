@@ -120,7 +120,7 @@ class Engine:
         self._mark = object()
         if memory is None and device.kind == "cuda":
             memory = _cuda_memory(device)
-        self._processor = Processor(device, threads=threads)
+        self._processor = Processor(threads=threads)
         self._gpu = None if memory is None else Gpu(memory, tuning or Tuning(), threads=threads)
 
     @property

@@ -20,7 +20,6 @@ import onnxruntime
 from lipwire.domain import AvatarInvalid, Float32Array, Unavailable
 from lipwire.engine.devices import (
     RUNTIME_ERRORS,
-    Device,
     Optimisation,
     open_session,
     session_options,
@@ -111,9 +110,8 @@ class ProcessorNetwork:
 class Processor:
     """Networks on the processor. Thread-safe; ``close`` it."""
 
-    def __init__(self, device: Device, *, threads: int | None) -> None:
+    def __init__(self, *, threads: int | None) -> None:
         """``threads`` is how many cores one call may use; None for all of them."""
-        self._device = device
         self._threads = threads
         self._sessions = SessionPool()
         self._networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
@@ -199,7 +197,7 @@ class Processor:
             optimisation: Optimisation = "none" if stored.shared else "full"
             options = session_options(threads=self._threads, optimisation=optimisation)
             try:
-                return open_session(graph, options, self._device)
+                return open_session(graph, options)
             except RUNTIME_ERRORS as error:
                 raise AvatarInvalid(
                     f"compiled model: {stored.file} cannot be loaded: {first_line(error)}"
