@@ -4,8 +4,9 @@ The oracle is plain ONNX Runtime on the network as exported, in a session of its
 options, with NumPy before and after it: nothing of the engine is in it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ import onnxruntime
 import pytest
 from tests.engine.emulator import Emulator, compile_kernels, compiler_problem
 from tests.engine.reference import Halved, halve
+from tests.engine.standin import AVATARS, PLENTY, TUNING, Shown, opened
 
 from lipwire.bench.models import write_tiny_unet, write_unet
-from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
+from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array, ping_pong
 from lipwire.engine import compile_model
+from lipwire.engine.memory import HostMemory
 
 SMALL_WIDTHS = (8, 8, 16, 16, 24)
 """Of a U-Net that NumPy runs in a moment."""
@@ -123,3 +126,56 @@ def small_unet(tmp_path_factory: pytest.TempPathFactory) -> Halved:
     folder = tmp_path_factory.mktemp("small")
     write_unet(folder / "model.onnx", seed=1, widths=SMALL_WIDTHS)
     return halve(folder / "model.onnx", folder)
+
+
+@pytest.fixture(scope="session")
+def avatars(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Path]]:
+    """(network, compiled) of six avatars of one architecture, and one of another."""
+    root = tmp_path_factory.mktemp("avatars")
+    made = []
+    for seed in range(7):
+        source, folder = root / f"{seed}.onnx", root / str(seed)
+        write_tiny_unet(source, seed=seed, ending="clip" if seed == 6 else "sigmoid")
+        folder.mkdir()
+        compile_model(source, folder)
+        made.append((source, folder))
+    return made
+
+
+@pytest.fixture
+def memory() -> Iterator[HostMemory]:
+    """A stand-in for a GPU's. All of it has to be given back."""
+    memory = HostMemory(PLENTY)
+    yield memory
+    gc.collect()
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+
+
+@pytest.fixture(scope="session")
+def folders(avatars: list[tuple[Path, Path]]) -> list[Path]:
+    """Compiled networks of one architecture, for the avatars with frames."""
+    return [folder for _, folder in avatars[:AVATARS]]
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Shown]:
+    """Theirs."""
+    return [Shown(seed) for seed in range(AVATARS)]
+
+
+@pytest.fixture(scope="module")
+def wanted(folders: list[Path], frames: list[Shown]) -> Callable[..., UInt8Array]:
+    """What an engine makes of the pixels, frame by frame and with nothing kept."""
+    tuning = replace(TUNING, crop_bytes=0, batch_sizes=(1,))
+    engine, models = opened(folders, frames, HostMemory(PLENTY), tuning)
+
+    def make(which: int, numbers: list[int], windows: Float32Array) -> UInt8Array:
+        crops = frames[which].crops
+        shown = [crops[ping_pong(number, len(crops))][None] for number in numbers]
+        pieces = [
+            engine.infer(models[which], crop, window[None])
+            for crop, window in zip(shown, windows, strict=True)
+        ]
+        return np.concatenate(pieces)
+
+    return make
