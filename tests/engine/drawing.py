@@ -27,9 +27,8 @@ from lipwire.engine.plan import (
     Step,
     Tensor,
 )
-from lipwire.engine.programs import Launch, Limits
+from lipwire.engine.programs import Launch
 
-H200 = Limits((9, 0), 132, 232448)
 _GUARD_BYTES = 4096
 _UNTOUCHED = 0xFF
 """Two of it are a NaN in float16."""

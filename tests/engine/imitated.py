@@ -3,6 +3,7 @@ mouths of it in another way. No compiler is needed, and a frame takes a millisec
 """
 
 import ctypes
+import hashlib
 import re
 import threading
 import zlib
@@ -30,15 +31,22 @@ _SPEECH_BYTES: Final = int(np.prod(AUDIO_WINDOW_SHAPE)) * 4
 
 def stamped(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
     """The crop in colours that only these weights, all of them, and this speech give it."""
-    stamp = zlib.crc32(np.ascontiguousarray(speech), zlib.crc32(image))
+    stamp = zlib.crc32(speech.tobytes(), zlib.crc32(image.data))
     return crop + np.array([stamp & 255, stamp >> 8 & 255, stamp >> 16 & 255], np.uint8)
 
 
 def played(graph: bytes, weights: Sequence[GpuWeight]) -> Make:
     """What ONNX Runtime makes of ``graph`` (pixels-half.onnx)."""
     session = open_session(graph, session_options(threads=1, optimisation="basic"))
+    made: dict[bytes, UInt8Array] = {}
 
     def make(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
+        given = hashlib.sha256(image.tobytes() + crop.tobytes() + speech.tobytes()).digest()
+        if given not in made:
+            made[given] = run(image, crop, speech)
+        return made[given].copy()
+
+    def run(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
         feeds: dict[str, Any] = {FACE: crop[None], SPEECH: speech[None]}
         for weight in weights:
             values = image[weight.place_bytes :].view(np.uint8)
@@ -145,4 +153,4 @@ def _address(table: int, frame: int) -> int:
 
 
 def _bytes(address: int, size_bytes: int) -> Bytes:
-    return np.frombuffer((ctypes.c_uint8 * size_bytes).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address))

@@ -14,7 +14,7 @@ from tests.engine.imitated import ImitatedPrograms, stamped
 
 from lipwire.domain import Float32Array, UInt8Array
 from lipwire.engine.crops import CROP_BYTES, Face, Place
-from lipwire.engine.kernelruns import KernelRuns, Program
+from lipwire.engine.kernelruns import KernelRuns, Part, Program
 from lipwire.engine.lowering import Lowered
 from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, HostMemory, Region
 from lipwire.engine.plan import Pixels, Speech
@@ -91,11 +91,25 @@ class Bench:
         self, which: int, crops: UInt8Array, faces: UInt8Array | Sequence[Face] | None = None
     ) -> None:
         """That ``faces``, whose crops are ``crops``, become the mouths of avatar ``which``."""
-        speech = self.speech(len(crops))
-        made = np.zeros_like(crops)
-        self.runs.run(self.regions[which].address, crops if faces is None else faces, speech, made)
-        for mouth, crop, window in zip(made, crops, speech, strict=True):
-            assert (mouth == stamped(self.images[which], crop, window)).all()
+        self.check_together([(which, crops, faces)])
+
+    def check_together(
+        self, asked: Sequence[tuple[int, UInt8Array, UInt8Array | Sequence[Face] | None]]
+    ) -> None:
+        """Likewise, of several in one batch."""
+        parts = [
+            Part(
+                self.regions[which].address,
+                crops if faces is None else faces,
+                self.speech(len(crops)),
+                np.zeros_like(crops),
+            )
+            for which, crops, faces in asked
+        ]
+        self.runs.run(parts)
+        for (which, crops, _), part in zip(asked, parts, strict=True):
+            for mouth, crop, window in zip(part.mouths, crops, part.speech, strict=True):
+                assert (mouth == stamped(self.images[which], crop, window)).all()
 
     def speech(self, frames: int) -> Float32Array:
         return self._random.standard_normal((frames, 32, 16, 16), np.float32)
@@ -115,6 +129,13 @@ def bench() -> Iterator[Bench]:
 def test_every_avatar_and_every_frame_gets_its_own(bench: Bench) -> None:
     for which, frames in ((0, 3), (1, 3), (0, 1), (1, 2), (0, 3)):
         bench.check(which, bench.crops(frames))
+
+
+def test_several_avatars_share_a_batch(bench: Bench) -> None:
+    bench.check_together([(which, bench.crops(n), None) for which, n in ((0, 2), (1, 1), (0, 1))])
+    bench.check_together([(1, bench.crops(1), None), (0, bench.crops(3), None)])
+    assert bench.programs.records == [4]
+    assert bench.programs.runs == [4, 4]
 
 
 def test_the_wrong_weights_or_speech_would_be_seen(bench: Bench) -> None:
@@ -227,6 +248,24 @@ def test_crops_are_brought_and_kept_where_they_are_to_be(bench: Bench) -> None:
     assert (kept == crops[:5]).all()
     faces = [Face(_place(region, number, there=True), None) for number in range(5)]
     bench.check(0, crops[:5], faces)
+
+
+def test_avatars_bring_their_crops_together(bench: Bench) -> None:
+    """One upload for all that is not there, whoever's it is."""
+    crops = bench.crops(5)
+    region = bench.brought(crops[:1])
+    bench.kept_regions += 1
+    there = Face(_place(region, 0, there=True), None)
+    bench.memory.uploaded.clear()
+    bench.check_together(
+        [
+            (0, crops[[0, 1]], [there, Face(None, crops[1])]),
+            (1, crops[[2, 0]], [Face(None, crops[2]), there]),
+            (0, crops[3:], None),
+        ]
+    )
+    assert bench.memory.uploaded[0] == 4 * CROP_BYTES
+    assert len(bench.memory.uploaded) == 2
 
 
 # What it takes

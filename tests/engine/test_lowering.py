@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.drawing import H200, Drawing, Rig, doubled, joined, places_of
+from tests.engine.conftest import NARROW_WIDTHS
+from tests.engine.drawing import Drawing, Rig, doubled, joined, places_of
+from tests.engine.emulated import H200
 from tests.engine.emulator import Emulator
 from tests.engine.reference import Halved, Weights, halve, run
 
@@ -21,7 +23,6 @@ from lipwire.engine.plan import Ending, Pixels, Plan, Speech
 from lipwire.engine.planning import plan_network
 from lipwire.engine.programs import Limits
 
-NARROW_WIDTHS = (16, 16, 16, 16, 16)
 MOST_APART = 1.5e-3
 """Of a tensor's largest value: a few of its roundings to float16."""
 
