@@ -5,6 +5,7 @@ options, with NumPy before and after it: nothing of the engine is in it.
 """
 
 import gc
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,14 @@ from tests.engine.standin import AVATARS, PLENTY, TUNING, Shown, opened
 from lipwire.bench.models import write_tiny_unet, write_unet
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array, ping_pong
 from lipwire.engine import compile_model
-from lipwire.engine.memory import HostMemory
+from lipwire.engine.gpustorage import GpuGraph, GpuModel, ImageSource, read_gpu_manifest
+from lipwire.engine.memory import Bytes, HostMemory
+from lipwire.engine.storage import read_manifest
 
 SMALL_WIDTHS = (8, 8, 16, 16, 24)
 """Of a U-Net that NumPy runs in a moment."""
+NARROW_WIDTHS = (16, 16, 16, 16, 16)
+"""The smallest that kernels of our own run."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,20 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def emulate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Emulator]:
-    """``emulate(text, *options) -> Emulator``; each text is compiled once."""
+def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where kernels are compiled for the processor; skips where they cannot be."""
     problem = compiler_problem()
     if problem is not None:
         pytest.skip(problem)
-    folder = tmp_path_factory.mktemp("kernels")
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="session")
+def emulate(kernels_folder: Path) -> Callable[..., Emulator]:
+    """``emulate(text, *options) -> Emulator``; each text is compiled once."""
 
     def compile_(text: str, *options: str) -> Emulator:
-        return compile_kernels(text, folder, options)
+        return compile_kernels(text, kernels_folder, options)
 
     return compile_
 
@@ -179,3 +189,42 @@ def wanted(folders: list[Path], frames: list[Shown]) -> Callable[..., UInt8Array
         return np.concatenate(pieces)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def guides(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Two avatars with the published network, of the fewest channels that kernels of our own take;
+    do not change their files."""
+    root = tmp_path_factory.mktemp("guides")
+    sources, folders = (root / "1.onnx", root / "2.onnx"), (root / "1", root / "2")
+    for seed, (source, folder) in enumerate(zip(sources, folders, strict=True), 1):
+        write_unet(source, seed=seed, widths=NARROW_WIDTHS)
+        folder.mkdir()
+        compile_model(source, folder)
+    return Pair(sources, folders)
+
+
+@pytest.fixture
+def alike(guides: Pair, tmp_path: Path) -> Callable[[int], list[Path]]:
+    """``alike(count)``: compiled avatars of the architecture of ``guides`` in no time. What they
+    have instead of weights is good for kernels that are imitated."""
+
+    def make(count: int) -> list[Path]:
+        folders = [
+            shutil.copytree(guides.folders[0], tmp_path / f"alike-{n}") for n in range(count)
+        ]
+        for number, folder in enumerate(folders):
+            _, graph, image = half_of(folder)
+            for weight in graph.weights:
+                if weight.shape:  # constants are as planned
+                    image[weight.place_bytes] = number
+            (folder / "half.bin").write_bytes(image.tobytes())
+        return folders
+
+    return make
+
+
+def half_of(folder: Path) -> tuple[GpuModel, GpuGraph, Bytes]:
+    """What a compiled network has for GPUs in half precision; the image is a copy."""
+    model = read_gpu_manifest(folder, read_manifest(folder).weights_bytes).models["half"]
+    return model, model.graphs["pixels"], np.array(ImageSource(folder, model).image)

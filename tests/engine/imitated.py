@@ -1,0 +1,156 @@
+"""``Programs`` that imitate kernels: they find what a run is given where the launches say, and make
+mouths of it in another way. No compiler is needed, and a frame takes a millisecond.
+"""
+
+import ctypes
+import hashlib
+import re
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from tests.engine.emulated import H200
+
+from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
+from lipwire.engine.arguments import BlockArguments, SpeechArguments
+from lipwire.engine.devices import open_session, session_options
+from lipwire.engine.faces import CROP_BYTES
+from lipwire.engine.gpustorage import GpuWeight
+from lipwire.engine.memory import Bytes
+from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
+from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH
+
+Make: TypeAlias = Callable[[Bytes, UInt8Array, Float32Array], UInt8Array]
+"""A mouth (320, 320, 3) of an image, a crop (320, 320, 3) and speech (32, 16, 16)."""
+
+_SPEECH_BYTES: Final = int(np.prod(AUDIO_WINDOW_SHAPE)) * 4
+
+
+def stamped(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
+    """The crop in colours that only these weights, all of them, and this speech give it."""
+    stamp = zlib.crc32(speech.tobytes(), zlib.crc32(image.data))
+    return crop + np.array([stamp & 255, stamp >> 8 & 255, stamp >> 16 & 255], np.uint8)
+
+
+def played(graph: bytes, weights: Sequence[GpuWeight]) -> Make:
+    """What ONNX Runtime makes of ``graph`` (pixels-half.onnx)."""
+    session = open_session(graph, session_options(threads=1, optimisation="basic"))
+    made: dict[bytes, UInt8Array] = {}
+
+    def make(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
+        given = hashlib.sha256(image.tobytes() + crop.tobytes() + speech.tobytes()).digest()
+        if given not in made:
+            made[given] = run(image, crop, speech)
+        return made[given].copy()
+
+    def run(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
+        feeds: dict[str, Any] = {FACE: crop[None], SPEECH: speech[None]}
+        for weight in weights:
+            values = image[weight.place_bytes :].view(np.uint8)
+            dtype = np.dtype(weight.element_type)
+            size_bytes = int(np.prod(weight.shape)) * dtype.itemsize
+            feeds[weight.name] = values[:size_bytes].view(dtype).reshape(weight.shape)
+        mouth: UInt8Array = session.run([MOUTH], feeds)[0][0]
+        return mouth
+
+    return make
+
+
+@dataclass(frozen=True)
+class _Played:
+    """Addresses, as the launches of a recording have them."""
+
+    frames: int
+    weights: int
+    crops: int
+    speech: int
+    mouths: int
+
+
+class ImitatedPrograms:
+    """Thread-safe."""
+
+    def __init__(self, make: Make, image_bytes: int, *, limits: Limits = H200) -> None:
+        self.make = make
+        self.limits: Final = limits
+        self.held: set[Module | Recording] = set()
+        """What is not dropped yet."""
+        self.loads = 0
+        self.records: list[int] = []
+        """Of how many frames."""
+        self.runs: list[int] = []
+        self.fails: dict[str, list[Exception]] = {"load": [], "record": [], "run": []}
+        """What the next calls raise."""
+        self._image_bytes = image_bytes
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> int:
+        return len(self.held)
+
+    def load(self, source: KernelSource) -> Module:
+        self.loads += 1
+        self._fail("load")
+        uses = re.findall(r"^typedef (\w+<.*>) (\w+)_program;$", source.text, re.MULTILINE)
+        module = Module({name: template for template, name in uses}, dict(source.kernels))
+        self._hold(module)
+        return module
+
+    def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
+        assert module in self.held
+        self._fail("record")
+        recording = Recording((module, _addresses(module.handle, launches)))
+        self._hold(recording)
+        self.records.append(recording.handle[1].frames)
+        return recording
+
+    def run(self, recording: Recording, stream: int) -> None:
+        module, at = recording.handle
+        assert {module, recording} <= self.held
+        self._fail("run")
+        self.runs.append(at.frames)
+        for frame in range(at.frames):
+            image = _bytes(_address(at.weights, frame), self._image_bytes)
+            crop = _bytes(_address(at.crops, frame), CROP_BYTES).reshape(PIXELS_SHAPE)
+            window = _bytes(at.speech + frame * _SPEECH_BYTES, _SPEECH_BYTES).view(np.float32)
+            mouth = self.make(image, crop, window.reshape(AUDIO_WINDOW_SHAPE))
+            _bytes(at.mouths + frame * CROP_BYTES, CROP_BYTES)[:] = mouth.reshape(-1)
+
+    def drop(self, held: Module | Recording) -> None:
+        with self._lock:
+            self.held.remove(held)
+
+    def _hold(self, held: Module | Recording) -> None:
+        with self._lock:
+            self.held.add(held)
+
+    def _fail(self, where: str) -> None:
+        with self._lock:
+            errors = self.fails[where]
+            error = errors.pop(0) if errors else None
+        if error is not None:
+            raise error
+
+
+def _addresses(templates: Mapping[str, str], launches: Sequence[Launch]) -> _Played:
+    blocks = [
+        (templates[launch.kernel], BlockArguments.from_buffer_copy(launch.arguments))
+        for launch in launches
+        if templates.get(launch.kernel, "").startswith("Block<")
+    ]
+    (first,) = (arguments for template, arguments in blocks if "<PIXELS," in template)
+    (last,) = (arguments for template, arguments in blocks if "NO_MOUTH" not in template)
+    (heard,) = (each for each in launches if each.kernel == "speech_picture")
+    speech = SpeechArguments.from_buffer_copy(heard.arguments).speech
+    return _Played(heard.grid[2], first.weights, first.first, speech, last.out)
+
+
+def _address(table: int, frame: int) -> int:
+    return int(_bytes(table, 8 * (frame + 1)).view(np.uint64)[frame])
+
+
+def _bytes(address: int, size_bytes: int) -> Bytes:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address))

@@ -1,0 +1,257 @@
+"""Which networks run in kernels of our own, and what is said where others do not."""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.engine.conftest import half_of
+from tests.engine.imitated import ImitatedPrograms, stamped
+
+from lipwire.bench.models import write_tiny_unet
+from lipwire.domain import AvatarInvalid
+from lipwire.engine import kernelshelf
+from lipwire.engine.gpustorage import ImageSource
+from lipwire.engine.kernelruns import Program
+from lipwire.engine.kernelshelf import KernelShelf
+from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, HostMemory
+from lipwire.engine.planning import plan_network
+from lipwire.engine.programs import KernelsUnavailable, Limits, Programs
+
+PLENTY = 1 << 28
+
+Find = Callable[..., Program | None]
+
+
+class Without(HostMemory):
+    """A device whose kernels cannot be compiled."""
+
+    def programs(self) -> Programs:
+        raise KernelsUnavailable("NVRTC is not there")
+
+
+@pytest.fixture
+def programs(guides: Any) -> ImitatedPrograms:
+    return ImitatedPrograms(stamped, half_of(guides.folders[0])[2].nbytes)
+
+
+@pytest.fixture
+def memory(programs: ImitatedPrograms) -> Iterator[HostMemory]:
+    """All of it has to be given back."""
+    memory = HostMemory(PLENTY, programs=programs)
+    yield memory
+    assert (memory.regions, memory.host_blocks, programs.loaded) == (0, 0, 0)
+
+
+@pytest.fixture
+def shelf(memory: HostMemory) -> Iterator[KernelShelf]:
+    shelf = KernelShelf(memory)
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the next trials say or raise; they pass when there is no more. That takes no time."""
+    verdicts: list[Any] = []
+
+    def tried(*_: Any) -> Any:
+        verdict = verdicts.pop(0) if verdicts else None
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+    monkeypatch.setattr(kernelshelf, "why_not_the_same", tried)
+    return verdicts
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
+    """``said(level)``: what was logged."""
+    caplog.set_level(logging.INFO, "lipwire.engine.kernelshelf")
+
+    def messages(level: int) -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+    return messages
+
+
+def found(shelf: KernelShelf, folder: Path, **changes: Any) -> Program | None:
+    """``changes`` are of what the manifest says of the graph."""
+    model, graph, _ = half_of(folder)
+    return shelf.program(folder, replace(graph, **changes), None, ImageSource(folder, model))
+
+
+def test_avatars_of_an_architecture_share_its_kernels(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, trials: Any, said: Any
+) -> None:
+    one, two = (found(shelf, folder) for folder in guides.folders)
+    assert one is two is not None
+    assert programs.loads == 1
+    assert said(logging.WARNING) == []
+    assert said(logging.INFO) == ["cpu: an architecture runs in kernels of Lipwire's own"]
+
+
+def test_weights_in_other_places_are_another_architecture(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, trials: Any
+) -> None:
+    """Launches have the places in them."""
+    _, graph, _ = half_of(guides.folders[0])
+    weights = list(graph.weights)
+    first, second, *_ = (n for n, weight in enumerate(weights) if len(weight.shape) == 4)
+    one_place, other_place = weights[first].place_bytes, weights[second].place_bytes
+    weights[first] = replace(weights[first], place_bytes=other_place)
+    weights[second] = replace(weights[second], place_bytes=one_place)
+    one = found(shelf, guides.folders[0])
+    assert found(shelf, guides.folders[0], weights=tuple(graph.weights)) is one
+    other = found(shelf, guides.folders[0], weights=tuple(weights))
+    assert other is not None
+    assert other is not one
+    assert programs.loads == 2
+
+
+def test_threads_that_come_together_make_one_program(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, trials: Any
+) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        made = list(threads.map(lambda n: found(shelf, guides.folders[n % 2]), range(12)))
+    assert set(made) == {made[0]}
+    assert made[0] is not None
+    assert programs.loads == 1
+
+
+# Networks that ONNX Runtime runs
+
+
+def test_a_trial_that_fails_is_told_once_and_not_made_again(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, said: Any
+) -> None:
+    """Really: these kernels make other mouths."""
+    assert [found(shelf, folder) for folder in (*guides.folders, guides.folders[0])] == [None] * 3
+    (warning,) = said(logging.WARNING)
+    assert warning.startswith(
+        "cpu: an architecture runs in ONNX Runtime: mouths of kernels are not the network's: a"
+        " pixel differs by"
+    )
+    assert programs.loads == 1
+    assert programs.loaded == 0
+
+
+def test_a_device_without_kernels_says_so_when_it_is_opened(guides: Any, said: Any) -> None:
+    shelf = KernelShelf(Without(PLENTY))
+    assert said(logging.WARNING) == ["cpu: all networks run in ONNX Runtime: NVRTC is not there"]
+    assert [found(shelf, folder) for folder in guides.folders] == [None, None]
+    assert len(said(logging.WARNING)) == 1
+    shelf.close()
+
+
+def test_a_device_that_has_no_kernels_by_nature_says_nothing(guides: Any, said: Any) -> None:
+    shelf = KernelShelf(HostMemory(PLENTY))
+    assert found(shelf, guides.folders[0]) is None
+    assert (said(logging.WARNING), said(logging.INFO)) == ([], [])
+    shelf.close()
+
+
+def test_kernels_that_do_not_compile_are_told_once(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, said: Any
+) -> None:
+    programs.fails["load"].append(KernelsUnavailable("network.cu(3): error: what?"))
+    assert [found(shelf, folder) for folder in guides.folders] == [None, None]
+    assert said(logging.WARNING) == [
+        "cpu: an architecture runs in ONNX Runtime: network.cu(3): error: what?"
+    ]
+    assert programs.loads == 1
+
+
+@pytest.mark.parametrize("where", ["record", "run"])
+def test_kernels_that_cannot_be_run_are_told_once(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, said: Any, where: str
+) -> None:
+    programs.fails[where].append(KernelsUnavailable("cuGraphInstantiate refuses"))
+    assert [found(shelf, folder) for folder in guides.folders] == [None, None]
+    (warning,) = said(logging.WARNING)
+    assert warning.endswith("cuGraphInstantiate refuses")
+    assert (programs.loads, programs.loaded) == (1, 0)
+
+
+def test_another_family_is_no_reason_to_warn(
+    shelf: KernelShelf, programs: ImitatedPrograms, tmp_path: Path, compiled: Any, said: Any
+) -> None:
+    write_tiny_unet(tmp_path / "tiny.onnx", seed=1)
+    folder = compiled(tmp_path / "tiny.onnx")
+    assert [found(shelf, folder) for _ in range(2)] == [None, None]
+    assert said(logging.WARNING) == []
+    (info,) = said(logging.INFO)
+    assert info.startswith("cpu: an architecture is ONNX Runtime's: ")
+    assert programs.loads == 0
+
+
+def test_a_device_that_is_too_small_for_the_kernels_is_no_reason_to_warn(
+    guides: Any, said: Any
+) -> None:
+    programs = ImitatedPrograms(stamped, 0, limits=Limits((8, 0), 4, 1024))
+    shelf = KernelShelf(HostMemory(PLENTY, programs=programs))
+    assert found(shelf, guides.folders[0]) is None
+    assert said(logging.WARNING) == []
+    assert "bytes of shared memory" in said(logging.INFO)[0]
+    shelf.close()
+
+
+def test_an_avatar_with_another_constant_is_alone_in_onnx_runtime(
+    shelf: KernelShelf, alike: Callable[[int], list[Path]], trials: Any, said: Any
+) -> None:
+    usual, odd, other = alike(3)
+    model, graph, image = half_of(odd)
+    name, planned = plan_network((odd / graph.file).read_bytes()).constants[0]
+    (weight,) = (weight for weight in graph.weights if weight.name == name)
+    dtype = np.dtype(weight.element_type)
+    image[weight.place_bytes :][: dtype.itemsize].view(dtype)[0] = planned + 1
+    (odd / model.source_file).write_bytes(image.tobytes())
+    one = found(shelf, usual)
+    assert one is not None
+    assert found(shelf, odd) is None
+    assert found(shelf, other) is one
+    assert said(logging.WARNING) == [
+        f"cpu: a network runs in ONNX Runtime: {name} is {planned + 1}, planned is {planned}"
+    ]
+
+
+# What goes wrong meanwhile
+
+
+@pytest.mark.parametrize(
+    "error", [DeviceOutOfMemory("full"), DeviceLost("gone"), RuntimeError("spoilt")]
+)
+def test_a_trial_that_is_broken_off_is_made_again(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, trials: Any, error: Exception
+) -> None:
+    trials.append(error)
+    with pytest.raises(type(error)):
+        found(shelf, guides.folders[0])
+    assert programs.loaded == 0
+    assert found(shelf, guides.folders[0]) is not None
+
+
+@pytest.mark.parametrize("error", [DeviceOutOfMemory("full"), DeviceLost("gone")])
+def test_loading_that_is_broken_off_is_done_again(
+    shelf: KernelShelf, programs: ImitatedPrograms, guides: Any, trials: Any, error: Exception
+) -> None:
+    programs.fails["load"].append(error)
+    with pytest.raises(type(error)):
+        found(shelf, guides.folders[0])
+    assert found(shelf, guides.folders[0]) is not None
+
+
+def test_a_damaged_graph_is_its_avatars_fault_alone(
+    shelf: KernelShelf, alike: Callable[[int], list[Path]], trials: Any
+) -> None:
+    damaged, whole = alike(2)
+    _, graph, _ = half_of(damaged)
+    (damaged / graph.file).write_bytes(b"no graph")
+    with pytest.raises(AvatarInvalid):
+        found(shelf, damaged)
+    assert found(shelf, whole) is not None

@@ -1,0 +1,170 @@
+"""The trial of kernels of our own: what passes, what does not, and that it leaves nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.engine.conftest import half_of
+from tests.engine.imitated import ImitatedPrograms, Make, played, stamped
+
+from lipwire.domain import Float32Array, UInt8Array
+from lipwire.engine import kerneltrial
+from lipwire.engine.devices import open_session
+from lipwire.engine.gpugraphs import hard_inputs
+from lipwire.engine.gpustorage import GpuGraph, read_gpu_graph
+from lipwire.engine.halving import MAX_DIFFERENCE
+from lipwire.engine.kernelruns import Program
+from lipwire.engine.kerneltrial import why_not_planned, why_not_the_same
+from lipwire.engine.lowering import Lowered
+from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, HostMemory
+from lipwire.engine.plan import Plan
+from lipwire.engine.planning import plan_network
+from lipwire.engine.programs import KernelsUnavailable
+
+PLENTY = 1 << 28
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A compiled avatar."""
+
+    data: bytes
+    graph: GpuGraph
+    image: Bytes
+    plan: Plan
+    wanted: Make
+
+    def why_not(
+        self,
+        memory: HostMemory,
+        programs: ImitatedPrograms,
+        image: Bytes | None = None,
+        fixed_batch: int | None = None,
+    ) -> str | None:
+        places = {weight.name: weight.place_bytes for weight in self.graph.weights}
+        lowered = Lowered(self.plan, places, programs.limits)
+        module = programs.load(lowered.source)
+        program = Program(lowered, programs, module)
+        image = self.image if image is None else image
+        try:
+            return why_not_the_same(
+                memory, program, self.data, fixed_batch, self.graph.weights, image
+            )
+        finally:
+            programs.drop(module)
+
+    def programs(self, make: Make) -> ImitatedPrograms:
+        return ImitatedPrograms(make, self.image.nbytes)
+
+
+@pytest.fixture(scope="session")
+def tried(guides: Any) -> Tried:
+    folder: Path = guides.folders[0]
+    _, graph, image = half_of(folder)
+    data = read_gpu_graph(folder, graph)
+    return Tried(data, graph, image, plan_network(data), played(data, graph.weights))
+
+
+@pytest.fixture
+def memory() -> Iterator[HostMemory]:
+    """All of it has to be given back."""
+    memory = HostMemory(PLENTY)
+    yield memory
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+
+
+def test_kernels_that_make_the_networks_mouths_pass(memory: HostMemory, tried: Tried) -> None:
+    """Of all hard inputs, in one batch."""
+    programs = tried.programs(tried.wanted)
+    assert tried.why_not(memory, programs) is None
+    assert programs.runs == [3]
+    assert programs.loaded == 0
+
+
+def test_the_weights_that_are_tried_are_those_of_the_image(
+    memory: HostMemory, tried: Tried, guides: Any
+) -> None:
+    _, _, other = half_of(guides.folders[1])
+    assert tried.why_not(memory, tried.programs(tried.wanted), other) is None
+
+
+def test_a_network_of_a_fixed_batch_is_tried_in_it(
+    memory: HostMemory, tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime runs it in batches of its size, of which the last one is filled up."""
+    batches: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        session = open_session(*arguments)
+
+        class Counted:
+            def run(self, names: Any, feeds: Any) -> Any:
+                batches.append(len(feeds["face"]))
+                return session.run(names, feeds)
+
+        return Counted()
+
+    monkeypatch.setattr(kerneltrial, "open_session", counted)
+    programs = tried.programs(tried.wanted)
+    assert tried.why_not(memory, programs, fixed_batch=2) is None
+    assert batches == [2, 2]
+    assert programs.runs == [4]
+
+
+@pytest.mark.parametrize("frame", [0, 2])
+def test_one_wrong_pixel_in_any_frame_is_seen(memory: HostMemory, tried: Tried, frame: int) -> None:
+    shown = np.concatenate([batch["face"] for batch in hard_inputs(None)])[frame]
+
+    def make(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
+        mouth = tried.wanted(image, crop, speech)
+        if (crop == shown).all():
+            mouth[319, 319, 2] ^= 0x80
+        return mouth
+
+    reason = tried.why_not(memory, tried.programs(make))
+    assert reason == f"a pixel differs by 128 of 255, allowed are {MAX_DIFFERENCE}"
+
+
+def test_other_mouths_are_seen(memory: HostMemory, tried: Tried) -> None:
+    assert "differs by" in str(tried.why_not(memory, tried.programs(stamped)))
+
+
+@pytest.mark.parametrize("where", ["record", "run"])
+@pytest.mark.parametrize("error", [KernelsUnavailable("no"), RuntimeError("x"), DeviceLost("!")])
+def test_a_trial_that_fails_says_why(
+    memory: HostMemory, tried: Tried, where: str, error: Exception
+) -> None:
+    programs = tried.programs(tried.wanted)
+    programs.fails[where].append(error)
+    with pytest.raises(type(error), match=str(error)):
+        tried.why_not(memory, programs)
+    assert programs.loaded == 0
+
+
+def test_a_device_that_is_too_small_for_a_trial_says_so(tried: Tried) -> None:
+    memory = HostMemory(tried.image.nbytes + 4096)
+    with pytest.raises(DeviceOutOfMemory):
+        tried.why_not(memory, tried.programs(tried.wanted))
+    assert (memory.regions, memory.host_blocks) == (0, 0)
+
+
+# Numbers that a plan has built in
+
+
+def test_an_image_that_has_what_is_planned_is_taken(tried: Tried) -> None:
+    assert tried.plan.constants
+    assert why_not_planned(tried.plan, tried.graph.weights, tried.image) is None
+    assert why_not_planned(replace(tried.plan, constants=()), (), tried.image) is None
+
+
+def test_an_image_with_another_number_is_refused(tried: Tried) -> None:
+    for name, planned in tried.plan.constants:
+        image = tried.image.copy()
+        (weight,) = (weight for weight in tried.graph.weights if weight.name == name)
+        values = image[weight.place_bytes :][: np.dtype(weight.element_type).itemsize]
+        values.view(weight.element_type)[0] = planned + 1
+        reason = why_not_planned(tried.plan, tried.graph.weights, image)
+        assert reason == f"{name} is {planned + 1}, planned is {planned}"
