@@ -1,7 +1,7 @@
 """The GPU's benchmark goes through all its parts on a stand-in, and goes on when one fails."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -10,12 +10,13 @@ from onnx import TensorProto, helper
 
 from lipwire.bench import gpu, gpuspeed
 from lipwire.bench.gpu import PARTS, TITLES, Part, run_gpu
-from lipwire.bench.gpurig import Rig, Row
+from lipwire.bench.gpurig import OtherRoad, Rig, Row
 from lipwire.bench.gpuspeed import traffic_bytes
 from lipwire.domain import DependencyMissing
-from lipwire.engine import Device, cuda_problem
+from lipwire.engine import Device, Tuning, cuda_problem, kernelshelf
 from lipwire.engine.devices import CudaOptions
 from lipwire.engine.memory import Bytes, HostMemory
+from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
 
 
 @pytest.mark.slow
@@ -30,13 +31,18 @@ def test_every_part_measures_something_on_a_stand_in(tmp_path: Path) -> None:
         tell=lambda part: told.append(part.name),
         out=tmp_path / "report.json",
     )
-    assert [(part.name, part.problem) for part in report.parts] == [(name, "") for name in PARTS]
-    assert all(part.rows for part in report.parts)
+    elsewhere = "RuntimeError: this network runs in ONNX Runtime here"
+    assert [(part.name, part.problem) for part in report.parts] == [
+        (name, elsewhere if name in ("recording", "launches") else "") for name in PARTS
+    ]
+    assert all(part.rows for part in report.parts if not part.problem)
     rows = {part.name: part.rows for part in report.parts}
-    assert all(int(row["most"]) <= 2 for row in rows["faces"])
-    assert {row["precision"] for row in rows["speed"]} == {"single", "half"}
-    assert {row["way"] for row in rows["plain"]} >= {"weights fed", "weights inside"}
-    assert len({row["swap"] for row in rows["swaps"]}) == 5
+    assert all(int(row["most"]) <= 2 for row in (*rows["faces"], *rows["onnx-faces"]))
+    assert {row["road"] for row in rows["faces"]} == {"ONNX Runtime"}, "it is said what ran"
+    assert rows["speed"][0] == {"road": "kernels", "problem": "it ran in ONNX Runtime"}
+    assert {row["precision"] for row in rows["speed"][1:]} == {"single", "half"}
+    assert {row["way"] for row in rows["plain"]} == {"weights fed", "weights inside"}
+    assert len({row["swap"] for row in rows["swaps"] if "swap" in row}) == 5
     assert {row.get("provider") for row in rows["placement"]} == {"CPU", None}
     assert rows["live"][0]["requests"] > 0  # type: ignore[operator]
     assert rows["live"][0]["MB of crops"] > 0  # type: ignore[operator]
@@ -47,6 +53,84 @@ def test_every_part_measures_something_on_a_stand_in(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "report.json").read_text())
     assert [part["name"] for part in written["parts"]] == list(PARTS)
     assert (memory.regions, memory.host_blocks) == (0, 0)
+
+
+class Counted:
+    """Programs that do nothing: how often each recording was run, by its launches."""
+
+    limits = Limits((9, 0), 132, 232448)
+
+    def __init__(self) -> None:
+        self.runs: dict[tuple[str, ...], int] = {}
+        self.held = 0
+
+    def load(self, source: KernelSource) -> Module:
+        self.held += 1
+        return Module(None, dict(source.kernels))
+
+    def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
+        self.held += 1
+        return Recording(tuple(launch.kernel for launch in launches))
+
+    def run(self, recording: Recording, stream: int) -> None:
+        self.runs[recording.handle] = self.runs.get(recording.handle, 0) + 1
+
+    def drop(self, held: Module | Recording) -> None:
+        self.held -= 1
+
+
+@pytest.mark.slow
+def test_kernels_are_measured_where_onnx_runtime_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernelshelf, "why_not_the_same", lambda *_: None)
+    programs = Counted()
+    memory = HostMemory(1 << 32, programs=programs, onnx_problem="it is not built for it")
+    report = run_gpu(
+        device=Device.cpu(),
+        memory=memory,
+        widths=(16, 16, 16, 16, 16),
+        parts=("recording", "launches", "speed", "swaps", "residents", "crops", "live", "ways"),
+        quick=True,
+        networks=tmp_path,
+    )
+    recording, launches, *others, ways = report.parts
+    assert [part.problem for part in report.parts[:-1]] == [""] * 7
+    missing = {"problem": f"ONNX Runtime does not run on cpu: {memory.onnx_problem()}"}
+    for part in others:
+        roads = [row for row in part.rows if "road" in row]
+        assert roads, part.name
+        assert {row["road"] for row in roads if "problem" not in row} == {"kernels"}
+        assert [row for row in roads if "problem" in row] == (
+            [{"road": "ONNX Runtime"} | missing] if part.name in ("speed", "swaps") else []
+        )
+    assert [(row["batch"], row["avatars"]) for row in recording.rows] == [(4, 1), (4, 4), (1, 1)]
+    count = recording.rows[0]["kernels"]
+    assert [row["number"] for row in launches.rows[:-1]] == list(range(int(count)))
+    assert all(row["what"] for row in launches.rows)
+    whole = sum(float(row["us a frame"]) for row in launches.rows[:-1])
+    assert launches.rows[-1]["us a frame"] == pytest.approx(whole, abs=0.1)
+    assert {len(launched) for launched in programs.runs} == {1, count}
+    assert any("runs in kernels of Lipwire's own" in note for note in recording.notes)
+    assert ways.problem == "left out: ONNX Runtime does not run on cpu: it is not built for it"
+    assert (memory.regions, memory.host_blocks, programs.held) == (0, 0, 0)
+    assert (tmp_path / "0.onnx").exists(), "left for the next time"
+
+
+@pytest.mark.parametrize("problem", [None, "it is not built for it"])
+def test_a_network_that_runs_elsewhere_is_not_measured(tmp_path: Path, problem: str | None) -> None:
+    memory = HostMemory(1 << 32, onnx_problem=problem)
+    rig = Rig(tmp_path, Device.cpu(), memory, None, quick=True, end_s=1e9, clock_s=lambda: 0.0)
+    tuning = Tuning(batch_sizes=(1,))
+    elsewhere = "the processor" if problem else "ONNX Runtime"
+    with pytest.raises(OtherRoad, match=elsewhere), rig.loaded("kernels", tuning):
+        pass
+    if problem is None:
+        with rig.loaded("ONNX Runtime", tuning) as (_, model):
+            assert model.on_gpu
+    else:
+        with pytest.raises(OtherRoad, match=problem), rig.loaded("ONNX Runtime", tuning):
+            pass
 
 
 def test_a_part_that_fails_is_reported_and_the_rest_goes_on(
@@ -161,4 +245,6 @@ def test_a_way_that_spoils_faces_is_not_chosen(
         rows.append(row)
         memory.spoil = number == 1  # the next one is the third, and the quickest
     assert [row.get("problem", "") for row in rows] == ["", "", "wrong faces", *[""] * 5]
-    assert rig.best == CudaOptions(channels_last=True)
+    assert rig.options == CudaOptions(channels_last=True)
+    again = Rig(tmp_path, Device.cpu(), memory, None, quick=True, end_s=1e9, clock_s=lambda: 0.0)
+    assert again.options == rig.options, "another process uses it too"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.engine.cudadriver import Declared, Driver, Ran
 
-from lipwire.engine import Device
+from lipwire.engine import Device, cudaprograms
 from lipwire.engine.cubins import Cubins
 from lipwire.engine.cuda import CudaMemory
-from lipwire.engine.cudaprograms import CudaPrograms
+from lipwire.engine.cudaprograms import CudaPrograms, kernels_problem
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory
 from lipwire.engine.programs import KernelSource, KernelsUnavailable, Launch, Module, Programs
 
@@ -73,6 +73,30 @@ def test_launches_reach_the_device_in_their_order_each_time_they_are_run(
         Ran("first", (7, 1, 1), (128, 1, 1), 512, bytes(range(16))),
     )
     assert driver.ran == [(stream, ran) for stream in (STREAM, 78) for ran in expected]
+
+
+@pytest.mark.parametrize(
+    ("fails", "capability", "nvrtc", "problem"),
+    [
+        ({}, 9, object(), None),
+        ({}, 9, None, "no NVRTC of CUDA 12 to 13"),
+        ({}, 7, object(), "compute capability 7.0"),
+        ({"cuDeviceGet": 101}, 9, object(), "has failed: cuDeviceGet"),
+    ],
+)
+def test_whether_kernels_can_run_is_told_in_one_line(
+    driver: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: dict[str, int],
+    capability: int,
+    nvrtc: Any,
+    problem: str | None,
+) -> None:
+    driver.fails, driver.attributes[75] = fails, capability
+    monkeypatch.setattr(cudaprograms, "CudaMemory", lambda gpu: CudaMemory(gpu, Declared(driver)))
+    monkeypatch.setattr(cudaprograms, "Cubins", lambda: Cubins(Path("nowhere"), lambda _: nvrtc))
+    told = kernels_problem(Device.cuda(1))
+    assert told is None if problem is None else (problem in str(told) and "\n" not in str(told))
 
 
 def test_kernels_are_compiled_for_the_device_and_its_driver(

@@ -226,6 +226,31 @@ def test_without_cuda_the_processor_is_used_and_that_is_said_once(
     assert running.home("b") == 0
 
 
+@pytest.mark.parametrize(
+    ("yaml", "wanted"),
+    [
+        ("", ["cuda:0", "cuda:1", "cuda:2"]),
+        ("gpus: {kernels: false}", ["cpu"]),
+        ("onnx: {use_cuda: strict}", []),
+    ],
+)
+def test_where_onnx_runtime_has_no_cuda_kernels_of_our_own_are_enough(
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    yaml: str,
+    wanted: list[str],
+) -> None:
+    machine.problem = "ONNX Runtime is built without CUDA here"
+    monkeypatch.setattr(devices, "kernels_problem", lambda device: None)
+    if not wanted:
+        with pytest.raises(DependencyMissing, match="built without CUDA"):
+            choose_devices(config(yaml, tmp_path))
+        return
+    chosen = choose_devices(config(yaml, tmp_path))
+    assert [str(device.device) for device in chosen.devices] == wanted
+
+
 def test_without_cuda_a_strict_server_does_not_start(machine: Machine, serve: Serve) -> None:
     machine.problem = "libcudnn.so.9 does not load"
     with pytest.raises(

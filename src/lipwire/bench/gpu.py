@@ -9,49 +9,65 @@ without a GPU, what it measures then means nothing.
 """
 
 import json
+import logging
 import platform
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 import onnxruntime
 
-from lipwire.bench import gpuserve, gpuspeed
+from lipwire.bench import gpukernels, gpuserve, gpuspeed
 from lipwire.bench.gpurig import Rig, Row
 from lipwire.bench.models import FULL_WIDTHS, Widths
 from lipwire.domain import DependencyMissing
 from lipwire.engine import Device, cuda_problem
+from lipwire.engine.cudaprograms import kernels_problem
 from lipwire.engine.memory import Memory
 
 PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
     "faces": gpuspeed.faces,
-    "placement": gpuspeed.placement,
+    "recording": gpukernels.recording,
+    "launches": gpukernels.launches,
     "floor": gpuspeed.floor,
-    "ways": gpuspeed.ways,
-    "swaps": gpuserve.swaps,
-    "residents": gpuserve.residents,
-    "crops": gpuserve.crops,
-    "live": gpuserve.live,
-    "plain": gpuspeed.plain,
     "speed": gpuspeed.speed,
+    "live": gpuserve.live,
+    "swaps": gpuserve.swaps,
+    "crops": gpuserve.crops,
+    "residents": gpuserve.residents,
+    "onnx-faces": gpuspeed.onnx_faces,
+    "placement": gpuspeed.placement,
+    "ways": gpuspeed.ways,
+    "plain": gpuspeed.plain,
+    "onnx-live": gpuserve.onnx_live,
 }
+
+ONNX_PARTS: Final = ("onnx-faces", "placement", "ways", "plain", "onnx-live")
+"""Of ONNX Runtime alone."""
+
+_MOST_NOTES: Final = 20
 
 TITLES: Final = {
     "faces": "mouths against the processor's, levels of 255",
+    "recording": "kernels of one batch, recorded: what they take on the device",
+    "launches": "kernels of one batch, each by itself",
     "placement": "which nodes ONNX Runtime runs where",
     "floor": "memory traffic, and the time it takes at the measured bandwidth",
-    "ways": "batch of 24 in half precision: which options pay",
+    "ways": "batch of 24 in half precision: which options of ONNX Runtime pay",
     "speed": "frames through the engine, copies from and to the host included",
-    "plain": "shared graph against sessions with constant weights, one lane",
+    "plain": "ONNX Runtime: shared graph against sessions with constant weights, one lane",
     "swaps": "another avatar's turn",
     "residents": "avatars on the device",
     "crops": "pixels brought with every call, and kept on the device",
     "live": "sessions of different avatars, 25 frames a second in steps of 4, within 160 ms",
+    "onnx-faces": "mouths of ONNX Runtime against the processor's, levels of 255",
+    "onnx-live": "the same sessions in ONNX Runtime",
 }
 
 
@@ -64,6 +80,8 @@ class Part:
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
     problem: str = ""
+    notes: list[str] = field(default_factory=list)
+    """What the engine said meanwhile, each once: what runs where, and what does not."""
 
 
 @dataclass(slots=True)
@@ -79,12 +97,15 @@ def as_text(part: Part) -> str:
     """A part in plain lines."""
     lines = [f"== {part.name}: {part.title} ({part.seconds:.0f} s)"]
     lines += ["  ".join(f"{name}: {value}" for name, value in row.items()) for row in part.rows]
+    lines += [f"NOTE: {note}" for note in part.notes]
     return "\n".join([*lines, *([f"PROBLEM: {part.problem}"] if part.problem else [])])
 
 
 def why_not(device: Device) -> str | None:
     """Why nothing can be measured here, in one line; None where it can."""
     problem = cuda_problem(device)
+    if problem is not None and kernels_problem(device) is None:
+        return None
     return (
         None
         if problem is None
@@ -102,12 +123,14 @@ def run_gpu(
     quick: bool = False,
     tell: Callable[[Part], None] = lambda part: None,
     out: Path | None = None,
+    networks: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> GpuReport:
     """Measure ``parts`` on ``device`` (the first GPU), stopping after ``limit_s``.
 
-    ``tell`` is called after each part, and ``out`` gets the report as JSON. Raises
-    DependencyMissing where there is no GPU and no ``memory`` to stand in for one.
+    ``tell`` is called after each part, and ``out`` gets the report as JSON. ``networks`` is a
+    folder in which networks are left for the next time. Raises DependencyMissing where there is no
+    GPU and no ``memory`` to stand in for one.
     """
     device = device or Device.cuda(0)
     if memory is None:
@@ -116,17 +139,24 @@ def run_gpu(
             raise DependencyMissing(reason)
     report = GpuReport(describe_gpu(device))
     end_s = clock_s() + limit_s
-    with tempfile.TemporaryDirectory(prefix="lipwire-gpu-") as folder:
-        rig = Rig(Path(folder), device, memory, widths, quick=quick, end_s=end_s, clock_s=clock_s)
+    with ExitStack() as stack:
+        folder = networks or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="lipwire-gpu-"))
+        )
+        rig = Rig(folder, device, memory, widths, quick=quick, end_s=end_s, clock_s=clock_s)
         for name in parts:
             part = Part(name, TITLES[name])
             begun_s = clock_s()
+            missing = rig.onnx_problem() if name in ONNX_PARTS else None
             if begun_s >= end_s:
                 part.problem = f"left out: {limit_s:.0f} s were over"
+            elif missing is not None:
+                part.problem = f"left out: ONNX Runtime does not run on {device}: {missing}"
             else:
                 try:
-                    for row in PARTS[name](rig):
-                        part.rows.append(row)
+                    with _noted(part.notes):
+                        for row in PARTS[name](rig):
+                            part.rows.append(row)
                 except Exception as error:  # whatever it is, the next part may work
                     part.problem = f"{type(error).__name__}: {str(error)[:500]}"
             part.seconds = round(clock_s() - begun_s, 1)
@@ -137,14 +167,44 @@ def run_gpu(
     return report
 
 
+class _Notes(logging.Handler):
+    """Keeps what is said, each once."""
+
+    def __init__(self, notes: list[str]) -> None:
+        super().__init__(logging.INFO)
+        self._notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        if said not in self._notes and len(self._notes) < _MOST_NOTES:
+            self._notes.append(said)
+
+
+@contextmanager
+def _noted(notes: list[str]) -> Iterator[None]:
+    """Put what the engine says into ``notes``: whether kernels run a network, and why not."""
+    logger = logging.getLogger("lipwire.engine")
+    handler, level = _Notes(notes), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
 def describe_gpu(device: Device) -> dict[str, str]:
-    """Name, memory and driver as its tool says, and versions."""
+    """Name, memory and driver as its tool says, versions, and what runs there."""
     facts = {
         "device": str(device),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
         "built for CUDA": str(getattr(onnxruntime, "cuda_version", "") or "no"),
     }
+    if device.kind == "cuda":
+        facts["ONNX Runtime there"] = cuda_problem(device) or "runs"
+        facts["kernels there"] = kernels_problem(device) or "run"
     tool = shutil.which("nvidia-smi")
     if tool is not None and device.kind == "cuda":
         query = "name,memory.total,driver_version"

@@ -1,23 +1,32 @@
 """What the parts of ``bench gpu`` stand on: networks, a device, and calls that are timed."""
 
+import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from lipwire.bench.models import Widths, write_tiny_unet, write_unet
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MOUTH_PX, Float32Array, UInt8Array
-from lipwire.engine import Device, Engine, Tuning, compile_model
+from lipwire.engine import Device, Engine, Model, Tuning, compile_model, cuda_problem
 from lipwire.engine.batching import BATCH_SIZES
 from lipwire.engine.devices import CudaOptions
+from lipwire.engine.faces import Frames
 from lipwire.engine.gpugraphs import Precision
 from lipwire.engine.gpustorage import GpuModel, read_gpu_manifest
 from lipwire.engine.memory import Memory
 from lipwire.engine.storage import read_manifest
+
+KERNELS: Final = "kernels"
+ONNX: Final = "ONNX Runtime"
+ROADS: Final = (KERNELS, ONNX)
+"""What runs a network on a GPU: kernels of our own, or ONNX Runtime."""
 
 Row = dict[str, str | int | float]
 """One line of a table."""
@@ -38,12 +47,22 @@ class Rig:
     quick: bool
     end_s: float
     clock_s: Callable[[], float]
-    best: CudaOptions | None = None
-    """What the part *ways* found quickest."""
 
     @property
     def options(self) -> CudaOptions:
-        return self.best or CudaOptions()
+        """What the part *ways* found quickest, in this process or another of the same folder."""
+        try:
+            return CudaOptions(**json.loads(self._best.read_text("utf-8")))
+        except FileNotFoundError:
+            return CudaOptions()
+
+    def prefer(self, options: CudaOptions) -> None:
+        """Use ``options`` from here on."""
+        self._best.write_text(json.dumps(asdict(options)), "utf-8")
+
+    @property
+    def _best(self) -> Path:
+        return self.folder / "options.json"
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -86,6 +105,25 @@ class Rig:
     def engine(self, tuning: Tuning) -> Engine:
         return Engine(threads=1, device=self.device, tuning=tuning, memory=self.memory)
 
+    def onnx_problem(self) -> str | None:
+        """Why ONNX Runtime does not run on the device; None where it does."""
+        return cuda_problem(self.device) if self.memory is None else self.memory.onnx_problem()
+
+    @contextmanager
+    def loaded(
+        self, road: str, tuning: Tuning, frames: Frames | None = None
+    ) -> Iterator[tuple[Engine, Model]]:
+        """An engine, and the first network in it. Raises OtherRoad where it does not run on
+        ``road``."""
+        problem = self.onnx_problem()
+        if road == ONNX and problem is not None:
+            raise OtherRoad(f"ONNX Runtime does not run on {self.device}: {problem}")
+        with self.engine(replace(tuning, kernels=road == KERNELS)) as engine:
+            model = engine.load(self.compiled(0), frames)
+            if road_of(model) != road:
+                raise OtherRoad(f"it ran in {road_of(model)}")
+            yield engine, model
+
     def gpu_memory(self) -> Memory:
         if self.memory is not None:
             return self.memory
@@ -97,6 +135,15 @@ class Rig:
         folder = self.compiled(number)
         manifest = read_gpu_manifest(folder, read_manifest(folder).weights_bytes)
         return manifest.models.get(precision)
+
+
+class OtherRoad(Exception):
+    """A network did not run where it was to be measured."""
+
+
+def road_of(model: Model) -> str:
+    """What runs ``model``."""
+    return KERNELS if model.in_kernels else ONNX if model.on_gpu else "the processor"
 
 
 def inputs(frames: int, seed: int = 0) -> tuple[UInt8Array, Float32Array]:

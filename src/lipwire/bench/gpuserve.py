@@ -10,7 +10,18 @@ from typing import Final
 
 import numpy as np
 
-from lipwire.bench.gpurig import Noise, Rig, Row, called, inputs
+from lipwire.bench.gpurig import (
+    KERNELS,
+    ONNX,
+    ROADS,
+    Noise,
+    OtherRoad,
+    Rig,
+    Row,
+    called,
+    inputs,
+    road_of,
+)
 from lipwire.bench.harness import percentile
 from lipwire.domain import Float32Array
 from lipwire.engine import Engine, Model, Scheduler, Tuning
@@ -26,7 +37,7 @@ LIVE_FRAMES: Final = 4
 FRAME_S: Final = 0.04
 _AVATARS: Final = 4
 """Networks made; further avatars are loaded from the same files, and share nothing else."""
-_LIVE: Final = (8, 50, 100, 200, 300, 400, 600, 800)
+_SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800)
 
 
 def swaps(rig: Rig) -> Iterator[Row]:
@@ -58,10 +69,18 @@ def swaps(rig: Rig) -> Iterator[Row]:
                 "swap": name + ("" if host_bytes else " (page cache)"),
                 "ms": round(statistics.median(times_s[2:]) * 1e3, 3),
             }
+    for road in ROADS:
+        try:
+            yield from _switches(rig, road)
+        except OtherRoad as error:
+            yield {"road": road, "problem": str(error)}
+
+
+def _switches(rig: Rig, road: str) -> Iterator[Row]:
     tuning = Tuning(lanes=1, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
     pixels, windows = inputs(LIVE_FRAMES)
-    with rig.engine(tuning) as engine:
-        pair = [engine.load(rig.compiled(number)) for number in range(2)]
+    with rig.loaded(road, tuning) as (engine, model):
+        pair = [model, engine.load(rig.compiled(1))]
         turns = itertools.count()
         for name, models_used in (("the same avatar", pair[:1]), ("avatars in turns", pair)):
 
@@ -70,7 +89,8 @@ def swaps(rig: Rig) -> Iterator[Row]:
 
             calls = called(rig, 1, call)
             yield {
-                "precision": pair[0].precision,
+                "road": road,
+                "precision": model.precision,
                 "swap": f"a call of {LIVE_FRAMES} frames, {name}",
                 "ms": round(calls.median_ms, 3),
             }
@@ -107,6 +127,7 @@ def residents(rig: Rig) -> Iterator[Row]:
             taken_bytes = before_bytes - memory.free_bytes()
             residency = engine.residency
             yield {
+                "road": road_of(models[0]),
                 "precision": models[0].precision,
                 "avatars": count,
                 "on the device": 0 if residency is None else residency.device_items,
@@ -153,6 +174,7 @@ def crops(rig: Rig) -> Iterator[Row]:
                 asked = after.hits + after.misses - before.hits - before.misses
                 found[way] = calls.median_ms
                 yield {
+                    "road": road_of(model),
                     "precision": model.precision,
                     "batch": batch,
                     "lanes": callers,
@@ -178,8 +200,18 @@ def live(rig: Rig) -> Iterator[Row]:
 
     They ask for frames by number, as a server's do.
     """
+    yield from _live(rig, KERNELS)
+
+
+def onnx_live(rig: Rig) -> Iterator[Row]:
+    yield from _live(rig, ONNX)
+
+
+def _live(rig: Rig, road: str) -> Iterator[Row]:
     lanes = 2 if rig.quick else 4
-    tuning = Tuning(lanes=lanes, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
+    tuning = Tuning(
+        lanes=lanes, batch_sizes=(LIVE_FRAMES,), kernels=road == KERNELS, cuda=rig.options
+    )
     shown = Noise(2 * LIVE_FRAMES if rig.quick else AVATAR_FRAMES)
     numbers = np.arange(LIVE_FRAMES, dtype=np.int64)
     _, windows = inputs(LIVE_FRAMES)
@@ -194,7 +226,7 @@ def live(rig: Rig) -> Iterator[Row]:
             )
         )
         models: list[Model] = []
-        for sessions in (2, 4) if rig.quick else _LIVE:
+        for sessions in (2, 4) if rig.quick else _SESSIONS:
             while len(models) < sessions:
                 models.append(engine.load(rig.compiled(len(models) % _AVATARS), shown))
             for _ in range(2):  # every lane has its session
@@ -204,6 +236,7 @@ def live(rig: Rig) -> Iterator[Row]:
             p99_s = percentile(late_s, 99)
             kept = engine.crops
             yield {
+                "road": road_of(models[0]),
                 "sessions": sessions,
                 "precision": models[0].precision,
                 "requests": len(late_s),

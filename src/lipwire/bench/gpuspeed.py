@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,17 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from lipwire.bench.gpurig import Rig, Row, called, inputs
+from lipwire.bench.gpurig import (
+    KERNELS,
+    ONNX,
+    ROADS,
+    OtherRoad,
+    Rig,
+    Row,
+    called,
+    inputs,
+    road_of,
+)
 from lipwire.bench.harness import percentile
 from lipwire.domain import MOUTH_PX, UInt8Array
 from lipwire.engine import Engine, Model, Tuning
@@ -26,7 +36,7 @@ from lipwire.engine.devices import (
     read_on_processor,
     session_options,
 )
-from lipwire.engine.gpugraphs import PRECISIONS
+from lipwire.engine.gpugraphs import PRECISIONS, Precision
 from lipwire.engine.gpustorage import ImageSource, read_gpu_graph
 from lipwire.engine.halving import MAX_DIFFERENCE
 from lipwire.engine.lanes import Architecture, Input, Lane
@@ -37,14 +47,22 @@ from lipwire.engine.wrapping import BATCH, Form
 
 def faces(rig: Rig) -> Iterator[Row]:
     """Wrong mouths would make every speed worthless: compare with the processor's first."""
+    yield from _faces(rig, KERNELS, ("half",))
+
+
+def onnx_faces(rig: Rig) -> Iterator[Row]:
+    yield from _faces(rig, ONNX, PRECISIONS)
+
+
+def _faces(rig: Rig, road: str, precisions: Sequence[Precision]) -> Iterator[Row]:
     crops, windows = inputs(rig.large)
     with Engine() as engine:
         wanted = [
             engine.infer(engine.load(rig.compiled(number)), crops[:2], windows[:2])
             for number in range(2)
         ]
-    for precision in PRECISIONS:
-        with rig.engine(Tuning(precision=precision)) as engine:
+    for precision in precisions:
+        with rig.engine(Tuning(precision=precision, kernels=road == KERNELS)) as engine:
             models = [engine.load(rig.compiled(number)) for number in range(2)]
             made = [
                 engine.infer(models[number], crops[:frames], windows[:frames])[:2]
@@ -53,8 +71,8 @@ def faces(rig: Rig) -> Iterator[Row]:
             ]
             apart = np.abs(np.array(made).astype(int) - np.array(wanted + wanted))
             yield {
+                "road": road_of(models[0]),
                 "precision": models[0].precision,
-                "on the GPU": str(models[0].on_gpu),
                 "most": int(apart.max()),
                 "mean": round(float(apart.mean()), 4),
             }
@@ -176,7 +194,7 @@ def ways(rig: Rig) -> Iterator[Row]:
     for name, options in candidates.items():
         row: Row = {"way": name}
         try:
-            tuning = Tuning(lanes=2, batch_sizes=(rig.large,), cuda=options)
+            tuning = Tuning(lanes=2, batch_sizes=(rig.large,), kernels=False, cuda=options)
             with rig.engine(tuning) as engine:
                 model = engine.load(rig.compiled(0))
                 found = _speed_of(rig, engine, model, rig.large, 2)
@@ -188,7 +206,7 @@ def ways(rig: Rig) -> Iterator[Row]:
                 row["problem"] = "wrong faces"
             elif float(found["ms a frame"]) < quickest:
                 quickest = float(found["ms a frame"])
-                rig.best = options
+                rig.prefer(options)
         except Exception as error:  # one way may not work at all
             row["problem"] = f"{type(error).__name__}: {str(error)[:200]}"
         yield row
@@ -197,26 +215,41 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 
 def speed(rig: Rig) -> Iterator[Row]:
-    """The table: precision, batch, lanes. Sessions take seconds to open: of single precision there
-    are fewer."""
-    for precision in reversed(PRECISIONS):
-        few = rig.quick or precision == "single"
-        sizes = (1, rig.large) if few else rig.sizes
+    """The table: what runs it, batch, lanes; and the guide's own way.
+
+    A session takes seconds to open: of ONNX Runtime there are fewer batch sizes and lanes.
+    """
+    for road in ROADS:
+        few = rig.quick or road == ONNX
+        sizes = (1, 4, rig.large) if few else rig.sizes
         lanes = 2 if few else 4
-        tuning = Tuning(lanes=lanes, batch_sizes=sizes, precision=precision, cuda=rig.options)
-        with rig.engine(tuning) as engine:
-            model = engine.load(rig.compiled(0))
-            for batch, callers in itertools.product(reversed(sizes), (1, 2, 4)):
-                if callers > lanes:
-                    continue
-                yield {
-                    "precision": model.precision,
-                    "batch": batch,
-                    "lanes": callers,
-                    **_speed_of(rig, engine, model, batch, callers),
-                }
-                if rig.time_is_up():
-                    return
+        tuning = Tuning(lanes=lanes, batch_sizes=tuple(sorted({*sizes})), cuda=rig.options)
+        try:
+            with rig.loaded(road, tuning) as (engine, model):
+                for batch, callers in itertools.product(reversed(tuning.batch_sizes), (1, 2, 4)):
+                    if callers > (lanes if batch in (4, rig.large) else 1):
+                        continue
+                    yield {
+                        "road": road,
+                        "precision": model.precision,
+                        "batch": batch,
+                        "lanes": callers,
+                        **_speed_of(rig, engine, model, batch, callers),
+                    }
+                    if rig.time_is_up():
+                        return
+        except OtherRoad as error:
+            yield {"road": road, "problem": str(error)}
+    if rig.onnx_problem() is not None:
+        return
+    for batch in (1, rig.large):
+        yield {
+            "road": "ONNX Runtime, a session of the network, float32 arrays in and out",
+            "precision": "single",
+            "batch": batch,
+            "lanes": 1,
+            "ms a frame": round(_session_ms(rig, batch) / batch, 4),
+        }
 
 
 def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) -> Row:
@@ -232,7 +265,7 @@ def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) 
 
 
 def plain(rig: Rig) -> Iterator[Row]:
-    """The same lane with the weights fed and with the weights inside; and the guide's own way."""
+    """The same lane of ONNX Runtime with the weights fed and with the weights inside."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
@@ -268,14 +301,6 @@ def plain(rig: Rig) -> Iterator[Row]:
                 }
                 if rig.time_is_up():
                     return
-    for batch in (1, rig.large):
-        call_ms = _session_ms(rig, batch)
-        yield {
-            "precision": "single",
-            "batch": batch,
-            "way": "the guide's: a session, float32 arrays in and out",
-            "ms a frame": round(call_ms / batch, 4),
-        }
 
 
 def with_constants(graph: bytes, weights: tuple[Input, ...], image: UInt8Array) -> bytes:

@@ -38,6 +38,11 @@ class Cubins:
         self._folder = folder or user_cache_path("lipwire") / "kernels"
         self._find = find
 
+    def check_compiler(self, newest_major: int) -> None:
+        """Raises KernelsUnavailable where nothing is compiled that is not kept already."""
+        if self._find(newest_major) is None:
+            raise KernelsUnavailable(_no_nvrtc(newest_major))
+
     def cubin(self, source: KernelSource, capability: tuple[int, int], newest_major: int) -> bytes:
         """``source`` compiled for devices of compute capability ``capability``.
 
@@ -67,10 +72,7 @@ class Cubins:
             cubin = _read(found[version]) if version[0] <= newest_major else None
             if cubin is not None:
                 return cubin
-        raise KernelsUnavailable(
-            f"there is no NVRTC of CUDA {FIRST_MAJOR} to {newest_major} here, which"
-            " onnxruntime-gpu[cuda] brings"
-        )
+        raise KernelsUnavailable(_no_nvrtc(newest_major))
 
     def _keep(self, path: Path, cubin: bytes) -> None:
         """Write ``path``, or say once that it cannot be: then every process compiles anew."""
@@ -88,6 +90,13 @@ class Cubins:
                 with suppress(OSError):
                     temporary.unlink()
             _say_not_kept(self._folder, error.strerror or type(error).__name__)
+
+
+def _no_nvrtc(newest_major: int) -> str:
+    return (
+        f"there is no NVRTC of CUDA {FIRST_MAJOR} to {newest_major} here, which"
+        " onnxruntime-gpu[cuda] brings"
+    )
 
 
 @functools.cache

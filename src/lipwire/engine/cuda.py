@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from lipwire.domain import DependencyMissing
-from lipwire.engine.devices import DRIVER, Device
+from lipwire.engine.devices import DRIVER, Device, cuda_problem
 from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, Gate, Region
 from lipwire.engine.programs import Programs
 
@@ -124,6 +124,9 @@ class CudaMemory:
         free, whole = _Size(), _Size()
         self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(whole))
         return int(free.value)
+
+    def onnx_problem(self) -> str | None:
+        return cuda_problem(self.device)
 
     def programs(self) -> Programs:
         with self._lock:

@@ -10,8 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from lipwire.domain import DependencyMissing
 from lipwire.engine.cubins import Cubins
 from lipwire.engine.cuda import CudaMemory, Refused
+from lipwire.engine.devices import Device
+from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory
 from lipwire.engine.programs import (
     KernelSource,
     KernelsUnavailable,
@@ -70,6 +73,10 @@ class CudaPrograms:
                     memory.device, *self.limits.capability, *_LEAST_CAPABILITY
                 )
             )
+
+    def check_compiler(self) -> None:
+        """Raises KernelsUnavailable where nothing new can be compiled."""
+        self._cubins.check_compiler(self._cuda_major)
 
     def load(self, source: KernelSource) -> Module:
         for name, shared_bytes in source.kernels.items():
@@ -170,6 +177,18 @@ class CudaPrograms:
             self._memory.call(name, *arguments, refusals=_REFUSALS)
         except Refused as error:
             raise KernelsUnavailable(f"{self._memory.device}: {error}") from None
+
+
+def kernels_problem(device: Device) -> str | None:
+    """Why kernels of our own cannot run on GPU ``device``, in one line; None where they can.
+
+    Starts that GPU and no other. Nothing of ONNX Runtime is needed.
+    """
+    try:
+        CudaPrograms(CudaMemory(device)).check_compiler()
+    except (DependencyMissing, DeviceLost, DeviceOutOfMemory, KernelsUnavailable) as error:
+        return str(error)
+    return None
 
 
 def _check(launch: Launch, module: Module) -> None:

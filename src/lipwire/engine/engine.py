@@ -1,5 +1,6 @@
 """Running networks, on the processor or a GPU: uint8 in and out."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from lipwire.engine.wrapping import PIXELS_SHAPE, Form
 MAX_THREADS: Final = 256
 
 _Array = npt.NDArray[Any]
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Model:
@@ -50,7 +52,9 @@ class Model:
         owner: object,
         network: GpuNetwork | ProcessorNetwork,
         frames: Frames | None,
+        floats: ProcessorNetwork | None = None,
     ) -> None:
+        """``floats`` runs the guide's form of a network whose GPU does not."""
         on_gpu = network if isinstance(network, GpuNetwork) else None
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
@@ -67,6 +71,8 @@ class Model:
         """``half`` only on a GPU."""
         self.on_gpu: Final = on_gpu is not None
         """Whether it runs there; what has no form for GPUs runs on the processor."""
+        self.in_kernels: Final = on_gpu is not None and on_gpu.program is not None
+        """Whether pixels run in kernels of our own there; else ONNX Runtime runs all of it."""
         self.keeps_crops: Final = on_gpu is not None and on_gpu.crops is not None
         """Whether ``Engine.infer_frames`` finds crops on the GPU that were used before."""
         program = None if on_gpu is None else on_gpu.program
@@ -77,6 +83,7 @@ class Model:
         self._unloaded = False
         self._owner = owner
         self._network = network
+        self._floats = floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +116,8 @@ class Engine:
 
         ``tuning`` is for GPUs. ``memory`` is that of ``device`` where it is to be another than its
         own: given ``HostMemory``, the processor runs what a GPU would. Raises InvalidInput;
-        DependencyMissing where CUDA cannot be used, Unavailable where there is no such GPU.
+        DependencyMissing where CUDA cannot be used, neither by ONNX Runtime nor by kernels of our
+        own, Unavailable where there is no such GPU.
         """
         if threads is not None and (
             not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
@@ -119,7 +127,7 @@ class Engine:
         self._closed = False
         self._mark = object()
         if memory is None and device.kind == "cuda":
-            memory = _cuda_memory(device)
+            memory = _cuda_memory(device, tuning or Tuning())
         self._processor = Processor(threads=threads)
         self._gpu = None if memory is None else Gpu(memory, tuning or Tuning(), threads=threads)
 
@@ -180,9 +188,12 @@ class Engine:
             gpu_manifest = read_gpu_manifest(compiled, manifest.weights_bytes)
             network = self._gpu.load(compiled, gpu_manifest, manifest.fixed_batch, frames)
         self._check_open()
+        floats = None
         if network is None:
             network = self._processor.load(compiled, manifest)
-        return Model(manifest, self._mark, network, frames)
+        elif not self._own_gpu().runs("floats"):
+            floats = self._processor.load(compiled, manifest, "floats")
+        return Model(manifest, self._mark, network, frames, floats)
 
     def unload(self, model: Model) -> None:
         """Give up what ``model`` takes: at once, or when the last run of it is over. Later runs
@@ -190,11 +201,11 @@ class Engine:
         if model._unloaded:
             return
         model._unloaded = True
-        network = model._network
-        if isinstance(network, ProcessorNetwork):
-            self._processor.unload(network)
-        else:
-            self._own_gpu().unload(network)
+        for network in (model._network, model._floats):
+            if isinstance(network, ProcessorNetwork):
+                self._processor.unload(network)
+            elif network is not None:
+                self._own_gpu().unload(network)
 
     def prefetch(self, model: Model) -> bool:
         """Bring ``model`` to where it runs, before it is asked for; False where there is no room.
@@ -316,6 +327,8 @@ class Engine:
     ) -> None:
         self._check_usable(model)
         network = model._network
+        if form == "floats" and model._floats is not None:
+            network = model._floats
         if isinstance(network, ProcessorNetwork):
             self._processor.run(network, form, face, windows, mouth)
         else:
@@ -337,11 +350,20 @@ class Engine:
             raise RuntimeError("the engine is closed")
 
 
-def _cuda_memory(device: Device) -> Memory:
+def _cuda_memory(device: Device, tuning: Tuning) -> Memory:
     from lipwire.engine.cuda import CudaMemory
+    from lipwire.engine.cudaprograms import kernels_problem
 
     problem = cuda_problem(device)
     if problem is None:
+        return CudaMemory(device)
+    if tuning.kernels and tuning.precision == "half" and kernels_problem(device) is None:
+        _LOG.warning(
+            "%s: networks that kernels of Lipwire's own do not run, and floats instead of pixels,"
+            " run on the processor: %s",
+            device,
+            problem,
+        )
         return CudaMemory(device)
     with suppress(DependencyMissing):
         CudaMemory(device)  # raises DeviceLost where it is this GPU alone

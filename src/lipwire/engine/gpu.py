@@ -79,6 +79,7 @@ class Gpu:
 
     def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
         """``threads`` is for what runs on the processor."""
+        self._memory = memory
         self._tuning = tuning
         free_bytes = memory.free_bytes()
         share_bytes = int(free_bytes * _SHARE)
@@ -133,6 +134,11 @@ class Gpu:
         """Kinds of networks in use, each with sessions of its own."""
         return len(self._architectures)
 
+    def runs(self, form: Form) -> bool:
+        """Whether networks that are on the device run in ``form`` there: kernels of our own, which
+        may be all there is, only know pixels."""
+        return form == "pixels" or self._memory.onnx_problem() is None
+
     def load(
         self,
         folder: Path,
@@ -141,19 +147,22 @@ class Gpu:
         frames: Frames | None = None,
     ) -> GpuNetwork | None:
         """The network in ``folder``, on the device where there is room; None where it has no form
-        for GPUs. ``frames`` are those of its avatar. Raises AvatarInvalid, Unavailable."""
+        for GPUs, or none that runs on this one. ``frames`` are those of its avatar. Raises
+        AvatarInvalid, Unavailable."""
         self._guard.check()
         wanted = manifest.models.get(self._tuning.precision)
         model = wanted or manifest.models.get("single")
         if model is None:
             return None
         source = ImageSource(folder, model)
+        program = self._program(folder, model, fixed_batch, source)
+        if program is None and self._memory.onnx_problem() is not None:
+            return None
         resident = self._residency.add(source)
         sizes = self._tuning.batch_sizes if fixed_batch is None else (fixed_batch,)
         keeps = frames is not None and self._crops.keeps_any
         crops = self._crops.add(frames.frame_count) if frames is not None and keeps else None
         architecture = self._architectures.of(folder, model)
-        program = self._program(folder, model, fixed_batch, source)
         network = GpuNetwork(architecture, resident, model.precision, sizes, frames, crops, program)
         network.finalizers.append(weakref.finalize(network, self._residency.remove, resident))
         if crops is not None:

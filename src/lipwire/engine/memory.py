@@ -121,6 +121,10 @@ class Memory(Protocol):
         """What is left on the device now."""
         ...
 
+    def onnx_problem(self) -> str | None:
+        """Why ONNX Runtime cannot run there, in one line; None where it can."""
+        ...
+
     def programs(self) -> Programs | None:
         """What runs kernels of our own there; None where there is no such thing. Raises
         KernelsUnavailable where there should be."""
@@ -149,10 +153,12 @@ class HostMemory:
         host_bytes: int = 1 << 40,
         device: Device = CPU,
         programs: Programs | None = None,
+        onnx_problem: str | None = None,
     ) -> None:
         """A device of ``size_bytes``, beside which ``host_bytes`` can be pinned."""
         self.device: Final = device
         self._programs = programs
+        self._onnx_problem = onnx_problem
         self.gate: Final = Gate()
         self._lock = threading.Lock()
         self._left_bytes = size_bytes
@@ -203,6 +209,9 @@ class HostMemory:
 
     def free_bytes(self) -> int:
         return self._left_bytes
+
+    def onnx_problem(self) -> str | None:
+        return self._onnx_problem
 
     def programs(self) -> Programs | None:
         return self._programs

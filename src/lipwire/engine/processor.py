@@ -123,13 +123,13 @@ class Processor:
         """ONNX Runtime sessions alive: one for each architecture and form in use."""
         return len(self._sessions)
 
-    def load(self, folder: Path, manifest: Manifest) -> ProcessorNetwork:
-        """The network in ``folder``; copies no weights. Raises AvatarInvalid."""
+    def load(self, folder: Path, manifest: Manifest, form: Form = "pixels") -> ProcessorNetwork:
+        """The network in ``folder``, ready in ``form``; copies no weights. Raises AvatarInvalid."""
         network = ProcessorNetwork(folder, manifest)
         with self._lock:
             self._check_open()
             self._networks.add(network)
-        self._form(network, "pixels")
+        self._form(network, form)
         return network
 
     def unload(self, network: ProcessorNetwork) -> None:

@@ -18,6 +18,7 @@ from lipwire.engine import (
     cuda_problem,
     open_driver,
 )
+from lipwire.engine.cudaprograms import kernels_problem
 
 GIB: Final = 2**30
 _SHARE: Final = 0.75
@@ -77,7 +78,7 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
     # CUDA's own order is quickest first; nvidia-smi and the driver count along the PCI bus.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     first = config.onnx.cuda_device_id
-    problem = cuda_problem(Device.cuda(first))
+    problem = _problem(config, first)
     driver = open_driver()
     gpus = driver.gpus()
     unseen = ""
@@ -87,7 +88,7 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
     elif not gpus:
         problem = problem or "the NVIDIA driver shows no GPU to this process"
     others = (gpu.index for gpu in gpus if gpu.index != first)
-    if problem and any(cuda_problem(Device.cuda(index)) is None for index in others):
+    if problem and any(_problem(config, index) is None for index in others):
         # CUDA works. The first is none, which is an error, or fails, and is left out then.
         problem = None
     if problem is not None:
@@ -131,6 +132,15 @@ def workers_on_processor(config: InferenceConfig) -> int:
     """Runs of networks at a time in this process: at most its share of the cores."""
     share = max(1, usable_cores() // config.server.workers)
     return min(config.server.worker_count_per_gpu, share)
+
+
+def _problem(config: InferenceConfig, index: int) -> str | None:
+    """Why networks cannot run on GPU ``index``. Where ONNX Runtime does not run there, kernels of
+    our own are enough, unless CUDA is required."""
+    device = Device.cuda(index)
+    problem = cuda_problem(device)
+    may = config.gpus.kernels and not config.requires_cuda
+    return None if problem and may and kernels_problem(device) is None else problem
 
 
 def _processor(config: InferenceConfig, facts: dict[str, object]) -> ChosenDevices:

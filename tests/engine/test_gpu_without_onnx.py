@@ -1,0 +1,99 @@
+"""A GPU on which ONNX Runtime does not run has kernels of our own; the rest is the processor's.
+
+The GPU is the processor's memory, and its kernels are run by the emulator.
+"""
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.engine.cudadriver import Declared, Driver
+from tests.engine.emulated import EmulatedPrograms
+from tests.engine.emulator import compiler_problem
+
+from lipwire.bench.models import write_tiny_unet, write_unet
+from lipwire.domain import DependencyMissing
+from lipwire.engine import Device, Engine, Tuning, compile_model, cuda, cudaprograms, engine
+from lipwire.engine.cuda import CudaMemory
+from lipwire.engine.memory import HostMemory
+
+needs_compiler = pytest.mark.skipif(compiler_problem() is not None, reason=str(compiler_problem()))
+
+
+@pytest.fixture
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostMemory]:
+    """All of it has to be given back."""
+    kernels = tmp_path_factory.getbasetemp() / "kernels"  # compiled once for all tests
+    kernels.mkdir(exist_ok=True)
+    programs = EmulatedPrograms(kernels)
+    memory = HostMemory(1 << 30, programs=programs, onnx_problem="it is not built for it")
+    yield memory
+    gc.collect()
+    assert (memory.regions, memory.host_blocks, programs.loaded) == (0, 0, 0)
+
+
+@needs_compiler
+def test_what_kernels_do_not_run_the_processor_does(
+    memory: HostMemory, tmp_path: Path, oracle: Any, make_inputs: Any
+) -> None:
+    inputs = make_inputs(2)
+    visual = np.random.default_rng(0).random((2, 6, 320, 320), np.float32)
+    known, other = tmp_path / "known.onnx", tmp_path / "other.onnx"
+    write_unet(known, seed=0, widths=(16, 16, 16, 16, 16))
+    write_tiny_unet(other, seed=0)
+    with Engine(threads=1, memory=memory) as engine:
+        for source, on_gpu in ((known, True), (other, False)):
+            folder = source.with_suffix("")
+            folder.mkdir()
+            compile_model(source, folder)
+            model = engine.load(folder)
+            assert model.on_gpu == on_gpu
+            wanted = oracle(source).pixels(inputs)
+            apart = np.abs(engine.infer(model, inputs.crops, inputs.windows).astype(int) - wanted)
+            assert apart.max() <= (2 if on_gpu else 1)
+            # The guide's form: kernels only know pixels.
+            floats = engine.infer_float(model, visual, inputs.windows)
+            assert np.abs(floats - oracle(source).floats(visual, inputs.windows)).max() < 1e-4
+            use = engine.memory_use
+            assert use is not None
+            assert (use.weights, use.slots) == (model.device_bytes, 0)
+    with Engine(threads=1, memory=memory, tuning=Tuning(kernels=False)) as engine:
+        assert not engine.load(known.with_suffix("")).on_gpu
+        assert engine.resident_bytes == 0
+
+
+@pytest.fixture
+def gpu_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU with a driver, for which ONNX Runtime is not built."""
+    driver = Declared(Driver())
+    monkeypatch.setattr(engine, "cuda_problem", lambda device: "it is not built for it")
+    monkeypatch.setattr(cuda, "cuda_problem", lambda device: "it is not built for it")
+    monkeypatch.setattr(cuda, "_open_driver", lambda device: driver)
+
+
+def test_an_engine_opens_with_kernels_alone_and_says_what_that_leaves_out(
+    gpu_without_onnx: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cudaprograms, "kernels_problem", lambda device: None)
+    with caplog.at_level(logging.WARNING), Engine(device=Device.cuda(0)) as opened:
+        assert opened.on_gpu
+    assert "run on the processor: it is not built for it" in caplog.text
+    for tuning in (Tuning(kernels=False), Tuning(precision="single")):
+        with pytest.raises(DependencyMissing, match="it is not built for it"):
+            Engine(device=Device.cuda(0), tuning=tuning)
+
+
+def test_without_either_an_engine_says_why(
+    gpu_without_onnx: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cudaprograms, "kernels_problem", lambda device: "no NVRTC")
+    with pytest.raises(DependencyMissing, match="cuda:0 cannot be used: it is not built for it"):
+        Engine(device=Device.cuda(0))
+
+
+def test_a_gpus_memory_knows_whether_onnx_runtime_runs_there(gpu_without_onnx: None) -> None:
+    assert CudaMemory(Device.cuda(0)).onnx_problem() == "it is not built for it"
