@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import onnxruntime
 import pytest
 from tests.engine.emulator import Emulator, compile_kernels, compiler_problem
 from tests.engine.reference import Halved, halve
+from tests.engine.schedules import Clock, Make, Network
 from tests.engine.standin import AVATARS, PLENTY, TUNING, Shown, opened
 
 from lipwire.bench.models import write_tiny_unet, write_unet
@@ -23,6 +25,7 @@ from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array, pi
 from lipwire.engine import compile_model
 from lipwire.engine.gpustorage import GpuGraph, GpuModel, ImageSource, read_gpu_manifest
 from lipwire.engine.memory import Bytes, HostMemory
+from lipwire.engine.scheduler import Scheduler
 from lipwire.engine.storage import read_manifest
 
 SMALL_WIDTHS = (8, 8, 16, 16, 24)
@@ -228,3 +231,29 @@ def half_of(folder: Path) -> tuple[GpuModel, GpuGraph, Bytes]:
     """What a compiled network has for GPUs in half precision; the image is a copy."""
     model = read_gpu_manifest(folder, read_manifest(folder).weights_bytes).models["half"]
     return model, model.graphs["pixels"], np.array(ImageSource(folder, model).image)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def network(clock: Clock) -> Network:
+    return Network(clock)
+
+
+@pytest.fixture
+def make(network: Network, clock: Clock) -> Iterator[Make]:
+    """``make(**settings) -> Scheduler``, closed at the end."""
+    made: list[Scheduler[str]] = []
+
+    def make_one(**settings: Any) -> Scheduler[str]:
+        chosen = {"workers": 1, "queue_size": 10, "clock": clock, "join": True, **settings}
+        made.append(Scheduler(network, **chosen))
+        return made[-1]
+
+    yield make_one
+    network.go_on_freely()
+    for each in made:
+        each.close()

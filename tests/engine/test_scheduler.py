@@ -2,12 +2,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.engine.schedules import WAIT_S, Clock, Make, Network, busy, expected, frames, until
 
 from lipwire.domain import (
     DeadlineExceeded,
@@ -16,110 +15,8 @@ from lipwire.domain import (
     Overloaded,
     Unavailable,
 )
-from lipwire.engine.jobs import Array, Job
+from lipwire.engine.jobs import Array
 from lipwire.engine.scheduler import Scheduler
-
-WAIT_S = 60.0
-"""For what comes in a moment, unless the machine is busy with something else."""
-
-
-class Clock:
-    """Time that moves when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Network:
-    """What workers run: adds the window to the face. Held back until told to go on."""
-
-    def __init__(self, clock: Clock, frame_s: float = 0.0) -> None:
-        self.clock = clock
-        self.frame_s = frame_s
-        self.runs: list[tuple[str, int]] = []
-        self.gate = threading.Semaphore(0)
-        self.open = False
-        self.errors: dict[str, BaseException] = {}
-        self.lock = threading.Lock()
-
-    def __call__(self, key: str, faces: Array, windows: Float32Array) -> Array:
-        with self.lock:
-            self.runs.append((key, len(faces)))
-        if not self.open:
-            assert self.gate.acquire(timeout=WAIT_S)
-        with self.lock:
-            self.clock.now += self.frame_s * len(faces)
-        if key in self.errors:
-            raise self.errors[key]
-        if np.isnan(windows).any():
-            raise InvalidInput("windows holds NaN")
-        return np.asarray(faces + windows.astype(faces.dtype)[:, :1], faces.dtype)
-
-    def go_on(self, runs: int = 1) -> None:
-        self.gate.release(runs)
-
-    def go_on_freely(self) -> None:
-        self.open = True
-        self.gate.release(1000)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def network(clock: Clock) -> Network:
-    return Network(clock)
-
-
-Make = Callable[..., Scheduler[str]]
-
-
-@pytest.fixture
-def make(network: Network, clock: Clock) -> Iterator[Make]:
-    made: list[Scheduler[str]] = []
-
-    def make_one(**settings: Any) -> Scheduler[str]:
-        chosen = {"workers": 1, "queue_size": 10, "clock": clock, "join": True, **settings}
-        made.append(Scheduler(network, **chosen))
-        return made[-1]
-
-    yield make_one
-    network.go_on_freely()
-    for each in made:
-        each.close()
-
-
-def frames(count: int, first: int = 0) -> tuple[Array, Float32Array]:
-    """Faces numbered from ``first``, and windows that add 100 to them."""
-    faces = np.repeat(np.arange(first, first + count, dtype=np.uint8)[:, None], 4, axis=1)
-    return faces, np.full((count, 3), 100.0, np.float32)
-
-
-def expected(count: int, first: int = 0) -> Array:
-    return frames(count, first)[0] + np.uint8(100)
-
-
-def busy(scheduler: Scheduler[str], network: Network) -> Job[str]:
-    """Give the only worker something to do, which goes on until the network is told."""
-    before = len(network.runs)
-    job = scheduler.submit("blocker", *frames(1))
-    until(lambda: len(network.runs) > before)
-    return job
-
-
-# -- running -------------------------------------------------------------------------------------
 
 
 def test_mouths_come_back_in_order(make: Make, network: Network) -> None:
@@ -161,41 +58,6 @@ def test_a_request_stays_whole_where_pieces_gain_nothing(
     scheduler.submit("a", *frames(24), deadline=clock() + 3.0).result(WAIT_S)
 
 
-def test_small_requests_of_one_key_are_joined(make: Make, network: Network) -> None:
-    scheduler = make(max_run_frames=8)
-    busy(scheduler, network)
-    jobs = [scheduler.submit("a", *frames(3, first)) for first in (0, 10, 20)]
-    other = scheduler.submit("b", *frames(2))
-    network.go_on_freely()
-    for first, job in zip((0, 10, 20), jobs, strict=True):
-        np.testing.assert_array_equal(job.result(WAIT_S), expected(3, first))
-    np.testing.assert_array_equal(other.result(WAIT_S), expected(2))
-    assert network.runs[1:] == [("a", 8), ("b", 2), ("a", 1)]
-    assert scheduler.stats().joined == 3
-
-
-def test_forms_and_shapes_are_not_mixed(make: Make, network: Network) -> None:
-    scheduler = make()
-    busy(scheduler, network)
-    faces, windows = frames(2)
-    pixels = scheduler.submit("a", faces, windows)
-    floats = scheduler.submit("a", faces.astype(np.float32), windows, form="floats")
-    network.go_on_freely()
-    assert pixels.result(WAIT_S).dtype == np.uint8
-    assert floats.result(WAIT_S).dtype == np.float32
-    assert network.runs[1:] == [("a", 2), ("a", 2)]
-
-
-def test_nothing_is_joined_unless_asked_for(network: Network, clock: Clock) -> None:
-    scheduler = Scheduler(network, workers=1, queue_size=10, clock=clock)
-    busy(scheduler, network)
-    jobs = [scheduler.submit("a", *frames(2)) for _ in range(2)]
-    network.go_on_freely()
-    wait(jobs, WAIT_S)
-    scheduler.close()
-    assert network.runs[1:] == [("a", 2), ("a", 2)]
-
-
 def test_a_busy_key_does_not_keep_another_waiting(make: Make, network: Network) -> None:
     scheduler = make(max_run_frames=4)
     busy(scheduler, network)
@@ -225,130 +87,6 @@ def test_times_of_a_job(make: Make, network: Network, clock: Clock) -> None:
 
 
 # -- refusing ------------------------------------------------------------------------------------
-
-
-def test_a_full_queue_refuses_and_says_when_to_come_again(make: Make, network: Network) -> None:
-    scheduler = make(queue_size=2)
-    busy(scheduler, network)
-    for _ in range(2):
-        scheduler.submit("a", *frames(1))
-    with pytest.raises(Overloaded, match=r"^2 requests wait .*; allowed are 2$") as refused:
-        scheduler.submit("a", *frames(1))
-    assert refused.value.retry_after_s is not None
-    assert refused.value.retry_after_s > 0
-    assert scheduler.stats().refused_full == 1
-    assert scheduler.stats().queued == 2
-
-
-def test_a_full_queue_takes_in_a_key_that_has_less(make: Make, network: Network) -> None:
-    scheduler = make(queue_size=3, join=False)
-    busy(scheduler, network)
-    flood = [scheduler.submit("busy", *frames(1)) for _ in range(3)]
-    quiet = scheduler.submit("quiet", *frames(1))
-    with pytest.raises(Overloaded):
-        flood[-1].result(WAIT_S)
-    network.go_on_freely()
-    for job in (*flood[:2], quiet):
-        np.testing.assert_array_equal(job.result(WAIT_S), expected(1))
-
-
-def test_a_free_worker_needs_no_place_in_the_queue(make: Make, network: Network) -> None:
-    scheduler = make(workers=4, queue_size=1)
-    jobs = [scheduler.submit(f"k{number}", *frames(1)) for number in range(4)]
-    network.go_on_freely()
-    assert len(wait(jobs, WAIT_S).done) == 4
-
-
-def test_a_deadline_out_of_reach_is_refused_before_any_work(
-    make: Make, network: Network, clock: Clock
-) -> None:
-    scheduler = make(max_run_frames=8)
-    network.frame_s = 0.1
-    network.go_on()
-    scheduler.submit("a", *frames(8)).result(WAIT_S)
-    busy(scheduler, network)
-    scheduler.submit("a", *frames(8))
-    with pytest.raises(DeadlineExceeded, match=r"^8 frames would take about 1[67]00 ms .* 1500 ms"):
-        scheduler.submit("a", *frames(8), deadline=clock.now + 1.5)
-    scheduler.submit("a", *frames(8), deadline=clock.now + 1.8)
-    with pytest.raises(DeadlineExceeded):
-        scheduler.submit("new key", *frames(50), deadline=clock.now + 1.0)
-    assert scheduler.stats().refused_deadline == 2
-    assert len(network.runs) == 2
-
-
-def test_a_key_with_little_is_not_refused_for_what_others_have_waiting(
-    make: Make, network: Network, clock: Clock
-) -> None:
-    scheduler = make(max_run_frames=8)
-    network.frame_s = 0.1
-    network.go_on()
-    scheduler.submit("busy", *frames(8)).result(WAIT_S)
-    busy(scheduler, network)
-    for _ in range(5):
-        scheduler.submit("busy", *frames(50))
-    # 25 s of work wait, of which 0.2 s are before this one's second frame if turns are fair.
-    scheduler.submit("quiet", *frames(2), deadline=clock.now + 1.0)
-
-
-def test_a_deadline_that_has_passed_is_refused(make: Make, clock: Clock) -> None:
-    with pytest.raises(DeadlineExceeded):
-        make().submit("a", *frames(1), deadline=clock.now)
-
-
-def test_what_has_become_hopeless_in_the_queue_is_not_run(
-    make: Make, network: Network, clock: Clock
-) -> None:
-    scheduler = make(join=False)
-    blocker = busy(scheduler, network)
-    late = scheduler.submit("late", *frames(1), deadline=clock.now + 1.0)
-    patient = scheduler.submit("patient", *frames(1))
-    clock.now += 2.0
-    network.go_on_freely()
-    with pytest.raises(DeadlineExceeded, match=r"^after 2000 ms of waiting, 1 of 1 frames"):
-        late.result(WAIT_S)
-    patient.result(WAIT_S)
-    blocker.result(WAIT_S)
-    assert [key for key, _ in network.runs] == ["blocker", "patient"]
-
-
-def test_late_requests_make_room_in_a_full_queue(
-    make: Make, network: Network, clock: Clock
-) -> None:
-    scheduler = make(queue_size=1)
-    busy(scheduler, network)
-    late = scheduler.submit("a", *frames(1), deadline=clock.now + 1.0)
-    clock.now += 2.0
-    scheduler.submit("a", *frames(1))
-    with pytest.raises(DeadlineExceeded):
-        late.result(WAIT_S)
-
-
-def test_joining_costs_nobody_a_deadline(make: Make, network: Network, clock: Clock) -> None:
-    scheduler = make(max_run_frames=8)
-    network.frame_s = 0.1
-    network.go_on()
-    scheduler.submit("a", *frames(8)).result(WAIT_S)
-    network.frame_s = 0.0
-    busy(scheduler, network)
-    scheduler.submit("a", *frames(2), deadline=clock.now + 0.45)
-    scheduler.submit("a", *frames(2))
-    scheduler.submit("a", *frames(2))
-    network.go_on()
-    until(lambda: len(network.runs) == 3)
-    assert network.runs[2] == ("a", 4), "all six frames would take 0.6 s"
-
-
-def test_a_slow_moment_does_not_refuse_for_ever(make: Make, network: Network, clock: Clock) -> None:
-    scheduler = make()
-    network.go_on_freely()
-    network.frame_s = 10.0
-    scheduler.submit("a", *frames(1)).result(WAIT_S)
-    network.frame_s = 0.0
-    with pytest.raises(DeadlineExceeded):
-        scheduler.submit("a", *frames(1), deadline=clock.now + 1.0)
-    clock.now += 60
-    scheduler.submit("a", *frames(1), deadline=clock.now + 1.0).result(WAIT_S)
 
 
 @pytest.mark.parametrize(("faces", "windows"), [(0, 0), (2, 1), (1, 2)])
@@ -425,22 +163,6 @@ def test_workers_survive_whatever_a_run_raises(
     np.testing.assert_array_equal(scheduler.submit("good", *frames(2)).result(WAIT_S), expected(2))
     assert network.runs == [("good", 2)], "the rest of a request that failed is not run"
     assert scheduler.stats().failed == 3
-
-
-def test_one_bad_request_does_not_fail_those_it_was_joined_with(
-    make: Make, network: Network
-) -> None:
-    scheduler = make()
-    busy(scheduler, network)
-    faces, windows = frames(2)
-    bad_windows = windows.copy()
-    bad_windows[1, 1] = np.nan
-    good, bad, better = (scheduler.submit("a", faces, w) for w in (windows, bad_windows, windows))
-    network.go_on_freely()
-    for job in (good, better):
-        np.testing.assert_array_equal(job.result(WAIT_S), expected(2))
-    with pytest.raises(InvalidInput, match="NaN"):
-        bad.result(WAIT_S)
 
 
 def test_a_run_that_gives_too_few_mouths_is_an_error() -> None:
