@@ -1,5 +1,6 @@
 """Tests of what only a GPU can show. Without one they are skipped, and say why."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +9,32 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from lipwire.bench.models import MOBILE_WIDTHS, write_tiny_unet, write_unet
+from lipwire.bench.models import (
+    FULL_WIDTHS,
+    MOBILE_WIDTHS,
+    Widths,
+    write_tiny_unet,
+    write_unet,
+)
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
-from lipwire.engine import compile_model, cuda_problem
+from lipwire.engine import Device, compile_model, cuda_problem
+from lipwire.engine.cudaprograms import kernels_problem
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     mine = [item for item in items if here in item.path.parents]
-    problem = cuda_problem() if mine else None
     for item in mine:
         item.add_marker(pytest.mark.gpu)
+        problem = _problem(kernels=item.path.stem == "test_kernels")
         if problem is not None:
             item.add_marker(pytest.mark.skip(reason=f"no CUDA: {problem}"))
+
+
+@functools.cache
+def _problem(*, kernels: bool) -> str | None:
+    """Kernels of our own need nothing of ONNX Runtime but its processor's part."""
+    return kernels_problem(Device.cuda(0)) if kernels else cuda_problem()
 
 
 @dataclass(frozen=True)
@@ -52,21 +66,34 @@ def visual_of(crops: UInt8Array) -> Float32Array:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[Avatar]:
     """Six of one architecture."""
-    return [_made(tmp_path_factory.mktemp("tiny"), seed, small=True) for seed in range(6)]
+    return [_made(tmp_path_factory.mktemp("tiny"), seed, None) for seed in range(6)]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[Avatar]:
+    """Six of the published layers, as narrow as kernels of our own take them."""
+    widths = (16, 16, 16, 32, 32)
+    return [_made(tmp_path_factory.mktemp("small"), seed, widths) for seed in range(6)]
 
 
 @pytest.fixture(scope="session")
 def mobile(tmp_path_factory: pytest.TempPathFactory) -> list[Avatar]:
     """Three of the published layers at half their width."""
-    return [_made(tmp_path_factory.mktemp("mobile"), seed, small=False) for seed in range(3)]
+    return [_made(tmp_path_factory.mktemp("mobile"), seed, MOBILE_WIDTHS) for seed in range(3)]
 
 
-def _made(root: Path, seed: int, *, small: bool) -> Avatar:
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> list[Avatar]:
+    """Two of the published layers and widths."""
+    return [_made(tmp_path_factory.mktemp("full"), seed, FULL_WIDTHS) for seed in range(2)]
+
+
+def _made(root: Path, seed: int, widths: Widths | None) -> Avatar:
     source, folder = root / "model.onnx", root / "compiled"
-    if small:
+    if widths is None:
         write_tiny_unet(source, seed=seed)
     else:
-        write_unet(source, seed=seed, widths=MOBILE_WIDTHS)
+        write_unet(source, seed=seed, widths=widths)
     folder.mkdir()
     compile_model(source, folder)
     return Avatar(source, folder)
