@@ -1,33 +1,25 @@
 """A server on a loopback port, with small avatars and a backend whose mouths can be predicted."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
-import numpy as np
 import pytest
+from tests.rpc.inferenceservers import Server
+from tests.rpc.plainbackend import FRAMES, NAMES, WAIT_S, PlainBackend, expected_mouth
 
 from lipwire.audio import AudioEncoder
 from lipwire.avatars import Avatar
 from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
-from lipwire.domain import (
-    AvatarInvalid,
-    Float32Array,
-    LipwireError,
-    NotFound,
-    UInt8Array,
-    ping_pong,
-)
-from lipwire.rpc.backends import BackendHealth, FloatMouths, GpuStatus, ModelStatus, Mouths
-from lipwire.rpc.calls import current
+from lipwire.domain import AvatarInvalid, Float32Array, NotFound, UInt8Array
+from lipwire.rpc.backends import servers as servers_module
 from lipwire.rpc.compositing import CompositingServicer
 from lipwire.rpc.inference import InferenceServicer, MouthServicer
+from lipwire.rpc.ports import held_port
 from lipwire.rpc.serving import (
     RpcServer,
     ServerOptions,
@@ -35,114 +27,6 @@ from lipwire.rpc.serving import (
     inference_service,
     mouth_service,
 )
-
-FRAMES = 8
-NAMES = ("anna", "bert")
-LIMIT_BYTES = 100 * 1024 * 1024
-WAIT_S = 60.0
-"""For what comes in a moment, unless the machine is busy with something else."""
-
-
-def expected_mouth(frame: int, window: Float32Array) -> UInt8Array:
-    """What ``PlainBackend`` draws for ``frame``: shades that depend on the frame and the speech."""
-    speech = abs(float(window.mean(dtype=np.float64)))
-    shade = int(40 * ping_pong(frame, FRAMES) + 1000 * speech) % 256
-    rows = np.arange(320, dtype=np.uint16)[:, None, None]
-    return np.broadcast_to((rows + shade).astype(np.uint8), (320, 320, 3)).copy()
-
-
-@dataclass
-class PlainBackend:
-    """Stands in for networks where only the wire is looked at."""
-
-    error: LipwireError | Exception | None = None
-    fail_times: int = 10**9
-    wait: threading.Event | None = None
-    entered: threading.Event = field(default_factory=threading.Event)
-    left: threading.Event = field(default_factory=threading.Event)
-    timeouts: list[float | None] = field(default_factory=list)
-    revisions: list[str] = field(default_factory=list)
-    loaded: set[str] = field(default_factory=set)
-    is_healthy: bool = True
-    gpu_id: int = 3
-
-    def mouths(
-        self,
-        model_id: str,
-        first: int,
-        windows: Float32Array,
-        *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> Mouths:
-        self.revisions.append(revision)
-        self._work(model_id, timeout_s)
-        pixels = np.stack([expected_mouth(first + i, w) for i, w in enumerate(windows)])
-        return Mouths(pixels, self.gpu_id, 1.5)
-
-    def mouths_of(
-        self,
-        model_id: str,
-        visual: Float32Array,
-        windows: Float32Array,
-        *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> FloatMouths:
-        self.revisions.append(revision)
-        self._work(model_id, timeout_s)
-        assert visual.dtype == np.float32
-        assert windows.shape == (len(visual), 32, 16, 16)
-        return FloatMouths(visual[:, :3] * np.float32(0.5), self.gpu_id, 2.5)
-
-    def _work(self, model_id: str, timeout_s: float | None) -> None:
-        self.timeouts.append(timeout_s)
-        self.loaded.add(model_id)
-        self.entered.set()
-        if self.error is not None and self.fail_times > 0:
-            self.fail_times -= 1
-            raise self.error
-        if self.wait is not None:
-            call = current()
-            assert call is not None
-            call.on_end(self.wait.set)
-            assert self.wait.wait(WAIT_S)
-            self.left.set()
-
-    def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
-        if model_id not in NAMES:
-            raise NotFound(f"there is no model {model_id!r}")
-        self.loaded.add(model_id)
-        return ModelStatus(model_id, 0, 1000, 0, 0.0)
-
-    def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
-        there = model_id in self.loaded
-        self.loaded.discard(model_id)
-        return there
-
-    def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
-        return tuple(ModelStatus(name, 0, 1000, 1, 0.5, 0) for name in sorted(self.loaded))
-
-    def health(self, *, timeout_s: float | None = None) -> BackendHealth:
-        gpu = GpuStatus(
-            3, "NVIDIA H200", 7, 150_000_000_000, 9_000_000_000, 0.25, "fell off", "gpu1:50051"
-        )
-        loaded = len(self.loaded)
-        return BackendHealth(self.is_healthy, 1, loaded, 1000, "1.2.3", "as told", (gpu,))
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @pytest.fixture(scope="session")
@@ -266,3 +150,19 @@ def until() -> Callable[[Callable[[], bool]], bool]:
 def mouth() -> Callable[[int, Float32Array], UInt8Array]:
     """What the backend draws for a frame and a window."""
     return expected_mouth
+
+
+@pytest.fixture
+def patient_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer for a second is not gone here: the machine may be busy."""
+    monkeypatch.setattr(servers_module, "_CHECK_TIMEOUT_S", WAIT_S)
+
+
+@pytest.fixture
+def servers(patient_checks: None) -> Iterator[list[Server]]:
+    """Three inference servers, whose ports are theirs: one that was killed may be started again."""
+    with ExitStack() as stack:
+        running = [Server(stack.enter_context(held_port("127.0.0.1", 0))) for _ in range(3)]
+        yield running
+        for server in running:
+            server.kill()

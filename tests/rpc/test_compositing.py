@@ -14,7 +14,8 @@ from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 
 if TYPE_CHECKING:
-    from tests.rpc.conftest import Connect, PlainBackend, Serve
+    from tests.rpc.conftest import Connect, Serve
+    from tests.rpc.plainbackend import PlainBackend
 
 WINDOW_BYTES = 32 * 16 * 16 * 4
 VISUAL_BYTES = 6 * 320 * 320 * 4

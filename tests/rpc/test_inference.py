@@ -14,7 +14,7 @@ from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
 from lipwire.rpc.generated.lipwire.v1.mouths_pb2_grpc import MouthServiceStub
 
 if TYPE_CHECKING:
-    from tests.rpc.conftest import PlainBackend
+    from tests.rpc.plainbackend import PlainBackend
 
 RANDOM = np.random.default_rng(6)
 WINDOWS: Float32Array = RANDOM.normal(0, 1, (4, 32, 16, 16)).astype(np.float32)

@@ -23,7 +23,8 @@ from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.serving import RpcServer, ServerOptions
 
 if TYPE_CHECKING:
-    from tests.rpc.conftest import Connect, PlainBackend, Serve
+    from tests.rpc.conftest import Connect, Serve
+    from tests.rpc.plainbackend import PlainBackend
 
 REQUEST = pb.CompositeBatchRequest(
     model_id="anna", audio_features=bytes(32 * 16 * 16 * 4), batch_size=1

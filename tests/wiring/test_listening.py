@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.rpc.conftest import PlainBackend
+from tests.rpc.plainbackend import PlainBackend
 
 from lipwire.domain import AvatarInvalid, DeadlineExceeded, LipwireError, Overloaded
 from lipwire.rpc.backends import ModelStatus
