@@ -14,10 +14,10 @@ import pytest
 
 from lipwire.domain import Overloaded, UInt8Array, ping_pong
 from lipwire.engine import Device, Engine, Tuning, cuda_problem
-from lipwire.engine.crops import CROP_BYTES
 from lipwire.engine.cubins import Cubins
 from lipwire.engine.cuda import CudaMemory
 from lipwire.engine.cudaprograms import CudaPrograms
+from lipwire.engine.faces import CROP_BYTES
 from lipwire.engine.gpustorage import GpuModel, ImageSource, read_gpu_manifest
 from lipwire.engine.kernelruns import KernelRuns, Part, Program
 from lipwire.engine.kernelshelf import KernelShelf
