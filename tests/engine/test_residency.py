@@ -103,6 +103,55 @@ def test_what_is_in_use_stays_and_the_next_is_told_to_come_back(memory: HostMemo
     assert residency.prefetch(items[2])
 
 
+def test_whoever_can_wait_has_the_room_that_others_leave(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=100)
+    _, items = _three(residency)
+    waits = threading.Event()
+
+    def use() -> set[int]:
+        waits.set()
+        with residency.use(items[1], wait_s=60.0) as region:
+            return _read(memory, region)
+
+    with ThreadPoolExecutor(1) as pool:
+        with residency.use(items[0]) as region:
+            waiting = pool.submit(use)
+            assert waits.wait(60.0)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.05)
+            assert _read(memory, region) == {1}
+        assert waiting.result(60.0) == {2}
+
+
+def test_nobody_waits_for_room_that_will_never_be(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=50)
+    _, items = _three(residency)
+    with pytest.raises(Overloaded, match="do not fit"):
+        residency.use(items[0], wait_s=3600.0).__enter__()
+
+
+def test_whoever_has_others_in_use_waits_for_nothing(memory: HostMemory) -> None:
+    residency = Residency(memory, device_bytes=1000)
+    sources, items = _three(residency)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write_slowly(image: Any) -> None:
+        begun.set()
+        assert go_on.wait(60.0)
+        image[:] = 2
+
+    sources[1].write = write_slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(residency.prefetch, items[1])
+        assert begun.wait(60.0)
+        with residency.use(items[0]), pytest.raises(Overloaded, match="on its way"):
+            residency.use(items[1], wait_s=3600.0, beside=True).__enter__()
+        go_on.set()
+        assert loading.result(60.0)
+    with residency.use(items[0]), residency.use(items[1], beside=True) as region:
+        assert _read(memory, region) == {2}
+
+
 def test_so_many_and_no_more(memory: HostMemory) -> None:
     residency = Residency(memory, device_bytes=1000, max_items=2)
     _, items = _three(residency)

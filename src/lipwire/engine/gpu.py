@@ -236,7 +236,8 @@ class Gpu:
 
     def run_together(self, requests: Sequence[GpuRequest]) -> None:
         """Fill the mouths of ``requests`` in one batch of at most MOST_FRAMES; all networks have
-        the same ``program``. Raises as ``run`` and ``run_frames``; then any may be filled or not.
+        the same ``program``. Where there is no room for all their weights at a time they are run
+        one after the other. Raises as ``run`` and ``run_frames``; then any may be filled or not.
         """
         program, architecture = requests[0].network.program, requests[0].network.architecture
         assert program is not None  # as asked for
@@ -261,7 +262,14 @@ class Gpu:
                 )
 
         with self._lanes.taken(None) as lane:
-            self._without_crops_if_full(lambda: run(lane))
+            if len(requests) == 1:
+                self._without_crops_if_full(lambda: run(lane))
+                return
+            with suppress(Overloaded):
+                run(lane)
+                return
+        for each in requests:
+            self.run_together([each])
 
     def _run_batch(
         self,

@@ -40,6 +40,8 @@ Array = npt.NDArray[Any]
 Faces = Array | Sequence[Face]
 """Of a batch: all their pixels, or for each where they are."""
 
+_ROOM_WAIT_S: Final = 2.0
+"""For weights in use by other lanes to be free: their runs take milliseconds."""
 RECORDED_AFTER: Final = 3
 """Runs after which ONNX Runtime has recorded a session's kernels, where it is to."""
 
@@ -344,7 +346,7 @@ class Lane:
             return
         # Whatever happens now, the slot is nobody's until it is known to be whole.
         place.owner = None
-        with residency.use(resident) as region, self._waited_for():
+        with residency.use(resident, wait_s=_ROOM_WAIT_S) as region, self._waited_for():
             size_bytes = resident.size_bytes
             self._memory.copy(self._stream, slot.address, region.address, size_bytes)
             ready.run(self._stream, faces, speech, mouths)
@@ -362,15 +364,11 @@ class Lane:
         if place.kernels is None:
             place.kernels = KernelRuns(self._memory, program, self._stream)
         with ExitStack() as stack:
-            given = [
-                Part(
-                    stack.enter_context(residency.use(part.resident)).address,
-                    part.faces,
-                    part.speech,
-                    part.mouths,
-                )
-                for part in parts
-            ]
+            given: list[Part] = []
+            for part in parts:
+                using = residency.use(part.resident, wait_s=_ROOM_WAIT_S, beside=bool(given))
+                region = stack.enter_context(using)
+                given.append(Part(region.address, part.faces, part.speech, part.mouths))
             stack.enter_context(self._waited_for())
             place.kernels.run(given)
 

@@ -10,6 +10,7 @@ and the allocation is tried again.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,13 +107,14 @@ class Residency:
         self._removed.append(item)
 
     @contextmanager
-    def use(self, item: Resident) -> Iterator[Region]:
+    def use(self, item: Resident, *, wait_s: float = 0.0, beside: bool = False) -> Iterator[Region]:
         """The weights of ``item`` on the device, brought there first where they are not.
 
-        Raises Overloaded where there is no room and all that is there is in use, and what the
-        source raises.
+        Where there is no room and all that is there is in use, waits up to ``wait_s`` until some of
+        it is not. Whoever uses others already says so (``beside``) and is never made to wait, for
+        somebody may wait for those. Raises Overloaded in the end, and what the source raises.
         """
-        region = self._enter(item)
+        region = self._enter(item, wait_s, beside=beside)
         try:
             yield region
         finally:
@@ -184,10 +186,12 @@ class Residency:
 
     # -- using (the lock is taken here) ------------------------------------------------------------
 
-    def _enter(self, item: Resident) -> Region:
+    def _enter(self, item: Resident, wait_s: float, *, beside: bool) -> Region:
         with self._changed:
             self._sweep()
             while item.region is None and item.loading and not self._closed:
+                if beside:
+                    raise Overloaded("a network is on its way", retry_after_s=_RETRY_S)
                 self._changed.wait()
             if self._closed:
                 raise Unavailable("the engine is closed")
@@ -201,7 +205,7 @@ class Residency:
                 return item.region
             item.loading = True
             try:
-                region = self._make_room(item.size_bytes)
+                region = self._wait_for_room(item.size_bytes, wait_s)
             except BaseException:
                 item.loading = False
                 self._leave(item)
@@ -223,6 +227,19 @@ class Residency:
             item.loading = False
             self._changed.notify_all()
         return region
+
+    def _wait_for_room(self, size_bytes: int, wait_s: float) -> Region:
+        """As ``_make_room``, under the lock, as soon as users leave."""
+        until_s = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._make_room(size_bytes)
+            except Overloaded:
+                left_s = until_s - time.monotonic()
+                used = any(other.pins for other in self._on_device)
+                if left_s <= 0 or not used or self._closed:
+                    raise
+                self._changed.wait(left_s)
 
     def _fill(self, item: Resident, region: Region) -> None:
         """Copy the weights to ``region``. ``item`` is marked as loading: its copies stay."""
