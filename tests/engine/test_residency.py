@@ -141,6 +141,7 @@ def test_whoever_has_others_in_use_waits_for_nothing(memory: HostMemory) -> None
         image[:] = 2
 
     sources[1].write = write_slowly  # type: ignore[method-assign]
+    assert residency.prefetch(items[0])
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(residency.prefetch, items[1])
         assert begun.wait(60.0)
