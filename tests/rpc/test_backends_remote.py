@@ -46,12 +46,12 @@ def test_a_model_always_goes_to_one_server_and_models_spread(servers: list[Serve
     with backend_over(*servers) as backend:
         assert until(lambda: up(backend) == 3)
         for _ in range(3):
-            for number in range(12):
+            for number in range(40):
                 ask(backend, f"user_{number}")
     homes = [set(server.network.asked) for server in servers]
     assert all(homes)
-    assert sum(map(len, homes)) == 12, "no model was asked of two servers"
-    assert sum(len(server.network.asked) for server in servers) == 36
+    assert sum(map(len, homes)) == 40, "no model was asked of two servers"
+    assert sum(len(server.network.asked) for server in servers) == 120
 
 
 @pytest.mark.usefixtures("patient_checks")

@@ -26,6 +26,7 @@ from lipwire.bench.gpurig import (
 from lipwire.bench.harness import percentile
 from lipwire.domain import MOUTH_PX, UInt8Array
 from lipwire.engine import Engine, Model, Tuning
+from lipwire.engine.architectures import Architecture, Input
 from lipwire.engine.devices import (
     CudaOptions,
     Optimisation,
@@ -39,7 +40,7 @@ from lipwire.engine.devices import (
 from lipwire.engine.gpugraphs import PRECISIONS, Precision
 from lipwire.engine.gpustorage import ImageSource, read_gpu_graph
 from lipwire.engine.halving import MAX_DIFFERENCE
-from lipwire.engine.lanes import Architecture, Input, Lane
+from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import Memory
 from lipwire.engine.residency import Residency
 from lipwire.engine.wrapping import BATCH, Form

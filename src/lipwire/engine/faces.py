@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import numpy.typing as npt
 
 from lipwire.domain import UInt8Array
 from lipwire.engine.memory import Region
@@ -51,6 +53,10 @@ class Face:
     @property
     def there(self) -> bool:
         return self.place is not None and self.place.there
+
+
+Faces = npt.NDArray[Any] | Sequence[Face]
+"""Of a batch: all their pixels, or for each where they are."""
 
 
 def stretches(faces: Sequence[Face]) -> Iterator[tuple[int, Place, int]]:

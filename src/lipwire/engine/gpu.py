@@ -8,27 +8,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lipwire.domain import Float32Array, InvalidInput, Overloaded, UInt8Array, Unavailable
+from lipwire.engine.architectures import Architectures
 from lipwire.engine.budget import Budget
 from lipwire.engine.crops import Crops, CropStats
-from lipwire.engine.faces import Face, Frames
-from lipwire.engine.gpunetworks import Architectures, GpuNetwork
+from lipwire.engine.faces import Face, Faces, Frames
+from lipwire.engine.gpunetworks import GpuNetwork
 from lipwire.engine.gpusessions import session_opener
 from lipwire.engine.gpustorage import GpuManifest, GpuModel, ImageSource
 from lipwire.engine.guarding import AT_LEAST_BYTES, Guard
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kernelshelf import KernelShelf
 from lipwire.engine.lanepool import LanePool
-from lipwire.engine.lanes import Array, Faces, Lane, LanePart
+from lipwire.engine.lanes import Lane, LanePart
 from lipwire.engine.memory import DeviceLost, Memory
 from lipwire.engine.residency import Residency, ResidencyStats
 from lipwire.engine.tuning import Tuning
 from lipwire.engine.wrapping import Form
 
+_Array = npt.NDArray[Any]
 _SHARE: Final = 0.75
 """Of a device's free memory that weights and crops may take unless told otherwise: lanes need the
 rest."""
@@ -64,7 +67,7 @@ class GpuRequest:
     """Frames of one network."""
 
     network: GpuNetwork
-    faces: Array | Sequence[int]
+    faces: _Array | Sequence[int]
     """Pixels, or numbers of frames of its avatar."""
     speech: Float32Array
     mouths: UInt8Array
@@ -189,7 +192,7 @@ class Gpu:
             self._lanes.tidy()
 
     def run(
-        self, network: GpuNetwork, form: Form, faces: Array, speech: Float32Array, mouths: Array
+        self, network: GpuNetwork, form: Form, faces: _Array, speech: Float32Array, mouths: _Array
     ) -> None:
         """Fill ``mouths``. All arrays have N frames.
 
@@ -276,9 +279,9 @@ class Gpu:
         network: GpuNetwork,
         form: Form,
         batch: int,
-        faces: Array | Sequence[int],
+        faces: _Array | Sequence[int],
         speech: Float32Array,
-        mouths: Array,
+        mouths: _Array,
     ) -> None:
         """``faces`` are pixels, or numbers of frames."""
         if form == "pixels" and network.program is not None:
@@ -318,7 +321,7 @@ class Gpu:
             with self._crops.out_of_the_way():
                 run()
 
-    def _missing(self, network: GpuNetwork, faces: Array | Sequence[int]) -> dict[int, UInt8Array]:
+    def _missing(self, network: GpuNetwork, faces: _Array | Sequence[int]) -> dict[int, UInt8Array]:
         """Crops that will have to be uploaded, as it looks now, where ``faces`` are numbers."""
         if isinstance(faces, np.ndarray):
             return {}
@@ -330,7 +333,7 @@ class Gpu:
 
     @contextmanager
     def _given(
-        self, network: GpuNetwork, faces: Array | Sequence[int], pixels: dict[int, UInt8Array]
+        self, network: GpuNetwork, faces: _Array | Sequence[int], pixels: dict[int, UInt8Array]
     ) -> Iterator[Faces]:
         """``faces`` as a lane takes them; ``pixels`` has those that were missing a moment ago."""
         if isinstance(faces, np.ndarray):

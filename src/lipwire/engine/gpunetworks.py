@@ -1,18 +1,14 @@
 """Networks that were loaded for a device."""
 
-import threading
 import weakref
-from collections.abc import Hashable
-from pathlib import Path
 from typing import Final
 
+from lipwire.engine.architectures import Architecture
 from lipwire.engine.batching import BATCH_SIZES, split
 from lipwire.engine.crops import AvatarCrops
 from lipwire.engine.faces import Frames
 from lipwire.engine.gpugraphs import Precision
-from lipwire.engine.gpustorage import GpuModel, read_gpu_graph
 from lipwire.engine.kernelruns import Program
-from lipwire.engine.lanes import Architecture, Input
 from lipwire.engine.residents import Resident
 from lipwire.engine.wrapping import Form
 
@@ -63,37 +59,3 @@ class GpuNetwork:
             return split(frames, self.sizes)
         whole, rest = divmod(frames, MOST_FRAMES)
         return (*[MOST_FRAMES] * whole, *([rest] if rest else []))
-
-
-class Architectures:
-    """Kinds of networks in use, each kept alive by its networks. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._found: weakref.WeakValueDictionary[Hashable, Architecture] = (
-            weakref.WeakValueDictionary()
-        )
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def of(self, folder: Path, model: GpuModel) -> Architecture:
-        """The architecture of ``model`` in ``folder``, found by the content of its graphs and
-        their weights' places. Raises AvatarInvalid."""
-        inputs = {
-            form: tuple(
-                Input(weight.name, weight.element_type, weight.shape, weight.place_bytes)
-                for weight in graph.weights
-            )
-            for form, graph in model.graphs.items()
-        }
-        key = (tuple(graph.sha256 for graph in model.graphs.values()), tuple(inputs.values()))
-        with self._lock:
-            found = self._found.get(key)
-            if found is None:
-                graphs = {
-                    form: read_gpu_graph(folder, graph) for form, graph in model.graphs.items()
-                }
-                found = Architecture(graphs, inputs, model.image_bytes, model.precision)
-                self._found[key] = found
-        return found

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from lipwire.domain import AvatarInvalid
+from lipwire.engine.architectures import Architecture, OpenSession
 from lipwire.engine.devices import (
     CudaOptions,
     Optimisation,
@@ -11,7 +12,6 @@ from lipwire.engine.devices import (
     read_on_processor,
     session_options,
 )
-from lipwire.engine.lanes import Architecture, OpenSession
 from lipwire.engine.memory import Memory
 from lipwire.engine.wrapping import BATCH, Form
 

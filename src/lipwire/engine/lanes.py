@@ -15,65 +15,28 @@ recorded, by thread.
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
-from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
-from lipwire.engine.devices import not_waited_for
-from lipwire.engine.faces import CROP_BYTES, Face, stretches
-from lipwire.engine.gpugraphs import Precision
-from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
+from lipwire.domain import Float32Array
+from lipwire.engine.architectures import Architecture, OpenSession
+from lipwire.engine.boundsession import BoundSession
+from lipwire.engine.faces import Faces
 from lipwire.engine.kernelruns import KernelRuns, Part, Program
-from lipwire.engine.memory import Bytes, Memory, Region
+from lipwire.engine.memory import Memory, Region
 from lipwire.engine.residency import Residency
 from lipwire.engine.residents import Resident
-from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
+from lipwire.engine.wrapping import Form
 
-Array = npt.NDArray[Any]
-Faces = Array | Sequence[Face]
-"""Of a batch: all their pixels, or for each where they are."""
+_Array = npt.NDArray[Any]
 
 _ROOM_WAIT_S: Final = 2.0
 """For weights in use by other lanes to be free: their runs take milliseconds."""
-RECORDED_AFTER: Final = 3
-"""Runs after which ONNX Runtime has recorded a session's kernels, where it is to."""
-
-_FACES: Final[Mapping[Form, tuple[tuple[int, ...], type]]] = {
-    "pixels": (PIXELS_SHAPE, np.uint8),
-    "floats": (VISUAL_SHAPE, np.float32),
-}
-_MOUTHS: Final[Mapping[Form, tuple[tuple[int, ...], type]]] = {
-    "pixels": (PIXELS_SHAPE, np.uint8),
-    "floats": (OUTPUT_SHAPE, np.float32),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One weight as a graph takes it."""
-
-    name: str
-    element_type: str
-    shape: tuple[int, ...]
-    place_bytes: int
-    """Its offset in the image, and in the slot."""
-
-
-@dataclass(frozen=True, eq=False)
-class Architecture:
-    """What avatars of equal graphs have in common. Kept alive by them, and by nothing else."""
-
-    graphs: Mapping[Form, bytes]
-    weights: Mapping[Form, Sequence[Input]]
-    image_bytes: int
-    precision: Precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,142 +46,7 @@ class LanePart:
     resident: Resident
     faces: Faces
     speech: Float32Array
-    mouths: Array
-
-
-OpenSession = Callable[[Architecture, Form, int, int], Any]
-"""``(architecture, form, batch, stream)``: a session at a batch of so many frames."""
-
-
-class _Ready:
-    """One graph at one batch size: its session, and the places its inputs and output have."""
-
-    def __init__(
-        self,
-        memory: Memory,
-        session: Any,
-        form: Form,
-        batch: int,
-        slot: Region,
-        weights: Sequence[Input],
-        *,
-        record: bool,
-    ) -> None:
-        self._memory = memory
-        self._session = session
-        self._binding = session.io_binding()
-        self._options = not_waited_for()
-        self._runs_to_record = RECORDED_AFTER if record else 0
-        self._regions: list[Region] = []
-        self._blocks: list[Bytes] = []
-        try:
-            self._face, self._face_block = self._place(batch, *_FACES[form])
-            self._speech, self._speech_block = self._place(batch, AUDIO_WINDOW_SHAPE, np.float32)
-            self._mouth, self._mouth_block = self._place(batch, *_MOUTHS[form])
-        except BaseException:
-            self.close()
-            raise
-        device = memory.device
-        for name, array, region in (
-            (FACE, self._face_block, self._face),
-            (SPEECH, self._speech_block, self._speech),
-        ):
-            self._binding.bind_input(
-                name, device.kind, device.index, array.dtype, array.shape, region.address
-            )
-        for weight in weights:
-            self._binding.bind_input(
-                weight.name,
-                device.kind,
-                device.index,
-                np.dtype(weight.element_type),
-                weight.shape,
-                slot.address + weight.place_bytes,
-            )
-        mouth = self._mouth_block
-        self._binding.bind_output(
-            MOUTH, device.kind, device.index, mouth.dtype, mouth.shape, self._mouth.address
-        )
-
-    def _place(
-        self, batch: int, shape: tuple[int, ...], kind: type
-    ) -> tuple[Region, npt.NDArray[Any]]:
-        """Room for an array on the device, and the pinned array that it is copied from or to."""
-        size_bytes = batch * int(np.prod(shape)) * np.dtype(kind).itemsize
-        with self._memory.gate.together():
-            self._regions.append(self._memory.allocate(size_bytes))
-            self._blocks.append(self._memory.allocate_host(size_bytes))
-        return self._regions[-1], self._blocks[-1].view(kind).reshape(batch, *shape)
-
-    @property
-    def device_bytes(self) -> int:
-        return sum(region.size_bytes for region in self._regions)
-
-    @property
-    def host_bytes(self) -> int:
-        return sum(block.nbytes for block in self._blocks)
-
-    def run(self, stream: int, faces: Faces, speech: Float32Array, mouths: Array) -> None:
-        """Fill ``mouths``, as many as there are ``faces``: at most the batch."""
-        memory = self._memory
-        frames = len(faces)
-        if isinstance(faces, np.ndarray):
-            self._send(stream, self._face, self._face_block, faces)
-        else:
-            self._gather(stream, faces)
-        self._send(stream, self._speech, self._speech_block, speech)
-        if self._runs_to_record:
-            with memory.gate.alone():
-                self._session.run_with_iobinding(self._binding, self._options)
-                memory.wait(stream)
-            self._runs_to_record -= 1
-        else:
-            with memory.gate.together():
-                self._session.run_with_iobinding(self._binding, self._options)
-        made = self._mouth_block[:frames]
-        memory.download(stream, _bytes(made), self._mouth.address)
-        memory.wait(stream)
-        mouths[:] = made
-
-    def _send(self, stream: int, region: Region, block: Array, values: Array) -> None:
-        frames = len(values)
-        block[:frames] = values
-        block[frames:] = values[-1:]  # not what another request left there
-        self._memory.upload(stream, region.address, _bytes(block))
-
-    def _gather(self, stream: int, faces: Sequence[Face]) -> None:
-        """Put ``faces`` in their places in the input: those on the device from there, the others
-        from their pixels, of which those that are to be kept are copied on from the input."""
-        memory, block, base = self._memory, self._face_block, self._face.address
-        for there, run in groupby(range(len(faces)), key=lambda index: faces[index].there):
-            if there:
-                continue
-            indices = list(run)
-            for index in indices:
-                block[index] = faces[index].pixels
-            piece = block[indices[0] : indices[-1] + 1]
-            memory.upload(stream, base + indices[0] * CROP_BYTES, _bytes(piece))
-        for first, place, frames in stretches(faces):
-            of_input, size_bytes = base + first * CROP_BYTES, frames * CROP_BYTES
-            if place.there:
-                memory.copy(stream, of_input, place.address, size_bytes)
-            else:
-                memory.copy(stream, place.address, of_input, size_bytes)
-        last = base + (len(faces) - 1) * CROP_BYTES
-        for index in range(len(faces), len(block)):  # not what another request left there
-            memory.copy(stream, base + index * CROP_BYTES, last, CROP_BYTES)
-
-    def close(self) -> None:
-        self._session = self._binding = None
-        with self._memory.gate.together():
-            while self._regions:
-                self._memory.free(self._regions.pop())
-            while self._blocks:
-                self._memory.free_host(self._blocks.pop())
-
-
-def _bytes(array: Array) -> Bytes:
-    return array.reshape(-1).view(np.uint8)
+    mouths: _Array
 
 
 @dataclass(eq=False, slots=True)
@@ -230,10 +58,10 @@ class _Place:
     """Made when ONNX Runtime is first to run it: kernels of our own need none."""
     owner: Resident | None = None
     """Whose weights are in the slot."""
-    ready: dict[tuple[Form, int], _Ready] = field(default_factory=dict)
+    ready: dict[tuple[Form, int], BoundSession] = field(default_factory=dict)
     kernels: KernelRuns | None = None
 
-    def all_ready(self) -> "list[_Ready | KernelRuns]":
+    def all_ready(self) -> "list[BoundSession | KernelRuns]":
         return [*tuple(self.ready.values()), *([self.kernels] if self.kernels else [])]
 
 
@@ -260,7 +88,7 @@ class Lane:
         batch: int,
         faces: Faces,
         speech: Float32Array,
-        mouths: Array,
+        mouths: _Array,
     ) -> None:
         """Fill ``mouths`` for at most ``batch`` frames, in the lane's thread.
 
@@ -325,7 +153,7 @@ class Lane:
         batch: int,
         faces: Faces,
         speech: Float32Array,
-        mouths: Array,
+        mouths: _Array,
     ) -> None:
         self._drop_unused()
         place = self._place_of(architecture)
@@ -337,7 +165,9 @@ class Lane:
         if ready is None:
             session = self._open_session(architecture, form, batch, self._stream)
             weights = architecture.weights[form]
-            ready = _Ready(self._memory, session, form, batch, slot, weights, record=self._record)
+            ready = BoundSession(
+                self._memory, session, form, batch, slot, weights, record=self._record
+            )
             place.ready[form, batch] = ready
         if place.owner is resident:
             residency.touch(resident)

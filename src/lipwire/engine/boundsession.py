@@ -1,0 +1,160 @@
+"""A session of ONNX Runtime whose inputs and output have their places on a device."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
+from lipwire.engine.architectures import Input
+from lipwire.engine.devices import not_waited_for
+from lipwire.engine.faces import CROP_BYTES, Face, Faces, stretches
+from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
+from lipwire.engine.memory import Bytes, Memory, Region
+from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH, Form
+
+_Array = npt.NDArray[Any]
+RECORDED_AFTER: Final = 3
+"""Runs after which ONNX Runtime has recorded a session's kernels, where it is to."""
+
+_FACES: Final[Mapping[Form, tuple[tuple[int, ...], type]]] = {
+    "pixels": (PIXELS_SHAPE, np.uint8),
+    "floats": (VISUAL_SHAPE, np.float32),
+}
+_MOUTHS: Final[Mapping[Form, tuple[tuple[int, ...], type]]] = {
+    "pixels": (PIXELS_SHAPE, np.uint8),
+    "floats": (OUTPUT_SHAPE, np.float32),
+}
+
+
+class BoundSession:
+    """One graph at one batch size: its session, and the places its inputs and output have."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        session: Any,
+        form: Form,
+        batch: int,
+        slot: Region,
+        weights: Sequence[Input],
+        *,
+        record: bool,
+    ) -> None:
+        self._memory = memory
+        self._session = session
+        self._binding = session.io_binding()
+        self._options = not_waited_for()
+        self._runs_to_record = RECORDED_AFTER if record else 0
+        self._regions: list[Region] = []
+        self._blocks: list[Bytes] = []
+        try:
+            self._face, self._face_block = self._place(batch, *_FACES[form])
+            self._speech, self._speech_block = self._place(batch, AUDIO_WINDOW_SHAPE, np.float32)
+            self._mouth, self._mouth_block = self._place(batch, *_MOUTHS[form])
+        except BaseException:
+            self.close()
+            raise
+        device = memory.device
+        for name, array, region in (
+            (FACE, self._face_block, self._face),
+            (SPEECH, self._speech_block, self._speech),
+        ):
+            self._binding.bind_input(
+                name, device.kind, device.index, array.dtype, array.shape, region.address
+            )
+        for weight in weights:
+            self._binding.bind_input(
+                weight.name,
+                device.kind,
+                device.index,
+                np.dtype(weight.element_type),
+                weight.shape,
+                slot.address + weight.place_bytes,
+            )
+        mouth = self._mouth_block
+        self._binding.bind_output(
+            MOUTH, device.kind, device.index, mouth.dtype, mouth.shape, self._mouth.address
+        )
+
+    def _place(
+        self, batch: int, shape: tuple[int, ...], kind: type
+    ) -> tuple[Region, npt.NDArray[Any]]:
+        """Room for an array on the device, and the pinned array that it is copied from or to."""
+        size_bytes = batch * int(np.prod(shape)) * np.dtype(kind).itemsize
+        with self._memory.gate.together():
+            self._regions.append(self._memory.allocate(size_bytes))
+            self._blocks.append(self._memory.allocate_host(size_bytes))
+        return self._regions[-1], self._blocks[-1].view(kind).reshape(batch, *shape)
+
+    @property
+    def device_bytes(self) -> int:
+        return sum(region.size_bytes for region in self._regions)
+
+    @property
+    def host_bytes(self) -> int:
+        return sum(block.nbytes for block in self._blocks)
+
+    def run(self, stream: int, faces: Faces, speech: Float32Array, mouths: _Array) -> None:
+        """Fill ``mouths``, as many as there are ``faces``: at most the batch."""
+        memory = self._memory
+        frames = len(faces)
+        if isinstance(faces, np.ndarray):
+            self._send(stream, self._face, self._face_block, faces)
+        else:
+            self._gather(stream, faces)
+        self._send(stream, self._speech, self._speech_block, speech)
+        if self._runs_to_record:
+            with memory.gate.alone():
+                self._session.run_with_iobinding(self._binding, self._options)
+                memory.wait(stream)
+            self._runs_to_record -= 1
+        else:
+            with memory.gate.together():
+                self._session.run_with_iobinding(self._binding, self._options)
+        made = self._mouth_block[:frames]
+        memory.download(stream, _bytes(made), self._mouth.address)
+        memory.wait(stream)
+        mouths[:] = made
+
+    def _send(self, stream: int, region: Region, block: _Array, values: _Array) -> None:
+        frames = len(values)
+        block[:frames] = values
+        block[frames:] = values[-1:]  # not what another request left there
+        self._memory.upload(stream, region.address, _bytes(block))
+
+    def _gather(self, stream: int, faces: Sequence[Face]) -> None:
+        """Put ``faces`` in their places in the input: those on the device from there, the others
+        from their pixels, of which those that are to be kept are copied on from the input."""
+        memory, block, base = self._memory, self._face_block, self._face.address
+        for there, run in groupby(range(len(faces)), key=lambda index: faces[index].there):
+            if there:
+                continue
+            indices = list(run)
+            for index in indices:
+                block[index] = faces[index].pixels
+            piece = block[indices[0] : indices[-1] + 1]
+            memory.upload(stream, base + indices[0] * CROP_BYTES, _bytes(piece))
+        for first, place, frames in stretches(faces):
+            of_input, size_bytes = base + first * CROP_BYTES, frames * CROP_BYTES
+            if place.there:
+                memory.copy(stream, of_input, place.address, size_bytes)
+            else:
+                memory.copy(stream, place.address, of_input, size_bytes)
+        last = base + (len(faces) - 1) * CROP_BYTES
+        for index in range(len(faces), len(block)):  # not what another request left there
+            memory.copy(stream, base + index * CROP_BYTES, last, CROP_BYTES)
+
+    def close(self) -> None:
+        self._session = self._binding = None
+        with self._memory.gate.together():
+            while self._regions:
+                self._memory.free(self._regions.pop())
+            while self._blocks:
+                self._memory.free_host(self._blocks.pop())
+
+
+def _bytes(array: _Array) -> Bytes:
+    return array.reshape(-1).view(np.uint8)
