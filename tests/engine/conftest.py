@@ -16,17 +16,16 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 from tests.engine.emulator import Emulator, compile_kernels, compiler_problem
+from tests.engine.imitated import ImitatedPrograms, StampedAvatars, half_of, stamped
 from tests.engine.reference import Halved, halve
 from tests.engine.schedules import Clock, Make, Network
 from tests.engine.standin import AVATARS, PLENTY, TUNING, Shown, opened
 
 from lipwire.bench.models import write_tiny_unet, write_unet
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array, ping_pong
-from lipwire.engine import compile_model
-from lipwire.engine.gpustorage import GpuGraph, GpuModel, ImageSource, read_gpu_manifest
-from lipwire.engine.memory import Bytes, HostMemory
+from lipwire.engine import compile_model, kernelshelf
+from lipwire.engine.memory import HostMemory
 from lipwire.engine.scheduler import Scheduler
-from lipwire.engine.storage import read_manifest
 
 SMALL_WIDTHS = (8, 8, 16, 16, 24)
 """Of a U-Net that NumPy runs in a moment."""
@@ -227,10 +226,26 @@ def alike(guides: Pair, tmp_path: Path) -> Callable[[int], list[Path]]:
     return make
 
 
-def half_of(folder: Path) -> tuple[GpuModel, GpuGraph, Bytes]:
-    """What a compiled network has for GPUs in half precision; the image is a copy."""
-    model = read_gpu_manifest(folder, read_manifest(folder).weights_bytes).models["half"]
-    return model, model.graphs["pixels"], np.array(ImageSource(folder, model).image)
+@pytest.fixture
+def stamping(guides: Pair, monkeypatch: pytest.MonkeyPatch) -> ImitatedPrograms:
+    """Kernels that make mouths which show what they are made of, and need no trial."""
+    monkeypatch.setattr(kernelshelf, "why_not_the_same", lambda *_: None)
+    return ImitatedPrograms(stamped, half_of(guides.folders[0])[2].nbytes)
+
+
+@pytest.fixture
+def device(stamping: ImitatedPrograms) -> Iterator[HostMemory]:
+    """All of it has to be given back, and the kernels too."""
+    memory = HostMemory(PLENTY, programs=stamping)
+    yield memory
+    gc.collect()
+    assert (memory.regions, memory.host_blocks, stamping.loaded) == (0, 0, 0)
+
+
+@pytest.fixture
+def three(alike: Callable[[int], list[Path]]) -> StampedAvatars:
+    """Three."""
+    return StampedAvatars(alike(3))
 
 
 @pytest.fixture

@@ -8,19 +8,29 @@ import re
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from tests.engine.emulated import H200
+from tests.engine.standin import Shown
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
+from lipwire.engine import Engine, Model
 from lipwire.engine.arguments import BlockArguments, SpeechArguments
 from lipwire.engine.devices import open_session, session_options
 from lipwire.engine.faces import CROP_BYTES
-from lipwire.engine.gpustorage import GpuWeight
+from lipwire.engine.gpustorage import (
+    GpuGraph,
+    GpuModel,
+    GpuWeight,
+    ImageSource,
+    read_gpu_manifest,
+)
 from lipwire.engine.memory import Bytes
 from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
+from lipwire.engine.storage import read_manifest
 from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH
 
 Make: TypeAlias = Callable[[Bytes, UInt8Array, Float32Array], UInt8Array]
@@ -84,7 +94,7 @@ class ImitatedPrograms:
         self.runs: list[int] = []
         self.fails: dict[str, list[Exception]] = {"load": [], "record": [], "run": []}
         """What the next calls raise."""
-        self._image_bytes = image_bytes
+        self.image_bytes = image_bytes
         self._lock = threading.Lock()
 
     @property
@@ -113,7 +123,7 @@ class ImitatedPrograms:
         self._fail("run")
         self.runs.append(at.frames)
         for frame in range(at.frames):
-            image = _bytes(_address(at.weights, frame), self._image_bytes)
+            image = _bytes(_address(at.weights, frame), self.image_bytes)
             crop = _bytes(_address(at.crops, frame), CROP_BYTES).reshape(PIXELS_SHAPE)
             window = _bytes(at.speech + frame * _SPEECH_BYTES, _SPEECH_BYTES).view(np.float32)
             mouth = self.make(image, crop, window.reshape(AUDIO_WINDOW_SHAPE))
@@ -154,3 +164,34 @@ def _address(table: int, frame: int) -> int:
 
 def _bytes(address: int, size_bytes: int) -> Bytes:
     return np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address))
+
+
+@dataclass
+class StampedAvatars:
+    """Of one architecture, with frames; ``stamped`` says what their mouths are."""
+
+    folders: list[Path]
+    frames: list[Shown] = field(init=False)
+    images: list[Bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.frames = [Shown(number) for number in range(len(self.folders))]
+        self.images = [half_of(folder)[2] for folder in self.folders]
+
+    def load(self, engine: Engine) -> list[Model]:
+        return [
+            engine.load(folder, frames)
+            for folder, frames in zip(self.folders, self.frames, strict=True)
+        ]
+
+    def are(self, which: int, made: UInt8Array, crops: Any, windows: Any) -> bool:
+        """Whether ``made`` are this avatar's mouths."""
+        image = self.images[which]
+        wanted = [stamped(image, *each) for each in zip(crops, windows, strict=True)]
+        return bool((made == np.stack(wanted)).all())
+
+
+def half_of(folder: Path) -> tuple[GpuModel, GpuGraph, Bytes]:
+    """What a compiled network has for GPUs in half precision; the image is a copy."""
+    model = read_gpu_manifest(folder, read_manifest(folder).weights_bytes).models["half"]
+    return model, model.graphs["pixels"], np.array(ImageSource(folder, model).image)

@@ -1,69 +1,59 @@
 """A GPU on which ONNX Runtime does not run has kernels of our own; the rest is the processor's.
 
-The GPU is the processor's memory, and its kernels are run by the emulator.
+The GPU is the processor's memory, and its kernels are imitated.
 """
 
-import gc
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.engine.cudadriver import Declared, Driver
-from tests.engine.emulated import EmulatedPrograms
-from tests.engine.emulator import compiler_problem
+from tests.engine.imitated import ImitatedPrograms, half_of, played
 
-from lipwire.bench.models import write_tiny_unet, write_unet
+from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import DependencyMissing
 from lipwire.engine import Device, Engine, Tuning, compile_model, cuda, cudaprograms, engine
 from lipwire.engine.cuda import CudaMemory
+from lipwire.engine.gpustorage import read_gpu_graph
 from lipwire.engine.memory import HostMemory
 
-needs_compiler = pytest.mark.skipif(compiler_problem() is not None, reason=str(compiler_problem()))
 
-
-@pytest.fixture
-def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostMemory]:
-    """All of it has to be given back."""
-    kernels = tmp_path_factory.getbasetemp() / "kernels"  # compiled once for all tests
-    kernels.mkdir(exist_ok=True)
-    programs = EmulatedPrograms(kernels)
-    memory = HostMemory(1 << 30, programs=programs, onnx_problem="it is not built for it")
-    yield memory
-    gc.collect()
-    assert (memory.regions, memory.host_blocks, programs.loaded) == (0, 0, 0)
-
-
-@needs_compiler
 def test_what_kernels_do_not_run_the_processor_does(
-    memory: HostMemory, tmp_path: Path, oracle: Any, make_inputs: Any
+    guides: Any, tmp_path: Path, oracle: Any, make_inputs: Any
 ) -> None:
+    _, graph, image = half_of(guides.folders[0])
+    make = played(read_gpu_graph(guides.folders[0], graph), graph.weights)
+    programs = ImitatedPrograms(make, image.nbytes)
+    memory = HostMemory(1 << 30, programs=programs, onnx_problem="it is not built for it")
     inputs = make_inputs(2)
-    visual = np.random.default_rng(0).random((2, 6, 320, 320), np.float32)
-    known, other = tmp_path / "known.onnx", tmp_path / "other.onnx"
-    write_unet(known, seed=0, widths=(16, 16, 16, 16, 16))
+    known, other, folder = guides.folders[0], tmp_path / "other.onnx", tmp_path / "other"
     write_tiny_unet(other, seed=0)
+    folder.mkdir()
+    compile_model(other, folder)
     with Engine(threads=1, memory=memory) as engine:
-        for source, on_gpu in ((known, True), (other, False)):
-            folder = source.with_suffix("")
-            folder.mkdir()
-            compile_model(source, folder)
-            model = engine.load(folder)
+        for source, compiled, on_gpu in (
+            (guides.sources[0], known, True),
+            (other, folder, False),
+        ):
+            model = engine.load(compiled)
             assert model.on_gpu == on_gpu
             wanted = oracle(source).pixels(inputs)
             apart = np.abs(engine.infer(model, inputs.crops, inputs.windows).astype(int) - wanted)
             assert apart.max() <= (2 if on_gpu else 1)
+            assert len(programs.runs) == 2  # the trial, and one
             # The guide's form: kernels only know pixels.
-            floats = engine.infer_float(model, visual, inputs.windows)
-            assert np.abs(floats - oracle(source).floats(visual, inputs.windows)).max() < 1e-4
+            floats = engine.infer_float(model, inputs.visual, inputs.windows)
+            wanted = oracle(source).floats(inputs.visual, inputs.windows)
+            assert np.abs(floats - wanted).max() < 1e-4
             use = engine.memory_use
             assert use is not None
             assert (use.weights, use.slots) == (model.device_bytes, 0)
     with Engine(threads=1, memory=memory, tuning=Tuning(kernels=False)) as engine:
-        assert not engine.load(known.with_suffix("")).on_gpu
+        assert not engine.load(known).on_gpu
         assert engine.resident_bytes == 0
+    assert (memory.regions, memory.host_blocks, programs.loaded) == (0, 0, 0)
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.conftest import half_of
-from tests.engine.imitated import ImitatedPrograms, stamped
+from tests.engine.imitated import ImitatedPrograms, half_of, stamped
 
 from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import AvatarInvalid

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.conftest import half_of
-from tests.engine.imitated import ImitatedPrograms, Make, played, stamped
+from tests.engine.imitated import ImitatedPrograms, Make, half_of, played, stamped
 
 from lipwire.domain import Float32Array, UInt8Array
 from lipwire.engine import kerneltrial

@@ -10,6 +10,7 @@ from lipwire.engine.devices import RUNTIME_ERRORS
 from lipwire.engine.failures import is_device_lost, is_out_of_memory
 from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, Memory
+from lipwire.engine.programs import KernelsUnavailable
 from lipwire.engine.residency import Residency
 from lipwire.engine.source import first_line
 
@@ -17,6 +18,8 @@ AT_LEAST_BYTES: Final = 1 << 28
 """Freed for what runs out of memory: activations come in such sizes."""
 _LOG: Final = logging.getLogger(__name__)
 _RETRY_S: Final = 0.25
+_MOST_TRIES: Final = 64
+"""After which 16 GiB were given up, or what an action brings itself again and again."""
 
 T = TypeVar("T")
 
@@ -43,6 +46,7 @@ class Guard:
         AvatarInvalid where the network does.
         """
         cleared = lane is None
+        tries = 0
         while True:
             self.check()
             try:
@@ -52,7 +56,7 @@ class Guard:
             except DeviceLost as error:
                 self._failure = str(error)
                 raise
-            except RUNTIME_ERRORS as error:
+            except (KernelsUnavailable, *RUNTIME_ERRORS) as error:
                 reason = first_line(error)
                 if is_device_lost(error):
                     self._failure = f"{self._memory.device} has failed: {reason}"
@@ -60,13 +64,15 @@ class Guard:
                 if not is_out_of_memory(error):
                     raise AvatarInvalid(f"the network failed: {reason}") from None
             _LOG.warning("%s is full (%s): crops or networks go", self._memory.device, reason)
-            if self._crops.give_up(AT_LEAST_BYTES):
+            tries += 1
+            if tries < _MOST_TRIES and (
+                self._crops.give_up(AT_LEAST_BYTES) or self._residency.give_up(AT_LEAST_BYTES)
+            ):
                 continue
-            if not self._residency.give_up(AT_LEAST_BYTES):
-                if cleared or lane is None:
-                    raise Overloaded(
-                        f"{self._memory.device} is full, and all that is there is in use",
-                        retry_after_s=_RETRY_S,
-                    )
-                lane.clear()
-                cleared = True
+            if cleared or lane is None:
+                raise Overloaded(
+                    f"{self._memory.device} is full, and all that is there is in use",
+                    retry_after_s=_RETRY_S,
+                )
+            lane.clear()
+            cleared = True

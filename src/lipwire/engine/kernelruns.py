@@ -71,6 +71,10 @@ class KernelRuns:
     def host_bytes(self) -> int:
         return 0 if self._room is None else self._room.host_bytes
 
+    def prepare(self, frames: int) -> None:
+        """Make ready what a run of so many frames needs. Raises as ``run``."""
+        self._ready(frames)
+
     def run(self, parts: Sequence[Part]) -> None:
         """Fill the mouths of ``parts``, of one avatar each, in one batch.
 
@@ -78,15 +82,7 @@ class KernelRuns:
         KernelsUnavailable, RuntimeError.
         """
         frames = sum(len(part.mouths) for part in parts)
-        room = self._room_for(frames)
-        recording = self._recordings.get(frames)
-        if recording is None:
-            launches = self._program.lowered.launches(frames, room.addresses)
-            with self._memory.gate.alone():
-                recording = self._program.programs.record(
-                    self._program.module, launches, self._stream
-                )
-            self._recordings[frames] = recording
+        room, recording = self._ready(frames)
         memory, stream = self._memory, self._stream
         room.bring(stream, parts)
         self._program.programs.run(recording, stream)
@@ -105,6 +101,18 @@ class KernelRuns:
         if self._room is not None:
             self._room.close()
             self._room = None
+
+    def _ready(self, frames: int) -> tuple["_Room", Recording]:
+        room = self._room_for(frames)
+        recording = self._recordings.get(frames)
+        if recording is None:
+            launches = self._program.lowered.launches(frames, room.addresses)
+            with self._memory.gate.alone():
+                recording = self._program.programs.record(
+                    self._program.module, launches, self._stream
+                )
+            self._recordings[frames] = recording
+        return room, recording
 
     def _room_for(self, frames: int) -> "_Room":
         if self._room is None or self._room.frames < frames:

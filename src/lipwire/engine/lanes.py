@@ -193,6 +193,9 @@ class Lane:
         place = self._place_of(architecture)
         if place.kernels is None:
             place.kernels = KernelRuns(self._memory, program, self._stream)
+        # Before weights are brought: where there is room for them alone, they would be given up for
+        # this and brought again.
+        place.kernels.prepare(sum(len(part.mouths) for part in parts))
         with ExitStack() as stack:
             given: list[Part] = []
             for part in parts:
