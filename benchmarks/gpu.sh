@@ -140,8 +140,8 @@ for name, fact in describe_gpu(Device.cuda(0)).items():
     print(f"{name}: {fact}")'
     } 2>&1 | tee "$out/machine.txt" || true
     : >"$out/gpu.txt"
-    tests test_kernels.py 130 "$out/kernels.txt" || failed=1
-    for part in faces:40 recording:30 launches:40 floor:20 speed:110 live:60 swaps:30 crops:30 \
+    tests test_kernels.py 170 "$out/kernels.txt" || failed=1
+    for part in faces:40 recording:30 launches:40 floor:20 speed:110 live:60 apart:50 swaps:30 crops:30 \
         residents:30 onnx-faces:60 ways:110 onnx-live:60 placement:20 plain:80; do
         bench "${part%:*}" "${part#*:}" 2>&1 | tee -a "$out/gpu.txt" || failed=1
     done

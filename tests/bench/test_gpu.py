@@ -90,12 +90,22 @@ def test_kernels_are_measured_where_onnx_runtime_does_not_run(
         device=Device.cpu(),
         memory=memory,
         widths=(16, 16, 16, 16, 16),
-        parts=("recording", "launches", "speed", "swaps", "residents", "crops", "live", "ways"),
+        parts=(
+            "recording",
+            "launches",
+            "speed",
+            "swaps",
+            "residents",
+            "crops",
+            "live",
+            "apart",
+            "ways",
+        ),
         quick=True,
         networks=tmp_path,
     )
     recording, launches, *others, ways = report.parts
-    assert [part.problem for part in report.parts[:-1]] == [""] * 7
+    assert [part.problem for part in report.parts[:-1]] == [""] * 8
     missing = {"problem": f"ONNX Runtime does not run on cpu: {memory.onnx_problem()}"}
     for part in others:
         roads = [row for row in part.rows if "road" in row]
@@ -113,6 +123,7 @@ def test_kernels_are_measured_where_onnx_runtime_does_not_run(
     assert {len(launched) for launched in programs.runs} == {1, count}
     assert any("runs in kernels of Lipwire's own" in note for note in recording.notes)
     assert ways.problem == "left out: ONNX Runtime does not run on cpu: it is not built for it"
+    assert {row["frames a run"] for row in others[-1].rows} == {4.0}
     assert (memory.regions, memory.host_blocks, programs.held) == (0, 0, 0)
     assert (tmp_path / "0.onnx").exists(), "left for the next time"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lipwire.domain import Overloaded, UInt8Array, ping_pong
-from lipwire.engine import Device, Engine, Tuning, cuda_problem
+from lipwire.engine import Device, Engine, Request, Tuning, cuda_problem
 from lipwire.engine.cubins import Cubins
 from lipwire.engine.cuda import CudaMemory
 from lipwire.engine.cudaprograms import CudaPrograms
@@ -163,6 +163,26 @@ def test_a_batch_may_be_of_several_avatars(ready: Ready, small: Any, noise: Any)
                 assert _near(part.mouths, pixels)
     finally:
         runs.close()
+
+
+def test_avatars_that_are_asked_for_together_are_run_together(small: Any, noise: Any) -> None:
+    """By many threads at once, each with several avatars, and some one by one between them."""
+    with Engine(device=GPU, tuning=replace(KERNELS, lanes=3)) as engine:
+        models = [engine.load(avatar.folder) for avatar in small]
+        assert len({model.together for model in models}) == 1
+        jobs = []
+        for which, avatar in enumerate(small):
+            crops, windows = noise(1 + which % 3, which)
+            wanted = avatar.pixels(crops, windows)
+            jobs.append((Request(models[which], crops, windows), wanted))
+
+        def run(seed: int) -> bool:
+            chosen = random.Random(seed).sample(jobs, 1 + seed % len(jobs))
+            made = engine.infer_together([request for request, _ in chosen])
+            return all(_near(one, wanted) for one, (_, wanted) in zip(made, chosen, strict=True))
+
+        with ThreadPoolExecutor(6) as threads:
+            assert all(threads.map(run, range(120)))
 
 
 @pytest.mark.parametrize("resident", [2, 6])

@@ -38,6 +38,7 @@ PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
     "floor": gpuspeed.floor,
     "speed": gpuspeed.speed,
     "live": gpuserve.live,
+    "apart": gpuserve.apart,
     "swaps": gpuserve.swaps,
     "crops": gpuserve.crops,
     "residents": gpuserve.residents,
@@ -66,6 +67,7 @@ TITLES: Final = {
     "residents": "avatars on the device",
     "crops": "pixels brought with every call, and kept on the device",
     "live": "sessions of different avatars, 25 frames a second in steps of 4, within 160 ms",
+    "apart": "the same sessions, every request by itself",
     "onnx-faces": "mouths of ONNX Runtime against the processor's, levels of 255",
     "onnx-live": "the same sessions in ONNX Runtime",
 }

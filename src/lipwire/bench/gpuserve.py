@@ -2,8 +2,9 @@
 
 import itertools
 import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Final
@@ -23,13 +24,15 @@ from lipwire.bench.gpurig import (
     road_of,
 )
 from lipwire.bench.harness import percentile
-from lipwire.domain import Float32Array
-from lipwire.engine import Engine, Model, Scheduler, Tuning
+from lipwire.domain import Float32Array, UInt8Array
+from lipwire.engine import Engine, Model, Request, Scheduler, Tuning
 from lipwire.engine.gpugraphs import PRECISIONS
+from lipwire.engine.gpunetworks import MOST_FRAMES
 from lipwire.engine.gpustorage import ImageSource
 from lipwire.engine.jobs import Array, Job
 from lipwire.engine.memory import Memory
 from lipwire.engine.residency import Residency
+from lipwire.engine.scheduler import Across
 
 AVATAR_FRAMES: Final = 250
 """Ten seconds of an avatar, 77 MB of crops."""
@@ -37,7 +40,7 @@ LIVE_FRAMES: Final = 4
 FRAME_S: Final = 0.04
 _AVATARS: Final = 4
 """Networks made; further avatars are loaded from the same files, and share nothing else."""
-_SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800)
+_SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800, 1200)
 
 
 def swaps(rig: Rig) -> Iterator[Row]:
@@ -198,16 +201,21 @@ def crops(rig: Rig) -> Iterator[Row]:
 def live(rig: Rig) -> Iterator[Row]:
     """More and more sessions, until a frame in a hundred comes too late.
 
-    They ask for frames by number, as a server's do.
+    They ask for frames by number, as a server's do, and are joined in batches as there.
     """
-    yield from _live(rig, KERNELS)
+    yield from _live(rig, KERNELS, join=True)
+
+
+def apart(rig: Rig) -> Iterator[Row]:
+    """The same sessions, every request by itself."""
+    yield from _live(rig, KERNELS, join=False)
 
 
 def onnx_live(rig: Rig) -> Iterator[Row]:
-    yield from _live(rig, ONNX)
+    yield from _live(rig, ONNX, join=True)
 
 
-def _live(rig: Rig, road: str) -> Iterator[Row]:
+def _live(rig: Rig, road: str, *, join: bool) -> Iterator[Row]:
     lanes = 2 if rig.quick else 4
     tuning = Tuning(
         lanes=lanes, batch_sizes=(LIVE_FRAMES,), kernels=road == KERNELS, cuda=rig.options
@@ -218,11 +226,16 @@ def _live(rig: Rig, road: str) -> Iterator[Row]:
     deadline_s = LIVE_FRAMES * FRAME_S
     with ExitStack() as stack:
         engine = stack.enter_context(rig.engine(tuning))
+        runs = _Runs(engine)
         scheduler: Scheduler[Model] = stack.enter_context(
             Scheduler(
-                _run_on(engine),
+                runs.one,
                 workers=lanes + 1,
                 queue_size=4096,
+                max_run_frames=MOST_FRAMES if join else LIVE_FRAMES,
+                join=join,
+                across=Across(lambda model: model.together, runs.across) if join else None,
+                split=False,
             )
         )
         models: list[Model] = []
@@ -232,6 +245,7 @@ def _live(rig: Rig, road: str) -> Iterator[Row]:
             for _ in range(2):  # every lane has its session
                 for job in [scheduler.submit(model, numbers, windows) for model in models[:8]]:
                     job.result(120)
+            runs.count = 0
             late_s = _speak(scheduler, models, windows, 0.5 if rig.quick else 4.0)
             p99_s = percentile(late_s, 99)
             kept = engine.crops
@@ -240,6 +254,7 @@ def _live(rig: Rig, road: str) -> Iterator[Row]:
                 "sessions": sessions,
                 "precision": models[0].precision,
                 "requests": len(late_s),
+                "frames a run": round(len(late_s) * LIVE_FRAMES / runs.count, 1),
                 "p50 ms": round(statistics.median(late_s) * 1e3, 2),
                 "p99 ms": round(p99_s * 1e3, 2),
                 "late": sum(each > deadline_s for each in late_s),
@@ -284,5 +299,24 @@ def _speak(
     return waits_s
 
 
-def _run_on(engine: Engine) -> Callable[[Model, Array, Float32Array], Array]:
-    return lambda model, numbers, windows: engine.infer_frames(model, numbers.tolist(), windows)
+class _Runs:
+    """What a scheduler has an engine run, counted."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def one(self, model: Model, numbers: Array, windows: Float32Array) -> Array:
+        self._add()
+        return self._engine.infer_frames(model, numbers.tolist(), windows)
+
+    def across(self, parts: list[tuple[Model, Array, Float32Array]]) -> list[UInt8Array]:
+        self._add()
+        return self._engine.infer_together(
+            [Request(model, numbers.tolist(), windows) for model, numbers, windows in parts]
+        )
+
+    def _add(self) -> None:
+        with self._lock:
+            self.count += 1
