@@ -253,6 +253,7 @@ def test_crops_are_read_where_they_are_kept(small: Any, noise: Any, room: int) -
             return _near(engine.infer_frames(models[which], numbers, windows), wanted)
 
         assert all(threads.map(run, order))
+        assert all(run(jobs[0]) for _ in range(2))  # what is kept now is used again
         stats = engine.crops
         assert stats is not None
         assert (stats.hits > 0) == (room > 0)
