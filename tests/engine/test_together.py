@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.conftest import half_of
-from tests.engine.imitated import ImitatedPrograms, stamped
+from tests.engine.imitated import ImitatedPrograms, half_of, stamped
 from tests.engine.standin import Shown
 
 from lipwire.domain import Float32Array, InvalidInput, Unavailable

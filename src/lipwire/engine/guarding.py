@@ -16,6 +16,7 @@ from lipwire.engine.source import first_line
 
 AT_LEAST_BYTES: Final = 1 << 28
 """Freed for what runs out of memory: activations come in such sizes."""
+_FAILURES: Final[tuple[type[Exception], ...]] = (KernelsUnavailable, *RUNTIME_ERRORS)
 _LOG: Final = logging.getLogger(__name__)
 _RETRY_S: Final = 0.25
 _MOST_TRIES: Final = 64
@@ -56,7 +57,7 @@ class Guard:
             except DeviceLost as error:
                 self._failure = str(error)
                 raise
-            except (KernelsUnavailable, *RUNTIME_ERRORS) as error:
+            except _FAILURES as error:
                 reason = first_line(error)
                 if is_device_lost(error):
                     self._failure = f"{self._memory.device} has failed: {reason}"
