@@ -11,7 +11,8 @@ from tests.engine.reference import Weights
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MOUTH_PX, Float32Array, UInt8Array
 from lipwire.engine.arguments import BlockArguments, LayerArguments
-from lipwire.engine.lowering import Addresses, Lowered
+from lipwire.engine.lowering import Lowered
+from lipwire.engine.operations import Addresses
 from lipwire.engine.plan import (
     Convolution,
     Ending,

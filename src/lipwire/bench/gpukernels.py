@@ -20,8 +20,8 @@ from lipwire.engine.faces import CROP_BYTES
 from lipwire.engine.gpustorage import ImageSource
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kernelshelf import KernelShelf
-from lipwire.engine.lowering import Addresses
 from lipwire.engine.memory import Memory, Region
+from lipwire.engine.operations import Addresses
 from lipwire.engine.programs import Launch
 
 _RUNS: Final = 50

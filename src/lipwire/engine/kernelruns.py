@@ -17,8 +17,9 @@ import numpy as np
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
 from lipwire.engine.faces import CROP_BYTES, Face, stretches
-from lipwire.engine.lowering import Addresses, Lowered
+from lipwire.engine.lowering import Lowered
 from lipwire.engine.memory import Bytes, Memory, Region
+from lipwire.engine.operations import Addresses
 from lipwire.engine.programs import Module, Programs, Recording
 from lipwire.engine.wrapping import PIXELS_SHAPE
 

@@ -7,12 +7,11 @@ batch and addresses come with a launch, and the places of weights with every fra
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 from typing import Final
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MASK_COLUMNS, MASK_ROWS, MOUTH_PX
-from lipwire.engine.arena import Span, arrange
 from lipwire.engine.arguments import (
     NO_BIAS,
     BlockArguments,
@@ -23,6 +22,7 @@ from lipwire.engine.arguments import (
     SpeechArguments,
 )
 from lipwire.engine.kerneltexts import BLOCKS_AT_A_TIME, CannotLower, KernelTexts
+from lipwire.engine.operations import Addresses, Operation, Where, arranged
 from lipwire.engine.plan import (
     Convolution,
     FullConvolution,
@@ -39,7 +39,6 @@ from lipwire.engine.plan import (
 from lipwire.engine.programs import KernelSource, Launch, Limits
 from lipwire.engine.tiling import (
     BLOCK_COLUMNS,
-    HALF_BYTES,
     LAYER_SHAPES,
     SMALL,
     THREADS,
@@ -49,6 +48,7 @@ from lipwire.engine.tiling import (
     layer_shared_bytes,
     tile,
 )
+from lipwire.engine.wrapping import PIXELS_SHAPE
 
 _ROUNDS: Final = 8
 """Blocks of threads that a multiprocessor has for each at a time before one of them does several
@@ -65,42 +65,6 @@ _MOST_NARROW: Final = 64
 _MOST_BEFORE_MOUTH: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where on the device a run finds what it needs."""
-
-    weights: int
-    """A table: the address of the weights' image, for each frame."""
-    crops: int
-    """A table: the address of the crop (320, 320, 3) uint8, for each frame."""
-    speech: int
-    """(N, 32, 16, 16) float32."""
-    mouths: int
-    """(N, 320, 320, 3) uint8."""
-    arena: int
-    """``Lowered.arena_bytes`` that nobody else uses meanwhile."""
-
-
-class _Where:
-    """Addresses of one batch size."""
-
-    def __init__(self, frames: int, addresses: Addresses, offsets: Mapping[int, int]) -> None:
-        self.frames = frames
-        self.addresses = addresses
-        self._offsets = offsets
-
-    def __call__(self, tensor: Tensor) -> int:
-        return self.addresses.arena + self._offsets[tensor.number] * self.frames
-
-
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    reads: tuple[Tensor, ...]
-    writes: Tensor | None
-    launch: Callable[[_Where], Launch]
-    label: str
-
-
 class Lowered:
     """A plan as kernels, for a kind of device and the places of weights of one architecture."""
 
@@ -109,7 +73,7 @@ class Lowered:
         self._places = places
         self._limits = limits
         self._texts = KernelTexts(limits.shared_bytes)
-        self._operations: list[_Operation] = []
+        self._operations: list[Operation] = []
         self._tensors = max((tensor.number for tensor in plan.tensors), default=-1) + 1
         mouths = {step.source.number: step for step in plan.steps if isinstance(step, Mouth)}
         for step in plan.steps:
@@ -117,12 +81,22 @@ class Lowered:
                 self._inverted_residual(step, mouths.get(step.out.number))
             elif isinstance(step, FullConvolution):
                 self._full_convolution(step)
-        self._offsets, self._frame_bytes = self._arranged()
+        self._offsets, self._frame_bytes = arranged(self._operations)
 
     @property
     def source(self) -> KernelSource:
         """The kernels, to be compiled."""
         return self._texts.source
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """What each kernel that is a use of a template runs, by its name."""
+        return self._texts.templates
+
+    @property
+    def traffic_bytes(self) -> list[int]:
+        """What each of ``launches`` reads and writes for one frame, weights apart."""
+        return [operation.traffic_bytes for operation in self._operations]
 
     @property
     def labels(self) -> list[str]:
@@ -135,7 +109,7 @@ class Lowered:
 
     def launches(self, frames: int, addresses: Addresses) -> list[Launch]:
         """What makes the mouths of a batch, in this order."""
-        where = _Where(frames, addresses, self._offsets)
+        where = Where(frames, addresses, self._offsets)
         return [operation.launch(where) for operation in self._operations]
 
     # -- steps -------------------------------------------------------------------------------------
@@ -233,7 +207,7 @@ class Lowered:
             *(self._places_of(mouth.convolution) if mouth is not None else (0, NO_BIAS)),
         )
 
-        def launch(where: _Where) -> Launch:
+        def launch(where: Where) -> Launch:
             each = max(1, across * down * where.frames // (_ROUNDS * self._at_a_time))
             each = min(each, down)
             arguments = BlockArguments(
@@ -254,7 +228,10 @@ class Lowered:
             grid = (across, ceil(down / each), where.frames)
             return Launch(name, grid, THREADS, shared_bytes, bytes(arguments))
 
-        self._add((first, second), None if mouth else step.out, launch, _label(step))
+        pixels_bytes = prod(PIXELS_SHAPE)
+        other_bytes = pixels_bytes * ((first is None) + (mouth is not None))
+        out = None if mouth else step.out
+        self._add((first, second), out, launch, _label(step), other_bytes)
 
     def _layer(
         self,
@@ -288,7 +265,7 @@ class Lowered:
         weight, bias = self._places_of(product)
         taps, taps_bias = (0, NO_BIAS) if depthwise is None else self._places_of(depthwise)
 
-        def launch(where: _Where) -> Launch:
+        def launch(where: Where) -> Launch:
             grids = [
                 (
                     ceil(out.height / rows) * ceil(out.width / columns)
@@ -346,7 +323,7 @@ class Lowered:
         channels, height, width = AUDIO_WINDOW_SHAPE
         picture = self._tensor(height, width, channels)
 
-        def arguments(where: _Where) -> ctypes.Structure:
+        def arguments(where: Where) -> ctypes.Structure:
             return SpeechArguments(
                 where.addresses.speech, where(picture), channels, height, width, 0
             )
@@ -357,7 +334,7 @@ class Lowered:
     def _doubled(self, small: Tensor) -> Tensor:
         out = self._tensor(2 * small.height, 2 * small.width, small.channels)
 
-        def arguments(where: _Where) -> ctypes.Structure:
+        def arguments(where: Where) -> ctypes.Structure:
             return DoubledArguments(
                 where(small), where(out), out.height, out.width, out.channels, 0
             )
@@ -369,7 +346,7 @@ class Lowered:
     def _neighbours(self, picture: Tensor, step: FullConvolution, label: str) -> Tensor:
         seen = self._tensor(step.out.height, step.out.width, picture.channels * 9)
 
-        def arguments(where: _Where) -> ctypes.Structure:
+        def arguments(where: Where) -> ctypes.Structure:
             return NeighboursArguments(
                 where(picture),
                 where(seen),
@@ -391,27 +368,29 @@ class Lowered:
         kernel: str,
         reads: tuple[Tensor, ...],
         out: Tensor,
-        arguments: Callable[[_Where], ctypes.Structure],
+        arguments: Callable[[Where], ctypes.Structure],
         label: str,
         values_each: int = 1,
     ) -> None:
         threads = ceil(out.height * out.width * out.channels / (values_each * _TURNS))
 
-        def launch(where: _Where) -> Launch:
+        def launch(where: Where) -> Launch:
             grid = (ceil(threads / THREADS), 1, where.frames)
             return Launch(kernel, grid, THREADS, 0, bytes(arguments(where)))
 
-        self._add(reads, out, launch, label)
+        heard_bytes = 0 if reads else prod(AUDIO_WINDOW_SHAPE) * 4
+        self._add(reads, out, launch, label, heard_bytes)
 
     def _add(
         self,
         reads: Sequence[Tensor | None],
         writes: Tensor | None,
-        launch: Callable[[_Where], Launch],
+        launch: Callable[[Where], Launch],
         label: str,
+        other_bytes: int = 0,
     ) -> None:
         there = tuple(tensor for tensor in reads if tensor is not None)
-        self._operations.append(_Operation(there, writes, launch, label))
+        self._operations.append(Operation(there, writes, launch, label, other_bytes))
 
     @property
     def _at_a_time(self) -> int:
@@ -427,23 +406,6 @@ class Lowered:
     def _tensor(self, height: int, width: int, channels: int) -> Tensor:
         self._tensors += 1
         return Tensor(self._tensors - 1, height, width, channels)
-
-    def _arranged(self) -> tuple[dict[int, int], int]:
-        """Offsets of tensors for one frame, and the bytes of one."""
-        made: dict[int, int] = {}
-        used: dict[int, int] = {}
-        sizes: dict[int, int] = {}
-        for number, operation in enumerate(self._operations):
-            for tensor in operation.reads:
-                used[tensor.number] = number
-            out = operation.writes
-            if out is not None:
-                made[out.number] = number
-                used.setdefault(out.number, number)
-                sizes[out.number] = out.height * out.width * out.channels * HALF_BYTES
-        spans = [Span(sizes[tensor], first, used[tensor]) for tensor, first in made.items()]
-        offsets, size_bytes = arrange(spans)
-        return dict(zip(made, offsets, strict=True)), size_bytes
 
 
 def _label(step: InvertedResidual) -> str:
