@@ -244,7 +244,7 @@ def device(stamping: ImitatedPrograms) -> Iterator[HostMemory]:
 
 @pytest.fixture
 def three(alike: Callable[[int], list[Path]]) -> StampedAvatars:
-    """Three."""
+    """Of one architecture, with frames."""
     return StampedAvatars(alike(3))
 
 

@@ -248,3 +248,40 @@ def joined(first: Tensor, second: Tensor) -> Joined:
 
 def doubled(first: Tensor, second: Tensor) -> Joined:
     return Joined(first, True, second)
+
+
+def _odd() -> Drawing:
+    """Whatever may come: sizes that no tile divides, channels of all kinds, biases that are not
+    there."""
+    d = Drawing()
+    heard = d.inverted("speech to 8 channels", Speech(), 8, biases="dp")
+    speech = d.full("speech, full, no relu", Speech(), 24, relu=False)
+    d.inverted("no biases", speech, 24, add=True, biases="")
+    small = d.full("full, stride 2, padding 3", heard, 48, stride=2, padding=3)
+    same = d.inverted("48 channels, added", small, 48, add=True)
+    halved = d.inverted("24 channels, stride 2", speech, 24, stride=2, biases="e")
+    d.full("full, no bias, no relu", halved, 8, padding=3, relu=False, bias=False)
+    d.inverted("joined, 48 and 48", joined(small, same), 40, biases="ep")
+    d.inverted("doubled, 24 and 24", doubled(halved, speech), 8)
+    five = d.inverted("a middle of 200, stride 2, 5 pixels", same, 72, middle=200, stride=2)
+    d.inverted("doubled from 5 pixels", doubled(five, small), 136, middle=120)
+    two = d.full("2 pixels", five, 16, stride=2, padding=0)
+    one = d.full("1 pixel", two, 8, stride=2, padding=1, relu=False)
+    d.inverted("doubled from 1 pixel", doubled(one, two), 8, middle=8)
+    uneven = d.full("17 pixels", heard, 16, stride=2, padding=10)
+    d.inverted("17 pixels, added", uneven, 16, add=True, biases="d")
+    d.inverted("17 pixels, stride 2", uneven, 8, stride=2)
+    uneven = d.full("82 pixels from 16", heard, 8, padding=34)
+    d.inverted("82 pixels, added", uneven, 8, middle=16, add=True)
+    large = d.full("88 pixels from 16", heard, 24, padding=37)
+    d.inverted("88 pixels, added", large, 24, middle=40, add=True, biases="ed")
+    d.inverted("88 pixels, joined", joined(large, large), 8, middle=24, biases="p")
+    d.inverted("88 pixels, no biases", large, 64, middle=128, biases="")
+    first = d.inverted("pixels, stride 2, no biases", Pixels(), 8, middle=24, stride=2, biases="")
+    seen = d.inverted("160 pixels, stride 2", first, 16, middle=12, stride=2)
+    last = d.inverted("160 pixels, doubled", doubled(seen, first), 16, middle=24, biases="dp")
+    d.mouth(last, "clip", bias=False)
+    return d
+
+
+ODD = _odd()

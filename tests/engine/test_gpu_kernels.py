@@ -19,8 +19,9 @@ from tests.engine.standin import FRAMES, PLENTY
 
 from lipwire.bench.models import FULL_WIDTHS, MOBILE_WIDTHS, write_tiny_unet, write_unet
 from lipwire.domain import InvalidInput, Overloaded
-from lipwire.engine import Engine, Request, kernelshelf
+from lipwire.engine import Engine, Request, kernelshelf, kerneltrial
 from lipwire.engine.faces import CROP_BYTES
+from lipwire.engine.gpugraphs import hard_inputs
 from lipwire.engine.memory import Bytes, HostMemory
 from lipwire.engine.tuning import Tuning
 
@@ -33,9 +34,17 @@ def _near(made: Any, wanted: Any) -> bool:
 # The kernels themselves
 
 
+@pytest.mark.parametrize("trials", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_kernels_make_what_the_networks_make(
-    kernels_folder: Path, guides: Any, oracle: Any, make_inputs: Any
+    kernels_folder: Path,
+    guides: Any,
+    oracle: Any,
+    make_inputs: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    trials: int,
 ) -> None:
+    """After a trial with common inputs; where there is time, with extreme ones, too."""
+    monkeypatch.setattr(kerneltrial, "hard_inputs", lambda batch: hard_inputs(batch)[:trials])
     programs = EmulatedPrograms(kernels_folder)
     memory = HostMemory(PLENTY, programs=programs)
     inputs = make_inputs(1)

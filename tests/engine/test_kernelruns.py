@@ -32,15 +32,27 @@ class Counting(HostMemory):
         self.uploaded: list[int] = []
         """Bytes."""
         self.copied: list[int] = []
+        self.in_stream: list[str] = []
+        """What was put there last, and not waited for."""
         self.allocations_left: int | None = None
 
     def upload(self, stream: int, address: int, source: Bytes) -> None:
         self.uploaded.append(source.nbytes)
+        self.in_stream.append("upload")
         super().upload(stream, address, source)
 
     def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
         self.copied.append(size_bytes)
+        self.in_stream.append("copy")
         super().copy(stream, target, source, size_bytes)
+
+    def download(self, stream: int, target: Bytes, address: int) -> None:
+        self.in_stream.append("download")
+        super().download(stream, target, address)
+
+    def wait(self, stream: int) -> None:
+        self.in_stream.clear()
+        super().wait(stream)
 
     def allocate(self, size_bytes: int) -> Region:
         self._count()
@@ -107,6 +119,7 @@ class Bench:
             for which, crops, faces in asked
         ]
         self.runs.run(parts)
+        assert self.memory.in_stream == []
         for (which, crops, _), part in zip(asked, parts, strict=True):
             for mouth, crop, window in zip(part.mouths, crops, part.speech, strict=True):
                 assert (mouth == stamped(self.images[which], crop, window)).all()
