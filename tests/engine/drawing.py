@@ -215,6 +215,21 @@ class Rig:
             yield step, launches
         assert not list(left)
 
+    def products(self) -> Iterator[tuple[list[range], range]]:
+        """The addresses that each launch of a ``Layer`` reads, and those that it writes."""
+        for launch in self.launches:
+            if self._templates.get(launch.kernel) != "Layer":
+                continue
+            at = LayerArguments.from_buffer_copy(launch.arguments)
+            taken = [
+                (at.first, at.in_height * at.in_width * at.channels_1),
+                (at.second, at.in_height * at.in_width * at.channels_2),
+                (at.residual, at.height * at.width * at.outputs if at.residual else 0),
+                (at.out, at.height * at.width * at.outputs),
+            ]
+            *read, out = (range(start, start + 2 * self.frames * size) for start, size in taken)
+            yield [each for each in read if each], out
+
     def made(self, launch: Launch, out: Tensor) -> npt.NDArray[np.float16]:
         """What ``launch`` has written: (N, height, width, channels), to be changed."""
         kind = BlockArguments if self._templates[launch.kernel] == "Block" else LayerArguments

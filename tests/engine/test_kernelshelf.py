@@ -123,6 +123,24 @@ def test_threads_that_come_together_make_one_program(
     assert programs.loads == 1
 
 
+@pytest.mark.parametrize("fixed_batch", [None, 4])
+def test_a_trial_is_given_the_avatar_as_it_is(
+    shelf: KernelShelf, guides: Any, monkeypatch: pytest.MonkeyPatch, fixed_batch: int | None
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(kernelshelf, "why_not_the_same", lambda *each: given.extend(each))
+    model, graph, image = half_of(guides.folders[0])
+    source = ImageSource(guides.folders[0], model)
+    program = shelf.program(guides.folders[0], graph, fixed_batch, source)
+    assert given[1:5] == [
+        program,
+        (guides.folders[0] / graph.file).read_bytes(),
+        fixed_batch,
+        graph.weights,
+    ]
+    assert (given[5] == image).all()
+
+
 # Networks that ONNX Runtime runs
 
 

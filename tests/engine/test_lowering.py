@@ -172,6 +172,12 @@ def test_a_batch_takes_so_many_times_the_memory_of_a_frame(odd: Case) -> None:
     assert largest < lowered.arena_bytes(1) < everything
 
 
+def test_no_product_is_written_over_what_it_is_made_of(odd: Case, published: Case) -> None:
+    for case in (odd, published):
+        for taken, out in case.rig([0, 1]).products():
+            assert all(out.stop <= each.start or each.stop <= out.start for each in taken)
+
+
 def test_every_launch_says_what_it_does(published: Case) -> None:
     lowered = published.lowered()
     labels = lowered.labels
