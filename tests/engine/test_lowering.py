@@ -222,10 +222,16 @@ def _mouth_of_small_pictures() -> Drawing:
     return d
 
 
-def _twelve_channels(*, second: bool) -> Drawing:
+def _twelve_channels(*, second: bool, padding: int = 1) -> Drawing:
     d = Drawing()
-    eight, twelve = (d.full(f"{n} channels", Speech(), n) for n in (8, 12))
-    d.inverted("joined", joined(eight, twelve) if second else joined(twelve, eight), 8)
+    wide, odd = (d.full(f"{n} channels", Speech(), n, padding=padding) for n in (20, 12))
+    d.inverted("joined", joined(wide, odd) if second else joined(odd, wide), 8)
+    return d
+
+
+def _plain_twelve_channels() -> Drawing:
+    d = Drawing()
+    d.inverted("80 pixels", d.full("12 channels", Speech(), 12, padding=33), 8)
     return d
 
 
@@ -235,8 +241,13 @@ REFUSED: dict[str, tuple[Drawing, str]] = {
     "pixels that end as odd channels": (_pixels(outputs=12), "6, 12 and 12 channels at 320"),
     "too many channels before the mouth": (_pixels(outputs=24), "24 channels come before"),
     "a mouth of a small picture": (_mouth_of_small_pictures(), "at 16 pixels begins or ends"),
-    "a picture of twelve channels": (_twelve_channels(second=False), "12"),
-    "a second picture of twelve channels": (_twelve_channels(second=True), "12"),
+    "a picture of twelve channels": (_twelve_channels(second=False), "has 12 channels"),
+    "a first picture of twenty channels": (_twelve_channels(second=True), "has 20 channels"),
+    "a large picture of twelve channels": (_plain_twelve_channels(), "has 12 channels"),
+    "large pictures of twelve and twenty": (
+        _twelve_channels(second=False, padding=33),
+        "has 12 channels",
+    ),
 }
 
 
