@@ -6,7 +6,7 @@ ONNX Runtime makes of them on the processor, under the rule for half precision (
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,18 @@ def why_not_the_same(
         memory.upload(stream, region.address, image)
         runs = KernelRuns(memory, program, stream)
         stack.callback(runs.close)
+        stack.callback(_settle, memory, stream)
         runs.run([Part(region.address, faces, speech, made)])
     session = open_session(graph, session_options(threads=None, optimisation="basic"))
     feeds = {weight.name: _values(image, weight) for weight in weights}
     wanted = np.concatenate([session.run([MOUTH], {**batch, **feeds})[0] for batch in batches])
     return why_not_half(wanted, made)
+
+
+def _settle(memory: Memory, stream: int) -> None:
+    """A run that fails may leave copies under way, to and from memory that is freed next."""
+    with suppress(RuntimeError):  # of a recording that broke off: the first error says why
+        memory.wait(stream)
 
 
 def _values(image: Bytes, weight: GpuWeight) -> npt.NDArray[Any]:
