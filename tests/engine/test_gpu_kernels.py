@@ -23,6 +23,7 @@ from lipwire.engine import Engine, Request, kernelshelf, kerneltrial
 from lipwire.engine.faces import CROP_BYTES
 from lipwire.engine.gpugraphs import hard_inputs
 from lipwire.engine.memory import Bytes, HostMemory
+from lipwire.engine.programs import KernelsUnavailable, Programs
 from lipwire.engine.tuning import Tuning
 
 
@@ -264,6 +265,23 @@ def test_kernels_that_fail_their_trial_leave_a_network_that_is_right(
     assert programs.runs == [3]
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     assert (memory.regions, memory.host_blocks, programs.loaded) == (0, 0, 0)
+
+
+class Without(HostMemory):
+    def programs(self) -> Programs:
+        raise KernelsUnavailable("NVRTC is not there")
+
+
+def test_a_device_without_a_compiler_runs_all_networks_in_onnx_runtime(
+    guides: Any, oracle: Any, make_inputs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = make_inputs(1)
+    with Engine(threads=1, memory=Without(PLENTY)) as engine:
+        models = [engine.load(folder) for folder in guides.folders]
+        for source, model in zip(guides.sources, models, strict=True):
+            made = engine.infer(model, inputs.crops, inputs.windows)
+            assert _near(made, oracle(source).pixels(inputs))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_networks_of_both_kinds_live_side_by_side(

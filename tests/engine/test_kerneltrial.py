@@ -18,7 +18,7 @@ from lipwire.engine.halving import MAX_DIFFERENCE
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kerneltrial import why_not_planned, why_not_the_same
 from lipwire.engine.lowering import Lowered
-from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, HostMemory
+from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, HostMemory, Region
 from lipwire.engine.plan import Plan
 from lipwire.engine.planning import plan_network
 from lipwire.engine.programs import KernelsUnavailable
@@ -67,10 +67,32 @@ def tried(guides: Any) -> Tried:
     return Tried(data, graph, image, plan_network(data), played(data, graph.weights))
 
 
+class Orderly(HostMemory):
+    """Nothing may be freed while copies are under way."""
+
+    under_way = False
+
+    def upload(self, stream: int, address: int, source: Bytes) -> None:
+        self.under_way = True
+        super().upload(stream, address, source)
+
+    def wait(self, stream: int) -> None:
+        self.under_way = False
+        super().wait(stream)
+
+    def free(self, region: Region) -> None:
+        assert not self.under_way
+        super().free(region)
+
+    def free_host(self, block: Bytes) -> None:
+        assert not self.under_way
+        super().free_host(block)
+
+
 @pytest.fixture
 def memory() -> Iterator[HostMemory]:
     """All of it has to be given back."""
-    memory = HostMemory(PLENTY)
+    memory = Orderly(PLENTY)
     yield memory
     assert (memory.regions, memory.host_blocks) == (0, 0)
 
