@@ -59,6 +59,7 @@ class Counted:
     """Programs that do nothing: how often each recording was run, by its launches."""
 
     limits = Limits((9, 0), 132, 232448)
+    identity = None
 
     def __init__(self) -> None:
         self.runs: dict[tuple[str, ...], int] = {}

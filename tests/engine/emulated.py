@@ -23,6 +23,7 @@ class EmulatedPrograms:
     ) -> None:
         """``schedule`` is that of ``Emulator.launch``."""
         self.limits: Final = limits
+        self.identity: Final = None
         self.loaded = 0
         """Modules and recordings that are not dropped yet."""
         self.recorded = 0

@@ -86,6 +86,7 @@ class ImitatedPrograms:
     def __init__(self, make: Make, image_bytes: int, *, limits: Limits = H200) -> None:
         self.make = make
         self.limits: Final = limits
+        self.identity: str | None = None
         self.held: set[Module | Recording] = set()
         """What is not dropped yet."""
         self.loads = 0

@@ -1,7 +1,7 @@
 """Which networks run in kernels of our own, and what is said where others do not."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,9 @@ from tests.engine.imitated import ImitatedPrograms, half_of, stamped
 
 from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import AvatarInvalid
-from lipwire.engine import kernelshelf
+from lipwire.engine import Device, kernelshelf
 from lipwire.engine.gpustorage import ImageSource
+from lipwire.engine.kernelchild import Trials
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kernelshelf import KernelShelf
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory, HostMemory
@@ -151,8 +152,7 @@ def test_a_trial_that_fails_is_told_once_and_not_made_again(
     assert [found(shelf, folder) for folder in (*guides.folders, guides.folders[0])] == [None] * 3
     (warning,) = said(logging.WARNING)
     assert warning.startswith(
-        "cpu: an architecture runs in ONNX Runtime: mouths of kernels are not the network's: a"
-        " pixel differs by"
+        "cpu: an architecture runs in ONNX Runtime: its kernels did not pass: a pixel differs by"
     )
     assert programs.loads == 1
     assert programs.loaded == 0
@@ -272,3 +272,54 @@ def test_a_damaged_graph_is_its_avatars_fault_alone(
     with pytest.raises(AvatarInvalid):
         found(shelf, damaged)
     assert found(shelf, whole) is not None
+
+
+class Asked(Trials):
+    """Trials that nobody makes."""
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason
+        self.asked: list[tuple[Device, Path, tuple[str, ...]]] = []
+
+    def why_not(self, device: Device, compiled: Path, identity: Sequence[str]) -> str | None:
+        self.asked.append((device, compiled, tuple(identity)))
+        return self.reason
+
+
+def test_a_device_that_kernels_can_spoil_has_them_tried_elsewhere(
+    memory: HostMemory, programs: ImitatedPrograms, guides: Any, trials: list[Any]
+) -> None:
+    trials.append(AssertionError("tried in this process"))
+    programs.identity = "a GPU and its driver"
+    elsewhere = Asked(None)
+    shelf = KernelShelf(memory, elsewhere)
+    folder = guides.folders[0]
+    model, graph, _ = half_of(folder)
+    source = ImageSource(folder, model)
+    assert shelf.program(folder, graph, None, source) is not None
+    assert shelf.program(folder, graph, None, source) is not None
+    ((device, compiled, identity),) = elsewhere.asked
+    assert (device, compiled) == (memory.device, folder)
+    assert identity[0] == "a GPU and its driver"
+    assert graph.sha256 in identity
+    assert programs.runs == []
+    shelf.close()
+
+
+def test_kernels_that_end_their_trials_process_are_not_run(
+    memory: HostMemory,
+    programs: ImitatedPrograms,
+    guides: Any,
+    said: Callable[[int], list[str]],
+) -> None:
+    programs.identity = "a GPU and its driver"
+    shelf = KernelShelf(memory, Asked("their trial ended with status -6"))
+    folder = guides.folders[0]
+    model, graph, _ = half_of(folder)
+    assert shelf.program(folder, graph, None, ImageSource(folder, model)) is None
+    assert said(logging.WARNING) == [
+        "cpu: an architecture runs in ONNX Runtime: its kernels did not pass: their trial ended"
+        " with status -6"
+    ]
+    assert programs.loaded == 0
+    shelf.close()

@@ -67,6 +67,8 @@ class CudaPrograms:
             self._attribute(_MULTIPROCESSORS),
             self._attribute(_SHARED_BYTES),
         )
+        facts = (*self.limits.capability, self.limits.multiprocessors, self.limits.shared_bytes)
+        self.identity: Final = "-".join(map(str, (*facts, version.value)))
         if self.limits.capability < _LEAST_CAPABILITY:
             raise KernelsUnavailable(
                 "{} has compute capability {}.{}, the kernels need {}.{}".format(

@@ -132,6 +132,7 @@ class _Room:
         self.frames: Final = frames
         tables_bytes = 2 * frames * _ADDRESS_BYTES
         tables_bytes += -tables_bytes % 16
+        self._tables_bytes = tables_bytes
         inputs_bytes = tables_bytes + frames * _SPEECH_BYTES
         try:
             self._inputs = self._region(inputs_bytes)
@@ -191,7 +192,8 @@ class _Room:
             memory.upload(stream, base, self._pixels_block[: len(brought) * CROP_BYTES])
         for first, kept, count in stretches(brought):
             memory.copy(stream, kept.address, base + first * CROP_BYTES, count * CROP_BYTES)
-        memory.upload(stream, self._inputs.address, self._inputs_block)
+        size_bytes = self._tables_bytes + len(addresses) * _SPEECH_BYTES
+        memory.upload(stream, self._inputs.address, self._inputs_block[:size_bytes])
 
     def close(self) -> None:
         with self._memory.gate.together():

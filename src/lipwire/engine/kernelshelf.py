@@ -1,5 +1,6 @@
 """Kernels of our own for the networks on one device, made once for each architecture."""
 
+import hashlib
 import logging
 import threading
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from lipwire.engine.gpustorage import GpuGraph, ImageSource, read_gpu_graph
+from lipwire.engine.kernelchild import Trials
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kerneltexts import CannotLower
 from lipwire.engine.kerneltrial import why_not_planned, why_not_the_same
@@ -16,7 +18,7 @@ from lipwire.engine.lowering import Lowered
 from lipwire.engine.memory import Memory
 from lipwire.engine.plan import NotPlanned, Plan
 from lipwire.engine.planning import plan_network
-from lipwire.engine.programs import KernelsUnavailable, Programs
+from lipwire.engine.programs import KernelSource, KernelsUnavailable, Programs
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ class _Made:
 class KernelShelf:
     """Thread-safe; ``close`` it when nothing runs any more."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, trials: Trials | None = None) -> None:
         self._memory = memory
+        self._trials = trials or Trials()
         self._lock = threading.Lock()
         self._programs: Programs | None = None
         try:
@@ -96,10 +99,14 @@ class KernelShelf:
             _LOG.warning("%s: an architecture runs in ONNX Runtime: %s", device, error)
             return None
         try:
-            image = np.array(source.image)
-            reason = why_not_the_same(
-                self._memory, program, data, fixed_batch, graph.weights, image
-            )
+            if programs.identity is not None:
+                identity = (programs.identity, _digest(lowered.source), graph.sha256, str(places))
+                reason = self._trials.why_not(device, folder, identity)
+            else:
+                image = np.array(source.image)
+                reason = why_not_the_same(
+                    self._memory, program, data, fixed_batch, graph.weights, image
+                )
         except KernelsUnavailable as error:
             reason = str(error)
         except BaseException:
@@ -108,11 +115,14 @@ class KernelShelf:
         if reason is not None:
             programs.drop(program.module)
             _LOG.warning(
-                "%s: an architecture runs in ONNX Runtime: mouths of kernels are not the"
-                " network's: %s",
+                "%s: an architecture runs in ONNX Runtime: its kernels did not pass: %s",
                 device,
                 reason,
             )
             return None
         _LOG.info("%s: an architecture runs in kernels of Lipwire's own", device)
         return _Made(plan, program)
+
+
+def _digest(source: KernelSource) -> str:
+    return hashlib.sha256((source.header + "\0" + source.text).encode()).hexdigest()

@@ -77,6 +77,12 @@ class Programs(Protocol):
     @property
     def limits(self) -> Limits: ...
 
+    @property
+    def identity(self) -> str | None:
+        """The kind of device and its driver, for what is remembered of them; None where a kernel
+        that does wrong harms nothing, and there is nothing to remember."""
+        ...
+
     def load(self, source: KernelSource) -> Module:
         """The kernels of ``source``, compiled (seconds) unless they were before.
 

@@ -1,0 +1,120 @@
+"""The trial of kernels in a process of its own, and what is remembered of it.
+
+A kernel that reads beside its memory, or never ends, spoils CUDA for the whole process that started
+it: nothing runs on that GPU any more, not even what would run without kernels. So the trial
+(``kerneltrial``) is a child's. What passed is not tried again on this machine with these kernels,
+this architecture and this driver.
+
+    python -m lipwire.engine.kernelchild FOLDER INDEX
+
+tries the compiled network in FOLDER on GPU INDEX and prints why it may not run in kernels, as JSON.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from lipwire.domain import LipwireError
+from lipwire.engine.cuda import CudaMemory
+from lipwire.engine.devices import RUNTIME_ERRORS, Device
+from lipwire.engine.gpustorage import ImageSource, read_gpu_graph, read_gpu_manifest
+from lipwire.engine.kernelruns import Program
+from lipwire.engine.kerneltexts import CannotLower
+from lipwire.engine.kerneltrial import why_not_the_same
+from lipwire.engine.lowering import Lowered
+from lipwire.engine.memory import DeviceOutOfMemory
+from lipwire.engine.plan import NotPlanned
+from lipwire.engine.planning import plan_network
+from lipwire.engine.programs import KernelsUnavailable
+from lipwire.engine.source import first_line
+from lipwire.engine.storage import read_manifest
+
+_LIMIT_S: Final = 180.0
+"""For starting, compiling (10 s on one core) and a few inferences on the processor."""
+_FAILURES: Final[tuple[type[Exception], ...]] = (
+    CannotLower,
+    DeviceOutOfMemory,
+    KernelsUnavailable,
+    LipwireError,
+    NotPlanned,
+    OSError,
+    *RUNTIME_ERRORS,
+)
+
+
+class Trials:
+    """Trials on one machine. Thread-safe."""
+
+    def __init__(self, folder: Path | None = None, *, limit_s: float = _LIMIT_S) -> None:
+        """What passed is remembered in ``folder``; None for the user's cache."""
+        self._folder = folder or user_cache_path("lipwire") / "kernels"
+        self._limit_s = limit_s
+
+    def why_not(self, device: Device, compiled: Path, identity: Sequence[str]) -> str | None:
+        """Why the network in folder ``compiled`` may not run in kernels on ``device``; None where
+        it may. ``identity`` is all that the answer depends on."""
+        digest = hashlib.sha256(json.dumps(list(identity)).encode()).hexdigest()
+        passed = self._folder / f"{digest}.passed"
+        if passed.exists():
+            return None
+        reason = self._ask_child(device, compiled)
+        if reason is None:
+            with suppress(OSError):  # it is tried again then
+                self._folder.mkdir(parents=True, exist_ok=True)
+                passed.touch()
+        return reason
+
+    def _ask_child(self, device: Device, compiled: Path) -> str | None:
+        try:
+            child = subprocess.run(
+                self._command(device, compiled),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=self._limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"their trial was not over after {self._limit_s:.0f} s"
+        except OSError as error:
+            return f"their trial cannot be started: {error.strerror or error}"
+        try:
+            said = json.loads(child.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
+            reason: str | None = said["reason"]
+        except (IndexError, KeyError, TypeError, ValueError):
+            lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+            last = f": {lines[-1][:200]}" if lines else ""
+            return f"their trial ended with status {child.returncode}{last}"
+        return reason
+
+    def _command(self, device: Device, compiled: Path) -> list[str]:
+        return [sys.executable, "-m", __name__, str(compiled), str(device.index)]
+
+
+def tried(compiled: Path, device: Device) -> str | None:
+    """What the child is asked."""
+    try:
+        manifest = read_manifest(compiled)
+        model = read_gpu_manifest(compiled, manifest.weights_bytes).models["half"]
+        graph = model.graphs["pixels"]
+        data = read_gpu_graph(compiled, graph)
+        memory = CudaMemory(device)
+        programs = memory.programs()
+        places = {weight.name: weight.place_bytes for weight in graph.weights}
+        lowered = Lowered(plan_network(data), places, programs.limits)
+        program = Program(lowered, programs, programs.load(lowered.source))
+        image = np.array(ImageSource(compiled, model).image)
+        return why_not_the_same(memory, program, data, manifest.fixed_batch, graph.weights, image)
+    except _FAILURES as error:
+        return first_line(error)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"reason": tried(Path(sys.argv[1]), Device.cuda(int(sys.argv[2])))}))
