@@ -223,6 +223,13 @@ def _twelve_channels(*, second: bool) -> Drawing:
     return d
 
 
+def _middle(channels: int) -> Drawing:
+    """Of pictures that are too small for a block."""
+    d = Drawing()
+    d.inverted("16 pixels", Speech(), 8, middle=channels)
+    return d
+
+
 REFUSED: dict[str, tuple[Drawing, str]] = {
     "pixels that become too many channels": (_pixels(middle=136), "6, 136 and 8 channels"),
     "pixels that end as too many channels": (_pixels(outputs=72), "6, 12 and 72 channels"),
@@ -231,6 +238,8 @@ REFUSED: dict[str, tuple[Drawing, str]] = {
     "a mouth of a small picture": (_mouth_of_small_pictures(), "at 16 pixels begins or ends"),
     "a picture of twelve channels": (_twelve_channels(second=False), "12"),
     "a second picture of twelve channels": (_twelve_channels(second=True), "12"),
+    "a middle of twenty channels": (_middle(20), "a picture has 20 channels, wanted are eights"),
+    "a middle of thirteen channels": (_middle(13), "a picture has 13 channels"),
 }
 
 
