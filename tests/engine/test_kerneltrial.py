@@ -143,6 +143,24 @@ def test_a_trial_that_fails_says_why(
     assert programs.loaded == 0
 
 
+def test_a_trial_allocates_and_frees_while_nobody_records(
+    tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording of another lane's would be spoilt."""
+    memory = HostMemory(PLENTY)
+    inside = []
+    for name in ("allocate", "free", "allocate_host", "free_host"):
+
+        def watched(*arguments: Any, real: Any = getattr(memory, name)) -> Any:
+            inside.append(memory.gate._inside)
+            return real(*arguments)
+
+        monkeypatch.setattr(memory, name, watched)
+    assert tried.why_not(memory, tried.programs(tried.wanted)) is None
+    assert len(inside) == 2 * 8
+    assert set(inside) == {1}
+
+
 def test_a_device_that_is_too_small_for_a_trial_says_so(tried: Tried) -> None:
     memory = HostMemory(tried.image.nbytes + 4096)
     with pytest.raises(DeviceOutOfMemory):
