@@ -165,6 +165,27 @@ def test_a_trial_that_fails_says_why(
     assert programs.loaded == 0
 
 
+def test_a_trial_allocates_and_frees_while_nobody_records(
+    tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording of another lane's would be spoilt."""
+    memory = HostMemory(PLENTY)
+    inside = []
+
+    def watched(real: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            inside.append(memory.gate._inside)
+            return real(*arguments)
+
+        return call
+
+    for name in ("allocate", "free", "allocate_host", "free_host"):
+        monkeypatch.setattr(memory, name, watched(getattr(memory, name)))
+    assert tried.why_not(memory, tried.programs(tried.wanted)) is None
+    assert len(inside) == 2 * 8
+    assert set(inside) == {1}
+
+
 def test_a_device_that_is_too_small_for_a_trial_says_so(tried: Tried) -> None:
     memory = HostMemory(tried.image.nbytes + 4096)
     with pytest.raises(DeviceOutOfMemory):

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from tests.engine.standin import SINGLE
 
-from lipwire.engine import Engine
+from lipwire.engine import Engine, devices, gpusessions
 from lipwire.engine.devices import CudaOptions
 from lipwire.engine.lanes import Lane
 from lipwire.engine.memory import Gate, HostMemory
@@ -69,6 +70,25 @@ def test_kernels_are_recorded_while_nobody_else_is_on_the_device(
             made = threads.map(lambda m: engine.infer(m, inputs.crops, inputs.windows), models)
             assert all((one == two).all() for one, two in zip(made, wanted, strict=True))
     assert len(alone) == 2 * 3
+
+
+def test_a_session_ends_while_nobody_records(
+    memory: HostMemory, avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the whole device, which spoils what is recorded."""
+    inside = []
+    opened = devices.open_session
+
+    def watched(*arguments: Any) -> Any:
+        session = opened(*arguments)
+        weakref.finalize(session, lambda: inside.append(memory.gate._inside))
+        return session
+
+    monkeypatch.setattr(gpusessions, "open_session", watched)
+    inputs = make_inputs(1)
+    with Engine(threads=1, memory=memory, tuning=SINGLE) as engine:
+        engine.infer(engine.load(avatars[0][1]), inputs.crops, inputs.windows)
+    assert inside == [1]
 
 
 def test_an_architecture_that_nobody_has_any_more_gives_its_room_back(

@@ -235,19 +235,28 @@ def _plain_twelve_channels() -> Drawing:
     return d
 
 
+def _middle(channels: int) -> Drawing:
+    """Of pictures that are too small for a block."""
+    d = Drawing()
+    d.inverted("16 pixels", Speech(), 8, middle=channels)
+    return d
+
+
 REFUSED: dict[str, tuple[Drawing, str]] = {
     "pixels that become too many channels": (_pixels(middle=136), "6, 136 and 8 channels"),
     "pixels that end as too many channels": (_pixels(outputs=72), "6, 12 and 72 channels"),
     "pixels that end as odd channels": (_pixels(outputs=12), "6, 12 and 12 channels at 320"),
     "too many channels before the mouth": (_pixels(outputs=24), "24 channels come before"),
     "a mouth of a small picture": (_mouth_of_small_pictures(), "at 16 pixels begins or ends"),
-    "a picture of twelve channels": (_twelve_channels(second=False), "has 12 channels"),
+    "a picture of twelve channels": (_twelve_channels(second=False), r"has (12|20) channels"),
     "a first picture of twenty channels": (_twelve_channels(second=True), "has 20 channels"),
     "a large picture of twelve channels": (_plain_twelve_channels(), "has 12 channels"),
     "large pictures of twelve and twenty": (
         _twelve_channels(second=False, padding=33),
-        "has 12 channels",
+        r"has (12|20) channels",
     ),
+    "a middle of twenty channels": (_middle(20), "a picture has 20 channels, wanted are eights"),
+    "a middle of thirteen channels": (_middle(13), "a picture has 13 channels"),
 }
 
 

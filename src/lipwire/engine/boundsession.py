@@ -148,8 +148,9 @@ class BoundSession:
             memory.copy(stream, base + index * CROP_BYTES, last, CROP_BYTES)
 
     def close(self) -> None:
-        self._session = self._binding = None
         with self._memory.gate.together():
+            # With it go handles of cuBLAS and cuDNN, which wait for the whole device.
+            self._session = self._binding = None
             while self._regions:
                 self._memory.free(self._regions.pop())
             while self._blocks:

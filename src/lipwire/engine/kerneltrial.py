@@ -5,8 +5,8 @@ an architecture is a trial: what its kernels make of common and extreme inputs i
 ONNX Runtime makes of them on the processor, under the rule for half precision (``halving``).
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lipwire.engine.gpugraphs import hard_inputs
 from lipwire.engine.gpustorage import GpuWeight
 from lipwire.engine.halving import why_not_half
 from lipwire.engine.kernelruns import KernelRuns, Part, Program
-from lipwire.engine.memory import Bytes, Memory
+from lipwire.engine.memory import Bytes, Memory, Region
 from lipwire.engine.plan import Plan
 from lipwire.engine.wrapping import FACE, MOUTH, SPEECH
 
@@ -53,9 +53,7 @@ def why_not_the_same(
     with ExitStack() as stack:
         stream = memory.open_stream()
         stack.callback(memory.close_stream, stream)
-        with memory.gate.together():
-            region = memory.allocate(image.nbytes)
-        stack.callback(memory.free, region)
+        region = stack.enter_context(_allocated(memory, image.nbytes))
         memory.upload(stream, region.address, image)
         runs = KernelRuns(memory, program, stream)
         stack.callback(runs.close)
@@ -71,6 +69,17 @@ def _settle(memory: Memory, stream: int) -> None:
     """A run that fails may leave copies under way, to and from memory that is freed next."""
     with suppress(RuntimeError):  # of a recording that broke off: the first error says why
         memory.wait(stream)
+
+
+@contextmanager
+def _allocated(memory: Memory, size_bytes: int) -> Iterator[Region]:
+    with memory.gate.together():
+        region = memory.allocate(size_bytes)
+    try:
+        yield region
+    finally:
+        with memory.gate.together():
+            memory.free(region)
 
 
 def _values(image: Bytes, weight: GpuWeight) -> npt.NDArray[Any]:

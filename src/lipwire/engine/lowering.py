@@ -247,6 +247,9 @@ class Lowered:
     ) -> None:
         first, second = _tensors(source)
         assert first is not None  # pixels are a Block's
+        for tensor in (first, second, out):
+            if tensor is not None and tensor.channels % 8:
+                raise CannotLower(f"a picture has {tensor.channels} channels, wanted are eights")
         tiled = depthwise is not None
         left = "DEPTHWISE" if tiled else "COPIED"
         rows, columns = tile(out.height, out.width, SMALL.pixels) if tiled else (0, 0)
@@ -311,10 +314,6 @@ class Lowered:
         assert not isinstance(source, Pixels)  # a Block's
         if isinstance(source, Speech):
             return Plain(self._speech_picture())
-        tensors = [tensor for tensor in _tensors(source) if tensor is not None]
-        for tensor in tensors:
-            if tensor.channels % 8:
-                raise CannotLower(f"a picture has {tensor.channels} channels, wanted are eights")
         if isinstance(source, Joined) and source.doubled:
             return Joined(self._doubled(source.first), False, source.second)
         return source
