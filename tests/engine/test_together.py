@@ -178,6 +178,16 @@ def test_sessions_of_many_avatars_share_batches_and_nothing_else(
         assert engine.residency.evictions > 0
 
 
+def test_weights_that_have_to_be_brought_first_are_told(
+    memory: HostMemory, folders: list[Path], shown: list[Shown]
+) -> None:
+    with Engine(threads=1, memory=memory, tuning=Tuning(max_models=1)) as engine:
+        models = [engine.load(*each) for each in zip(folders[:2], shown[:2], strict=True)]
+        assert [model.warm for model in models] == [False, True]
+        engine.infer_frames(models[0], [0], windows(1, 0))
+        assert [model.warm for model in models] == [True, False]
+
+
 def test_kernels_take_single_precision_from_nobody(memory: HostMemory, folders: list[Path]) -> None:
     tuning = replace(Tuning(), precision="single")
     with Engine(threads=1, memory=memory, tuning=tuning) as engine:

@@ -175,6 +175,19 @@ def test_engines_use_kernels_of_our_own_unless_told_not_to(
     assert [tuning.kernels for tuning in gpus.tunings] == [wanted]
 
 
+@pytest.mark.parametrize(("configured", "lanes", "workers"), [(8, 2, 3), (2, 2, 2), (1, 1, 1)])
+def test_no_worker_takes_what_could_share_a_batch_to_wait_for_a_lane(
+    gpus: Gpus, tmp_path: Path, configured: int, lanes: int, workers: int
+) -> None:
+    file = tmp_path / "inference.yaml"
+    file.write_text(f"gpus: {{count: 1}}\nserver: {{worker_count_per_gpu: {configured}}}\n")
+    (chosen,) = devices.choose_devices(load_inference_config(file, {})).devices
+    with devices.make_engine(chosen) as engine:
+        assert gpus.tunings[-1].lanes == lanes
+        with networks._scheduling(engine, chosen, 10, threading.Event()) as scheduler:
+            assert scheduler.stats().workers == workers
+
+
 def test_the_share_of_each_process_is_its_part_of_the_crops_too(gpus: Gpus, tmp_path: Path) -> None:
     file = tmp_path / "inference.yaml"
     file.write_text("gpus: {count: 1, crops_gb_per_gpu: 1}\nserver: {workers: 4}\n")

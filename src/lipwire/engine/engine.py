@@ -79,11 +79,17 @@ class Model:
         self.together: Final = None if program is None else program.number
         """Models with the same number here can be run by one ``Engine.infer_together``; None where
         there is no such other."""
+        self._resident = None if on_gpu is None else on_gpu.resident
         self._frames = frames
         self._unloaded = False
         self._owner = owner
         self._network = network
         self._floats = floats
+
+    @property
+    def warm(self) -> bool:
+        """Whether its weights are where it runs, so that a run need not wait for them."""
+        return self._resident is None or self._resident.region is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,9 @@ from lipwire.engine import (
 from lipwire.engine.cudaprograms import kernels_problem
 
 GIB: Final = 2**30
+LANES: Final = 2
+"""Runs at a time on a GPU: one computes while the other is brought and fetched. What more of them
+would do for many small requests, one batch for all of them does."""
 _SHARE: Final = 0.75
 """Of the memory that is free, what several processes take for weights and crops; the rest is for
 running them."""
@@ -121,9 +124,12 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
 
 def make_engine(chosen: ChosenDevice) -> Engine:
     """The engine of one device, within its limits of memory."""
-    # One thread a run, and as many runs at a time as there are workers.
+    # One thread a run.
     tuning = Tuning(
-        kernels=chosen.kernels, device_bytes=chosen.memory_bytes, crop_bytes=chosen.crop_bytes
+        lanes=min(chosen.workers, LANES),
+        kernels=chosen.kernels,
+        device_bytes=chosen.memory_bytes,
+        crop_bytes=chosen.crop_bytes,
     )
     return Engine(threads=1, device=chosen.device, tuning=tuning)
 

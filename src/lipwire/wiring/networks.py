@@ -29,7 +29,7 @@ from lipwire.rpc.backends import (
     run_on,
 )
 from lipwire.rpc.messages import MAX_BATCH
-from lipwire.wiring.devices import ChosenDevice, MakeEngine, choose_devices, make_engine
+from lipwire.wiring.devices import LANES, ChosenDevice, MakeEngine, choose_devices, make_engine
 from lipwire.wiring.periodic import every
 from lipwire.wiring.pictures import check_frames, logging_stats, sweeping
 
@@ -156,7 +156,8 @@ def _scheduling(
     on_gpu = chosen.gpu is not None
     scheduler = Scheduler(
         run_on(engine),
-        workers=chosen.workers,
+        # More of them would take what could be joined out of the queue, to wait for a lane.
+        workers=min(chosen.workers, LANES + 1) if on_gpu else chosen.workers,
         queue_size=queue_size,
         # A GPU runs a batch at once, in not much more than one frame's time.
         max_run_frames=MAX_BATCH if on_gpu else MAX_RUN_FRAMES,

@@ -78,6 +78,12 @@ class Network:
         return self._model is None
 
     @property
+    def warm(self) -> bool:
+        """Whether a run need not wait for weights."""
+        model = self._model
+        return model is not None and model.warm
+
+    @property
     def model(self) -> Model:
         """Raises Unavailable once it is closed."""
         model = self._model
@@ -125,6 +131,13 @@ class NetworkKey:
             raise Unavailable("the network was unloaded")
         return network
 
+    @property
+    def group(self) -> int | None:
+        """Networks of the same number can be run together now; None for one that cannot be, as one
+        whose weights are on their way: nobody else is to wait for them."""
+        network = self._network()
+        return None if network is None or not network.warm else self.together
+
 
 def load_network(engine: Engine, package: Path) -> Loaded[Network]:
     """The network of the avatar package in folder ``package``, compiled first where it has to be.
@@ -167,7 +180,7 @@ def run_across(engine: Engine) -> Across[NetworkKey]:
         ]
         return list(engine.infer_together(requests))
 
-    return Across(lambda key: key.together, run)
+    return Across(lambda key: key.group, run)
 
 
 Run = Callable[[NetworkKey, Any, Float32Array], Any]
