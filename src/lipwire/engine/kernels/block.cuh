@@ -79,15 +79,17 @@ struct Block {
           t(thread_index() % 4) {}
 
     DEVICE void run() {
-        load_weights();
+        load_matrix<WIDE, K, K_PITCH, MIDDLE, INPUTS>(shared.expand, weights(args.at.expand));
+        load_matrix<NARROW, WIDE, WIDE_PITCH, OUTPUTS, MIDDLE>(shared.project, weights(args.at.project));
         left = (int)block_x() * COLUMNS;
         for (int i = 0; i < args.tiles_each; i++) {
             const int tile = (int)block_y() * args.tiles_each + i;
             if (tile >= args.tiles_down) return;
             top = tile * ROWS;
-            barrier();  // nobody reads what is overwritten now
+            if (i > 0) barrier();  // nobody reads what is overwritten now
             load_source();
             copies_commit();
+            if (i == 0) load_taps_and_biases();  // while copies are on their way
             copies_wait<0>();
             barrier();
             hold_source();
@@ -115,9 +117,7 @@ struct Block {
         return weights_at(args.weights, frame, offset_bytes);
     }
 
-    DEVICE void load_weights() {
-        load_matrix<WIDE, K, K_PITCH, MIDDLE, INPUTS>(shared.expand, weights(args.at.expand));
-        load_matrix<NARROW, WIDE, WIDE_PITCH, OUTPUTS, MIDDLE>(shared.project, weights(args.at.project));
+    DEVICE void load_taps_and_biases() {
         // As they lie in the diagonal of a right matrix: in the upper half where the channel is odd.
         // Behind the last channel there are zeros, for what is beside the diagonal.
         const u16* taps = weights(args.at.depthwise);
@@ -165,25 +165,26 @@ struct Block {
             for_pixels<2>([&](u16* to, int y, int x, bool there, int vec) {
                 store16(to + vec * 8, there && vec == 0 ? pixel_of(y, x) : zeros());
             });
-            return;
+        } else {
+            if constexpr (SOURCE == DOUBLED) {
+                const u16* small = (const u16*)args.first + frame * (pixels / 4) * CHANNELS_1;
+                const float row_step = stretch(args.height / 2, args.height);
+                const float column_step = stretch(args.width / 2, args.width);
+                for_pixels<CHANNELS_1 / 8>([&](u16* to, int y, int x, bool there, int vec) {
+                    store16(to + vec * 8, there ? doubled(small, args.height, args.width, CHANNELS_1,
+                                                          row_step, column_step, y, x, vec * 8)
+                                                : zeros());
+                });
+            } else
+                copy_source<CHANNELS_1>((const u16*)args.first + frame * pixels * CHANNELS_1, 0);
+            if constexpr (CHANNELS_2 > 0)
+                copy_source<CHANNELS_2>((const u16*)args.second + frame * pixels * CHANNELS_2,
+                                        CHANNELS_1);
+            if constexpr (K > INPUTS)
+                for_pixels<(K - INPUTS) / 8>([&](u16* to, int, int, bool, int vec) {
+                    store16(to + INPUTS + vec * 8, zeros());
+                });
         }
-        if constexpr (SOURCE == DOUBLED) {
-            const u16* small = (const u16*)args.first + frame * (pixels / 4) * CHANNELS_1;
-            const float row_step = stretch(args.height / 2, args.height);
-            const float column_step = stretch(args.width / 2, args.width);
-            for_pixels<CHANNELS_1 / 8>([&](u16* to, int y, int x, bool there, int vec) {
-                store16(to + vec * 8, there ? doubled(small, args.height, args.width, CHANNELS_1,
-                                                      row_step, column_step, y, x, vec * 8)
-                                            : zeros());
-            });
-        } else
-            copy_source<CHANNELS_1>((const u16*)args.first + frame * pixels * CHANNELS_1, 0);
-        if constexpr (CHANNELS_2 > 0)
-            copy_source<CHANNELS_2>((const u16*)args.second + frame * pixels * CHANNELS_2, CHANNELS_1);
-        if constexpr (K > INPUTS)
-            for_pixels<(K - INPUTS) / 8>([&](u16* to, int, int, bool, int vec) {
-                store16(to + INPUTS + vec * 8, zeros());
-            });
     }
 
     template <int CHANNELS>

@@ -86,7 +86,7 @@ struct Layer {
         const u64 pixels = (u64)frame * args.in_height * args.in_width;
         first = (const u16*)args.first + pixels * args.channels_1;
         second = (const u16*)args.second + pixels * args.channels_2;
-        if (TILED) {
+        if constexpr (TILED) {
             const int top = (int)block_x() / args.tiles_across * TILE_ROWS * STRIDE - 1;
             const int left = (int)block_x() % args.tiles_across * TILE_COLUMNS * STRIDE - 1;
 #pragma unroll
@@ -106,14 +106,15 @@ struct Layer {
 
     // Which pixel of the result is number `at` of this block of threads; -1 for none.
     DEVICE int out_pixel(int at) const {
-        if (!TILED) {
+        if constexpr (TILED) {
+            const int y = (int)block_x() / args.tiles_across * TILE_ROWS + at / TILE_COLUMNS;
+            const int x = (int)block_x() % args.tiles_across * TILE_COLUMNS + at % TILE_COLUMNS;
+            const bool there = at < TILE_ROWS * TILE_COLUMNS && y < args.height && x < args.width;
+            return there ? y * args.width + x : -1;
+        } else {
             const int pixel = first_pixel + at;
             return pixel < args.height * args.width ? pixel : -1;
         }
-        const int y = (int)block_x() / args.tiles_across * TILE_ROWS + at / TILE_COLUMNS;
-        const int x = (int)block_x() % args.tiles_across * TILE_COLUMNS + at % TILE_COLUMNS;
-        const bool there = at < TILE_ROWS * TILE_COLUMNS && y < args.height && x < args.width;
-        return there ? y * args.width + x : -1;
     }
 
     DEVICE void run() {
