@@ -13,7 +13,7 @@ from tests.engine.imitated import ImitatedPrograms, half_of, stamped
 
 from lipwire.bench.models import write_tiny_unet
 from lipwire.domain import AvatarInvalid
-from lipwire.engine import Device, kernelshelf
+from lipwire.engine import Device, kernelshelf, lowering
 from lipwire.engine.gpustorage import ImageSource
 from lipwire.engine.kernelchild import Trials
 from lipwire.engine.kernelruns import Program
@@ -304,6 +304,21 @@ def test_a_device_that_kernels_can_spoil_has_them_tried_elsewhere(
     assert graph.sha256 in identity
     assert programs.runs == []
     shelf.close()
+
+
+def test_kernels_that_are_launched_in_another_way_are_tried_again(
+    memory: HostMemory, programs: ImitatedPrograms, guides: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another version of Lipwire, say: their text is the same."""
+    programs.identity = "a GPU and its driver"
+    elsewhere = Asked(None)
+    for rounds in (8, 8, 1):
+        monkeypatch.setattr(lowering, "_ROUNDS", rounds)
+        shelf = KernelShelf(memory, elsewhere)
+        assert found(shelf, guides.folders[0]) is not None
+        shelf.close()
+    identities = [identity for _, _, identity in elsewhere.asked]
+    assert identities[0] == identities[1] != identities[2]
 
 
 def test_kernels_that_end_their_trials_process_are_not_run(

@@ -1,27 +1,32 @@
 """The trial of kernels of our own: what passes, what does not, and that it leaves nothing."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.engine.emulated import H200
 from tests.engine.imitated import ImitatedPrograms, Make, half_of, played, stamped
 
 from lipwire.domain import Float32Array, UInt8Array
 from lipwire.engine import kerneltrial
+from lipwire.engine.arguments import BlockArguments
 from lipwire.engine.devices import open_session
 from lipwire.engine.gpugraphs import hard_inputs
+from lipwire.engine.gpunetworks import MOST_FRAMES
 from lipwire.engine.gpustorage import GpuGraph, read_gpu_graph
 from lipwire.engine.halving import MAX_DIFFERENCE
 from lipwire.engine.kernelruns import Program
 from lipwire.engine.kerneltrial import why_not_planned, why_not_the_same
 from lipwire.engine.lowering import Lowered
 from lipwire.engine.memory import Bytes, DeviceLost, DeviceOutOfMemory, HostMemory, Region
+from lipwire.engine.operations import Addresses
 from lipwire.engine.plan import Plan
 from lipwire.engine.planning import plan_network
-from lipwire.engine.programs import KernelsUnavailable
+from lipwire.engine.programs import KernelsUnavailable, Launch, Module, Recording
 
 PLENTY = 1 << 28
 
@@ -98,10 +103,10 @@ def memory() -> Iterator[HostMemory]:
 
 
 def test_kernels_that_make_the_networks_mouths_pass(memory: HostMemory, tried: Tried) -> None:
-    """Of all hard inputs, in one batch."""
+    """Of all hard inputs, in one batch, in both ways."""
     programs = tried.programs(tried.wanted)
     assert tried.why_not(memory, programs) is None
-    assert programs.runs == [3]
+    assert programs.runs == [3, 3]
     assert programs.loaded == 0
 
 
@@ -132,7 +137,7 @@ def test_a_network_of_a_fixed_batch_is_tried_in_it(
     programs = tried.programs(tried.wanted)
     assert tried.why_not(memory, programs, fixed_batch=2) is None
     assert batches == [2, 2]
-    assert programs.runs == [4]
+    assert programs.runs == [4, 4]
 
 
 @pytest.mark.parametrize("frame", [0, 2])
@@ -147,6 +152,46 @@ def test_one_wrong_pixel_in_any_frame_is_seen(memory: HostMemory, tried: Tried, 
 
     reason = tried.why_not(memory, tried.programs(make))
     assert reason == f"a pixel differs by 128 of 255, allowed are {MAX_DIFFERENCE}"
+
+
+@pytest.mark.parametrize("run", [0, 1])
+def test_both_runs_are_looked_at(memory: HostMemory, tried: Tried, run: int) -> None:
+    made = itertools.count()
+
+    def make(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
+        return tried.wanted(image, crop, speech) if next(made) // 3 != run else crop
+
+    assert "differs by" in str(tried.why_not(memory, tried.programs(make)))
+
+
+def test_every_way_to_launch_a_kernel_is_tried(
+    memory: HostMemory, tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That batches of any size take: kernels, and whether threads do one tile or several."""
+    programs = tried.programs(tried.wanted)
+    record = programs.record
+    places = {weight.name: weight.place_bytes for weight in tried.graph.weights}
+    lowered = Lowered(tried.plan, places, programs.limits)
+    blocks = {name for name, use in lowered.templates.items() if use.startswith("Block<")}
+
+    def way(launch: Launch) -> tuple[str, bool]:
+        if launch.kernel not in blocks:
+            return launch.kernel, False
+        return launch.kernel, BlockArguments.from_buffer_copy(launch.arguments).tiles_each > 1
+
+    launched: set[tuple[str, bool]] = set()
+
+    def watched(module: Module, launches: Sequence[Launch], stream: int) -> Recording:
+        launched.update(map(way, launches))
+        return record(module, launches, stream)
+
+    monkeypatch.setattr(programs, "record", watched)
+    assert tried.why_not(memory, programs) is None
+    for multiprocessors in (20, H200.multiprocessors):
+        chosen = lowered.launched_for(multiprocessors)
+        for frames in (1, 3, MOST_FRAMES):
+            launches = chosen.launches(frames, Addresses(0, 0, 0, 0, 0))
+            assert set(map(way, launches)) <= launched
 
 
 def test_other_mouths_are_seen(memory: HostMemory, tried: Tried) -> None:
@@ -182,7 +227,7 @@ def test_a_trial_allocates_and_frees_while_nobody_records(
     for name in ("allocate", "free", "allocate_host", "free_host"):
         monkeypatch.setattr(memory, name, watched(getattr(memory, name)))
     assert tried.why_not(memory, tried.programs(tried.wanted)) is None
-    assert len(inside) == 2 * 8
+    assert len(inside) == 2 * (1 + 2 * 7)
     assert set(inside) == {1}
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from lipwire.engine.gpunetworks import MOST_FRAMES
 from lipwire.engine.gpustorage import GpuGraph, ImageSource, read_gpu_graph
 from lipwire.engine.kernelchild import Trials
 from lipwire.engine.kernelruns import Program
@@ -16,9 +17,10 @@ from lipwire.engine.kerneltexts import CannotLower
 from lipwire.engine.kerneltrial import why_not_planned, why_not_the_same
 from lipwire.engine.lowering import Lowered
 from lipwire.engine.memory import Memory
+from lipwire.engine.operations import Addresses
 from lipwire.engine.plan import NotPlanned, Plan
 from lipwire.engine.planning import plan_network
-from lipwire.engine.programs import KernelSource, KernelsUnavailable, Programs
+from lipwire.engine.programs import KernelsUnavailable, Programs
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ class KernelShelf:
             return None
         try:
             if programs.identity is not None:
-                identity = (programs.identity, _digest(lowered.source), graph.sha256, str(places))
+                identity = (programs.identity, _digest(lowered), graph.sha256)
                 reason = self._trials.why_not(device, folder, identity)
             else:
                 image = np.array(source.image)
@@ -124,5 +126,9 @@ class KernelShelf:
         return _Made(plan, program)
 
 
-def _digest(source: KernelSource) -> str:
-    return hashlib.sha256((source.header + "\0" + source.text).encode()).hexdigest()
+def _digest(lowered: Lowered) -> str:
+    """Of kernels and of how they are launched, which their text does not say."""
+    source, nowhere = lowered.source, Addresses(0, 0, 0, 0, 0)
+    launches = [lowered.launches(frames, nowhere) for frames in (1, MOST_FRAMES)]
+    parts = source.header, source.text, repr(launches)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -7,7 +7,8 @@ ONNX Runtime makes of them on the processor, under the rule for half precision (
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from lipwire.engine.kernelruns import KernelRuns, Part, Program
 from lipwire.engine.memory import Bytes, Memory, Region
 from lipwire.engine.plan import Plan
 from lipwire.engine.wrapping import FACE, MOUTH, SPEECH
+
+_MULTIPROCESSORS: Final = (1, 1 << 16)
+"""Of devices that few frames are much work for, and hardly any."""
 
 
 def why_not_planned(plan: Plan, weights: Sequence[GpuWeight], image: Bytes) -> str | None:
@@ -43,26 +47,30 @@ def why_not_the_same(
     """How mouths of ``program`` differ from those of ``graph`` (pixels-half.onnx), with the weights
     in ``image``; None where they do not.
 
-    Takes three inferences on the processor. Raises DeviceOutOfMemory, DeviceLost, and what running
-    kernels and ONNX Runtime raises.
+    Takes three inferences on the processor. The kernels run twice, launched as large batches are
+    and as small ones: which kernels those take differs. Raises DeviceOutOfMemory, DeviceLost, and
+    what running kernels and ONNX Runtime raises.
     """
     batches = hard_inputs(fixed_batch)
     faces = np.concatenate([batch[FACE] for batch in batches])
     speech = np.concatenate([batch[SPEECH] for batch in batches])
-    made = np.empty_like(faces)
+    made = [np.empty_like(faces) for _ in _MULTIPROCESSORS]
     with ExitStack() as stack:
         stream = memory.open_stream()
         stack.callback(memory.close_stream, stream)
         region = stack.enter_context(_allocated(memory, image.nbytes))
         memory.upload(stream, region.address, image)
-        runs = KernelRuns(memory, program, stream)
-        stack.callback(runs.close)
-        stack.callback(_settle, memory, stream)
-        runs.run([Part(region.address, faces, speech, made)])
+        for multiprocessors, mouths in zip(_MULTIPROCESSORS, made, strict=True):
+            lowered = program.lowered.launched_for(multiprocessors)
+            runs = KernelRuns(memory, replace(program, lowered=lowered), stream)
+            stack.callback(runs.close)
+            stack.callback(_settle, memory, stream)
+            runs.run([Part(region.address, faces, speech, mouths)])
     session = open_session(graph, session_options(threads=None, optimisation="basic"))
     feeds = {weight.name: _values(image, weight) for weight in weights}
     wanted = np.concatenate([session.run([MOUTH], {**batch, **feeds})[0] for batch in batches])
-    return why_not_half(wanted, made)
+    reasons = (why_not_half(wanted, mouths) for mouths in made)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _settle(memory: Memory, stream: int) -> None:

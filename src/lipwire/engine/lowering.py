@@ -7,6 +7,7 @@ batch and addresses come with a launch, and the places of weights with every fra
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from math import ceil, prod
 from typing import Final
@@ -71,7 +72,7 @@ class Lowered:
     def __init__(self, plan: Plan, places: Mapping[str, int], limits: Limits) -> None:
         """``places`` are the offsets of weights in an image, by name. Raises CannotLower."""
         self._places = places
-        self._limits = limits
+        self._multiprocessors = limits.multiprocessors
         self._texts = KernelTexts(limits.shared_bytes)
         self._operations: list[Operation] = []
         self._tensors = max((tensor.number for tensor in plan.tensors), default=-1) + 1
@@ -109,8 +110,14 @@ class Lowered:
 
     def launches(self, frames: int, addresses: Addresses) -> list[Launch]:
         """What makes the mouths of a batch, in this order."""
-        where = Where(frames, addresses, self._offsets)
+        where = Where(frames, addresses, self._offsets, self._multiprocessors)
         return [operation.launch(where) for operation in self._operations]
+
+    def launched_for(self, multiprocessors: int) -> "Lowered":
+        """The same kernels, launched as on a device with so many multiprocessors."""
+        other = copy(self)
+        other._multiprocessors = multiprocessors
+        return other
 
     # -- steps -------------------------------------------------------------------------------------
 
@@ -208,7 +215,8 @@ class Lowered:
         )
 
         def launch(where: Where) -> Launch:
-            each = max(1, across * down * where.frames // (_ROUNDS * self._at_a_time))
+            at_a_time = BLOCKS_AT_A_TIME * where.multiprocessors
+            each = max(1, across * down * where.frames // (_ROUNDS * at_a_time))
             each = min(each, down)
             arguments = BlockArguments(
                 where.addresses.weights,
@@ -279,7 +287,7 @@ class Lowered:
                 )
                 for shape in shapes
             ]
-            small = prod(grids[0]) < self._limits.multiprocessors
+            small = prod(grids[0]) < where.multiprocessors
             arguments = LayerArguments(
                 where.addresses.weights,
                 where(first),
@@ -390,10 +398,6 @@ class Lowered:
     ) -> None:
         there = tuple(tensor for tensor in reads if tensor is not None)
         self._operations.append(Operation(there, writes, launch, label, other_bytes))
-
-    @property
-    def _at_a_time(self) -> int:
-        return BLOCKS_AT_A_TIME * self._limits.multiprocessors
 
     # -- memory ------------------------------------------------------------------------------------
 

@@ -26,10 +26,13 @@ class Addresses:
 
 
 class Where:
-    """Addresses of one batch size."""
+    """Addresses of one batch size, on a device with so many multiprocessors."""
 
-    def __init__(self, frames: int, addresses: Addresses, offsets: Mapping[int, int]) -> None:
+    def __init__(
+        self, frames: int, addresses: Addresses, offsets: Mapping[int, int], multiprocessors: int
+    ) -> None:
         self.frames = frames
+        self.multiprocessors = multiprocessors
         self.addresses = addresses
         self._offsets = offsets
 

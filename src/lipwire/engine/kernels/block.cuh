@@ -79,15 +79,17 @@ struct Block {
           t(thread_index() % 4) {}
 
     DEVICE void run() {
-        load_weights();
+        load_matrix<WIDE, K, K_PITCH, MIDDLE, INPUTS>(shared.expand, weights(args.at.expand));
+        load_matrix<NARROW, WIDE, WIDE_PITCH, OUTPUTS, MIDDLE>(shared.project, weights(args.at.project));
         left = (int)block_x() * COLUMNS;
         for (int i = 0; i < args.tiles_each; i++) {
             const int tile = (int)block_y() * args.tiles_each + i;
             if (tile >= args.tiles_down) return;
             top = tile * ROWS;
-            barrier();  // nobody reads what is overwritten now
+            if (i > 0) barrier();  // nobody reads what is overwritten now
             load_source();
             copies_commit();
+            if (i == 0) load_taps_and_biases();  // while copies are on their way
             copies_wait<0>();
             barrier();
             hold_source();
@@ -115,9 +117,7 @@ struct Block {
         return weights_at(args.weights, frame, offset_bytes);
     }
 
-    DEVICE void load_weights() {
-        load_matrix<WIDE, K, K_PITCH, MIDDLE, INPUTS>(shared.expand, weights(args.at.expand));
-        load_matrix<NARROW, WIDE, WIDE_PITCH, OUTPUTS, MIDDLE>(shared.project, weights(args.at.project));
+    DEVICE void load_taps_and_biases() {
         // As they lie in the diagonal of a right matrix: in the upper half where the channel is odd.
         // Behind the last channel there are zeros, for what is beside the diagonal.
         const u16* taps = weights(args.at.depthwise);
@@ -165,25 +165,26 @@ struct Block {
             for_pixels<2>([&](u16* to, int y, int x, bool there, int vec) {
                 store16(to + vec * 8, there && vec == 0 ? pixel_of(y, x) : zeros());
             });
-            return;
+        } else {
+            if constexpr (SOURCE == DOUBLED) {
+                const u16* small = (const u16*)args.first + frame * (pixels / 4) * CHANNELS_1;
+                const float row_step = stretch(args.height / 2, args.height);
+                const float column_step = stretch(args.width / 2, args.width);
+                for_pixels<CHANNELS_1 / 8>([&](u16* to, int y, int x, bool there, int vec) {
+                    store16(to + vec * 8, there ? doubled(small, args.height, args.width, CHANNELS_1,
+                                                          row_step, column_step, y, x, vec * 8)
+                                                : zeros());
+                });
+            } else
+                copy_source<CHANNELS_1>((const u16*)args.first + frame * pixels * CHANNELS_1, 0);
+            if constexpr (CHANNELS_2 > 0)
+                copy_source<CHANNELS_2>((const u16*)args.second + frame * pixels * CHANNELS_2,
+                                        CHANNELS_1);
+            if constexpr (K > INPUTS)
+                for_pixels<(K - INPUTS) / 8>([&](u16* to, int, int, bool, int vec) {
+                    store16(to + INPUTS + vec * 8, zeros());
+                });
         }
-        if constexpr (SOURCE == DOUBLED) {
-            const u16* small = (const u16*)args.first + frame * (pixels / 4) * CHANNELS_1;
-            const float row_step = stretch(args.height / 2, args.height);
-            const float column_step = stretch(args.width / 2, args.width);
-            for_pixels<CHANNELS_1 / 8>([&](u16* to, int y, int x, bool there, int vec) {
-                store16(to + vec * 8, there ? doubled(small, args.height, args.width, CHANNELS_1,
-                                                      row_step, column_step, y, x, vec * 8)
-                                            : zeros());
-            });
-        } else
-            copy_source<CHANNELS_1>((const u16*)args.first + frame * pixels * CHANNELS_1, 0);
-        if constexpr (CHANNELS_2 > 0)
-            copy_source<CHANNELS_2>((const u16*)args.second + frame * pixels * CHANNELS_2, CHANNELS_1);
-        if constexpr (K > INPUTS)
-            for_pixels<(K - INPUTS) / 8>([&](u16* to, int, int, bool, int vec) {
-                store16(to + INPUTS + vec * 8, zeros());
-            });
     }
 
     template <int CHANNELS>
@@ -358,20 +359,10 @@ struct Block {
         }
     }
 
-    // What a pixel's channels n * 8 + 2t and the next one are, as halves.
-    DEVICE u32 result(int strip, int half, int n, int y, int x) const {
-        const int channel = n * 8 + 2 * t;
-        u32 both = pack(sums[strip][n][2 * half] + shared.project_bias[channel],
-                        sums[strip][n][2 * half + 1] + shared.project_bias[channel + 1]);
-        if (ADD) {
-            const u64 pixel = ((u64)frame * args.height + y) * args.width + x;
-            const u32 source = *(const u32*)((const u16*)args.first + pixel * INPUTS + channel);
-            both = pack(low(both) + low(source), high(both) + high(source));
-        }
-        return both;
-    }
-
-    DEVICE void store() {
+    // Calls `make(number of the pixel in the batch, strip, half)` for this thread's results that are
+    // in the picture.
+    template <typename Make>
+    DEVICE void for_results(Make make) const {
         const int height = (args.height - 1) / STRIDE + 1, width = (args.width - 1) / STRIDE + 1;
         const int x = left + g;
 #pragma unroll
@@ -379,12 +370,42 @@ struct Block {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int y = top + (warp * STRIPS + strip) * 2 + half;
-                if (y >= height || x >= width) continue;
-                u16* to = (u16*)args.out + (((u64)frame * height + y) * width + x) * OUTPUTS;
-#pragma unroll
-                for (int n = 0; n < NARROW / 8; n++)
-                    *(u32*)(to + n * 8 + 2 * t) = result(strip, half, n, y, x);
+                if (y < height && x < width) make(((u64)frame * height + y) * width + x, strip, half);
             }
+    }
+
+    // What pixels' channels n * 8 + 2t and the next one are, as halves. A load waits for the stores
+    // before it, which may be to its place: here are all of them.
+    DEVICE void results(u32 (&made)[STRIPS][2][NARROW / 8]) const {
+        if (ADD)
+            for_results([&](u64 pixel, int strip, int half) {
+                const u16* from = (const u16*)args.first + pixel * INPUTS + 2 * t;
+#pragma unroll
+                for (int n = 0; n < NARROW / 8; n++) made[strip][half][n] = *(const u32*)(from + n * 8);
+            });
+#pragma unroll
+        for (int strip = 0; strip < STRIPS; strip++)
+#pragma unroll
+            for (int half = 0; half < 2; half++)
+#pragma unroll
+                for (int n = 0; n < NARROW / 8; n++) {
+                    const int channel = n * 8 + 2 * t;
+                    u32 both = pack(sums[strip][n][2 * half] + shared.project_bias[channel],
+                                    sums[strip][n][2 * half + 1] + shared.project_bias[channel + 1]);
+                    const u32 source = made[strip][half][n];
+                    if (ADD) both = pack(low(both) + low(source), high(both) + high(source));
+                    made[strip][half][n] = both;
+                }
+    }
+
+    DEVICE void store() {
+        u32 made[STRIPS][2][NARROW / 8] = {};
+        results(made);
+        for_results([&](u64 pixel, int strip, int half) {
+            u16* to = (u16*)args.out + pixel * OUTPUTS + 2 * t;
+#pragma unroll
+            for (int n = 0; n < NARROW / 8; n++) *(u32*)(to + n * 8) = made[strip][half][n];
+        });
     }
 
     // A last 1x1 to the three colours. Sums of two times eight channels are, as they lie in
@@ -396,32 +417,32 @@ struct Block {
             right[0] = *(const u32*)(from + g * OUTPUTS + 2 * t);
             if (NARROW > 8) right[1] = *(const u32*)(from + g * OUTPUTS + 8 + 2 * t);
         }
-        const int x = left + g;
+        float biases[2] = {0, 0};
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+            if (2 * t + j < 3) biases[j] = bias_at(args.weights, frame, args.at.mouth_bias, 2 * t + j);
+        u32 left_sides[STRIPS][2][NARROW / 8] = {};
+        results(left_sides);
+        float made[STRIPS][4];
 #pragma unroll
         for (int strip = 0; strip < STRIPS; strip++) {
             u32 left_side[4] = {0, 0, 0, 0};
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const int y = top + (warp * STRIPS + strip) * 2 + half;
-                if (y >= args.height || x >= args.width) continue;
+            for (int half = 0; half < 2; half++)
 #pragma unroll
                 for (int n = 0; n < NARROW / 8; n++)
-                    left_side[2 * n + half] = result(strip, half, n, y, x);
-            }
-            float made[4] = {0, 0, 0, 0};
-            multiply(made, left_side, right[0], right[1]);
+                    left_side[2 * n + half] = left_sides[strip][half][n];
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const int y = top + (warp * STRIPS + strip) * 2 + half;
-                if (y >= args.height || x >= args.width) continue;
-                u8* to = (u8*)args.out + (((u64)frame * args.height + y) * args.width + x) * 3;
-#pragma unroll
-                for (int j = 0; j < 2; j++)
-                    if (2 * t + j < 3)
-                        to[2 * t + j] = colour(made[2 * half + j] +
-                                               bias_at(args.weights, frame, args.at.mouth_bias, 2 * t + j));
-            }
+            for (int j = 0; j < 4; j++) made[strip][j] = 0;
+            multiply(made[strip], left_side, right[0], right[1]);
         }
+        for_results([&](u64 pixel, int strip, int half) {
+            u8* to = (u8*)args.out + pixel * 3;
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+                if (2 * t + j < 3)
+                    to[2 * t + j] = colour(made[strip][2 * half + j] + biases[j]);
+        });
     }
 
     // Rounded to float16 where the network ends, and to whole colours.

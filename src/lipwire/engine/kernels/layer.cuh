@@ -86,7 +86,7 @@ struct Layer {
         const u64 pixels = (u64)frame * args.in_height * args.in_width;
         first = (const u16*)args.first + pixels * args.channels_1;
         second = (const u16*)args.second + pixels * args.channels_2;
-        if (TILED) {
+        if constexpr (TILED) {
             const int top = (int)block_x() / args.tiles_across * TILE_ROWS * STRIDE - 1;
             const int left = (int)block_x() % args.tiles_across * TILE_COLUMNS * STRIDE - 1;
 #pragma unroll
@@ -106,14 +106,15 @@ struct Layer {
 
     // Which pixel of the result is number `at` of this block of threads; -1 for none.
     DEVICE int out_pixel(int at) const {
-        if (!TILED) {
+        if constexpr (TILED) {
+            const int y = (int)block_x() / args.tiles_across * TILE_ROWS + at / TILE_COLUMNS;
+            const int x = (int)block_x() % args.tiles_across * TILE_COLUMNS + at % TILE_COLUMNS;
+            const bool there = at < TILE_ROWS * TILE_COLUMNS && y < args.height && x < args.width;
+            return there ? y * args.width + x : -1;
+        } else {
             const int pixel = first_pixel + at;
             return pixel < args.height * args.width ? pixel : -1;
         }
-        const int y = (int)block_x() / args.tiles_across * TILE_ROWS + at / TILE_COLUMNS;
-        const int x = (int)block_x() % args.tiles_across * TILE_COLUMNS + at % TILE_COLUMNS;
-        const bool there = at < TILE_ROWS * TILE_COLUMNS && y < args.height && x < args.width;
-        return there ? y * args.width + x : -1;
     }
 
     DEVICE void run() {
@@ -271,26 +272,37 @@ struct Layer {
 #pragma unroll
             for (int half = 0; half < 2; half++)
                 at[strip][half] = out_pixel((down * STRIPS + strip) * 16 + half * 8 + g);
+        // A load waits for the stores before it, which may be to its place: here are all of them.
+        u32 biases[TILES], added[TILES][STRIPS][2];
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+            const int output = first_output + (across * TILES + n) * 8 + 2 * t;
+            const bool there = output < args.outputs;
+            biases[n] = there ? two_biases_at(args.weights, frame, args.bias, output) : 0u;
+#pragma unroll
+            for (int strip = 0; strip < STRIPS; strip++)
+#pragma unroll
+                for (int half = 0; half < 2; half++)
+                    added[n][strip][half] =
+                        args.residual && there && at[strip][half] >= 0
+                            ? *(const u32*)(residual + at[strip][half] * args.outputs + output)
+                            : 0u;
+        }
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
             const int output = first_output + (across * TILES + n) * 8 + 2 * t;
             if (output >= args.outputs) continue;
-            const float bias_0 = bias_at(args.weights, frame, args.bias, output);
-            const float bias_1 = bias_at(args.weights, frame, args.bias, output + 1);
 #pragma unroll
             for (int strip = 0; strip < STRIPS; strip++)
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     if (at[strip][half] < 0) continue;
-                    const float a = sums[strip][n][2 * half] + bias_0;
-                    const float b = sums[strip][n][2 * half + 1] + bias_1;
+                    const float a = sums[strip][n][2 * half] + low(biases[n]);
+                    const float b = sums[strip][n][2 * half + 1] + high(biases[n]);
                     u32 both = args.relu ? pack_relu(a, b) : pack(a, b);
-                    const int to = at[strip][half] * args.outputs + output;
-                    if (args.residual) {
-                        const u32 source = *(const u32*)(residual + to);
-                        both = pack(low(both) + low(source), high(both) + high(source));
-                    }
-                    *(u32*)(out + to) = both;
+                    const u32 source = added[n][strip][half];
+                    if (args.residual) both = pack(low(both) + low(source), high(both) + high(source));
+                    *(u32*)(out + at[strip][half] * args.outputs + output) = both;
                 }
         }
     }

@@ -37,6 +37,11 @@ DEVICE float bias_at(u64 table, u32 frame, u32 offset_bytes, int index) {
     return offset_bytes == NONE ? 0.0f : half_to_float(weights_at(table, frame, offset_bytes)[index]);
 }
 
+// Those of `index`, which is even, and the next one.
+DEVICE u32 two_biases_at(u64 table, u32 frame, u32 offset_bytes, int index) {
+    return offset_bytes == NONE ? 0u : *(const u32*)(weights_at(table, frame, offset_bytes) + index);
+}
+
 DEVICE Vec zeros() { return Vec{{0, 0, 0, 0}}; }
 
 // How far it is from one pixel to the next of a picture, `to` long, that another one of `from` is
