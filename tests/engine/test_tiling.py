@@ -15,6 +15,7 @@ from lipwire.engine.tiling import (
     SMALL,
     TILE_SHAPES,
     WARPS,
+    Shape,
     block_shared_bytes,
     layer_shared_bytes,
     tile,
@@ -51,14 +52,19 @@ def test_of_as_many_tiles_those_with_short_edges_are_taken(
     assert sorted((rows, columns)) == sorted(size)
 
 
+def _sizes(shape: Shape) -> str:
+    warps = f"{shape.warps_down}, {shape.warps_across}"
+    return f"{shape.pixels}, {shape.outputs}, {warps}, {shape.ahead}"
+
+
 def _layers() -> Iterator[tuple[str, int]]:
     """Templates, and what this module says of their shared memory."""
     for shape in {*LAYER_SHAPES, SMALL}:
-        sizes = f"{shape.pixels}, {shape.outputs}, {shape.warps_down}, {shape.warps_across}"
+        sizes = _sizes(shape)
         yield f"Layer<COPIED, 0, 0, 0, {sizes}>", layer_shared_bytes(shape, "COPIED", 1, 0, 0)
     tiles = [(8, 8), (5, 10), (2, 32), (64, 1), (1, 1), (3, 17), (9, 7)]
     for shape, (rows, columns), stride in product({*TILE_SHAPES, SMALL}, tiles, (1, 2)):
-        sizes = f"{shape.pixels}, {shape.outputs}, {shape.warps_down}, {shape.warps_across}"
+        sizes = _sizes(shape)
         size_bytes = layer_shared_bytes(shape, "DEPTHWISE", stride, rows, columns)
         yield f"Layer<DEPTHWISE, {stride}, {rows}, {columns}, {sizes}>", size_bytes
 

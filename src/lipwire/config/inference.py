@@ -24,8 +24,9 @@ class InferenceServerSettings(ServerSettings):
     port: Port = 50051
     """The port to listen on; 0 is any free one. A host before the colon sets `host`."""
     worker_count_per_gpu: Annotated[int, Field(ge=1, le=256)] = 8
-    """Runs of networks at a time on each GPU, at most; more than 2 gain nothing there, as the frames
-    of many requests are run in one batch. Without a GPU, at most as many as there are cores."""
+    """Runs of networks at a time on each GPU, at most; more than 2 gain nothing there, as the
+    frames of many requests are run in one batch. Without a GPU, at most as many as there are
+    cores."""
     queue_size: Annotated[int, Field(ge=1, le=100_000)] = 50
     """Requests that may wait for a worker, on each GPU; one more is refused with RESOURCE_EXHAUSTED
     and may be sent again."""

@@ -267,7 +267,7 @@ class Lowered:
         names = [
             self._texts.name(
                 f"Layer<{left}, {stride if tiled else 0}, {rows}, {columns}, {shape.pixels},"
-                f" {shape.outputs}, {shape.warps_down}, {shape.warps_across}>",
+                f" {shape.outputs}, {shape.warps_down}, {shape.warps_across}, {shape.ahead}>",
                 "LayerArgs",
                 taken,
             )

@@ -24,12 +24,15 @@ class Shape:
     outputs: int
     warps_down: int
     warps_across: int
+    ahead: int = 2
+    """Chunks of its sides that are on their way: more where few blocks of threads share a
+    multiprocessor, and none computes while another waits."""
 
 
 LAYER_SHAPES: Final = (Shape(64, 128, 2, 2), Shape(128, 64, 4, 1), Shape(128, 32, 4, 1))
 TILE_SHAPES: Final = (Shape(64, 128, 2, 2), Shape(64, 64, 2, 2), Shape(64, 32, 4, 1))
 """Of DEPTHWISE: as many pixels as its warps make of the left side."""
-SMALL: Final = Shape(64, 32, 4, 1)
+SMALL: Final = Shape(64, 32, 4, 1, ahead=4)
 """Where the others would leave multiprocessors without work."""
 
 
@@ -58,10 +61,11 @@ def layer_shared_bytes(
 ) -> int:
     """``sizeof(Layer::Shared)``, which the compiler is told to compare with it."""
     pitch = _CHUNK + 8
-    halves = ((3 if left == "COPIED" else 2) * shape.pixels + 3 * shape.outputs) * pitch
+    left_stages = shape.ahead + 1 if left == "COPIED" else 2
+    halves = (left_stages * shape.pixels + (shape.ahead + 1) * shape.outputs) * pitch
     if tile_rows:
         pixels = ((tile_rows - 1) * stride + 3) * ((tile_columns - 1) * stride + 3)
-        halves += 2 * (_up(pixels, THREADS * 8 // _CHUNK) * pitch + _CHUNK * 9 + _CHUNK)
+        halves += shape.ahead * (_up(pixels, THREADS * 8 // _CHUNK) * pitch + _CHUNK * 9 + _CHUNK)
     return halves * HALF_BYTES
 
 

@@ -18,11 +18,11 @@ struct LayerArgs {
 //
 // The left side is a picture's channels (COPIED, also of two joined), or the 3x3 of each channel with
 // its relu (DEPTHWISE). It is brought or made 32 columns at a time, while those before are multiplied
-// and those behind are on their way.
+// and AHEAD times as many are on their way.
 //
 // A block of threads makes PIXELS_EACH pixels in a row, or, of DEPTHWISE, a tile of the picture.
 template <Left LEFT, int STRIDE, int TILE_ROWS, int TILE_COLUMNS, int PIXELS_EACH, int OUTPUTS_EACH,
-          int WARPS_DOWN, int WARPS_ACROSS>
+          int WARPS_DOWN, int WARPS_ACROSS, int AHEAD>
 struct Layer {
     static constexpr int WARPS = WARPS_DOWN * WARPS_ACROSS;
     static constexpr int THREADS = 32 * WARPS;
@@ -37,8 +37,10 @@ struct Layer {
     static constexpr int IN_COLUMNS = TILED ? (TILE_COLUMNS - 1) * STRIDE + 3 : 0;
     static constexpr int IN_ROWS = TILED ? (TILE_ROWS - 1) * STRIDE + 3 : 0;
     static constexpr int IN_VECS = rounded_up(IN_COLUMNS * IN_ROWS * VEC_COLUMNS, THREADS) / THREADS;
-    static constexpr int LEFT_STAGES = TILED ? 2 : 3;
+    static constexpr int LEFT_STAGES = TILED ? 2 : AHEAD + 1;
+    static constexpr int RIGHT_STAGES = AHEAD + 1;
     static constexpr int TAP_VECS = CHUNK * 9 / 8;
+    static_assert(AHEAD >= 2, "DEPTHWISE is a chunk ahead of the product, and what it takes another");
     static_assert(TILES % 2 == 0, "two tiles are loaded at a time");
     static_assert(PIXELS_EACH * VEC_COLUMNS % THREADS == 0, "threads load the same");
     static_assert(OUTPUTS_EACH * VEC_COLUMNS % THREADS == 0, "threads load the same");
@@ -51,12 +53,12 @@ struct Layer {
     };
     struct Untiled {
         alignas(16) u16 left[LEFT_STAGES][PIXELS_EACH * PITCH];
-        alignas(16) u16 right[3][OUTPUTS_EACH * PITCH];
+        alignas(16) u16 right[RIGHT_STAGES][OUTPUTS_EACH * PITCH];
     };
     struct Tiled {
         alignas(16) u16 left[LEFT_STAGES][PIXELS_EACH * PITCH];
-        alignas(16) u16 right[3][OUTPUTS_EACH * PITCH];
-        alignas(16) Halo source[2];
+        alignas(16) u16 right[RIGHT_STAGES][OUTPUTS_EACH * PITCH];
+        alignas(16) Halo source[AHEAD];
     };
     using Shared = conditional<TILED, Tiled, Untiled>;
 
@@ -126,21 +128,21 @@ struct Layer {
                 for (int j = 0; j < 4; j++) sums[strip][n][j] = 0;
 
         const int chunks = (args.depth + CHUNK - 1) / CHUNK;
-        bring(0, chunks);
-        bring(1, chunks);
+#pragma unroll
+        for (int chunk = 0; chunk < AHEAD; chunk++) bring(chunk, chunks);
         if constexpr (TILED) {
-            copies_wait<1>();
+            copies_wait<AHEAD - 1>();
             barrier();
             depthwise(0);
         }
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; chunk++) {
-            copies_wait<TILED ? 0 : 1>();  // DEPTHWISE is a chunk ahead
+            copies_wait<TILED ? AHEAD - 2 : AHEAD - 1>();  // DEPTHWISE is a chunk ahead
             barrier();
-            bring(chunk + 2, chunks);
+            bring(chunk + AHEAD, chunks);
             if constexpr (TILED)
                 if (chunk + 1 < chunks) depthwise(chunk + 1);
-            add_product(shared.left[chunk % LEFT_STAGES], shared.right[chunk % 3]);
+            add_product(shared.left[chunk % LEFT_STAGES], shared.right[chunk % RIGHT_STAGES]);
         }
         store();
     }
@@ -172,7 +174,7 @@ struct Layer {
         const int k = chunk * CHUNK + column;
         if (chunk < chunks) {
             const u16* weight = weights_at(args.weights, frame, args.weight);
-            u16* to = shared.right[chunk % 3] + row * PITCH + column;
+            u16* to = shared.right[chunk % RIGHT_STAGES] + row * PITCH + column;
 #pragma unroll
             for (int i = 0; i < RIGHT_VECS; i++) {
                 const int output = first_output + row + i * (THREADS / VEC_COLUMNS);
@@ -202,7 +204,7 @@ struct Layer {
     }
 
     DEVICE void bring_source(int chunk, int k) {
-        Halo& source = shared.source[chunk % 2];
+        Halo& source = shared.source[chunk % AHEAD];
         u16* to = source.pixels + row * PITCH + column;
 #pragma unroll
         for (int i = 0; i < IN_VECS; i++) {
@@ -225,7 +227,7 @@ struct Layer {
 
     // Makes 16 pixels of a chunk of the left side, by products with diagonal matrices as `Block` does.
     DEVICE void depthwise(int chunk) {
-        const Halo& source = shared.source[chunk % 2];
+        const Halo& source = shared.source[chunk % AHEAD];
         const int at = warp * 16 + lane % 16;
         const int pixel = at < TILE_ROWS * TILE_COLUMNS ? at : 0;
         const u16* from = source.pixels + lane / 16 * 8 +
