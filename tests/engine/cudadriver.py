@@ -32,19 +32,19 @@ class Driver:
         self.arrays: dict[int, Any] = {}
         self.kernels: dict[str, int] = {}
         """What every module has: the bytes of its arguments, by name."""
-        self.attributes = {75: 9, 76: 0, 16: 132, 97: 232448}
+        self.attributes = {75: 9, 76: 0, 16: 132, 97: 232448, 20: 0}
         """Of the device: those of an H100."""
         self.version = 13000
         self.images: dict[int, bytes] = {}
         """Of modules."""
-        self.captured: dict[int, list[Ran]] = {}
-        """By stream."""
         self.graphs: dict[int, list[Ran]] = {}
         self.recordings: dict[int, list[Ran]] = {}
         self.ran: list[tuple[int, Ran]] = []
         """With the stream."""
         self._functions: dict[int, tuple[int, str]] = {}
         self._handles = itertools.count(1 << 40)
+        self._last = 0
+        """The node added last."""
 
     def _status(self, name: str, *arguments: Any) -> int:
         self.calls.append((name, arguments, threading.get_ident()))
@@ -152,31 +152,37 @@ class Driver:
         assert module in self.images
         return self._status("cuFuncSetAttribute", kernel, attribute, value)
 
-    def cuLaunchKernel(self, function: Any, *arguments: Any) -> int:  # noqa: N802
-        *sizes, shared_bytes, stream, pointers, extra = arguments
-        assert extra is None
-        module, kernel = self._functions[_number(function)]
-        assert module in self.images
-        status = self._status("cuLaunchKernel", kernel)
-        if not status:
-            given = ctypes.string_at(pointers[0], self.kernels[kernel])
-            ran = Ran(kernel, tuple(sizes[:3]), tuple(sizes[3:]), shared_bytes, given)
-            self.captured[stream].append(ran)
-        return status
-
-    def cuStreamBeginCapture_v2(self, stream: int, mode: int) -> int:  # noqa: N802
-        assert stream not in self.captured
-        status = self._status("cuStreamBeginCapture_v2", stream, mode)
-        if not status:
-            self.captured[stream] = []
-        return status
-
-    def cuStreamEndCapture(self, stream: int, out: Any) -> int:  # noqa: N802
-        captured = self.captured.pop(stream)
-        status = self._status("cuStreamEndCapture", stream)
+    def cuGraphCreate(self, out: Any, flags: int) -> int:  # noqa: N802
+        status = self._status("cuGraphCreate", flags)
         if not status:
             out._obj.value = next(self._handles)
-            self.graphs[out._obj.value] = captured
+            self.graphs[out._obj.value] = []
+        return status
+
+    def cuGraphAddKernelNode_v2(  # noqa: N802
+        self, out: Any, graph: Any, behind: Any, count: int, given: Any
+    ) -> int:
+        node: cuda.KernelNode = given._obj
+        assert node.extra is node.kern is node.ctx is None
+        module, kernel = self._functions[node.func]
+        assert module in self.images
+        status = self._status("cuGraphAddKernelNode_v2", kernel)
+        if not status:
+            nodes = self.graphs[_number(graph)]
+            assert count == bool(nodes)
+            if nodes:
+                assert behind._obj.value == self._last
+            out._obj.value = self._last = next(self._handles)
+            pointers = ctypes.cast(node.kernelParams, ctypes.POINTER(ctypes.c_void_p))
+            nodes.append(
+                Ran(
+                    kernel,
+                    (node.gridDimX, node.gridDimY, node.gridDimZ),
+                    (node.blockDimX, node.blockDimY, node.blockDimZ),
+                    node.sharedMemBytes,
+                    ctypes.string_at(pointers[0], self.kernels[kernel]),
+                )
+            )
         return status
 
     def cuGraphInstantiateWithFlags(self, out: Any, graph: Any, flags: int) -> int:  # noqa: N802

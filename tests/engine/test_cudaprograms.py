@@ -3,6 +3,7 @@
 What a GPU makes of them is tested where there is one.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,22 @@ def test_what_the_device_has_is_told(programs: Programs, driver: Driver) -> None
     assert {device for _, device in asked} == {1}
 
 
+def test_a_verdict_is_remembered_by_device_driver_and_code(
+    programs: Programs, memory: CudaMemory, driver: Driver, cubins: Made
+) -> None:
+    assert programs.identity == "9-0-132-232448-13000"
+    assert programs.load(SOURCE).digest == hashlib.sha256(b"cubin of text\0").hexdigest()
+    driver.version = 13010
+    assert CudaPrograms(memory, cubins).identity == "9-0-132-232448-13010"
+
+
+def test_a_device_for_one_process_has_nobody_else_to_try_kernels(
+    memory: CudaMemory, driver: Driver, cubins: Made
+) -> None:
+    driver.attributes[20] = 3
+    assert CudaPrograms(memory, cubins).identity is None
+
+
 def test_kernels_may_take_the_shared_memory_that_their_source_says(
     programs: Programs, driver: Driver
 ) -> None:
@@ -123,12 +140,9 @@ def test_kernels_may_take_the_shared_memory_that_their_source_says(
     assert set_to == [("first", 8, 1000), ("second", 8, 0)]
 
 
-def test_a_recording_is_private_to_its_thread_and_is_on_the_device_before_it_runs(
-    programs: Programs, driver: Driver
-) -> None:
+def test_a_recording_is_on_the_device_before_it_runs(programs: Programs, driver: Driver) -> None:
     programs.record(programs.load(SOURCE), LAUNCHES, STREAM)
     calls = [(name, arguments) for name, arguments, _ in driver.calls]
-    assert ("cuStreamBeginCapture_v2", (STREAM, 1)) in calls
     assert ("cuGraphUpload", (STREAM,)) in calls
 
 
@@ -162,11 +176,11 @@ def test_the_gate_is_passed_for_what_allocates_and_not_to_compile(
 
     monkeypatch.setattr(memory, "call", watched)
     module = programs.load(SOURCE)
-    with memory.gate.alone():  # as its caller holds it
-        recording = programs.record(module, LAUNCHES, STREAM)
+    recording = programs.record(module, LAUNCHES, STREAM)
     programs.drop(recording)
     programs.drop(module)
     assert inside[:2] == ["compile 0", "cuModuleLoadData 1"]
+    assert all(each.endswith(" 1") for each in inside[1:])
     assert inside[-2:] == ["cuGraphExecDestroy 1", "cuModuleUnload 1"]
     assert memory.gate._inside == 0
 
@@ -220,7 +234,7 @@ def test_a_launch_that_cannot_be_is_refused_before_anything_is_recorded(
     module = programs.load(SOURCE)
     with pytest.raises(ValueError, match=re.escape(reason)):
         programs.record(module, [change(), launch], STREAM)
-    assert "cuStreamBeginCapture_v2" not in [call[0] for call in driver.calls]
+    assert "cuGraphCreate" not in [call[0] for call in driver.calls]
 
 
 def load(programs: Programs, module: Module) -> None:
@@ -237,9 +251,8 @@ def record(programs: Programs, module: Module) -> None:
         ("cuModuleLoadData", load),
         ("cuModuleGetFunction", load),
         ("cuFuncSetAttribute", load),
-        ("cuStreamBeginCapture_v2", record),
-        ("cuLaunchKernel", record),
-        ("cuStreamEndCapture", record),
+        ("cuGraphCreate", record),
+        ("cuGraphAddKernelNode_v2", record),
         ("cuGraphInstantiateWithFlags", record),
         ("cuGraphUpload", record),
     ],
@@ -267,7 +280,7 @@ def test_a_failure_is_told_and_leaves_nothing_behind(
     with pytest.raises(error, match=name):
         act(programs, module)
     assert len(driver.images) == 1
-    assert driver.captured == driver.graphs == driver.recordings == {}
+    assert driver.graphs == driver.recordings == {}
     driver.fails.clear()
     act(programs, module)
 
@@ -276,8 +289,8 @@ def test_the_first_failure_is_told_where_tidying_fails_too(
     programs: Programs, driver: Driver
 ) -> None:
     module = programs.load(SOURCE)
-    driver.fails = {"cuLaunchKernel": 701, "cuStreamEndCapture": 901}
-    with pytest.raises(KernelsUnavailable, match="cuLaunchKernel"):
+    driver.fails = {"cuGraphAddKernelNode_v2": 701, "cuGraphDestroy": 901}
+    with pytest.raises(KernelsUnavailable, match="cuGraphAddKernelNode_v2"):
         programs.record(module, LAUNCHES, STREAM)
     driver.fails = {"cuFuncSetAttribute": 1, "cuModuleUnload": 700}
     with pytest.raises(KernelsUnavailable, match="cuFuncSetAttribute"):

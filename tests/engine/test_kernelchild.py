@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from lipwire.engine import Device
+from lipwire.engine import Device, kernelchild
 from lipwire.engine.devices import DRIVER
 from lipwire.engine.kernelchild import Trials, tried
+from lipwire.engine.memory import DeviceOutOfMemory
 
 GPU = Device.cuda(0)
 
@@ -29,8 +30,9 @@ class Played(Trials):
         return [sys.executable, "-c", self.text]
 
 
-def says(reason: str | None) -> str:
-    return f"print('a word before'); print({json.dumps(json.dumps({'reason': reason}))})"
+def says(reason: str | None, *, full: bool = False) -> str:
+    answer = json.dumps({"reason": reason, "full": full})
+    return f"print('a word before'); print({json.dumps(answer)})"
 
 
 def test_what_passed_is_not_tried_again(tmp_path: Path) -> None:
@@ -68,6 +70,21 @@ def test_a_child_that_dies_or_says_nothing_has_not_passed(
 ) -> None:
     assert Played(tmp_path / "kept", text).why_not(GPU, tmp_path, ("x",)) == reason
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_full_device_is_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Played(tmp_path, says("cuMemAlloc_v2: out of memory", full=True))
+    with pytest.raises(DeviceOutOfMemory, match="cuMemAlloc_v2"):
+        trials.why_not(GPU, tmp_path, ("x",))
+
+    def run_out(*_: Any) -> None:
+        raise DeviceOutOfMemory("no room")
+
+    monkeypatch.setattr(kernelchild, "tried", run_out)
+    kernelchild.main(tmp_path, GPU)
+    assert json.loads(capsys.readouterr().out) == {"reason": "no room", "full": True}
 
 
 def test_a_child_that_hangs_is_ended(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 The kernels are imitated: a mouth shows which weights and which speech its crop was given.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -189,36 +188,6 @@ def test_what_is_closed_is_made_again_by_the_next_run(bench: Bench) -> None:
     assert (bench.runs.device_bytes, bench.runs.host_bytes) == (0, 0)
     bench.check(1, bench.crops(2))
     assert bench.programs.records == [2, 2]
-
-
-def test_nobody_else_allocates_while_a_recording_is_made(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody is inside of the gate then, and a run does not stay alone."""
-    inside = []
-
-    def enter() -> None:
-        with bench.memory.gate.together():
-            inside.append(bool(bench.programs.records))
-
-    others = [threading.Thread(target=enter) for _ in range(3)]
-    record = bench.programs.record
-
-    def recording(*arguments: Any) -> Any:
-        for other in others:
-            other.start()
-            other.join(0.01)
-        assert inside == []
-        return record(*arguments)
-
-    monkeypatch.setattr(bench.programs, "record", recording)
-    bench.check(0, bench.crops(1))
-    for other in others:
-        other.join()
-    assert inside == [True, True, True]
-
-
-# Crops
 
 
 def _place(region: Region, number: int, *, there: bool) -> Place:

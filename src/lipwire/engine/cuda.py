@@ -29,6 +29,22 @@ does not wait for it that would fall on whatever is being computed."""
 _Handle = ctypes.c_void_p
 _Address = ctypes.c_uint64
 _Size = ctypes.c_size_t
+
+
+class KernelNode(ctypes.Structure):
+    """CUDA_KERNEL_NODE_PARAMS_v2."""
+
+    _fields_ = (
+        ("func", _Handle),
+        *((f"{of}Dim{axis}", ctypes.c_uint) for of in ("grid", "block") for axis in "XYZ"),
+        ("sharedMemBytes", ctypes.c_uint),
+        ("kernelParams", _Handle),
+        ("extra", _Handle),
+        ("kern", _Handle),
+        ("ctx", _Handle),
+    )
+
+
 _SIGNATURES: Final = {
     "cuInit": (ctypes.c_uint,),
     "cuDeviceGet": (ctypes.POINTER(ctypes.c_int), ctypes.c_int),
@@ -51,15 +67,14 @@ _SIGNATURES: Final = {
     "cuModuleUnload": (_Handle,),
     "cuModuleGetFunction": (ctypes.POINTER(_Handle), _Handle, ctypes.c_char_p),
     "cuFuncSetAttribute": (_Handle, ctypes.c_int, ctypes.c_int),
-    "cuLaunchKernel": (
-        _Handle,
-        *(ctypes.c_uint,) * 7,
+    "cuGraphCreate": (ctypes.POINTER(_Handle), ctypes.c_uint),
+    "cuGraphAddKernelNode_v2": (
+        ctypes.POINTER(_Handle),
         _Handle,
         ctypes.POINTER(_Handle),
-        ctypes.POINTER(_Handle),
+        _Size,
+        ctypes.POINTER(KernelNode),
     ),
-    "cuStreamBeginCapture_v2": (_Handle, ctypes.c_int),
-    "cuStreamEndCapture": (_Handle, ctypes.POINTER(_Handle)),
     "cuGraphInstantiateWithFlags": (ctypes.POINTER(_Handle), _Handle, ctypes.c_ulonglong),
     "cuGraphUpload": (_Handle, _Handle),
     "cuGraphLaunch": (_Handle, _Handle),

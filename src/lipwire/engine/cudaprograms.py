@@ -1,10 +1,12 @@
 """``Programs`` of one of NVIDIA's GPUs: kernels compiled by NVRTC, launched by CUDA's driver.
 
-A recording is a CUDA graph, made of what a stream was given while it was captured: to run it is one
-call, and the GPU goes from kernel to kernel by itself.
+A recording is a CUDA graph, made node by node: to run it is one call, and the GPU goes from kernel
+to kernel by itself. Nothing is captured from a stream, so what else uses CUDA meanwhile does no
+harm.
 """
 
 import ctypes
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Final
 
 from lipwire.domain import DependencyMissing
 from lipwire.engine.cubins import Cubins
-from lipwire.engine.cuda import CudaMemory, Refused
+from lipwire.engine.cuda import CudaMemory, KernelNode, Refused
 from lipwire.engine.devices import Device
 from lipwire.engine.memory import DeviceLost, DeviceOutOfMemory
 from lipwire.engine.programs import (
@@ -30,12 +32,13 @@ _LEAST_CAPABILITY: Final = (8, 0)
 _CAPABILITY_MAJOR: Final = 75
 _CAPABILITY_MINOR: Final = 76
 _MULTIPROCESSORS: Final = 16
+_COMPUTE_MODE: Final = 20
 _SHARED_BYTES: Final = 97
 """CU_DEVICE_ATTRIBUTE_..., this one MAX_SHARED_MEMORY_PER_BLOCK_OPTIN."""
+_EXCLUSIVE: Final = 3
+"""CU_COMPUTEMODE_EXCLUSIVE_PROCESS."""
 _MAX_DYNAMIC_SHARED_BYTES: Final = 8
 """CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES."""
-_THREAD_LOCAL: Final = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do does not spoil it by itself."""
 _REFUSALS: Final = frozenset({1, 200, 209, 218, 222, 300, 301, 302, 303, 500, 701, 801})
 """CUDA_ERROR_INVALID_VALUE, _INVALID_IMAGE, _NO_BINARY_FOR_GPU, _INVALID_PTX,
 _UNSUPPORTED_PTX_VERSION, _INVALID_SOURCE and what else a module may lack, _NOT_FOUND,
@@ -68,7 +71,9 @@ class CudaPrograms:
             self._attribute(_SHARED_BYTES),
         )
         facts = (*self.limits.capability, self.limits.multiprocessors, self.limits.shared_bytes)
-        self.identity: Final = "-".join(map(str, (*facts, version.value)))
+        # One process is all that an exclusive device takes: there is nobody else to try kernels.
+        exclusive = self._attribute(_COMPUTE_MODE) == _EXCLUSIVE
+        self.identity: Final = None if exclusive else "-".join(map(str, (*facts, version.value)))
         if self.limits.capability < _LEAST_CAPABILITY:
             raise KernelsUnavailable(
                 "{} has compute capability {}.{}, the kernels need {}.{}".format(
@@ -100,23 +105,28 @@ class CudaPrograms:
                 with suppress(Exception):  # the first failure tells more
                     self._memory.call("cuModuleUnload", handle)
                 raise
-        return Module(handle.value, functions)
+        return Module(handle.value, functions, hashlib.sha256(cubin).hexdigest())
 
     def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
         for launch in launches:
             _check(launch, module)
-        graph = self._capture(module, launches, stream)
-        recorded = ctypes.c_void_p()
-        try:
-            self._ask("cuGraphInstantiateWithFlags", ctypes.byref(recorded), graph, 0)
-        finally:
+        with self._memory.gate.together():
+            graph, recorded = ctypes.c_void_p(), ctypes.c_void_p()
+            self._ask("cuGraphCreate", ctypes.byref(graph), 0)
+            try:
+                self._add(graph, module, launches)
+                self._ask("cuGraphInstantiateWithFlags", ctypes.byref(recorded), graph, 0)
+            except BaseException:
+                with suppress(Exception):  # the first failure tells more
+                    self._memory.call("cuGraphDestroy", graph)
+                raise
             self._memory.call("cuGraphDestroy", graph)
-        try:
-            self._ask("cuGraphUpload", recorded, stream)
-        except BaseException:
-            with suppress(Exception):
-                self._memory.call("cuGraphExecDestroy", recorded)
-            raise
+            try:
+                self._ask("cuGraphUpload", recorded, stream)
+            except BaseException:
+                with suppress(Exception):
+                    self._memory.call("cuGraphExecDestroy", recorded)
+                raise
         return Recording(recorded.value)
 
     def run(self, recording: Recording, stream: int) -> None:
@@ -128,45 +138,36 @@ class CudaPrograms:
             self._memory.call(name, held.handle)
 
     def _function(self, module: ctypes.c_void_p, name: str, shared_bytes: int) -> _Function:
-        """Kernel ``name``, on the device from now on: loading is lazy, and a capture no time for
-        it."""
+        """Kernel ``name``, on the device from now on."""
         handle = ctypes.c_void_p()
         self._ask("cuModuleGetFunction", ctypes.byref(handle), module, name.encode())
         self._ask("cuFuncSetAttribute", handle, _MAX_DYNAMIC_SHARED_BYTES, shared_bytes)
         assert handle.value is not None  # the call has succeeded
         return _Function(handle.value, shared_bytes)
 
-    def _capture(self, module: Module, launches: Sequence[Launch], stream: int) -> ctypes.c_void_p:
-        """A graph of ``launches``."""
-        graph = ctypes.c_void_p()
-        self._ask("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
-        try:
-            for launch in launches:
-                self._launch(module.functions[launch.kernel], launch, stream)
-        except BaseException:
-            with suppress(Exception):  # it says that the capture is spoilt, not by what
-                self._memory.call("cuStreamEndCapture", stream, ctypes.byref(graph))
-            if graph.value is not None:
-                with suppress(Exception):
-                    self._memory.call("cuGraphDestroy", graph)
-            raise
-        self._ask("cuStreamEndCapture", stream, ctypes.byref(graph))
-        return graph
-
-    def _launch(self, function: _Function, launch: Launch, stream: int) -> None:
-        """The driver copies the arguments before it returns."""
-        arguments = ctypes.create_string_buffer(launch.arguments, len(launch.arguments))
-        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
-        self._ask(
-            "cuLaunchKernel",
-            function.handle,
-            *launch.grid,
-            *(launch.threads, 1, 1),
-            launch.shared_bytes,
-            stream,
-            pointers,
-            None,
-        )
+    def _add(self, graph: ctypes.c_void_p, module: Module, launches: Sequence[Launch]) -> None:
+        """Put ``launches`` into ``graph``, each behind the one before."""
+        before: ctypes.c_void_p | None = None
+        for launch in launches:
+            arguments = ctypes.create_string_buffer(launch.arguments, len(launch.arguments))
+            pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
+            node = KernelNode(
+                module.functions[launch.kernel].handle,
+                *launch.grid,
+                *(launch.threads, 1, 1),
+                launch.shared_bytes,
+                ctypes.cast(pointers, ctypes.c_void_p),
+            )
+            added = ctypes.c_void_p()
+            self._ask(  # copies the arguments before it returns
+                "cuGraphAddKernelNode_v2",
+                ctypes.byref(added),
+                graph,
+                None if before is None else ctypes.byref(before),
+                0 if before is None else 1,
+                ctypes.byref(node),
+            )
+            before = added
 
     def _attribute(self, number: int) -> int:
         value = ctypes.c_int()

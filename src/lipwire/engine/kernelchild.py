@@ -41,7 +41,6 @@ _LIMIT_S: Final = 180.0
 """For starting, compiling (10 s on one core) and a few inferences on the processor."""
 _FAILURES: Final[tuple[type[Exception], ...]] = (
     CannotLower,
-    DeviceOutOfMemory,
     KernelsUnavailable,
     LipwireError,
     NotPlanned,
@@ -60,7 +59,7 @@ class Trials:
 
     def why_not(self, device: Device, compiled: Path, identity: Sequence[str]) -> str | None:
         """Why the network in folder ``compiled`` may not run in kernels on ``device``; None where
-        it may. ``identity`` is all that the answer depends on."""
+        it may. ``identity`` is all that the answer depends on. Raises DeviceOutOfMemory."""
         digest = hashlib.sha256(json.dumps(list(identity)).encode()).hexdigest()
         passed = self._folder / f"{digest}.passed"
         if passed.exists():
@@ -88,10 +87,13 @@ class Trials:
         try:
             said = json.loads(child.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
             reason: str | None = said["reason"]
+            full = bool(said["full"])
         except (IndexError, KeyError, TypeError, ValueError):
             lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
             last = f": {lines[-1][:200]}" if lines else ""
             return f"their trial ended with status {child.returncode}{last}"
+        if full:
+            raise DeviceOutOfMemory(reason)
         return reason
 
     def _command(self, device: Device, compiled: Path) -> list[str]:
@@ -99,7 +101,7 @@ class Trials:
 
 
 def tried(compiled: Path, device: Device) -> str | None:
-    """What the child is asked."""
+    """What the child is asked. Raises DeviceOutOfMemory."""
     try:
         manifest = read_manifest(compiled)
         model = read_gpu_manifest(compiled, manifest.weights_bytes).models["half"]
@@ -116,5 +118,14 @@ def tried(compiled: Path, device: Device) -> str | None:
         return first_line(error)
 
 
+def main(compiled: Path, device: Device) -> None:
+    """Print the answer, and whether it is only that there is no room."""
+    try:
+        answer = {"reason": tried(compiled, device), "full": False}
+    except DeviceOutOfMemory as error:
+        answer = {"reason": str(error), "full": True}
+    print(json.dumps(answer))
+
+
 if __name__ == "__main__":
-    print(json.dumps({"reason": tried(Path(sys.argv[1]), Device.cuda(int(sys.argv[2])))}))
+    main(Path(sys.argv[1]), Device.cuda(int(sys.argv[2])))

@@ -108,10 +108,7 @@ class KernelRuns:
         recording = self._recordings.get(frames)
         if recording is None:
             launches = self._program.lowered.launches(frames, room.addresses)
-            with self._memory.gate.alone():
-                recording = self._program.programs.record(
-                    self._program.module, launches, self._stream
-                )
+            recording = self._program.programs.record(self._program.module, launches, self._stream)
             self._recordings[frames] = recording
         return room, recording
 

@@ -102,7 +102,8 @@ class KernelShelf:
             return None
         try:
             if programs.identity is not None:
-                identity = (programs.identity, _digest(lowered), graph.sha256)
+                code = program.module.digest
+                identity = (programs.identity, code, _digest(lowered), graph.sha256)
                 reason = self._trials.why_not(device, folder, identity)
             else:
                 image = np.array(source.image)

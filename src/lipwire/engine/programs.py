@@ -61,6 +61,8 @@ class Module:
     handle: Any
     functions: Mapping[str, Any]
     """By the name of the kernel."""
+    digest: str = ""
+    """Of what the device runs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +82,7 @@ class Programs(Protocol):
     @property
     def identity(self) -> str | None:
         """The kind of device and its driver, for what is remembered of them; None where a kernel
-        that does wrong harms nothing, and there is nothing to remember."""
+        that does wrong harms nothing, or nobody else can try it."""
         ...
 
     def load(self, source: KernelSource) -> Module:
@@ -92,13 +94,11 @@ class Programs(Protocol):
         ...
 
     def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
-        """``launches``, to be run as one from then on.
+        """``launches``, to be run as one from then on. Passes the memory's gate, as ``load`` does.
 
-        The caller is alone in the memory's gate, and ``stream`` is its own. ``module`` is to
-        outlive the recording; every run uses the addresses that the arguments have now. Raises
-        ValueError for a launch that ``module`` does not allow, KernelsUnavailable,
-        DeviceOutOfMemory, and RuntimeError where something came in between: then it may be tried
-        again.
+        ``module`` is to outlive the recording; every run uses the addresses that the arguments
+        have now. Raises ValueError for a launch that ``module`` does not allow,
+        KernelsUnavailable, DeviceOutOfMemory.
         """
         ...
 

@@ -101,9 +101,13 @@ DEVICE u32 pack(float low, float high) {
     return float_to_half(low) | static_cast<u32>(float_to_half(high)) << 16;
 }
 
-// As PTX's cvt.relu: what is not a number stays so.
+// As PTX's cvt.relu and min: of what is not a number, min takes the other one.
 DEVICE u32 pack_relu(float low, float high) {
-    return pack(low <= 0 ? 0 : low, high <= 0 ? 0 : high);
+    const auto finite = [](float value) {
+        const u16 half = float_to_half(value <= 0 ? 0 : value);
+        return half > 0x7bff ? static_cast<u16>(0x7bff) : half;
+    };
+    return finite(low) | static_cast<u32>(finite(high)) << 16;
 }
 
 DEVICE float low(u32 both) { return half_to_float(static_cast<u16>(both)); }
