@@ -19,7 +19,7 @@ from lipwire.bench.models import write_unet
 from lipwire.domain import UInt8Array
 from lipwire.engine.kerneltexts import CannotLower
 from lipwire.engine.lowering import Lowered
-from lipwire.engine.plan import Ending, Pixels, Plan, Speech
+from lipwire.engine.plan import Ending, InvertedResidual, Pixels, Plan, Speech
 from lipwire.engine.planning import plan_network
 from lipwire.engine.programs import Limits
 
@@ -205,6 +205,36 @@ def test_every_ending_makes_what_numpy_makes(
     assert np.ptp(wanted) > 100
     if ending != "sigmoid":
         assert {0, 255} <= set(wanted.flat)
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_channel_that_overflows_spoils_no_other(
+    emulate: Callable[[str], Emulator], large: bool
+) -> None:
+    """Infinity in a channel's middle, of which its 3x3 and relu make zero."""
+    d = Drawing()
+    source = d.full("source", Speech(), 8, padding=33 if large else 1)
+    d.inverted("too large", source, 8)
+    d.mouth(d.inverted("80 pixels", d.full("seen", Speech(), 8, padding=33), 8), "none")
+    weights = d.weights(1)
+    weights["too large: expand"][3] = 0
+    weights["too large: expand bias"][3] = 65504
+    weights["too large: expand"][3, 0] = 60000
+    weights["too large: depthwise"][3] = -np.abs(weights["too large: depthwise"][3])
+    case = _case(d.plan, [weights, weights], emulate, 80)
+    with np.errstate(over="ignore"):
+        _, kept = run(d.plan, weights, case.crops[0], case.speech[0], keep=True)
+    number = d.names["too large"]
+    rig = case.rig([0])
+    for step, launches in rig.by_step(d.plan):
+        for launch in launches:
+            case.emulator.launch(launch)
+        if isinstance(step, InvertedResidual) and step.out.number == number:
+            made = rig.made(launches[-1], step.out)[0]
+            assert _apart(made, kept[number]) < 2e-3
+            break
+    else:
+        pytest.fail("the step was not run")
 
 
 # What is refused
