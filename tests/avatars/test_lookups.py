@@ -3,8 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.avatars.conftest import WAIT_S, Clock, World, ask, held, until
+from tests.avatars.conftest import WAIT_S, Clock, Value, World, ask, held, until
 
+from lipwire.avatars.holdings import Loaded
 from lipwire.avatars.registry import Registry
 from lipwire.domain import (
     AvatarInvalid,
@@ -28,6 +29,27 @@ def test_a_changed_version_is_swapped_while_requests_run_on_the_old_one(
     assert old.closed() == 1
     assert not new.closed()
     assert registry.stats().swaps == 1
+
+
+def test_what_was_replaced_there_and_back_while_it_was_read_is_read_again(
+    world: World, clock: Clock
+) -> None:
+    def load(name: str) -> Loaded[Value]:
+        if not world.begun:
+            world.versions[name] = "old"  # between the look and the reading
+        return world.load(name)
+
+    registry = Registry(load, version=world.version, clock=clock, version_every_s=1.0)
+    world.versions["a"] = "new"
+    with registry.use("a") as value:
+        assert value.version == "old"
+    world.versions["a"] = "new"
+    clock.now += 1
+    with registry.use("a") as value:
+        assert value.version == "new"
+    clock.now += 1
+    ask(registry, "a")
+    assert world.begun == ["a", "a"], "what stays as it was is not read again"
 
 
 def test_what_suits_is_used_without_a_look_at_the_disk(world: World, clock: Clock) -> None:

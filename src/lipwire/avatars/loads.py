@@ -137,6 +137,10 @@ class Loads(Generic[V]):
                     before, version = version, self._version_of(load.name)
                     if last or version in (before, NotFound):
                         raise
+            if self._version_of(load.name) != version:
+                # Replaced while it was read: nobody knows of which form it is, and the version that
+                # comes back may not be what was read. The next look has it loaded again.
+                version = object()
             item = Item(load.name, loaded, version, time.monotonic() - start_s)
         except BaseException as error:
             self._fail(load, error, version)
