@@ -35,7 +35,8 @@ def _near(made: Any, wanted: Any) -> bool:
 # The kernels themselves
 
 
-@pytest.mark.parametrize("trials", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [1, 3])
 def test_kernels_make_what_the_networks_make(
     kernels_folder: Path,
     guides: Any,
