@@ -70,7 +70,12 @@ environment() {
         LD_LIBRARY_PATH=$(find -L "$nvidia" -maxdepth 3 -type d -name lib | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         export LD_LIBRARY_PATH
     fi
-    export PYTHONPATH=$home/site:$root/src PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+    export PYTHONPATH=$home/site:$root/src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+    # The one dependency of what is measured that a machine for PyTorch may lack, and pip has in it.
+    if ! "$python" -c 'import platformdirs' 2>/dev/null; then
+        mkdir -p "$home/site"
+        echo 'from pip._vendor.platformdirs import *' >"$home/site/platformdirs.py"
+    fi
     export XDG_CACHE_HOME=$home/cache
 }
 
