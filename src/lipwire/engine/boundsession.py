@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array
 from lipwire.engine.architectures import Input
+from lipwire.engine.buffers import Buffers
 from lipwire.engine.devices import not_waited_for
 from lipwire.engine.faces import CROP_BYTES, Face, Faces, stretches
 from lipwire.engine.inspection import OUTPUT_SHAPE, VISUAL_SHAPE
@@ -48,8 +49,7 @@ class BoundSession:
         self._binding = session.io_binding()
         self._options = not_waited_for()
         self._runs_to_record = RECORDED_AFTER if record else 0
-        self._regions: list[Region] = []
-        self._blocks: list[Bytes] = []
+        self._buffers = Buffers(memory)
         try:
             self._face, self._face_block = self._place(batch, *_FACES[form])
             self._speech, self._speech_block = self._place(batch, AUDIO_WINDOW_SHAPE, np.float32)
@@ -84,18 +84,16 @@ class BoundSession:
     ) -> tuple[Region, npt.NDArray[Any]]:
         """Room for an array on the device, and the pinned array that it is copied from or to."""
         size_bytes = batch * int(np.prod(shape)) * np.dtype(kind).itemsize
-        with self._memory.gate.together():
-            self._regions.append(self._memory.allocate(size_bytes))
-            self._blocks.append(self._memory.allocate_host(size_bytes))
-        return self._regions[-1], self._blocks[-1].view(kind).reshape(batch, *shape)
+        region, block = self._buffers.region(size_bytes), self._buffers.block(size_bytes)
+        return region, block.view(kind).reshape(batch, *shape)
 
     @property
     def device_bytes(self) -> int:
-        return sum(region.size_bytes for region in self._regions)
+        return self._buffers.device_bytes
 
     @property
     def host_bytes(self) -> int:
-        return sum(block.nbytes for block in self._blocks)
+        return self._buffers.host_bytes
 
     def run(self, stream: int, faces: Faces, speech: Float32Array, mouths: _Array) -> None:
         """Fill ``mouths``, as many as there are ``faces``: at most the batch."""
@@ -151,10 +149,7 @@ class BoundSession:
         with self._memory.gate.together():
             # With it go handles of cuBLAS and cuDNN, which wait for the whole device.
             self._session = self._binding = None
-            while self._regions:
-                self._memory.free(self._regions.pop())
-            while self._blocks:
-                self._memory.free_host(self._blocks.pop())
+        self._buffers.close()
 
 
 def _bytes(array: _Array) -> Bytes:

@@ -52,7 +52,7 @@ class GpuMemoryUse:
     slots: int
     """Of lanes, one for each architecture in use: what a network reads its weights from."""
     staging: int
-    """Of lanes: inputs and outputs."""
+    """Of lanes: inputs and outputs, and what kernels of our own have in between."""
     pinned_weights: int
     pinned_staging: int
 

@@ -16,9 +16,10 @@ from typing import Final
 import numpy as np
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
+from lipwire.engine.buffers import Buffers
 from lipwire.engine.faces import CROP_BYTES, Face, stretches
 from lipwire.engine.lowering import Lowered
-from lipwire.engine.memory import Bytes, Memory, Region
+from lipwire.engine.memory import Memory
 from lipwire.engine.operations import Addresses
 from lipwire.engine.programs import Module, Programs, Recording
 from lipwire.engine.wrapping import PIXELS_SHAPE
@@ -124,21 +125,20 @@ class _Room:
 
     def __init__(self, memory: Memory, lowered: Lowered, frames: int) -> None:
         self._memory = memory
-        self._regions: list[Region] = []
-        self._blocks: list[Bytes] = []
+        self._buffers = buffers = Buffers(memory)
         self.frames: Final = frames
         tables_bytes = 2 * frames * _ADDRESS_BYTES
         tables_bytes += -tables_bytes % 16
         self._tables_bytes = tables_bytes
         inputs_bytes = tables_bytes + frames * _SPEECH_BYTES
         try:
-            self._inputs = self._region(inputs_bytes)
-            self._pixels = self._region(frames * CROP_BYTES)
-            self.mouths = self._region(frames * CROP_BYTES)
-            arena = self._region(lowered.arena_bytes(frames))
-            self._inputs_block = self._block(inputs_bytes)
-            self._pixels_block = self._block(frames * CROP_BYTES)
-            self.mouths_block = self._block(frames * CROP_BYTES)
+            self._inputs = buffers.region(inputs_bytes)
+            self._pixels = buffers.region(frames * CROP_BYTES)
+            self.mouths = buffers.region(frames * CROP_BYTES)
+            arena = buffers.region(lowered.arena_bytes(frames))
+            self._inputs_block = buffers.block(inputs_bytes)
+            self._pixels_block = buffers.block(frames * CROP_BYTES)
+            self.mouths_block = buffers.block(frames * CROP_BYTES)
         except BaseException:
             self.close()
             raise
@@ -159,11 +159,11 @@ class _Room:
 
     @property
     def device_bytes(self) -> int:
-        return sum(region.size_bytes for region in self._regions)
+        return self._buffers.device_bytes
 
     @property
     def host_bytes(self) -> int:
-        return sum(block.nbytes for block in self._blocks)
+        return self._buffers.host_bytes
 
     def bring(self, stream: int, parts: Sequence[Part]) -> None:
         """Send what a batch needs. Crops that are not on the device yet are uploaded, and copied to
@@ -193,21 +193,7 @@ class _Room:
         memory.upload(stream, self._inputs.address, self._inputs_block[:size_bytes])
 
     def close(self) -> None:
-        with self._memory.gate.together():
-            while self._regions:
-                self._memory.free(self._regions.pop())
-            while self._blocks:
-                self._memory.free_host(self._blocks.pop())
-
-    def _region(self, size_bytes: int) -> Region:
-        with self._memory.gate.together():
-            self._regions.append(self._memory.allocate(size_bytes))
-        return self._regions[-1]
-
-    def _block(self, size_bytes: int) -> Bytes:
-        with self._memory.gate.together():
-            self._blocks.append(self._memory.allocate_host(size_bytes))
-        return self._blocks[-1]
+        self._buffers.close()
 
 
 def _places(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:

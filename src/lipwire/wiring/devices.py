@@ -21,7 +21,7 @@ from lipwire.engine import (
 from lipwire.engine.cudaprograms import kernels_problem
 
 GIB: Final = 2**30
-LANES: Final = 2
+LANES: Final = Tuning().lanes
 """Runs at a time on a GPU: one computes while the other is brought and fetched. What more of them
 would do for many small requests, one batch for all of them does."""
 _SHARE: Final = 0.75

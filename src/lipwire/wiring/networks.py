@@ -13,6 +13,7 @@ from lipwire.avatars.registry import Registry
 from lipwire.avatars.versions import package_version
 from lipwire.config import CompositingConfig, InferenceConfig
 from lipwire.engine import DeviceLost, Engine
+from lipwire.engine.gpunetworks import MOST_FRAMES
 from lipwire.engine.scheduler import MAX_RUN_FRAMES, Scheduler
 from lipwire.rpc.backends import (
     Backend,
@@ -28,7 +29,6 @@ from lipwire.rpc.backends import (
     run_across,
     run_on,
 )
-from lipwire.rpc.messages import MAX_BATCH
 from lipwire.wiring.devices import LANES, ChosenDevice, MakeEngine, choose_devices, make_engine
 from lipwire.wiring.periodic import every
 from lipwire.wiring.pictures import check_frames, logging_stats, sweeping
@@ -160,7 +160,7 @@ def _scheduling(
         workers=min(chosen.workers, LANES + 1) if on_gpu else chosen.workers,
         queue_size=queue_size,
         # A GPU runs a batch at once, in not much more than one frame's time.
-        max_run_frames=MAX_BATCH if on_gpu else MAX_RUN_FRAMES,
+        max_run_frames=MOST_FRAMES if on_gpu else MAX_RUN_FRAMES,
         join=on_gpu,
         across=run_across(engine) if on_gpu else None,
         split=not on_gpu,
