@@ -15,7 +15,7 @@ from lipwire.bench.gpuspeed import traffic_bytes
 from lipwire.domain import DependencyMissing
 from lipwire.engine import Device, Tuning, cuda_problem, kernelshelf
 from lipwire.engine.devices import CudaOptions
-from lipwire.engine.memory import Bytes, HostMemory
+from lipwire.engine.memory import Bytes, Gate, HostMemory
 from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
 
 
@@ -64,17 +64,26 @@ class Counted:
     def __init__(self) -> None:
         self.runs: dict[tuple[str, ...], int] = {}
         self.held = 0
+        self.gate: Gate | None = None
+        """Passed by loading and recording, as the real ones do: a caller that holds it would wait
+        for itself."""
 
     def load(self, source: KernelSource) -> Module:
+        self._pass_gate()
         self.held += 1
         return Module(None, dict(source.kernels))
 
     def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
+        self._pass_gate()
         self.held += 1
         return Recording(tuple(launch.kernel for launch in launches))
 
     def run(self, recording: Recording, stream: int) -> None:
         self.runs[recording.handle] = self.runs.get(recording.handle, 0) + 1
+
+    def _pass_gate(self) -> None:
+        assert self.gate is not None
+        assert not self.gate._alone
 
     def drop(self, held: Module | Recording) -> None:
         self.held -= 1
@@ -87,6 +96,7 @@ def test_kernels_are_measured_where_onnx_runtime_does_not_run(
     monkeypatch.setattr(kernelshelf, "why_not_the_same", lambda *_: None)
     programs = Counted()
     memory = HostMemory(1 << 32, programs=programs, onnx_problem="it is not built for it")
+    programs.gate = memory.gate
     report = run_gpu(
         device=Device.cpu(),
         memory=memory,

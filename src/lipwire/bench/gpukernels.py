@@ -53,8 +53,7 @@ class _Stage:
     def seconds(self, launches: Sequence[Launch], runs: int, rounds: int) -> float:
         """Of one recording of ``launches``: the median of ``rounds``, after one for nothing."""
         programs = self.program.programs
-        with self.memory.gate.alone():
-            recording = programs.record(self.program.module, launches, self.stream)
+        recording = programs.record(self.program.module, launches, self.stream)
         try:
             times_s = []
             for _ in range(rounds + 1):
