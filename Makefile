@@ -19,7 +19,19 @@ help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/.run ## the demo avatar says the bundled sentence: out/demo.mp4
+demo: $(VENV)/.speech ## talk to the demo avatar in a browser; Ctrl-C ends it
+	@mkdir -p out
+	@$(BIN)/lipwire avatar compile demo --for serve --for render
+	@echo "When it is ready, open the page that it names, and type a sentence. Ctrl-C ends it."
+	@echo "A video instead: make demo-video, or $(BIN)/lipwire render demo my.wav -o my.mp4"
+	@echo $$$$ > out/demo.pid; exec $(BIN)/lipwire serve
+
+.PHONY: demo-check
+demo-check: $(VENV)/.speech ## see the page that make demo serves as a browser would, and end it
+	@$(BIN)/python .ci/demo_check.py out/demo.pid
+
+.PHONY: demo-video
+demo-video: $(VENV)/.speech ## the demo avatar says the bundled sentence: out/demo.mp4
 	@mkdir -p out
 	@$(BIN)/lipwire render demo src/lipwire/assets/speech/sample.flac -o out/demo.mp4 --force --profile
 
@@ -28,21 +40,50 @@ install: $(VENV)/.run ## only install: .venv/bin/lipwire
 
 ##@ Work on it
 
+# A file's tests share what they have made, so that one process has them all; files in the order of
+# their names, which ends with quick ones.
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+
+# Python keeps what it has compiled, also where the environment says otherwise: each process of a run
+# would compile the tests again, and each command that a test starts all of Lipwire.
+test test-fast coverage: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: test
 test: $(VENV)/.dev ## the whole test suite
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## without the tests marked slow
-	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" --hypothesis-profile=fast $(ARGS)
+
+# The tests of the packages that [tool.coverage.run] in pyproject.toml names.
+CORE_TESTS := tests/compose tests/registry tests/scheduling tests/serving tests/session $(wildcard tests/rpc/test_backends_*.py)
+
+.PHONY: coverage
+coverage: $(VENV)/.dev ## lines and branches that the core's tests reach; fails where they are fewer
+	@mkdir -p out
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(CORE_TESTS) --cov --cov-report=json:out/coverage.json --cov-report= $(ARGS)
+	@$(BIN)/python .ci/coverage_gates.py out/coverage.json
 
 .PHONY: check
-check: $(VENV)/.dev ## format, lint, types, layers, pinned versions: what CI checks
+check: $(VENV)/.dev ## format, lint, types, layers, pinned versions, documentation: what CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q tests/test_project.py
+	@$(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: $(VENV)/.dev ## the documentation as a site: out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python .ci/site_is_alone.py out/site
+
+.PHONY: package
+package: $(VENV)/.dev ## wheel and sdist in dist/; the wheel renders in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python .ci/wheel_renders.py dist/*.whl
 
 .PHONY: format
 format: $(VENV)/.dev ## rewrite the code in the project's format
@@ -64,11 +105,12 @@ bench: $(VENV)/.run ## every benchmark: Lipwire's way against the plain way
 # wait for each other: `make -j2 demo-avatar STUDIO=/big/disk`.
 STUDIO ?= out/studio
 TRAIN  := OMP_NUM_THREADS=1 $(BIN)/python -m lipwire.training
+MAKE_DEMO := OMP_NUM_THREADS=1 $(BIN)/python -m studio
 # Debian's packages of the synthesisers and the voices that speak the corpus.
 SPEAKERS := flite espeak-ng festival festvox-kdlpc16k festvox-us-slt-hts festvox-italp16k festvox-itapc16k \
 	festvox-suopuhe-lj festvox-suopuhe-mv festvox-czech-dita festvox-czech-krb festvox-czech-machac \
 	festvox-czech-ph festvox-ca-ona-hts
-RENDER := PYTHONPATH=src .venv-studio/bin/python -m lipwire.training.studio.render
+RENDER := PYTHONPATH=src .venv-studio/bin/python -m studio.render
 
 .PHONY: studio-speech studio-held-out studio-mouths studio-room studio-loop studio-eval studio-audio studio-mouth
 
@@ -79,13 +121,13 @@ demo-avatar: studio-eval studio-audio studio-mouth ## from nothing, in hours: sp
 
 studio-speech: $(VENV)/.train
 	@command -v flite >/dev/null && command -v espeak-ng >/dev/null && command -v festival >/dev/null || { echo "demo-avatar needs flite, espeak-ng, and festival with its voices (Debian: apt-get install $(SPEAKERS))"; exit 1; }
-	$(TRAIN).speech $(STUDIO)/corpus
+	$(MAKE_DEMO).speech $(STUDIO)/corpus
 
 studio-held-out: studio-speech
-	$(TRAIN).heldout --out $(STUDIO)/render/eval --sample $(STUDIO)/sample.flac
+	$(MAKE_DEMO).heldout --out $(STUDIO)/render/eval --sample $(STUDIO)/sample.flac
 
 studio-mouths: studio-speech
-	$(TRAIN).studio.choose --corpus $(STUDIO)/corpus --count 700 --out $(STUDIO)/mouths.npy
+	$(MAKE_DEMO).choose --corpus $(STUDIO)/corpus --count 700 --out $(STUDIO)/mouths.npy
 
 studio-room: .venv-studio/.ready
 	$(RENDER) room --out $(STUDIO)/render
@@ -97,7 +139,7 @@ studio-eval: studio-loop studio-held-out
 	for name in rms f4; do $(RENDER) eval --out $(STUDIO)/render --name $$name --controls $(STUDIO)/render/eval/$$name/controls.npy || exit 1; done
 
 studio-audio: studio-speech
-	$(TRAIN).train_audio $(STUDIO)/corpus $(STUDIO)/audio
+	$(MAKE_DEMO).train_audio $(STUDIO)/corpus $(STUDIO)/audio
 
 studio-mouth: studio-loop
 	$(TRAIN).train_unet $(STUDIO)/render $(STUDIO)/mouth
@@ -116,7 +158,7 @@ lock: $(VENV)/.run ## resolve the pinned versions again
 .PHONY: clean
 clean: ## remove environments, caches and what was rendered
 	rm -rf .venv .venv-studio out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src studio tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name .lipwire -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------------------- environments
@@ -129,7 +171,12 @@ $(VENV)/.run: requirements/run.txt pyproject.toml
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+# The voice: with its hash, as what it is made of cannot be looked through.
+$(VENV)/.speech: requirements/speech.txt $(VENV)/.run
+	$(PIP) --no-deps --require-hashes -r requirements/speech.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.speech
 	$(PIP) -r requirements/dev.txt
 	@touch $@
 

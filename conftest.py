@@ -5,6 +5,7 @@ another reason (another operating system, running as root) stays a skip. A reaso
 something missing says "needs ..." or "... is not installed", or is pytest.importorskip's own.
 """
 
+import gc
 import os
 import re
 import signal
@@ -13,10 +14,30 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import settings
+from sybil import Sybil
+from sybil.integration.pytest import SybilItem
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+from tests.support import snippets
 
 # The same examples every time, and no limit on the time that one takes: what fails here fails
-# everywhere, however busy the machine is. `--hypothesis-profile=default` tries new ones.
+# everywhere, however busy the machine is. `--hypothesis-profile=default` tries new ones, and "fast"
+# only some.
+settings.register_profile("fast", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("ci")
+
+# Snippets of the documentation are tests, too.
+pytest_collect_file = Sybil(
+    parsers=[
+        SkipParser(),
+        CodeBlockParser("python", snippets.run_python),
+        CodeBlockParser("sh", snippets.run_shell),
+        CodeBlockParser("yaml", snippets.check_yaml),
+        CodeBlockParser("json", snippets.check_json),
+    ],
+    patterns=["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/decisions/*.md"],
+    fixtures=["documented"],
+).pytest()
+documented = snippets.documented
 
 REQUIRE_ALL = os.environ.get("LIPWIRE_REQUIRE_ALL", "0") not in ("", "0")
 MISSING = re.compile(r"^(Skipped: )?(needs |could not import |.* is not installed)", re.IGNORECASE)
@@ -42,6 +63,20 @@ def _fail_if_missing(report: Report) -> Report:
             report.outcome = "failed"
             report.longrepr = f"nothing may be missing with LIPWIRE_REQUIRE_ALL=1: {reason}"
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Snippets start programs and servers."""
+    for item in items:
+        if isinstance(item, SybilItem):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """What there is after collection stays until the end: nobody need look for garbage in it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure() -> None:

@@ -1,6 +1,7 @@
 """Avatar packages made on the fly, small enough for tests."""
 
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -10,8 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.support.madeonce import made_once
 
-from lipwire.bench.models import write_tiny_audio_encoder, write_tiny_unet
+from lipwire.avatars import ALWAYS, compile_avatar, read_package
+from lipwire.avatars.compiled.parts import FOR_GPU
+from lipwire.bench.randomnetworks import write_tiny_audio_encoder, write_tiny_unet
 
 PackageFactory = Callable[..., Path]
 
@@ -73,13 +77,28 @@ def make_package() -> PackageFactory:
 @pytest.fixture(scope="session")
 def package_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One package for the whole run. Nobody writes to it."""
-    return make_package_at(tmp_path_factory.mktemp("template") / "anna")
+    made = made_once(tmp_path_factory, "template", lambda folder: make_package_at(folder / "anna"))
+    return made / "anna"
+
+
+@pytest.fixture(scope="session")
+def compiled_template(package_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``package_template``, compiled for servers, on GPUs too. Nobody writes to it."""
+
+    def make(folder: Path) -> None:
+        package = shutil.copytree(package_template, folder / "anna")
+        compile_avatar(read_package(package), parts=ALWAYS | FOR_GPU | {"jpeg"})
+
+    return made_once(tmp_path_factory, "compiled-template", make) / "anna"
 
 
 @pytest.fixture
-def avatar_package(package_template: Path, tmp_path: Path) -> Path:
-    """A fresh package named ``anna``: 8 frames of 320x240, a tiny network and audio encoder."""
-    return shutil.copytree(package_template, tmp_path / "anna")
+def avatar_package(compiled_template: Path, tmp_path: Path) -> Path:
+    """A fresh package named ``anna``: 8 frames of 320x240, a tiny network and audio encoder.
+
+    It is compiled for servers, on GPUs too, unless a folder or file says otherwise.
+    """
+    return shutil.copytree(compiled_template, tmp_path / "anna")
 
 
 @pytest.fixture
@@ -106,3 +125,15 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.delenv("LIPWIRE_AVATARS", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """What a test does to the loggers is undone: others look at what is logged."""
+    loggers = [logging.getLogger(name) for name in ("lipwire", "grpc")]
+    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers

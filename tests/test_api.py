@@ -1,4 +1,5 @@
 import doctest
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,13 +47,15 @@ def test_frames_stay_good_while_the_speech_goes_on(avatar_package: Path) -> None
 
 
 def test_only_what_is_asked_for_is_compiled(avatar_package: Path) -> None:
+    shutil.rmtree(avatar_package / ".lipwire")
+
     def parts() -> set[str]:
         return {path.name.split("-")[0] for path in (avatar_package / ".lipwire").glob("*-*-*")}
 
-    with open_avatar(avatar_package, outputs=("jpeg",)) as avatar:
+    with open_avatar(avatar_package, outputs=("bgr", "i420")) as avatar:
+        assert parts() == {"model", "patches"}
+        next(avatar.speak(SECOND)).jpeg()
         assert parts() == {"model", "patches", "jpeg"}
-        _ = next(avatar.speak(SECOND)).bgr
-        assert parts() == {"model", "patches", "jpeg", "pixels"}
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -104,6 +107,7 @@ def test_closing_the_avatar_ends_its_speeches(
 
 
 def test_compiling_is_told_of(avatar_package: Path) -> None:
+    shutil.rmtree(avatar_package / ".lipwire")
     calls: list[tuple[int, int, str]] = []
     open_avatar(
         avatar_package, outputs=("i420",), progress=lambda *call: calls.append(call)
@@ -131,11 +135,16 @@ def test_what_cannot_be_opened_says_why(
 
 
 def test_an_avatar_without_an_audio_encoder_needs_one(avatar_package: Path) -> None:
+    shutil.rmtree(avatar_package / ".lipwire")
     encoder = avatar_package / "checkpoint" / "audio_encoder.onnx"
     elsewhere = avatar_package.parent / "ears.onnx"
     encoder.rename(elsewhere)
-    with pytest.raises(InvalidInput, match="has no audio encoder"):
+    with pytest.raises(InvalidInput, match=r"has no audio encoder .*--audio-encoder FILE.onnx"):
         open_avatar(avatar_package)
+    (avatar_package.parent / "none.onnx").write_bytes(b"no encoder")
+    with pytest.raises(AvatarInvalid, match=r"none\.onnx"):
+        open_avatar(avatar_package, audio_encoder=avatar_package.parent / "none.onnx")
+    assert not (avatar_package / ".lipwire").exists()  # it was said before anything was compiled
     with open_avatar(avatar_package, audio_encoder=elsewhere) as avatar:
         assert len(list(avatar.speak(SECOND))) == 25
 

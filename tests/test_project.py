@@ -15,7 +15,11 @@ PYTHONS = ("3.11.0", "3.12.0", "3.13.0")
 
 def pinned(name: str) -> list[Requirement]:
     lines = (ROOT / "requirements" / name).read_text().splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [
+        Requirement(line.partition(" --hash=")[0])
+        for line in lines
+        if line and not line.startswith("#")
+    ]
 
 
 def wanted(group: str) -> list[Requirement]:
@@ -48,10 +52,11 @@ EXTRAS = {
     [
         ("run.txt", RUN + wanted("build")),
         ("dev.txt", RUN + wanted("dev")),
+        ("speech.txt", EXTRAS["speech"]),
         ("train.txt", EXTRAS["train"]),
-        ("studio.txt", EXTRAS["studio"]),
+        ("studio.txt", wanted("studio")),
     ],
-    ids=["run", "dev", "train", "studio"],
+    ids=["run", "dev", "speech", "train", "studio"],
 )
 def test_pinned_versions_satisfy_pyproject(
     file: str, needs: list[Requirement], python: str
@@ -65,7 +70,7 @@ def test_pinned_versions_satisfy_pyproject(
         assert need.specifier.contains(version), f"{file} pins {version}, wanted is {need}"
 
 
-@pytest.mark.parametrize("file", ["run.txt", "dev.txt", "train.txt", "studio.txt"])
+@pytest.mark.parametrize("file", ["run.txt", "dev.txt", "speech.txt", "train.txt", "studio.txt"])
 def test_every_pin_is_exact_and_names_no_index(file: str) -> None:
     for line in (ROOT / "requirements" / file).read_text().splitlines():
         assert not line.startswith("-"), f"an option in {file}: {line}"
@@ -74,10 +79,17 @@ def test_every_pin_is_exact_and_names_no_index(file: str) -> None:
         assert pin.url is None
 
 
+def test_the_voice_is_pinned_by_its_hash() -> None:
+    lines = (ROOT / "requirements" / "speech.txt").read_text().splitlines()
+    for line in lines:
+        assert line.startswith("#") or re.search(r" --hash=sha256:[0-9a-f]{64}$", line)
+
+
 def test_running_and_developing_use_the_same_versions() -> None:
-    dev = {(pin.name, str(pin.marker)): pin.specifier for pin in pinned("dev.txt")}
-    for pin in pinned("run.txt"):
-        assert dev[(pin.name, str(pin.marker))] == pin.specifier
+    for python in PYTHONS:
+        dev = {pin.name: pin.specifier for pin in pinned("dev.txt") if applies(pin, python)}
+        for pin in pinned("run.txt"):
+            assert not applies(pin, python) or dev[pin.name] == pin.specifier
 
 
 def test_every_package_is_in_the_layers_contract() -> None:

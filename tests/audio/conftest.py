@@ -1,6 +1,7 @@
 """Speech-like sound and small encoders, made on the spot."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lipwire.domain import Float32Array
 RATE_HZ = 16_000
 
 
+@cache
 def speech_like(seconds: float, rate_hz: int = RATE_HZ, seed: int = 0) -> Float32Array:
     """(samples,) float32: vowels (a pulse train through three moving formants), hiss as of
     fricatives, pauses of true silence, and noise at -60 dB under some of it."""
@@ -34,7 +36,9 @@ def speech_like(seconds: float, rate_hz: int = RATE_HZ, seed: int = 0) -> Float3
     hiss = rng.standard_normal(count) * (np.sin(2 * np.pi * 0.9 * time_s + 2) > 0.8) * 0.1
     floor = rng.standard_normal(count) * 1e-3 * (time_s % 1.9 < 1.2)
     mixed: Float32Array = (0.15 * voiced * syllable + hiss + floor).astype(np.float32)
-    return np.clip(mixed, np.float32(-0.95), np.float32(0.95))
+    limited = np.clip(mixed, np.float32(-0.95), np.float32(0.95))
+    limited.flags.writeable = False  # everybody gets the same
+    return limited
 
 
 def save_encoder(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lipwire.audio import frame_count
-from lipwire.audio.pcm import check_pcm
+from lipwire.audio.pcm import check_pcm, from_int16, to_int16
 from lipwire.domain import InvalidInput
 
 
@@ -31,3 +31,13 @@ def test_a_negative_length_is_refused() -> None:
 def test_what_is_no_pcm_is_named(pcm: np.ndarray, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         check_pcm(pcm)
+
+
+def test_floats_become_16_bits_and_back() -> None:
+    pcm = np.array([-2, -1, -0.5, 0, 1 / 32768, 0.99, 1, 2], np.float32)
+    samples = to_int16(pcm)
+    assert samples.dtype == np.dtype("<i2")
+    assert samples.tolist() == [-32768, -32768, -16384, 0, 1, 32440, 32767, 32767]
+    back = from_int16(samples.tobytes())
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, pcm.clip(-1, 1), atol=1 / 32768)

@@ -6,6 +6,7 @@ import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.quickfirst import quick_first
 
 from lipwire.audio import StreamResampler
 from lipwire.domain import Float32Array, InvalidInput
@@ -24,7 +25,7 @@ def tone(rate_hz: int, seconds: float = 1.0) -> Float32Array:
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
-@pytest.mark.parametrize("step", [7, 441, 5000])
+@pytest.mark.parametrize("step", quick_first([441, 7, 5000]))
 def test_pieces_give_the_bits_of_soxr_on_the_whole(
     make_speech: Callable[..., Float32Array], rate_hz: int, step: int
 ) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.support.quickfirst import quick_first
 
 from lipwire.avatars import Avatar, Part
 from lipwire.compose import bgr_to_i420, encode_jpeg, network_crop, paste_mouth
-from lipwire.domain import CropRect, InvalidInput, UInt8Array
+from lipwire.domain import CropRect, InvalidInput, Revision, UInt8Array
 
 ALL: frozenset[Part] = frozenset({"jpeg", "planes", "pixels"})
 MOUTH = np.random.default_rng(3).integers(0, 256, (320, 320, 3), dtype=np.uint8)
@@ -30,7 +31,9 @@ def with_mouth(pixels: UInt8Array, rect: CropRect, border: int, mouth: UInt8Arra
 
 @pytest.mark.parametrize("border", [0, 4])
 @pytest.mark.parametrize("order", ["bgr", "rgb"])
-@pytest.mark.parametrize(("size", "extension"), [((320, 240), "png"), ((321, 179), "jpg")])
+@pytest.mark.parametrize(
+    ("size", "extension"), quick_first([((321, 179), "jpg"), ((320, 240), "png")])
+)
 def test_every_output_is_that_of_the_whole_frame(
     make_package: object,
     tmp_path: Path,
@@ -109,7 +112,7 @@ def test_parts_not_opened_are_refused(avatar_package: Path) -> None:
     [MOUTH[:319], MOUTH[..., 0], MOUTH.astype(np.float32), np.zeros((0, 0, 3), np.uint8)],
     ids=["short", "grey", "float", "empty"],
 )
-@pytest.mark.parametrize("order", ["bgr", "rgb"])
+@pytest.mark.parametrize("order", quick_first(["rgb", "bgr"]))
 def test_other_mouths_are_refused(avatar_package: Path, mouth: UInt8Array, order: str) -> None:
     (avatar_package / "avatar.yaml").write_text(f"colour_order: {order}\n")
     with Avatar.open(avatar_package, parts=ALL) as avatar:
@@ -184,7 +187,7 @@ def test_preloading_reads_the_frames_into_memory(make_package: object, tmp_path:
         avatar.preload(1)
 
 
-def revision_of(package: Path, quality: int = 75) -> str:
+def revision_of(package: Path, quality: int = 75) -> Revision:
     with Avatar.open(package, parts=frozenset({"jpeg"}), quality=quality) as avatar:
         return avatar.revision
 
@@ -203,17 +206,20 @@ def another_frame(package: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        another_frame,
-        lambda package: shutil.copy(
-            package / "frames/frame_0000.png", package / "frames/frame_0001.png"
-        ),
-        lambda package: (package / "avatar.yaml").write_text("crop_border: 0\n"),
-        lambda package: (package / "avatar.yaml").write_text("colour_order: rgb\n"),
-        lambda package: (package / "crop_rects.json").write_text(
-            (package / "crop_rects.json").read_text().replace("]", " ]", 1)
-        ),
-    ],
+    quick_first(
+        [
+            another_frame,
+            lambda package: shutil.copy(
+                package / "frames/frame_0000.png", package / "frames/frame_0001.png"
+            ),
+            lambda package: (package / "avatar.yaml").write_text("crop_border: 0\n"),
+            lambda package: (package / "avatar.yaml").write_text("colour_order: rgb\n"),
+            lambda package: (package / "crop_rects.json").write_text(
+                (package / "crop_rects.json").read_text().replace("]", " ]", 1)
+            ),
+        ],
+        3,
+    ),
 )
 def test_another_picture_is_another_revision(
     avatar_package: Path, change: Callable[[Path], object]

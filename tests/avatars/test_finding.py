@@ -1,4 +1,6 @@
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -63,7 +65,49 @@ def test_the_nearest_name_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "-rf", ".hidden", "a b", "ä", "a\n", "x" * 65, "a\0b", "a:b"])
+@pytest.mark.parametrize("name", ["Anna Smith", "Zo\u00eb \u00c5ngstr\u00f6m", "\u5b89\u5a1c"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_names_of_any_language_are_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    written: Literal["NFC", "NFD"],
+    asked: Literal["NFC", "NFD"],
+) -> None:
+    folder = avatar(tmp_path / "M\u00fcller avatars", normalize(written, name))
+    monkeypatch.setenv("LIPWIRE_AVATARS", str(folder.parent))
+    assert find_avatar(normalize(asked, name)) == folder
+    assert folder in list_avatars()
+    with pytest.raises(NotFound, match=f"; the nearest known is {normalize('NFC', name)}; looked"):
+        find_avatar(f"{name}x")
+
+
+def test_a_folder_that_cannot_be_named_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hidden = avatar(tmp_path / "shelf", ".hidden")
+    monkeypatch.setenv("LIPWIRE_AVATARS", str(hidden.parent))
+    assert hidden not in list_avatars() + list_avatars()
+    (record,) = caplog.records
+    line = f"the folder '.hidden' in {hidden.parent} cannot be named; allowed are 1 to 128 letters"
+    assert record.getMessage().startswith(line)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/anna", "~/anna"])
+def test_a_home_that_is_not_known_is_one_line(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    def nobody(_key: object) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(NotFound, match=f"no avatar at {path}"):
+        find_avatar(path)
+    monkeypatch.setenv("LIPWIRE_AVATARS", path)
+    assert Path(path) in search_folders()
+
+
+@pytest.mark.parametrize("name", ["", "-rf", ".hidden", "a\n", "x" * 129, "a\0b", "a:b"])
 def test_other_characters_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="avatar name is"):
         find_avatar(name)
@@ -80,3 +124,8 @@ def test_lists_every_name_once(tmp_path: Path, here: Path, monkeypatch: pytest.M
     assert {"anna", "bob"} <= set(found)
     assert not {"notes", "file"} & set(found)
     assert found["anna"] == first
+
+
+def test_a_name_longer_than_a_file_system_allows_is_not_found() -> None:
+    with pytest.raises(NotFound, match="no avatar named"):
+        find_avatar("安" * 128)  # 384 bytes

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lipwire.avatars import read_package, validate_package
-from lipwire.domain import AvatarInvalid, NotFound
+from lipwire.config.links import HOW
+from lipwire.domain import AvatarFiles, AvatarInvalid, InvalidInput, NotFound
 
 
 def refused(package: Path, message: str) -> None:
@@ -174,3 +176,111 @@ def test_names_cannot_talk_to_the_terminal(avatar_package: Path) -> None:
     (avatar_package / "frames" / "a\n\x1b[31m.png").write_bytes(b"")
     (problem,) = validate_package(avatar_package)
     assert problem.message.startswith(r"frames/a\n\x1b[31m.png is not used")
+
+
+def test_one_mistake_in_many_files_is_one_line(avatar_package: Path) -> None:
+    frames = avatar_package / "frames"
+    for number in (1, 2, 3, 6):
+        path = frames / f"frame_{number:04d}.png"
+        outside = avatar_package.parent / f"{number}.png"
+        path.rename(outside)
+        path.symlink_to(outside)
+    for number in (0, 4, 5):
+        shutil.copy(frames / f"frame_{number:04d}.png", frames / f"{number}.jpg")
+    errors = [p.message for p in validate_package(avatar_package) if p.severity == "error"]
+    assert errors == [
+        "frames 0, 4-5: frame 0 is there twice, as 0.jpg and frame_0000.png; one has to go",
+        "frames 1-3, 6: frames/frame_0001.png is a link that leads out of the package; " + HOW,
+    ]
+    refused(avatar_package, "^frames 0, 4-5: frame 0 is there twice")
+
+
+@pytest.fixture
+def apart(avatar_package: Path, tmp_path: Path) -> AvatarFiles:
+    """A package's files under names of their own, each in another folder."""
+    files = AvatarFiles(
+        model=tmp_path / "m" / "best.onnx",
+        frames=tmp_path / "f" / "of anna",
+        rectangles=tmp_path / "r" / "anna.json",
+        audio_encoder=tmp_path / "e" / "encoder.onnx",
+    )
+    for path, name in zip(
+        files.named,
+        (
+            "checkpoint/model_best.onnx",
+            "frames",
+            "crop_rects.json",
+            "checkpoint/audio_encoder.onnx",
+        ),
+        strict=True,
+    ):
+        path.parent.mkdir()
+        (avatar_package / name).rename(path)
+    return files
+
+
+def test_files_that_lie_apart_are_one_avatar(apart: AvatarFiles) -> None:
+    package = read_package(apart)
+    assert package.model_path == apart.model
+    assert package.encoder_path == apart.audio_encoder
+    assert package.rects_path == apart.rectangles
+    assert package.pictures.label(1) == "of anna/frame_0001.png"
+    assert len(package.rects) == len(package.pictures.frame_paths) == 8
+
+
+def test_either_half_is_enough_for_who_needs_no_more(apart: AvatarFiles, tmp_path: Path) -> None:
+    alone = AvatarFiles(model=apart.model)
+    package = read_package(alone, frozenset({"model"}))
+    assert package.frames is None
+    with pytest.raises(AvatarInvalid, match=r"has no frames here$"):
+        _ = package.pictures
+    with pytest.raises(AvatarInvalid, match=r"^no frames: neither frames/frame_0000\.png nor"):
+        read_package(alone)
+    assert apart.rectangles is not None
+    shown = AvatarFiles(frames=apart.frames, rectangles=apart.rectangles)
+    package = read_package(shown, frozenset({"frames"}))
+    assert package.model is None
+    with pytest.raises(AvatarInvalid, match=r"has no network here$"):
+        _ = package.model_path
+    with pytest.raises(AvatarInvalid, match=r"^checkpoint/model_best\.onnx is missing"):
+        read_package(shown)
+    apart.rectangles.write_text("{")
+    with pytest.raises(AvatarInvalid, match=r"^crop_rects\.json line 1"):
+        read_package(shown, frozenset({"frames"}))
+
+
+def test_what_is_not_named_is_found_in_the_folders_of_what_is(avatar_package: Path) -> None:
+    whole = read_package(avatar_package)
+    for files in (
+        AvatarFiles(model=avatar_package / "checkpoint" / "model_best.onnx"),
+        AvatarFiles(frames=avatar_package / "frames"),
+        AvatarFiles(rectangles=avatar_package / "crop_rects.json"),
+    ):
+        package = read_package(files)
+        assert (package.model, package.frames) == (whole.model, whole.frames)
+        assert package.encoder_path == whole.encoder_path
+        assert files.key == "", "it shares the compiled form with the package"
+    (avatar_package / "avatar.yaml").write_text("crop_border: 0\nname: Anna B.\n")
+    package = read_package(AvatarFiles(frames=avatar_package / "frames"))
+    assert (package.settings.crop_border, package.name) == (0, "Anna B.")
+
+
+@pytest.mark.parametrize("name", ["model", "frames", "rectangles", "audio_encoder"])
+def test_a_file_that_is_named_has_to_be_there(apart: AvatarFiles, name: str) -> None:
+    path = getattr(apart, name)
+    path.rename(path.with_name("away"))
+    with pytest.raises(AvatarInvalid, match=rf"^{re.escape(str(path))} is not there$"):
+        read_package(apart)
+
+
+def test_a_video_may_be_named_for_the_frames(avatar_package: Path, tmp_path: Path) -> None:
+    video = tmp_path / "clip.mkv"
+    video.touch()
+    package = read_package(AvatarFiles(folder=avatar_package, frames=video))
+    assert package.pictures.video_path == video
+    assert package.model_path == avatar_package / "checkpoint" / "model_best.onnx"
+
+
+def test_nothing_is_no_avatar() -> None:
+    with pytest.raises(InvalidInput, match="an avatar of no files"):
+        AvatarFiles(audio_encoder=Path("/e.onnx"))

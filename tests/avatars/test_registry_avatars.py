@@ -8,30 +8,46 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.waiting import WAIT_S
 
-from lipwire.avatars import Avatar, Catalog, Loaded, Registry, package_version
+from lipwire.avatars import Avatar, Catalog, package_version
 from lipwire.domain import AvatarInvalid, NotFound
+from lipwire.registry import Loaded, Registry, lookups
 
 MakePackage = Callable[..., Path]
 
 
-@pytest.fixture
-def root(tmp_path: Path, make_package: MakePackage) -> Path:
+@pytest.fixture(autouse=True)
+def patient_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sees a change waits for the new form here, however busy the machine is."""
+    monkeypatch.setattr(lookups, "_SWAP_WAIT_S", WAIT_S)
+
+
+@pytest.fixture(scope="module")
+def template_root(tmp_path_factory: pytest.TempPathFactory, make_package: MakePackage) -> Path:
+    """Compiled for JPEG. Nobody writes to it."""
+    root = tmp_path_factory.mktemp("template") / "root"
     for seed, name in enumerate(("anna", "ben", "carl")):
-        make_package(tmp_path / "root" / name, seed=seed, frames=3, encoder=False)
-    return tmp_path / "root"
+        package = make_package(root / name, seed=seed, frames=3, encoder=False)
+        Avatar.open(package, parts=frozenset({"jpeg"})).close()
+    return root
+
+
+@pytest.fixture
+def root(template_root: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template_root, tmp_path / "root")
 
 
 def registry_of(root: Path, max_items: int) -> Registry[Avatar]:
     catalog = Catalog(root, {})
 
     def load(name: str) -> Loaded[Avatar]:
-        avatar = Avatar.open(catalog.path(name), parts=frozenset({"jpeg"}))
+        avatar = Avatar.open(catalog.files(name), parts=frozenset({"jpeg"}))
         return Loaded(avatar, 1, avatar.close)
 
     return Registry(
         load,
-        version=lambda name: package_version(catalog.path(name)),
+        version=lambda name: package_version(catalog.files(name)),
         version_every_s=0.0,
         failure_memory_s=60.0,
         max_items=max_items,

@@ -9,6 +9,7 @@ from lipwire.bench import audio, compare
 from lipwire.bench.audio import run
 
 
+@pytest.mark.slow
 def test_pieces_are_compared_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the processor does for this process, and not how long it is kept waiting.
     monkeypatch.setattr(audio, "compare", partial(compare, clock_s=time.process_time))

@@ -19,7 +19,7 @@ def test_more_avatars_than_there_is_memory_for_are_served() -> None:
     assert 0 < found.cold_requests <= found.zipf_requests < found.requests
     assert found.evictions > 0
     assert 0 < found.peak_bytes <= found.budget_bytes == 16 * 2**20
-    assert 0 < found.peak_network_bytes <= found.budget_bytes
+    assert 0 < found.peak_network_bytes < found.peak_bytes
     assert found.hit_rate == 1 - found.cold_requests / found.zipf_requests
     assert found.cold.p50_ms > 0
     assert found.warm_alone.p50_ms > 0

@@ -45,9 +45,9 @@ def test_servers_that_die_and_change_give_no_wrong_frame() -> None:
 
 
 @pytest.fixture
-def tally(package_template: Path, tmp_path: Path) -> Tally:
+def tally(compiled_template: Path, tmp_path: Path) -> Tally:
     looks = [Look(tmp_path / "old", (OLD,)), Look(tmp_path / "new", (NEW,))]
-    shutil.copytree(package_template, looks[0].package)  # it is opened, and so compiled
+    shutil.copytree(compiled_template, looks[0].package)
     return Tally(Cast(tmp_path, (Role(tmp_path / "anna", looks, []),), ()))
 
 
@@ -86,9 +86,9 @@ def test_a_refusal_is_an_error(tally: Tally) -> None:
 
 
 def test_a_role_shows_the_next_package_when_it_is_replaced(
-    tmp_path: Path, package_template: Path
+    tmp_path: Path, compiled_template: Path
 ) -> None:
-    package = shutil.copytree(package_template, tmp_path / "old")
+    package = shutil.copytree(compiled_template, tmp_path / "old")
     looks = [Look(package, (OLD,)), Look(tmp_path, (NEW,))]
     role = Role(tmp_path / "anna", looks, [])
     assert (tmp_path / "anna").resolve() == package.resolve()

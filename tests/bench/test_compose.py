@@ -10,6 +10,7 @@ from lipwire.bench.compose import run, textured_picture
 from lipwire.compose import encode_jpeg
 
 
+@pytest.mark.slow
 def test_both_sizes_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the processor does for this process, and not how long it is kept waiting.
     monkeypatch.setattr(compose, "compare", partial(compare, clock_s=time.process_time))

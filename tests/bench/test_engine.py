@@ -5,6 +5,7 @@ import pytest
 from lipwire.bench import engine
 
 
+@pytest.mark.slow
 def test_both_forms_are_compared_at_both_widths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "FULL_WIDTHS", (4, 8, 16, 32, 64))
     monkeypatch.setattr(engine, "MOBILE_WIDTHS", (2, 4, 8, 16, 32))

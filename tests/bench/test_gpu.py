@@ -7,16 +7,19 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests.support.hostmemory import HostMemory
 
 from lipwire.bench import gpu, gpuspeed
 from lipwire.bench.gpu import PARTS, TITLES, Part, run_gpu
 from lipwire.bench.gpurig import OtherRoad, Rig, Row
 from lipwire.bench.gpuspeed import traffic_bytes
 from lipwire.domain import DependencyMissing
-from lipwire.engine import Device, Tuning, cuda_problem, kernelshelf
-from lipwire.engine.devices import CudaOptions
-from lipwire.engine.memory import Bytes, Gate, HostMemory
-from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
+from lipwire.engine import Device, Tuning, cuda_problem
+from lipwire.engine.gpu.kernels import kernelcache
+from lipwire.engine.gpu.memory.devicememory import Bytes
+from lipwire.engine.gpu.memory.sharedexclusivelock import SharedExclusiveLock
+from lipwire.engine.gpu.programs import KernelSource, Launch, Limits, Module, Recording
+from lipwire.engine.runtime import CudaOptions
 
 
 @pytest.mark.slow
@@ -64,7 +67,7 @@ class Counted:
     def __init__(self) -> None:
         self.runs: dict[tuple[str, ...], int] = {}
         self.held = 0
-        self.gate: Gate | None = None
+        self.allocation_lock: SharedExclusiveLock | None = None
         """Passed by loading and recording, as the real ones do: a caller that holds it would wait
         for itself."""
 
@@ -82,8 +85,8 @@ class Counted:
         self.runs[recording.handle] = self.runs.get(recording.handle, 0) + 1
 
     def _pass_gate(self) -> None:
-        assert self.gate is not None
-        assert not self.gate._alone
+        assert self.allocation_lock is not None
+        assert not self.allocation_lock._exclusive
 
     def drop(self, held: Module | Recording) -> None:
         self.held -= 1
@@ -93,10 +96,10 @@ class Counted:
 def test_kernels_are_measured_where_onnx_runtime_does_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernelshelf, "why_not_the_same", lambda *_: None)
+    monkeypatch.setattr(kernelcache, "why_not_the_same", lambda *_: None)
     programs = Counted()
     memory = HostMemory(1 << 32, programs=programs, onnx_problem="it is not built for it")
-    programs.gate = memory.gate
+    programs.allocation_lock = memory.allocation_lock
     report = run_gpu(
         device=Device.cpu(),
         memory=memory,
@@ -246,6 +249,7 @@ def test_traffic_counts_what_layers_read_and_write() -> None:
     assert traffic_bytes(model) == convolution + addition
 
 
+@pytest.mark.slow
 def test_a_way_that_spoils_faces_is_not_chosen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_few_disturbed_rounds_do_not_move_the_ratio() -> None:
 
 
 def test_the_real_clock_is_the_usual_one() -> None:
+    # Only the real clock can show that it is the real one.
     result = compare(
         "sleep", lambda: time.sleep(0.002), lambda: None,
         label_a="a", label_b="b", rounds=1, warmup=0,

@@ -23,6 +23,7 @@ def test_the_guides_form_is_compared_with_an_echo() -> None:
     assert comparison.notes.endswith("times the echo's time")
 
 
+@pytest.mark.slow
 def test_what_the_network_takes_is_told_apart() -> None:
     besides = run_besides(2, size=(320, 240))
     assert besides.network_ms > 0

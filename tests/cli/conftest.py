@@ -2,19 +2,28 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.support.waiting import until
 
+from lipwire.audio import AudioEncoder, decode_audio, extract_windows
+from lipwire.avatars import read_package
 from lipwire.cli.main import main
+from lipwire.cli.stopping import SIGNALS
+from lipwire.domain import Float32Array
+from lipwire.rpc.connection import CompositingConnection
+from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 
 WAIT_S = 300.0
 """For what takes seconds, unless the machine is busy with something else."""
@@ -39,7 +48,7 @@ def lipwire(
     monkeypatch.setenv("COLUMNS", "120")
     # On a busy machine more lines would say how far it is.
     monkeypatch.setattr("lipwire.cli.terminal.LOG_INTERVAL_S", 3600.0)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -69,15 +78,15 @@ class Served:
 
     def wait_for(self, pattern: str, timeout_s: float = WAIT_S) -> str:
         """The first group of ``pattern`` as soon as it was printed."""
-        until_s = time.monotonic() + timeout_s
-        while not (found := re.search(pattern, self.text)):
-            assert time.monotonic() < until_s, f"no {pattern!r} in:\n{self.text}"
-            if self.process.poll() is not None:
-                self._read_all()
-                found = re.search(pattern, self.text)
-                assert found, f"it ended with {self.process.returncode}:\n{self.text}"
-                break
-            time.sleep(0.02)
+        until(
+            lambda: re.search(pattern, self.text) or self.process.poll() is not None,
+            timeout_s=timeout_s,
+            seen=lambda: f"no {pattern!r} in:\n{self.text}",
+        )
+        if self.process.poll() is not None:
+            self._read_all()
+        found = re.search(pattern, self.text)
+        assert found, f"it ended with {self.process.returncode}:\n{self.text}"
         return found[1] if found.groups() else found[0]
 
     def wait(self, timeout_s: float = WAIT_S) -> int:
@@ -163,3 +172,63 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     """Servers for one test."""
     with ExitStack() as stack:
         yield serving_in(stack, tmp_path)
+
+
+# -- what servers serve --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def models_root(compiled_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the avatar ``sanders``."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(compiled_template, root / "sanders")
+    return root
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2.2 seconds: three batches of 24, the last one shorter."""
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    noise = np.random.default_rng(5).integers(-9000, 9000, 35_200).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(noise.tobytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def windows(models_root: Path, speech: Path) -> Float32Array:
+    encoder = read_package(models_root / "sanders").encoder_path
+    assert encoder is not None
+    return extract_windows(decode_audio(speech), AudioEncoder.open(encoder))
+
+
+@pytest.fixture(scope="session")
+def one(models_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Both servers in one process, for the whole run: nobody changes them."""
+    with ExitStack() as stack:
+        start = serving_in(stack, tmp_path_factory.mktemp("one"))
+        yield start("serve", "--models-root", models_root, "--host", "127.0.0.1", "--port", 0)
+
+
+@pytest.fixture(scope="session")
+def two(models_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The servers apart, started by ``lipwire up``, for the whole run."""
+    ports = ["--port", 0, "--inference-port", 0]
+    patient = {"LIPWIRE_INFERENCE_SERVER__TIMEOUT_SECONDS": "300"}  # the machine may be busy
+    with ExitStack() as stack:
+        start = serving_in(stack, tmp_path_factory.mktemp("two"))
+        yield start("up", "--models-root", models_root, *ports, "--no-test", **patient)
+
+
+def frames_of(address: str, requests: Iterator[CompositeBatchRequest]) -> list[bytes]:
+    with CompositingConnection(address) as connection:
+        return [f for r in requests for f in connection.composite(r, WAIT_S).frames]
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes that ``parent`` started and that have not ended."""
+    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in text.split()]

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.avatars.videos import with_video, write_video
+from tests.support.quickfirst import quick_first
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Lipwire
+
+
+@pytest.fixture
+def avatar_package(package_template: Path, tmp_path: Path) -> Path:
+    """As everywhere, and not compiled yet."""
+    return shutil.copytree(package_template, tmp_path / "anna")
 
 
 def test_info_shows_what_an_avatar_consists_of(
@@ -41,6 +51,24 @@ def test_info_is_json_for_scripts(lipwire: Lipwire, avatar_package: Path) -> Non
     assert all(part["size_bytes"] > 0 for part in facts["compiled"])
 
 
+@pytest.mark.parametrize(("rate", "frames", "seconds"), [(25, 8, 0.32), (50, 4, 0.16)])
+def test_info_counts_the_frames_of_a_video_as_they_are_shown(
+    lipwire: Lipwire,
+    avatar_package: Path,
+    tmp_path: Path,
+    rate: int,
+    frames: int,
+    seconds: float,
+) -> None:
+    """Whatever the number of its rectangles is."""
+    video = write_video(tmp_path / "a.mp4", range(8), Fraction(1, rate))
+    package = with_video(avatar_package, video, 20)
+    facts = json.loads(lipwire("avatar", "info", package, "--json").out)
+    assert (facts["frames"], facts["source_frames"], facts["seconds"]) == (frames, 8, seconds)
+    shown = "8 video, 96x64" if rate == 25 else "4 video, resampled from 8, 96x64"
+    assert shown in lipwire("avatar", "info", package).out
+
+
 def test_a_package_cannot_write_to_the_terminal(lipwire: Lipwire, avatar_package: Path) -> None:
     (avatar_package / "avatar.yaml").write_text('description: "a[bold]b[/bold]"\n')
     assert "a[bold]b[/bold]" in lipwire("avatar", "info", avatar_package).out
@@ -52,7 +80,7 @@ def test_a_sound_avatar_is_valid(lipwire: Lipwire, avatar_package: Path) -> None
 
 
 def test_validate_lists_every_problem_and_fails(lipwire: Lipwire, avatar_package: Path) -> None:
-    (avatar_package / "crop_rects.json").write_text("[[0,0,10,10]]")
+    (avatar_package / "crop_rects.json").write_text("[[0,0,100,100]]")
     (avatar_package / "frames" / "frame_0002.png").write_bytes(b"no picture")
     (avatar_package / "checkpoint" / "model_best.onnx").write_bytes(b"no network")
     outcome = lipwire("avatar", "validate", avatar_package)
@@ -76,22 +104,40 @@ def test_a_warning_alone_is_no_failure(lipwire: Lipwire, avatar_package: Path) -
 
 
 @pytest.mark.parametrize(
-    ("purpose", "parts"),
-    [
-        ("serve", {"jpeg"}),
-        ("render", {"planes"}),
-        ("raw", {"pixels"}),
-        ("all", {"jpeg", "planes", "pixels"}),
-    ],
+    ("purposes", "parts"),
+    quick_first(
+        [
+            (["serve"], {"jpeg"}),
+            (["render", "gpu"], {"gpu"}),
+            (["render"], set()),
+            (["raw"], set()),
+            (["all"], {"jpeg"}),
+            (["cpu"], {"jpeg"}),
+            (["gpu"], {"jpeg", "gpu"}),
+            (["render", "live"], {"rest"}),
+            (["live"], {"jpeg", "rest"}),
+        ],
+        3,
+    ),
 )
 def test_compile_makes_what_the_purpose_needs(
-    lipwire: Lipwire, avatar_package: Path, purpose: str, parts: set[str]
+    lipwire: Lipwire, avatar_package: Path, purposes: list[str], parts: set[str]
 ) -> None:
-    outcome = lipwire("avatar", "compile", avatar_package, "--for", purpose)
+    asked = [word for purpose in purposes for word in ("--for", purpose)]
+    outcome = lipwire("avatar", "compile", avatar_package, *asked)
     assert outcome.code == 0
-    assert outcome.out.startswith(f"anna: 8 frames are compiled for {purpose} (")
+    assert outcome.out.startswith(f"anna: 8 frames are compiled for {', '.join(purposes)} (")
     made = {path.name.split("-")[0] for path in (avatar_package / ".lipwire").glob("*-*-*")}
     assert made == parts | {"model", "patches"}
+    shown = json.loads(lipwire("avatar", "info", avatar_package, "--json").out)["compiled"]
+    assert {part["part"] for part in shown} == made
+
+
+def test_mouths_for_silence_need_an_audio_encoder(lipwire: Lipwire, avatar_package: Path) -> None:
+    (avatar_package / "checkpoint" / "audio_encoder.onnx").unlink()
+    outcome = lipwire("avatar", "compile", avatar_package, "--for", "live")
+    assert outcome.code == 2
+    assert "avatar anna has no audio encoder of its own" in outcome.err
 
 
 def test_avatars_are_listed_by_name(

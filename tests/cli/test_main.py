@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.quickfirst import quick_first
 
 from lipwire import __version__
 from lipwire.cli.main import describe, main
@@ -112,3 +113,114 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ["bash", "-c", command], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before"),
+    [
+        (["serve", "--models-root", ""], "--models-root"),
+        (["serve", "--config="], "--config"),
+        (["inference-server", "-c", ""], "-c"),
+        (["compositing-server", "--inference", ""], "--inference"),
+        (["up", "--save", ""], "--save"),
+        (["render", "demo", "speech.wav", "-o", ""], "-o"),
+        (["render", "demo", "speech.wav", "--frames", ""], "--frames"),
+        (["render", "demo", "", "-o", "x.mp4"], "demo"),
+        (["render", "", "speech.wav", "-o", "x.mp4"], "render"),
+        (["avatar", "info", ""], "info"),
+        (["config", "check", ""], "check"),
+        (["client", "", "--address", "127.0.0.1:1"], "client"),
+        ([""], "lipwire"),
+    ],
+)
+def test_an_empty_text_is_refused(
+    lipwire: Lipwire,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    before: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = lipwire(*arguments)
+    assert (outcome.code, outcome.out, outcome.err) == (
+        2,
+        "",
+        f"error: an empty text follows {before}; leave it out or name a value\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", quick_first([0, 1, 2, 3], 2))
+def test_options_of_all_commands_stand_anywhere(
+    lipwire: Lipwire, avatar_package: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setenv("LIPWIRE_ALLOW_LINKS_OUTSIDE", "")
+    rects = avatar_package / "crop_rects.json"
+    rects.rename(avatar_package.parent / "elsewhere")
+    rects.symlink_to(avatar_package.parent / "elsewhere")
+    command = ["avatar", "validate", str(avatar_package)]
+    refused = lipwire(*command)
+    assert refused.code == 1
+    assert "--allow-links" in refused.out
+    assert lipwire(*command[:place], "--allow-links", *command[place:]).code == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    quick_first(
+        [
+            ("SIGINT", 130, "interrupted"),
+            ("SIGTERM", 143, "terminated"),
+            ("SIGHUP", 129, "terminal"),
+        ]
+    ),
+)
+def test_a_signal_that_a_library_swallows_is_still_what_ended_the_command(
+    number: str, code: int, word: str
+) -> None:
+    """As where a file's callback is in hand: the library reports an error of its own."""
+    script = f"""
+import os, signal
+import lipwire.cli.app
+from lipwire.cli.main import main
+
+def app(arguments, prog_name):
+    try:
+        os.kill(os.getpid(), signal.{number})
+    except BaseException:
+        pass
+    raise OSError(1, "Operation not permitted")
+
+lipwire.cli.app.app = app
+main([])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(word)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_signal_while_a_failure_is_told_is_obeyed() -> None:
+    script = """
+import os, signal
+import lipwire.cli.app
+from lipwire.cli.main import main
+
+class Late(OSError):
+    @property
+    def strerror(self):  # read while the failure is being told
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "late"
+
+def app(arguments, prog_name):
+    raise Late
+
+lipwire.cli.app.app = app
+main([])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (143, "terminated\n")

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from tests.cli.conftest import serving_in
+from tests.support.waiting import until
 
-from lipwire.cli.serving import worker_arguments
+from lipwire.cli.servers.process import worker_arguments
 from lipwire.domain import DeadlineExceeded, NotFound, Unavailable
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated import compositing_pb2, inference_pb2
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
 from lipwire.rpc.workers import WorkerPlace
+
+pytestmark = pytest.mark.slow  # three processes each
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Lipwire, Served, Serving
@@ -31,11 +33,11 @@ WINDOW = bytes(32 * 16 * 16 * 4)
 
 
 @pytest.fixture(scope="module")
-def models_root(package_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models_root(compiled_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the avatars ``sanders`` and ``zoe``."""
     root = tmp_path_factory.mktemp("models")
     for name in ("sanders", "zoe"):
-        shutil.copytree(package_template, root / name)
+        shutil.copytree(compiled_template, root / name)
     return root
 
 
@@ -84,13 +86,6 @@ def parts_of(served: Served) -> dict[int, compositing_pb2.GetModelStatsResponse]
             request = compositing_pb2.GetModelStatsRequest()
             found[number] = stub.GetModelStats(request, timeout=60)
     return found
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
 
 
 def everybody_told(ask: Callable[[], Any]) -> Any:
@@ -150,7 +145,6 @@ def test_the_command_line_says_in_how_many_processes(serve: Served, lipwire: Lip
     assert "avatars loaded in " in lipwire("models", "stats", *at).out
 
 
-@pytest.mark.slow
 def test_a_dead_process_is_named_until_another_took_its_place(
     serving: Serving, models_root: Path, lipwire: Lipwire
 ) -> None:
@@ -186,7 +180,6 @@ def missing(address: str) -> str:
     return ""
 
 
-@pytest.mark.slow
 def test_a_process_that_hangs_is_named_and_keeps_nobody(
     serving: Serving, models_root: Path
 ) -> None:
@@ -219,7 +212,6 @@ def awake(address: str, stack: ExitStack) -> CompositingConnection:
                 return connection
 
 
-@pytest.mark.slow
 def test_both_servers_apart_with_processes_each(serving: Serving, models_root: Path) -> None:
     inference = started(serving, models_root, "inference-server", 2)
     inference_at = address_of(inference)
@@ -246,7 +238,6 @@ def test_both_servers_apart_with_processes_each(serving: Serving, models_root: P
     assert (frames.end(), inference.end()) == (0, 0)
 
 
-@pytest.mark.slow
 def test_processes_whose_parent_is_killed_leave_no_folder(
     serving: Serving, models_root: Path
 ) -> None:

@@ -68,6 +68,15 @@ def test_pasting_a_patch_equals_converting_the_frame(data: st.DataObject) -> Non
     assert np.array_equal(planes, bgr_to_i420(composited))
 
 
+@pytest.mark.parametrize("height", [1, 2, 127, 128, 129, 130, 255, 257, 384])
+@pytest.mark.parametrize("width", [1, 64, 65])
+def test_a_whole_frame_is_one_large_patch(width: int, height: int) -> None:
+    frame = noise(height, width)
+    planes = np.zeros(i420_shape(width, height), np.uint8)
+    paste_patch_i420(planes, frame, 0, 0)
+    assert np.array_equal(bgr_to_i420(frame), planes)
+
+
 def test_an_odd_frame_repeats_its_last_column_and_row() -> None:
     frame = noise(5, 7)
     even = np.pad(frame, ((0, 1), (0, 1), (0, 0)), mode="edge")

@@ -66,6 +66,7 @@ def test_any_rectangle_in_any_frame_equals_the_full_encode(data: st.DataObject) 
     assert_same_as_full(picture(width, height, seed), CropRect(x1, y1, x2, y2), quality, seed + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height"),
     [(1280, 720), (1920, 1080), (720, 1280), (1080, 1920), (854, 480), (848, 480), (1366, 767)],
@@ -157,6 +158,8 @@ def test_what_does_not_fit_is_refused() -> None:
     frame = picture(320, 200, 12)
     with pytest.raises(InvalidInput, match="the frame is 200x320, this layout is for 320x200"):
         layout.background(frame.transpose(1, 0, 2).copy(), CropRect(0, 0, 10, 10))
+    with pytest.raises(InvalidInput, match=r"^the frame is float32 of shape \(200, 320, 3\)"):
+        layout.background(frame.astype(np.float32), CropRect(0, 0, 10, 10))
     with pytest.raises(InvalidInput, match="outside"):
         layout.background(frame, CropRect(0, 0, 321, 10))
     background = layout.background(frame, CropRect(90, 50, 200, 150))
@@ -166,3 +169,18 @@ def test_what_does_not_fit_is_refused() -> None:
         PartialJpeg(320, 200, 0)
     with pytest.raises(InvalidInput, match="0x200"):
         PartialJpeg(0, 200, 75)
+
+
+def test_a_layout_says_what_it_is_for() -> None:
+    layout = PartialJpeg(320, 200, 75)
+    assert (layout.width, layout.height, layout.quality) == (320, 200, 75)
+    assert layout.interval * 16 <= 320
+
+
+def test_a_background_that_lacks_a_row_gives_no_frame() -> None:
+    frame = picture(320, 200, 13)
+    layout = PartialJpeg(320, 200, 75)
+    made = layout.background(frame, CropRect(90, 50, 200, 150))
+    patch, _ = replaced(frame, made.box, 14)
+    with pytest.raises(ValueError, match="zip"):
+        layout.encode(Background(made.jpeg, made.box, made.row_bounds[:-1]), patch)

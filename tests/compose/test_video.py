@@ -1,5 +1,7 @@
 """Files of video, read back with PyAV."""
 
+import errno
+import io
 import resource
 import stat
 import threading
@@ -237,6 +239,69 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, allowed_byt
     assert list(tmp_path.iterdir()) == []
 
 
+class Pipe:
+    """Written to and not sought in; takes at most so many bytes at a time, and in all."""
+
+    def __init__(self, at_a_time: int = 1 << 30, in_all: int = 1 << 30) -> None:
+        self.content = b""
+        self._at_a_time = at_a_time
+        self._in_all = in_all
+
+    def write(self, data: bytes | memoryview) -> int:
+        if len(self.content) >= self._in_all:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        part = bytes(data[: self._at_a_time])
+        self.content += part
+        return len(part)
+
+
+def write_seconds(target: Path | Pipe | io.BytesIO, seconds: int) -> VideoWriter:
+    with VideoWriter(target, 96, 64, audio_rate_hz=16_000, preset="ultrafast") as writer:
+        writer.write_audio(clicks(16_000, float(seconds)))
+        for _ in range(25 * seconds):
+            writer.write_frame(GREY)
+    return writer
+
+
+@pytest.mark.parametrize("target", [Pipe(), Pipe(at_a_time=1000), io.BytesIO()])
+def test_an_open_file_gets_fragments_that_play(tmp_path: Path, target: Pipe | io.BytesIO) -> None:
+    writer = write_seconds(target, 4)
+    content = target.content if isinstance(target, Pipe) else target.getvalue()
+    assert writer.size_bytes == len(content)
+    assert content.index(b"moov") < content.index(b"moof") < content.index(b"mdat")
+    assert 4 <= content.count(b"moof") <= 6
+    (path := tmp_path / "got.mp4").write_bytes(content)
+    assert [frame.time for frame in decode_video(path)] == pytest.approx(
+        [i / 25 for i in range(100)], abs=1e-4
+    )
+    heard = decode_audio(path)[0]
+    assert abs(lag_samples(heard, clicks(16_000, 4.0))) <= 1
+
+
+def test_fragments_go_out_as_they_are_made() -> None:
+    pipe = Pipe()
+    with VideoWriter(pipe, 96, 64, preset="ultrafast") as writer:
+        for _ in range(150):
+            writer.write_frame(GREY)
+        assert pipe.content.count(b"moof") >= 3
+        writer.write_frame(GREY)
+
+
+@pytest.mark.parametrize("in_all", [0, 2000])
+def test_nobody_reading_an_open_file_is_a_broken_pipe(in_all: int) -> None:
+    with pytest.raises(BrokenPipeError):
+        write_seconds(Pipe(in_all=in_all), 4)
+
+
+def test_an_open_file_on_a_full_disk_is_a_storage_error() -> None:
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(StorageFailed, match=r"cannot write /dev/full: .*No space left"),
+        VideoWriter(full, 96, 64, preset="ultrafast") as writer,
+    ):
+        writer.write_frame(GREY)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "out.mp4"
     with pytest.raises(StorageFailed, match=f"folder {path.parent} does not exist"):
@@ -288,3 +353,14 @@ def test_frames_and_sound_that_do_not_fit(tmp_path: Path) -> None:
         silent.write_frame(GREY)
         with pytest.raises(InvalidInput, match="without sound"):
             silent.write_audio(np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (6, 6), (64, 11)])
+def test_the_encoder_has_a_thread_for_each_core_that_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr("lipwire.compose.video.usable_cores", lambda: cores)
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, 1280, 720) as writer:
+        writer.write_frame(np.zeros((720, 1280, 3), np.uint8))
+    assert f" threads={threads} ".encode() in path.read_bytes()  # x264 writes its settings

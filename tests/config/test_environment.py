@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lipwire.config import check_config, load_compositing_config, load_inference_config
-from lipwire.domain import InvalidInput
+from lipwire.domain import AvatarFiles, InvalidInput
 
 GUIDE = Path(__file__).parent / "guide"
 
@@ -75,7 +75,10 @@ def test_models_of_the_file_can_be_set_by_name(tmp_path: Path) -> None:
     environ = {"LIPWIRE_MODELS__ANNA__PRELOAD": "true", "LIPWIRE_MODELS__ben__PATH": "/c"}
     config = load_inference_config(file, environ)
     assert config.models["Anna"].preload
-    assert config.packages == {"Anna": Path("/a"), "ben": Path("/c")}
+    assert config.files == {
+        "Anna": AvatarFiles(folder=Path("/a")),
+        "ben": AvatarFiles(folder=Path("/c")),
+    }
     with pytest.raises(InvalidInput, match="LIPWIRE_MODELS__CARL__PATH: the file has no model"):
         load_inference_config(file, {"LIPWIRE_MODELS__CARL__PATH": "/c"})
 

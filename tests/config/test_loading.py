@@ -16,84 +16,18 @@ from lipwire.config import (
     load_compositing_config,
     load_inference_config,
 )
-from lipwire.config.environment import Kind
-from lipwire.domain import InvalidInput, NotFound
+from lipwire.config.schema import Kind
+from lipwire.domain import AvatarFiles, InvalidInput, NotFound
 
 Write = Callable[..., Path]
 
 GUIDE = Path(__file__).parent / "guide"
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def to(text: str, name: str = "config.yaml") -> Path:
-        (tmp_path / name).write_text(text)
-        return tmp_path / name
-
-    return to
-
-
 def messages(path: Path | None, kind: Kind, environ: dict[str, str] | None = None) -> list[str]:
     checked = check_config(path, environ or {}, kind)
     assert (checked.config is None) == bool(checked.problems)
     return [str(problem) for problem in checked.problems]
-
-
-def test_the_guides_inference_file_loads_as_it_stands() -> None:
-    config = load_inference_config(GUIDE / "inference.yaml", {})
-    assert config.server.address == "0.0.0.0:50051"
-    assert config.server.max_message_size_mb == 100
-    assert config.server.max_message_bytes == 100 * 1024 * 1024
-    assert (config.server.worker_count_per_gpu, config.server.queue_size) == (8, 50)
-    assert (config.gpus.enabled, config.gpus.count, config.gpus.memory_gb_per_gpu) == (True, 1, 24)
-    assert config.gpus.assignment_strategy == "round-robin"
-    assert config.onnx.library_path == "C:/onnxruntime-1.22.0/lib/onnxruntime.dll"
-    assert (config.onnx.use_cuda, config.onnx.cuda_device_id) == (True, 0)
-    assert (config.wants_cuda, config.requires_cuda) == (True, False)
-    assert config.capacity.max_models_per_gpu == 1000
-    assert config.capacity.eviction_policy == "lfu"
-    assert config.capacity.idle_timeout_s == 3600
-    sanders = "d:/Projects/webcodecstest/minimal_server/models/sanders"
-    assert {name: str(path) for name, path in config.packages.items()} == {"sanders": sanders}
-    assert config.models["sanders"].preload is False
-    assert config.notes()[0].startswith("onnx.library_path is not used")
-
-
-def test_the_guides_compositing_file_loads_as_it_stands() -> None:
-    config = load_compositing_config(GUIDE / "compositing.yaml", {})
-    assert config.server.address == "0.0.0.0:50052"
-    assert config.inference_server.url == ("localhost:50051",)
-    assert (config.inference_server.timeout_seconds, config.inference_server.max_retries) == (10, 3)
-    assert (config.capacity.max_models, config.capacity.background_cache_frames) == (11_000, 600)
-    assert (config.capacity.eviction_policy, config.capacity.idle_timeout_minutes) == ("lfu", 60)
-    assert (config.output.format, config.output.jpeg_quality) == ("jpeg", 75)
-    sanders = config.models["sanders"]
-    assert str(sanders.path) == "d:/Projects/webcodecstest/minimal_server/models/sanders"
-    assert (sanders.num_frames, sanders.preload_backgrounds) == (523, True)
-    assert config.logging.level == "info"
-    assert (config.logging.log_compositing_times, config.logging.log_cache_stats) == (True, False)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="these paths are at home there")
-def test_windows_paths_are_told_of_elsewhere() -> None:
-    notes = load_compositing_config(GUIDE / "compositing.yaml", {}).notes()
-    assert len(notes) == 1
-    assert notes[0].startswith("models.sanders: d:/Projects/")
-    assert notes[0].endswith("is a Windows path and leads nowhere on this system")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="these paths are at home there")
-def test_the_guides_files_serve_elsewhere_with_a_root_for_their_models(tmp_path: Path) -> None:
-    environ = {"LIPWIRE_MODELS_ROOT": str(tmp_path)}
-    for load in (load_inference_config, load_compositing_config):
-        config = load(GUIDE / f"{load.__name__.split('_')[1]}.yaml", environ)
-        assert config.packages == {"sanders": tmp_path / "sanders"}
-        assert config.notes()[-1].endswith(f"; its name in {tmp_path} is used instead")
-    assert (
-        load_compositing_config(GUIDE / "compositing.yaml", environ)
-        .models["sanders"]
-        .preload_backgrounds
-    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +107,7 @@ def test_idle_time_zero_is_never(write: Write) -> None:
     assert config.capacity.idle_timeout_s == 30
 
 
-def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_path: Path) -> None:
+def test_each_path_of_a_model_means_that_file_or_folder(write: Write, tmp_path: Path) -> None:
     path = write(
         "models_root: avatars\n"
         "models:\n"
@@ -186,16 +120,117 @@ def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_p
         "  g: {path: ~/g}\n"
         "  123: {path: n}\n"
     )
-    assert load_inference_config(path, {}).packages == {
-        "a": tmp_path / "x" / "a",
-        "b": Path("/x/b"),
-        "c": tmp_path / "c",
-        "d": tmp_path / "d",
-        "e": tmp_path / "avatars" / "e",
-        "f": tmp_path / "avatars" / "f",
-        "g": Path.home() / "g",
-        "123": tmp_path / "n",
+    assert load_inference_config(path, {}).files == {
+        "a": AvatarFiles(model=tmp_path / "x" / "a" / "checkpoint" / "model_best.onnx"),
+        "b": AvatarFiles(frames=Path("/x/b/frames")),
+        "c": AvatarFiles(
+            frames=tmp_path / "c" / "frames", rectangles=tmp_path / "c" / "crop_rects.json"
+        ),
+        "d": AvatarFiles(folder=tmp_path / "d"),
+        "e": AvatarFiles(folder=tmp_path / "avatars" / "e"),
+        "f": AvatarFiles(folder=tmp_path / "avatars" / "f"),
+        "g": AvatarFiles(folder=Path.home() / "g"),
+        "123": AvatarFiles(folder=tmp_path / "n"),
     }
+
+
+@pytest.mark.parametrize("root", ["avatars", "{tmp}/avatars", "./avatars/../avatars"])
+def test_relative_paths_start_in_the_root_where_they_are_there(
+    write: Write, tmp_path: Path, root: str
+) -> None:
+    (tmp_path / "avatars" / "anna" / "frames").mkdir(parents=True)
+    path = write(
+        f"models_root: {root.format(tmp=tmp_path)}\n"
+        "models:\n"
+        "  anna: {background_dir: anna/frames, crop_rects_path: elsewhere.json}\n"
+        "  ben: {model_path: /x/ben.onnx, audio_encoder_path: anna/frames}\n"
+        "  carl: {audio_encoder_path: /x/encoder.onnx}\n"
+    )
+    files = load_compositing_config(path, {}).files
+    inside = tmp_path / root.format(tmp=tmp_path)
+    assert files == {
+        "anna": AvatarFiles(
+            frames=inside / "anna" / "frames", rectangles=tmp_path / "elsewhere.json"
+        ),
+        "ben": AvatarFiles(model=Path("/x/ben.onnx"), audio_encoder=inside / "anna" / "frames"),
+        "carl": AvatarFiles(folder=inside / "carl", audio_encoder=Path("/x/encoder.onnx")),
+    }
+
+
+def test_an_audio_encoder_alone_starts_in_the_root_as_well(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "avatars").mkdir()
+    (tmp_path / "avatars" / "shared.onnx").touch()
+    (tmp_path / "own.onnx").touch()
+    path = write(
+        "models_root: avatars\n"
+        "models: {a: {audio_encoder_path: shared.onnx}, b: {audio_encoder_path: own.onnx}}\n"
+    )
+    root = tmp_path / "avatars"
+    assert load_compositing_config(path, {}).files == {
+        "a": AvatarFiles(folder=root / "a", audio_encoder=root / "shared.onnx"),
+        "b": AvatarFiles(folder=root / "b", audio_encoder=tmp_path / "own.onnx"),
+    }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="these paths are at home there")
+def test_the_paths_that_a_file_names_are_counted(write: Write) -> None:
+    path = write("models_root: 'D:\\a'\nmodels: {a: {path: 'D:\\a\\a'}, b: {preload: true}}\n")
+    (note,) = load_inference_config(path, {}).notes()
+    assert note.endswith("(and 1 more)")
+
+
+def test_what_files_of_the_go_servers_hold_is_taken_or_told(write: Write) -> None:
+    path = write(
+        "gpus: {count: 1, allow_multi_gpu_models: false}\n"
+        "capacity: {max_models: 40, max_memory_gb: 20}\n"
+        "onnx: {cuda_streams_per_worker: 2, intra_op_threads: 4, inter_op_threads: 2}\n"
+        "models: {sanders: {path: /s, preferred_gpu: 0}, anna: {path: /a, preferred_gpu: -1}}\n"
+        "logging: {log_level: warn, log_inference_times: true, log_gpu_utilization: true,\n"
+        "  buffered_logging: true, sample_rate: 0, auto_flush: true, flush_interval_ms: 100}\n"
+    )
+    config = load_inference_config(path, {})
+    assert detect_kind(path) == "inference"
+    assert config.capacity.max_memory_bytes == 20 * 2**30
+    assert [config.capacity.max_models_on_each(devices) for devices in (1, 2, 3, 80)] == [
+        40, 20, 13, 1,
+    ]  # fmt: skip
+    assert (config.logging.level, config.logging.log_inference_times) == ("warn", True)
+    told = [note.split(" has no effect: ")[0] for note in config.notes()]
+    assert told == [
+        "gpus.allow_multi_gpu_models",
+        "onnx.cuda_streams_per_worker",
+        "onnx.intra_op_threads",
+        "onnx.inter_op_threads",
+        "models.NAME.preferred_gpu",
+        "logging.log_gpu_utilization",
+        "logging.buffered_logging",
+        "logging.sample_rate",
+        "logging.auto_flush",
+        "logging.flush_interval_ms",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("capacity: {max_memory_gb: 2, max_memory_mb: 2048}", "are both given; leave one out"),
+        ("logging: {log_level: warn, level: info}", "log_level and level are both given"),
+        ("logging: {log_level: loud}", "is loud; allowed is debug, info, warn or error"),
+        ("gpus: {sample_rate: 3}", "unknown key sample_rate in gpus"),
+    ],
+)
+def test_what_files_of_the_go_servers_hold_is_checked(
+    write: Write, text: str, message: str
+) -> None:
+    (found,) = messages(write(text), "inference")
+    assert message in found
+
+
+def test_no_gpus_are_none(write: Write) -> None:
+    config = load_inference_config(write("gpus: {count: 0}\nonnx: {use_cuda: strict}"), {})
+    assert not config.wants_cuda
+    assert not config.requires_cuda
+    assert config.notes() == ["onnx.use_cuda has no effect while gpus.count is 0"]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +247,8 @@ def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_p
             "line 1: output is a key of the compositing server; this file is the inference server",
         ),
         (
-            "capacity:\n  max_models: 5",
-            "line 2: capacity.max_models is a key of the compositing server",
+            "capacity:\n  background_cache_frames: 5",
+            "line 2: capacity.background_cache_frames is a key of the compositing server",
         ),
         (
             "models:\n  a: {path: x, prelod: true}",
@@ -234,7 +269,7 @@ def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_p
         ("server: {workers: ''}", "server.workers is ''; allowed is 1 to 256"),
         ("server: 5", "line 1: server is 5; it has to be a mapping of keys to values"),
         ("server: [a]", "line 1: server is a list; it has to be a mapping of keys to values"),
-        ("gpus: {count: 0}", "gpus.count is 0; allowed is 1 to 64 or auto"),
+        ("gpus: {count: -1}", "gpus.count is -1; allowed is 0 to 64 or auto"),
         ("gpus: {enabled: 7}", "gpus.enabled is 7; allowed is true or false"),
         ("gpus: {kernels: auto}", "gpus.kernels is auto; allowed is true or false"),
         (
@@ -250,20 +285,20 @@ def test_the_folder_of_a_model_follows_from_any_of_its_paths(write: Write, tmp_p
         ("models: [a]", "models is a list; it has to be a mapping of keys to values"),
         ("models: {a: 5}", "models.a is 5; it has to be a mapping of keys to values"),
         ("models: {../a: {path: x}}", "line 1: the name ../a is not allowed; a name has 1 to 128"),
-        ("models: {a: {preload: true}}", "line 1: models.a: no folder is known for it; give path"),
+        ("models: {'[key]': 5}", "line 1: models.[key] is 5; it has to be a mapping of keys to"),
+        ("server.port: 1", "line 1: unknown key server.port; did you mean server?"),
+        ("server: {a.b: 1}", "line 1: unknown key a.b in server; "),
+        ("models: {a: {preload: true}}", "line 1: models.a: no file is known of it; give path"),
         ('models: {a: {path: ""}}', "models.a.path is ''; allowed is a path"),
+        (
+            'models_root: /\nmodels: {a: {path: ""}}',
+            "line 2: models.a.path is ''; allowed is a path",
+        ),
         ('models: {a: {path: "x\\0y"}}', "models.a.path is 'x\\x00y'; allowed is a path"),
         ("models: {a: {path: [x]}}", "models.a.path is a list; allowed is a path"),
         ("models: {a: {path: x, num_frames: 0}}", "num_frames is 0; allowed is 1 to 1000000"),
-        (
-            "models: {a: {model_path: path/to/model.onnx}}",
-            "; it has to end in checkpoint/model_best.onnx, inside the avatar's folder",
-        ),
-        (
-            "models: {a: {background_dir: /x/frames, crop_rects_path: /y/crop_rects.json}}",
-            "models.a: background_dir belongs to the folder /x and crop_rects_path to /y;"
-            " an avatar's files lie in one folder",
-        ),
+        ("models: {a: {model_path: [x]}}", "models.a.model_path is a list; allowed is a path"),
+        ("models: {a: {audio_encoder_path: x}}", "line 1: models.a: no file is known of it"),
         ("server: {port: 1, port: 2}", "port is given twice; it was first given in line 1"),
     ],
 )
@@ -292,6 +327,14 @@ def test_what_is_wrong_names_the_line_the_value_and_what_is_allowed(
         ("inference_server: {timeout_seconds: 0}", "is 0; allowed is more than 0, up to 3600"),
         ("inference_server: {max_retries: -1}", "max_retries is -1; allowed is 0 to 100"),
         ("server: {queue_size: 5}", "server.queue_size is a key of the inference server"),
+        ("speech: {voice: anna}", "speech.voice is anna; allowed is hibari, espeak-ng, openai or"),
+        ("speech: {speed: 3}", "speech.speed is 3; allowed is 0.5 to 2"),
+        ("speech: {language: ../x}", "speech.language is ../x; allowed is a language's code"),
+        ("speech: {url: ftp://x}", "speech.url is ftp://x; allowed is a URL of http or https"),
+        ("speech: {url: 'http://a:b@x'}", "allowed is a URL of http or https"),
+        ("speech: {url: 'http://x:99999'}", "allowed is a URL of http or https"),
+        ("speech: {timeout_seconds: 0}", "is 0; allowed is more than 0, up to 600"),
+        ("speech: {voice: openai}", "speech: voice is openai and url is missing; name the server"),
     ],
 )
 def test_the_compositing_servers_own_keys_are_checked(
@@ -299,6 +342,21 @@ def test_the_compositing_servers_own_keys_are_checked(
 ) -> None:
     (found,) = messages(write(text), "compositing")
     assert message in found
+
+
+def test_a_key_that_is_secret_is_shown_nowhere(write: Write) -> None:
+    config = load_compositing_config(
+        write("speech: {voice: openai, url: 'https://x/v1'}"),
+        {"LIPWIRE_SPEECH__API_KEY": "hush-hush"},
+    )
+    assert config.speech.api_key is not None
+    assert config.speech.api_key.get_secret_value() == "hush-hush"
+    shown = [repr(config), str(config), config.model_dump_json(), *config.notes()]
+    assert not any("hush" in text for text in shown)
+    path = write(f"speech: {{api_key: {'hush' * 600}}}")
+    (found,) = messages(path, "compositing")
+    assert "hush" not in found
+    assert "speech.api_key is not as it has to be; allowed is a text" in found
 
 
 def test_everything_wrong_is_told_at_once_in_the_order_of_the_file(write: Write) -> None:
@@ -326,7 +384,7 @@ def test_nothing_of_a_configuration_can_be_changed() -> None:
         ("gpus: {}", "inference"),
         ("output: {}", "compositing"),
         ("server: {queue_size: 1}", "inference"),
-        ("capacity: {max_models: 1}", "compositing"),
+        ("capacity: {background_cache_frames: 1}", "compositing"),
         ("server: {port: 1}", None),
         ("", None),
         ("- a", None),

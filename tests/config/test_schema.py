@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from lipwire.config import check_config
-from lipwire.config.environment import Kind
-from lipwire.config.schema import CONFIGS, example_yaml, json_schema, keys, markdown
+from lipwire.config.schema import CONFIGS, Kind, example_yaml, json_schema, keys, markdown
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 GUIDE = Path(__file__).parent / "guide"
@@ -52,7 +51,7 @@ def test_the_example_has_every_key(kind: Kind, tmp_path: Path) -> None:
     checked = check_config(path, {}, kind)
     assert not checked.problems
     assert checked.config is not None
-    assert checked.config.packages == {"anna": tmp_path / "avatars" / "anna"}
+    assert checked.config.files["anna"].folder == tmp_path / "avatars" / "anna"
     names = {name.replace("models.anna.", "models.*.") for name in flat(yaml.safe_load(text))}
     assert names == {key.name for key in keys(kind).values() if not key.section}
 
@@ -105,7 +104,7 @@ def test_the_json_schema_takes_what_the_loader_takes(kind: Kind) -> None:
     for wrong in (
         {"server": {"port": 70000}},
         {"server": {"prot": 1}},
-        {"models": {"a b": {"path": "x"}}},
+        {"models": {"a/b": {"path": "x"}}},
         {"capacity": {"eviction_policy": "fifo"}},
         {"server": 5},
     ):

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +17,17 @@ import pytest
 from tests.engine.emulator import Emulator, compile_kernels, compiler_problem
 from tests.engine.imitated import ImitatedPrograms, StampedAvatars, half_of, stamped
 from tests.engine.reference import Halved, halve
-from tests.engine.schedules import Clock, Make, Network
 from tests.engine.standin import AVATARS, PLENTY, TUNING, Shown, opened
+from tests.support.compilednetworks import compile_both, gpu_folder
+from tests.support.hostmemory import HostMemory
+from tests.support.madeonce import made_once
 
-from lipwire.bench.models import write_tiny_unet, write_unet
+from lipwire.bench.randomnetworks import write_tiny_unet, write_unet
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array, ping_pong
-from lipwire.engine import compile_model, kernelshelf
-from lipwire.engine.memory import HostMemory
-from lipwire.engine.scheduler import Scheduler
+from lipwire.engine import compile_model
+from lipwire.engine.gpu.compile import gpucompilation, gpugraphs
+from lipwire.engine.gpu.compile.gpugraphs import hard_inputs
+from lipwire.engine.gpu.kernels import kernelcache
 
 SMALL_WIDTHS = (8, 8, 16, 16, 24)
 """Of a U-Net that NumPy runs in a moment."""
@@ -91,6 +93,12 @@ def compiled(tmp_path: Path) -> Callable[[Path], Path]:
     return compile_
 
 
+@pytest.fixture
+def compiled_for_gpu(tmp_path: Path) -> Callable[[Path], Path]:
+    """As ``compiled``, for GPUs too (``compile_both``)."""
+    return lambda source: compile_both(source, tmp_path / f"compiled-{source.stem}")
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two avatars of one architecture: different weights, exported with different names."""
@@ -102,15 +110,15 @@ class Pair:
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Compiled once for all tests; do not change its files."""
-    root = tmp_path_factory.mktemp("pair")
-    sources = (root / "one.onnx", root / "two.onnx")
-    folders = (root / "one", root / "two")
-    write_tiny_unet(sources[0], seed=1)
-    write_tiny_unet(sources[1], seed=2, prefix="other/", constant_nodes=True)
-    for source, folder in zip(sources, folders, strict=True):
-        folder.mkdir()
-        compile_model(source, folder)
-    return Pair(sources, folders)
+
+    def make(root: Path) -> None:
+        write_tiny_unet(root / "one.onnx", seed=1)
+        write_tiny_unet(root / "two.onnx", seed=2, prefix="other/", constant_nodes=True)
+        for name in ("one", "two"):
+            compile_both(root / f"{name}.onnx", root / name)
+
+    root = made_once(tmp_path_factory, "pair", make)
+    return Pair((root / "one.onnx", root / "two.onnx"), (root / "one", root / "two"))
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +127,7 @@ def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     problem = compiler_problem()
     if problem is not None:
         pytest.skip(problem)
-    return tmp_path_factory.mktemp("kernels")
+    return made_once(tmp_path_factory, "kernels", lambda folder: None)
 
 
 @pytest.fixture(scope="session")
@@ -143,15 +151,15 @@ def small_unet(tmp_path_factory: pytest.TempPathFactory) -> Halved:
 @pytest.fixture(scope="session")
 def avatars(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Path]]:
     """(network, compiled) of six avatars of one architecture, and one of another."""
-    root = tmp_path_factory.mktemp("avatars")
-    made = []
-    for seed in range(7):
-        source, folder = root / f"{seed}.onnx", root / str(seed)
-        write_tiny_unet(source, seed=seed, ending="clip" if seed == 6 else "sigmoid")
-        folder.mkdir()
-        compile_model(source, folder)
-        made.append((source, folder))
-    return made
+
+    def make(root: Path) -> None:
+        for seed in range(7):
+            source, folder = root / f"{seed}.onnx", root / str(seed)
+            write_tiny_unet(source, seed=seed, ending="clip" if seed == 6 else "sigmoid")
+            compile_both(source, folder)
+
+    root = made_once(tmp_path_factory, "engine-avatars", make)
+    return [(root / f"{seed}.onnx", root / str(seed)) for seed in range(7)]
 
 
 @pytest.fixture
@@ -197,13 +205,17 @@ def wanted(folders: list[Path], frames: list[Shown]) -> Callable[..., UInt8Array
 def guides(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Two avatars with the published network, of the fewest channels that kernels of our own take;
     do not change their files."""
-    root = tmp_path_factory.mktemp("guides")
-    sources, folders = (root / "1.onnx", root / "2.onnx"), (root / "1", root / "2")
-    for seed, (source, folder) in enumerate(zip(sources, folders, strict=True), 1):
-        write_unet(source, seed=seed, widths=NARROW_WIDTHS)
-        folder.mkdir()
-        compile_model(source, folder)
-    return Pair(sources, folders)
+
+    def make(root: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (gpucompilation, gpugraphs):  # what comes out depends on none of them
+                patch.setattr(module, "hard_inputs", lambda batch: hard_inputs(batch)[:1])
+            for seed in (1, 2):
+                write_unet(root / f"{seed}.onnx", seed=seed, widths=NARROW_WIDTHS)
+                compile_both(root / f"{seed}.onnx", root / str(seed))
+
+    root = made_once(tmp_path_factory, "guides", make)
+    return Pair((root / "1.onnx", root / "2.onnx"), (root / "1", root / "2"))
 
 
 @pytest.fixture
@@ -219,8 +231,8 @@ def alike(guides: Pair, tmp_path: Path) -> Callable[[int], list[Path]]:
             _, graph, image = half_of(folder)
             for weight in graph.weights:
                 if weight.shape:  # constants are as planned
-                    image[weight.place_bytes] = number
-            (folder / "half.bin").write_bytes(image.tobytes())
+                    image[weight.offset_bytes] = number
+            (gpu_folder(folder) / "half.bin").write_bytes(image.tobytes())
         return folders
 
     return make
@@ -229,7 +241,7 @@ def alike(guides: Pair, tmp_path: Path) -> Callable[[int], list[Path]]:
 @pytest.fixture
 def stamping(guides: Pair, monkeypatch: pytest.MonkeyPatch) -> ImitatedPrograms:
     """Kernels that make mouths which show what they are made of, and need no trial."""
-    monkeypatch.setattr(kernelshelf, "why_not_the_same", lambda *_: None)
+    monkeypatch.setattr(kernelcache, "why_not_the_same", lambda *_: None)
     return ImitatedPrograms(stamped, half_of(guides.folders[0])[2].nbytes)
 
 
@@ -246,29 +258,3 @@ def device(stamping: ImitatedPrograms) -> Iterator[HostMemory]:
 def three(alike: Callable[[int], list[Path]]) -> StampedAvatars:
     """Of one architecture, with frames."""
     return StampedAvatars(alike(3))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def network(clock: Clock) -> Network:
-    return Network(clock)
-
-
-@pytest.fixture
-def make(network: Network, clock: Clock) -> Iterator[Make]:
-    """``make(**settings) -> Scheduler``, closed at the end."""
-    made: list[Scheduler[str]] = []
-
-    def make_one(**settings: Any) -> Scheduler[str]:
-        chosen = {"workers": 1, "queue_size": 10, "clock": clock, "join": True, **settings}
-        made.append(Scheduler(network, **chosen))
-        return made[-1]
-
-    yield make_one
-    network.go_on_freely()
-    for each in made:
-        each.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lipwire.engine import cuda
+from lipwire.engine.gpu.memory import cudamemory
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Driver:
     def cuGraphAddKernelNode_v2(  # noqa: N802
         self, out: Any, graph: Any, behind: Any, count: int, given: Any
     ) -> int:
-        node: cuda.KernelNode = given._obj
+        node: cudamemory.KernelNode = given._obj
         assert node.extra is node.kern is node.ctx is None
         module, kernel = self._functions[node.func]
         assert module in self.images
@@ -218,7 +218,7 @@ class Declared:
         self._driver = driver
 
     def __getattr__(self, name: str) -> Any:
-        function, declared = getattr(self._driver, name), cuda._SIGNATURES[name]
+        function, declared = getattr(self._driver, name), cudamemory._SIGNATURES[name]
 
         def call(*arguments: Any) -> int:
             for kind, argument in zip(declared, arguments, strict=True):

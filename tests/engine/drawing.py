@@ -10,10 +10,10 @@ from tests.engine.emulator import Emulator
 from tests.engine.reference import Weights
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MOUTH_PX, Float32Array, UInt8Array
-from lipwire.engine.arguments import BlockArguments, LayerArguments
-from lipwire.engine.lowering import Lowered
-from lipwire.engine.operations import Addresses
-from lipwire.engine.plan import (
+from lipwire.engine.gpu.kernels.cuda.arguments import BlockArguments, LayerArguments
+from lipwire.engine.gpu.kernels.lowering.lowered import Lowered
+from lipwire.engine.gpu.kernels.lowering.operations import Addresses
+from lipwire.engine.gpu.kernels.planning.plan import (
     Convolution,
     Ending,
     FullConvolution,
@@ -28,7 +28,7 @@ from lipwire.engine.plan import (
     Step,
     Tensor,
 )
-from lipwire.engine.programs import Launch
+from lipwire.engine.gpu.programs import Launch
 
 _GUARD_BYTES = 4096
 _UNTOUCHED = 0xFF
@@ -171,7 +171,7 @@ class Rig:
         mouth_bytes = mouth_px * mouth_px * 3
         self._guarded = [
             _room(size_bytes + 2 * _GUARD_BYTES)
-            for size_bytes in (self.frames * mouth_bytes, lowered.arena_bytes(self.frames))
+            for size_bytes in (self.frames * mouth_bytes, lowered.scratch_bytes(self.frames))
         ]
         mouths, self.arena = (room[_GUARD_BYTES:-_GUARD_BYTES] for room in self._guarded)
         self.mouths = mouths.reshape(self.frames, mouth_px, mouth_px, 3)

@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.engine.emulator import Emulator, compile_kernels
 
-from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
+from lipwire.engine.gpu.programs import KernelSource, Launch, Limits, Module, Recording
 
 H200: Final = Limits((9, 0), 132, 232448)
 

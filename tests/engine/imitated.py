@@ -15,23 +15,23 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from tests.engine.emulated import H200
 from tests.engine.standin import Shown
+from tests.support.compilednetworks import gpu_folder, load_both
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
 from lipwire.engine import Engine, Model
-from lipwire.engine.arguments import BlockArguments, SpeechArguments
-from lipwire.engine.devices import open_session, session_options
-from lipwire.engine.faces import CROP_BYTES
-from lipwire.engine.gpustorage import (
+from lipwire.engine.forms import FACE, MOUTH, PIXELS_SHAPE, SPEECH
+from lipwire.engine.gpu.kernels.cuda.arguments import BlockArguments, SpeechArguments
+from lipwire.engine.gpu.memory.cropplaces import CROP_BYTES
+from lipwire.engine.gpu.memory.devicememory import Bytes
+from lipwire.engine.gpu.programs import KernelSource, Launch, Limits, Module, Recording
+from lipwire.engine.gpu.store.gpufiles import (
     GpuGraph,
     GpuModel,
-    GpuWeight,
-    ImageSource,
+    ImageFile,
     read_gpu_manifest,
 )
-from lipwire.engine.memory import Bytes
-from lipwire.engine.programs import KernelSource, Launch, Limits, Module, Recording
-from lipwire.engine.storage import read_manifest
-from lipwire.engine.wrapping import FACE, MOUTH, PIXELS_SHAPE, SPEECH
+from lipwire.engine.runtime import open_session, session_options
+from lipwire.engine.store.files import StoredWeight
 
 Make: TypeAlias = Callable[[Bytes, UInt8Array, Float32Array], UInt8Array]
 """A mouth (320, 320, 3) of an image, a crop (320, 320, 3) and speech (32, 16, 16)."""
@@ -45,7 +45,7 @@ def stamped(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
     return crop + np.array([stamp & 255, stamp >> 8 & 255, stamp >> 16 & 255], np.uint8)
 
 
-def played(graph: bytes, weights: Sequence[GpuWeight]) -> Make:
+def played(graph: bytes, weights: Sequence[StoredWeight]) -> Make:
     """What ONNX Runtime makes of ``graph`` (pixels-half.onnx)."""
     session = open_session(graph, session_options(threads=1, optimisation="basic"))
     made: dict[bytes, UInt8Array] = {}
@@ -59,7 +59,7 @@ def played(graph: bytes, weights: Sequence[GpuWeight]) -> Make:
     def run(image: Bytes, crop: UInt8Array, speech: Float32Array) -> UInt8Array:
         feeds: dict[str, Any] = {FACE: crop[None], SPEECH: speech[None]}
         for weight in weights:
-            values = image[weight.place_bytes :].view(np.uint8)
+            values = image[weight.offset_bytes :].view(np.uint8)
             dtype = np.dtype(weight.element_type)
             size_bytes = int(np.prod(weight.shape)) * dtype.itemsize
             feeds[weight.name] = values[:size_bytes].view(dtype).reshape(weight.shape)
@@ -181,7 +181,7 @@ class StampedAvatars:
 
     def load(self, engine: Engine) -> list[Model]:
         return [
-            engine.load(folder, frames)
+            load_both(engine, folder, frames)
             for folder, frames in zip(self.folders, self.frames, strict=True)
         ]
 
@@ -194,5 +194,6 @@ class StampedAvatars:
 
 def half_of(folder: Path) -> tuple[GpuModel, GpuGraph, Bytes]:
     """What a compiled network has for GPUs in half precision; the image is a copy."""
-    model = read_gpu_manifest(folder, read_manifest(folder).weights_bytes).models["half"]
-    return model, model.graphs["pixels"], np.array(ImageSource(folder, model).image)
+    folder = gpu_folder(folder)
+    model = read_gpu_manifest(folder).models["half"]
+    return model, model.graphs["pixels"], np.array(ImageFile(folder, model).image)

@@ -1,7 +1,7 @@
 """Plans run by NumPy: what kernels are compared with, block by block.
 
 Sums are float32, and what every layer hands on is rounded to float16, just as in
-``lipwire.engine.halving.rounded``.
+``lipwire.engine.gpu.compile.halfprecision.rounded``.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
-from lipwire.engine.canonical import serialised
-from lipwire.engine.halving import halved, rounded
-from lipwire.engine.inspection import describe
-from lipwire.engine.lifting import lift
-from lipwire.engine.optimising import optimise
-from lipwire.engine.plan import (
+from lipwire.engine.compile.canonical import serialised
+from lipwire.engine.compile.inspection import describe
+from lipwire.engine.compile.lifting import lift
+from lipwire.engine.compile.optimising import optimise
+from lipwire.engine.compile.sourcemodel import read_model
+from lipwire.engine.compile.wrapping import wrap
+from lipwire.engine.forms import FACE, MOUTH, SPEECH
+from lipwire.engine.gpu.compile.halfprecision import halved, rounded
+from lipwire.engine.gpu.compile.hostconstants import host_constants
+from lipwire.engine.gpu.kernels.planning.plan import (
     Convolution,
     FullConvolution,
     InvertedResidual,
@@ -30,8 +34,6 @@ from lipwire.engine.plan import (
     Source,
     Speech,
 )
-from lipwire.engine.source import read_model
-from lipwire.engine.wrapping import FACE, MOUTH, SPEECH, wrap
 
 Float16Array = npt.NDArray[np.float16]
 Weights = Mapping[str, npt.NDArray[np.generic]]
@@ -56,7 +58,8 @@ def halve(path: Path, scratch: Path) -> Halved:
     _, network = optimise(wrap(model.proto, info, "floats", batch), path.name, scratch, "basic")
     inner = replace(info, input_name=FACE, audio_name=SPEECH, output_name=MOUTH)
     half_inner = replace(inner, element_types=("float16", "float16", "float16"))
-    lifted, weights = lift(wrap(halved(network), half_inner, "pixels", batch), for_gpu=True)
+    wrapped = wrap(halved(network), half_inner, "pixels", batch)
+    lifted, weights = lift(wrapped, {name for _, name in host_constants(wrapped.graph)})
     in_steps = wrap(rounded(network), inner, "pixels", batch)
     return Halved(
         serialised(lifted), {weight.name: weight.values for weight in weights}, serialised(in_steps)

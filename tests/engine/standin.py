@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.support.compilednetworks import load_both
+from tests.support.hostmemory import HostMemory
 
 from lipwire.domain import Float32Array, UInt8Array
 from lipwire.engine import Engine, Model
-from lipwire.engine.memory import HostMemory
 from lipwire.engine.tuning import Tuning
 
 PLENTY = 1 << 30
 """Bytes."""
 SINGLE = Tuning(precision="single")
-TUNING = Tuning(precision="single", lanes=1, batch_sizes=(1, 2, 4))
+TUNING = Tuning(precision="single", streams=1, batch_sizes=(1, 2, 4))
 AVATARS = 4
 """With frames."""
 FRAMES = 6
@@ -62,9 +63,9 @@ def opened(
 ) -> tuple[Engine, list[Model]]:
     engine = Engine(threads=1, memory=memory, tuning=tuning)
     pairs = zip(folders, frames, strict=True)
-    return engine, [engine.load(folder, shown) for folder, shown in pairs]
+    return engine, [load_both(engine, folder, shown) for folder, shown in pairs]
 
 
 def image_bytes_of(folder: Path) -> int:
     with Engine(threads=1, memory=HostMemory(PLENTY), tuning=TUNING) as engine:
-        return engine.load(folder).weights_bytes
+        return load_both(engine, folder).weights_bytes

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lipwire.engine.plan import NotPlanned
-from lipwire.engine.planning import plan_network
+from lipwire.engine.gpu.kernels.planning.plan import NotPlanned
+from lipwire.engine.gpu.kernels.planning.planner import plan_network
 
 Mutation = Callable[[onnx.GraphProto], None]
 

@@ -11,8 +11,8 @@ from lipwire.engine.tuning import Tuning
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: Tuning(lanes=0),
-        lambda: Tuning(lanes=9),
+        lambda: Tuning(streams=0),
+        lambda: Tuning(streams=9),
         lambda: Tuning(batch_sizes=()),
         lambda: Tuning(batch_sizes=(4, 2)),
         lambda: Tuning(batch_sizes=(0, 2)),

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from tests.support.compilednetworks import compile_both
 
-from lipwire.bench.models import (
+from lipwire.bench.randomnetworks import (
     FULL_WIDTHS,
     MOBILE_WIDTHS,
     Widths,
@@ -17,8 +18,8 @@ from lipwire.bench.models import (
     write_unet,
 )
 from lipwire.domain import MASK_COLUMNS, MASK_ROWS, Float32Array, UInt8Array
-from lipwire.engine import Device, compile_model, cuda_problem
-from lipwire.engine.cudaprograms import kernels_problem
+from lipwire.engine import Device, cuda_problem
+from lipwire.engine.gpu.kernels.cuda.cudaprograms import kernels_problem
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -94,9 +95,7 @@ def _made(root: Path, seed: int, widths: Widths | None) -> Avatar:
         write_tiny_unet(source, seed=seed)
     else:
         write_unet(source, seed=seed, widths=widths)
-    folder.mkdir()
-    compile_model(source, folder)
-    return Avatar(source, folder)
+    return Avatar(source, compile_both(source, folder))
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.compilednetworks import load_both
 
 from lipwire.domain import Overloaded, UInt8Array, Unavailable, ping_pong
 from lipwire.engine import Device, Engine, Tuning
-from lipwire.engine.cuda import CudaMemory
-from lipwire.engine.devices import CudaOptions
-from lipwire.engine.memory import DeviceOutOfMemory
+from lipwire.engine.gpu.kernels.cuda.cudaprograms import open_cuda
+from lipwire.engine.gpu.memory.cudamemory import CudaMemory
+from lipwire.engine.gpu.memory.devicememory import DeviceOutOfMemory
+from lipwire.engine.runtime import CudaOptions
 
 GPU = Device.cuda(0)
 SINGLE = Tuning(precision="single", kernels=False)
@@ -29,7 +31,7 @@ def _apart(made: UInt8Array, wanted: UInt8Array) -> tuple[int, float]:
 
 @pytest.fixture
 def memory() -> Iterator[CudaMemory]:
-    yield CudaMemory(GPU)
+    yield open_cuda(GPU)
     gc.collect()
 
 
@@ -66,13 +68,13 @@ def test_single_precision_is_the_processors(mobile: Any, noise: Any, frames: int
     crops, windows = noise(frames, 0)
     with Engine(device=GPU, tuning=SINGLE) as engine:
         for avatar in mobile:
-            model = engine.load(avatar.folder)
+            model = load_both(engine, avatar.folder)
             assert (model.on_gpu, model.precision) == (True, "single")
             made = engine.infer(model, crops, windows)
             most, mean = _apart(made, avatar.pixels(crops, windows))
             assert most <= 1
             assert mean < 1e-3
-        assert engine.resident_bytes > 0
+        assert engine.weights_bytes > 0
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8, 24])
@@ -80,7 +82,7 @@ def test_half_precision_is_near(mobile: Any, noise: Any, frames: int) -> None:
     crops, windows = noise(frames, 1)
     with Engine(device=GPU, tuning=HALF) as engine:
         for avatar in mobile:
-            model = engine.load(avatar.folder)
+            model = load_both(engine, avatar.folder)
             assert model.precision == "half"
             made = engine.infer(model, crops, windows)
             most, mean = _apart(made, avatar.pixels(crops, windows))
@@ -104,9 +106,9 @@ def test_half_precision_is_near(mobile: Any, noise: Any, frames: int) -> None:
 )
 def test_no_option_changes_a_face(mobile: Any, noise: Any, options: CudaOptions) -> None:
     """Several avatars in turns, often enough that kernels are recorded and launched again."""
-    tuning = replace(HALF, cuda=options, lanes=2, batch_sizes=(1, 4))
+    tuning = replace(HALF, cuda=options, streams=2, batch_sizes=(1, 4))
     with Engine(device=GPU, tuning=tuning) as engine, ThreadPoolExecutor(2) as threads:
-        models = [engine.load(avatar.folder) for avatar in mobile]
+        models = [load_both(engine, avatar.folder) for avatar in mobile]
         jobs = []
         for which, avatar in enumerate(mobile):
             for frames in (1, 4):
@@ -128,15 +130,15 @@ def test_the_guides_form(mobile: Any, noise: Any) -> None:
     wanted = mobile[0].floats(visual, windows)
     for tuning, limit in ((SINGLE, 1e-3), (HALF, 2 / 255)):
         with Engine(device=GPU, tuning=tuning) as engine:
-            made = engine.infer_float(engine.load(mobile[0].folder), visual, windows)
+            made = engine.infer_float(load_both(engine, mobile[0].folder), visual, windows)
             assert made.dtype == np.float32
             assert np.abs(made - wanted).max() < limit
 
 
 @pytest.mark.parametrize("graphs", [False, True])
-@pytest.mark.parametrize("resident", [2, 6])
+@pytest.mark.parametrize("weights", [2, 6])
 def test_no_face_shows_in_another_under_concurrency_and_eviction(
-    tiny: Any, noise: Any, resident: int, graphs: bool
+    tiny: Any, noise: Any, weights: int, graphs: bool
 ) -> None:
     jobs = []
     for which, avatar in enumerate(tiny):
@@ -144,18 +146,18 @@ def test_no_face_shows_in_another_under_concurrency_and_eviction(
             crops, windows = noise(1 + seed, 10 * which + seed)
             jobs.append((which, crops, windows, avatar.pixels(crops, windows)))
     with Engine(device=GPU, tuning=SINGLE) as engine:
-        image_bytes = engine.load(tiny[0].folder).weights_bytes
+        image_bytes = load_both(engine, tiny[0].folder).weights_bytes
     tuning = replace(
         SINGLE,
-        lanes=3,
+        streams=3,
         batch_sizes=(1, 2),
-        device_bytes=(3 + resident) * image_bytes,
+        device_bytes=(3 + weights) * image_bytes,
         host_bytes=3 * image_bytes,
-        max_models=3 + resident if resident < 6 else None,
+        max_models=3 + weights if weights < 6 else None,
         cuda=CudaOptions(graphs=graphs),
     )
     with Engine(device=GPU, tuning=tuning) as engine, ThreadPoolExecutor(6) as threads:
-        models = [engine.load(avatar.folder) for avatar in tiny]
+        models = [load_both(engine, avatar.folder) for avatar in tiny]
         order = jobs * 20
         random.Random(0).shuffle(order)
 
@@ -164,10 +166,10 @@ def test_no_face_shows_in_another_under_concurrency_and_eviction(
             return _apart(engine.infer(models[which], crops, windows), wanted)[0]
 
         assert max(threads.map(run, order)) <= 1
-        stats = engine.residency
+        stats = engine.weights
         assert stats is not None
         assert stats.device_bytes <= tuning.device_bytes  # type: ignore[operator]
-        assert (stats.evictions > 0) == (resident < 3)
+        assert (stats.evictions > 0) == (weights < 3)
 
 
 class Shown:
@@ -199,14 +201,14 @@ def test_no_face_shows_in_another_where_crops_are_kept(
             jobs.append((which, numbers, crops, windows, avatar.pixels(crops, windows)))
     tuning = replace(
         SINGLE,
-        lanes=3,
+        streams=3,
         batch_sizes=(1, 2),
         crop_bytes=room * 20 * 320 * 320 * 3,
         max_models=4,
         cuda=CudaOptions(graphs=graphs),
     )
     with Engine(device=GPU, tuning=tuning) as engine, ThreadPoolExecutor(6) as threads:
-        models = [engine.load(avatar.folder, shown[n]) for n, avatar in enumerate(tiny)]
+        models = [load_both(engine, avatar.folder, shown[n]) for n, avatar in enumerate(tiny)]
         order = [(*job, by_number) for job in jobs for by_number in (True, True, True, False)] * 5
         random.Random(0).shuffle(order)
 
@@ -239,21 +241,21 @@ def test_no_face_shows_in_another_where_crops_are_kept(
 def test_a_full_gpu_gives_up_avatars_and_goes_on(
     memory: CudaMemory, mobile: Any, noise: Any
 ) -> None:
-    """All but 700 MB is taken by somebody else; 200 avatars of 6 MB and the lanes want more."""
+    """All but 700 MB is taken by somebody else; 200 avatars of 6 MB and the streams want more."""
     crops, windows = noise(4, 0)
     wanted = mobile[0].pixels(crops, windows)
     taken = memory.allocate(memory.free_bytes() - (700 << 20))
     try:
-        tuning = replace(HALF, lanes=1, batch_sizes=(4,), device_bytes=1 << 40)
+        tuning = replace(HALF, streams=1, batch_sizes=(4,), device_bytes=1 << 40)
         with Engine(device=GPU, tuning=tuning) as engine:
-            models = [engine.load(mobile[0].folder) for _ in range(200)]
+            models = [load_both(engine, mobile[0].folder) for _ in range(200)]
             for model in (models[0], models[-1], models[100]):
                 try:
                     most, _ = _apart(engine.infer(model, crops, windows), wanted)
                     assert most <= 2
                 except Overloaded:
                     pytest.fail("there was something to give up")
-            stats = engine.residency
+            stats = engine.weights
             assert stats is not None
             assert stats.evictions > 0
     finally:
@@ -266,7 +268,7 @@ def test_closing_gives_the_memory_back(memory: CudaMemory, mobile: Any, noise: A
     def use() -> None:
         with Engine(device=GPU, tuning=HALF) as engine:
             for avatar in mobile:
-                engine.infer(engine.load(avatar.folder), crops, windows)
+                engine.infer(load_both(engine, avatar.folder), crops, windows)
 
     use()
     gc.collect()
@@ -282,6 +284,6 @@ def test_the_processor_beside_it_stays_what_it_was(mobile: Any, noise: Any) -> N
     with Engine(threads=1) as processor, Engine(device=GPU) as gpu:
         model = processor.load(mobile[0].folder)
         before = processor.infer(model, crops, windows)
-        gpu.infer(gpu.load(mobile[0].folder), crops, windows)
+        gpu.infer(load_both(gpu, mobile[0].folder), crops, windows)
         assert (processor.infer(model, crops, windows) == before).all()
         assert not model.on_gpu

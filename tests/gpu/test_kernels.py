@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.compilednetworks import gpu_folder, load_both
 
 from lipwire.domain import Overloaded, UInt8Array, ping_pong
 from lipwire.engine import Device, Engine, Request, Tuning, cuda_problem
-from lipwire.engine.cubins import Cubins
-from lipwire.engine.cuda import CudaMemory
-from lipwire.engine.cudaprograms import CudaPrograms
-from lipwire.engine.faces import CROP_BYTES
-from lipwire.engine.gpustorage import GpuModel, ImageSource, read_gpu_manifest
-from lipwire.engine.kernelruns import KernelRuns, Part, Program
-from lipwire.engine.kernelshelf import KernelShelf
-from lipwire.engine.memory import Region
-from lipwire.engine.programs import KernelsUnavailable
-from lipwire.engine.storage import read_manifest
+from lipwire.engine.gpu.kernels.cuda.cubins import Cubins
+from lipwire.engine.gpu.kernels.cuda.cudaprograms import CudaPrograms, open_cuda
+from lipwire.engine.gpu.kernels.kernelcache import KernelCache
+from lipwire.engine.gpu.kernels.running.kernelruns import KernelRuns, Part, Program
+from lipwire.engine.gpu.memory.cropplaces import CROP_BYTES
+from lipwire.engine.gpu.memory.cudamemory import CudaMemory
+from lipwire.engine.gpu.memory.devicememory import Region
+from lipwire.engine.gpu.programs import KernelsUnavailable
+from lipwire.engine.gpu.store.gpufiles import GpuModel, ImageFile, read_gpu_manifest
 
 GPU = Device.cuda(0)
 KERNELS = Tuning(batch_sizes=(1, 4))
@@ -37,7 +37,7 @@ def _near(made: UInt8Array, wanted: UInt8Array) -> bool:
 
 @pytest.fixture
 def memory() -> Iterator[CudaMemory]:
-    yield CudaMemory(GPU)
+    yield open_cuda(GPU)
     gc.collect()
 
 
@@ -45,7 +45,7 @@ def memory() -> Iterator[CudaMemory]:
 def _works_on() -> Iterator[None]:
     """No test leaves an error of CUDA behind: it would show in whatever comes next."""
     yield
-    memory = CudaMemory(GPU)
+    memory = open_cuda(GPU)
     stream = memory.open_stream()
     memory.wait(stream)
     memory.close_stream(stream)
@@ -66,15 +66,15 @@ class Ready:
 def ready(memory: CudaMemory, small: Any) -> Iterator[Ready]:
     """Three of the small avatars."""
     with ExitStack() as stack:
-        shelf = KernelShelf(memory)
-        stack.callback(shelf.close)
+        cache = KernelCache(memory)
+        stack.callback(cache.close)
         stream = memory.open_stream()
         stack.callback(memory.close_stream, stream)
         images, programs = [], []
         for avatar in small[:3]:
             model = _half(avatar.folder)
-            source = ImageSource(avatar.folder, model)
-            program = shelf.program(avatar.folder, model.graphs["pixels"], None, source)
+            source = ImageFile(gpu_folder(avatar.folder), model)
+            program = cache.program(gpu_folder(avatar.folder), model.graphs["pixels"], None, source)
             assert program is not None, "the log says why"
             programs.append(program)
             image = np.array(source.image)
@@ -87,14 +87,14 @@ def ready(memory: CudaMemory, small: Any) -> Iterator[Ready]:
 
 
 def _half(folder: Path) -> GpuModel:
-    return read_gpu_manifest(folder, read_manifest(folder).weights_bytes).models["half"]
+    return read_gpu_manifest(gpu_folder(folder)).models["half"]
 
 
 @pytest.mark.parametrize("widths", ["small", "mobile", "full"])
 def test_mouths_are_the_processors(request: pytest.FixtureRequest, noise: Any, widths: str) -> None:
     avatars = request.getfixturevalue(widths)
     with Engine(device=GPU, tuning=KERNELS) as engine:
-        models = [engine.load(avatar.folder) for avatar in avatars]
+        models = [load_both(engine, avatar.folder) for avatar in avatars]
         assert all(model.in_kernels for model in models), "the log says why"
         for frames in (1, 3, 24):
             crops, windows = noise(frames, frames)
@@ -108,7 +108,7 @@ def test_mouths_are_the_processors(request: pytest.FixtureRequest, noise: Any, w
 def test_a_large_batch_is_as_good_as_small_ones(full: Any, noise: Any, frames: int) -> None:
     crops, windows = noise(frames, 0)
     with Engine(device=GPU, tuning=KERNELS) as engine:
-        model = engine.load(full[0].folder)
+        model = load_both(engine, full[0].folder)
         made = engine.infer(model, crops, windows)
         singly = [engine.infer(model, crops[n : n + 1], windows[n : n + 1]) for n in range(frames)]
     assert _near(made, np.concatenate(singly))
@@ -167,8 +167,8 @@ def test_a_batch_may_be_of_several_avatars(ready: Ready, small: Any, noise: Any)
 
 def test_avatars_that_are_asked_for_together_are_run_together(small: Any, noise: Any) -> None:
     """By many threads at once, each with several avatars, and some one by one between them."""
-    with Engine(device=GPU, tuning=replace(KERNELS, lanes=3)) as engine:
-        models = [engine.load(avatar.folder) for avatar in small]
+    with Engine(device=GPU, tuning=replace(KERNELS, streams=3)) as engine:
+        models = [load_both(engine, avatar.folder) for avatar in small]
         assert len({model.together for model in models}) == 1
         jobs = []
         for which, avatar in enumerate(small):
@@ -185,9 +185,9 @@ def test_avatars_that_are_asked_for_together_are_run_together(small: Any, noise:
             assert all(threads.map(run, range(120)))
 
 
-@pytest.mark.parametrize("resident", [2, 6])
+@pytest.mark.parametrize("weights", [2, 6])
 def test_no_face_shows_in_another_under_concurrency_and_eviction(
-    small: Any, noise: Any, resident: int
+    small: Any, noise: Any, weights: int
 ) -> None:
     jobs = []
     for which, avatar in enumerate(small):
@@ -197,13 +197,13 @@ def test_no_face_shows_in_another_under_concurrency_and_eviction(
     image_bytes = _half(small[0].folder).image_bytes
     tuning = replace(
         KERNELS,
-        lanes=3,
-        device_bytes=(3 + resident) * image_bytes,
+        streams=3,
+        device_bytes=(3 + weights) * image_bytes,
         host_bytes=3 * image_bytes,
-        max_models=3 + resident if resident < 6 else None,
+        max_models=3 + weights if weights < 6 else None,
     )
     with Engine(device=GPU, tuning=tuning) as engine, ThreadPoolExecutor(6) as threads:
-        models = [engine.load(avatar.folder) for avatar in small]
+        models = [load_both(engine, avatar.folder) for avatar in small]
         order = jobs * 20
         random.Random(0).shuffle(order)
 
@@ -213,9 +213,9 @@ def test_no_face_shows_in_another_under_concurrency_and_eviction(
 
         assert all(threads.map(run, order))
         assert all(model.in_kernels for model in models)
-        stats = engine.residency
+        stats = engine.weights
         assert stats is not None
-        assert (stats.evictions > 0) == (resident < 3)
+        assert (stats.evictions > 0) == (weights < 3)
 
 
 class _Shown:
@@ -242,9 +242,9 @@ def test_crops_are_read_where_they_are_kept(small: Any, noise: Any, room: int) -
             numbers = list(range(first, first + 3))
             crops = shown[which].crops[[ping_pong(number, 30) for number in numbers]]
             jobs.append((which, numbers, windows, avatar.pixels(crops, windows)))
-    tuning = replace(KERNELS, lanes=3, crop_bytes=room * 20 * CROP_BYTES, max_models=4)
+    tuning = replace(KERNELS, streams=3, crop_bytes=room * 20 * CROP_BYTES, max_models=4)
     with Engine(device=GPU, tuning=tuning) as engine, ThreadPoolExecutor(6) as threads:
-        models = [engine.load(avatar.folder, shown[n]) for n, avatar in enumerate(small)]
+        models = [load_both(engine, avatar.folder, shown[n]) for n, avatar in enumerate(small)]
         order = jobs * 10
         random.Random(0).shuffle(order)
 
@@ -275,7 +275,7 @@ def test_without_a_compiler_onnx_runtime_or_the_processor_runs_it(
     monkeypatch.setattr(CudaMemory, "programs", programs)
     crops, windows = noise(2, 0)
     with Engine(device=GPU, tuning=KERNELS) as engine:
-        model = engine.load(small[0].folder)
+        model = load_both(engine, small[0].folder)
         assert not model.in_kernels
         assert model.on_gpu == (cuda_problem() is None)
         assert _near(engine.infer(model, crops, windows), small[0].pixels(crops, windows))
@@ -283,11 +283,11 @@ def test_without_a_compiler_onnx_runtime_or_the_processor_runs_it(
 
 
 def test_kernels_are_compiled_once_for_all_processes(small: Any, tmp_path: Path) -> None:
-    memory = CudaMemory(GPU)
+    memory = open_cuda(GPU)
     model = _half(small[0].folder)
-    source = ImageSource(small[0].folder, model)
-    shelf = KernelShelf(memory)
-    program = shelf.program(small[0].folder, model.graphs["pixels"], None, source)
+    source = ImageFile(gpu_folder(small[0].folder), model)
+    cache = KernelCache(memory)
+    program = cache.program(gpu_folder(small[0].folder), model.graphs["pixels"], None, source)
     assert program is not None
     first = CudaPrograms(memory, Cubins(tmp_path))
     first.drop(first.load(program.lowered.source))
@@ -297,26 +297,26 @@ def test_kernels_are_compiled_once_for_all_processes(small: Any, tmp_path: Path)
         file.write_bytes(b"damaged")
     with pytest.raises(KernelsUnavailable, match="no NVRTC"):
         again.load(program.lowered.source)
-    shelf.close()
+    cache.close()
 
 
 def test_a_full_gpu_gives_up_avatars_and_goes_on(
     memory: CudaMemory, mobile: Any, noise: Any
 ) -> None:
-    """All but 700 MB is taken by somebody else; 200 avatars of 6 MB and the lanes want more."""
+    """All but 700 MB is taken by somebody else; 200 avatars of 6 MB and the streams want more."""
     crops, windows = noise(4, 0)
     wanted = mobile[0].pixels(crops, windows)
     taken = memory.allocate(memory.free_bytes() - (700 << 20))
     try:
-        tuning = replace(KERNELS, lanes=1, device_bytes=1 << 40)
+        tuning = replace(KERNELS, streams=1, device_bytes=1 << 40)
         with Engine(device=GPU, tuning=tuning) as engine:
-            models = [engine.load(mobile[0].folder) for _ in range(200)]
+            models = [load_both(engine, mobile[0].folder) for _ in range(200)]
             for model in (models[0], models[-1], models[100]):
                 try:
                     assert _near(engine.infer(model, crops, windows), wanted)
                 except Overloaded:
                     pytest.fail("there was something to give up")
-            stats = engine.residency
+            stats = engine.weights
             assert stats is not None
             assert stats.evictions > 0
     finally:
@@ -329,7 +329,7 @@ def test_closing_gives_the_memory_back(memory: CudaMemory, mobile: Any, noise: A
     def use() -> None:
         with Engine(device=GPU, tuning=KERNELS) as engine:
             for avatar in mobile:
-                engine.infer(engine.load(avatar.folder), crops, windows)
+                engine.infer(load_both(engine, avatar.folder), crops, windows)
 
     use()
     gc.collect()
@@ -345,6 +345,6 @@ def test_the_guides_form_is_right_whoever_runs_it(mobile: Any, noise: Any) -> No
     visual = np.random.default_rng(0).random((2, 6, 320, 320), np.float32)
     wanted = mobile[0].floats(visual, windows)
     with Engine(device=GPU, tuning=KERNELS) as engine:
-        model = engine.load(mobile[0].folder)
+        model = load_both(engine, mobile[0].folder)
         assert model.in_kernels
         assert np.abs(engine.infer_float(model, visual, windows) - wanted).max() < 2 / 255

@@ -1,21 +1,12 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
+import subprocess
+import sys
 
 import pytest
 
 from lipwire.observe import LogLevel, configure_logging
-
-
-@pytest.fixture(autouse=True)
-def loggers_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("lipwire", "grpc")]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    yield
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +56,36 @@ def test_configuring_again_does_not_say_things_twice() -> None:
     configure_logging("info", stream=stream)
     logging.getLogger("lipwire.rpc").info("once")
     assert stream.getvalue().count("once") == 1
+
+
+GONE = """
+import logging, os, sys
+from lipwire.observe import configure_logging
+configure_logging("info")
+logger = logging.getLogger("lipwire.rpc")
+sys.stdin.readline()  # until the reader has gone
+for number in range(3):
+    logger.info("line %d", number)
+os._exit(7)  # the interpreter's own end would write out what is left
+"""
+
+
+def test_a_log_whose_reader_has_gone_is_let_go() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", GONE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate("go\n", timeout=60)
+    assert (process.returncode, errors) == (7, "")
+
+
+def test_what_is_wrong_with_a_record_is_still_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", stream=io.StringIO())
+    logging.getLogger("lipwire.rpc").info("%d", "no number")
+    assert "Logging error" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """A server on a loopback port, with small avatars and a backend whose mouths can be predicted."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,45 +8,66 @@ from typing import Any
 import grpc
 import pytest
 from tests.rpc.inferenceservers import Server
-from tests.rpc.plainbackend import FRAMES, NAMES, WAIT_S, PlainBackend, expected_mouth
+from tests.rpc.liveserver import LiveServer, live_server
+from tests.rpc.plainbackend import FRAMES, NAMES, PlainBackend, expected_mouth
+from tests.support.madeonce import made_once
+from tests.support.waiting import WAIT_S, until
 
 from lipwire.audio import AudioEncoder
-from lipwire.avatars import Avatar
-from lipwire.avatars.holdings import Loaded
-from lipwire.avatars.registry import Registry
+from lipwire.avatars import Avatar, Part
 from lipwire.domain import AvatarInvalid, Float32Array, NotFound, UInt8Array
+from lipwire.registry import Loaded, Registry
 from lipwire.rpc.backends import servers as servers_module
-from lipwire.rpc.compositing import CompositingServicer
-from lipwire.rpc.inference import InferenceServicer, MouthServicer
-from lipwire.rpc.ports import held_port
-from lipwire.rpc.serving import (
+from lipwire.rpc.backends.network import RemoteNetwork
+from lipwire.rpc.conversing import AvatarConnection
+from lipwire.rpc.server.ports import held_port
+from lipwire.rpc.server.server import (
     RpcServer,
     ServerOptions,
     compositing_service,
     inference_service,
     mouth_service,
 )
+from lipwire.rpc.services.compositing import CompositingServicer
+from lipwire.rpc.services.inference import InferenceServicer, MouthServicer
+from lipwire.serving import AudioEncoders, Compositor, LoadedAvatar
 
 
 @pytest.fixture(scope="session")
 def models_root(
     tmp_path_factory: pytest.TempPathFactory, make_package: Callable[..., Path]
 ) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(NAMES):
-        make_package(root / name, frames=FRAMES, seed=seed)
-    return root
+    def make(folder: Path) -> None:
+        for seed, name in enumerate(NAMES):
+            make_package(folder / name, frames=FRAMES, seed=seed)
+
+    return made_once(tmp_path_factory, "rpc-models", make)
 
 
 @pytest.fixture(scope="session")
-def avatars(models_root: Path) -> Iterator[Registry[Avatar]]:
-    def load(name: str) -> Loaded[Avatar]:
+def opened(models_root: Path) -> Iterator[dict[str, Avatar]]:
+    """Every avatar, opened once for all tests."""
+    parts = frozenset[Part]({"jpeg", "pixels"})
+    avatars = {name: Avatar.open(models_root / name, parts=parts) for name in NAMES}
+    yield avatars
+    for avatar in avatars.values():
+        avatar.close()
+
+
+@pytest.fixture
+def avatars(
+    models_root: Path, opened: dict[str, Avatar], backend: PlainBackend
+) -> Iterator[Registry[LoadedAvatar]]:
+    """A compositing server's."""
+
+    def load(name: str) -> Loaded[LoadedAvatar]:
         if name == "broken":
             raise AvatarInvalid(f"{models_root}/broken/crop_rects.json is no JSON")
         if name not in NAMES:
             raise NotFound(f"there is no avatar {name!r}; the nearest is {NAMES[0]!r}")
-        avatar = Avatar.open(models_root / name, parts=frozenset({"jpeg", "pixels"}))
-        return Loaded(avatar, 1_000_000, avatar.close)
+        frames = opened[name]
+        network = RemoteNetwork(backend, name, frames)
+        return Loaded(LoadedAvatar(frames, network, frames.revision), 1_000_000, lambda: None)
 
     with Registry(load, max_items=10) as registry:
         yield registry
@@ -77,10 +97,11 @@ Connect = Callable[[RpcServer], grpc.Channel]
 
 @pytest.fixture
 def serve(
-    avatars: Registry[Avatar], backend: PlainBackend, encoder: AudioEncoder
+    avatars: Registry[LoadedAvatar], backend: PlainBackend, encoder: AudioEncoder
 ) -> Iterator[Serve]:
-    """``serve(options=..., healthy=..., **arguments of CompositingServicer) -> RpcServer``."""
+    """``serve(options=..., healthy=..., **arguments of Compositor) -> RpcServer``."""
     running: list[RpcServer] = []
+    encoders = AudioEncoders(lambda path: encoder)
 
     def start(
         options: ServerOptions | None = None,
@@ -88,7 +109,11 @@ def serve(
         **arguments: Any,
     ) -> RpcServer:
         servicer = CompositingServicer(
-            backend, avatars, names=lambda: NAMES, encoder_of=lambda avatar: encoder, **arguments
+            Compositor(avatars, encoders, **arguments),
+            avatars,
+            backend,
+            names=lambda: NAMES,
+            inference_url="elsewhere:50051",
         )
         services = [
             compositing_service(servicer),
@@ -103,6 +128,7 @@ def serve(
     yield start
     for server in running:
         server.stop()
+    encoders.close()
 
 
 @pytest.fixture
@@ -132,21 +158,6 @@ def channel(server: RpcServer, connect: Connect) -> grpc.Channel:
 
 
 @pytest.fixture
-def until() -> Callable[[Callable[[], bool]], bool]:
-    """Whether a condition comes true, before a minute has passed."""
-
-    def wait(condition: Callable[[], bool]) -> bool:
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.005)
-        return True
-
-    return wait
-
-
-@pytest.fixture
 def mouth() -> Callable[[int, Float32Array], UInt8Array]:
     """What the backend draws for a frame and a window."""
     return expected_mouth
@@ -166,3 +177,25 @@ def servers(patient_checks: None) -> Iterator[list[Server]]:
         yield running
         for server in running:
             server.kill()
+
+
+ServeLive = Callable[..., LiveServer]
+
+
+@pytest.fixture
+def serve_live(encoder: AudioEncoder, own_threads: Callable[[], list[str]]) -> Iterator[ServeLive]:
+    """``serve_live(**arguments of live_server)``. All of its threads end with the test."""
+    with ExitStack() as stack:
+        yield lambda **arguments: stack.enter_context(live_server(encoder, **arguments))
+    until(lambda: not own_threads(), seen=own_threads)
+
+
+@pytest.fixture
+def live(serve_live: ServeLive) -> LiveServer:
+    return serve_live()
+
+
+@pytest.fixture
+def client(live: LiveServer) -> Iterator[AvatarConnection]:
+    with AvatarConnection(live.address) as connection:
+        yield connection

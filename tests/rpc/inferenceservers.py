@@ -2,25 +2,18 @@
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from tests.rpc.plainbackend import WAIT_S, PlainBackend
+from tests.rpc.plainbackend import PlainBackend
+from tests.support.waiting import WAIT_S
 
-from lipwire.domain import Float32Array, UInt8Array
-from lipwire.rpc.backends import (
-    BackendHealth,
-    GpuStatus,
-    ModelStatus,
-    Mouths,
-    RemoteBackend,
-    RetryPolicy,
-)
-from lipwire.rpc.calls import current
-from lipwire.rpc.inference import InferenceServicer, MouthServicer
-from lipwire.rpc.serving import RpcServer, ServerOptions, inference_service, mouth_service
+from lipwire.domain import ANY_REVISION, Call, CropsNeeded, Float32Array, Revision, UInt8Array
+from lipwire.rpc.backends import RemoteBackend, RetryPolicy
+from lipwire.rpc.server.server import RpcServer, ServerOptions, inference_service, mouth_service
+from lipwire.rpc.services.inference import InferenceServicer, MouthServicer
+from lipwire.serving import BackendHealth, DrawnMouths, GpuStatus, MakeCrops, ModelStatus
 
 QUICK = RetryPolicy(3, first_pause_s=0.02, longest_pause_s=0.1)
 
@@ -46,14 +39,18 @@ class Network(PlainBackend):
         self.asked: list[str] = []
         self.left_early = threading.Event()
         self.held: dict[str, int] = {}
+        self.crops: list[UInt8Array | None] = []
+        """What came with each request for mouths."""
+        self.needs_crops = False
+        self.live = (0, 0)
+        """Live sessions, and how many would fit."""
 
-    def _work(self, model_id: str, timeout_s: float | None) -> None:
+    def _work(self, model_id: str, call: Call | None) -> None:
         self.asked.append(model_id)
         self.held[model_id] = self.held.get(model_id, 0) + 1
-        super()._work(model_id, timeout_s)
+        super()._work(model_id, call)
         if self.delay_s:
             gone = threading.Event()
-            call = current()
             assert call is not None
             call.on_end(gone.set)
             if gone.wait(self.delay_s):
@@ -65,28 +62,33 @@ class Network(PlainBackend):
         first: int,
         windows: Float32Array,
         *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> Mouths:
+        revision: Revision = ANY_REVISION,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
         self.revisions.append(revision)
-        self._work(model_id, timeout_s)
-        return Mouths(drawn(model_id, first, len(windows)), self.gpu_id, 1.5)
+        given = None if crops is None else crops()
+        self.crops.append(given)
+        if self.needs_crops and given is None:
+            raise CropsNeeded("none of its frames are here")
+        self._work(model_id, call)
+        return DrawnMouths(drawn(model_id, first, len(windows)), self.gpu_id, 1.5)
 
-    def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
-        self._work(model_id, timeout_s)
+    def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
+        self._work(model_id, call)
         return ModelStatus(model_id, self.gpu_id, 1000, 0, 0.0)
 
-    def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
+    def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         return self.held.pop(model_id, None) is not None
 
-    def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
+    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
         return tuple(
             ModelStatus(name, self.gpu_id, 1000, uses, 0.5) for name, uses in self.held.items()
         )
 
-    def health(self, *, timeout_s: float | None = None) -> BackendHealth:
+    def health(self, *, call: Call | None = None) -> BackendHealth:
         gpu = GpuStatus(2, "NVIDIA H200", len(self.held), 150_000_000_000, 9_000_000_000, 0.25)
-        return BackendHealth(True, 1, len(self.held), 100, "1.0", "", (gpu,))
+        return BackendHealth(True, 1, len(self.held), 100, "1.0", "", (gpu,), *self.live)
 
 
 class Server:
@@ -121,19 +123,10 @@ def windows(count: int = 1) -> Float32Array:
     return np.zeros((count, 32, 16, 16), np.float32)
 
 
-def ask(backend: RemoteBackend, model_id: str = "anna", timeout_s: float | None = None) -> Mouths:
-    mouths = backend.mouths(model_id, 4, windows(2), timeout_s=timeout_s)
+def ask(backend: RemoteBackend, model_id: str = "anna", call: Call | None = None) -> DrawnMouths:
+    mouths = backend.mouths(model_id, 4, windows(2), call=call)
     np.testing.assert_array_equal(mouths.pixels, drawn(model_id, 4, 2))
     return mouths
-
-
-def until(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> bool:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def up(backend: RemoteBackend) -> int:

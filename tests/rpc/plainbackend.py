@@ -6,15 +6,30 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from tests.support.waiting import WAIT_S
 
-from lipwire.domain import Float32Array, LipwireError, NotFound, UInt8Array, ping_pong
-from lipwire.rpc.backends import BackendHealth, FloatMouths, GpuStatus, ModelStatus, Mouths
-from lipwire.rpc.calls import current
+from lipwire.domain import (
+    ANY_REVISION,
+    Call,
+    Float32Array,
+    LipwireError,
+    NotFound,
+    Revision,
+    Service,
+    UInt8Array,
+    ping_pong,
+)
+from lipwire.serving import (
+    BackendHealth,
+    DrawnFloatMouths,
+    DrawnMouths,
+    GpuStatus,
+    MakeCrops,
+    ModelStatus,
+)
 
 FRAMES = 8
 NAMES = ("anna", "bert")
-WAIT_S = 60.0
-"""For what comes in a moment, unless the machine is busy with something else."""
 
 
 def expected_mouth(frame: int, window: Float32Array) -> UInt8Array:
@@ -35,7 +50,11 @@ class PlainBackend:
     entered: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
     timeouts: list[float | None] = field(default_factory=list)
-    revisions: list[str] = field(default_factory=list)
+    revisions: list[Revision] = field(default_factory=list)
+    asked_by: list[tuple[Service, str]] = field(default_factory=list)
+    """Class and tenant of each call."""
+    leases: dict[str, str] = field(default_factory=dict)
+    """Avatar by holder."""
     loaded: set[str] = field(default_factory=set)
     is_healthy: bool = True
     gpu_id: int = 3
@@ -46,13 +65,14 @@ class PlainBackend:
         first: int,
         windows: Float32Array,
         *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> Mouths:
+        revision: Revision = ANY_REVISION,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
         self.revisions.append(revision)
-        self._work(model_id, timeout_s)
+        self._work(model_id, call)
         pixels = np.stack([expected_mouth(first + i, w) for i, w in enumerate(windows)])
-        return Mouths(pixels, self.gpu_id, 1.5)
+        return DrawnMouths(pixels, self.gpu_id, 1.5)
 
     def mouths_of(
         self,
@@ -60,44 +80,52 @@ class PlainBackend:
         visual: Float32Array,
         windows: Float32Array,
         *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> FloatMouths:
+        revision: Revision = ANY_REVISION,
+        call: Call | None = None,
+    ) -> DrawnFloatMouths:
         self.revisions.append(revision)
-        self._work(model_id, timeout_s)
+        self._work(model_id, call)
         assert visual.dtype == np.float32
         assert windows.shape == (len(visual), 32, 16, 16)
-        return FloatMouths(visual[:, :3] * np.float32(0.5), self.gpu_id, 2.5)
+        return DrawnFloatMouths(visual[:, :3] * np.float32(0.5), self.gpu_id, 2.5)
 
-    def _work(self, model_id: str, timeout_s: float | None) -> None:
-        self.timeouts.append(timeout_s)
+    def _work(self, model_id: str, call: Call | None) -> None:
+        self.timeouts.append(None if call is None else call.remaining_s())
+        if call is not None:
+            self.asked_by.append((call.service, call.tenant))
         self.loaded.add(model_id)
         self.entered.set()
         if self.error is not None and self.fail_times > 0:
             self.fail_times -= 1
             raise self.error
         if self.wait is not None:
-            call = current()
             assert call is not None
             call.on_end(self.wait.set)
             assert self.wait.wait(WAIT_S)
             self.left.set()
 
-    def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
+    def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
         if model_id not in NAMES:
             raise NotFound(f"there is no model {model_id!r}")
         self.loaded.add(model_id)
         return ModelStatus(model_id, 0, 1000, 0, 0.0)
 
-    def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
+    def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         there = model_id in self.loaded
         self.loaded.discard(model_id)
         return there
 
-    def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
+    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
         return tuple(ModelStatus(name, 0, 1000, 1, 0.5, 0) for name in sorted(self.loaded))
 
-    def health(self, *, timeout_s: float | None = None) -> BackendHealth:
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        self._work(model_id, call)
+        self.leases[holder] = model_id
+
+    def release(self, holder: str) -> None:
+        self.leases.pop(holder, None)
+
+    def health(self, *, call: Call | None = None) -> BackendHealth:
         gpu = GpuStatus(
             3, "NVIDIA H200", 7, 150_000_000_000, 9_000_000_000, 0.25, "fell off", "gpu1:50051"
         )

@@ -4,16 +4,16 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tests.rpc.inferenceservers import Server, ask, backend_over, until, up
-from tests.rpc.plainbackend import WAIT_S
+from tests.rpc.inferenceservers import Server, ask, backend_over, up
+from tests.support.waiting import WAIT_S, until
 
-from lipwire.domain import Unavailable
-from lipwire.rpc.backends import GpuStatus
+from lipwire.domain import Call, Unavailable
+from lipwire.serving import GpuStatus
 
 
 def test_loading_goes_to_the_models_server_and_unloading_to_all(servers: list[Server]) -> None:
     with backend_over(*servers) as backend:
-        assert until(lambda: up(backend) == 3)
+        until(lambda: up(backend) == 3)
         status = backend.load("anna")
         ask(backend)
         holders = [server for server in servers if "anna" in server.network.held]
@@ -31,14 +31,14 @@ def test_unloading_does_not_wait_for_a_server_that_is_gone(servers: list[Server]
     with backend_over(*servers) as backend:
         ask(backend)
         servers[2].kill()
-        assert until(lambda: up(backend) == 2)
+        until(lambda: up(backend) == 2)
         servers[0].network.held["anna"] = 1
         assert backend.unload("anna")
 
 
 def test_unloading_does_not_fail_with_a_server_that_just_went(servers: list[Server]) -> None:
     with backend_over(*servers) as backend:
-        assert until(lambda: up(backend) == 3)
+        until(lambda: up(backend) == 3)
         servers[0].network.held["anna"] = 1
         servers[2].kill()
         assert backend.unload("anna")
@@ -49,7 +49,7 @@ def test_a_server_that_came_back_is_told_again_to_unload(
     servers: list[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with backend_over(*servers) as backend:
-        assert until(lambda: up(backend) == 3)
+        until(lambda: up(backend) == 3)
         servers[2].network.held["anna"] = 1
         tell_all, told = backend._servers.tell_all, 0
 
@@ -68,11 +68,11 @@ def test_a_server_that_came_back_is_told_again_to_unload(
 def test_health_is_the_sum_of_all_servers(servers: list[Server]) -> None:
     with backend_over(*servers) as backend:
         ask(backend)
-        health = backend.health(timeout_s=WAIT_S)
+        health = backend.health(call=Call(WAIT_S))
         assert (health.healthy, health.gpu_count, health.loaded_models) == (True, 3, 1)
         assert (health.max_models, health.version) == (300, "1.0")
         servers[0].kill()
-        health = backend.health(timeout_s=WAIT_S)
+        health = backend.health(call=Call(WAIT_S))
         assert (health.healthy, health.gpu_count) == (True, 2)
         assert servers[0].url in health.detail
 
@@ -87,7 +87,7 @@ def test_health_tells_the_gpus_of_every_server_that_answers(servers: list[Server
             gpus = backend.health().gpus
             return len(gpus) == 3
 
-        assert until(all_told)
+        until(all_told)
         assert [gpu.server for gpu in gpus] == [server.url for server in servers]
         assert sorted(gpu.loaded_models for gpu in gpus) == [0, 0, 1]
         wanted = GpuStatus(
@@ -96,4 +96,4 @@ def test_health_tells_the_gpus_of_every_server_that_answers(servers: list[Server
         assert dataclasses.replace(gpus[0], loaded_models=0) == wanted
         servers[0].kill()
         left = [server.url for server in servers[1:]]
-        assert until(lambda: [gpu.server for gpu in backend.health().gpus] == left)
+        until(lambda: [gpu.server for gpu in backend.health().gpus] == left)

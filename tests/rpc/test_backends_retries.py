@@ -25,16 +25,16 @@ class Rehearsal:
         self.now = 0.0
         self.pauses: list[float] = []
         self._tries = Tries(policy, deadline, Random(7))
-        self._servers = servers
+        self._order = [f"s{number}" for number in range(servers)]
         self._try_s = try_s
+        self.asked: list[str] = []
 
     def run(self, error: LipwireError) -> int:
         """How many tries there were."""
-        fresh = self._servers
         for count in range(1, 1000):
+            self.asked.append(self._tries.choose(self._order))
             self.now += self._try_s
-            fresh = (fresh or self._servers) - 1
-            pause = self._tries.pause_after(error, another=fresh > 0, now=self.now)
+            pause = self._tries.pause_after(error, order=self._order, now=self.now)
             if pause is None:
                 return count
             self.pauses.append(pause)
@@ -99,6 +99,43 @@ def test_no_pause_outlasts_the_deadline() -> None:
 )
 def test_what_cannot_be_mended_by_asking_again_is_told_at_once(error: LipwireError) -> None:
     assert Rehearsal(RetryPolicy(9), 10.0, servers=3, try_s=0.0).run(error) == 1
+
+
+def test_servers_are_asked_in_their_order_and_again_when_all_were() -> None:
+    call = Rehearsal(RetryPolicy(2), 10.0, servers=3, try_s=0.0)
+    call.run(GONE)
+    assert call.asked == ["s0", "s1", "s2"] * 3
+    assert [pause > 0 for pause in call.pauses] == [False, False, True] * 2 + [False, False]
+
+
+def test_the_order_of_the_moment_counts_and_who_was_asked_waits_for_the_others() -> None:
+    tries = Tries(RetryPolicy(0), 10.0, Random(7))
+    assert tries.choose(["b", "a"]) == "b"
+    assert tries.pause_after(GONE, order=["b"], now=0.0) is None, "nobody else is up"
+    assert tries.pause_after(GONE, order=["b", "c"], now=0.0) == 0.0
+    assert tries.choose(["c", "b", "a"]) == "c"
+    assert tries.choose(["b", "c"]) == "b", "a has gone, and the others had their turn"
+    assert tries.choose(["b", "c"]) == "c"
+    assert tries.choose(["a", "b"]) == "a"
+
+
+def test_at_the_deadline_nothing_is_tried() -> None:
+    policy = RetryPolicy(3, 0.1)
+    pause_s = policy.pause_s(0, Random(7))
+
+    def pause(deadline: float, order: list[str], now: float) -> float | None:
+        tries = Tries(policy, deadline, Random(7))
+        tries.choose(["a"])
+        return tries.pause_after(GONE, order=order, now=now)
+
+    assert pause(1.0, ["a", "b"], now=1.0) is None
+    assert pause(1.0, ["a", "b"], now=0.99) == 0.0
+    assert pause(pause_s, ["a"], now=0.0) is None
+    assert pause(1.01 * pause_s, ["a"], now=0.0) == pause_s
+
+
+def test_any_sensible_number_of_retries_is_taken() -> None:
+    assert [RetryPolicy(number).max_retries for number in (0, 100)] == [0, 100]
 
 
 @pytest.mark.parametrize("retries", [-1, 101])

@@ -23,6 +23,7 @@ from lipwire.domain import (
 )
 from lipwire.rpc.backends.statuses import error_of_answer, error_of_call, reason_of_call
 from lipwire.rpc.errors import status_of
+from lipwire.rpc.reachability import Peer
 
 Code = grpc.StatusCode
 
@@ -128,6 +129,17 @@ def test_texts_that_are_not_lipwires_stay_in_the_log(sender: Sender, code: grpc.
     failed = sender.plain(code, "failed to connect to\nipv4:10.0.0.7:50051")
     assert "10.0.0.7" not in str(error_of_call(failed))
     assert reason_of_call(failed) == f"{code.name}: failed to connect to ipv4:10.0.0.7:50051"
+
+
+@pytest.mark.parametrize("why", ["Connection refused", "something new"])
+def test_a_server_that_is_not_reached_stays_without_an_address(sender: Sender, why: str) -> None:
+    text = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:50051: {why}"
+    failed = sender.plain(Code.UNAVAILABLE, text)
+    assert str(error_of_call(failed)).startswith("no inference server answers: ")
+    assert "10.0.0.7" not in str(error_of_call(failed))
+    peer = Peer("gpu1:50051", "inference server")
+    assert "gpu1:50051" in str(error_of_call(failed, peer))
+    assert why.lower() in reason_of_call(failed, peer).lower()
 
 
 @pytest.mark.parametrize("text", ["Received RST_STREAM with error code 2", "Stream removed"])

@@ -1,4 +1,4 @@
-"""A request under way, as those see it who work for it."""
+"""The call of a request that came over gRPC."""
 
 import math
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lipwire.domain import DeadlineExceeded
-from lipwire.rpc.calls import Call, Cancelled, current, open_call
+from lipwire.domain import Cancelled
+from lipwire.rpc.calls import call_of, open_call, with_call
 
 
 class Context:
@@ -30,30 +30,24 @@ def opened(context: Context) -> Any:
     return open_call(context)  # type: ignore[arg-type]
 
 
-def test_the_call_is_current_inside_the_block_only() -> None:
-    assert current() is None
-    with opened(Context(None)) as call:
-        assert current() is call
-    assert current() is None
+def test_a_servicer_finds_the_call_and_all_else_in_its_context() -> None:
+    context: Any = Context(20.0)
+    with open_call(context) as call:
+        handed = with_call(context, call)
+        assert call_of(handed) is call
+        assert handed.time_remaining() == 20.0
+
+
+def test_a_request_without_a_call_is_a_defect() -> None:
+    context: Any = Context(None)
+    with pytest.raises(TypeError, match="no call was opened"):
+        call_of(context)
 
 
 @pytest.mark.parametrize("remaining_s", [None, math.inf, 1e12])
 def test_no_deadline_is_none(remaining_s: float | None) -> None:
     with opened(Context(remaining_s)) as call:
         assert call.remaining_s() is None
-        call.check()
-
-
-def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 100.0
-    monkeypatch.setattr("lipwire.rpc.calls.time.monotonic", lambda: now_s)
-    call = Call(0.25)
-    now_s += 0.125
-    assert call.remaining_s() == 0.125
-    call.check()
-    now_s += 0.25
-    assert call.remaining_s() == 0.0
-    with pytest.raises(DeadlineExceeded):
         call.check()
 
 

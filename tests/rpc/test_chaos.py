@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.support.waiting import until
 
 from lipwire.avatars import Avatar
 from lipwire.config import load_compositing_config, load_inference_config
@@ -21,7 +22,7 @@ from lipwire.engine import Engine
 from lipwire.rpc.backends import servers as servers_module
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
-from lipwire.rpc.serving import RpcServer
+from lipwire.rpc.server.server import RpcServer
 from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
 
 NAMES = ("ann", "ben", "cat", "dan")
@@ -113,7 +114,7 @@ def client(port: int, seed: int, expected: Expected, seen: Counter[str]) -> None
                     stub.LoadModel(pb.LoadModelRequest(model_id=name), timeout=LATEST_S)
                 elif draw < 0.3:
                     begun = stub.InferBatchComposite.future(request, timeout=LATEST_S)
-                    time.sleep(0.02 * chance.random())
+                    time.sleep(0.02 * chance.random())  # it may wait, run or be done
                     begun.cancel()
                 else:
                     short = draw < 0.4
@@ -132,11 +133,11 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing itself opens one
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files as Linux lists them")
 @pytest.mark.parametrize("opened", [one_process, servers_apart])
 def test_every_frame_is_right_and_nothing_is_left_behind(
     opened: Callable[[Path, Path], Any],
-    until: Callable[[Callable[[], bool]], bool],
     root: Path,
     tmp_path: Path,
     expected: Expected,
@@ -164,5 +165,5 @@ def test_every_frame_is_right_and_nothing_is_left_behind(
     # A registry whose every place is in use refuses, and time may be too short; nothing else fails.
     assert set(seen) <= {"right", "wrong", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}, seen
     # gRPC keeps a few files of its own.
-    assert until(lambda: open_files() <= files_before + 5)
-    assert until(lambda: set(threading.enumerate()) <= threads_before), threading.enumerate()
+    until(lambda: open_files() <= files_before + 5)
+    until(lambda: set(threading.enumerate()) <= threads_before)

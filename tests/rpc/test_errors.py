@@ -3,10 +3,10 @@
 import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from lipwire import domain
 from lipwire.domain import (
     AvatarChanged,
     AvatarInvalid,
+    CropsNeeded,
     DeadlineExceeded,
     DependencyMissing,
     InvalidInput,
@@ -16,12 +16,13 @@ from lipwire.domain import (
     StorageFailed,
     Unavailable,
 )
+from lipwire.domain import errors as tree
 from lipwire.rpc.errors import is_answer, public_message, status_of
 
 EVERY_KIND = sorted(
     (
         kind
-        for kind in vars(domain).values()
+        for kind in vars(tree).values()
         if isinstance(kind, type) and issubclass(kind, LipwireError)
     ),
     key=lambda kind: kind.__name__,
@@ -75,7 +76,7 @@ def test_when_to_come_back_is_passed_on(after_s: float) -> None:
 
 
 def test_answers_are_for_what_is_wrong_with_the_request_and_cannot_get_better() -> None:
-    answers = {InvalidInput, NotFound, AvatarInvalid, DependencyMissing}
+    answers = {InvalidInput, NotFound, AvatarInvalid, CropsNeeded, DependencyMissing}
     statuses = {
         AvatarChanged,
         StorageFailed,

@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.cli.conftest import Served, Serving, serving_in
+from tests.support.waiting import until
 
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
@@ -96,12 +96,14 @@ class Farm:
                 self.errors.append(repr(error))
             self.done += 1
 
-    def go_on(self, requests: int = 30, timeout_s: float = WAIT_S) -> None:
+    def go_on(self, requests: int = 30) -> None:
         """Until so many more requests were answered."""
-        target, end = self.done + requests, time.monotonic() + timeout_s
-        while self.done < target:
-            assert time.monotonic() < end, f"only {self.done} of {target} requests were answered"
-            time.sleep(0.01)
+        target = self.done + requests
+        until(
+            lambda: self.done >= target,
+            timeout_s=WAIT_S,
+            seen=lambda: f"{self.done} of {target} requests were answered",
+        )
         assert self.errors == []
 
     def restart(self, number: int) -> None:

@@ -4,7 +4,6 @@ and the servers are what they were before."""
 import random
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from google.protobuf.message import DecodeError, Message
 from tests.cli.conftest import Served, serving_in
+from tests.support.waiting import until
 
 from lipwire.bench.footprint import Footprint, footprint
 from lipwire.rpc.generated import compositing_pb2, inference_pb2
@@ -238,19 +238,20 @@ def send_too_much(channel: grpc.Channel, path: str, *, packed: bool) -> None:
         assert "larger than max" in failed.details()
 
 
-def settled(pid: int, before: Footprint, timeout_s: float = 60) -> Footprint:
-    """Its footprint as soon as it has no more than before, or else in the end.
+def settled(pid: int, before: Footprint) -> Footprint:
+    """Its footprint as soon as it has no more than before.
 
     Pools of threads may find their full size only now, and gRPC keeps a connection or two.
     """
-    until_s = time.monotonic() + timeout_s
-    while True:
+    now = before
+
+    def calm() -> bool:
+        nonlocal now
         now = footprint(pid)
-        calm = now.threads <= before.threads + 8 and now.files <= before.files + 4
-        if calm or time.monotonic() > until_s:
-            assert calm, (before, now)
-            return now
-        time.sleep(0.1)
+        return now.threads <= before.threads + 8 and now.files <= before.files + 4
+
+    until(calm, seen=lambda: (before, now))
+    return now
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
-from lipwire.rpc.parsing import ViewedMessage, parser_of, serialize, with_array
+from lipwire.rpc.parsing import ViewedMessage, parser_of, with_array
 
 PARSE = parser_of(pb.CompositeBatchRequest, ("visual_frames",))
 LARGE = bytes(range(256)) * 8192  # 2 MB
@@ -31,9 +31,7 @@ def test_a_large_field_is_a_view_of_the_message_and_the_rest_is_as_parsed() -> N
     assert len(np.frombuffer(parsed.visual_frames, "<f4")) == len(LARGE) // 4
 
 
-def test_small_messages_and_absent_fields_are_protobufs() -> None:
-    small = pb.CompositeBatchRequest(model_id="bert", visual_frames=b"1234")
-    assert PARSE(small.SerializeToString()) == small
+def test_absent_fields_are_empty() -> None:
     absent = pb.CompositeBatchRequest(model_id="bert", audio_features=LARGE)
     assert PARSE(absent.SerializeToString()).visual_frames == b""
     assert PARSE(b"").visual_frames == b""
@@ -84,6 +82,8 @@ def test_an_answer_with_an_array_is_the_message_with_its_bytes() -> None:
     answer = mouths_pb2.MouthsResponse(gpu_id=3, inference_time_ms=1.5)
     field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
     for array in (pixels, pixels[:, ::2]):
-        sent = mouths_pb2.MouthsResponse.FromString(serialize(with_array(answer, field, array)))
+        sent = mouths_pb2.MouthsResponse.FromString(
+            with_array(answer, field, array).SerializeToString()
+        )
         wanted = mouths_pb2.MouthsResponse(gpu_id=3, inference_time_ms=1.5, pixels=array.tobytes())
         assert sent == wanted

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.audio.soundfiles import encoded
 
-from lipwire.audio import AudioEncoder, extract_windows
+from lipwire.audio import AudioEncoder, decode_audio, extract_windows
 from lipwire.avatars import Avatar, read_package
 from lipwire.domain import Float32Array
 from lipwire.engine import Engine
@@ -13,6 +14,7 @@ from lipwire.rpc.requests import (
     requests_of_windows,
     visual_frames,
 )
+from lipwire.serving import RawAudio, windows_from_raw
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,24 @@ def test_pieces_of_audio_hold_all_that_their_windows_hear(
         heard = extract_windows(piece, encoder)[request.audio_start_frame :][: request.batch_size]
         np.testing.assert_array_equal(heard, whole[request.start_frame_idx :][: len(heard)])
         assert len(heard) == request.batch_size
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("matroska", "pcm_s16le")]
+)
+def test_audio_of_16_khz_and_16_bits_gives_the_windows_of_the_recording(
+    encoder: AudioEncoder, container: str, codec: str
+) -> None:
+    """To the loudest samples that there are."""
+    noise = np.random.default_rng(2).integers(-32_768, 32_768, 40_000) / 32_768
+    pcm = decode_audio(encoded(container, codec, noise.astype(np.float32), 16_000))
+    whole = extract_windows(pcm, encoder)
+    for request in requests_of_audio("anna", pcm, 24):
+        samples = np.frombuffer(request.raw_audio, "<i2")[:, None]
+        audio = RawAudio(samples, request.sample_rate, request.audio_start_frame)
+        first = request.start_frame_idx
+        heard = windows_from_raw(audio, request.batch_size, encoder)
+        np.testing.assert_array_equal(heard, whole[first : first + request.batch_size])
 
 
 def test_frames_are_what_the_network_would_see_of_the_avatar(

@@ -14,46 +14,41 @@ from lipwire.domain import (
 )
 from lipwire.rpc.generated import compositing_pb2 as frames
 from lipwire.rpc.generated import inference_pb2 as networks
+from lipwire.rpc.generated import management_pb2 as pb
 from lipwire.rpc.workers.merging import one_effect, one_health, one_list, one_sum
 
-BOTH = pytest.mark.parametrize("pb", [frames, networks])
 
-
-def loaded(pb: Any, ms: float = 1.0) -> Any:
+def loaded(ms: float = 1.0) -> pb.LoadModelResponse:
     return pb.LoadModelResponse(success=True, load_time_ms=ms)
 
 
-def refused(pb: Any, text: str = "there is no avatar zoe") -> Any:
+def refused(text: str = "there is no avatar zoe") -> pb.LoadModelResponse:
     return pb.LoadModelResponse(error=text, error_code="NOT_FOUND")
 
 
-@BOTH
-def test_what_all_have_done_is_done_and_took_as_long_as_the_slowest(pb: Any) -> None:
-    answer = one_effect(0, loaded(pb, 5.0), {1: loaded(pb, 9.0), 2: loaded(pb, 7.0)})
+def test_what_all_have_done_is_done_and_took_as_long_as_the_slowest() -> None:
+    answer = one_effect(0, loaded(5.0), {1: loaded(9.0), 2: loaded(7.0)})
     assert (answer.success, answer.load_time_ms, answer.detail) == (True, 9.0, "")
 
 
-@BOTH
-def test_who_is_not_there_is_named_and_does_not_fail_the_others(pb: Any) -> None:
-    others = {0: loaded(pb), 1: Unavailable("refused"), 3: Unavailable("gone")}
-    answer = one_effect(2, loaded(pb), others)
+def test_who_is_not_there_is_named_and_does_not_fail_the_others() -> None:
+    others = {0: loaded(), 1: Unavailable("refused"), 3: Unavailable("gone")}
+    answer = one_effect(2, loaded(), others)
     assert answer.success
     assert answer.detail == "worker 1 is not there; worker 3 is not there"
 
 
-@BOTH
-def test_what_one_process_could_not_do_is_an_error_that_says_how_far_it_came(pb: Any) -> None:
-    answer = one_effect(0, loaded(pb), {1: refused(pb), 2: Unavailable("gone")})
+def test_what_one_process_could_not_do_is_an_error_that_says_how_far_it_came() -> None:
+    answer = one_effect(0, loaded(), {1: refused(), 2: Unavailable("gone")})
     assert (answer.success, answer.error_code) == (False, "NOT_FOUND")
     wanted = "worker 1: there is no avatar zoe; it is done in 1 of 2 processes"
     assert answer.error == wanted
-    answer = one_effect(0, refused(pb), {1: loaded(pb)})
+    answer = one_effect(0, refused(), {1: loaded()})
     assert answer.error == wanted.replace("worker 1", "worker 0")
 
 
-@BOTH
-def test_what_no_process_can_do_is_told_as_by_one(pb: Any) -> None:
-    answer = one_effect(0, refused(pb), {1: refused(pb), 2: Unavailable("gone")})
+def test_what_no_process_can_do_is_told_as_by_one() -> None:
+    answer = one_effect(0, refused(), {1: refused(), 2: Unavailable("gone")})
     assert (answer.success, answer.error) == (False, "there is no avatar zoe")
 
 
@@ -67,7 +62,7 @@ def test_what_no_process_can_do_is_told_as_by_one(pb: Any) -> None:
 )
 @pytest.mark.parametrize("own", [True, False])
 def test_errors_that_are_statuses_stay_of_their_kind(error: LipwireError, own: bool) -> None:
-    good = loaded(frames)
+    good = loaded()
     with pytest.raises(type(error)) as caught:
         one_effect(0, error if own else good, {1: good if own else error})
     number = 0 if own else 1
@@ -85,9 +80,8 @@ def test_errors_without_any_answer_are_raised() -> None:
         one_effect(0, AvatarInvalid("no network"), {1: AvatarInvalid("no network")})
 
 
-@BOTH
-def test_it_was_unloaded_where_any_process_had_it(pb: Any) -> None:
-    def said(unloaded: bool) -> Any:
+def test_it_was_unloaded_where_any_process_had_it() -> None:
+    def said(unloaded: bool) -> pb.UnloadModelResponse:
         return pb.UnloadModelResponse(success=True, unloaded=unloaded)
 
     assert one_effect(0, said(False), {1: said(True)}).unloaded
@@ -96,17 +90,20 @@ def test_it_was_unloaded_where_any_process_had_it(pb: Any) -> None:
 
 
 def test_the_row_of_a_loaded_network_is_of_all_processes() -> None:
-    def said(uses: int) -> networks.LoadModelResponse:
-        row = networks.ModelStats(model_id="a", memory_bytes=100, uses=uses, loaded_in=1)
-        return networks.LoadModelResponse(success=True, model=row)
+    def said(uses: int) -> pb.LoadModelResponse:
+        row = pb.ModelStats(model_id="a", memory_bytes=100, uses=uses, loaded_in=1)
+        return pb.LoadModelResponse(success=True, model=row)
 
     row = one_effect(0, said(1), {1: said(4)}).model
     assert (row.memory_bytes, row.uses, row.loaded_in) == (200, 5, 2)
 
 
-@BOTH
-def test_a_list_says_how_many_processes_hold_an_avatar(pb: Any) -> None:
-    def said(*held: str, detail: str = "") -> Any:
+def test_where_nobody_tells_of_a_loaded_network_the_answer_has_no_row() -> None:
+    assert not one_effect(0, loaded(), {1: loaded()}).HasField("model")
+
+
+def test_a_list_says_how_many_processes_hold_an_avatar() -> None:
+    def said(*held: str, detail: str = "") -> pb.ListModelsResponse:
         rows = [
             pb.ModelInfo(model_id=name, loaded=name in held, loaded_in=int(name in held))
             for name in "abc"
@@ -124,15 +121,15 @@ def test_a_list_says_how_many_processes_hold_an_avatar(pb: Any) -> None:
 
 
 def test_a_page_that_differs_in_another_process_adds_no_rows() -> None:
-    row = networks.ModelInfo(model_id="b", loaded=True, loaded_in=1)
-    other = networks.ListModelsResponse(models=[row], workers=1)
-    own = networks.ListModelsResponse(models=[networks.ModelInfo(model_id="a")], workers=1)
+    row = pb.ModelInfo(model_id="b", loaded=True, loaded_in=1)
+    other = pb.ListModelsResponse(models=[row], workers=1)
+    own = pb.ListModelsResponse(models=[pb.ModelInfo(model_id="a")], workers=1)
     assert [row.model_id for row in one_list(own, {1: other}).models] == ["a"]
 
 
 def test_statistics_are_sums() -> None:
     def said(name: str, n: int, **more: Any) -> frames.GetModelStatsResponse:
-        row = frames.ModelStats(
+        row = pb.ModelStats(
             model_id=name, memory_bytes=10 * n, uses=n, idle_s=n, in_use=n, loaded_in=1
         )
         return frames.GetModelStatsResponse(
@@ -175,7 +172,7 @@ def test_networks_that_nobody_told_of_stay_untold() -> None:
 
 def test_networks_on_two_devices_are_two_rows() -> None:
     def said(gpu_id: int) -> networks.GetModelStatsResponse:
-        row = networks.ModelStats(model_id="a", gpu_id=gpu_id, uses=1, loaded_in=1)
+        row = pb.ModelStats(model_id="a", gpu_id=gpu_id, uses=1, loaded_in=1)
         return networks.GetModelStatsResponse(models=[row], loaded_models=1, workers=1)
 
     answer = one_sum(said(0), {1: said(1), 2: said(1)})
@@ -204,6 +201,14 @@ def test_a_server_is_well_where_all_its_processes_are() -> None:
     assert (answer.healthy, answer.detail) == (False, "worker 1: the disk is gone")
     answer = one_health(0, health(False, "no GPU"), {1: health(False, "no GPU")})
     assert (answer.healthy, answer.detail) == (False, "no GPU")
+
+
+def test_live_sessions_are_those_of_all_processes() -> None:
+    def said(sessions: int, capacity: int) -> frames.HealthResponse:
+        return frames.HealthResponse(live_sessions=sessions, live_capacity=capacity, workers=1)
+
+    answer = one_health(0, said(2, 3), {1: said(1, 4), 2: Unavailable("gone")})
+    assert (answer.live_sessions, answer.live_capacity) == (3, 7)
 
 
 def test_frames_are_served_where_every_process_reaches_an_inference_server() -> None:
@@ -240,11 +245,11 @@ def test_processes_share_their_gpus() -> None:
 
 
 def test_what_was_said_is_left_as_it_is() -> None:
-    own, other = loaded(frames, 1.0), loaded(frames, 2.0)
+    own, other = loaded(1.0), loaded(2.0)
     one_effect(0, own, {1: other})
     assert (own.load_time_ms, other.load_time_ms) == (1.0, 2.0)
 
 
 def test_not_found_is_an_answer_and_not_a_status() -> None:
-    answer = one_effect(0, loaded(frames), {1: NotFound("there is no avatar zoe")})
+    answer = one_effect(0, loaded(), {1: NotFound("there is no avatar zoe")})
     assert (answer.success, answer.error_code) == (False, "NOT_FOUND")

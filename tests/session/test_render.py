@@ -1,5 +1,6 @@
 """From a recording to files, looked at with PyAV and OpenCV."""
 
+import io
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -8,19 +9,23 @@ import av
 import cv2
 import numpy as np
 import pytest
+from tests.audio.soundfiles import encoded, tone
+from tests.support.decoding import Decoding
+from tests.support.quickfirst import quick_first
 
 from lipwire.api import open_avatar
+from lipwire.audio.recordings import passes
 from lipwire.domain import Float32Array, InvalidInput, StorageFailed
 from lipwire.session import Pace
 
 RATE_HZ = 44_100
-CLICK_S = 0.8
+CLICK_S = 0.4
 
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
-    """1.5 s: silence, a click after 0.8 s, and a tone from there on."""
-    samples = np.zeros(int(1.5 * RATE_HZ))
+    """0.78 s: silence, a click after 0.4 s, and a tone from there on."""
+    samples = np.zeros(int(0.78 * RATE_HZ))
     click = int(CLICK_S * RATE_HZ)
     tone = np.sin(2 * np.pi * 220 * np.arange(len(samples) - click) / RATE_HZ)
     samples[click:] = 0.25 * tone
@@ -56,9 +61,9 @@ def test_a_video_has_every_frame_at_its_time(
         assert video.average_rate == 25
         assert audio.codec_context.sample_rate == RATE_HZ
         times_s = [frame.time for frame in container.decode(video)]
-    assert times_s == pytest.approx([i / 25 for i in range(38)])  # 1.5 s cover 37.5 frames
-    assert (result.frames, result.path, result.size_bytes) == (38, out, out.stat().st_size)
-    assert result.video_s == pytest.approx(1.52)
+    assert times_s == pytest.approx([i / 25 for i in range(20)])  # 0.78 s cover 19.5 frames
+    assert (result.frames, result.path, result.size_bytes) == (20, out, out.stat().st_size)
+    assert result.video_s == pytest.approx(0.8)
     assert set(result.stages) == {"audio", "crop", "network", "compose", "encode"}
 
 
@@ -71,7 +76,7 @@ def test_the_sound_is_at_its_place_within_a_millisecond(
     samples, start_s = heard(out)
     click_s = start_s + int(np.argmax(np.abs(samples) > 0.4)) / RATE_HZ
     assert click_s == pytest.approx(CLICK_S, abs=0.001)
-    assert len(samples) / RATE_HZ == pytest.approx(1.5, abs=2048 / RATE_HZ)
+    assert len(samples) / RATE_HZ == pytest.approx(0.78, abs=2048 / RATE_HZ)
 
 
 def test_the_picture_is_that_of_the_speech_at_its_time(
@@ -84,7 +89,7 @@ def test_the_picture_is_that_of_the_speech_at_its_time(
         expected = [frame.i420 for frame in frames]
     with av.open(str(out), "r") as container:
         shown = [frame.to_ndarray() for frame in container.decode(video=0)]
-    for index in (0, 19, 21, 37):
+    for index in (0, 9, 11, 19):
         right = cv2.PSNR(shown[index], expected[index])
         assert right > 38, f"frame {index}"
         # The background walks on and the mouth moves: no other frame fits as well.
@@ -98,15 +103,15 @@ def test_the_picture_is_that_of_the_speech_at_its_time(
 
 def test_the_mouth_follows_the_sound_around_its_time(avatar_package: Path) -> None:
     """A frame hears about 0.4 s before it and 0.5 s after it, and nothing else."""
-    silence = np.zeros(48_000, np.float32)
+    silence = np.zeros(28_800, np.float32)
     with_click = silence.copy()
-    with_click[32_000:32_400] = 0.8  # frame 50
+    with_click[15_360:15_760] = 0.8  # frame 24
     with open_avatar(avatar_package) as avatar:
         pairs = zip(avatar.speak(silence), avatar.speak(with_click), strict=True)
         changed = [not np.array_equal(a.mouth, b.mouth) for a, b in pairs]
-    assert not any(changed[:37])
-    assert all(changed[45:55])
-    assert not any(changed[61:])
+    assert not any(changed[:11])
+    assert all(changed[19:29])
+    assert not any(changed[35:])
 
 
 def test_frames_are_jpegs_that_equal_the_avatars(
@@ -117,13 +122,13 @@ def test_frames_are_jpegs_that_equal_the_avatars(
         result = avatar.render_frames(recording, folder)
         expected = [frame.jpeg() for frame in avatar.speak(recording)]
     files = sorted(folder.iterdir())
-    assert [file.name for file in files] == [f"frame_{i:06}.jpg" for i in range(38)]
+    assert [file.name for file in files] == [f"frame_{i:06}.jpg" for i in range(20)]
     assert [file.read_bytes() for file in files] == expected
-    assert result.frames == 38
+    assert result.frames == 20
     assert result.size_bytes == sum(map(len, expected))
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 11_000, 48_000])
+@pytest.mark.parametrize("rate_hz", quick_first([11_000, 8_000, 48_000]))
 def test_pcm_at_any_rate_becomes_a_video(
     avatar_package: Path, tmp_path: Path, rate_hz: int
 ) -> None:
@@ -138,6 +143,93 @@ def test_pcm_at_any_rate_becomes_a_video(
         assert stream.codec_context.channels == 2
     samples, start_s = heard(out)
     assert start_s + np.argmax(np.abs(samples)) / audio_rate_hz == pytest.approx(0.5, abs=0.002)
+
+
+@pytest.fixture
+def little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a recording so little is read ahead that the rest is read in the render."""
+    monkeypatch.setattr(passes, "AHEAD_S", 0.5)
+
+
+@pytest.mark.parametrize("container", quick_first(["mp4", "wav"]))
+@pytest.mark.parametrize("into", ["video", "frames"])
+def test_a_render_decodes_its_recording_once(
+    avatar_package: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    little_ahead: None,
+    container: str,
+    into: str,
+) -> None:
+    codec = {"wav": "pcm_s16le", "mp4": "aac"}[container]
+    content = encoded(container, codec, tone(1.2, 48_000), 48_000, "stereo")
+    with open_avatar(avatar_package) as avatar, Decoding(monkeypatch) as decoding:
+        if into == "video":
+            result = avatar.render(content, tmp_path / "out.mp4")
+        else:
+            result = avatar.render_frames(content, tmp_path / "frames")
+    assert result.frames == pytest.approx(30, abs=1)
+    assert decoding.once()
+
+
+def test_a_recording_that_changes_on_its_way_is_rendered_as_if_that_had_been_known(
+    avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More channels, a higher rate, and then channels that cancel each other out."""
+    loud = tone(0.6, 48_000)
+    content = encoded("flac", "flac", tone(0.4, 16_000) * np.float32(0.01), 16_000)
+    content += encoded("flac", "flac", np.stack([loud, -loud]), 48_000, "stereo")
+    folders, videos = [], []
+    with open_avatar(avatar_package) as avatar:
+        for ahead_s in (60.0, 0.2):
+            monkeypatch.setattr(passes, "AHEAD_S", ahead_s)
+            videos.append(tmp_path / f"{ahead_s}.mp4")
+            folders.append(tmp_path / f"{ahead_s}")
+            assert avatar.render(content, videos[-1]).frames == 25
+            assert avatar.render_frames(content, folders[-1]).frames == 25
+    assert videos[0].read_bytes() == videos[1].read_bytes()
+    for name in ("frame_000000.jpg", "frame_000012.jpg", "frame_000024.jpg"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([avatar_package, *folders, *videos])
+
+
+def damaged_in_the_middle() -> bytes:
+    content = bytearray(encoded("mp4", "aac", tone(2.0, 44_100), 44_100))
+    middle = len(content) // 2
+    content[middle : middle + 500] = b"\xff" * 500
+    return bytes(content)
+
+
+def test_damage_that_is_met_on_the_way_ends_the_render_and_leaves_what_was_there(
+    avatar_package: Path, tmp_path: Path, little_ahead: None, own_threads: Callable[[], list[str]]
+) -> None:
+    (out := tmp_path / "films" / "out.mp4").parent.mkdir()
+    out.write_bytes(b"an earlier film")
+    done: list[int] = []
+    with open_avatar(avatar_package) as avatar:
+        with pytest.raises(InvalidInput, match=r"is damaged [01]\.\d\d s after its beginning"):
+            avatar.render(
+                damaged_in_the_middle(), out, progress=lambda number, _: done.append(number)
+            )
+        with pytest.raises(InvalidInput, match="is damaged"):
+            avatar.render_frames(damaged_in_the_middle(), out.parent / "frames")
+    assert done
+    assert out.read_bytes() == b"an earlier film"
+    assert list(out.parent.iterdir()) == [out]
+    assert own_threads() == []
+
+
+def test_an_open_file_gets_nothing_of_a_damaged_recording(
+    avatar_package: Path, little_ahead: None
+) -> None:
+    out = io.BytesIO()
+    with open_avatar(avatar_package) as avatar:
+        with pytest.raises(InvalidInput, match="is damaged"):
+            avatar.render(damaged_in_the_middle(), out)
+        assert out.getvalue() == b""
+        result = avatar.render(damaged_in_the_middle(), out, allow_damaged=True)
+    assert any("s of silence there" in line for line in result.warnings)
+    assert out.getvalue()[4:8] == b"ftyp"
 
 
 def test_an_error_half_way_leaves_what_was_there(
@@ -164,7 +256,30 @@ def test_progress_counts_every_frame(avatar_package: Path, recording: Path, tmp_
         avatar.render(
             recording, tmp_path / "out.mp4", progress=lambda *numbers: calls.append(numbers)
         )
-    assert calls == [(i, 38) for i in range(1, 39)]
+    assert calls == [(i, 20) for i in range(1, 21)]
+
+
+def test_progress_ends_with_the_frames_that_there_are(
+    avatar_package: Path, tmp_path: Path, little_ahead: None
+) -> None:
+    """Of 1.6 s that the container counts, a part is closed up."""
+    content = encoded(
+        "matroska",
+        "flac",
+        tone(1.6, 48_000),
+        48_000,
+        keep=lambda at_s: at_s < 1.4,
+        move_s=lambda at_s: 700.0 if at_s > 1.2 else 0.0,
+    )
+    calls: list[tuple[int, int]] = []
+    with open_avatar(avatar_package) as avatar:
+        result = avatar.render(
+            content, tmp_path / "out.mp4", progress=lambda *numbers: calls.append(numbers)
+        )
+    assert [done for done, _ in calls] == list(range(1, result.frames + 1))
+    assert all(total >= done for done, total in calls)
+    assert calls[0][1] > 25 * 700
+    assert calls[-1] == (result.frames, result.frames)
 
 
 def test_a_folder_that_is_not_there_is_a_storage_error(

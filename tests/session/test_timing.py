@@ -1,26 +1,43 @@
 import threading
-import time
 
 import pytest
+from tests.support.waiting import WAIT_S, Clock
 
 from lipwire.session import Stopwatch
 
 
 def test_times_of_a_stage_add_up_over_threads() -> None:
-    watch = Stopwatch()
+    clock, cpu_clock = Clock(), Clock()
+    watch = Stopwatch(clock, cpu_clock)
+    both = threading.Barrier(3, timeout=WAIT_S)
 
-    def rest() -> None:
+    def encode() -> None:
         with watch.measure("encode"):
-            time.sleep(0.05)
+            both.wait()
+            both.wait()
 
-    threads = [threading.Thread(target=rest) for _ in range(3)]
+    threads = [threading.Thread(target=encode) for _ in range(2)]
     for thread in threads:
         thread.start()
+    both.wait()
+    clock.now += 0.05
+    cpu_clock.now += 0.02
+    both.wait()
     for thread in threads:
         thread.join()
     spent = watch.times()["encode"]
-    assert spent.wall_ms >= 150
-    assert spent.cpu_ms < 50  # they slept
+    assert spent.wall_ms == pytest.approx(100)
+    assert spent.cpu_ms == pytest.approx(40)
+
+
+def test_processor_time_is_that_of_the_thread_alone() -> None:
+    watch = Stopwatch()
+    with watch.measure("audio"):
+        working = threading.Thread(target=sum, args=(range(2_000_000),))
+        working.start()
+        working.join()
+    spent = watch.times()["audio"]
+    assert spent.cpu_ms < spent.wall_ms
 
 
 def test_a_stage_that_fails_is_counted() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.support.studiofolder import CONTROLS, draw_face, rectangle, write_studio_folder
 
 from lipwire.compose import network_crop
 from lipwire.domain import CropRect, InvalidInput
 from lipwire.training.dataset import PairDataset, VideoDataset, masked_crop
-from lipwire.training.stand_in import CONTROLS, draw_face, rectangle, write_studio_folder
 
 
 @pytest.fixture

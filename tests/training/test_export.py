@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import onnxruntime as ort  # noqa: E402
+from tests.support.studiofolder import draw_face, rectangle, write_studio_folder  # noqa: E402
 
 from lipwire.audio import decode_audio  # noqa: E402
 from lipwire.avatars import validate_package  # noqa: E402
@@ -26,7 +27,6 @@ from lipwire.training.export import (  # noqa: E402
     export_network,
     write_package,
 )
-from lipwire.training.stand_in import draw_face, rectangle, write_studio_folder  # noqa: E402
 from lipwire.training.train_unet import TrainSettings, UNetRun  # noqa: E402
 from lipwire.training.unet import AudioConvolutions, Clipped, LipUNet, UNetConfig  # noqa: E402
 
@@ -128,7 +128,8 @@ def test_a_package_is_written_that_is_valid_and_can_be_judged(
     out = tmp_path / "drawn"
     write_package(parts, out)
 
-    assert validate_package(out) == []
+    # The network was never trained, and may well not listen.
+    assert all("the mouth will not move" in problem.message for problem in validate_package(out))
     assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
     material = read_material(out)
     (entry,) = material.index.sequences

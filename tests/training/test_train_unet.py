@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.support.studiofolder import draw_face, rectangle, write_studio_folder  # noqa: E402
+
 from lipwire.domain import InvalidInput  # noqa: E402
 from lipwire.training.dataset import PairDataset, VideoDataset  # noqa: E402
-from lipwire.training.stand_in import draw_face, rectangle, write_studio_folder  # noqa: E402
 from lipwire.training.train_unet import (  # noqa: E402
     TrainSettings,
     UNetRun,

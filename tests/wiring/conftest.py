@@ -5,10 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.wiring.gpumachine import NAMES, WAIT_S, Machine, Running, config
+from tests.support.madeonce import made_once
+from tests.support.waiting import WAIT_S
+from tests.wiring.gpumachine import NAMES, Machine, Running, config
 
 from lipwire.rpc.backends import RemoteBackend
-from lipwire.wiring import devices, networks
+from lipwire.wiring import choosing, registries
 from lipwire.wiring.servers import open_inference_server
 
 
@@ -16,9 +18,9 @@ from lipwire.wiring.servers import open_inference_server
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with CUDA and three GPUs."""
     machine = Machine()
-    monkeypatch.setattr(devices, "cuda_problem", lambda device: machine.problem)
-    monkeypatch.setattr(devices, "open_driver", lambda: machine.driver)
-    monkeypatch.setattr(networks, "CHECK_GPUS_EVERY_S", 0.05)
+    monkeypatch.setattr(choosing, "cuda_problem", lambda device: machine.problem)
+    monkeypatch.setattr(choosing, "open_driver", lambda: machine.driver)
+    monkeypatch.setattr(registries, "CHECK_GPUS_EVERY_S", 0.05)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # else the servers set it for good
     return machine
 
@@ -26,11 +28,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory, make_package: Callable[..., Path]) -> Path:
     """Avatars a, b, c and d, of which a is larger than the others together, and one as large."""
-    folder = tmp_path_factory.mktemp("root")
-    for seed, name in enumerate((*NAMES, "large")):
-        large = {"frames": 24, "size": (640, 480)} if name in ("a", "large") else {"frames": 4}
-        make_package(folder / name, seed=seed, **large)
-    return folder
+
+    def make(folder: Path) -> None:
+        for seed, name in enumerate((*NAMES, "large")):
+            large = {"frames": 24, "size": (640, 480), "extension": "jpg"}
+            make_package(
+                folder / name, seed=seed, **(large if name in ("a", "large") else {"frames": 4})
+            )
+
+    return made_once(tmp_path_factory, "wiring-root", make)
 
 
 @pytest.fixture

@@ -1,20 +1,18 @@
 """A machine with GPUs, of which only the driver's answers are made up, and servers on it."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
+from tests.support.waiting import WAIT_S
 
 from lipwire.config import InferenceConfig, load_inference_config
-from lipwire.domain import Float32Array, UInt8Array
+from lipwire.domain import Call, Float32Array, UInt8Array
 from lipwire.engine import Device, DeviceLost, Engine, Frames, GpuInfo, GpuState, Model
 from lipwire.rpc.backends import RemoteBackend
-from lipwire.wiring.devices import ChosenDevice
+from lipwire.wiring.choosing import ChosenDevice
 
 GIB = 2**30
 THREE = (
@@ -23,8 +21,6 @@ THREE = (
     GpuInfo(2, "NVIDIA C", 80 * GIB),
 )
 NAMES = ("a", "b", "c", "d")
-WAIT_S = 120.0
-"""For what comes in a moment, unless the machine is busy with something else."""
 HERE = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
 WINDOWS: Float32Array = np.random.default_rng(4).normal(0, 1, (2, 32, 16, 16)).astype(np.float32)
 
@@ -53,9 +49,14 @@ class GpuEngine(Engine):
         self.driver = driver
         self.gpu = device
 
-    def load(self, compiled: Path, frames: Frames | None = None) -> Model:
+    def load(
+        self, compiled: Path, frames: Frames | None = None, *, for_gpu: Path | None = None
+    ) -> Model:
         self._check_there()
-        return super().load(compiled, frames)
+        model = super().load(compiled, frames, for_gpu=for_gpu)
+        if frames is not None:  # who has more of them takes more of this GPU
+            vars(model)["weights_bytes"] += frames.frame_count * 100_000
+        return model
 
     def infer(self, model: Model, crops: UInt8Array, windows: Float32Array) -> UInt8Array:
         self._check_there()
@@ -97,23 +98,10 @@ class Running:
     told: dict[str, Mapping[str, object]]
 
     def home(self, name: str) -> int:
-        return self.backend.mouths(name, 0, WINDOWS, timeout_s=WAIT_S).gpu_id
+        return self.backend.mouths(name, 0, WINDOWS, call=Call(WAIT_S)).gpu_id
 
     def held(self) -> Counter[int]:
         return Counter(model.gpu_id for model in self.backend.models())
 
 
 Serve = Callable[[str], Running]
-
-
-def wait_until(condition: Callable[[], bool], clients: list[Any]) -> None:
-    """Until ``condition``, or one of ``clients`` has failed, whose error is raised."""
-    until_s = time.monotonic() + WAIT_S
-    while time.monotonic() < until_s:
-        if condition():
-            return
-        for client in clients:
-            if client.done():
-                client.result()
-        time.sleep(0.01)
-    pytest.fail(f"{WAIT_S} s passed")

@@ -3,7 +3,6 @@ like one's. What the driver says is all that is made up."""
 
 import shutil
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.hostmemory import HostMemory
+from tests.support.waiting import WAIT_S, until
 
+from lipwire.avatars import ALWAYS, Avatar, compile_avatar, read_package
+from lipwire.avatars.compiled.parts import FOR_GPU
 from lipwire.config import load_inference_config
-from lipwire.domain import Float32Array, Unavailable
+from lipwire.domain import Call, Float32Array, Unavailable
 from lipwire.engine import Device, Engine, GpuInfo, GpuState, Tuning
-from lipwire.engine.memory import DeviceLost, HostMemory
-from lipwire.rpc.backends import RemoteBackend, load_network
-from lipwire.wiring import devices, networks
+from lipwire.engine.device import DeviceLost
+from lipwire.rpc.backends import RemoteBackend
+from lipwire.wiring import backends, choosing, registries
 from lipwire.wiring.servers import open_inference_server
 
 NAMES = ("a", "b", "c", "d")
 SIZE_BYTES = 256 * 2**20
-WAIT_S = 120.0
-"""For what comes in a moment, unless the machine is busy with something else."""
 WINDOWS: Float32Array = np.random.default_rng(4).normal(0, 1, (3, 32, 16, 16)).astype(np.float32)
 
 
@@ -64,10 +65,10 @@ class Gpus:
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
     gpus = Gpus()
-    monkeypatch.setattr(devices, "cuda_problem", lambda device: None)
-    monkeypatch.setattr(devices, "open_driver", lambda: gpus)
-    monkeypatch.setattr(devices, "Engine", gpus.make)
-    monkeypatch.setattr(networks, "CHECK_GPUS_EVERY_S", 0.05)
+    monkeypatch.setattr(choosing, "cuda_problem", lambda device: None)
+    monkeypatch.setattr(choosing, "open_driver", lambda: gpus)
+    monkeypatch.setattr(choosing, "Engine", gpus.make)
+    monkeypatch.setattr(registries, "CHECK_GPUS_EVERY_S", 0.05)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     return gpus
 
@@ -86,10 +87,11 @@ def expected(root: Path) -> dict[str, Any]:
     with Engine(threads=1, memory=HostMemory(SIZE_BYTES)) as engine:
         found = {}
         for name in NAMES:
-            loaded = load_network(engine, root / name)
-            crops = loaded.value.crops(0, len(WINDOWS))
-            found[name] = engine.infer(loaded.value.model, crops, WINDOWS)
-            loaded.close()
+            with Avatar.open(root / name) as avatar:
+                crops = avatar.crops(0, len(WINDOWS))
+            compiled = compile_avatar(read_package(root / name), parts=ALWAYS | FOR_GPU)
+            model = engine.load(compiled.network, for_gpu=compiled.network_for_gpu)
+            found[name] = engine.infer(model, crops, WINDOWS)
     assert len({mouths.tobytes() for mouths in found.values()}) == len(NAMES)
     return found
 
@@ -135,10 +137,10 @@ def test_networks_are_spread_over_the_gpus_memory(
 @pytest.mark.parametrize(
     ("keys", "kept"),
     [
-        ("count: 1", 4),
         ("count: 1, crops_gb_per_gpu: 0.5", 4),
         ("count: 1, crops_gb_per_gpu: 0.001", 0),  # 1.07 MB: three crops and a half
-        ("count: 1, crops_gb_per_gpu: 0", 0),
+        pytest.param("count: 1", 4, marks=pytest.mark.slow),
+        pytest.param("count: 1, crops_gb_per_gpu: 0", 0, marks=pytest.mark.slow),
     ],
 )
 def test_crops_stay_on_the_gpu_as_far_as_they_may(
@@ -175,26 +177,27 @@ def test_engines_use_kernels_of_our_own_unless_told_not_to(
     assert [tuning.kernels for tuning in gpus.tunings] == [wanted]
 
 
-@pytest.mark.parametrize(("configured", "lanes", "workers"), [(8, 2, 3), (2, 2, 2), (1, 1, 1)])
-def test_no_worker_takes_what_could_share_a_batch_to_wait_for_a_lane(
-    gpus: Gpus, tmp_path: Path, configured: int, lanes: int, workers: int
+@pytest.mark.parametrize(("configured", "streams", "workers"), [(8, 2, 3), (2, 2, 2), (1, 1, 1)])
+def test_no_worker_takes_what_could_share_a_batch_to_wait_for_a_stream(
+    gpus: Gpus, tmp_path: Path, configured: int, streams: int, workers: int
 ) -> None:
     file = tmp_path / "inference.yaml"
     file.write_text(f"gpus: {{count: 1}}\nserver: {{worker_count_per_gpu: {configured}}}\n")
-    (chosen,) = devices.choose_devices(load_inference_config(file, {})).devices
-    with devices.make_engine(chosen) as engine:
-        assert gpus.tunings[-1].lanes == lanes
-        with networks._scheduling(engine, chosen, 10, threading.Event()) as scheduler:
+    (chosen,) = choosing.choose_devices(load_inference_config(file, {})).devices
+    with choosing.make_engine(chosen) as engine:
+        assert gpus.tunings[-1].streams == streams
+        with backends._scheduler(engine, chosen, 10) as scheduler:
             assert scheduler.stats().workers == workers
 
 
 def test_the_share_of_each_process_is_its_part_of_the_crops_too(gpus: Gpus, tmp_path: Path) -> None:
     file = tmp_path / "inference.yaml"
     file.write_text("gpus: {count: 1, crops_gb_per_gpu: 1}\nserver: {workers: 4}\n")
-    (chosen,) = devices.choose_devices(load_inference_config(file, {})).devices
+    (chosen,) = choosing.choose_devices(load_inference_config(file, {})).devices
     assert chosen.crop_bytes == 2**28
 
 
+@pytest.mark.slow
 def test_the_least_loaded_gpu_is_that_with_least_on_it_not_beside_it(
     gpus: Gpus, tmp_path: Path, root: Path, make_package: Callable[..., Path]
 ) -> None:
@@ -203,7 +206,7 @@ def test_the_least_loaded_gpu_is_that_with_least_on_it_not_beside_it(
     folder = tmp_path / "root"
     for name in NAMES[1:]:
         shutil.copytree(root / name, folder / name)
-    make_package(folder / "a", frames=24, size=(640, 480), seed=0)
+    make_package(folder / "a", frames=12, size=(640, 480), seed=0, extension="jpg")
     file = tmp_path / "inference.yaml"
     file.write_text(f"models_root: {folder}\ngpus: {{assignment_strategy: least-loaded}}\n")
     here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
@@ -216,6 +219,7 @@ def test_the_least_loaded_gpu_is_that_with_least_on_it_not_beside_it(
     assert homes == [0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_gpu_lost_under_load_costs_no_client_an_error(
     gpus: Gpus, backend: RemoteBackend, expected: dict[str, Any]
 ) -> None:
@@ -233,30 +237,17 @@ def test_a_gpu_lost_under_load_costs_no_client_an_error(
     with ThreadPoolExecutor(6) as threads:
         clients = [threads.submit(client, number) for number in range(6)]
         try:
-            wait_until(lambda: min(seen[0], seen[1]) > 5, clients)
+            until(lambda: min(seen[0], seen[1]) > 5, futures=clients)
             gpus.memories[0].lost = True
             after = seen[1]
-            wait_until(lambda: seen[1] > after + 20, clients)
+            until(lambda: seen[1] > after + 20, futures=clients)
         finally:
             over.set()
         for future in clients:
             future.result(WAIT_S)
-    health = backend.health(timeout_s=WAIT_S)
+    health = backend.health(call=Call(WAIT_S))
     assert (health.healthy, health.gpu_count) == (True, 1)
     gpus.memories[1].lost = True
     with pytest.raises(Unavailable):
         backend.mouths("a", 0, WINDOWS)
-    assert not backend.health(timeout_s=WAIT_S).healthy
-
-
-def wait_until(condition: Callable[[], bool], clients: list[Any]) -> None:
-    """Until ``condition``, or one of ``clients`` has failed, whose error is raised."""
-    until_s = time.monotonic() + WAIT_S
-    while time.monotonic() < until_s:
-        if condition():
-            return
-        for client in clients:
-            if client.done():
-                client.result()
-        time.sleep(0.01)
-    pytest.fail(f"{WAIT_S} s passed")
+    assert not backend.health(call=Call(WAIT_S)).healthy

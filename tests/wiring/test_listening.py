@@ -3,7 +3,6 @@
 import dataclasses
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,16 +12,17 @@ from typing import Any
 import grpc
 import pytest
 from tests.rpc.plainbackend import PlainBackend
+from tests.support.waiting import until
 
-from lipwire.domain import AvatarInvalid, DeadlineExceeded, LipwireError, Overloaded
-from lipwire.rpc.backends import ModelStatus
+from lipwire.domain import AvatarInvalid, Call, DeadlineExceeded, LipwireError, Overloaded
 from lipwire.rpc.backends.statuses import error_of_call
-from lipwire.rpc.calls import current
 from lipwire.rpc.generated import inference_pb2 as pb
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
-from lipwire.rpc.inference import InferenceServicer
-from lipwire.rpc.serving import RpcServer, ServerOptions, inference_service
+from lipwire.rpc.server.server import RpcServer, ServerOptions, inference_service
+from lipwire.rpc.services.inference import InferenceServicer
+from lipwire.rpc.transport import connecting_within
 from lipwire.rpc.workers import WorkerPlace, sharing, siblings, socket_folder
+from lipwire.serving import ModelStatus
 from lipwire.wiring.listening import listening
 
 NAMES = ("anna", "bert")
@@ -37,16 +37,15 @@ class Networks(PlainBackend):
     asked: list[str] = field(default_factory=list)
     given_up: threading.Event = field(default_factory=threading.Event)
 
-    def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
+    def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
         self.asked.append(model_id)
         if self.refusal is not None:
             raise self.refusal
         if self.may_load is not None:
-            call = current()
             assert call is not None
             call.on_end(self.given_up.set)
             assert self.may_load.wait(30)
-        return super().load(model_id, timeout_s=timeout_s)
+        return super().load(model_id, call=call)
 
 
 @dataclass
@@ -244,6 +243,7 @@ def test_one_that_hangs_is_not_taken_for_one_that_is_gone(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(siblings, "_ACCEPTED_WITHIN_S", 0.5)
+    monkeypatch.setattr(siblings, "_OPTIONS", (*siblings._OPTIONS[:-1], connecting_within(0.5)))
     first = start(0, 2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(WorkerPlace(folder, 1, 2).socket()))
@@ -260,9 +260,8 @@ def test_when_the_caller_goes_the_others_stop_too(start: Start) -> None:
     for process in (first, second):
         process.networks.may_load = threading.Event()
     call = first.stub.LoadModel.future(pb.LoadModelRequest(model_id="anna"))
-    while not (first.networks.asked and second.networks.asked):
-        assert not call.done()
-        time.sleep(0.005)
+    until(lambda: call.done() or (first.networks.asked and second.networks.asked))
+    assert not call.done()
     call.cancel()
     assert second.networks.given_up.wait(30)
     for process in (first, second):

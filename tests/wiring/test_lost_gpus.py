@@ -8,31 +8,31 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from tests.support.waiting import WAIT_S, until
 from tests.wiring.gpumachine import (
     HERE,
     NAMES,
-    WAIT_S,
     WINDOWS,
     GpuEngine,
     Machine,
     Serve,
     config,
-    wait_until,
 )
 
 from lipwire.avatars import Avatar
 from lipwire.config import load_compositing_config
-from lipwire.domain import Unavailable
+from lipwire.domain import Call, Unavailable
 from lipwire.engine import DeviceLost, Engine, GpuState
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.generated import inference_pb2
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
-from lipwire.wiring.devices import ChosenDevice
+from lipwire.wiring.choosing import ChosenDevice
 from lipwire.wiring.servers import open_serve
 
 
+@pytest.mark.slow
 def test_a_gpu_lost_under_load_costs_no_client_an_error(
     machine: Machine, root: Path, tmp_path: Path
 ) -> None:
@@ -74,11 +74,11 @@ def test_a_gpu_lost_under_load_costs_no_client_an_error(
         with ThreadPoolExecutor(6) as threads:
             clients = [threads.submit(client, number) for number in range(6)]
             try:
-                wait_until(lambda: min(seen[0], seen[1]) > 10, clients)
+                until(lambda: min(seen[0], seen[1]) > 10, futures=clients)
                 machine.driver.gone = {0}
-                wait_until(moved.is_set, clients)
+                until(moved.is_set, futures=clients)
                 after = seen[1]
-                wait_until(lambda: seen[1] > after + 20, clients)
+                until(lambda: seen[1] > after + 20, futures=clients)
             finally:
                 over.set()
             for future in clients:
@@ -87,7 +87,7 @@ def test_a_gpu_lost_under_load_costs_no_client_an_error(
             health = connection.health()
             assert (health.healthy, health.inference_server_healthy) == (True, True)
             machine.driver.gone = {0, 1}
-            wait_until(lambda: not connection.health().healthy, [])
+            until(lambda: not connection.health().healthy)
             with pytest.raises(Unavailable):
                 connection.composite(batch("a"), WAIT_S)
 
@@ -113,7 +113,7 @@ def test_a_gpu_that_does_not_work_from_the_start_is_left_out(
     running = serve("gpus: {count: 2}")
     assert "GPU 0 cannot be used: cuda:0 has failed" in caplog.text
     assert str(running.told["GPU status"]["GPU 0"]).startswith("CANNOT BE USED: cuda:0")
-    assert running.backend.health(timeout_s=WAIT_S).gpu_count == 1
+    assert running.backend.health(call=Call(WAIT_S)).gpu_count == 1
     assert [running.home(name) for name in "bc"] == [1, 1]
     with pytest.raises(DeviceLost, match="cuda:0 has failed"):
         serve("gpus: {count: 2}\nonnx: {use_cuda: strict}")
@@ -127,8 +127,21 @@ def test_health_over_the_wire_tells_of_a_lost_gpu(machine: Machine, serve: Serve
     with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
         stub = InferenceServiceStub(channel)
         machine.driver.gone = {1}
-        wait_until(lambda: stub.Health(inference_pb2.HealthRequest()).gpu_count == 1, [])
+        until(lambda: stub.Health(inference_pb2.HealthRequest()).gpu_count == 1)
         health = stub.Health(inference_pb2.HealthRequest())
         assert (health.healthy, health.detail) == (True, "GPU 1 is out: GPU 1 is lost")
         machine.driver.gone = {0, 1}
-        wait_until(lambda: not stub.Health(inference_pb2.HealthRequest()).healthy, [])
+        until(lambda: not stub.Health(inference_pb2.HealthRequest()).healthy)
+
+
+def test_gpus_that_are_left_hold_no_more_than_before(machine: Machine, serve: Serve) -> None:
+    running = serve("gpus: {count: 2}\ncapacity: {max_models_per_gpu: 1}")
+    assert [running.home(name) for name in "bc"] == [0, 1]
+    machine.driver.gone = {1}
+    until(lambda: running.backend.health(call=Call(WAIT_S)).max_models == 1)
+
+    def only_the_last_is_held() -> bool:
+        running.backend.unload("d")
+        return running.home("d") == 0 and running.held() == {0: 1}
+
+    until(only_the_last_is_held)  # the limit is lowered in a moment

@@ -52,11 +52,11 @@ class AudioEncoder:
 
     @classmethod
     def open(cls, path: Path, threads: int = 1) -> "AudioEncoder":
-        """The encoder in the ONNX file ``path``, run on ``threads`` threads of the CPU.
+        """Open the audio encoder in the ONNX file ``path``; one call runs on ``threads`` threads.
 
-        One float32 input (N, 1, 80, 16) and an output (N, 512) or (N, 512, 1, 1), N fixed or free,
-        whatever their names. Raises AvatarInvalid where the file is missing, is no ONNX model,
-        keeps weights outside its folder, has other shapes, or gives NaN for silence.
+        The file has one float32 input (N, 1, 80, 16) and an output (N, 512) or (N, 512, 1, 1), N
+        fixed or free, whatever their names. Raises AvatarInvalid where the file is missing, is no
+        ONNX model, keeps weights outside its folder, has other shapes, or gives NaN for silence.
         """
         if threads < 1:
             raise InvalidInput(f"{threads} threads for the audio encoder; allowed: 1 or more")
@@ -70,9 +70,10 @@ class AudioEncoder:
         return cls(session, file, path)
 
     def encode(self, mels: Float32Array) -> Float32Array:
-        """(N, 1, 80, 16) float32 in [-4, 4] -> (N, 512) float32, row by row independent of N.
+        """Return the rows of ``mels``, (N, 512) float32; each depends on its own input alone.
 
-        Raises InvalidInput for another shape or type.
+        ``mels`` is (N, 1, 80, 16) float32 in [-4, 4]. Raises InvalidInput for another shape or
+        type.
         """
         wanted = (1, MEL_BANDS, ROW_COLUMNS)
         if mels.shape[1:] != wanted or mels.dtype != np.float32:

@@ -1,7 +1,8 @@
-"""The audio encoder's ONNX file, read with suspicion: it may come from anybody."""
+"""The audio encoder's ONNX file, checked before it is opened: it may come from anybody."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
@@ -10,7 +11,9 @@ from google.protobuf.message import DecodeError
 
 from lipwire.audio.mel import MEL_BANDS
 from lipwire.audio.rows import ROW_COLUMNS
+from lipwire.config.links import HOW, links_may_lead_out
 from lipwire.domain import AvatarInvalid
+from lipwire.domain.filekinds import kind_hint
 
 MAX_BYTES: Final = 1 << 30
 """The family's encoder takes 11 MB; protobuf itself ends at 2 GB."""
@@ -22,17 +25,20 @@ MAX_FIXED_BATCH: Final = 256
 class EncoderFile:
     """An ONNX file that is safe to open and takes what an audio encoder takes."""
 
-    source: bytes | str
-    """For ONNX Runtime: the file's bytes, or its path where weights lie in files beside it."""
+    source: bytes
+    """For ONNX Runtime: the file's bytes, with the weights that lie in files beside it."""
     input_name: str
     fixed_batch: int | None
     """Rows that every run must have; None where the model leaves them free."""
 
 
 def read_encoder_file(path: Path) -> EncoderFile:
-    """Raises AvatarInvalid where the file is missing, not readable, too long or no ONNX model,
-    where a tensor's external data is not a plain file inside the model's folder, and where the
-    input is not one of (N, 1, 80, 16) float32."""
+    """Read the ONNX file at ``path`` and check that it is safe to open as an audio encoder.
+
+    Raises AvatarInvalid where the file is missing, not readable, too long or no ONNX model, where a
+    tensor's external data is not a plain file inside the model's folder, and where the input is not
+    one of (N, 1, 80, 16) float32.
+    """
     try:
         if not path.is_file():
             raise AvatarInvalid(f"audio encoder {path} is missing or not a file")
@@ -45,14 +51,25 @@ def read_encoder_file(path: Path) -> EncoderFile:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise AvatarInvalid(f"audio encoder {path} is no ONNX model, or a damaged one") from error
+        raise AvatarInvalid(
+            f"audio encoder {path} is no ONNX model, or a damaged one{kind_hint(data)}"
+        ) from error
     if not model.graph.node:
-        raise AvatarInvalid(f"audio encoder {path} is no ONNX model, or an empty one")
-    locations = {location for tensor in _tensors(model) for location in _external(tensor)}
-    for location in sorted(locations):
-        _check_location(path, location)
+        raise AvatarInvalid(
+            f"audio encoder {path} is no ONNX model, or an empty one{kind_hint(data)}"
+        )
+    outside = [
+        tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
+    if outside:
+        # By ourselves: ONNX Runtime follows no link that leads out of the folder.
+        left_bytes = MAX_BYTES - size
+        for tensor in outside:
+            _bring_inside(tensor, path, left_bytes)
+            left_bytes -= len(tensor.raw_data)
+        data = model.SerializeToString()
     name, fixed_batch = _checked_input(path, model.graph)
-    return EncoderFile(str(path) if locations else data, name, fixed_batch)
+    return EncoderFile(data, name, fixed_batch)
 
 
 def _checked_input(path: Path, graph: onnx.GraphProto) -> tuple[str, int | None]:
@@ -108,21 +125,45 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
             yield from _graph_tensors(graph)
 
 
-def _external(tensor: onnx.TensorProto) -> Iterator[str]:
-    """Where this tensor's data lies outside the file, if it does."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        yield entries.get("location", "")
+def _bring_inside(tensor: onnx.TensorProto, path: Path, limit_bytes: int) -> None:
+    """Read the data of ``tensor`` from the file beside ``path`` where it lies."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    file = _checked_file(path, location)
+    try:
+        offset = int(entries.get("offset", "0"))
+        length = int(entries.get("length", str(max(0, file.stat().st_size - offset))))
+        if not (offset >= 0 and 0 <= length <= limit_bytes):
+            raise AvatarInvalid(
+                f"audio encoder {path} keeps {length} bytes at offset {offset} of {location!r};"
+                f" allowed: {limit_bytes} bytes"
+            )
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+    except (OSError, ValueError) as error:
+        raise AvatarInvalid(
+            f"audio encoder {path}: {location!r} cannot be read: {error}"
+        ) from error
+    del tensor.external_data[:]
+    tensor.ClearField("data_location")
 
 
-def _check_location(path: Path, location: str) -> None:
+def _checked_file(path: Path, location: str) -> Path:
     folder = path.parent.resolve()
     absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive
-    target = folder if absolute or "\0" in location else (folder / location).resolve()
-    if target == folder or folder not in target.parents:
+    named = folder if absolute or "\0" in location else Path(normpath(folder / location))
+    if named == folder or folder not in named.parents:
         raise AvatarInvalid(
             f"audio encoder {path} keeps weights at {location!r}; "
             "allowed: files inside the model's folder"
         )
+    target = named.resolve()
+    if folder not in target.parents and not links_may_lead_out():
+        raise AvatarInvalid(
+            f"audio encoder {path} keeps weights at {location!r}, a link that leads out of the"
+            f" model's folder; {HOW}"
+        )
     if not target.is_file():
         raise AvatarInvalid(f"audio encoder {path} keeps weights at {location!r}, which is missing")
+    return target

@@ -36,7 +36,8 @@ _STEP_SAMPLES: Final = 16 * SAMPLE_RATE_HZ  # bounds the float64 copy of what is
 
 
 def column_count(samples: int) -> int:
-    """Mel columns of ``samples`` of audio; column c is centred on sample 200 * c."""
+    """Return how many mel columns ``samples`` of 16 kHz audio give. Column c is centred on sample
+    200 * c."""
     return 1 + samples // HOP
 
 
@@ -54,7 +55,8 @@ def _mel_to_hz(mel: Float64Array) -> Float64Array:
 
 
 def mel_filterbank() -> Float64Array:
-    """(80, 401) float64: weight of each Fourier bin in each band; triangles of area 1 in Hz."""
+    """Return the weight of each Fourier bin in each band, (80, 401) float64: triangles of area 1 in
+    Hz."""
     ends = _hz_to_mel(np.array([_LOWEST_HZ, _HIGHEST_HZ]))
     edges_hz = _mel_to_hz(np.linspace(ends[0], ends[1], MEL_BANDS + 2))
     bins_hz = np.arange(FFT_SIZE // 2 + 1) * (SAMPLE_RATE_HZ / FFT_SIZE)
@@ -104,7 +106,8 @@ def _columns(segments: Float64Array) -> Float32Array:
 
 
 class MelStream:
-    """Mel columns of audio that arrives in pieces: together ``mel_spectrogram``, bit for bit.
+    """Mel columns of audio that arrives in pieces; together they are ``mel_spectrogram``, bit for
+    bit.
 
     A column comes out as soon as the last of its 800 samples is in, 400 samples (25 ms) past its
     centre. Between calls less than 1000 samples are held. Not for use from several threads at once.
@@ -126,10 +129,11 @@ class MelStream:
         self._flushed = False
 
     def push(self, pcm: Float32Array) -> Float32Array:
-        """(n,) float32 at 16 kHz -> the (k, 80) float32 columns that became complete, often none.
+        """Add audio and return the columns that are complete now.
 
-        Raises InvalidInput for another shape or type, for NaN, and after ``flush``; the stream is
-        then as it was before the call.
+        ``pcm`` is (n,) float32 at 16 kHz. Returns (k, 80) float32, where k is often 0. Raises
+        InvalidInput for another shape or type, for NaN, and after ``flush``; the stream is then as
+        it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -143,7 +147,8 @@ class MelStream:
         return np.concatenate(columns) if columns else np.empty((0, MEL_BANDS), np.float32)
 
     def flush(self) -> Float32Array:
-        """End of the audio: the last (k, 80) columns, whose segments reach past it into silence."""
+        """End the audio and return the last columns, (k, 80) float32; their segments reach past the
+        end into silence."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True
@@ -175,9 +180,10 @@ class MelStream:
 
 
 def mel_spectrogram(pcm: Float32Array) -> Float32Array:
-    """(samples,) float32 mono at 16 kHz -> (1 + samples // 200, 80) float32 in [-4, 4].
+    """Return the mel spectrogram of a whole recording.
 
-    Raises InvalidInput for another shape or type and for NaN or infinite samples.
+    ``pcm`` is (samples,) float32 mono at 16 kHz. Returns (1 + samples // 200, 80) float32 in [-4,
+    4]. Raises InvalidInput for another shape or type and for NaN or infinite samples.
     """
     stream = MelStream()
     return np.concatenate([stream.push(pcm), stream.flush()])

@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lipwire.domain import FPS, SAMPLE_RATE_HZ, Float32Array, InvalidInput
 
@@ -11,17 +12,32 @@ SAMPLES_PER_FRAME: Final = SAMPLE_RATE_HZ // FPS
 
 
 def frame_count(samples: int) -> int:
-    """Video frames that cover ``samples`` of 16 kHz audio: the last one may be filled partly, and
-    there is always at least one."""
+    """Return how many frames of video cover ``samples`` of 16 kHz audio, at least 1.
+
+    The last frame may be filled only partly.
+    """
     if samples < 0:
         raise InvalidInput(f"an audio length of {samples} samples; allowed: 0 or more")
     return max(1, -(-samples // SAMPLES_PER_FRAME))
 
 
-def check_pcm(pcm: Float32Array) -> Float32Array:
-    """The same array, if it is one-dimensional float32 without NaN or infinity; InvalidInput else.
+def to_int16(pcm: Float32Array) -> npt.NDArray[np.int16]:
+    """Return ``pcm``, float32 in [-1, 1], as samples of 16 bits, little endian; what is louder is
+    clipped."""
+    samples: npt.NDArray[np.int16] = np.rint(pcm * 32768).clip(-32768, 32767).astype("<i2")
+    return samples
 
-    Nothing is converted silently: int16 or another rate belongs through StreamResampler.
+
+def from_int16(data: bytes) -> Float32Array:
+    """Return samples of 16 bits, little endian, as (n,) float32 in [-1, 1]."""
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+
+def check_pcm(pcm: Float32Array) -> Float32Array:
+    """Return ``pcm`` unchanged if it is (samples,) float32 without NaN or infinity; else raise
+    InvalidInput.
+
+    Nothing is converted: int16 and other rates go through ``StreamResampler`` first.
     """
     if not isinstance(pcm, np.ndarray):
         raise InvalidInput(f"PCM given as {type(pcm).__name__}; allowed: a float32 numpy array")

@@ -1,4 +1,4 @@
-"""PCM of any rate and channel count to 16 kHz mono, in pieces."""
+"""PCM of any rate and channel count to mono of another rate, in pieces."""
 
 from typing import Any, Final
 
@@ -19,11 +19,13 @@ _QUALITY: Final = "HQ"  # 20 bits; VHQ's longer filters would add 20-40 ms to a 
 
 
 class StreamResampler:
-    """PCM in pieces of any size -> 16 kHz mono float32 in [-1, 1], the same bits for any pieces.
+    """Resamples PCM that arrives in pieces to mono, of 16 kHz unless told otherwise; the result
+    does not depend on the pieces.
 
-    Channels are averaged. Input runs ahead of output by up to 37 ms at 24 and 48 kHz, 40 ms at
-    22.05 and 44.1 kHz, 116 ms at 8 kHz, and by nothing at 16 kHz; ``flush`` gives the rest, so that
-    the whole is round(samples * 16000 / rate) long. Not for use from several threads at once.
+    Input has ``rate_hz`` and ``channels``; channels are averaged. Output has ``to_hz``. To 16 kHz,
+    input runs ahead of output by up to 37 ms at 24 and 48 kHz, 40 ms at 22.05 and 44.1 kHz, 116 ms
+    at 8 kHz, and by nothing at 16 kHz; ``flush`` gives the rest, so that the whole is round(samples
+    * to_hz / rate) long. Not for use from several threads at once.
 
         resampler = StreamResampler(48_000, channels=2)
         stream.push(resampler.push(piece))  # piece: (n, 2) int16
@@ -34,19 +36,16 @@ class StreamResampler:
 
     _soxr: "soxr.ResampleStream | None"  # None: the rate is right already
 
-    def __init__(self, rate_hz: int, channels: int = 1) -> None:
-        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise InvalidInput(
-                f"a sample rate of {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
-            )
+    def __init__(self, rate_hz: int, channels: int = 1, *, to_hz: int = SAMPLE_RATE_HZ) -> None:
+        check_rate(rate_hz)
         if not 1 <= channels <= MAX_CHANNELS:
             raise InvalidInput(f"{channels} channels; allowed: 1 to {MAX_CHANNELS}")
         self._channels = channels
         self._flushed = False
         self._soxr = (
             None
-            if rate_hz == SAMPLE_RATE_HZ
-            else soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality=_QUALITY)
+            if rate_hz == to_hz
+            else soxr.ResampleStream(rate_hz, to_hz, 1, dtype="float32", quality=_QUALITY)
         )
 
     def reset(self) -> None:
@@ -56,10 +55,11 @@ class StreamResampler:
             self._soxr.clear()
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16]) -> Float32Array:
-        """(n,) or (n, channels), int16 or float32 -> (k,) float32 at 16 kHz, often none.
+        """Add samples and return what is ready, (k,) float32 in [-1, 1]; k is often 0.
 
-        Raises InvalidInput for another shape or type, for NaN, infinite or absurdly loud samples
-        (over 8.0), and after ``flush``; the stream is then as it was before the call.
+        ``pcm`` is (n,) or (n, channels), int16 or float32. Raises InvalidInput for another shape or
+        type, for NaN, infinite or absurdly loud samples (over 8.0), and after ``flush``; the stream
+        is then as it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -67,7 +67,7 @@ class StreamResampler:
         return self._resample(mono, last=False) if len(mono) else mono
 
     def flush(self) -> Float32Array:
-        """End of the audio: the last (k,) samples."""
+        """End the audio and return the last samples, (k,) float32 in [-1, 1]."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True
@@ -89,7 +89,7 @@ class StreamResampler:
             scale = 1.0 / 32768.0
         elif pcm.dtype == np.float32:
             scale = 1.0
-            _check_samples(columns)
+            check_samples(columns)
         else:
             raise InvalidInput(f"PCM of type {pcm.dtype}; allowed: int16 or float32")
         total = columns[:, 0].astype(np.float64)
@@ -98,7 +98,16 @@ class StreamResampler:
         return (total * (scale / self._channels)).astype(np.float32)
 
 
-def _check_samples(pcm: npt.NDArray[Any]) -> None:
+def check_rate(rate_hz: int) -> None:
+    """Raise InvalidInput where audio of ``rate_hz`` samples a second is not taken."""
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise InvalidInput(
+            f"a sample rate of {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+        )
+
+
+def check_samples(pcm: npt.NDArray[Any]) -> None:
+    """Raise InvalidInput where float samples are NaN, infinite or absurdly loud (over 8.0)."""
     peak = float(np.max(np.abs(pcm), initial=0.0))  # NaN wins over every other value
     if not peak <= LOUDEST:
         raise InvalidInput(

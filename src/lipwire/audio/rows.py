@@ -33,9 +33,9 @@ MIN_SAMPLES: Final = (ROW_COLUMNS - 1) * HOP
 
 
 def row_columns(index: int, columns: int | None = None) -> slice:
-    """The mel columns of row ``index``; ``columns`` (16 or more) is where the spectrogram ends, and
-    None means that it does not end yet.
+    """Return which mel columns row ``index`` is made from.
 
+    ``columns`` (16 or more) is how many the spectrogram has; None means that it does not end yet.
     80 / 25 is taken in whole numbers; int(80.0 * (i / 25.0)) gives the same for every i that a day
     of video can have.
     """
@@ -46,7 +46,8 @@ def row_columns(index: int, columns: int | None = None) -> slice:
 
 
 def row_count(columns: int) -> int:
-    """Rows of a spectrogram of ``columns`` columns; InvalidInput below 16."""
+    """Return how many rows a spectrogram of ``columns`` columns gives. Raises InvalidInput below
+    16."""
     if columns < ROW_COLUMNS:
         raise InvalidInput(f"a spectrogram of {columns} columns; allowed: {ROW_COLUMNS} or more")
     # In floating point, and in this order, as SyncTalk_2D has it: for some lengths (384 columns is
@@ -55,11 +56,12 @@ def row_count(columns: int) -> int:
 
 
 def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) -> Float32Array:
-    """(columns, 80) float32 -> (rows, 80, 16) float32: the encoder's input for rows start to stop.
+    """Return the encoder's input for rows ``start`` up to ``stop``, (rows, 80, 16) float32.
 
-    Without ``start`` and ``stop`` all ``row_count(columns)`` rows; with them only that part, so
-    that hours of audio need not be spread out at once. Raises InvalidInput for another shape, for
-    fewer than 16 columns, and for rows that are not there.
+    ``mel`` is (columns, 80) float32. Without ``start`` and ``stop`` these are all
+    ``row_count(columns)`` rows; with them only a part, so that hours of audio need not be in memory
+    at once. Raises InvalidInput for another shape, for fewer than 16 columns, and for rows that do
+    not exist.
     """
     if mel.ndim != 2 or mel.shape[1] != MEL_BANDS:
         raise InvalidInput(f"a spectrogram of shape {mel.shape}; allowed: (columns, {MEL_BANDS})")
@@ -74,11 +76,11 @@ def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) ->
 
 
 def windows_of(entries: Float32Array) -> Float32Array:
-    """(n, 512) float32 consecutive entries of the padded list -> (n - 15, 32, 16, 16), none for
-    n < 16.
+    """Return the windows over consecutive rows, (n - 15, 32, 16, 16) float32; none for n < 16.
 
-    A read-only view: neighbouring windows share 15 of their 16 rows, so an hour of them takes
-    184 MB instead of 2.9 GB. ``entries`` must stay unchanged while the windows are used.
+    ``entries`` is (n, 512) float32: rows, with padding before the first and after the last. The
+    result is a read-only view: neighbouring windows share 15 of their 16 rows, so an hour of them
+    takes 184 MB instead of 2.9 GB. ``entries`` must stay unchanged while the windows are used.
     """
     entries = np.ascontiguousarray(entries, dtype=np.float32)
     row_bytes, item_bytes = FEATURE_SIZE * entries.itemsize, entries.itemsize
@@ -95,10 +97,10 @@ def windows_of(entries: Float32Array) -> Float32Array:
 
 
 def windows_from_rows(rows: Float32Array, frames: int) -> Float32Array:
-    """(rows, 512) float32 -> (frames, 32, 16, 16) float32, the windows of the first ``frames``.
+    """Return the windows of the first ``frames`` frames, (frames, 32, 16, 16) float32.
 
-    A read-only view (see ``windows_of``). Raises InvalidInput for another shape, for no rows, and
-    for a negative number of frames.
+    ``rows`` is (rows, 512) float32. The result is a read-only view (see ``windows_of``). Raises
+    InvalidInput for another shape, for no rows, and for a negative number of frames.
     """
     if rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE or not len(rows):
         raise InvalidInput(

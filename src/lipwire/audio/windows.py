@@ -29,7 +29,8 @@ _ROWS_AT_ONCE: Final = 64
 
 
 def extract_rows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
-    """(samples,) float32 at 16 kHz -> the (rows, 512) float32 rows of the whole recording."""
+    """Return the rows of a whole recording, (rows, 512) float32, of ``pcm``, (samples,) float32 at
+    16 kHz."""
     mel = mel_spectrogram(_at_least_one_row(check_pcm(pcm)))
     count = row_count(len(mel))
     rows = np.empty((count, FEATURE_SIZE), np.float32)
@@ -40,9 +41,11 @@ def extract_rows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
 
 
 def extract_windows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
-    """(samples,) float32 at 16 kHz -> (frame_count(samples), 32, 16, 16) float32, a read-only view.
+    """Return the windows of a whole recording, (frame_count(samples), 32, 16, 16) float32,
+    read-only.
 
-    Raises InvalidInput for another shape or type and for NaN or infinite samples.
+    ``pcm`` is (samples,) float32 at 16 kHz. Raises InvalidInput for another shape or type and for
+    NaN or infinite samples.
     """
     return windows_from_rows(extract_rows(pcm, encoder), frame_count(len(pcm)))
 
@@ -54,12 +57,13 @@ def _at_least_one_row(pcm: Float32Array) -> Float32Array:
 
 class WindowStream:
     """Audio windows of speech that arrives in pieces; together they are ``extract_windows`` bit for
-    bit, for any pieces, one sample or everything.
+    bit.
 
-    Frame i's window comes out of the push that brings its last sample in, at most 452.5 ms
-    (LOOKAHEAD_MS) after the frame begins: 640 * i + 7240 samples. ``flush`` ends the audio and
-    gives the windows that were still waiting. Between calls it holds 15 rows, some 35 mel columns
-    and less than 1000 samples (about 60 KB), however long the stream is.
+    The pieces may be of any size, one sample or everything. Frame i's window comes out of the push
+    that brings its last sample in, at most 452.5 ms (LOOKAHEAD_MS) after the frame begins: 640 * i
+    + 7240 samples. ``flush`` ends the audio and gives the windows that were still waiting. Between
+    calls it holds 15 rows, some 35 mel columns and less than 1000 samples (about 60 KB), however
+    long the stream is.
 
     The encoder may be shared by many streams; one stream is not for several threads at once.
 
@@ -95,7 +99,7 @@ class WindowStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, as after an interruption; the next push begins frame 0 again."""
+        """Forget all audio, as after an interruption; the next push begins frame 0 again."""
         self._mel.reset()
         self._columns = np.empty((0, MEL_BANDS), np.float32)
         self._first_column = 0
@@ -106,11 +110,11 @@ class WindowStream:
         self._flushed = False
 
     def push(self, pcm: Float32Array) -> Float32Array:
-        """(n,) float32 at 16 kHz -> the (k, 32, 16, 16) float32 windows that became determined,
-        often none; a read-only view.
+        """Add audio and return the windows that are complete now, (k, 32, 16, 16) float32,
+        read-only.
 
-        Raises InvalidInput for another shape or type, for NaN, and after ``flush``; the stream is
-        then as it was before the call.
+        ``pcm`` is (n,) float32 at 16 kHz; k is often 0. Raises InvalidInput for another shape or
+        type, for NaN, and after ``flush``; the stream is then as it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -122,9 +126,10 @@ class WindowStream:
         return self._advance(None)
 
     def flush(self) -> Float32Array:
-        """End of the audio: the last (k, 32, 16, 16) float32 windows, at least one; read-only.
+        """End the audio and return the last windows, (k, 32, 16, 16) float32, read-only; at least
+        one.
 
-        All windows of the stream are then ``frame_count(samples)``; without any audio that is one
+        The stream has then given ``frame_count(samples)`` windows; without any audio that is one
         window of silence.
         """
         if self._flushed:

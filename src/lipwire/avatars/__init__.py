@@ -3,17 +3,16 @@ memory."""
 
 from lipwire.avatars.avatar import Avatar
 from lipwire.avatars.catalog import Catalog
-from lipwire.avatars.compiling import DEFAULT_QUALITY, CompiledParts, Progress, compile_avatar
+from lipwire.avatars.checks.problems import Problem
+from lipwire.avatars.checks.validation import validate_package
+from lipwire.avatars.compiled.compiling import DEFAULT_QUALITY, CompiledParts, compile_avatar
+from lipwire.avatars.compiled.parts import ALWAYS, FRAME_PARTS, FramePart, Part
+from lipwire.avatars.compiled.storage import homes
+from lipwire.avatars.compiled.versions import PackageVersion, package_version
 from lipwire.avatars.finding import find_avatar, list_avatars, search_folders
-from lipwire.avatars.holdings import ItemStats, Loaded, RegistryStats
-from lipwire.avatars.package import AvatarPackage, Pictures, read_package
-from lipwire.avatars.parts import ALWAYS, FRAME_PARTS, FramePart, Part
-from lipwire.avatars.problems import Problem
-from lipwire.avatars.registry import Registry
-from lipwire.avatars.settings import AvatarSettings, ColourOrder
-from lipwire.avatars.storage import homes
-from lipwire.avatars.validation import validate_package
-from lipwire.avatars.versions import PackageVersion, package_version
+from lipwire.avatars.frames.framefiles import Pictures
+from lipwire.avatars.package import AvatarPackage, read_package
+from lipwire.avatars.packagesettings import AvatarSettings, ColourOrder
 
 __all__ = [
     "ALWAYS",
@@ -26,15 +25,10 @@ __all__ = [
     "ColourOrder",
     "CompiledParts",
     "FramePart",
-    "ItemStats",
-    "Loaded",
     "PackageVersion",
     "Part",
     "Pictures",
     "Problem",
-    "Progress",
-    "Registry",
-    "RegistryStats",
     "compile_avatar",
     "find_avatar",
     "homes",

@@ -1,24 +1,42 @@
 """An avatar, opened: what the network sees of each frame, and each frame with a mouth on it."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import cv2
 import numpy as np
 
-from lipwire.avatars.compiling import DEFAULT_QUALITY, CompiledParts, Progress, compile_avatar
-from lipwire.avatars.package import AvatarPackage, read_package
-from lipwire.avatars.parts import Jpegs, Part, Patches
-from lipwire.avatars.settings import AvatarSettings
+from lipwire.avatars.closedeyes import beyond, shown_frames_of
+from lipwire.avatars.compiled.compiling import DEFAULT_QUALITY, CompiledParts, compile_avatar
+from lipwire.avatars.compiled.parts import ALWAYS, FRAMES_ONLY, WHOLE, Jpegs, Part, Patches
+from lipwire.avatars.frames.framecache import FrameCache, shared_cache
+from lipwire.avatars.frames.picturenotes import compiled_notes
+from lipwire.avatars.frames.sources import open_source
+from lipwire.avatars.frames.wholeframes import FORMS, Form, WholeFrames
+from lipwire.avatars.package import BOTH, AvatarPackage, read_package
+from lipwire.avatars.packagesettings import SETTINGS_NAME, AvatarSettings
 from lipwire.compose import BorderPx, PartialJpeg, network_crop, paste_mouth, paste_patch_i420
-from lipwire.domain import MOUTH_PX, CropRect, InvalidInput, UInt8Array, ping_pong
+from lipwire.config import usable_cores
+from lipwire.domain import (
+    MOUTH_PX,
+    AvatarFiles,
+    AvatarInvalid,
+    CompileProgress,
+    CropRect,
+    Crops,
+    InvalidInput,
+    Revision,
+    UInt8Array,
+    ping_pong,
+)
+from lipwire.domain.closing import Closing
 
 _PAGE_BYTES: Final = 4096
 
 
-class Avatar:
-    """A compiled avatar, memory-mapped. A context manager.
+class Avatar(Closing):
+    """A compiled avatar: memory-mapped, but for whole frames, which are decoded from the package's
+    files when they are needed and kept in a cache. A context manager.
 
         with Avatar.open(find_avatar("demo"), parts=frozenset({"jpeg"})) as avatar:
             crop = avatar.crop(0)                 # what the network sees of the first frame
@@ -27,80 +45,145 @@ class Avatar:
     Frame numbers start at 0 and never end: past the last frame they run back and forth. Mouths and
     crops are (320, 320, 3) uint8 in the package's colour order; frames are BGR whatever that is.
     Methods may be called from several threads. Once it is closed every method raises InvalidInput;
-    arrays handed out stay good.
+    arrays handed out stay good. ``planes`` and ``pixels`` raise AvatarInvalid where the package's
+    frames were changed after it was opened.
     """
 
     __slots__ = (
         "_compiled",
         "_jpegs",
         "_layout",
+        "_model_path",
         "_package",
+        "_parts",
         "_patches",
-        "_pixels",
-        "_planes",
         "_swap_colours",
+        "_whole",
         "border_px",
+        "closed_eyes",
         "encoder_path",
+        "files",
         "frame_count",
         "height",
         "info",
-        "model_path",
         "name",
+        "notes",
         "path",
         "rects",
         "revision",
+        "source_frame_count",
         "width",
     )
 
-    def __init__(self, package: AvatarPackage, compiled: CompiledParts, quality: int) -> None:
-        """From what ``compile_avatar`` gave for ``package``; people call ``open``."""
-        if compiled.patches is None or compiled.model_path is None:
+    def __init__(
+        self,
+        package: AvatarPackage,
+        compiled: CompiledParts,
+        quality: int,
+        parts: frozenset[Part] = frozenset(),
+        cache: FrameCache | None = None,
+    ) -> None:
+        """``compiled`` is what ``compile_avatar`` returned for ``package``; ``quality``, ``parts``
+        and ``cache`` are as for ``open``, which is what to call to open an avatar. Raises
+        AvatarInvalid where the settings name frames that are not there."""
+        if compiled.patches is None:
             raise InvalidInput(f"avatar {package.name} is not compiled; open it with Avatar.open")
+        lost = beyond(package.settings.closed_eyes, compiled.patches.origins.sources)
+        if lost is not None:
+            raise AvatarInvalid(f"{SETTINGS_NAME}: {lost}")
         self._patches: Patches | None = compiled.patches
         self._jpegs: Jpegs | None = compiled.jpegs
-        self._planes: UInt8Array | None = compiled.planes
-        self._pixels: UInt8Array | None = compiled.pixels
         self._swap_colours = package.settings.colour_order == "rgb"
         self.path: Path = package.path
+        self.files: AvatarFiles = package.files
         self.name: str = package.name
-        self.revision: str = compiled.revision
-        """Says by content which form of the package this is; the same on every machine."""
+        self.revision: Revision = compiled.revision
         self.info: AvatarSettings = package.settings
         self.border_px: BorderPx = package.settings.crop_border
         self.encoder_path: Path | None = package.encoder_path
-        self.model_path: Path = compiled.model_path
-        """The compiled network: a folder for ``Engine.load``."""
+        self._model_path: Path | None = compiled.networks.get("model")
         self.width: int = compiled.patches.width
         self.height: int = compiled.patches.height
         self.frame_count: int = compiled.patches.count
-        self.rects: tuple[CropRect, ...] = package.rects[: self.frame_count]
+        """Frames that are shown, 25 for each second."""
+        self.source_frame_count: int = compiled.patches.origins.sources
+        """Frames of the package's folder or video."""
+        self.closed_eyes: frozenset[int] = shown_frames_of(
+            package.settings.closed_eyes, compiled.patches.origins.shown
+        )
+        """Numbers of the frames that are shown with closed eyes, as the package says."""
+        self.rects: tuple[CropRect, ...] = tuple(
+            map(compiled.patches.rect, range(self.frame_count))
+        )
+        """Of the frames that are shown."""
+        self.notes: tuple[str, ...] = tuple(
+            compiled_notes(package.pictures, compiled.patches.origins)
+        )
+        """What people should know of how it is shown, a line each."""
         self._layout = PartialJpeg(self.width, self.height, quality) if compiled.jpegs else None
+        self._parts = parts
+        self._whole: WholeFrames | None = None
+        if parts & WHOLE:
+            even = (self.width + self.width % 2) * (self.height + self.height % 2)
+            self._whole = WholeFrames(
+                open_source(package.pictures, compiled.patches.origins, usable_cores()),
+                self.frame_count,
+                even,
+                cache or shared_cache(),
+                compiled.frames,
+                self.name,
+            )
 
     @classmethod
     def open(
         cls,
-        path: Path | str,
+        where: AvatarFiles | Path | str,
         *,
         parts: frozenset[Part] = frozenset(),
+        with_model: bool = True,
         quality: int = DEFAULT_QUALITY,
-        progress: Progress | None = None,
+        progress: CompileProgress | None = None,
+        cache: FrameCache | None = None,
     ) -> Self:
-        """The avatar of the package in folder ``path``; ``parts`` are those that will be asked for.
+        """Open the avatar of these files, or of the package in that folder.
+
+        ``parts`` are those that will be asked for. Without its network (``with_model``) only frames
+        can be had. ``quality`` is that of JPEG, 1 to 100. ``progress`` is called while something is
+        compiled. ``cache`` keeps whole frames; None is the one of this process.
 
         What is missing or stale is compiled first, which takes seconds to minutes; else it takes
         milliseconds. Raises NotFound, AvatarInvalid, InvalidInput, StorageFailed; see
         ``read_package`` and ``compile_avatar``.
         """
-        package = read_package(Path(path))
-        compiled = compile_avatar(package, parts=parts, quality=quality, progress=progress)
-        return cls(package, compiled, quality)
+        package = read_package(where, BOTH if with_model else frozenset({"frames"}))
+        wanted = parts | (ALWAYS if with_model else FRAMES_ONLY)
+        compiled = compile_avatar(package, parts=wanted, quality=quality, progress=progress)
+        return cls(package, compiled, quality, parts, cache)
 
     @property
     def closed(self) -> bool:
+        """Whether ``close`` was called."""
         return self._patches is None
 
+    @property
+    def model_path(self) -> Path:
+        """The compiled network, a folder for ``Engine.load``.
+
+        Raises InvalidInput where the avatar was opened without its network.
+        """
+        if self._model_path is None:
+            raise InvalidInput(f"avatar {self.name} was opened without its network")
+        return self._model_path
+
+    def crops(self, first: int, count: int) -> Crops:
+        """Return the crops of ``count`` frames from ``first`` on: (count, 320, 320, 3) uint8."""
+        crops = np.empty((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
+        for index in range(count):
+            crops[index] = self.crop(first + index)
+        return crops
+
     def crop(self, index: int) -> UInt8Array:
-        """What the network sees of frame ``index``: (320, 320, 3) uint8, package's colour order."""
+        """Return the crop of frame ``index``: (320, 320, 3) uint8 in the package's colour order."""
         patches, number = self._at(index)
         box = patches.box(number)
         crop = network_crop(
@@ -109,7 +192,8 @@ class Avatar:
         return _swapped(crop) if self._swap_colours else crop
 
     def jpeg(self, index: int, mouth: UInt8Array | None) -> bytes:
-        """Frame ``index`` as a JPEG, with ``mouth`` on it; None leaves the frame as it was filmed.
+        """Return frame ``index`` as a JPEG, with ``mouth`` on it; None leaves the frame as it was
+        filmed.
 
         Raises InvalidInput where the part ``jpeg`` was not opened or the mouth has another shape.
         """
@@ -125,16 +209,15 @@ class Avatar:
     def planes(
         self, index: int, mouth: UInt8Array | None, out: UInt8Array | None = None
     ) -> UInt8Array:
-        """Frame ``index`` as I420, (even height * 3/2, even width) uint8, with ``mouth`` on it.
+        """Return frame ``index`` as I420, (even height * 3/2, even width) uint8, with ``mouth`` on
+        it; None leaves the frame as it was filmed.
 
         ``out`` is such an array to write to and return, so that a caller who is done with the last
-        frame need not have a new one. Raises InvalidInput as ``jpeg``, for the part ``planes``.
+        frame need not have a new one. Raises InvalidInput where the part ``planes`` was not opened
+        or the mouth has another shape.
         """
-        mapped = self._planes
         patches, number = self._at(index)
-        if mapped is None:
-            raise self._not_opened("planes")
-        planes = _copied(mapped[number], out)
+        planes = _copied(self._whole_frame("planes", index, number), out)
         if mouth is not None:
             box = patches.box(number)
             paste_patch_i420(planes, self._patch_with(patches, number, mouth), box.x1, box.y1)
@@ -143,63 +226,70 @@ class Avatar:
     def pixels(
         self, index: int, mouth: UInt8Array | None, out: UInt8Array | None = None
     ) -> UInt8Array:
-        """Frame ``index``, (height, width, 3) uint8 BGR, with ``mouth`` on it; ``out`` as for
-        ``planes``.
+        """Return frame ``index`` as (height, width, 3) uint8 BGR, with ``mouth`` on it; None leaves
+        the frame as it was filmed.
 
-        Raises InvalidInput as ``jpeg``, for the part ``pixels``.
+        ``out`` is an array of that shape to write to and return. Raises InvalidInput where the part
+        ``pixels`` was not opened or the mouth has another shape.
         """
-        mapped = self._pixels
         patches, number = self._at(index)
-        if mapped is None:
-            raise self._not_opened("pixels")
-        frame = _copied(mapped[number], out)
+        frame = _copied(self._whole_frame("pixels", index, number), out)
         if mouth is not None:
             self._paste(frame, (0, 0), patches, number, mouth)
         return frame
 
+    def look_ahead(self, index: int) -> None:
+        """Have the planes of the frames behind ``index`` decoded, without waiting; nothing once
+        closed, and where the part ``planes`` was not opened."""
+        patches, whole = self._patches, self._whole
+        if patches is None or whole is None or "planes" not in self._parts:
+            return
+        number = ping_pong(index, patches.count)
+        whole.look_ahead("planes", number, self._step_at(index, number))
+
+    def _step_at(self, index: int, number: int) -> int:
+        return 1 if ping_pong(index + 1, self.frame_count) >= number else -1
+
     @property
     def mapped_bytes(self) -> int:
-        """Size of what is mapped for the frames; how much of it is in memory the system decides."""
-        patches = self._patches
+        """Size of what is mapped for the frames; how much of it is in memory the system decides.
+
+        Whole frames are not counted: the cache has a budget of its own.
+        """
+        patches, jpegs = self._patches, self._jpegs
         if patches is None:
             return 0
-        wholes = (self._planes, self._pixels)
-        jpeg_bytes = 0 if self._jpegs is None else self._jpegs.size_bytes
-        return patches.size_bytes + jpeg_bytes + sum(w.nbytes for w in wholes if w is not None)
+        return patches.size_bytes + (0 if jpegs is None else jpegs.size_bytes)
 
     def preload(self, frames: int) -> int:
-        """Have the first ``frames`` frames read into memory, all where there are fewer; returns how
-        many those are.
+        """Read the first ``frames`` frames into memory, all where there are fewer; return how many.
 
-        The system may drop them again when memory runs short. Raises InvalidInput once closed.
+        Of whole frames there may be fewer: as many as the cache has room for. The system may drop
+        mapped memory again when memory runs short. Raises InvalidInput once closed.
         """
         patches, _ = self._at(0)
-        jpegs, wholes = self._jpegs, (self._planes, self._pixels)
+        jpegs, whole = self._jpegs, self._whole
         count = min(frames, patches.count)
         for index in range(count):
             _touch(patches.patch(index))
             _touch(patches.rim(index))
             if jpegs is not None:
                 _touch(jpegs.jpeg(index))
-            for whole in wholes:
-                if whole is not None:
-                    _touch(whole[index])
+        if whole is not None:
+            for form in FORMS:
+                if form in self._parts:
+                    whole.preload(form, count)
         return count
 
     def close(self) -> None:
-        """Let the maps go. Threads still inside a method finish it."""
-        self._patches = self._jpegs = self._planes = self._pixels = None
+        """Close maps and files, and drop whole frames.
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        Threads still inside a method finish it, but for those that wait for a frame to be decoded:
+        they get InvalidInput.
+        """
+        self._patches = self._jpegs = None
+        if self._whole is not None:
+            self._whole.close()
 
     def _at(self, index: int) -> tuple[Patches, int]:
         patches = self._patches
@@ -208,6 +298,11 @@ class Avatar:
         if index < 0:
             raise InvalidInput(f"frame number is {index}; allowed are 0 and above")
         return patches, ping_pong(index, patches.count)
+
+    def _whole_frame(self, form: Form, index: int, number: int) -> UInt8Array:
+        if self._whole is None or form not in self._parts:
+            raise self._not_opened(form)
+        return self._whole.frame(form, number, self._step_at(index, number))
 
     def _patch_with(self, patches: Patches, number: int, mouth: UInt8Array) -> UInt8Array:
         box = patches.box(number)

@@ -1,12 +1,13 @@
-"""Names of avatars to package folders, for a server that knows thousands of them.
+"""Names of avatars to where their files lie, for a server that knows thousands of them.
 
 Two sources: entries given one by one, and a folder whose subfolders are packages. The entries win.
 The folder is read when it has changed, a name that is new in it is found without reading it, and
-nothing is remembered that is not there any more.
+nothing is remembered that is not there any more. A folder whose name cannot be an avatar's
+(``lipwire.domain.names``) is not served, which the log says.
 """
 
+import logging
 import os
-import re
 import threading
 import time
 from bisect import bisect_left
@@ -20,13 +21,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lipwire.avatars.package import FRAMES_NAME, MODEL_NAME
-from lipwire.avatars.problems import shown
-from lipwire.avatars.rectangles import RECTANGLES_NAME
-from lipwire.domain import InvalidInput, NotFound
+from lipwire.avatars.checks.problems import shown
+from lipwire.domain import AvatarFiles, NotFound
+from lipwire.domain.avatarfiles import FRAMES_NAME, MODEL_NAME, RECTANGLES_NAME
+from lipwire.domain.names import NAME_RULE, canonical_name, checked_name, is_name, spellings
 
-MAX_NAME_CHARACTERS: Final = 128
-_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
+_LOG: Final = logging.getLogger("lipwire.avatars")
 _MARKS: Final = (RECTANGLES_NAME, MODEL_NAME, FRAMES_NAME)
 """A folder with any of these is meant to be an avatar, whole or not."""
 _CLOCK_STEP_NS: Final = 2_000_000_000
@@ -44,71 +44,90 @@ class _Scan:
 
     changed_ns: int
     read_ns: int
-    names: frozenset[str]
+    folders: Mapping[str, str]
+    """The folders that are avatars, by name: names are canonical, folders as they are written."""
     unfinished: frozenset[str]
     """Folders that are no avatars yet: one that is being copied becomes one in silence."""
 
 
 class Catalog:
-    """Finds the package folder of a name. Thread-safe.
+    """Finds the files of a name. Thread-safe.
 
-    >>> catalog = Catalog(Path("/srv/avatars"), {"anna": Path("/home/anna/package")})
-    >>> catalog.path("anna")
-    PosixPath('/home/anna/package')
+    >>> anna = AvatarFiles(model=Path("/models/anna.onnx"))
+    >>> catalog = Catalog(Path("/srv/avatars"), {"anna": anna})
+    >>> catalog.files("anna").model
+    PosixPath('/models/anna.onnx')
     """
 
     def __init__(
         self,
         models_root: Path | None,
-        entries: Mapping[str, Path],
+        entries: Mapping[str, AvatarFiles | Path],
         *,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``models_root`` need not exist yet. ``clock_ns`` is the file system's. Raises
-        InvalidInput for an entry whose name is none."""
-        for name in entries:
-            check_name(name)
+        """``models_root`` need not exist yet. A path in ``entries`` is a package's folder.
+        ``clock_ns`` is the file system's. Raises InvalidInput for an entry whose name is none."""
         self._root = None if models_root is None else Path(models_root)
-        self._entries = dict(entries)
+        self._entries = {
+            checked_name(name): AvatarFiles.at(where) for name, where in entries.items()
+        }
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
-        self._scan = _Scan(-1, -1, frozenset(), frozenset())
+        self._scan = _Scan(-1, -1, {}, frozenset())
+        self._refused: set[str] = set()
         self._names: tuple[str, ...] | None = None
         self._nearest: _Nearest | None = None
         self._hints: OrderedDict[str, str | None] = OrderedDict()
 
-    def path(self, name: str) -> Path:
-        """The package folder of ``name``; a few stats.
+    def files(self, name: str) -> AvatarFiles:
+        """Return where the files of ``name`` lie. This takes a few ``stat`` calls.
 
-        Raises InvalidInput where ``name`` cannot be one, and NotFound with the nearest one known.
-        Whether the package is in order is not looked at.
+        Raises InvalidInput where ``name`` cannot be a name, and NotFound with the nearest name
+        known. Whether the files are valid is not checked.
         """
-        check_name(name)
-        entry = self._entries.get(name)
-        if entry is not None:
-            return entry
-        if self._root is not None and _is_avatar(self._root / name):
-            return self._root / name
+        name = checked_name(name)
+        found = self._find(name)
+        if found is not None:
+            return found
         guess = self._guess(name)
         hint = f"; the nearest known is {guess}" if guess else ""
         raise NotFound(f"no avatar named {name}{hint}")
 
     def names(self) -> tuple[str, ...]:
-        """All names, in order. Reads the folder where it has changed since the last time."""
+        """Return all names in order. The folder is read again where it has changed since the last
+        time."""
         self._refresh()
         with self._lock:
             if self._names is None:
-                self._names = tuple(sorted(self._scan.names.union(self._entries)))
+                self._names = tuple(sorted(self._scan.folders.keys() | self._entries.keys()))
             return self._names
 
     def __len__(self) -> int:
         return len(self.names())
 
     def __contains__(self, name: object) -> bool:
-        """Whether ``path`` would find it."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            return False
-        return name in self._entries or (self._root is not None and _is_avatar(self._root / name))
+        """Whether ``files`` would find it."""
+        return (
+            isinstance(name, str) and is_name(name) and self._find(canonical_name(name)) is not None
+        )
+
+    def _find(self, name: str) -> AvatarFiles | None:
+        entry = self._entries.get(name)
+        if entry is not None:
+            return entry.through(_as_written)
+        if self._root is None:
+            return None
+        for spelling in spellings(name):
+            if is_avatar_folder(self._root / spelling):
+                return AvatarFiles(folder=self._root / spelling)
+        if name.isascii():
+            return None
+        # Neither form throughout: only reading the folder tells how it is written.
+        self._refresh()
+        folder = self._scan.folders.get(name)
+        found = None if folder is None else self._root / folder
+        return AvatarFiles(folder=found) if found and is_avatar_folder(found) else None
 
     def _refresh(self) -> None:
         if self._root is None:
@@ -118,45 +137,61 @@ class Catalog:
         try:
             changed_ns = self._root.stat().st_mtime_ns
         except OSError:
-            self._replace(before, _Scan(-1, read_ns, frozenset(), frozenset()))
+            self._replace(before, _Scan(-1, read_ns, {}, frozenset()))
             return
         settled = before.changed_ns + _CLOCK_STEP_NS <= before.read_ns
         if changed_ns == before.changed_ns and settled:
-            finished = {name for name in before.unfinished if _is_avatar(self._root / name)}
+            finished = {each for each in before.unfinished if is_avatar_folder(self._root / each)}
             if finished:
-                names, unfinished = before.names | finished, before.unfinished - finished
-                self._replace(before, _Scan(changed_ns, before.read_ns, names, unfinished))
+                folders = dict(before.folders) | self._named(finished)
+                unfinished = before.unfinished - finished
+                self._replace(before, _Scan(changed_ns, before.read_ns, folders, unfinished))
             return
-        names_found, unfinished_found = self._read(before)
-        self._replace(before, _Scan(changed_ns, read_ns, names_found, unfinished_found))
+        folders, unfinished = self._read(before, self._root)
+        self._replace(before, _Scan(changed_ns, read_ns, folders, unfinished))
 
-    def _read(self, before: _Scan) -> tuple[frozenset[str], frozenset[str]]:
-        names: set[str] = set()
+    def _read(self, before: _Scan, root: Path) -> tuple[dict[str, str], frozenset[str]]:
+        known = frozenset(before.folders.values())
+        avatars: set[str] = set()
         unfinished: set[str] = set()
-        root = self._root
-        if root is None:
-            return frozenset(), frozenset()
         try:
             with os.scandir(root) as entries:
                 for entry in entries:
-                    name = entry.name
-                    if not _NAME.fullmatch(name):
-                        continue
-                    # Names known before are not looked into again; ``path`` does that for one.
-                    if name in before.names or _is_avatar(root / name):
-                        names.add(name)
+                    # Those known before are not looked into again; ``files`` does that for one.
+                    if entry.name in known or is_avatar_folder(root / entry.name):
+                        avatars.add(entry.name)
                     elif _is_folder(entry):
-                        unfinished.add(name)
+                        unfinished.add(entry.name)
         except OSError:
             pass  # removed or forbidden meanwhile: what was read until then counts
-        return frozenset(names), frozenset(unfinished)
+        return self._named(avatars), frozenset(unfinished)
+
+    def _named(self, folders: set[str]) -> dict[str, str]:
+        """Folders by name; what cannot be served is logged, once."""
+        found: dict[str, str] = {}
+        for folder in sorted(folders):
+            name = canonical_name(folder)
+            if not is_name(folder):
+                self._refuse(folder, f"allowed are {NAME_RULE}")
+            elif name in found:
+                self._refuse(folder, "another folder has the same name, written in another way")
+            else:
+                found[name] = folder
+        return found
+
+    def _refuse(self, folder: str, reason: str) -> None:
+        with self._lock:
+            if folder in self._refused:
+                return
+            self._refused.add(folder)
+        _LOG.warning("the folder %s in %s is not served; %s", shown(folder), self._root, reason)
 
     def _replace(self, before: _Scan, scan: _Scan) -> None:
         with self._lock:
             if self._scan is not before:
                 return  # another thread was quicker
             self._scan = scan
-            if scan.names != before.names:
+            if scan.folders.keys() != before.folders.keys():
                 self._names = None
                 self._nearest = None
                 self._hints.clear()
@@ -179,16 +214,16 @@ class Catalog:
         return guess
 
 
-def check_name(name: str) -> None:
-    """Raise InvalidInput where ``name`` can be no avatar's: it might lead out of a folder."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidInput(
-            f"avatar name is {shown(name)}; allowed are 1 to {MAX_NAME_CHARACTERS} of"
-            " A-Z a-z 0-9 . _ -, beginning with a letter or digit"
-        )
+def _as_written(path: Path) -> Path:
+    """``path`` with its last name as it is on the disk, if it is there."""
+    if path.name.isascii():
+        return path
+    others = (path.with_name(each) for each in spellings(canonical_name(path.name)))
+    return next((each for each in (path, *others) if os.path.lexists(each)), path)
 
 
-def _is_avatar(folder: Path) -> bool:
+def is_avatar_folder(folder: Path) -> bool:
+    """Return whether ``folder`` holds at least one of the files that make an avatar."""
     text = os.fspath(folder)
     return any(os.path.exists(f"{text}/{mark}") for mark in _MARKS)  # noqa: PTH110 - the price
 
@@ -236,5 +271,5 @@ class _Nearest:
 
 def _letters(text: str) -> npt.NDArray[np.int16]:
     """How often each letter is in ``text``: (64,) int16."""
-    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
+    codes = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
     return np.bincount(codes & 63, minlength=64).astype(np.int16)

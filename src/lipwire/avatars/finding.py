@@ -5,60 +5,58 @@ A name is looked for in the folders of ``$LIPWIRE_AVATARS`` (separated as in ``$
 that has it wins.
 """
 
+import functools
+import logging
 import os
-import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from platformdirs import user_data_path
-
-from lipwire.avatars.package import FRAMES_NAME, MODEL_NAME
-from lipwire.avatars.problems import nearest, shown
-from lipwire.avatars.rectangles import RECTANGLES_NAME
-from lipwire.domain import InvalidInput, NotFound
+from lipwire.avatars.catalog import is_avatar_folder
+from lipwire.avatars.checks.problems import nearest, shown
+from lipwire.config.folders import data_folder
+from lipwire.domain import NotFound
+from lipwire.domain.names import NAME_RULE, canonical_name, checked_name, is_name
 
 PATH_VARIABLE: Final = "LIPWIRE_AVATARS"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MARKS: Final = (RECTANGLES_NAME, MODEL_NAME, FRAMES_NAME)
-"""A folder with any of these is meant to be an avatar, whole or not."""
+_LOG: Final = logging.getLogger("lipwire.avatars")
 
 
 def find_avatar(name_or_path: str) -> Path:
-    """The folder of the avatar ``name_or_path``: a path (it holds a slash or is "." or ".."), or a
-    name.
+    """Return the folder of an avatar.
 
-    A name that no search folder has may still be a folder in the current one. Raises InvalidInput
-    for a name of other characters, and NotFound, with the nearest name known and the folders
-    searched.
+    ``name_or_path`` is a path where it holds a slash or is "." or "..", else a name. A name that no
+    search folder has may still be a folder in the current one. Raises InvalidInput for a name of
+    other characters, and NotFound, with the nearest name known and the folders searched.
     """
     if _is_path(name_or_path):
-        path = Path(name_or_path).expanduser()
+        path = _expanded(name_or_path)
         if not _exists(path):
             raise NotFound(f"no avatar at {name_or_path}; there is no such folder")
         return path
-    if not _NAME.fullmatch(name_or_path):
-        raise InvalidInput(
-            f"avatar name is {shown(name_or_path)}; allowed are 1 to 64 of A-Z a-z 0-9 . _ -,"
-            " beginning with a letter or digit"
-        )
+    name = checked_name(name_or_path)
     for folder in search_folders():
-        if _is_avatar(folder / name_or_path):
-            return folder / name_or_path
+        if is_avatar_folder(folder / name):
+            return folder / name
+    known = {canonical_name(path.name): path for path in list_avatars()}
+    if name in known:  # as a folder it is written in another way
+        return known[name]
     here = Path(name_or_path)
-    if here.is_dir():
+    if _is_folder(here):
         return here
-    known = [path.name for path in list_avatars()]
-    guess = nearest(name_or_path, known)
+    guess = nearest(name, list(known))
     hint = f"; the nearest known is {guess}" if guess else ""
     looked = ", ".join(str(folder) for folder in search_folders())
-    raise NotFound(f"no avatar named {name_or_path}{hint}; looked in {looked}")
+    raise NotFound(f"no avatar named {name}{hint}; looked in {looked}")
 
 
 def list_avatars() -> list[Path]:
-    """The folders of all avatars known by name, by name; of two with one name, the one found
-    first."""
+    """Return the folders of all avatars known by name, in the order of their names.
+
+    Of two with one name, the one found first is listed. A folder whose name cannot be an avatar's
+    is left out, and logged.
+    """
     found: dict[str, Path] = {}
     for folder in search_folders():
         try:
@@ -66,22 +64,34 @@ def list_avatars() -> list[Path]:
         except OSError:
             continue
         for entry in entries:
-            if _NAME.fullmatch(entry.name) and entry.name not in found and _is_avatar(entry):
-                found[entry.name] = entry
+            if not is_avatar_folder(entry):
+                continue
+            if is_name(entry.name):
+                found.setdefault(canonical_name(entry.name), entry)
+            else:
+                _say_unnamed(folder, entry.name)
     return [found[name] for name in sorted(found)]
 
 
+@functools.cache
+def _say_unnamed(folder: Path, name: str) -> None:
+    _LOG.warning(
+        "the folder %s in %s cannot be named; allowed are %s", shown(name), folder, NAME_RULE
+    )
+
+
 def search_folders() -> list[Path]:
-    """Where names are looked for, in order. Folders need not exist."""
+    """Return the folders in which names are looked for, in order. They need not exist."""
     return list(dict.fromkeys(_search_folders()))
 
 
 def _search_folders() -> Iterator[Path]:
     for entry in os.environ.get(PATH_VARIABLE, "").split(os.pathsep):
         if entry:
-            yield Path(entry).expanduser()
+            yield _expanded(entry)
     yield Path("avatars")
-    yield user_data_path("lipwire") / "avatars"
+    if (data := data_folder()) is not None:
+        yield data / "avatars"
     shipped = files("lipwire") / "assets" / "avatars"
     if isinstance(shipped, Path):  # not so inside a zip file, which cannot be mapped anyway
         yield shipped
@@ -98,5 +108,16 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _is_avatar(folder: Path) -> bool:
-    return any(_exists(folder / mark) for mark in _MARKS)
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name: letters beyond ASCII take several bytes
+        return False
+
+
+def _expanded(text: str) -> Path:
+    """``text`` as a path, "~" being the user's home where there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

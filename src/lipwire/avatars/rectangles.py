@@ -1,38 +1,56 @@
 """``crop_rects.json``: where the face is in each frame.
 
-Two forms are read: a list of ``[x1, y1, x2, y2]`` in the order of the frames, or an object keyed by
-frame ("0", "0000" or "frame_0000") whose numbers run without gaps. x2 and y2 are exclusive.
+Two forms are read: a list in the order of the frames, or an object keyed by frame ("0", "0000",
+"frame_0000" or an image's path) whose numbers run without gaps. Each rectangle is ``[x1, y1, x2,
+y2]``, or an object that has this as ``rect``; x2 and y2 are exclusive.
 """
 
 import json
 import re
 from typing import Any, Final
 
-from lipwire.avatars.problems import Findings, shown
+from lipwire.avatars.checks.problems import Findings, rectangle_of, shown
+from lipwire.avatars.checks.readings import mostly_squares, other_order
 from lipwire.domain import CropRect
+from lipwire.domain.avatarfiles import RECTANGLES_NAME
+from lipwire.domain.filekinds import kind_hint
+from lipwire.domain.texts import decode_text
 
-RECTANGLES_NAME: Final = "crop_rects.json"
 MAX_RECTANGLES_BYTES: Final = 64 * 1024 * 1024
 _MAX_COORDINATE: Final = 1 << 20
-_KEY: Final = re.compile(r"(?:frame_)?(\d{1,9})(?:\.(?:png|jpe?g))?", re.IGNORECASE | re.ASCII)
+_KEY: Final = re.compile(
+    r"(?:[^\x00]*[/\\])?(?:frame[_-]?|img[_-]?|image[_-]?)?(\d{1,9})(?:\.(?:png|jpe?g|bmp|webp))?",
+    re.IGNORECASE | re.ASCII,
+)
+_TOO_LARGE: Final = f"; coordinates are at most {_MAX_COORDINATE}"
+_EMPTY: Final = ", which is empty; x2 has to be above x1 and y2 above y1"
 
 
 def parse_rectangles(
     data: bytes, findings: Findings, *, first_frame: int | None
 ) -> tuple[CropRect, ...] | None:
-    """The rectangles in frame order; every problem goes into ``findings``, and then the answer is
-    None.
+    """Return the rectangles in the order of frames; None where anything is wrong, which goes into
+    ``findings``.
 
     ``first_frame`` is the number in the first frame's file name: keys may start there or at 0. None
     where there are no such names (a video).
     """
+    if not data.strip():
+        findings.error(f"{RECTANGLES_NAME} is empty; it has to be a list of [x1,y1,x2,y2]")
+        return None
     try:
-        loaded = json.loads(data, object_pairs_hook=_Pairs)
+        loaded = json.loads(decode_text(data), object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
-        findings.error(f"{RECTANGLES_NAME} line {error.lineno} column {error.colno}: {error.msg}")
+        findings.error(
+            f"{RECTANGLES_NAME} line {error.lineno} column {error.colno}: {error.msg}"
+            + kind_hint(data)
+        )
         return None
     except UnicodeDecodeError as error:
-        findings.error(f"{RECTANGLES_NAME} is not UTF-8 at byte {error.start}")
+        findings.error(
+            f"{RECTANGLES_NAME} is not {error.encoding.upper()} at byte {error.start};"
+            " it has to be UTF-8, or UTF-16 with a byte-order mark"
+        )
         return None
     except (ValueError, RecursionError):
         findings.error(f"{RECTANGLES_NAME} holds a number too long or a nesting too deep to read")
@@ -42,21 +60,17 @@ def parse_rectangles(
         if entries is None:
             return None
     elif isinstance(loaded, list):
-        entries = [(f"rectangle {index}", value) for index, value in enumerate(loaded)]
+        entries = list(enumerate(loaded, start=first_frame or 0))
     else:
         findings.error(
             f"{RECTANGLES_NAME} holds {shown(loaded)}; it has to be a list of [x1,y1,x2,y2]"
             " or an object keyed by frame"
         )
         return None
-    rects = [_rectangle(label, value, findings) for label, value in entries]
-    sound = tuple(rect for rect in rects if rect is not None)
-    return sound if len(sound) == len(rects) else None
-
-
-def outside_frame(rect: CropRect, width: int, height: int) -> bool:
-    """Whether any part of ``rect`` lies outside a frame of that size."""
-    return rect.x1 < 0 or rect.y1 < 0 or rect.x2 > width or rect.y2 > height
+    if not entries:
+        findings.error(f"{RECTANGLES_NAME} holds no rectangles; each frame needs one")
+        return None
+    return _rectangles(entries, findings)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -65,7 +79,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _in_key_order(
     pairs: _Pairs, findings: Findings, first_frame: int | None
-) -> list[tuple[str, Any]] | None:
+) -> list[tuple[int, Any]] | None:
     by_number: dict[int, tuple[str, Any]] = {}
     for key, value in pairs:
         match = _KEY.fullmatch(key)
@@ -96,30 +110,64 @@ def _in_key_order(
         if number != expected:
             findings.error(f"{RECTANGLES_NAME}: frame {expected} is missing; keys run without gaps")
             return None
-    return [(f"rectangle of frame {number}", by_number[number][1]) for number in numbers]
+    return [(number, by_number[number][1]) for number in numbers]
 
 
-def _rectangle(label: str, value: object, findings: Findings) -> CropRect | None:
+def _rectangles(entries: list[tuple[int, Any]], findings: Findings) -> tuple[CropRect, ...] | None:
+    """The rectangles of (frame, what was read); one problem a kind, however many frames have it."""
+    rects: list[CropRect] = []
+    wrong: dict[str, list[tuple[int, Any]]] = {}
+    quads: list[list[int]] = []
+    for frame, value in entries:
+        numbers = _whole_numbers(value)
+        if numbers is None:
+            wrong.setdefault(_why_not_numbers(value), []).append((frame, value))
+        elif any(abs(number) > _MAX_COORDINATE for number in numbers):
+            wrong.setdefault(_TOO_LARGE, []).append((frame, numbers))
+        else:
+            quads.append(numbers)
+            x1, y1, x2, y2 = numbers
+            if x2 <= x1 or y2 <= y1:
+                wrong.setdefault(_EMPTY, []).append((frame, numbers))
+            else:
+                rects.append(CropRect(x1, y1, x2, y2))
+    for reason, found in wrong.items():
+        hint = other_order(quads) if reason is _EMPTY and not mostly_squares(quads) else ""
+        findings.error(
+            f"{RECTANGLES_NAME}: {rectangle_of([frame for frame, _ in found])} is"
+            f" {shown(_written(found[0][1]))}{reason}{hint}"
+        )
+    return None if wrong else tuple(rects)
+
+
+def _whole_numbers(value: object) -> list[int] | None:
+    """The four numbers of a rectangle as it was read, or None."""
+    value = _written(value)
     # type() and not isinstance(): True is an int for Python and no coordinate for anybody.
     if (
         not isinstance(value, list)
         or len(value) != 4
-        or any(type(number) is not int for number in value)
+        or not all(type(n) is int or (type(n) is float and n.is_integer()) for n in value)
     ):
-        seen = shown(dict(value) if isinstance(value, _Pairs) else value)
-        findings.error(f"{RECTANGLES_NAME}: {label} is {seen}; it has to be four integers")
         return None
-    x1, y1, x2, y2 = value
-    if any(abs(number) > _MAX_COORDINATE for number in value):
-        findings.error(
-            f"{RECTANGLES_NAME}: {label} is {shown(value)};"
-            f" coordinates are at most {_MAX_COORDINATE}"
-        )
-        return None
-    if x2 <= x1 or y2 <= y1:
-        findings.error(
-            f"{RECTANGLES_NAME}: {label} is {shown(value)}, which is empty;"
-            " x2 has to be above x1 and y2 above y1"
-        )
-        return None
-    return CropRect(x1, y1, x2, y2)
+    return [int(number) for number in value]
+
+
+def _written(value: object) -> object:
+    """What stands for the rectangle: an object's ``rect``, where it has one."""
+    if not isinstance(value, _Pairs):
+        return value
+    fields = dict(value)
+    return fields.get("rect", fields)
+
+
+def _why_not_numbers(value: object) -> str:
+    value = _written(value)
+    if isinstance(value, dict):
+        return "; it has to be four integers, or an object that has them as rect"
+    if isinstance(value, list) and len(value) == 4:
+        if all(isinstance(number, str) for number in value):
+            return "; it has to be four integers, without quotes"
+        if all(isinstance(number, int | float) and 0 <= number <= 1 for number in value):
+            return "; it has to be four integers: pixels, not parts of the frame's sides"
+    return "; it has to be four integers"

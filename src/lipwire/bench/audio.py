@@ -47,10 +47,11 @@ _LAYERS: Final = (
 
 
 def run(rounds: int = 20, encoder: AudioEncoder | None = None) -> list[Comparison]:
-    """Pieces of one video frame (40 ms) against the whole, on the same audio, ``rounds`` rounds.
+    """Compare hearing speech in pieces of one video frame (40 ms) with hearing the same audio
+    whole, ``rounds`` times.
 
-    ``encoder``: None for one of the published size with random weights. Raises RuntimeError when
-    pieces and whole do not give the same bits.
+    ``encoder`` is the audio encoder; None for one of the published size with random weights. Raises
+    RuntimeError when pieces and whole do not give the same bits.
     """
     encoder = encoder or _published_encoder()
     source = audio_like_speech(_SECONDS * _SOURCE_RATE_HZ)
@@ -80,7 +81,8 @@ def run(rounds: int = 20, encoder: AudioEncoder | None = None) -> list[Compariso
 
 
 def audio_like_speech(samples: int) -> Float32Array:
-    """(samples,) float32 in [-1, 1]: noise in syllables, with pauses of silence; fixed seed."""
+    """Return (samples,) float32 in [-1, 1]: noise in syllables, with pauses of silence, always the
+    same."""
     loudness = np.clip(np.sin(np.arange(samples) * (2 * np.pi * 12 / samples)), 0, 1)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, samples)
     speech: Float32Array = (noise * loudness).astype(np.float32)

@@ -20,7 +20,7 @@ import numpy as np
 
 from lipwire.avatars import Avatar
 from lipwire.bench.coldstart import write_package
-from lipwire.bench.models import MOBILE_WIDTHS, Widths
+from lipwire.bench.randomnetworks import MOBILE_WIDTHS, Widths
 from lipwire.bench.serve import Spread, serving
 from lipwire.domain import AUDIO_WINDOW_SHAPE, LipwireError
 from lipwire.rpc.connection import CompositingConnection
@@ -37,11 +37,12 @@ _WATCH_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What was measured. Latencies are of one frame, less its network's time.
+    """What a run has measured. Latencies are of one frame, without its network's time.
 
-    Two clients ask at steady rates. One asks for warm avatars all the time. The other takes turns:
-    now any avatar, by Zipf's law, now warm ones as well; so the first one's latencies beside cold
-    requests and beside as many warm ones are measured in turn, on the machine as it then is.
+    Two clients ask at steady rates. One asks for warm avatars (in memory) all the time. The other
+    takes turns: now any avatar, by Zipf's law, now warm ones as well; so the first one's latencies
+    beside cold requests and beside as many warm ones are measured in turn, on the machine as it
+    then is.
     """
 
     avatars: int
@@ -58,22 +59,23 @@ class Capacity:
     warm_alone: Spread
     """Of the same client, while the other one asks for warm avatars too."""
     budget_bytes: int
-    """For opened avatars, and as much again for networks."""
+    """For avatars, frames and networks together."""
     peak_bytes: int
-    """The most that opened avatars held."""
+    """The most that avatars held."""
     peak_network_bytes: int
-    """The most that networks held."""
+    """The most of that which networks held."""
     peak_resident_bytes: int
     """Of the server's process, with the pages that it shares."""
     evictions: int
 
     @property
     def hit_rate(self) -> float:
+        """Share of the requests by Zipf's law whose avatar was in memory."""
         return 1 - self.cold_requests / max(1, self.zipf_requests)
 
     @property
     def slowed(self) -> float:
-        """How much longer a warm request takes beside cold ones, at the 99th percentile."""
+        """How many times longer a warm request takes beside cold ones, at the 99th percentile."""
         return self.warm.p99_ms / self.warm_alone.p99_ms
 
 
@@ -147,8 +149,13 @@ def run_capacity(
     size: tuple[int, int] = (1280, 720),
     widths: Widths = MOBILE_WIDTHS,
 ) -> Capacity:
-    """Serve for ``seconds``. The avatar of rank r is asked for in proportion to r **
-    -``exponent``; the rates are requests a second of the two clients."""
+    """Have a server serve ``avatars`` avatars for ``seconds`` with ``memory_mb`` of memory, and
+    return what was measured.
+
+    One client asks for warm avatars, ``warm_rate`` requests a second; another one, ``other_rate``
+    requests a second, for the avatar of rank r in proportion to r ** -``exponent``. Frames are of
+    ``size`` (width, height), networks of ``widths``.
+    """
     with tempfile.TemporaryDirectory(prefix="lipwire-capacity-") as folder, ExitStack() as stack:
         names = _write_avatars(Path(folder), avatars, size, widths)
         server = stack.enter_context(
@@ -156,7 +163,6 @@ def run_capacity(
                 Path(folder) / "avatars",
                 LIPWIRE_CAPACITY__MAX_MEMORY_MB=str(memory_mb),
                 LIPWIRE_INFERENCE__CAPACITY__MAX_MODELS_PER_GPU=str(avatars),
-                LIPWIRE_INFERENCE__CAPACITY__MAX_MEMORY_MB=str(memory_mb),
             )
         )
         connection = stack.enter_context(CompositingConnection(f"127.0.0.1:{server.port}"))

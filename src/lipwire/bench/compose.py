@@ -48,7 +48,8 @@ class _Job:
 
 
 def run(rounds: int = 200) -> list[Comparison]:
-    """Compare at 1280x720 and 1920x1080, ``rounds`` rounds each.
+    """Compare encoding, converting and pasting only what changed with doing it for whole frames, at
+    1280x720 and 1920x1080, ``rounds`` rounds each.
 
     Raises RuntimeError when a partial frame does not have the pixels of the full one.
     """
@@ -59,7 +60,8 @@ def run(rounds: int = 200) -> list[Comparison]:
 
 
 def textured_picture(width: int, height: int, seed: int = 0) -> UInt8Array:
-    """(height, width, 3) uint8 BGR: shades, shapes and grain of a photograph's strength."""
+    """Return (height, width, 3) uint8 BGR with shades, shapes and grain of a photograph's strength,
+    drawn from ``seed``."""
     rng = np.random.default_rng(seed)
 
     def layer(grid_px: int, strength: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

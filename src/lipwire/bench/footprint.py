@@ -14,7 +14,7 @@ _KIBI: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """One look at a process."""
+    """What a process held at one moment."""
 
     resident_bytes: int
     """Pages in memory, those of mapped files included."""
@@ -32,7 +32,7 @@ class Footprint:
 
 
 def footprint(pid: int, *, proportional: bool = False) -> Footprint:
-    """What process ``pid`` holds now; ``proportional`` costs milliseconds in the kernel.
+    """Return what process ``pid`` holds now; ``proportional`` costs milliseconds in the kernel.
 
     Raises NotFound where there is no such process, DependencyMissing where the system has no /proc.
     """
@@ -70,11 +70,15 @@ class Growth:
 
     @property
     def change(self) -> float:
+        """By how much the last third lies above the first."""
         return self.last - self.first
 
 
 def growth(seen: Sequence[tuple[float, Footprint]], figure: Callable[[Footprint], float]) -> Growth:
-    """Of ``figure`` over ``seen``: (progress, footprint), at least three, progress increasing."""
+    """Return how ``figure`` has changed over ``seen``.
+
+    ``seen`` is pairs of progress and footprint, at least three, with rising progress.
+    """
     progress = [at for at, _ in seen]
     values = [figure(footprint) for _, footprint in seen]
     third = len(values) // 3

@@ -4,8 +4,8 @@ GPUs are scarce, so this is one program that runs by itself: what fails is noted
 on, a limit of time skips what is left, and the report is written again after every part. Parts
 stand in the order of what one wants to know first.
 
-Given ``HostMemory``, everything here runs on the processor: that the program works can be seen
-without a GPU, what it measures then means nothing.
+Given a ``Memory`` in the host, everything here runs on the processor: that the program works can be
+seen without a GPU, what it measures then means nothing.
 """
 
 import json
@@ -25,11 +25,11 @@ import onnxruntime
 
 from lipwire.bench import gpukernels, gpuserve, gpuspeed
 from lipwire.bench.gpurig import Rig, Row
-from lipwire.bench.models import FULL_WIDTHS, Widths
+from lipwire.bench.randomnetworks import FULL_WIDTHS, Widths
 from lipwire.domain import DependencyMissing
 from lipwire.engine import Device, cuda_problem
-from lipwire.engine.cudaprograms import kernels_problem
-from lipwire.engine.memory import Memory
+from lipwire.engine.gpu.kernels.cuda.cudaprograms import kernels_problem
+from lipwire.engine.gpu.memory.devicememory import Memory
 
 PARTS: Final[dict[str, Callable[[Rig], Iterator[Row]]]] = {
     "faces": gpuspeed.faces,
@@ -62,7 +62,7 @@ TITLES: Final = {
     "floor": "memory traffic, and the time it takes at the measured bandwidth",
     "ways": "batch of 24 in half precision: which options of ONNX Runtime pay",
     "speed": "frames through the engine, copies from and to the host included",
-    "plain": "ONNX Runtime: shared graph against sessions with constant weights, one lane",
+    "plain": "ONNX Runtime: shared graph against sessions with constant weights, one stream",
     "swaps": "another avatar's turn",
     "residents": "avatars on the device",
     "crops": "pixels brought with every call, and kept on the device",
@@ -75,7 +75,7 @@ TITLES: Final = {
 
 @dataclass(slots=True)
 class Part:
-    """What one part found; with ``problem``, only until it stopped."""
+    """The rows that one part of the measurement found; up to ``problem`` where it has one."""
 
     name: str
     title: str
@@ -88,15 +88,18 @@ class Part:
 
 @dataclass(slots=True)
 class GpuReport:
+    """What all parts have found, and about which GPU."""
+
     machine: dict[str, str]
     parts: list[Part] = field(default_factory=list)
 
     def as_json(self) -> str:
+        """Return the report as JSON."""
         return json.dumps(asdict(self), indent=1)
 
 
 def as_text(part: Part) -> str:
-    """A part in plain lines."""
+    """Return a part as plain lines."""
     lines = [f"== {part.name}: {part.title} ({part.seconds:.0f} s)"]
     lines += ["  ".join(f"{name}: {value}" for name, value in row.items()) for row in part.rows]
     lines += [f"NOTE: {note}" for note in part.notes]
@@ -104,7 +107,7 @@ def as_text(part: Part) -> str:
 
 
 def why_not(device: Device) -> str | None:
-    """Why nothing can be measured here, in one line; None where it can."""
+    """Return why nothing can be measured on ``device``, in one line; None where it can."""
     problem = cuda_problem(device)
     if problem is not None and kernels_problem(device) is None:
         return None
@@ -197,7 +200,8 @@ def _noted(notes: list[str]) -> Iterator[None]:
 
 
 def describe_gpu(device: Device) -> dict[str, str]:
-    """Name, memory and driver as its tool says, versions, and what runs there."""
+    """Return facts about the GPU by name: its name, memory and driver, versions, and what runs
+    there."""
     facts = {
         "device": str(device),
         "python": platform.python_version(),

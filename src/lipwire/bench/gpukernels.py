@@ -1,7 +1,7 @@
 """Parts of ``bench gpu``: where the time goes in kernels of our own.
 
-Nothing is copied from or to the host here, and no lane is in between: one recording after another,
-looked at by a clock of the host's. A GPU that waits for launches would be measured as slow as they
+Nothing is copied from or to the host here: recordings run one after another, measured by a clock of
+the host's. A GPU that waits for launches would be measured as slow as they
 are, so many runs go into the stream before it is waited for.
 """
 
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwire.bench.gpurig import Rig, Row, inputs
-from lipwire.engine.faces import CROP_BYTES
-from lipwire.engine.gpustorage import ImageSource
-from lipwire.engine.kernelruns import Program
-from lipwire.engine.kernelshelf import KernelShelf
-from lipwire.engine.memory import Memory, Region
-from lipwire.engine.operations import Addresses
-from lipwire.engine.programs import Launch
+from lipwire.engine.gpu.kernels.kernelcache import KernelCache
+from lipwire.engine.gpu.kernels.lowering.operations import Addresses
+from lipwire.engine.gpu.kernels.running.kernelruns import Program
+from lipwire.engine.gpu.memory.cropplaces import CROP_BYTES
+from lipwire.engine.gpu.memory.devicememory import Memory, Region
+from lipwire.engine.gpu.programs import Launch
+from lipwire.engine.gpu.store.gpufiles import ImageFile
 
 _RUNS: Final = 50
 """One after another, of a recording or of one launch."""
@@ -74,11 +74,11 @@ def _staged(rig: Rig, frames: int) -> Iterator[_Stage]:
     model = rig.gpu_model(0, "half")
     if model is None:
         raise RuntimeError("this network has no half precision")
-    source = ImageSource(rig.compiled(0), model)
+    source = ImageFile(rig.compiled(0, for_gpu=True), model)
     with ExitStack() as stack:
-        shelf = KernelShelf(memory)
-        stack.callback(shelf.close)
-        program = shelf.program(rig.compiled(0), model.graphs["pixels"], None, source)
+        cache = KernelCache(memory)
+        stack.callback(cache.close)
+        program = cache.program(rig.compiled(0, for_gpu=True), model.graphs["pixels"], None, source)
         if program is None:
             raise RuntimeError("this network runs in ONNX Runtime here")
         stream = memory.open_stream()
@@ -105,14 +105,14 @@ def _staged(rig: Rig, frames: int) -> Iterator[_Stage]:
             crops=put(np.arange(frames, dtype=np.uint64) * CROP_BYTES + np.uint64(first)),
             speech=put(windows),
             mouths=room(crops.nbytes).address,
-            arena=room(program.lowered.arena_bytes(frames)).address,
+            scratch=room(program.lowered.scratch_bytes(frames)).address,
         )
         one = np.full(frames, images[0], np.uint64)
         yield _Stage(memory, program, stream, addresses, one, images)
 
 
 def recording(rig: Rig) -> Iterator[Row]:
-    """All that a batch takes on the GPU, for one avatar and for one a frame."""
+    """Measure everything that a batch takes on the GPU, for one avatar and for one a frame."""
     runs, rounds = (1, 1) if rig.quick else (_RUNS, _ROUNDS)
     sizes = sorted(rig.sizes, key=lambda size: size != rig.large)  # the most wanted first
     with _staged(rig, max(sizes)) as stage:
@@ -136,7 +136,8 @@ def recording(rig: Rig) -> Iterator[Row]:
 
 
 def launches(rig: Rig) -> Iterator[Row]:
-    """Each launch by itself, many times in one recording; what it reads is in the caches then.
+    """Measure each launch by itself, many times in one recording; what it reads is then in the
+    caches.
 
     The last row of a batch has the sum of them, and what one recording of all takes.
     """

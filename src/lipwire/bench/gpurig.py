@@ -12,16 +12,17 @@ from typing import Final
 
 import numpy as np
 
-from lipwire.bench.models import Widths, write_tiny_unet, write_unet
+from lipwire.bench.randomnetworks import Widths, write_tiny_unet, write_unet
 from lipwire.domain import AUDIO_WINDOW_SHAPE, MOUTH_PX, Float32Array, UInt8Array
 from lipwire.engine import Device, Engine, Model, Tuning, compile_model, cuda_problem
-from lipwire.engine.batching import BATCH_SIZES
-from lipwire.engine.devices import CudaOptions
-from lipwire.engine.faces import Frames
-from lipwire.engine.gpugraphs import Precision
-from lipwire.engine.gpustorage import GpuModel, read_gpu_manifest
-from lipwire.engine.memory import Memory
-from lipwire.engine.storage import read_manifest
+from lipwire.engine.gpu.compile.gpucompilation import compile_for_gpu
+from lipwire.engine.gpu.kernels.cuda.cudaprograms import open_cuda
+from lipwire.engine.gpu.memory.devicememory import Memory
+from lipwire.engine.gpu.store.gpufiles import GpuModel, read_gpu_manifest
+from lipwire.engine.graphs import PRECISIONS, Precision
+from lipwire.engine.runner import Frames
+from lipwire.engine.runtime import CudaOptions
+from lipwire.engine.tuning import BATCH_SIZES
 
 KERNELS: Final = "kernels"
 ONNX: Final = "ONNX Runtime"
@@ -32,12 +33,13 @@ Row = dict[str, str | int | float]
 """One line of a table."""
 
 _TOGETHER_S = 200.0
-"""A first call opens a session and tries every algorithm of every layer, in all lanes at once."""
+"""A first call opens a session and tries every algorithm of every layer, in all streams at once."""
 
 
 @dataclass(slots=True)
 class Rig:
-    """What parts share: a folder with compiled networks, and where to run them."""
+    """What the parts of the measurement share: a folder with networks, and the device to run them
+    on."""
 
     folder: Path
     device: Device
@@ -50,14 +52,14 @@ class Rig:
 
     @property
     def options(self) -> CudaOptions:
-        """What the part *ways* found quickest, in this process or another of the same folder."""
+        """The session options that the part *ways* found fastest, in this or another process."""
         try:
             return CudaOptions(**json.loads(self._best.read_text("utf-8")))
         except FileNotFoundError:
             return CudaOptions()
 
     def prefer(self, options: CudaOptions) -> None:
-        """Use ``options`` from here on."""
+        """Use ``options`` from now on."""
         self._best.write_text(json.dumps(asdict(options)), "utf-8")
 
     @property
@@ -66,11 +68,12 @@ class Rig:
 
     @property
     def sizes(self) -> tuple[int, ...]:
+        """The batch sizes that are measured."""
         return (1, 4) if self.quick else BATCH_SIZES
 
     @property
     def large(self) -> int:
-        """The batch that the targets are named for."""
+        """The batch size that targets are stated for."""
         return 4 if self.quick else 24
 
     @property
@@ -79,13 +82,16 @@ class Rig:
         return 0.05 if self.quick else 0.6
 
     def time_is_up(self) -> bool:
+        """Return whether the time for all parts is over."""
         return self.clock_s() >= self.end_s
 
     @property
     def device_of_sessions(self) -> Device:
+        """The device on which ONNX Runtime opens sessions."""
         return self.device if self.memory is None else self.memory.device
 
     def source(self, number: int) -> Path:
+        """Return the ONNX file of network ``number``, written on the first call."""
         path = self.folder / f"{number}.onnx"
         if not path.exists():
             if self.widths is None:
@@ -94,46 +100,60 @@ class Rig:
                 write_unet(path, seed=number, widths=self.widths)
         return path
 
-    def compiled(self, number: int) -> Path:
-        """Network ``number``, compiled on the first call."""
-        path = self.folder / f"compiled-{number}"
+    def compiled(self, number: int, *, for_gpu: bool = False) -> Path:
+        """Return the folder of network ``number``, compiled on the first call."""
+        path = self.folder / f"{'gpu' if for_gpu else 'compiled'}-{number}"
         if not path.exists():
             path.mkdir()
-            compile_model(self.source(number), path)
+            if for_gpu:
+                compile_for_gpu(self.source(number), self.compiled(number), path, PRECISIONS)
+            else:
+                compile_model(self.source(number), path)
         return path
 
+    def load(self, engine: Engine, number: int, frames: Frames | None = None) -> Model:
+        """Return network ``number``, loaded in ``engine``, on the GPU where it runs there;
+        ``frames`` are its avatar's."""
+        return engine.load(
+            self.compiled(number), frames, for_gpu=self.compiled(number, for_gpu=True)
+        )
+
     def engine(self, tuning: Tuning) -> Engine:
+        """Return a new engine on the device, with one thread for what the processor does."""
         return Engine(threads=1, device=self.device, tuning=tuning, memory=self.memory)
 
     def onnx_problem(self) -> str | None:
-        """Why ONNX Runtime does not run on the device; None where it does."""
+        """Return why ONNX Runtime does not run on the device; None where it does."""
         return cuda_problem(self.device) if self.memory is None else self.memory.onnx_problem()
 
     @contextmanager
     def loaded(
         self, road: str, tuning: Tuning, frames: Frames | None = None
     ) -> Iterator[tuple[Engine, Model]]:
-        """An engine, and the first network in it. Raises OtherRoad where it does not run on
-        ``road``."""
+        """Give an engine and the first network in it, for the block.
+
+        ``road`` says what has to run it, kernels or ONNX Runtime. Raises OtherRoad where something
+        else does.
+        """
         problem = self.onnx_problem()
         if road == ONNX and problem is not None:
             raise OtherRoad(f"ONNX Runtime does not run on {self.device}: {problem}")
         with self.engine(replace(tuning, kernels=road == KERNELS)) as engine:
-            model = engine.load(self.compiled(0), frames)
+            model = self.load(engine, 0, frames)
             if road_of(model) != road:
                 raise OtherRoad(f"it ran in {road_of(model)}")
             yield engine, model
 
     def gpu_memory(self) -> Memory:
+        """Return the memory of the device."""
         if self.memory is not None:
             return self.memory
-        from lipwire.engine.cuda import CudaMemory
-
-        return CudaMemory(self.device)
+        return open_cuda(self.device)
 
     def gpu_model(self, number: int, precision: Precision) -> GpuModel | None:
-        folder = self.compiled(number)
-        manifest = read_gpu_manifest(folder, read_manifest(folder).weights_bytes)
+        """Return the description of network ``number`` in ``precision``; None where it has no such
+        form."""
+        manifest = read_gpu_manifest(self.compiled(number, for_gpu=True))
         return manifest.models.get(precision)
 
 
@@ -142,53 +162,61 @@ class OtherRoad(Exception):
 
 
 def road_of(model: Model) -> str:
-    """What runs ``model``."""
+    """Return what runs ``model``: kernels, ONNX Runtime, or the processor."""
     return KERNELS if model.in_kernels else ONNX if model.on_gpu else "the processor"
 
 
 def inputs(frames: int, seed: int = 0) -> tuple[UInt8Array, Float32Array]:
-    """Noise: (N, 320, 320, 3) uint8 and (N, 32, 16, 16) float32."""
+    """Return noise as crops (N, 320, 320, 3) uint8 and windows (N, 32, 16, 16) float32."""
     random = np.random.default_rng(seed)
     crops = random.integers(0, 256, (frames, MOUTH_PX, MOUTH_PX, 3), np.uint8)
     return crops, random.standard_normal((frames, *AUDIO_WINDOW_SHAPE), np.float32)
 
 
 class Noise:
-    """Frames of an avatar, ``frame_count`` of them, that take the memory of a few and no time."""
+    """Frames of an avatar for measurements: ``frame_count`` of noise, of which 8 are in memory."""
 
     def __init__(self, frame_count: int, seed: int = 0) -> None:
         self.frame_count = frame_count
         self._crops, _ = inputs(8, seed)
 
     def crop(self, index: int) -> UInt8Array:
+        """Return the crop of frame ``index``, (320, 320, 3) uint8."""
         crop: UInt8Array = self._crops[index % len(self._crops)]
         return crop
 
     def crops(self, numbers: range) -> UInt8Array:
+        """Return the crops of frames ``numbers``, (N, 320, 320, 3) uint8."""
         return np.stack([self.crop(number) for number in numbers])
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
+    """How long repeated calls took, in seconds: each of them, and all together."""
+
     times_s: list[float]
-    """Of each call."""
+    """Seconds of each call."""
     elapsed_s: float
-    """Of all of them."""
+    """Seconds of all calls together."""
 
     @property
     def median_ms(self) -> float:
+        """The median time of a call, in milliseconds."""
         return statistics.median(self.times_s) * 1e3
 
 
 def called(rig: Rig, callers: int, call: Callable[[int], object]) -> Calls:
-    """``call`` from so many threads at a time, each again and again, after a few for nothing."""
+    """Have ``callers`` threads call ``call`` again and again, and return how long that took.
+
+    ``call`` gets the thread's number. The first few calls of each thread are not counted.
+    """
     together = threading.Barrier(callers + 1)
     times_s: list[list[float]] = [[] for _ in range(callers)]
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
         try:
-            # All at once, so that every lane is used: sessions are opened here, kernels recorded.
+            # All at once, so that every stream is used: sessions are opened here, kernels recorded.
             for _ in range(4):
                 together.wait(_TOGETHER_S)
                 call(number)

@@ -23,16 +23,14 @@ from lipwire.bench.gpurig import (
     inputs,
     road_of,
 )
-from lipwire.bench.harness import percentile
-from lipwire.domain import Float32Array, UInt8Array
-from lipwire.engine import Engine, Model, Request, Scheduler, Tuning
-from lipwire.engine.gpugraphs import PRECISIONS
-from lipwire.engine.gpunetworks import MOST_FRAMES
-from lipwire.engine.gpustorage import ImageSource
-from lipwire.engine.jobs import Array, Job
-from lipwire.engine.memory import Memory
-from lipwire.engine.residency import Residency
-from lipwire.engine.scheduler import Across
+from lipwire.domain import Float32Array, UInt8Array, percentile
+from lipwire.engine import Engine, Model, Request, Tuning
+from lipwire.engine.gpu.memory.devicememory import Memory
+from lipwire.engine.gpu.memory.weightscache import WeightsCache
+from lipwire.engine.gpu.store.gpufiles import ImageFile
+from lipwire.engine.graphs import PRECISIONS
+from lipwire.engine.tuning import MOST_FRAMES
+from lipwire.scheduling import Across, Array, Job, Scheduler
 
 AVATAR_FRAMES: Final = 250
 """Ten seconds of an avatar, 77 MB of crops."""
@@ -44,28 +42,32 @@ _SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800, 1200)
 
 
 def swaps(rig: Rig) -> Iterator[Row]:
-    """How long weights take from each tier, and what a switch costs a call."""
+    """Measure how long weights take to a GPU from each place, and what a switch costs a call."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         models = [rig.gpu_model(number, precision) for number in range(2)]
         if None in models:
             continue
-        sources = [ImageSource(rig.compiled(n), m) for n, m in enumerate(models) if m is not None]
+        sources = [
+            ImageFile(rig.compiled(n, for_gpu=True), m)
+            for n, m in enumerate(models)
+            if m is not None
+        ]
         size_bytes = sources[0].size_bytes
         mb = round(size_bytes / 1e6, 1)
         copy_ms = _copy_ms(memory, size_bytes)
         yield {"precision": precision, "MB": mb, "swap": "device to slot", "ms": copy_ms}
         for name, host_bytes in (("host to device", 4 * size_bytes), ("disk to device", 0)):
-            residency = Residency(
+            weights_cache = WeightsCache(
                 memory, device_bytes=4 * size_bytes, host_bytes=host_bytes, max_items=1
             )
-            items = [residency.add(source) for source in sources]
+            items = [weights_cache.add(source) for source in sources]
             times_s = []
             for turn in range(6 if rig.quick else 40):
                 begun_s = time.perf_counter()
-                residency.prefetch(items[turn % 2])
+                weights_cache.prefetch(items[turn % 2])
                 times_s.append(time.perf_counter() - begun_s)
-            residency.close()
+            weights_cache.close()
             yield {
                 "precision": precision,
                 "MB": mb,
@@ -80,10 +82,10 @@ def swaps(rig: Rig) -> Iterator[Row]:
 
 
 def _switches(rig: Rig, road: str) -> Iterator[Row]:
-    tuning = Tuning(lanes=1, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
+    tuning = Tuning(streams=1, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
     pixels, windows = inputs(LIVE_FRAMES)
     with rig.loaded(road, tuning) as (engine, model):
-        pair = [model, engine.load(rig.compiled(1))]
+        pair = [model, rig.load(engine, 1)]
         turns = itertools.count()
         for name, models_used in (("the same avatar", pair[:1]), ("avatars in turns", pair)):
 
@@ -115,25 +117,25 @@ def _copy_ms(memory: Memory, size_bytes: int) -> float:
 
 
 def residents(rig: Rig) -> Iterator[Row]:
-    """What each further avatar takes, as the device itself counts."""
+    """Measure what each further avatar takes of the device, as the device itself counts."""
     counts = (2, 6) if rig.quick else (8, 50, 200, 500)
     memory = rig.gpu_memory()
-    tuning = Tuning(lanes=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
+    tuning = Tuning(streams=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
     pixels, windows = inputs(LIVE_FRAMES)
     with rig.engine(tuning) as engine:
-        models = [engine.load(rig.compiled(0))]
+        models = [rig.load(engine, 0)]
         engine.infer(models[0], pixels, windows)  # sessions and slots are not counted
         before_bytes = memory.free_bytes()
         for count in counts:
             while len(models) < count:
-                models.append(engine.load(rig.compiled(len(models) % _AVATARS)))
+                models.append(rig.load(engine, len(models) % _AVATARS))
             taken_bytes = before_bytes - memory.free_bytes()
-            residency = engine.residency
+            weights_cache = engine.weights
             yield {
                 "road": road_of(models[0]),
                 "precision": models[0].precision,
                 "avatars": count,
-                "on the device": 0 if residency is None else residency.device_items,
+                "on the device": 0 if weights_cache is None else weights_cache.device_items,
                 "MB taken": round(taken_bytes / 1e6, 1),
                 "MB for each further": round(taken_bytes / 1e6 / (count - 1), 2),
             }
@@ -142,16 +144,17 @@ def residents(rig: Rig) -> Iterator[Row]:
 
 
 def crops(rig: Rig) -> Iterator[Row]:
-    """The same frames, their pixels brought with every call, and kept on the device.
+    """Compare frames whose pixels are sent with every call with frames whose crops stay on the
+    device.
 
     Crops are ready in memory: what cutting them out costs comes on top of *brought*.
     """
-    lanes, frame_count = (2, 2 * rig.large) if rig.quick else (4, AVATAR_FRAMES)
+    streams, frame_count = (2, 2 * rig.large) if rig.quick else (4, AVATAR_FRAMES)
     sizes = (LIVE_FRAMES, rig.large) if rig.large > LIVE_FRAMES else (LIVE_FRAMES,)
     shown = Noise(frame_count)
-    with rig.engine(Tuning(lanes=lanes, batch_sizes=sizes, cuda=rig.options)) as engine:
-        model = engine.load(rig.compiled(0), shown)
-        for batch, callers in itertools.product(sizes, (1, lanes)):
+    with rig.engine(Tuning(streams=streams, batch_sizes=sizes, cuda=rig.options)) as engine:
+        model = rig.load(engine, 0, shown)
+        for batch, callers in itertools.product(sizes, (1, streams)):
             _, windows = inputs(batch)
             firsts = itertools.count(0, batch)
 
@@ -180,7 +183,7 @@ def crops(rig: Rig) -> Iterator[Row]:
                     "road": road_of(model),
                     "precision": model.precision,
                     "batch": batch,
-                    "lanes": callers,
+                    "streams": callers,
                     "crops": way,
                     "p50 ms a call": round(calls.median_ms, 3),
                     "ms a frame": round(calls.elapsed_s * 1e3 / len(calls.times_s) / batch, 4),
@@ -199,7 +202,7 @@ def crops(rig: Rig) -> Iterator[Row]:
 
 
 def live(rig: Rig) -> Iterator[Row]:
-    """More and more sessions, until a frame in a hundred comes too late.
+    """Find how many live sessions a GPU carries: more are added until a frame in a hundred is late.
 
     They ask for frames by number, as a server's do, and are joined in batches as there.
     """
@@ -207,18 +210,21 @@ def live(rig: Rig) -> Iterator[Row]:
 
 
 def apart(rig: Rig) -> Iterator[Row]:
-    """The same sessions, every request by itself."""
+    """Find how many live sessions a GPU carries when every request is run by itself, instead of
+    joined with others in batches as in ``live``."""
     yield from _live(rig, KERNELS, join=False)
 
 
 def onnx_live(rig: Rig) -> Iterator[Row]:
+    """Find how many live sessions a GPU carries with ONNX Runtime, instead of the kernels that
+    ``live`` measures."""
     yield from _live(rig, ONNX, join=True)
 
 
 def _live(rig: Rig, road: str, *, join: bool) -> Iterator[Row]:
-    lanes = 2 if rig.quick else 4
+    streams = 2 if rig.quick else 4
     tuning = Tuning(
-        lanes=lanes, batch_sizes=(LIVE_FRAMES,), kernels=road == KERNELS, cuda=rig.options
+        streams=streams, batch_sizes=(LIVE_FRAMES,), kernels=road == KERNELS, cuda=rig.options
     )
     shown = Noise(2 * LIVE_FRAMES if rig.quick else AVATAR_FRAMES)
     numbers = np.arange(LIVE_FRAMES, dtype=np.int64)
@@ -230,7 +236,7 @@ def _live(rig: Rig, road: str, *, join: bool) -> Iterator[Row]:
         scheduler: Scheduler[Model] = stack.enter_context(
             Scheduler(
                 runs.one,
-                workers=lanes + 1,
+                workers=streams + 1,
                 queue_size=4096,
                 max_run_frames=MOST_FRAMES if join else LIVE_FRAMES,
                 join=join,
@@ -241,8 +247,8 @@ def _live(rig: Rig, road: str, *, join: bool) -> Iterator[Row]:
         models: list[Model] = []
         for sessions in (2, 4) if rig.quick else _SESSIONS:
             while len(models) < sessions:
-                models.append(engine.load(rig.compiled(len(models) % _AVATARS), shown))
-            for _ in range(2):  # every lane has its session
+                models.append(rig.load(engine, len(models) % _AVATARS, shown))
+            for _ in range(2):  # every stream has its session
                 for job in [scheduler.submit(model, numbers, windows) for model in models[:8]]:
                     job.result(120)
             runs.count = 0

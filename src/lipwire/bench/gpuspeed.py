@@ -23,11 +23,17 @@ from lipwire.bench.gpurig import (
     inputs,
     road_of,
 )
-from lipwire.bench.harness import percentile
-from lipwire.domain import MOUTH_PX, UInt8Array
+from lipwire.domain import MOUTH_PX, Form, UInt8Array, percentile
 from lipwire.engine import Engine, Model, Tuning
-from lipwire.engine.architectures import Architecture, Input
-from lipwire.engine.devices import (
+from lipwire.engine.forms import BATCH
+from lipwire.engine.gpu.compile.halfprecision import MAX_DIFFERENCE
+from lipwire.engine.gpu.gpustreams import GpuStream
+from lipwire.engine.gpu.memory.devicememory import Memory
+from lipwire.engine.gpu.memory.weightscache import WeightsCache
+from lipwire.engine.gpu.onnx.architectures import Architecture
+from lipwire.engine.gpu.store.gpufiles import ImageFile, read_gpu_graph
+from lipwire.engine.graphs import PRECISIONS, Precision
+from lipwire.engine.runtime import (
     CudaOptions,
     Optimisation,
     note_placement,
@@ -37,21 +43,17 @@ from lipwire.engine.devices import (
     read_on_processor,
     session_options,
 )
-from lipwire.engine.gpugraphs import PRECISIONS, Precision
-from lipwire.engine.gpustorage import ImageSource, read_gpu_graph
-from lipwire.engine.halving import MAX_DIFFERENCE
-from lipwire.engine.lanes import Lane
-from lipwire.engine.memory import Memory
-from lipwire.engine.residency import Residency
-from lipwire.engine.wrapping import BATCH, Form
+from lipwire.engine.store.files import StoredWeight
 
 
 def faces(rig: Rig) -> Iterator[Row]:
-    """Wrong mouths would make every speed worthless: compare with the processor's first."""
+    """Check that mouths made on the GPU by Lipwire's kernels are those of the processor; if they
+    were wrong, their speed would say nothing."""
     yield from _faces(rig, KERNELS, ("half",))
 
 
 def onnx_faces(rig: Rig) -> Iterator[Row]:
+    """Check that mouths made on the GPU by ONNX Runtime are those of the processor."""
     yield from _faces(rig, ONNX, PRECISIONS)
 
 
@@ -64,7 +66,7 @@ def _faces(rig: Rig, road: str, precisions: Sequence[Precision]) -> Iterator[Row
         ]
     for precision in precisions:
         with rig.engine(Tuning(precision=precision, kernels=road == KERNELS)) as engine:
-            models = [engine.load(rig.compiled(number)) for number in range(2)]
+            models = [rig.load(engine, number) for number in range(2)]
             made = [
                 engine.infer(models[number], crops[:frames], windows[:frames])[:2]
                 for frames in (2, rig.large)
@@ -80,7 +82,7 @@ def _faces(rig: Rig, road: str, precisions: Sequence[Precision]) -> Iterator[Row
 
 
 def placement(rig: Rig) -> Iterator[Row]:
-    """What ONNX Runtime leaves to the processor costs copies there and back, and recording."""
+    """Find which nodes ONNX Runtime runs on the processor; they cost copies there and back."""
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
         if model is None:
@@ -89,7 +91,7 @@ def placement(rig: Rig) -> Iterator[Row]:
         options = session_options(threads=1, optimisation="full" if rig.options.fuse else "basic")
         options.add_free_dimension_override_by_name(BATCH, rig.large)
         note_placement(options)
-        graph = read_gpu_graph(rig.compiled(0), model.graphs["pixels"])
+        graph = read_gpu_graph(rig.compiled(0, for_gpu=True), model.graphs["pixels"])
         session = open_session(graph, options, rig.device_of_sessions, rig.options)
         elsewhere = read_on_processor(session)
         for provider, counts in sorted(placed_nodes(session).items()):
@@ -107,13 +109,13 @@ def placement(rig: Rig) -> Iterator[Row]:
 
 
 def floor(rig: Rig) -> Iterator[Row]:
-    """What no way that works layer by layer can be quicker than."""
+    """Measure the least time that a way which computes layer by layer can take."""
     bandwidth = copy_bytes_per_s(rig.gpu_memory(), 1 << (20 if rig.quick else 30))
     yield {"what": "copy within the device", "GB/s": round(bandwidth / 1e9, 1)}
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
         if model is not None:
-            graph = onnx.load(rig.compiled(0) / model.graphs["pixels"].file)
+            graph = onnx.load(rig.compiled(0, for_gpu=True) / model.graphs["pixels"].file)
             frame_bytes = traffic_bytes(graph)
             yield {
                 "what": f"{precision}, layer by layer",
@@ -123,7 +125,7 @@ def floor(rig: Rig) -> Iterator[Row]:
 
 
 def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
-    """Bytes read and written a second by a copy within the device."""
+    """Return the bytes read and written a second by a copy of ``size_bytes`` within the device."""
     stream = memory.open_stream()
     regions = [memory.allocate(size_bytes) for _ in range(2)]
     try:
@@ -142,7 +144,7 @@ def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
 
 
 def traffic_bytes(model: onnx.ModelProto) -> int:
-    """Bytes that one frame's layers read and write, if each is read and written once.
+    """Return the bytes that one frame's layers read and write, if each is read and written once.
 
     Relu and the like behind a convolution cost nothing: they are done while it writes.
     """
@@ -172,9 +174,9 @@ def traffic_bytes(model: onnx.ModelProto) -> int:
 
 
 def ways(rig: Rig) -> Iterator[Row]:
-    """Options of the session, one against the other; the quickest is used from here on.
+    """Compare options of ONNX Runtime's session; the fastest are used from then on.
 
-    One that spoils faces is out: the last run is compared with the processor's.
+    Options that give wrong mouths are not used: the last run is compared with the processor's.
     """
     candidates = {
         "as it comes": CudaOptions(),
@@ -195,9 +197,9 @@ def ways(rig: Rig) -> Iterator[Row]:
     for name, options in candidates.items():
         row: Row = {"way": name}
         try:
-            tuning = Tuning(lanes=2, batch_sizes=(rig.large,), kernels=False, cuda=options)
+            tuning = Tuning(streams=2, batch_sizes=(rig.large,), kernels=False, cuda=options)
             with rig.engine(tuning) as engine:
-                model = engine.load(rig.compiled(0))
+                model = rig.load(engine, 0)
                 found = _speed_of(rig, engine, model, rig.large, 2)
                 made = engine.infer(model, crops, windows)[:2]
             row |= found
@@ -216,25 +218,25 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 
 def speed(rig: Rig) -> Iterator[Row]:
-    """The table: what runs it, batch, lanes; and the guide's own way.
+    """Measure calls by what runs them, by batch and number of streams; and the guide's own way.
 
-    A session takes seconds to open: of ONNX Runtime there are fewer batch sizes and lanes.
+    A session takes seconds to open: of ONNX Runtime there are fewer batch sizes and streams.
     """
     for road in ROADS:
         few = rig.quick or road == ONNX
         sizes = (1, 4, rig.large) if few else rig.sizes
-        lanes = 2 if few else 4
-        tuning = Tuning(lanes=lanes, batch_sizes=tuple(sorted({*sizes})), cuda=rig.options)
+        streams = 2 if few else 4
+        tuning = Tuning(streams=streams, batch_sizes=tuple(sorted({*sizes})), cuda=rig.options)
         try:
             with rig.loaded(road, tuning) as (engine, model):
                 for batch, callers in itertools.product(reversed(tuning.batch_sizes), (1, 2, 4)):
-                    if callers > (lanes if batch in (4, rig.large) else 1):
+                    if callers > (streams if batch in (4, rig.large) else 1):
                         continue
                     yield {
                         "road": road,
                         "precision": model.precision,
                         "batch": batch,
-                        "lanes": callers,
+                        "streams": callers,
                         **_speed_of(rig, engine, model, batch, callers),
                     }
                     if rig.time_is_up():
@@ -248,7 +250,7 @@ def speed(rig: Rig) -> Iterator[Row]:
             "road": "ONNX Runtime, a session of the network, float32 arrays in and out",
             "precision": "single",
             "batch": batch,
-            "lanes": 1,
+            "streams": 1,
             "ms a frame": round(_session_ms(rig, batch) / batch, 4),
         }
 
@@ -266,19 +268,15 @@ def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) 
 
 
 def plain(rig: Rig) -> Iterator[Row]:
-    """The same lane of ONNX Runtime with the weights fed and with the weights inside."""
+    """Compare one stream of ONNX Runtime with the weights fed to it and with the weights inside."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
         if model is None:
             continue
-        graph = read_gpu_graph(rig.compiled(0), model.graphs["pixels"])
-        image = np.empty(model.image_bytes, np.uint8)
-        ImageSource(rig.compiled(0), model).write(image)
-        fed = tuple(
-            Input(weight.name, weight.element_type, weight.shape, weight.place_bytes)
-            for weight in model.graphs["pixels"].weights
-        )
+        graph = read_gpu_graph(rig.compiled(0, for_gpu=True), model.graphs["pixels"])
+        image = ImageFile(rig.compiled(0, for_gpu=True), model).image
+        fed = model.graphs["pixels"].weights
         ways = {
             "weights fed": (
                 Architecture({"pixels": graph}, {"pixels": fed}, image.size, precision),
@@ -293,7 +291,7 @@ def plain(rig: Rig) -> Iterator[Row]:
         }
         for batch in (1, rig.large):
             for name, (architecture, weights) in ways.items():
-                call_ms = _lane_ms(rig, memory, architecture, weights, batch)
+                call_ms = _stream_ms(rig, memory, architecture, weights, batch)
                 yield {
                     "precision": precision,
                     "batch": batch,
@@ -304,8 +302,8 @@ def plain(rig: Rig) -> Iterator[Row]:
                     return
 
 
-def with_constants(graph: bytes, weights: tuple[Input, ...], image: UInt8Array) -> bytes:
-    """A shared graph with one avatar's weights put back inside."""
+def with_constants(graph: bytes, weights: tuple[StoredWeight, ...], image: UInt8Array) -> bytes:
+    """Return a shared graph with one avatar's weights put back inside, serialised."""
     model = onnx.load_from_string(graph)
     names = {weight.name for weight in weights}
     kept = [value for value in model.graph.input if value.name not in names]
@@ -313,8 +311,8 @@ def with_constants(graph: bytes, weights: tuple[Input, ...], image: UInt8Array) 
     model.graph.input.extend(kept)
     for weight in weights:
         dtype = np.dtype(weight.element_type)
-        end = weight.place_bytes + int(np.prod(weight.shape)) * dtype.itemsize
-        values = image[weight.place_bytes : end].view(dtype).reshape(weight.shape)
+        end = weight.offset_bytes + int(np.prod(weight.shape)) * dtype.itemsize
+        values = image[weight.offset_bytes : end].view(dtype).reshape(weight.shape)
         model.graph.initializer.append(numpy_helper.from_array(values, weight.name))
     return bytes(model.SerializeToString())
 
@@ -330,10 +328,10 @@ class _Array:
         image[:] = self._values
 
 
-def _lane_ms(
+def _stream_ms(
     rig: Rig, memory: Memory, architecture: Architecture, weights: UInt8Array, batch: int
 ) -> float:
-    """A call of a lane by itself, median."""
+    """A call of a stream by itself, median."""
 
     def open_(of: Architecture, form: Form, frames: int, stream: int) -> Any:
         level: Optimisation = "full" if rig.options.fuse else "basic"
@@ -344,20 +342,20 @@ def _lane_ms(
 
     crops, windows = inputs(batch)
     mouths = np.empty_like(crops)
-    residency = Residency(memory, device_bytes=1 << 34)
-    resident = residency.add(_Array(weights))
-    lane = Lane(0, memory, open_, record=rig.options.graphs)
+    weights_cache = WeightsCache(memory, device_bytes=1 << 34)
+    held = weights_cache.add(_Array(weights))
+    stream = GpuStream(0, memory, open_, record=rig.options.graphs)
     try:
         calls = called(
             rig,
             1,
-            lambda _: lane.run(
-                residency, architecture, resident, "pixels", batch, crops, windows, mouths
+            lambda _: stream.run(
+                weights_cache, architecture, held, "pixels", batch, crops, windows, mouths
             ),
         )
     finally:
-        lane.close()
-        residency.close()
+        stream.close()
+        weights_cache.close()
     return calls.median_ms
 
 

@@ -8,13 +8,14 @@ disturbed rounds cannot move; the absolute times are medians as well.
 from __future__ import annotations
 
 import gc
-import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Comparison", "compare", "percentile"]
+from lipwire.domain import percentile
+
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,3 @@ def _time_ms(call: Callable[[], object], clock_s: Callable[[], float]) -> float:
     start_s = clock_s()
     call()
     return (clock_s() - start_s) * 1000.0
-
-
-def percentile(values: list[float], percent: int) -> float:
-    """The smallest value that ``percent`` per cent of ``values`` do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
 import numpy as np
 
 from lipwire.avatars import Avatar
 from lipwire.bench.coldstart import write_package
-from lipwire.bench.harness import Comparison, percentile
-from lipwire.bench.models import MOBILE_WIDTHS, Widths, write_tiny_unet
+from lipwire.bench.harness import Comparison
+from lipwire.bench.randomnetworks import MOBILE_WIDTHS, Widths, write_tiny_unet
 from lipwire.config import load_compositing_config, load_inference_config
-from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array
+from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array, percentile
 from lipwire.engine import Engine, Model
 from lipwire.rpc.connection import Composited, CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest, CompositeBatchResponse
+from lipwire.rpc.transport import UNLIMITED_BYTES, open_channel
 from lipwire.wiring.servers import open_serve
 
 BATCHES: Final = (1, 8, 24, 50)
@@ -60,13 +60,14 @@ sys.stdin.read()
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Milliseconds of a request."""
+    """Median and 99th percentile of a request, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
+        """Return the median and the 99th percentile of ``values``, which are in milliseconds."""
         return cls(percentile(list(values), 50), percentile(list(values), 99))
 
 
@@ -86,13 +87,13 @@ class Load:
 
     @property
     def frame_ms(self) -> float:
-        """The median request's share of a frame."""
+        """The median time of a request, divided by its frames."""
         return self.total.p50_ms / self.batch
 
 
 @dataclass(frozen=True, slots=True)
 class Besides:
-    """Processor time of a frame in the small form, client and server together."""
+    """Processor time of a frame whose request brings windows, client and server together."""
 
     frame_ms: float
     network_ms: float
@@ -100,6 +101,7 @@ class Besides:
 
     @property
     def besides_ms(self) -> float:
+        """Processor time of a frame without its network, in milliseconds."""
         return self.frame_ms - self.network_ms
 
 
@@ -130,8 +132,12 @@ def run_table(
     size: tuple[int, int] = SIZE,
     widths: Widths | None = MOBILE_WIDTHS,
 ) -> list[Load]:
-    """The guide's table: ``rounds`` requests of each client for each number of clients and size of
-    batch, small form, one process, an avatar a client."""
+    """Measure the guide's table: a row for each number of ``clients`` and size of ``batches``.
+
+    In each row every client sends ``rounds`` requests that bring windows, for an avatar of its own,
+    to one ``lipwire serve``. Frames are of ``size`` (width, height), networks of ``widths`` (None:
+    the smallest).
+    """
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         names = [f"avatar-{number}" for number in range(max(clients))]
         _write_avatars(Path(folder), names, size, widths)
@@ -147,7 +153,8 @@ def run_table(
 
 
 def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
-    """The 59 MB form, less its network and its compositing, against an echo of the same bytes.
+    """Compare requests in the guide's 59 MB form, without the time of network and compositing, with
+    a bare gRPC echo of as many bytes; ``size`` (width, height) is that of frames.
 
     Requests are serialised beforehand on both sides. Both servers are processes, asked in turns.
     """
@@ -206,8 +213,8 @@ def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
 
 
 def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
-    """What a frame costs besides its network, in processor time: batches of 24, small form, server
-    and client in this process."""
+    """Measure the processor time that a frame of ``size`` (width, height) costs besides its
+    network: batches of 24 that bring windows, server and client in this process."""
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         _write_avatars(Path(folder), ["tiny"], size, None)
         environ = {
@@ -255,7 +262,8 @@ class Process:
 
 @contextmanager
 def serving(models_root: Path, **environ: str) -> Iterator[Process]:
-    """``lipwire serve`` as a process, with variables of the configuration."""
+    """Start ``lipwire serve`` as a process for the block, with ``environ`` as variables of its
+    configuration, and give its port and process id."""
     command = ["-m", "lipwire", "serve", "--models-root", str(models_root), "--host", "127.0.0.1"]
     quiet = {"LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false"}
     with _process([*command, "--port", "0", "--json-logs"], quiet | environ) as process:
@@ -301,8 +309,7 @@ def _port(lines: Iterator[str]) -> int:
 @contextmanager
 def _raw(port: int) -> Iterator[Callable[[bytes], bytes]]:
     """InferBatchComposite with messages as they are on the wire."""
-    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(f"127.0.0.1:{port}", options=unlimited) as channel:
+    with open_channel(f"127.0.0.1:{port}", max_message_bytes=UNLIMITED_BYTES) as channel:
         call: Any = channel.unary_unary("/compositing.CompositingService/InferBatchComposite")
         yield lambda data: call(data, timeout=_TIMEOUT_S)
 

@@ -1,1 +1,1 @@
-"""The command line: one module a command, registered by :mod:`lipwire.cli.app`."""
+"""The command line, registered by :mod:`lipwire.cli.app`."""

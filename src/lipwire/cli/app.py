@@ -1,12 +1,13 @@
 """The tree of commands. Modules of commands import what is heavy only when the command runs."""
 
 import os
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from lipwire.cli import (
+from lipwire.cli.commands import (
     avatar_compile,
     avatar_evaluate,
     avatar_info,
@@ -16,20 +17,45 @@ from lipwire.cli import (
     client,
     compositing_server,
     config,
+    converse,
     inference_server,
     models,
     render,
+    say,
     serve,
     up,
     version,
 )
 from lipwire.cli.exits import Interrupted
+from lipwire.config.links import let_links_lead_out
+
+_ANYWHERE = frozenset({"--debug", "--allow-links"})
+"""Options of `lipwire` itself, which may stand behind the command as well."""
 
 
-class InterruptibleGroup(TyperGroup):
-    """Passes Ctrl-C on to `main`, where typer would end the process without a word."""
+class Commands(TyperGroup):
+    """The group of all commands.
+
+    It passes Ctrl-C on to `main`, where typer would end the process without a word, and refuses
+    empty texts: a path that is one would be the current folder.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty arguments, put options that may stand anywhere first, and parse as typer
+        does."""
+        for before, text in pairwise(["lipwire", *args]):
+            if not text or (text.startswith("--") and text.endswith("=")):
+                from lipwire.domain import InvalidInput
+
+                option = text.removesuffix("=") or before
+                raise InvalidInput(f"an empty text follows {option}; leave it out or name a value")
+        end = args.index("--") if "--" in args else len(args)
+        own = [text for text in args[:end] if text in _ANYWHERE]
+        others = [text for text in args[:end] if text not in _ANYWHERE]
+        return super().parse_args(ctx, own + others + args[end:])
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C becomes ``Interrupted``."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
@@ -38,7 +64,7 @@ class InterruptibleGroup(TyperGroup):
 
 app = typer.Typer(
     name="lipwire",
-    cls=InterruptibleGroup,
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,6 +75,7 @@ app.add_typer(avatars, name="avatar", help="Look at avatars, check them, prepare
 models_of = typer.Typer(no_args_is_help=True)
 
 app.command("render")(render.command)
+app.command("say")(say.command)
 avatars.command("list")(avatar_list.command)
 avatars.command("info")(avatar_info.command)
 avatars.command("validate")(avatar_validate.command)
@@ -59,6 +86,7 @@ app.command("inference-server")(inference_server.command)
 app.command("compositing-server")(compositing_server.command)
 app.command("up")(up.command)
 app.command("client")(client.command)
+app.command("converse")(converse.command)
 app.add_typer(models_of, name="models", help="The avatars of a running server.")
 models_of.command("list")(models.list_models)
 models_of.command("load")(models.load)
@@ -74,6 +102,13 @@ def lipwire(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error (or LIPWIRE_DEBUG=1).")
     ] = False,
+    allow_links: Annotated[
+        bool,
+        typer.Option(
+            "--allow-links",
+            help="Let links lead out of avatars' folders (or LIPWIRE_ALLOW_LINKS_OUTSIDE=1).",
+        ),
+    ] = False,
     show_version: Annotated[
         bool,
         typer.Option(
@@ -88,3 +123,5 @@ def lipwire(
     del show_version  # acted upon by its callback
     if debug:
         os.environ["LIPWIRE_DEBUG"] = "1"
+    if allow_links:
+        let_links_lead_out()

@@ -6,7 +6,7 @@
 0       done
 1       it failed, or ``validate`` or ``evaluate`` found the avatar wanting
 2       bad usage or bad input
-130     interrupted with Ctrl-C (143: told to stop with SIGTERM)
+130     interrupted with Ctrl-C (143: told to stop with SIGTERM; 129: its terminal closed)
 ======  ==========================================================================================
 """
 
@@ -15,8 +15,7 @@ from typing import Final
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
-EXIT_TERMINATED: Final = 143
 
 
 class Interrupted(Exception):
-    """Ctrl-C inside a command. An ordinary exception, so that typer passes it on untouched."""
+    """Ctrl-C inside a command. An ordinary exception, so that typer passes it on unchanged."""

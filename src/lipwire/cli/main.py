@@ -5,52 +5,69 @@ A traceback is shown only with ``--debug`` or ``LIPWIRE_DEBUG=1``.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
-from lipwire.cli.exits import (
-    EXIT_BAD_INPUT,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    Interrupted,
-)
-from lipwire.cli.stopping import Terminated, listen
+from lipwire.cli.exits import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, Interrupted
+from lipwire.cli.stopping import Terminated, end_if_asked, listen, over
+from lipwire.cli.streams import flushed, prepare_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line (of this process where ``arguments`` is None) and exit."""
+    prepare_streams()
     listen()
+    try:
+        code = _run(arguments)
+        over()
+    except (KeyboardInterrupt, Interrupted):
+        over()
+        _say("interrupted")
+        code = EXIT_INTERRUPTED
+    except Terminated as ended:
+        over()
+        _say("terminated" if ended.number == signal.SIGTERM else "terminal closed")
+        code = 128 + ended.number
+    unwritten = _written_out()
+    sys.exit(code or unwritten)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run the command, say why it failed, and return the exit code.
+
+    Raises KeyboardInterrupt, Interrupted or Terminated where a signal ended it.
+    """
     try:
         from lipwire.cli.app import app
 
         app(arguments, prog_name="lipwire")
-    except (KeyboardInterrupt, Interrupted):
-        _say("interrupted")
-        code = EXIT_INTERRUPTED
-    except Terminated:
-        _say("terminated")
-        code = EXIT_TERMINATED
-    except BrokenPipeError:
-        code = _quiet_pipe()
+    except SystemExit as ended:  # typer's way
+        return ended.code if isinstance(ended.code, int) else 0
+    except Interrupted:
+        raise
     except Exception as error:
+        # A library whose callback a signal's exception fell into reports a failure of its own.
+        end_if_asked()
+        if isinstance(error, BrokenPipeError):
+            return EXIT_FAILED
         if debugging():
             raise
         line, code = describe(error)
         _say(line)
-    else:
-        code = 0
-    sys.exit(code)
+        return code
+    return 0
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted: ``--debug``, or LIPWIRE_DEBUG set to anything but 0."""
+    """Return whether tracebacks are wanted: ``--debug``, or LIPWIRE_DEBUG set to anything but 0."""
     return os.environ.get("LIPWIRE_DEBUG", "0") not in ("", "0")
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """One line for a person and the exit code that goes with ``error``."""
+    """Return one line for a person and the exit code that goes with ``error``."""
     from lipwire.domain.errors import InvalidInput, LipwireError, NotFound
 
     if isinstance(error, LipwireError):
@@ -74,16 +91,18 @@ def _one_line(message: str) -> str:
 
 def _say(line: str) -> None:
     """``line`` on stderr, red where that is a terminal that wants colours."""
-    try:
+    with suppress(OSError):  # nobody is there to be told
         if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
             line = f"\x1b[31m{line}\x1b[0m"
         print(line, file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        _quiet_pipe()
 
 
-def _quiet_pipe() -> int:
-    """Whoever read our output went away (``| head``): end without a word."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+def _written_out() -> int:
+    """1 where what was printed could not be written out, which is said; whoever reads a pipe and
+    goes away (``| head``) has what they wanted, and nothing is said. Else 0."""
+    error = flushed(sys.stdout)
+    if error is None:
+        return 0
+    if not isinstance(error, BrokenPipeError):
+        _say(f"error: standard output cannot be written to: {(error.strerror or '').lower()}")
     return EXIT_FAILED

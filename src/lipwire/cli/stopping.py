@@ -1,42 +1,105 @@
-"""Ctrl-C and SIGTERM, so that everything opened is closed and nothing half-done stays.
+"""Ctrl-C, SIGTERM and a terminal that closes, so that everything opened is closed and nothing
+half-done stays.
 
 A signal becomes an exception wherever the main thread is, and Python drops an exception that
 falls into a destructor or a callback of the garbage collector. So the signal is remembered too, and
 work that takes long asks now and then whether it should have ended (``end_if_asked``).
+
+What comes while that exception is on its way is not raised: it would end the cleaning up half-way.
+Whoever presses Ctrl-C three times does not want to wait for it.
+
+Python gives signals back their default action while it ends, before it is gone: one that came then
+would kill a process whose work is done and change its exit code. So they are ignored from its last
+exit handler on.
 """
 
+import atexit
+import os
 import signal
+import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
+
+SIGNALS: Final = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if name in signal.Signals.__members__  # Windows has no SIGHUP
+)
+"""What asks a process to end."""
+_INSISTING: Final = 2
+"""Presses of Ctrl-C after the signal that is being obeyed."""
 
 _received: int | None = None
+_repeated = 0
+_over = False
 
 
 class Terminated(BaseException):
-    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+    """A SIGTERM or SIGHUP, as KeyboardInterrupt is a SIGINT."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def listen() -> None:
-    """Take over both signals of this process; what was received before is forgotten."""
-    global _received
-    _received = None
-    # Whoever starts us in the background has Ctrl-C ignored, and that is to stay so.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _end)
-    signal.signal(signal.SIGTERM, _end)
+    """Have SIGINT, SIGTERM and SIGHUP raise exceptions in the main thread from now on, apart from
+    those that this process was started to ignore; earlier ones are forgotten."""
+    global _received, _repeated, _over
+    _received, _repeated, _over = None, 0, False
+    # Exit handlers run last first, and this one is to be the last: it is registered before the
+    # libraries that a command imports register theirs.
+    atexit.unregister(_ignore)
+    atexit.register(_ignore)
+    for number in SIGNALS:
+        # Whoever starts us in the background has Ctrl-C ignored, nohup SIGHUP; that is to stay so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
 
 
 def end_if_asked() -> None:
-    """Raise KeyboardInterrupt or Terminated if such a signal came and got lost."""
+    """Raise KeyboardInterrupt or Terminated if such a signal was received and its exception got
+    lost."""
     if _received is not None:
         _raise(_received)
 
 
+def over() -> None:
+    """Raise no exception for SIGTERM, SIGINT and SIGHUP from now on: the work is done or given
+    up."""
+    global _over
+    _over = True
+
+
+def _ignore() -> None:
+    over()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _end(number: int, _frame: FrameType | None) -> None:
-    global _received
-    _received = number
-    _raise(number)
+    global _received, _repeated
+    if _over or _unwinding():
+        _repeated += number == signal.SIGINT
+        if _repeated >= _INSISTING:
+            os._exit(128 + number)
+        return
+    if _received is None:
+        _received = number
+    _raise(_received)
+
+
+def _unwinding() -> bool:
+    """Whether the exception of an earlier signal is being handled where the main thread is."""
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, Terminated)):
+            return True
+        error = error.__context__
+    return False
 
 
 def _raise(number: int) -> NoReturn:
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Terminated(number)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lipwire.cli.stopping import end_if_asked
 
-Progress = Callable[[int, int], None]
-"""Called with how many are done and how many there are in all."""
-
-CompileProgress = Callable[[int, int, str], None]
-"""Called as (done, total, what); total is 0 where it is not known."""
+if TYPE_CHECKING:
+    from lipwire.domain import CompileProgress, Progress
 
 LOG_INTERVAL_S = 5.0
 
 
 def plain(text: str) -> str:
-    """``text`` with control characters shown as "?", for what a package says about itself.
+    """Return ``text`` with control characters shown as "?", for texts of a package.
 
     An escape sequence in a name must not reach the terminal.
     """
@@ -28,7 +26,7 @@ def plain(text: str) -> str:
 
 
 def file_size(size_bytes: float) -> str:
-    """A size for people: "1.4 MB"."""
+    """Return a size for people: "1.4 MB"."""
     for unit in ("bytes", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
@@ -37,7 +35,7 @@ def file_size(size_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: "8.2 s", "3:05", "1:02:09"."""
+    """Return a time for people: "8.2 s", "3:05", "1:02:09"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -47,10 +45,11 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress_bar(title: str, unit: str, *, quiet: bool = False) -> Iterator[Progress]:
-    """A bar with speed and time left on a terminal, a line every five seconds elsewhere.
+    """Show a bar with speed and time left on a terminal, a line every five seconds elsewhere.
 
-    On stderr, so that output can be piped. Nothing is shown before the first call, nor when
-    ``quiet``. The bar disappears at the end; what remains is for the caller to say.
+    Gives a function to call with the progress. The bar is on stderr, so that output can be piped.
+    Nothing is shown before the first call, nor when ``quiet``. The bar disappears at the end; what
+    remains is for the caller to say.
     """
     if quiet:
         yield lambda _done, _total: end_if_asked()
@@ -72,9 +71,10 @@ def _ending(show: Progress) -> Progress:
 
 
 @contextmanager
-def compile_progress() -> Iterator[CompileProgress]:
-    """As ``progress_bar``, for an avatar that may have to be compiled first."""
-    with progress_bar("compiling", "frames") as report:
+def compile_progress(title: str = "compiling") -> Iterator[CompileProgress]:
+    """Show a bar, as ``progress_bar`` does, while an avatar is compiled; nothing where it need not
+    be. Gives a function to call with the progress."""
+    with progress_bar(title, "frames") as report:
         said = ""
 
         def tell(done: int, total: int, what: str) -> None:

@@ -9,10 +9,10 @@ from lipwire.compose.geometry import (
     network_crop,
     paste_mouth,
 )
-from lipwire.compose.jpeg import encode_jpeg, patch_box, restart_interval
+from lipwire.compose.jpeg import patch_box, restart_interval
 from lipwire.compose.jpeg_folder import JpegFolderWriter
-from lipwire.compose.partial_jpeg import Background, PartialJpeg
-from lipwire.compose.video import VideoWriter, X264Preset
+from lipwire.compose.partial_jpeg import Background, PartialJpeg, encode_jpeg
+from lipwire.compose.video import VideoWriter, Writable, X264Preset
 
 __all__ = [
     "RIM_BYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "JpegFolderWriter",
     "PartialJpeg",
     "VideoWriter",
+    "Writable",
     "X264Preset",
     "bgr_to_i420",
     "bgr_to_rgb_bytes",

@@ -37,10 +37,8 @@ RIM_BYTES: Final = 2 * math.prod(_WIDE) + 2 * math.prod(_HIGH)
 
 
 def check_rect(rect: CropRect, width: int, height: int) -> None:
-    """Refuse a rectangle that is empty or not wholly inside a frame of ``width`` x ``height``.
-
-    Raises InvalidInput.
-    """
+    """Raise InvalidInput where a rectangle is empty or not wholly inside a frame of ``width`` x
+    ``height``."""
     if rect.x1 >= rect.x2 or rect.y1 >= rect.y2:
         raise InvalidInput(f"crop rectangle {rect} is empty: x1 < x2 and y1 < y2 are needed")
     if rect.x1 < 0 or rect.y1 < 0 or rect.x2 > width or rect.y2 > height:
@@ -48,9 +46,9 @@ def check_rect(rect: CropRect, width: int, height: int) -> None:
 
 
 def check_pixels(pixels: UInt8Array, what: str) -> None:
-    """Refuse what is not a non-empty (height, width, 3) uint8 picture.
+    """Raise InvalidInput where ``pixels`` is not a non-empty (height, width, 3) uint8 picture.
 
-    ``what`` names it in the message. Raises InvalidInput.
+    ``what`` names it in the message.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise InvalidInput(
@@ -65,12 +63,12 @@ def network_crop(
     border_px: BorderPx,
     origin: tuple[int, int] = (0, 0),
 ) -> UInt8Array:
-    """What the network sees of ``rect``.
+    """Return what the network sees of ``rect``: its content, resized.
 
     ``pixels`` is a frame, or a patch of one whose top left pixel is ``origin`` (x, y) of the frame:
-    (height, width, 3) uint8 BGR. Returns (320, 320, 3) uint8 BGR, contiguous and the caller's own.
-
-    Raises InvalidInput when the rectangle is empty or reaches outside the pixels.
+    (height, width, 3) uint8 BGR. ``border_px`` is how many pixels of the resized crop are cut off
+    on each side. Returns (320, 320, 3) uint8 BGR, contiguous, not a view. Raises InvalidInput when
+    the rectangle is empty or reaches outside the pixels.
     """
     face = _face(pixels, rect, origin)
     if border_px == 0:
@@ -79,11 +77,11 @@ def network_crop(
 
 
 def crop_rim(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int] = (0, 0)) -> UInt8Array:
-    """The outermost 4 pixels of the 328x328 crop, which the network does not see: (15552,) uint8,
-    BGR. Top and bottom rows, then what is left of the columns.
+    """Return the outermost 4 pixels of the 328x328 crop, which the network does not see.
 
-    A frame's rim never changes: kept, it saves `paste_mouth` one of its two resizings. Arguments
-    and errors are those of `network_crop`.
+    Returns (15552,) uint8 BGR: top and bottom rows, then what is left of the columns. A frame's rim
+    never changes: kept, it saves `paste_mouth` one of its two resizings. Arguments and errors are
+    those of `network_crop`.
     """
     crop = _resized(_face(pixels, rect, origin), CROP_PX, CROP_PX)
     return np.concatenate([part.ravel() for part in _rim_of(crop)])
@@ -97,7 +95,7 @@ def paste_mouth(
     border_px: BorderPx,
     rim: UInt8Array | None = None,
 ) -> None:
-    """Put what the network made onto ``rect``, in place; no pixel outside ``rect`` is touched.
+    """Paste a mouth over ``rect``, in place; no pixel outside ``rect`` is changed.
 
     ``pixels`` is a frame (``origin`` is then (0, 0)) or a patch of one whose top left pixel is
     ``origin`` (x, y) of the frame: (height, width, 3) uint8 BGR, writable, and still showing the

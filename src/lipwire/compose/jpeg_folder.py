@@ -4,8 +4,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lipwire.compose.staging import discard, publish_folder, stage_folder, storage_errors
+from lipwire.compose.staging import publish_folder, stage_folder
 from lipwire.domain import InvalidInput
+from lipwire.domain.newfiles import remove, storage_errors
 
 
 class JpegFolderWriter:
@@ -30,7 +31,8 @@ class JpegFolderWriter:
         return self
 
     def write(self, jpeg: bytes) -> None:
-        """Add the next frame. Raises StorageFailed, for one when the disk is full."""
+        """Add the next frame, the bytes of a JPEG. Raises StorageFailed, when the disk is full for
+        example."""
         if self._staged is None:
             raise RuntimeError("a JpegFolderWriter is written to inside its with block")
         with storage_errors(self._target):
@@ -52,4 +54,4 @@ class JpegFolderWriter:
                     raise InvalidInput(f"cannot write {self._target}: there is not one frame")
                 publish_folder(staged, self._target)
         finally:
-            discard(staged)
+            remove(staged)

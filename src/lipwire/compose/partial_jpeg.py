@@ -20,6 +20,7 @@ composited frame, byte for byte.
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -27,12 +28,9 @@ from lipwire.compose.geometry import check_pixels
 from lipwire.compose.jpeg import (
     MCU_PX,
     check_jpeg_size,
-    imencode_jpeg,
     jpeg_options,
     patch_box,
     restart_interval,
-    scan_offset,
-    segment_ends,
 )
 from lipwire.domain import CropRect, InvalidInput, UInt8Array
 
@@ -86,14 +84,15 @@ class PartialJpeg:
         self._scan_start = scan_offset(imencode_jpeg(np.zeros((1, 1, 3), np.uint8), self._options))
 
     def patch_box(self, rect: CropRect) -> CropRect:
-        """The box of whole segments round ``rect``; raises InvalidInput when that is outside."""
+        """Return the box of whole JPEG segments round ``rect``. Raises InvalidInput when it is
+        outside the frame."""
         return patch_box(self.width, self.height, rect)
 
     def background(self, frame: UInt8Array, rect: CropRect) -> Background:
-        """Encode a frame once, and find what a patch round ``rect`` replaces.
+        """Encode a frame once, as the background of patches round ``rect``.
 
-        ``frame`` is (height, width, 3) uint8 BGR.
-        Raises InvalidInput when its shape is another or the rectangle is outside.
+        ``frame`` is (height, width, 3) uint8 BGR. Raises InvalidInput when its shape is another or
+        the rectangle is outside.
         """
         check_pixels(frame, "the frame")
         if frame.shape[:2] != (self.height, self.width):
@@ -111,11 +110,10 @@ class PartialJpeg:
         return Background(jpeg.tobytes(), box, bounds.astype(np.int32))
 
     def encode(self, background: Background, patch: UInt8Array) -> bytes:
-        """The frame with its box replaced by ``patch``, as a JPEG.
+        """Return a frame as a JPEG, with its box replaced by ``patch``.
 
         ``patch`` is (box height, box width, 3) uint8 BGR. The result equals ``encode_jpeg`` of the
-        composited frame byte for byte.
-        Raises InvalidInput when the patch has another shape.
+        composited frame byte for byte. Raises InvalidInput when the patch has another shape.
         """
         box = background.box
         if patch.shape != (box.height, box.width, 3) or patch.dtype != np.uint8:
@@ -148,6 +146,50 @@ class PartialJpeg:
         per_row = -(-self.width // step)
         first = box.y1 // MCU_PX * per_row + box.x1 // step
         return first, -(-box.width // step), -(-box.height // MCU_PX), per_row
+
+
+def encode_jpeg(frame: UInt8Array, quality: int) -> bytes:
+    """Return the whole frame as a JPEG, the same bytes as ``PartialJpeg`` makes of the same pixels.
+
+    ``frame`` is (height, width, 3) uint8 BGR, ``quality`` 1-100 in libjpeg's scale.
+    Raises InvalidInput when either is something else.
+    """
+    check_pixels(frame, "the frame")
+    height, width = frame.shape[:2]
+    check_jpeg_size(width, height)
+    return imencode_jpeg(frame, jpeg_options(quality, restart_interval(width))).tobytes()
+
+
+def imencode_jpeg(pixels: UInt8Array, options: list[int]) -> UInt8Array:
+    """Encode ``pixels``, (height, width, 3) uint8 BGR, with OpenCV's ``options``; return the file's
+    bytes, (bytes,) uint8, writable and the caller's own."""
+    done, encoded = cv2.imencode(".jpg", pixels, options)
+    if not done:  # OpenCV raises for everything known; this is its only other way to fail
+        raise InvalidInput(f"a picture of shape {pixels.shape} cannot be encoded as JPEG")
+    return encoded
+
+
+def segment_ends(jpeg: UInt8Array, scan_start: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return where each segment's entropy-coded bytes end in a JPEG file: (segments,) offsets of
+    the markers that follow. ``scan_start`` is where the entropy-coded bytes begin.
+
+    The marker is RST0-7, after the last segment EOI. In entropy-coded data 0xFF is followed by 0x00
+    unless it begins a marker (ITU-T T.81, B.1.1.5).
+    """
+    scan = jpeg[scan_start:]
+    found = np.flatnonzero(scan[:-1] == 0xFF)
+    return found[scan[found + 1] >= 0xD0] + scan_start
+
+
+def scan_offset(jpeg: UInt8Array) -> int:
+    """Return the offset at which the entropy-coded bytes of a baseline JPEG file begin: behind the
+    header of its one scan."""
+    at = 2  # SOI has no length
+    while True:
+        marker = int(jpeg[at + 1])
+        at += 2 + (int(jpeg[at + 2]) << 8 | int(jpeg[at + 3]))
+        if marker == 0xDA:
+            return at
 
 
 @lru_cache(maxsize=1024)

@@ -21,9 +21,10 @@ _AAC_BITS_A_FRAME: Final = 6144
 
 
 class AacQueue:
-    """Sound that waits for its turn, cut into the frames of 1024 samples that AAC wants."""
+    """Sound that waits to be encoded, cut into the frames of 1024 samples that AAC takes."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
+        """Sound comes at ``rate_hz``, with ``channels`` channels, 1 or 2."""
         self._channels = channels
         self._resampler: soxr.ResampleStream | None = None
         self.rate_hz = rate_hz
@@ -38,6 +39,8 @@ class AacQueue:
         self._taken_samples = 0
 
     def push(self, pcm: Float32Array) -> None:
+        """Add sound, (samples,) or (samples, channels) float32 in [-1, 1]; see
+        ``VideoWriter.write_audio``."""
         shaped = pcm[:, None] if pcm.ndim == 1 else pcm
         if shaped.ndim != 2 or shaped.shape[1] != self._channels or pcm.dtype != np.float32:
             raise InvalidInput(
@@ -51,10 +54,10 @@ class AacQueue:
         self._append(shaped)
 
     def take(self, limit: int | None) -> Iterator[tuple[int, Float32Array]]:
-        """Whole AAC frames that begin before sample ``limit``; None: everything, the last one
+        """Yield the whole AAC frames that begin before sample ``limit``; None: all, the last one
         short.
 
-        Each is its first sample's number and (channels, samples) float32 in [-1, 1].
+        Each is the number of its first sample and (channels, samples) float32 in [-1, 1].
         """
         if limit is None and self._resampler is not None:
             self._append(self._resampler.resample_chunk(_nothing(self._channels), last=True))

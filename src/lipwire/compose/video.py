@@ -12,10 +12,11 @@ lock.
 """
 
 import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, Protocol, Self, get_args
 
 import av
 import numpy as np
@@ -26,18 +27,52 @@ from av.video.stream import VideoStream
 from lipwire.compose.colour import bgr_to_i420, i420_shape
 from lipwire.compose.geometry import check_pixels
 from lipwire.compose.sound import AacQueue
-from lipwire.compose.staging import discard, publish_file, stage_file, storage_errors
-from lipwire.domain import FPS, Float32Array, InvalidInput, UInt8Array
+from lipwire.compose.staging import publish_file, stage_file
+from lipwire.config import usable_cores
+from lipwire.domain import FPS, Float32Array, InvalidInput, StorageFailed, UInt8Array
+from lipwire.domain.newfiles import remove, storage_errors
 
 X264Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
+
+_FRAGMENTED: Final = "empty_moov+delay_moov+default_base_moof+frag_keyframe"
+"""An index for each piece, in front of it, for who cannot seek back; the first one waits for the
+first sound, whose encoder's delay it names."""
+_FRAGMENT_US: Final = "1000000"
 
 _SUFFIXES: Final = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 _MAX_SIDE_PX: Final = 16_384
 _BT709: Final = 1
 """For primaries, transfer and matrix alike (ITU-T H.264, tables E-3 to E-5)."""
 _LIMITED_RANGE: Final = 1  # AVCOL_RANGE_MPEG
+_X264_MOST_THREADS: Final = 128
+
+
+class Writable(Protocol):
+    """An open binary file."""
+
+    def write(self, data: bytes | memoryview, /) -> int | None:
+        """Write ``data``; returns how many bytes were written, None for all, as
+        ``io.RawIOBase.write``."""
+
+
+class _OnlyWritten:
+    """A file for FFmpeg, which seeks in whatever can be sought in. All of the data is written."""
+
+    def __init__(self, file: Writable) -> None:
+        self._file = file
+        self.size_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        while left:
+            written = self._file.write(left)  # files without a buffer may take a part
+            left = left[written if written is not None else len(left) :]
+        if (flush := getattr(self._file, "flush", None)) is not None:
+            flush()
+        self.size_bytes += len(data)
+        return len(data)
 
 
 class VideoWriter:
@@ -51,20 +86,25 @@ class VideoWriter:
     On an error or Ctrl-C nothing is left, and a file that was there before is as it was. The index
     is put in front of the data (faststart), so that a browser can play while it loads.
 
-    ``path`` ends in .mp4, .m4v or .mov. A frame of odd width or height is completed to an even
-    one by repeating its last column or row, because H.264 at 4:2:0 knows only even ones. Without
-    ``audio_rate_hz`` there is no sound; audio at a rate that AAC does not know is resampled to 48
-    kHz. ``crf`` is x264's quality: 0-51, less is better, 18 is hard to tell from the source.
-    ``threads`` is the encoder's; None leaves the number to it.
+    ``path`` ends in .mp4, .m4v or .mov. It may instead be an open binary file, a pipe for example:
+    fragmented MP4 goes there as it is made, in fragments of about a second; the file is left open,
+    and what came before an error stays in it.
+
+    A frame of odd width or height is completed to an even one by repeating its last column or row,
+    because H.264 at 4:2:0 knows only even ones. Without ``audio_rate_hz`` there is no sound; audio
+    at a rate that AAC does not know is resampled to 48 kHz. ``crf`` is x264's quality: 0-51, less
+    is better, 18 is hard to tell from the source. ``threads`` is the encoder's; None is as many as
+    suit the cores that may be used.
 
     One thread may write at a time; it need not be the one that entered.
     Raises InvalidInput when an argument cannot work; entering, writing and leaving raise
-    StorageFailed when the folder is missing or may not be written to or the disk is full.
+    StorageFailed when the folder is missing or may not be written to or the disk is full, and
+    BrokenPipeError when nobody reads an open file any more.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Writable,
         width: int,
         height: int,
         fps: Fraction | int = FPS,
@@ -75,10 +115,10 @@ class VideoWriter:
         crf: int = 18,
         threads: int | None = None,
     ) -> None:
-        self._target = Path(path)
-        if self._target.suffix.lower() not in _SUFFIXES:
+        self._target = path
+        if isinstance(path, Path) and path.suffix.lower() not in _SUFFIXES:
             raise InvalidInput(
-                f"cannot write {path}: the name ends in {self._target.suffix!r}, "
+                f"cannot write {path}: the name ends in {path.suffix!r}, "
                 f"allowed are {', '.join(_SUFFIXES)}"
             )
         for side in (width, height):
@@ -104,29 +144,34 @@ class VideoWriter:
         self.height = height
         self.fps = Fraction(fps)
         self.frames_written = 0
+        self.size_bytes = 0
+        """Of the finished video."""
         self._options = {"preset": preset, "crf": str(crf)}
         self._threads = threads
         self._audio = AacQueue(audio_rate_hz, audio_channels) if audio_rate_hz else None
         self._staged: Path | None = None
+        self._open_file: _OnlyWritten | None = None
         self._container: OutputContainer | None = None
         self._video_stream: VideoStream
         self._audio_stream: AudioStream
 
     def __enter__(self) -> Self:
-        self._staged = stage_file(self._target)
+        if isinstance(self._target, Path):
+            self._staged = stage_file(self._target)
         try:
-            with storage_errors(self._target):
-                self._open(self._staged)
+            with self._storage_errors():
+                self._open()
         except BaseException:
             self._abandon()
             raise
         return self
 
     def write_planes(self, planes: UInt8Array) -> None:
-        """Add the next frame. ``planes``: ``i420_shape(width, height)`` uint8, contiguous, as
-        ``bgr_to_i420`` makes it; it may be used again as soon as this returns.
+        """Add the next frame, as planes.
 
-        Raises InvalidInput when the shape is another, StorageFailed when the disk is full.
+        ``planes`` is ``i420_shape(width, height)`` uint8, contiguous, as ``bgr_to_i420`` returns
+        it; it may be used again as soon as this returns. Raises InvalidInput when the shape is
+        another, StorageFailed when the disk is full.
         """
         container = self._opened()
         shape = i420_shape(self.width, self.height)
@@ -139,7 +184,7 @@ class VideoWriter:
         frame = av.VideoFrame.from_numpy_buffer(planes, "yuv420p")
         frame.pts = self.frames_written
         frame.time_base = 1 / self.fps
-        with storage_errors(self._target):
+        with self._storage_errors():
             container.mux(self._video_stream.encode(frame))
             self.frames_written += 1
             if self._audio is not None:
@@ -147,7 +192,8 @@ class VideoWriter:
                 self._encode_audio(self._audio, until=self.frames_written / self.fps)
 
     def write_frame(self, frame: UInt8Array) -> None:
-        """Add the next frame: (height, width, 3) uint8 BGR. Raises as ``write_planes`` does."""
+        """Add the next frame, (height, width, 3) uint8 BGR. Raises InvalidInput when the shape is
+        another, StorageFailed when the disk is full."""
         check_pixels(frame, "the frame")
         if frame.shape[:2] != (self.height, self.width):
             raise InvalidInput(
@@ -159,9 +205,9 @@ class VideoWriter:
     def write_audio(self, pcm: Float32Array) -> None:
         """Add sound behind what was given so far: all of it at once or piece by piece.
 
-        ``pcm`` is (samples,) or (samples, channels) float32 in [-1, 1]; what is louder is
-        clipped. It is encoded as the pictures come, and the array must not be changed until then.
-        Raises InvalidInput when the shape is another or a sample is not a finite number.
+        ``pcm`` is (samples,) or (samples, channels) float32 in [-1, 1]; what is louder is clipped.
+        It is encoded as the pictures come, and the array must not be changed until then. Raises
+        InvalidInput when the shape is another or a sample is not a finite number.
         """
         self._opened()
         if self._audio is None:
@@ -174,22 +220,31 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._staged is None:
+        if self._container is None:
             return
         try:
             if kind is None:
-                self._finish(self._staged)
+                self._finish()
         finally:
             self._abandon()
 
-    def _open(self, staged: Path) -> None:
-        # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as a protocol.
-        container = av.open(
-            f"file:{staged}",
-            "w",
-            format=_SUFFIXES[self._target.suffix.lower()],
-            container_options={"movflags": "+faststart"},
-        )
+    def _open(self) -> None:
+        if isinstance(self._target, Path):
+            # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as a protocol.
+            container = av.open(
+                f"file:{self._staged}",
+                "w",
+                format=_SUFFIXES[self._target.suffix.lower()],
+                container_options={"movflags": "+faststart"},
+            )
+        else:
+            self._open_file = _OnlyWritten(self._target)
+            container = av.open(
+                self._open_file,
+                "w",
+                format="mp4",
+                container_options={"movflags": _FRAGMENTED, "frag_duration": _FRAGMENT_US},
+            )
         self._container = container
         video = container.add_stream("libx264", rate=self.fps, options=self._options)
         rows, video.width = i420_shape(self.width, self.height)
@@ -199,8 +254,7 @@ class VideoWriter:
         context.time_base = 1 / self.fps
         context.color_range = _LIMITED_RANGE
         context.color_primaries = context.color_trc = context.colorspace = _BT709
-        if self._threads is not None:
-            context.thread_count = self._threads
+        context.thread_count = self._threads or _x264_threads(video.height)
         self._video_stream = video
         if self._audio is not None:
             sound = container.add_stream("aac", rate=self._audio.rate_hz)
@@ -226,19 +280,44 @@ class VideoWriter:
             frame.time_base = Fraction(1, audio.rate_hz)
             container.mux(self._audio_stream.encode(frame))
 
-    def _finish(self, staged: Path) -> None:
+    def _finish(self) -> None:
         container = self._opened()
         if self.frames_written == 0:
-            raise InvalidInput(f"cannot write {self._target}: there is not one frame")
-        with storage_errors(self._target):
+            raise InvalidInput(f"cannot write {self._name()}: there is not one frame")
+        with self._storage_errors():
             container.mux(self._video_stream.encode(None))
             if self._audio is not None:
                 self._encode_audio(self._audio, until=None)
                 container.mux(self._audio_stream.encode(None))
             container.close()
         self._container = None
-        publish_file(staged, self._target)
-        self._staged = None
+        if isinstance(self._target, Path) and self._staged is not None:
+            self.size_bytes = self._staged.stat().st_size
+            publish_file(self._staged, self._target)
+            self._staged = None
+        elif self._open_file is not None:
+            self.size_bytes = self._open_file.size_bytes
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """As ``storage_errors``; that nobody reads an open file any more is for its owner."""
+        if isinstance(self._target, Path):
+            with storage_errors(self._target):
+                yield
+            return
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:  # closed, for example
+            raise StorageFailed(f"cannot write {self._name()}: {error}") from error
+
+    def _name(self) -> str:
+        if isinstance(self._target, Path):
+            return str(self._target)
+        # Standard output is called "<stdout>"; of an unnamed file the name is a number.
+        name = getattr(self._target, "name", None)
+        return name if isinstance(name, str) else "the open file"
 
     def _abandon(self) -> None:
         """Leave nothing behind; does nothing after a success."""
@@ -246,9 +325,16 @@ class VideoWriter:
         staged, self._staged = self._staged, None
         if staged is not None:
             # Before closing, so that closing does not move all data of a file that goes away.
-            discard(staged)
+            remove(staged)
         if container is not None:
-            with contextlib.suppress(av.FFmpegError):
+            with contextlib.suppress(av.FFmpegError, OSError, ValueError):
                 container.close()
         if staged is not None:
-            discard(staged)
+            remove(staged)
+
+
+def _x264_threads(height: int) -> int:
+    """Threads for frames of ``height``, as x264 chooses them itself for slices (``encoder.c``), but
+    for the cores of this process and not those of the machine around its container."""
+    macroblock_rows = (height + 15) // 16
+    return min(usable_cores(), max(1, macroblock_rows // 4), _X264_MOST_THREADS)

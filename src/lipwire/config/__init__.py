@@ -1,4 +1,4 @@
-"""What Lipwire finds out about, or is told of, the place it runs in.
+"""What Lipwire finds out about the machine that it runs on, and the configurations of the servers.
 
 The configurations need pydantic and YAML, which are imported when one is asked for.
 """
@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from lipwire.config.machine import Machine, describe_machine, usable_cores
+from lipwire.config.memory import usable_memory_bytes
 
 if TYPE_CHECKING:
     from lipwire.config.compositing import CompositingConfig
-    from lipwire.config.environment import Kind
     from lipwire.config.inference import InferenceConfig
     from lipwire.config.loading import (
         Checked,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         load_compositing_config,
         load_inference_config,
     )
+    from lipwire.config.schema import Kind
     from lipwire.config.settings import ModelEntry, ServerConfig
 
 __all__ = [
@@ -35,23 +36,15 @@ __all__ = [
     "load_compositing_config",
     "load_inference_config",
     "usable_cores",
+    "usable_memory_bytes",
 ]
 
-_MODULES: Final = {
-    "Checked": "loading",
-    "CompositingConfig": "compositing",
-    "InferenceConfig": "inference",
-    "Kind": "environment",
-    "ModelEntry": "settings",
-    "ServerConfig": "settings",
-    "check_config": "loading",
-    "detect_kind": "loading",
-    "load_compositing_config": "loading",
-    "load_inference_config": "loading",
-}
+_NEEDING_PYDANTIC: Final = ("loading", "settings")
+"""Modules that have the names that are not imported above."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    for module in _NEEDING_PYDANTIC if name in __all__ else ():
+        if hasattr(found := import_module(f"{__name__}.{module}"), name):
+            return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field, SecretStr, model_validator
 
-from lipwire.config.addresses import split_targets
-from lipwire.config.settings import (
-    CapacitySettings,
+from lipwire.config.settings import MIB, CapacitySettings, Section, ServerConfig, ServerSettings
+from lipwire.config.values import (
+    Host,
+    HttpUrl,
+    Language,
+    MemoryMb,
     ModelCount,
     Port,
-    Section,
-    ServerConfig,
-    ServerSettings,
+    PortNumber,
+    Targets,
+    Texts,
 )
-
-OutputFormat = Literal["jpeg", "raw"]
-
-Targets = Annotated[
-    tuple[str, ...],
-    BeforeValidator(split_targets),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-            ],
-            "allowed": "host:port, several with commas between them, or a list of them",
-        }
-    ),
-]
 
 
 class CompositingServerSettings(ServerSettings):
@@ -49,6 +36,9 @@ class InferenceAddressSettings(Section):
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
     """The longest that a request to an inference server may take, all tries together; a shorter
     deadline of the client goes first."""
+    use_proxy: bool = False
+    """Whether the variables `grpc_proxy`, `https_proxy`, `http_proxy` and `no_proxy` count for the
+    connections to inference servers."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Tries after the first one, with growing pauses, of what is safe to try again."""
 
@@ -61,16 +51,106 @@ class CompositingCapacitySettings(CapacitySettings):
     background_cache_frames: Annotated[int, Field(ge=0, le=1_000_000)] = 600
     """Frames of each avatar that `preload_backgrounds` reads into memory; the others are read from
     disk when they are first shown, and stay as long as the system has room."""
+    frame_cache_mb: MemoryMb | None = None
+    """The most memory, in MiB, for whole frames, from which raw output is made and which are
+    decoded when they are first shown; all avatars of a process share it. Without it 768, or a
+    quarter of the memory where that is less."""
+
+    @property
+    def frame_cache_bytes(self) -> int | None:
+        """The most bytes of whole frames in memory; None is the default of ``FrameCache``."""
+        return None if self.frame_cache_mb is None else self.frame_cache_mb * MIB
 
 
 class OutputSettings(Section):
     """The frames that clients get."""
 
-    format: OutputFormat = "jpeg"
+    format: Literal["jpeg", "raw"] = "jpeg"
     """JPEG files, or raw pixels: height x width x 3 bytes in the order blue, green, red."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 75
     """75 is a good balance, 85 high quality. Avatars are prepared for one quality, so the first
     start after a change takes longer."""
+
+
+class LiveSettings(Section):
+    """Live sessions: how many there may be, and for how long. Durations are in seconds."""
+
+    max_sessions: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Sessions of a process at a time. Fewer are admitted where the machine is too slow."""
+    max_duration: Annotated[float, Field(ge=1, le=31_536_000)] | None = None
+    """How long a session lasts at most; without it there is no limit."""
+    max_idle: Annotated[int, Field(ge=0, le=31_536_000)] = 900
+    """A session ends in which nothing was said for so long, and no keep-alive came; 0 is never."""
+    nobody_joined_timeout: Annotated[float, Field(ge=1, le=3600)] = 30
+    """A session ends whose client does not take anything for so long after it began."""
+    reconnect_grace: Annotated[float, Field(ge=0, le=3600)] = 30
+    """A session goes on for so long when its connection breaks; the client that comes back finds it
+    as it is."""
+    drain_timeout: Annotated[float, Field(ge=0, le=86_400)] = 30
+    """A server that is asked to stop tells its sessions' clients, and goes on for so long at most
+    while there are any."""
+
+
+class IceSettings(Section):
+    """STUN and TURN servers, for viewers that cannot reach this machine directly."""
+
+    urls: Texts = ()
+    """As `stun:example.org:3478`, or `turn:example.org:3478?transport=tcp`."""
+    username: str | None = None
+    """For TURN."""
+    credential: str | None = None
+    """For TURN."""
+    relay_only: bool = False
+    """Whether all media goes over the TURN server."""
+
+
+class WebSettings(Section):
+    """The page, its HTTP API and WebRTC."""
+
+    enabled: bool | None = None
+    """Whether they are there; without it they are in `lipwire serve`, and not in the compositing
+    server."""
+    host: Host = "127.0.0.1"
+    """The address to listen on; one that other machines reach needs `token`."""
+    port: PortNumber = 8080
+    """The port to listen on; 0 is any free one."""
+    hosts: Texts = ()
+    """The names that this server is reached by, besides `localhost`: a request under another name
+    is refused; `*` is any name."""
+    token: Annotated[str, Field(min_length=16, max_length=1000)] | None = None
+    """Who sends it may change something from anywhere; without it each start makes one, which the
+    log has. The server's own page needs none."""
+    ice: IceSettings = IceSettings()
+    """STUN and TURN servers."""
+
+
+class SpeechSettings(Section):
+    """The voice that says texts."""
+
+    voice: Literal["hibari", "espeak-ng", "openai", "none"] | None = None
+    """Who says texts: `hibari`, English, of `lipwire[speech]`; the program `espeak-ng`; a server
+    with OpenAI's `/v1/audio/speech`; or nobody. Without it `hibari` where that is installed."""
+    speed: Annotated[float, Field(ge=0.5, le=2)] = 1
+    """How fast they are said."""
+    language: Language = "en-us"
+    """For `espeak-ng`, one of those that `espeak-ng --voices` lists."""
+    url: HttpUrl | None = None
+    """For `openai`, as `https://api.example.org/v1`; texts are sent there."""
+    model: Annotated[str, Field(min_length=1, max_length=200)] = "tts-1"
+    """For `openai`."""
+    voice_name: Annotated[str, Field(min_length=1, max_length=200)] = "alloy"
+    """For `openai`, one of the server's voices."""
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=2000)] | None = None
+    """For `openai`; not shown anywhere. Better set by the variable `LIPWIRE_SPEECH__API_KEY`."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10
+    """How long `espeak-ng` may take for a sentence, and `openai` to connect and for each part of an
+    answer."""
+
+    @model_validator(mode="after")
+    def _has_a_url(self) -> Self:
+        if self.voice == "openai" and self.url is None:
+            raise ValueError("voice is openai and url is missing; name the server")
+        return self
 
 
 class CompositingConfig(ServerConfig):
@@ -84,9 +164,22 @@ class CompositingConfig(ServerConfig):
     """How many avatars are kept open."""
     output: OutputSettings = OutputSettings()
     """The frames that clients get."""
+    live: LiveSettings = LiveSettings()
+    """Live sessions: how many there may be, and for how long."""
+    web: WebSettings = WebSettings()
+    """The page, its HTTP API and WebRTC."""
+    speech: SpeechSettings = SpeechSettings()
+    """The voice that says texts."""
+
+    @property
+    def drain_timeout_s(self) -> float:
+        """How long a server that is asked to stop waits for what is in hand, live sessions
+        included."""
+        return max(super().drain_timeout_s, self.live.drain_timeout)
 
     def notes(self) -> list[str]:
-        """What is accepted and does not do what one could expect, one line each."""
+        """Return one line for each key that is accepted and has no effect here, or another one than
+        people may expect."""
         notes = super().notes()
         cached = self.capacity.background_cache_frames
         for name, entry in self.models.items():

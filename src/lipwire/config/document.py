@@ -14,12 +14,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import yaml
 
 from lipwire.config.wording import shown
 from lipwire.domain import InvalidInput, NotFound
+from lipwire.domain.texts import decode_text
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 8
@@ -29,27 +30,42 @@ Place = int | str
 """Where a value was given: a line of the file, counted from 1, or the name of a variable."""
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster
+_TEXT_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str"})
+"""Tags that leave a value the text that it is anyway."""
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_HINTS: Final = {
+    ("escape", "hex"): "; in double quotes a backslash has to be written twice, or as / in a path",
+    ("mapping values are not allowed", "cannot start any token"): (
+        "; a value with ': ' in it, or that begins with a sign, has to be in quotes"
+    ),
+}
+"""What helps, by words in the reasons that PyYAML and libyaml give."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
+    """A single value of a YAML document, and where it stands."""
+
+    kind: ClassVar = "single value"
     text: str | None
     """None is YAML's null: the key is there and says nothing."""
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
+    """A list of a YAML document, and where it stands."""
+
+    kind: ClassVar = "list"
     items: tuple[Node, ...]
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
+    """A mapping of a YAML document, and where it and its keys stand."""
+
+    kind: ClassVar = "mapping"
     items: dict[str, Node]
     key_places: dict[str, Place]
-    place: Place
 
 
 Node = Scalar | Sequence | Mapping
@@ -71,13 +87,9 @@ class Problem:
         return f"{where}: {self.message}"
 
 
-def empty_document() -> Mapping:
-    """What a file without a key holds."""
-    return Mapping({}, {}, 1)
-
-
 def read_file(path: Path) -> bytes:
-    """The bytes of ``path``. Raises NotFound, or InvalidInput for what is no file or too large."""
+    """Return the bytes of ``path``. Raises NotFound, or InvalidInput for what is no file or too
+    large."""
     try:
         # Without waiting for whoever would write into a pipe of this name.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -98,50 +110,39 @@ def read_file(path: Path) -> bytes:
 
 
 def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
-    """The mapping that a YAML document holds; None where it cannot be read at all.
+    """Return the mapping that the YAML document ``data`` holds; None where it cannot be read at
+    all. What is wrong is added to ``problems``.
 
     A key that is given twice counts once, with its first value, and is a problem.
     """
     try:
-        text = data.decode("utf-8-sig")
+        return _Reader(decode_text(data), problems).document()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problems.append(Problem(line, f"byte {error.start} is not UTF-8; the file has to be"))
-        return None
-    try:
-        node = _Reader(text, problems).document()
-    except _Refused as refused:
-        problems.append(refused.problem)
-        return None
+        message = (
+            f"byte {error.start} is not {error.encoding.upper()}; the file has to be UTF-8, or"
+            " UTF-16 with a byte-order mark"
+        )
+        problems.append(Problem(data.count(b"\n", 0, error.start) + 1, message))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join((error.problem or error.context or "").split())
-        problems.append(Problem(mark.line + 1 if mark else None, f"not YAML: {reason}"))
-        return None
-    except yaml.reader.ReaderError as error:
-        place = text.count("\n", 0, error.position) + 1 if error.position >= 0 else None
-        problems.append(Problem(place, f"not YAML: {error.reason}"))
-        return None
+        if not isinstance(error, _Refused):
+            hint = next((h for words, h in _HINTS.items() if any(w in reason for w in words)), "")
+            reason = f"not YAML: {reason}{hint}"
+        problems.append(Problem(mark.line + 1 if mark else None, reason))
+    except yaml.reader.ReaderError as error:  # of a character, which YAML does not have
+        line = decode_text(data).count("\n", 0, error.position) + 1
+        problems.append(Problem(line if error.position >= 0 else None, f"not YAML: {error.reason}"))
     except yaml.YAMLError as error:
         problems.append(Problem(None, f"not YAML: {' '.join(str(error).split())[:120]}"))
-        return None
-    if node is None or (isinstance(node, Scalar) and node.text is None):
-        return empty_document()
-    if not isinstance(node, Mapping):
-        kind = "list" if isinstance(node, Sequence) else "single value"
-        problems.append(
-            Problem(
-                node.place, f"the file holds a {kind}; it has to be a mapping of keys to values"
-            )
-        )
-        return None
-    return node
+    return None
 
 
-class _Refused(Exception):
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.problem = Problem(line, message)
+class _Refused(yaml.MarkedYAMLError):
+    """It is YAML, and not taken here."""
+
+    def __init__(self, event: Any, message: str) -> None:
+        super().__init__(problem=message, problem_mark=event.start_mark)
 
 
 class _Reader:
@@ -151,99 +152,84 @@ class _Reader:
         self._anchors: dict[str, tuple[Node, int]] = {}  # a finished node, and its nodes in all
         self._nodes = 0
 
-    def document(self) -> Node | None:
-        node = None
-        documents = 0
+    def document(self) -> Mapping:
+        root: Node | None = None
         for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise _Refused(_line(event), "a second document begins; a file holds one")
-            elif isinstance(event, yaml.NodeEvent):
-                node = self._node(event, 1)
-        return node
+            if isinstance(event, yaml.NodeEvent):
+                begin, root = event, self._node(event, 1)
+            elif isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise _Refused(event, "a second document begins; a file holds one")
+        if root is None or root == Scalar(None):
+            return Mapping({}, {})
+        if isinstance(root, Mapping):
+            return root
+        message = f"the file holds a {root.kind}; it has to be a mapping of keys to values"
+        raise _Refused(begin, message)
 
     def _node(self, event: Any, depth: int) -> Node:
-        line = _line(event)
-        node: Node
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise _Refused(
-                    line, f"*{event.anchor} stands for nothing that is finished above it"
-                )
+                message = f"*{event.anchor} stands for nothing that is finished above it"
+                raise _Refused(event, message)
             known, nodes = self._anchors[event.anchor]
-            self._count(nodes, line)
+            self._count(nodes, event)
             return known
         if depth > MAX_DEPTH:
-            raise _Refused(line, f"values are nested {depth} deep; at most {MAX_DEPTH} are read")
-        if event.tag is not None and event.tag != "!":
-            raise _Refused(
-                line, f"the tag {shown(str(event.tag))} is not allowed; values are plain"
-            )
+            raise _Refused(event, f"values are nested {depth} deep; at most {MAX_DEPTH} are read")
+        if event.tag not in _TEXT_TAGS:
+            raise _Refused(event, f"the tag {shown(event.tag)} is not allowed; values are plain")
         before = self._nodes
-        self._count(1, line)
+        self._count(1, event)
+        node: Node
         if isinstance(event, yaml.ScalarEvent):
             null = event.implicit[0] and not event.style and event.value in _NULLS
-            node = Scalar(None if null else str(event.value), line)
+            node = Scalar(None if null else str(event.value))
         elif isinstance(event, yaml.SequenceStartEvent):
-            node = Sequence(tuple(self._sequence(depth)), line)
+            items = self._until(yaml.SequenceEndEvent)
+            node = Sequence(tuple(self._node(item, depth + 1) for item in items))
         else:
-            node = self._mapping(line, depth)
+            node = self._mapping(depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node, self._nodes - before
         return node
 
-    def _sequence(self, depth: int) -> Iterator[Node]:
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            yield self._node(event, depth + 1)
-
-    def _mapping(self, line: int, depth: int) -> Mapping:
-        found = Mapping({}, {}, line)
-        merged: list[tuple[str, Node, Place]] = []
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key_line = _line(event)
+    def _mapping(self, depth: int) -> Mapping:
+        items: dict[str, Node] = {}
+        places: dict[str, Place] = {}
+        merged: list[Mapping] = []
+        for event in self._until(yaml.MappingEndEvent):
             key = self._node(event, depth + 1)
             value = self._node(next(self._events), depth + 1)
+            problem = None
             if not isinstance(key, Scalar):
-                kind = "list" if isinstance(key, Sequence) else "mapping"
-                self._problems.append(
-                    Problem(key_line, f"a key is a {kind}; keys are single words")
-                )
+                problem = f"a key is a {key.kind}; keys are single words"
             elif key.text == "<<":
-                merged += self._merged(value, key_line)
-            elif (name := "null" if key.text is None else key.text) in found.items:
-                first = found.key_places[name]
-                self._problems.append(
-                    Problem(
-                        key_line,
-                        f"{shown(name)} is given twice; it was first given in line {first}",
-                    )
-                )
+                sources = value.items if isinstance(value, Sequence) else (value,)
+                merged += [source for source in sources if isinstance(source, Mapping)]
+                if not all(isinstance(source, Mapping) for source in sources):
+                    problem = "<< merges a mapping or a list of mappings, and this is neither"
+            elif (name := "null" if key.text is None else key.text) in items:
+                first = places[name]
+                problem = f"{shown(name)} is given twice; it was first given in line {first}"
             else:
-                found.items[name] = value
-                found.key_places[name] = key_line
-        for name, value, place in merged:  # what is written here goes before what is merged
-            if name not in found.items:
-                found.items[name] = value
-                found.key_places[name] = place
-        return found
+                items[name], places[name] = value, _line(event)
+            if problem is not None:
+                self._problems.append(Problem(_line(event), problem))
+        for source in merged:
+            for name, value in source.items.items():
+                if name not in items:  # what is written here goes before what is merged
+                    items[name], places[name] = value, source.key_places[name]
+        return Mapping(items, places)
 
-    def _merged(self, value: Node, line: int) -> Iterator[tuple[str, Node, Place]]:
-        for node in value.items if isinstance(value, Sequence) else (value,):
-            if isinstance(node, Mapping):
-                for name, item in node.items.items():
-                    yield name, item, node.key_places[name]
-            else:
-                self._problems.append(
-                    Problem(line, "<< merges a mapping or a list of mappings, and this is neither")
-                )
+    def _until(self, end: type[yaml.Event]) -> Iterator[Any]:
+        while not isinstance(event := next(self._events), end):
+            yield event
 
-    def _count(self, nodes: int, line: int) -> None:
+    def _count(self, nodes: int, event: Any) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise _Refused(
-                line, f"more than {MAX_NODES} values with aliases written out; that is the most"
-            )
+            message = f"more than {MAX_NODES} values with aliases written out; that is the most"
+            raise _Refused(event, message)
 
 
 def _line(event: Any) -> int:

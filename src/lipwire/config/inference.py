@@ -6,16 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lipwire.config.settings import (
-    CapacitySettings,
-    ModelCount,
-    Port,
-    Section,
-    ServerConfig,
-    ServerSettings,
-)
-
-AssignmentStrategy = Literal["round-robin", "least-loaded"]
+from lipwire.config.settings import CapacitySettings, Section, ServerConfig, ServerSettings
+from lipwire.config.values import ModelCount, Port
 
 
 class InferenceServerSettings(ServerSettings):
@@ -37,9 +29,10 @@ class GpuSettings(Section):
 
     enabled: bool = True
     """Use GPUs where there are any; `false` runs everything on the processor."""
-    count: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
-    """How many GPUs to use, beginning with `onnx.cuda_device_id`; `auto` is all from there on. More
-    than there are is said when the server starts, and an error with `onnx.use_cuda: strict`."""
+    count: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = "auto"
+    """How many GPUs to use, beginning with `onnx.cuda_device_id`; `auto` is all from there on, 0 is
+    none: networks run on the processor. More than there are is said when the server starts, and an
+    error with `onnx.use_cuda: strict`."""
     memory_gb_per_gpu: Annotated[float, Field(gt=0, le=4096)] | None = None
     """The most memory of each GPU for networks' weights and avatars' crops, in GiB, of all
     processes of the server together; what runs them comes on top. Without it, three quarters of
@@ -50,7 +43,7 @@ class GpuSettings(Section):
     kernels: bool = True
     """Run the guide's network in kernels of Lipwire's own, where a trial when it is first loaded
     shows that they make its mouths; other networks run in ONNX Runtime, and with `false` all."""
-    assignment_strategy: AssignmentStrategy = "round-robin"
+    assignment_strategy: Literal["round-robin", "least-loaded"] = "round-robin"
     """Which GPU an avatar goes to when it is loaded, where it stays: each in turn (`round-robin`),
     or the one that holds least memory (`least-loaded`). Full ones are passed over while others are
     not."""
@@ -75,6 +68,15 @@ class InferenceCapacitySettings(CapacitySettings):
 
     max_models_per_gpu: ModelCount = 1000
     """Networks loaded at a time on each GPU, or without a GPU in all."""
+    max_models: ModelCount | None = None
+    """Networks loaded at a time on all GPUs together, in equal shares; without it,
+    `max_models_per_gpu` alone counts."""
+
+    def max_models_on_each(self, devices: int) -> int:
+        """Networks loaded at a time on each of so many devices."""
+        if self.max_models is None:
+            return self.max_models_per_gpu
+        return min(self.max_models_per_gpu, max(1, self.max_models // devices))
 
 
 class InferenceConfig(ServerConfig):
@@ -90,22 +92,30 @@ class InferenceConfig(ServerConfig):
     """How many networks are kept in memory."""
 
     @property
+    def _no_gpus(self) -> str | None:
+        """The setting that asks for no GPUs, if there is one."""
+        if not self.gpus.enabled:
+            return "gpus.enabled is false"
+        return "gpus.count is 0" if self.gpus.count == 0 else None
+
+    @property
     def wants_cuda(self) -> bool:
         """Whether CUDA is to be looked for."""
-        return self.gpus.enabled and self.onnx.use_cuda is not False
+        return not self._no_gpus and self.onnx.use_cuda is not False
 
     @property
     def requires_cuda(self) -> bool:
         """Whether the server may not start without CUDA."""
-        return self.gpus.enabled and self.onnx.use_cuda == "strict"
+        return not self._no_gpus and self.onnx.use_cuda == "strict"
 
     def notes(self) -> list[str]:
-        """What is accepted and does not do what one could expect, one line each."""
+        """Return one line for each key that is accepted and has no effect here, or another one than
+        people may expect."""
         notes = super().notes()
         if self.onnx.library_path is not None:
             notes.insert(
                 0, "onnx.library_path is not used: the Python package brings its own ONNX Runtime"
             )
-        if not self.gpus.enabled and self.onnx.use_cuda is not False:
-            notes.append("onnx.use_cuda has no effect while gpus.enabled is false")
+        if self._no_gpus and self.onnx.use_cuda is not False:
+            notes.append(f"onnx.use_cuda has no effect while {self._no_gpus}")
         return notes

@@ -7,13 +7,16 @@ default.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from lipwire.config.accepted import translate
 from lipwire.config.compositing import CompositingConfig
 from lipwire.config.document import (
     Mapping,
@@ -22,40 +25,38 @@ from lipwire.config.document import (
     Problem,
     Scalar,
     Sequence,
-    empty_document,
     parse,
     read_file,
 )
-from lipwire.config.environment import OTHER, Kind, Override, doubts, overlay
+from lipwire.config.environment import Override, doubts, overlay
 from lipwire.config.inference import InferenceConfig
-from lipwire.config.paths import EXPLAINED
-from lipwire.config.schema import ANY_NAME, CONFIGS, keys, tree
+from lipwire.config.schema import ANY_NAME, CONFIGS, OTHER, Kind, generic, keys
 from lipwire.config.settings import ServerConfig
+from lipwire.config.values import Origin, resolve
 from lipwire.config.wording import nearest, shown
 from lipwire.domain import InvalidInput
+from lipwire.domain.names import NAME_RULE
 
 _logger = logging.getLogger("lipwire.config")
 
-C = TypeVar("C", bound=ServerConfig)
-
 
 @dataclass(frozen=True, slots=True)
-class Checked(Generic[C]):
+class Checked:
     """A configuration, or what is wrong with it."""
 
-    config: C | None
+    config: ServerConfig | None
     """None exactly when there are problems."""
     problems: tuple[Problem, ...]
     """In the order of the file, then the environment."""
-    overrides: tuple[Override, ...]
+    overrides: tuple[Override, ...] = ()
     """What the environment sets."""
-    doubts: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
     """Variables that look like settings and are none, one line each."""
 
 
 def load_inference_config(path: Path | None, environ: Environment[str, str]) -> InferenceConfig:
-    """The inference server's configuration: file ``path``, or the defaults without one, under the
-    overrides in ``environ`` (``os.environ``).
+    """Return the inference server's configuration: file ``path``, or the defaults where it is None,
+    with what variables of ``environ`` (``os.environ``) override.
 
     Raises NotFound for a file that is not there, and InvalidInput with the first problem, which
     names the line.
@@ -64,55 +65,13 @@ def load_inference_config(path: Path | None, environ: Environment[str, str]) -> 
 
 
 def load_compositing_config(path: Path | None, environ: Environment[str, str]) -> CompositingConfig:
-    """As ``load_inference_config``, for the compositing server."""
-    return cast(CompositingConfig, _load(path, environ, "compositing"))
+    """Return the compositing server's configuration: file ``path``, or the defaults where it is
+    None, with what variables of ``environ`` (``os.environ``) override.
 
-
-def check_config(
-    path: Path | None, environ: Environment[str, str], kind: Kind
-) -> Checked[ServerConfig]:
-    """Everything that is wrong with a configuration at once.
-
-    Raises NotFound or InvalidInput only where there is no file to read.
+    Raises NotFound for a file that is not there, and InvalidInput with the first problem, which
+    names the line.
     """
-    problems: list[Problem] = []
-    document: Mapping | None = empty_document()
-    base = Path.cwd()
-    if path is not None:
-        document = parse(read_file(path), problems)
-        base = path.absolute().parent
-    if document is None:
-        return Checked(None, tuple(problems), (), ())
-    known = {each: tree(each) for each in CONFIGS}
-    document, overrides = overlay(document, environ, kind, known, problems)
-    config: ServerConfig | None = None
-    try:
-        config = CONFIGS[kind].model_validate(_values(document), context={"base": base})
-    except ValidationError as error:
-        seen: set[tuple[str, Place | None]] = set()
-        for detail in error.errors(include_url=False):
-            found = _locate(document, detail["loc"])
-            problem = _problem(found, detail, kind)
-            if (found.name, problem.place) not in seen:
-                seen.add((found.name, problem.place))
-                problems.append(problem)
-    problems.sort(key=lambda p: (isinstance(p.place, str), p.place if p.place is not None else 0))
-    unclear = tuple(doubts(environ, known))
-    return Checked(None if problems else config, tuple(problems), overrides, unclear)
-
-
-def detect_kind(path: Path) -> Kind | None:
-    """Which server the file ``path`` is for, by the keys that only one of them has; None where they
-    do not tell. Raises NotFound or InvalidInput where there is no file to read."""
-    document = parse(read_file(path), [])
-    if document is None:
-        return None
-    used = _names(document, tree("inference")) | _names(document, tree("compositing"))
-    mine = {kind: sum(name in keys(kind) for name in used) for kind in CONFIGS}
-    if mine["inference"] != mine["compositing"]:
-        return max(CONFIGS, key=lambda kind: mine[kind])
-    named = [kind for kind in CONFIGS if kind in path.absolute().as_posix().lower()]
-    return named[0] if len(named) == 1 else None
+    return cast(CompositingConfig, _load(path, environ, "compositing"))
 
 
 def _load(path: Path | None, environ: Environment[str, str], kind: Kind) -> ServerConfig:
@@ -121,103 +80,127 @@ def _load(path: Path | None, environ: Environment[str, str], kind: Kind) -> Serv
         _logger.warning("%s", doubt)
     if checked.config is not None:
         return checked.config
-    first, more = checked.problems[0], len(checked.problems) - 1
+    first, *more = checked.problems
     where = f"{path} " if path is not None and not isinstance(first.place, str) else ""
-    rest = f" (and {more} more; see lipwire config check)" if more else ""
+    rest = f" (and {len(more)} more; see lipwire config check)" if more else ""
     raise InvalidInput(f"{where}{first}{rest}")
 
 
+def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) -> Checked:
+    """Return everything that is wrong with a configuration, at once.
+
+    Raises NotFound or InvalidInput only where there is no file to read.
+    """
+    problems: list[Problem] = []
+    notes: dict[str, None] = {}
+    written = Mapping({}, {}) if path is None else parse(read_file(path), problems)
+    if written is None:
+        return Checked(None, tuple(problems))
+    written = translate(written, problems, notes)
+    document, overrides = overlay(written, environ, kind, problems)
+    folder = Path.cwd() if path is None else path.absolute().parent
+    origin = Origin(folder, _root(document, folder), _text(written, "models_root"), tuple(notes))
+    config = None
+    try:
+        config = CONFIGS[kind].model_validate(_values(document), context=origin)
+    except ValidationError as error:
+        found: dict[tuple[str, Place | None], Problem] = {}
+        for detail in error.errors(include_url=False):
+            name, problem = _problem(document, detail, kind)
+            found.setdefault((name, problem.place), problem)  # each type of a union has its own
+        problems += found.values()
+    problems.sort(key=lambda p: (isinstance(p.place, str), p.place if p.place is not None else 0))
+    return Checked(None if problems else config, tuple(problems), overrides, tuple(doubts(environ)))
+
+
+def detect_kind(path: Path) -> Kind | None:
+    """Return which server the file ``path`` is for, by the keys that only one of them has; None
+    where they do not tell. Raises NotFound or InvalidInput where there is no file to read."""
+    document = parse(read_file(path), [])
+    if document is None:
+        return None
+    used = set(_names(translate(document, [], {})))
+    inference, compositing = (len(used & keys(kind).keys()) for kind in CONFIGS)
+    if inference != compositing:
+        return "inference" if inference > compositing else "compositing"
+    named = [kind for kind in CONFIGS if kind in path.absolute().as_posix().lower()]
+    return named[0] if len(named) == 1 else None
+
+
+def _names(node: Node, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The names of all keys in ``node``, as ``keys`` has them."""
+    if isinstance(node, Mapping):
+        for key, value in node.items.items():
+            yield generic(path := (*above, key))
+            yield from _names(value, path)
+
+
 def _values(node: Node) -> Any:
+    """What pydantic is given: a key that says nothing is one left out."""
     if isinstance(node, Scalar):
         return node.text
     if isinstance(node, Sequence):
         return [_values(item) for item in node.items]
-    return {key: _values(value) for key, value in node.items.items()}
+    values = {key: _values(item) for key, item in node.items.items()}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _names(node: Node, known: dict[str, Any] | None) -> set[str]:
-    """The names, with dots, of the keys in ``node``; a model's name is ``*``."""
-    if not isinstance(node, Mapping):
-        return set()
-    found = set()
-    for key, value in node.items.items():
-        below = (known or {}).get(key)
-        name = key
-        if known and ANY_NAME in known:
-            below, name = known[ANY_NAME], ANY_NAME
-        found.add(name)
-        found |= {f"{name}.{inner}" for inner in _names(value, below)}
-    return found
+def _root(document: Mapping, folder: Path) -> Path | None:
+    try:
+        return resolve(_text(document, "models_root") or "", folder)
+    except ValueError:
+        return None  # its own check says what is wrong
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    name: str
-    """The key with dots, as far as the document has it."""
-    schema_name: str
-    """The same with ``*`` for a model's name."""
-    place: Place | None
-    node: Node
+def _text(document: Mapping, key: str) -> str | None:
+    node = document.items.get(key)
+    return node.text if isinstance(node, Scalar) else None
 
 
-def _locate(document: Mapping, loc: tuple[int | str, ...]) -> _Found:
-    """Where a problem is. Its path may go on with parts that are no keys: branches of a union."""
+def _problem(document: Mapping, detail: ErrorDetails, kind: Kind) -> tuple[str, Problem]:
+    """The name of the key that pydantic finds wrong, and what people are told."""
     node: Node = document
-    parts: list[str] = []
+    path: list[str] = []
     place: Place | None = None
-    for part in loc:
-        if isinstance(node, Mapping) and isinstance(part, str) and part in node.items:
-            place = node.key_places[part]
-            node = node.items[part]
-            parts.append(part)
-        else:
+    for part in detail["loc"]:  # which may go on with parts that are no keys: branches of a union
+        if not (isinstance(node, Mapping) and isinstance(part, str) and part in node.items):
             break
-    if parts:
-        place = node.place if isinstance(node.place, str) else place
-    generic = [ANY_NAME if n == 1 and parts[0] == "models" else p for n, p in enumerate(parts)]
-    return _Found(".".join(parts), ".".join(generic), place, node)
-
-
-def _problem(found: _Found, detail: Any, kind: Kind) -> Problem:
-    key = keys(kind).get(found.schema_name)
-    if detail["type"] == EXPLAINED:
-        message = f"{found.name}: {detail['msg']}"
-    elif detail["type"] == "extra_forbidden":
-        message = _unknown(found, kind)
-    elif detail["loc"][-1] == "[key]":
-        message = (
-            f"the name {shown(found.name.partition('.')[2])} is not allowed; a name has 1 to 128 of"
-            " A-Z a-z 0-9 . _ - and begins with a letter or digit"
-        )
-    elif key is None or key.section:
-        name = found.name or "the file"
-        message = f"{name} is {_seen(found.node)}; it has to be a mapping of keys to values"
+        place, node = node.key_places[part], node.items[part]
+        path.append(part)
+    name, key = ".".join(path), keys(kind).get(generic(path))
+    if detail["type"] == "extra_forbidden":
+        message = _unknown(path, kind)
+    elif detail["loc"][len(path) :] == ("[key]",):
+        message = f"the name {shown(path[-1])} is not allowed; a name has {NAME_RULE}"
+    elif key is not None and not key.section:
+        seen = "not as it has to be" if key.secret else _seen(node)
+        message = f"{name} is {seen}; allowed is {key.allowed}"
+    elif detail["type"] == "value_error":
+        message = f"{name}: {detail['ctx']['error']}"
     else:
-        message = f"{found.name} is {_seen(found.node)}; allowed is {key.allowed}"
-    return Problem(found.place, message)
+        message = f"{name} is {_seen(node)}; it has to be a mapping of keys to values"
+    return name, Problem(place, message)
 
 
-def _unknown(found: _Found, kind: Kind) -> str:
+def _unknown(path: list[str], kind: Kind) -> str:
     """What is said of a key that this file has no use for."""
-    above, _, key = found.schema_name.rpartition(".")
-    elsewhere = keys(OTHER[kind])
-    if found.schema_name in elsewhere:
-        return (
-            f"{found.name} is a key of the {OTHER[kind]} server; this file is the {kind} server's"
-        )
-    names = list(keys(kind))
-    siblings = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
+    *above, key = path
+    if generic(path) in keys(OTHER[kind]) and "." not in key:  # "server.port: 1" is one key
+        name = ".".join(path)
+        return f"{name} is a key of the {OTHER[kind]} server; this file is the {kind} server's"
+    names = {name: name.rpartition(".") for name in keys(kind)}
+    siblings = [last for before, _, last in names.values() if before == generic(above)]
     if guess := nearest(key, siblings):
         hint = f"did you mean {guess}?"
-    elif same := [name for name in names if name.rpartition(".")[2] == key]:
+    elif same := [name for name, (_, _, last) in names.items() if last == key]:
         hint = f"did you mean {same[0].replace(ANY_NAME, 'NAME')}?"
     else:
         hint = f"known are {', '.join(siblings)}"
-    inside = f" in {found.name.rpartition('.')[0]}" if above else ""
+    inside = f" in {'.'.join(above)}" if above else ""
     return f"unknown key {shown(key)}{inside}; {hint}"
 
 
 def _seen(node: Node) -> str:
     if isinstance(node, Scalar):
         return "empty" if node.text is None else shown(node.text)
-    return "a list" if isinstance(node, Sequence) else "a mapping"
+    return f"a {node.kind}"

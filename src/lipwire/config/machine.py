@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +16,7 @@ __all__ = ["Machine", "describe_machine", "usable_cores"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The part of the machine that decides speeds."""
+    """What decides speeds on this machine: its processor, cores and system, and versions."""
 
     processor: str
     cores: int  # that this process may use
@@ -23,16 +25,19 @@ class Machine:
     packages: dict[str, str]
 
     def line(self) -> str:
+        """Return all facts in one line, for a person."""
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
         return f"{self.processor}, {cores}, {self.system}, Python {self.python}, {packages}"
 
     def as_json(self) -> dict[str, object]:
+        """Return all facts by name, for JSON."""
         return asdict(self)
 
 
 def describe_machine() -> Machine:
-    """The machine this process runs on, without importing what it names."""
+    """Return facts about the machine that this process runs on, with the versions of packages,
+    without importing these."""
     return Machine(
         processor=_processor(),
         cores=usable_cores(),
@@ -50,27 +55,78 @@ def describe_machine() -> Machine:
     )
 
 
-def usable_cores() -> int:
-    """Cores this process may keep busy, at least 1.
+def usable_cores(system: Path = Path("/")) -> int:
+    """Return how many cores this process may keep busy, at least 1.
 
-    In a container that is its share and not the host's number: the CPU set and the quota of
-    control groups (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files) count.
+    In a container that is its share and not the host's number: the CPU set and the quotas of
+    control groups count (``_quota_cores``); of a quota of one and a half cores, two are used.
+    ``system`` is where the system's files lie.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quota = _quota_cores(Path("/sys/fs/cgroup/cpu.max"))
+    quota = _quota_cores(system)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def _quota_cores(cpu_max: Path) -> float | None:
-    """``cpu.max`` holds "max 100000" or "200000 100000": microseconds of work in a period."""
+def _quota_cores(system: Path) -> float | None:
+    """The smallest quota of this process's control groups, in cores; None where there is none.
+
+    A group's quota is that of the groups in it as well, so those above the process's own count. In
+    version 2 a group has the file ``cpu.max``, "max 100000" or "200000 100000": microseconds of
+    work in a period (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files). In
+    version 1 it has a file for each, and -1 is no quota
+    (https://docs.kernel.org/scheduler/sched-bwc.html).
+    """
+    quotas = []
+    for folder in _groups(system):
+        try:
+            if (folder / "cpu.max").is_file():
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            cores = int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue  # no quota, or no such interface
+        if cores > 0:
+            quotas.append(cores)
+    return min(quotas, default=None)
+
+
+def _groups(system: Path) -> Iterator[Path]:
+    """The folders of this process's control groups for processors, and those of all groups above
+    them that can be seen from here (see cgroups(7) and proc_pid_mountinfo(5))."""
     try:
-        quota, period = cpu_max.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None  # no quota, or no such interface
+        paths = {}  # by kind of file system
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
+            _number, controllers, path = line.split(":", 2)
+            if not controllers:
+                paths["cgroup2"] = path
+            elif "cpu" in controllers.split(","):
+                paths["cgroup"] = path
+        for line in (system / "proc/self/mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            kind, *_, options = after.split()
+            if kind not in paths or (kind == "cgroup" and "cpu" not in options.split(",")):
+                continue
+            root, mount_point = (_unescaped(field) for field in before.split()[3:5])
+            # A part of the hierarchy may be mounted, with the container's own group on top.
+            mine = Path(os.path.normpath(paths[kind]))
+            below = mine.relative_to(root) if mine.is_relative_to(root) else Path()
+            folder = system / mount_point.lstrip("/")
+            yield folder
+            for part in below.parts:
+                folder /= part
+                yield folder
+    except (OSError, ValueError):
+        return  # no such files here, or of another form
+
+
+def _unescaped(field: str) -> str:
+    """A field of mountinfo: blanks are written as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
 def _processor() -> str:

@@ -5,231 +5,192 @@ Everything comes from the classes; nothing is said twice.
 
 from __future__ import annotations
 
+import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 from lipwire.config.compositing import CompositingConfig
-from lipwire.config.environment import Kind, variable_of
 from lipwire.config.inference import InferenceConfig
-from lipwire.config.settings import ServerConfig
+from lipwire.config.settings import Section, ServerConfig
 from lipwire.config.wording import listed
+
+Kind = Literal["inference", "compositing"]
 
 CONFIGS: Final[dict[Kind, type[ServerConfig]]] = {
     "inference": InferenceConfig,
     "compositing": CompositingConfig,
 }
+OTHER: Final[dict[Kind, Kind]] = {"inference": "compositing", "compositing": "inference"}
 ANY_NAME: Final = "*"
 """Stands for a model's name in a key: ``models.*.path``."""
 
 _WIDTH: Final = 96
+_MODEL_EXAMPLE: Final = {
+    "path": "avatars/anna",
+    "model_path": "avatars/anna/checkpoint/model_best.onnx",
+    "background_dir": "avatars/anna/frames",
+    "crop_rects_path": "avatars/anna/crop_rects.json",
+    "audio_encoder_path": "avatars/anna/checkpoint/audio_encoder.onnx",
+    "num_frames": "523",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key of a configuration."""
 
-    name: str
-    """With dots: ``server.port``."""
-    allowed: str
-    """The values it can have, in words."""
-    default: str | None
-    """As it is written in YAML; None where there is none."""
-    meaning: str
-    """In sentences, on one line."""
-    section: bool
-    """Whether it holds other keys."""
+    name: str  # with dots: ``server.port``
+    allowed: str  # the values it can have, in words
+    default: str | None  # as it is written in YAML; None where there is none
+    meaning: str  # in sentences, on one line
+    section: bool  # whether it holds other keys
+    secret: bool = False  # whether its value is shown to nobody
 
 
 @cache
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) of one server's file, self-contained. Not to be changed."""
-    schema = CONFIGS[kind].model_json_schema(mode="validation")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = f"Lipwire {kind} server"
-    _tidy(schema)
-    return schema
+    """Return a JSON Schema (draft 2020-12) of one server's file, self-contained. The caller must
+    not change it."""
+    schema: dict[str, Any] = json.loads(
+        json.dumps(CONFIGS[kind].model_json_schema()), object_hook=_as_the_loader_has_it
+    )
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return schema | {"$schema": dialect, "title": f"Lipwire {kind} server"}
 
 
-def _tidy(node: Any) -> None:
-    """Descriptions on one line, and null wherever a key may say nothing, as the loader has it."""
-    if isinstance(node, list):
-        for item in node:
-            _tidy(item)
-    if not isinstance(node, dict):
-        return
+def _as_the_loader_has_it(node: dict[str, Any]) -> dict[str, Any]:
+    """``node`` of a JSON Schema with descriptions on one line and null wherever a key may be left
+    without a value."""
     if isinstance(node.get("description"), str):
         node["description"] = " ".join(node["description"].split())
-    for item in node.values():
-        _tidy(item)
-    for where in ("properties", "patternProperties"):
-        for name, part in node.get(where, {}).items():
-            if "default" in part and part["default"] is None:
-                del part["default"]
-            if {"type": "null"} not in part.get("anyOf", []):
-                node[where][name] = _or_null(part)
+    for where in node.keys() & {"properties", "patternProperties"}:
+        node[where] = {name: _or_null(part) for name, part in node[where].items()}
+    return node
 
 
 def _or_null(part: dict[str, Any]) -> dict[str, Any]:
-    outside: dict[str, Any] = {
-        key: part[key] for key in ("title", "description", "default", "allowed") if key in part
-    }
-    inside = {key: value for key, value in part.items() if key not in outside}
-    options = inside.pop("anyOf", None) or [inside]
+    about = ("title", "description", "default", "allowed")
+    outside = {key: part[key] for key in about if part.get(key) is not None}
+    inside = {key: value for key, value in part.items() if key not in about}
+    options = [option for option in inside.pop("anyOf", [inside]) if option != {"type": "null"}]
     return {"anyOf": [*options, {"type": "null"}], **outside}
 
 
 @cache
 def keys(kind: Kind) -> dict[str, Key]:
-    """All keys of one server's file by name, in the order in which they are explained."""
-    schema = json_schema(kind)
-    order = [
-        name for name in schema["properties"] if name not in ("models", "models_root", "logging")
-    ]
-    order += ["models_root", "models", "logging"]
-    return {key.name: key for key in _walk(schema, schema, "", order)}
+    """Return all keys of one server's file by name, in the order in which they are explained: those
+    that only this server has, then those that both have."""
+    found = {key.name: key for key in _walk(CONFIGS[kind], json_schema(kind), "")}
+    shared = ServerConfig.model_fields
+    return dict(sorted(found.items(), key=lambda item: item[0].partition(".")[0] in shared))
 
 
-def tree(kind: Kind) -> dict[str, Any]:
-    """The keys as nested dictionaries; a single value is None, any model's name ``*``."""
-    found: dict[str, Any] = {}
-    for key in keys(kind).values():
-        *above, last = key.name.split(".")
-        place = found
-        for part in above:
-            place = place.setdefault(part, {})
-        if not key.section:
-            place[last] = None
-    return found
+def generic(path: Sequence[str]) -> str:
+    """Return the name that ``keys`` has for the key at ``path`` in a file: a model's name becomes
+    the general one."""
+    if len(path) > 1 and path[0] == "models":
+        path = ["models", ANY_NAME, *path[2:]]
+    return ".".join(path)
 
 
-def _walk(
-    schema: dict[str, Any], section: dict[str, Any], before: str, order: list[str] | None = None
-) -> Iterator[Key]:
-    for name in order or section["properties"]:
-        part = section["properties"][name]
-        options = [_resolved(option, schema) for option in part["anyOf"]]
-        below = next((option for option in options if option.get("properties")), None)
-        entries = next(
-            (_entries(option, schema) for option in options if _holds_names(option)), None
-        )
-        section_key = below is not None or entries is not None
+def is_setting(kind: Kind, path: Sequence[str]) -> bool:
+    """Return whether there is a key with a value of its own at ``path``."""
+    key = keys(kind).get(generic(path))
+    return key is not None and not key.section
+
+
+@cache
+def settings(kind: Kind) -> tuple[str, ...]:
+    """Return the names of the keys that have a value of their own and are not a model's."""
+    return tuple(n for n, key in keys(kind).items() if not key.section and ANY_NAME not in n)
+
+
+def _walk(model: type[Section], schema: dict[str, Any], before: str) -> Iterator[Key]:
+    properties = schema["$defs"].get(model.__name__, schema)["properties"]
+    for name, field in model.model_fields.items():
+        below: Any = field.annotation
+        prefix = f"{before}{name}."
+        if get_origin(below) is dict:
+            below, prefix = get_args(below)[1], f"{prefix}{ANY_NAME}."
+        section = isinstance(below, type) and issubclass(below, Section)
         yield Key(
             name=before + name,
-            allowed=_allowed(part, options),
-            default=None if section_key or "default" not in part else _yaml(name, part["default"]),
-            meaning=part.get("description") or (below or {}).get("description", ""),
-            section=section_key,
+            allowed="a mapping of keys to values" if section else _allowed(properties[name]),
+            default=None
+            if section or field.default is None
+            else _yaml(before + name, field.default),
+            meaning=" ".join(str(field.description).split()),
+            section=section,
+            secret=any(option.get("writeOnly") for option in properties[name]["anyOf"]),
         )
-        if below is not None:
-            yield from _walk(schema, below, f"{before}{name}.")
-        elif entries is not None:
-            yield from _walk(schema, entries, f"{before}{name}.{ANY_NAME}.")
+        if section:
+            yield from _walk(below, schema, prefix)
 
 
-def _holds_names(option: dict[str, Any]) -> bool:
-    """Whether this is a mapping whose keys are names, and not those of a section."""
-    return "patternProperties" in option
-
-
-def _entries(option: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    (values,) = option["patternProperties"].values()
-    return next(
-        found for each in values["anyOf"] if "properties" in (found := _resolved(each, schema))
-    )
-
-
-def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in part:
-        found: dict[str, Any] = schema["$defs"][part["$ref"].rpartition("/")[2]]
-        return found
-    return part
-
-
-def _allowed(part: dict[str, Any], options: list[dict[str, Any]]) -> str:
-    for described in (part, *options):
-        if "allowed" in described:
-            return str(described["allowed"])
-    return listed([word for option in options for word in _values(option)])
+def _allowed(part: dict[str, Any]) -> str:
+    said = [str(each["allowed"]) for each in (part, *part["anyOf"]) if "allowed" in each]
+    return said[0] if said else listed(w for option in part["anyOf"] for w in _values(option))
 
 
 def _values(option: dict[str, Any]) -> list[str]:
     """In words, what a value of this type can be."""
-    if "enum" in option:
-        return [str(value) for value in option["enum"]]
-    if "const" in option:
-        return [str(option["const"])]
-    match option.get("type"):
-        case "boolean":
+    match option:
+        case {"enum": values}:
+            return [str(value) for value in values]
+        case {"const": value}:
+            return [str(value)]
+        case {"type": "boolean"}:
             return ["true", "false"]
-        case "integer":
-            return [f"{option['minimum']} to {option['maximum']}"]
-        case "number" if "exclusiveMinimum" in option:
-            return [f"more than {option['exclusiveMinimum']}, up to {option['maximum']}"]
-        case "number":
-            return [f"{option['minimum']} to {option['maximum']}"]
-        case "string":
+        case {"exclusiveMinimum": lowest, "maximum": highest}:
+            return [f"more than {lowest}, up to {highest}"]
+        case {"minimum": lowest, "maximum": highest}:
+            return [f"{lowest} to {highest}"]
+        case {"type": "string"}:
             return ["a text"]
-        case "object":
-            return ["a mapping of keys to values"]
     return []
 
 
 def _yaml(name: str, value: Any) -> str:
-    if name == "port":
+    if name == "server.port":
         return f'":{value}"'
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
         return f'"{", ".join(value)}"'
-    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def example_yaml(kind: Kind) -> str:
-    """A file with every key, its default and its meaning, which loads as it stands.
+    """Return a file with every key, its default and its meaning, which loads as it stands.
 
     Keys without a default and the model are behind a ``#``.
     """
     lines = [
         f"# Lipwire, {kind} server: every key with its default. Leave out what is to stay so.",
         f"# Check a file: lipwire config check FILE --kind {kind}",
-        f"# A key can be set by a variable too: {variable_of('server.port')}=50060",
+        "# A key can be set by a variable too: LIPWIRE_SERVER__PORT=50060",
     ]
     for key in keys(kind).values():
-        parts = key.name.split(".")
-        indent = "  " * (len(parts) - 1)
-        if len(parts) == 1:
+        *above, name = key.name.split(".")
+        indent = "  " * len(above)
+        allowed = _comment(f"Allowed: {key.allowed}.", indent)
+        if not above:
             lines.append("")
-        if parts[0] == "models" and len(parts) == 3:
-            lines += _model_key(key, parts[2])
+        if ANY_NAME in above:
+            text = _comment(f"{key.meaning} Allowed: {key.allowed}.", indent)
+            text.append(f"{indent}{name}: {key.default or _MODEL_EXAMPLE[name]}")
+            lines += [f"#{line}" for line in text]
             continue
         lines += _comment(key.meaning, indent)
         if key.name == "models":
             lines += ["models: {}", "#models:", "#  anna:"]
         elif key.section:
-            lines.append(f"{indent}{parts[-1]}:")
+            lines.append(f"{indent}{name}:")
         else:
-            lines += _comment(f"Allowed: {key.allowed}.", indent)
-            written = f"{parts[-1]}: {key.default}" if key.default is not None else None
-            lines.append(indent + (written or f"# {parts[-1]}:"))
+            written = f"# {name}:" if key.default is None else f"{name}: {key.default}"
+            lines += [*allowed, indent + written]
     return "\n".join(lines) + "\n"
-
-
-_MODEL_EXAMPLE: Final = {
-    "path": "avatars/anna",
-    "model_path": "avatars/anna/checkpoint/model_best.onnx",
-    "background_dir": "avatars/anna/frames",
-    "crop_rects_path": "avatars/anna/crop_rects.json",
-    "num_frames": "523",
-}
-
-
-def _model_key(key: Key, name: str) -> list[str]:
-    value = key.default if key.default is not None else _MODEL_EXAMPLE[name]
-    comments = _comment(f"{key.meaning} Allowed: {key.allowed}.", "    ")
-    return [f"#{line}" for line in (*comments, f"    {name}: {value}")]
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -237,12 +198,11 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def markdown(kind: Kind) -> str:
-    """The keys as a table of the documentation."""
+    """Return the keys of one server's file as a table for the documentation, in Markdown."""
     rows = ["| key | default | allowed | what it does |", "|---|---|---|---|"]
     for key in keys(kind).values():
-        if key.section:
-            continue
-        default = "" if key.default is None else f"`{key.default}`"
-        name = key.name.replace(f".{ANY_NAME}.", ".NAME.")
-        rows.append(f"| `{name}` | {default} | {key.allowed} | {key.meaning} |")
+        if not key.section:
+            default = "" if key.default is None else f"`{key.default}`"
+            name = key.name.replace(ANY_NAME, "NAME")
+            rows.append(f"| `{name}` | {default} | {key.allowed} | {key.meaning} |")
     return "\n".join(rows) + "\n"

@@ -1,4 +1,4 @@
-"""The sections that both servers' configurations have, and the types that values have.
+"""The sections that both servers' configurations have.
 
 Every key carries its type, its range and its default here, and the text below it is what the
 documentation, the example file and the JSON schema say about it.
@@ -6,87 +6,39 @@ documentation, the example file and the JSON schema say about it.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from lipwire.config.addresses import (
-    HIGHEST_PORT,
-    LOWEST_PORT,
-    bind_host,
+from lipwire.config.values import (
+    FILE_KEYS,
+    AvatarPath,
+    FilePath,
+    Host,
+    MemoryMb,
+    ModelName,
+    Origin,
+    Port,
+    is_foreign,
     join_address,
     split_listen_address,
 )
-from lipwire.config.paths import (
-    EXPLAINED,
-    PACKAGE_LAYOUT,
-    FilePath,
-    is_foreign,
-    package_folder,
-    resolve,
-)
 from lipwire.config.wording import shown
-
-
-def _host(value: object) -> object:
-    return bind_host(value) if isinstance(value, str) else value
-
-
-_PORT_SCHEMA: Final = {
-    "anyOf": [
-        {"type": "integer", "minimum": LOWEST_PORT, "maximum": HIGHEST_PORT},
-        {"type": "string", "pattern": r"^(.*:)?\d{1,5}$"},
-    ],
-    "allowed": f'{LOWEST_PORT} to {HIGHEST_PORT}, as 50051, ":50051" or "127.0.0.1:50051"',
-}
-Port = Annotated[int, Field(ge=LOWEST_PORT, le=HIGHEST_PORT), WithJsonSchema(_PORT_SCHEMA)]
-Host = Annotated[
-    str,
-    BeforeValidator(_host),
-    Field(json_schema_extra={"allowed": "a host name or an IP address of this machine"}),
-]
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-ModelCount = Annotated[int, Field(ge=1, le=1_000_000)]
-IdleMinutes = Annotated[float, Field(ge=0, le=525_600, allow_inf_nan=False)]
-MemoryMb = Annotated[int, Field(ge=16, le=1 << 24)]
-EvictionPolicy = Literal["lfu", "lru"]
-LogLevel = Literal["debug", "info", "warn", "error"]
-LogFormat = Literal["text", "json"]
+from lipwire.domain import AvatarFiles
 
 MIB: Final = 1024 * 1024
-_MESSAGES_IN_HAND: Final = 10
-_NONE: Final[Any] = None  # a default that is never seen: without a folder there is no entry
 
 
 class Section(BaseModel):
-    """A mapping of a configuration: frozen; unknown keys are errors; a key that says nothing
-    (``gpus:``) is one left out."""
+    """A mapping of a configuration: frozen; unknown keys are errors.
+
+    The text of a ValueError that a validator of the whole section raises is what people are told.
+    """
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-        allow_inf_nan=False,
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_nulls(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value is not None}
-        return data
 
 
 class ServerSettings(Section):
@@ -114,43 +66,35 @@ class ServerSettings(Section):
 
     @property
     def max_message_bytes(self) -> int:
+        """The most bytes of one message."""
         return self.max_message_size_mb * MIB
 
     @property
     def max_request_bytes(self) -> int:
-        """Of all requests in hand together."""
-        if self.max_request_memory_mb is None:
-            return _MESSAGES_IN_HAND * self.max_message_bytes
-        return self.max_request_memory_mb * MIB
+        """The most bytes of all requests in hand together."""
+        return (self.max_request_memory_mb or 10 * self.max_message_size_mb) * MIB
 
     @model_validator(mode="after")
     def _one_message_fits(self) -> Self:
         if self.max_request_bytes < self.max_message_bytes:
-            raise PydanticCustomError(
-                EXPLAINED,
-                "max_request_memory_mb is {all}; a message alone may have {one}"
-                " (max_message_size_mb)",
-                {"all": self.max_request_memory_mb, "one": self.max_message_size_mb},
+            raise ValueError(
+                f"max_request_memory_mb is {self.max_request_memory_mb}; a message alone may have"
+                f" {self.max_message_size_mb} (max_message_size_mb)"
             )
         return self
 
     @model_validator(mode="before")
     @classmethod
     def _split_port(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not isinstance(data.get("port"), str):
-            return data
         try:
-            host, port = split_listen_address(data["port"])
-        except ValueError:
+            host, port = split_listen_address(str(data["port"]))
+        except (KeyError, TypeError, ValueError):
             return data  # what follows says what is wrong with the port
         if host is None:
             return data | {"port": port}
-        given = data.get("host")
-        if given is not None and given != host:
-            raise PydanticCustomError(
-                EXPLAINED,
-                "host is {host} and port names the host {other}; leave one out",
-                {"host": shown(str(given)), "other": shown(host)},
+        if (given := data.get("host", host)) != host:
+            raise ValueError(
+                f"host is {shown(str(given))} and port names the host {shown(host)}; leave one out"
             )
         return data | {"port": port, "host": host}
 
@@ -161,33 +105,47 @@ class CapacitySettings(Section):
     max_memory_mb: MemoryMb | None = None
     """The most memory, in MiB, that opened avatars and networks may hold, as measured; without it
     only their number is limited."""
-    eviction_policy: EvictionPolicy = "lfu"
+    max_memory_gb: Annotated[float, Field(gt=0, le=1 << 14)] | None = None
+    """The same in GiB; one of the two."""
+    eviction_policy: Literal["lfu", "lru"] = "lfu"
     """What is unloaded first when there is no room: what is used least often, with old uses
     counting less and less (`lfu`), or what was not used for longest (`lru`). What is in use stays.
     """
-    idle_timeout_minutes: IdleMinutes = 60
+    idle_timeout_minutes: Annotated[float, Field(ge=0, le=525_600)] = 60
     """Unload what was not used for so long; 0 is never."""
 
     @property
     def idle_timeout_s(self) -> float | None:
-        """None is never."""
+        """Seconds after which what nobody uses is closed; None is never."""
         return self.idle_timeout_minutes * 60 or None
 
     @property
     def max_memory_bytes(self) -> int | None:
+        """The most bytes that may be held in memory; None is no limit."""
+        if self.max_memory_gb is not None:
+            return int(self.max_memory_gb * 1024 * MIB)
         return None if self.max_memory_mb is None else self.max_memory_mb * MIB
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if self.max_memory_mb is not None and self.max_memory_gb is not None:
+            raise ValueError("max_memory_mb and max_memory_gb are both given; leave one out")
+        return self
 
 
 class LoggingSettings(Section):
     """What is logged, and how."""
 
-    level: LogLevel = "info"
+    level: Literal["debug", "info", "warn", "error"] = "info"
     """The least that is logged."""
-    format: LogFormat = "text"
+    format: Literal["text", "json"] = "text"
     """Lines for people, or one JSON object a line."""
     log_compositing_times: bool = True
     """Log what each batch took: inference, compositing, in all. The inference server takes the key
     and has no such times."""
+    log_inference_times: bool = False
+    """Log what each batch took in the inference server; the compositing server takes the key and
+    has times of its own."""
     log_cache_stats: bool = False
     """Log hits, misses, evictions and memory of what is loaded once a minute."""
 
@@ -195,18 +153,23 @@ class LoggingSettings(Section):
 class ModelEntry(Section):
     """One avatar of `models`, by the name that requests give as `model_id`.
 
-    Its files lie in one folder: `checkpoint/model_best.onnx`, `frames/`, `crop_rects.json`.
+    Each path means that file or folder, wherever it lies. What is not named is looked for under its
+    usual name in the folders that the named ones lie in.
     """
 
-    path: FilePath = _NONE
-    """The avatar's folder. It follows from any of the three paths below, and where there are none
-    it is the folder of the avatar's name in `models_root`."""
-    model_path: FilePath | None = None
-    """The network, `.../checkpoint/model_best.onnx`."""
-    background_dir: FilePath | None = None
-    """The frames, `.../frames`."""
-    crop_rects_path: FilePath | None = None
-    """The rectangles, `.../crop_rects.json`."""
+    path: AvatarPath | None = None
+    """The avatar's folder, an avatar package. Without it, and without any of the paths below, it is
+    the folder of the avatar's name in `models_root`."""
+    model_path: AvatarPath | None = None
+    """The network, an ONNX file. The compositing server does not need it."""
+    background_dir: AvatarPath | None = None
+    """The frames, a folder of images or a video. An inference server that has the network alone is
+    sent what it has to see of them."""
+    crop_rects_path: AvatarPath | None = None
+    """The crop rectangles, a JSON file."""
+    audio_encoder_path: AvatarPath | None = None
+    """The audio encoder, an ONNX file; without it, `audio_encoder.onnx` beside the network. Only
+    `raw_audio` needs it, and there the compositing server."""
     num_frames: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """How many frames the avatar has to have; another number is an error when it is opened, which
     finds a folder that was half copied."""
@@ -216,46 +179,38 @@ class ModelEntry(Section):
     """Open the avatar when the server starts, and whenever it is opened read its frames into memory
     (`background_cache_frames` of them), not each when it is first shown."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _find_folder(cls, data: Any, info: ValidationInfo) -> Any:
-        if data is None:
-            data = {}
-        if not isinstance(data, dict):
-            return data
-        base = info.context.get("base") if isinstance(info.context, dict) else None
-        folders: dict[str, Path] = {}
-        for key in ("path", *PACKAGE_LAYOUT):
-            value = data.get(key)
-            if value is None:
-                continue
-            try:
-                path = resolve(os.fspath(value), base)
-            except (TypeError, ValueError):
-                return data  # the key's own check says what is wrong
-            folders[key] = package_folder(key, path)
-            data = data | {key: path}
-        if not folders:
-            raise PydanticCustomError(
-                EXPLAINED,
-                "no folder is known for it; give path, model_path or background_dir, or models_root"
-                " for all",
+    @property
+    def foreign_path(self) -> Path | None:
+        """The first of its paths that has a drive, on a system that has none."""
+        paths = (getattr(self, key) for key in FILE_KEYS)
+        return next((path for path in paths if path is not None and is_foreign(path)), None)
+
+    @property
+    def _has_a_place(self) -> bool:
+        """Whether its paths tell where it is; an audio encoder's alone does not."""
+        return any((self.path, self.model_path, self.background_dir, self.crop_rects_path))
+
+    def files(self, folder: Path | None) -> AvatarFiles:
+        """Return where the avatar's files lie. ``folder`` is where they lie if the entry names no
+        path, or one with a drive on a system that has none; None where there is no such folder."""
+        if folder is not None and self.foreign_path is not None:
+            return AvatarFiles(folder=folder)
+        return AvatarFiles(
+            folder=self.path if self._has_a_place else folder,
+            model=self.model_path,
+            frames=self.background_dir,
+            rectangles=self.crop_rects_path,
+            audio_encoder=self.audio_encoder_path,
+        )
+
+    @model_validator(mode="after")
+    def _somewhere(self, info: ValidationInfo) -> Self:
+        if not self._has_a_place and Origin.of(info).root is None:
+            raise ValueError(
+                "no file is known of it; give path, model_path or background_dir, or models_root"
+                " for all"
             )
-        (first, folder), *others = folders.items()
-        for key, other in others:
-            if os.path.normpath(other) != os.path.normpath(folder):
-                raise PydanticCustomError(
-                    EXPLAINED,
-                    "{first} belongs to the folder {folder} and {key} to {other}; an avatar's files"
-                    " lie in one folder",
-                    {
-                        "first": first,
-                        "folder": shown(str(folder)),
-                        "key": key,
-                        "other": shown(str(other)),
-                    },
-                )
-        return data | {"path": folder}
+        return self
 
 
 class ServerConfig(Section):
@@ -264,58 +219,56 @@ class ServerConfig(Section):
     models_root: FilePath | None = None
     """A folder of avatars, each a folder of its name: all of them can be asked for without an entry
     in `models`, and new or changed ones are picked up while the server runs."""
+    allow_links_outside: bool = False
+    """Whether symbolic links in an avatar's folder may lead out of it, as those of Hugging Face's
+    cache do. A package from somebody else could show any file of this machine by such a link."""
     models: dict[ModelName, ModelEntry] = {}
     """Avatars by name, for those that lie elsewhere or need settings of their own. A name has 1 to
-    128 of A-Z a-z 0-9 . _ - and begins with a letter or digit."""
+    128 letters, digits, blanks and signs without / \\ :, and begins with neither . nor - nor a
+    blank."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged, and how."""
 
+    _unused: tuple[str, ...] = ()
+    """Notes on keys of the file that have no effect."""
+
+    def model_post_init(self, context: Origin | None) -> None:
+        """Keep what was found out about the file."""
+        if context is not None:
+            self._unused = context.notes
+
     @property
-    def packages(self) -> dict[str, Path]:
-        """The folders of ``models``, by name.
+    def drain_timeout_s(self) -> float:
+        """How long a server that is asked to stop waits for what is in hand. Orchestrators kill
+        after 30 s (Kubernetes' terminationGracePeriodSeconds); no batch takes that."""
+        return 30.0
 
-        A Windows path leads nowhere on another system: there the avatar is looked for in
-        ``models_root``, so that a file written on Windows serves with nothing but that set.
+    @property
+    def files(self) -> dict[str, AvatarFiles]:
+        """Where the files of ``models`` lie, by name.
+
+        An avatar without a path is the folder of its name in ``models_root``. So is one with a
+        Windows path on another system, where that leads nowhere: a file written on Windows serves
+        with nothing but ``models_root`` set.
         """
-        return {name: self._package(name, entry.path) for name, entry in self.models.items()}
-
-    def _package(self, name: str, path: Path) -> Path:
-        if self.models_root is None or not is_foreign(path):
-            return path
-        return self.models_root / name
-
-    @model_validator(mode="before")
-    @classmethod
-    def _look_in_the_root(cls, data: Any) -> Any:
-        """Entries without a path lie in ``models_root``."""
-        if not isinstance(data, dict):
-            return data
-        root, models = data.get("models_root"), data.get("models")
-        if not isinstance(root, (str, Path)) or not isinstance(models, dict):
-            return data
-        found = {}
-        for name, entry in models.items():
-            settings = {} if entry is None else entry
-            if isinstance(settings, dict) and not any(
-                settings.get(key) is not None for key in ("path", *PACKAGE_LAYOUT)
-            ):
-                settings = settings | {"path": os.path.join(root, str(name))}  # noqa: PTH118
-            found[name] = settings
-        return data | {"models": found}
+        root = self.models_root
+        return {
+            name: entry.files(None if root is None else root / name)
+            for name, entry in self.models.items()
+        }
 
     def notes(self) -> list[str]:
-        """What is accepted and does not do what one could expect, one line each."""
-        foreign = [
-            f"models.{name}: {shown(str(entry.path))}"
-            for name, entry in self.models.items()
-            if is_foreign(entry.path)
-        ]
-        if self.models_root is not None and is_foreign(self.models_root):
-            foreign.append(f"models_root: {shown(str(self.models_root))}")
+        """Return one line for each key that is accepted and has no effect here, or another one than
+        people may expect."""
+        root = self.models_root
+        paths = {f"models.{name}": entry.foreign_path for name, entry in self.models.items()}
+        foreign = [f"{key}: {path}" for key, path in paths.items() if path is not None]
+        instead = "" if root is None else f"; its name in {root} is used instead"
+        if root is not None and is_foreign(root):
+            foreign.append(f"models_root: {shown(str(root))}")
+            instead = ""
         if not foreign:
-            return []
+            return list(self._unused)
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
-        instead = ""
-        if self.models_root is not None and not is_foreign(self.models_root):
-            instead = f"; its name in {self.models_root} is used instead"
-        return [f"{foreign[0]} is a Windows path and leads nowhere on this system{more}{instead}"]
+        nowhere = "is a Windows path and leads nowhere on this system"
+        return [f"{foreign[0]} {nowhere}{more}{instead}", *self._unused]

@@ -1,8 +1,24 @@
-"""The nouns everything else is written in: geometry, array shapes, and the error tree."""
+"""The types that all other packages use: geometry, array shapes, requests under way, and the error
+tree."""
 
+from lipwire.domain.arrays import (
+    AudioWindows,
+    Crops,
+    Faces,
+    Float32Array,
+    FloatMouths,
+    FrameNumbers,
+    Mouths,
+    UInt8Array,
+    Visual,
+)
+from lipwire.domain.avatarfiles import ANY_REVISION, AvatarFiles, Revision
+from lipwire.domain.callbacks import CompileProgress, Progress, Tell
+from lipwire.domain.calls import SERVICES, Call, Cancelled, Service
 from lipwire.domain.errors import (
     AvatarChanged,
     AvatarInvalid,
+    CropsNeeded,
     DeadlineExceeded,
     DependencyMissing,
     InvalidInput,
@@ -23,12 +39,13 @@ from lipwire.domain.frames import (
     MOUTH_PX,
     SAMPLE_RATE_HZ,
     CropRect,
-    Float32Array,
-    UInt8Array,
+    Form,
     ping_pong,
 )
+from lipwire.domain.percentiles import percentile
 
 __all__ = [
+    "ANY_REVISION",
     "AUDIO_WINDOW_SHAPE",
     "CROP_PX",
     "FEATURE_SIZE",
@@ -38,18 +55,37 @@ __all__ = [
     "MOUTH_BORDER_PX",
     "MOUTH_PX",
     "SAMPLE_RATE_HZ",
+    "SERVICES",
+    "AudioWindows",
     "AvatarChanged",
+    "AvatarFiles",
     "AvatarInvalid",
+    "Call",
+    "Cancelled",
+    "CompileProgress",
     "CropRect",
+    "Crops",
+    "CropsNeeded",
     "DeadlineExceeded",
     "DependencyMissing",
+    "Faces",
     "Float32Array",
+    "FloatMouths",
+    "Form",
+    "FrameNumbers",
     "InvalidInput",
     "LipwireError",
+    "Mouths",
     "NotFound",
     "Overloaded",
+    "Progress",
+    "Revision",
+    "Service",
     "StorageFailed",
+    "Tell",
     "UInt8Array",
     "Unavailable",
+    "Visual",
+    "percentile",
     "ping_pong",
 ]

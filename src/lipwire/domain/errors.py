@@ -20,7 +20,7 @@ StatusCode = Literal[
 
 
 class LipwireError(Exception):
-    """Root of everything that Lipwire raises on purpose."""
+    """Base class of all errors that Lipwire raises on purpose."""
 
     code: ClassVar[StatusCode] = "INTERNAL"
     retryable: ClassVar[bool] = False
@@ -33,27 +33,35 @@ class InvalidInput(LipwireError):
 
 
 class NotFound(LipwireError):
-    """What the caller named is not there."""
+    """Something that the caller named does not exist."""
 
     code = "NOT_FOUND"
 
 
 class AvatarInvalid(LipwireError):
-    """An avatar package on disk is broken or of another kind; its owner has to mend it."""
+    """An avatar package on disk is broken or of another kind; its owner has to repair it."""
 
     code = "FAILED_PRECONDITION"
 
 
 class AvatarChanged(LipwireError):
-    """Another revision of the avatar is held here than the one asked for: its package was replaced.
-    Whoever asked opens the avatar anew and asks again."""
+    """The avatar's network is another one here than the caller asked for: its package was replaced.
+
+    The caller opens the avatar again and repeats the request.
+    """
 
     code = "ABORTED"
     retryable = True
 
 
+class CropsNeeded(LipwireError):
+    """The frames that the caller asked for by number are not here; it has to send their crops."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class DependencyMissing(LipwireError):
-    """An optional part (an extra, a program) is asked for and not installed."""
+    """An optional part (an extra, a program) is needed and not installed."""
 
     code = "FAILED_PRECONDITION"
 
@@ -68,8 +76,8 @@ class StorageFailed(LipwireError):
 class Overloaded(LipwireError):
     """A bounded queue or a memory budget is full at this moment; nothing was begun.
 
-    ``retry_after_s`` says when asking again is worth it, as well as that can be told; None where
-    it cannot.
+    ``retry_after_s`` says in how many seconds another attempt may succeed; None where that is not
+    known.
     """
 
     code = "RESOURCE_EXHAUSTED"
@@ -81,13 +89,13 @@ class Overloaded(LipwireError):
 
 
 class DeadlineExceeded(LipwireError):
-    """The caller's time is up, or so short that what is asked for cannot be done in it."""
+    """The caller's time is over, or too short for what is asked."""
 
     code = "DEADLINE_EXCEEDED"
 
 
 class Unavailable(LipwireError):
-    """Whoever would answer is starting, stopping, or gone; another may answer."""
+    """The server or device that would answer is starting, stopping, or gone; another may answer."""
 
     code = "UNAVAILABLE"
     retryable = True

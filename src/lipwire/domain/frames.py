@@ -1,22 +1,16 @@
-"""Geometry and array shapes of one frame's life.
+"""Geometry and array shapes of one frame.
 
 The shapes are those of the SyncTalk_2D family (https://github.com/ZiqiaoPeng/SyncTalk_2D).
 """
 
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
-import numpy.typing as npt
-
-Float32Array = npt.NDArray[np.float32]
-UInt8Array = npt.NDArray[np.uint8]
+from typing import Final, Literal
 
 FPS: Final = 25
 """Frames a second of every avatar of this family; the audio windows are cut for it."""
 
 SAMPLE_RATE_HZ: Final = 16_000
-"""What the mel spectrogram is made from: mono, float32 in [-1, 1]."""
+"""Rate of the sound that the mel spectrogram is made from: mono, float32 in [-1, 1]."""
 
 CROP_PX: Final = 328
 """The crop rectangle is resized to this square."""
@@ -38,6 +32,10 @@ FEATURE_SIZE: Final = 512
 AUDIO_WINDOW_SHAPE: Final = (32, 16, 16)
 """One frame's speech: 16 rows of FEATURE_SIZE numbers, reshaped."""
 
+Form = Literal["pixels", "floats"]
+"""What a network is given and makes: crops and mouths in uint8, or the floats that the networks of
+this family have themselves."""
+
 
 @dataclass(frozen=True, slots=True)
 class CropRect:
@@ -50,10 +48,12 @@ class CropRect:
 
     @property
     def width(self) -> int:
+        """Columns of the rectangle."""
         return self.x2 - self.x1
 
     @property
     def height(self) -> int:
+        """Rows of the rectangle."""
         return self.y2 - self.y1
 
     def __str__(self) -> str:
@@ -61,7 +61,8 @@ class CropRect:
 
 
 def ping_pong(index: int, count: int) -> int:
-    """The frame shown at ``index`` (>= 0) of an endless walk back and forth over ``count`` frames.
+    """Return the frame shown at ``index`` (>= 0) of an endless walk back and forth over ``count``
+    frames.
 
     The ends are shown once each time, so that no frame stands still: 0 1 2 3 2 1 0 1 ...
     """

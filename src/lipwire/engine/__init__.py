@@ -1,27 +1,29 @@
 """Networks: checked, compiled once, and run for many avatars through shared sessions.
 
-``compile_model`` turns an avatar's ONNX file into a graph without weights and one file of weights;
+``compile_model`` turns an avatar's ONNX file into a graph without weights and one file of weights,
+and ``compile_for_gpu`` into those that a GPU takes;
 ``Engine.load`` maps the weights and finds the session that every avatar of the architecture shares.
-On a GPU the weights come and go between its memory, pinned memory and the disk (``Tuning``).
-``Scheduler`` puts the requests of many callers in order and runs them on a few threads.
+On a GPU the weights come and go between its memory, pinned memory and the disk (``Tuning``). What
+runs there is in ``lipwire.engine.gpu``, which is imported when a GPU is asked for.
 """
 
-from lipwire.engine.compiling import compile_model
-from lipwire.engine.crops import CropStats
-from lipwire.engine.devices import Device, cuda_problem
-from lipwire.engine.driver import Driver, GpuInfo, GpuState, NoDriver, open_driver
-from lipwire.engine.engine import Engine, Model, Request
-from lipwire.engine.faces import Frames
-from lipwire.engine.gpu import GpuMemoryUse
-from lipwire.engine.inspection import ModelInfo, inspect_model
-from lipwire.engine.jobs import Job
-from lipwire.engine.memory import DeviceLost
-from lipwire.engine.optimising import runtime_key
-from lipwire.engine.scheduler import Scheduler
-from lipwire.engine.schedulerstats import Quantiles, SchedulerStats
-from lipwire.engine.tuning import Tuning
+from lipwire.engine.compile.compilation import compile_model
+from lipwire.engine.compile.inspection import ModelInfo, inspect_model
+from lipwire.engine.compile.sourcemodel import external_files
+from lipwire.engine.compile.trial import NetworkTrial
+from lipwire.engine.device import Device, DeviceLost
+from lipwire.engine.facade import Engine, compile_for_gpu, kernels_problem
+from lipwire.engine.model import Model, Request
+from lipwire.engine.nvml import Driver, GpuInfo, GpuState, NoDriver, open_driver
+from lipwire.engine.runner import Frames
+from lipwire.engine.runtime import cuda_problem
+from lipwire.engine.store.runtimekey import FORMAT_VERSION, gpu_runtime_key, runtime_key
+from lipwire.engine.tuning import MOST_FRAMES, Tuning
+from lipwire.engine.usage import CropStats, GpuMemoryUse
 
 __all__ = [
+    "FORMAT_VERSION",
+    "MOST_FRAMES",
     "CropStats",
     "Device",
     "DeviceLost",
@@ -31,18 +33,19 @@ __all__ = [
     "GpuInfo",
     "GpuMemoryUse",
     "GpuState",
-    "Job",
     "Model",
     "ModelInfo",
+    "NetworkTrial",
     "NoDriver",
-    "Quantiles",
     "Request",
-    "Scheduler",
-    "SchedulerStats",
     "Tuning",
+    "compile_for_gpu",
     "compile_model",
     "cuda_problem",
+    "external_files",
+    "gpu_runtime_key",
     "inspect_model",
+    "kernels_problem",
     "open_driver",
     "runtime_key",
 ]

@@ -4,21 +4,25 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lipwire.domain import InvalidInput
-from lipwire.engine.batching import BATCH_SIZES
-from lipwire.engine.devices import CudaOptions
-from lipwire.engine.gpugraphs import Precision
+from lipwire.engine.graphs import Precision
+from lipwire.engine.runtime import CudaOptions
 
-_MAX_LANES: Final = 8
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 24, 32, 50)
+"""24 and 50 are the guide's: a second of speech, and two."""
+MOST_FRAMES: Final = BATCH_SIZES[-1]
+"""The most frames of one batch."""
+_MAX_STREAMS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What is here changes speed and memory; results as far as stated."""
+    """How a GPU is used. It changes speed and memory, and results only where a field says so."""
 
-    lanes: int = 2
+    streams: int = 2
     """Runs at a time: copies of one go on while another computes."""
     precision: Precision = "half"
-    """Half where the avatar has it: at most 2 of 255 apart, 0.2 in the mean (``halving``)."""
+    """The precision in which networks run that are compiled for GPUs in both. Mouths in half
+    precision differ by at most 2 of 255, 0.2 in the mean (``halfprecision``)."""
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     kernels: bool = True
     """Run what can be run in kernels of our own in half precision (``kerneltrial``)."""
@@ -30,11 +34,11 @@ class Tuning:
     host_bytes: int = 1 << 30
     """Pinned memory for weights, from which they come to the device without the disk."""
     max_models: int | None = None
-    """On the device at a time."""
+    """The most networks that are on the device at a time."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.lanes <= _MAX_LANES:
-            raise InvalidInput(f"lanes is {self.lanes}, allowed are 1 to {_MAX_LANES}")
+        if not 1 <= self.streams <= _MAX_STREAMS:
+            raise InvalidInput(f"streams is {self.streams}, allowed are 1 to {_MAX_STREAMS}")
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
             raise InvalidInput(f"batch_sizes are {self.batch_sizes}; they have to rise")
         if self.batch_sizes[0] < 1:

@@ -1,4 +1,4 @@
-"""How good an avatar is: its mouth against the truth, and against speech alone."""
+"""How good an avatar is: its mouth compared with the truth, or with the speech alone."""
 
 from lipwire.evaluation.judging import evaluate
 from lipwire.evaluation.material import (
@@ -12,7 +12,6 @@ from lipwire.evaluation.material import (
 )
 from lipwire.evaluation.renderer import CONTROLS_TENSOR
 from lipwire.evaluation.report import Bar, Report
-from lipwire.evaluation.stage import Progress
 
 __all__ = [
     "CONTROLS_TENSOR",
@@ -20,7 +19,6 @@ __all__ = [
     "Index",
     "Interior",
     "Material",
-    "Progress",
     "Report",
     "SequenceEntry",
     "Viseme",

@@ -11,33 +11,41 @@ FAR = 8
 
 
 def psnr_db(squared_error: float) -> float:
-    """Peak signal to noise ratio of pixels of 0-255 with this mean squared error; at most 99."""
+    """Return the peak signal to noise ratio of pixels of 0-255 with this mean squared error; at
+    most 99."""
     return min(99.0, 10.0 * math.log10(255.0**2 / max(squared_error, 1e-9)))
 
 
 def mean_psnr_db(squared_errors: Float32Array) -> float:
-    """The mean of the ratios of the frames, each from its own mean squared error: how the figure is
-    given where videos are compared. A few frames far off weigh less than in the ratio of all pixels
-    together (``psnr_db`` of the mean)."""
+    """Return the mean of the frames' peak signal to noise ratios.
+
+    ``squared_errors`` is each frame's mean squared error. This is the figure by which videos are
+    compared. A few bad frames weigh less than in the ratio of all pixels together (``psnr_db`` of
+    the mean).
+    """
     return float(np.mean([psnr_db(float(error)) for error in squared_errors]))
 
 
 def squared_errors(made: UInt8Array, truth: UInt8Array, box: CropRect) -> Float32Array:
-    """(T,) mean squared error of each picture inside ``box``; both (T, H, W, 3) uint8."""
+    """Return the mean squared error of each picture inside ``box``, (T,).
+
+    ``made`` and ``truth`` are (T, H, W, 3) uint8.
+    """
     part = np.s_[:, box.y1 : box.y2, box.x1 : box.x2]
     difference = made[part].astype(np.float32) - truth[part].astype(np.float32)
     return np.asarray(np.square(difference).mean(axis=(1, 2, 3)), np.float32)
 
 
 def correlation(one: Float32Array, other: Float32Array) -> float:
-    """Pearson's, 0 where one of the curves is flat."""
+    """Return Pearson's correlation of two curves; 0 where one of them is flat."""
     if len(one) < 2 or float(np.std(one)) < 1e-9 or float(np.std(other)) < 1e-9:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])
 
 
 def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float:
-    """By how many frames the curves ``late`` run behind ``reference``, to a fraction of a frame.
+    """Return by how many frames the curves ``late`` run behind ``reference``, to a fraction of a
+    frame.
 
     The correlation of all sequences together is taken at each whole offset; a parabola through the
     highest three gives the fraction.
@@ -61,10 +69,11 @@ def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float
 
 
 def seam_levels(frame: UInt8Array, background: UInt8Array, rect: CropRect) -> Float32Array:
-    """How much more a frame steps across the border of ``rect`` than its background does there, in
-    levels of 0-255 for each pixel of the border; (N,) float32, 0 where it steps no more.
+    """Return how much more each pixel of the border of ``rect`` differs from its neighbour outside
+    in ``frame`` than in ``background``: (N,) float32 in levels of 0-255, 0 where it differs no
+    more.
 
-    A seam is a step between the outermost pixels that were pasted and the pixels beside them.
+    A seam is such a step between the outermost pixels that were pasted and the pixels beside them.
     Borders on the edge of the frame have nothing beside them and are left out.
     """
     height, width = frame.shape[:2]
@@ -87,11 +96,13 @@ def seam_levels(frame: UInt8Array, background: UInt8Array, rect: CropRect) -> Fl
 
 
 def share_closed(curve: Float32Array, spans: tuple[tuple[int, int], ...], below: float) -> float:
-    """The share of ``spans`` in which the opening falls to ``below`` or less at least once."""
+    """Return the share of ``spans`` in which the opening falls to ``below`` or less at least
+    once."""
     inside = [curve[first:end] for first, end in spans if first < min(end, len(curve))]
     return float(np.mean([part.min() <= below for part in inside])) if inside else math.nan
 
 
 def share_below(openings_px: Float32Array, below: float) -> float:
-    """The share of frames whose mouth is open at most that far; NaN where there are none."""
+    """Return the share of frames whose mouth is open by ``below`` or less; NaN where there are
+    none."""
     return float(np.mean(openings_px <= below)) if len(openings_px) else float("nan")

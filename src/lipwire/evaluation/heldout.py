@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lipwire.audio import SAMPLES_PER_FRAME, decode_audio, frame_count
 from lipwire.avatars import read_package
-from lipwire.domain import Float32Array, InvalidInput, UInt8Array
+from lipwire.domain import Float32Array, InvalidInput, Progress, UInt8Array
 from lipwire.evaluation.figures import (
     correlation,
     lag_frames,
@@ -24,7 +24,7 @@ from lipwire.evaluation.opening import openings
 from lipwire.evaluation.pictures import Track, opening_chart, viseme_sheet, write_picture
 from lipwire.evaluation.renderer import Renderer, controls_renderer
 from lipwire.evaluation.report import Bar, Report
-from lipwire.evaluation.stage import Progress, Stage, perform, rendered, teller
+from lipwire.evaluation.stage import Stage, perform, rendered, teller
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -126,6 +126,11 @@ def _judge_sequence(
 def judge_material(
     stage: Stage, material: Material, path: Path, out_dir: Path, progress: Progress | None
 ) -> Report:
+    """Compare the avatar's mouths with the truth of its held-out sequences, and draw pictures.
+
+    ``path`` is the avatar's package; pictures go into ``out_dir``. Raises AvatarInvalid,
+    StorageFailed.
+    """
     entries = material.index.sequences
     speeches = [decode_audio(material.audio_path(entry)) for entry in entries]
     told = teller(progress, sum(frame_count(len(pcm)) for pcm in speeches))

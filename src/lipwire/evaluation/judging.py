@@ -4,13 +4,13 @@ from pathlib import Path
 
 from lipwire.audio import decode_audio
 from lipwire.avatars import find_avatar
-from lipwire.domain import NotFound, StorageFailed
+from lipwire.domain import CompileProgress, NotFound, Progress, StorageFailed
 from lipwire.evaluation.heldout import judge_material
 from lipwire.evaluation.material import read_material
 from lipwire.evaluation.recording import judge_recording
 from lipwire.evaluation.report import Report
-from lipwire.evaluation.stage import Progress, set_stage
-from lipwire.wiring import CompileProgress, open_performer
+from lipwire.evaluation.stage import set_stage
+from lipwire.wiring import open_performer
 
 
 def evaluate(

@@ -46,6 +46,8 @@ class Interior(_Strict):
 
 
 class Viseme(_Strict):
+    """A mouth shape in a sequence: its name, and the frame that shows it."""
+
     label: Annotated[str, Field(min_length=1, max_length=12)]
     frame: Annotated[int, Field(ge=0)]
 
@@ -61,7 +63,7 @@ class SequenceEntry(_Strict):
 
 
 class Index(_Strict):
-    """``evaluation.json``."""
+    """The content of ``evaluation.json``."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     mouth_region: tuple[int, int, int, int]
@@ -72,24 +74,31 @@ class Index(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The evaluation folder of a package, its index read; sequences are opened when asked for."""
+    """The evaluation folder of a package, with its index; sequences are read when they are asked
+    for."""
 
     folder: Path
     index: Index
 
     @property
     def mouth_region(self) -> CropRect:
+        """Where the network may change pixels, in pixels from the top left of the crop
+        rectangle."""
         return CropRect(*self.index.mouth_region)
 
     @property
     def lips_box(self) -> CropRect:
+        """Where the lips and the inside of the mouth are, in pixels from the top left of the crop
+        rectangle."""
         return CropRect(*self.index.lips_box)
 
     def audio_path(self, entry: SequenceEntry) -> Path:
+        """Return the file of the sequence's speech."""
         return self.folder / f"{entry.name}.flac"
 
     def truth(self, entry: SequenceEntry) -> UInt8Array:
-        """(T, rectangle height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid."""
+        """Return what the crop rectangle should show in each frame of the sequence, (T, rectangle
+        height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid."""
         path = self.folder / f"{entry.name}.mp4"
         try:
             with av.open(str(path)) as video:
@@ -103,7 +112,8 @@ class Material:
         return np.asarray(np.stack(frames), np.uint8)
 
     def controls(self, entry: SequenceEntry) -> Float32Array | None:
-        """(T, K) float32 in [0, 1], or None where the package gives none. Raises AvatarInvalid."""
+        """Return the mouth controls that the truth of the sequence was made with, (T, K) float32 in
+        [0, 1]; None where the package gives none. Raises AvatarInvalid."""
         path = self.folder / f"{entry.name}.npy"
         if not path.is_file():
             return None
@@ -120,7 +130,7 @@ class Material:
 
 
 def read_material(package: Path) -> Material:
-    """The evaluation folder of the avatar package ``package``.
+    """Return the evaluation folder of the avatar package ``package``, with its index read.
 
     Raises NotFound where it has none, AvatarInvalid where its index is broken.
     """

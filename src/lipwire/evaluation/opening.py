@@ -16,7 +16,8 @@ LOUDEST_DB = 45.0
 
 
 def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool_]:
-    """(..., H, W) where ``pixels`` (..., H, W, 3) uint8 BGR show the inside of a mouth."""
+    """Return where ``pixels`` (..., H, W, 3) uint8 BGR show the inside of a mouth, (..., H, W)
+    bool."""
     most = pixels.max(axis=-1).astype(np.int16)
     least = pixels.min(axis=-1).astype(np.int16)
     pale = (most - least) < interior.pale_below * most
@@ -24,14 +25,20 @@ def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool
 
 
 def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float32Array:
-    """(T,) float32, pixels. ``pictures`` (T, H, W, 3) uint8 BGR show the crop rectangle."""
+    """Return how far the mouth is open in each picture, in pixels, (T,) float32.
+
+    ``pictures`` (T, H, W, 3) uint8 BGR show the crop rectangle.
+    """
     middle = slice(mouth.x1 + mouth.width * 3 // 8, mouth.x1 + mouth.width * 5 // 8)
     mask = interior_mask(pictures[:, mouth.y1 : mouth.y2, middle], interior)
     return np.asarray(mask.sum(axis=1).mean(axis=1), np.float32)
 
 
 def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32Array:
-    """(frames,) float32: decibels of each frame above a floor LOUDEST_DB below the loudest."""
+    """Return the loudness of each frame, (frames,) float32: decibels above a floor.
+
+    The floor lies LOUDEST_DB below the loudest frame.
+    """
     padded = np.zeros(frames * samples_per_frame, np.float32)
     padded[: min(len(pcm), len(padded))] = pcm[: len(padded)]
     power = np.square(padded.reshape(frames, samples_per_frame), dtype=np.float64).mean(axis=1)
@@ -40,8 +47,8 @@ def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32A
 
 
 def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tuple[int, int]]:
-    """Spans [first, one past the last] of frames in which nobody speaks, less ``settle`` frames
-    beside sound, ``least`` frames or longer.
+    """Return the spans [first, one past the last] of frames in which nobody speaks, without
+    ``settle`` frames beside sound, of ``least`` frames or more.
 
     ``levels`` are those of :func:`loudness`. Recordings have noise of their own: what is at most 6
     dB above the quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lipwire.domain import FPS, Float32Array, StorageFailed, UInt8Array
+from lipwire.domain import FPS, Float32Array, UInt8Array
+from lipwire.domain.newfiles import write_file
 
 Colour = tuple[int, int, int]
 
@@ -31,21 +32,27 @@ MARGIN = 46
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One row of curves: speech and what the mouth did, a value each frame."""
+    """One row of curves: speech, and how far the mouth was open in each frame."""
 
     title: str
     pcm: Float32Array
+    """(samples,) float32, of which ``samples_per_frame`` belong to each frame."""
     samples_per_frame: int
     made: Float32Array
+    """(T,) float32: how far the avatar's mouth was open in each frame."""
     truth: Float32Array | None = None
+    """(T,) float32: how far it should have been; None where that is not known."""
     pauses: tuple[tuple[int, int], ...] = ()
+    """Spans [first frame, one past the last] in which nobody speaks."""
     closures: tuple[tuple[int, int], ...] = ()
+    """Spans [first frame, one past the last] in which p, b or m close the lips."""
 
 
 def viseme_sheet(
     tiles: Sequence[tuple[str, UInt8Array, UInt8Array]], *, columns: int = 4
 ) -> UInt8Array:
-    """A sheet of (label, truth, made) pictures of one size, truth on the left of each pair."""
+    """Return one picture of all ``tiles``, (label, truth, made) of one size, ``columns`` pairs in a
+    row, the truth on the left of each pair."""
     side = tiles[0][1].shape[0]
     label, gap = 30, 14
     pair_width, pair_height = 2 * side + 2, side + label
@@ -66,7 +73,8 @@ def viseme_sheet(
 
 
 def opening_chart(tracks: Sequence[Track]) -> UInt8Array:
-    """The opening over the waveform, one row for each eight seconds of each track."""
+    """Return a picture of each track's opening over its waveform, one row for each eight
+    seconds."""
     highest = max(
         float(curve.max(initial=1.0))
         for track in tracks
@@ -183,13 +191,7 @@ def _halved(picture: UInt8Array) -> UInt8Array:
 
 
 def write_picture(path: Path, picture: UInt8Array) -> Path:
-    """Write ``picture``, (H, W, 3) BGR, as PNG, whole or not at all (StorageFailed); ``path``."""
-    data = cv2.imencode(".png", picture)[1].tobytes()
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+    """Write ``picture``, (H, W, 3) BGR, as the PNG file ``path``, whole or not at all, and return
+    ``path``. Raises StorageFailed."""
+    write_file(path, cv2.imencode(".png", picture)[1].tobytes())
     return path

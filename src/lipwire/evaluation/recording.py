@@ -1,4 +1,5 @@
-"""Any recording, without truth: the opening against the loudness."""
+"""Judging an avatar by any recording, without truth: the mouth's opening is compared with the
+loudness."""
 
 from pathlib import Path
 
@@ -6,13 +7,13 @@ import cv2
 import numpy as np
 
 from lipwire.audio import SAMPLES_PER_FRAME, frame_count
-from lipwire.domain import CropRect, Float32Array, UInt8Array
+from lipwire.domain import CropRect, Float32Array, Progress, UInt8Array
 from lipwire.evaluation.figures import correlation, lag_frames, share_below
 from lipwire.evaluation.material import Index, Material
 from lipwire.evaluation.opening import loudness, openings, pauses
 from lipwire.evaluation.pictures import Track, opening_chart, write_picture
 from lipwire.evaluation.report import Bar, Report
-from lipwire.evaluation.stage import Progress, Stage, perform, teller
+from lipwire.evaluation.stage import Stage, perform, teller
 
 
 def judge_recording(
@@ -23,6 +24,11 @@ def judge_recording(
     out_dir: Path,
     progress: Progress | None,
 ) -> Report:
+    """Compare the mouth's opening with the loudness of a recording, and draw pictures.
+
+    ``pcm`` is (samples,) float32 at 16 kHz, ``audio`` the file it came from; pictures go into
+    ``out_dir``.
+    """
     done = perform(stage, pcm, teller(progress, frame_count(len(pcm))))
     if material is not None:
         index = material.index

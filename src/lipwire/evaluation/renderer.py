@@ -1,4 +1,4 @@
-"""The network without its ears: from the mouth controls that the truth was made with.
+"""The part of a network that makes a picture of mouth controls, without the part that hears.
 
 Shows how much of an error is the picture's and how much is the hearing's. It is possible where the
 ONNX file calls the tensor between the two ``mouth_controls``.
@@ -21,9 +21,11 @@ Renderer = Callable[[UInt8Array, Float32Array], UInt8Array]
 
 
 def controls_renderer(model_path: Path) -> Renderer | None:
-    """The part of the network behind its ears, or None where the file does not name that place.
+    """Return the part of the network that makes a picture of mouth controls, without its audio
+    branch.
 
-    The model must have been validated (it is the avatar's own, which was compiled).
+    None where the file does not name the tensor between both. The model must have been validated
+    (it is the avatar's own, which was compiled).
     """
     model = onnx.load(str(model_path))
     if all(CONTROLS_TENSOR not in node.output for node in model.graph.node):

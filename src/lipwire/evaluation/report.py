@@ -24,6 +24,7 @@ class Bar:
         return self.value >= self.limit if self.sense == "at least" else self.value <= self.limit
 
     def line(self) -> str:
+        """Return the figure, its limit and whether it passes, as one line."""
         unit = f" {self.unit}" if self.unit else ""
         verdict = "PASS" if self.passed else "FAIL"
         return f"{verdict}  {self.name}: {self.value:.3g}{unit} ({self.sense} {self.limit:g}{unit})"
@@ -41,10 +42,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
+        """Whether every figure is within its limit."""
         return all(bar.passed for bar in self.bars)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: numbers that could not be measured are null."""
+        """Return the report for JSON: numbers that could not be measured are null."""
         return {
             "avatar": self.avatar,
             "frames": self.frames,

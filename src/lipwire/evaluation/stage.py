@@ -1,4 +1,5 @@
-"""An avatar on stage: any recording in, what the crop rectangle shows in each frame out."""
+"""Having an avatar speak for an evaluation: any recording in, what the crop rectangle shows in each
+frame out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,15 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from lipwire.avatars import read_package
-from lipwire.avatars.frames import frame_tasks
+from lipwire.avatars.frames.frameloading import shown_frames
+from lipwire.avatars.frames.origins import Origins
 from lipwire.compose import BorderPx, network_crop, paste_mouth
-from lipwire.domain import CropRect, Float32Array, InvalidInput, UInt8Array, ping_pong
+from lipwire.domain import CropRect, Float32Array, InvalidInput, Progress, UInt8Array, ping_pong
 from lipwire.evaluation.figures import seam_levels
 from lipwire.evaluation.renderer import Renderer
 from lipwire.session import Performer, animate
-
-Progress = Callable[[int, int], None]
-"""Called after each frame with how many are done and how many there are in all."""
 
 MARGIN_PX = 2
 """Pixels kept around the crop rectangle, to look for a seam."""
@@ -23,7 +22,7 @@ MARGIN_PX = 2
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An avatar with the part of its frames that changes."""
+    """An avatar that is evaluated, with the patches of its frames in memory."""
 
     performer: Performer
     patches: list[UInt8Array]  # of each frame: its rectangle and MARGIN_PX around, BGR
@@ -32,7 +31,8 @@ class Stage:
     swap: bool  # the package's colours are RGB
 
     def composited(self, index: int, mouth: UInt8Array) -> tuple[UInt8Array, int]:
-        """The patch under frame ``index`` (back and forth) with ``mouth`` on it, and its number."""
+        """Return the patch of frame ``index`` (back and forth) with ``mouth`` on it, and its
+        number."""
         number = ping_pong(index, len(self.patches))
         patch = self.patches[number].copy()
         given = np.ascontiguousarray(mouth[..., ::-1]) if self.swap else mouth
@@ -40,24 +40,28 @@ class Stage:
         return patch, number
 
     def inside(self, patch: UInt8Array, number: int) -> UInt8Array:
+        """Return what the crop rectangle shows of the patch of frame ``number``."""
         box = self.inner[number]
         return patch[box.y1 : box.y2, box.x1 : box.x2]
 
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """What the avatar did to one recording."""
+    """What the avatar showed for one recording."""
 
     pictures: UInt8Array  # (T, h, w, 3) the crop rectangle of each frame
     seam: Float32Array  # (N,) levels, over all frames and border pixels
 
 
 def set_stage(path: Path, performer: Performer) -> Stage:
+    """Read the patches of the avatar in folder ``path``; ``performer`` is the opened avatar.
+
+    Raises InvalidInput where its crop rectangles differ in size.
+    """
     package = read_package(path)
     patches, inner = [], []
-    tasks = frame_tasks(package.pictures)
-    for task, rect in zip(tasks, package.rects, strict=False):
-        frame = task()
+    for source, task in shown_frames(package.pictures, Origins()):
+        frame, rect = task(), package.rects[source]
         height, width = frame.shape[:2]
         x1, y1 = max(0, rect.x1 - MARGIN_PX), max(0, rect.y1 - MARGIN_PX)
         x2, y2 = min(width, rect.x2 + MARGIN_PX), min(height, rect.y2 + MARGIN_PX)
@@ -70,6 +74,8 @@ def set_stage(path: Path, performer: Performer) -> Stage:
 
 
 def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Performance:
+    """Have the avatar speak ``pcm``, (samples,) float32 at 16 kHz; ``told`` is called once a
+    frame."""
     pictures, seams = [], []
     for batch in animate(stage.performer, pcm):
         for offset, mouth in enumerate(batch.mouths):
@@ -81,7 +87,8 @@ def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Perfor
 
 
 def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8Array:
-    """What the network makes of the true controls, (T, h, w, 3)."""
+    """Return what the crop rectangle shows in each frame when the network's ``renderer`` is given
+    the true ``controls``, (T, K): (T, h, w, 3) uint8."""
     pictures = []
     for index, row in enumerate(controls):
         number = ping_pong(index, len(stage.patches))
@@ -94,7 +101,8 @@ def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8A
 
 
 def teller(progress: Progress | None, total: int) -> Callable[[], None]:
-    """A function to call once a frame, which tells ``progress`` of ``total`` frames."""
+    """Return a function to call once a frame, which reports frames done out of ``total`` to
+    ``progress``; it does nothing where that is None."""
     done = 0
 
     def told() -> None:

@@ -33,13 +33,22 @@ def configure_logging(
     Called again, it replaces what it did before. Other libraries are left alone, except that gRPC's
     own warnings come out the same way.
     """
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = _Handler(stream or sys.stdout)
     handler.setFormatter(_JsonLines() if as_json else _TextLines())
     for name in ("lipwire", "grpc"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.propagate = False
         logger.setLevel(_LEVELS[level] if name == "lipwire" else logging.WARNING)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Goes on without a log whose reader has gone, whose terminal has closed or whose disk is full:
+    to say so for each line would need the same stream, or another one like it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 def _word(record: logging.LogRecord) -> str:

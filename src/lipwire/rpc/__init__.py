@@ -1,1 +1,1 @@
-"""The wire: gRPC servers and clients. The only room that owns sockets."""
+"""gRPC servers and clients. Only this package owns sockets."""

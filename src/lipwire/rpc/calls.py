@@ -1,94 +1,238 @@
-"""The request that a thread is working on: how long it may take, and whether anybody still waits.
+"""A gRPC request from its arrival to its end: admitted or refused, run with its ``Call``, and ended
+with an answer or a status.
 
-Servicers open a ``Call``; whoever works for them further in (a backend, a pool) asks ``current()``.
+This is the only place where errors become statuses.
 """
 
+from __future__ import annotations
+
+import logging
 import math
-import time
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from threading import Lock
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, Self, cast
 
 import grpc
 
-from lipwire.domain import DeadlineExceeded, LipwireError
+from lipwire.domain import Call, Cancelled, InvalidInput, LipwireError
+from lipwire.rpc.errors import internal_status, status_of
+from lipwire.rpc.generated.lipwire.v1.mouths_pb2 import SERVICE_LIVE, MouthsRequest
+from lipwire.rpc.parsing import LARGE_BYTES, PARSERS
+from lipwire.rpc.server.admission import Admission
 
-_current: ContextVar["Call | None"] = ContextVar("lipwire_call", default=None)
+_log: Final = logging.getLogger("lipwire.rpc")
 
-
-class Cancelled(LipwireError):
-    """Nobody waits for the answer any more; raised so that work stops, and sent to nobody."""
-
-
-class Call:
-    """One request under way. Methods may be called from any thread."""
-
-    __slots__ = ("_deadline", "_ended", "_lock", "_watchers")
-
-    def __init__(self, remaining_s: float | None) -> None:
-        """``remaining_s`` is what the caller gave it; None where it may take as long as it does."""
-        self._deadline = None if remaining_s is None else time.monotonic() + remaining_s
-        self._lock: Final = Lock()
-        self._ended = False
-        self._watchers: list[Callable[[], None]] = []
-
-    @property
-    def ended(self) -> bool:
-        """Whether the answer is sent, or can reach nobody: cancelled, too late, cut off."""
-        return self._ended
-
-    def remaining_s(self) -> float | None:
-        """What is left of the caller's time, 0 or more; None where it set no limit."""
-        if self._deadline is None:
-            return None
-        return max(0.0, self._deadline - time.monotonic())
-
-    def check(self) -> None:
-        """Raises DeadlineExceeded or Cancelled where going on is of no use to anybody."""
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise DeadlineExceeded("the caller's deadline has passed")
-        if self._ended:
-            raise Cancelled("the caller has gone")
-
-    def on_end(self, watcher: Callable[[], None]) -> None:
-        """Have ``watcher`` called once when the call ends, in whichever way; at once if it has.
-
-        It runs in another thread and has to be quick and raise nothing: ``future.cancel`` is.
-        """
-        with self._lock:
-            if not self._ended:
-                self._watchers.append(watcher)
-                return
-        watcher()
-
-    def end(self) -> None:
-        """Called by who opened it, and by gRPC when the connection is done with it."""
-        with self._lock:
-            self._ended = True
-            watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            watcher()
+INFERENCE_KIND: Final = "inference"
+LOADING_KIND: Final = "loading"
+LIVE_KIND: Final = "live session"
+LIVE_FRAMES_KIND: Final = "live frames"
+LEASE_KIND: Final = "lease"
+_KINDS: Final[Mapping[str, str]] = {
+    "InferBatchComposite": INFERENCE_KIND,
+    "InferBatch": INFERENCE_KIND,
+    "Mouths": INFERENCE_KIND,
+    "LoadModel": LOADING_KIND,
+    "Converse": LIVE_KIND,
+    "Lease": LEASE_KIND,
+}
+"""Calls that are counted, and as what; the others are quick. Frames of live sessions are counted by
+themselves, so that no number of other requests keeps them out."""
 
 
-def current() -> Call | None:
-    """The call that this thread works for; None outside of one."""
-    return _current.get()
+def _kind_of(method: str, request: object) -> str | None:
+    live = isinstance(request, MouthsRequest) and request.service == SERVICE_LIVE
+    return LIVE_FRAMES_KIND if live else _KINDS.get(method.rpartition("/")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A request and how large it came; None where it could not be parsed."""
+
+    message: object | None
+    size_bytes: int
+
+
+class ErrorInterceptor(grpc.ServerInterceptor):
+    """Runs Lipwire's own calls: admits them, opens their ``Call``, turns errors into statuses.
+
+    Servicers find the ``Call`` in their context (``call_of``). Each error of Lipwire's tree becomes
+    the status that belongs to it. Anything else is a defect: it is logged with an incident number,
+    and the client gets INTERNAL and that number, and nothing of the error's text.
+    """
+
+    def __init__(self, admission: Admission, packages: tuple[str, ...]) -> None:
+        """``admission`` limits how many requests are worked on. ``packages`` are the protobuf
+        packages whose calls are run in this way; health checks and reflection are passed on
+        unchanged."""
+        self._admission = admission
+        self._prefixes = tuple(f"/{package}." for package in packages)
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of a method, which runs the request as this class does; the handler
+        that ``continuation`` returns where the method is of no such package. See
+        ``grpc.ServerInterceptor``."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(self._prefixes):
+            return handler
+        if handler.stream_stream is not None:
+            return self._streaming(method, handler)
+        behaviour = handler.unary_unary
+        small = handler.request_deserializer
+        if behaviour is None or small is None:
+            return handler
+        large = PARSERS.get(method, small)
+
+        def parse(data: bytes) -> _Received:
+            try:
+                message = small(data) if len(data) < LARGE_BYTES else large(data)
+                return _Received(message, len(data))
+            except Exception:  # protobuf's DecodeError has no common type among its versions
+                return _Received(None, len(data))
+
+        def run(received: _Received, context: grpc.ServicerContext) -> object:
+            return self._run(method, behaviour, received, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            run, request_deserializer=parse, response_serializer=_bytes_of
+        )
+
+    def _streaming(
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        behaviour, parse = handler.stream_stream, handler.request_deserializer
+        assert behaviour is not None
+        assert parse is not None
+
+        def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            with self._ending(method, context), open_call(context) as call:
+                handed = with_call(context, call)
+                with self._admission.admit(_KINDS[method.rpartition("/")[2]]):
+                    yield from behaviour(_Messages(requests, parse, method), handed)
+
+        return grpc.stream_stream_rpc_method_handler(
+            run, request_deserializer=None, response_serializer=handler.response_serializer
+        )
+
+    def _run(
+        self,
+        method: str,
+        behaviour: Callable[[Any, grpc.ServicerContext], object],
+        received: _Received,
+        context: grpc.ServicerContext,
+    ) -> object:
+        request = received.message
+        with self._ending(method, context):
+            if request is None:
+                raise _not_parsed(method)
+            with open_call(context) as call:
+                call.check()
+                handed = with_call(context, call)
+                kind = _kind_of(method, request)
+                if kind is None:
+                    return behaviour(request, handed)
+                with self._admission.admit(kind, received.size_bytes):
+                    return behaviour(request, handed)
+
+    @contextmanager
+    def _ending(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        """End the request with the status that belongs to an error of the block."""
+        status: grpc.Status
+        try:
+            yield
+            return
+        except Cancelled as error:
+            status = status_of(error)  # nobody reads it
+        except LipwireError as error:
+            status = status_of(error)
+            level = logging.ERROR if error.code == "INTERNAL" else logging.DEBUG
+            _log.log(level, "%s: %s: %s", method, error.code, error)
+        except Exception:
+            incident = secrets.token_hex(4)
+            _log.exception("%s failed; incident %s", method, incident)
+            status = internal_status(incident)
+        # Outside of the try: it raises, which is how gRPC wants a behaviour to end.
+        context.abort_with_status(status)
+
+
+class _Messages:
+    """The messages of a stream. One that cannot be parsed raises InvalidInput, and the next one can
+    be had all the same."""
+
+    __slots__ = ("_datas", "_method", "_parse")
+
+    def __init__(
+        self, datas: Iterator[bytes], parse: Callable[[bytes], object], method: str
+    ) -> None:
+        self._datas = datas
+        self._parse = parse
+        self._method = method
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        data = next(self._datas)
+        try:
+            return self._parse(data)
+        except Exception:  # protobuf's DecodeError has no common type among its versions
+            raise _not_parsed(self._method) from None
+
+
+class _CallContext:
+    """gRPC's context of a request, and the call that was opened for it."""
+
+    __slots__ = ("_context", "call")
+
+    def __init__(self, context: grpc.ServicerContext, call: Call) -> None:
+        self._context: Final = context
+        self.call: Final = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _not_parsed(method: str) -> InvalidInput:
+    return InvalidInput(f"the message is no protobuf message of {method[1:]}")
+
+
+def _bytes_of(answer: Any) -> bytes:
+    """Of a message, or of one ``with_array``."""
+    data: bytes = answer.SerializeToString()
+    return data
 
 
 @contextmanager
 def open_call(context: grpc.ServicerContext) -> Iterator[Call]:
-    """The call of ``context``, current in this thread for as long as the block lasts."""
+    """Open a ``Call`` with the deadline of the gRPC request ``context``, and give it to the block.
+    It ends with the block, or when the client cancels or disconnects."""
     remaining_s = context.time_remaining()
     # gRPC says infinity, or hundreds of years, where the caller set none.
     unlimited = remaining_s is None or not math.isfinite(remaining_s) or remaining_s > 1e9
     call = Call(None if unlimited else remaining_s)
     if not context.add_callback(call.end):
         call.end()
-    token = _current.set(call)
     try:
         yield call
     finally:
-        _current.reset(token)
         call.end()
+
+
+def with_call(context: grpc.ServicerContext, call: Call) -> grpc.ServicerContext:
+    """Return a context that behaves as ``context`` and carries ``call``, for a servicer, which gets
+    it with ``call_of``."""
+    return cast(grpc.ServicerContext, _CallContext(context, call))
+
+
+def call_of(context: grpc.ServicerContext) -> Call:
+    """Return the call that ``with_call`` put into ``context``. Raises TypeError where there is
+    none."""
+    if not isinstance(context, _CallContext):
+        raise TypeError("no call was opened for this request")
+    return context.call

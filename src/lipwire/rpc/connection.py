@@ -1,25 +1,31 @@
-"""A compositing server, as a client sees it."""
+"""A client's connection to a compositing server."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lipwire.domain import Unavailable
+from lipwire.domain.closing import Closing
 from lipwire.rpc.backends.statuses import error_of_answer, error_of_call
 from lipwire.rpc.generated import compositing_pb2 as pb
+from lipwire.rpc.generated import management_pb2
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
+from lipwire.rpc.reachability import Cause, Peer, cause_of, check_address
+from lipwire.rpc.transport import connecting_within, open_channel
 
 MAX_MESSAGE_MB: Final = 200
+_CONNECTED_WITHIN_S: Final = 10.0
+_TRY_EVERY_S: Final = 0.1
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Composited:
-    """Frames, and where the time went."""
+    """The frames of a request, and how long each part of the work took."""
 
     frames: tuple[bytes, ...]
     frame_format: str
@@ -33,43 +39,68 @@ class Composited:
 
     @property
     def overhead_ms(self) -> float:
-        """What neither the network nor the compositor nor the audio took: gRPC, queues, copies."""
+        """Time that was not spent on network, compositing and audio: gRPC, queues, copies."""
         return max(0.0, self.elapsed_ms - self.inference_ms - self.composite_ms - self.audio_ms)
 
 
-class CompositingConnection:
-    """``CompositingService`` at ``address`` (host:port); a context manager, for many threads.
+class CompositingConnection(Closing):
+    """A connection to the compositing server at ``address`` (host:port).
 
-    Every method raises the errors that the server meant: InvalidInput, NotFound, Overloaded, ...
+    A context manager, for use by many threads. Methods that ask the server wait at most
+    ``timeout_s`` seconds (None: without limit), and raise the error that the server sent:
+    InvalidInput, NotFound, Overloaded, ...; where the server cannot be reached, the error has the
+    address, the cause and a hint.
     """
 
-    def __init__(self, address: str, *, max_message_mb: int = MAX_MESSAGE_MB) -> None:
-        limit = max_message_mb * 1024 * 1024
+    def __init__(
+        self, address: str, *, max_message_mb: int = MAX_MESSAGE_MB, use_proxy: bool = False
+    ) -> None:
+        """Does not connect yet. Messages have at most ``max_message_mb`` MiB. ``use_proxy`` is as
+        for ``open_channel``. Raises InvalidInput where ``address`` cannot be an address."""
         self.address: Final = address
-        self._channel = grpc.insecure_channel(
+        self._peer: Final = Peer(address, "compositing server", use_proxy)
+        check_address(address, self._peer.kind)
+        self._channel = open_channel(
             address,
-            options=[
-                ("grpc.max_send_message_length", limit),
-                ("grpc.max_receive_message_length", limit),
-            ],
+            max_message_bytes=max_message_mb * 1024 * 1024,
+            use_proxy=use_proxy,
+            options=[connecting_within(_CONNECTED_WITHIN_S)],
         )
         self._stub: Any = CompositingServiceStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Until there is a connection. Raises Unavailable where there is none in time."""
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout_s)
-        except grpc.FutureTimeoutError:
-            raise Unavailable(
-                f"no server answered at {self.address} within {timeout_s:g} s"
-            ) from None
+        """Wait until the server can be reached, ``timeout_s`` at most.
+
+        Raises Unavailable, with the cause, where it cannot, and at once where waiting would not
+        help.
+        """
+        until_s = time.monotonic() + timeout_s
+        cause: Cause | None = None
+        while (left_s := until_s - time.monotonic()) > 0:
+            try:
+                self._health.Check(health_pb2.HealthCheckRequest(), timeout=left_s)
+                return
+            except grpc.RpcError as failure:
+                code = failure.code()
+                if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    return  # it is there, and has another opinion of health checks
+                found = cause_of(failure, self._peer.kind, use_proxy=self._peer.use_proxy)
+                if found is not None and found.lasting:
+                    raise error_of_call(failure, self._peer) from None
+                cause = found or cause
+            time.sleep(min(_TRY_EVERY_S, left_s))
+        raise Unavailable(
+            f"no {self._peer.kind} at {self.address} within {timeout_s:g} s: {cause or 'no answer'}"
+        )
 
     def composite(
         self, request: pb.CompositeBatchRequest, timeout_s: float | None = None
     ) -> Composited:
-        """The frames of ``request``."""
+        """Send ``request`` and return its frames. Waits at most ``timeout_s`` seconds (None:
+        without limit). Raises the error that the server sent."""
         started_s = time.perf_counter()
-        answer: pb.CompositeBatchResponse = _called(
+        answer: pb.CompositeBatchResponse = self._called(
             lambda: self._stub.InferBatchComposite(request, timeout=timeout_s)
         )
         elapsed_ms = (time.perf_counter() - started_s) * 1000
@@ -84,12 +115,13 @@ class CompositingConnection:
             elapsed_ms=elapsed_ms,
         )
 
-    def models(self, timeout_s: float | None = None) -> list[pb.ModelInfo]:
-        """Every avatar that may be asked for, all pages of them."""
+    def models(self, timeout_s: float | None = None) -> list[management_pb2.ModelInfo]:
+        """Return every avatar that the server has, all pages of the list."""
         return list(self.listing(timeout_s).models)
 
-    def listing(self, timeout_s: float | None = None) -> pb.ListModelsResponse:
-        """All pages of the list as one; ``workers`` and ``detail`` are the last one's."""
+    def listing(self, timeout_s: float | None = None) -> management_pb2.ListModelsResponse:
+        """Return all pages of the server's list as one; ``workers`` and ``detail`` are the last
+        page's."""
         whole = self._page("", timeout_s)
         while whole.next_page_token:
             page = self._page(whole.next_page_token, timeout_s)
@@ -98,70 +130,68 @@ class CompositingConnection:
             whole.workers, whole.detail = page.workers, page.detail
         return whole
 
-    def _page(self, token: str, timeout_s: float | None) -> pb.ListModelsResponse:
-        request = pb.ListModelsRequest(page_token=token)
-        page: pb.ListModelsResponse = _called(
+    def _page(self, token: str, timeout_s: float | None) -> management_pb2.ListModelsResponse:
+        request = management_pb2.ListModelsRequest(page_token=token)
+        page: management_pb2.ListModelsResponse = self._called(
             lambda: self._stub.ListModels(request, timeout=timeout_s)
         )
         return page
 
-    def load(self, model_id: str, timeout_s: float | None = None) -> pb.LoadModelResponse:
-        """Have an avatar ready."""
-        request = pb.LoadModelRequest(model_id=model_id)
-        answer: pb.LoadModelResponse = _called(
+    def load(
+        self, model_id: str, timeout_s: float | None = None
+    ) -> management_pb2.LoadModelResponse:
+        """Have the server load avatar ``model_id``, and return its answer. Waits at most
+        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent."""
+        request = management_pb2.LoadModelRequest(model_id=model_id)
+        answer: management_pb2.LoadModelResponse = self._called(
             lambda: self._stub.LoadModel(request, timeout=timeout_s)
         )
         _check(answer)
         return answer
 
-    def unload(self, model_id: str, timeout_s: float | None = None) -> pb.UnloadModelResponse:
-        """Let go of an avatar; ``unloaded`` is False where it was not loaded."""
-        request = pb.UnloadModelRequest(model_id=model_id)
-        answer: pb.UnloadModelResponse = _called(
+    def unload(
+        self, model_id: str, timeout_s: float | None = None
+    ) -> management_pb2.UnloadModelResponse:
+        """Have the server unload avatar ``model_id``; ``unloaded`` is False in the answer where it
+        was not loaded. Waits at most ``timeout_s`` seconds (None: without limit). Raises the error
+        that the server sent."""
+        request = management_pb2.UnloadModelRequest(model_id=model_id)
+        answer: management_pb2.UnloadModelResponse = self._called(
             lambda: self._stub.UnloadModel(request, timeout=timeout_s)
         )
         _check(answer)
         return answer
 
     def stats(self, model_id: str = "", timeout_s: float | None = None) -> pb.GetModelStatsResponse:
-        """Of one loaded avatar, or of all."""
-        request = pb.GetModelStatsRequest(model_id=model_id)
-        answer: pb.GetModelStatsResponse = _called(
+        """Return numbers about one loaded avatar, or about all where ``model_id`` is empty."""
+        request = management_pb2.GetModelStatsRequest(model_id=model_id)
+        answer: pb.GetModelStatsResponse = self._called(
             lambda: self._stub.GetModelStats(request, timeout=timeout_s)
         )
         return answer
 
     def health(self, timeout_s: float | None = None) -> pb.HealthResponse:
-        """As the server sees itself, and its inference servers."""
-        answer: pb.HealthResponse = _called(
-            lambda: self._stub.Health(pb.HealthRequest(), timeout=timeout_s)
+        """Return the server's own health and that of its inference servers."""
+        answer: pb.HealthResponse = self._called(
+            lambda: self._stub.Health(management_pb2.HealthRequest(), timeout=timeout_s)
         )
         return answer
 
+    def _called(self, call: Callable[[], _Answer]) -> _Answer:
+        try:
+            return call()
+        except grpc.RpcError as failure:
+            raise error_of_call(failure, self._peer) from None
+
     def close(self) -> None:
+        """Close the connection."""
         self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _called(call: Callable[[], _Answer]) -> _Answer:
-    try:
-        return call()
-    except grpc.RpcError as failure:
-        raise error_of_call(failure) from None
 
 
 def _check(
-    answer: pb.CompositeBatchResponse | pb.LoadModelResponse | pb.UnloadModelResponse,
+    answer: pb.CompositeBatchResponse
+    | management_pb2.LoadModelResponse
+    | management_pb2.UnloadModelResponse,
 ) -> None:
     """Raise what an answer with success = false says."""
     if not answer.success:

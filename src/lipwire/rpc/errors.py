@@ -6,10 +6,11 @@ policies of gRPC clients understand.
 """
 
 import re
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
@@ -25,9 +26,11 @@ _PATH: Final = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,'\"()]+
 _REASON: Final = re.compile(r"(?<!^)(?=[A-Z])")
 _OF_THE_REQUEST: Final = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"})
 
+_Answer = TypeVar("_Answer", bound=Message)
+
 
 def public_message(error: BaseException) -> str:
-    """One line for whoever asked: no folders of this machine, 500 characters at most."""
+    """Return the error's text for a client: one line of 500 characters at most, without folders."""
     line = " ".join(_PATH.sub("", str(error)).split())
     if len(line) > _MESSAGE_CHARACTERS:
         line = line[: _MESSAGE_CHARACTERS - 1] + "…"
@@ -36,21 +39,33 @@ def public_message(error: BaseException) -> str:
 
 
 def is_answer(error: LipwireError) -> bool:
-    """Whether the guide's API says it with success = false: the request was read, and is wrong.
+    """Return whether the guide's API reports ``error`` with success = false: the request is wrong.
 
-    The rest (overload, drain, deadlines, what broke in here) are statuses, so that retry policies
-    and load balancers can act on them.
+    The rest (overload, drain, deadlines, defects) are statuses, so that retry policies and load
+    balancers can act on them.
     """
     return error.code in _OF_THE_REQUEST and not error.retryable
 
 
+def refusal(kind: type[_Answer], error: LipwireError) -> _Answer:
+    """Return an answer of ``kind`` with success = false, and ``error`` in its fields error and
+    error_code.
+
+    Raises ``error`` itself where it is to become a status (see ``is_answer``).
+    """
+    if not is_answer(error):
+        raise error
+    said: dict[str, Any] = {"error": public_message(error), "error_code": error.code}
+    return kind(**said)
+
+
 def reason(error: LipwireError) -> str:
-    """The kind of error for programs, as AVATAR_INVALID."""
+    """Return the kind of error as a word for programs, AVATAR_INVALID for example."""
     return _REASON.sub("_", type(error).__name__).upper()
 
 
 def status_of(error: LipwireError) -> grpc.Status:
-    """``error`` as a gRPC status with details."""
+    """Return ``error`` as a gRPC status with details."""
     details = [
         error_details_pb2.ErrorInfo(
             reason=reason(error),
@@ -66,7 +81,8 @@ def status_of(error: LipwireError) -> grpc.Status:
 
 
 def internal_status(incident: str) -> grpc.Status:
-    """For what should not have happened; ``incident`` is also in the server's log."""
+    """Return the status for a defect; ``incident`` is the number under which the server's log has
+    it."""
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"incident": incident}
     )

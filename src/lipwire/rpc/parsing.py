@@ -14,10 +14,11 @@ from typing import Any, Final, TypeVar, cast
 import numpy.typing as npt
 from google.protobuf.message import Message
 
-from lipwire.rpc.bulk import MalformedError, split_fields, with_fields
 from lipwire.rpc.generated import compositing_pb2, inference_pb2
+from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
+from lipwire.rpc.server.bulk import MalformedError, split_fields, with_fields
 
-_WORTH_BYTES: Final = 1_000_000
+LARGE_BYTES: Final = 1_000_000
 """Smaller messages are parsed in less time than it takes to look for fields in Python."""
 
 Parser = Callable[[bytes], Any]
@@ -38,15 +39,13 @@ class ViewedMessage:
 
 
 def parser_of(message: type[Message], fields: tuple[str, ...]) -> Parser:
-    """What parses a ``message``, with views in place of the bytes ``fields`` where it is large.
+    """Return a function that parses a ``message``; large bytes ``fields`` are views, not copies.
 
-    It raises protobuf's DecodeError as ``message.FromString`` does.
+    The function raises protobuf's DecodeError as ``message.FromString`` does.
     """
     names = {message.DESCRIPTOR.fields_by_name[name].number: name for name in fields}
 
     def parse(data: bytes) -> Any:
-        if len(data) < _WORTH_BYTES:
-            return message.FromString(data)
         try:
             rest, found = split_fields(data, names)
         except MalformedError:
@@ -64,15 +63,16 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "/inference.InferenceService/InferBatch": parser_of(
         inference_pb2.InferBatchRequest, ("visual_frames",)
     ),
+    "/lipwire.v1.MouthService/Mouths": parser_of(mouths_pb2.MouthsRequest, ("windows", "crops")),
 }
-"""Methods whose requests may be large."""
+"""For requests of LARGE_BYTES and more, by method."""
 
 
 _Answer = TypeVar("_Answer", bound=Message)
 
 
 class MessageWithArray:
-    """An answer and the array that goes into one of its bytes fields; for ``serialize``."""
+    """A message and an array to be sent in one of its bytes fields, made by ``with_array``."""
 
     __slots__ = ("array", "field", "message")
 
@@ -81,20 +81,15 @@ class MessageWithArray:
         self.field = field
         self.array = array
 
+    def SerializeToString(self) -> bytes:  # noqa: N802
+        """As a message's; the array is copied once."""
+        return with_fields(self.message.SerializeToString(), {self.field: self.array})
+
 
 def with_array(message: _Answer, field: int, array: npt.NDArray[Any]) -> _Answer:
-    """``message``, to be sent with ``array`` in its bytes field number ``field``.
+    """Return an answer that is ``message`` with ``array`` in its bytes field number ``field``.
 
-    It is said to be a message because servicers have to return one; all it can do is be sent by a
+    It has the type of a message because servicers have to return one, but it can only be sent by a
     server that has ``ErrorInterceptor``.
     """
     return cast(_Answer, MessageWithArray(message, field, array))
-
-
-def serialize(answer: object) -> bytes:
-    """The bytes of a message, or of one ``with_array``: the array is copied once."""
-    if isinstance(answer, MessageWithArray):
-        return with_fields(answer.message.SerializeToString(), {answer.field: answer.array})
-    if isinstance(answer, Message):
-        return answer.SerializeToString()
-    raise TypeError(f"{type(answer).__name__} is no message")

@@ -1,4 +1,4 @@
-"""A recording as the requests of a client: three forms of the same batches.
+"""Requests for the batches of a recording, in the three forms in which a client can send them.
 
 All give the same frames. Windows are the cheapest where the client has the avatar's audio encoder;
 audio needs nothing of the avatar; frames is the guide's own form, 2.4 MB a frame.
@@ -9,15 +9,17 @@ from typing import Final
 
 import numpy as np
 
-from lipwire.audio import frame_count
+from lipwire.audio import frame_count, to_int16
 from lipwire.avatars import Avatar
 from lipwire.domain import (
     FPS,
     MASK_COLUMNS,
     MASK_ROWS,
     SAMPLE_RATE_HZ,
+    AudioWindows,
+    Crops,
     Float32Array,
-    UInt8Array,
+    Visual,
 )
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 
@@ -31,9 +33,11 @@ in the whole recording, and so every window."""
 
 
 def requests_of_windows(
-    model_id: str, windows: Float32Array, batch_size: int, start_frame: int = 0
+    model_id: str, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """``windows`` (N, 32, 16, 16) float32 in batches, the last one shorter."""
+    """Yield requests for frames of avatar ``model_id`` that bring ``windows``, (N, 32, 16, 16)
+    float32, ``batch_size`` at a time; the last may have fewer. ``start_frame`` is the avatar's
+    frame in the first."""
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
         yield CompositeBatchRequest(
@@ -47,8 +51,13 @@ def requests_of_windows(
 def requests_of_audio(
     model_id: str, pcm: Float32Array, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """``pcm`` (samples,) float32 at 16 kHz in [-1, 1], each batch with what its frames hear."""
-    samples = np.rint(pcm * 32768).clip(-32768, 32767).astype("<i2")
+    """Yield requests for frames of avatar ``model_id`` that bring 16-bit audio, ``batch_size``
+    frames at a time; the last may have fewer.
+
+    ``pcm`` is (samples,) float32 at 16 kHz in [-1, 1]; each request has as much of it as its frames
+    hear. ``start_frame`` is the avatar's frame in the first.
+    """
+    samples = to_int16(pcm)
     frames = frame_count(len(samples))
     for first in range(0, frames, batch_size):
         size = min(batch_size, frames - first)
@@ -65,9 +74,10 @@ def requests_of_audio(
 
 
 def requests_of_frames(
-    model_id: str, avatar: Avatar, windows: Float32Array, batch_size: int, start_frame: int = 0
+    model_id: str, avatar: Avatar, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """As ``requests_of_windows``, with the avatar's own crops as the guide sends them."""
+    """Yield the requests of ``requests_of_windows``, each also with the crops of ``avatar`` in the
+    guide's form."""
     for request in requests_of_windows(model_id, windows, batch_size, start_frame):
         first = request.start_frame_idx
         crops = np.stack([avatar.crop(first + i) for i in range(request.batch_size)])
@@ -75,10 +85,11 @@ def requests_of_frames(
         yield request
 
 
-def visual_frames(crops: UInt8Array) -> Float32Array:
-    """(N, 320, 320, 3) uint8 -> (N, 6, 320, 320) float32 in [0, 1]: the crop, and it masked."""
+def visual_frames(crops: Crops) -> Visual:
+    """Return crops, (N, 320, 320, 3) uint8, in the guide's form, (N, 6, 320, 320) float32 in [0,
+    1]: the crop, and the crop with the mask black."""
     visual = np.empty((len(crops), 6, *crops.shape[1:3]), "<f4")
     np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=visual[:, :3])
     visual[:, 3:] = visual[:, :3]
     visual[:, 3:, MASK_ROWS, MASK_COLUMNS] = 0
-    return visual
+    return visual.view(Visual)

@@ -1,21 +1,22 @@
-"""Speech that is there in full, to mouths: the part of a render that computes.
+"""From speech to mouths: the part of a render that computes.
 
-Two kinds of threads work ahead of whoever takes the results: one makes windows from the speech,
-piece by piece, and one or more (``lanes``) run the network. At most ``lanes + 2`` batches exist at
-any time; when nobody takes them, the threads rest. The threads end with the iterator: at its end,
-when an error passes through it, and when it is closed half-way.
+Two kinds of threads work ahead of the caller: one makes windows from the speech, piece by piece,
+and one or more (``lanes``) run the network. At most ``lanes + 2`` batches exist at any time; while
+the caller takes none, the threads wait. The threads end with the iterator: at its end, when an
+error passes through it, and when it is closed half-way.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from lipwire.audio import WindowStream, frame_count
+from lipwire.audio import WindowStream
 from lipwire.domain import FPS, SAMPLE_RATE_HZ, Float32Array, InvalidInput, UInt8Array
 from lipwire.session.performer import Performer
 from lipwire.session.timing import Stopwatch
@@ -25,53 +26,67 @@ SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 
 @dataclass(frozen=True, slots=True)
 class MouthBatch:
-    """Mouths of consecutive frames."""
+    """The mouths of consecutive frames."""
 
     first: int  # frame of the video, from 0
     background: int  # frame of the avatar that `first` goes onto, before the walk back and forth
     mouths: UInt8Array  # (n, 320, 320, 3) uint8, the package's colour order
 
 
+WindowsObserver = Callable[[Float32Array], object]
+"""Called with the windows of each batch, (n, 32, 16, 16) float32, in order."""
+
+
 def animate(
     performer: Performer,
-    pcm: Float32Array,
+    speech: Float32Array | Iterable[Float32Array],
     *,
     start_frame: int = 0,
     batch_size: int = 2,
     lanes: int = 1,
     stopwatch: Stopwatch | None = None,
+    observer: WindowsObserver | None = None,
 ) -> Generator[MouthBatch]:
-    """The mouths that say `pcm`, in order, ``frame_count(len(pcm))`` of them in all.
+    """Yield the mouths that say ``speech``, in order, ``frame_count(samples)`` of them in all.
 
-    ``pcm`` is (samples,) float32 at 16 kHz, mono, in [-1, 1]. ``start_frame`` (>= 0) is the frame
-    of the avatar under the first mouth. ``lanes`` is how many batches the network works on at a
-    time.
+    ``speech`` is (samples,) float32 at 16 kHz, mono, in [-1, 1], or an iterable of such pieces,
+    which are taken in another thread, some seconds ahead. ``start_frame`` (>= 0) is the frame of
+    the avatar under the first mouth. Batches have ``batch_size`` frames, and the network works on
+    ``lanes`` of them at a time. ``stopwatch`` adds up the time of each stage. ``observer`` is
+    called with the windows, in the thread that makes them.
 
-    Close it (``contextlib.closing``) where it may be left half-way: an error's traceback would keep
-    its threads waiting otherwise.
+    Close the iterator (``contextlib.closing``) where it may be left half-way: an error's traceback
+    would keep its threads waiting otherwise.
 
     Raises InvalidInput for speech of another shape or with NaN, and for numbers out of range.
     """
-    _check(pcm, start_frame, batch_size, lanes)
+    _check(start_frame, batch_size, lanes)
+    if isinstance(speech, np.ndarray):
+        _check_pcm(speech)
+        speech = _pieces(speech)
     watch = stopwatch or Stopwatch()
-    return _animate(performer, pcm, start_frame, batch_size, lanes, watch)
+    windows = _windows(performer, speech, batch_size, watch)
+    if observer is not None:
+        windows = _observed(windows, observer)
+    return _animate(performer, windows, start_frame, batch_size, lanes, watch)
 
 
 def _animate(
     performer: Performer,
-    pcm: Float32Array,
+    windows: Iterator[Float32Array],
     start_frame: int,
     batch_size: int,
     lanes: int,
     watch: Stopwatch,
 ) -> Generator[MouthBatch]:
-    windows = _windows(performer, pcm, batch_size, watch)
     listening = ThreadPoolExecutor(1, thread_name_prefix="lipwire-audio")
     inferring = ThreadPoolExecutor(lanes, thread_name_prefix="lipwire-network")
-    ahead: deque[Future[UInt8Array]] = deque()
+    ahead: deque[Future[UInt8Array | None]] = deque()
 
-    def infer(first: int, heard: Future[Float32Array]) -> UInt8Array:
+    def infer(first: int, heard: Future[Float32Array | None]) -> UInt8Array | None:
         batch = heard.result()
+        if batch is None:
+            return None
         with watch.measure("crop"):
             crops = np.stack(
                 [performer.avatar.crop(start_frame + first + i) for i in range(len(batch))]
@@ -81,17 +96,18 @@ def _animate(
 
     def submit(first: int) -> None:
         # The one thread of the audio keeps the order; each batch waits for its own windows.
-        heard = listening.submit(next, windows)
+        heard = listening.submit(next, windows, None)
         ahead.append(inferring.submit(infer, first, heard))
 
     try:
-        total = frame_count(len(pcm))
-        asked = given = 0
-        while given < total:
-            while asked < total and len(ahead) < lanes + 2:
-                submit(asked)
-                asked += batch_size
+        given = 0
+        for asked in itertools.count(0, batch_size):
+            submit(asked)
+            if len(ahead) < lanes + 2:
+                continue
             mouths = ahead.popleft().result()
+            if mouths is None:
+                return
             yield MouthBatch(given, start_frame + given, mouths)
             given += len(mouths)
     finally:
@@ -103,17 +119,18 @@ def _animate(
 
 
 def _windows(
-    performer: Performer, pcm: Float32Array, batch_size: int, watch: Stopwatch
+    performer: Performer, pieces: Iterable[Float32Array], batch_size: int, watch: Stopwatch
 ) -> Iterator[Float32Array]:
-    """The windows of `pcm` in batches of `batch_size`, the last one shorter."""
+    """The windows of the speech in batches of `batch_size`, the last one shorter."""
     stream = WindowStream(performer.encoder)
-    # A second at a time keeps the encoder's batches large enough and the first frame early.
-    piece = SAMPLE_RATE_HZ
     waiting: list[Float32Array] = []
-    for start in range(0, len(pcm) + piece, piece):
+    coming = iter(pieces)
+    last = False
+    while not last:
         with watch.measure("audio"):
-            last = start >= len(pcm)
-            fresh = stream.flush() if last else stream.push(pcm[start : start + piece])
+            piece = next(coming, None)
+            last = piece is None
+            fresh = stream.flush() if piece is None else stream.push(piece)
         waiting.append(fresh)
         if sum(map(len, waiting)) < batch_size and not last:
             continue
@@ -124,13 +141,28 @@ def _windows(
         waiting = [ready[whole:]]
 
 
-def _check(pcm: Float32Array, start_frame: int, batch_size: int, lanes: int) -> None:
+def _observed(windows: Iterator[Float32Array], observer: WindowsObserver) -> Iterator[Float32Array]:
+    for batch in windows:
+        observer(batch)
+        yield batch
+
+
+def _pieces(pcm: Float32Array) -> Iterator[Float32Array]:
+    """A second at a time keeps the encoder's batches large enough and the first frame early."""
+    for start in range(0, len(pcm), SAMPLE_RATE_HZ):
+        yield pcm[start : start + SAMPLE_RATE_HZ]
+
+
+def _check_pcm(pcm: Float32Array) -> None:
     if pcm.ndim != 1:
         raise InvalidInput(f"speech has shape {pcm.shape}, one channel (samples,) is needed")
     if len(pcm) == 0:
         raise InvalidInput("speech has 0 samples, at least 1 is needed")
     if not np.isfinite(pcm).all():
         raise InvalidInput("speech has samples that are not numbers (NaN or infinite)")
+
+
+def _check(start_frame: int, batch_size: int, lanes: int) -> None:
     for name, value, least in (
         ("start_frame", start_frame, 0),
         ("batch_size", batch_size, 1),

@@ -9,9 +9,10 @@ from lipwire.engine import Engine, Model
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """Opened parts that belong together. Whoever built it closes them (see `lipwire.wiring`).
+    """An opened avatar with its network and audio encoder, which belong together.
 
-    All of them may be used from several threads at once.
+    Whoever built it closes them (see `lipwire.wiring`). All of them may be used from several
+    threads at once.
     """
 
     avatar: Avatar

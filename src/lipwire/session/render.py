@@ -1,39 +1,41 @@
-"""A whole speech to a file or a folder, as fast as the machine can."""
+"""Rendering a whole recording to a video file or a folder of JPEG files, as fast as the machine
+can."""
 
 import math
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from lipwire.audio import frame_count
+from lipwire.audio import Recording, frame_count
 from lipwire.compose import JpegFolderWriter, VideoWriter
 from lipwire.config import usable_cores
-from lipwire.domain import FPS, Float32Array, UInt8Array
+from lipwire.domain import FPS, Float32Array, Progress, UInt8Array
+from lipwire.session.lockediterator import LockedIterator
 from lipwire.session.offline import animate
 from lipwire.session.performer import Performer
-from lipwire.session.soundtrack import Track
+from lipwire.session.shutmouth import ShutMouth
 from lipwire.session.timing import Stopwatch
 
 MAX_LANES = 16
 """Beyond these the one thread that composes and encodes is what limits the speed."""
 
-Progress = Callable[[int, int], None]
-"""Called after each frame with how many are done and how many there are in all."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How the machine is used: ``lanes`` batches of ``batch_size`` in the network at a time."""
+    """How a render uses the machine: ``lanes`` batches of ``batch_size`` frames in the network at a
+    time."""
 
     batch_size: int
     lanes: int
 
     @classmethod
     def for_machine(cls, fixed_batch: int | None, cores: int | None = None) -> "Pace":
-        """What is fastest on ``cores`` (None: all there are) for a network of that batch.
+        """Return the fastest setting on ``cores`` cores (None: all there are), for a network that
+        takes only batches of ``fixed_batch`` (None: any).
 
-        A core works on a batch of its own, which is faster than several on one. Small batches are
-        as fast as large ones on a processor, and take less memory.
+        A core works on a batch of its own, which is faster than several cores on one. Small batches
+        are as fast as large ones on a processor, and take less memory.
         """
         lanes = usable_cores() if cores is None else cores
         return cls(batch_size=fixed_batch or 2, lanes=min(lanes, MAX_LANES))
@@ -41,84 +43,121 @@ class Pace:
 
 def render_video(
     performer: Performer,
-    pcm: Float32Array,
-    track: Track,
+    recording: Recording,
     writer: VideoWriter,
     *,
     start_frame: int,
     pace: Pace,
     stopwatch: Stopwatch,
     progress: Progress | None = None,
-) -> None:
-    """Write ``track`` and the face that says it into ``writer``, which has the track's rate.
+) -> tuple[str, ...]:
+    """Render the avatar saying ``recording`` into ``writer``, which was opened with the recording's
+    rate and channels; return what the user should be warned of, besides ``recording.warnings``.
 
-    ``pcm`` is the same speech as the network hears it, see ``animate``. The avatar has to be opened
-    with its "planes". Sound and pictures are handed over side by side, so that neither waits in
-    memory for the other.
+    The avatar has to be opened with its part "planes". ``start_frame`` is the frame under the first
+    mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage, and
+    ``progress`` is called as frames are done. The recording is gone through once: sound and
+    pictures are written side by side, so that neither waits in memory for the other.
+
+    Raises what ``recording.pieces`` raises, when the render gets there, and StorageFailed.
     """
-    heard_s = 0.0
     planes = None  # written over from frame to frame: the encoder has its copy by then
-    with closing(_perform(performer, pcm, start_frame, pace, stopwatch, progress)) as mouths:
+    track = _SoundTrack(recording, writer)
+    shut = ShutMouth(performer.encoder)
+    mouths = _perform(
+        performer, recording, track.heard(), start_frame, pace, stopwatch, progress, shut
+    )
+    with closing(track), closing(mouths):
         for index, background, mouth in mouths:
             with stopwatch.measure("compose"):
                 planes = performer.avatar.planes(background, mouth, planes)
             with stopwatch.measure("encode"):
-                heard_s = _hand_over(track, writer, heard_s, until_s=(index + 1) / FPS)
+                track.write(until_s=(index + 1) / FPS)
                 writer.write_planes(planes)
-    _hand_over(track, writer, heard_s, until_s=math.inf)
+    track.write(until_s=math.inf)
+    return shut.warnings(recording)
 
 
 def render_frames(
     performer: Performer,
-    pcm: Float32Array,
+    recording: Recording,
     folder: JpegFolderWriter,
     *,
     start_frame: int,
     pace: Pace,
     stopwatch: Stopwatch,
     progress: Progress | None = None,
-) -> None:
-    """Write the face that says ``pcm`` into ``folder``, one JPEG a frame.
+) -> tuple[str, ...]:
+    """Render the avatar saying ``recording`` into ``folder``, one JPEG a frame; return what the
+    user should be warned of, besides ``recording.warnings``.
 
-    ``pcm`` is as in ``animate``. The avatar has to be opened with its "jpeg" part.
+    The avatar has to be opened with its part "jpeg". The other arguments, and what is raised, are
+    as for ``render_video``.
     """
-    with closing(_perform(performer, pcm, start_frame, pace, stopwatch, progress)) as mouths:
+    heard = LockedIterator(recording.heard())
+    shut = ShutMouth(performer.encoder)
+    mouths = _perform(performer, recording, heard, start_frame, pace, stopwatch, progress, shut)
+    with closing(heard), closing(mouths):
         for _, background, mouth in mouths:
             with stopwatch.measure("compose"):
                 jpeg = performer.avatar.jpeg(background, mouth)
             with stopwatch.measure("encode"):
                 folder.write(jpeg)
+    return shut.warnings(recording)
 
 
-def _hand_over(track: Track, writer: VideoWriter, heard_s: float, *, until_s: float) -> float:
-    """Write sound until ``until_s`` is reached or none is left; returns how far it has come."""
-    while heard_s < until_s and (piece := next(track.pieces, None)) is not None:
-        writer.write_audio(piece)
-        heard_s += len(piece) / track.rate_hz
-    return heard_s
+class _SoundTrack:
+    """The sound of a recording on its way from the audio's thread, which takes ``heard``, into the
+    video of the caller's thread."""
+
+    def __init__(self, recording: Recording, writer: VideoWriter) -> None:
+        self._pieces = LockedIterator(recording.pieces())
+        self._rate_hz = recording.rate_hz
+        self._writer = writer
+        self._waiting: deque[Float32Array] = deque()  # (n, channels) float32 each
+        self._written_s = 0.0
+
+    def heard(self) -> Iterator[Float32Array]:
+        """What the network hears; the sound that belongs to it waits to be written."""
+        for piece in self._pieces:
+            self._waiting.append(piece.sound)
+            yield piece.heard
+
+    def write(self, *, until_s: float) -> None:
+        """Write sound until ``until_s`` is reached or none waits."""
+        while self._written_s < until_s and self._waiting:
+            sound = self._waiting.popleft()
+            self._writer.write_audio(sound)
+            self._written_s += len(sound) / self._rate_hz
+
+    def close(self) -> None:
+        """End ``heard``, whoever takes it."""
+        self._pieces.close()
 
 
 def _perform(
     performer: Performer,
-    pcm: Float32Array,
+    recording: Recording,
+    heard: Iterable[Float32Array],
     start_frame: int,
     pace: Pace,
     stopwatch: Stopwatch,
     progress: Progress | None,
+    shut: ShutMouth,
 ) -> Generator[tuple[int, int, UInt8Array]]:
     """(frame of the video, frame of the avatar, mouth) of each frame; progress is told after it."""
     batches = animate(
         performer,
-        pcm,
+        heard,
         start_frame=start_frame,
         batch_size=pace.batch_size,
         lanes=pace.lanes,
         stopwatch=stopwatch,
+        observer=shut.observe,
     )
-    total = frame_count(len(pcm))
     with closing(batches):
         for batch in batches:
             for offset, mouth in enumerate(batch.mouths):
                 yield batch.first + offset, batch.background + offset, mouth
                 if progress is not None:
-                    progress(batch.first + offset + 1, total)
+                    progress(batch.first + offset + 1, frame_count(recording.samples))

@@ -1,1 +1,1 @@
-"""Making an avatar: synthetic speech, audio encoder, network, demo character (extra `[train]`)."""
+"""Making an avatar: its dataset, networks, training and export (extra `[train]`)."""

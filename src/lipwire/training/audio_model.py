@@ -1,4 +1,4 @@
-"""The networks that hear: mel columns -> 512 numbers a row, and a window of rows -> mouth controls.
+"""The networks that hear: mel columns to 512 numbers a row, and a window of rows to mouth controls.
 
 Both are convolutions only. An ONNX Runtime convolution computes each item of a batch by itself, so
 that a row's bits do not depend on which rows are computed with it; a matrix product does not
@@ -20,10 +20,14 @@ from lipwire.audio import (
     row_columns,
     row_count,
 )
-from lipwire.domain import FEATURE_SIZE, StorageFailed
+from lipwire.domain import FEATURE_SIZE, AvatarInvalid
+from lipwire.domain.newfiles import new_path, storage_errors
 from lipwire.training.visemes import CONTROLS
 
 OPSET: Final = 17
+ENCODER: Final = "audio_encoder.onnx"
+HEAD: Final = "audio_head.pt"
+"""Files that a trained model of speech consists of."""
 
 
 _CONTRACTION: Final = 12
@@ -74,13 +78,15 @@ class AudioEncoder(nn.Module):
         self.out = nn.Conv2d(64, FEATURE_SIZE, (5, ROW_COLUMNS - _CONTRACTION))
 
     def forward(self, mel: Tensor) -> Tensor:
+        """Return the rows of ``mel``: (N, 1, 80, 16) float32 in [-4, 4] to (N, 512) float32."""
         return torch.flatten(self.out(self.body(mel * 0.5)), 1)
 
     def listen(self, mel: Tensor, starts: Tensor) -> Tensor:
-        """(B, columns, 80) whole recordings -> (B, rows, 512), the rows that begin at ``starts``.
+        """Return the rows that begin at ``starts`` of whole recordings, (B, rows, 512).
 
-        Rows overlap five times over. Since no convolution pads the columns, what two rows share
-        has the same value in both, and is computed once: training is four times as fast.
+        ``mel`` is (B, columns, 80). Rows overlap five times over. Since no convolution pads the
+        columns, what two rows share has the same value in both, and is computed once: training is
+        four times as fast.
         """
         heard = self.body(mel.transpose(1, 2).unsqueeze(1) * 0.5)  # (B, 64, 5, columns - 12)
         width = ROW_COLUMNS - _CONTRACTION
@@ -110,7 +116,7 @@ class _Glance(nn.Module):
 
 
 class AudioHead(nn.Module):
-    """A frame's window (N, 32, 16, 16) float32 -> its mouth controls (N, 6) in [0, 1].
+    """Turns a frame's window (N, 32, 16, 16) float32 into mouth controls (N, 6) in [0, 1].
 
     The window is 16 rows of 512 numbers, laid out flat. About 0.6 M parameters and 9 MFLOP.
     """
@@ -127,14 +133,16 @@ class AudioHead(nn.Module):
         )
 
     def forward(self, window: Tensor) -> Tensor:
+        """Return the mouth controls, (N, 6) in [0, 1], of ``window``, (N, 32, 16, 16) float32."""
         rows = window.reshape(-1, WINDOW_ROWS, FEATURE_SIZE).transpose(1, 2).unsqueeze(3)
         return torch.sigmoid(torch.flatten(self.read(rows), 1))
 
     def read(self, rows: Tensor) -> Tensor:
-        """(N, 512, rows, 1) -> logits (N, 6, rows - 15, 1), of every window among the rows.
+        """Return the logits of every window among ``rows``, (N, 6, rows - 15, 1).
 
-        No convolution pads the rows, so that windows share what they have in common: training on
-        whole recordings computes each row once and not in sixteen windows.
+        ``rows`` is (N, 512, rows, 1). No convolution pads the rows, so that windows share what they
+        have in common: training on whole recordings computes each row once and not in sixteen
+        windows.
         """
         logits: Tensor = self.look(rows)
         return logits
@@ -149,7 +157,7 @@ class AudioModel(nn.Module):
         self.head = AudioHead()
 
     def forward(self, mel: Tensor, frames: int) -> Tensor:
-        """(B, columns, 80) mel of B recordings -> (B, frames, 6) logits.
+        """Return the logits of B recordings, (B, frames, 6), of their ``mel``, (B, columns, 80).
 
         Rows and windows are those of `lipwire.audio`: the last row within the recording, the first
         and the last row once more, zeros outside.
@@ -171,11 +179,10 @@ def export_encoder(encoder: AudioEncoder, path: Path) -> None:
     Raises `StorageFailed`; a file that was there stays until the new one is whole.
     """
     example = torch.zeros(2, 1, MEL_BANDS, ROW_COLUMNS)
-    part = path.with_name(path.name + ".part")
     training = encoder.training
     encoder.eval()
     try:
-        with warnings.catch_warnings():
+        with storage_errors(path), new_path(path) as part, warnings.catch_warnings():
             # The exporter that replaces this one needs onnxscript, which nothing else here does.
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
@@ -188,9 +195,16 @@ def export_encoder(encoder: AudioEncoder, path: Path) -> None:
                 opset_version=OPSET,
                 dynamo=False,
             )
-        part.replace(path)
-    except OSError as error:
-        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
     finally:
-        part.unlink(missing_ok=True)
         encoder.train(training)
+
+
+def load_head(path: Path) -> AudioHead:
+    """Return a trained head, in evaluation mode. Raises `AvatarInvalid`."""
+    head = AudioHead()
+    try:
+        head.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise AvatarInvalid(f"{path} is not an audio head: {reason}") from error
+    return head.eval()

@@ -1,13 +1,12 @@
 """Checkpoints: written whole or not at all, and enough to go on as if nothing had happened."""
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lipwire.domain import InvalidInput, StorageFailed
+from lipwire.domain.newfiles import new_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -15,23 +14,17 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     A crash or a full disk leaves the old file as it was (StorageFailed).
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with new_file(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         raise StorageFailed(f"checkpoint {path} cannot be written: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What :func:`save_checkpoint` wrote. Only data is read, never code (else InvalidInput)."""
+    """Return what :func:`save_checkpoint` wrote. Only data is read, never code (else
+    InvalidInput)."""
     if not path.is_file():
         raise InvalidInput(f"checkpoint {path} is not a file")
     try:

@@ -66,12 +66,12 @@ class _Segment:
 
 
 def frame_times(count: int) -> npt.NDArray[np.float64]:
-    """The instants that frames 0..count-1 show, in seconds: their middles."""
+    """Return the instants that frames 0..count-1 show, in seconds: their middles."""
     return (np.arange(count) + 0.5) / FPS
 
 
 def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array:
-    """Controls at the given instants, (len(times_s), 6) float32 in [0, 1].
+    """Return the mouth controls at the given instants, (len(times_s), 6) float32 in [0, 1].
 
     ``phones`` follow each other in time (gaps are silence). Before the first and after the last the
     mouth rests. Raises `InvalidInput` for a phone without a pose or of negative length.
@@ -104,7 +104,7 @@ def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array
 
 
 def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, float]:
-    """When the lips are in contact, in seconds, for a /p b m f v/ of that start and end."""
+    """Return when the lips are in contact, in seconds, for a /p b m f v/ of that start and end."""
     if letter in STOPS:
         end_s = start_s + RELEASE * (end_s - start_s)
     short = max(0.0, PLATEAU_S - (end_s - start_s)) / 2
@@ -112,7 +112,7 @@ def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, 
 
 
 def closures(phones: Iterable[Phone]) -> list[tuple[float, float]]:
-    """Intervals in seconds in which /p b m/ seal the lips."""
+    """Return the intervals, in seconds, in which /p b m/ close the lips."""
     return [
         contact_interval(s.letter, s.start_s, s.end_s)
         for s in _segments(list(phones))

@@ -33,7 +33,7 @@ from lipwire.domain import (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One training step's worth, B samples."""
+    """The samples of one training step, B of them."""
 
     real: UInt8Array
     """(B, 320, 320, 3) BGR: the crop whose mouth is to be repainted (or a reference crop)."""
@@ -46,22 +46,25 @@ class Batch:
 
 
 class CropDataset(Protocol):
-    """Anything that training can draw samples from."""
+    """A dataset that training can draw samples from."""
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch: ...
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return the samples of these ``indices``; random changes to them are drawn from
+        ``rng``."""
 
 
 def masked_crop(crop: UInt8Array) -> UInt8Array:
-    """``crop`` (..., 320, 320, 3) with the part that the network repaints blacked out; a copy."""
+    """Return a copy of ``crop``, (..., 320, 320, 3), in which the part that the network repaints is
+    black."""
     masked = crop.copy()
     masked[..., MASK_ROWS, MASK_COLUMNS, :] = 0
     return masked
 
 
 def read_rectangles(path: Path) -> list[CropRect]:
-    """The crop rectangles of a studio folder."""
+    """Return the crop rectangles of a studio folder."""
     try:
         values = json.loads(path.read_text())
         rectangles = [CropRect(*(int(v) for v in value)) for value in values]
@@ -77,7 +80,7 @@ def read_rectangles(path: Path) -> list[CropRect]:
 
 
 def read_picture(path: Path) -> UInt8Array | None:
-    """The picture as (H, W, 3) BGR uint8, or None where there is none or it is damaged."""
+    """Return the picture at ``path``, (H, W, 3) BGR uint8; None where it is missing or damaged."""
     data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
     if not data.size:
         return None
@@ -86,7 +89,7 @@ def read_picture(path: Path) -> UInt8Array | None:
 
 
 def read_base(studio: Path, frame: int) -> UInt8Array:
-    """Base frame ``frame`` of a studio folder, (H, W, 3) BGR. Raises InvalidInput."""
+    """Return base frame ``frame`` of a studio folder, (H, W, 3) BGR uint8. Raises InvalidInput."""
     path = studio / "base" / f"frame_{frame:04d}.png"
     picture = read_picture(path)
     if picture is None:
@@ -95,11 +98,11 @@ def read_base(studio: Path, frame: int) -> UInt8Array:
 
 
 class PairDataset:
-    """Pairs of a studio folder: (base crop, controls) -> rendered truth.
+    """Pairs of a studio folder: a base crop with mouth controls, and the rendered truth.
 
     ``border_px`` is the package's crop border (4 or 0). One sample in ``rest_every`` is replaced by
-    "at rest (all controls 0) nothing changes". Both pictures of a batch are moved together by up to
-    ``shift_px``, so that few pairs go further.
+    a pair that teaches that at rest (all controls 0) nothing changes. Both pictures of a batch are
+    moved together by up to ``shift_px``, so that few pairs go further.
     """
 
     def __init__(
@@ -168,11 +171,15 @@ class PairDataset:
 
     @property
     def code_size(self) -> int:
+        """How many mouth controls a sample has."""
         return int(self.controls.shape[1])
 
     def movement(self) -> Float32Array:
-        """(20, 20) in levels of 0-255: how far each block of 16x16 pixels moves, in the pair that
-        moves it most but for one in twenty. Averaged over the block, which quiets render noise."""
+        """Return how far each block of 16x16 pixels moves, (20, 20) in levels of 0-255.
+
+        It is the 95th percentile over the pairs, averaged over the block, which suppresses render
+        noise.
+        """
         changes = []
         for slot, target in zip(self.slots, self.targets, strict=True):
             change = cv2.absdiff(
@@ -185,8 +192,11 @@ class PairDataset:
         return np.asarray(np.percentile(np.stack(changes), 95, axis=0), np.float32)
 
     def moving_window(self, share: float = 0.5) -> tuple[int, int, int, int]:
-        """Top, left, height and width, multiples of 16, of the blocks that move at least ``share``
-        as far as the one that moves most, with one more block around them."""
+        """Return top, left, height and width, multiples of 16, of the part of the crop that moves.
+
+        Blocks count that move at least ``share`` as far as the one that moves most, with one more
+        block around them.
+        """
         movement = self.movement()
         if movement.max() < 1.0:
             raise InvalidInput("no pair differs from its base frame anywhere")
@@ -196,6 +206,8 @@ class PairDataset:
         return 16 * top, 16 * left, 16 * (bottom - top), 16 * (right - left)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return the samples of these ``indices``; random changes to them are drawn from ``rng``.
+        See ``CropDataset.batch``. The conditions are mouth controls."""
         real, target = self.bases[self.slots[indices]], self.targets[indices]
         controls = self.controls[indices].copy()
         resting = rng.random(len(indices)) < 1.0 / self._rest_every
@@ -206,9 +218,10 @@ class PairDataset:
 
 
 class VideoDataset:
-    """A person's own video: (frame i masked, another frame, the speech of frame i) -> frame i.
+    """Samples of a person's own video: frame i masked, another frame, the speech of frame i; and
+    frame i.
 
-    The reference is drawn anew each time, at least ``apart`` frames away where the video is long
+    The other frame is drawn anew each time, at least ``apart`` frames away where the video is long
     enough, so that its mouth says nothing about the target's.
     """
 
@@ -235,6 +248,8 @@ class VideoDataset:
         return len(self.crops)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return the samples of these ``indices``; random changes to them are drawn from ``rng``.
+        See ``CropDataset.batch``. The conditions are windows."""
         count = len(self)
         if self.apart > 0:
             steps = rng.integers(self.apart, count - self.apart + 1, len(indices))

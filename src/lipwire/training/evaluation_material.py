@@ -45,7 +45,7 @@ _VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
 
 
 def write_evaluation(studio: Path, folder: Path) -> None:
-    """The ``evaluation`` folder of a package, from the studio's held-out sequences."""
+    """Write the ``evaluation`` folder of a package, from the studio's held-out sequences."""
     folder.mkdir(parents=True)
     entries = []
     for sequence in sorted(path for path in (studio / "eval").glob("*") if path.is_dir()):
@@ -78,10 +78,10 @@ def write_evaluation(studio: Path, folder: Path) -> None:
 def moving_box(
     movement: Float32Array, share: float, size: CropRect, *, joined: bool = False
 ) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2 in pixels of a crop rectangle of ``size``, round what moves.
+    """Return x1, y1, x2, y2 of the box round what moves, in pixels of a crop rectangle of ``size``.
 
     ``movement`` is that of :meth:`PairDataset.movement`; blocks count that move at least ``share``
-    as far as the one that moves most, with ``joined`` only those that hang together with it.
+    as far as the one that moves most, with ``joined`` only those that are connected to it.
     """
     moving = movement >= share * movement.max()
     if joined:

@@ -22,16 +22,16 @@ from lipwire.domain import (
     MOUTH_PX,
     AvatarInvalid,
 )
+from lipwire.domain.newfiles import new_folder, new_path
 from lipwire.engine import inspect_model
 from lipwire.evaluation import (
     CONTROLS_TENSOR,
 )
+from lipwire.training.audio_model import ENCODER, HEAD, load_head
 from lipwire.training.checkpoint import load_checkpoint
 from lipwire.training.dataset import read_base, read_rectangles
 from lipwire.training.evaluation_material import write_evaluation
-from lipwire.training.speech.windows import load_head
 from lipwire.training.stages import run_stage
-from lipwire.training.train_audio import ENCODER, HEAD
 from lipwire.training.train_unet import network_from_state
 from lipwire.training.unet import Clipped, LipUNet
 
@@ -48,12 +48,11 @@ def export_network(network: LipUNet, path: Path) -> None:
     above 0.002, or a file that :func:`inspect_model` refuses, raises AvatarInvalid and leaves
     nothing.
     """
-    partial = path.with_name(path.name + ".partial")
     shipped = Clipped(network.to(memory_format=torch.contiguous_format)).eval()
     generator = torch.Generator().manual_seed(0)
     crop = torch.rand(2, 6, MOUTH_PX, MOUTH_PX, generator=generator)
     audio = torch.randn(2, *AUDIO_WINDOW_SHAPE, generator=generator)
-    try:
+    with new_path(path) as partial:
         with torch.no_grad(), warnings.catch_warnings():
             # The newer exporter, which PyTorch recommends, needs onnxscript.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -77,9 +76,6 @@ def export_network(network: LipUNet, path: Path) -> None:
         if worst > 2e-3:
             raise AvatarInvalid(f"the exported network differs by {worst:.4f}; allowed is 0.002")
         inspect_model(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _name_controls(graph: onnx.GraphProto) -> None:
@@ -117,10 +113,8 @@ def write_package(parts: PackageParts, out: Path) -> None:
     Raises InvalidInput or AvatarInvalid when a part is missing or does not fit; ``out`` is then as
     it was.
     """
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "checkpoint").mkdir(parents=True)
-    try:
+    with new_folder(out) as partial:
+        (partial / "checkpoint").mkdir()
         head = load_head(parts.audio / HEAD)
         network = network_from_state(load_checkpoint(parts.renderer), head)
         export_network(network, partial / "checkpoint" / "model_best.onnx")
@@ -140,14 +134,11 @@ def write_package(parts: PackageParts, out: Path) -> None:
         problems = [p.message for p in validate_package(partial) if p.severity == "error"]
         if problems:
             raise AvatarInvalid(f"the package is not valid: {problems[0]}")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_loop(studio: Path, package: Path) -> None:
-    """``crop_rects.json`` and ``source_video.mp4`` of a package, from the studio's base frames."""
+    """Write ``crop_rects.json`` and ``source_video.mp4`` of a package, from the studio's base
+    frames."""
     rectangles = read_rectangles(studio / "crop_rects.json")
     listed = [[box.x1, box.y1, box.x2, box.y2] for box in rectangles]
     (package / "crop_rects.json").write_text(json.dumps(listed) + "\n")
@@ -160,7 +151,8 @@ def write_loop(studio: Path, package: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m lipwire.training.export STUDIO RENDERER_CHECKPOINT AUDIO_RUN OUT``."""
+    """Make a package from trained networks: ``python -m lipwire.training.export STUDIO
+    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Make an avatar package from trained parts.")
     parser.add_argument("studio", type=Path, help="studio folder")
     parser.add_argument("renderer", type=Path, help="checkpoint of the mouth renderer")

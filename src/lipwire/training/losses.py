@@ -20,9 +20,11 @@ moves": far from any edge that is the median of what a pixel may become."""
 
 
 def change_weights(base: Tensor, target: Tensor) -> Tensor:
-    """(N, 1, H, W) weights with mean 1: large where the target differs from the base, and around.
+    """Return weights of pixels, (N, 1, H, W) with mean 1: large where the target differs from the
+    base.
 
-    ``base`` and ``target`` are (N, 3, H, W) in [0, 1]; H and W multiples of 4.
+    ``base`` and ``target`` are (N, 3, H, W) in [0, 1]; H and W are multiples of 4. Pixels near such
+    differences have large weights too.
     """
     change = functional.avg_pool2d((target - base).abs().mean(1, keepdim=True), 4)
     near = functional.max_pool2d((change / MOVED).clamp(max=1.0), 5, 1, 2)
@@ -31,8 +33,11 @@ def change_weights(base: Tensor, target: Tensor) -> Tensor:
 
 
 def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Weighted L1 and squared error of the pixels, and L1 of their differences to the right and
-    below; a scalar."""
+    """Return the loss of a picture, a scalar.
+
+    It is the weighted L1 and squared error of the pixels, and L1 of their differences to the right
+    and below.
+    """
     error = output - target
     across = (error[..., :, 1:] - error[..., :, :-1]).abs() * weights[..., :, 1:]
     down = (error[..., 1:, :] - error[..., :-1, :]).abs() * weights[..., 1:, :]
@@ -41,8 +46,10 @@ def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def peak_signal_to_noise_db(output: Tensor, target: Tensor, weights: Tensor | None = None) -> float:
-    """PSNR of pictures in [0, 1], in dB over the whole batch, where ``weights`` are at least their
-    mean (all pixels without them)."""
+    """Return the PSNR of pictures in [0, 1], in dB over the whole batch.
+
+    With ``weights`` only pixels count whose weight is at least the mean.
+    """
     squared = (output.clamp(0, 1) - target).square()
     if weights is None:
         error = squared.mean()

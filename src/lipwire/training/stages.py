@@ -9,8 +9,11 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def run_stage(work: Callable[[], None]) -> int:
-    """The exit code of a stage: 0 when ``work`` is done, 1 and one line where it cannot be, 130
-    where Ctrl-C stopped it."""
+    """Run ``work`` and return the exit code of a program.
+
+    It is 0 when the work is done, 1 where it fails, which prints one line, 130 where Ctrl-C stopped
+    it.
+    """
     try:
         work()
     except LipwireError as error:

@@ -33,7 +33,7 @@ HELD_OUT_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How a run goes; the network itself is a :class:`UNetConfig`.
+    """Settings of a training run; the network itself is a :class:`UNetConfig`.
 
     The defaults are the demo avatar's: 38 dB on pairs held out, 25 minutes on one core at AVX512.
     """
@@ -54,7 +54,7 @@ class TrainSettings:
 
 
 def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    """Return whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
     capability: dict[str, Any] = {}
     if hasattr(torch.cpu, "get_capabilities"):
         capability = torch.cpu.get_capabilities()
@@ -65,7 +65,7 @@ def bfloat16_is_fast() -> bool:
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then a cosine down to a fiftieth."""
+    """Return the learning rate of ``step``: linear warm-up, then a cosine down to a fiftieth."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -84,7 +84,8 @@ def window_at(
     settings: TrainSettings,
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """What a step trains on: the network's whole ``window``, or the focus within it."""
+    """Return what a step trains on, as top, left, height, width: the ``window``, or a part of
+    it."""
     focus = settings.focus
     if focus is None or step >= FOCUS_UNTIL * settings.steps or rng.random() >= FOCUS_SHARE:
         return window
@@ -98,7 +99,10 @@ def window_at(
 
 
 def to_network(batch: Batch, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """(crop (B, 6, H, W), condition, target (B, 3, H, W)) inside the window, float32, in [0, 1]."""
+    """Return (crop (B, 6, H, W), condition, target (B, 3, H, W)) inside the window.
+
+    All are float32 in [0, 1].
+    """
     top, left, height, width = window
     inside = (slice(None), slice(top, top + height), slice(left, left + width))
     crop = torch.from_numpy(np.concatenate([batch.real[inside], batch.masked[inside]], axis=3))
@@ -127,7 +131,9 @@ class UNetRun:
         settings: TrainSettings,
         audio_branch: nn.Module | None = None,
     ) -> None:
-        """With ``audio_branch`` the dataset's conditions are windows, else they are controls."""
+        """The network of ``config`` is trained on ``dataset`` with ``settings``, and kept in
+        ``folder``, from whose checkpoint the run goes on if there is one. With ``audio_branch`` the
+        dataset's conditions are windows, else they are controls."""
         if len(dataset) < 2:
             raise InvalidInput(f"a dataset of {len(dataset)} samples; training needs at least 2")
         everything = np.arange(len(dataset))
@@ -150,6 +156,7 @@ class UNetRun:
 
     @property
     def checkpoint(self) -> Path:
+        """The file of the checkpoint, whether it exists or not."""
         return self.folder / "last.pt"
 
     def _weights(self) -> dict[str, Tensor]:
@@ -168,6 +175,8 @@ class UNetRun:
         self.step = state["step"]
 
     def save(self) -> None:
+        """Write the run's checkpoint, which has everything that is needed to continue. Raises
+        StorageFailed."""
         save_checkpoint(
             self.checkpoint,
             {
@@ -187,7 +196,7 @@ class UNetRun:
         return output.float()
 
     def advance(self) -> float:
-        """One step; the loss."""
+        """Train one step and return the loss."""
         # The generator depends on the step alone: a resumed run draws what an unbroken one would.
         rng = np.random.default_rng([self.settings.seed, self.step])
         indices = rng.choice(self.training_indices, self.settings.batch_size)
@@ -216,8 +225,9 @@ class UNetRun:
 
     @torch.no_grad()
     def measure(self, limit: int = 48) -> tuple[float, UInt8Array]:
-        """PSNR in dB of the averaged network on held-out samples, where the picture moves, and a
-        sheet of the first six: a row each of input, output, truth and error (x 4)."""
+        """Return the PSNR of the averaged network on ``limit`` held-out samples at most, in dB,
+        where the picture moves, and a picture of the first six: a row each of input, output, truth
+        and error (x 4)."""
         present = {name: value.clone() for name, value in self._weights().items()}
         self.network.load_state_dict(self.average)
         try:
@@ -252,7 +262,7 @@ class UNetRun:
         progress: bool = True,
         stop: Callable[[], bool] = lambda: False,
     ) -> Path:
-        """Run until the last step (or until ``stop`` says so); the checkpoint."""
+        """Run until the last step, or until ``stop`` returns True; return the checkpoint's path."""
         settings = self.settings
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -295,7 +305,7 @@ class UNetRun:
         return self.checkpoint
 
     def averaged_network(self) -> LipUNet:
-        """A copy of the network with the averaged weights, float32, ready to export."""
+        """Return a copy of the network with the averaged weights, float32, ready to export."""
         return network_from_state(
             {"config": self.network.config.to_dict(), "average": self.average},
             self.network.audio_branch,
@@ -303,7 +313,7 @@ class UNetRun:
 
 
 def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = None) -> LipUNet:
-    """The network of a checkpoint, with its averaged weights."""
+    """Return the network of a checkpoint, with its averaged weights."""
     network = LipUNet(UNetConfig.from_dict(state["config"]), audio_branch)
     # A run from controls has no audio branch; the one given here then keeps its own weights.
     missing, unexpected = network.load_state_dict(state["average"], strict=False)
@@ -316,7 +326,8 @@ def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = N
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m lipwire.training.train_unet STUDIO RUN``."""
+    """Train the mouth renderer: ``python -m lipwire.training.train_unet STUDIO RUN``. Returns the
+    exit code."""
     usual, network = TrainSettings(), UNetConfig()
     parser = argparse.ArgumentParser(description="Train the mouth renderer on a studio folder.")
     parser.add_argument("studio", type=Path, help="folder of rendered pairs")

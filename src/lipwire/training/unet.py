@@ -36,7 +36,7 @@ CODE_HIDDEN = 64
 
 @dataclass(frozen=True, slots=True)
 class UNetConfig:
-    """What has to be known to build the same network again."""
+    """Everything that is needed to build the same network again."""
 
     widths: tuple[int, int, int, int] = (16, 32, 96, 160)
     """Channels at 160, 80, 40 and 20 pixels."""
@@ -59,10 +59,12 @@ class UNetConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary for a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "UNetConfig":
+        """Return the configuration of which ``to_dict`` made ``values``."""
         return cls(
             widths=tuple(values["widths"]),
             code_size=values["code_size"],
@@ -110,13 +112,15 @@ class _Modulation(nn.Module):
 
 
 class LipUNet(nn.Module):
-    """``(crop, audio) -> picture``; :meth:`forward_controls` takes the code itself.
+    """A U-Net that makes a picture of a crop and speech; :meth:`forward_controls` takes a code
+    instead.
 
     ``audio_branch`` maps windows (N, 32, 16, 16) to codes (N, code_size) in [0, 1]. It may be
     missing while the network is trained from controls.
     """
 
     def __init__(self, config: UNetConfig, audio_branch: nn.Module | None = None) -> None:
+        """``config`` says how large the network is and what it works on."""
         super().__init__()
         self.config = config
         self.audio_branch = audio_branch
@@ -156,10 +160,11 @@ class LipUNet(nn.Module):
             self.register_buffer("feather", _feather(config.window[2], config.window[3]))
 
     def residual(self, crop: Tensor, code: Tensor, at: tuple[int, int] = (0, 0)) -> Tensor:
-        """What to add: (N, 6, H, W) in [0, 1] and (N, code_size) -> (N, 3, H, W).
+        """Return what is to be added to the crop, (N, 3, H, W).
 
-        ``crop`` shows the network's window, or a part of it (for training) whose top left is at row
-        and column ``at`` of the window; H, W and ``at`` are multiples of 16.
+        ``crop`` (N, 6, H, W) in [0, 1] shows the network's window, or a part of it (for training)
+        whose top left is at row and column ``at`` of the window; H, W and ``at`` are multiples of
+        16. ``code`` is (N, code_size).
         """
         rows = slice(at[0], at[0] + crop.shape[2])
         columns = slice(at[1], at[1] + crop.shape[3])
@@ -181,12 +186,16 @@ class LipUNet(nn.Module):
         return residual * self.feather[:, :, rows, columns]
 
     def forward_window(self, crop: Tensor, code: Tensor, at: tuple[int, int] = (0, 0)) -> Tensor:
-        """The picture inside the window, or a part of it; shapes as in :meth:`residual`."""
+        """Return the picture inside the window, or a part of it, (N, 3, H, W); the arguments are
+        those of :meth:`residual`."""
         base = crop[:, :3] if self.config.base == "real" else crop[:, 3:]
         return base + self.residual(crop, code, at)
 
     def forward_controls(self, crop: Tensor, code: Tensor) -> Tensor:
-        """(N, 6, 320, 320) in [0, 1] and (N, code_size) -> (N, 3, 320, 320), not yet clipped."""
+        """Return pictures, (N, 3, 320, 320), not clipped.
+
+        ``crop`` is (N, 6, 320, 320) in [0, 1] and ``code`` (N, code_size).
+        """
         top, left, height, width = self.config.window
         if (height, width) == (MOUTH_PX, MOUTH_PX):
             return self.forward_window(crop, code)
@@ -196,7 +205,10 @@ class LipUNet(nn.Module):
         return base + functional.pad(self.residual(inside, code), (left, right, top, below))
 
     def forward(self, crop: Tensor, audio: Tensor) -> Tensor:
-        """(N, 6, 320, 320) in [0, 1] and (N, 32, 16, 16) -> (N, 3, 320, 320), not yet clipped."""
+        """Return pictures, (N, 3, 320, 320), not clipped.
+
+        ``crop`` is (N, 6, 320, 320) in [0, 1] and ``audio`` windows (N, 32, 16, 16).
+        """
         if self.audio_branch is None:
             raise ValueError("this network has no audio branch: it was trained from mouth controls")
         return self.forward_controls(crop, self.audio_branch(audio))
@@ -209,6 +221,7 @@ class AudioConvolutions(nn.Module):
     """
 
     def __init__(self, code_size: int, widths: Sequence[int] = (64, 96, 128)) -> None:
+        """``widths`` are the numbers of channels of its convolutions."""
         super().__init__()
         layers: list[nn.Module] = []
         channels = 32
@@ -219,6 +232,7 @@ class AudioConvolutions(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side**2, code_size))
 
     def forward(self, audio: Tensor) -> Tensor:
+        """Return the codes, (N, code_size) in [0, 1], of windows, (N, 32, 16, 16)."""
         return torch.sigmoid(self.layers(audio))
 
 
@@ -249,8 +263,11 @@ class Clipped(nn.Module):
         self.network.enter[0] = _without_blocks(network.enter[0])
 
     def forward(self, crop: Tensor, audio: Tensor) -> Tensor:
+        """Return pictures, (N, 3, 320, 320) in [0, 1]. ``crop`` is (N, 6, 320, 320) in [0, 1] and
+        ``audio`` windows (N, 32, 16, 16)."""
         return self.network(crop, audio).clamp(0.0, 1.0)
 
 
 def parameter_count(module: nn.Module) -> int:
+    """Return how many numbers the parameters of ``module`` are."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -186,7 +186,8 @@ STOPS: Final = frozenset("pb")
 
 
 def letters(phone: str) -> tuple[str, ...]:
-    """The IPA letters of one phone that have a pose, in order: "aɪ" -> ("a", "ɪ"), "tʃ" -> ("ʃ",).
+    """Return the IPA letters of one phone that have a pose, in order: "aɪ" -> ("a", "ɪ"), "tʃ" ->
+    ("ʃ",).
 
     A phone of marks alone gives ``()``. Raises `InvalidInput` for a letter without a pose.
     """
@@ -211,10 +212,10 @@ def letters(phone: str) -> tuple[str, ...]:
 
 
 def aperture(controls: npt.ArrayLike) -> Float32Array:
-    """The gap between the lips, (N,) float32 in [0, 1], of (N, 6) controls.
+    """Return the gap between the lips, (N,) float32 in [0, 1], of (N, 6) controls.
 
-    open * (1 - press) * (1 - 0.75 bite) * (1 - 0.3 round): a seal closes whatever the jaw does, a
-    lip at the teeth leaves a quarter of the gap, and forward lips narrow it.
+    It is open * (1 - press) * (1 - 0.75 bite) * (1 - 0.3 round): a seal closes whatever the jaw
+    does, a lip at the teeth leaves a quarter of the gap, and forward lips narrow it.
     """
     c = np.asarray(controls, np.float32)
     gap = (

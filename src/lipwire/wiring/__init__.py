@@ -1,5 +1,6 @@
-"""Where objects are built and who closes them: the one place that knows all the parts."""
+"""Where objects are built from the configuration, and closed: the only package that knows all
+others that a server needs."""
 
-from lipwire.wiring.performing import CompileProgress, open_performer
+from lipwire.wiring.performing import open_performer
 
-__all__ = ["CompileProgress", "open_performer"]
+__all__ = ["open_performer"]

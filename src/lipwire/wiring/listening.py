@@ -1,10 +1,11 @@
-"""How a server's process listens: on the port, and where it is one of several, for the others."""
+"""How a process of a server listens: on the port, and for the server's other processes where it has
+any."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from lipwire.rpc.serving import RpcServer, ServerOptions, Service
+from lipwire.rpc.server.server import RpcServer, ServerOptions, Service
 from lipwire.rpc.workers import SharingInterceptor, Siblings, WorkerPlace
 
 
@@ -14,13 +15,19 @@ def listening(
     options: ServerOptions,
     *,
     healthy: Callable[[], bool],
+    on_drain: Callable[[float], object] | None = None,
     place: WorkerPlace | None,
     part: Service,
 ) -> Iterator[RpcServer]:
-    """The server on the port; it is stopped with the block.
+    """Start a gRPC server with ``services`` as ``options`` say, give it to the block, and stop it
+    afterwards.
 
-    At a ``place`` among others it shares the port with them, passes on to them what is about the
-    server as a whole, and answers them with its ``part`` of that.
+    ``healthy`` is asked every second for what gRPC health checking says. ``on_drain`` is as for
+    ``RpcServer``. ``place`` is that of this
+    process among those of the server; None where it is the only one. At a ``place`` it shares the
+    port with the others, passes calls about the whole server on to them, and answers their calls
+    with ``part``: what this process alone has to say. Raises Unavailable where the address is
+    taken, InvalidInput where it is no address of this machine.
     """
     with ExitStack() as stack:
         sharing: list[SharingInterceptor] = []
@@ -36,5 +43,5 @@ def listening(
             options = dataclasses.replace(options, share_port=True)
             sharing.append(SharingInterceptor(Siblings(place)))
         yield stack.enter_context(
-            RpcServer(services, options, healthy=healthy, interceptors=sharing)
+            RpcServer(services, options, healthy=healthy, on_drain=on_drain, interceptors=sharing)
         )

@@ -1,17 +1,22 @@
 """An avatar that speaks in this process: its frames, its network, its audio encoder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lipwire.audio import AudioEncoder
-from lipwire.avatars import DEFAULT_QUALITY, Avatar, Part, find_avatar
-from lipwire.domain import InvalidInput
+from lipwire.avatars import (
+    ALWAYS,
+    DEFAULT_QUALITY,
+    Avatar,
+    Part,
+    compile_avatar,
+    find_avatar,
+    read_package,
+)
+from lipwire.domain import CompileProgress, InvalidInput
 from lipwire.engine import Engine
 from lipwire.session import Performer
-
-CompileProgress = Callable[[int, int, str], None]
-"""Called as (done, total, what) while an avatar is compiled; total is 0 where it is not known."""
 
 
 @contextmanager
@@ -23,24 +28,28 @@ def open_performer(
     audio_encoder: Path | None = None,
     progress: CompileProgress | None = None,
 ) -> Iterator[Performer]:
-    """An avatar ready to speak, compiled first where it is not; everything closes with the block.
+    """Give an avatar ready to speak, compiled first where it is not, and close everything after the
+    block. What is wrong with the package's files or the audio encoder is raised before anything is
+    compiled.
 
-    ``audio_encoder`` is used instead of the package's own. The network runs with one thread a call,
-    and as many calls at a time as there are threads that make them: on two cores that took 44 ms of
-    a frame's time where two threads a call took 90.
+    ``parts`` are those that will be asked for, ``quality`` is that of JPEG, ``audio_encoder`` is
+    used instead of the package's own, and ``progress`` is called while something is compiled. The
+    network runs with one thread a call, and as many calls at a time as there are threads that make
+    them: on two cores that took 44 ms of a frame's time where two threads a call took 90.
 
     Raises NotFound for an avatar that is not there, AvatarInvalid for a broken one, InvalidInput
     when neither the package nor the caller has an audio encoder, StorageFailed when the compiled
     form can be written nowhere.
     """
     path = name_or_path if isinstance(name_or_path, Path) else find_avatar(name_or_path)
-    with Avatar.open(path, parts=parts, quality=quality, progress=progress) as avatar:
-        encoder_path = audio_encoder or avatar.encoder_path
-        if encoder_path is None:
-            raise InvalidInput(
-                f"avatar {avatar.name} has no audio encoder of its own; name the one it was "
-                "trained with (--audio-encoder FILE.onnx)"
-            )
-        encoder = AudioEncoder.open(encoder_path)
-        with Engine(threads=1) as engine:
-            yield Performer(avatar, engine, engine.load(avatar.model_path), encoder)
+    package = read_package(path)
+    encoder_path = audio_encoder or package.encoder_path
+    if encoder_path is None:
+        raise InvalidInput(
+            f"avatar {package.name} has no audio encoder of its own; name the one it was "
+            "trained with (--audio-encoder FILE.onnx)"
+        )
+    encoder = AudioEncoder.open(encoder_path)  # before compiling, which may take minutes
+    compiled = compile_avatar(package, parts=parts | ALWAYS, quality=quality, progress=progress)
+    with Avatar(package, compiled, quality, parts) as avatar, Engine(threads=1) as engine:
+        yield Performer(avatar, engine, engine.load(avatar.model_path), encoder)

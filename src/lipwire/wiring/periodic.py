@@ -1,21 +1,29 @@
-"""Work that a server does now and then: giving up what is idle, saying how its caches do."""
+"""Work that a server does at intervals: evicting what is idle, and logging numbers of its
+registries."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
+from lipwire.registry import Registry
+
+STATS_EVERY_S: Final = 60.0
+_LONGEST_SWEEP_S: Final = 30.0
 _LEAVE_S: Final = 5.0
 _logger = logging.getLogger("lipwire.wiring")
+_stats_logger = logging.getLogger("lipwire.avatars")
 
 
 @contextmanager
 def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[None]:
     """Call ``work`` every ``seconds`` in a thread of its own for as long as the block lasts.
+    ``name`` says in the log what the work is.
 
-    An error of it is logged and does not end it. Work under way is waited for, but not for ever: a
-    driver or a disk that hangs must not keep a server from ending.
+    An error of ``work`` is logged and does not end it. At the end of the block work under way is
+    waited for, but only for a limited time: a driver or a disk that hangs must not keep a server
+    from ending.
     """
     ended = threading.Event()
 
@@ -33,3 +41,46 @@ def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[Non
     finally:
         ended.set()
         thread.join(_LEAVE_S)
+
+
+@contextmanager
+def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None]:
+    """Call ``sweep`` at intervals during the block, so often that things are closed soon after they
+    were idle for ``idle_s`` seconds. Nothing is called where that is None."""
+    if idle_s is None:
+        yield
+        return
+    with every(min(_LONGEST_SWEEP_S, max(0.05, idle_s / 4)), sweep, "giving up idle avatars"):
+        yield
+
+
+@contextmanager
+def logging_stats(what: str, registry: Registry[Any]) -> Iterator[None]:
+    """Log the numbers of ``registry`` once a minute during the block. ``what`` follows the number
+    of its items in the line: "avatars open"."""
+
+    def log() -> None:
+        stats = registry.stats()
+        asked = stats.hits + stats.misses
+        figures = {
+            "held": len(stats.items),
+            "bytes": stats.bytes,
+            "hits": stats.hits,
+            "misses": stats.misses,
+            "evictions": stats.evictions,
+            "failures": stats.failures,
+        }
+        _stats_logger.info(
+            "%d %s, %.1f MB; %d requests, %.2f %% hits, %d evictions, %d failures",
+            len(stats.items),
+            what,
+            stats.bytes / 1e6,
+            asked,
+            100 * stats.hits / asked if asked else 100.0,
+            stats.evictions,
+            stats.failures,
+            extra={"cache": what, **figures},
+        )
+
+    with every(STATS_EVERY_S, log, "cache statistics"):
+        yield

@@ -1,43 +1,59 @@
-"""The servers, built from their configurations: each is one block; whoever opened it drains it.
+"""The servers, built from their configurations: each is a context manager that gives a listening
+server.
 
-The inference server and the compositing server are the two halves of ``open_serve``, which has no
-socket between them.
+The caller drains the server before the block ends. What the inference server and the compositing
+server do in two processes ``open_serve`` does in one, without a socket in between.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from lipwire.avatars import Avatar
 from lipwire.avatars.catalog import Catalog
-from lipwire.avatars.registry import Registry
 from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, usable_cores
-from lipwire.rpc.avatars import AvatarsServicer
-from lipwire.rpc.backends import Backend
-from lipwire.rpc.compositing import CompositingServicer
-from lipwire.rpc.inference import InferenceServicer, MouthServicer
-from lipwire.rpc.request_log import LoggingCompositingServicer
-from lipwire.rpc.serving import (
+from lipwire.domain import Call, Tell
+from lipwire.registry import Registry
+from lipwire.rpc.server.server import (
     RpcServer,
     ServerOptions,
+    avatar_service,
     compositing_service,
     inference_service,
     mouth_service,
 )
+from lipwire.rpc.services.avatars import AvatarsServicer
+from lipwire.rpc.services.compositing import CompositingServicer, LoggingCompositingServicer
+from lipwire.rpc.services.conversing import ConversingServicer
+from lipwire.rpc.services.inference import (
+    InferenceServicer,
+    LoggingInferenceServicer,
+    LoggingMouthServicer,
+    MouthServicer,
+)
 from lipwire.rpc.workers import WorkerPlace
-from lipwire.wiring.devices import MakeEngine, make_engine
+from lipwire.serving import AudioEncoders, Backend, Compositor, LoadedAvatar, LocalBackend
+from lipwire.session.live import Leases
+from lipwire.wiring.backends import connect_backend, open_devices
+from lipwire.wiring.choosing import MakeEngine, make_engine
 from lipwire.wiring.listening import listening
-from lipwire.wiring.networks import connect_backend, open_networks
-from lipwire.wiring.pictures import Encoders, open_avatars, open_catalog, preload
-
-Tell = Callable[[str, Mapping[str, object]], None]
-"""Hears what becomes true while a server starts: a heading, and facts by name."""
+from lipwire.wiring.live import open_live_sessions
+from lipwire.wiring.registries import (
+    has_web,
+    open_avatars,
+    open_catalog,
+    open_frames,
+    open_networks,
+    preload,
+)
+from lipwire.wiring.speaking import open_speaking
+from lipwire.wiring.web import check_web, open_web
 
 _COMPOSITING_REQUESTS: Final = 64
 _TO_BE_REFUSED: Final = 8
 """Requests in hand besides those that the schedulers take in, so that it is they who refuse: they
-know when to come back, and whose turn it is."""
+know when to come back, and whose turn it is. Likewise streams besides the live sessions that there
+may be: one may come to resume a session whose broken connection was not noticed yet."""
 _HEALTH_TIMEOUT_S: Final = 1.0
 
 
@@ -49,35 +65,38 @@ def open_inference_server(
     place: WorkerPlace | None = None,
     make_engine: MakeEngine = make_engine,
 ) -> Iterator[RpcServer]:
-    """The inference server, listening; it is stopped with the block, drained by ``drain``.
+    """Give the inference server of ``config``, listening, and stop it after the block;
+    ``RpcServer.drain`` lets requests finish before that.
 
-    ``place`` is that of this process among those that share the port; None where it is alone.
-    ``make_engine`` makes the engine of each device.
-    Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
-    there, InvalidInput where ``onnx.cuda_device_id`` is no GPU's, Unavailable where the port is
-    taken.
+    ``tell`` is called with a heading and facts about what is opened. ``place`` is that of this
+    process among those that share the port; None where it is alone. ``make_engine`` opens the
+    engine of each device. Raises NotFound where there is no avatar, DependencyMissing where CUDA is
+    required and not there, InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU,
+    Unavailable where the port is taken.
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
-        networks = stack.enter_context(
-            open_networks(config, catalog, tell=tell, make_engine=make_engine)
-        )
-        backend = networks.backend
+        opened = stack.enter_context(open_devices(config, tell=tell, make_engine=make_engine))
+        networks = stack.enter_context(open_networks(config, catalog, opened.devices))
+        backend = stack.enter_context(LocalBackend(networks, opened.devices))
         wanted = [name for name, entry in config.models.items() if entry.preload]
         loaded = preload(wanted, backend.load)
         most = backend.health().max_models
         tell("Model registry", _registry_facts(catalog, loaded, most))
-        inference = inference_service(InferenceServicer(backend, names=catalog.names))
+        logging_times = config.logging.log_inference_times
+        servicer = LoggingInferenceServicer if logging_times else InferenceServicer
+        mouth_servicer = LoggingMouthServicer if logging_times else MouthServicer
+        inference = inference_service(servicer(backend, names=catalog.names))
         options = ServerOptions(
             host=config.server.host,
             port=config.server.port,
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
-            max_requests=networks.requests + _TO_BE_REFUSED,
+            max_requests=opened.requests + _TO_BE_REFUSED,
         )
         server = stack.enter_context(
             listening(
-                [inference, mouth_service(MouthServicer(backend))],
+                [inference, mouth_service(mouth_servicer(backend))],
                 options,
                 healthy=lambda: backend.health().healthy,
                 place=place,
@@ -92,20 +111,28 @@ def open_inference_server(
 def open_compositing_server(
     config: CompositingConfig, *, tell: Tell, place: WorkerPlace | None = None
 ) -> Iterator[RpcServer]:
-    """The compositing server, as ``open_inference_server``. The inference servers need not be there
-    yet."""
+    """Give the compositing server of ``config``, listening, and stop it after the block;
+    ``RpcServer.drain`` lets requests finish before that. The inference servers need not be there
+    yet.
+
+    ``tell`` and ``place`` are as for ``open_inference_server``. Raises NotFound where there is no
+    avatar, Unavailable where the port is taken.
+    """
     catalog = open_catalog(config)
     urls = ", ".join(config.inference_server.url)
     with ExitStack() as stack:
         backend = stack.enter_context(connect_backend(config))
         tell(f"Inference server {urls}", _health_facts(backend))
+        avatars = stack.enter_context(open_frames(config, catalog, backend))
         server = stack.enter_context(
             _compositing(
                 config,
                 catalog,
+                avatars,
                 backend,
                 config.models,
                 url=urls,
+                leases=backend,
                 max_requests=_COMPOSITING_REQUESTS,
                 tell=tell,
                 place=place,
@@ -122,30 +149,35 @@ def open_serve(
     tell: Tell,
     place: WorkerPlace | None = None,
     make_engine: MakeEngine = make_engine,
+    by_speed: bool = True,
 ) -> Iterator[RpcServer]:
-    """Both servers in this process, listening where the compositing server does.
+    """Give a server that does what both servers do, in this process, and stop it after the block.
 
-    Avatars are those of ``config``. ``inference`` says how networks are run; its models and where
-    it listens do not count, but what it preloads is preloaded. ``make_engine`` makes the engine of
-    each device.
+    It listens where ``config`` says, and serves its avatars. ``inference`` says how networks are
+    run, where files lie that ``config`` does not name, and what is preloaded; where ``inference``
+    would listen does not count. Without ``by_speed``, live sessions are admitted although the
+    networks are too slow for them, to measure what then happens. The other arguments, and what is
+    raised, are as for ``open_inference_server``.
     """
-    catalog = open_catalog(config)
+    catalog = open_catalog(config, also=inference)
     with ExitStack() as stack:
-        networks = stack.enter_context(
-            open_networks(inference, catalog, tell=tell, make_engine=make_engine)
-        )
+        opened = stack.enter_context(open_devices(inference, tell=tell, make_engine=make_engine))
+        avatars = stack.enter_context(open_avatars(config, inference, catalog, opened.devices))
+        backend = stack.enter_context(LocalBackend(avatars, opened.devices))
         entries = dict(config.models)
         for name, entry in inference.models.items():
-            if entry.preload and name in entries:
-                entries[name] = entries[name].model_copy(update={"preload": True})
+            if entry.preload and name in catalog:
+                entries[name] = entries.get(name, entry).model_copy(update={"preload": True})
         server = stack.enter_context(
             _compositing(
                 config,
                 catalog,
-                networks.backend,
+                avatars,
+                backend,
                 entries,
                 url="",
-                max_requests=networks.requests + _TO_BE_REFUSED,
+                leases=backend if by_speed else None,
+                max_requests=opened.requests + _TO_BE_REFUSED,
                 tell=tell,
                 place=place,
             )
@@ -157,37 +189,47 @@ def open_serve(
 def _compositing(
     config: CompositingConfig,
     catalog: Catalog,
+    avatars: Registry[LoadedAvatar],
     backend: Backend,
     entries: Mapping[str, ModelEntry],
     *,
     url: str,
+    leases: Leases | None,
     max_requests: int,
     tell: Tell,
     place: WorkerPlace | None,
 ) -> Iterator[RpcServer]:
+    web = has_web(config, serve=not url) and (place is None or place.index == 0)
+    if web:
+        check_web(config.web)
     with ExitStack() as stack:
-        avatars = stack.enter_context(open_avatars(config, catalog))
-        # In one process the network is there as well: a request then finds both.
         wanted = [
             name for name, entry in entries.items() if entry.preload or entry.preload_backgrounds
         ]
-        networks_here = None if url else backend
-        loaded = preload(wanted, lambda name: _load(avatars, networks_here, name))
-        tell("Compositing registry", _registry_facts(catalog, loaded, config.capacity.max_models))
+        loaded = preload(wanted, avatars.load)
+        most = avatars.stats().max_items or 0
+        tell("Compositing registry", _registry_facts(catalog, loaded, most))
+        encoders = stack.enter_context(AudioEncoders())
+        sessions = stack.enter_context(open_live_sessions(config, avatars, encoders, leases))
+        compositor = Compositor(
+            avatars,
+            encoders,
+            frame_format=config.output.format,
+            max_answer_bytes=config.server.max_message_bytes,
+            threads=stack.enter_context(_threads()),
+        )
         kind = (
             LoggingCompositingServicer
             if config.logging.log_compositing_times
             else CompositingServicer
         )
         servicer = kind(
-            backend,
+            compositor,
             avatars,
+            backend,
             names=catalog.names,
-            encoder_of=Encoders().of,
-            frame_format=config.output.format,
-            max_message_bytes=config.server.max_message_bytes,
             inference_url=url,
-            threads=stack.enter_context(_threads()),
+            sessions=sessions,
         )
         options = ServerOptions(
             host=config.server.host,
@@ -195,14 +237,30 @@ def _compositing(
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=max_requests,
+            max_streams=config.live.max_sessions + _TO_BE_REFUSED,
         )
+
+        def healthy() -> bool:
+            return backend.health(call=Call(_HEALTH_TIMEOUT_S)).healthy
+
+        speaking = stack.enter_context(open_speaking(config, tell=tell))
+        conversing = ConversingServicer(sessions, config.output.format, speak=speaking)
         # Networks elsewhere are told by whoever is asked, and not once more by every process.
-        part = AvatarsServicer(avatars, names=catalog.names, networks=networks_here)
+        part = AvatarsServicer(
+            avatars,
+            names=catalog.names,
+            networks=None if url else backend,
+            sessions=sessions,
+        )
         server = stack.enter_context(
             listening(
-                [compositing_service(servicer)],
+                [
+                    compositing_service(servicer),
+                    avatar_service(conversing),
+                ],
                 options,
-                healthy=lambda: backend.health(timeout_s=_HEALTH_TIMEOUT_S).healthy,
+                healthy=healthy,
+                on_drain=conversing.drain,
                 place=place,
                 part=compositing_service(part),
             )
@@ -213,13 +271,20 @@ def _compositing(
             f"Compositing server listening on port {server.port}",
             {"Protocol": "gRPC, protobuf", "Frames": frames},
         )
+        if web:
+            stack.enter_context(
+                open_web(
+                    config.web,
+                    sessions,
+                    catalog.names,
+                    healthy=healthy,
+                    tell=tell,
+                    speak=speaking,
+                )
+            )
+            if speaking is not None:
+                speaking.prepare()  # somebody who opens the page need not wait for it
         yield server
-
-
-def _load(avatars: Registry[Avatar], backend: Backend | None, name: str) -> None:
-    avatars.load(name)
-    if backend is not None:
-        backend.load(name)
 
 
 @contextmanager
@@ -238,7 +303,7 @@ def _registry_facts(catalog: Catalog, loaded: int, most: int) -> dict[str, objec
 
 
 def _health_facts(backend: Backend) -> dict[str, object]:
-    health = backend.health(timeout_s=_HEALTH_TIMEOUT_S)
+    health = backend.health(call=Call(_HEALTH_TIMEOUT_S))
     if not health.healthy:
         return {"Not there yet": health.detail or "no answer"}
     return {

@@ -1,5 +1,7 @@
-"""Kernels of ``lipwire/engine/kernels`` on the processor: the same text, compiled by g++ against an
-emulation of their primitives (``device.h``), with a block's threads as fibers (``runtime.cpp``).
+"""Kernels of ``lipwire/engine/gpu/kernels/cuda`` on the processor.
+
+The same text is compiled by g++ against an emulation of their primitives (``device.h``), with a
+block's threads as fibers (``runtime.cpp``).
 
     emulator = compile_kernels(text, folder)
     emulator.launch(Launch("scale", (4, 1, 1), 128, 0, arguments), schedule=1)
@@ -13,6 +15,8 @@ import subprocess
 from pathlib import Path
 from typing import Final, Protocol
 
+from filelock import FileLock
+
 HERE: Final = Path(__file__).resolve().parent
 # -ffp-contract: NVIDIA's compiler too makes a product and a sum one operation. Kernels look at the
 # same bytes as different types.
@@ -24,7 +28,7 @@ OPTIONS: Final = (
 
 
 class Launch(Protocol):
-    """As ``lipwire.engine.programs.Launch``."""
+    """As ``lipwire.engine.gpu.programs.Launch``."""
 
     @property
     def kernel(self) -> str: ...
@@ -80,7 +84,9 @@ def _built(folder: Path, options: tuple[str, ...], text: str, suffix: str, *more
     headers = (path.read_bytes() for path in sorted(HERE.glob("*.h")))
     parts = (repr((options, text, more)).encode(), *headers)
     made = folder / (hashlib.sha256(b"\0".join(parts)).hexdigest()[:16] + suffix)
-    if not made.exists():
+    with FileLock(made.with_suffix(".lock")):  # several processes share the folder
+        if made.exists():
+            return made
         source = made.with_suffix(".cpp")
         source.write_text(text)
         part = made.with_suffix(".part")

@@ -1,4 +1,4 @@
-// The primitives of lipwire/engine/kernels/device.h for g++: kernels run on the processor.
+// The primitives of lipwire/engine/gpu/kernels/cuda/device.h for g++: kernels run on the processor.
 //
 // KERNEL makes a C function that runs a whole grid; runtime.cpp has what is behind it. What is
 // declared here is in the namespace `emulator`, the primitives themselves are global.

@@ -14,7 +14,7 @@ from lipwire.api import open_avatar
 from lipwire.audio import AudioEncoder, extract_windows
 from lipwire.avatars import Avatar
 from lipwire.bench.coldstart import write_package
-from lipwire.bench.models import Widths, write_tiny_audio_encoder, write_tiny_unet
+from lipwire.bench.randomnetworks import Widths, write_tiny_audio_encoder, write_tiny_unet
 from lipwire.domain import SAMPLE_RATE_HZ, Float32Array
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 from lipwire.rpc.requests import requests_of_audio, requests_of_frames, requests_of_windows
@@ -36,7 +36,7 @@ _FARTHEST: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One package: what its frames have to be, by speech and frame."""
+    """One package, with the frames that a server has to send for it, by speech and frame."""
 
     package: Path
     frames: tuple[tuple[bytes, ...], ...]
@@ -44,7 +44,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request, and what may come back: frames of one of these, wholly."""
+    """A request, with the answers that are right: all frames have to be of one of them."""
 
     request: CompositeBatchRequest
     answers: tuple[tuple[bytes, ...], ...]
@@ -59,7 +59,7 @@ class Role:
         self.name: Final = link.name
         self.looks: Final = tuple(looks)
         self._link = link
-        self._windows = windows
+        self.windows: Final = windows
         self._shown = 0
         link.symlink_to(looks[0].package)
         with Avatar.open(looks[0].package) as avatar:
@@ -71,22 +71,24 @@ class Role:
         return self.looks[self._shown]
 
     def replace(self) -> None:
-        """Put the next package into the place of this one, in one step. For one thread."""
+        """Have the link lead to the next package, in one step. For one thread."""
         self._shown = (self._shown + 1) % len(self.looks)
         new = self._link.with_name(f".{self.name}.new")
         new.symlink_to(self.shown.package)
         new.replace(self._link)
 
     def ask(self, chance: random.Random, speeches: Sequence[Float32Array]) -> Question:
-        """For frames of a speech, in one of the three forms, anywhere on the endless walk back and
-        forth that shows the same backgrounds."""
+        """Return a random request for frames of a speech, in one of the three forms of requests.
+
+        It may begin anywhere in the avatar's endless loop, at frames with the same backgrounds.
+        """
         speech, form = chance.randrange(len(speeches)), chance.random()
         size = chance.randint(1, LARGEST_BATCH)
         if form < 0.2:
             pieces = requests_of_audio(self.name, speeches[speech], size)
             request = next(islice(pieces, chance.randrange(_FRAMES // size), None))
         else:
-            windows = self._windows[speech]
+            windows = self.windows[speech]
             in_frames = form > 0.95 and len(self.looks) == 1
             size = min(size, _LARGEST_OF_FRAMES) if in_frames else size
             first = chance.randint(0, _FRAMES - size)
@@ -102,15 +104,16 @@ class Role:
         return Question(request, answers)
 
     def whole(self) -> Question:
-        """The beginning of the first speech, as the package that is there now says it."""
-        part = self._windows[0][:LARGEST_BATCH]
+        """Return a request for the beginning of the first speech, to be answered as the present
+        package."""
+        part = self.windows[0][:LARGEST_BATCH]
         request = next(requests_of_windows(self.name, part, len(part)))
         return Question(request, (self.shown.frames[0][: len(part)],))
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Everybody whom clients may ask for, and what they say."""
+    """The avatars that clients may ask for, and the speeches."""
 
     models_root: Path
     roles: tuple[Role, ...]
@@ -118,13 +121,14 @@ class Cast:
 
     @property
     def changing(self) -> list[Role]:
-        """Those whose packages may be replaced."""
+        """The roles whose packages may be replaced."""
         return [role for role in self.roles if len(role.looks) > 1]
 
 
 def make_cast(folder: Path, *, changing: bool) -> Cast:
-    """Six packages under four names each, compiled; where ``changing``, two more names with two
-    packages each. Their frames are made with ``lipwire.api``, without servers."""
+    """Make six packages under four names each in ``folder``, compiled; where ``changing``, also two
+    names with two packages each. The frames that they have to show are made with ``lipwire.api``,
+    without servers."""
     root = folder / "avatars"
     root.mkdir()
     speeches = tuple(_speech(number) for number in range(_SPEECHES))

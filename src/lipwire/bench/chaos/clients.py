@@ -1,4 +1,4 @@
-"""Clients that ask, change their mind, have little time, or vanish; and look at every frame."""
+"""Clients that ask, cancel, have little time, or disconnect; and compare every frame."""
 
 import random
 import threading
@@ -10,8 +10,10 @@ from typing import Any, Final
 import grpc
 
 from lipwire.bench.chaos.cast import Cast, Question
+from lipwire.bench.chaos.comparison import Comparison
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
+from lipwire.rpc.transport import open_channel
 
 _PATIENT_S: Final = 60.0
 _CANCELLED: Final = 0.10
@@ -23,15 +25,11 @@ _CHANGING: Final = 0.4
 _SOON_S: Final = 0.08
 _KEPT: Final = 20
 """Descriptions of what went wrong; the rest is only counted."""
-_CHANNEL: Final = [
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_send_message_length", 100 * 2**20),
-    ("grpc.max_receive_message_length", 100 * 2**20),
-]
+_MAX_MESSAGE_BYTES: Final = 100 * 2**20
 
 
 class Tally:
-    """What became of all requests. Thread-safe."""
+    """Counts how requests ended. Thread-safe."""
 
     def __init__(self, cast: Cast) -> None:
         self.counts: Counter[str] = Counter()
@@ -56,18 +54,36 @@ class Tally:
             return self.counts["right"] + self.counts["wrong"]
 
     def count(self, what: str) -> None:
+        """Count a request that ended in the way that ``what`` names."""
         with self._lock:
             self.counts[what] += 1
 
     def error(self, what: str) -> None:
-        """Something that no client should have seen."""
+        """Note an error that no client should have seen."""
         with self._lock:
             self.counts["error"] += 1
             if len(self.errors) < _KEPT:
                 self.errors.append(what)
 
+    def session(self, name: str, comparison: Comparison) -> None:
+        """Count the frames of a live session of avatar ``name``, and note what was wrong with
+        it."""
+        with self._lock:
+            self.frames += comparison.right + comparison.held + len(comparison.wrong)
+            self.counts["live frames right"] += comparison.right
+            self.counts["live frames held"] += comparison.held
+            self.counts["live frames left out"] += comparison.dropped
+            if comparison.wrong:
+                self.counts["wrong"] += 1
+                what = f"{name}, a live session: {comparison.wrong[0]}"
+                if len(comparison.wrong) > 1:
+                    what += f", and {len(comparison.wrong) - 1} more"
+                if len(self.wrong) < _KEPT:
+                    self.wrong.append(what)
+
     def look_at(self, question: Question, answer: pb.CompositeBatchResponse) -> None:
-        """Count what came: frames that are wholly those of one answer, or what they are instead."""
+        """Compare an answer's frames with those of ``question``, and count it as right, or note
+        what is wrong with it."""
         name = question.request.model_id
         if not answer.success:
             self.error(f"{name}: {answer.error}")
@@ -99,7 +115,9 @@ class Clients:
     def __init__(
         self, address: str, cast: Cast, tally: Tally, *, count: int, rate: float, seed: int
     ) -> None:
-        """``rate``: requests a second of all together; 0 is as many as there can be."""
+        """``count`` clients ask the server at ``address`` for avatars of ``cast``, as drawn from
+        ``seed``, and count what comes in ``tally``. ``rate`` is how many requests a second all of
+        them send together; 0 is as many as there can be."""
         self._address = address
         self._cast = cast
         self._tally = tally
@@ -111,17 +129,27 @@ class Clients:
         ]
 
     def start(self) -> None:
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
+        """Have the threads end after their request under way, and wait for them."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
 
+    def _connected(self) -> grpc.Channel:
+        """A channel of its own, with a connection that no other client closes."""
+        return open_channel(
+            self._address,
+            max_message_bytes=_MAX_MESSAGE_BYTES,
+            options=[("grpc.use_local_subchannel_pool", 1)],
+        )
+
     def _speak(self, chance: random.Random) -> None:
-        channel = grpc.insecure_channel(self._address, options=_CHANNEL)
+        channel = self._connected()
         changing = self._cast.changing
         try:
             next_s = time.monotonic()
@@ -132,7 +160,7 @@ class Clients:
                 try:
                     if self._ask(channel, chance, question):
                         channel.close()
-                        channel = grpc.insecure_channel(self._address, options=_CHANNEL)
+                        channel = self._connected()
                 except Exception as error:
                     self._tally.error(f"{role.name}: {error!r}")
                 next_s = max(next_s + self._pause_s, time.monotonic() - self._pause_s)

@@ -1,4 +1,4 @@
-"""A run of chaos from the first process to the last exit code."""
+"""A run of ``lipwire bench chaos``, from starting the first process to the last exit code."""
 
 import tempfile
 import time
@@ -10,6 +10,7 @@ from typing import Final
 
 from lipwire.bench.chaos.cast import Cast, make_cast
 from lipwire.bench.chaos.clients import Clients, Tally
+from lipwire.bench.chaos.live import LiveClients
 from lipwire.bench.chaos.servers import Farm
 from lipwire.bench.chaos.troubles import Troubles
 from lipwire.bench.chaos.watch import Held, Watch
@@ -30,26 +31,28 @@ _TOLD_EVERY_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to happen."""
+    """How long clients ask, how many there are, and what is done to the servers meanwhile."""
 
     minutes: float = 2.0
     seed: int = 0
     rate: float = 0.0
     """Requests a second of all clients; 0 is as many as there can be."""
     clients: int = 4
+    live_clients: int = 2
+    """Clients that begin one live session after another."""
     inference_servers: int = 3
     most_avatars: int = 12
     """Open at a time in each server: fewer than there are, so that some are evicted."""
     replace_packages: bool = False
     kill_every_s: float = 12.0
-    """Of each inference server but the first."""
+    """Mean seconds between two kills of each inference server but the first."""
     manage_every_s: float = 0.5
     replace_every_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chaos:
-    """What came of it."""
+    """What a run of ``run_chaos`` has found."""
 
     seconds: float
     requests: int
@@ -82,9 +85,10 @@ class Chaos:
 
 
 def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Chaos:
-    """Real processes on ports of this machine, in a temporary folder; all of it goes again.
+    """Run ``plan`` with real processes on ports of this machine, in a temporary folder which is
+    removed, and return what was found.
 
-    ``tell`` hears now and then how it goes.
+    ``tell`` is called with a line on the progress now and then.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-chaos-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -106,6 +110,13 @@ def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Ch
             rate=plan.rate,
             seed=plan.seed,
         )
+        live = LiveClients(
+            f"127.0.0.1:{farm.compositing.port}",
+            cast,
+            tally,
+            count=plan.live_clients,
+            seed=plan.seed,
+        )
         troubles = Troubles(
             farm,
             cast,
@@ -120,16 +131,20 @@ def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Ch
             [farm.compositing, farm.inference[0]], lambda: tally.answered, max(0.2, seconds / 300)
         )
         stack.callback(clients.stop)
+        stack.callback(live.stop)
         stack.callback(troubles.stop)
         begun_s = time.monotonic()
         with watch:
             clients.start()
+            live.start()
             troubles.start()
             _wait(seconds, tally, tell)
             troubles.stop()
             clients.stop()
+            live.stop()
         elapsed_s = time.monotonic() - begun_s
         _ask_everybody(farm, cast, tally)
+        left = _sessions_left(farm)
         farm.end()
         return Chaos(
             seconds=elapsed_s,
@@ -139,7 +154,10 @@ def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Ch
             held=watch.held(),
             wrong=tally.wrong,
             errors=tally.errors,
-            unclean=[line for process in farm.processes for line in process.troubles()],
+            unclean=[
+                *([f"{left} live sessions are left at the end"] if left else []),
+                *(line for process in farm.processes for line in process.troubles()),
+            ],
         )
 
 
@@ -156,6 +174,17 @@ def _wait(seconds: float, tally: Tally, tell: Callable[[str], None]) -> None:
             f"{tally.answered} requests ({tally.answered / REQUESTS_AN_HOUR:.2f} h),"
             f" {tally.counts['wrong']} wrong, {tally.counts['error']} errors"
         )
+
+
+def _sessions_left(farm: Farm) -> int:
+    """Live sessions that are not freed although their clients have gone."""
+    until_s = time.monotonic() + _SETTLED_S
+    with CompositingConnection(f"127.0.0.1:{farm.compositing.port}") as connection:
+        while left := connection.health(_TIMEOUT_S).live_sessions:
+            if time.monotonic() > until_s:
+                break
+            time.sleep(_AGAIN_S)
+    return left
 
 
 def _ask_everybody(farm: Farm, cast: Cast, tally: Tally) -> None:

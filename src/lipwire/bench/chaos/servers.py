@@ -17,6 +17,8 @@ _START_S: Final = 120.0
 _END_S: Final = 60.0
 _PATIENT_S: Final = 60.0
 """How long the compositing server waits for mouths: a busy machine is no error."""
+_GRACE_S: Final = 2.0
+"""How long live sessions outlast clients that vanish."""
 _TRIES: Final = 5
 _BETWEEN_S: Final = 1.0
 _GIVE_BACK: Final = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
@@ -31,6 +33,8 @@ class Process:
     """
 
     def __init__(self, name: str, folder: Path, arguments: list[str], **environ: str) -> None:
+        """The process is called ``name`` in messages and has its log in ``folder``; ``environ`` are
+        variables for it."""
         self.name: Final = name
         self.port = 0
         self.life = 0
@@ -44,7 +48,7 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """None while it is not there."""
+        """Its process id; None while it does not run."""
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
@@ -78,8 +82,8 @@ class Process:
         self.port = int(said)
 
     def start_again(self) -> None:
-        """As ``start``, a few times over: while nobody listened, another program's connection may
-        have been given the port."""
+        """Start the process, in a few attempts: while nobody listened, the port may have been given
+        to another program's connection. Raises RuntimeError where it does not start."""
         for left in range(_TRIES - 1, -1, -1):
             try:
                 return self.start()
@@ -90,15 +94,17 @@ class Process:
                 time.sleep(_BETWEEN_S)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL and wait for its end."""
         self._end(signal.SIGKILL, -signal.SIGKILL)
 
     def drain(self) -> None:
-        """SIGTERM: what is in hand is finished, and the exit code is 0."""
+        """End the process with SIGTERM; requests under way are finished, and the exit code has to
+        be 0."""
         self._end(signal.SIGTERM, 0)
 
     def pause(self, seconds: float) -> None:
-        """SIGSTOP for a while: connections stay, and nobody answers."""
+        """Stop the process with SIGSTOP for a while: its connections stay, and nothing is
+        answered."""
         process = self._process
         if process is None:
             return
@@ -107,7 +113,8 @@ class Process:
         process.send_signal(signal.SIGCONT)
 
     def troubles(self) -> list[str]:
-        """What its logs have of errors and its stderr of crashes, over all its lives."""
+        """Return the errors in its log and the crashes on its stderr, since it was first
+        started."""
         found = list(self.unclean)
         for life in range(1, self.life + 1):
             where = f"{self.name}, life {life}"
@@ -122,7 +129,7 @@ class Process:
         return found
 
     def close(self) -> None:
-        """Kill what is left of it."""
+        """Kill the process if it runs."""
         process = self._process
         if process is None:
             return
@@ -167,7 +174,8 @@ class Farm:
     """
 
     def __init__(self, models_root: Path, folder: Path, *, inference: int, most: int) -> None:
-        """``most`` avatars stay open in each server."""
+        """The servers serve ``models_root`` and have their logs in ``folder``. There are
+        ``inference`` inference servers; ``most`` avatars stay open in each server."""
         logs = folder / "logs"
         logs.mkdir()
         root = ["--models-root", str(models_root)]
@@ -189,15 +197,17 @@ class Farm:
 
     @property
     def processes(self) -> list[Process]:
+        """All server processes; the compositing server is the last."""
         return [*self.inference, self.compositing]
 
     def living(self, chance: random.Random) -> Process | None:
-        """An inference server that is there at this moment."""
+        """Return an inference server that runs at this moment, drawn from ``chance``; None if none
+        does."""
         there = [process for process in self.inference if process.pid is not None]
         return chance.choice(there) if there else None
 
     def end(self) -> None:
-        """Drain all, the compositing server first."""
+        """Drain all servers, the compositing server first, and wait for their ends."""
         for process in reversed(self.processes):
             process.drain()
 
@@ -212,6 +222,7 @@ class Farm:
                 f"inference_server: {{url: [{urls}], timeout_seconds: {_PATIENT_S:.0f}}}\n"
                 f"capacity: {{max_models: {self._most}}}\n"
                 "logging: {log_compositing_times: false}\n"
+                f"live: {{reconnect_grace: {_GRACE_S:g}, drain_timeout: 0}}\n"
             )
             self.compositing = Process(
                 "compositing", self._logs, ["compositing-server", "-c", str(config), *self._root]

@@ -12,8 +12,9 @@ from lipwire.bench.chaos.clients import Tally
 from lipwire.bench.chaos.servers import Farm, Process
 from lipwire.domain import LipwireError
 from lipwire.rpc.connection import CompositingConnection
-from lipwire.rpc.generated import inference_pb2
+from lipwire.rpc.generated import management_pb2
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
+from lipwire.rpc.transport import UNLIMITED_BYTES, open_channel
 
 _TIMEOUT_S: Final = 60.0
 _LONGEST_AWAY_S: Final = 3.0
@@ -21,8 +22,10 @@ _LONGEST_PAUSE_S: Final = 2.5
 
 
 class Troubles:
-    """Threads that each do something at random moments; ``stop`` ends them, and with them the
-    servers that are away are back."""
+    """Threads that kill servers, load and unload models, and replace packages at random moments.
+
+    ``stop`` ends them; servers that were killed are running again then.
+    """
 
     def __init__(
         self,
@@ -35,7 +38,9 @@ class Troubles:
         replace_every_s: float,
         seed: int,
     ) -> None:
-        """Means between two of a kind. Each inference server but the first has its own killer."""
+        """What happens to the servers of ``farm`` and the avatars of ``cast`` is drawn from
+        ``seed`` and counted in ``tally``. The arguments in seconds are means between two events of
+        a kind. Each inference server but the first has a thread of its own that kills it."""
         self._farm = farm
         self._cast = cast
         self._tally = tally
@@ -49,10 +54,12 @@ class Troubles:
             self._threads.append(self._thread(f"{seed} replace", replace_every_s, self._replace))
 
     def start(self) -> None:
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
+        """Have the threads end after what they are doing, and wait for them."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:
@@ -107,14 +114,15 @@ class Troubles:
         process = self._farm.living(chance)
         if process is None:
             return
-        with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+        address = f"127.0.0.1:{process.port}"
+        with open_channel(address, max_message_bytes=UNLIMITED_BYTES) as channel:
             stub = InferenceServiceStub(channel)
             try:
                 if unloading:
-                    unload = inference_pb2.UnloadModelRequest(model_id=name)
+                    unload = management_pb2.UnloadModelRequest(model_id=name)
                     stub.UnloadModel(unload, timeout=_TIMEOUT_S)
                 else:
-                    load = inference_pb2.LoadModelRequest(model_id=name)
+                    load = management_pb2.LoadModelRequest(model_id=name)
                     stub.LoadModel(load, timeout=_TIMEOUT_S)
             except grpc.RpcError:
                 self._tally.count("manager met a dead server")

@@ -29,17 +29,19 @@ gRPC's threads and opened avatars come and go; a leak of one in a hundred reques
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a server held: growth by figure, after the warm-up; slopes are a thousand requests'."""
+    """How much a server's figures have grown after the warm-up; slopes are for each thousand
+    requests."""
 
     server: str
     resident_mb: float
-    """At the end."""
+    """Resident memory at the end."""
     proportional_mb: float
     growths: dict[str, Growth]
     """Empty where there was too little to see."""
 
     @property
     def leaks(self) -> list[str]:
+        """The figures that have grown by more than is allowed, one line each."""
         return [
             f"{self.server}: {name} went from {seen.first:.0f} to {seen.last:.0f}; allowed is"
             f" {FIGURES[name][1]:.0f} more"
@@ -49,12 +51,13 @@ class Held:
 
 
 class Watch:
-    """Looks at processes again and again; a context manager."""
+    """Records memory, files and threads of processes at regular intervals; a context manager."""
 
     def __init__(
         self, processes: Sequence[Process], progress: Callable[[], int], every_s: float
     ) -> None:
-        """``progress``: how many requests were answered. The processes live as long as this."""
+        """``progress`` returns how many requests have been answered. Processes are looked at once
+        in ``every_s`` seconds, and have to exist as long as this does."""
         self._processes = processes
         self._progress = progress
         self._every_s = every_s
@@ -63,7 +66,7 @@ class Watch:
         self._thread = threading.Thread(target=self._look)
 
     def held(self) -> list[Held]:
-        """Of each process, in the order given."""
+        """Return what was seen of each process, in the order given."""
         return [self._held(name, seen) for name, seen in self._seen.items() if seen]
 
     def __enter__(self) -> Self:

@@ -7,27 +7,25 @@ from typing import Any, Final, Protocol, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lipwire.domain import InvalidInput
+from lipwire.domain import Call
 from lipwire.rpc.backends.fleet import Verdict
 from lipwire.rpc.backends.statuses import reason_of_call
-from lipwire.rpc.calls import Call
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
+from lipwire.rpc.generated.lipwire.v1.mouths_pb2_grpc import MouthServiceStub
+from lipwire.rpc.reachability import Peer
+from lipwire.rpc.transport import connecting_within, open_channel
 
 MAX_MESSAGE_BYTES: Final = 2**31 - 1
-"""What gRPC's length fields hold."""
+"""The largest message that gRPC's length fields allow."""
 
 _CONNECTION: Final = (
     # A peer that is gone without a word is noticed in 18 seconds, and in 3 where it has not even
     # taken in the request (the timeout is TCP's as well); gRPC's defaults are hours. Servers cut
-    # off who asks more often than they like, which for Lipwire's is every 10 seconds.
+    # off who asks more often than they like, which for Lipwire's is every second.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # A server that comes back is noticed in a second, not in up to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # The name misleads: it is also how long one attempt to connect may take.
-    ("grpc.min_reconnect_backoff_ms", 2_000),
+    connecting_within(2.0),
     # Retries are ours: gRPC's own would hide from us which server failed.
     ("grpc.enable_retries", 0),
     # Two backends in one process must not share what the other closes.
@@ -44,41 +42,45 @@ Answer = TypeVar("Answer", covariant=True)
 
 
 class Pending(Protocol[Answer]):
-    """A call under way: what the stubs' ``future`` gives."""
+    """A call under way, as the ``future`` method of gRPC's stubs returns it."""
 
-    def result(self, timeout: float | None = None) -> Answer: ...
+    def result(self, timeout: float | None = None) -> Answer:
+        """Wait for the answer and return it. Raises grpc.RpcError where the call failed."""
 
-    def cancel(self) -> bool: ...
+    def cancel(self) -> bool:
+        """Cancel the call. Returns False where it is over already."""
 
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None: ...
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Have ``fn`` called with the call when it is over, at once where it is."""
 
 
 class Connection:
-    """One server's. Methods may be called from any thread."""
+    """The channel to one inference server. Methods may be called from any thread."""
 
     def __init__(
         self,
         address: str,
         *,
         max_message_bytes: int,
+        use_proxy: bool,
         credentials: grpc.ChannelCredentials | None,
     ) -> None:
-        """Does not connect yet. What is passed has been checked: see ``check_address``."""
-        options = (
-            *_CONNECTION,
-            ("grpc.max_send_message_length", max_message_bytes),
-            ("grpc.max_receive_message_length", max_message_bytes),
-        )
+        """``address`` is HOST:PORT. The other arguments are as for ``open_channel``; all have been
+        checked (``check_address``). Does not connect yet."""
         self.address: Final = address
-        self._channel = (
-            grpc.insecure_channel(address, options=options)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, options=options)
+        self.peer: Final = Peer(address, "inference server", use_proxy)
+        self._channel = open_channel(
+            address,
+            max_message_bytes=max_message_bytes,
+            use_proxy=use_proxy,
+            credentials=credentials,
+            options=_CONNECTION,
         )
         self.mouths: Final = self._plain("/lipwire.v1.MouthService/Mouths")
         """Takes and gives serialised messages; so does ``infer_batch``."""
         self.infer_batch: Final = self._plain("/inference.InferenceService/InferBatch")
         self.inference: Final = InferenceServiceStub(self._channel)
+        self.leases: Any = MouthServiceStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._pending: set[Pending[object]] = set()
         self._lock = threading.Lock()
@@ -89,7 +91,7 @@ class Connection:
         return call
 
     def keep(self, pending: Pending[object]) -> None:
-        """Have ``cancel_all`` reach the call, until it is ``done``."""
+        """Have ``cancel_all`` cancel this call too, until ``done`` is called for it."""
         with self._lock:
             self._pending.add(pending)
 
@@ -99,16 +101,19 @@ class Connection:
             self._pending.discard(pending)
 
     def cancel_all(self) -> None:
-        """Cancel the calls under way; they raise ``grpc.FutureCancelledError``."""
+        """Cancel the calls that ``keep`` was called with; whoever waits for one gets
+        ``grpc.FutureCancelledError``."""
         with self._lock:
             pending = list(self._pending)
         for call in pending:
             call.cancel()
 
     def check(self, timeout_s: float, tell: Callable[[Verdict, str], None]) -> None:
-        """Ask the server how it is; ``tell`` hears it, on a thread of gRPC's.
+        """Send the server a health check; ``tell`` is called with the verdict, in a thread of
+        gRPC's.
 
-        Nothing is asked while an earlier check is under way.
+        The verdict comes with a reason in one line. Nothing is sent while an earlier check is under
+        way.
         """
         with self._lock:
             if self._checking:
@@ -119,7 +124,7 @@ class Connection:
             with self._lock:
                 self._checking = False
             if not call.cancelled():  # else this side is closing
-                tell(*_verdict(call))
+                tell(*_verdict(call, self.peer))
 
         request = health_pb2.HealthCheckRequest()
         try:
@@ -129,26 +134,28 @@ class Connection:
         call.add_done_callback(finished)
 
     def close(self) -> None:
-        """Close the channel; calls under way fail. Closing twice is fine."""
+        """Close the channel; calls under way fail. Closing twice is allowed."""
         self._channel.close()
 
 
 class Caller:
-    """Who waits for a call: when they go, the try under way is cancelled. For one call."""
+    """The request that a call to an inference server is made for: when it ends, the attempt under
+    way is cancelled."""
 
-    __slots__ = ("_lock", "_pending", "_stir", "gone")
+    __slots__ = ("_lock", "_on_end", "_pending", "gone")
 
-    def __init__(self, call: Call | None, stir: Callable[[], None]) -> None:
-        """``call`` is what the thread works for; ``stir`` is called when it ends."""
+    def __init__(self, call: Call | None, on_end: Callable[[], None]) -> None:
+        """``call`` is the request; None where there is none. ``on_end`` is called when it ends."""
         self.gone = False
         self._lock = threading.Lock()
         self._pending: Pending[object] | None = None
-        self._stir = stir
+        self._on_end = on_end
         if call is not None:
             call.on_end(self._leave)
 
     def hold(self, pending: Pending[object] | None) -> None:
-        """``pending`` is the try under way; None when there is none any more."""
+        """Set which attempt is cancelled when the request ends; None where none is under way. Where
+        the request has ended already, the attempt is cancelled at once."""
         with self._lock:
             self._pending = pending
             gone = self.gone
@@ -160,22 +167,10 @@ class Caller:
             self.gone, pending = True, self._pending
         if pending is not None:
             pending.cancel()
-        self._stir()
+        self._on_end()
 
 
-def check_address(address: str) -> None:
-    """Refuse what cannot be the address of a gRPC server."""
-    host, colon, port = address.rpartition(":")
-    number = port.isascii() and port.isdigit() and 0 < int(port) < 65536
-    if address.startswith(("unix:", "dns:", "ipv4:", "ipv6:")) and colon:
-        return
-    if "/" in address or not host or not number or address != address.strip():
-        raise InvalidInput(
-            f"inference server address is {address!r}, wanted is HOST:PORT without a scheme"
-        )
-
-
-def _verdict(call: Any) -> tuple[Verdict, str]:
+def _verdict(call: Any, peer: Peer) -> tuple[Verdict, str]:
     code = call.code()
     if code is grpc.StatusCode.OK:
         if call.result().status == health_pb2.HealthCheckResponse.SERVING:
@@ -185,4 +180,4 @@ def _verdict(call: Any) -> tuple[Verdict, str]:
         return "serving", ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "silent", "does not answer health checks"
-    return "refused", reason_of_call(call)
+    return "refused", reason_of_call(call, peer)

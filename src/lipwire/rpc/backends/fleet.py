@@ -10,9 +10,8 @@ server did not take or did not finish. One call is enough to put a server out, s
 elsewhere at once; a check that gets no answer is not, because a busy server answers late: it
 takes several in a row without an answer to any call.
 
-Coming back is gentle. A server that is lost again and again is held out for longer each time, and
-one that is back gets its models bit by bit while its weight grows, so that it need not load
-thousands at once.
+A server that is lost again and again is held out for longer each time. One that is back gets its
+models bit by bit while its weight grows, so that it need not load thousands at once.
 """
 
 import threading
@@ -26,32 +25,37 @@ Verdict = Literal["serving", "refused", "silent"]
 Change = Literal["out", "back"]
 
 LEAST_WEIGHT: Final = 0.05
-"""Of a server that has just come back."""
+"""The weight of a server that has just come back."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPolicy:
-    """How quick to put a server out, and how slow to take it back."""
+    """When a server counts as unreachable, and when it is used again. Times are in seconds."""
 
     silent_checks: int = 3
     """Checks in a row without an answer that put out a server that was up."""
     silence_s: float = 2.0
-    """An answer to a call this recently makes a check without one not count."""
+    """A check without an answer is not counted where the server has answered a call within this
+    time."""
     first_hold_s: float = 1.0
-    """Out for at least this long when lost a second time; doubles each time after."""
+    """A server that is lost a second time is out for at least this long; each further time, for
+    twice as long as the last."""
     longest_hold_s: float = 30.0
+    """The most that this grows to."""
     forgive_s: float = 60.0
-    """Up for this long, and earlier losses are forgotten."""
+    """A server that was up for this long counts as never lost."""
     ramp_s: float = 10.0
-    """Until a server that is back has all its models again."""
+    """Time in which the share of models of a server that is back grows from few to all that it
+    had."""
 
 
 class Standing:
-    """One server's. Guarded by its fleet's lock."""
+    """Whether one server is up, and its history. Guarded by its fleet's lock."""
 
     __slots__ = ("answered_at", "losses", "reason", "returned", "since", "state", "unanswered")
 
     def __init__(self, now: float) -> None:
+        """``now`` is the time of the fleet's clock, in seconds."""
         self.state: Literal["new", "up", "out"] = "new"
         self.since = now
         """When ``state`` began."""
@@ -65,22 +69,23 @@ class Standing:
 
 
 class Fleet:
-    """The standing of every server. Methods may be called from any thread."""
+    """Which of several servers are up. Methods may be called from any thread."""
 
     def __init__(
         self, servers: Sequence[str], *, clock: Callable[[], float], policy: FleetPolicy
     ) -> None:
-        """``servers`` differ from each other. ``clock`` gives seconds and never goes back."""
+        """``servers`` are their names, each once. ``clock`` gives seconds and never goes back.
+        ``policy`` says when a server counts as unreachable."""
         self._clock = clock
         self._policy = policy
         self._changed = threading.Condition()
         self._standings = {server: Standing(clock()) for server in servers}
-        self._awake = True
+        self._may_wait = True
 
     def order(self, model_id: str) -> list[str]:
-        """Servers to ask for ``model_id``, best first: those that are up, or else all of them.
+        """Return the servers to ask for ``model_id``, best first: those that are up.
 
-        All, because a wrong verdict on every one of them must not be worse than none.
+        All of them where none is up, because health checks may be wrong about every one of them.
         """
         with self._changed:
             now = self._clock()
@@ -93,12 +98,12 @@ class Fleet:
         return rendezvous(model_id, servers)
 
     def up(self) -> list[str]:
-        """The servers that are up, in the order they were given."""
+        """Return the servers that are up, in the order in which they were given."""
         with self._changed:
             return [name for name, standing in self._standings.items() if standing.state == "up"]
 
     def reasons(self) -> dict[str, str]:
-        """Why each server that is not up is not; one line each."""
+        """Return why each server that is not up is not, one line each."""
         with self._changed:
             return {
                 server: standing.reason
@@ -109,7 +114,11 @@ class Fleet:
     def judge(
         self, server: str, verdict: Verdict, *, asked_at: float, reason: str = ""
     ) -> Change | None:
-        """Take in a health check that was sent at ``asked_at``; what that changed."""
+        """Take in the result of a health check that was sent at ``asked_at``.
+
+        ``reason`` is one line. Returns what has changed: the server is out now, or back; None where
+        nothing has.
+        """
         with self._changed:
             standing, now = self._standings[server], self._clock()
             if standing.state != "new" and asked_at < standing.since:
@@ -125,7 +134,7 @@ class Fleet:
             return "out" if self._put_out(standing, reason, now) else None
 
     def answered(self, server: str) -> None:
-        """A call got an answer from ``server``, good or bad."""
+        """Note that ``server`` has answered a call, with a result or an error."""
         with self._changed:
             standing = self._standings[server]
             standing.answered_at = self._clock()
@@ -133,9 +142,9 @@ class Fleet:
                 self._take_in(standing, standing.answered_at)
 
     def lost(self, server: str, reason: str, *, asked_at: float) -> bool:
-        """A call that was sent at ``asked_at`` was not taken, or its connection broke.
+        """Note that a call sent at ``asked_at`` was not accepted, or that its connection broke.
 
-        Whether that put the server out.
+        Returns whether the server is out because of that, and was up before.
         """
         with self._changed:
             standing, now = self._standings[server], self._clock()
@@ -148,37 +157,38 @@ class Fleet:
             return put_out
 
     def wait_known(self, timeout_s: float) -> bool:
-        """Wait until there is a first verdict on every server; False when the time was too short.
+        """Wait until every server was checked once; False where ``timeout_s`` was too short.
 
-        Returns at once after ``wake``. Waits in real time, whatever the clock.
+        Returns at once after ``end_waiting``. Waits in real time, whatever the clock.
         """
         with self._changed:
             return self._changed.wait_for(self._known, timeout_s)
 
     def rest(self, pause_s: float, stop: Callable[[], bool]) -> None:
-        """Wait; less where a server comes up, or where ``stop`` holds after ``stir`` or ``wake``.
+        """Wait for ``pause_s``, in real time.
 
-        In real time.
+        Ends earlier where a server comes up, where ``stop`` is true after ``recheck``, and after
+        ``end_waiting``.
         """
         with self._changed:
             before = self._ups()
             self._changed.wait_for(
-                lambda: not self._awake or stop() or bool(self._ups() - before), pause_s
+                lambda: not self._may_wait or stop() or bool(self._ups() - before), pause_s
             )
 
-    def stir(self) -> None:
-        """Have everybody at ``rest`` look at their ``stop`` again."""
+    def recheck(self) -> None:
+        """Have all threads in ``rest`` call their ``stop`` again."""
         with self._changed:
             self._changed.notify_all()
 
-    def wake(self) -> None:
+    def end_waiting(self) -> None:
         """End all waiting, now and in future."""
         with self._changed:
-            self._awake = False
+            self._may_wait = False
             self._changed.notify_all()
 
     def _known(self) -> bool:
-        return not self._awake or all(s.state != "new" for s in self._standings.values())
+        return not self._may_wait or all(s.state != "new" for s in self._standings.values())
 
     def _ups(self) -> set[str]:
         return {server for server, standing in self._standings.items() if standing.state == "up"}

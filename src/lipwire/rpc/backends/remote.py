@@ -1,34 +1,38 @@
-"""Mouths from inference servers: what is asked and answered as arrays, and as messages."""
+"""The backend over inference servers: arrays to messages, messages to arrays."""
 
+import logging
 import threading
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Final, Self
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Final
 
 import grpc
 import numpy as np
 
 from lipwire.domain import (
+    ANY_REVISION,
     AUDIO_WINDOW_SHAPE,
     MOUTH_PX,
-    Float32Array,
+    AudioWindows,
+    Call,
+    CropsNeeded,
     InvalidInput,
     LipwireError,
+    Revision,
+    Service,
     Unavailable,
+    Visual,
 )
+from lipwire.domain.closing import Closing
 from lipwire.rpc.backends.channels import (
     MAX_MESSAGE_BYTES,
     Connection,
     Pending,
-    check_address,
 )
+from lipwire.rpc.backends.cropswanted import CropsWanted
 from lipwire.rpc.backends.fleet import FleetPolicy
-from lipwire.rpc.backends.protocol import (
-    BackendHealth,
-    FloatMouths,
-    ModelStatus,
-    Mouths,
-)
 from lipwire.rpc.backends.retries import RetryPolicy
 from lipwire.rpc.backends.servers import InferenceServers
 from lipwire.rpc.backends.statuses import error_of_answer
@@ -43,9 +47,10 @@ from lipwire.rpc.backends.transfer import (
     request_with,
     status_of,
 )
-from lipwire.rpc.calls import current
-from lipwire.rpc.generated import inference_pb2
+from lipwire.rpc.generated import inference_pb2, management_pb2
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
+from lipwire.rpc.reachability import check_address
+from lipwire.serving import BackendHealth, DrawnFloatMouths, DrawnMouths, MakeCrops, ModelStatus
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 DEFAULT_MESSAGE_BYTES: Final = 100 * 2**20
@@ -55,14 +60,24 @@ HEALTH_TIMEOUT_S: Final = 2.0
 LOAD_TIMEOUT_S: Final = 120.0
 """For loading, where the caller sets no limit: an avatar may have to be compiled first."""
 
+_ELSEWHERE_ONLY: Final = RetryPolicy(0)
+"""A lease that a server refuses is refused; one that it does not answer is asked of the next."""
+_RELEASE_TIMEOUT_S: Final = 2.0
+
+_LOG: Final = logging.getLogger("lipwire.rpc")
 _LARGEST_INDEX: Final = 2**63 - 1
+_SERVICE_NUMBERS: Final[Mapping[Service, "mouths_pb2.Service.ValueType"]] = {
+    "live": mouths_pb2.SERVICE_LIVE,
+    "batch": mouths_pb2.SERVICE_BATCH,
+    "render": mouths_pb2.SERVICE_RENDER,
+}
 
 
-class RemoteBackend:
+class RemoteBackend(Closing):
     """A backend over one or more inference servers; a context manager.
 
         with RemoteBackend(["10.0.0.1:50051", "10.0.0.2:50051"], max_retries=3) as backend:
-            mouths = backend.mouths("anna", 0, windows, timeout_s=2.0)
+            mouths = backend.mouths("anna", 0, windows, call=Call(2.0))
 
     Make it in the process that uses it: gRPC's channels do not outlive a fork.
     """
@@ -74,6 +89,7 @@ class RemoteBackend:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_retries: int = 3,
         max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
+        use_proxy: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         retries: RetryPolicy | None = None,
         fleet: FleetPolicy | None = None,
@@ -81,15 +97,18 @@ class RemoteBackend:
     ) -> None:
         """``urls`` are HOST:PORT; one may be a load balancer. Connects in the background.
 
-        ``timeout_s`` is for a call with all its retries; ``retries`` takes the place of
-        ``max_retries``. Without ``credentials`` nothing is encrypted. Raises InvalidInput.
+        ``timeout_s`` is for a call with all its retries, of which there are at most
+        ``max_retries``; ``retries`` takes the place of that number. A message has at most
+        ``max_message_bytes``. Without ``credentials`` nothing is encrypted. ``use_proxy`` is as for
+        ``open_channel``. With several servers each gets a health check every ``check_every_s``
+        seconds; ``fleet`` says when a server counts as unreachable. Raises InvalidInput.
         """
         if not urls or len(set(urls)) != len(urls):
             raise InvalidInput(
                 f"inference servers are {list(urls)}, wanted is one or more, each named once"
             )
         for url in urls:
-            check_address(url)
+            check_address(url, "inference server")
         if not 0 < timeout_s < threading.TIMEOUT_MAX:
             raise InvalidInput(f"timeout is {timeout_s} s, wanted is a time above 0")
         if not 0 < max_message_bytes <= MAX_MESSAGE_BYTES:
@@ -97,11 +116,13 @@ class RemoteBackend:
                 f"messages of {max_message_bytes} bytes, allowed are 1 to {MAX_MESSAGE_BYTES}"
             )
         self._timeout_s = timeout_s
+        self._crops_wanted = CropsWanted(time.monotonic)
         self._servers = InferenceServers(
             urls,
             retries=retries or RetryPolicy(max_retries),
             fleet=fleet or FleetPolicy(),
             max_message_bytes=max_message_bytes,
+            use_proxy=use_proxy,
             credentials=credentials,
             check_every_s=check_every_s,
         )
@@ -110,49 +131,106 @@ class RemoteBackend:
         self,
         model_id: str,
         first: int,
-        windows: Float32Array,
+        windows: AudioWindows,
         *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> Mouths:
-        """See ``Backend.mouths``."""
+        revision: Revision = ANY_REVISION,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
+        """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
+        for each of ``windows``, (N, 32, 16, 16) float32. See ``Backend.mouths``.
+
+        A server is told the class and the tenant of ``call``. It is sent ``crops`` only after it
+        has answered that it needs them. Raises what ``Backend.mouths`` raises.
+        """
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if not 0 <= first <= _LARGEST_INDEX:
             raise InvalidInput(f"first frame is {first}, allowed are 0 to {_LARGEST_INDEX}")
         check_name(model_id)
-        message = mouths_pb2.MouthsRequest(
-            model_id=model_id, count=count, first_frame=first, revision=revision
+        kind = mouths_pb2.MouthsRequest
+        message = kind(
+            model_id=model_id,
+            count=count,
+            first_frame=first,
+            frames_revision=revision.frames,
+            model_revision=revision.model,
+            service=_SERVICE_NUMBERS["batch" if call is None else call.service],
+            tenant="" if call is None else call.tenant,
         )
-        request = request_with(message, {mouths_pb2.MouthsRequest.WINDOWS_FIELD_NUMBER: windows})
-        data = self._servers.ask(
-            model_id,
-            lambda server, left_s, metadata: server.mouths.future(
-                request, timeout=left_s, metadata=metadata
-            ),
-            _budget_s(timeout_s, self._timeout_s),
-        )
+        speech = {kind.WINDOWS_FIELD_NUMBER: windows}
+        small = request_with(message, speech)
+
+        def large() -> bytes:
+            assert crops is not None  # asked for only where there are any
+            return request_with(message, {**speech, kind.CROPS_FIELD_NUMBER: crops()})
+
+        data = self._ask_for_mouths(model_id, small, None if crops is None else cache(large), call)
         field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
         answer, pixels = answer_with(mouths_pb2.MouthsResponse, data, field)
         pixels = array_of(pixels, (count, MOUTH_PX, MOUTH_PX, 3), np.dtype(np.uint8))
-        return Mouths(pixels, answer.gpu_id, answer.inference_time_ms)
+        return DrawnMouths(pixels, answer.gpu_id, answer.inference_time_ms)
+
+    def _ask_for_mouths(
+        self,
+        model_id: str,
+        small: bytes,
+        large: Callable[[], bytes] | None,
+        call: Call | None,
+    ) -> bytes:
+        """The answer to the request ``small``, or to ``large``, which brings crops, of a server
+        that needs them."""
+        budget_s = _budget_s(call, self._timeout_s)
+        until_s = time.monotonic() + budget_s
+        asked = ""
+        sent = small
+
+        def send(server: Connection, left_s: float, metadata: Metadata) -> Pending[bytes]:
+            nonlocal asked, sent
+            asked = server.address
+            sent = large() if large and (asked, model_id) in self._crops_wanted else small
+            return server.mouths.future(sent, timeout=left_s, metadata=metadata)
+
+        while True:
+            try:
+                return self._servers.ask(model_id, send, until_s - time.monotonic(), call)
+            except CropsNeeded:
+                if large is None or sent is not small:
+                    raise
+                if self._crops_wanted.add(asked, model_id):
+                    _LOG.info(
+                        "inference server %s has not the frames of %s that are here; requests bring"
+                        " crops (0.3 MB a frame)",
+                        asked,
+                        model_id,
+                        extra={"model": model_id, "server": asked},
+                    )
 
     def mouths_of(
         self,
         model_id: str,
-        visual: Float32Array,
-        windows: Float32Array,
+        visual: Visual,
+        windows: AudioWindows,
         *,
-        revision: str = "",
-        timeout_s: float | None = None,
-    ) -> FloatMouths:
-        """See ``Backend.mouths_of``."""
+        revision: Revision = ANY_REVISION,
+        call: Call | None = None,
+    ) -> DrawnFloatMouths:
+        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
+        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
+        The guide's messages name neither class nor tenant, so servers run it as batch. Raises
+        AvatarChanged where the newest network is of another revision, NotFound, InvalidInput,
+        AvatarInvalid. See ``Backend.mouths_of``."""
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if check_batch("visual", visual, (6, MOUTH_PX, MOUTH_PX)) != count:
             raise InvalidInput(f"visual is {len(visual)} frames, windows are for {count}")
         check_name(model_id)
         kind = inference_pb2.InferBatchRequest
         request = request_with(
-            kind(model_id=model_id, batch_size=count, revision=revision),
+            kind(
+                model_id=model_id,
+                batch_size=count,
+                frames_revision=revision.frames,
+                model_revision=revision.model,
+            ),
             {
                 kind.VISUAL_FRAMES_FIELD_NUMBER: visual,
                 kind.AUDIO_FEATURES_FIELD_NUMBER: windows,
@@ -163,59 +241,63 @@ class RemoteBackend:
             lambda server, left_s, metadata: server.infer_batch.future(
                 request, timeout=left_s, metadata=metadata
             ),
-            _budget_s(timeout_s, self._timeout_s),
+            _budget_s(call, self._timeout_s),
+            call,
         )
         field = inference_pb2.InferBatchResponse.OUTPUT_FIELD_NUMBER
         answer, output = answer_with(inference_pb2.InferBatchResponse, data, field)
         if not answer.success:
             raise error_of_answer(answer.error_code, answer.error)
         values = array_of(output, (count, 3, MOUTH_PX, MOUTH_PX), np.dtype("<f4"))
-        return FloatMouths(values, answer.gpu_id, answer.inference_time_ms)
+        return DrawnFloatMouths(values, answer.gpu_id, answer.inference_time_ms)
 
-    def load(self, model_id: str, *, timeout_s: float | None = None) -> ModelStatus:
-        """See ``Backend.load``. Told to the server that the model's calls go to, and no other:
-        on all of them it would take the place of models that are asked for there.
+    def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
+        """Load the network of avatar ``model_id`` before it is asked for, and return its numbers.
+        See ``Backend.load``.
+
+        Only the server that this model's calls go to is asked: on the others it would take the
+        place of models that are asked for there. Raises NotFound, AvatarInvalid.
         """
         check_name(model_id)
         served_by = ""
 
         def send(
             server: Connection, left_s: float, metadata: Metadata
-        ) -> Pending[inference_pb2.LoadModelResponse]:
+        ) -> Pending[management_pb2.LoadModelResponse]:
             nonlocal served_by
             served_by = server.address
-            request = inference_pb2.LoadModelRequest(model_id=model_id)
+            request = management_pb2.LoadModelRequest(model_id=model_id)
             return server.inference.LoadModel.future(request, timeout=left_s, metadata=metadata)
 
-        answer = self._servers.ask(model_id, send, _budget_s(timeout_s, LOAD_TIMEOUT_S))
+        answer = self._servers.ask(model_id, send, _budget_s(call, LOAD_TIMEOUT_S), call)
         if not answer.success:
             raise error_of_answer(answer.error_code, answer.error)
         return status_of(answer.model, served_by)
 
-    def unload(self, model_id: str, *, timeout_s: float | None = None) -> bool:
-        """See ``Backend.unload``. Told to all servers: the model may have been served by any, while
-        others were out. One that is out itself need not answer; one that was out when it was told
-        and has come back is told again.
+    def unload(self, model_id: str, *, call: Call | None = None) -> bool:
+        """Unload the network of avatar ``model_id`` in all servers; return whether any had it. See
+        ``Backend.unload``.
+
+        Any server may have loaded it while others were out. A server that is out need not answer;
+        one that was out when it was asked and has come back is asked again.
         """
         check_name(model_id)
-        unloaded, failed = self._tell_to_unload(model_id, timeout_s)
+        unloaded, failed = self._tell_to_unload(model_id, call)
         if isinstance(failed, Unavailable):
-            again, failed = self._tell_to_unload(model_id, timeout_s)
+            again, failed = self._tell_to_unload(model_id, call)
             unloaded = unloaded or again
         if failed is not None:
             raise failed
         return unloaded
 
-    def _tell_to_unload(
-        self, model_id: str, timeout_s: float | None
-    ) -> tuple[bool, LipwireError | None]:
+    def _tell_to_unload(self, model_id: str, call: Call | None) -> tuple[bool, LipwireError | None]:
         """Whether any server had it, and why one that is up did not answer."""
-        request = inference_pb2.UnloadModelRequest(model_id=model_id)
+        request = management_pb2.UnloadModelRequest(model_id=model_id)
         answers = self._servers.tell_all(
             lambda server, left_s: server.inference.UnloadModel.future(
                 request, timeout=left_s, metadata=metadata_of(model_id)
             ),
-            _budget_s(timeout_s, self._timeout_s),
+            _budget_s(call, self._timeout_s),
         )
         expected = self._servers.expected()
         unloaded = False
@@ -229,12 +311,13 @@ class RemoteBackend:
                 raise error_of_answer(answer.error_code, answer.error)
         return unloaded, failed
 
-    def models(self, *, timeout_s: float | None = None) -> tuple[ModelStatus, ...]:
-        """See ``Backend.models``. A model that several servers hold is listed for each."""
-        request = inference_pb2.GetModelStatsRequest()
+    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        """Return numbers about each loaded network, in the order of their names. See
+        ``Backend.models``. A model that several servers hold is listed for each."""
+        request = management_pb2.GetModelStatsRequest()
         answers = self._servers.tell_all(
             lambda server, left_s: server.inference.GetModelStats.future(request, timeout=left_s),
-            _budget_s(timeout_s, self._timeout_s),
+            _budget_s(call, self._timeout_s),
         )
         found: list[ModelStatus] = []
         errors: list[LipwireError] = []
@@ -247,14 +330,59 @@ class RemoteBackend:
             raise errors[0]
         return tuple(sorted(found, key=lambda model: (model.model_id, model.server)))
 
-    def health(self, *, timeout_s: float | None = None) -> BackendHealth:
-        """See ``Backend.health``: healthy while one server is; numbers are sums over all,
-        and GPUs are those of all that answer."""
-        request = inference_pb2.HealthRequest()
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Have ``holder``, a live session, hold or hold on to a lease at the server that the
+        avatar's calls go to. See ``Backend.acquire``.
+
+        Where that server is out it is the next one, which then holds it. The server after it is
+        told to load the network, so that a session finds it there when its own goes.
+        """
+        check_name(model_id)
+        request = mouths_pb2.LeaseRequest(holder=holder, model_id=model_id)
+        holds = ""
+
+        def send(
+            server: Connection, left_s: float, metadata: Metadata
+        ) -> Pending[mouths_pb2.LeaseResponse]:
+            nonlocal holds
+            holds = server.address
+            lease: Pending[mouths_pb2.LeaseResponse] = server.leases.Lease.future(
+                request, timeout=left_s, metadata=metadata
+            )
+            return lease
+
+        budget_s = _budget_s(call, LOAD_TIMEOUT_S)
+        self._servers.ask(model_id, send, budget_s, call, retries=_ELSEWHERE_ONLY)
+        load = management_pb2.LoadModelRequest(model_id=model_id)
+        self._servers.tell_next(
+            model_id,
+            holds,
+            lambda server, left_s, metadata: server.inference.LoadModel.future(
+                load, timeout=left_s, metadata=metadata
+            ),
+            LOAD_TIMEOUT_S,
+        )
+
+    def release(self, holder: str) -> None:
+        """Have all servers give back what ``holder`` holds. See ``Backend.release``. At a server
+        that does not answer it ends by itself."""
+        request = mouths_pb2.ReleaseLeaseRequest(holder=holder)
+        with suppress(LipwireError):
+            self._servers.tell_all(
+                lambda server, left_s: server.leases.ReleaseLease.future(request, timeout=left_s),
+                _RELEASE_TIMEOUT_S,
+            )
+
+    def health(self, *, call: Call | None = None) -> BackendHealth:
+        """Return whether mouths can be had: healthy while one server is. See ``Backend.health``.
+
+        Numbers are sums over all servers that answer, and the GPUs are those of all of them.
+        """
+        request = management_pb2.HealthRequest()
         try:
             answers = self._servers.tell_all(
                 lambda server, left_s: server.inference.Health.future(request, timeout=left_s),
-                _budget_s(timeout_s, HEALTH_TIMEOUT_S),
+                _budget_s(call, HEALTH_TIMEOUT_S),
             )
         except LipwireError as error:
             return BackendHealth(False, 0, 0, 0, "", str(error))
@@ -271,6 +399,8 @@ class RemoteBackend:
             max_models=sum(answer.max_models for answer in well),
             version=", ".join(sorted({answer.version for answer in well})),
             detail="; ".join(trouble),
+            live_sessions=sum(answer.live_sessions for answer in well),
+            live_capacity=sum(answer.live_capacity for answer in well),
             gpus=tuple(
                 gpu_of(gpu, address)
                 for address, answer in answers.items()
@@ -280,23 +410,12 @@ class RemoteBackend:
         )
 
     def close(self) -> None:
-        """See ``Backend.close``. Calls under way raise Unavailable."""
+        """Close all connections; calls under way and later ones raise Unavailable. Closing twice is
+        allowed. See ``Backend.close``."""
         self._servers.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _budget_s(timeout_s: float | None, longest_s: float) -> float:
-    """What the caller leaves, or the call that this thread works for; ``longest_s`` at most."""
-    call = current()
-    left_s = call.remaining_s() if timeout_s is None and call is not None else timeout_s
+def _budget_s(call: Call | None, longest_s: float) -> float:
+    """What is left of the caller's time; ``longest_s`` at most."""
+    left_s = None if call is None else call.remaining_s()
     return longest_s if left_s is None else min(left_s, longest_s)

@@ -1,20 +1,21 @@
-"""What comes after a try that failed: another server, a pause, or the end. No clock, no sockets.
+"""What follows an attempt that failed: another server, a pause, or the end. No clock, no sockets.
 
 Only what can be repeated is: the server did not take the call (Unavailable) or had no room for it
 (Overloaded). Inference changes nothing, so a call that was lost half way may be repeated as well.
-All tries of a call share its one deadline.
+All attempts of a call share its one deadline.
 
-  failed with                a server not yet tried    no other server
-  ─────────────────────────  ────────────────────────  ───────────────────────────────
-  Unavailable                at once, not counted      after a pause, counted
-  Overloaded                 at once, counted          after a pause, counted; not sooner
-                                                       than the server asked for
-  anything else              the end                   the end
+    failed with                a server not yet tried    no other server
+    ─────────────────────────  ────────────────────────  ───────────────────────────────
+    Unavailable                at once, not counted      after a pause, counted
+    Overloaded                 at once, counted          after a pause, counted; not sooner
+                                                         than the server asked for
+    anything else              the end                   the end
 
 It also ends when all retries are counted, or when the pause would outlast the deadline: then the
-caller hears the reason at once, and not "too late" when the time is up.
+caller gets the error at once, and not "too late" when the time is up.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -26,7 +27,8 @@ MAX_RETRIES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently. Pauses double, and vary by half so that callers spread out."""
+    """How often a call is tried again, and after which pauses: they double, and vary by half so
+    that clients do not all come at once."""
 
     max_retries: int = 3
     """Counted retries of one call, 0 to 100."""
@@ -38,29 +40,47 @@ class RetryPolicy:
             raise InvalidInput(f"max_retries is {self.max_retries}, allowed are 0 to {MAX_RETRIES}")
 
     def pause_s(self, retry: int, random: Random) -> float:
-        """Length of pause number ``retry``, from 0."""
+        """Return the length of pause number ``retry``, counted from 0."""
         full = min(self.longest_pause_s, self.first_pause_s * 2.0**retry)
         return full * random.uniform(0.5, 1.0)
 
 
 class Tries:
-    """The tries of one call. Used by one thread."""
+    """The attempts of one call. For one thread."""
 
-    __slots__ = ("_deadline", "_policy", "_random", "counted")
+    __slots__ = ("_asked", "_deadline", "_policy", "_random", "counted")
 
     def __init__(self, policy: RetryPolicy, deadline: float, random: Random) -> None:
-        """``deadline`` is on the clock that ``pause_after`` is given."""
+        """``policy`` says how often a call is tried, and ``random`` varies the pauses. ``deadline``
+        is in the time of the clock whose ``now`` is given to ``pause_after``."""
         self._policy = policy
         self._deadline = deadline
         self._random = random
+        self._asked: set[str] = set()
         self.counted = 0
         """Retries counted so far."""
 
-    def pause_after(self, error: LipwireError, *, another: bool, now: float) -> float | None:
-        """Seconds until the next try, or None where there is none and ``error`` is the answer.
+    def choose(self, order: Sequence[str]) -> str:
+        """Return the server to ask now: the first of ``order`` that this call has not asked yet.
 
-        ``another`` says whether a server is left that this call has not tried.
+        ``order`` has the servers that can be asked, best first, and at least one. When all of them
+        have been asked, all may be asked again.
         """
+        server = next((name for name in order if name not in self._asked), None)
+        if server is None:
+            self._asked.clear()
+            server = order[0]
+        self._asked.add(server)
+        return server
+
+    def pause_after(self, error: LipwireError, *, order: Sequence[str], now: float) -> float | None:
+        """Return the seconds until the next attempt, after one that failed with ``error``; None
+        where there is to be none.
+
+        ``order`` has the servers that can be asked: one that this call has not asked yet is asked
+        at once. ``now`` is the time of the deadline's clock.
+        """
+        another = any(name not in self._asked for name in order)
         if not isinstance(error, Unavailable | Overloaded) or now >= self._deadline:
             return None
         if another and isinstance(error, Unavailable):

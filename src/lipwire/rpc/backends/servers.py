@@ -19,13 +19,12 @@ from typing import Final, TypeVar
 
 import grpc
 
-from lipwire.domain import DeadlineExceeded, LipwireError, Unavailable
+from lipwire.domain import Call, Cancelled, DeadlineExceeded, LipwireError, Unavailable
 from lipwire.rpc.backends.channels import Caller, Connection, Pending
 from lipwire.rpc.backends.fleet import Fleet, FleetPolicy, Verdict
 from lipwire.rpc.backends.retries import RetryPolicy, Tries
 from lipwire.rpc.backends.statuses import error_of_call, reason_of_call
 from lipwire.rpc.backends.transfer import Metadata, metadata_of
-from lipwire.rpc.calls import Cancelled, current
 
 _SETTLING_S: Final = 0.25
 """In their first moments calls wait for the first health check of every server, but never for more
@@ -41,7 +40,8 @@ Send = Callable[[Connection, float, Metadata], Pending[_Answer]]
 
 
 class InferenceServers:
-    """Connections to servers, and which of them are up. Closed by its owner; thread-safe."""
+    """Connections to inference servers, and which of them are up. Thread-safe; its owner closes
+    it."""
 
     def __init__(
         self,
@@ -50,10 +50,14 @@ class InferenceServers:
         retries: RetryPolicy,
         fleet: FleetPolicy,
         max_message_bytes: int,
+        use_proxy: bool,
         credentials: grpc.ChannelCredentials | None,
         check_every_s: float,
     ) -> None:
-        """What is passed has been checked. Connects in the background."""
+        """``urls`` are HOST:PORT, each once. With several servers each gets a health check every
+        ``check_every_s`` seconds, and ``fleet`` says when one counts as unreachable; ``retries``
+        says how often a call is tried. The others are as for ``open_channel``. All arguments have
+        been checked. Connects in the background."""
         self._policy = retries
         self._random = Random()
         self._clock = time.monotonic
@@ -61,47 +65,62 @@ class InferenceServers:
         self._closing = threading.Event()
         self.fleet: Final = Fleet(urls, clock=self._clock, policy=fleet)
         self._connections = {
-            url: Connection(url, max_message_bytes=max_message_bytes, credentials=credentials)
+            url: Connection(
+                url,
+                max_message_bytes=max_message_bytes,
+                use_proxy=use_proxy,
+                credentials=credentials,
+            )
             for url in urls
         }
         self._watched = len(urls) > 1
+        self._silent = False
+        """Where nothing is watched: whether the log has it that the one address is out."""
         self._settled_by = self._clock() + _SETTLING_S
         self._watcher = threading.Thread(target=self._watch, name="inference-health", daemon=True)
         if self._watched:
             self._watcher.start()
 
     def expected(self) -> frozenset[str]:
-        """Those that ought to answer: all that are up; where nothing is watched, the one."""
+        """Return the servers that ought to answer: those that are up; a single one always."""
         return frozenset(self.fleet.up() if self._watched else self._connections)
 
     def close(self) -> None:
-        """Calls under way and later ones raise Unavailable. Closing twice is fine."""
+        """Close all connections: calls under way and later ones raise Unavailable.
+
+        Closing twice is allowed.
+        """
         self._closing.set()
-        self.fleet.wake()
+        self.fleet.end_waiting()
         for connection in self._connections.values():
             connection.close()
         if self._watched and self._watcher is not threading.current_thread():
             self._watcher.join()
 
-    def ask(self, model_id: str, send: Send[_Answer], budget_s: float) -> _Answer:
-        """One call with its retries, done in ``budget_s``; ``send`` is called for every try.
+    def ask(
+        self,
+        model_id: str,
+        send: Send[_Answer],
+        budget_s: float,
+        call: Call | None,
+        retries: RetryPolicy | None = None,
+    ) -> _Answer:
+        """Make one call, with retries on this and other servers, within ``budget_s`` seconds, and
+        return the answer.
 
-        Raises what the server meant, DeadlineExceeded, Unavailable, and Cancelled where the call
-        that this thread works for ends first.
+        ``model_id`` says in which order servers are asked. ``send`` is called for every attempt.
+        ``call`` is the request that the call is made for. ``retries`` says how often it is tried;
+        None as often as others. Raises the error that the server sent,
+        DeadlineExceeded, Unavailable, and Cancelled where ``call`` ends first.
         """
         deadline = self._clock() + budget_s
-        tries = Tries(self._policy, deadline, self._random)
-        caller = Caller(current(), self.fleet.stir)
+        tries = Tries(retries or self._policy, deadline, self._random)
+        caller = Caller(call, self.fleet.recheck)
         metadata = metadata_of(model_id)
-        asked: set[str] = set()
         if self._watched and (settling := self._settled_by - self._clock()) > 0:
             self.fleet.wait_known(min(settling, budget_s / 4))
         while True:
-            order = self.fleet.order(model_id)
-            server = next((name for name in order if name not in asked), None)
-            if server is None:
-                asked.clear()
-                server = order[0]
+            server = tries.choose(self.fleet.order(model_id))
             left_s = deadline - self._clock()
             if left_s <= 0:
                 raise _late(budget_s)
@@ -116,20 +135,35 @@ class InferenceServers:
                 raise (error if self._clock() < deadline else _late(budget_s)) from None
             except LipwireError as error:
                 failed = error
-            asked.add(server)
-            another = any(name not in asked for name in self.fleet.order(model_id))
-            pause_s = tries.pause_after(failed, another=another, now=self._clock())
+            order = self.fleet.order(model_id)
+            pause_s = tries.pause_after(failed, order=order, now=self._clock())
             if pause_s is None or self._closing.is_set():
                 raise failed
             if pause_s:
                 self.fleet.rest(pause_s, lambda: caller.gone)
 
+    def tell_next(self, model_id: str, after: str, send: Send[object], timeout_s: float) -> None:
+        """Make one call to the server that is asked for ``model_id`` where the one at ``after`` is
+        out; nothing where there is none. Does not wait for the answer, which nobody gets."""
+        expected = self.expected() - {after}
+        address = next((one for one in self.fleet.order(model_id) if one in expected), None)
+        if address is None:
+            return
+        server = self._connections[address]
+        try:
+            pending = send(server, timeout_s, metadata_of(model_id))
+        except ValueError:
+            return  # closed
+        server.keep(pending)
+        pending.add_done_callback(lambda _: server.done(pending))
+
     def tell_all(
         self, send: Callable[[Connection, float], Pending[_Answer]], timeout_s: float
     ) -> dict[str, _Answer | LipwireError]:
-        """One call to every server at once, without retries; answer or error by address.
+        """Make one call to every server at once, without retries; return answers or errors by
+        address.
 
-        Those that are not up get a second at most, and one that turns out to be gone is up no
+        Servers that are not up get a second at most, and one that cannot be reached is up no
         longer. Raises Unavailable when closed.
         """
         if self._closing.is_set():
@@ -147,12 +181,13 @@ class InferenceServers:
         for address, pending in sent.items():
             try:
                 answers[address] = pending.result()
+                self._heard(address)
             except grpc.FutureCancelledError:
                 answers[address] = self._closed()
             except grpc.RpcError as failed:
                 answers[address] = error = error_of_call(failed)
                 if address in expected and isinstance(error, Unavailable):
-                    self._lost(address, reason_of_call(failed), asked_at)
+                    self._lost(self._connections[address], failed, asked_at)
         return answers
 
     def _try(
@@ -184,19 +219,33 @@ class InferenceServers:
                 raise self._closed() from None
             error = error_of_call(failed)
             if isinstance(error, Unavailable):
-                self._lost(server.address, reason_of_call(failed), asked_at)
+                self._lost(server, failed, asked_at)
             elif not isinstance(error, DeadlineExceeded):
-                self.fleet.answered(server.address)
+                self._answered(server)
             raise error from None
         finally:
             server.done(pending)
             caller.hold(None)
-        self.fleet.answered(server.address)
+        self._answered(server)
         return answer
 
-    def _lost(self, address: str, reason: str, asked_at: float) -> None:
-        if self._watched and self.fleet.lost(address, reason, asked_at=asked_at):
-            _log.warning("inference server %s is out: %s", address, reason)
+    def _answered(self, server: Connection) -> None:
+        self.fleet.answered(server.address)
+        self._heard(server.address)
+
+    def _heard(self, address: str) -> None:
+        if self._silent:
+            self._silent = False
+            _log.info("inference server %s is back", address)
+
+    def _lost(self, server: Connection, failed: object, asked_at: float) -> None:
+        reason = reason_of_call(failed, server.peer)
+        if self._watched:
+            out = self.fleet.lost(server.address, reason, asked_at=asked_at)
+        else:
+            out, self._silent = not self._silent, True
+        if out:
+            _log.warning("inference server %s is out: %s", server.address, reason)
 
     def _closed(self) -> Unavailable:
         return Unavailable("the connection to the inference servers is closed")

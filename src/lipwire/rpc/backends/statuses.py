@@ -1,4 +1,4 @@
-"""What a server said went wrong, as an error of Lipwire's own tree again.
+"""The status that a server sent, turned into an error of Lipwire's own tree.
 
 A status carries google.rpc.ErrorInfo with the name of the error, and google.rpc.RetryInfo where
 trying again can help. Statuses without them come from gRPC itself, from a balancer in between, or
@@ -22,6 +22,7 @@ from lipwire.domain import (
     Overloaded,
     Unavailable,
 )
+from lipwire.rpc.reachability import Peer, cause_of
 
 _BY_CODE: Final[dict[str, type[LipwireError]]] = {
     "INVALID_ARGUMENT": InvalidInput,
@@ -50,11 +51,13 @@ _TEXTS: Final[dict[type[LipwireError], str]] = {
 _LONGEST: Final = 500
 
 
-def error_of_call(failed: object) -> LipwireError:
-    """The error that ``failed`` stands for: what a call raised, which is the call itself.
+def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
+    """Return the error for ``failed``: what a gRPC call raised, which is the call itself.
 
-    Texts that are not Lipwire's own name addresses and other things inside; they are left out, and
-    ``reason_of_call`` gives them for the log.
+    With a ``peer`` the error is for whoever named that address: it has the address, the cause and a
+    hint. Without, it is for the clients of a server that asked an inference server: texts that are
+    not Lipwire's own, which name addresses and other internals, are left out; ``reason_of_call``
+    has them for the log.
     """
     if not isinstance(failed, grpc.Call):
         return LipwireError("the call of the inference server failed")
@@ -69,19 +72,39 @@ def error_of_call(failed: object) -> LipwireError:
     # CANCELLED, because nobody here cancelled it: the server is stopping.
     broken = code in ("INTERNAL", "UNKNOWN") and any(word in text for word in _BROKEN)
     kind = Unavailable if broken or code == "CANCELLED" else _BY_CODE.get(code, LipwireError)
+    if peer is not None:
+        return _make(kind, _told(failed, peer), retry_after_s)
+    cause = cause_of(failed, "inference server")
     text = _TEXTS.get(kind, f"the inference server refused the call with {code}")
-    return _make(kind, text, retry_after_s)
+    return _make(kind, f"{text}: {cause.text}" if cause else text, retry_after_s)
 
 
-def reason_of_call(failed: object) -> str:
-    """Code and text of a failed call, as they came; one line, for logs."""
+def reason_of_call(failed: object, peer: Peer | None = None) -> str:
+    """Return why a call failed, as one line for the log.
+
+    It is the cause and a hint where ``peer`` was not reached, else code and text as they came.
+    """
     if not isinstance(failed, grpc.Call):
         return _line(str(failed))
-    return f"{failed.code().name}: {_line(failed.details())}"
+    cause = cause_of(failed, peer.kind, use_proxy=peer.use_proxy) if peer else None
+    return str(cause) if cause else f"{failed.code().name}: {_line(failed.details())}"
+
+
+def _told(failed: grpc.Call, peer: Peer) -> str:
+    """What ``failed`` says to whoever named ``peer``."""
+    name = f"the {peer.kind} at {peer.address}"
+    if cause := cause_of(failed, peer.kind, use_proxy=peer.use_proxy):
+        return f"{name} cannot be asked: {cause}"
+    if failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"{name} did not answer in time"
+    return f"{name} answered {failed.code().name}: {_line(failed.details())}"
 
 
 def error_of_answer(code: str, text: str) -> LipwireError:
-    """The error of an answer with ``success = false``: the guide's way of saying what is wrong."""
+    """Return the error that an answer with ``success = false`` stands for.
+
+    ``code`` is its error_code and ``text`` its error.
+    """
     return _make(_BY_CODE.get(code, LipwireError), _line(text), None)
 
 

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from lipwire.domain import Float32Array, InvalidInput, LipwireError
-from lipwire.rpc.backends.protocol import GpuStatus, ModelStatus
-from lipwire.rpc.bulk import MalformedError, split_fields, with_fields
-from lipwire.rpc.generated import inference_pb2
+from lipwire.domain import Float32Array, InvalidInput, LipwireError, UInt8Array
+from lipwire.rpc.generated import inference_pb2, management_pb2
+from lipwire.rpc.server.bulk import MalformedError, split_fields, with_fields
+from lipwire.serving import GpuStatus, ModelStatus
 
 _Answer = TypeVar("_Answer", bound=Message)
 
@@ -22,7 +22,10 @@ _LONGEST_NAME: Final = 255
 
 
 def check_name(model_id: str) -> None:
-    """Refuse what no message holds; which names there are is for the server to say."""
+    """Raise InvalidInput where ``model_id`` cannot be put into a message.
+
+    Whether there is such a model is for the server to say.
+    """
     if not 0 < len(model_id) <= _LONGEST_NAME:
         raise InvalidInput(
             f"the model's name is {len(model_id)} characters long, allowed are 1 to {_LONGEST_NAME}"
@@ -34,26 +37,40 @@ def check_name(model_id: str) -> None:
 
 
 def metadata_of(model_id: str) -> Metadata:
-    """``x-model-id``, for balancers that hash on it; what a header may not hold becomes %XX."""
+    """Return the metadata of a call: ``x-model-id``, for load balancers that hash on it.
+
+    Characters that a header may not hold become %XX.
+    """
     return (("x-model-id", quote(model_id, safe=_HEADER_SAFE)),)
 
 
 def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
-    """Refuse what is not (N, *shape) float32; returns N."""
+    """Return N of ``array``. Raises InvalidInput where it is not (N, *shape) float32, N at least 1.
+
+    ``name`` names it in the message.
+    """
     wanted = f"(N, {', '.join(map(str, shape))}) float32"
     if array.dtype != np.float32 or array.shape[1:] != shape or not len(array):
         raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
     return len(array)
 
 
-def request_with(message: Message, arrays: Mapping[int, Float32Array]) -> bytes:
-    """``message`` serialised, with float32 arrays in the bytes fields of these numbers."""
-    fields = {number: array.astype("<f4", copy=False) for number, array in arrays.items()}
+def request_with(message: Message, arrays: Mapping[int, Float32Array | UInt8Array]) -> bytes:
+    """Return ``message`` serialised, with ``arrays`` (float32 or uint8) in its bytes fields by
+    number."""
+    fields = {
+        number: array.astype(array.dtype.newbyteorder("<"), copy=False)
+        for number, array in arrays.items()
+    }
     return with_fields(message.SerializeToString(), fields)
 
 
 def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer, memoryview]:
-    """A serialised message of ``kind``, and its bytes field ``number``, which the message lacks."""
+    """Parse a serialised message of ``kind``; return it and its bytes field ``number`` as a view.
+
+    The returned message is without that field. Raises LipwireError where ``data`` is no such
+    message.
+    """
     try:
         rest, found = split_fields(data, {number})
         answer = kind()
@@ -64,14 +81,17 @@ def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer,
 
 
 def array_of(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """``data`` as a read-only array."""
+    """Return ``data`` as a read-only array, without a copy. Raises LipwireError for another
+    length."""
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
         raise LipwireError(f"the inference server gave {len(data)} bytes, wanted are {wanted}")
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def status_of(model: inference_pb2.ModelStats, server: str) -> ModelStatus:
+def status_of(model: management_pb2.ModelStats, server: str) -> ModelStatus:
+    """Return a server's row about a loaded model as a ``ModelStatus``; ``server`` is its
+    address."""
     return ModelStatus(
         model_id=model.model_id,
         gpu_id=model.gpu_id,
@@ -85,6 +105,7 @@ def status_of(model: inference_pb2.ModelStats, server: str) -> ModelStatus:
 
 
 def gpu_of(gpu: inference_pb2.GpuStatus, server: str) -> GpuStatus:
+    """Return a server's message about a GPU as a ``GpuStatus``; ``server`` is its address."""
     return GpuStatus(
         index=gpu.index,
         name=gpu.name,

@@ -22,45 +22,27 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from lipwire.rpc.generated import management_pb2 as lipwire_dot_rpc_dot_generated_dot_management__pb2
 
+from lipwire.rpc.generated.management_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lipwire/rpc/generated/compositing.proto\x12\x0b\x63ompositing\"\xda\x01\n\x15\x43ompositeBatchRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rvisual_frames\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61udio_features\x18\x03 \x01(\x0c\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x17\n\x0fstart_frame_idx\x18\x05 \x01(\x05\x12\x11\n\traw_audio\x18\x14 \x01(\x0c\x12\x13\n\x0bsample_rate\x18\x15 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x16 \x01(\x05\x12\x19\n\x11\x61udio_start_frame\x18\x17 \x01(\x05\"\x90\x02\n\x16\x43ompositeBatchResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x19\n\x11\x63omposited_frames\x18\x03 \x03(\x0c\x12\x0e\n\x06gpu_id\x18\x04 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x05 \x01(\x02\x12\x19\n\x11\x63omposite_time_ms\x18\x06 \x01(\x02\x12\x15\n\rtotal_time_ms\x18\x07 \x01(\x02\x12\x12\n\nerror_code\x18\x14 \x01(\t\x12\x14\n\x0c\x66rame_format\x18\x15 \x01(\t\x12\r\n\x05width\x18\x16 \x01(\x05\x12\x0e\n\x06height\x18\x17 \x01(\x05\x12\x15\n\raudio_time_ms\x18\x18 \x01(\x02\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x85\x01\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.compositing.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x0f\n\x07workers\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"@\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06loaded\x18\x02 \x01(\x08\x12\x11\n\tloaded_in\x18\x14 \x01(\x05\"$\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"m\n\x11LoadModelResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x14\n\x0cload_time_ms\x18\x03 \x01(\x02\x12\x12\n\nerror_code\x18\x14 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"&\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"k\n\x13UnloadModelResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x10\n\x08unloaded\x18\x03 \x01(\x08\x12\x12\n\nerror_code\x18\x14 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"(\n\x14GetModelStatsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xd3\x02\n\x15GetModelStatsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.compositing.ModelStats\x12\x15\n\rloaded_models\x18\x02 \x01(\x05\x12\x12\n\nmax_models\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04hits\x18\x05 \x01(\x03\x12\x0e\n\x06misses\x18\x06 \x01(\x03\x12\x11\n\tevictions\x18\x07 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x03\x12\x1c\n\x0floaded_networks\x18\x14 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14network_memory_bytes\x18\x15 \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07workers\x18\x16 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x17 \x01(\tB\x12\n\x10_loaded_networksB\x17\n\x15_network_memory_bytes\"u\n\nModelStats\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04uses\x18\x03 \x01(\x03\x12\x0e\n\x06idle_s\x18\x04 \x01(\x01\x12\x0e\n\x06in_use\x18\x05 \x01(\x05\x12\x11\n\tloaded_in\x18\x14 \x01(\x05\"\x0f\n\rHealthRequest\"\xe4\x01\n\x0eHealthResponse\x12\x0f\n\x07healthy\x18\x01 \x01(\x08\x12\x15\n\rloaded_models\x18\x02 \x01(\x05\x12\x12\n\nmax_models\x18\x03 \x01(\x05\x12\x1c\n\x14inference_server_url\x18\x04 \x01(\t\x12 \n\x18inference_server_healthy\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x14 \x01(\t\x12\x0f\n\x07workers\x18\x15 \x01(\x05\x12$\n\x04gpus\x18\x16 \x03(\x0b\x32\x16.compositing.GpuStatus\"\x9c\x01\n\tGpuStatus\x12\x0e\n\x06server\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x15\n\rloaded_models\x18\x04 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x12\n\nused_bytes\x18\x06 \x01(\x03\x12\x13\n\x0butilisation\x18\x07 \x01(\x02\x12\x0c\n\x04lost\x18\x08 \x01(\t2\xfc\x03\n\x12\x43ompositingService\x12^\n\x13InferBatchComposite\x12\".compositing.CompositeBatchRequest\x1a#.compositing.CompositeBatchResponse\x12M\n\nListModels\x12\x1e.compositing.ListModelsRequest\x1a\x1f.compositing.ListModelsResponse\x12J\n\tLoadModel\x12\x1d.compositing.LoadModelRequest\x1a\x1e.compositing.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.compositing.UnloadModelRequest\x1a .compositing.UnloadModelResponse\x12V\n\rGetModelStats\x12!.compositing.GetModelStatsRequest\x1a\".compositing.GetModelStatsResponse\x12\x41\n\x06Health\x12\x1a.compositing.HealthRequest\x1a\x1b.compositing.HealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lipwire/rpc/generated/compositing.proto\x12\x0b\x63ompositing\x1a&lipwire/rpc/generated/management.proto\"\xda\x01\n\x15\x43ompositeBatchRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rvisual_frames\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61udio_features\x18\x03 \x01(\x0c\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x17\n\x0fstart_frame_idx\x18\x05 \x01(\x05\x12\x11\n\traw_audio\x18\x14 \x01(\x0c\x12\x13\n\x0bsample_rate\x18\x15 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x16 \x01(\x05\x12\x19\n\x11\x61udio_start_frame\x18\x17 \x01(\x05\"\x90\x02\n\x16\x43ompositeBatchResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x19\n\x11\x63omposited_frames\x18\x03 \x03(\x0c\x12\x0e\n\x06gpu_id\x18\x04 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x05 \x01(\x02\x12\x19\n\x11\x63omposite_time_ms\x18\x06 \x01(\x02\x12\x15\n\rtotal_time_ms\x18\x07 \x01(\x02\x12\x12\n\nerror_code\x18\x14 \x01(\t\x12\x14\n\x0c\x66rame_format\x18\x15 \x01(\t\x12\r\n\x05width\x18\x16 \x01(\x05\x12\x0e\n\x06height\x18\x17 \x01(\x05\x12\x15\n\raudio_time_ms\x18\x18 \x01(\x02\"\xd3\x02\n\x15GetModelStatsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.compositing.ModelStats\x12\x15\n\rloaded_models\x18\x02 \x01(\x05\x12\x12\n\nmax_models\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04hits\x18\x05 \x01(\x03\x12\x0e\n\x06misses\x18\x06 \x01(\x03\x12\x11\n\tevictions\x18\x07 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x03\x12\x1c\n\x0floaded_networks\x18\x14 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14network_memory_bytes\x18\x15 \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07workers\x18\x16 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x17 \x01(\tB\x12\n\x10_loaded_networksB\x17\n\x15_network_memory_bytes\"\x92\x02\n\x0eHealthResponse\x12\x0f\n\x07healthy\x18\x01 \x01(\x08\x12\x15\n\rloaded_models\x18\x02 \x01(\x05\x12\x12\n\nmax_models\x18\x03 \x01(\x05\x12\x1c\n\x14inference_server_url\x18\x04 \x01(\t\x12 \n\x18inference_server_healthy\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x14 \x01(\t\x12\x0f\n\x07workers\x18\x15 \x01(\x05\x12$\n\x04gpus\x18\x16 \x03(\x0b\x32\x16.compositing.GpuStatus\x12\x15\n\rlive_sessions\x18\x17 \x01(\x05\x12\x15\n\rlive_capacity\x18\x18 \x01(\x05\"\x9c\x01\n\tGpuStatus\x12\x0e\n\x06server\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x15\n\rloaded_models\x18\x04 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x12\n\nused_bytes\x18\x06 \x01(\x03\x12\x13\n\x0butilisation\x18\x07 \x01(\x02\x12\x0c\n\x04lost\x18\x08 \x01(\t2\xfc\x03\n\x12\x43ompositingService\x12^\n\x13InferBatchComposite\x12\".compositing.CompositeBatchRequest\x1a#.compositing.CompositeBatchResponse\x12M\n\nListModels\x12\x1e.compositing.ListModelsRequest\x1a\x1f.compositing.ListModelsResponse\x12J\n\tLoadModel\x12\x1d.compositing.LoadModelRequest\x1a\x1e.compositing.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.compositing.UnloadModelRequest\x1a .compositing.UnloadModelResponse\x12V\n\rGetModelStats\x12!.compositing.GetModelStatsRequest\x1a\".compositing.GetModelStatsResponse\x12\x41\n\x06Health\x12\x1a.compositing.HealthRequest\x1a\x1b.compositing.HealthResponseP\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lipwire.rpc.generated.compositing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPOSITEBATCHREQUEST']._serialized_start=57
-  _globals['_COMPOSITEBATCHREQUEST']._serialized_end=275
-  _globals['_COMPOSITEBATCHRESPONSE']._serialized_start=278
-  _globals['_COMPOSITEBATCHRESPONSE']._serialized_end=550
-  _globals['_LISTMODELSREQUEST']._serialized_start=552
-  _globals['_LISTMODELSREQUEST']._serialized_end=610
-  _globals['_LISTMODELSRESPONSE']._serialized_start=613
-  _globals['_LISTMODELSRESPONSE']._serialized_end=746
-  _globals['_MODELINFO']._serialized_start=748
-  _globals['_MODELINFO']._serialized_end=812
-  _globals['_LOADMODELREQUEST']._serialized_start=814
-  _globals['_LOADMODELREQUEST']._serialized_end=850
-  _globals['_LOADMODELRESPONSE']._serialized_start=852
-  _globals['_LOADMODELRESPONSE']._serialized_end=961
-  _globals['_UNLOADMODELREQUEST']._serialized_start=963
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1001
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1003
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1110
-  _globals['_GETMODELSTATSREQUEST']._serialized_start=1112
-  _globals['_GETMODELSTATSREQUEST']._serialized_end=1152
-  _globals['_GETMODELSTATSRESPONSE']._serialized_start=1155
-  _globals['_GETMODELSTATSRESPONSE']._serialized_end=1494
-  _globals['_MODELSTATS']._serialized_start=1496
-  _globals['_MODELSTATS']._serialized_end=1613
-  _globals['_HEALTHREQUEST']._serialized_start=1615
-  _globals['_HEALTHREQUEST']._serialized_end=1630
-  _globals['_HEALTHRESPONSE']._serialized_start=1633
-  _globals['_HEALTHRESPONSE']._serialized_end=1861
-  _globals['_GPUSTATUS']._serialized_start=1864
-  _globals['_GPUSTATUS']._serialized_end=2020
-  _globals['_COMPOSITINGSERVICE']._serialized_start=2023
-  _globals['_COMPOSITINGSERVICE']._serialized_end=2531
+  _globals['_COMPOSITEBATCHREQUEST']._serialized_start=97
+  _globals['_COMPOSITEBATCHREQUEST']._serialized_end=315
+  _globals['_COMPOSITEBATCHRESPONSE']._serialized_start=318
+  _globals['_COMPOSITEBATCHRESPONSE']._serialized_end=590
+  _globals['_GETMODELSTATSRESPONSE']._serialized_start=593
+  _globals['_GETMODELSTATSRESPONSE']._serialized_end=932
+  _globals['_HEALTHRESPONSE']._serialized_start=935
+  _globals['_HEALTHRESPONSE']._serialized_end=1209
+  _globals['_GPUSTATUS']._serialized_start=1212
+  _globals['_GPUSTATUS']._serialized_end=1368
+  _globals['_COMPOSITINGSERVICE']._serialized_start=1371
+  _globals['_COMPOSITINGSERVICE']._serialized_end=1879
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from lipwire.rpc.generated import compositing_pb2 as lipwire_dot_rpc_dot_generated_dot_compositing__pb2
+from lipwire.rpc.generated import management_pb2 as lipwire_dot_rpc_dot_generated_dot_management__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -41,27 +42,27 @@ class CompositingServiceStub:
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/compositing.CompositingService/ListModels',
-                request_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.ListModelsResponse.FromString,
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
         self.LoadModel = channel.unary_unary(
                 '/compositing.CompositingService/LoadModel',
-                request_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.LoadModelRequest.SerializeToString,
-                response_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.LoadModelResponse.FromString,
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.LoadModelResponse.FromString,
                 _registered_method=True)
         self.UnloadModel = channel.unary_unary(
                 '/compositing.CompositingService/UnloadModel',
-                request_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.UnloadModelRequest.SerializeToString,
-                response_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.UnloadModelResponse.FromString,
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
         self.GetModelStats = channel.unary_unary(
                 '/compositing.CompositingService/GetModelStats',
-                request_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.GetModelStatsRequest.SerializeToString,
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.GetModelStatsRequest.SerializeToString,
                 response_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.GetModelStatsResponse.FromString,
                 _registered_method=True)
         self.Health = channel.unary_unary(
                 '/compositing.CompositingService/Health',
-                request_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.HealthRequest.SerializeToString,
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.HealthRequest.SerializeToString,
                 response_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.HealthResponse.FromString,
                 _registered_method=True)
 
@@ -120,27 +121,27 @@ def add_CompositingServiceServicer_to_server(servicer, server):
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
-                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.ListModelsRequest.FromString,
-                    response_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.ListModelsResponse.SerializeToString,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.ListModelsRequest.FromString,
+                    response_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.ListModelsResponse.SerializeToString,
             ),
             'LoadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadModel,
-                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.LoadModelRequest.FromString,
-                    response_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.LoadModelResponse.SerializeToString,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.LoadModelRequest.FromString,
+                    response_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.LoadModelResponse.SerializeToString,
             ),
             'UnloadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.UnloadModel,
-                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.UnloadModelRequest.FromString,
-                    response_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.UnloadModelResponse.SerializeToString,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.UnloadModelRequest.FromString,
+                    response_serializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.UnloadModelResponse.SerializeToString,
             ),
             'GetModelStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModelStats,
-                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.GetModelStatsRequest.FromString,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.GetModelStatsRequest.FromString,
                     response_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.GetModelStatsResponse.SerializeToString,
             ),
             'Health': grpc.unary_unary_rpc_method_handler(
                     servicer.Health,
-                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.HealthRequest.FromString,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_management__pb2.HealthRequest.FromString,
                     response_serializer=lipwire_dot_rpc_dot_generated_dot_compositing__pb2.HealthResponse.SerializeToString,
             ),
     }
@@ -196,8 +197,8 @@ class CompositingService:
             request,
             target,
             '/compositing.CompositingService/ListModels',
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.ListModelsRequest.SerializeToString,
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.ListModelsResponse.FromString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.ListModelsRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -223,8 +224,8 @@ class CompositingService:
             request,
             target,
             '/compositing.CompositingService/LoadModel',
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.LoadModelRequest.SerializeToString,
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.LoadModelResponse.FromString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.LoadModelRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.LoadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -250,8 +251,8 @@ class CompositingService:
             request,
             target,
             '/compositing.CompositingService/UnloadModel',
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.UnloadModelRequest.SerializeToString,
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.UnloadModelResponse.FromString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.UnloadModelRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -277,7 +278,7 @@ class CompositingService:
             request,
             target,
             '/compositing.CompositingService/GetModelStats',
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.GetModelStatsRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.GetModelStatsRequest.SerializeToString,
             lipwire_dot_rpc_dot_generated_dot_compositing__pb2.GetModelStatsResponse.FromString,
             options,
             channel_credentials,
@@ -304,7 +305,7 @@ class CompositingService:
             request,
             target,
             '/compositing.CompositingService/Health',
-            lipwire_dot_rpc_dot_generated_dot_compositing__pb2.HealthRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_management__pb2.HealthRequest.SerializeToString,
             lipwire_dot_rpc_dot_generated_dot_compositing__pb2.HealthResponse.FromString,
             options,
             channel_credentials,

@@ -10,6 +10,17 @@ that programs built from the guide's messages go on working.
 from collections import abc as _abc
 from grpc import aio as _aio
 from lipwire.rpc.generated import compositing_pb2 as _compositing_pb2
+from lipwire.rpc.generated import management_pb2 as _management_pb2
+from lipwire.rpc.generated.management_pb2 import GetModelStatsRequest as GetModelStatsRequest
+from lipwire.rpc.generated.management_pb2 import HealthRequest as HealthRequest
+from lipwire.rpc.generated.management_pb2 import ListModelsRequest as ListModelsRequest
+from lipwire.rpc.generated.management_pb2 import ListModelsResponse as ListModelsResponse
+from lipwire.rpc.generated.management_pb2 import LoadModelRequest as LoadModelRequest
+from lipwire.rpc.generated.management_pb2 import LoadModelResponse as LoadModelResponse
+from lipwire.rpc.generated.management_pb2 import ModelInfo as ModelInfo
+from lipwire.rpc.generated.management_pb2 import ModelStats as ModelStats
+from lipwire.rpc.generated.management_pb2 import UnloadModelRequest as UnloadModelRequest
+from lipwire.rpc.generated.management_pb2 import UnloadModelResponse as UnloadModelResponse
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -39,14 +50,14 @@ class CompositingServiceStub:
     """A batch of 1 to 50 consecutive frames. What the caller got wrong comes back as success = false;
     overload, drain, oversize and deadlines are gRPC statuses.
     """
-    ListModels: _grpc.UnaryUnaryMultiCallable[_compositing_pb2.ListModelsRequest, _compositing_pb2.ListModelsResponse]
+    ListModels: _grpc.UnaryUnaryMultiCallable[_management_pb2.ListModelsRequest, _management_pb2.ListModelsResponse]
     """Every avatar that may be asked for, in pages."""
-    LoadModel: _grpc.UnaryUnaryMultiCallable[_compositing_pb2.LoadModelRequest, _compositing_pb2.LoadModelResponse]
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_management_pb2.LoadModelRequest, _management_pb2.LoadModelResponse]
     """Loads an avatar here and its network where inference is done, so that the first frame is fast."""
-    UnloadModel: _grpc.UnaryUnaryMultiCallable[_compositing_pb2.UnloadModelRequest, _compositing_pb2.UnloadModelResponse]
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_management_pb2.UnloadModelRequest, _management_pb2.UnloadModelResponse]
     """Lets go of both. Requests that use them finish first."""
-    GetModelStats: _grpc.UnaryUnaryMultiCallable[_compositing_pb2.GetModelStatsRequest, _compositing_pb2.GetModelStatsResponse]
-    Health: _grpc.UnaryUnaryMultiCallable[_compositing_pb2.HealthRequest, _compositing_pb2.HealthResponse]
+    GetModelStats: _grpc.UnaryUnaryMultiCallable[_management_pb2.GetModelStatsRequest, _compositing_pb2.GetModelStatsResponse]
+    Health: _grpc.UnaryUnaryMultiCallable[_management_pb2.HealthRequest, _compositing_pb2.HealthResponse]
 
 @_typing.type_check_only
 class CompositingServiceAsyncStub(CompositingServiceStub):
@@ -55,14 +66,14 @@ class CompositingServiceAsyncStub(CompositingServiceStub):
     """A batch of 1 to 50 consecutive frames. What the caller got wrong comes back as success = false;
     overload, drain, oversize and deadlines are gRPC statuses.
     """
-    ListModels: _aio.UnaryUnaryMultiCallable[_compositing_pb2.ListModelsRequest, _compositing_pb2.ListModelsResponse]  # type: ignore[assignment]
+    ListModels: _aio.UnaryUnaryMultiCallable[_management_pb2.ListModelsRequest, _management_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every avatar that may be asked for, in pages."""
-    LoadModel: _aio.UnaryUnaryMultiCallable[_compositing_pb2.LoadModelRequest, _compositing_pb2.LoadModelResponse]  # type: ignore[assignment]
+    LoadModel: _aio.UnaryUnaryMultiCallable[_management_pb2.LoadModelRequest, _management_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Loads an avatar here and its network where inference is done, so that the first frame is fast."""
-    UnloadModel: _aio.UnaryUnaryMultiCallable[_compositing_pb2.UnloadModelRequest, _compositing_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_management_pb2.UnloadModelRequest, _management_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Lets go of both. Requests that use them finish first."""
-    GetModelStats: _aio.UnaryUnaryMultiCallable[_compositing_pb2.GetModelStatsRequest, _compositing_pb2.GetModelStatsResponse]  # type: ignore[assignment]
-    Health: _aio.UnaryUnaryMultiCallable[_compositing_pb2.HealthRequest, _compositing_pb2.HealthResponse]  # type: ignore[assignment]
+    GetModelStats: _aio.UnaryUnaryMultiCallable[_management_pb2.GetModelStatsRequest, _compositing_pb2.GetModelStatsResponse]  # type: ignore[assignment]
+    Health: _aio.UnaryUnaryMultiCallable[_management_pb2.HealthRequest, _compositing_pb2.HealthResponse]  # type: ignore[assignment]
 
 class CompositingServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,38 +89,38 @@ class CompositingServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListModels(
         self,
-        request: _compositing_pb2.ListModelsRequest,
+        request: _management_pb2.ListModelsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compositing_pb2.ListModelsResponse, _abc.Awaitable[_compositing_pb2.ListModelsResponse]]:
+    ) -> _typing.Union[_management_pb2.ListModelsResponse, _abc.Awaitable[_management_pb2.ListModelsResponse]]:
         """Every avatar that may be asked for, in pages."""
 
     @_abc_1.abstractmethod
     def LoadModel(
         self,
-        request: _compositing_pb2.LoadModelRequest,
+        request: _management_pb2.LoadModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compositing_pb2.LoadModelResponse, _abc.Awaitable[_compositing_pb2.LoadModelResponse]]:
+    ) -> _typing.Union[_management_pb2.LoadModelResponse, _abc.Awaitable[_management_pb2.LoadModelResponse]]:
         """Loads an avatar here and its network where inference is done, so that the first frame is fast."""
 
     @_abc_1.abstractmethod
     def UnloadModel(
         self,
-        request: _compositing_pb2.UnloadModelRequest,
+        request: _management_pb2.UnloadModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compositing_pb2.UnloadModelResponse, _abc.Awaitable[_compositing_pb2.UnloadModelResponse]]:
+    ) -> _typing.Union[_management_pb2.UnloadModelResponse, _abc.Awaitable[_management_pb2.UnloadModelResponse]]:
         """Lets go of both. Requests that use them finish first."""
 
     @_abc_1.abstractmethod
     def GetModelStats(
         self,
-        request: _compositing_pb2.GetModelStatsRequest,
+        request: _management_pb2.GetModelStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compositing_pb2.GetModelStatsResponse, _abc.Awaitable[_compositing_pb2.GetModelStatsResponse]]: ...
 
     @_abc_1.abstractmethod
     def Health(
         self,
-        request: _compositing_pb2.HealthRequest,
+        request: _management_pb2.HealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compositing_pb2.HealthResponse, _abc.Awaitable[_compositing_pb2.HealthResponse]]: ...
 

@@ -22,45 +22,27 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from lipwire.rpc.generated import management_pb2 as lipwire_dot_rpc_dot_generated_dot_management__pb2
 
+from lipwire.rpc.generated.management_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lipwire/rpc/generated/inference.proto\x12\tinference\"\x93\x01\n\x11InferBatchRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rvisual_frames\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61udio_features\x18\x03 \x01(\x0c\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x17\n\x0fstart_frame_idx\x18\x14 \x01(\x05\x12\x10\n\x08revision\x18\x15 \x01(\t\"\x9a\x01\n\x12InferBatchResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\x0c\x12\x0e\n\x06gpu_id\x18\x04 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x05 \x01(\x02\x12\x15\n\rtotal_time_ms\x18\x06 \x01(\x02\x12\x12\n\nerror_code\x18\x14 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x83\x01\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.inference.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x0f\n\x07workers\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"@\n\tModelInfo\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06loaded\x18\x02 \x01(\x08\x12\x11\n\tloaded_in\x18\x14 \x01(\x05\"$\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x93\x01\n\x11LoadModelResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x14\n\x0cload_time_ms\x18\x03 \x01(\x02\x12$\n\x05model\x18\x04 \x01(\x0b\x32\x15.inference.ModelStats\x12\x12\n\nerror_code\x18\x14 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"&\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"k\n\x13UnloadModelResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x10\n\x08unloaded\x18\x03 \x01(\x08\x12\x12\n\nerror_code\x18\x14 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"(\n\x14GetModelStatsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xa0\x01\n\x15GetModelStatsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.inference.ModelStats\x12\x15\n\rloaded_models\x18\x02 \x01(\x05\x12\x12\n\nmax_models\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x0f\n\x07workers\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"\x85\x01\n\nModelStats\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04uses\x18\x03 \x01(\x03\x12\x0e\n\x06idle_s\x18\x04 \x01(\x01\x12\x0e\n\x06in_use\x18\x05 \x01(\x05\x12\x0e\n\x06gpu_id\x18\x06 \x01(\x05\x12\x11\n\tloaded_in\x18\x14 \x01(\x05\"\x0f\n\rHealthRequest\"\xb5\x01\n\x0eHealthResponse\x12\x0f\n\x07healthy\x18\x01 \x01(\x08\x12\x11\n\tgpu_count\x18\x02 \x01(\x05\x12\x15\n\rloaded_models\x18\x03 \x01(\x05\x12\x12\n\nmax_models\x18\x04 \x01(\x05\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x14 \x01(\t\x12\"\n\x04gpus\x18\x15 \x03(\x0b\x32\x14.inference.GpuStatus\x12\x0f\n\x07workers\x18\x16 \x01(\x05\"\x8c\x01\n\tGpuStatus\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rloaded_models\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x12\n\nused_bytes\x18\x05 \x01(\x03\x12\x13\n\x0butilisation\x18\x06 \x01(\x02\x12\x0c\n\x04lost\x18\x07 \x01(\t2\xd1\x03\n\x10InferenceService\x12I\n\nInferBatch\x12\x1c.inference.InferBatchRequest\x1a\x1d.inference.InferBatchResponse\x12I\n\nListModels\x12\x1c.inference.ListModelsRequest\x1a\x1d.inference.ListModelsResponse\x12\x46\n\tLoadModel\x12\x1b.inference.LoadModelRequest\x1a\x1c.inference.LoadModelResponse\x12L\n\x0bUnloadModel\x12\x1d.inference.UnloadModelRequest\x1a\x1e.inference.UnloadModelResponse\x12R\n\rGetModelStats\x12\x1f.inference.GetModelStatsRequest\x1a .inference.GetModelStatsResponse\x12=\n\x06Health\x12\x18.inference.HealthRequest\x1a\x19.inference.HealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lipwire/rpc/generated/inference.proto\x12\tinference\x1a&lipwire/rpc/generated/management.proto\"\xb2\x01\n\x11InferBatchRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rvisual_frames\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61udio_features\x18\x03 \x01(\x0c\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x17\n\x0fstart_frame_idx\x18\x14 \x01(\x05\x12\x17\n\x0f\x66rames_revision\x18\x15 \x01(\t\x12\x16\n\x0emodel_revision\x18\x16 \x01(\t\"\x9a\x01\n\x12InferBatchResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\x0c\x12\x0e\n\x06gpu_id\x18\x04 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x05 \x01(\x02\x12\x15\n\rtotal_time_ms\x18\x06 \x01(\x02\x12\x12\n\nerror_code\x18\x14 \x01(\t\"\xa2\x01\n\x15GetModelStatsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.compositing.ModelStats\x12\x15\n\rloaded_models\x18\x02 \x01(\x05\x12\x12\n\nmax_models\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x0f\n\x07workers\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"\xe3\x01\n\x0eHealthResponse\x12\x0f\n\x07healthy\x18\x01 \x01(\x08\x12\x11\n\tgpu_count\x18\x02 \x01(\x05\x12\x15\n\rloaded_models\x18\x03 \x01(\x05\x12\x12\n\nmax_models\x18\x04 \x01(\x05\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x14 \x01(\t\x12\"\n\x04gpus\x18\x15 \x03(\x0b\x32\x14.inference.GpuStatus\x12\x0f\n\x07workers\x18\x16 \x01(\x05\x12\x15\n\rlive_sessions\x18\x17 \x01(\x05\x12\x15\n\rlive_capacity\x18\x18 \x01(\x05\"\x8c\x01\n\tGpuStatus\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rloaded_models\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x12\n\nused_bytes\x18\x05 \x01(\x03\x12\x13\n\x0butilisation\x18\x06 \x01(\x02\x12\x0c\n\x04lost\x18\x07 \x01(\t2\xe1\x03\n\x10InferenceService\x12I\n\nInferBatch\x12\x1c.inference.InferBatchRequest\x1a\x1d.inference.InferBatchResponse\x12M\n\nListModels\x12\x1e.compositing.ListModelsRequest\x1a\x1f.compositing.ListModelsResponse\x12J\n\tLoadModel\x12\x1d.compositing.LoadModelRequest\x1a\x1e.compositing.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.compositing.UnloadModelRequest\x1a .compositing.UnloadModelResponse\x12T\n\rGetModelStats\x12!.compositing.GetModelStatsRequest\x1a .inference.GetModelStatsResponse\x12?\n\x06Health\x12\x1a.compositing.HealthRequest\x1a\x19.inference.HealthResponseP\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lipwire.rpc.generated.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INFERBATCHREQUEST']._serialized_start=53
-  _globals['_INFERBATCHREQUEST']._serialized_end=200
-  _globals['_INFERBATCHRESPONSE']._serialized_start=203
-  _globals['_INFERBATCHRESPONSE']._serialized_end=357
-  _globals['_LISTMODELSREQUEST']._serialized_start=359
-  _globals['_LISTMODELSREQUEST']._serialized_end=417
-  _globals['_LISTMODELSRESPONSE']._serialized_start=420
-  _globals['_LISTMODELSRESPONSE']._serialized_end=551
-  _globals['_MODELINFO']._serialized_start=553
-  _globals['_MODELINFO']._serialized_end=617
-  _globals['_LOADMODELREQUEST']._serialized_start=619
-  _globals['_LOADMODELREQUEST']._serialized_end=655
-  _globals['_LOADMODELRESPONSE']._serialized_start=658
-  _globals['_LOADMODELRESPONSE']._serialized_end=805
-  _globals['_UNLOADMODELREQUEST']._serialized_start=807
-  _globals['_UNLOADMODELREQUEST']._serialized_end=845
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=847
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=954
-  _globals['_GETMODELSTATSREQUEST']._serialized_start=956
-  _globals['_GETMODELSTATSREQUEST']._serialized_end=996
-  _globals['_GETMODELSTATSRESPONSE']._serialized_start=999
-  _globals['_GETMODELSTATSRESPONSE']._serialized_end=1159
-  _globals['_MODELSTATS']._serialized_start=1162
-  _globals['_MODELSTATS']._serialized_end=1295
-  _globals['_HEALTHREQUEST']._serialized_start=1297
-  _globals['_HEALTHREQUEST']._serialized_end=1312
-  _globals['_HEALTHRESPONSE']._serialized_start=1315
-  _globals['_HEALTHRESPONSE']._serialized_end=1496
-  _globals['_GPUSTATUS']._serialized_start=1499
-  _globals['_GPUSTATUS']._serialized_end=1639
-  _globals['_INFERENCESERVICE']._serialized_start=1642
-  _globals['_INFERENCESERVICE']._serialized_end=2107
+  _globals['_INFERBATCHREQUEST']._serialized_start=93
+  _globals['_INFERBATCHREQUEST']._serialized_end=271
+  _globals['_INFERBATCHRESPONSE']._serialized_start=274
+  _globals['_INFERBATCHRESPONSE']._serialized_end=428
+  _globals['_GETMODELSTATSRESPONSE']._serialized_start=431
+  _globals['_GETMODELSTATSRESPONSE']._serialized_end=593
+  _globals['_HEALTHRESPONSE']._serialized_start=596
+  _globals['_HEALTHRESPONSE']._serialized_end=823
+  _globals['_GPUSTATUS']._serialized_start=826
+  _globals['_GPUSTATUS']._serialized_end=966
+  _globals['_INFERENCESERVICE']._serialized_start=969
+  _globals['_INFERENCESERVICE']._serialized_end=1450
 # @@protoc_insertion_point(module_scope)

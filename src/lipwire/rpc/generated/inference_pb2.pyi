@@ -11,6 +11,17 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from lipwire.rpc.generated import management_pb2 as _management_pb2
+from lipwire.rpc.generated.management_pb2 import GetModelStatsRequest as GetModelStatsRequest
+from lipwire.rpc.generated.management_pb2 import HealthRequest as HealthRequest
+from lipwire.rpc.generated.management_pb2 import ListModelsRequest as ListModelsRequest
+from lipwire.rpc.generated.management_pb2 import ListModelsResponse as ListModelsResponse
+from lipwire.rpc.generated.management_pb2 import LoadModelRequest as LoadModelRequest
+from lipwire.rpc.generated.management_pb2 import LoadModelResponse as LoadModelResponse
+from lipwire.rpc.generated.management_pb2 import ModelInfo as ModelInfo
+from lipwire.rpc.generated.management_pb2 import ModelStats as ModelStats
+from lipwire.rpc.generated.management_pb2 import UnloadModelRequest as UnloadModelRequest
+from lipwire.rpc.generated.management_pb2 import UnloadModelResponse as UnloadModelResponse
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,7 +42,8 @@ class InferBatchRequest(_message.Message):
     AUDIO_FEATURES_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     START_FRAME_IDX_FIELD_NUMBER: _builtins.int
-    REVISION_FIELD_NUMBER: _builtins.int
+    FRAMES_REVISION_FIELD_NUMBER: _builtins.int
+    MODEL_REVISION_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     visual_frames: _builtins.bytes
     """Batch x 6 x 320 x 320 float32, little endian, in [0, 1]; or empty: the avatar's own frames."""
@@ -41,8 +53,9 @@ class InferBatchRequest(_message.Message):
     """1 to 50."""
     start_frame_idx: _builtins.int
     """Frame of the avatar that the batch begins with, where visual_frames is empty."""
-    revision: _builtins.str
+    frames_revision: _builtins.str
     """As in lipwire.v1.MouthsRequest."""
+    model_revision: _builtins.str
     def __init__(
         self,
         *,
@@ -51,11 +64,12 @@ class InferBatchRequest(_message.Message):
         audio_features: _builtins.bytes = ...,
         batch_size: _builtins.int = ...,
         start_frame_idx: _builtins.int = ...,
-        revision: _builtins.str = ...,
+        frames_revision: _builtins.str = ...,
+        model_revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_features", b"audio_features", "batch_size", b"batch_size", "model_id", b"model_id", "revision", b"revision", "start_frame_idx", b"start_frame_idx", "visual_frames", b"visual_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_features", b"audio_features", "batch_size", b"batch_size", "frames_revision", b"frames_revision", "model_id", b"model_id", "model_revision", b"model_revision", "start_frame_idx", b"start_frame_idx", "visual_frames", b"visual_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,218 +115,6 @@ class InferBatchResponse(_message.Message):
 Global___InferBatchResponse: _TypeAlias = InferBatchResponse  # noqa: Y015
 
 @_typing.final
-class ListModelsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """1 to 10000; 0 stands for 1000."""
-    page_token: _builtins.str
-    def __init__(
-        self,
-        *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
-
-@_typing.final
-class ListModelsResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODELS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    TOTAL_FIELD_NUMBER: _builtins.int
-    WORKERS_FIELD_NUMBER: _builtins.int
-    DETAIL_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Empty on the last page."""
-    total: _builtins.int
-    workers: _builtins.int
-    """Processes of the server (server.workers) that loaded_in is about."""
-    detail: _builtins.str
-    """The processes that did not tell what they hold, and why; one line, empty where all did."""
-    @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInfo]: ...
-    def __init__(
-        self,
-        *,
-        models: _abc.Iterable[Global___ModelInfo] | None = ...,
-        next_page_token: _builtins.str = ...,
-        total: _builtins.int = ...,
-        workers: _builtins.int = ...,
-        detail: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "models", b"models", "next_page_token", b"next_page_token", "total", b"total", "workers", b"workers"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
-
-@_typing.final
-class ModelInfo(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    LOADED_FIELD_NUMBER: _builtins.int
-    LOADED_IN_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    loaded: _builtins.bool
-    loaded_in: _builtins.int
-    """Processes of the server that have it in memory; loaded says that one does."""
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        loaded: _builtins.bool = ...,
-        loaded_in: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded", b"loaded", "loaded_in", b"loaded_in", "model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
-
-@_typing.final
-class LoadModelRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015
-
-@_typing.final
-class LoadModelResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SUCCESS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    LOAD_TIME_MS_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    ERROR_CODE_FIELD_NUMBER: _builtins.int
-    DETAIL_FIELD_NUMBER: _builtins.int
-    success: _builtins.bool
-    error: _builtins.str
-    load_time_ms: _builtins.float
-    error_code: _builtins.str
-    detail: _builtins.str
-    """The processes that are not there, in which it is not loaded; one line, empty where all are."""
-    @_builtins.property
-    def model(self) -> Global___ModelStats: ...
-    def __init__(
-        self,
-        *,
-        success: _builtins.bool = ...,
-        error: _builtins.str = ...,
-        load_time_ms: _builtins.float = ...,
-        model: Global___ModelStats | None = ...,
-        error_code: _builtins.str = ...,
-        detail: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "error", b"error", "error_code", b"error_code", "load_time_ms", b"load_time_ms", "model", b"model", "success", b"success"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LoadModelResponse: _TypeAlias = LoadModelResponse  # noqa: Y015
-
-@_typing.final
-class UnloadModelRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
-
-@_typing.final
-class UnloadModelResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SUCCESS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    UNLOADED_FIELD_NUMBER: _builtins.int
-    ERROR_CODE_FIELD_NUMBER: _builtins.int
-    DETAIL_FIELD_NUMBER: _builtins.int
-    success: _builtins.bool
-    """Also true where there was nothing to let go of."""
-    error: _builtins.str
-    unloaded: _builtins.bool
-    """Whether it was loaded."""
-    error_code: _builtins.str
-    detail: _builtins.str
-    """The processes that are not there, and hold nothing; one line, empty where all are."""
-    def __init__(
-        self,
-        *,
-        success: _builtins.bool = ...,
-        error: _builtins.str = ...,
-        unloaded: _builtins.bool = ...,
-        error_code: _builtins.str = ...,
-        detail: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "error", b"error", "error_code", b"error_code", "success", b"success", "unloaded", b"unloaded"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
-
-@_typing.final
-class GetModelStatsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """Empty: every loaded model."""
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetModelStatsRequest: _TypeAlias = GetModelStatsRequest  # noqa: Y015
-
-@_typing.final
 class GetModelStatsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,11 +134,11 @@ class GetModelStatsResponse(_message.Message):
     detail: _builtins.str
     """The processes that did not tell theirs, and why; one line, empty where all did."""
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStats]: ...
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_management_pb2.ModelStats]: ...
     def __init__(
         self,
         *,
-        models: _abc.Iterable[Global___ModelStats] | None = ...,
+        models: _abc.Iterable[_management_pb2.ModelStats] | None = ...,
         loaded_models: _builtins.int = ...,
         max_models: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
@@ -352,64 +154,6 @@ class GetModelStatsResponse(_message.Message):
 Global___GetModelStatsResponse: _TypeAlias = GetModelStatsResponse  # noqa: Y015
 
 @_typing.final
-class ModelStats(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
-    USES_FIELD_NUMBER: _builtins.int
-    IDLE_S_FIELD_NUMBER: _builtins.int
-    IN_USE_FIELD_NUMBER: _builtins.int
-    GPU_ID_FIELD_NUMBER: _builtins.int
-    LOADED_IN_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    memory_bytes: _builtins.int
-    uses: _builtins.int
-    idle_s: _builtins.float
-    """Seconds since the last use."""
-    in_use: _builtins.int
-    """Requests that use it now."""
-    gpu_id: _builtins.int
-    """The device that holds it; 0 where it is a processor."""
-    loaded_in: _builtins.int
-    """Processes of the server that hold it. The numbers above are of all of them together, idle_s of the
-    one that used it last.
-    """
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        memory_bytes: _builtins.int = ...,
-        uses: _builtins.int = ...,
-        idle_s: _builtins.float = ...,
-        in_use: _builtins.int = ...,
-        gpu_id: _builtins.int = ...,
-        loaded_in: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "idle_s", b"idle_s", "in_use", b"in_use", "loaded_in", b"loaded_in", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "uses", b"uses"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelStats: _TypeAlias = ModelStats  # noqa: Y015
-
-@_typing.final
-class HealthRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HealthRequest: _TypeAlias = HealthRequest  # noqa: Y015
-
-@_typing.final
 class HealthResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -421,6 +165,8 @@ class HealthResponse(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    LIVE_SESSIONS_FIELD_NUMBER: _builtins.int
+    LIVE_CAPACITY_FIELD_NUMBER: _builtins.int
     healthy: _builtins.bool
     """Whether a request sent now would be served."""
     gpu_count: _builtins.int
@@ -433,6 +179,11 @@ class HealthResponse(_message.Message):
     """Processes of the server that answered; loaded_models and max_models are sums over them, and it is
     healthy where they all are.
     """
+    live_sessions: _builtins.int
+    """Live sessions that hold a lease, and how many would fit; live_capacity is 0 before any avatar's speed was
+    measured.
+    """
+    live_capacity: _builtins.int
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuStatus]:
         """GPUs that networks run on, those that were lost included; none where they run on a processor."""
@@ -448,10 +199,12 @@ class HealthResponse(_message.Message):
         detail: _builtins.str = ...,
         gpus: _abc.Iterable[Global___GpuStatus] | None = ...,
         workers: _builtins.int = ...,
+        live_sessions: _builtins.int = ...,
+        live_capacity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpu_count", b"gpu_count", "gpus", b"gpus", "healthy", b"healthy", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "gpu_count", b"gpu_count", "gpus", b"gpus", "healthy", b"healthy", "live_capacity", b"live_capacity", "live_sessions", b"live_sessions", "loaded_models", b"loaded_models", "max_models", b"max_models", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,17 @@ a field (Health), the name is the guide's; the first fields of a request are tho
 from collections import abc as _abc
 from grpc import aio as _aio
 from lipwire.rpc.generated import inference_pb2 as _inference_pb2
+from lipwire.rpc.generated import management_pb2 as _management_pb2
+from lipwire.rpc.generated.management_pb2 import GetModelStatsRequest as GetModelStatsRequest
+from lipwire.rpc.generated.management_pb2 import HealthRequest as HealthRequest
+from lipwire.rpc.generated.management_pb2 import ListModelsRequest as ListModelsRequest
+from lipwire.rpc.generated.management_pb2 import ListModelsResponse as ListModelsResponse
+from lipwire.rpc.generated.management_pb2 import LoadModelRequest as LoadModelRequest
+from lipwire.rpc.generated.management_pb2 import LoadModelResponse as LoadModelResponse
+from lipwire.rpc.generated.management_pb2 import ModelInfo as ModelInfo
+from lipwire.rpc.generated.management_pb2 import ModelStats as ModelStats
+from lipwire.rpc.generated.management_pb2 import UnloadModelRequest as UnloadModelRequest
+from lipwire.rpc.generated.management_pb2 import UnloadModelResponse as UnloadModelResponse
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -39,11 +50,11 @@ class InferenceServiceStub:
     """The network's raw output for 1 to 50 frames. Between Lipwire's own servers lipwire.v1.MouthService
     is used instead, whose messages are a tenth of these.
     """
-    ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
-    LoadModel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.LoadModelRequest, _inference_pb2.LoadModelResponse]
-    UnloadModel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.UnloadModelRequest, _inference_pb2.UnloadModelResponse]
-    GetModelStats: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetModelStatsRequest, _inference_pb2.GetModelStatsResponse]
-    Health: _grpc.UnaryUnaryMultiCallable[_inference_pb2.HealthRequest, _inference_pb2.HealthResponse]
+    ListModels: _grpc.UnaryUnaryMultiCallable[_management_pb2.ListModelsRequest, _management_pb2.ListModelsResponse]
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_management_pb2.LoadModelRequest, _management_pb2.LoadModelResponse]
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_management_pb2.UnloadModelRequest, _management_pb2.UnloadModelResponse]
+    GetModelStats: _grpc.UnaryUnaryMultiCallable[_management_pb2.GetModelStatsRequest, _inference_pb2.GetModelStatsResponse]
+    Health: _grpc.UnaryUnaryMultiCallable[_management_pb2.HealthRequest, _inference_pb2.HealthResponse]
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -52,11 +63,11 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """The network's raw output for 1 to 50 frames. Between Lipwire's own servers lipwire.v1.MouthService
     is used instead, whose messages are a tenth of these.
     """
-    ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
-    LoadModel: _aio.UnaryUnaryMultiCallable[_inference_pb2.LoadModelRequest, _inference_pb2.LoadModelResponse]  # type: ignore[assignment]
-    UnloadModel: _aio.UnaryUnaryMultiCallable[_inference_pb2.UnloadModelRequest, _inference_pb2.UnloadModelResponse]  # type: ignore[assignment]
-    GetModelStats: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetModelStatsRequest, _inference_pb2.GetModelStatsResponse]  # type: ignore[assignment]
-    Health: _aio.UnaryUnaryMultiCallable[_inference_pb2.HealthRequest, _inference_pb2.HealthResponse]  # type: ignore[assignment]
+    ListModels: _aio.UnaryUnaryMultiCallable[_management_pb2.ListModelsRequest, _management_pb2.ListModelsResponse]  # type: ignore[assignment]
+    LoadModel: _aio.UnaryUnaryMultiCallable[_management_pb2.LoadModelRequest, _management_pb2.LoadModelResponse]  # type: ignore[assignment]
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_management_pb2.UnloadModelRequest, _management_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    GetModelStats: _aio.UnaryUnaryMultiCallable[_management_pb2.GetModelStatsRequest, _inference_pb2.GetModelStatsResponse]  # type: ignore[assignment]
+    Health: _aio.UnaryUnaryMultiCallable[_management_pb2.HealthRequest, _inference_pb2.HealthResponse]  # type: ignore[assignment]
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,35 +83,35 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListModels(
         self,
-        request: _inference_pb2.ListModelsRequest,
+        request: _management_pb2.ListModelsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_inference_pb2.ListModelsResponse, _abc.Awaitable[_inference_pb2.ListModelsResponse]]: ...
+    ) -> _typing.Union[_management_pb2.ListModelsResponse, _abc.Awaitable[_management_pb2.ListModelsResponse]]: ...
 
     @_abc_1.abstractmethod
     def LoadModel(
         self,
-        request: _inference_pb2.LoadModelRequest,
+        request: _management_pb2.LoadModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_inference_pb2.LoadModelResponse, _abc.Awaitable[_inference_pb2.LoadModelResponse]]: ...
+    ) -> _typing.Union[_management_pb2.LoadModelResponse, _abc.Awaitable[_management_pb2.LoadModelResponse]]: ...
 
     @_abc_1.abstractmethod
     def UnloadModel(
         self,
-        request: _inference_pb2.UnloadModelRequest,
+        request: _management_pb2.UnloadModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_inference_pb2.UnloadModelResponse, _abc.Awaitable[_inference_pb2.UnloadModelResponse]]: ...
+    ) -> _typing.Union[_management_pb2.UnloadModelResponse, _abc.Awaitable[_management_pb2.UnloadModelResponse]]: ...
 
     @_abc_1.abstractmethod
     def GetModelStats(
         self,
-        request: _inference_pb2.GetModelStatsRequest,
+        request: _management_pb2.GetModelStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetModelStatsResponse, _abc.Awaitable[_inference_pb2.GetModelStatsResponse]]: ...
 
     @_abc_1.abstractmethod
     def Health(
         self,
-        request: _inference_pb2.HealthRequest,
+        request: _management_pb2.HealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.HealthResponse, _abc.Awaitable[_inference_pb2.HealthResponse]]: ...
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from lipwire.domain import LipwireError, Overloaded, Unavailable
 from lipwire.rpc.backends.statuses import error_of_answer
-from lipwire.rpc.errors import is_answer, public_message
+from lipwire.rpc.errors import public_message, refusal
+from lipwire.rpc.generated.management_pb2 import UnloadModelResponse
 
 Answer = Any
 """A response of CompositingService or InferenceService."""
@@ -31,33 +32,35 @@ _NETWORK_SUMS: Final = ("loaded_networks", "network_memory_bytes")
 def one_effect(
     index: int, own: Answer | LipwireError, others: Mapping[int, Answer | LipwireError]
 ) -> Answer:
-    """LoadModel and UnloadModel, which ought to take effect in every process that is there.
+    """Return one answer of all processes to LoadModel or UnloadModel.
 
-    ``own`` is what process ``index`` itself says. Where one fails, the answer is its error, and
-    says who that was and how many have done it.
+    The call ought to take effect in every process that is there. ``own`` is the answer of process
+    ``index`` itself, ``others`` those of the others by number. Where one fails, the answer is its
+    error, and says which process it was and in how many the call took effect.
     """
     there = {index: own} | _there(others)
     errors = {number: error for number, said in there.items() if (error := _error_of(said))}
     if errors:
         error = _one_error(errors, len(there))
         kind = next((type(s) for s in there.values() if not isinstance(s, LipwireError)), None)
-        if kind is None or not is_answer(error):
+        if kind is None:
             raise error
-        return kind(error=public_message(error), error_code=error.code)
+        return refusal(kind, error)
     answer = _copy(own)
     for said in _good(others):
-        if hasattr(answer, "unloaded"):
+        if isinstance(answer, UnloadModelResponse):
             answer.unloaded |= said.unloaded
-        if hasattr(answer, "load_time_ms"):
-            answer.load_time_ms = max(answer.load_time_ms, said.load_time_ms)
-        if hasattr(answer, "model"):
+            continue
+        answer.load_time_ms = max(answer.load_time_ms, said.load_time_ms)
+        if answer.HasField("model"):
             _add_row(answer.model, said.model)
     answer.detail = _not_there(others)
     return answer
 
 
 def one_list(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """ListModels: the page of the process that was asked, and who holds what is on it."""
+    """Return one answer to ListModels: the page of ``own``, with the processes that hold each
+    model."""
     answer = _copy(own)
     rows = {row.model_id: row for row in answer.models}
     for said in _good(others):
@@ -71,7 +74,10 @@ def one_list(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer
 
 
 def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """GetModelStats: sums over those that answered, a row for each avatar (on each device)."""
+    """Return one answer to GetModelStats: sums over the processes that answered.
+
+    There is one row for each model (on each device).
+    """
     answer = _copy(own)
     rows = {_key(row): row for row in answer.models}
     for said in _good(others):
@@ -93,14 +99,17 @@ def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
 
 
 def one_health(index: int, own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """Health: well where all are that answered. GPUs are those of all processes: the same ones."""
+    """Return one answer to Health: healthy where all processes are that answered.
+
+    The GPUs are those of all processes, each once.
+    """
     answer = _copy(own)
     gpus = {(_server(gpu), gpu.index): gpu for gpu in answer.gpus}
     for said in _good(others):
         answer.healthy &= said.healthy
         if hasattr(answer, "inference_server_healthy"):
             answer.inference_server_healthy &= said.inference_server_healthy
-        for name in ("loaded_models", "max_models", "workers"):
+        for name in ("loaded_models", "max_models", "workers", "live_sessions", "live_capacity"):
             setattr(answer, name, getattr(answer, name) + getattr(said, name))
         for gpu in said.gpus:
             there = gpus.get((_server(gpu), gpu.index))
@@ -187,7 +196,7 @@ def _add_row(there: Answer, row: Answer) -> None:
 
 
 def _key(row: Answer) -> tuple[str, int]:
-    return row.model_id, getattr(row, "gpu_id", 0)
+    return row.model_id, row.gpu_id
 
 
 def _server(gpu: Answer) -> str:

@@ -18,16 +18,17 @@ that macOS allows (Linux: 108)."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlace:
-    """One process of ``count`` that share a port, and the folder of their sockets."""
+    """One of ``count`` processes that share a port, and the folder of their sockets."""
 
     folder: Path
     index: int
-    """0 to ``count`` - 1."""
+    """Number of this process, 0 to ``count`` - 1."""
     count: int
 
     @classmethod
     def of_socket(cls, path: Path, count: int) -> "WorkerPlace":
-        """The place whose socket is ``path``. Raises InvalidInput where that is none."""
+        """Return the place whose socket is ``path``. Raises InvalidInput where it is not one of
+        theirs."""
         name = path.stem
         if path.suffix != ".sock" or not name.isdecimal() or int(name) >= count:
             raise InvalidInput(
@@ -36,7 +37,7 @@ class WorkerPlace:
         return cls(path.parent, int(name), count)
 
     def socket(self, index: int | None = None) -> Path:
-        """Of this process, or of number ``index``."""
+        """Return the path of the socket of this process, or of number ``index``."""
         return self.folder / f"{self.index if index is None else index}.sock"
 
     @property
@@ -46,13 +47,16 @@ class WorkerPlace:
 
 
 def address_of(socket: Path) -> str:
-    """gRPC's name of a Unix socket."""
+    """Return gRPC's address of a Unix socket."""
     return f"unix:{quote(str(socket.absolute()))}"
 
 
 @contextmanager
 def socket_folder() -> Iterator[Path]:
-    """A folder for the sockets of a server's processes: the user's alone, gone after the block."""
+    """Make a folder for the sockets of a server's processes, for the block.
+
+    Only the user can read it.
+    """
     base = tempfile.gettempdir()
     short = len(os.fsencode(base)) <= _LONGEST_FOLDER
     with tempfile.TemporaryDirectory(

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
-from lipwire.domain import LipwireError
-from lipwire.rpc.calls import Cancelled, current
+from lipwire.domain import Call, Cancelled, LipwireError
+from lipwire.rpc.calls import call_of
 from lipwire.rpc.generated import compositing_pb2, inference_pb2
 from lipwire.rpc.workers.merging import Answer, one_effect, one_health, one_list, one_sum
 from lipwire.rpc.workers.siblings import Siblings
@@ -55,25 +56,29 @@ _HOW: Final[Mapping[str, _Shared]] = {
         lambda index, own, others: one_health(index, _answered(own), others), 1.0, 0.5
     ),
 }
-_SERVICES: Final[Mapping[str, Any]] = {
-    "compositing.CompositingService": compositing_pb2,
-    "inference.InferenceService": inference_pb2,
-}
+_SERVICES: Final = (
+    compositing_pb2.DESCRIPTOR.services_by_name["CompositingService"],
+    inference_pb2.DESCRIPTOR.services_by_name["InferenceService"],
+)
 _METHODS: Final[Mapping[str, tuple[type[Message], _Shared]]] = {
-    f"/{service}/{name}": (getattr(messages, f"{name}Response"), shared)
-    for service, messages in _SERVICES.items()
+    f"/{service.full_name}/{name}": (
+        GetMessageClass(service.methods_by_name[name].output_type),
+        shared,
+    )
+    for service in _SERVICES
     for name, shared in _HOW.items()
 }
 """Everything else is one process's business."""
 
 
 class SharingInterceptor(grpc.ServerInterceptor):
-    """Has calls about the whole server answered for all of its processes.
+    """Answers calls about the whole server for all of its processes.
 
     It goes behind ``ErrorInterceptor``, whose ``Call`` says how long there is.
     """
 
     def __init__(self, siblings: Siblings) -> None:
+        """``siblings`` are the server's other processes."""
         self._siblings = siblings
 
     def intercept_service(
@@ -81,6 +86,8 @@ class SharingInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Replace the behaviour of methods about the whole server; see
+        ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or method not in _METHODS:
@@ -89,9 +96,10 @@ class SharingInterceptor(grpc.ServerInterceptor):
         kind, shared = _METHODS[method]
 
         def run(request: Message, context: grpc.ServicerContext) -> Answer:
-            timeout_s = _timeout_s(shared)
+            call = call_of(context)
+            timeout_s = _timeout_s(shared, call)
             own: Outcome
-            with self._siblings.asking(method, request, kind, timeout_s) as answers:
+            with self._siblings.asking(method, request, kind, timeout_s, call) as answers:
                 try:
                     own = behaviour(request, context)
                 except Cancelled:
@@ -107,7 +115,6 @@ class SharingInterceptor(grpc.ServerInterceptor):
         )
 
 
-def _timeout_s(shared: _Shared) -> float:
-    call = current()
-    left_s = None if call is None else call.remaining_s()
+def _timeout_s(shared: _Shared, call: Call) -> float:
+    left_s = call.remaining_s()
     return shared.longest_s if left_s is None else min(shared.longest_s, left_s * shared.share)

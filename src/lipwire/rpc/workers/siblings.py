@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from lipwire.domain import DeadlineExceeded, LipwireError, Unavailable
+from lipwire.domain import Call, DeadlineExceeded, LipwireError, Unavailable
 from lipwire.rpc.backends.statuses import error_of_call
-from lipwire.rpc.calls import current
+from lipwire.rpc.transport import UNLIMITED_BYTES, connecting_within, open_channel
 from lipwire.rpc.workers.place import WorkerPlace, address_of
 
 _ACCEPTED_WITHIN_S: Final = 20.0
@@ -17,41 +17,42 @@ _ACCEPTED_WITHIN_S: Final = 20.0
 _HANGS: Final = "timed out"
 """In gRPC's text for a connection that was not made within that time, and not refused either."""
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", -1),  # thousands of rows of a sibling's are fine
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    connecting_within(_ACCEPTED_WITHIN_S),
 )
 
 _Answer = TypeVar("_Answer", bound=Message)
 Outcomes = dict[int, _Answer | LipwireError]
-"""What each process said, by its number. Unavailable: it is not there, or is ending."""
+"""The answer or the error of each process, by its number. Unavailable: it is not there, or is
+ending."""
 
 
 class Siblings:
-    """The processes beside the one at ``place``. For many threads."""
+    """The other processes of a server, seen from the one at ``place``. Thread-safe."""
 
     def __init__(self, place: WorkerPlace) -> None:
         self.place: Final = place
 
     @contextmanager
     def asking(
-        self, method: str, request: Message, kind: type[_Answer], timeout_s: float
+        self, method: str, request: Message, kind: type[_Answer], timeout_s: float, call: Call
     ) -> Iterator[Callable[[], Outcomes[_Answer]]]:
-        """Ask all of them ``method`` while the block runs; what is given waits for what they say.
+        """Send ``request`` to ``method`` of all other processes, and give the block a function that
+        waits for them and returns each one's answer or error, by its number.
 
-        Each has ``timeout_s``, and less where the call that this thread works for ends first. A
-        connection is made for each call: it takes a millisecond, and tells who is there now, where
-        one that is kept would remember who was not a moment ago.
+        ``kind`` is the type of the answers. Each process has ``timeout_s`` seconds, and less where
+        ``call``, the request that this is done for, ends first. Calls under way are cancelled at
+        the end of the block. A connection is made for each call, which takes a millisecond: one
+        that was kept would not know that its process has been replaced.
         """
-        call = current()
         with ExitStack() as stack:
             pending: dict[int, Any] = {}
             for index in self.place.others:
                 address = address_of(self.place.socket(index))
-                # The name misleads: it is also how long one attempt to connect may take.
-                patience = ("grpc.min_reconnect_backoff_ms", round(_ACCEPTED_WITHIN_S * 1000))
+                # Thousands of rows of a sibling's are fine.
                 channel = stack.enter_context(
-                    grpc.insecure_channel(address, options=(*_OPTIONS, patience))
+                    open_channel(address, max_message_bytes=UNLIMITED_BYTES, options=_OPTIONS)
                 )
                 ask: Any = channel.unary_unary(
                     method,
@@ -59,8 +60,7 @@ class Siblings:
                     response_deserializer=kind.FromString,
                 )
                 pending[index] = ask.future(request, timeout=timeout_s)
-                if call is not None:
-                    call.on_end(pending[index].cancel)
+                call.on_end(pending[index].cancel)
             yield lambda: {index: _outcome(asked, timeout_s) for index, asked in pending.items()}
 
 

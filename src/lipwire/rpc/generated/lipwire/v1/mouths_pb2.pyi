@@ -4,12 +4,14 @@ isort:skip_file
 Mouths by frame number: what the compositing server asks of an inference server.
 
 A request is 32 kB a frame and an answer 300 kB, where the guide's form is 2.4 MB and 1.2 MB: the
-inference server has the avatar's frames itself, and gives pixels as bytes. Errors are gRPC statuses
+inference server has the avatar's frames itself, and gives pixels as bytes. Where it has only the
+network, a request is 330 kB a frame: it brings what the network sees of them. Errors are gRPC statuses
 with google.rpc.ErrorInfo (domain "lipwire"), and google.rpc.RetryInfo where trying again can help.
 """
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,6 +23,28 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Service:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ServiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Service.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SERVICE_UNSPECIFIED: _Service.ValueType  # 0
+    """As batch."""
+    SERVICE_LIVE: _Service.ValueType  # 1
+    SERVICE_BATCH: _Service.ValueType  # 2
+    SERVICE_RENDER: _Service.ValueType  # 3
+
+class Service(_Service, metaclass=_ServiceEnumTypeWrapper):
+    """What frames are for, which decides when they are run: live before batch before render."""
+
+SERVICE_UNSPECIFIED: Service.ValueType  # 0
+"""As batch."""
+SERVICE_LIVE: Service.ValueType  # 1
+SERVICE_BATCH: Service.ValueType  # 2
+SERVICE_RENDER: Service.ValueType  # 3
+Global___Service: _TypeAlias = Service  # noqa: Y015
+
 @_typing.final
 class MouthsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -29,7 +53,11 @@ class MouthsRequest(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
     FIRST_FRAME_FIELD_NUMBER: _builtins.int
-    REVISION_FIELD_NUMBER: _builtins.int
+    FRAMES_REVISION_FIELD_NUMBER: _builtins.int
+    MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    CROPS_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     count: _builtins.int
     """How many mouths: 1 to 50."""
@@ -39,10 +67,21 @@ class MouthsRequest(_message.Message):
     """Frame of the avatar that the batch begins with, 0 or above; past the last frame they run back and
     forth.
     """
-    revision: _builtins.str
-    """Revision of the avatar's package that the mouths will be pasted into; where the newest one here is
-    another, the answer is ABORTED with the reason AVATAR_CHANGED. Empty: of any.
+    frames_revision: _builtins.str
+    """Revision of the frames that the mouths will be pasted into; where these are not here and there are no
+    crops, the answer is FAILED_PRECONDITION with the reason CROPS_NEEDED. Empty: whatever is here.
     """
+    model_revision: _builtins.str
+    """Revision of the network; where the newest one here is another, the answer is ABORTED with the reason
+    AVATAR_CHANGED. Empty: the newest.
+    """
+    crops: _builtins.bytes
+    """What the network sees of the frames: count x 320 x 320 x 3 bytes, in the package's colour order. Used
+    where the frames of frames_revision are not here; may be empty where they are.
+    """
+    service: Global___Service.ValueType
+    tenant: _builtins.str
+    """Who asks, up to 200 characters: tenants of a class have equal shares. Empty is a tenant as any other."""
     def __init__(
         self,
         *,
@@ -50,11 +89,15 @@ class MouthsRequest(_message.Message):
         count: _builtins.int = ...,
         windows: _builtins.bytes = ...,
         first_frame: _builtins.int = ...,
-        revision: _builtins.str = ...,
+        frames_revision: _builtins.str = ...,
+        model_revision: _builtins.str = ...,
+        crops: _builtins.bytes = ...,
+        service: Global___Service.ValueType = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_frame", b"first_frame", "model_id", b"model_id", "revision", b"revision", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "crops", b"crops", "first_frame", b"first_frame", "frames_revision", b"frames_revision", "model_id", b"model_id", "model_revision", b"model_revision", "service", b"service", "tenant", b"tenant", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -86,3 +129,80 @@ class MouthsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MouthsResponse: _TypeAlias = MouthsResponse  # noqa: Y015
+
+@_typing.final
+class LeaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDER_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    holder: _builtins.str
+    """The session: 1 to 200 characters."""
+    model_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        holder: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "model_id", b"model_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseRequest: _TypeAlias = LeaseRequest  # noqa: Y015
+
+@_typing.final
+class LeaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LASTS_S_FIELD_NUMBER: _builtins.int
+    lasts_s: _builtins.float
+    """How long it lasts unless it is asked for again."""
+    def __init__(
+        self,
+        *,
+        lasts_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lasts_s", b"lasts_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseResponse: _TypeAlias = LeaseResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseLeaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDER_FIELD_NUMBER: _builtins.int
+    holder: _builtins.str
+    def __init__(
+        self,
+        *,
+        holder: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseLeaseRequest: _TypeAlias = ReleaseLeaseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseLeaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseLeaseResponse: _TypeAlias = ReleaseLeaseResponse  # noqa: Y015

@@ -39,12 +39,36 @@ class MouthServiceStub:
                 request_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.MouthsRequest.SerializeToString,
                 response_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.MouthsResponse.FromString,
                 _registered_method=True)
+        self.Lease = channel.unary_unary(
+                '/lipwire.v1.MouthService/Lease',
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.LeaseRequest.SerializeToString,
+                response_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.LeaseResponse.FromString,
+                _registered_method=True)
+        self.ReleaseLease = channel.unary_unary(
+                '/lipwire.v1.MouthService/ReleaseLease',
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.ReleaseLeaseRequest.SerializeToString,
+                response_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.ReleaseLeaseResponse.FromString,
+                _registered_method=True)
 
 
 class MouthServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Mouths(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Lease(self, request, context):
+        """Has a live session hold, or hold on to, its share of what runs the avatar's network. RESOURCE_EXHAUSTED
+        where there is no room for one more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseLease(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -57,6 +81,16 @@ def add_MouthServiceServicer_to_server(servicer, server):
                     servicer.Mouths,
                     request_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.MouthsRequest.FromString,
                     response_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.MouthsResponse.SerializeToString,
+            ),
+            'Lease': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lease,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.LeaseRequest.FromString,
+                    response_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.LeaseResponse.SerializeToString,
+            ),
+            'ReleaseLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseLease,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.ReleaseLeaseRequest.FromString,
+                    response_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.ReleaseLeaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +120,60 @@ class MouthService:
             '/lipwire.v1.MouthService/Mouths',
             lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.MouthsRequest.SerializeToString,
             lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.MouthsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lipwire.v1.MouthService/Lease',
+            lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.LeaseRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.LeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lipwire.v1.MouthService/ReleaseLease',
+            lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.ReleaseLeaseRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_mouths__pb2.ReleaseLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,8 @@ isort:skip_file
 Mouths by frame number: what the compositing server asks of an inference server.
 
 A request is 32 kB a frame and an answer 300 kB, where the guide's form is 2.4 MB and 1.2 MB: the
-inference server has the avatar's frames itself, and gives pixels as bytes. Errors are gRPC statuses
+inference server has the avatar's frames itself, and gives pixels as bytes. Where it has only the
+network, a request is 330 kB a frame: it brings what the network sees of them. Errors are gRPC statuses
 with google.rpc.ErrorInfo (domain "lipwire"), and google.rpc.RetryInfo where trying again can help.
 """
 
@@ -37,11 +38,21 @@ class MouthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MouthServiceAsyncStub: ...
     Mouths: _grpc.UnaryUnaryMultiCallable[_mouths_pb2.MouthsRequest, _mouths_pb2.MouthsResponse]
+    Lease: _grpc.UnaryUnaryMultiCallable[_mouths_pb2.LeaseRequest, _mouths_pb2.LeaseResponse]
+    """Has a live session hold, or hold on to, its share of what runs the avatar's network. RESOURCE_EXHAUSTED
+    where there is no room for one more.
+    """
+    ReleaseLease: _grpc.UnaryUnaryMultiCallable[_mouths_pb2.ReleaseLeaseRequest, _mouths_pb2.ReleaseLeaseResponse]
 
 @_typing.type_check_only
 class MouthServiceAsyncStub(MouthServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Mouths: _aio.UnaryUnaryMultiCallable[_mouths_pb2.MouthsRequest, _mouths_pb2.MouthsResponse]  # type: ignore[assignment]
+    Lease: _aio.UnaryUnaryMultiCallable[_mouths_pb2.LeaseRequest, _mouths_pb2.LeaseResponse]  # type: ignore[assignment]
+    """Has a live session hold, or hold on to, its share of what runs the avatar's network. RESOURCE_EXHAUSTED
+    where there is no room for one more.
+    """
+    ReleaseLease: _aio.UnaryUnaryMultiCallable[_mouths_pb2.ReleaseLeaseRequest, _mouths_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
 
 class MouthServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -50,5 +61,22 @@ class MouthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mouths_pb2.MouthsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mouths_pb2.MouthsResponse, _abc.Awaitable[_mouths_pb2.MouthsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Lease(
+        self,
+        request: _mouths_pb2.LeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mouths_pb2.LeaseResponse, _abc.Awaitable[_mouths_pb2.LeaseResponse]]:
+        """Has a live session hold, or hold on to, its share of what runs the avatar's network. RESOURCE_EXHAUSTED
+        where there is no room for one more.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseLease(
+        self,
+        request: _mouths_pb2.ReleaseLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mouths_pb2.ReleaseLeaseResponse, _abc.Awaitable[_mouths_pb2.ReleaseLeaseResponse]]: ...
 
 def add_MouthServiceServicer_to_server(servicer: MouthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,216 @@
+"""Lipwire from Python: open an avatar, let it speak, take the frames.
+
+    >>> from lipwire.api import open_avatar
+    >>> with open_avatar("demo") as avatar:  # doctest: +SKIP
+    ...     for frame in avatar.speak("speech.wav"):
+    ...         show(frame.bgr)  # (height, width, 3) uint8
+
+or straight to a file:
+
+    >>> from lipwire.api import render
+    >>> render("demo", "speech.wav", "talking.mp4")  # doctest: +SKIP
+
+or a text, which a voice says (``pip install lipwire[speech]``):
+
+    >>> from lipwire.api import say
+    >>> say("demo", "Good morning.", "morning.mp4")  # doctest: +SKIP
+
+or live, through a server:
+
+    >>> from lipwire.api import connect
+    >>> with connect("localhost:50052") as server:  # doctest: +SKIP
+    ...     session = server.converse("demo")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lipwire.api.arguments import Audio, Output, PathLike, recording_of
+from lipwire.api.results import RenderResult
+from lipwire.api.talkingavatar import Frame, TalkingAvatar
+from lipwire.audio import Recording
+from lipwire.avatars import DEFAULT_QUALITY
+from lipwire.compose import Writable, X264Preset
+from lipwire.domain import SAMPLE_RATE_HZ, CompileProgress, Progress
+
+if TYPE_CHECKING:
+    from lipwire.api.live import AvatarConnection
+    from lipwire.speech import Voice
+
+__all__ = [
+    "Audio",
+    "Frame",
+    "Output",
+    "Recording",
+    "RenderResult",
+    "TalkingAvatar",
+    "connect",
+    "open_avatar",
+    "open_recording",
+    "render",
+    "say",
+]
+
+
+def open_avatar(
+    name_or_path: PathLike,
+    *,
+    outputs: tuple[Output, ...] = (),
+    jpeg_quality: int = DEFAULT_QUALITY,
+    audio_encoder: PathLike | None = None,
+    threads: int | None = None,
+    progress: CompileProgress | None = None,
+) -> TalkingAvatar:
+    """Open an avatar by its name or its folder, compiling it first where that was never done.
+
+    ``outputs`` are the forms of frames that will be asked for; what they need is compiled now and
+    not at the first frame. ``audio_encoder`` replaces the package's own. ``threads`` is how many
+    cores the network may use, None for all of them. ``progress`` is told of compiling.
+
+    >>> with open_avatar(avatar_path, outputs=("jpeg",), jpeg_quality=90) as avatar:
+    ...     first = next(avatar.speak(speech, rate_hz=16_000))
+    ...     first.bgr.shape == (avatar.height, avatar.width, 3)
+    ...     first.jpeg()[:3]
+    True
+    b'\\xff\\xd8\\xff'
+
+    Raises NotFound, AvatarInvalid, InvalidInput or StorageFailed, each with one line that says
+    what is wrong.
+    """
+    return TalkingAvatar(
+        name_or_path,
+        outputs=outputs,
+        jpeg_quality=jpeg_quality,
+        audio_encoder=audio_encoder,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def render(
+    avatar: PathLike,
+    audio: Audio,
+    out: PathLike | Writable,
+    *,
+    rate_hz: int = SAMPLE_RATE_HZ,
+    audio_track: int | None = None,
+    allow_damaged: bool = False,
+    start_frame: int = 0,
+    preset: X264Preset = "veryfast",
+    crf: int = 18,
+    progress: Progress | None = None,
+) -> RenderResult:
+    """Open ``avatar``, write a video of it saying ``audio`` to ``out``, and close it.
+
+    >>> result = render(avatar_path, speech, out / "talking.mp4", rate_hz=16_000)
+    >>> result.path.name, result.frames
+    ('talking.mp4', 25)
+
+    See ``TalkingAvatar.render`` for the arguments.
+    """
+    with open_avatar(avatar, outputs=("i420",)) as opened:
+        return opened.render(
+            audio,
+            out,
+            rate_hz=rate_hz,
+            audio_track=audio_track,
+            allow_damaged=allow_damaged,
+            start_frame=start_frame,
+            preset=preset,
+            crf=crf,
+            progress=progress,
+        )
+
+
+def say(
+    avatar: PathLike,
+    text: str,
+    out: PathLike | Writable,
+    *,
+    voice: str | Voice | None = None,
+    speed: float = 1.0,
+    language: str = "en-us",
+    start_frame: int = 0,
+    preset: X264Preset = "veryfast",
+    crf: int = 18,
+    progress: Progress | None = None,
+) -> RenderResult:
+    """Open ``avatar``, write a video of it saying ``text`` to ``out``, and close it.
+
+    >>> say("demo", "Good morning.", "morning.mp4")  # doctest: +SKIP
+
+    ``voice`` is "hibari" (English, of ``lipwire[speech]``; the default where it is installed),
+    "espeak-ng" (the program of that name, in ``language``), or a ``lipwire.speech.Voice``.
+    ``speed`` is a factor, 0.5 to 2. The other arguments are those of ``TalkingAvatar.render``.
+    Raises DependencyMissing where the voice is not there, InvalidInput for a text with nothing to
+    say or with more than 10,000 characters.
+    """
+    from lipwire.api.saying import sound_of
+
+    pcm, rate_hz = sound_of(text, voice, speed, language)
+    return render(
+        avatar,
+        pcm,
+        out,
+        rate_hz=rate_hz,
+        start_frame=start_frame,
+        preset=preset,
+        crf=crf,
+        progress=progress,
+    )
+
+
+def open_recording(
+    audio: Audio,
+    *,
+    rate_hz: int = SAMPLE_RATE_HZ,
+    audio_track: int | None = None,
+    allow_damaged: bool = False,
+    examine: bool = True,
+) -> Recording:
+    """Open a recording, go through it once, and keep it open; a context manager.
+
+    It can be spoken and rendered in place of ``audio``, also several times, and says what was
+    noticed in it:
+
+    >>> with open_recording(speech, rate_hz=16_000) as recording:
+    ...     recording.samples / 16_000, recording.warnings
+    (1.0, ())
+
+    The arguments are those of ``TalkingAvatar.render``. Holes in the time stamps of a file (pauses,
+    lost packets) are silence, of up to ten minutes each. A pipe is read to its end, into a
+    temporary file. Raises InvalidInput for audio that cannot be decoded.
+
+    Without ``examine`` only the first half minute of a file is decoded, and the rest when it is
+    spoken or rendered for the first time: what is wrong there is raised and noticed then, and until
+    then ``samples`` is what the file says.
+    """
+    recording = recording_of(audio, rate_hz, audio_track, allow_damaged)
+    if examine:
+        try:
+            recording.examine()
+        except BaseException:
+            recording.close()
+            raise
+    return recording
+
+
+def connect(address: str, *, use_proxy: bool = False) -> AvatarConnection:
+    """Return a connection to a server with live sessions (``lipwire serve``, or a compositing
+    server); also ``lipwire.connect``.
+
+    >>> with connect("localhost:50052") as server:  # doctest: +SKIP
+    ...     with server.converse("demo") as session:
+    ...         session.push(speech, rate_hz=16_000)
+    ...         session.end_of_speech()
+    ...         for received in session:  # LiveFrame, Sound, SpeechEnded, ... (lipwire.api.live)
+    ...             ...
+
+    ``address`` is host:port. With ``use_proxy`` the variables ``grpc_proxy``, ``https_proxy``,
+    ``http_proxy`` and ``no_proxy`` count. It connects when the first session is begun. Raises
+    InvalidInput where ``address`` cannot be an address.
+    """
+    from lipwire.api.live import AvatarConnection
+
+    return AvatarConnection(address, use_proxy=use_proxy)

@@ -1,0 +1,56 @@
+"""What a render made, and how it is measured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lipwire.domain import FPS
+from lipwire.session import Stage, StageTime, Stopwatch
+
+
+@dataclass(frozen=True, slots=True)
+class RenderResult:
+    """What a render made and how fast."""
+
+    path: Path | None  # None: it went into an open file
+    frames: int
+    video_s: float
+    elapsed_s: float  # speech to finished file, without opening and compiling the avatar
+    cpu_s: float  # of all threads of this process in that time
+    size_bytes: int
+    stages: dict[Stage, StageTime]
+    warnings: tuple[str, ...] = ()
+    """One line for each thing that was noticed and is not right: in the recording (see
+    ``open_recording``), or a mouth that stays shut under loud sound."""
+
+    @property
+    def fps(self) -> float:
+        """Frames made in a second of time."""
+        return self.frames / self.elapsed_s
+
+
+class Clock:
+    """Measures one render."""
+
+    def __init__(self) -> None:
+        self.stopwatch = Stopwatch()
+        self._wall_s = time.perf_counter()
+        self._cpu_s = time.process_time()
+
+    def result(
+        self, path: Path | None, frames: int, size_bytes: int, warnings: tuple[str, ...]
+    ) -> RenderResult:
+        """Return the result of a render that ends now; ``path`` is None where it went to an open
+        file."""
+        return RenderResult(
+            path=path,
+            frames=frames,
+            video_s=frames / FPS,
+            elapsed_s=time.perf_counter() - self._wall_s,
+            cpu_s=time.process_time() - self._cpu_s,
+            size_bytes=size_bytes,
+            stages=self.stopwatch.times(),
+            warnings=warnings,
+        )

@@ -1,0 +1,350 @@
+"""An avatar that speaks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from weakref import WeakSet
+
+from lipwire.api.arguments import (
+    Audio,
+    Output,
+    PathLike,
+    callback_of,
+    heard_of,
+    name_of,
+    open_audio,
+    output_of,
+    outputs_of,
+    path_of,
+    preset_of,
+    target_of,
+    whole_number,
+)
+from lipwire.api.results import Clock, RenderResult
+from lipwire.audio import frame_count, redone_if_changed
+from lipwire.avatars import DEFAULT_QUALITY, Avatar, Part
+from lipwire.compose import JpegFolderWriter, VideoWriter, Writable, X264Preset
+from lipwire.domain import FPS, SAMPLE_RATE_HZ, CompileProgress, InvalidInput, Progress, UInt8Array
+from lipwire.domain.closing import Closing
+from lipwire.session import (
+    MouthBatch,
+    Pace,
+    Performer,
+    animate,
+    render_frames,
+    render_video,
+)
+from lipwire.wiring import open_performer
+
+_PARTS: dict[Output, Part] = {"bgr": "pixels", "jpeg": "jpeg", "i420": "planes"}
+
+
+class Frame:
+    """One frame of video. It is put together when one of its forms is asked for.
+
+    A frame may be kept and used from any thread as long as its avatar is open. After that
+    ``mouth`` is all that can be had of it; the other forms raise InvalidInput.
+    """
+
+    __slots__ = ("_avatar", "_background", "_mouth", "index")
+
+    def __init__(self, avatar: TalkingAvatar, index: int, background: int, mouth: UInt8Array):
+        self._avatar = avatar
+        self._background = background
+        self._mouth = mouth
+        self.index = index
+
+    @property
+    def time_s(self) -> float:
+        """When the frame is shown, in seconds from the beginning of the speech."""
+        return self.index / FPS
+
+    @property
+    def mouth(self) -> UInt8Array:
+        """(320, 320, 3) uint8, colours in the package's order: what the network made."""
+        return self._mouth
+
+    @property
+    def bgr(self) -> UInt8Array:
+        """(height, width, 3) uint8, BGR as OpenCV has it. A new array each time."""
+        return self._avatar.opened("bgr").pixels(self._background, self._mouth)
+
+    @property
+    def i420(self) -> UInt8Array:
+        """Planes for a video encoder: (height * 3/2, width) uint8, BT.709 in limited range."""
+        return self._avatar.opened("i420").planes(self._background, self._mouth)
+
+    def jpeg(self) -> bytes:
+        """The frame as a JPEG file, in the avatar's ``jpeg_quality``."""
+        return self._avatar.opened("jpeg").jpeg(self._background, self._mouth)
+
+    def __repr__(self) -> str:
+        return f"Frame(index={self.index}, time_s={self.time_s:.2f})"
+
+
+class TalkingAvatar(Closing):
+    """An opened avatar; a context manager. See ``open_avatar``.
+
+    >>> with open_avatar(avatar_path) as avatar:
+    ...     frames = list(avatar.speak(speech, rate_hz=16_000))
+    >>> (frames[1].index, frames[1].time_s)
+    (1, 0.04)
+    """
+
+    def __init__(
+        self,
+        name_or_path: PathLike,
+        *,
+        outputs: tuple[Output, ...] = (),
+        jpeg_quality: int = DEFAULT_QUALITY,
+        audio_encoder: PathLike | None = None,
+        threads: int | None = None,
+        progress: CompileProgress | None = None,
+    ) -> None:
+        outputs = outputs_of(outputs)
+        threads = None if threads is None else whole_number("threads", threads, 1)
+        encoder = None if audio_encoder is None else path_of("audio_encoder", audio_encoder)
+        self._quality = whole_number("jpeg_quality", jpeg_quality, 1, 100)
+        self._progress = callback_of("progress", progress)
+        self._closed = False
+        self._lock = threading.Lock()
+        self._speeches: WeakSet[Generator[Frame]] = WeakSet()
+        self._stack = ExitStack()
+        self._outputs: dict[Output, Avatar] = {}
+        self._performer: Performer = self._stack.enter_context(
+            open_performer(
+                name_of("name_or_path", name_or_path),
+                parts=frozenset(_PARTS[output] for output in outputs),
+                quality=self._quality,
+                audio_encoder=encoder,
+                progress=self._progress,
+            )
+        )
+        self._pace = Pace.for_machine(self._performer.model.fixed_batch, threads)
+        self._outputs = dict.fromkeys(outputs, self._performer.avatar)
+
+    @property
+    def name(self) -> str:
+        """The avatar's name."""
+        return self._performer.avatar.name
+
+    @property
+    def width(self) -> int:
+        """Width of its frames in pixels."""
+        return self._performer.avatar.width
+
+    @property
+    def height(self) -> int:
+        """Height of its frames in pixels."""
+        return self._performer.avatar.height
+
+    @property
+    def fps(self) -> int:
+        """Frames a second: 25."""
+        return FPS
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the background; speech that lasts longer walks back and forth over them."""
+        return self._performer.avatar.frame_count
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of how the avatar is shown, a line each; see ``Avatar.notes``."""
+        return self._performer.avatar.notes
+
+    def speak(
+        self,
+        audio: Audio,
+        *,
+        rate_hz: int = SAMPLE_RATE_HZ,
+        audio_track: int | None = None,
+        allow_damaged: bool = False,
+        start_frame: int = 0,
+    ) -> Generator[Frame]:
+        """Yield the frames that say ``audio``, 25 for each second, computed a little ahead in
+        threads.
+
+        The arguments are those of ``render``. Its threads end with the iterator. Where it may be
+        left half-way, close it with ``contextlib.closing``; closing the avatar ends what is left.
+
+        Raises InvalidInput, before the first frame, for audio that cannot be decoded.
+        """
+        self._check_open()
+        start = whole_number("start_frame", start_frame, 0)
+        batches = animate(
+            self._performer,
+            heard_of(audio, rate_hz, audio_track, allow_damaged),
+            start_frame=start,
+            batch_size=self._pace.batch_size,
+            lanes=self._pace.lanes,
+        )
+        speech = self._frames(batches)
+        self._speeches.add(speech)
+        return speech
+
+    def render(
+        self,
+        audio: Audio,
+        out: PathLike | Writable,
+        *,
+        rate_hz: int = SAMPLE_RATE_HZ,
+        audio_track: int | None = None,
+        allow_damaged: bool = False,
+        start_frame: int = 0,
+        preset: X264Preset = "veryfast",
+        crf: int = 18,
+        progress: Progress | None = None,
+    ) -> RenderResult:
+        """Write a video of the avatar saying ``audio``, and say how it went.
+
+        ``out`` ends in .mp4, .m4v or .mov and gets H.264 and AAC, the sound as it was recorded. A
+        file that was there is replaced when the new one is finished; on an error or Ctrl-C it stays
+        as it was, and nothing new is left. ``out`` may also be an open binary file, which gets
+        fragmented MP4 as it is made and stays open.
+
+        ``rate_hz`` is that of samples; files say theirs. ``audio_track`` chooses among a file's
+        audio tracks, counted from 1; without it the track that is marked as default is taken, or
+        the first. A damaged or truncated file is refused, or, with ``allow_damaged``, rendered with
+        silence where something is missing and a warning in the result. ``start_frame`` is the frame
+        of the background to begin with.
+
+        Raises InvalidInput for audio or settings that cannot work, StorageFailed when ``out``
+        cannot be written, BrokenPipeError when nobody reads an open file any more.
+        """
+        self._check_open()
+        target = target_of(out)
+        start = whole_number("start_frame", start_frame, 0)
+        crf = whole_number("crf", crf, 0, 51)
+        preset, progress = preset_of(preset), callback_of("progress", progress)
+        clock = Clock()
+        with ExitStack() as stack:
+            with clock.stopwatch.measure("audio"):
+                recording = stack.enter_context(
+                    open_audio(audio, rate_hz, audio_track, allow_damaged)
+                )
+                if not isinstance(target, Path):
+                    recording.examine()  # what an open file has been given cannot be taken back
+
+            def write() -> tuple[int, tuple[str, ...]]:
+                writer = VideoWriter(
+                    target,
+                    self.width,
+                    self.height,
+                    FPS,
+                    audio_rate_hz=recording.rate_hz,
+                    audio_channels=recording.channels,
+                    preset=preset,
+                    crf=crf,
+                )
+                with writer:
+                    noticed = render_video(
+                        self._showing("i420"),
+                        recording,
+                        writer,
+                        start_frame=start,
+                        pace=self._pace,
+                        stopwatch=clock.stopwatch,
+                        progress=progress,
+                    )
+                return writer.size_bytes, noticed
+
+            size_bytes, noticed = redone_if_changed(recording, write)
+            return clock.result(
+                target if isinstance(target, Path) else None,
+                frame_count(recording.samples),
+                size_bytes,
+                (*recording.warnings, *noticed),
+            )
+
+    def render_frames(
+        self,
+        audio: Audio,
+        folder: PathLike,
+        *,
+        rate_hz: int = SAMPLE_RATE_HZ,
+        audio_track: int | None = None,
+        allow_damaged: bool = False,
+        start_frame: int = 0,
+        progress: Progress | None = None,
+    ) -> RenderResult:
+        """Write the frames of the avatar saying ``audio`` as JPEG files into ``folder``.
+
+        They are named frame_000000.jpg and so on. A folder that holds nothing but such files is
+        replaced when the new one is finished; any other that is not empty is refused. Otherwise as
+        ``render``.
+        """
+        self._check_open()
+        path = path_of("folder", folder)
+        start = whole_number("start_frame", start_frame, 0)
+        progress = callback_of("progress", progress)
+        clock = Clock()
+        with ExitStack() as stack:
+            with clock.stopwatch.measure("audio"):
+                recording = stack.enter_context(
+                    open_audio(audio, rate_hz, audio_track, allow_damaged)
+                )
+
+            def write() -> tuple[str, ...]:
+                with JpegFolderWriter(path) as writer:
+                    return render_frames(
+                        self._showing("jpeg"),
+                        recording,
+                        writer,
+                        start_frame=start,
+                        pace=self._pace,
+                        stopwatch=clock.stopwatch,
+                        progress=progress,
+                    )
+
+            noticed = redone_if_changed(recording, write)
+            size_bytes = sum(entry.stat().st_size for entry in path.iterdir())
+            warnings = (*recording.warnings, *noticed)
+            return clock.result(path, frame_count(recording.samples), size_bytes, warnings)
+
+    def opened(self, output: Output) -> Avatar:
+        """Return the avatar with what ``output`` needs, which is compiled now if it never was.
+
+        Naming the outputs in ``open_avatar`` has that done before the first frame. Raises
+        InvalidInput after ``close``.
+        """
+        output = output_of(output)
+        with self._lock:
+            self._check_open()
+            if output not in self._outputs:
+                self._outputs[output] = self._stack.enter_context(
+                    Avatar.open(
+                        self._performer.avatar.path,
+                        parts=frozenset({_PARTS[output]}),
+                        quality=self._quality,
+                        progress=self._progress,
+                    )
+                )
+            return self._outputs[output]
+
+    def close(self) -> None:
+        """End speeches under way, and free threads, sessions and mapped files. Closing twice is
+        allowed."""
+        for speech in list(self._speeches):
+            speech.close()
+        with self._lock:
+            self._closed = True
+            self._stack.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidInput(f"avatar {self.name} is closed; what it makes needs it open")
+
+    def _frames(self, batches: Generator[MouthBatch]) -> Generator[Frame]:
+        with closing(batches):
+            for batch in batches:
+                for offset, mouth in enumerate(batch.mouths):
+                    yield Frame(self, batch.first + offset, batch.background + offset, mouth)
+
+    def _showing(self, output: Output) -> Performer:
+        """The performer with the avatar that has what ``output`` needs."""
+        mine = self._performer
+        return Performer(self.opened(output), mine.engine, mine.model, mine.encoder)

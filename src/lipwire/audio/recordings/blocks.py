@@ -1,0 +1,180 @@
+"""Decoded frames in pieces of a second, and the two forms that are made of them."""
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.audio.recordings.channels import Columns
+from lipwire.audio.recordings.findings import Findings
+from lipwire.audio.recordings.reading import read_frames
+from lipwire.audio.recordings.source import Source
+from lipwire.audio.resample import StreamResampler
+from lipwire.domain import Float32Array, InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Up to a second of decoded sound, of one rate, number of channels and format."""
+
+    frames: list[av.AudioFrame]
+    columns: Columns  # (samples, channels) int16 as it is, everything else as float32
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of each channel."""
+        return self.frames[0].sample_rate
+
+    @property
+    def channels(self) -> int:
+        """How many channels the sound has."""
+        return int(self.columns.shape[1])
+
+
+def read_blocks(source: Source, track: int | None, findings: Findings) -> Generator[Block]:
+    """Yield a whole audio track in blocks. Arguments and errors are those of ``read_frames``."""
+    frames: list[av.AudioFrame] = []
+    samples = 0
+    with closing(read_frames(source, track, findings)) as read:
+        for frame in read:
+            if frames and (samples >= frame.sample_rate or _form(frame) != _form(frames[0])):
+                yield _block(source, frames)
+                frames, samples = [], 0
+            frames.append(frame)
+            samples += frame.samples
+    if frames:
+        yield _block(source, frames)
+
+
+class HeardForm:
+    """Turns blocks into 16 kHz mono, with the same bits as ``StreamResampler`` makes of the whole.
+
+    ``choices`` names, for a number of channels, the one channel to take (from 0); where it names
+    none the channels are averaged.
+    """
+
+    def __init__(self, choices: Mapping[int, int]) -> None:
+        self._choices = choices
+        self.samples = 0  # given so far
+        self._resampler: StreamResampler | None = None
+        self._form = (0, 0)  # rate, channels
+
+    def push(self, block: Block) -> Float32Array:
+        """Add a block and return the samples that are ready, (k,) float32 in [-1, 1].
+
+        They are often a little fewer than ``block`` holds. Raises InvalidInput for a rate that is
+        not supported and for samples that are not finite or are absurdly loud.
+        """
+        before = []
+        form = (block.rate_hz, block.channels)
+        choice = self._choices.get(block.channels)
+        if self._resampler is None or form != self._form:
+            before = [self._rest()]
+            one = choice is not None or block.channels == 1
+            self._resampler = StreamResampler(block.rate_hz, 1 if one else block.channels)
+            self._form = form
+        columns = block.columns if choice is None else block.columns[:, choice]
+        return self._counted(_joined([*before, self._resampler.push(columns)]))
+
+    def flush(self) -> Float32Array:
+        """End the sound and return the remaining samples, (k,) float32 in [-1, 1]."""
+        return self._counted(self._rest())
+
+    def _rest(self) -> Float32Array:
+        resampler, self._resampler = self._resampler, None
+        return np.empty(0, np.float32) if resampler is None else resampler.flush()
+
+    def _counted(self, pcm: Float32Array) -> Float32Array:
+        self.samples += len(pcm)
+        return pcm
+
+
+class SoundForm:
+    """Turns blocks into sound of one rate and one or two channels, as people hear it.
+
+    Samples are otherwise unchanged. More than two channels are mixed by FFmpeg's rules; a mono
+    block is put on both channels of stereo.
+    """
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        """The sound is to have ``rate_hz`` and ``channels``, 1 or 2."""
+        self._rate_hz = rate_hz
+        self._channels = channels
+        self._resampler: av.AudioResampler | None = None
+        self._form: tuple[int, str, str] | None = None
+
+    def push(self, block: Block) -> Float32Array:
+        """Add a block and return the samples that are ready, (n, channels) float32 in [-1, 1]."""
+        before = []
+        form = _form(block.frames[0])
+        if form != self._form:
+            before = [self.flush()]
+            self._form = form
+            if block.rate_hz != self._rate_hz or block.channels > 2:
+                layout = "mono" if block.channels == 1 else "stereo"
+                self._resampler = av.AudioResampler("flt", layout, self._rate_hz)
+        if self._resampler is None:
+            return _joined([*before, self._fitted(full_scale(block.columns))])
+        for frame in block.frames:
+            frame.pts = None  # what they say was used already
+        converted = [each for frame in block.frames for each in self._resampler.resample(frame)]
+        return _joined([*before, *map(self._columns, converted)])
+
+    def flush(self) -> Float32Array:
+        """End the sound and return the remaining samples, (n, channels) float32 in [-1, 1]."""
+        resampler, self._resampler = self._resampler, None
+        converted = [] if resampler is None else resampler.resample(None)
+        return _joined([np.empty((0, self._channels), np.float32), *map(self._columns, converted)])
+
+    def _columns(self, frame: av.AudioFrame) -> Float32Array:
+        samples: npt.NDArray[Any] = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+        return self._fitted(samples.astype(np.float32, copy=False))
+
+    def _fitted(self, columns: Float32Array) -> Float32Array:
+        if columns.shape[1] < self._channels:
+            columns = np.repeat(columns, self._channels, axis=1)
+        return np.clip(columns, np.float32(-1), np.float32(1))
+
+
+def full_scale(columns: Columns) -> Float32Array:
+    """Return the samples of ``columns`` as float32, where full scale is 1.0."""
+    if columns.dtype == np.int16:
+        return columns.astype(np.float32) / np.float32(32768)
+    return columns.astype(np.float32, copy=False)
+
+
+def _form(frame: av.AudioFrame) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
+def _block(source: Source, frames: list[av.AudioFrame]) -> Block:
+    try:
+        arrays = [frame.to_ndarray() for frame in frames]
+    except ValueError as error:
+        raise InvalidInput(
+            f"{source.name}: samples of the unknown format {frames[0].format.name}"
+        ) from error
+    planar = frames[0].format.is_planar
+    whole: npt.NDArray[Any] = np.concatenate(arrays, axis=1) if len(arrays) > 1 else arrays[0]
+    columns = whole.T if planar else whole.reshape(-1, frames[0].layout.nb_channels)
+    return Block(frames, _scaled(columns))
+
+
+def _scaled(columns: npt.NDArray[Any]) -> Columns:
+    """int16 as it is, everything else as float32 with full scale 1.0."""
+    if columns.dtype == np.int16:
+        return columns
+    if columns.dtype == np.uint8:
+        return (columns.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if columns.dtype.kind == "i":
+        return (columns / 2.0 ** (8 * columns.itemsize - 1)).astype(np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused
+        return columns.astype(np.float32)
+
+
+def _joined(pieces: list[Float32Array]) -> Float32Array:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -1,0 +1,53 @@
+"""What is noticed while a recording is decoded: damage, which may be allowed, and warnings."""
+
+from typing import Final
+
+from lipwire.domain import InvalidInput
+
+MAX_WARNINGS: Final = 8
+"""A file with more to say has a fault that repeats."""
+
+
+class Findings:
+    """Collects warnings about one recording, and refuses damage unless ``allow_damaged``.
+
+    ``name`` begins the messages.
+    """
+
+    def __init__(self, name: str, *, allow_damaged: bool = False) -> None:
+        self.heard_s = 0.0  # how far the recording has been decoded
+        self.closed_up_s = 0.0  # by how much time stamps jumped ahead where no silence was put
+        # Where the last packet that was decoded begins and ends in the file at hand; 0: not known.
+        self.last_packet = (0, 0)
+        self._name = name
+        self._allow_damaged = allow_damaged
+        self._warnings: list[str] = []
+        self._more = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The first 8 warnings, one line each, and a line that counts the others."""
+        if not self._more:
+            return tuple(self._warnings)
+        return (*self._warnings, f"{self._name}: {self._more} more of the same kinds")
+
+    def note(self, what: str) -> None:
+        """Add the warning "NAME: ``what``"."""
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings.append(f"{self._name}: {what}")
+        else:
+            self._more += 1
+
+    def damage(
+        self, what: str, silence_s: float = 0.0, *, cause: BaseException | None = None
+    ) -> None:
+        """Add a warning about damage, or raise InvalidInput where damage is not allowed.
+
+        ``what`` continues "recording.wav is ...". ``silence_s`` seconds of silence stand in for
+        what is missing. ``cause`` is the error that showed the damage.
+        """
+        if not self._allow_damaged:
+            raise InvalidInput(
+                f"{self._name} is {what}; allowed with --allow-damaged (allow_damaged)"
+            ) from cause
+        self.note(f"{what}; {silence_s:.2f} s of silence there" if silence_s else what)

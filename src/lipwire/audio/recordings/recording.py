@@ -1,0 +1,222 @@
+"""A recording in its two forms, on one clock: what the network hears and what people hear."""
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from lipwire.audio.recordings.blocks import SoundForm
+from lipwire.audio.recordings.findings import Findings
+from lipwire.audio.recordings.lengths import outlook
+from lipwire.audio.recordings.passes import MAX_AUDIO_S, FirstPass, FormChanged, Step, later_pass
+from lipwire.audio.recordings.source import RecordingFile, open_source
+from lipwire.audio.recordings.wav import check_wav_length
+from lipwire.domain import SAMPLE_RATE_HZ, Float32Array, InvalidInput
+from lipwire.domain.closing import Closing
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """About a second of a recording, in both forms.
+
+    Resampling holds some milliseconds of either form back until the next piece.
+    """
+
+    heard: Float32Array  # (k,) float32 at 16 kHz, mono, in [-1, 1]: for the network
+    sound: Float32Array  # (n, channels) float32 in [-1, 1]: for people
+
+
+class Recording(Protocol):
+    """A recording that has been read once, so that what is wrong with it is known.
+
+    A context manager. ``pieces`` may be called several times, one after the other. It has two
+    forms: what the network hears (16 kHz mono) and the sound for people.
+    """
+
+    @property
+    def rate_hz(self) -> int:
+        """Rate of the sound for people."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the sound for people: 1 or 2."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples the network hears, at 16 kHz."""
+
+    @property
+    def loudest_rms(self) -> float:
+        """Root mean square of the loudest second of the loudest channel; full scale is 1.0."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings for the user, one line each."""
+
+    def examine(self) -> None:
+        """Go through the recording, unless that was done, so that everything is known of it.
+
+        Raises InvalidInput where it is damaged and that is not allowed, where its samples are no
+        sound or too many, and once it is closed; ``heard`` and ``pieces`` raise the same, where
+        they meet it.
+        """
+
+    def heard(self) -> Generator[Float32Array]:
+        """Yield what the network hears from the beginning, the ``heard`` of each piece: (k,)
+        float32 at 16 kHz.
+
+        Close the iterator where it is left half-way. Raises FormChanged and InvalidInput as
+        ``pieces`` does.
+        """
+
+    def pieces(self) -> Generator[Piece]:
+        """Yield the recording from its beginning. Close the iterator where it is left half-way."""
+
+    def close(self) -> None:
+        """Close the files. Closing twice is allowed."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def redone_if_changed(recording: Recording, work: Callable[[], _Made]) -> _Made:
+    """Return what ``work`` returns, which goes through ``recording``. Where it raises FormChanged,
+    examine the recording and call it once more: it must leave nothing behind in that case."""
+    try:
+        return work()
+    except FormChanged:
+        recording.examine()
+        return work()
+
+
+class FileRecording(Closing):
+    """A recording in a file of any container and codec that FFmpeg decodes.
+
+    ``recording`` is as in ``open_source``, ``track`` as in ``choose_track``. Any rate from 1 to 768
+    kHz, up to 64 channels: averaged for the network (see ``channels``), mixed to two for people.
+    Rate and channels may change on the way; people hear the highest rate and the most channels that
+    there are. Memory holds half a minute of it, however long it is. Nothing but the file itself is
+    read: playlists that point elsewhere fail.
+
+    Opening it decodes the first half minute, and the first pass goes on from there. Where the
+    container shows that the recording is cut short, or too long, it is examined at once. Each later
+    pass decodes the file again.
+
+    Raises InvalidInput where the file is missing, a folder or device, not audio, without samples,
+    longer than MAX_AUDIO_S, or holds NaN, infinite or absurdly loud samples; and where it is
+    truncated or damaged inside, unless ``allow_damaged``: then what is missing is silence, and a
+    warning. Of what lies behind the first half minute, the first pass raises it. Junk before the
+    first and after the last good packet is skipped, as MP3 files carry it. MP3 and bare AAC do not
+    say how long they are: the end of a truncated one cannot be missed.
+    """
+
+    def __init__(
+        self, recording: RecordingFile, *, track: int | None = None, allow_damaged: bool = False
+    ) -> None:
+        self._stack = ExitStack()
+        self._track = track
+        self._allow_damaged = allow_damaged
+        self._closed = False
+        self._declared_s = 0.0
+        with ExitStack() as stack:
+            self._source = stack.enter_context(open_source(recording))
+            self._begin()
+            if not self._first.ended:
+                look = outlook(self._source, track)
+                self._declared_s = look.length_s
+                if look.cut_short or look.length_s > MAX_AUDIO_S:
+                    self.examine()
+            self._stack = stack.pop_all()
+
+    @property
+    def rate_hz(self) -> int:
+        """Rate of the sound for people. See ``Recording.rate_hz``."""
+        return self._first.form.rate_hz
+
+    @property
+    def channels(self) -> int:
+        """Channels of the sound for people: 1 or 2. See ``Recording.channels``."""
+        return self._first.form.channels
+
+    @property
+    def samples(self) -> int:
+        """How many samples the network hears, at 16 kHz. See ``Recording.samples``."""
+        if self._first.ended:
+            return self._first.samples
+        return max(self._first.samples, round(self._declared_s * SAMPLE_RATE_HZ))
+
+    @property
+    def loudest_rms(self) -> float:
+        """Root mean square of the loudest second of the loudest channel; full scale is 1.0. See
+        ``Recording.loudest_rms``."""
+        return self._first.loudest_rms
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings for the user, one line each. See ``Recording.warnings``."""
+        return self._findings.warnings
+
+    def examine(self) -> None:
+        """Go through the file, unless that was done, so that everything is known of it. See
+        ``Recording.examine``."""
+        self._check_open()
+        if not self._first.ended:
+            self._untouched().finish()
+
+    def heard(self) -> Generator[Float32Array]:
+        """Yield what the network hears from the beginning, (k,) float32 at 16 kHz each. See
+        ``Recording.heard``."""
+        return self._heard(self._steps())
+
+    def pieces(self) -> Generator[Piece]:
+        """Yield the recording from its beginning. Close the iterator where it is left half-way. See
+        ``Recording.pieces``."""
+        return self._pieces(self._steps())
+
+    def close(self) -> None:
+        """Close the files. Closing twice is allowed. See ``Recording.close``."""
+        self._closed = True
+        self._stack.close()
+
+    def _begin(self) -> None:
+        self._findings = Findings(self._source.name, allow_damaged=self._allow_damaged)
+        check_wav_length(self._source, self._findings)
+        self._first = FirstPass(self._source, self._track, self._findings)
+        self._begun = False
+
+    def _untouched(self) -> FirstPass:
+        """A first pass, of which nothing was taken."""
+        if self._begun:
+            self._begin()
+        self._begun = True
+        return self._first
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidInput("the recording is closed")
+
+    def _steps(self) -> Generator[Step]:
+        self._check_open()
+        if self._begun and self._first.ended:
+            return later_pass(self._source, self._track, self._first.form)
+        return self._untouched().steps()
+
+    def _heard(self, steps: Generator[Step]) -> Generator[Float32Array]:
+        with closing(steps):
+            for heard, _ in steps:
+                yield heard
+
+    def _pieces(self, steps: Generator[Step]) -> Generator[Piece]:
+        sound = SoundForm(self.rate_hz, self.channels)
+        with closing(steps):
+            for heard, block in steps:
+                yield Piece(heard, sound.flush() if block is None else sound.push(block))

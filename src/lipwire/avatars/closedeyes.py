@@ -1,0 +1,53 @@
+"""Which frames show closed eyes: the key ``closed_eyes`` of ``avatar.yaml``.
+
+It is a list of numbers and spans, ``[12, 40-43]``. They are the numbers of the source's frames,
+counted from 0 as in a list of rectangles, and the last one of a span belongs to it.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+Spans = tuple[tuple[int, int], ...]
+"""First and last number of each span."""
+
+ALLOWED: Final = "a list of frame numbers and spans of them, as [12, 40-43]"
+
+_SPAN: Final = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.ASCII)
+
+
+def parse_spans(entries: Sequence[str]) -> Spans:
+    """Return what the ``entries`` of the list say. Raises ValueError for what is neither a number
+    nor a span whose first number is not above its last."""
+    spans = []
+    for entry in entries:
+        found = _SPAN.fullmatch(entry.strip())
+        if found is None:
+            raise ValueError(f"{entry} is no frame number and no span")
+        first = int(found[1])
+        last = first if found[2] is None else int(found[2])
+        if last < first:
+            raise ValueError(f"{entry} begins behind its end")
+        spans.append((first, last))
+    return tuple(spans)
+
+
+def beyond(spans: Spans, frames: int) -> str | None:
+    """Return what is wrong where ``spans`` name frames that a source of ``frames`` frames does not
+    have, in one line; None where all are there."""
+    last = max((last for _, last in spans), default=0)
+    if last < frames:
+        return None
+    return f"closed_eyes names frame {last}; allowed are 0 to {frames - 1}"
+
+
+def shown_frames_of(spans: Spans, shown: Sequence[int]) -> frozenset[int]:
+    """Return the numbers of the frames that an avatar shows whose source frames are in ``spans``.
+
+    ``shown`` has the number of the source frame of each frame that is shown.
+    """
+    return frozenset(
+        number
+        for number, source in enumerate(shown)
+        if any(first <= source <= last for first, last in spans)
+    )

@@ -1,0 +1,332 @@
+"""Compiling a package into its parts, and opening those that are there.
+
+    read the package, one stat a file -> names of the parts -> open those files
+                                              | one is missing or damaged
+                                              v
+    take the folder's lock -> look again (another process may have made it) -> build what is missing
+        -> the files are still the same? -> rename into place -> sweep parts of old content
+
+All parts made from frames are built in one pass, so a frame is decoded once.
+"""
+
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from lipwire.avatars.checks.rectanglechecks import misplaced
+from lipwire.avatars.compiled.container import Container, ContainerDamagedError
+from lipwire.avatars.compiled.fingerprints import Fingerprints
+from lipwire.avatars.compiled.keys import PackageKeys, PartKey, package_keys
+from lipwire.avatars.compiled.modelpart import build_for_gpu, build_model, network_is_sound
+from lipwire.avatars.compiled.parts import (
+    ALWAYS,
+    FRAME_PARTS,
+    NETWORK_PARTS,
+    WHOLE,
+    Builder,
+    FilePart,
+    FramePart,
+    Jpegs,
+    NetworkPart,
+    Part,
+    Patches,
+    builder,
+    frame_count,
+)
+from lipwire.avatars.compiled.restpart import sweep_rest
+from lipwire.avatars.compiled.storage import exclusive, homes, new_file, writable_home
+from lipwire.avatars.frames.frameloading import (
+    FrameTask,
+    frame_tasks,
+    frames_in_flight,
+    in_order,
+    shown_frames,
+)
+from lipwire.avatars.frames.origins import Origins, frame_sum
+from lipwire.avatars.package import AvatarPackage
+from lipwire.config import usable_cores
+from lipwire.domain import AvatarInvalid, CompileProgress, InvalidInput, Revision, StorageFailed
+from lipwire.domain.avatarfiles import RECTANGLES_NAME
+from lipwire.domain.newfiles import remove
+
+DEFAULT_QUALITY = 75
+FILE_PARTS: Final[tuple[FilePart, ...]] = (*NETWORK_PARTS, *FRAME_PARTS)
+_NETWORK: Final[frozenset[Part]] = frozenset(NETWORK_PARTS)
+
+
+@dataclass(slots=True)
+class CompiledParts:
+    """The parts of one avatar, opened and checked."""
+
+    revision: Revision
+    """Hashes of the frames and of the network, the same on every machine; see ``PackageKeys``."""
+    frames: str
+    """Hash of the frames' files; see ``PackageKeys``."""
+    networks: dict[NetworkPart, Path] = field(default_factory=dict)
+    """The folders of the compiled network, by part."""
+    patches: Patches | None = None
+    jpegs: Jpegs | None = None
+    found: set[FilePart] = field(default_factory=set)
+
+    @property
+    def network(self) -> Path:
+        """The folder of the compiled network. Raises InvalidInput where the part ``model`` was not
+        asked for."""
+        folder = self.networks.get("model")
+        if folder is None:
+            raise InvalidInput("the network was not asked for; name the part model")
+        return folder
+
+    @property
+    def network_for_gpu(self) -> Path | None:
+        """The folder of the network compiled for GPUs; None where the part ``gpu`` was not asked
+        for."""
+        return self.networks.get("gpu")
+
+
+def compile_avatar(
+    package: AvatarPackage,
+    *,
+    parts: frozenset[Part] = ALWAYS,
+    quality: int = DEFAULT_QUALITY,
+    progress: CompileProgress | None = None,
+) -> CompiledParts:
+    """Open ``parts``, building what is missing, stale or damaged.
+
+    ``quality`` (1-100) is that of the part ``jpeg``. Raises InvalidInput for unknown parts or
+    another quality, AvatarInvalid where the package is broken or changes meanwhile, StorageFailed
+    where neither the package nor the user's cache folder can take the result. Whatever is raised,
+    Ctrl-C included, what was there before is still there and nothing else.
+    """
+    _check(parts, quality)
+    wanted = frozenset(part for part in FILE_PARTS if part in parts)
+    if parts - _NETWORK:
+        wanted |= {"patches"}
+    if "gpu" in wanted:
+        wanted |= {"model"}
+    report = progress or _silent
+    places = homes(package.path, package.files.key)
+    fingerprints = Fingerprints.load(package.path, places)
+    keys = package_keys(package, fingerprints, quality)
+    compiled = _open(wanted, keys, places, package, fingerprints)
+    if compiled.found != wanted:
+        home = writable_home(package.path, package.files.key)
+        waiting = partial(report, 0, 0, "waiting for another process that compiles this avatar")
+        with exclusive(home, waiting):
+            keys = package_keys(package, fingerprints, quality)
+            compiled = _open(wanted, keys, places, package, fingerprints)
+            missing = wanted - compiled.found
+            if missing:
+                model = compiled.networks.get("model")
+                _build(missing, keys.parts, home, model, package, fingerprints, quality, report)
+                _sweep(home, keys.parts)
+                sweep_rest(home, keys.revision)
+                compiled = _open(wanted, keys, places, package, fingerprints)
+        if compiled.found != wanted:
+            lost = ", ".join(sorted(wanted - compiled.found))
+            raise StorageFailed(f"cannot read back {lost} from {home} after writing; try again")
+    _save(fingerprints, package)
+    return compiled
+
+
+def _check(parts: frozenset[Part], quality: int) -> None:
+    known = {*FILE_PARTS, *WHOLE}
+    if not parts <= known:
+        raise InvalidInput(
+            f"parts are {', '.join(sorted(parts))}; allowed are {', '.join(sorted(known))}"
+        )
+    if not 1 <= quality <= 100:
+        raise InvalidInput(f"JPEG quality is {quality}; allowed are 1 to 100")
+
+
+def _open(
+    wanted: frozenset[FilePart],
+    keys: PackageKeys,
+    places: tuple[Path, ...],
+    package: AvatarPackage,
+    fingerprints: Fingerprints,
+) -> CompiledParts:
+    """Those of the wanted parts that are there and sound."""
+    compiled = CompiledParts(keys.revision, keys.frames)
+    for part in NETWORK_PARTS:
+        for home in places if part in wanted else ():
+            folder = home / keys.parts[part].name
+            if network_is_sound(folder, package, fingerprints):
+                compiled.networks[part] = folder
+                compiled.found.add(part)
+                break
+    for frame_part in FRAME_PARTS:
+        for home in places:
+            if frame_part not in wanted or frame_part in compiled.found:
+                break
+            name = keys.parts[frame_part].name
+            with suppress(OSError, ContainerDamagedError):
+                container = Container(home / name, frame_part, name)
+                _use(container, frame_part, compiled)
+                compiled.found.add(frame_part)
+    return compiled
+
+
+def _use(container: Container, part: FramePart, compiled: CompiledParts) -> None:
+    if compiled.patches is not None and frame_count(container) != compiled.patches.count:
+        raise ContainerDamagedError(f"{container.path.name} has not as many frames as its patches")
+    if part == "patches":
+        compiled.patches = Patches(container)
+    else:
+        compiled.jpegs = Jpegs(container)
+
+
+def _build(
+    missing: frozenset[FilePart],
+    keys: dict[FilePart, PartKey],
+    home: Path,
+    model: Path | None,
+    package: AvatarPackage,
+    fingerprints: Fingerprints,
+    quality: int,
+    report: CompileProgress,
+) -> None:
+    """``model`` is the part of that name, unless it is missing too."""
+
+    def check_unchanged(part: FilePart) -> None:
+        if package_keys(package, fingerprints, quality).parts[part] != keys[part]:
+            raise AvatarInvalid(
+                f"{package.path.name} was changed while it was compiled; compile it again"
+            )
+
+    frame_parts = [part for part in FRAME_PARTS if part in missing]
+    if frame_parts:  # before the network, which takes long
+        _check_rectangles(package)
+    if "model" in missing:
+        report(0, 1, "optimising the network")
+        model = home / keys["model"].name
+        build_model(model, package, fingerprints)
+        check_unchanged("model")
+        report(1, 1, "optimising the network")
+    if "gpu" in missing:
+        assert model is not None  # it is wanted with this one
+        report(0, 1, "optimising the network for GPUs")
+        build_for_gpu(home / keys["gpu"].name, model, package, fingerprints)
+        check_unchanged("gpu")
+        report(1, 1, "optimising the network for GPUs")
+    if frame_parts:
+        with ExitStack() as stack:
+            _build_frames(stack, frame_parts, keys, home, package, quality, report)
+            # Inside the block: leaving it with an error drops everything written.
+            for part in frame_parts:
+                check_unchanged(part)
+
+
+def _build_frames(
+    stack: ExitStack,
+    parts: list[FramePart],
+    keys: dict[FilePart, PartKey],
+    home: Path,
+    package: AvatarPackage,
+    quality: int,
+    report: CompileProgress,
+) -> None:
+    origins = Origins()
+    tasks = stack.enter_context(closing(shown_frames(package.pictures, origins)))
+    source, first_task = next(tasks)
+    first = first_task()
+    size = first.shape[1], first.shape[0]
+    builders = [
+        builder(
+            part,
+            stack.enter_context(new_file(home / keys[part].name)),
+            keys[part].name,
+            size,
+            quality,
+            origins,
+        )
+        for part in parts
+    ]
+    total = len(package.pictures.frame_paths)
+    jobs = (
+        partial(_prepare, package, builders, source, task, size)
+        for source, task in chain([(source, lambda: first)], tasks)
+    )
+    report(0, total, "compiling frames")
+    workers = usable_cores()
+    in_flight = frames_in_flight(first.nbytes, workers)
+    with closing(in_order(jobs, workers, in_flight)) as results:
+        for done, prepared in enumerate(results, start=1):
+            origins.shown.append(prepared.source)
+            origins.sums.append(prepared.sum)
+            for part_builder, payload in zip(builders, prepared.payloads, strict=True):
+                part_builder.append(payload)
+            report(done, total, "compiling frames")
+    for part_builder in builders:
+        part_builder.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One frame, as the builders write it."""
+
+    source: int
+    sum: int
+    payloads: list[Any]
+
+
+def _prepare(
+    package: AvatarPackage,
+    builders: list[Builder],
+    source: int,
+    task: FrameTask,
+    size: tuple[int, int],
+) -> _Prepared:
+    frame = task()
+    if source >= len(package.rects):  # only a video can have more frames; images were counted
+        raise AvatarInvalid(
+            f"{RECTANGLES_NAME} has {len(package.rects)} rectangles and the video more frames;"
+            " each frame needs one"
+        )
+    rect = package.rects[source]
+    seen = (frame.shape[1], frame.shape[0])
+    if seen != size:
+        raise AvatarInvalid(f"{package.pictures.label(source)} {other_size(seen, size)}")
+    payloads = [part_builder.prepare(frame, rect) for part_builder in builders]
+    return _Prepared(source, frame_sum(frame), payloads)
+
+
+def other_size(seen: tuple[int, int], size: tuple[int, int]) -> str:
+    """Return a message that a frame is ``seen`` (width, height), where the first one is
+    ``size``."""
+    return f"is {seen[0]}x{seen[1]}; all frames have to be as the first, {size[0]}x{size[1]}"
+
+
+def _check_rectangles(package: AvatarPackage) -> None:
+    """Raises AvatarInvalid with all rectangles that are not inside frames as the first."""
+    with closing(frame_tasks(package.pictures)) as tasks:
+        height, width = next(tasks)().shape[:2]
+    pictures = package.pictures
+    wrong = misplaced(pictures.used(package.rects), width, height, pictures.first_number)
+    if wrong is not None:
+        raise AvatarInvalid(wrong)
+
+
+def _sweep(home: Path, keys: dict[FilePart, PartKey]) -> None:
+    """Remove parts of content that the package no longer has, and of kinds that are not kept any
+    more."""
+    for part in WHOLE:
+        for path in home.glob(f"{part}-*"):
+            remove(path)
+    for part, key in keys.items():
+        for path in home.glob(f"{part}-*"):
+            if not path.name.startswith(f"{part}-{key.content}-"):
+                remove(path)
+
+
+def _save(fingerprints: Fingerprints, package: AvatarPackage) -> None:
+    if fingerprints.changed:
+        with suppress(StorageFailed):
+            fingerprints.save(writable_home(package.path, package.files.key))
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    del done, total, what

@@ -1,0 +1,184 @@
+"""One memory-mapped file of arrays: the form in which a part of a compiled avatar is kept.
+
+    offset 0      prelude: magic, version, CRC-32 of the header, its place, the file's length
+    offset 4096   sections, each on a page boundary so that each is read and dropped by itself
+    at the end    header: JSON with the part's name, its key, small facts, and where sections are
+
+All numbers are little-endian. The prelude is written last, and a file shorter or longer than it
+says, or with a header of another sum, is damaged. Sections carry no sum: checking one would read
+all of it.
+"""
+
+import json
+import math
+import mmap
+import struct
+import zlib
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT_VERSION: Final = 4
+"""Raised whenever what is inside any part changes its meaning."""
+
+# As in PNG: a byte above 127, a line ending of each kind and an end-of-file mark show a mangled
+# copy.
+_MAGIC: Final = b"\x89LWP\r\n\x1a\n"
+_PRELUDE: Final = struct.Struct("<8sIIQQQ")
+_PAGE_BYTES: Final = 4096
+_MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
+_DTYPES: Final = {"|u1": np.uint8, "<i4": np.int32, "<i8": np.int64}
+
+AnyArray = npt.NDArray[Any]
+
+
+class ContainerDamagedError(Exception):
+    """The file is not a whole container of this version. Its part is then compiled again."""
+
+
+class ContainerWriter:
+    """Writes one container to a seekable stream: ``append`` to the open section, then ``finish``.
+
+    Errors of the stream, OSError, are passed on.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._position = 0
+        self._sections: dict[str, dict[str, Any]] = {}
+        self._open: str | None = None
+        self._pad()
+        self._write(bytes(_PAGE_BYTES))
+
+    def begin(self, name: str) -> None:
+        """Begin the section ``name``, which holds bytes and ends where the next one begins."""
+        self._pad()
+        self._sections[name] = {"offset": self._position, "dtype": "|u1", "shape": [0]}
+        self._open = name
+
+    def append(self, data: bytes | memoryview) -> int:
+        """Add bytes to the open section; return their offset in it."""
+        if self._open is None:
+            raise ValueError("no section is open; call begin() first")
+        section = self._sections[self._open]
+        offset = int(section["shape"][0])
+        section["shape"][0] += len(data)
+        self._write(data)
+        return offset
+
+    def array(self, name: str, array: AnyArray) -> None:
+        """Write a section that holds ``array``, which is uint8, int32 or int64 of any shape."""
+        kept = np.ascontiguousarray(array)
+        kept = kept.astype(kept.dtype.newbyteorder("<"), copy=False)
+        if kept.dtype.str not in _DTYPES:
+            raise ValueError(f"dtype is {kept.dtype}; allowed are uint8, int32 and int64")
+        self.begin(name)
+        self._open = None
+        self._sections[name] |= {"dtype": kept.dtype.str, "shape": list(kept.shape)}
+        self._write(kept.tobytes())
+
+    def finish(self, part: str, key: str, facts: dict[str, Any]) -> None:
+        """Write the header, and then the first bytes of the file, which make it valid.
+
+        ``part`` and ``key`` have to be given again to open the file; ``facts`` are numbers and
+        texts for its reader.
+        """
+        self._pad()
+        content = {"part": part, "key": key, "facts": facts, "sections": self._sections}
+        header = json.dumps(content, separators=(",", ":")).encode()
+        offset = self._position
+        self._write(header)
+        self._stream.seek(0)
+        self._stream.write(
+            _PRELUDE.pack(
+                _MAGIC, FORMAT_VERSION, zlib.crc32(header), offset, len(header), self._position
+            )
+        )
+
+    def _pad(self) -> None:
+        self._write(bytes(-self._position % _PAGE_BYTES))
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._stream.write(data)
+        self._position += len(data)
+
+
+class Container:
+    """An opened container. Arrays are read-only views of the mapping and keep it alive.
+
+    Safe to read from several threads.
+    """
+
+    __slots__ = ("_map", "_sections", "facts", "part", "path")
+
+    def __init__(self, path: Path, part: str, key: str) -> None:
+        """Map the file ``path``, which ``ContainerWriter.finish`` was given ``part`` and ``key``
+        for. Raises ContainerDamagedError where it is damaged or has another part or key, OSError
+        where it cannot be opened."""
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise ContainerDamagedError(f"{path.name} is not there, or no file")
+        with path.open("rb") as stream:
+            try:
+                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError as error:  # an empty file cannot be mapped
+                raise ContainerDamagedError(f"{path.name} is empty") from error
+        self.path = path
+        self.part = part
+        header = self._header()
+        if header.get("part") != part or header.get("key") != key:
+            raise ContainerDamagedError(f"{path.name} is the container of something else")
+        self.facts: dict[str, Any] = header["facts"]
+        self._sections: dict[str, Any] = header["sections"]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return len(self._map)
+
+    def array(self, name: str) -> AnyArray:
+        """Return the section ``name``, read-only.
+
+        Raises ContainerDamagedError where it does not lie inside the file.
+        """
+        try:
+            section = self._sections[name]
+            dtype = np.dtype(_DTYPES[section["dtype"]])
+            shape = tuple(int(side) for side in section["shape"])
+            offset = int(section["offset"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ContainerDamagedError(f"{self.path.name} has no sound section {name}") from error
+        count = math.prod(shape)
+        if (
+            min(shape, default=0) < 0
+            or offset % _PAGE_BYTES
+            or not _PAGE_BYTES <= offset <= len(self._map)
+            or offset + count * dtype.itemsize > len(self._map)
+        ):
+            raise ContainerDamagedError(f"section {name} of {self.path.name} leaves the file")
+        return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
+
+    def _header(self) -> dict[str, Any]:
+        mapped = self._map
+        if len(mapped) < _PAGE_BYTES:
+            raise ContainerDamagedError(f"{self.path.name} has only {len(mapped)} bytes")
+        magic, version, crc, offset, length, total = _PRELUDE.unpack_from(mapped)
+        if magic != _MAGIC or version != FORMAT_VERSION:
+            raise ContainerDamagedError(
+                f"{self.path.name} is no container of version {FORMAT_VERSION}"
+            )
+        if total != len(mapped) or offset + length != total or length > _MAX_HEADER_BYTES:
+            raise ContainerDamagedError(f"{self.path.name} has {len(mapped)} bytes and not {total}")
+        header = mapped[offset : offset + length]
+        if zlib.crc32(header) != crc:
+            raise ContainerDamagedError(f"{self.path.name} has a damaged header")
+        try:
+            content = json.loads(header)
+        except (ValueError, RecursionError) as error:
+            raise ContainerDamagedError(f"{self.path.name} has a damaged header") from error
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(name), dict) for name in ("facts", "sections")
+        ):
+            raise ContainerDamagedError(f"{self.path.name} has an incomplete header")
+        return content

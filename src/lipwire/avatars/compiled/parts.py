@@ -1,0 +1,289 @@
+"""The parts of a compiled avatar by name; those made from frames: what each keeps, how it is
+written, how it is read.
+
+    patches   pixels of the box round each crop rectangle, and the rectangle's rim as the network's
+              size has it (`compose.crop_rim`); every kind of output needs them
+    jpeg      each frame as a JPEG with restart intervals, at one quality
+
+Besides there is the part ``rest``, made from frames and network together; see ``restpart``.
+
+Whole frames are not kept: two more names, ``planes`` (I420, for H.264) and ``pixels`` (BGR, for raw
+output), say that they will be asked for. They are decoded from the source when they are needed; see
+``wholeframes``.
+
+A builder's ``prepare`` runs in any thread and makes one frame's bytes; ``append`` writes them and
+is called in the order of the frames. All pixels are uint8 BGR, as OpenCV has them.
+"""
+
+from typing import IO, Any, Final, Literal, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.avatars.compiled.container import Container, ContainerDamagedError, ContainerWriter
+from lipwire.avatars.frames.origins import Origins
+from lipwire.compose import (
+    RIM_BYTES,
+    Background,
+    PartialJpeg,
+    crop_rim,
+    patch_box,
+    restart_interval,
+)
+from lipwire.domain import CropRect, UInt8Array
+
+Part = Literal["model", "gpu", "patches", "jpeg", "planes", "pixels"]
+FilePart = Literal["model", "gpu", "patches", "jpeg"]
+NetworkPart = Literal["model", "gpu"]
+FramePart = Literal["patches", "jpeg"]
+
+ALWAYS: Final[frozenset[Part]] = frozenset({"model", "patches"})
+"""What an avatar that speaks needs, whatever form its frames have."""
+MODEL_ONLY: Final[frozenset[Part]] = frozenset({"model"})
+FRAMES_ONLY: Final[frozenset[Part]] = frozenset({"patches"})
+FOR_GPU: Final[frozenset[Part]] = frozenset({"gpu"})
+"""What a network needs besides, where a GPU is to run it."""
+NETWORK_PARTS: Final[tuple[NetworkPart, ...]] = ("model", "gpu")
+"""In the order in which they are made: the second from the first."""
+FRAME_PARTS: Final[tuple[FramePart, ...]] = ("patches", "jpeg")
+REST_PART: Final = "rest"
+WHOLE: Final[frozenset[Part]] = frozenset({"planes", "pixels"})
+"""Nothing is compiled for these."""
+
+Boxes = npt.NDArray[np.int32]  # (frames, 4): x1, y1, x2, y2
+
+
+class Builder(Protocol):
+    """Writes one compiled part, frame by frame."""
+
+    def prepare(self, frame: UInt8Array, rect: CropRect) -> Any:
+        """Return what ``append`` takes for a frame, (height, width, 3) uint8 BGR. May run in any
+        thread."""
+
+    def append(self, prepared: Any) -> None:
+        """Write what ``prepare`` made for the next frame."""
+
+    def finish(self) -> None:
+        """Write what comes after the last frame."""
+
+
+def builder(
+    part: FramePart,
+    stream: IO[bytes],
+    key: str,
+    size: tuple[int, int],
+    quality: int,
+    origins: Origins,
+) -> Builder:
+    """Return what writes ``part``, of frames of ``size`` (width, height), to ``stream``.
+
+    ``quality`` is for JPEG only. ``key`` is needed to open the part again. ``origins`` are written
+    with the patches, as they are at the end.
+    """
+    width, height = size
+    facts = {"width": width, "height": height}
+    if part == "patches":
+        return _PatchesBuilder(stream, key, facts, origins)
+    return _JpegBuilder(stream, key, facts, PartialJpeg(width, height, quality))
+
+
+class _PatchesBuilder:
+    def __init__(
+        self, stream: IO[bytes], key: str, facts: dict[str, Any], origins: Origins
+    ) -> None:
+        self._origins = origins
+        self._writer = ContainerWriter(stream)
+        self._writer.begin("patches")
+        self._key = key
+        self._facts = facts
+        self._starts: list[int] = []
+        self._boxes: list[tuple[int, int, int, int]] = []
+        self._rects: list[tuple[int, int, int, int]] = []
+
+    def prepare(self, frame: UInt8Array, rect: CropRect) -> tuple[CropRect, CropRect, bytes]:
+        box = patch_box(frame.shape[1], frame.shape[0], rect)
+        patch = frame[box.y1 : box.y2, box.x1 : box.x2].tobytes()
+        # Behind its patch: both are read at once, which shows when a frame comes from the disk.
+        return rect, box, patch + crop_rim(frame, rect).tobytes()
+
+    def append(self, prepared: tuple[CropRect, CropRect, bytes]) -> None:
+        rect, box, data = prepared
+        self._rects.append((rect.x1, rect.y1, rect.x2, rect.y2))
+        self._boxes.append((box.x1, box.y1, box.x2, box.y2))
+        self._starts.append(self._writer.append(data))
+
+    def finish(self) -> None:
+        self._writer.array("starts", np.array(self._starts, np.int64))
+        self._writer.array("boxes", np.array(self._boxes, np.int32))
+        self._writer.array("rects", np.array(self._rects, np.int32))
+        self._origins.write(self._writer)
+        self._writer.finish("patches", self._key, self._facts | {"frames": len(self._starts)})
+
+
+class _JpegBuilder:
+    def __init__(
+        self, stream: IO[bytes], key: str, facts: dict[str, Any], layout: PartialJpeg
+    ) -> None:
+        self._writer = ContainerWriter(stream)
+        self._writer.begin("jpegs")
+        self._key = key
+        self._facts = facts | {"interval": layout.interval}
+        self._layout = layout
+        self._starts = [0]
+        self._row_starts = [0]
+        self._row_bounds: list[npt.NDArray[np.int32]] = []
+
+    def prepare(self, frame: UInt8Array, rect: CropRect) -> Background:
+        return self._layout.background(frame, rect)
+
+    def append(self, prepared: Background) -> None:
+        data = bytes(prepared.jpeg)
+        self._writer.append(data)
+        self._starts.append(self._starts[-1] + len(data))
+        self._row_starts.append(self._row_starts[-1] + len(prepared.row_bounds))
+        self._row_bounds.append(prepared.row_bounds)
+
+    def finish(self) -> None:
+        self._writer.array("starts", np.array(self._starts, np.int64))
+        self._writer.array("row_starts", np.array(self._row_starts, np.int64))
+        self._writer.array("row_bounds", np.concatenate(self._row_bounds).astype(np.int32))
+        self._writer.finish("jpeg", self._key, self._facts | {"frames": len(self._row_bounds)})
+
+
+class Patches:
+    """The opened part ``patches``. Raises ContainerDamagedError where its tables do not fit each
+    other."""
+
+    __slots__ = ("_boxes", "_data", "_rects", "_starts", "count", "height", "origins", "width")
+
+    def __init__(self, container: Container) -> None:
+        self.width, self.height = _size(container)
+        self._data: UInt8Array = container.array("patches")
+        rects, boxes = container.array("rects"), container.array("boxes")
+        starts = container.array("starts")
+        self.count = frame_count(container)
+        if (
+            starts.shape != (self.count,)
+            or boxes.shape != (self.count, 4)
+            or rects.shape != (self.count, 4)
+        ):
+            raise ContainerDamagedError(f"{container.path.name} has tables of different lengths")
+        x1, y1, x2, y2 = boxes.T.astype(np.int64)
+        sizes = (x2 - x1) * (y2 - y1) * 3 + RIM_BYTES
+        if not (
+            _inside(boxes, np.zeros(2, np.int32), np.array([self.width, self.height]))
+            and _inside(rects, boxes[:, :2], boxes[:, 2:])
+            and (starts >= 0).all()
+            and (starts + sizes <= len(self._data)).all()
+        ):
+            raise ContainerDamagedError(f"{container.path.name} has boxes outside the frame")
+        # As lists: indexing an array for one number at a time costs more than the rest of a frame.
+        self._starts: list[int] = starts.tolist()
+        self._boxes: list[list[int]] = boxes.tolist()
+        self._rects: list[list[int]] = rects.tolist()
+        self.origins = Origins.read(container, self.count)
+        if self.box(0) != patch_box(self.width, self.height, self.rect(0)):
+            raise ContainerDamagedError(f"{container.path.name} has boxes of another layout")
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all patches with their rims."""
+        return self._data.nbytes
+
+    def rect(self, index: int) -> CropRect:
+        """Return the crop rectangle of frame ``index``."""
+        return CropRect(*self._rects[index])
+
+    def box(self, index: int) -> CropRect:
+        """Return the box that the patch of frame ``index`` covers; see ``compose.patch_box``."""
+        return CropRect(*self._boxes[index])
+
+    def patch(self, index: int) -> UInt8Array:
+        """Return the patch of frame ``index``, (box height, box width, 3) uint8 BGR, read-only,
+        mapped."""
+        box, start = self.box(index), self._starts[index]
+        size = box.width * box.height * 3
+        return self._data[start : start + size].reshape(box.height, box.width, 3)
+
+    def rim(self, index: int) -> UInt8Array:
+        """Return the rim of frame ``index``; see ``compose.crop_rim``. Read-only, mapped."""
+        box = self.box(index)
+        start = self._starts[index] + box.width * box.height * 3
+        rim: UInt8Array = self._data[start : start + RIM_BYTES]
+        return rim
+
+
+class Jpegs:
+    """The opened part ``jpeg``. Raises ContainerDamagedError where its tables do not fit each
+    other."""
+
+    __slots__ = ("_data", "_row_bounds", "_row_starts", "_starts")
+
+    def __init__(self, container: Container) -> None:
+        width, _ = _size(container)
+        count = frame_count(container)
+        self._data: UInt8Array = container.array("jpegs")
+        self._row_bounds: npt.NDArray[np.int32] = container.array("row_bounds")
+        starts, row_starts = container.array("starts"), container.array("row_starts")
+        if (
+            container.facts.get("interval") != restart_interval(width)
+            or starts.shape != (count + 1,)
+            or row_starts.shape != (count + 1,)
+            or not runs(starts, len(self._data))
+            or not runs(row_starts, len(self._row_bounds))
+        ):
+            raise ContainerDamagedError(f"{container.path.name} has tables that do not add up")
+        self._starts: list[int] = starts.tolist()
+        self._row_starts: list[int] = row_starts.tolist()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all JPEG files."""
+        return self._data.nbytes
+
+    def jpeg(self, index: int) -> UInt8Array:
+        """Return frame ``index`` as it was filmed, a JPEG: (length,) uint8, read-only, mapped."""
+        return self._data[self._starts[index] : self._starts[index + 1]]
+
+    def background(self, index: int, box: CropRect) -> Background:
+        """Return frame ``index`` ready to have its patch replaced; ``box`` is that of
+        ``Patches``."""
+        rows = slice(self._row_starts[index], self._row_starts[index + 1])
+        return Background(self.jpeg(index), box, self._row_bounds[rows])
+
+
+def frame_count(container: Container) -> int:
+    """Return how many frames a part has, at least 1. Raises ContainerDamagedError."""
+    count = container.facts.get("frames")
+    if not isinstance(count, int) or count < 1:
+        raise ContainerDamagedError(f"{container.path.name} has no number of frames")
+    return count
+
+
+def encoder_version() -> str:
+    """Return the version of the JPEG encoder.
+
+    A patch is spliced into a background encoded earlier, so both have to come from one encoder.
+    """
+    return f"opencv-{cv2.__version__}"
+
+
+def _size(container: Container) -> tuple[int, int]:
+    width, height = container.facts.get("width"), container.facts.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+        raise ContainerDamagedError(f"{container.path.name} has no frame size")
+    return width, height
+
+
+def _inside(
+    boxes: Boxes, low: npt.NDArray[np.int32], high: npt.NDArray[np.signedinteger[Any]]
+) -> bool:
+    """Whether every box is not empty and lies within ``low`` and ``high`` (x, y)."""
+    starts, ends = boxes[:, :2], boxes[:, 2:]
+    return bool((starts >= low).all() and (ends > starts).all() and (ends <= high).all())
+
+
+def runs(starts: npt.NDArray[np.int64], total: int) -> bool:
+    """Return whether ``starts`` climb from 0 to ``total``."""
+    return bool(starts[0] == 0 and starts[-1] == total and (np.diff(starts) > 0).all())

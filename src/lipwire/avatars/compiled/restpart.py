@@ -1,0 +1,184 @@
+"""The part ``rest``: the mouth that the network makes of each frame for silence.
+
+Each mouth, (320, 320, 3) uint8, is a JPEG of its own at 4:4:4. It is no part that
+``compile_avatar`` makes, as it takes a network that runs.
+
+    jpegs    the files, one behind the other
+    starts   (frames + 1,) int64: where each begins in them
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Self
+
+import cv2
+import numpy as np
+
+from lipwire.avatars.compiled.container import Container, ContainerDamagedError, ContainerWriter
+from lipwire.avatars.compiled.keys import rest_content
+from lipwire.avatars.compiled.parts import REST_PART, encoder_version, frame_count, runs
+from lipwire.avatars.compiled.storage import exclusive, homes, new_file, writable_home
+from lipwire.domain import MOUTH_PX, AvatarFiles, Float32Array, Revision, UInt8Array
+from lipwire.domain.newfiles import remove
+
+_DIGEST_BYTES: Final = 10
+_QUALITY: Final = 95
+_FORM: Final = f"jpeg-444-q{_QUALITY}-{encoder_version()}"
+_START_OF_SCAN: Final = b"\xff\xda"
+_OPTIONS: Final = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    _QUALITY,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
+
+
+def stored_form(mouth: UInt8Array) -> bytes:
+    """Return a mouth, (320, 320, 3) uint8, as it is stored: a JPEG."""
+    _, data = cv2.imencode(".jpg", mouth, _OPTIONS)
+    return data.tobytes()
+
+
+def mouth_of(data: bytes | UInt8Array) -> UInt8Array | None:
+    """Return the mouth that ``stored_form`` was given, but for what JPEG loses, (320, 320, 3)
+    uint8; None where ``data`` is damaged."""
+    head = _head()
+    if bytes(data[: len(head)]) != head:
+        return None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        mouth = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if mouth is None else np.asarray(mouth, np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _head() -> bytes:
+    """What every stored mouth begins with: its tables and its size. A file of another size, which
+    may take any memory to be decoded, begins otherwise."""
+    data = stored_form(np.zeros((MOUTH_PX, MOUTH_PX, 3), np.uint8))
+    return data[: data.index(_START_OF_SCAN)]
+
+
+@dataclass(frozen=True, slots=True)
+class RestKey:
+    """Names one form of the part, as ``PartKey`` does of others."""
+
+    content: str
+    """Stands for the frames, the network, and how mouths are stored."""
+    variant: str
+    """Stands for what the network heard. That comes from the audio encoder, and may differ in its
+    last bits from one processor to the next."""
+
+    @classmethod
+    def of(cls, revision: Revision, silence: Float32Array) -> Self | None:
+        """Return the key for the frames and the network of ``revision``; None where it does not
+        know one of them. ``silence`` is what the network hears of it, (32, 16, 16) float32."""
+        content = rest_content(revision, _FORM)
+        heard = np.ascontiguousarray(silence, "<f4").tobytes()
+        variant = hashlib.blake2b(heard, digest_size=_DIGEST_BYTES).hexdigest()
+        return cls(content, variant) if content else None
+
+    @property
+    def name(self) -> str:
+        """Name of the part's file, and the key inside it."""
+        return f"{REST_PART}-{self.content}-{self.variant}"
+
+
+class RestPart:
+    """The opened part. Raises ContainerDamagedError where its tables do not fit each other."""
+
+    __slots__ = ("_data", "_starts", "count", "path")
+
+    def __init__(self, container: Container) -> None:
+        self.path: Path = container.path
+        self.count: int = frame_count(container)
+        self._data: UInt8Array = container.array("jpegs")
+        starts = container.array("starts")
+        if starts.shape != (self.count + 1,) or not runs(starts, len(self._data)):
+            raise ContainerDamagedError(f"{container.path.name} has tables that do not add up")
+        self._starts: list[int] = starts.tolist()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all mouths."""
+        return self._data.nbytes
+
+    def jpeg(self, number: int) -> UInt8Array:
+        """Return the stored mouth of frame ``number``: (length,) uint8, read-only, mapped."""
+        return self._data[self._starts[number] : self._starts[number + 1]]
+
+
+def open_rest(places: Iterable[Path], key: RestKey, count: int) -> RestPart | None:
+    """Return the part of ``count`` mouths from the first of the folders ``places`` where it is
+    sound; None where it is in none."""
+    for place in places:
+        with suppress(OSError, ContainerDamagedError):
+            part = RestPart(Container(place / key.name, REST_PART, key.name))
+            if part.count == count:
+                return part
+    return None
+
+
+def write_rest(
+    package: Path,
+    files: AvatarFiles,
+    key: RestKey,
+    mouths: Sequence[bytes],
+    waiting: Callable[[], None],
+    *,
+    replace: bool = False,
+) -> None:
+    """Write ``mouths``, one for each frame and in the stored form, beside the other parts of the
+    avatar in the folder ``package``; parts of other content go.
+
+    What another process has written meanwhile is kept, unless ``replace``. ``waiting`` is called
+    now and then while another process writes there; what it raises is passed on. Raises
+    StorageFailed; what was there before is then still there and nothing else.
+    """
+    home = writable_home(package, files.key)
+    with exclusive(home, waiting):
+        if not replace and open_rest((home,), key, len(mouths)) is not None:
+            return
+        with new_file(home / key.name) as stream:
+            writer = ContainerWriter(stream)
+            writer.begin("jpegs")
+            starts = [0]
+            for mouth in mouths:
+                writer.append(mouth)
+                starts.append(starts[-1] + len(mouth))
+            writer.array("starts", np.array(starts, np.int64))
+            writer.finish(REST_PART, key.name, {"frames": len(mouths)})
+        _remove_others(home, key.content)
+
+
+def sweep_rest(home: Path, revision: Revision) -> None:
+    """Remove parts in ``home`` that were made from other frames or another network than
+    ``revision`` names; none where it does not know one of them."""
+    content = rest_content(revision, _FORM)
+    if content:
+        _remove_others(home, content)
+
+
+def stored_bytes(package: Path, files: AvatarFiles, revision: Revision) -> int:
+    """Return the size of the largest part that is there for ``revision``; 0 where there is none."""
+    content = rest_content(revision, _FORM)
+    if not content:
+        return 0
+    sizes = [0]
+    for home in homes(package, files.key):
+        for path in home.glob(f"{REST_PART}-{content}-*"):
+            with suppress(OSError):
+                sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+def _remove_others(home: Path, content: str) -> None:
+    for path in home.glob(f"{REST_PART}-*"):
+        if not path.name.startswith(f"{REST_PART}-{content}-"):
+            remove(path)

@@ -1,0 +1,82 @@
+"""Decoded frames in memory, of all avatars of a process together: those used last, up to a budget.
+
+A frame is here because it was shown or is about to be. Which one goes first: the one not used for
+longest. An avatar walks its frames back and forth, so those are the ones that come last.
+"""
+
+import threading
+from collections import Counter, OrderedDict
+from functools import cache
+from typing import Final
+
+from lipwire.config import usable_memory_bytes
+from lipwire.domain import UInt8Array
+
+MAX_DEFAULT_BUDGET_BYTES: Final = 768 * 1024 * 1024
+"""Holds 11 seconds of raw frames of 1280x720, or 22 seconds of their planes."""
+
+FrameKey = tuple[str, int]
+"""What the frames are (content and form), and the number of one."""
+
+
+class FrameCache:
+    """Decoded frames by key, at most ``budget_bytes`` together. Thread-safe.
+
+    The arrays are shared: nobody may write to them.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes: Final = budget_bytes
+        self._frames: OrderedDict[FrameKey, UInt8Array] = OrderedDict()
+        self._held_bytes = 0
+        self._users: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the frames in the cache."""
+        return self._held_bytes
+
+    def get(self, key: FrameKey) -> UInt8Array | None:
+        """Return the frame of ``key``, which counts as a use; None where it is not in the cache."""
+        with self._lock:
+            frame = self._frames.get(key)
+            if frame is not None:
+                self._frames.move_to_end(key)
+            return frame
+
+    def __contains__(self, key: FrameKey) -> bool:
+        return key in self._frames
+
+    def put(self, key: FrameKey, frame: UInt8Array) -> None:
+        """Keep ``frame``, evicting the least recently used ones; one larger than the budget is not
+        kept."""
+        with self._lock:
+            old = self._frames.pop(key, None)
+            self._held_bytes += frame.nbytes - (0 if old is None else old.nbytes)
+            self._frames[key] = frame
+            while self._held_bytes > self.budget_bytes:
+                _, oldest = self._frames.popitem(last=False)
+                self._held_bytes -= oldest.nbytes
+
+    def use(self, content: str) -> None:
+        """Count a user of the frames whose key has this ``content``; each ``use`` needs a
+        ``leave``."""
+        with self._lock:
+            self._users[content] += 1
+
+    def leave(self, content: str) -> None:
+        """Count a user less of the frames of ``content``; they are evicted after the last one."""
+        with self._lock:
+            self._users[content] -= 1
+            if self._users[content] <= 0:
+                del self._users[content]
+                for key in [key for key in self._frames if key[0] == content]:
+                    self._held_bytes -= self._frames.pop(key).nbytes
+
+
+@cache
+def shared_cache() -> FrameCache:
+    """Return the cache of this process: 768 MiB at first, or a quarter of the memory if that is
+    less."""
+    return FrameCache(min(MAX_DEFAULT_BUDGET_BYTES, usable_memory_bytes() // 4))

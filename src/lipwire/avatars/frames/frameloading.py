@@ -1,0 +1,123 @@
+"""A package's frames as pixels, a few at a time: work in a thread pool, results in order.
+
+Decoding releases the interpreter lock, so threads are enough. How many frames are in memory at a
+time is bounded.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+
+from lipwire.avatars.frames.framefiles import Pictures
+from lipwire.avatars.frames.images import read_image
+from lipwire.avatars.frames.origins import Origins
+from lipwire.avatars.frames.resampling import on_grid
+from lipwire.avatars.frames.videoframes import FrameTime, Video, VideoFrame, opened_video
+from lipwire.domain import UInt8Array
+
+T = TypeVar("T")
+FrameTask = Callable[[], UInt8Array]
+"""Gives one frame, (height, width, 3) uint8 BGR; raises AvatarInvalid. Runs in any thread."""
+
+_IN_FLIGHT_PER_WORKER: Final = 2
+_IN_FLIGHT_BYTES: Final = 256 * 1024 * 1024
+"""Of frames in memory at a time: 10 of 4K."""
+
+
+def frame_tasks(pictures: Pictures, origins: Origins | None = None) -> Generator[FrameTask]:
+    """Yield one task for each frame of the source, in order; a task returns the frame's pixels.
+
+    Images are decoded by the tasks. A video is decoded by whoever iterates, and its tasks only make
+    pixels of it; close the iterator when leaving it early. What is learnt about the source, and at
+    the end which of its frames are shown, is put into ``origins``.
+    """
+    if pictures.video_path is not None:
+        found = Origins() if origins is None else origins
+        times = []
+        with opened_video(pictures.video_path) as video:
+            for frame in _told(video, found):
+                times.append(FrameTime(frame.number, frame.pts))
+                yield frame.pixels
+            name = pictures.video_path.name
+            shown = on_grid(times, video.time_base, video.rate, name)
+            found.shown = [frame.number for frame in shown]
+        return
+    for index, path in enumerate(pictures.frame_paths):
+        yield partial(read_image, path, pictures.label(index))
+
+
+def frame_counts(pictures: Pictures) -> tuple[int, int]:
+    """Return how many frames an avatar shows, and how many frames its source has, without decoding.
+
+    Raises AvatarInvalid. In a damaged video frames that cannot be decoded are counted too.
+    """
+    if pictures.video_path is None:
+        count = len(pictures.frame_paths)
+        return count, count
+    with opened_video(pictures.video_path) as video:
+        times = video.frame_times()
+        shown = on_grid(times, video.time_base, video.rate, pictures.video_path.name)
+        return sum(1 for _ in shown), len(times)
+
+
+def shown_frames(pictures: Pictures, origins: Origins) -> Generator[tuple[int, FrameTask]]:
+    """Yield (number of its source frame, task) for each frame that an avatar shows.
+
+    Tasks are as in ``frame_tasks``. Of images all are shown, of a video those of
+    ``resampling.on_grid``. What is learnt about the source is put into ``origins``, which is
+    complete at the end.
+    """
+    if pictures.video_path is None:
+        origins.sources = len(pictures.frame_paths)
+        yield from enumerate(frame_tasks(pictures))
+        return
+
+    with opened_video(pictures.video_path) as video:
+        name = pictures.video_path.name
+        for frame in on_grid(_told(video, origins), video.time_base, video.rate, name):
+            yield frame.number, frame.pixels
+
+
+def _told(video: Video, origins: Origins) -> Iterator[VideoFrame]:
+    """The frames of ``video``, of which ``origins`` is told."""
+    origins.damage = video.damage
+    for frame in video.frames():
+        origins.sources += 1
+        origins.times.append(frame.mark)
+        if frame.is_key:
+            origins.keys.append(frame.number)
+        yield frame
+
+
+def in_order(
+    tasks: Iterator[Callable[[], T]], workers: int, in_flight: int | None = None
+) -> Generator[T]:
+    """Yield the results of ``tasks`` in their order, with ``workers`` threads.
+
+    At most ``in_flight`` tasks are begun and not yet handed over; None is two for each worker. The
+    first error is raised and ends it; tasks not yet begun are dropped then, and those that run are
+    waited for. Close the iterator when leaving it early.
+    """
+    most = workers * _IN_FLIGHT_PER_WORKER if in_flight is None else in_flight
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, "lipwire-frames") as pool:
+        try:
+            for task in tasks:
+                pending.append(pool.submit(task))
+                if len(pending) >= most:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def frames_in_flight(frame_bytes: int, workers: int) -> int:
+    """Return how many frames of ``frame_bytes`` may be in memory at a time, for ``in_order``.
+
+    Two for each worker, fewer of large ones, at least one.
+    """
+    return max(1, min(workers * _IN_FLIGHT_PER_WORKER, _IN_FLIGHT_BYTES // frame_bytes))

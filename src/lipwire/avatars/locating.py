@@ -1,0 +1,130 @@
+"""Files of a package: found without leaving its folder, and read only so far."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
+
+from lipwire.avatars.checks.problems import Findings, shown
+from lipwire.avatars.packagesettings import SETTINGS_NAME
+from lipwire.config.links import HOW, links_may_lead_out
+
+MISSING: Final = "is missing"
+
+
+def required_file(
+    root: Path,
+    name: str,
+    findings: Findings,
+    *,
+    key: str | None = None,
+    hint: Callable[[Path], str] = lambda root: "",
+) -> Path | None:
+    """Return the path of file ``name`` of the package in ``root``; None where it is missing, an
+    error.
+
+    ``key`` is that of the settings which names it. ``hint`` ends the message: it is called with the
+    folder, and returns what is there instead.
+    """
+    label = f"{SETTINGS_NAME}: {key} {shown(name)}" if key else name
+    path = contained(root, name, label, findings)
+    if path is None:
+        return None
+    lack = what_is_wrong(root / name)
+    if lack is None:
+        return path
+    instead = hint(root) if lack == MISSING else ""
+    findings.error(f"{label} {lack}; the package needs it{instead}")
+    return None
+
+
+def what_is_wrong(path: Path) -> str | None:
+    """Return why ``path`` is not a file, as the end of a message; None where it is one.
+
+    MISSING stands for a path at which there is nothing.
+    """
+    try:
+        if path.is_file():
+            return None
+        if path.exists():
+            return "is not a file"
+        return "is a link to something that is not there" if path.is_symlink() else MISSING
+    except OSError as error:
+        return f"cannot be read: {reason_of(error)}"
+
+
+def named_file(path: Path, findings: Findings) -> Path | None:
+    """Return ``path``, a file that was named by itself; None where it is no file, which is an
+    error.
+
+    Links may lead anywhere, as whoever named it chose it.
+    """
+    try:
+        resolved = path.resolve()
+        if resolved.is_file():
+            return resolved
+        seen = "is not a file" if resolved.exists() else "is not there"
+    except (OSError, RuntimeError, ValueError) as error:
+        seen = f"cannot be followed; {reason_of(error)}"
+    findings.error(f"{path} {seen}")
+    return None
+
+
+def contained(root: Path, name: str, label: str, findings: Findings) -> Path | None:
+    """Return ``root / name``; None, an error, where it leads out of the package.
+
+    It does so by "..", a root or a drive, or by a link where that is not allowed. ``label`` names
+    it in the message.
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    leaves = posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root
+    if leaves or ".." in posix.parts or ".." in windows.parts:
+        findings.error(f"{label} leads out of the package; paths are relative to its folder")
+        return None
+    try:
+        path = (root / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        findings.error(f"{label} cannot be followed; {reason_of(error)}")
+        return None
+    if path.is_relative_to(root):
+        return path
+    if links_may_lead_out():
+        return root / name  # which messages and records can name
+    findings.error(f"{label} is a link that leads out of the package; {HOW}")
+    return None
+
+
+def read_file(path: Path, label: str, max_bytes: int, findings: Findings) -> bytes | None:
+    """Return all bytes of a file; None, an error, where it cannot be read or has over
+    ``max_bytes``."""
+    try:
+        size_bytes = path.stat().st_size
+        if path.is_file() and size_bytes <= max_bytes:
+            return path.read_bytes()
+    except OSError as error:
+        findings.error(f"{label} cannot be read; {reason_of(error)}")
+        return None
+    if not path.is_file():  # reading a pipe would wait for ever
+        findings.error(f"{label} is not a file")
+    else:
+        findings.error(f"{label} has {size_bytes} bytes; at most {max_bytes} are read")
+    return None
+
+
+def holds(folder: Path, *names: str) -> bool:
+    """Return whether a file or folder of one of ``names`` is in ``folder``."""
+    try:
+        return any((folder / name).exists() for name in names)
+    except OSError:
+        return False
+
+
+def folder_with(name: str, folders: list[Path]) -> Path:
+    """Return the first of ``folders`` that holds ``name``; the first of all where none does."""
+    return next((folder for folder in folders if holds(folder, name)), folders[0])
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed, in a few words: the system's for an OSError."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__

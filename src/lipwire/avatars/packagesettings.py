@@ -1,0 +1,168 @@
+"""``avatar.yaml``: what a package says about itself. The file and each of its keys may be left out.
+
+It is a flat mapping of keys to single values, and to one list. It is read as the servers' files
+are: values stay the texts that were written, so ``007`` and ``no`` are names, and nothing is
+constructed from the file. A key that is wrong leaves the others as they are.
+"""
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from lipwire.avatars import closedeyes
+from lipwire.avatars.checks.problems import Findings, nearest, shown
+from lipwire.config.document import Mapping, Node, Place, Problem, Scalar, Sequence, parse
+from lipwire.domain import FPS, MOUTH_BORDER_PX
+
+SETTINGS_NAME: Final = "avatar.yaml"
+MAX_SETTINGS_BYTES: Final = 64 * 1024
+_MAX_PROBLEMS: Final = 20
+"""That are listed; another program's file of this name is full of them."""
+_WHOLE: Final = re.compile(r"\d{1,9}(?:\.0*)?", re.ASCII)
+
+ColourOrder = Literal["bgr", "rgb"]
+
+
+def _printable(text: str) -> str:
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        raise ValueError("control characters")  # a terminal would obey them
+    return text
+
+
+def _whole(value: object) -> object:
+    """A number that was written as text, ``25`` or ``25.0``."""
+    return int(float(value)) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+
+
+def _spans(value: object) -> object:
+    return closedeyes.parse_spans(value) if isinstance(value, list) else value
+
+
+_Text = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
+_Line = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=r"^[^\n\t]*$"), AfterValidator(_printable)
+]
+_PathInside = Annotated[
+    str,
+    Field(min_length=1, max_length=4000, pattern=r"^[^\n\t]*$"),
+    AfterValidator(_printable),
+    AfterValidator(lambda text: text.replace("\\", "/")),
+]
+
+
+class AvatarSettings(BaseModel):
+    """The keys of ``avatar.yaml`` with their defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: _Line | None = None
+    """Shown to people; without it the folder's name is used."""
+    description: _Text | None = None
+    licence: _Text | None = None
+    consent: _Text | None = None
+    """How the person shown agreed to it, or why nobody had to."""
+    fps: Annotated[Literal[25], BeforeValidator(_whole)] = FPS
+    """The audio windows are cut for 25 frames a second; nothing else is accepted."""
+    crop_border: Annotated[Literal[4, 0], BeforeValidator(_whole)] = MOUTH_BORDER_PX
+    """Pixels round the network's square that belong to the crop: 4 as trained, 0 as in the
+    guide."""
+    colour_order: ColourOrder = "bgr"
+    """Order of the channels that the network was trained on."""
+    audio_encoder: _PathInside | None = None
+    """Path inside the package, with forward slashes; without it ``checkpoint/audio_encoder.onnx``
+    is used where it exists."""
+    source_video: _PathInside | None = None
+    """Path inside the package, with forward slashes, of a video that stands for the frames."""
+    closed_eyes: Annotated[closedeyes.Spans, BeforeValidator(_spans)] = ()
+    """The first and the last number of each span of source frames that show closed eyes."""
+
+
+_PATH: Final = (
+    "a path inside the package; in double quotes a backslash has to be written twice, or as /"
+)
+_ALLOWED: Final = {
+    "name": "a line of 1 to 100 printable characters",
+    "fps": f"{FPS}, for which the audio windows are cut",
+    "crop_border": "4 or 0",
+    "colour_order": "bgr or rgb",
+    "audio_encoder": _PATH,
+    "source_video": _PATH,
+    "closed_eyes": closedeyes.ALLOWED,
+}
+_LISTS: Final = frozenset({"closed_eyes"})
+
+
+def parse_settings(data: bytes, findings: Findings) -> AvatarSettings | None:
+    """Read ``avatar.yaml``; every problem goes into ``findings``.
+
+    What is given are the keys that are right, and the defaults of the others. None where the file
+    cannot be read at all.
+    """
+    problems: list[Problem] = []
+    document = parse(data, problems)
+    settings = None if document is None else _from_mapping(document, problems)
+    problems.sort(key=lambda each: _line(each.place))
+    for problem in problems[:_MAX_PROBLEMS]:
+        findings.error(f"{SETTINGS_NAME} {problem}")
+    if more := len(problems[_MAX_PROBLEMS:]):
+        findings.error(f"{SETTINGS_NAME}: {more} more lines are wrong")
+    return settings
+
+
+def _from_mapping(document: Mapping, problems: list[Problem]) -> AvatarSettings:
+    known = list(AvatarSettings.model_fields)
+    values: dict[str, str | list[str]] = {}
+    for key, node in document.items.items():
+        message = None
+        if key not in known:
+            guess = nearest(key, known)
+            hint = f"did you mean {guess}?" if guess else f"known are {', '.join(known)}"
+            message = f"unknown key {shown(key)}; {hint}"
+        elif key in _LISTS:
+            entries = _entries(node)
+            if entries is None:
+                message = f"{key} is a {node.kind}; allowed is {_ALLOWED[key]}"
+            else:
+                values[key] = entries
+        elif not isinstance(node, Scalar):
+            message = f"{key} is a {node.kind}; it has to be a single value"
+        elif node.text is not None:  # a key without a value says nothing
+            values[key] = node.text
+        if message is not None:
+            problems.append(Problem(document.key_places[key], message))
+    try:
+        return AvatarSettings.model_validate(values)
+    except ValidationError as error:
+        for key in dict.fromkeys(str(detail["loc"][0]) for detail in error.errors()):
+            text = values.pop(key)
+            if isinstance(text, list):
+                seen = shown(", ".join(text))
+            else:
+                seen = text if _WHOLE.fullmatch(text) else shown(text)
+            allowed = _ALLOWED.get(key, "a text of 1 to 4000 printable characters")
+            problems.append(
+                Problem(document.key_places[key], f"{key} is {seen}; allowed is {allowed}")
+            )
+    return AvatarSettings.model_validate(values)
+
+
+def _entries(node: Node) -> list[str] | None:
+    """The texts of a list of single values, none where nothing is said; None for anything else."""
+    if isinstance(node, Scalar):
+        return [] if node.text is None else None
+    if not isinstance(node, Sequence):
+        return None
+    texts = [item.text for item in node.items if isinstance(item, Scalar) and item.text is not None]
+    return texts if len(texts) == len(node.items) else None
+
+
+def _line(place: Place | None) -> int:
+    return place if isinstance(place, int) else 0

@@ -1,0 +1,134 @@
+"""Clients of live sessions that note when everything came and went."""
+
+import bisect
+import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from lipwire.domain import SAMPLE_RATE_HZ, Cancelled, Float32Array, LipwireError
+from lipwire.domain.closing import Closing
+from lipwire.rpc.conversing import AvatarConnection, ConverseStream
+from lipwire.session.live import FRAME_MS, FramesDropped, LiveFrame, SessionSettings, SpeechEnded
+
+_PIECE_S: Final = 0.02
+_PIECE: Final = round(_PIECE_S * SAMPLE_RATE_HZ)
+UNGATED: Final = SessionSettings(gate=False)
+"""Every frame of the speech shows the network's mouth, in its pauses too."""
+
+
+class Client(Closing):
+    """One session, whose frames a thread of its own receives; a context manager."""
+
+    def __init__(self, connection: AvatarConnection, model_id: str) -> None:
+        """Begin a session with avatar ``model_id``. Raises what the server refuses it with."""
+        self.asked_s: Final = time.perf_counter()
+        self.session: ConverseStream = connection.converse(model_id, UNGATED)
+        self.frames: list[tuple[float, LiveFrame]] = []
+        """When each frame came, and the frame without its data."""
+        self.dropped = 0
+        """Frames that the server said it left out."""
+        self.ended: list[SpeechEnded] = []
+        self.error: LipwireError | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._receive, name="lipwire-bench-client")
+        self._thread.start()
+
+    def wait(self, condition: Callable[[], object], timeout_s: float) -> None:
+        """Wait until ``condition()`` holds, which is asked after each frame and event. Raises
+        RuntimeError after ``timeout_s``, and what the session has ended with."""
+        with self._changed:
+            there = self._changed.wait_for(lambda: self.error or condition(), timeout_s)
+        if self.error is not None:
+            raise self.error
+        if not there:
+            raise RuntimeError(f"a session did not come so far within {timeout_s:.0f} s")
+
+    def spoken(self, number: int = 0) -> int:
+        """Return how many frames came that speak, from frame ``number`` of all on."""
+        return sum(frame.speech > 0 for _, frame in self.frames[number:])
+
+    def close(self) -> None:
+        """End the session, and wait for the last that it sends."""
+        with suppress(Cancelled):  # it has ended already
+            self.session.end()
+        self._thread.join()
+        self.session.leave()
+
+    def _receive(self) -> None:
+        try:
+            for received in self.session:
+                now = time.perf_counter()
+                with self._changed:
+                    if isinstance(received, LiveFrame):
+                        self.frames.append((now, replace(received, data=b"")))
+                    elif isinstance(received, FramesDropped):
+                        self.dropped += received.count
+                    elif isinstance(received, SpeechEnded):
+                        self.ended.append(received)
+                    self._changed.notify_all()
+        except LipwireError as error:
+            with self._changed:
+                self.error = error
+                self._changed.notify_all()
+
+
+def latencies_ms(
+    client: Client, speech: Float32Array, lookahead_ms: float
+) -> tuple[list[float], float]:
+    """Push ``speech`` as a microphone would, and return how long after the last sample that it
+    needs each frame came, in milliseconds, and the share of the frames that did not come.
+
+    A frame needs what is spoken until its end, and ``lookahead_ms`` more. The last frames, which
+    need what is not spoken any more, are left out.
+    """
+    begun = len(client.frames)
+    ended = len(client.ended)
+    sent_s: list[float] = []
+    next_s = time.perf_counter()
+    for first in range(0, len(speech), _PIECE):
+        time.sleep(max(0.0, next_s + _PIECE_S - time.perf_counter()))
+        next_s = max(next_s + _PIECE_S, time.perf_counter() - 1.0)
+        sent_s.append(time.perf_counter())
+        client.session.push(speech[first : first + _PIECE], SAMPLE_RATE_HZ)
+    client.session.end_of_speech()
+    client.wait(lambda: len(client.ended) > ended, 30.0)
+    spoken = [(at, frame) for at, frame in client.frames[begun:] if frame.speech]
+    if not spoken:
+        raise RuntimeError("no frame of the speech came")
+    begins = spoken[0][1].position
+    found = []
+    for at, frame in spoken:
+        needed_ms = (frame.position - begins + 1) * FRAME_MS + lookahead_ms
+        piece = math.ceil(needed_ms / (_PIECE_S * 1000)) - 1
+        if piece < len(sent_s):
+            found.append((at - sent_s[piece]) * 1000)
+    if not found:
+        raise RuntimeError("all frames that came are among the last of the speech")
+    shown = spoken[-1][1].at_ms - spoken[0][1].at_ms
+    return found, 1.0 - len(spoken) / (shown // FRAME_MS + 1)
+
+
+def lateness_ms(client: Client, first: int) -> list[float]:
+    """Return how late frames came, in milliseconds, those before number ``first`` left out. The
+    frames that came earliest, each by the session's clock, are not late."""
+    offsets = [at * 1000 - frame.at_ms for at, frame in client.frames[first:]]
+    if not offsets:
+        return []
+    earliest = sorted(offsets)[len(offsets) // 20]
+    return [max(0.0, offset - earliest) for offset in offsets]
+
+
+def missing(client: Client, first: int, until_s: float) -> float:
+    """Return the share of frames that did not come, from number ``first`` on until the time
+    ``until_s``."""
+    frames = client.frames[first:]
+    last = bisect.bisect_right([at for at, _ in frames], until_s)
+    if last < 2:
+        return 1.0
+    numbers = [frame.at_ms // FRAME_MS for _, frame in frames[:last]]
+    expected = numbers[-1] - numbers[0] + 1
+    return 1.0 - len(numbers) / expected

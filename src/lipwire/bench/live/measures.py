@@ -1,0 +1,160 @@
+"""The figures of live sessions, one by one."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.bench.live.clients import UNGATED, Client, latencies_ms, lateness_ms, missing
+from lipwire.bench.live.load import asking
+from lipwire.bench.live.rig import Rig, Servers
+from lipwire.domain import SAMPLE_RATE_HZ, LipwireError, percentile
+from lipwire.rpc.connection import CompositingConnection
+from lipwire.rpc.conversing import AvatarConnection
+from lipwire.session.live import FRAME_MS
+
+AVATAR: Final = "live-0"
+OTHER: Final = "live-1"
+BATCH_CLIENTS: Final = 8
+_TIMES_AS_MANY: Final = 10
+_TIMEOUT_S: Final = 120.0
+_SETTLE_S: Final = 1.0
+MOST_MISSING: Final = 0.01
+"""Share of its frames that a session may be without, to count as held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: a time as median and 99th percentile, or a number; and what it says besides."""
+
+    what: str
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    note: str = ""
+
+    @classmethod
+    def of(cls, what: str, times_ms: list[float], note: str = "") -> "Figure":
+        """Return the figure of ``times_ms``, of which there is one at least."""
+        return cls(what, percentile(times_ms, 50), percentile(times_ms, 99), note)
+
+
+def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], str]:
+    """Return, in milliseconds, how long after the last sample that it needs each frame came, of a
+    session that is fed as by a microphone for so many seconds, and how many did not come."""
+    with _session(servers) as client:
+        times_ms, left_out = latencies_ms(client, rig.said(seconds), UNGATED.lookahead_ms)
+    return times_ms, f"{left_out:.1%} of the frames left out"
+
+
+def interruptions(rig: Rig, servers: Servers, times: int) -> list[float]:
+    """Return, in milliseconds, how long after an interruption the first frame without speech came,
+    ``times`` times."""
+    with _session(servers) as client:
+        return [_interruption(rig, client) for _ in range(times)]
+
+
+def _interruption(rig: Rig, client: Client) -> float:
+    begun = len(client.frames)
+    client.session.push(rig.said(20.0), SAMPLE_RATE_HZ)
+    client.wait(lambda: client.spoken(begun) >= 10, _TIMEOUT_S)
+    spoke_ms = client.frames[-1][1].at_ms
+    called_s = time.perf_counter()
+    client.session.interrupt()
+
+    def silent_s() -> float | None:
+        return next((at for at, f in client.frames if not f.speech and f.at_ms > spoke_ms), None)
+
+    client.wait(silent_s, _TIMEOUT_S)
+    came_s = silent_s()
+    assert came_s is not None  # it was waited for
+    return (came_s - called_s) * 1000
+
+
+def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
+    """Return, in milliseconds, how long after it was asked for the first frame of a session came,
+    ``times`` times; where ``cold``, of an avatar that is not loaded."""
+    found = []
+    with CompositingConnection(servers.compositing) as connection:
+        for _ in range(times):
+            if cold:
+                connection.unload(AVATAR, _TIMEOUT_S)
+            with _session(servers) as client:
+                found.append((client.frames[0][0] - client.asked_s) * 1000)
+    return found
+
+
+def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int, str]:
+    """Count up sessions that all speak until one of them is without 1 % of its frames, or 1 % of
+    all frames come later than by the time of a frame; return how many were held, at most ``most``,
+    and what ended it."""
+    with ExitStack() as stack:
+        connection = stack.enter_context(AvatarConnection(servers.compositing))
+        clients: list[Client] = []
+        for number in range(most):
+            clients.append(stack.enter_context(Client(connection, AVATAR)))
+            firsts = []
+            for client in clients:
+                client.session.interrupt()
+                client.session.push(rig.said(seconds + 10 * _SETTLE_S), SAMPLE_RATE_HZ)
+            time.sleep(_SETTLE_S)
+            firsts = [len(client.frames) for client in clients]
+            time.sleep(seconds)
+            now = time.perf_counter()
+            pairs = list(zip(clients, firsts, strict=True))
+            worst = max(missing(client, first, now) for client, first in pairs)
+            late = [ms for client, first in pairs for ms in lateness_ms(client, first)]
+            p99_ms = percentile(late, 99) if late else float("inf")
+            if worst >= MOST_MISSING or p99_ms > FRAME_MS:
+                return number, (
+                    f"with {number + 1}, one is without {worst:.1%} of its frames, and the p99 of"
+                    f" lateness is {p99_ms:.0f} ms"
+                )
+    return most, "more were not tried"
+
+
+def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: bool) -> float:
+    """Return how much of a core a session takes, client and server together."""
+    with _session(servers) as client:
+        if speaking:
+            client.session.push(rig.said(seconds + 2 * _SETTLE_S), SAMPLE_RATE_HZ)
+            client.wait(client.spoken, _TIMEOUT_S)
+        else:
+            time.sleep(_SETTLE_S)
+        begun_s, spent_s = time.perf_counter(), time.process_time()
+        time.sleep(seconds)
+        return (time.process_time() - spent_s) / (time.perf_counter() - begun_s)
+
+
+def capacity(servers: Servers) -> int:
+    """Return how many sessions the server says that it would admit."""
+    with CompositingConnection(servers.compositing) as connection:
+        return connection.health(_TIMEOUT_S).live_capacity
+
+
+def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
+    """Give the latency of a session over two servers: alone, beside clients with batches of another
+    avatar, and beside another tenant who has ten times as many of them."""
+    alone, note = latency(rig, servers, seconds)
+    yield Figure.of("latency over two servers, alone", alone, note)
+    alone_ms = max(percentile(alone, 99), 1e-3)
+    for tenant, clients in (("", BATCH_CLIENTS), ("other", BATCH_CLIENTS * _TIMES_AS_MANY)):
+        whose = " of another tenant" if tenant else ""
+        what = f"latency beside {clients} clients{whose} with batches of 24"
+        with asking(servers.inference, OTHER, clients=clients, tenant=tenant):
+            time.sleep(_SETTLE_S)
+            try:
+                times_ms, note = latency(rig, servers, seconds)
+            except (LipwireError, RuntimeError) as error:
+                yield Figure(what, note=str(error))
+                continue
+        ratio = percentile(times_ms, 99) / alone_ms
+        yield Figure.of(what, times_ms, f"p99 is {ratio:.2f} times that alone; {note}")
+
+
+@contextmanager
+def _session(servers: Servers) -> Iterator[Client]:
+    """A session whose first frame has come."""
+    with AvatarConnection(servers.compositing) as connection, Client(connection, AVATAR) as client:
+        client.wait(lambda: client.frames, _TIMEOUT_S)
+        yield client

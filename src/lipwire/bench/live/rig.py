@@ -1,0 +1,117 @@
+"""Avatars under several names, and servers in this process that show them live."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lipwire.audio import decode_audio
+from lipwire.avatars import Avatar, find_avatar
+from lipwire.bench.coldstart import write_package
+from lipwire.bench.randomnetworks import Widths, write_tiny_audio_encoder, write_tiny_unet
+from lipwire.config import load_compositing_config, load_inference_config
+from lipwire.domain import SAMPLE_RATE_HZ, Float32Array
+from lipwire.wiring.resting import compile_rest
+from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
+
+_SIZE: Final = (320, 240)
+_NARROW: Final[Widths] = (4, 4, 4, 4, 4)
+_FRAMES: Final = 12
+_HERE: Final = {
+    "LIPWIRE_SERVER__HOST": "127.0.0.1",
+    "LIPWIRE_SERVER__PORT": "0",
+    "LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false",
+    "LIPWIRE_LOGGING__LOG_INFERENCE_TIMES": "false",
+    "LIPWIRE_WEB__ENABLED": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Addresses of servers that are ready."""
+
+    compositing: str
+    inference: str
+    """Empty where both are one server."""
+
+
+class Rig:
+    """Avatars in a folder, and servers for them on one kind of device."""
+
+    def __init__(self, root: Path, speech: Float32Array, *, use_gpu: bool) -> None:
+        """``root`` holds the avatars ``live-0``, ``live-1`` and so on, and ``speech`` is what
+        sessions say, (n,) float32 at 16 kHz. Networks run on a GPU where ``use_gpu``, else on the
+        processor."""
+        self.speech: Final = speech
+        self._root = {"LIPWIRE_MODELS_ROOT": str(root)}
+        self._device = {"LIPWIRE_ONNX__USE_CUDA": str(use_gpu).lower()}
+
+    def said(self, seconds: float) -> Float32Array:
+        """Return so much speech: the same again and again."""
+        return np.resize(self.speech, round(seconds * SAMPLE_RATE_HZ))
+
+    @contextmanager
+    def serve(self, *, by_speed: bool = True) -> Iterator[Servers]:
+        """Give a server that does everything. Without ``by_speed`` it admits more sessions than it
+        can carry."""
+        with open_serve(
+            load_compositing_config(None, _HERE | self._root),
+            load_inference_config(None, self._device),
+            tell=lambda _heading, _facts: None,
+            by_speed=by_speed,
+        ) as server:
+            yield Servers(f"127.0.0.1:{server.port}", "")
+
+    @contextmanager
+    def two_servers(self) -> Iterator[Servers]:
+        """Give an inference server, and a compositing server over it."""
+        with ExitStack() as stack:
+            inference = stack.enter_context(
+                open_inference_server(
+                    load_inference_config(None, _HERE | self._root | self._device),
+                    tell=lambda _heading, _facts: None,
+                )
+            )
+            address = f"127.0.0.1:{inference.port}"
+            compositing = stack.enter_context(
+                open_compositing_server(
+                    load_compositing_config(
+                        None, _HERE | self._root | {"LIPWIRE_INFERENCE_SERVER__URL": address}
+                    ),
+                    tell=lambda _heading, _facts: None,
+                )
+            )
+            yield Servers(f"127.0.0.1:{compositing.port}", address)
+
+
+@contextmanager
+def rig(*, avatars: int, quick: bool, use_gpu: bool = False) -> Iterator[Rig]:
+    """Give a rig with ``avatars`` names of the demo avatar, or, where ``quick``, of one whose
+    network takes a millisecond, compiled for live sessions; they are removed after the block."""
+    with tempfile.TemporaryDirectory(prefix="lipwire-live-") as folder:
+        package = _quick_package(Path(folder) / "package") if quick else find_avatar("demo")
+        with Avatar.open(package, parts=frozenset({"jpeg"})) as frames:
+            compile_rest(frames, lambda *_: None)
+        root = Path(folder) / "avatars"
+        root.mkdir()
+        for number in range(avatars):
+            (root / f"live-{number}").symlink_to(package)
+        yield Rig(root, _sample(), use_gpu=use_gpu)
+
+
+def _quick_package(package: Path) -> Path:
+    write_package(package, _FRAMES, _SIZE, _NARROW, seed=0)
+    write_tiny_unet(package / "checkpoint" / "model_best.onnx", seed=0)
+    write_tiny_audio_encoder(package / "checkpoint" / "audio_encoder.onnx", seed=0)
+    return package
+
+
+def _sample() -> Float32Array:
+    """The sentence that comes with Lipwire, (n,) float32 at 16 kHz."""
+    with as_file(files("lipwire") / "assets" / "speech" / "sample.flac") as path:
+        return decode_audio(path)

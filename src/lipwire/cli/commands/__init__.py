@@ -1,0 +1,1 @@
+"""The commands: one module a command, registered by :mod:`lipwire.cli.app`."""

@@ -1,0 +1,126 @@
+"""`lipwire models list|load|unload|stats`: the avatars of a running server."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from lipwire.cli.commands.client import DEFAULT_ADDRESS, Address, Timeout, UseProxy
+
+Model = Annotated[str, typer.Argument(help="An avatar's name on the server.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def list_models(
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = 30.0,
+    loaded: Annotated[bool, typer.Option("--loaded", help="Only those in memory.")] = False,
+    as_json: AsJson = False,
+    use_proxy: UseProxy = False,
+) -> None:
+    """The avatars that the server has, and which of them are in memory."""
+    from lipwire.cli.terminal import plain
+    from lipwire.rpc.connection import CompositingConnection
+
+    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+        found = connection.listing(timeout)
+    models = [model for model in found.models if model.loaded or not loaded]
+    if as_json:
+        rows = [
+            {"model_id": model.model_id, "loaded": model.loaded, "loaded_in": model.loaded_in}
+            for model in models
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        for model in models:
+            where = _in_some(model.loaded_in, found.workers)
+            typer.echo(plain(model.model_id) + (f"  (loaded{where})" if model.loaded else ""))
+    _say_who_is_missing(found.detail)
+
+
+def load(
+    model: Model,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = 300.0,
+    use_proxy: UseProxy = False,
+) -> None:
+    """Have an avatar ready on both servers before it is asked for."""
+    from lipwire.rpc.connection import CompositingConnection
+
+    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+        answer = connection.load(model, timeout)
+    typer.echo(f"{model}: loaded in {answer.load_time_ms:.0f} ms")
+    _say_who_is_missing(answer.detail)
+
+
+def unload(
+    model: Model,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = 60.0,
+    use_proxy: UseProxy = False,
+) -> None:
+    """Let go of an avatar on both servers; requests that use it finish first."""
+    from lipwire.rpc.connection import CompositingConnection
+
+    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+        answer = connection.unload(model, timeout)
+    typer.echo(f"{model}: {'unloaded' if answer.unloaded else 'was not loaded'}")
+    _say_who_is_missing(answer.detail)
+
+
+def stats(
+    model: Annotated[
+        str, typer.Argument(help="One avatar (default: all in memory).", show_default=False)
+    ] = "",
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = 30.0,
+    as_json: AsJson = False,
+    use_proxy: UseProxy = False,
+) -> None:
+    """What the server holds in memory, and how it was used."""
+    from lipwire.cli.terminal import file_size, plain
+    from lipwire.rpc.connection import CompositingConnection
+
+    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+        found = connection.stats(model, timeout)
+    _say_who_is_missing(found.detail)
+    if as_json:
+        from google.protobuf.json_format import MessageToDict
+
+        document = MessageToDict(
+            found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        for row in document["models"]:
+            del row["gpu_id"]  # only inference servers fill it
+        typer.echo(json.dumps(document, indent=2))
+        return
+    processes = "" if found.workers < 2 else f" in {found.workers} processes together"
+    typer.echo(
+        f"{found.loaded_models} of at most {found.max_models} avatars loaded{processes},"
+        f" {file_size(found.memory_bytes)};"
+        f" {found.hits} hits, {found.misses} misses, {found.evictions} evictions,"
+        f" {found.failures} failures"
+    )
+    if found.HasField("loaded_networks"):
+        typer.echo(
+            f"{found.loaded_networks} networks loaded, {file_size(found.network_memory_bytes)}"
+        )
+    for each in found.models:
+        typer.echo(
+            f"{plain(each.model_id)}: {file_size(each.memory_bytes)}"
+            f"{_in_some(each.loaded_in, found.workers)}, {each.uses} uses,"
+            f" {each.in_use} now, idle for {each.idle_s:.0f} s"
+        )
+
+
+def _in_some(loaded_in: int, workers: int) -> str:
+    """Where not all processes of a server hold an avatar."""
+    return f" in {loaded_in} of {workers} processes" if loaded_in < workers else ""
+
+
+def _say_who_is_missing(detail: str) -> None:
+    """Processes of the server that are not in an answer; apart from it, for scripts."""
+    from lipwire.cli.terminal import plain
+
+    if detail:
+        typer.echo(f"note: {plain(detail)}", err=True)

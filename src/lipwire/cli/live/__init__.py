@@ -1,0 +1,1 @@
+"""What ``lipwire converse`` is made of: speech to send, what is kept of the answer, figures."""

@@ -1,0 +1,182 @@
+"""Speech for a live session, as it comes: a recording, or bare samples from a pipe; and the thread
+that sends it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+import numpy as np
+
+from lipwire.cli.recordings import DASH, recording_of, warn
+from lipwire.domain import Cancelled, InvalidInput, LipwireError
+from lipwire.domain.closing import Closing
+
+if TYPE_CHECKING:
+    from lipwire.rpc.conversing import ConverseStream
+    from lipwire.session.live.hearing import Pcm
+
+_PIECE_S: Final = 0.04
+"""How much is sent at a time where it is sent as it is spoken, or comes as it is spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSource:
+    """Audio that is to be said."""
+
+    rate_hz: int
+    pieces: Iterator[Pcm]
+    """(n,) or (n, channels) each, int16 or float32 in [-1, 1]."""
+    waits: bool
+    """Whether a piece may be waited for without end."""
+
+
+@contextmanager
+def open_speech(
+    audio: Path,
+    *,
+    rate_hz: int | None,
+    channels: int,
+    audio_track: int | None,
+    allow_damaged: bool,
+) -> Iterator[SpeechSource]:
+    """Give the speech that ``audio`` names to the block; "-" is standard input.
+
+    With ``rate_hz`` it is bare samples, 16 bits, little endian, in so many ``channels``, and is
+    taken as it comes. Else it is a recording in any container, which is read to its end before.
+    Raises InvalidInput where it cannot be had.
+    """
+    from lipwire.api import open_recording
+
+    with ExitStack() as opened:
+        if rate_hz is not None:
+            file = opened.enter_context(_bare(audio))
+            yield SpeechSource(rate_hz, bare_pieces(file, rate_hz, channels), True)
+            return
+        recording = opened.enter_context(
+            open_recording(
+                recording_of(audio), audio_track=audio_track, allow_damaged=allow_damaged
+            )
+        )
+        warn(recording.warnings)
+        sounds = (piece.sound for piece in recording.pieces() if len(piece.sound))
+        yield SpeechSource(recording.rate_hz, sounds, False)
+
+
+def bare_pieces(file: BinaryIO, rate_hz: int, channels: int) -> Iterator[Pcm]:
+    """Yield the samples of ``file`` as they come, (n, channels) int16. Bytes at its end that are no
+    whole sample are left out."""
+    step = 2 * channels
+    rest = b""
+    while data := file.read(max(1, round(rate_hz * _PIECE_S)) * step):
+        rest += data
+        whole = len(rest) // step * step
+        if whole:
+            yield np.frombuffer(rest[:whole], "<i2").reshape(-1, channels).astype(np.int16)
+            rest = rest[whole:]
+
+
+def _bare(audio: Path) -> BinaryIO:
+    """A file without a buffer: what is there is had at once, and who waits holds no lock of it,
+    which would stop the interpreter from ending."""
+    if audio != DASH:
+        try:
+            return cast(BinaryIO, audio.open("rb", buffering=0))
+        except OSError as error:
+            raise InvalidInput(f"{audio} cannot be read: {error.strerror}") from None
+    given = cast(io.BufferedReader, recording_of(audio))
+    try:
+        return cast(BinaryIO, io.FileIO(given.fileno(), closefd=False))
+    except OSError:  # it is none of the system's
+        return given
+
+
+class SpeechSender(Closing):
+    """Sends speech to a session, in a thread of its own. A context manager: what is not sent then
+    is not."""
+
+    def __init__(
+        self, source: SpeechSource, *, live: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """With ``live`` it is sent no faster than it is spoken, as a microphone gives it. ``clock``
+        gives seconds."""
+        self._source = source
+        self._live = live
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.began_s: float | None = None
+        """When the first of it was sent; None before."""
+        self.sent_ms = 0.0
+        """How long what was sent is."""
+        self.done = False
+        """Whether all of it was sent."""
+        self.error: LipwireError | None = None
+        """Why it could not be sent; None where it could."""
+
+    def start(self, session: ConverseStream) -> None:
+        """Begin to send to ``session``."""
+        self._thread = threading.Thread(
+            target=self._send, args=(session,), name="lipwire-speech", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Send nothing more, and wait for the thread, unless that waits for speech."""
+        self.stop()
+        if self._thread is not None and not self._source.waits:
+            self._thread.join()
+
+    def _send(self, session: ConverseStream) -> None:
+        try:
+            for piece in self._paced():
+                session.push(piece, self._source.rate_hz)
+                self.sent_ms += len(piece) * 1000 / self._source.rate_hz
+            if not self._stopped.is_set():
+                session.end_of_speech()
+        except Cancelled:
+            return
+        except LipwireError as error:
+            self.error = error
+        except Exception as error:
+            self.error = LipwireError(f"the speech could not be sent: {error}")
+        self.done = True
+
+    def _paced(self) -> Iterator[Pcm]:
+        """Pieces when they are to be sent; none once stopped."""
+        rate_hz = self._source.rate_hz
+        step = max(1, round(rate_hz * _PIECE_S))
+        for piece in self._source.pieces:
+            for first in range(0, len(piece), step) if self._live else (0,):
+                if self.began_s is None:
+                    self.began_s = self._clock()
+                part = piece[first : first + step] if self._live else piece
+                if self._live:
+                    # A microphone has a piece when it was spoken.
+                    due_s = self.began_s + self.sent_ms / 1000 + len(part) / rate_hz
+                    self._stopped.wait(max(0.0, due_s - self._clock()))
+                if self._stopped.is_set():
+                    return
+                yield part
+
+
+def default_speech() -> Path:
+    """Return the bundled sentence. Raises NotFound where it is not there."""
+    from importlib.resources import files
+
+    from lipwire.domain import NotFound
+
+    sample = files("lipwire") / "assets" / "speech" / "sample.flac"
+    if not isinstance(sample, Path) or not sample.is_file():
+        raise NotFound("the bundled sentence is not there; name a recording")
+    return sample

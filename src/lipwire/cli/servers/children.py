@@ -1,0 +1,165 @@
+"""Servers as child processes: started, waited for until they are ready, stopped together.
+
+A child says on a pipe when it is ready, and drains when its stdin ends, so that none outlives a
+parent that was killed. Children are out of reach of the terminal's Ctrl-C: the parent hears it and
+tells them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.cli.servers.lifecycle import Stopping
+from lipwire.domain import Unavailable
+from lipwire.domain.closing import Closing
+
+START_TIMEOUT_S: Final = 120.0
+"""Preloading may compile avatars first."""
+
+_POLL_S: Final = 0.1
+_STEADY_S: Final = 10.0
+"""A worker that lived this long is started again at once when it dies, others with a delay."""
+_MAX_DELAY_S: Final = 30.0
+
+_logger = logging.getLogger("lipwire.cli")
+
+
+class Child(Closing):
+    """``lipwire ARGUMENTS`` as a child process. Closing it drains it, and kills what lingers."""
+
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        """``name`` is for messages, ``arguments`` are those of the command line."""
+        self.name = name
+        self._ready, telling = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "lipwire", *arguments, "--ready-fd", str(telling)],
+                stdin=subprocess.PIPE,
+                pass_fds=(telling,),
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(self._ready)
+            raise
+        finally:
+            os.close(telling)
+        self._said = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, below 0 where a signal ended it; None while it runs."""
+        return self._process.poll()
+
+    def wait_ready(self, stopping: Stopping, timeout_s: float = START_TIMEOUT_S) -> int:
+        """Wait until it listens and return the port.
+
+        Raises Unavailable where it ends before that, or takes longer than ``timeout_s``, or where
+        this process is asked to end meanwhile.
+        """
+        until_s = time.monotonic() + timeout_s
+        while not self._said.endswith(b"\n"):
+            if stopping.asked:
+                raise Unavailable(f"{self.name} was still starting")
+            if time.monotonic() > until_s:
+                raise Unavailable(f"{self.name} was not ready after {timeout_s:.0f} s")
+            if select.select([self._ready], [], [], _POLL_S)[0]:
+                piece = os.read(self._ready, 64)
+                if not piece:
+                    code = self._process.wait()
+                    raise Unavailable(f"{self.name} did not start (exit code {code})")
+                self._said += piece
+        return int(self._said)
+
+    def ask_to_end(self) -> None:
+        """Have it drain, without waiting for that."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def close(self, grace_s: float = 30.0) -> int:
+        """Drain it, kill it after ``grace_s``, and return its exit code."""
+        if self._process.poll() is None:
+            self.ask_to_end()
+        try:
+            code = self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        finally:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            if self._ready >= 0:
+                os.close(self._ready)
+                self._ready = -1
+        return code
+
+
+@dataclass(slots=True)
+class _Place:
+    """One worker's place: who is there, and when the next one may be started."""
+
+    child: Child | None
+    started_s: float
+    delay_s: float = 0.0
+
+
+def supervise(
+    count: int,
+    start: Callable[[int], Child],
+    stopping: Stopping,
+    on_ready: Callable[[], None],
+) -> None:
+    """Keep ``count`` workers running until ``stopping``; a dead one is replaced.
+
+    ``start(i)`` starts worker ``i``; ``on_ready`` is called once, when all have started. Returns
+    when all have drained. Raises Unavailable where a worker fails before it ever was ready.
+    """
+    places: list[_Place] = []
+    try:
+        places += (_Place(start(i), time.monotonic()) for i in range(count))
+        for place in places:
+            assert place.child is not None  # just started
+            place.child.wait_ready(stopping)
+        on_ready()
+        while not stopping.wait(_POLL_S):
+            for index, place in enumerate(places):
+                _look_after(index, place, start)
+    finally:
+        children = [place.child for place in places if place.child is not None]
+        for child in children:
+            child.ask_to_end()
+        for child in children:
+            child.close()
+
+
+def _look_after(index: int, place: _Place, start: Callable[[int], Child]) -> None:
+    now_s = time.monotonic()
+    if place.child is not None and place.child.exit_code is not None:
+        code = place.child.close()
+        steady = now_s - place.started_s >= _STEADY_S
+        place.delay_s = 0.0 if steady else min(_MAX_DELAY_S, max(0.2, 2 * place.delay_s))
+        _logger.error(
+            "worker %d (process %d) ended with %d; another starts in %.1f s",
+            index,
+            place.child.pid,
+            code,
+            place.delay_s,
+            extra={"worker": index, "exit_code": code},
+        )
+        place.child, place.started_s = None, now_s
+    if place.child is None and now_s - place.started_s >= place.delay_s:
+        place.child, place.started_s = start(index), now_s

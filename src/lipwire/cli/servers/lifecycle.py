@@ -1,0 +1,92 @@
+"""How a server's process ends: once the work in hand is done, or at once when told twice.
+
+Python runs a signal's handler in the main thread only, and only when that thread comes by; a signal
+that the system delivers to another thread, or just before the main thread begins to wait, is not
+heard until something else wakes it. So the number goes through a pipe (``signal.set_wakeup_fd``),
+which a thread of ours reads.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from signal import SIGINT, SIGTERM
+from types import FrameType, TracebackType
+from typing import Self
+
+from lipwire.cli.stopping import SIGNALS
+
+
+class Stopping:
+    """SIGTERM, Ctrl-C and SIGHUP as a request to finish; a second one ends the process at once.
+
+    A context manager for the main thread. ``with_stdin`` takes the end of stdin as such a request
+    too: the process that started this one held the other end and is gone. A second signal is no
+    haste then: whoever ends all processes of a service tells this one as well as its parent, which
+    tells it again. Neither is a second SIGHUP: a terminal that closes sends it, and its shell.
+    """
+
+    def __init__(self, *, with_stdin: bool = False) -> None:
+        self._with_stdin = with_stdin
+        self._asked = threading.Event()
+        self._before: dict[int, object] = {}
+        self._reading, self._writing = os.pipe()
+        self._wakeup_before = -1
+        self._listener = threading.Thread(target=self._listen, name="lipwire-signals", daemon=True)
+
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to end."""
+        return self._asked.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until this process is asked to end, or time is up; returns ``asked``."""
+        return self._asked.wait(timeout_s)
+
+    def __enter__(self) -> Self:
+        self._listener.start()
+        if self._with_stdin:
+            threading.Thread(target=self._watch_stdin, name="lipwire-stdin", daemon=True).start()
+        if os.name == "posix":
+            os.set_blocking(self._writing, False)  # set_wakeup_fd insists on it
+        self._wakeup_before = signal.set_wakeup_fd(self._writing)
+        for number in SIGNALS:
+            # Whoever starts us in the background has Ctrl-C ignored, nohup SIGHUP; it stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, _leave_to_the_listener)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writing)
+        self._listener.join()
+        os.close(self._reading)
+
+    def _listen(self) -> None:
+        while numbers := os.read(self._reading, 64):
+            for number in numbers:
+                if number not in self._before:
+                    continue
+                if self.asked and not self._with_stdin and number in (SIGINT, SIGTERM):
+                    os._exit(128 + number)
+                self._asked.set()
+
+    def _watch_stdin(self) -> None:
+        # Nobody writes. Anything else than waiting for the end would be cut off with the thread,
+        # so this reads the descriptor: the buffered object is locked while it is read.
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        self._asked.set()
+
+
+def _leave_to_the_listener(_number: int, _frame: FrameType | None) -> None:
+    """Without a handler of Python's own nothing is written to the pipe."""

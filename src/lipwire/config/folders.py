@@ -1,0 +1,94 @@
+"""The user's folders, also for a user who has no home."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from platformdirs import user_cache_path, user_data_path
+
+from lipwire.domain import StorageFailed
+
+_NAME: Final = "lipwire"
+_LOG: Final = logging.getLogger("lipwire.config")
+
+
+def cache_folders() -> tuple[Path, ...]:
+    """Return the folders for what can be made again, at least one; they need not exist.
+
+    The last one is for writing. It is the user's cache folder (``$XDG_CACHE_HOME``, or
+    ``~/.cache``). Where that variable is not set and there is no home, or none that can be written
+    to (containers run with any user id), it is ``lipwire-UID`` in the folder for temporary files,
+    which is made here and named in the log. Raises StorageFailed where somebody else has made it.
+    """
+    folder = _known(user_cache_path)
+    if folder is None:
+        return (_temporary(),)
+    if os.environ.get("XDG_CACHE_HOME", "").strip():
+        return (folder,)
+    if not _is_folder(Path("~").expanduser()):
+        return (_temporary(),)
+    return (folder,) if _can_be_made(folder) else (folder, _temporary())
+
+
+def data_folder() -> Path | None:
+    """Return the user's folder for data that is to stay; None where there is no home to have it
+    in."""
+    return _known(user_data_path)
+
+
+def _known(find: Callable[[str], Path]) -> Path | None:
+    """What ``find`` of platformdirs says; None where there is neither HOME nor an entry for the
+    user in the system's database."""
+    try:
+        folder = find(_NAME)
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # older ones leave "~" as it is
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # not for this user to see
+        return False
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether ``folder`` can be written to, or made where it is missing."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return _is_folder(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _temporary() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        folder = Path(tempfile.gettempdir()) / f"{_NAME}-{user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise StorageFailed(
+            f"there is no folder for caches: {error.strerror}; set XDG_CACHE_HOME to one"
+        ) from error
+    # Anybody may make a folder of this name there, and what lies in it is used later.
+    if hasattr(os, "getuid") and (
+        not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022
+    ):
+        raise StorageFailed(
+            f"{folder} can be changed by other users and is not used for caches; set XDG_CACHE_HOME"
+            " to a folder"
+        )
+    _say_where(folder)
+    return folder
+
+
+@functools.cache
+def _say_where(folder: Path) -> None:
+    _LOG.warning("there is no home folder to write to; caches are kept in %s", folder)

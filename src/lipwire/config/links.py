@@ -1,0 +1,30 @@
+"""Whether links in an avatar's package may lead out of it.
+
+A package comes from somebody else, and a link in it could show any file of this machine in frames
+or errors, so by default none leads out. Folders that are made of such links, as Hugging Face's
+cache makes them, are somebody's own: then a variable of the environment allows it, for this process
+and those that it starts. The option of the commands and the key of the servers set it.
+"""
+
+import os
+from typing import Final
+
+VARIABLE: Final = "LIPWIRE_ALLOW_LINKS_OUTSIDE"
+HOW: Final = (
+    f"where all packages are your own, {VARIABLE}=1, --allow-links, or allow_links_outside in the"
+    " servers' files allow it"
+)
+"""For the messages about links that lead out."""
+
+_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+
+
+def links_may_lead_out() -> bool:
+    """Return whether a link may lead out of the package, or of the model's folder, in which it
+    lies."""
+    return os.environ.get(VARIABLE, "").strip().lower() in _YES
+
+
+def let_links_lead_out() -> None:
+    """Allow links that lead out of packages from now on, in this process and those it starts."""
+    os.environ[VARIABLE] = "1"

@@ -1,0 +1,226 @@
+"""The types that values of a configuration have: ports, addresses, names and paths, in the forms in
+which people write them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+
+from lipwire.domain.names import NAME_PATTERN, canonical_name, is_name
+
+LOWEST_PORT: Final = 0  # any free one
+HIGHEST_PORT: Final = 65535
+MAX_TARGETS: Final = 1000
+FILE_KEYS: Final = (
+    "path", "model_path", "background_dir", "crop_rects_path", "audio_encoder_path",
+)  # fmt: skip
+"""The keys of a model that name its files."""
+
+_HOST: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})"
+_IPV6: Final = r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?"
+_WITH_HOST: Final = re.compile(rf"({_HOST}|\[{_IPV6}\]):([0-9]{{1,5}})")
+_BIND_HOST: Final = re.compile(rf"{_HOST}|\[?{_IPV6}\]?")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE: Final = re.compile(r"[A-Za-z]:|\\\\")
+
+
+def split_listen_address(text: str) -> tuple[str | None, int]:
+    """Return host and port of ":50051", "50051" or "127.0.0.1:50051"; the host is None where there
+    is none. Raises ValueError."""
+    text = text.strip()
+    if found := _WITH_HOST.fullmatch(text):
+        host, digits = found.groups()
+    else:
+        host, digits = None, text.removeprefix(":")
+    if not re.fullmatch("[0-9]{1,5}", digits) or int(digits) > HIGHEST_PORT:
+        raise ValueError("neither a port nor an address")
+    return host, int(digits)
+
+
+def bind_host(text: str) -> str:
+    """Return a host to listen on, IPv6 without brackets. Raises ValueError where ``text`` cannot be
+    one."""
+    if not _BIND_HOST.fullmatch(text):
+        raise ValueError("no host")
+    return text.removeprefix("[").removesuffix("]")
+
+
+def join_address(host: str, port: int) -> str:
+    """Return host and port as one text: "0.0.0.0:50051", "[::]:50051"."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_texts(value: object) -> object:
+    """Return a text with commas as the parts between them; anything else unchanged."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def split_targets(value: object) -> tuple[str, ...]:
+    """Return addresses to connect to, from one text, with commas between several, or a list of
+    texts.
+
+    Each is host:port, IPv6 in brackets, with or without gRPC's ``dns:///``. Raises ValueError.
+    """
+    targets: list[str] = []
+    for text in value if isinstance(value, (list, tuple)) else [value]:
+        if not isinstance(text, str):
+            raise ValueError("an address is a text")
+        targets += [part.strip() for part in text.split(",")]
+    for target in targets:
+        found = _WITH_HOST.fullmatch(target.removeprefix("dns:///"))
+        if found is None or not 1 <= int(found[2]) <= HIGHEST_PORT:
+            raise ValueError("no address")
+    if not 1 <= len(set(targets)) == len(targets) <= MAX_TARGETS:
+        raise ValueError("no address, one twice, or too many")
+    return tuple(targets)
+
+
+def http_url(text: str) -> str:
+    """Return a URL of http or https that names a server. Raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("no URL")
+    if parts.username is not None or parts.query or parts.fragment or _CONTROL.search(text):
+        raise ValueError("more than a URL has to have here")
+    return text
+
+
+def _model_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError("no name")
+    return canonical_name(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a configuration is read with: the context of its validation."""
+
+    folder: Path | None = None
+    """Where its relative paths start."""
+    root: Path | None = None
+    """Its ``models_root``."""
+    written_root: str | None = None
+    """``models_root`` as the file has it, where a variable sets another one."""
+    notes: tuple[str, ...] = ()
+    """On keys of the file that have no effect."""
+
+    @classmethod
+    def of(cls, info: ValidationInfo) -> Origin:
+        """That of a validation, or that of values which come from no file."""
+        return info.context if isinstance(info.context, cls) else cls()
+
+
+def resolve(text: str, folder: Path | None) -> Path:
+    """Return the path that ``text`` means in a configuration file of ``folder`` (None: no file).
+    Raises ValueError.
+
+    ``~`` is the user's home. A Windows path with a drive stays one, also where it leads nowhere.
+    """
+    if not text.strip() or _CONTROL.search(text) or len(text) > 4096:
+        raise ValueError("no path")
+    if is_foreign(text):
+        return Path(text.replace("\\", "/"))
+    try:
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError as error:  # ~nobody
+        raise ValueError("no home folder") from error
+    return path if folder is None else folder / path
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Return whether ``path`` has a drive, on a system that has none."""
+    return os.name != "nt" and _DRIVE.match(str(path)) is not None
+
+
+def _resolved(value: object, info: ValidationInfo) -> object:
+    return resolve(value, Origin.of(info).folder) if isinstance(value, str) else value
+
+
+def _in_root(value: object, info: ValidationInfo) -> object:
+    """A path of an avatar, which starts in ``models_root`` where it is there.
+
+    A Windows path that begins with the file's own ``models_root`` leads on from the one in use, on
+    a system that has no drives.
+    """
+    found, origin = _resolved(value, info), Origin.of(info)
+    if not isinstance(value, str) or origin.root is None or Path(value).is_absolute():
+        return found
+    inside = origin.root / value
+    if origin.written_root is not None and is_foreign(value):
+        whole = PureWindowsPath(value)
+        if whole.is_relative_to(origin.written_root):
+            inside = origin.root / whole.relative_to(origin.written_root).as_posix()
+    try:
+        return inside if inside.exists() else found
+    except OSError:  # not for this user to see, or too long
+        return found
+
+
+Port = Annotated[
+    int,
+    Field(ge=LOWEST_PORT, le=HIGHEST_PORT),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LOWEST_PORT, "maximum": HIGHEST_PORT},
+                {"type": "string", "pattern": r"^(.*:)?\d{1,5}$"},
+            ],
+            "allowed": f'{LOWEST_PORT} to {HIGHEST_PORT}, as 50051, ":50051" or "127.0.0.1:50051"',
+        }
+    ),
+]
+PortNumber = Annotated[int, Field(ge=LOWEST_PORT, le=HIGHEST_PORT)]
+Host = Annotated[
+    str,
+    AfterValidator(bind_host),
+    Field(json_schema_extra={"allowed": "a host name or an IP address of this machine"}),
+]
+HttpUrl = Annotated[
+    str,
+    AfterValidator(http_url),
+    Field(max_length=2000, json_schema_extra={"allowed": "a URL of http or https"}),
+]
+Language = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9]{0,14}(-[A-Za-z0-9]{1,15}){0,4}$",
+        json_schema_extra={"allowed": "a language's code, as en-us, de, cmn"},
+    ),
+]
+Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(split_texts),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "allowed": "a text, several with commas between them, or a list of them",
+        }
+    ),
+]
+Targets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(split_targets),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ],
+            "allowed": "host:port, several with commas between them, or a list of them; no http://",
+        }
+    ),
+]
+ModelName = Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_model_name)]
+ModelCount = Annotated[int, Field(ge=1, le=1_000_000)]
+MemoryMb = Annotated[int, Field(ge=16, le=1 << 24)]
+_PATH_SCHEMA: Final = WithJsonSchema({"type": "string", "allowed": "a path"})
+FilePath = Annotated[Path, BeforeValidator(_resolved), _PATH_SCHEMA]
+AvatarPath = Annotated[Path, BeforeValidator(_in_root), _PATH_SCHEMA]

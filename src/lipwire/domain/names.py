@@ -1,0 +1,66 @@
+"""Which names avatars can have, wherever they are given: as folders, in configurations, in requests
+and on the command line.
+
+A letter with an accent is one character in most texts and two on the disks of a Mac (Unicode's
+forms NFC and NFD, https://unicode.org/reports/tr15/). Both are one name here, in the form NFC.
+"""
+
+import unicodedata
+from typing import Final
+
+from lipwire.domain.errors import InvalidInput
+
+MAX_NAME_CHARACTERS: Final = 128
+NAME_RULE: Final = (
+    f"1 to {MAX_NAME_CHARACTERS} letters, digits, blanks and signs that are shown, without / \\ :,"
+    " beginning with neither . nor -, and no blank at either end"
+)
+"""What is allowed, for messages."""
+NAME_PATTERN: Final = rf"^[^./\\:\s-][^/\\:]{{0,{MAX_NAME_CHARACTERS - 1}}}$"
+"""The rule as far as a regular expression of JSON Schema can say it."""
+
+_SEPARATORS: Final = frozenset("/\\:")  # a Windows path with a drive leads out of a folder too
+_CONTROLS: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what is not shown, turns lines round or ends them, or is no text."""
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""In category Cf, and parts of words (Persian, Hindi) and of emoji."""
+_SHOWN_CHARACTERS: Final = 60
+
+
+def canonical_name(text: str) -> str:
+    """Return the form of ``text`` by which names are compared and stored."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return how the folder of avatar ``name``, which is canonical, may be written, likeliest
+    first."""
+    return (name,) if name.isascii() else (name, unicodedata.normalize("NFD", name))
+
+
+def is_name(text: object) -> bool:
+    """Return whether ``text`` can be the name of an avatar."""
+    if not isinstance(text, str):
+        return False
+    name = canonical_name(text)
+    return (
+        0 < len(name) <= MAX_NAME_CHARACTERS
+        and name[0] not in ".-"
+        and name.strip() == name
+        and not any(
+            letter in _SEPARATORS
+            or (unicodedata.category(letter) in _CONTROLS and letter not in _JOINERS)
+            for letter in name
+        )
+    )
+
+
+def checked_name(text: str) -> str:
+    """Return ``text`` in canonical form. Raises InvalidInput where it cannot be an avatar's
+    name."""
+    if not is_name(text):
+        shown = repr(text)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = f"{shown[: _SHOWN_CHARACTERS - 1]}…"
+        raise InvalidInput(f"avatar name is {shown}; allowed are {NAME_RULE}")
+    return canonical_name(text)

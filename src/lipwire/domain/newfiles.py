@@ -1,0 +1,173 @@
+"""Files and folders that appear whole under their names, or not at all.
+
+What is new is written under a temporary name in the folder of its target, flushed to the disk, and
+given the target's name in one step. After any error, Ctrl-C included, it is removed, and what the
+target was before stays.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final
+
+from lipwire.domain.errors import StorageFailed
+
+TEMPORARY: Final = ".tmp-"
+"""Part of every temporary name, and of no other."""
+
+_LONGEST_SUFFIX: Final = 8
+_NOT_FLUSHABLE: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM})
+"""What file systems answer that cannot flush a folder, or do not let it be opened."""
+
+
+@contextmanager
+def new_path(target: Path) -> Iterator[Path]:
+    """Give a free name beside ``target``; the file made there becomes ``target`` when the block
+    ends well.
+
+    The name ends as ``target`` does, for programs that tell the format by it. Raises OSError.
+    """
+    temporary = temporary_name(target.parent, target.suffix)
+    with _published(temporary, target):
+        yield temporary
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[IO[bytes]]:
+    """Open a stream whose content becomes ``target`` when the block ends well. Raises OSError."""
+    with new_path(target) as temporary, temporary.open("xb") as stream:
+        yield stream
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Write ``data`` to the file ``target``. Raises StorageFailed."""
+    with storage_errors(target), new_file(target) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Make an empty folder that becomes ``target`` when the block ends well. Raises OSError."""
+    temporary = temporary_name(target.parent)
+    with _published(temporary, target):
+        temporary.mkdir()
+        yield temporary
+
+
+def temporary_name(folder: Path, suffix: str = "") -> Path:
+    """Return a free name in ``folder``, short enough for every file system.
+
+    It ends in ``suffix`` where that has 8 characters at most.
+    """
+    ending = suffix if len(suffix) <= _LONGEST_SUFFIX else ""
+    return folder / f".lipwire{TEMPORARY}{secrets.token_hex(8)}{ending}"
+
+
+def flush(path: Path) -> None:
+    """Write the bytes of a file, or of all files in a folder, to the disk. Raises OSError.
+
+    Some file systems find out only then that there is no room for them.
+    """
+    if not path.is_dir():
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        return
+    for entry in sorted(path.rglob("*")):
+        if entry.is_file():
+            flush(entry)
+    _flush_folder(path)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Give the file or folder ``temporary`` the name ``target``. Raises OSError.
+
+    A file replaces a file in one step. Whatever a folder replaces is moved aside before and removed
+    after; when that fails it is moved back.
+    """
+    if not temporary.is_dir() or not target.exists():
+        temporary.replace(target)
+        return
+    aside = temporary_name(target.parent)
+    target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder if it is there; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn OSError into StorageFailed that names ``target`` as the caller gave it.
+
+    PyAV's errors of the file system are OSErrors too.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_failed(error, target) from error
+
+
+def storage_failed(error: OSError, target: Path) -> StorageFailed:
+    """Return the error that ``target`` could not be written, with the reason, in one line for a
+    person."""
+    if error.errno == errno.ENOENT:
+        folder = followed(target).parent
+        return StorageFailed(f"cannot write {target}: folder {folder} does not exist")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StorageFailed(f"cannot write {target}: {reason}")
+
+
+def followed(target: Path) -> Path:
+    """Return where ``target`` leads if it is a symbolic link, whether something is there or not.
+
+    Returns ``target`` itself if it is none. Raises OSError for links that lead round in a circle.
+    """
+    if not target.is_symlink():
+        return target
+    real = Path(os.path.realpath(target))
+    if real.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return real
+
+
+@contextmanager
+def _published(temporary: Path, target: Path) -> Iterator[None]:
+    """``temporary`` becomes ``target`` after the block, and is gone in any case."""
+    try:
+        yield
+        flush(temporary)
+        publish(temporary, target)
+        _flush_folder(target.parent)
+    finally:
+        remove(temporary)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where its file system can do that."""
+    if sys.platform == "win32":
+        return  # folders cannot be opened there; NTFS journals the rename
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FLUSHABLE:
+            raise

@@ -1,0 +1,84 @@
+"""From a network's ONNX file to the folder that the engine loads.
+
+A network that does not come out bit for bit as ONNX Runtime would run it by itself is not shared:
+it is stored whole and gets a session of its own. This is checked here, on every network, by running
+both on the same noise. What a GPU needs is compiled apart from this (``engine.gpu.compile``).
+"""
+
+from pathlib import Path
+
+import onnx
+
+from lipwire.domain import AvatarInvalid, Form, StorageFailed
+from lipwire.engine.compile.inspection import ModelInfo, describe
+from lipwire.engine.compile.optimising import build, check_sizes, optimise, try_out
+from lipwire.engine.compile.sourcemodel import damage_refused, read_model
+from lipwire.engine.compile.wrapping import wrap
+from lipwire.engine.forms import FORMS
+from lipwire.engine.graphs import BuiltGraph
+from lipwire.engine.store.modelfiles import MANIFEST_NAME, WEIGHTS_NAME, write_compiled
+from lipwire.engine.store.runtimekey import runtime_key
+
+
+def compile_model(source: Path, target: Path) -> None:
+    """Compile the ONNX file ``source`` into the existing, empty folder ``target``.
+
+    Takes about six inferences. Raises NotFound where ``source`` is missing, AvatarInvalid where
+    it is not a network of the guide's shapes or does not run, StorageFailed where ``target`` cannot
+    be written. On any error, an interruption included, ``target`` is left as it was.
+    """
+    label = source.name
+    model = read_model(source)
+    with damage_refused(label):
+        info = describe(model, label)
+    if not target.is_dir():
+        raise StorageFailed(f"the compiled model's folder {target.name} is not there")
+    done = False
+    try:
+        batch, floats = _build_floats(model.proto, info, label, target)
+        with damage_refused(label):
+            wrapped = wrap(model.proto, info, "pixels", batch)
+        pixels = _build(wrapped, "pixels", batch or 1, label, target)
+        graphs: dict[Form, BuiltGraph] = {"pixels": pixels, "floats": floats}
+        write_compiled(
+            target,
+            graphs,
+            runtime=runtime_key(),
+            source_sha256=model.sha256,
+            fixed_batch=batch,
+            parameters=info.parameters,
+        )
+        done = True
+    except OSError as error:
+        raise StorageFailed(f"{label}: cannot be compiled: {error.strerror}") from None
+    finally:
+        if not done:
+            graph_names = (f"{form}.onnx" for form in FORMS)
+            for name in (MANIFEST_NAME, WEIGHTS_NAME, *graph_names):
+                (target / name).unlink(missing_ok=True)
+
+
+def _build_floats(
+    model: onnx.ModelProto, info: ModelInfo, label: str, scratch: Path
+) -> tuple[int | None, BuiltGraph]:
+    """The form *floats*, and the batch that the network turns out to be fixed at."""
+    for batch in (info.fixed_batch, 1):
+        with damage_refused(label):
+            wrapped = wrap(model, info, "floats", batch)
+            # Of both forms: what *pixels* adds makes nothing larger.
+            check_sizes(wrapped, label)
+        try:
+            # Two frames where any number should do: some networks say so and then take only one.
+            return batch, _build(wrapped, "floats", batch or 2, label, scratch)
+        except AvatarInvalid:
+            if batch is not None:
+                raise
+    raise AssertionError("the last batch is a number")
+
+
+def _build(
+    wrapped: onnx.ModelProto, form: Form, frames: int, label: str, scratch: Path
+) -> BuiltGraph:
+    """One form of the network, tried with a batch of so many frames."""
+    session, optimised = optimise(wrapped, label, scratch)
+    return build(session, optimised, wrapped, form, try_out(session, form, frames, label))

@@ -1,0 +1,120 @@
+"""The passes before and after a network, as nodes of its own graph.
+
+Two forms of a network are compiled. In the *pixels* form, what the avatar has goes in and what the
+compositor needs comes out, uint8 both; in the *floats* form, inputs and output are the guide's.
+
+crops (N, 320, 320, 3) uint8 ─ transpose ─┬─────────────────────┬─ concat ─ /255 ─▶ network
+                                          └─ black in the mask ─┘
+network ─ x255 ─ clip ─ round to the nearest, ties to even ─ transpose ─▶ (N, 320, 320, 3) uint8
+"""
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from lipwire.domain import AUDIO_WINDOW_SHAPE, MASK_COLUMNS, MASK_ROWS, MOUTH_PX, Form
+from lipwire.engine.compile.canonical import canonicalise
+from lipwire.engine.compile.inspection import ModelInfo
+from lipwire.engine.forms import (
+    BATCH,
+    FACE,
+    MOUTH,
+    OUTPUT_SHAPE,
+    PIXELS_SHAPE,
+    SPEECH,
+    VISUAL_SHAPE,
+)
+
+
+def wrap(
+    model: onnx.ModelProto, info: ModelInfo, form: Form, fixed_batch: int | None
+) -> onnx.ModelProto:
+    """Return ``model`` with the layers of ``form`` around it, in canonical form.
+
+    These scale, mask, clip and round, so that inputs and output are those of ``form``; weights stay
+    inside. ``fixed_batch`` is the batch of a network that allows only one.
+    """
+    network = canonicalise(
+        model,
+        inputs={info.input_name: "network_face", info.audio_name: "network_speech"},
+        outputs={info.output_name: "network_mouth"},
+    )
+    passes = _Passes()
+    face_type, speech_type, mouth_type = info.element_types
+    face = passes.visual(FACE) if form == "pixels" else FACE
+    passes.cast(face, face_type, "network_face")
+    passes.cast(SPEECH, speech_type, "network_speech")
+    before, passes.nodes = passes.nodes, []
+    if mouth_type != "float32":
+        passes.cast("network_mouth", "float32", "mouth_float")
+    mouth = "network_mouth" if mouth_type == "float32" else "mouth_float"
+    if form == "pixels":
+        passes.to_pixels(mouth, MOUTH)
+    else:
+        passes.node("Identity", mouth, output=MOUTH)
+
+    batch = fixed_batch if fixed_batch is not None else BATCH
+    pixels = form == "pixels"
+    element = TensorProto.UINT8 if pixels else TensorProto.FLOAT
+
+    def value(name: str, element: int, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, element, [batch, *shape])
+
+    # In place: weights are most of the model, and each copy of them takes time.
+    graph = network.graph
+    within = list(graph.node)
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend([*before, *within, *passes.nodes])
+    graph.input.append(value(FACE, element, PIXELS_SHAPE if pixels else VISUAL_SHAPE))
+    graph.input.append(value(SPEECH, TensorProto.FLOAT, AUDIO_WINDOW_SHAPE))
+    graph.output.append(value(MOUTH, element, PIXELS_SHAPE if pixels else OUTPUT_SHAPE))
+    graph.initializer.extend(passes.constants)
+    return canonicalise(network, inputs={FACE: FACE, SPEECH: SPEECH}, outputs={MOUTH: MOUTH})
+
+
+class _Passes:
+    """Collects the nodes round a network; names are apart from canonical ones by their prefix."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self._count = 0
+
+    def node(self, op: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+        self._count += 1
+        name = output or f"pass_{self._count}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def _constant(self, values: npt.NDArray[np.generic]) -> str:
+        name = f"pass_constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def cast(self, x: str, element_type: str, output: str) -> None:
+        kind = TensorProto.FLOAT16 if element_type == "float16" else TensorProto.FLOAT
+        self.node("Cast", x, output=output, to=kind)
+
+    def visual(self, crops: str) -> str:
+        """(N, 320, 320, 3) uint8 -> (N, 6, 320, 320) float32 in [0, 1]: the crop, and it masked."""
+        rows, columns = np.zeros((2, MOUTH_PX), np.bool_)
+        rows[MASK_ROWS] = True
+        columns[MASK_COLUMNS] = True
+        planes = self.node("Transpose", crops, perm=[0, 3, 1, 2])
+        black = self._constant(np.zeros((), np.uint8))
+        # Black where both the row and the column are inside: two small masks, not one large one.
+        strip = self.node("Where", self._constant(columns[None, :]), black, planes)
+        masked = self.node("Where", self._constant(rows[:, None]), strip, planes)
+        both = self.node("Concat", planes, masked, axis=1)
+        values = self.node("Cast", both, to=TensorProto.FLOAT)
+        # Divided, not multiplied by 1/255: the same bits as the guide's callers make.
+        return self.node("Div", values, self._constant(np.array(255, np.float32)))
+
+    def to_pixels(self, x: str, output: str) -> None:
+        """(N, 3, 320, 320) float32 -> (N, 320, 320, 3) uint8."""
+        most = self._constant(np.array(255, np.float32))
+        least = self._constant(np.array(0, np.float32))
+        x = self.node("Clip", self.node("Mul", x, most), least, most)
+        x = self.node("Cast", self.node("Round", x), to=TensorProto.UINT8)
+        self.node("Transpose", x, output=output, perm=[0, 2, 3, 1])

@@ -1,0 +1,1 @@
+"""Sessions and runs of networks on the processor."""

@@ -1,0 +1,266 @@
+"""Running networks on the processor: shared sessions over mapped weights.
+
+An avatar's weights are never read into memory of their own: they are views of a mapped file, bound
+to the inputs of a session that all avatars of the architecture share. So a second avatar costs the
+pages of its weights that the system keeps in its page cache, and those are shared by every process
+that maps the file.
+"""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from lipwire.domain import AudioWindows, AvatarInvalid, Form, Unavailable
+from lipwire.engine.cpu.sessionpool import SessionPool
+from lipwire.engine.forms import FACE, MOUTH, SPEECH
+from lipwire.engine.runtime import (
+    RUNTIME_ERRORS,
+    Optimisation,
+    first_line,
+    memory_returned,
+    open_session,
+    session_options,
+)
+from lipwire.engine.store.modelfiles import Manifest, map_weights, read_graph, weight_views
+
+FRAMES_PER_RUN: Final = 1
+"""Frames in one run of a session whose batch is open. On a processor one is quickest, because its
+activations stay nearest (per frame, one core: batches of 2, 4 and 8 take 4, 5 and 12 % longer at
+the published widths, 7, 10 and 20 % at the mobile ones), and it holds the least memory."""
+
+_Array = npt.NDArray[Any]
+
+
+class SharedSession:
+    """An ``onnxruntime.InferenceSession``; safe to run from several threads at once.
+
+    Its first run takes activations one by one and learns their pattern; later ones take them in one
+    piece. The first run therefore gives its memory back, or it would be held twice (full network:
+    349 MB instead of 178, at the same speed).
+    """
+
+    __slots__ = ("__weakref__", "_session", "_settled")
+
+    def __init__(self, session: Any) -> None:
+        """``session`` is an opened ``onnxruntime.InferenceSession``."""
+        self._session = session
+        self._settled = False
+
+    def new_binding(self) -> Any:
+        """Return an ``onnxruntime.IOBinding``, for one call at a time."""
+        return self._session.io_binding()
+
+    def run(self, binding: Any) -> None:
+        """Run the session with the inputs and outputs that ``binding`` has."""
+        if self._settled:
+            self._session.run_with_iobinding(binding)
+        else:
+            self._session.run_with_iobinding(binding, memory_returned())
+            self._settled = True
+
+
+class _LoadedForm:
+    """One form of one model: its session, its weights, and the bindings that are free, each with
+    the weights bound and used by one call at a time."""
+
+    __slots__ = ("_free", "_session", "_weights")
+
+    def __init__(self, session: SharedSession, weights: Mapping[str, Any]) -> None:
+        self._session = session
+        self._weights = weights
+        self._free: deque[Any] = deque()
+
+    def run(self, face: _Array, speech: AudioWindows, mouth: _Array, step: int) -> None:
+        """Run ``face`` and ``speech`` in pieces of ``step`` frames into ``mouth``; all three are
+        contiguous and of the session's shapes."""
+        try:
+            binding = self._free.pop()
+        except IndexError:
+            binding = self._session.new_binding()
+            for name, value in self._weights.items():
+                binding.bind_ortvalue_input(name, value)
+        for start in range(0, len(face), step):
+            made = mouth[start : start + step]
+            for name, given in ((FACE, face), (SPEECH, speech)):
+                array = given[start : start + step]
+                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            binding.bind_output(MOUTH, "cpu", 0, made.dtype, made.shape, made.ctypes.data)
+            self._session.run(binding)
+        # A binding that failed is not used again.
+        self._free.append(binding)
+
+
+class ProcessorNetwork:
+    """A network that is loaded for the processor; its ``Model`` owns it."""
+
+    precision: Final = "single"
+    on_gpu: Final = False
+    device_bytes: Final = 0
+    in_kernels: Final = False
+    keeps_crops: Final = False
+    together: Final = None
+    warm: Final = True
+
+    __slots__ = (
+        "__weakref__",
+        "fixed_batch",
+        "folder",
+        "forms",
+        "lock",
+        "mapped",
+        "stored",
+        "unloaded",
+    )
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """``folder`` is the compiled network with ``manifest``. Raises AvatarInvalid."""
+        self.folder: Final = folder
+        self.fixed_batch: Final = manifest.fixed_batch
+        self.mapped = map_weights(folder, manifest)
+        """None where there are none, and once it is unloaded."""
+        self.stored = dict(manifest.graphs)
+        """Those that are not ready yet."""
+        self.forms: dict[Form, _LoadedForm] = {}
+        self.lock: Final = threading.Lock()
+        self.unloaded = False
+
+
+class Processor:
+    """Runs networks on the processor. Thread-safe; to be closed."""
+
+    def __init__(self, *, threads: int | None) -> None:
+        """``threads`` is how many cores one call may use; None for all of them."""
+        self._threads = threads
+        self._sessions: SessionPool[SharedSession] = SessionPool()
+        self._networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def session_count(self) -> int:
+        """Number of open ONNX Runtime sessions: one for each architecture and form in use."""
+        return len(self._sessions)
+
+    def load(self, folder: Path, manifest: Manifest, form: Form = "pixels") -> ProcessorNetwork:
+        """Load the network in ``folder`` for use in ``form``; copies no weights. Raises
+        AvatarInvalid."""
+        network = ProcessorNetwork(folder, manifest)
+        with self._lock:
+            self._check_open()
+            self._networks.add(network)
+        self._form(network, form)
+        return network
+
+    def prefetch(self, network: ProcessorNetwork) -> bool:
+        """Return True: weights are mapped, and the system reads them when they are used."""
+        return True
+
+    def unload(self, network: ProcessorNetwork) -> None:
+        """Free what ``network`` takes: at once, or when its last run is over.
+
+        Later runs raise Unavailable.
+        """
+        network.unloaded = True
+        with self._lock:
+            self._networks.discard(network)
+        _let_go(network)
+
+    def run(
+        self,
+        network: ProcessorNetwork,
+        form: Form,
+        face: _Array,
+        windows: AudioWindows,
+        mouth: _Array,
+    ) -> None:
+        """Write the mouths of ``face`` and ``windows`` into ``mouth``; all have N frames.
+
+        Raises AvatarInvalid where the network fails, Unavailable where it was unloaded.
+        """
+        ready = self._form(network, form)
+        face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
+        batch = len(face)
+        step = network.fixed_batch or FRAMES_PER_RUN
+        try:
+            whole = batch if network.fixed_batch is None else batch - batch % step
+            if whole:
+                ready.run(face[:whole], windows[:whole], mouth[:whole], step)
+            if whole < batch:
+                padded = np.empty((step, *mouth.shape[1:]), mouth.dtype)
+                ready.run(_padded(face[whole:], step), _padded(windows[whole:], step), padded, step)
+                mouth[whole:] = padded[: batch - whole]
+        except RUNTIME_ERRORS as error:
+            raise AvatarInvalid(f"the network failed: {first_line(error)}") from None
+
+    def close(self) -> None:
+        """Free all sessions and weights. Runs under way finish; later ones raise RuntimeError."""
+        with self._lock:
+            self._closed = True
+            networks = list(self._networks)
+            self._networks.clear()
+        for network in networks:
+            _let_go(network)
+
+    def _form(self, network: ProcessorNetwork, form: Form) -> _LoadedForm:
+        """The form of ``network`` that is asked for, made ready on the first call."""
+        self._check_usable(network)
+        ready = network.forms.get(form)
+        if ready is not None:
+            return ready
+        with network.lock:
+            ready = network.forms.get(form)
+            if ready is None:
+                self._check_usable(network)
+                ready = self._make_ready(network, form)
+                network.forms[form] = ready
+                del network.stored[form]  # for thousands of avatars, 50 KB each
+        return ready
+
+    def _make_ready(self, network: ProcessorNetwork, form: Form) -> _LoadedForm:
+        stored = network.stored[form]
+        graph = read_graph(network.folder, stored)
+
+        def make() -> SharedSession:
+            optimisation: Optimisation = "none" if stored.shared else "full"
+            options = session_options(threads=self._threads, optimisation=optimisation)
+            try:
+                return SharedSession(open_session(graph, options))
+            except RUNTIME_ERRORS as error:
+                raise AvatarInvalid(
+                    f"compiled model: {stored.file} cannot be loaded: {first_line(error)}"
+                ) from None
+
+        # Graphs of equal content share a session; a graph with its weights inside equals no other.
+        session = self._sessions.get(f"{form}-{stored.shared}-{stored.sha256}", make)
+        weights = {} if network.mapped is None else weight_views(network.mapped, stored)
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(view) for name, view in weights.items()
+        }
+        return _LoadedForm(session, values)
+
+    def _check_usable(self, network: ProcessorNetwork) -> None:
+        self._check_open()
+        if network.unloaded:
+            raise Unavailable("the network was unloaded")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+
+
+def _let_go(network: ProcessorNetwork) -> None:
+    with network.lock:
+        network.forms.clear()
+        network.mapped = None
+
+
+def _padded(array: _Array, frames: int) -> _Array:
+    """``array`` with its last frame repeated until there are ``frames``."""
+    return np.concatenate([array, np.repeat(array[-1:], frames - len(array), axis=0)])

@@ -1,0 +1,37 @@
+"""Sessions, one for each graph, opened once however many threads ask for it.
+
+A session lives as long as a model that uses it: opening one again from an optimised graph costs
+about 3 ms, while keeping one for every architecture that ever came by has no bound.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from lipwire.engine.keyedlocks import KeyedLocks
+
+S = TypeVar("S")
+
+
+class SessionPool(Generic[S]):
+    """Open sessions by the content of their graphs. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._making = KeyedLocks()
+        self._sessions: weakref.WeakValueDictionary[str, S] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        """Sessions in use."""
+        return len(self._sessions)
+
+    def get(self, key: str, make: Callable[[], S]) -> S:
+        """Return the session of ``key``, opened by ``make`` where there is none.
+
+        Threads that ask for one key wait for one of them to open it; other keys do not wait. What
+        ``make`` raises is raised here, and the next to ask tries again.
+        """
+        with self._making.held(key):
+            found = self._sessions.get(key)
+            if found is None:
+                found = self._sessions[key] = make()
+        return found

@@ -1,0 +1,45 @@
+"""The processor or a GPU, by name, and the error of one that has failed."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from lipwire.domain import InvalidInput, Unavailable
+
+MAX_DEVICES: Final = 64
+
+
+class DeviceLost(Unavailable):
+    """The device has failed, and this process cannot use it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The processor, or one GPU. ``str`` of it is ``cpu``, ``cuda:0``, ``cuda:1``, ..."""
+
+    kind: Literal["cpu", "cuda"]
+    index: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cpu", "cuda"):
+            raise InvalidInput(f"device is {self.kind!r}, allowed are 'cpu' and 'cuda'")
+        most = MAX_DEVICES - 1 if self.kind == "cuda" else 0
+        if not isinstance(self.index, int) or not 0 <= self.index <= most:
+            raise InvalidInput(f"device index is {self.index!r}, allowed are 0 to {most}")
+
+    @classmethod
+    def cpu(cls) -> "Device":
+        """Return the processor."""
+        return cls("cpu", 0)
+
+    @classmethod
+    def cuda(cls, index: int) -> "Device":
+        """Return GPU number ``index`` as CUDA counts them. Raises InvalidInput for a number below
+        0."""
+        return cls("cuda", index)
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+
+CPU: Final = Device.cpu()
+FIRST_GPU: Final = Device.cuda(0)

@@ -1,0 +1,334 @@
+"""Running networks, on the processor or a GPU: uint8 in and out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import (
+    AUDIO_WINDOW_SHAPE,
+    AudioWindows,
+    AvatarInvalid,
+    Crops,
+    Float32Array,
+    FloatMouths,
+    Form,
+    InvalidInput,
+    Mouths,
+    Unavailable,
+    ping_pong,
+)
+from lipwire.domain.arrays import check_array, check_finite
+from lipwire.domain.closing import Closing
+from lipwire.engine.cpu.processor import Processor
+from lipwire.engine.device import CPU, Device
+from lipwire.engine.forms import OUTPUT_SHAPE, PIXELS_SHAPE, VISUAL_SHAPE
+from lipwire.engine.model import Model, Request
+from lipwire.engine.runner import Frames, Network, NetworkRequest, Runner
+from lipwire.engine.store.modelfiles import read_manifest
+from lipwire.engine.store.runtimekey import runtime_key
+from lipwire.engine.tuning import MOST_FRAMES, Tuning
+from lipwire.engine.usage import CropStats, GpuMemoryUse, WeightsStats
+
+if TYPE_CHECKING:
+    from lipwire.engine.gpu.gpunetwork import GpuNetwork
+    from lipwire.engine.gpu.gpurunner import Gpu
+    from lipwire.engine.gpu.memory.devicememory import Memory
+
+MAX_THREADS: Final = 256
+
+_Array = npt.NDArray[Any]
+
+
+class Engine(Closing):
+    """Runs the networks of many avatars; a context manager, safe to use from several threads.
+
+    >>> with Engine(threads=2) as engine:
+    ...     model = engine.load(compiled_folder)
+    ...     mouths = engine.infer(model, crops, windows)
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        device: Device = CPU,
+        tuning: Tuning | None = None,
+        memory: "Memory | None" = None,
+    ) -> None:
+        """``threads`` is how many cores one call may use; None for all of them.
+
+        ``tuning`` is for GPUs. ``memory`` is that of ``device`` where it is to be another than its
+        own: where it is in the host, the processor runs what a GPU would. Raises InvalidInput;
+        DependencyMissing where CUDA cannot be used, neither by ONNX Runtime nor by kernels of our
+        own, Unavailable where there is no such GPU.
+        """
+        if threads is not None and (
+            not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
+        ):
+            raise InvalidInput(f"threads is {threads!r}, allowed are 1 to {MAX_THREADS}")
+        self._device = device
+        self._closed = False
+        self._mark = object()
+        self._processor = Processor(threads=threads)
+        self._gpu: Gpu | None = None
+        if memory is not None or device.kind == "cuda":
+            self._gpu = _open_gpu(device, tuning or Tuning(), memory, threads)
+
+    @property
+    def session_count(self) -> int:
+        """Number of open ONNX Runtime sessions on the processor: one for each architecture and form
+        in use."""
+        return self._processor.session_count
+
+    @property
+    def device(self) -> Device:
+        """The device that networks run on."""
+        return self._device
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether networks run on a GPU, apart from those that have no form for one."""
+        return self._gpu is not None
+
+    @property
+    def weights_bytes(self) -> int:
+        """Device memory that weights of networks take now; 0 on the processor."""
+        return 0 if self._gpu is None else self._gpu.stats.device_bytes
+
+    @property
+    def weights(self) -> WeightsStats | None:
+        """Which weights are on the GPU, with counts since the start; None on the processor."""
+        return None if self._gpu is None else self._gpu.stats
+
+    @property
+    def crops(self) -> CropStats | None:
+        """Which crops are on the GPU, with counts since the start; None on the processor."""
+        return None if self._gpu is None else self._gpu.crop_stats
+
+    @property
+    def memory_use(self) -> GpuMemoryUse | None:
+        """How much of the GPU's memory is in use, and for what; None on the processor."""
+        return None if self._gpu is None else self._gpu.memory_use
+
+    def load(
+        self, compiled: Path, frames: Frames | None = None, *, for_gpu: Path | None = None
+    ) -> Model:
+        """Open a folder that ``compile_model`` filled; takes milliseconds and copies no weights.
+
+        ``for_gpu`` is the folder that ``compile_for_gpu`` filled for the same network; without it
+        the network runs on the processor, whatever the engine's device. On a GPU weights are copied
+        there, where there is room for them. Models may come and go there at any time; they are
+        brought back when they are used. ``frames`` are those of the avatar, for ``infer_frames``.
+
+        The files must stay as they are while the model is in use. Raises NotFound where a folder
+        holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
+        machine or version.
+        """
+        manifest = read_manifest(compiled)
+        if manifest.runtime != runtime_key():
+            raise AvatarInvalid(
+                f"compiled for {manifest.runtime[:80]!r}, needed is {runtime_key()!r}: compile the"
+                " avatar again"
+            )
+        on_gpu: GpuNetwork | None = None
+        if self._gpu is not None and for_gpu is not None:
+            on_gpu = self._gpu.load(for_gpu, manifest.source_sha256, frames)
+        self._check_open()
+        if on_gpu is None:
+            network = self._processor.load(compiled, manifest)
+            return Model(manifest, self._mark, self._processor, network, frames)
+        gpu = self._own_gpu()
+        floats = None
+        if not gpu.runs("floats"):
+            floats = self._processor.load(compiled, manifest, "floats")
+        return Model(manifest, self._mark, gpu, on_gpu, frames, floats)
+
+    def unload(self, model: Model) -> None:
+        """Free what ``model`` takes: at once, or when its last run is over.
+
+        Later runs raise Unavailable. Unloading twice is allowed; a model that nobody refers to any
+        more is unloaded later.
+        """
+        if model._unloaded:
+            return
+        model._unloaded = True
+        model._runner.unload(model._network)
+        if model._floats is not None:
+            self._processor.unload(model._floats)
+
+    def prefetch(self, model: Model) -> bool:
+        """Bring the weights of ``model`` to the device before they are used; False where there is
+        no room.
+
+        To be called when somebody is about to speak. On the processor nothing is done. Raises
+        Unavailable where the GPU has failed.
+        """
+        self._check_usable(model)
+        return model._runner.prefetch(model._network)
+
+    def infer(self, model: Model, crops: Crops, windows: AudioWindows) -> Mouths:
+        """Return mouths for crops and windows, (N, 320, 320, 3) uint8, N at least 1.
+
+        ``crops`` (N, 320, 320, 3) uint8 in the avatar's colour order, which is also that of the
+        result; ``windows`` (N, 32, 16, 16) float32. Values are rounded to the nearest, ties to
+        even. Raises InvalidInput for anything else, AvatarInvalid where the network fails.
+        """
+        batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        check_finite("windows", windows)
+        mouths = np.empty((batch, *PIXELS_SHAPE), np.uint8)
+        self._run(model, "pixels", crops, windows, mouths)
+        return mouths
+
+    def infer_frames(self, model: Model, numbers: Sequence[int], windows: AudioWindows) -> Mouths:
+        """Return mouths, (N, 320, 320, 3) uint8, for frames ``numbers`` of the avatar, one for each
+        of ``windows``, (N, 32, 16, 16) float32.
+
+        The model was loaded with the avatar's ``frames``; past the last one they run back and
+        forth. On a GPU a crop is copied there when it is first used and kept while there is room.
+        Raises InvalidInput where the model has no frames or a number is below 0, what
+        ``Frames.crop`` raises, and what ``infer`` raises.
+        """
+        frames, shown = _shown(model, numbers)
+        if not model.on_gpu:
+            return self.infer(model, np.stack([frames.crop(number) for number in shown]), windows)
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), len(shown))
+        check_finite("windows", windows)
+        self._check_usable(model)
+        mouths = np.empty((len(shown), *PIXELS_SHAPE), np.uint8)
+        self._own_gpu().run_frames(_on_gpu(model), shown, windows, mouths)
+        return mouths
+
+    def infer_together(self, requests: Sequence[Request]) -> list[Mouths]:
+        """Return the mouths of each of ``requests``, (N, 320, 320, 3) uint8, made in one batch on
+        the GPU.
+
+        Their models have the same ``together``, and they have at most MOST_FRAMES frames in all.
+        Raises what ``infer`` and ``infer_frames`` raise, for whichever request it is.
+        """
+        numbers = {request.model.together for request in requests}
+        if len(numbers) != 1 or None in numbers:
+            raise InvalidInput(f"models are of {numbers} and cannot be run together")
+        checked: list[Crops | Sequence[int]] = []
+        for request in requests:
+            faces = request.faces
+            if isinstance(faces, np.ndarray):
+                count = check_array("crops", faces, PIXELS_SHAPE, np.dtype(np.uint8))
+            else:
+                faces = _shown(request.model, faces)[1]
+                count = len(faces)
+            windows = request.windows
+            check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), count)
+            check_finite("windows", windows)
+            self._check_usable(request.model)
+            checked.append(faces)
+        frames = sum(len(faces) for faces in checked)
+        if frames > MOST_FRAMES:
+            raise InvalidInput(f"there are {frames} frames, allowed together are {MOST_FRAMES}")
+        made: list[Mouths] = []
+        given: list[NetworkRequest[GpuNetwork]] = []
+        for request, faces in zip(requests, checked, strict=True):
+            made.append(np.empty((len(faces), *PIXELS_SHAPE), np.uint8))
+            network = _on_gpu(request.model)  # as together says
+            given.append(NetworkRequest(network, faces, request.windows, made[-1]))
+        self._own_gpu().run_together(given)
+        return made
+
+    def infer_float(self, model: Model, visual: Float32Array, windows: AudioWindows) -> FloatMouths:
+        """Return what the network itself makes of its input, in the guide's form.
+
+        ``visual`` (N, 6, 320, 320) float32, by custom in [0, 1], N at least 1: the crop, and the
+        crop with the mask black; ``windows`` (N, 32, 16, 16) float32. Returns (N, 3, 320, 320)
+        float32. Raises InvalidInput for anything else, AvatarInvalid where the network fails.
+        """
+        batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        check_finite("visual", visual)
+        check_finite("windows", windows)
+        mouths = np.empty((batch, *OUTPUT_SHAPE), np.float32)
+        self._run(model, "floats", visual, windows, mouths)
+        return mouths
+
+    def close(self) -> None:
+        """Free all sessions and weights. Calls under way finish; later ones raise RuntimeError."""
+        self._closed = True
+        self._processor.close()
+        if self._gpu is not None:
+            self._gpu.close()
+
+    def _run(
+        self, model: Model, form: Form, face: _Array, windows: AudioWindows, mouth: _Array
+    ) -> None:
+        self._check_usable(model)
+        runner: Runner[Any] = model._runner
+        network: Network = model._network
+        if form == "floats" and model._floats is not None:
+            runner, network = self._processor, model._floats
+        runner.run(network, form, face, windows, mouth)
+
+    def _own_gpu(self) -> "Gpu":
+        assert self._gpu is not None  # a network that is on a GPU was loaded by it
+        return self._gpu
+
+    def _check_usable(self, model: Model) -> None:
+        self._check_open()
+        if model._owner is not self._mark:
+            raise RuntimeError("the model was loaded by another engine")
+        if model._unloaded:
+            raise Unavailable("the network was unloaded")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+
+
+def compile_for_gpu(source: Path, compiled: Path, target: Path) -> None:
+    """Compile the ONNX file ``source`` for GPUs into the existing, empty folder ``target``, in half
+    precision where it is fit for it. ``compiled`` is what ``compile_model`` made of the same file.
+
+    Needs no GPU. Raises NotFound, AvatarInvalid, StorageFailed; then ``target`` is left as it was.
+    """
+    from lipwire.engine.gpu.compile import gpucompilation
+
+    gpucompilation.compile_for_gpu(source, compiled, target)
+
+
+def kernels_problem(device: Device) -> str | None:
+    """Return why Lipwire's own kernels cannot run on GPU ``device``, in one line; None where they
+    can.
+
+    Starts that GPU and no other. ONNX Runtime is not needed.
+    """
+    from lipwire.engine.gpu.kernels.cuda import cudaprograms
+
+    return cudaprograms.kernels_problem(device)
+
+
+def _open_gpu(
+    device: Device, tuning: Tuning, memory: "Memory | None", threads: int | None
+) -> "Gpu":
+    # Not at the top: who runs networks on the processor loads nothing that is for GPUs.
+    from lipwire.engine.gpu.opengpu import open_gpu
+
+    return open_gpu(device, tuning, memory, threads=threads)
+
+
+def _on_gpu(model: Model) -> "GpuNetwork":
+    """The network of a model that is on the GPU."""
+    assert model.on_gpu
+    return cast("GpuNetwork", model._network)
+
+
+def _shown(model: Model, numbers: Sequence[int]) -> tuple[Frames, list[int]]:
+    """The frames that ``numbers`` are shown by. Raises InvalidInput."""
+    frames = model._frames
+    if frames is None:
+        raise InvalidInput("the network was loaded without its avatar's frames")
+    if len(numbers) < 1 or min(numbers) < 0:
+        raise InvalidInput(
+            f"frame numbers are {list(numbers)[:4]}; wanted are one and more, from 0 on"
+        )
+    return frames, [ping_pong(int(number), frames.frame_count) for number in numbers]

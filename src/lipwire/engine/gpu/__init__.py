@@ -1,0 +1,3 @@
+"""Networks on a GPU, in kernels of Lipwire's own and in ONNX Runtime. Imported where a GPU is asked
+for, and not before.
+"""

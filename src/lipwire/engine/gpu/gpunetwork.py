@@ -1,0 +1,96 @@
+"""A network that was loaded for a GPU."""
+
+import weakref
+from typing import Final
+
+from lipwire.domain import Form
+from lipwire.engine.gpu.kernels.running.kernelruns import Program
+from lipwire.engine.gpu.memory.crops import AvatarCrops
+from lipwire.engine.gpu.memory.deviceweights import DeviceWeights
+from lipwire.engine.gpu.onnx.architectures import Architecture
+from lipwire.engine.gpu.onnx.batching import split
+from lipwire.engine.graphs import Precision
+from lipwire.engine.runner import Frames
+from lipwire.engine.tuning import MOST_FRAMES
+
+
+class GpuNetwork:
+    """A network that is loaded on a GPU; its ``Model`` owns it. See ``Network``."""
+
+    __slots__ = (
+        "__weakref__",
+        "architecture",
+        "crops",
+        "finalizers",
+        "frames",
+        "precision",
+        "program",
+        "sizes",
+        "weights",
+    )
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: DeviceWeights,
+        precision: Precision,
+        sizes: tuple[int, ...],
+        frames: Frames | None,
+        crops: AvatarCrops | None,
+        program: Program | None,
+    ) -> None:
+        self.architecture: Architecture | None = architecture
+        """None once it is unloaded."""
+        self.program = program
+        """Where pixels are run in kernels of our own; None where they are in ONNX Runtime."""
+        self.weights = weights
+        self.frames = frames
+        self.crops = crops
+        """What is kept of ``frames``; None where nothing is."""
+        self.finalizers: list[weakref.finalize[..., GpuNetwork]] = []
+        self.precision: Final = precision
+        self.sizes: Final = sizes
+        """Batch sizes that ONNX Runtime runs it in."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """True: it was loaded for a GPU. See ``Network.on_gpu``."""
+        return True
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of a GPU that its weights take; 0 on the processor. See
+        ``Network.device_bytes``."""
+        return self.weights.size_bytes
+
+    @property
+    def in_kernels(self) -> bool:
+        """Whether Lipwire's own kernels run it where its input is pixels; else ONNX Runtime does.
+        See ``Network.in_kernels``."""
+        return self.program is not None
+
+    @property
+    def keeps_crops(self) -> bool:
+        """Whether crops that were used stay on the device. See ``Network.keeps_crops``."""
+        return self.crops is not None
+
+    @property
+    def together(self) -> int | None:
+        """A number that networks share which can be run in one batch; None where it has to run
+        alone. See ``Network.together``."""
+        return None if self.program is None else self.program.number
+
+    @property
+    def warm(self) -> bool:
+        """Whether its weights are on the device that it runs on. See ``Network.warm``."""
+        return self.weights.region is not None
+
+    def batches(self, frames: int, form: Form) -> tuple[int, ...]:
+        """Return the sizes of the batches in which ``frames`` frames are run in ``form``.
+
+        Lipwire's own kernels take any number, up to the largest batch.
+        """
+        if self.program is None or form != "pixels":
+            return split(frames, self.sizes)
+        whole, rest = divmod(frames, MOST_FRAMES)
+        return (*[MOST_FRAMES] * whole, *([rest] if rest else []))

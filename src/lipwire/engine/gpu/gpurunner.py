@@ -1,0 +1,365 @@
+"""Running networks on a device: its streams, the weights there, and what happens when it is full.
+
+Written over ``Memory``: the same code runs on a GPU, and on the processor in the tests.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import (
+    AvatarInvalid,
+    Float32Array,
+    Form,
+    InvalidInput,
+    Overloaded,
+    UInt8Array,
+    Unavailable,
+)
+from lipwire.engine.device import DeviceLost
+from lipwire.engine.gpu.devicefailures import AT_LEAST_BYTES, FailureHandler
+from lipwire.engine.gpu.gpunetwork import GpuNetwork
+from lipwire.engine.gpu.gpustreams import GpuStream, StreamPart
+from lipwire.engine.gpu.kernels.kernelcache import KernelCache
+from lipwire.engine.gpu.kernels.running.kernelruns import Program
+from lipwire.engine.gpu.memory.cropplaces import Face, Faces
+from lipwire.engine.gpu.memory.crops import Crops
+from lipwire.engine.gpu.memory.devicebudget import DeviceBudget
+from lipwire.engine.gpu.memory.devicememory import Memory
+from lipwire.engine.gpu.memory.weightscache import WeightsCache
+from lipwire.engine.gpu.onnx.architectures import Architectures
+from lipwire.engine.gpu.onnx.gpusessions import session_opener
+from lipwire.engine.gpu.store.gpufiles import GpuManifest, GpuModel, ImageFile, read_gpu_manifest
+from lipwire.engine.gpu.streampool import StreamPool
+from lipwire.engine.runner import Frames, NetworkRequest
+from lipwire.engine.store.runtimekey import gpu_runtime_key
+from lipwire.engine.tuning import Tuning
+from lipwire.engine.usage import CropStats, GpuMemoryUse, WeightsStats
+
+_Array = npt.NDArray[Any]
+_SHARE: Final = 0.75
+"""Of a device's free memory that weights and crops may take unless told otherwise: streams need the
+rest."""
+_SPARE_SHARE: Final = 0.125
+"""Of a device's free memory at the start, up to AT_LEAST_BYTES, that crops leave free."""
+
+
+class Gpu:
+    """Runs networks on one GPU, in several streams. Thread-safe; to be closed.
+
+    Raises Unavailable from the first time on that the device fails for good.
+    """
+
+    def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
+        """``memory`` is that of the device, ``tuning`` how it is used. ``threads`` is how many
+        threads a run may use for what the processor computes."""
+        self._memory = memory
+        self._tuning = tuning
+        free_bytes = memory.free_bytes()
+        share_bytes = int(free_bytes * _SHARE)
+        budget = DeviceBudget(share_bytes if tuning.device_bytes is None else tuning.device_bytes)
+        self._crops = Crops(
+            memory,
+            budget,
+            most_bytes=tuning.crop_bytes,
+            spare_bytes=min(int(free_bytes * _SPARE_SHARE), AT_LEAST_BYTES),
+        )
+        self._weights = WeightsCache(
+            memory,
+            device_bytes=budget,
+            host_bytes=tuning.host_bytes,
+            max_items=tuning.max_models,
+            evict_others=self._crops.give_up,
+        )
+        open_session = session_opener(memory, tuning.cuda, threads=threads)
+        self._streams = StreamPool(
+            [
+                GpuStream(number, memory, open_session, record=tuning.cuda.graphs)
+                for number in range(tuning.streams)
+            ]
+        )
+        self._architectures = Architectures()
+        self._kernels = KernelCache(memory) if tuning.kernels else None
+        self._failures = FailureHandler(memory, self._crops, self._weights)
+
+    @property
+    def stats(self) -> WeightsStats:
+        """Return which weights are on the device, with counts since the start."""
+        return self._weights.stats()
+
+    @property
+    def crop_stats(self) -> CropStats:
+        """Return which crops are on the device, with counts since the start."""
+        return self._crops.stats()
+
+    @property
+    def memory_use(self) -> GpuMemoryUse:
+        """Return how much of the device's memory is in use, and for what."""
+        weights = self._weights.stats()
+        staging_bytes, pinned_staging_bytes = self._streams.staging_bytes
+        return GpuMemoryUse(
+            weights=weights.device_bytes,
+            crops=self._crops.stats().device_bytes,
+            slots=self._streams.slot_bytes,
+            staging=staging_bytes,
+            pinned_weights=weights.host_bytes,
+            pinned_staging=pinned_staging_bytes,
+        )
+
+    @property
+    def architectures(self) -> int:
+        """Number of architectures in use, each with sessions of its own."""
+        return len(self._architectures)
+
+    def runs(self, form: Form) -> bool:
+        """Return whether networks on the device can run in ``form`` there.
+
+        Lipwire's own kernels, which may be all that can run there, take only pixels.
+        """
+        return form == "pixels" or self._memory.onnx_problem() is None
+
+    def load(
+        self,
+        folder: Path,
+        source_sha256: str,
+        frames: Frames | None = None,
+    ) -> GpuNetwork | None:
+        """Load the network in ``folder``, onto the device where there is room.
+
+        ``frames`` are those of its avatar. Returns None where the network has no form for GPUs, or
+        none that runs on this one. Raises AvatarInvalid, Unavailable.
+        """
+        self._failures.check()
+        manifest = _read_manifest(folder, source_sha256)
+        fixed_batch = manifest.fixed_batch
+        wanted = manifest.models.get(self._tuning.precision)
+        model = wanted or next(iter(manifest.models.values()), None)
+        if model is None:
+            return None
+        source = ImageFile(folder, model)
+        program = self._program(folder, model, fixed_batch, source)
+        if program is None and self._memory.onnx_problem() is not None:
+            return None
+        weights = self._weights.add(source)
+        sizes = self._tuning.batch_sizes if fixed_batch is None else (fixed_batch,)
+        keeps = frames is not None and self._crops.keeps_any
+        crops = self._crops.add(frames.frame_count) if frames is not None and keeps else None
+        architecture = self._architectures.of(folder, model)
+        network = GpuNetwork(architecture, weights, model.precision, sizes, frames, crops, program)
+        network.finalizers.append(weakref.finalize(network, self._weights.remove, weights))
+        if crops is not None:
+            network.finalizers.append(weakref.finalize(network, self._crops.remove, crops))
+        for finalizer in network.finalizers:
+            finalizer.atexit = False
+        self._failures.run(lambda: self._weights.prefetch(weights))
+        return network
+
+    def prefetch(self, network: GpuNetwork) -> bool:
+        """Bring a network's weights to the device; False where there is no room for them."""
+        return self._failures.run(lambda: self._weights.prefetch(network.weights))
+
+    def unload(self, network: GpuNetwork) -> None:
+        """Free what ``network`` takes of the device: at once, or when its last run is over.
+
+        Later runs raise Unavailable.
+        """
+        for finalizer in network.finalizers:
+            finalizer.detach()
+        network.architecture = None
+        with suppress(DeviceLost):  # which keeps nothing that is worth giving back
+            if network.crops is not None:
+                self._crops.unload(network.crops)
+            self._weights.unload(network.weights)
+            self._streams.tidy()
+
+    def run(
+        self, network: GpuNetwork, form: Form, faces: _Array, speech: Float32Array, mouths: _Array
+    ) -> None:
+        """Write the mouths of ``faces`` and ``speech`` into ``mouths``; all have N frames.
+
+        Raises Overloaded where the device has no room left, Unavailable where it has failed,
+        AvatarInvalid where the network fails.
+        """
+        start = 0
+        for batch in network.batches(len(faces), form):
+            piece = slice(start, start + batch)
+            start += batch
+            self._run_batch(network, form, batch, faces[piece], speech[piece], mouths[piece])
+        if network.architecture is None:  # unloaded meanwhile: nobody may be left who has it
+            self._streams.tidy()
+
+    def run_frames(
+        self,
+        network: GpuNetwork,
+        numbers: Sequence[int],
+        speech: Float32Array,
+        mouths: UInt8Array,
+    ) -> None:
+        """Write the mouths of frames ``numbers`` of the network's avatar into ``mouths``.
+
+        Numbers are from 0 up to the number of frames. Crops that are on the device are not copied
+        again. Raises as ``run``, and what ``Frames.crop`` raises.
+        """
+        start = 0
+        for batch in network.batches(len(numbers), "pixels"):
+            piece = slice(start, start + batch)
+            start += batch
+            self._run_batch(network, "pixels", batch, numbers[piece], speech[piece], mouths[piece])
+        if network.architecture is None:
+            self._streams.tidy()
+
+    def close(self) -> None:
+        """Free everything on the device. Runs under way finish; later ones raise RuntimeError."""
+        if not self._streams.close():
+            return
+        for close in (
+            *(() if self._kernels is None else (self._kernels.close,)),
+            self._crops.close,
+            self._weights.close,
+        ):
+            with suppress(DeviceLost):  # which keeps nothing that is worth giving back
+                close()
+
+    def run_together(self, requests: Sequence[NetworkRequest[GpuNetwork]]) -> None:
+        """Write the mouths of all ``requests``, made in one batch of at most MOST_FRAMES.
+
+        All networks have the same ``program``. Where there is no room for all their weights at a
+        time they are run one after the other. Raises as ``run`` and ``run_frames``; then the mouths
+        of any may be written or not.
+        """
+        program, architecture = requests[0].network.program, requests[0].network.architecture
+        assert program is not None  # as asked for
+        if architecture is None or any(each.network.architecture is None for each in requests):
+            raise Unavailable("the network was unloaded")
+        # Before a stream is taken, for that would wait meanwhile.
+        pixels = [self._missing(each.network, each.faces) for each in requests]
+
+        def run(stream: GpuStream) -> None:
+            with ExitStack() as stack:
+                parts = [
+                    StreamPart(
+                        each.network.weights,
+                        stack.enter_context(self._given(each.network, each.faces, found)),
+                        each.speech,
+                        each.mouths,
+                    )
+                    for each, found in zip(requests, pixels, strict=True)
+                ]
+                self._failures.run(
+                    lambda: stream.run_kernels(self._weights, architecture, program, parts), stream
+                )
+
+        with self._streams.taken(None) as stream:
+            if len(requests) == 1:
+                self._without_crops_if_full(lambda: run(stream))
+                return
+            with suppress(Overloaded):
+                run(stream)
+                return
+        for each in requests:
+            self.run_together([each])
+
+    def _run_batch(
+        self,
+        network: GpuNetwork,
+        form: Form,
+        batch: int,
+        faces: _Array | Sequence[int],
+        speech: Float32Array,
+        mouths: _Array,
+    ) -> None:
+        """``faces`` are pixels, or numbers of frames."""
+        if form == "pixels" and network.program is not None:
+            self.run_together([NetworkRequest(network, faces, speech, mouths)])
+            return
+        architecture = network.architecture
+        if architecture is None:
+            raise Unavailable("the network was unloaded")
+        pixels = self._missing(network, faces)
+
+        def run(stream: GpuStream) -> None:
+            with self._given(network, faces, pixels) as given:
+                self._failures.run(
+                    lambda: stream.run(
+                        self._weights,
+                        architecture,
+                        network.weights,
+                        form,
+                        batch,
+                        given,
+                        speech,
+                        mouths,
+                    ),
+                    stream,
+                )
+
+        with self._streams.taken(network.weights) as stream:
+            self._without_crops_if_full(lambda: run(stream))
+
+    def _without_crops_if_full(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Overloaded:
+            if not self._crops.device_bytes:
+                raise
+            # Crops that are in use take what this needs, its own perhaps: it goes without.
+            with self._crops.out_of_the_way():
+                run()
+
+    def _missing(self, network: GpuNetwork, faces: _Array | Sequence[int]) -> dict[int, UInt8Array]:
+        """Crops that will have to be uploaded, as it looks now, where ``faces`` are numbers."""
+        if isinstance(faces, np.ndarray):
+            return {}
+        if network.frames is None:
+            raise InvalidInput("the network was loaded without its avatar's frames")
+        crops = network.crops
+        missing = set(faces) if crops is None else self._crops.missing(crops, faces)
+        return {number: network.frames.crop(number) for number in missing}
+
+    @contextmanager
+    def _given(
+        self, network: GpuNetwork, faces: _Array | Sequence[int], pixels: dict[int, UInt8Array]
+    ) -> Iterator[Faces]:
+        """``faces`` as a stream takes them; ``pixels`` has those that were missing a moment ago."""
+        if isinstance(faces, np.ndarray):
+            yield faces
+        elif network.crops is None:
+            yield [Face(None, pixels[number]) for number in faces]
+        else:
+            with self._crops.use(network.crops, faces) as places:
+                given = []
+                for number, place in zip(faces, places, strict=True):
+                    face = Face(place, pixels.get(number))
+                    if not face.there and face.pixels is None:  # it has gone since
+                        assert network.frames is not None  # they are those that crops are of
+                        pixels[number] = network.frames.crop(number)
+                        face = Face(place, pixels[number])
+                    given.append(face)
+                yield given
+
+    def _program(
+        self, folder: Path, model: GpuModel, fixed_batch: int | None, source: ImageFile
+    ) -> Program | None:
+        """Kernels that run ``model``; None where ONNX Runtime does."""
+        cache = self._kernels
+        if cache is None or model.precision != "half":
+            return None
+        pixels = model.graphs["pixels"]
+        return self._failures.run(lambda: cache.program(folder, pixels, fixed_batch, source))
+
+
+def _read_manifest(folder: Path, source_sha256: str) -> GpuManifest:
+    manifest = read_gpu_manifest(folder)
+    if manifest.runtime != gpu_runtime_key():
+        raise AvatarInvalid(
+            f"compiled for {manifest.runtime[:80]!r}, needed is {gpu_runtime_key()!r}: compile the"
+            " avatar again"
+        )
+    if manifest.source_sha256 != source_sha256:
+        raise AvatarInvalid("what is compiled for GPUs is of another network: compile it again")
+    return manifest

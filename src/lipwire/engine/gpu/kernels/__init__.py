@@ -1,0 +1,1 @@
+"""Networks in kernels of Lipwire's own: planned, lowered, compiled, tried, run."""

@@ -1,0 +1,85 @@
+"""What a lowered plan is made of: launches that read and write tensors in one piece of memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lipwire.engine.gpu.kernels.cuda.tiling import HALF_BYTES
+from lipwire.engine.gpu.kernels.lowering.offsets import Span, arrange
+from lipwire.engine.gpu.kernels.planning.plan import Tensor
+from lipwire.engine.gpu.programs import Launch
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Addresses on the device at which a run finds its inputs, weights and outputs."""
+
+    weights: int
+    """A table: the address of the weights' image, for each frame."""
+    crops: int
+    """A table: the address of the crop (320, 320, 3) uint8, for each frame."""
+    speech: int
+    """(N, 32, 16, 16) float32."""
+    mouths: int
+    """(N, 320, 320, 3) uint8."""
+    scratch: int
+    """``Lowered.scratch_bytes`` that nobody else uses meanwhile."""
+
+
+class Where:
+    """Addresses for a batch of ``frames``, on a device with ``multiprocessors`` multiprocessors.
+
+    ``offsets`` are those of the tensors of one frame, by number, in bytes.
+    """
+
+    def __init__(
+        self, frames: int, addresses: Addresses, offsets: Mapping[int, int], multiprocessors: int
+    ) -> None:
+        self.frames = frames
+        self.multiprocessors = multiprocessors
+        self.addresses = addresses
+        self._offsets = offsets
+
+    def __call__(self, tensor: Tensor) -> int:
+        return self.addresses.scratch + self._offsets[tensor.number] * self.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of a plan as a kernel, and what it reads and writes."""
+
+    reads: tuple[Tensor, ...]
+    writes: Tensor | None
+    launch: Callable[[Where], Launch]
+    label: str
+    other_bytes: int = 0
+    """What it reads and writes for one frame besides tensors and weights."""
+
+    @property
+    def traffic_bytes(self) -> int:
+        """Bytes of tensors, crops, windows and mouths that the operation reads and writes for one
+        frame."""
+        tensors = (*self.reads, *(() if self.writes is None else (self.writes,)))
+        return self.other_bytes + sum(tensor_bytes(tensor) for tensor in tensors)
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Return the size of a tensor of one frame, float16."""
+    return tensor.height * tensor.width * tensor.channels * HALF_BYTES
+
+
+def arranged(operations: Sequence[Operation]) -> tuple[dict[int, int], int]:
+    """Return the offsets in bytes of one frame's tensors, by number, and their size together."""
+    made: dict[int, int] = {}
+    used: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for number, operation in enumerate(operations):
+        for tensor in operation.reads:
+            used[tensor.number] = number
+        out = operation.writes
+        if out is not None:
+            made[out.number] = number
+            used.setdefault(out.number, number)
+            sizes[out.number] = tensor_bytes(out)
+    spans = [Span(sizes[tensor], first, used[tensor]) for tensor, first in made.items()]
+    offsets, size_bytes = arrange(spans)
+    return dict(zip(made, offsets, strict=True)), size_bytes

@@ -1,0 +1,1 @@
+"""From a network's graph to a plan of its blocks."""

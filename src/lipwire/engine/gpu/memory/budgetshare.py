@@ -1,0 +1,69 @@
+"""What one holder takes of a device, within a budget that it shares with others."""
+
+from typing import Final
+
+from lipwire.engine.gpu.memory.devicebudget import DeviceBudget
+from lipwire.engine.gpu.memory.devicememory import Memory, Region
+
+
+class BudgetShare:
+    """A share of a budget, and the regions that are allocated in it. Not thread-safe.
+
+    Bytes are taken first, then their region is allocated; both are given back one by one as well.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        budget: DeviceBudget,
+        *,
+        most_bytes: int | None = None,
+        most_items: int | None = None,
+    ) -> None:
+        """Regions are of ``memory``. The share is at most ``most_bytes`` and ``most_items`` (None:
+        no limit), of what others leave of ``budget``."""
+        self._memory = memory
+        self._budget = budget
+        self.most_bytes: Final = budget.size_bytes if most_bytes is None else most_bytes
+        self._most_items = most_items
+        self.taken_bytes = 0
+        self.items = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Take ``size_bytes`` and one item of the share; False, and nothing taken, where they do
+        not fit."""
+        if self._most_items is not None and self.items >= self._most_items:
+            return False
+        if self.taken_bytes + size_bytes > self.most_bytes or not self._budget.take(size_bytes):
+            return False
+        self.taken_bytes += size_bytes
+        self.items += 1
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """Give back ``size_bytes`` that were taken, and one item."""
+        self._budget.give_back(size_bytes)
+        self.taken_bytes -= size_bytes
+        self.items -= 1
+
+    def allocate(self, size_bytes: int) -> Region:
+        """Allocate a region of ``size_bytes``, taken before. Raises DeviceOutOfMemory,
+        DeviceLost."""
+        with self._memory.allocation_lock.shared():
+            return self._memory.allocate(size_bytes)
+
+    def free(self, region: Region) -> None:
+        """Free a region. Raises DeviceLost."""
+        with self._memory.allocation_lock.shared():
+            self._memory.free(region)
+
+    def recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
+        """Return the region to use next: ``region``, if it has ``size_bytes`` and there is no
+        ``spare`` yet. Otherwise free ``region`` and return ``spare``, which may be None.
+
+        A region that is used again need not be freed, which makes a GPU wait.
+        """
+        if spare is None and region.size_bytes == size_bytes:
+            return region
+        self.free(region)
+        return spare

@@ -1,0 +1,69 @@
+"""The crops of a batch, and where on a device they are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from lipwire.domain import UInt8Array
+from lipwire.engine.forms import PIXELS_SHAPE
+from lipwire.engine.gpu.memory.devicememory import Region
+
+CROP_BYTES: Final = prod(PIXELS_SHAPE)
+
+
+@dataclass(frozen=True, slots=True)
+class CropPlace:
+    """Where a crop is on the device, or will be when it is copied there."""
+
+    region: Region
+    """A block's: copies do not reach from one into another."""
+    start_bytes: int
+    there: bool
+
+    @property
+    def address(self) -> int:
+        """Address of the crop on the device."""
+        return self.region.address + self.start_bytes
+
+    def behind(self, crops: int) -> "CropPlace":
+        """Return the place that is ``crops`` crops further on."""
+        return CropPlace(self.region, self.start_bytes + crops * CROP_BYTES, self.there)
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The crop of one frame of a batch: on the device, or (320, 320, 3) uint8 pixels to be copied
+    there."""
+
+    place: CropPlace | None
+    pixels: UInt8Array | None
+
+    @property
+    def there(self) -> bool:
+        """Whether the crop is on the device."""
+        return self.place is not None and self.place.there
+
+
+Faces = npt.NDArray[Any] | Sequence[Face]
+"""The faces of a batch: all their pixels, or for each where its crop is."""
+
+
+def stretches(faces: Sequence[Face]) -> Iterator[tuple[int, CropPlace, int]]:
+    """Yield runs of faces whose places are neighbours, so that one copy is enough for each run.
+
+    Each is (index of the first face, its place, number of faces).
+    """
+    first, begin, frames = 0, None, 0
+    for index, face in enumerate(faces):
+        place = face.place
+        if place is not None and begin is not None and place == begin.behind(frames):
+            frames += 1
+            continue
+        if begin is not None:
+            yield first, begin, frames
+        first, begin, frames = index, place, 1
+    if begin is not None:
+        yield first, begin, frames

@@ -1,0 +1,39 @@
+"""Bytes of a device that several holders share."""
+
+import threading
+from typing import Final
+
+
+class DeviceBudget:
+    """A number of bytes of a device that may be used, which several share. Thread-safe."""
+
+    __slots__ = ("_left_bytes", "_lock", "size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
+        """At most ``size_bytes`` may be taken at a time."""
+        self.size_bytes: Final = size_bytes
+        self._left_bytes = size_bytes
+        self._lock = threading.Lock()
+
+    @property
+    def taken_bytes(self) -> int:
+        """Bytes that are taken now."""
+        return self.size_bytes - self._left_bytes
+
+    def take(self, size_bytes: int) -> bool:
+        """Take ``size_bytes``, to be given back once; False, and nothing taken, where too few are
+        left."""
+        with self._lock:
+            if size_bytes > self._left_bytes:
+                return False
+            self._left_bytes -= size_bytes
+            return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """Give back ``size_bytes`` that were taken."""
+        with self._lock:
+            self._left_bytes += size_bytes
+
+    def lacks(self, size_bytes: int) -> int:
+        """Return how many bytes have to be given back before ``size_bytes`` can be taken."""
+        return max(0, size_bytes - self._left_bytes)

@@ -1,0 +1,100 @@
+"""Memory of a device: what keeps weights there and what runs networks is written over it alone."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.engine.device import Device
+from lipwire.engine.gpu.memory.sharedexclusivelock import SharedExclusiveLock
+from lipwire.engine.gpu.programs import Programs
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class DeviceOutOfMemory(Exception):
+    """The device, or what may be pinned of the host's memory, has no room. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A piece of a device's memory."""
+
+    address: int
+    size_bytes: int
+
+
+class Memory(Protocol):
+    """The memory of one device, and copies to and from it. Thread-safe.
+
+    Copies are put into a stream and are done when ``wait`` returns. Everything raises DeviceLost
+    where the device has failed.
+    """
+
+    @property
+    def device(self) -> Device:
+        """The device whose memory this is."""
+
+    @property
+    def allocation_lock(self) -> SharedExclusiveLock:
+        """The lock of allocations on the device, which none of these methods takes.
+
+        Whatever allocates on the device holds it shared, and what records kernels there (CUDA
+        graphs) holds it exclusively: an allocation meanwhile would fail and spoil the recording.
+        """
+        ...
+
+    def allocate(self, size_bytes: int) -> Region:
+        """Allocate ``size_bytes`` of the device. Raises DeviceOutOfMemory."""
+        ...
+
+    def free(self, region: Region) -> None:
+        """Free ``region``; nothing may use it any more."""
+        ...
+
+    def allocate_host(self, size_bytes: int) -> Bytes:
+        """Allocate pinned memory of the host, which the device copies from and to at full speed.
+
+        Returns (size_bytes,) uint8. Raises DeviceOutOfMemory.
+        """
+        ...
+
+    def free_host(self, block: Bytes) -> None:
+        """Free what ``allocate_host`` returned; nothing may use it any more."""
+
+    def free_bytes(self) -> int:
+        """Return how many bytes are free on the device now."""
+        ...
+
+    def onnx_problem(self) -> str | None:
+        """Return why ONNX Runtime cannot run on the device, in one line; None where it can."""
+        ...
+
+    def programs(self) -> Programs | None:
+        """Return what runs Lipwire's own kernels on the device; None where nothing does.
+
+        Raises KernelsUnavailable where they cannot run on this device.
+        """
+        ...
+
+    def open_stream(self) -> int:
+        """Open a stream and return its handle. What is put into a stream is done in that order."""
+
+    def close_stream(self, stream: int) -> None:
+        """Close a stream in which nothing is under way."""
+
+    def upload(self, stream: int, address: int, source: Bytes) -> None:
+        """Copy ``source``, a block of pinned memory, to ``address`` on the device, in
+        ``stream``."""
+
+    def download(self, stream: int, target: Bytes, address: int) -> None:
+        """Copy from ``address`` on the device into ``target``, a block of pinned memory, in
+        ``stream``."""
+
+    def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
+        """Copy ``size_bytes`` on the device from address ``source`` to address ``target``, in
+        ``stream``."""
+
+    def wait(self, stream: int) -> None:
+        """Wait until everything in ``stream`` is done."""

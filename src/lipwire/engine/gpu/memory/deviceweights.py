@@ -1,0 +1,44 @@
+"""Weights that may be on a device."""
+
+from typing import Final, Protocol
+
+from lipwire.engine.gpu.memory.devicememory import Bytes, Region
+from lipwire.registry.eviction import NEVER_USED
+
+
+class Source(Protocol):
+    """Where the weights of one avatar are read from."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the weights on the device."""
+
+    def write(self, image: Bytes) -> None:
+        """Write the weights into ``image``, (size_bytes,) uint8. May raise."""
+        ...
+
+
+class DeviceWeights:
+    """One avatar's weights, on the device or not. Belongs to its ``WeightsCache``."""
+
+    __slots__ = (
+        "closed",
+        "host",
+        "loading",
+        "pins",
+        "region",
+        "size_bytes",
+        "source",
+        "worth",
+    )
+
+    def __init__(self, source: Source) -> None:
+        """``source`` is where the weights are read from."""
+        self.source = source
+        self.size_bytes: Final = source.size_bytes
+        self.worth = NEVER_USED
+        self.pins = 0
+        self.loading = False
+        self.closed = False
+        self.region: Region | None = None
+        self.host: Bytes | None = None

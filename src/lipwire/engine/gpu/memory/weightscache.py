@@ -1,0 +1,311 @@
+"""Which avatars' weights are on a device, and how they are brought there.
+
+    device ── pinned memory of the host ── mapped file
+
+Weights are copied towards the device when they are used and evicted when others need the room:
+those of least worth first (``registry.eviction``), never those in use. A copy stays in the pinned
+tier as long as that has room, so that weights that are used again need not be read from the disk.
+Each tier has a budget in bytes, and the device may have less than its budget: when it really runs
+out, something is evicted and the allocation is tried again.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from lipwire.domain import Overloaded, Unavailable
+from lipwire.engine.gpu.memory.budgetshare import BudgetShare
+from lipwire.engine.gpu.memory.devicebudget import DeviceBudget
+from lipwire.engine.gpu.memory.devicememory import DeviceOutOfMemory, Memory, Region
+from lipwire.engine.gpu.memory.deviceweights import DeviceWeights, Source
+from lipwire.engine.gpu.memory.pinned import PinnedTier, Uploads
+from lipwire.engine.usage import WeightsStats
+from lipwire.registry.eviction import PinnedItems, Policy
+
+_RETRY_S: Final = 0.05
+"""When a run of somebody else's will be over."""
+
+
+class WeightsCache:
+    """Weights on one device. Thread-safe.
+
+    with weights_cache.use(weights) as region:
+        ...  # region holds the weights, and nothing takes them away
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        device_bytes: int | DeviceBudget,
+        host_bytes: int = 0,
+        max_items: int | None = None,
+        policy: Policy = "lfu",
+        evict_others: Callable[[int], int] = lambda size_bytes: 0,
+    ) -> None:
+        """At most ``device_bytes`` and ``max_items`` are on the device, and ``host_bytes`` pinned.
+        Where ``device_bytes`` is shared with others, ``evict_others`` is called with a number of
+        bytes that they are to free, before any weights are evicted; it returns how many bytes that
+        were. It is called under a lock and must not call this object."""
+        self._memory = memory
+        self._budget = (
+            device_bytes if isinstance(device_bytes, DeviceBudget) else DeviceBudget(device_bytes)
+        )
+        self._evict_others = evict_others
+        self._share = BudgetShare(memory, self._budget, most_items=max_items)
+        """Of what is on the device and what is on its way."""
+        self._pinned = PinnedTier(memory, host_bytes)
+        self._uploads = Uploads(memory)
+        self._changed = threading.Condition()
+        self._on_device: PinnedItems[DeviceWeights] = PinnedItems(policy)
+        self._hits = self._from_host = self._from_disk = 0
+        self._evictions = self._out_of_memory = 0
+        self._closed = False
+
+    def add(self, source: Source) -> DeviceWeights:
+        """Add weights that may be used from now on. Nothing is copied yet."""
+        return DeviceWeights(source)
+
+    def unload(self, item: DeviceWeights) -> None:
+        """Drop the copies of ``item``: at once, or when its last user is done."""
+        with self._changed:
+            self.remove(item)
+            self._sweep()
+
+    def remove(self, item: DeviceWeights) -> None:
+        """Unload ``item`` when any weights are used next.
+
+        May be called during a garbage collection, in any thread: it takes no lock.
+        """
+        item.closed = True
+        self._on_device.remove_later(item)
+
+    @contextmanager
+    def use(
+        self, item: DeviceWeights, *, wait_s: float = 0.0, beside: bool = False
+    ) -> Iterator[Region]:
+        """Hold the weights of ``item`` on the device during the block; they are copied there if
+        needed.
+
+        Where there is no room and everything there is in use, waits up to ``wait_s``. A caller that
+        holds other weights already says so (``beside``) and never waits, as others may wait for
+        those. Raises Overloaded where there is no room in the end, and what the source raises.
+        """
+        region = self._enter(item, wait_s, beside=beside)
+        try:
+            yield region
+        finally:
+            with self._changed:
+                self._leave(item)
+
+    def prefetch(self, item: DeviceWeights) -> bool:
+        """Copy ``item`` to the device before it is used. False where there is no room for it.
+
+        Raises what the source raises.
+        """
+        try:
+            with self.use(item):
+                return True
+        except Overloaded:
+            return False
+
+    def touch(self, item: DeviceWeights) -> None:
+        """Count a use of ``item`` for eviction, where the copy on the device was not needed."""
+        with self._changed:
+            self._on_device.use(item)
+            self._hits += 1
+
+    def give_up(self, size_bytes: int) -> int:
+        """Evict weights to free ``size_bytes`` of the device for something else; return the bytes
+        freed.
+
+        They may be more, or fewer, for weights in use stay.
+        """
+        with self._changed:
+            self._sweep()
+            self._out_of_memory += 1
+            freed_bytes = 0
+            while freed_bytes < size_bytes:
+                region = self._evict_one()
+                if region is None:
+                    break
+                self._share.free(region)
+                freed_bytes += region.size_bytes
+            return freed_bytes
+
+    def stats(self) -> WeightsStats:
+        """Return counts since the start, and bytes now."""
+        with self._changed:
+            self._sweep()
+            return WeightsStats(
+                self._share.taken_bytes,
+                self._share.items,
+                self._pinned.taken_bytes,
+                len(self._pinned),
+                self._hits,
+                self._from_host,
+                self._from_disk,
+                self._evictions,
+                self._out_of_memory,
+            )
+
+    def close(self) -> None:
+        """Drop all copies. Waits for uses under way; later ones raise Unavailable."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._on_device.pins)
+            for item in list(self._on_device):
+                self._share.free(self._take_off(item))
+            self._pinned.close()
+            self._sweep()
+            self._uploads.close()
+
+    # -- using (the lock is taken here) ------------------------------------------------------------
+
+    def _enter(self, item: DeviceWeights, wait_s: float, *, beside: bool) -> Region:
+        with self._changed:
+            self._sweep()
+            while item.region is None and item.loading and not self._closed:
+                if beside:
+                    raise Overloaded("a network is on its way", retry_after_s=_RETRY_S)
+                self._changed.wait()
+            if self._closed:
+                raise Unavailable("the engine is closed")
+            if item.closed:
+                raise Unavailable("the network was unloaded")
+            self._on_device.pin(item)
+            if item.region is not None:
+                self._hits += 1
+                return item.region
+            item.loading = True
+            try:
+                region = self._wait_for_room(item.size_bytes, wait_s)
+            except BaseException:
+                item.loading = False
+                self._leave(item)
+                raise
+        try:
+            self._fill(item, region)
+        except BaseException:
+            with self._changed:
+                self._share.give_back(item.size_bytes)
+                item.loading = False
+                try:
+                    self._share.free(region)
+                finally:
+                    self._leave(item)
+            raise
+        with self._changed:
+            item.region = region
+            self._on_device.add(item)
+            item.loading = False
+            self._changed.notify_all()
+        return region
+
+    def _wait_for_room(self, size_bytes: int, wait_s: float) -> Region:
+        """As ``_make_room``, under the lock, as soon as users leave."""
+        until_s = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._make_room(size_bytes)
+            except Overloaded:
+                left_s = until_s - time.monotonic()
+                used = any(other.pins for other in self._on_device)
+                if left_s <= 0 or not used or self._closed:
+                    raise
+                self._changed.wait(left_s)
+
+    def _fill(self, item: DeviceWeights, region: Region) -> None:
+        """Copy the weights to ``region``. ``item`` is marked as loading: its copies stay."""
+        block = item.host
+        if block is not None:
+            self._uploads.copy(region, block)
+            with self._changed:
+                self._from_host += 1
+            return
+        with self._changed:
+            block = self._pinned.take(item.size_bytes)
+        if block is None:
+            self._uploads.copy_through_scratch(region, item)
+        else:
+            try:
+                item.source.write(block)
+                self._uploads.copy(region, block)
+            except BaseException:
+                with self._changed:
+                    self._pinned.give_back(block)
+                raise
+            with self._changed:
+                self._pinned.keep(item, block)
+        with self._changed:
+            self._from_disk += 1
+
+    # -- room (all under the lock) -----------------------------------------------------------------
+
+    def _make_room(self, size_bytes: int) -> Region:
+        """A region of ``size_bytes``, and its place in the budget. Raises Overloaded."""
+        spare: Region | None = None
+        taken = False
+        try:
+            while not (taken := self._share.take(size_bytes)):
+                lacking_bytes = self._budget.lacks(size_bytes)
+                if not lacking_bytes or not self._evict_others(lacking_bytes):
+                    spare = self._share.recycled(spare, self._evicted(size_bytes), size_bytes)
+            while spare is None:
+                try:
+                    spare = self._share.allocate(size_bytes)
+                except DeviceOutOfMemory:
+                    self._out_of_memory += 1
+                    if not self._evict_others(size_bytes):
+                        spare = self._share.recycled(spare, self._evicted(size_bytes), size_bytes)
+        except BaseException:
+            if taken:
+                self._share.give_back(size_bytes)
+            if spare is not None:
+                self._share.free(spare)
+            raise
+        return spare
+
+    def _evicted(self, size_bytes: int) -> Region:
+        region = self._evict_one()
+        if region is None:
+            raise Overloaded(
+                f"{size_bytes} bytes for a network do not fit on {self._memory.device}:"
+                f" {self._budget.taken_bytes} of {self._budget.size_bytes} are taken, all of them"
+                " in use",
+                retry_after_s=_RETRY_S,
+            )
+        return region
+
+    def _evict_one(self) -> Region | None:
+        """Take the least worthy item that nobody uses off the device; None where there is none."""
+        victim = self._on_device.victim()
+        if victim is None:
+            return None
+        self._evictions += 1
+        return self._take_off(victim)
+
+    def _take_off(self, item: DeviceWeights) -> Region:
+        region = item.region
+        assert region is not None  # it is one of those on the device
+        item.region = None
+        self._on_device.discard(item)
+        self._share.give_back(item.size_bytes)
+        return region
+
+    def _leave(self, item: DeviceWeights) -> None:
+        self._on_device.unpin(item)
+        self._sweep()
+        self._changed.notify_all()
+
+    def _sweep(self) -> None:
+        """Evict what was removed and is not in use."""
+        for item in self._on_device.removed():
+            if item.region is not None:
+                self._share.free(self._take_off(item))
+            self._pinned.drop(item)

@@ -1,0 +1,1 @@
+"""Networks in ONNX Runtime on a GPU."""

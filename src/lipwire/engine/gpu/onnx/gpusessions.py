@@ -1,0 +1,42 @@
+"""Sessions of ONNX Runtime for the streams of a GPU."""
+
+from dataclasses import replace
+from typing import Any
+
+from lipwire.domain import AvatarInvalid, Form
+from lipwire.engine.forms import BATCH
+from lipwire.engine.gpu.memory.devicememory import Memory
+from lipwire.engine.gpu.onnx.architectures import Architecture, OpenSession
+from lipwire.engine.runtime import (
+    CudaOptions,
+    Optimisation,
+    open_session,
+    read_on_processor,
+    session_options,
+)
+
+
+def session_opener(memory: Memory, cuda: CudaOptions, *, threads: int | None) -> OpenSession:
+    """Return a function that opens sessions on the device of ``memory``.
+
+    ``threads`` are for what runs on the processor. The function raises AvatarInvalid where an input
+    would be read there, and what ONNX Runtime raises.
+    """
+    level: Optimisation = "full" if cuda.fuse else "basic"
+
+    def opened(architecture: Architecture, form: Form, batch: int, stream: int) -> Any:
+        options = session_options(threads=threads, optimisation=level)
+        options.add_free_dimension_override_by_name(BATCH, batch)
+        tf32 = cuda.tf32 or architecture.precision == "half"
+        own = replace(cuda, stream=stream, tf32=tf32)
+        with memory.allocation_lock.shared():
+            session = open_session(architecture.graphs[form], options, memory.device, own)
+        elsewhere = read_on_processor(session) if memory.device.kind == "cuda" else ()
+        if elsewhere:
+            raise AvatarInvalid(
+                f"{memory.device} cannot run this network: ONNX Runtime reads"
+                f" {', '.join(elsewhere[:4])} ({len(elsewhere)} inputs) on the processor"
+            )
+        return session
+
+    return opened

@@ -1,0 +1,123 @@
+"""What runs kernels of our own on a device.
+
+The kernels are text (``kernels/``), compiled for the device that they are to run on, which
+``CudaPrograms`` does for NVIDIA's GPUs (``cudaprograms``). The tests have the same text run on the
+processor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+HEADER_NAME: Final = "device.h"
+"""The name by which a source includes its header."""
+
+
+class KernelsUnavailable(Exception):
+    """These kernels cannot run on this device, now or later; the message is one line.
+
+    ONNX Runtime may be able to run there.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a device offers to kernels."""
+
+    capability: tuple[int, int]
+    """Compute capability, as (9, 0)."""
+    multiprocessors: int
+    shared_bytes: int
+    """Shared memory that one block can ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSource:
+    """The text of kernels that are compiled together."""
+
+    text: str
+    header: str
+    """The text of ``HEADER_NAME``, which ``text`` includes."""
+    kernels: Mapping[str, int]
+    """The bytes of dynamic shared memory that a launch asks for at most, by the name of the
+    kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch of a kernel, over a grid of blocks of threads."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    threads: int
+    """Threads of each block."""
+    shared_bytes: int
+    """Dynamic shared memory of a block; not more than its ``KernelSource`` says."""
+    arguments: bytes
+    """The one struct that the kernel takes, as C lays it out. Its size is not checked here."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Module:
+    """Kernels loaded on a device. Only the ``Programs`` that loaded them knows what is in it."""
+
+    handle: Any
+    functions: Mapping[str, Any]
+    """The functions of the kernels, by the name of the kernel."""
+    digest: str = ""
+    """Hash of what the device runs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """Recorded launches, one after another. Only the ``Programs`` that recorded them knows what is
+    in it."""
+
+    handle: Any
+
+
+class Programs(Protocol):
+    """Loads and runs kernels on one device. Thread-safe, but a recording is for one thread at a
+    time.
+
+    Everything raises DeviceLost where the device has failed.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """What the device offers to kernels."""
+
+    @property
+    def identity(self) -> str | None:
+        """The kind of device and its driver, by which results of trials are remembered.
+
+        None where a wrong kernel does no harm, or where no other process can try it.
+        """
+        ...
+
+    def load(self, source: KernelSource) -> Module:
+        """Load the kernels of ``source``, compiled now (seconds) unless they were before.
+
+        Shares the memory's allocation lock, which the caller must not hold. Raises
+        KernelsUnavailable, DeviceOutOfMemory.
+        """
+        ...
+
+    def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
+        """Record ``launches``, to be run together from then on.
+
+        ``module`` has to outlive the recording; every run uses the addresses that the arguments
+        have now. Shares the memory's allocation lock, which the caller must not hold. Raises
+        ValueError for a launch that ``module`` does not allow, KernelsUnavailable,
+        DeviceOutOfMemory.
+        """
+        ...
+
+    def run(self, recording: Recording, stream: int) -> None:
+        """Put one run of ``recording`` into ``stream``, behind all that is in it."""
+        ...
+
+    def drop(self, held: Module | Recording) -> None:
+        """Free kernels or a recording; nothing may run them any more. Shares the memory's
+        allocation lock, which the caller must not hold."""
+        ...

@@ -1,0 +1,96 @@
+"""A device's streams, each given to one run at a time."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from lipwire.engine.device import DeviceLost
+from lipwire.engine.gpu.gpustreams import GpuStream
+from lipwire.engine.gpu.memory.deviceweights import DeviceWeights
+
+
+class StreamPool:
+    """Gives streams to threads that have something to run. Thread-safe; to be closed."""
+
+    def __init__(self, streams: Sequence[GpuStream]) -> None:
+        self._streams = tuple(streams)
+        self._free = list(streams)
+        """Those that have rested longest come first."""
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool was closed, so that no stream is given any more."""
+        return self._closed
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of the device that the weights in all streams' slots take."""
+        return sum(stream.slot_bytes for stream in self._streams)
+
+    @property
+    def staging_bytes(self) -> tuple[int, int]:
+        """Bytes that inputs and outputs take: of the device, and of the host's pinned memory."""
+        staging = [stream.staging_bytes for stream in self._streams]
+        return sum(on_device for on_device, _ in staging), sum(pinned for _, pinned in staging)
+
+    @contextmanager
+    def taken(self, weights: DeviceWeights | None) -> Iterator[GpuStream]:
+        """Hold a stream for the block, waiting for one where all are taken.
+
+        One that has the weights of ``weights`` in its slot is preferred; None where that does not
+        matter. Raises RuntimeError where the pool is closed.
+        """
+        stream = self._take(weights)
+        try:
+            yield stream
+        finally:
+            self._put_back(stream)
+
+    def tidy(self) -> None:
+        """Have streams that are not in use free what they keep for networks that are unloaded."""
+        with self._changed:
+            if self._closed:
+                return
+            idle = list(self._free)
+            self._free.clear()
+        try:
+            for stream in idle:
+                stream.tidy()
+        finally:
+            self._put_back(*idle)
+
+    def close(self) -> bool:
+        """Close all streams. Runs under way finish; later ones raise RuntimeError.
+
+        Returns False where another thread closes it.
+        """
+        with self._changed:
+            if self._closed:
+                return False
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._free) == len(self._streams))
+        for stream in self._streams:
+            with suppress(DeviceLost):  # which keeps nothing that is worth giving back
+                stream.close()
+        return True
+
+    def _take(self, weights: DeviceWeights | None) -> GpuStream:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._free))
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            for stream in self._free:
+                if weights is not None and stream.holds(weights):
+                    break
+            else:
+                stream = self._free[0]
+            self._free.remove(stream)
+            return stream
+
+    def _put_back(self, *streams: GpuStream) -> None:
+        with self._changed:
+            self._free.extend(streams)
+            self._changed.notify_all()

@@ -1,0 +1,74 @@
+"""An avatar's network as callers hold it, and what they ask of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lipwire.domain import AudioWindows, UInt8Array
+from lipwire.engine.cpu.processor import ProcessorNetwork
+from lipwire.engine.runner import Frames, Network, Runner
+from lipwire.engine.store.modelfiles import Manifest
+
+
+class Model:
+    """An avatar's network, ready to run. Made by ``Engine.load``; used with that engine only."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        owner: object,
+        runner: Runner[Any],
+        network: Network,
+        frames: Frames | None,
+        floats: ProcessorNetwork | None = None,
+    ) -> None:
+        """``runner`` has loaded ``network``. ``floats`` runs the guide's form of a network whose
+        GPU does not."""
+        self.fixed_batch: Final = manifest.fixed_batch
+        """Frames that the network takes at once, no more and no fewer; None where any number."""
+        self.parameters: Final = manifest.parameters
+        self.shared: Final = all(graph.shared for graph in manifest.graphs.values())
+        """Whether avatars of the same architecture share its sessions."""
+        self.weights_bytes: Final = (
+            network.device_bytes if network.on_gpu else manifest.weights_bytes
+        )
+        """Size of the mapped weights; on a GPU, of what they take of its memory."""
+        self.device_bytes: Final = network.device_bytes
+        """What the weights take of a GPU; 0 where it runs on the processor."""
+        self.precision: Final = network.precision
+        """``half`` only on a GPU."""
+        self.on_gpu: Final = network.on_gpu
+        """Whether it runs there; what has no form for GPUs runs on the processor."""
+        self.in_kernels: Final = network.in_kernels
+        """Whether pixels run in kernels of our own there; else ONNX Runtime runs all of it."""
+        self.keeps_crops: Final = network.keeps_crops
+        """Whether ``Engine.infer_frames`` finds crops on the GPU that were used before."""
+        self.together: Final = network.together
+        """Models with the same number here can be run by one ``Engine.infer_together``; None where
+        there is no such other."""
+        self._frames = frames
+        self._unloaded = False
+        self._owner = owner
+        self._runner = runner
+        self._network = network
+        self._floats = floats
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether ``Engine.unload`` has given it up."""
+        return self._unloaded
+
+    @property
+    def warm(self) -> bool:
+        """Whether its weights are on its device, so that a run need not wait for them."""
+        return self._network.warm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """Arguments of ``Engine.infer`` or ``Engine.infer_frames``, for ``Engine.infer_together``."""
+
+    model: Model
+    faces: UInt8Array | Sequence[int]
+    """Crops, or numbers of frames."""
+    windows: AudioWindows

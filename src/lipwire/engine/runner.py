@@ -1,0 +1,115 @@
+"""What the engine runs networks with: one runner for the processor, one for each GPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import AudioWindows, Form, UInt8Array
+from lipwire.engine.graphs import Precision
+
+
+class Frames(Protocol):
+    """The frames of an avatar, of which a network is shown the crops. Thread-safe."""
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames there are."""
+
+    def crop(self, index: int) -> UInt8Array:
+        """Return the crop of frame ``index``, (320, 320, 3) uint8. May raise."""
+        ...
+
+
+class Network(Protocol):
+    """A network that a runner has loaded."""
+
+    @property
+    def precision(self) -> Precision:
+        """Precision in which it runs; ``half`` only on a GPU."""
+        ...
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of a GPU that its weights take; 0 on the processor."""
+        ...
+
+    @property
+    def in_kernels(self) -> bool:
+        """Whether Lipwire's own kernels run it where its input is pixels; else ONNX Runtime
+        does."""
+        ...
+
+    @property
+    def keeps_crops(self) -> bool:
+        """Whether crops that were used stay on the device."""
+        ...
+
+    @property
+    def together(self) -> int | None:
+        """A number that networks share which can be run in one batch; None where it has to run
+        alone."""
+        ...
+
+    @property
+    def warm(self) -> bool:
+        """Whether its weights are on the device that it runs on."""
+        ...
+
+
+N = TypeVar("N", bound=Network)
+_N = TypeVar("_N", bound=Network, contravariant=True)
+
+
+class Runner(Protocol[_N]):
+    """Runs networks on one device. Thread-safe. Each runner has its own way to load networks."""
+
+    def prefetch(self, network: _N, /) -> bool:
+        """Bring the weights of ``network`` to the device; False where there is no room for them."""
+        ...
+
+    def run(
+        self,
+        network: _N,
+        form: Form,
+        faces: npt.NDArray[Any],
+        windows: AudioWindows,
+        mouths: npt.NDArray[Any],
+        /,
+    ) -> None:
+        """Write mouths (N, ...) into ``mouths``, made of ``faces`` (N, ...) and ``windows``.
+
+        ``windows`` are (N, 32, 16, 16) float32; the shapes and types of the others are those of
+        ``form``. Raises AvatarInvalid where the network fails, Unavailable where it was unloaded or
+        the device has failed, Overloaded where the device has no room left.
+        """
+        ...
+
+    def unload(self, network: _N, /) -> None:
+        """Free what ``network`` takes: at once, or when its last run is over.
+
+        Later runs raise Unavailable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything. Runs under way finish; later ones raise RuntimeError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkRequest(Generic[N]):
+    """Frames of one network, for a run of several."""
+
+    network: N
+    faces: npt.NDArray[Any] | Sequence[int]
+    """Pixels, or numbers of frames of its avatar."""
+    speech: AudioWindows
+    mouths: npt.NDArray[np.uint8]
+    """(N, 320, 320, 3) uint8, into which the mouths are written."""

@@ -1,0 +1,138 @@
+"""What the files of a compiled model are written and read with.
+
+A file of weights holds arrays one after another, little endian, each at a multiple of 64 bytes (a
+cache line, and the widest vector there is); equal arrays are there once.
+"""
+
+import hashlib
+import mmap
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import AvatarInvalid
+
+ALIGNMENT_BYTES: Final = 64
+ELEMENT_TYPES: Final = ("float16", "float32", "float64")
+MAX_MANIFEST_BYTES: Final = 1 << 24
+MAX_GRAPH_BYTES: Final = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """Where one weight lies in a file of weights: of a processor's network the array itself, of a
+    GPU's the input of a graph."""
+
+    name: str
+    element_type: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+
+
+class WeightsFile:
+    """A file of weights while it is written; equal arrays are written once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._placed: dict[bytes, int] = {}
+        self.size_bytes = 0
+
+    def place(self, values: npt.NDArray[np.generic]) -> int:
+        """Return the offset of ``values`` in bytes, written now if they are not in the file yet.
+
+        Raises OSError.
+        """
+        data = bytes_of(values)
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._placed:
+            self._placed[digest] = self.size_bytes
+            self._file.write(data)
+            padding = -len(data) % ALIGNMENT_BYTES
+            self._file.write(bytes(padding))
+            self.size_bytes += len(data) + padding
+        return self._placed[digest]
+
+
+def bytes_of(values: npt.NDArray[np.generic]) -> bytes:
+    """Return ``values`` as they are stored: contiguous, little endian."""
+    values = np.ascontiguousarray(values)
+    if sys.byteorder == "big":
+        values = values.astype(values.dtype.newbyteorder("<"))
+    return values.tobytes()
+
+
+def write_graph(path: Path, graph: bytes) -> str:
+    """Write a serialised graph to ``path``; return its SHA-256. Raises OSError."""
+    path.write_bytes(graph)
+    return hashlib.sha256(graph).hexdigest()
+
+
+def read_graph_file(folder: Path, file: str, sha256: str, manifest: str) -> bytes:
+    """Return the bytes of a graph's file. Raises AvatarInvalid where its SHA-256 is another.
+
+    ``manifest`` is the name of the file that has ``sha256``, for messages.
+    """
+    try:
+        data = read_limited(folder / file, MAX_GRAPH_BYTES)
+    except FileNotFoundError:
+        raise AvatarInvalid(f"compiled model: {file} is missing") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise AvatarInvalid(f"compiled model: {file} is not what {manifest} says it is")
+    return data
+
+
+def map_file(folder: Path, file: str, size_bytes: int, manifest: str) -> npt.NDArray[np.uint8]:
+    """Return a file of weights as a read-only mapping; an empty array where it is empty.
+
+    Nothing is copied; the system is asked to read ahead what its page cache does not hold. Raises
+    AvatarInvalid where it cannot be read or is not ``size_bytes`` long. ``manifest`` is the name of
+    the file that says so, for messages.
+    """
+    try:
+        with (folder / file).open("rb") as opened:
+            seen_bytes = os.fstat(opened.fileno()).st_size
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if seen_bytes else None
+        if seen_bytes != size_bytes:
+            raise AvatarInvalid(
+                f"compiled model: {file} has {seen_bytes} bytes, {manifest} says {size_bytes}"
+            )
+        if mapped is None:
+            return np.empty(0, np.uint8)
+        if hasattr(mmap, "MADV_WILLNEED"):
+            mapped.madvise(mmap.MADV_WILLNEED)
+        return np.frombuffer(mapped, np.uint8)
+    except FileNotFoundError:
+        raise AvatarInvalid(f"compiled model: {file} is missing") from None
+    except OSError as error:
+        raise AvatarInvalid(f"compiled model: {file} cannot be read: {error.strerror}") from None
+
+
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """Return all bytes of a file. Raises FileNotFoundError, AvatarInvalid where it is larger than
+    ``limit_bytes`` or unreadable."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit_bytes + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AvatarInvalid(
+            f"compiled model: {path.name} cannot be read: {error.strerror}"
+        ) from None
+    if len(data) > limit_bytes:
+        raise AvatarInvalid(
+            f"compiled model: {path.name} has more than {limit_bytes} bytes, which is the most"
+        )
+    return data
+
+
+def whole(value: object, most: int) -> int:
+    """Return ``value`` if it is a whole number from 0 to ``most``, else raise ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"{value!r} is not a whole number from 0 to {most}")
+    return value

@@ -1,0 +1,179 @@
+"""A compiled model on disk: graphs, one file of weights, and ``model.json``, which is the map.
+
+weights.bin (``files``) holds what the processor uses; an array that both forms use is there once.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import AvatarInvalid, Form, NotFound, StorageFailed
+from lipwire.engine.forms import FORMS, MAX_FIXED_BATCH
+from lipwire.engine.graphs import BuiltGraph
+from lipwire.engine.store.files import (
+    ALIGNMENT_BYTES,
+    ELEMENT_TYPES,
+    MAX_MANIFEST_BYTES,
+    StoredWeight,
+    WeightsFile,
+    map_file,
+    read_graph_file,
+    read_limited,
+    whole,
+    write_graph,
+)
+
+MANIFEST_NAME: Final = "model.json"
+WEIGHTS_NAME: Final = "weights.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGraph:
+    """One form of the network."""
+
+    file: str
+    sha256: str
+    """SHA-256 of the graph's file; graphs of equal content share a session."""
+    shared: bool
+    reason: str
+    """Why it is not shared; empty where it is."""
+    weights: tuple[StoredWeight, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The content of model.json."""
+
+    runtime: str
+    source_sha256: str
+    fixed_batch: int | None
+    parameters: int
+    weights_bytes: int
+    graphs: Mapping[Form, StoredGraph]
+
+
+def write_compiled(
+    folder: Path,
+    graphs: Mapping[Form, BuiltGraph],
+    *,
+    runtime: str,
+    source_sha256: str,
+    fixed_batch: int | None,
+    parameters: int,
+) -> None:
+    """Write all files of a compiled model into ``folder``, the manifest last.
+
+    Raises StorageFailed; what was written until then stays, for the caller to remove.
+    """
+    try:
+        stored: dict[Form, StoredGraph] = {}
+        with (folder / WEIGHTS_NAME).open("wb") as file:
+            placed = WeightsFile(file)
+            for form, built in graphs.items():
+                weights = tuple(
+                    StoredWeight(
+                        weight.name,
+                        weight.values.dtype.name,
+                        weight.values.shape,
+                        placed.place(weight.values),
+                    )
+                    for weight in built.weights
+                )
+                name = f"{form}.onnx"
+                graph_sha256 = write_graph(folder / name, built.graph)
+                stored[form] = StoredGraph(
+                    name, graph_sha256, not built.reason, built.reason, weights
+                )
+            size_bytes = placed.size_bytes
+        manifest = Manifest(runtime, source_sha256, fixed_batch, parameters, size_bytes, stored)
+        (folder / MANIFEST_NAME).write_text(json.dumps(manifest, default=_fields), "utf-8")
+    except OSError as error:
+        raise StorageFailed(f"the compiled model cannot be written: {error.strerror}") from None
+
+
+def _fields(record: Manifest | StoredGraph | StoredWeight) -> dict[str, Any]:
+    # Four times as quick as dataclasses.asdict, which copies whatever is inside.
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check model.json in ``folder``. Raises NotFound, AvatarInvalid."""
+    try:
+        data = read_limited(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        return _manifest(json.loads(data))
+    except FileNotFoundError:
+        raise NotFound(f"no compiled model: {MANIFEST_NAME} is missing") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__} {str(error)[:80]!r}"
+        raise AvatarInvalid(f"compiled model: {MANIFEST_NAME} is damaged: {reason}") from None
+
+
+def read_graph(folder: Path, graph: StoredGraph) -> bytes:
+    """Return the bytes of a graph. Raises AvatarInvalid where they are not those of the
+    manifest."""
+    return read_graph_file(folder, graph.file, graph.sha256, MANIFEST_NAME)
+
+
+def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | None:
+    """Return the file of weights as a read-only mapping; None where it is empty. Raises
+    AvatarInvalid."""
+    mapped = map_file(folder, WEIGHTS_NAME, manifest.weights_bytes, MANIFEST_NAME)
+    return mapped if mapped.size else None
+
+
+def weight_views(
+    mapped: npt.NDArray[np.uint8], graph: StoredGraph
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the weights of one form by name, as views of the mapped file."""
+    views: dict[str, npt.NDArray[np.generic]] = {}
+    for weight in graph.weights:
+        dtype = np.dtype(weight.element_type).newbyteorder("<")
+        end_bytes = weight.offset_bytes + math.prod(weight.shape) * dtype.itemsize
+        part = mapped[weight.offset_bytes : end_bytes]
+        views[weight.name] = part.view(dtype).reshape(weight.shape)
+    return views
+
+
+def _manifest(fields: dict[str, Any]) -> Manifest:
+    weights_bytes = whole(fields["weights_bytes"], 1 << 40)
+    fixed = fields["fixed_batch"]
+    graphs: dict[Form, StoredGraph] = {}
+    for form in FORMS:
+        graph = fields["graphs"][form]
+        if graph["file"] != f"{form}.onnx":
+            raise ValueError(f"file {graph['file']}")
+        weights = tuple(_stored_weight(weight, weights_bytes) for weight in graph["weights"])
+        graphs[form] = StoredGraph(
+            graph["file"],
+            str(graph["sha256"]),
+            graph["shared"] is True,
+            str(graph["reason"]),
+            weights,
+        )
+    return Manifest(
+        runtime=str(fields["runtime"]),
+        source_sha256=str(fields["source_sha256"]),
+        fixed_batch=None if fixed is None else 1 + whole(fixed - 1, MAX_FIXED_BATCH - 1),
+        parameters=whole(fields["parameters"], 1 << 40),
+        weights_bytes=weights_bytes,
+        graphs=graphs,
+    )
+
+
+def _stored_weight(fields: dict[str, Any], weights_bytes: int) -> StoredWeight:
+    shape = tuple(whole(dim, 1 << 40) for dim in fields["shape"])
+    kind = str(fields["element_type"])
+    if kind not in ELEMENT_TYPES:
+        raise ValueError(f"element type {kind}")
+    offset_bytes = whole(fields["offset_bytes"], weights_bytes)
+    end_bytes = offset_bytes + math.prod(shape) * np.dtype(kind).itemsize
+    if offset_bytes % ALIGNMENT_BYTES or end_bytes > weights_bytes:
+        raise ValueError(f"weight at {offset_bytes}-{end_bytes} of {weights_bytes}")
+    return StoredWeight(sys.intern(str(fields["name"])), kind, shape, offset_bytes)

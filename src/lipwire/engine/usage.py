@@ -1,0 +1,63 @@
+"""Numbers about a GPU's memory: what it is used for, and how often weights and crops were brought
+there and evicted."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemoryUse:
+    """Bytes that this process has allocated on one device, and pinned of the host's memory for it.
+
+    What ONNX Runtime takes for its sessions is not in here: nobody counts it by process but the
+    device's driver.
+    """
+
+    weights: int
+    crops: int
+    slots: int
+    """Bytes of the streams' slots, one for each architecture in use, from which networks read their
+    weights."""
+    staging: int
+    """Bytes of the streams' inputs and outputs, and of what kernels of our own keep in between."""
+    pinned_weights: int
+    pinned_staging: int
+
+    @property
+    def device(self) -> int:
+        """Sum of all bytes on the device."""
+        return self.weights + self.crops + self.slots + self.staging
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsStats:
+    """Numbers about weights on a device: counts since the start, and bytes now."""
+
+    device_bytes: int
+    device_items: int
+    host_bytes: int
+    host_items: int
+    hits: int
+    """Uses that found the weights on the device."""
+    from_host: int
+    """Uploads from the pinned tier, and from the disk."""
+    from_disk: int
+    evictions: int
+    """Networks whose weights were evicted from the device."""
+    out_of_memory: int
+    """Allocations that failed at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class CropStats:
+    """Numbers about crops on a device: counts since the start, and bytes now."""
+
+    device_bytes: int
+    blocks: int
+    avatars: int
+    """Avatars of which any crop is kept."""
+    hits: int
+    """Frames of requests that were on the device."""
+    misses: int
+    """Frames that were uploaded."""
+    evictions: int
+    """Blocks that were evicted."""

@@ -1,0 +1,83 @@
+"""Loads that failed a short while ago, whose error is raised again for later callers."""
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.domain import LipwireError
+
+_MAX_FAILURES: Final = 1024
+"""So many names are remembered; the oldest is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A load that failed."""
+
+    error: BaseException
+    version: object
+    """The version of what could not be loaded; when that has changed, another attempt is made."""
+    at_s: float
+
+
+class Failures:
+    """Failed loads by name, each kept for ``memory_s`` seconds. Not thread-safe."""
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self._failures: OrderedDict[str, Failure] = OrderedDict()
+
+    def note(self, name: str, failure: Failure) -> None:
+        """Keep ``failure`` as the latest of ``name``. The oldest of more than 1024 is forgotten."""
+        self._failures[name] = failure
+        self._failures.move_to_end(name)
+        while len(self._failures) > _MAX_FAILURES:
+            self._failures.popitem(last=False)
+
+    def recent(self, name: str, now: float) -> Failure | None:
+        """Return the failure of ``name``; None where there is none, or it is more than ``memory_s``
+        old."""
+        failure = self._failures.get(name)
+        if failure is not None and now - failure.at_s >= self._memory_s:
+            del self._failures[name]
+            return None
+        return failure
+
+    def forget(self, name: str) -> None:
+        """Forget the failure of ``name``, if there is one."""
+        self._failures.pop(name, None)
+
+    def sweep(self, now: float) -> None:
+        """Forget all failures that are more than ``memory_s`` old at time ``now``."""
+        for name in list(self._failures):
+            self.recent(name, now)
+
+    def messages(self) -> tuple[tuple[str, str], ...]:
+        """Return (name, message) of each failure."""
+        return tuple((name, str(failure.error)) for name, failure in self._failures.items())
+
+    def told_again(self, failure: Failure, now: float) -> BaseException:
+        """Return an error that repeats ``failure`` to a later caller, with how long ago it was."""
+        error = failure.error
+        if not isinstance(error, LipwireError):
+            return fresh(error)
+        again = type(error)(
+            f"{error}; seen {max(now - failure.at_s, 0.0):.1f} s ago, tried again when the package"
+            f" changes or after {self._memory_s:g} s"
+        )
+        again.__cause__ = error
+        return again
+
+
+def fresh(error: BaseException) -> BaseException:
+    """Return a copy of ``error`` for another thread to raise, so that each has its own traceback.
+
+    Returns ``error`` itself where it cannot be copied.
+    """
+    try:
+        told = copy.copy(error)
+    except Exception:  # its constructor wants something else
+        return error
+    told.__cause__ = error
+    return told

@@ -1,0 +1,265 @@
+"""Loaded things by name, within a budget, for many threads: opened avatars, networks on a device.
+
+One lock guards all bookkeeping and is held for microseconds; loading, closing and looking at the
+disk happen outside it, so a name that has to be loaded delays only those who ask for it.
+
+    use ──hit──▶ pin ──▶ value ──▶ unpin                                   (``cache``)
+     └──miss, or a look at the disk is due                                 (``lookups``)
+              └──▶ join the load of that name, or begin it ──▶ wait        (``loads``)
+
+A value is closed only when it has no pins: an evicted one has none, and one that is unloaded or
+replaced while in use is closed by its last user.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from lipwire.domain import InvalidInput
+from lipwire.registry.cache import Cache
+from lipwire.registry.eviction import Policy
+from lipwire.registry.items import Item, Loaded, RegistryStats
+from lipwire.registry.loads import Loads
+from lipwire.registry.lookups import Lookups
+
+_OFTEN_S: Final = 1.0
+_CLOSE_TIMEOUT_S: Final = 20.0
+"""How long the end of a ``with`` block waits for users; what they hold is closed by the last."""
+
+V = TypeVar("V")
+
+
+class Use(Generic[V]):
+    """A value while it is in use, made by ``Registry.use``. A context manager to be entered
+    once."""
+
+    __slots__ = ("_cache", "_item", "_lookups", "_name", "_suits", "_timeout_s")
+
+    def __init__(
+        self,
+        lookups: Lookups[V],
+        cache: Cache[V],
+        name: str,
+        timeout_s: float | None,
+        suits: Callable[[V], bool] | None,
+    ) -> None:
+        self._lookups = lookups
+        self._cache = cache
+        self._name = name
+        self._timeout_s = timeout_s
+        self._suits = suits
+        self._item: Item[V] | None = None
+
+    def __enter__(self) -> V:
+        item = self._cache.hit(self._name, self._suits)
+        if item is None:
+            insist = self._suits is not None
+            item = self._lookups.obtain(self._name, self._timeout_s, insist=insist)
+        self._item = item
+        return item.value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        item, self._item = self._item, None
+        if item is not None:
+            self._cache.unpin(item)
+
+
+class Registry(Generic[V]):
+    """Values by name: each loaded once, pinned while in use, evicted within a budget. Thread-safe.
+
+        registry = Registry(load, max_items=100, max_bytes=2 * 2**30)
+        with registry.use("anna", timeout_s=2.0) as avatar:
+            ...
+
+    ``load(name)`` may take as long as it likes and may raise; ``version(name)`` is a cheap token
+    that changes when what is loaded has changed (NotFound: it is gone). Both are called in other
+    threads, never for one name twice at a time (``version`` may be), and must not use this
+    registry.
+
+    Counted against the budget is everything not closed yet, also what was unloaded while in use,
+    and, before a value is there, what its load is expected to take: what it took last time, or the
+    mean.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Loaded[V]],
+        *,
+        max_items: int | None = None,
+        max_bytes: int | None = None,
+        policy: Policy = "lfu",
+        idle_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        failure_memory_s: float = 5.0,
+        version: Callable[[str], object] | None = None,
+        version_every_s: float = _OFTEN_S,
+        loaders: int = 8,
+        max_waiting_loads: int = 256,
+        kind: str = "avatar",
+    ) -> None:
+        """Values are loaded by ``load``. At most ``max_items`` values of ``max_bytes`` together are
+        held; None is no limit. ``policy`` is how the values to evict are chosen, ``idle_s`` after
+        which time without a use ``sweep`` closes a value. A failed load is raised again for
+        ``failure_memory_s`` seconds.
+
+        The version of a value is looked at with ``version`` when it is used, once in
+        ``version_every_s`` seconds; without it values are never replaced. ``loaders`` loads run at
+        a time, ``max_waiting_loads`` wait for a turn, more are refused. ``clock`` gives seconds;
+        ``kind`` names what is held in messages. Raises InvalidInput for numbers out of range.
+        """
+        for label, number in (
+            ("max_items", max_items),
+            ("max_bytes", max_bytes),
+            ("loaders", loaders),
+            ("max_waiting_loads", max_waiting_loads),
+        ):
+            if number is not None and number < 1:
+                raise InvalidInput(f"{label} is {number}; allowed are 1 and above")
+        if policy not in ("lfu", "lru"):
+            raise InvalidInput(f"eviction policy is {policy!r}; allowed are lfu and lru")
+        self._idle_s = idle_s
+        self._cache: Cache[V] = Cache(
+            max_items=max_items, max_bytes=max_bytes, policy=policy, clock=clock, kind=kind
+        )
+        self._loads = Loads(
+            self._cache,
+            load,
+            version=version,
+            version_every_s=version_every_s,
+            failure_memory_s=failure_memory_s,
+            loaders=loaders,
+            max_waiting=max_waiting_loads,
+        )
+        self._lookups = Lookups(
+            self._cache, self._loads, version=version, version_every_s=version_every_s
+        )
+
+    def use(
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        suits: Callable[[V], bool] | None = None,
+    ) -> Use[V]:
+        """Return a context manager that gives the value of ``name``, loaded where it is not held,
+        and keeps it for the block.
+
+        ``suits`` is for callers that need a certain version: a value for which it is true is given
+        without a look at the disk, and in place of another one the newest is loaded, which is given
+        whether it suits or not. It is called with the lock held, so it may only compare.
+
+        Waits for a load at most ``timeout_s`` seconds (None: without limit); the load goes on
+        without the caller. On entering raises DeadlineExceeded, Overloaded (everything held is in
+        use and the budget is full, or too many loads wait), Unavailable (closed), and what ``load``
+        raised. A failure is raised again for whoever asks within ``failure_memory_s``, unless the
+        version has changed.
+        """
+        return Use(self._lookups, self._cache, name, timeout_s, suits)
+
+    def load(self, name: str, *, timeout_s: float | None = None) -> bool:
+        """Have ``name`` loaded and up to date. Returns whether it had to be loaded.
+
+        A remembered failure is forgotten first. Waits at most ``timeout_s`` seconds, and raises
+        what entering ``use`` raises; where only the newer version cannot be loaded, the one that
+        was held stays.
+        """
+        with self._cache.lock:
+            self._loads.failures.forget(name)
+            before = self._cache.items.get(name)
+            if before is not None:
+                before.refused_version = None
+        item = self._lookups.obtain(name, timeout_s, insist=True)
+        self._cache.unpin(item)
+        return item is not before
+
+    def unload(self, name: str) -> bool:
+        """Evict ``name`` at once. Returns whether it was held. In use, it is closed by its last
+        user.
+
+        A load under way is finished for those who wait for it and evicted then, unless somebody
+        asks for it in the meantime.
+        """
+        with self._cache.lock:
+            self._loads.failures.forget(name)
+            load = self._loads.under_way.get(name)
+            if load is not None:
+                load.discard = True
+            item = self._cache.items.get(name)
+            closing = [] if item is None else self._cache.retire(item)
+        self._cache.finish(closing)
+        return item is not None or load is not None
+
+    def limit_items(self, max_items: int) -> None:
+        """Set ``max_items``, 1 or above, from now on. Items beyond it are evicted when something is
+        loaded next."""
+        with self._cache.lock:
+            self._cache.budget.max_items = max_items
+
+    def sweep(self) -> list[str]:
+        """Close what nobody has used for ``idle_s`` and return the names. To be called now and
+        then."""
+        cache = self._cache
+        now = cache.clock()
+        closing: list[Item[V]] = []
+        with cache.lock:
+            self._loads.failures.sweep(now)
+            if self._idle_s is not None:
+                for item in list(cache.items.values()):
+                    if item.pins == 0 and now - item.last_used_s >= self._idle_s:
+                        closing += cache.retire(item)
+                cache.counts.expirations += len(closing)
+        cache.finish(closing)
+        return [item.name for item in closing]
+
+    def stats(self) -> RegistryStats:
+        """Return the numbers of this moment. Those of single items may be a moment newer than the
+        sums."""
+        cache = self._cache
+        with cache.lock:
+            held = list(cache.items.values())
+            numbers = RegistryStats(
+                items=(),
+                loading=tuple(self._loads.under_way),
+                failed=self._loads.failures.messages(),
+                bytes=cache.budget.bytes,
+                max_bytes=cache.budget.max_bytes,
+                max_items=cache.budget.max_items,
+                retired=cache.retired,
+                **dataclasses.asdict(cache.counts),
+            )
+        # Thousands of rows are made without the lock, which every hit needs.
+        rows = sorted((item.stats() for item in held), key=lambda row: -row.last_used_s)
+        return dataclasses.replace(numbers, items=tuple(rows))
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Refuse new users, close what nobody uses, and wait for the rest. Returns whether all is
+        closed.
+
+        What is still in use after ``timeout_s`` is closed by its last user, and a load still
+        running is closed when it ends. May be called again, to go on waiting.
+        """
+        cache = self._cache
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with cache.lock:
+            cache.closed = True
+            closing = [gone for item in list(cache.items.values()) for gone in cache.retire(item)]
+        cache.finish(closing)
+        return self._loads.close(until_s) and cache.wait_empty(until_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(_CLOSE_TIMEOUT_S)

@@ -1,0 +1,54 @@
+"""The network of one avatar in inference servers, for a process that has the avatar's frames."""
+
+from lipwire.avatars import Avatar
+from lipwire.domain import AudioWindows, Call, Visual
+from lipwire.serving import Backend, DrawnFloatMouths, DrawnMouths, MakeCrops
+
+
+class RemoteNetwork:
+    """Makes the mouths of one avatar by asking a backend; the avatar's frames are here.
+
+    The backend is asked for mouths of these frames' revision. Where a server has other frames, or
+    none, it is sent the crops of these.
+    """
+
+    def __init__(self, backend: Backend, model_id: str, frames: Avatar) -> None:
+        """``backend`` is asked for mouths of avatar ``model_id``; ``frames`` are the avatar's. Both
+        are closed by whoever opened them."""
+        self._backend = backend
+        self._model_id = model_id
+        self._frames = frames
+
+    def mouths(
+        self,
+        first: int,
+        windows: AudioWindows,
+        *,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
+        """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
+        (N, 32, 16, 16) float32. See ``Network.mouths``.
+
+        ``crops`` returns what the network is shown instead of the avatar's own frames. Raises
+        AvatarChanged where the network is of another revision, and what ``Backend.mouths`` raises.
+        """
+        frames = self._frames
+        return self._backend.mouths(
+            self._model_id,
+            first,
+            windows,
+            revision=frames.revision,
+            crops=crops or (lambda: frames.crops(first, len(windows))),
+            call=call,
+        )
+
+    def mouths_of(
+        self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
+    ) -> DrawnFloatMouths:
+        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
+        16, 16), float32 both: the guide's form. See ``Network.mouths_of``. Raises AvatarChanged
+        where the network is of another revision."""
+        return self._backend.mouths_of(
+            self._model_id, visual, windows, revision=self._frames.revision, call=call
+        )

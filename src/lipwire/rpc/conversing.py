@@ -1,0 +1,325 @@
+"""The client's end of a live session."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.domain import Cancelled, Float32Array, LipwireError, Unavailable
+from lipwire.domain.closing import Closing
+from lipwire.rpc.backends.statuses import error_of_call
+from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
+from lipwire.rpc.generated.lipwire.v1.avatar_pb2_grpc import AvatarServiceStub
+from lipwire.rpc.reachability import Peer, check_address
+from lipwire.rpc.received import Received, int16_of, received_of
+from lipwire.rpc.transport import Option, connecting_within, open_channel
+from lipwire.session.live import SessionSettings, State
+
+_MAX_MESSAGE_BYTES: Final = 200 * 1024 * 1024
+_CONNECTED_WITHIN_S: Final = 10.0
+_KEEPALIVE: Final[tuple[Option, ...]] = (
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""A server that has gone without a word is noticed, though a session may be silent for long."""
+_MOST_WAITING: Final = 32
+"""Messages that wait to be sent; whoever says more waits while there are so many."""
+_MOST_RECEIVED: Final = 8
+"""Messages that were received and wait to be taken; no more are received while there are so many,
+and the server notices that."""
+_STEP_S: Final = 0.5
+"""How much audio a message has at most."""
+_QUICK_S: Final = 5.0
+"""How long an interruption may take to be answered, and a session to end."""
+
+
+class AvatarConnection(Closing):
+    """A connection to a server with live sessions. A context manager, for use by many threads.
+
+    with AvatarConnection("localhost:50052") as server, server.converse("demo") as session:
+        session.push(speech, 24_000)
+        session.end_of_speech()
+        for received in session:
+            ...
+    """
+
+    def __init__(self, address: str, *, use_proxy: bool = False) -> None:
+        """Does not connect yet. ``address`` is host:port; ``use_proxy`` is as for
+        ``open_channel``. Raises InvalidInput where ``address`` cannot be an address."""
+        self.address: Final = address
+        self._peer: Final = Peer(address, "compositing server", use_proxy)
+        check_address(address, self._peer.kind)
+        self._channel = open_channel(
+            address,
+            max_message_bytes=_MAX_MESSAGE_BYTES,
+            use_proxy=use_proxy,
+            options=[connecting_within(_CONNECTED_WITHIN_S), *_KEEPALIVE],
+        )
+        self._stub: Any = AvatarServiceStub(self._channel)
+
+    def converse(self, model_id: str, settings: SessionSettings | None = None) -> "ConverseStream":
+        """Begin a session with avatar ``model_id``, and return it when its first frame is on the
+        way. ``settings`` say how it is to behave; None are the usual ones. Raises what the server
+        refuses it with: NotFound, Overloaded, Unavailable, ..."""
+        settings = settings or SessionSettings()
+        start = pb.StartSession(
+            model_id=model_id,
+            sound_rate=settings.sound_rate_hz,
+            start_frame=settings.start_frame,
+            lookahead_ms=settings.lookahead_ms,
+            gate=settings.gate,
+            crossfade_frames=settings.crossfade_frames,
+            end_of_speech_timeout=settings.end_of_speech_timeout_s,
+            unpaced=not settings.paced,
+        )
+        return ConverseStream(self._stub, start, self._peer)
+
+    def resume(self, session_id: str) -> "ConverseStream":
+        """Return a session that goes on, after its connection broke. A stream that it still has
+        ends. Raises NotFound where the session has ended."""
+        return ConverseStream(self._stub, pb.StartSession(session_id=session_id), self._peer)
+
+    def close(self) -> None:
+        """Close the connection; sessions that were not closed go on for a while."""
+        self._channel.close()
+
+
+class ConverseStream(Closing):
+    """A live session. A context manager; iterating gives what the server sends, in order.
+
+    One thread iterates, while others may push speech. Messages are received in a thread of its own,
+    so that Ctrl-C never falls into gRPC, which would not get over it.
+    """
+
+    def __init__(self, stub: Any, start: pb.StartSession, peer: Peer) -> None:
+        """See ``AvatarConnection.converse``."""
+        self._stub = stub
+        self._peer = peer
+        self._changed = threading.Condition()
+        self._waiting: deque[pb.ConverseRequest] = deque()
+        self._sending_ends = self._closed = False
+        self._audio = self._interrupts = 0
+        # How many messages of an earlier stream have arrived is not known.
+        self._counting = not start.session_id
+        self._waiting.append(pb.ConverseRequest(start=start))
+        self._received: deque[pb.ConverseResponse] = deque()
+        self._over = self._gone = False
+        self._error: LipwireError | None = None
+        self._stream = stub.Converse(self._messages())
+        self._stream.add_callback(self._go)
+        self._receiver = threading.Thread(
+            target=self._receive, name="lipwire-receiving", daemon=True
+        )
+        self._receiver.start()
+        try:
+            first = self._next()
+            if first is None or first.WhichOneof("message") != "started":
+                raise Unavailable("the server began the session without saying so")
+        except BaseException:
+            self.leave()
+            raise
+        started = first.started
+        self.id: Final[str] = started.session_id
+        """Resumes the session when its connection breaks. It is secret."""
+        self.width: Final[int] = started.width
+        self.height: Final[int] = started.height
+        self.frame_format: Final[str] = started.frame_format
+        """"jpeg", or "bgr24": height x width x 3 bytes."""
+        self.sound_rate_hz: Final[int] = started.sound_rate
+        self.resumed: Final[bool] = started.resumed
+        self.state: Final = State(started.state or State.IDLE)
+        """What the session did when the stream began."""
+
+    def push(self, pcm: Float32Array | npt.NDArray[np.int16], rate_hz: int) -> None:
+        """Send audio, of any length: (n,) or (n, channels), int16 or float32 in [-1, 1].
+
+        Waits while the server takes no more; what was not sent when ``interrupt`` is called is
+        dropped. Raises InvalidInput where it is no audio, Cancelled once the session has ended.
+        """
+        samples = int16_of(pcm)
+        with self._changed:
+            interrupts = self._interrupts
+        step = max(1, round(rate_hz * _STEP_S))
+        for first in range(0, len(samples), step):
+            piece = samples[first : first + step]
+            audio = pb.SpeechAudio(
+                samples=piece.tobytes(), sample_rate=rate_hz, channels=samples.shape[1]
+            )
+            with self._changed:
+                self._wait_for_room(interrupts)
+                if self._interrupts != interrupts:
+                    return
+                if self._counting:
+                    audio.sequence = self._audio
+                    audio.after_interrupts = interrupts
+                    self._audio += 1
+                self._add(pb.ConverseRequest(audio=audio))
+
+    def end_of_speech(self) -> None:
+        """Say that all audio of this speech was sent."""
+        self._say(pb.ConverseRequest(end_of_speech=pb.EndOfSpeech()))
+
+    def say(self, text: str) -> None:
+        """Have the server's voice say ``text``, behind the texts before it. What it says is told as
+        ``Caption``; that it cannot be said, as ``Refused``."""
+        with self._changed:
+            self._wait_for_room()
+            said = pb.SayText(text=text)
+            if self._counting:
+                said.after_interrupts = self._interrupts
+            self._add(pb.ConverseRequest(say=said))
+
+    def interrupt(self) -> None:
+        """Have all speech that was sent dropped, what is being said too. Returns when the server
+        has done so. Raises what it refuses that with, Cancelled once the session has ended."""
+        with self._changed:
+            if self._sending_ends:
+                raise Cancelled("the session has ended")
+            self._interrupts += 1
+            number = self._interrupts if self._counting else 0
+            # What was not sent yet needs no sending; its numbers would be missing else.
+            self._audio -= sum(message.HasField("audio") for message in self._waiting)
+            self._waiting = deque(
+                message
+                for message in self._waiting
+                if message.WhichOneof("message") not in ("audio", "say")
+            )
+            self._add(pb.ConverseRequest(interrupt=pb.Interrupt(number=number)))
+        # Beside the stream as well: there it may wait behind audio that the server has no room for.
+        request = pb.InterruptSessionRequest(session_id=self.id, number=number)
+        try:
+            self._stub.InterruptSession(request, timeout=_QUICK_S)
+        except grpc.RpcError as failure:
+            raise error_of_call(failure, self._peer) from None
+
+    def listen(self, listening: bool) -> None:
+        """Say whether somebody speaks to the avatar now."""
+        self._say(pb.ConverseRequest(listening=pb.Listening(listening=listening)))
+
+    def change_avatar(self, model_id: str) -> None:
+        """Have another avatar shown as soon as nobody speaks."""
+        self._say(pb.ConverseRequest(change_avatar=pb.ChangeAvatar(model_id=model_id)))
+
+    def keep_alive(self) -> None:
+        """Say that the session is wanted, though nothing is said."""
+        self._say(pb.ConverseRequest(keep_alive=pb.KeepAlive()))
+
+    def end(self) -> None:
+        """End the session, and what it is saying; what it sends until then can be received. Nothing
+        where it has ended."""
+        with suppress(LipwireError):  # it has ended, or will where the connection has
+            self.interrupt()  # or it would wait until the server has room for the audio before it
+        with self._changed:
+            if not self._sending_ends:
+                self._add(pb.ConverseRequest(close=pb.CloseSession()))
+                self._sending_ends = True
+
+    def __iter__(self) -> Iterator[Received]:
+        """Give what the server sends, until the session ends. Raises what it ends with, Unavailable
+        where the connection breaks."""
+        while (message := self._next()) is not None:
+            received = received_of(message)
+            if received is not None:
+                yield received
+
+    def close(self) -> None:
+        """End the session, and receive nothing more."""
+        if self._closed:
+            return
+        self._closed = True
+        self.end()
+        with self._changed:
+            self._gone = True  # nobody takes what still comes
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._over, _QUICK_S)
+        self._stream.cancel()
+        self._receiver.join()
+
+    def leave(self) -> None:
+        """Break off the connection, without ending the session: ``resume`` finds it."""
+        self._closed = True
+        self._stop_sending()
+        self._stream.cancel()
+        self._receiver.join()
+
+    def _receive(self) -> None:
+        error: LipwireError | None = LipwireError("receiving from the server failed")
+        try:
+            for message in self._stream:
+                with self._changed:
+                    self._changed.wait_for(
+                        lambda: self._gone or len(self._received) < _MOST_RECEIVED
+                    )
+                    if not self._closed:
+                        self._received.append(message)
+                        self._changed.notify_all()
+            error = None
+        except grpc.RpcError as failure:
+            error = error_of_call(failure, self._peer)
+        finally:
+            self._stop_sending()
+            with self._changed:
+                self._error = error
+                self._over = True
+                self._changed.notify_all()
+
+    def _go(self) -> None:
+        """The call has ended: what was received waits for nobody."""
+        with self._changed:
+            self._gone = True
+            self._changed.notify_all()
+
+    def _next(self) -> pb.ConverseResponse | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._received or self._over)
+            if self._received:
+                message = self._received.popleft()
+                self._changed.notify_all()
+                return message
+            if self._error is not None:
+                raise self._error
+            return None
+
+    def _stop_sending(self) -> None:
+        with self._changed:
+            self._sending_ends = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _say(self, message: pb.ConverseRequest) -> None:
+        with self._changed:
+            self._wait_for_room()
+            self._add(message)
+
+    def _wait_for_room(self, interrupts: int | None = None) -> None:
+        """Wait while many messages wait, or until there were other than so many interrupts. Raises
+        Cancelled once the session has ended."""
+        self._changed.wait_for(
+            lambda: (
+                self._sending_ends
+                or len(self._waiting) < _MOST_WAITING
+                or interrupts not in (None, self._interrupts)
+            )
+        )
+        if self._sending_ends:
+            raise Cancelled("the session has ended")
+
+    def _add(self, message: pb.ConverseRequest) -> None:
+        self._waiting.append(message)
+        self._changed.notify_all()
+
+    def _messages(self) -> Iterator[pb.ConverseRequest]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._sending_ends or self._waiting)
+                if not self._waiting:
+                    return
+                message = self._waiting.popleft()
+                self._changed.notify_all()
+            yield message

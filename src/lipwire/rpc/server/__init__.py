@@ -1,0 +1,1 @@
+"""A running gRPC server: its ports, what it takes on, how it reads large messages."""

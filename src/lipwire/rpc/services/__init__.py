@@ -1,0 +1,1 @@
+"""The gRPC services: messages read, the serving core asked, answers written."""

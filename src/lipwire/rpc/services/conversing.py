@@ -1,0 +1,260 @@
+"""lipwire.v1.AvatarService: live sessions over gRPC, one stream each."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import grpc
+import numpy as np
+
+from lipwire.domain import (
+    Call,
+    Cancelled,
+    DeadlineExceeded,
+    DependencyMissing,
+    InvalidInput,
+    LipwireError,
+    Unavailable,
+)
+from lipwire.rpc.calls import call_of
+from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
+from lipwire.rpc.generated.lipwire.v1 import avatar_pb2_grpc
+from lipwire.rpc.services.livemessages import interrupt_number, message_of, refused_of, settings_of
+from lipwire.rpc.services.livestreams import LiveStream, LiveStreams
+from lipwire.rpc.services.messages import model_id_of, raw_audio_of
+from lipwire.serving import FrameFormat
+from lipwire.session.live import LiveSession, LiveSessions
+from lipwire.session.live.hearing import STEP_S, Pcm
+
+_log: Final = logging.getLogger("lipwire.rpc")
+_WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
+_LOOK_EVERY_S: Final = 0.5
+"""How often a stream looks whether its client is still there, while there is nothing to do."""
+_OPEN_TIMEOUT_S: Final = 60.0
+"""How long opening an avatar may take: one that was never compiled takes many seconds."""
+_BEFORE_STOP_S: Final = 1.0
+"""So long before a drained server stops, sessions that are left are ended, which their clients are
+told."""
+_REPLACED: Final = "resumed by another stream"
+
+Speak = Callable[[LiveSession, str], None]
+"""Has a session say a text, and does not wait for it."""
+
+
+class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
+    """Answers with the sessions of one ``LiveSessions``."""
+
+    def __init__(
+        self,
+        sessions: LiveSessions,
+        frame_format: FrameFormat,
+        *,
+        speak: Speak | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``frame_format`` is what the avatars of ``sessions`` are composed as. ``speak`` has a
+        session say a text; None where there is no voice. ``clock`` gives seconds."""
+        self._sessions = sessions
+        self._frame_format: Final = frame_format
+        self._speak = speak
+        self._clock = clock
+        self._streams = LiveStreams(sessions)
+        self._ends_s = math.inf
+
+    def drain(self, left_s: float) -> None:
+        """Begin no more sessions, tell the clients of the others that they have ``left_s`` seconds
+        to leave, and end those that are left then. Does not wait for that."""
+        self._ends_s = self._clock() + max(0.0, left_s - _BEFORE_STOP_S)
+        self._sessions.drain(left_s)
+
+    def Converse(  # noqa: N802
+        self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ConverseResponse]:
+        """Send the pictures, sound and events of a session, while another thread follows the
+        client's messages."""
+        call = call_of(context)
+        session, resumed = self._begin(next(request_iterator, None), call)
+        with self._streams.open(session, call) as stream:
+            yield self._started(session, resumed)
+            threading.Thread(
+                target=self._follow,
+                args=(stream, request_iterator),
+                name="lipwire-converse",
+                daemon=True,
+            ).start()
+            while not call.ended:
+                items = stream.take(_LOOK_EVERY_S)
+                for error in stream.refusals():
+                    yield refused_of(error)
+                if stream.replaced:
+                    yield _ended(_REPLACED)
+                    return
+                if items is None:
+                    yield self._last(session)
+                    return
+                for item in items:
+                    yield message_of(item)
+                if self._clock() >= self._ends_s:
+                    self._sessions.end(session)
+
+    def InterruptSession(  # noqa: N802
+        self, request: pb.InterruptSessionRequest, context: grpc.ServicerContext
+    ) -> pb.InterruptSessionResponse:
+        """Break off what a session says."""
+        number = interrupt_number(request.number)
+        self._sessions.find(request.session_id, call_of(context).tenant).interrupt(number)
+        return pb.InterruptSessionResponse()
+
+    def _begin(self, message: pb.ConverseRequest | None, call: Call) -> tuple[LiveSession, bool]:
+        """The session that the first message asks for, and whether it was there before."""
+        if message is None or message.WhichOneof("message") != "start":
+            raise InvalidInput("the first message has to be start")
+        start = message.start
+        if start.session_id:
+            return self._sessions.find(start.session_id, call.tenant), True
+        settings = settings_of(start)
+        model_id = model_id_of(start.model_id)
+        opening = Call(_OPEN_TIMEOUT_S, service="live", tenant=call.tenant)
+        call.on_end(opening.end)
+        try:
+            session = self._sessions.open(model_id, settings, tenant=call.tenant, call=opening)
+        finally:
+            opening.end()
+        return session, False
+
+    def _started(self, session: LiveSession, resumed: bool) -> pb.ConverseResponse:
+        avatar = session.avatar
+        return pb.ConverseResponse(
+            started=pb.SessionStarted(
+                session_id=session.id,
+                width=avatar.width,
+                height=avatar.height,
+                frame_format=_WIRE_NAMES[self._frame_format],
+                sound_rate=session.settings.sound_rate_hz,
+                resumed=resumed,
+                state=session.state.value,
+            )
+        )
+
+    def _last(self, session: LiveSession) -> pb.ConverseResponse:
+        """What a session that has ended says last. Raises what it has ended with."""
+        if session.error is not None:
+            raise session.error
+        if self._clock() >= self._ends_s:
+            raise Unavailable("the server is shutting down; begin a session on another one")
+        return _ended(session.ended_because or "closed")
+
+    def _follow(self, stream: LiveStream, messages: Iterator[pb.ConverseRequest]) -> None:
+        """Do what the client says until it says no more. A wrong message is refused, and the next
+        one read."""
+        try:
+            while not stream.over:
+                try:
+                    self._do(stream, next(messages))
+                except (StopIteration, Cancelled):
+                    return
+                except LipwireError as error:
+                    stream.refuse(error)
+        except grpc.RpcError:
+            return  # the connection is gone
+        except Exception:  # gRPC raises its own when a stream breaks off while it is read
+            _log.debug("a live session's stream broke off", exc_info=True)
+
+    def _do(self, stream: LiveStream, message: pb.ConverseRequest) -> None:
+        session = stream.session
+        match message.WhichOneof("message"):
+            case "audio":
+                _hear(stream, message.audio)
+            case "end_of_speech":
+                session.end_of_speech()
+            case "interrupt":
+                session.interrupt(interrupt_number(message.interrupt.number))
+            case "listening":
+                session.listen(message.listening.listening)
+            case "change_avatar":
+                model_id = model_id_of(message.change_avatar.model_id)
+                opening = Call(_OPEN_TIMEOUT_S, service="live", tenant=session.tenant)
+                try:
+                    self._sessions.change_avatar(session, model_id, opening)
+                finally:
+                    opening.end()
+            case "say":
+                self._say(session, message.say)
+            case "keep_alive":
+                self._sessions.keep_alive(session)
+            case "close":
+                self._sessions.end(session)
+            case "start":
+                raise InvalidInput("the session was started already")
+            case _:
+                raise InvalidInput("the message is none that this server knows")
+
+    def _say(self, session: LiveSession, message: pb.SayText) -> None:
+        if self._speak is None:
+            raise DependencyMissing(
+                "this server has no voice; it needs lipwire[speech], or audio in place of text"
+            )
+        if message.HasField("after_interrupts") and message.after_interrupts < session.interrupts:
+            return
+        self._speak(session, message.text)
+
+
+def _hear(stream: LiveStream, audio: pb.SpeechAudio) -> None:
+    """Hand speech to the session. Audio that is refused counts as much as any: the next one is the
+    next. Raises InvalidInput where it is no audio, or not the next."""
+    sequence = audio.sequence if audio.HasField("sequence") else None
+    interrupts = audio.after_interrupts if audio.HasField("after_interrupts") else None
+    samples: Pcm = np.empty(0, np.int16)
+    rate_hz, refused = 16_000, None
+    try:
+        raw = raw_audio_of(
+            audio.samples,
+            sample_rate=audio.sample_rate,
+            channels=audio.channels,
+            first_frame=0,
+            field="samples",
+        )
+        if raw is not None:
+            samples, rate_hz = raw.samples, raw.sample_rate_hz
+    except InvalidInput as error:
+        refused = error
+    step = max(1, round(rate_hz * STEP_S))
+    for first in range(0, max(1, len(samples)), step):
+        _push(
+            stream,
+            samples[first : first + step],
+            rate_hz,
+            None if first else sequence,
+            interrupts,
+        )
+    if refused is not None:
+        raise refused
+
+
+def _push(
+    stream: LiveStream, pcm: Pcm, rate_hz: int, sequence: int | None, interrupts: int | None
+) -> None:
+    """Wait until the session has room for ``pcm``, and add it. Raises Cancelled where the client
+    has gone meanwhile: what a client said that comes back is for its new stream to say."""
+    while not stream.over:
+        try:
+            stream.session.push(
+                pcm,
+                rate_hz,
+                sequence=sequence,
+                after_interrupts=interrupts,
+                timeout_s=_LOOK_EVERY_S,
+            )
+        except DeadlineExceeded:
+            continue
+        return
+    raise Cancelled("the client has gone")
+
+
+def _ended(reason: str) -> pb.ConverseResponse:
+    return pb.ConverseResponse(ended=pb.SessionEnded(reason=reason))

@@ -1,0 +1,89 @@
+"""The streams of live sessions: of each session one at a time is answered, the newest."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from lipwire.domain import Call, LipwireError
+from lipwire.session.live import Item, LiveSession, LiveSessions
+
+_MOST_REFUSALS: Final = 100
+
+
+class LiveStream:
+    """A client's stream: the session that it is of, and what was refused of its messages."""
+
+    def __init__(self, session: LiveSession, call: Call) -> None:
+        """``call`` is the request whose answer the stream is."""
+        self.session: Final = session
+        self._call = call
+        self._taking = threading.Lock()
+        self._lock = threading.Lock()
+        self._replaced = False
+        self._errors: list[LipwireError] = []
+
+    @property
+    def replaced(self) -> bool:
+        """Whether a newer stream goes on with the session."""
+        return self._replaced
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody takes the session's items from this stream any more."""
+        return self._replaced or self._call.ended
+
+    def take(self, timeout_s: float) -> list[Item] | None:
+        """Wait for items of the session and return all there are; none where ``timeout_s`` has
+        passed, or a newer stream takes them. None once the session has ended."""
+        with self._taking:
+            return [] if self._replaced else self.session.outbox.take(timeout_s)
+
+    def replace(self) -> None:
+        """Have the items left to a newer stream from now on."""
+        self._replaced = True
+        with self._taking:  # what was being taken was taken
+            pass
+
+    def refuse(self, error: LipwireError) -> None:
+        """Have the client told of a message that was not followed. Where it has been told of 100
+        and has not read that, further ones are left out."""
+        with self._lock:
+            if len(self._errors) < _MOST_REFUSALS:
+                self._errors.append(error)
+
+    def refusals(self) -> list[LipwireError]:
+        """Return what the client is to be told, once."""
+        with self._lock:
+            errors, self._errors = self._errors, []
+        return errors
+
+
+class LiveStreams:
+    """The streams of a server's sessions. Thread-safe."""
+
+    def __init__(self, sessions: LiveSessions) -> None:
+        self._sessions = sessions
+        self._lock = threading.Lock()
+        self._newest: dict[str, LiveStream] = {}
+
+    @contextmanager
+    def open(self, session: LiveSession, call: Call) -> Iterator[LiveStream]:
+        """Give a stream of ``session`` to the block, in place of the one that it has. What that one
+        has not taken is dropped: its client was not reached, or has gone."""
+        stream = LiveStream(session, call)
+        outbox = session.outbox  # takes what leaves from now on
+        with self._lock:
+            before = self._newest.get(session.id)
+            self._newest[session.id] = stream
+        if before is not None:
+            before.replace()
+            outbox.clear()
+        self._sessions.attach(session)
+        try:
+            yield stream
+        finally:
+            self._sessions.detach(session)
+            with self._lock:
+                if self._newest.get(session.id) is stream:
+                    del self._newest[session.id]

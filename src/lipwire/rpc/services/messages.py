@@ -1,0 +1,230 @@
+"""The fields of requests, checked: bytes become arrays, and for what cannot be served an error says
+in one line what is wrong."""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from lipwire.domain import (
+    AUDIO_WINDOW_SHAPE,
+    MOUTH_PX,
+    AudioWindows,
+    Crops,
+    Float32Array,
+    InvalidInput,
+    Revision,
+    Service,
+    Visual,
+)
+from lipwire.domain.names import canonical_name
+from lipwire.rpc.fileformats import HEAD_BYTES, file_kind
+from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
+from lipwire.serving import RawAudio
+
+MAX_BATCH: Final = 50
+"""Frames in a request: the guide's limit."""
+
+VISUAL_SHAPE: Final = (6, MOUTH_PX, MOUTH_PX)
+"""What the network sees of one frame in the guide's form: the crop, and the crop with the mouth
+blacked out."""
+
+MAX_RAW_AUDIO_S: Final = 60
+MAX_RAW_AUDIO_BYTES: Final = 16 * 1024 * 1024
+"""A minute of 48 kHz stereo is 11.5 million."""
+
+_FLOAT: Final = np.dtype("<f4")
+_VISUAL_BYTES: Final = 4 * int(np.prod(VISUAL_SHAPE))
+_WINDOW_BYTES: Final = 4 * int(np.prod(AUDIO_WINDOW_SHAPE))
+_MAX_MODEL_ID: Final = 200
+_HIGHEST_RATE_HZ: Final = 768_000
+_MAX_CHANNELS: Final = 64
+
+_MAX_TENANT: Final = 200
+_SERVICES: Final[Mapping[int, Service]] = {
+    mouths_pb2.SERVICE_UNSPECIFIED: "batch",
+    mouths_pb2.SERVICE_LIVE: "live",
+    mouths_pb2.SERVICE_BATCH: "batch",
+    mouths_pb2.SERVICE_RENDER: "render",
+}
+
+Buffer = bytes | memoryview
+
+
+def model_id_of(model_id: str) -> str:
+    """Return ``model_id`` in canonical form.
+
+    Raises InvalidInput where it is empty or longer than 200 characters.
+    """
+    if not model_id:
+        raise InvalidInput("model_id is empty; name an avatar")
+    if len(model_id) > _MAX_MODEL_ID:
+        raise InvalidInput(
+            f"model_id has {len(model_id)} characters; allowed are up to {_MAX_MODEL_ID}"
+        )
+    return canonical_name(model_id)
+
+
+def revision_of(frames: str, model: str) -> Revision:
+    """Return the revision of these hashes; an empty one stands for any.
+
+    Raises InvalidInput where one is longer than 200 characters.
+    """
+    for revision in (frames, model):
+        if len(revision) > _MAX_MODEL_ID:
+            raise InvalidInput(
+                f"revision has {len(revision)} characters; allowed are up to {_MAX_MODEL_ID}"
+            )
+    return Revision(frames, model)
+
+
+def service_of(number: int) -> Service:
+    """Return the class that ``number`` of ``lipwire.v1.Service`` stands for; batch for 0.
+
+    Raises InvalidInput for a number that stands for none.
+    """
+    if number not in _SERVICES:
+        raise InvalidInput(f"service is {number}; allowed are 0 to {max(_SERVICES)}")
+    return _SERVICES[number]
+
+
+def tenant_of(tenant: str) -> str:
+    """Return ``tenant``. Raises InvalidInput where it is longer than 200 characters."""
+    if len(tenant) > _MAX_TENANT:
+        raise InvalidInput(f"tenant has {len(tenant)} characters; allowed are up to {_MAX_TENANT}")
+    return tenant
+
+
+def crops_of(data: Buffer, count: int) -> Crops | None:
+    """Return the crops in ``data``, (count, 320, 320, 3) uint8, a read-only view; None where it is
+    empty.
+
+    Raises InvalidInput for another length.
+    """
+    if not data:
+        return None
+    shape = (count, MOUTH_PX, MOUTH_PX, 3)
+    if len(data) != math.prod(shape):
+        raise InvalidInput(
+            f"crops have {len(data)} bytes; allowed are {math.prod(shape)} for a count of {count}"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def batch_size_of(count: int, field: str = "batch_size") -> int:
+    """Return ``count`` if it is 1 to 50, else raise InvalidInput; ``field`` names it in the
+    message."""
+    if not 1 <= count <= MAX_BATCH:
+        raise InvalidInput(f"{field} is {count}; allowed are 1 to {MAX_BATCH}")
+    return count
+
+
+def frame_index_of(index: int, field: str = "start_frame_idx") -> int:
+    """Return ``index`` if it is 0 or above, else raise InvalidInput; ``field`` names it in the
+    message.
+
+    Past the last frame is allowed: frames run back and forth.
+    """
+    if index < 0:
+        raise InvalidInput(f"{field} is {index}; allowed are 0 and above")
+    return index
+
+
+def windows_of(data: Buffer, count: int, field: str = "audio_features") -> AudioWindows:
+    """Return the windows in ``data``, (count, 32, 16, 16) float32, a read-only view where that is
+    possible.
+
+    One window stands for all ``count``. Raises InvalidInput for another length and for NaN or
+    infinity; ``field`` names them in the message.
+    """
+    seen = len(data)
+    if seen not in (_WINDOW_BYTES, count * _WINDOW_BYTES):
+        both = "" if count == 1 else f", or one a frame, {count * _WINDOW_BYTES} bytes"
+        raise InvalidInput(
+            f"{field} is {seen} bytes; allowed are one window of 32 x 16 x 16 float32,"
+            f" {_WINDOW_BYTES} bytes{both}"
+        )
+    windows = np.frombuffer(data, _FLOAT).reshape(-1, *AUDIO_WINDOW_SHAPE)
+    _check_finite(windows, field)
+    if len(windows) == count:
+        return windows
+    return np.ascontiguousarray(np.broadcast_to(windows, (count, *AUDIO_WINDOW_SHAPE)))
+
+
+def visual_of(data: Buffer, count: int) -> Visual | None:
+    """Return the network's visual input in ``data``, (count, 6, 320, 320) float32, a read-only
+    view.
+
+    None where ``data`` is empty. Raises InvalidInput for another length and for NaN or infinity.
+    """
+    if not len(data):
+        return None
+    if len(data) != count * _VISUAL_BYTES:
+        raise InvalidInput(
+            f"visual_frames is {len(data)} bytes; allowed are {count} x 6 x 320 x 320 float32,"
+            f" {count * _VISUAL_BYTES} bytes, or none: the avatar's own frames"
+        )
+    visual = np.frombuffer(data, _FLOAT).reshape(count, *VISUAL_SHAPE)
+    _check_finite(visual, "visual_frames")
+    return visual.view(Visual)
+
+
+def raw_audio_of(
+    data: bytes,
+    *,
+    sample_rate: int,
+    channels: int,
+    first_frame: int,
+    field: str = "raw_audio",
+) -> RawAudio | None:
+    """Return the samples in ``data`` with their rate and first frame; None where it is empty.
+
+    ``sample_rate`` 0 stands for 16000 Hz and ``channels`` 0 for one. Raises InvalidInput where a
+    number is out of range, and where ``data`` begins as a file does; ``field`` is what its message
+    calls ``data``.
+    """
+    if not data:
+        return None
+    if kind := file_kind(data[:HEAD_BYTES]):
+        raise InvalidInput(
+            f"{field} begins as {kind} does; allowed are bare samples of 16 bits, little endian:"
+            " decode the file before, as `lipwire client --form audio FILE` does"
+        )
+    rate_hz, channels = sample_rate or 16_000, channels or 1
+    if not 1_000 <= rate_hz <= _HIGHEST_RATE_HZ:
+        raise InvalidInput(
+            f"sample_rate is {rate_hz}; allowed are 1000 to {_HIGHEST_RATE_HZ}, or 0 for 16000"
+        )
+    if not 1 <= channels <= _MAX_CHANNELS:
+        raise InvalidInput(f"channels is {channels}; allowed are 1 to {_MAX_CHANNELS}, or 0 for 1")
+    if len(data) % (2 * channels):
+        raise InvalidInput(
+            f"{field} is {len(data)} bytes; allowed are whole samples of 16 bits in {channels}"
+            f" {'channel' if channels == 1 else 'channels'}: a multiple of {2 * channels}"
+        )
+    if len(data) > MAX_RAW_AUDIO_BYTES:
+        raise InvalidInput(f"{field} is {len(data)} bytes; allowed are up to {MAX_RAW_AUDIO_BYTES}")
+    length_s = len(data) / (2 * channels * rate_hz)
+    if length_s > MAX_RAW_AUDIO_S:
+        raise InvalidInput(
+            f"{field} is {length_s:.2f} s long; allowed are up to {MAX_RAW_AUDIO_S} s"
+        )
+    frame_index_of(first_frame, "audio_start_frame")
+    samples = np.frombuffer(data, np.dtype("<i2")).reshape(-1, channels)
+    return RawAudio(samples, rate_hz, first_frame)
+
+
+def _check_finite(values: Float32Array, field: str) -> None:
+    # A sum is NaN or infinite where a number is, and costs one pass and no memory; finite numbers
+    # that overflow it are told apart by the slow way.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):
+            return
+    bad = ~np.isfinite(values.reshape(-1))
+    if bad.any():
+        index = int(bad.argmax())
+        raise InvalidInput(
+            f"{field} holds {values.reshape(-1)[index]} at number {index}; allowed are finite"
+            " numbers"
+        )

@@ -1,0 +1,71 @@
+"""How gRPC is set up here: the options of every channel and of every server.
+
+Names and meanings: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html. gRPC takes a name
+that it does not know without a word.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+Option = tuple[str, int]
+
+UNLIMITED_BYTES: Final = -1
+
+
+def open_channel(
+    address: str,
+    *,
+    max_message_bytes: int,
+    use_proxy: bool = False,
+    credentials: grpc.ChannelCredentials | None = None,
+    options: Sequence[Option] = (),
+) -> grpc.Channel:
+    """Return a channel to ``address`` (HOST:PORT, or unix:PATH); it connects when it is first used.
+
+    ``max_message_bytes`` limits one message, sent or received. With ``use_proxy`` the variables
+    ``grpc_proxy``, ``https_proxy``, ``http_proxy`` and ``no_proxy`` count, else none of them.
+    Without ``credentials`` nothing is encrypted. ``options`` are added to those that every channel
+    has.
+    """
+    chosen = (
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # gRPC's own default is to obey the variables, which are set for browsers and pip; a proxy
+        # made for those seldom lets gRPC through, and never leads to this machine's loopback.
+        ("grpc.enable_http_proxy", int(use_proxy)),
+        # A server that comes back is noticed in a second, not in up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        *options,
+    )
+    if credentials is None:
+        return grpc.insecure_channel(address, options=chosen)
+    return grpc.secure_channel(address, credentials, options=chosen)
+
+
+def connecting_within(seconds: float) -> Option:
+    """Return the option of a channel that ends an attempt to connect after ``seconds``."""
+    # The name misleads; gRPC's default is 20 seconds.
+    return ("grpc.min_reconnect_backoff_ms", round(seconds * 1000))
+
+
+def server_options(
+    *, max_message_bytes: int, share_port: bool, keepalive_s: float
+) -> tuple[Option, ...]:
+    """Return gRPC's options for a server; the arguments are the fields of ``ServerOptions`` of the
+    same names."""
+    return (
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.so_reuseport", int(share_port)),
+        ("grpc.keepalive_time_ms", round(keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Also: clients may ask for a sign of life when no call is under way.
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients ask every 10 s, in a call and out of one. This is far below, so that no delay
+        # makes it look like too often: the third ping that comes sooner after the one before, with
+        # nothing sent to the client meanwhile, ends the connection.
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    )

@@ -1,0 +1,84 @@
+"""How long a network takes for a frame, learnt from its runs."""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from statistics import median
+from typing import Final
+
+_WEIGHT: Final = 0.25
+"""Of the newest run in the running mean."""
+_BELIEVED_S: Final = 5.0
+"""A mean that no run has confirmed for this long counts half, and half again: one slow moment must
+not refuse every request for ever, for refused requests measure nothing."""
+_MAX_KEYS: Final = 4096
+_RECENT: Final = 64
+RECENT_S: Final = 60.0
+"""How many runs of a key a median is taken of, and how old they may be."""
+
+
+class ServiceTimes:
+    """Mean seconds that a frame takes, by kind of work. Not thread-safe.
+
+    Each kind belongs to a ``group`` of similar kinds, whose mean stands in for a kind that was
+    never run.
+    """
+
+    def __init__(self) -> None:
+        self._means: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # (mean, when)
+
+    def learn(self, kind: Hashable, group: Hashable, frame_s: float, now: float) -> None:
+        """Take in a run of ``kind``, which is one of ``group``, that took ``frame_s`` seconds a
+        frame and ended at time ``now``, in seconds."""
+        for name in (("kind", kind), ("group", group)):
+            known = self._means.get(name)
+            if known is None:
+                mean = frame_s
+            else:
+                believed = _believed(known, now)
+                mean = believed + _WEIGHT * (frame_s - believed)
+            self._means[name] = (mean, now)
+            self._means.move_to_end(name)
+        while len(self._means) > _MAX_KEYS:
+            self._means.popitem(last=False)
+
+    def frame_s(self, kind: Hashable, group: Hashable, now: float) -> float:
+        """Return the seconds that a frame of ``kind`` is expected to take at ``now``.
+
+        0 where nothing of that kind or group was ever run.
+        """
+        known = self._means.get(("kind", kind)) or self._means.get(("group", group))
+        return 0.0 if known is None else _believed(known, now)
+
+
+class RecentTimes:
+    """Median seconds that a frame took, by key, over the latest runs. Not thread-safe.
+
+    A run that took long by chance hardly moves a median, and a slow minute is forgotten after
+    another.
+    """
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[Hashable, deque[tuple[float, float]]] = OrderedDict()
+
+    def learn(self, key: Hashable, frame_s: float, now: float) -> None:
+        """Take in a run of ``key`` that took ``frame_s`` seconds a frame and ended at time
+        ``now``, in seconds."""
+        runs = self._runs.setdefault(key, deque(maxlen=_RECENT))
+        runs.append((now, frame_s))
+        self._runs.move_to_end(key)
+        while len(self._runs) > _MAX_KEYS:
+            self._runs.popitem(last=False)
+
+    def frame_s(self, key: Hashable, now: float) -> float | None:
+        """Return the median seconds of a frame of ``key`` in its latest runs, 64 at most, that are
+        not older than RECENT_S; None where there is none."""
+        times = [frame_s for when, frame_s in self._runs.get(key, ()) if now - when <= RECENT_S]
+        return median(times) if times else None
+
+
+def _believed(known: tuple[float, float], now: float) -> float:
+    mean, when = known
+    unconfirmed_s = now - when - _BELIEVED_S
+    if unconfirmed_s <= 0:
+        return mean
+    return mean * float(0.5 ** min(unconfirmed_s / _BELIEVED_S, 60.0))

@@ -1,0 +1,348 @@
+"""Whose frames are next: the first class that waits; in it turns of tenants, and of their keys.
+
+Turns are deficit round robin (Shreedhar and Varghese, 1995) on two levels. Tenants with work take
+turns, and within a tenant's turns its keys do. A turn is worth ``quantum`` frames on either level,
+and what could not be used of a turn may be used in the next one, as long as there is work. So each
+of n tenants gets a n-th of the workers, and of that each of its m keys a m-th, whatever the others
+ask for, however many keys they have and however large their requests are. Who is alone gets all.
+
+Live jobs are in the order of their deadlines (``DeadlineQueue``).
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Generic
+
+from lipwire.domain import SERVICES, Service
+from lipwire.scheduling.deadlines import DeadlineQueue
+from lipwire.scheduling.jobs import Job, K, MayJoin, Piece
+
+
+class FairQueue(Generic[K]):
+    """Jobs that wait, in the order in which they are to be run. Not thread-safe; it does not know
+    the time."""
+
+    def __init__(self, quantum: int) -> None:
+        """``quantum`` is how many frames a tenant may have run in a turn, and a key in one of its
+        tenant's."""
+        self._classes: Final[dict[Service, DeadlineQueue[K] | TenantTurns[K]]] = {
+            service: DeadlineQueue() if service == "live" else TenantTurns(quantum)
+            for service in SERVICES
+        }
+
+    def __len__(self) -> int:
+        """Jobs of which any frame waits."""
+        return sum(waiting.jobs for waiting in self._classes.values())
+
+    def __iter__(self) -> Iterator[Job[K]]:
+        """All jobs; nothing may be changed meanwhile."""
+        for waiting in self._classes.values():
+            yield from waiting
+
+    @property
+    def frames(self) -> int:
+        """How many frames wait, those of all jobs."""
+        return sum(waiting.frames for waiting in self._classes.values() if waiting.jobs)
+
+    def jobs_of(self, service: Service) -> int:
+        """Return of how many jobs of class ``service`` any frame waits."""
+        return self._classes[service].jobs
+
+    def frames_of(self, service: Service) -> int:
+        """Return how many frames wait of class ``service``."""
+        return self._classes[service].frames
+
+    def frames_by_key(self) -> dict[K, int]:
+        """Return how many frames wait of each key that has any."""
+        frames: dict[K, int] = {}
+        for waiting in self._classes.values():
+            if waiting.jobs:
+                for key, count in waiting.frames_by_key().items():
+                    frames[key] = frames.get(key, 0) + count
+        return frames
+
+    def frames_before(self, job: Job[K]) -> Iterator[tuple[K, float]]:
+        """Yield keys, perhaps more than once, and how many frames of each are run before all of
+        ``job`` are, which is not in the queue, where nothing else comes."""
+        for service, waiting in self._classes.items():
+            if service == job.service:
+                yield from waiting.frames_before(job).items()
+                return
+            if waiting.jobs:
+                yield from waiting.frames_by_key().items()
+
+    def push(self, job: Job[K]) -> None:
+        """Add a job behind the others of its key; a key and a tenant that had none get their turns
+        after all others."""
+        self._classes[job.service].push(job)
+
+    def remove(self, job: Job[K]) -> bool:
+        """Remove a job. Returns whether it was in the queue."""
+        return self._classes[job.service].remove(job)
+
+    def newest_of_longest_line(
+        self, rather_than: K, tenant: str = "", service: Service = "batch"
+    ) -> Job[K] | None:
+        """Return a job to be refused instead of a new job of ``service`` and ``tenant`` with key
+        ``rather_than``.
+
+        Where jobs of later classes wait, it is one of the last class. Otherwise, of the tenant with
+        most jobs, it is the last job of the key with most. None where that tenant has no more jobs
+        than ``tenant`` would have with one more, nor any key of ``tenant`` more than
+        ``rather_than`` would have; and where it was begun.
+        """
+        for other in reversed(SERVICES):
+            waiting = self._classes[other]
+            if other == service:
+                return waiting.newest_of_longest_line(rather_than, tenant)
+            if waiting.jobs and isinstance(waiting, TenantTurns):
+                return waiting.newest()
+        return None
+
+    def head(self) -> Job[K] | None:
+        """Return the job that ``take`` would begin with; None where nothing waits."""
+        for waiting in self._classes.values():
+            if waiting.jobs:
+                return waiting.head()
+        return None
+
+    def take(
+        self,
+        most: int,
+        may_join: MayJoin[K],
+        group: Callable[[K], Hashable | None] = lambda key: None,
+    ) -> list[Piece[K]]:
+        """Remove and return up to ``most`` frames of the first class that waits; none where nothing
+        does.
+
+        They begin with those whose turn it is, or whose deadline is first. Frames of a further job
+        are added only where ``may_join(pieces, job, frames)`` is true. What is left of ``most``
+        goes to the same class's other keys of the same ``group``, unless that is None, in their
+        order. Of one class, tenant and key pieces are neighbours, but where they are live.
+        """
+        for waiting in self._classes.values():
+            if waiting.jobs:
+                return waiting.take(most, may_join, group)
+        return []
+
+
+@dataclass(slots=True)
+class _Line(Generic[K]):
+    """The jobs of one key of one tenant."""
+
+    jobs: deque[Job[K]] = field(default_factory=deque)
+    deficit: int = 0
+    frames: int = 0
+
+
+@dataclass(slots=True)
+class _Tenant(Generic[K]):
+    """A tenant's keys in the order of their turns, the first is next. A key without jobs is not in
+    here."""
+
+    lines: OrderedDict[K, _Line[K]] = field(default_factory=OrderedDict)
+    deficit: int = 0
+    jobs: int = 0
+
+    @property
+    def frames(self) -> int:
+        return sum(line.frames for line in self.lines.values())
+
+
+class TenantTurns(Generic[K]):
+    """Jobs of one class, in turns of tenants and of their keys. Methods are those of
+    ``FairQueue``."""
+
+    def __init__(self, quantum: int) -> None:
+        """``quantum`` is how many frames a tenant may have run in a turn, and a key in one of its
+        tenant's."""
+        self._quantum = quantum
+        # In the order of their turns, the first is next. A tenant without jobs is not in here.
+        self._tenants: OrderedDict[str, _Tenant[K]] = OrderedDict()
+        self.jobs = 0
+        """Jobs of which any frame waits. Not to be changed from outside."""
+
+    def __iter__(self) -> Iterator[Job[K]]:
+        """All jobs; nothing may be changed meanwhile."""
+        for tenant in self._tenants.values():
+            for line in tenant.lines.values():
+                yield from line.jobs
+
+    @property
+    def frames(self) -> int:
+        """How many frames wait."""
+        return sum(tenant.frames for tenant in self._tenants.values())
+
+    def frames_by_key(self) -> dict[K, int]:
+        """Return how many frames wait of each key that has any, of all tenants together."""
+        frames: dict[K, int] = {}
+        for tenant in self._tenants.values():
+            for key, line in tenant.lines.items():
+                frames[key] = frames.get(key, 0) + line.frames
+        return frames
+
+    def frames_before(self, job: Job[K]) -> dict[K, float]:
+        """Return how many frames of each key are run before all of ``job`` are, which is not in
+        the queue: all of its line, of the tenant's other keys as many as of its own, and of other
+        tenants as many as of its own."""
+        before: dict[K, float] = {}
+        lines = self._tenants[job.tenant].lines if job.tenant in self._tenants else {}
+        own = job.frames + (lines[job.key].frames if job.key in lines else 0)
+        for key, line in lines.items():
+            before[key] = line.frames if key == job.key else min(line.frames, own)
+        share = job.frames + sum(before.values())
+        for name, tenant in self._tenants.items():
+            if name != job.tenant:
+                part = min(1.0, share / tenant.frames)
+                for key, line in tenant.lines.items():
+                    before[key] = before.get(key, 0) + part * line.frames
+        return before
+
+    def push(self, job: Job[K]) -> None:
+        """Add a job behind the others of its key."""
+        tenant = self._tenants.get(job.tenant)
+        if tenant is None:
+            tenant = self._tenants[job.tenant] = _Tenant()
+        line = tenant.lines.get(job.key)
+        if line is None:
+            line = tenant.lines[job.key] = _Line()
+        line.jobs.append(job)
+        line.frames += job.left
+        tenant.jobs += 1
+        self.jobs += 1
+
+    def remove(self, job: Job[K]) -> bool:
+        """Remove a job. Returns whether it was in the queue."""
+        tenant = self._tenants.get(job.tenant)
+        line = None if tenant is None else tenant.lines.get(job.key)
+        if tenant is None or line is None or job not in line.jobs:
+            return False
+        line.jobs.remove(job)
+        line.frames -= job.left
+        tenant.jobs -= 1
+        self.jobs -= 1
+        self._drop_if_empty(job.tenant, job.key)
+        return True
+
+    def newest(self) -> Job[K] | None:
+        """Return, of the tenant with most jobs, the last job of the key with most; rather one that
+        was not begun. None where nothing waits."""
+        lines = [line for tenant in self._longest_tenants() for line in tenant.lines.values()]
+        waiting = [line for line in lines if not line.jobs[-1].taken]
+        return _last_of_longest(waiting or lines)
+
+    def newest_of_longest_line(self, rather_than: K, tenant: str) -> Job[K] | None:
+        """Return a job to be refused instead of a new one of ``tenant`` with ``rather_than``; see
+        ``FairQueue``."""
+        own = self._tenants.get(tenant)
+        for longest in self._longest_tenants():
+            if longest.jobs > (own.jobs if own else 0) + 1:
+                waiting = [line for line in longest.lines.values() if not line.jobs[-1].taken]
+                return _last_of_longest(waiting)
+        if own is None:
+            return None
+        longer = len(own.lines[rather_than].jobs) + 1 if rather_than in own.lines else 1
+        return _last_of_longest([line for line in own.lines.values() if len(line.jobs) > longer])
+
+    def head(self) -> Job[K] | None:
+        """Return the job that ``take`` would begin with; None where nothing waits."""
+        for tenant in self._tenants.values():
+            for line in tenant.lines.values():
+                return line.jobs[0]
+        return None
+
+    def take(
+        self,
+        most: int,
+        may_join: MayJoin[K],
+        group: Callable[[K], Hashable | None] = lambda key: None,
+    ) -> list[Piece[K]]:
+        """Remove and return up to ``most`` frames of the tenant and the key whose turn it is, and
+        of what joins them; see ``FairQueue``."""
+        head = self.head()
+        if head is None:
+            return []
+        first = (head.tenant, head.key)
+        pieces = self._take_of(*first, most, [], may_join)
+        wanted = group(head.key)
+        if wanted is None:
+            return pieces
+        room = most - sum(piece.frames for piece in pieces)
+        for name, key in self._lines_of(wanted, group) if room > 0 else ():
+            if room <= 0:
+                break
+            if (name, key) != first:
+                taken = self._take_of(name, key, room, pieces, may_join)
+                room -= sum(piece.frames for piece in taken)
+                pieces += taken
+        return pieces
+
+    def _lines_of(
+        self, wanted: Hashable, group: Callable[[K], Hashable | None]
+    ) -> list[tuple[str, K]]:
+        """Tenants and keys of group ``wanted``, in the order of their turns."""
+        return [
+            (name, key)
+            for name, tenant in self._tenants.items()
+            for key in tenant.lines
+            if group(key) == wanted
+        ]
+
+    def _take_of(
+        self, name: str, key: K, most: int, others: list[Piece[K]], may_join: MayJoin[K]
+    ) -> list[Piece[K]]:
+        """Up to ``most`` frames of tenant ``name`` and ``key``, in their turn, to be run with
+        ``others``."""
+        tenant = self._tenants[name]
+        line = tenant.lines[key]
+        alone = len(self._tenants) == 1  # then a tenant's turn has no end, and costs nothing
+        if tenant.deficit <= 0:
+            tenant.deficit += self._quantum
+        if line.deficit <= 0:
+            line.deficit += self._quantum
+        room = min(most, line.deficit) if alone else min(most, line.deficit, tenant.deficit)
+        pieces: list[Piece[K]] = []
+        while room > 0 and line.jobs:
+            job = line.jobs[0]
+            count = min(job.left, room)
+            before = others + pieces
+            if before and not (job.shaped_like(before[0].job) and may_join(before, job, count)):
+                break
+            pieces.append(Piece(job, job.taken, job.taken + count))
+            job.taken += count
+            room -= count
+            line.deficit -= count
+            line.frames -= count
+            if not alone:
+                tenant.deficit -= count
+            if job.left == 0:
+                line.jobs.popleft()
+                tenant.jobs -= 1
+                self.jobs -= 1
+        if line.deficit <= 0:
+            tenant.lines.move_to_end(key)
+        if tenant.deficit <= 0:
+            self._tenants.move_to_end(name)
+        self._drop_if_empty(name, key)
+        return pieces
+
+    def _drop_if_empty(self, name: str, key: K) -> None:
+        tenant = self._tenants[name]
+        if not tenant.lines[key].jobs:
+            del tenant.lines[key]
+        if not tenant.lines:
+            del self._tenants[name]
+
+    def _longest_tenants(self) -> list[_Tenant[K]]:
+        """The tenant with most jobs; none where nothing waits."""
+        if not self._tenants:
+            return []
+        return [max(self._tenants.values(), key=lambda tenant: tenant.jobs)]
+
+
+def _last_of_longest(lines: list[_Line[K]]) -> Job[K] | None:
+    """The last job of the line with most jobs, of equal ones that whose turn is last."""
+    if not lines:
+        return None
+    return max(reversed(lines), key=lambda line: len(line.jobs)).jobs[-1]

@@ -1,0 +1,232 @@
+"""What gives mouths to others by an avatar's name: the protocol of a backend, and its answers.
+
+There are two backends. ``LocalBackend`` runs the networks on the devices of this process, and
+``RemoteBackend`` asks inference servers. Callers need not know which of them they have.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from lipwire.domain import (
+    ANY_REVISION,
+    AudioWindows,
+    Call,
+    Crops,
+    FloatMouths,
+    Mouths,
+    Revision,
+    Visual,
+)
+
+MakeCrops = Callable[[], Crops]
+"""Returns the crops of a request's frames: (N, 320, 320, 3) uint8, in the package's colour order.
+Called where the backend is without those frames, perhaps more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnMouths:
+    """Mouths that a network made for consecutive frames, as uint8 pixels."""
+
+    pixels: Mouths
+    """(N, 320, 320, 3) uint8, in the package's colour order."""
+
+    gpu_id: int
+    """Number of the device that made them, as CUDA counts; 0 where it was a processor."""
+
+    inference_ms: float
+    """How long the network ran, without the time that the request waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnFloatMouths:
+    """Mouths that a network made for consecutive frames, as its own floats: the guide's form."""
+
+    values: FloatMouths
+    """(N, 3, 320, 320) float32, by custom in [0, 1], in the package's colour order."""
+
+    gpu_id: int
+    """Number of the device that made them, as CUDA counts; 0 where it was a processor."""
+
+    inference_ms: float
+    """How long the network ran, without the time that the request waited."""
+
+    def as_mouths(self) -> DrawnMouths:
+        """Return these mouths as uint8 pixels: times 255, clipped to 0...255, rounded, ties to
+        even.
+
+        NaN becomes 0. Networks in the form *pixels* convert their output in the same way.
+        """
+        count, channels, height, width = self.values.shape
+        pixels = np.empty((count, height, width, channels), np.uint8)
+        for frame, values in zip(pixels, self.values, strict=True):
+            # One frame at a time: its passes stay in the cache.
+            scaled = values * np.float32(255)
+            np.fmax(scaled, 0, out=scaled)
+            np.fmin(scaled, 255, out=scaled)
+            np.rint(scaled, out=scaled)
+            frame[...] = scaled.transpose(1, 2, 0)
+        return DrawnMouths(pixels, self.gpu_id, self.inference_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """Numbers about one loaded network."""
+
+    model_id: str
+    gpu_id: int
+    memory_bytes: int
+    """Measured: mapped weights and, where the backend holds them, mapped crops."""
+    use_count: int
+    """Calls of ``mouths`` and ``mouths_of`` since it was loaded."""
+    idle_s: float
+    """Seconds since it was last used; 0 while in use."""
+    in_use: int = 0
+    """Calls under way. It is not unloaded before they are done."""
+    server: str = ""
+    """Address of the server that holds it; empty where it is this process."""
+    device_bytes: int = 0
+    """Bytes that its weights take of the GPU, or of memory where it runs on the processor; 0 where
+    another process holds it."""
+    loaded_in: int = 1
+    """Processes of that server which hold it; the numbers are of all of them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuStatus:
+    """The state of a GPU that networks run on, or ran on before it was lost."""
+
+    index: int
+    name: str
+    loaded_models: int
+    memory_bytes: int
+    """All of its memory; 0 where that is not known."""
+    used_bytes: int
+    """Bytes of its memory that all programs together used when it was last looked at; 0 where that
+    is not known."""
+    utilisation: float
+    """Share of the last moments in which it was at work, 0 to 1; 0 where that is not known."""
+    lost: str = ""
+    """Why it is out, in one line; empty where it is not."""
+    server: str = ""
+    """Address of the server that it is in; empty where it is this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendHealth:
+    """Whether a backend can make mouths, and how much it holds."""
+
+    healthy: bool
+    gpu_count: int
+    loaded_models: int
+    max_models: int
+    version: str
+    detail: str = ""
+    """One line on what is wrong, or on which servers answer; for people, may name addresses."""
+    gpus: tuple[GpuStatus, ...] = ()
+    """Those that were lost included; none where networks run on a processor."""
+    live_sessions: int = 0
+    """Live sessions that hold a lease."""
+    live_capacity: int = 0
+    """How many would fit; 0 where nothing was measured yet."""
+
+
+class Backend(Protocol):
+    """A source of mouths. Methods may be called from any number of threads.
+
+    ``call`` is the request that a method works for. The method ends by its deadline, waiting and
+    retries included; when the call ends early, the work is given up where that still saves
+    something, and the method raises Cancelled. Its class and its tenant say when frames are run
+    among those of others. Without a ``call`` the class is batch, and there is no limit of time, but
+    ``RemoteBackend`` has one of its own. Every method but ``health``, ``release`` and ``close``
+    raises Unavailable, Overloaded and DeadlineExceeded besides what its description names.
+    """
+
+    def mouths(
+        self,
+        model_id: str,
+        first: int,
+        windows: AudioWindows,
+        *,
+        revision: Revision = ANY_REVISION,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
+        """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
+        for each of ``windows``, (N, 32, 16, 16) float32.
+
+        ``revision`` (``Avatar.revision``) is that of the avatar whose frames the mouths will be
+        pasted into. Where the backend has these very frames, it shows them to the network;
+        elsewhere ``crops`` is called for what the network is to see.
+
+        Raises AvatarChanged where the newest network is of another revision, CropsNeeded where the
+        backend is without these frames and ``crops`` is None, NotFound, InvalidInput,
+        AvatarInvalid.
+        """
+        ...
+
+    def mouths_of(
+        self,
+        model_id: str,
+        visual: Visual,
+        windows: AudioWindows,
+        *,
+        revision: Revision = ANY_REVISION,
+        call: Call | None = None,
+    ) -> DrawnFloatMouths:
+        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
+        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
+
+        Of ``revision`` only the network's half is compared. Raises AvatarChanged where the newest
+        network is of another revision, NotFound, InvalidInput, AvatarInvalid.
+        """
+        ...
+
+    def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
+        """Load the network of avatar ``model_id`` before it is asked for, and return its numbers.
+        Raises NotFound, AvatarInvalid."""
+        ...
+
+    def unload(self, model_id: str, *, call: Call | None = None) -> bool:
+        """Unload the network of avatar ``model_id`` when calls under way are done. Returns False
+        where it was not loaded."""
+        ...
+
+    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        """Return numbers about each loaded network, in the order of their names."""
+        ...
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Have ``holder``, a live session, hold or hold on to a lease: what a session of avatar
+        ``model_id`` takes of what runs its network, for ``leases.LEASE_S`` seconds.
+
+        Raises Overloaded, with how many sessions run and how many fit, where there is no room for
+        it; NotFound, InvalidInput, AvatarInvalid.
+        """
+        ...
+
+    def release(self, holder: str) -> None:
+        """Give back what ``holder`` holds; nothing where it holds nothing. Raises nothing: a lease
+        that cannot be given back ends by itself."""
+        ...
+
+    def health(self, *, call: Call | None = None) -> BackendHealth:
+        """Return whether the next call will probably be answered, and how much the backend holds.
+        Raises nothing."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; later calls raise Unavailable. Closing twice is allowed."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,220 @@
+"""A batch: windows made of the speech, mouths of the windows, and frames of the mouths.
+
+speech ──▶ windows ──▶ the avatar's network: mouths ──▶ pasted and encoded: frames
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from lipwire.avatars import Avatar
+from lipwire.domain import (
+    AudioWindows,
+    AvatarChanged,
+    Call,
+    InvalidInput,
+    Mouths,
+    UInt8Array,
+    Unavailable,
+    Visual,
+)
+from lipwire.registry import Registry
+from lipwire.serving.encoders import AudioEncoders
+from lipwire.serving.loadedavatars import LoadedAvatar
+from lipwire.serving.speech import RawAudio, windows_from_raw
+
+FrameFormat = Literal["jpeg", "raw"]
+
+_REVISIONS: Final = 3
+"""How often a batch begins anew because its avatar has changed."""
+_FRAMES_A_TASK: Final = 6
+"""Fewer are not worth handing to another thread: a JPEG takes some 0.4 ms."""
+_FRAME_OVERHEAD_BYTES: Final = 16
+_ANSWER_OVERHEAD_BYTES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A request for ``count`` consecutive frames of avatar ``model_id``."""
+
+    model_id: str
+    count: int
+    first: int
+    """Number of the first frame, 0 or above; past the avatar's last frame they run back and
+    forth."""
+    visual: Visual | None
+    """(count, 6, 320, 320) float32: what the network is shown in the guide's form. None where it is
+    shown the avatar's own frames."""
+    speech: AudioWindows | RawAudio
+    """(count, 32, 16, 16) float32 windows, or the audio that they are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompositedBatch:
+    """The frames of a batch, and how long each step took."""
+
+    frames: list[bytes]
+    """JPEG files, or raw pixels: height x width x 3, BGR."""
+    width: int
+    height: int
+    gpu_id: int
+    """Number of the device that made the mouths, as CUDA counts; 0 where it was a processor."""
+    audio_ms: float
+    """How long windows took to be made of raw audio; 0 where windows were given."""
+    inference_ms: float
+    """How long the network ran, without the time that the batch waited."""
+    composite_ms: float
+    """How long the mouths took to be pasted, and the frames to be encoded."""
+
+
+class Compositor:
+    """Makes batches with the avatars of one registry. Thread-safe."""
+
+    def __init__(
+        self,
+        avatars: Registry[LoadedAvatar],
+        encoders: AudioEncoders,
+        *,
+        frame_format: FrameFormat = "jpeg",
+        max_answer_bytes: int | None = None,
+        threads: Executor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """``avatars`` are loaded with their frames, and with the part that ``frame_format`` needs
+        (jpeg, or pixels). ``encoders`` make windows of raw audio.
+
+        Batches whose raw frames take more than ``max_answer_bytes`` are refused. ``threads``
+        compose the frames of a batch side by side; without them one comes after the other.
+        ``clock`` gives seconds.
+        """
+        self._avatars = avatars
+        self._encoders = encoders
+        self.frame_format: Final = frame_format
+        self._max_answer_bytes = max_answer_bytes
+        self._threads = threads
+        self._clock = clock
+
+    def composite(self, batch: Batch, call: Call) -> CompositedBatch:
+        """Return the frames of ``batch``, all of one revision of the avatar, for the request
+        ``call``.
+
+        Where the avatar turns out to have changed meanwhile it is loaded again and the batch begins
+        anew, in three attempts at most: a package may be replaced at any moment, and a server that
+        has the network notices that at another moment than this one. Raises InvalidInput where the
+        frames are too large or the speech is too short, Unavailable where both servers go on having
+        different revisions, and what ``Registry.use``, ``Backend.mouths`` and ``compose_frames``
+        raise.
+        """
+        for _ in range(_REVISIONS):
+            try:
+                return self._composite(batch, call)
+            except AvatarChanged:
+                self._avatars.load(batch.model_id, timeout_s=call.remaining_s())
+        raise Unavailable(
+            f"avatar {batch.model_id} is not the same here and where its network is; it is being"
+            " replaced, or their folders differ"
+        )
+
+    def _composite(self, batch: Batch, call: Call) -> CompositedBatch:
+        with self._avatars.use(batch.model_id, timeout_s=call.remaining_s()) as avatar:
+            frames = avatar.frames
+            assert frames is not None  # as __init__ asks for
+            self._check_size(batch.count, frames)
+            windows = batch.speech
+            audio_ms = 0.0
+            if isinstance(windows, RawAudio):
+                started = self._clock()
+                with self._encoders.use(avatar.encoder, call) as encoder:
+                    windows = windows_from_raw(windows, batch.count, encoder)
+                audio_ms = self._ms_since(started)
+            call.check()
+            if batch.visual is None:
+                mouths = avatar.network.mouths(batch.first, windows, call=call)
+            else:
+                mouths = avatar.network.mouths_of(batch.visual, windows, call=call).as_mouths()
+            started = self._clock()
+            composited = compose_frames(
+                frames,
+                batch.first,
+                mouths.pixels,
+                frame_format=self.frame_format,
+                threads=self._threads,
+                call=call,
+            )
+            return CompositedBatch(
+                frames=composited,
+                width=frames.width,
+                height=frames.height,
+                gpu_id=mouths.gpu_id,
+                audio_ms=audio_ms,
+                inference_ms=mouths.inference_ms,
+                composite_ms=self._ms_since(started),
+            )
+
+    def _check_size(self, count: int, frames: Avatar) -> None:
+        """Raw frames are large: better refused than computed and then too big to be sent."""
+        most_bytes = self._max_answer_bytes
+        if self.frame_format != "raw" or most_bytes is None:
+            return
+        frame_bytes = frames.width * frames.height * 3
+        most = (most_bytes - _ANSWER_OVERHEAD_BYTES) // (frame_bytes + _FRAME_OVERHEAD_BYTES)
+        if count > most:
+            raise InvalidInput(
+                f"batch_size is {count}; allowed are up to {most} raw frames of {frames.width} x"
+                f" {frames.height}, as messages have up to {most_bytes} bytes"
+            )
+
+    def _ms_since(self, started: float) -> float:
+        return (self._clock() - started) * 1000
+
+
+def compose_frames(
+    avatar: Avatar,
+    first: int,
+    mouths: Mouths,
+    *,
+    frame_format: FrameFormat,
+    threads: Executor | None,
+    call: Call | None,
+) -> list[bytes]:
+    """Return frames ``first``, ``first + 1`` and so on of ``avatar`` with ``mouths`` pasted into
+    them, one for each of ``mouths``, (N, 320, 320, 3) uint8: JPEG files, or raw pixels (height x
+    width x 3, BGR), as ``frame_format`` says.
+
+    ``threads`` work side by side; where it is None, the caller's thread does everything. Raises
+    what ``Avatar.jpeg`` and ``Avatar.pixels`` raise, and DeadlineExceeded or Cancelled where
+    ``call`` ends before.
+    """
+    compose: Callable[[int, UInt8Array], bytes] = (
+        avatar.jpeg
+        if frame_format == "jpeg"
+        else lambda i, mouth: avatar.pixels(i, mouth).tobytes()
+    )
+
+    def some(start: int, stop: int) -> list[bytes]:
+        frames = []
+        for index in range(start, stop):
+            if call is not None:
+                call.check()
+            frames.append(compose(first + index, mouths[index]))
+        return frames
+
+    count = len(mouths)
+    if threads is None or count <= _FRAMES_A_TASK:
+        return some(0, count)
+    starts = range(0, count, _FRAMES_A_TASK)
+    tasks = [
+        threads.submit(some, start, min(start + _FRAMES_A_TASK, count)) for start in starts[1:]
+    ]
+    try:
+        frames = some(0, _FRAMES_A_TASK)
+        for task in tasks:
+            frames += task.result()
+        return frames
+    finally:
+        # An error must not leave threads inside an avatar that is let go of.
+        for task in tasks:
+            if not task.cancel():
+                task.exception()

@@ -1,0 +1,194 @@
+"""The devices of this process: which one each network is on, and what follows when one is lost.
+
+A device that is lost is not taken back before the server starts anew: a GPU that fell off its bus
+needs a reset, and a process whose CUDA context broke cannot have another.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+from weakref import WeakValueDictionary
+
+from lipwire.avatars import Avatar
+from lipwire.domain import AvatarInvalid, LipwireError, Unavailable
+from lipwire.domain.closing import Closing
+from lipwire.engine import DeviceLost, Driver, GpuState
+from lipwire.serving.backend import GpuStatus
+from lipwire.serving.networks import (
+    CompiledNetwork,
+    DeviceNetwork,
+    NetworkKey,
+    Placed,
+    ServerDevice,
+)
+from lipwire.serving.placement import Home, Placement
+
+_LOG: Final = logging.getLogger(__name__)
+_GIVING_UP_S: Final = 5.0
+"""How long closing waits for what lost devices held; a driver may never give it back."""
+_UNKNOWN: Final = GpuState(0, 0, 0.0)
+
+
+class Devices(Closing):
+    """The devices that a server's networks run on; a context manager.
+
+    It closes none of the devices. ``check`` is to be called now and then.
+    """
+
+    def __init__(
+        self, devices: Sequence[ServerDevice], placement: Placement, driver: Driver
+    ) -> None:
+        """``placement`` says which device a network is loaded on, by the devices' ``index``.
+        ``driver`` is asked how the GPUs do."""
+        self._devices = {device.index: device for device in devices}
+        self._placement = placement
+        self._driver = driver
+        self._states: dict[int, GpuState] = {}
+        self._giving_up: list[threading.Thread] = []
+        self._networks: WeakValueDictionary[str, DeviceNetwork] = WeakValueDictionary()
+        """The newest of each avatar."""
+        self._lock = threading.Lock()
+
+    @property
+    def left(self) -> tuple[ServerDevice, ...]:
+        """The devices that are not lost."""
+        return tuple(device for device in self._devices.values() if not device.lost)
+
+    @property
+    def max_models(self) -> int:
+        """How many networks fit on the devices that are left, on all together."""
+        return self._placement.most * len(self.left)
+
+    def network(
+        self, model_id: str, compiled: CompiledNetwork, frames: Avatar | None
+    ) -> DeviceNetwork:
+        """Load the network of avatar ``model_id`` onto the device that is chosen for it, and return
+        it.
+
+        ``frames`` are the avatar's, where this process has them. Raises what ``Engine.load`` does,
+        and Unavailable where no device is left.
+        """
+
+        def move(placed: Placed, error: LipwireError) -> Placed:
+            if not self._has_gone(placed.device, error):
+                raise error
+            return self._place(model_id, compiled, frames)
+
+        network = DeviceNetwork(self._place(model_id, compiled, frames), frames, move)
+        with self._lock:
+            self._networks[model_id] = network
+        return network
+
+    def network_of(self, model_id: str) -> DeviceNetwork | None:
+        """Return the network of avatar ``model_id`` that was loaded last; None where nobody has it
+        any more."""
+        with self._lock:
+            return self._networks.get(model_id)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether networks run on GPUs, and need what is compiled for them."""
+        return any(device.on_gpu for device in self._devices.values())
+
+    def home_of(self, model_id: str) -> Home | None:
+        """Return which device the network of avatar ``model_id`` is on, and how many bytes it takes
+        there; None where it is on none."""
+        return self._placement.home_of(model_id)
+
+    def gpus(self) -> tuple[GpuStatus, ...]:
+        """Return the state of each GPU, of those that were lost too; none where networks run on a
+        processor."""
+        with self._lock:
+            states = dict(self._states)
+        return tuple(
+            GpuStatus(
+                index=index,
+                name=device.gpu.name,
+                loaded_models=len(self._placement.models_on(index)),
+                memory_bytes=device.gpu.memory_bytes,
+                used_bytes=states.get(index, _UNKNOWN).used_bytes,
+                utilisation=states.get(index, _UNKNOWN).utilisation,
+                lost=device.lost,
+            )
+            for index, device in self._devices.items()
+            if device.gpu is not None
+        )
+
+    @property
+    def trouble(self) -> str:
+        """Which devices are lost, and why, in one line; empty where none is."""
+        return "; ".join(
+            f"GPU {index} is out: {device.lost}"
+            for index, device in sorted(self._devices.items())
+            if device.lost
+        )
+
+    def check(self) -> None:
+        """Ask the driver about each GPU, and mark as lost those that it says are gone."""
+        for device in self.left:
+            if device.gpu is not None:
+                self._is_there(device)
+
+    def close(self) -> None:
+        """Wait until what lost devices held is freed, but only for a limited time: a driver may
+        hang."""
+        until_s = time.monotonic() + _GIVING_UP_S
+        for thread in self._giving_up:
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+    def _place(self, model_id: str, compiled: CompiledNetwork, frames: Avatar | None) -> Placed:
+        """The network on the device that is its home, or on another if that goes."""
+        while True:
+            home = self._placement.opened(model_id)
+            device = self._devices[home.device]
+            closed = partial(self._placement.closed, home)
+            try:
+                model = device.load(compiled, frames, closed)
+            except LipwireError as error:
+                closed()
+                if not self._has_gone(device, error):
+                    raise
+            except BaseException:
+                closed()
+                raise
+            else:
+                self._placement.measured(home, device.held_bytes(model))
+                return Placed(device, model, NetworkKey(model))
+
+    def _has_gone(self, device: ServerDevice, error: LipwireError) -> bool:
+        """Whether ``error`` came of the device's going, which is then taken out."""
+        if isinstance(error, DeviceLost):
+            self._lose(device, str(error))
+        elif isinstance(error, AvatarInvalid) and device.gpu is not None:
+            # A network that fails may be broken, or what it ran on.
+            self._is_there(device)
+        return bool(device.lost) and isinstance(error, Unavailable | AvatarInvalid)
+
+    def _is_there(self, device: ServerDevice) -> None:
+        """Ask the driver; where it says that the GPU is gone, take it out."""
+        try:
+            state = self._driver.state(device.index)
+        except DeviceLost as error:
+            self._lose(device, str(error))
+        except LipwireError as error:
+            _LOG.debug("%s", error)  # who does not answer says nothing about the GPU
+        else:
+            with self._lock:
+                self._states[device.index] = state
+
+    def _lose(self, device: ServerDevice, reason: str) -> None:
+        with self._lock:
+            if device.lost:
+                return
+            self._placement.lose(device.index)
+            device.abandon(reason)
+            self._states.pop(device.index, None)
+            thread = threading.Thread(
+                target=device.give_up, name=f"lipwire-giving-up-gpu-{device.index}", daemon=True
+            )
+            self._giving_up.append(thread)
+        _LOG.error("GPU %d is out, %d left: %s", device.index, len(self.left), reason)
+        thread.start()

@@ -1,0 +1,183 @@
+"""How many live sessions the devices of this process carry, and who holds a share of them.
+
+A session takes the time of 25 frames a second of its avatar's device, as measured; a device gives
+away at most ``SHARE`` of the time of those frames that it computes side by side. A share is held
+for LEASE_S seconds, and longer where it is renewed. Frames of live sessions are run before all
+others, so other load takes nothing of what is given away.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.domain import FPS, Call, DeadlineExceeded, InvalidInput, Overloaded
+from lipwire.serving.networks import Speed
+
+SHARE: Final = 0.9
+"""What sessions may take of a device's time; the rest is for frames that take longer than usual."""
+LEASE_S: Final = 30.0
+"""How long a share is held that nobody renews."""
+_RETRY_AFTER_S: Final = 5.0
+_LONGEST_HOLDER: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesStats:
+    """How many live sessions hold a share now, and how many would fit."""
+
+    held: int
+    fit: int | None
+    """On all devices, the others of the avatar that was asked for last; None before one was
+    measured."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a session holds."""
+
+    model_id: str
+    until_s: float
+
+
+class SpeedLeases:
+    """Shares of the devices' time, held by live sessions. Thread-safe."""
+
+    def __init__(
+        self,
+        speed: Callable[[str], Speed | None],
+        measure: Callable[[str, Call], Speed],
+        devices: Callable[[], Sequence[int]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``speed(model_id)`` returns how fast the avatar's network is, None where that was not
+        measured of late; ``measure(model_id, call)`` has it measured, and loaded where it is not.
+        ``devices()`` are the numbers of the devices that are there. ``clock`` gives seconds."""
+        self._speed = speed
+        self._measure = measure
+        self._devices = devices
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._measuring = threading.Lock()
+        self._held: dict[str, _Held] = {}
+        self._known: dict[str, Speed] = {}
+        """Of each avatar that a session holds a share for: as it was last measured."""
+        self._asked_last: Speed | None = None
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Have ``holder`` hold the share of a session of avatar ``model_id`` for LEASE_S seconds
+        from now.
+
+        Who holds it already, holds on to it whatever the speed is now. On a device where nobody
+        else holds one, there is always a share for one session: a device that is too slow for it
+        leaves frames out. Raises Overloaded, with how many sessions run and how many fit, where
+        there is no share left; InvalidInput where ``holder`` is empty or has more than 200
+        characters; and what ``measure`` raises.
+        """
+        if not 0 < len(holder) <= _LONGEST_HOLDER:
+            raise InvalidInput(
+                f"holder has {len(holder)} characters; allowed are 1 to {_LONGEST_HOLDER}"
+            )
+        if self._renew(holder, model_id):
+            return
+        speed = self._speed(model_id) or self._measured(model_id, call)
+        with self._lock:
+            now = self._clock()
+            self._forget_expired(now)
+            self._asked_last = speed
+            before = self._held.pop(holder, None)
+            try:
+                self._check_room(model_id, speed)
+            except Overloaded:
+                if before is not None:
+                    self._held[holder] = before
+                raise
+            self._held[holder] = _Held(model_id, now + LEASE_S)
+            self._known[model_id] = speed
+
+    def release(self, holder: str) -> None:
+        """Give back what ``holder`` holds; nothing where it holds nothing."""
+        with self._lock:
+            self._held.pop(holder, None)
+            self._forget_expired(self._clock())
+
+    def stats(self) -> LeasesStats:
+        """Return the numbers of this moment."""
+        with self._lock:
+            self._forget_expired(self._clock())
+            speed = self._asked_last
+            if speed is None:
+                return LeasesStats(len(self._held), None)
+            everywhere = (self._fit(speed._replace(device=device)) for device in self._devices())
+            return LeasesStats(len(self._held), sum(everywhere))
+
+    def _renew(self, holder: str, model_id: str) -> bool:
+        with self._lock:
+            now = self._clock()
+            self._forget_expired(now)
+            held = self._held.get(holder)
+            if held is None or held.model_id != model_id:
+                return False
+            held.until_s = now + LEASE_S
+            return True
+
+    def _measured(self, model_id: str, call: Call) -> Speed:
+        """One is measured at a time: side by side they would slow each other."""
+        left_s = call.remaining_s()
+        if not self._measuring.acquire(timeout=-1 if left_s is None else left_s):
+            raise DeadlineExceeded("other avatars were being measured all the time that was given")
+        try:
+            return self._speed(model_id) or self._measure(model_id, call)
+        finally:
+            self._measuring.release()
+
+    # -- under the lock ----------------------------------------------------------------------------
+
+    def _forget_expired(self, now: float) -> None:
+        for holder in [name for name, held in self._held.items() if held.until_s <= now]:
+            del self._held[holder]
+        wanted = {held.model_id for held in self._held.values()}
+        for model_id in self._known.keys() - wanted:
+            del self._known[model_id]
+        for model_id in wanted:
+            self._known[model_id] = self._speed(model_id) or self._known[model_id]
+
+    def _check_room(self, model_id: str, speed: Speed) -> None:
+        held = self._on(speed.device)
+        fit = self._fit(speed)
+        if len(held) < fit:
+            return
+        workers = "1 worker" if speed.side_by_side == 1 else f"{speed.side_by_side} workers"
+        raise Overloaded(
+            f"{_sessions(len(held))} here; {fit} fit, as a frame of avatar {model_id} takes"
+            f" {speed.frame_s * 1000:.3g} ms on {workers}",
+            retry_after_s=_RETRY_AFTER_S,
+        )
+
+    def _on(self, device: int) -> list[Speed]:
+        """The speeds of all sessions on ``device``."""
+        speeds = (self._known[held.model_id] for held in self._held.values())
+        return [speed for speed in speeds if speed.device == device]
+
+    def _fit(self, speed: Speed) -> int:
+        """How many sessions fit on a device: those that are there, and more with ``speed``."""
+        held = self._on(speed.device)
+        left = SHARE - sum(map(_cost, held))
+        more = math.floor(left / _cost(speed) + _ROUNDING) if speed.frame_s > 0 else 1
+        return max(len(held) + more, 1)
+
+
+_ROUNDING: Final = 1e-9
+"""So that 0.9 holds three times 0.3."""
+
+
+def _cost(speed: Speed) -> float:
+    """The share of its device's time that a session takes."""
+    return FPS * speed.frame_s / speed.side_by_side
+
+
+def _sessions(count: int) -> str:
+    return "1 live session runs" if count == 1 else f"{count} live sessions run"

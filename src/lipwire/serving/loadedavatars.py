@@ -1,0 +1,188 @@
+"""A loaded avatar: one entry of a server's registry, loaded once and evicted as a whole."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+from lipwire.audio import silence_window
+from lipwire.avatars import ALWAYS, DEFAULT_QUALITY, Avatar, Part, compile_avatar, read_package
+from lipwire.avatars.compiled.compiling import CompiledParts
+from lipwire.avatars.compiled.parts import FOR_GPU, MODEL_ONLY
+from lipwire.avatars.compiled.restpart import stored_bytes
+from lipwire.avatars.frames.framecache import FrameCache
+from lipwire.avatars.package import BOTH
+from lipwire.domain import (
+    AudioWindows,
+    AvatarFiles,
+    Call,
+    InvalidInput,
+    Mouths,
+    Revision,
+    Visual,
+)
+from lipwire.registry import Loaded
+from lipwire.serving.backend import DrawnFloatMouths, DrawnMouths, MakeCrops
+from lipwire.serving.devices import Devices
+from lipwire.serving.encoders import AudioEncoders, EncoderFile
+from lipwire.serving.networks import CompiledNetwork
+from lipwire.serving.restmouths import RestMouths
+
+
+class Network(Protocol):
+    """Makes the mouths of one avatar: with a network here, or by asking a server that has the
+    network."""
+
+    def mouths(
+        self,
+        first: int,
+        windows: AudioWindows,
+        *,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
+        """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
+        (N, 32, 16, 16) float32.
+
+        The network is shown the avatar's own frames, or what ``crops`` returns where it is given.
+        Raises what ``Backend.mouths`` raises.
+        """
+        ...
+
+    def mouths_of(
+        self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
+    ) -> DrawnFloatMouths:
+        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
+        16, 16), float32 both: the guide's form. Raises what ``Backend.mouths_of`` raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedAvatar:
+    """An entry of a server's registry: an avatar's frames, and what makes its mouths."""
+
+    frames: Avatar | None
+    """The avatar's frames; None where only the network is here."""
+    network: Network
+    revision: Revision
+    """Hashes of the frames and of the network that are here. The hash of a half that is not here is
+    empty, or not to be compared."""
+    encoder: EncoderFile | None = field(init=False)
+    """Its audio encoder, as it was when the avatar was loaded; None where it has none here."""
+    _rest: list[RestMouths] = field(init=False, default_factory=list)
+    """Its rest mouths, once somebody has asked for them."""
+    _lock: Lock = field(init=False, default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        path = None if self.frames is None else self.frames.encoder_path
+        object.__setattr__(self, "encoder", None if path is None else EncoderFile.at(path))
+
+    def rest_mouths(self, encoders: AudioEncoders, call: Call | None = None) -> RestMouths:
+        """Return what the avatar shows while nobody speaks; the same for all who ask.
+
+        ``encoders`` have its audio encoder, which says what silence sounds like, and ``call`` is
+        the request that it is for. Raises InvalidInput where the avatar has no frames or no audio
+        encoder here, and what ``AudioEncoders.use`` raises.
+        """
+        if self._rest:
+            return self._rest[0]
+        frames, network = self.frames, self.network
+        if frames is None or self.encoder is None:
+            lacking = "frames" if frames is None else "audio encoder"
+            raise InvalidInput(f"the avatar has no {lacking} here, which its rest mouths are of")
+        with encoders.use(self.encoder, call) as encoder:
+            silence = silence_window(encoder)[None]
+
+        def draw(first: int, windows: AudioWindows, call: Call | None) -> Mouths:
+            return network.mouths(first, windows, call=call).pixels
+
+        with self._lock:
+            if not self._rest:
+                self._rest.append(RestMouths(frames, draw, silence))
+            return self._rest[0]
+
+    def close(self) -> None:
+        """Close its rest mouths. Frames and network are closed by whoever opened them."""
+        for rest in self._rest:
+            rest.close()
+
+
+def load_avatar(
+    model_id: str,
+    where: AvatarFiles | Path,
+    devices: Devices,
+    *,
+    parts: frozenset[Part],
+    quality: int = DEFAULT_QUALITY,
+    cache: FrameCache | None = None,
+) -> Loaded[LoadedAvatar]:
+    """Open an avatar with its frames and its network, for a server that does everything.
+
+    ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
+    compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``.
+    ``parts``, ``quality`` and ``cache`` are as for ``Avatar.open``. Raises NotFound, AvatarInvalid,
+    InvalidInput, StorageFailed, Unavailable.
+    """
+    package = read_package(where)
+    compiled = compile_avatar(package, parts=parts | ALWAYS | _of_network(devices), quality=quality)
+    with ExitStack() as opened:
+        frames = opened.enter_context(Avatar(package, compiled, quality, parts, cache))
+        return _loaded(model_id, compiled, frames, devices, opened)
+
+
+def load_network(
+    model_id: str, where: AvatarFiles | Path, devices: Devices
+) -> Loaded[LoadedAvatar]:
+    """Open an avatar's network, with its frames where they are there, for a server that gives
+    mouths to others. ``where``, ``devices`` and ``model_id`` are as for ``load_avatar``.
+
+    A package in one folder has to have frames. Where files were named one by one the network alone
+    is enough: if its frames are neither beside it nor where they are named, callers send crops.
+    Raises NotFound, AvatarInvalid, InvalidInput, StorageFailed, Unavailable.
+    """
+    # No speech is heard here: a missing audio encoder is for the compositing server to say.
+    files = replace(AvatarFiles.at(where), audio_encoder=None)
+    pictured = [path for path in (files.frames, files.rectangles) if path is not None]
+    there = bool(pictured) and all(path.exists() for path in pictured)
+    alone = bool(files.named) and not there
+    package = read_package(files, frozenset({"model"}) if alone else BOTH)
+    parts = ALWAYS if package.frames is not None else MODEL_ONLY
+    compiled = compile_avatar(package, parts=parts | _of_network(devices))
+    with ExitStack() as opened:
+        frames = None
+        if package.frames is not None:
+            frames = opened.enter_context(Avatar(package, compiled, DEFAULT_QUALITY))
+        return _loaded(model_id, compiled, frames, devices, opened)
+
+
+def mapped_bytes(frames: Avatar) -> int:
+    """Return the size of what is mapped for an avatar's frames, with the rest mouths that are
+    compiled. Those that are not take that much memory of their own once they are asked for."""
+    return frames.mapped_bytes + stored_bytes(frames.path, frames.files, frames.revision)
+
+
+def _of_network(devices: Devices) -> frozenset[Part]:
+    """What the network needs compiled besides what every device runs it with."""
+    return FOR_GPU if devices.on_gpu else frozenset()
+
+
+def _loaded(
+    model_id: str,
+    compiled: CompiledParts,
+    frames: Avatar | None,
+    devices: Devices,
+    opened: ExitStack,
+) -> Loaded[LoadedAvatar]:
+    network = devices.network(
+        model_id, CompiledNetwork(compiled.network, compiled.network_for_gpu), frames
+    )
+    opened.callback(network.close)
+    avatar = LoadedAvatar(frames, network, compiled.revision)
+    opened.callback(avatar.close)
+    return Loaded(
+        avatar,
+        # Pages of both come and go with use; this is what they come to when all are in memory.
+        network.weights_bytes + (0 if frames is None else mapped_bytes(frames)),
+        opened.pop_all().close,
+    )

@@ -1,0 +1,220 @@
+"""The backend that runs networks on the devices of this process."""
+
+import time
+from collections.abc import Callable
+
+import lipwire
+from lipwire.domain import (
+    ANY_REVISION,
+    AudioWindows,
+    AvatarChanged,
+    Call,
+    CropsNeeded,
+    InvalidInput,
+    Revision,
+    Unavailable,
+    Visual,
+)
+from lipwire.domain.closing import Closing
+from lipwire.registry import ItemStats, Registry, Use
+from lipwire.serving.backend import (
+    BackendHealth,
+    DrawnFloatMouths,
+    DrawnMouths,
+    MakeCrops,
+    ModelStatus,
+)
+from lipwire.serving.devices import Devices
+from lipwire.serving.leases import SpeedLeases
+from lipwire.serving.loadedavatars import LoadedAvatar
+from lipwire.serving.networks import Speed
+
+
+class LocalBackend(Closing):
+    """A backend over networks on the devices of this process; a context manager.
+
+        with (
+            Registry(lambda name: load_network(name, catalog.files(name), devices)) as avatars,
+            LocalBackend(avatars, devices) as backend,
+        ):
+            mouths = backend.mouths("anna", 0, windows)
+
+    It closes neither the registry nor the devices.
+    """
+
+    def __init__(
+        self,
+        avatars: Registry[LoadedAvatar],
+        devices: Devices,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``avatars`` have their networks on ``devices``. ``clock`` gives seconds; it has to be the
+        clock of the registry."""
+        self._avatars = avatars
+        self._devices = devices
+        self._clock = clock
+        self._leases = SpeedLeases(
+            self._speed,
+            self._measure,
+            lambda: [device.index for device in devices.left],
+            clock=clock,
+        )
+        self._closed = False
+
+    def mouths(
+        self,
+        model_id: str,
+        first: int,
+        windows: AudioWindows,
+        *,
+        revision: Revision = ANY_REVISION,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
+        """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
+        for each of ``windows``, (N, 32, 16, 16) float32. Raises AvatarChanged where the newest
+        network is of another revision, CropsNeeded where the backend is without these frames and
+        ``crops`` is None, NotFound, InvalidInput, AvatarInvalid. See ``Backend.mouths``."""
+        if first < 0:
+            raise InvalidInput(f"first frame is {first}, allowed are 0 and above")
+        with self._use(model_id, revision, call) as avatar:
+            _check_network(model_id, avatar, revision)
+            own = avatar.frames is not None and avatar.revision.same_frames(revision)
+            if not own and crops is None:
+                raise _crops_needed(avatar)
+            given = None if own else crops
+            return avatar.network.mouths(first, windows, crops=given, call=call)
+
+    def mouths_of(
+        self,
+        model_id: str,
+        visual: Visual,
+        windows: AudioWindows,
+        *,
+        revision: Revision = ANY_REVISION,
+        call: Call | None = None,
+    ) -> DrawnFloatMouths:
+        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
+        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
+        Raises AvatarChanged where the newest network is of another revision, NotFound,
+        InvalidInput, AvatarInvalid. See ``Backend.mouths_of``."""
+        with self._use(model_id, revision, call) as avatar:
+            _check_network(model_id, avatar, revision)
+            return avatar.network.mouths_of(visual, windows, call=call)
+
+    def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
+        """Load the network of avatar ``model_id`` before it is asked for, and return its numbers;
+        all are 0 where it was evicted again at once. See ``Backend.load``."""
+        self._check_open()
+        left_s = None if call is None else call.remaining_s()
+        self._avatars.load(model_id, timeout_s=left_s)
+        rows = (status for status in self.models() if status.model_id == model_id)
+        # Evicted again already, it is none.
+        return next(rows, ModelStatus(model_id, 0, 0, 0, 0.0))
+
+    def unload(self, model_id: str, *, call: Call | None = None) -> bool:
+        """Unload the network of avatar ``model_id``, without waiting for calls under way, which
+        finish. Returns False where it was not loaded. See ``Backend.unload``."""
+        self._check_open()
+        return self._avatars.unload(model_id)
+
+    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        """Return numbers about each loaded network, in the order of their names. See
+        ``Backend.models``. A network whose device was lost is not among them until it is used
+        again."""
+        self._check_open()
+        rows = map(self._status, self._avatars.stats().items)
+        return tuple(sorted((row for row in rows if row), key=lambda row: row.model_id))
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Have ``holder``, a live session, hold or hold on to what a session of avatar ``model_id``
+        takes of its device. A network that was not measured of late is loaded and measured first.
+        See ``SpeedLeases.acquire``; raises also what ``mouths`` raises."""
+        self._check_open()
+        self._leases.acquire(holder, model_id, call.classed("live", call.tenant))
+
+    def release(self, holder: str) -> None:
+        """Give back what ``holder`` holds; nothing where it holds nothing."""
+        self._leases.release(holder)
+
+    def _speed(self, model_id: str) -> Speed | None:
+        network = self._devices.network_of(model_id)
+        return None if network is None else network.speed()
+
+    def _measure(self, model_id: str, call: Call) -> Speed:
+        with self._use(model_id, ANY_REVISION, call):
+            network = self._devices.network_of(model_id)
+            if network is None:
+                raise Unavailable(f"the network of avatar {model_id} was unloaded")
+            return network.measure(call)
+
+    def health(self, *, call: Call | None = None) -> BackendHealth:
+        """Return whether mouths can be made here: healthy while one device is left. See
+        ``Backend.health``.
+
+        ``detail`` names the devices that are lost. A full queue is no reason to be unhealthy.
+        """
+        gpus = self._devices.gpus()
+        leases = self._leases.stats()
+        items = self._avatars.stats().items
+        return BackendHealth(
+            healthy=not self._closed and bool(self._devices.left),
+            gpu_count=sum(not gpu.lost for gpu in gpus),
+            loaded_models=sum(self._devices.home_of(item.name) is not None for item in items),
+            max_models=self._devices.max_models,
+            version=lipwire.__version__,
+            detail="the server is stopping" if self._closed else self._devices.trouble,
+            gpus=gpus,
+            live_sessions=leases.held,
+            live_capacity=leases.fit or 0,
+        )
+
+    def close(self) -> None:
+        """Raise Unavailable in all later calls; calls under way finish. See ``Backend.close``."""
+        self._closed = True
+
+    def _use(self, model_id: str, revision: Revision, call: Call | None) -> Use[LoadedAvatar]:
+        self._check_open()
+
+        def suits(held: LoadedAvatar) -> bool:
+            return held.revision.same_model(revision) and held.revision.same_frames(revision)
+
+        return self._avatars.use(
+            model_id,
+            timeout_s=None if call is None else call.remaining_s(),
+            # Who does not know the network's revision gets the newest, as the registry has it.
+            suits=suits if revision.model else None,
+        )
+
+    def _status(self, item: ItemStats) -> ModelStatus | None:
+        home = self._devices.home_of(item.name)
+        if home is None:
+            return None
+        return ModelStatus(
+            model_id=item.name,
+            gpu_id=home.device,
+            memory_bytes=item.bytes,
+            use_count=item.uses,
+            idle_s=0.0 if item.pins else max(0.0, self._clock() - item.last_used_s),
+            in_use=item.pins,
+            device_bytes=home.held_bytes or 0,
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the server is stopping")
+
+
+def _check_network(model_id: str, avatar: LoadedAvatar, revision: Revision) -> None:
+    """Raises AvatarChanged where the network is not of ``revision``."""
+    if not avatar.revision.same_model(revision):
+        raise AvatarChanged(
+            f"the network of {model_id} is here in revision {avatar.revision.model}; asked for is"
+            f" {revision.model}"
+        )
+
+
+def _crops_needed(avatar: LoadedAvatar) -> CropsNeeded:
+    here = "none of its frames are" if avatar.frames is None else "other frames of it are"
+    return CropsNeeded(f"{here} where the network is; send what the network sees of them")

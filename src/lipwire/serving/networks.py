@@ -1,0 +1,470 @@
+"""Networks on the devices of this process: each is on one device, and requests for it run in fair
+turns.
+
+    a request's crops, or its frames' numbers ──▶ the device's scheduler: a worker's turn ──▶ engine
+
+On a GPU that keeps crops the scheduler and the engine are given the frames' numbers. A network
+whose device is lost is loaded on another one, and its requests go on there.
+"""
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from lipwire.avatars import Avatar
+from lipwire.domain import (
+    AUDIO_WINDOW_SHAPE,
+    MOUTH_PX,
+    AudioWindows,
+    Call,
+    Cancelled,
+    Crops,
+    DeadlineExceeded,
+    Faces,
+    Form,
+    FrameNumbers,
+    InvalidInput,
+    LipwireError,
+    Unavailable,
+    Visual,
+    ping_pong,
+)
+from lipwire.engine import DeviceLost, Engine, GpuInfo, Model, Request
+from lipwire.scheduling import Across, Job, Scheduler
+from lipwire.serving.backend import DrawnFloatMouths, DrawnMouths, MakeCrops
+
+
+class CompiledNetwork(NamedTuple):
+    """The folders of a compiled network. As they are paths alone, no file is kept open by this."""
+
+    folder: Path
+    """Filled by ``compile_model``."""
+    for_gpu: Path | None = None
+    """Filled by ``compile_for_gpu``, where a GPU is to run it."""
+
+
+class Speed(NamedTuple):
+    """How fast a network makes live frames."""
+
+    device: int
+    """Number of the device that the network is on."""
+    frame_s: float
+    """Median seconds that a frame takes of a worker."""
+    side_by_side: int
+    """How many frames that device computes at a time."""
+
+
+_MEASURED_ROUNDS: Final = 4
+"""Runs by which a network is measured that is asked for the first time; the first of them may
+have to wait for weights, and a median leaves it out."""
+
+
+class ServerDevice:
+    """One device of a server: an engine, and a scheduler whose workers run networks with it.
+
+    It closes neither engine nor scheduler. A scheduler takes in more requests than it has threads,
+    so whoever calls limits how many requests there are.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        scheduler: "Scheduler[NetworkKey]",
+        *,
+        index: int = 0,
+        gpu: GpuInfo | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``index`` is the device's number in answers, as CUDA counts; 0 for the processor, whose
+        ``gpu`` is None. ``scheduler`` was made with ``run_on(engine)`` and the same ``clock``,
+        which gives seconds."""
+        self.index: Final = index
+        self.gpu: Final = gpu
+        self._engine = engine
+        self._scheduler = scheduler
+        self._clock = clock
+        self.lost = ""
+        """Why the device is given up; empty while it is not."""
+        self._waiting: set[Future[Any]] = set()
+        """Loads and runs that somebody waits for."""
+        self._on_unload: dict[Model, Callable[[], None]] = {}
+        """Of each network that is here."""
+        self._lock = threading.Lock()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether networks run on a GPU here, and need what is compiled for one."""
+        return self._engine.on_gpu
+
+    def load(
+        self, compiled: CompiledNetwork, frames: Avatar | None, on_unload: Callable[[], None]
+    ) -> Model:
+        """Load the network in the folders of ``compiled``, and return it, ready to be run on this
+        device.
+
+        ``frames`` are its avatar's, where this process has them; ``on_unload`` is called when the
+        network has been unloaded. Raises what ``Engine.load`` does, and DeviceLost where the device
+        is lost meanwhile.
+        """
+        if self.gpu is None:
+            return self._load(compiled, frames, on_unload)
+        # In a thread of its own: the driver of a GPU that fails may not come back.
+        loading: Future[Model] = Future()
+
+        def load() -> None:
+            try:
+                model = self._load(compiled, frames, on_unload)
+            except BaseException as error:
+                if loading.set_running_or_notify_cancel():
+                    loading.set_exception(error)
+                return
+            if loading.set_running_or_notify_cancel():
+                loading.set_result(model)
+            else:
+                self.unload(model)
+
+        self._keep(loading)
+        name = f"lipwire-load-gpu-{self.index}"
+        threading.Thread(target=load, name=name, daemon=True).start()
+        try:
+            return loading.result()
+        except CancelledError:
+            raise DeviceLost(self.lost) from None
+
+    def held_bytes(self, model: Model) -> int:
+        """Return how many bytes the weights of ``model`` take: of the GPU, or of mapped memory
+        where the device is the processor. Crops that a GPU keeps are not counted, since they take
+        only what weights leave."""
+        return model.device_bytes if self.on_gpu else model.weights_bytes
+
+    def run(
+        self,
+        key: "NetworkKey",
+        form: Form,
+        faces: Faces,
+        windows: AudioWindows,
+        call: Call | None,
+    ) -> tuple[Any, float]:
+        """Have the scheduler run a network, and return (mouths, milliseconds that the network ran).
+
+        ``key`` is the network's. ``faces`` are what it is shown and ``windows``, (N, 32, 16, 16)
+        float32, what it hears; ``form`` says which form ``faces`` and the mouths have (``Engine``).
+        ``call`` is the request: its deadline, class and tenant count, and when it ends the work is
+        cancelled; without one the class is batch, and the tenant has no name. Raises what the
+        engine and the scheduler raise, Cancelled, DeadlineExceeded, and DeviceLost where the device
+        is lost meanwhile, even where its driver hangs.
+        """
+        left_s = None if call is None else call.remaining_s()
+        deadline = None if left_s is None else self._clock() + left_s
+        job = self._scheduler.submit(
+            key,
+            faces,
+            windows,
+            deadline=deadline,
+            form=form,
+            service="batch" if call is None else call.service,
+            tenant="" if call is None else call.tenant,
+        )
+        self._keep(job)
+        if call is not None:
+            call.on_end(lambda: _cancel(job))
+        try:
+            mouths = job.result(None if deadline is None else max(0.0, deadline - self._clock()))
+        except CancelledError:
+            if self.lost and not (call is not None and call.ended):
+                raise DeviceLost(self.lost) from None
+            raise Cancelled("the caller has gone") from None
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{len(windows)} frames were not done within {left_s:.3g} s"
+            ) from None
+        finally:
+            job.cancel()  # nothing where it is done
+        return mouths, _ran_s(job) * 1000
+
+    def speed(self, key: "NetworkKey") -> Speed | None:
+        """Return how fast the network of ``key`` made live frames of late; None where it made
+        none."""
+        frame_s = self._scheduler.live_frame_s(key)
+        return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
+
+    @property
+    def side_by_side(self) -> int:
+        """How many frames the device computes at a time."""
+        return self._scheduler.side_by_side
+
+    def abandon(self, reason: str) -> None:
+        """Mark the device as lost: loads and runs under way, and later ones, raise DeviceLost with
+        ``reason``. Waits for nothing."""
+        with self._lock:
+            self.lost = reason
+            waiting = list(self._waiting)
+        for future in waiting:
+            future.cancel()
+
+    def unload(self, model: Model) -> None:
+        """Free what the network ``model`` takes of the device. Runs under way finish; unloading
+        twice is allowed."""
+        with self._lock:
+            on_unload = self._on_unload.pop(model, None)
+        if on_unload is not None:
+            try:
+                self._engine.unload(model)
+            finally:
+                on_unload()
+
+    def give_up(self) -> None:
+        """Unload all networks of an abandoned device. May take long, or never return where its
+        driver hangs."""
+        self._scheduler.drain(0.0)
+        with self._lock:
+            models = list(self._on_unload)
+        for model in models:
+            self.unload(model)
+
+    def _load(
+        self, compiled: CompiledNetwork, frames: Avatar | None, on_unload: Callable[[], None]
+    ) -> Model:
+        model = self._engine.load(compiled.folder, frames, for_gpu=compiled.for_gpu)
+        with self._lock:
+            self._on_unload[model] = on_unload
+        return model
+
+    def _keep(self, future: Future[Any]) -> None:
+        """Have ``abandon`` reach it until it is done."""
+        with self._lock:
+            self._waiting.add(future)
+            lost = self.lost
+        future.add_done_callback(self._forget)
+        if lost:
+            future.cancel()
+
+    def _forget(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._waiting.discard(future)
+
+
+class NetworkKey:
+    """Stands for a network in a scheduler's queue. A scheduler remembers keys for long, so a key
+    keeps no network in memory."""
+
+    __slots__ = ("__weakref__", "_model", "together")
+
+    def __init__(self, model: Model) -> None:
+        """``model`` is the network."""
+        self._model = weakref.ref(model)
+        self.together: Final = model.together
+        """``Model.together``: networks that share it can be run in one batch; None for none."""
+
+    def model(self) -> Model:
+        """Return the network. Raises Unavailable where it is gone, which happens only when nobody
+        waits for a run of it."""
+        model = self._model()
+        if model is None:
+            raise Unavailable("the network was unloaded")
+        return model
+
+    @property
+    def group(self) -> int | None:
+        """A number that networks share which can be run in one batch now. None where the network
+        cannot be run with others, or where its weights are still being copied: the others would
+        wait for them."""
+        model = self._model()
+        return None if model is None or model.unloaded or not model.warm else self.together
+
+
+class Placed(NamedTuple):
+    """A network that is loaded on a device."""
+
+    device: ServerDevice
+    model: Model
+    key: NetworkKey
+
+
+class DeviceNetwork:
+    """An avatar's network on one of a server's devices, and on another when that one is lost."""
+
+    __slots__ = ("__weakref__", "_frames", "_lock", "_move", "_placed", "weights_bytes")
+
+    def __init__(
+        self,
+        placed: Placed,
+        frames: Avatar | None,
+        move: Callable[[Placed, LipwireError], Placed],
+    ) -> None:
+        """``placed`` is the network on its first device. ``frames`` are the avatar's, where this
+        process has them. ``move(placed, error)`` is called when a run has raised ``error``: it
+        returns the network on another device where the device was lost, and raises ``error``
+        otherwise."""
+        self._placed: Placed | None = placed
+        """None once it is closed."""
+        self._frames = frames
+        self._move = move
+        self._lock = threading.Lock()
+        self.weights_bytes: Final = placed.model.weights_bytes
+        """Size of the mapped weights, or what they take of a GPU.
+
+        Their pages come and go with use; this is what they come to when all are in memory. The
+        session that avatars of one architecture share is not counted.
+        """
+
+    def mouths(
+        self,
+        first: int,
+        windows: AudioWindows,
+        *,
+        crops: MakeCrops | None = None,
+        call: Call | None = None,
+    ) -> DrawnMouths:
+        """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
+        (N, 32, 16, 16) float32.
+
+        The network is shown the avatar's own frames, or what ``crops`` returns where it is given.
+        Raises InvalidInput where it has neither, Unavailable once it is closed, and what
+        ``ServerDevice.run`` raises besides DeviceLost.
+        """
+
+        def faces(placed: Placed) -> Faces:
+            if crops is not None:
+                return crops()
+            return self._own_faces(first, len(windows), placed.model.keeps_crops)
+
+        pixels, index, inference_ms = self._run("pixels", faces, windows, call)
+        return DrawnMouths(pixels, index, inference_ms)
+
+    def mouths_of(
+        self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
+    ) -> DrawnFloatMouths:
+        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
+        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
+        Raises AvatarChanged where the newest network is of another revision, NotFound,
+        InvalidInput, AvatarInvalid. See ``Backend.mouths_of``."""
+        values, index, inference_ms = self._run("floats", lambda _: visual, windows, call)
+        return DrawnFloatMouths(values, index, inference_ms)
+
+    def speed(self) -> Speed | None:
+        """Return how fast it made live frames of late; None where it made none, and once it is
+        closed."""
+        placed = self._placed
+        return None if placed is None else placed.device.speed(placed.key)
+
+    def measure(self, call: Call) -> Speed:
+        """Have frames made of silence and return how fast that was. ``call`` is the request that
+        it is for, of class live. All workers are busy at a time meanwhile, as they are where as
+        many sessions run as fit.
+
+        Raises Unavailable once it is closed or where nothing was measured, and what ``mouths``
+        raises."""
+        for _ in range(_MEASURED_ROUNDS):
+            placed = self._placed
+            count = 1 if placed is None else placed.device.side_by_side
+            windows = np.zeros((count, *AUDIO_WINDOW_SHAPE), np.float32)
+            crops = np.zeros((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
+            given = partial(_same, crops) if self._frames is None else None
+            self.mouths(0, windows, crops=given, call=call)
+        speed = self.speed()
+        if speed is None:
+            raise Unavailable("the network was unloaded while it was measured")
+        return speed
+
+    def close(self) -> None:
+        """Unload the network. Runs under way finish; later ones raise Unavailable."""
+        with self._lock:
+            placed, self._placed = self._placed, None
+        if placed is not None:
+            placed.device.unload(placed.model)
+
+    def _own_faces(self, first: int, count: int, by_number: bool) -> Faces:
+        frames = self._frames
+        if frames is None:
+            raise InvalidInput("the network was loaded without its avatar's frames")
+        if not by_number:
+            return frames.crops(first, count)
+        shown = [ping_pong(first + index, frames.frame_count) for index in range(count)]
+        return np.array(shown, np.int64).view(FrameNumbers)
+
+    def _run(
+        self,
+        form: Form,
+        faces_on: Callable[[Placed], Faces],
+        windows: AudioWindows,
+        call: Call | None,
+    ) -> tuple[Any, int, float]:
+        """Mouths, the number of the device that made them, and the milliseconds of its runs."""
+        while True:
+            placed = self._placed
+            if placed is None:
+                raise Unavailable("the network was unloaded")
+            try:
+                mouths, ran_ms = placed.device.run(
+                    placed.key, form, faces_on(placed), windows, call
+                )
+                return mouths, placed.device.index, ran_ms
+            except LipwireError as error:
+                self._go_on_elsewhere(placed, error)
+
+    def _go_on_elsewhere(self, placed: Placed, error: LipwireError) -> None:
+        with self._lock:
+            if self._placed is placed:  # else it has moved meanwhile, or was closed
+                self._placed = self._move(placed, error)
+
+
+def run_on(engine: Engine) -> Callable[[NetworkKey, Any, AudioWindows], Any]:
+    """Return the function that a scheduler calls to run a network with ``engine``.
+
+    It takes (key, faces, windows) and returns the mouths; what kind of array ``faces`` is says
+    whether crops, frames' numbers or the guide's floats are meant.
+    """
+
+    def run(key: NetworkKey, faces: Faces, windows: AudioWindows) -> Any:
+        model = key.model()
+        if isinstance(faces, Visual):
+            return engine.infer_float(model, faces, windows)
+        if not isinstance(faces, FrameNumbers):
+            return engine.infer(model, faces, windows)
+        try:
+            return engine.infer_frames(model, faces.tolist(), windows)
+        except InvalidInput:
+            if model.unloaded:  # meanwhile, and its avatar with it
+                raise Unavailable("the network was unloaded") from None
+            raise
+
+    return run
+
+
+def run_across(engine: Engine) -> Across[NetworkKey]:
+    """Return the rule by which a scheduler puts frames of several networks into one run, and the
+    function that makes this run with ``engine``."""
+
+    def run(parts: list[tuple[NetworkKey, Any, AudioWindows]]) -> list[Any]:
+        requests = [
+            Request(
+                key.model(), faces.tolist() if isinstance(faces, FrameNumbers) else faces, windows
+            )
+            for key, faces, windows in parts
+        ]
+        return list(engine.infer_together(requests))
+
+    return Across(lambda key: key.group, run)
+
+
+def _same(crops: Crops) -> Crops:
+    return crops
+
+
+def _cancel(job: Job[NetworkKey]) -> None:
+    job.cancel()
+
+
+def _ran_s(job: Job[NetworkKey]) -> float:
+    """How long the network ran: on several workers side by side no longer than it took."""
+    if job.started_s is None or job.finished_s is None:
+        return job.service_s
+    return min(job.service_s, job.finished_s - job.started_s)

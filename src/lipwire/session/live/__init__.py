@@ -1,0 +1,58 @@
+"""Live sessions: speech streams in, frames and sound stream out, and the avatar rests in between.
+
+``LiveSessions`` holds all of a process. Each ``LiveSession`` drives a ``Conversation``, which knows
+neither threads nor time.
+"""
+
+from lipwire.serving.leases import LEASE_S
+from lipwire.session.live.events import (
+    Caption,
+    Event,
+    FramesDropped,
+    GoingAway,
+    Sound,
+    SpeechBegan,
+    SpeechEnded,
+    StateChanged,
+)
+from lipwire.session.live.liveavatar import LiveAvatar, Rest
+from lipwire.session.live.livesession import LiveSession
+from lipwire.session.live.outbox import Item, LiveFrame, Outbox
+from lipwire.session.live.outputs import Output, Shown
+from lipwire.session.live.pacing import Pacer
+from lipwire.session.live.rules import SessionRules
+from lipwire.session.live.sessions import Leases, LiveSessions, SessionsStats
+from lipwire.session.live.settings import FRAME_MS, PIECE_MS, SessionSettings
+from lipwire.session.live.states import State
+from lipwire.session.live.threads import LiveCounts, LiveThreads
+
+__all__ = [
+    "FRAME_MS",
+    "LEASE_S",
+    "PIECE_MS",
+    "Caption",
+    "Event",
+    "FramesDropped",
+    "GoingAway",
+    "Item",
+    "Leases",
+    "LiveAvatar",
+    "LiveCounts",
+    "LiveFrame",
+    "LiveSession",
+    "LiveSessions",
+    "LiveThreads",
+    "Outbox",
+    "Output",
+    "Pacer",
+    "Rest",
+    "SessionRules",
+    "SessionSettings",
+    "SessionsStats",
+    "Shown",
+    "Sound",
+    "SpeechBegan",
+    "SpeechEnded",
+    "State",
+    "StateChanged",
+]

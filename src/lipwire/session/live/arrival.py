@@ -1,0 +1,77 @@
+"""When the audio of a piece of speech came: whether it is spoken while it comes, and how late its
+pieces are."""
+
+from typing import Final
+
+_REAL_TIME: Final = 1.5
+"""Audio that comes no faster than so many times as it is spoken is spoken while it comes."""
+_SAME_PACE: Final = 1.01
+_AHEAD_S: Final = 0.1
+_KNOWN_AFTER_S: Final = 10.0
+"""After so long, audio that came no faster than this many times as it is spoken, and this, comes
+from a microphone: clocks differ by less."""
+_REMEMBERED_S: Final = 10.0
+"""Pieces that were late are remembered for one to two times this."""
+
+
+class Arrival:
+    """When the pieces of a piece of speech came. Their *lateness* is how much later each came,
+    compared with the first, than their place in the audio says; it is below 0 for those that came
+    earlier."""
+
+    __slots__ = (
+        "_before_late_s",
+        "_first_end_s",
+        "_first_s",
+        "_last_s",
+        "_late_s",
+        "_since_s",
+        "come_s",
+    )
+
+    def __init__(self) -> None:
+        self.come_s = 0.0
+        """How much audio has come."""
+        self._first_s = self._first_end_s = self._last_s = 0.0
+        self._late_s = self._before_late_s = self._since_s = 0.0
+
+    def add(self, seconds: float, now: float) -> None:
+        """A piece of so many ``seconds`` came at time ``now``."""
+        if not self.come_s:
+            self._first_s = self._since_s = now
+            self._first_end_s = seconds
+        else:
+            late_s = (now - self._first_s) - self.come_s
+            if now - self._since_s >= _REMEMBERED_S:
+                self._before_late_s, self._late_s, self._since_s = self._late_s, late_s, now
+            else:
+                self._late_s = max(self._late_s, late_s)
+        self.come_s += seconds
+        self._last_s = now
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the audio comes about as fast as it is spoken, as far as can be told now."""
+        more_s = self.come_s - self._first_end_s
+        return 0 < more_s <= _REAL_TIME * (self._last_s - self._first_s)
+
+    @property
+    def is_live_for_long(self) -> bool:
+        """Whether the audio has come as fast as it is spoken for ten seconds and more."""
+        took_s = self._last_s - self._first_s
+        more_s = self.come_s - self._first_end_s
+        return took_s >= _KNOWN_AFTER_S and more_s <= _SAME_PACE * took_s + _AHEAD_S
+
+    @property
+    def jitter_s(self) -> float:
+        """Greatest lateness of late, above that of the first piece: 0 or more."""
+        return max(0.0, self._latest_s)
+
+    def due_s(self, at_s: float) -> float:
+        """Return when the audio at ``at_s`` seconds comes at the latest, by the lateness of the
+        last ten seconds and more."""
+        return self._first_s + at_s + self._latest_s
+
+    @property
+    def _latest_s(self) -> float:
+        return max(self._late_s, self._before_late_s)

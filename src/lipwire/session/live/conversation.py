@@ -1,0 +1,481 @@
+"""What a live session shows and says at each moment. No threads, no I/O, no clock of its own.
+
+    push ─▶ speech that waits ─▶ heard: windows and sound ─▶ frames to make ─▶ made: mouths
+                                                                                  │
+    tick, every 40 ms: the sound of one frame, and its picture ◀──────────────────┘
+
+Whoever drives it hears the speech (``next_speech``, ``heard``) and has mouths made
+(``next_frames``, ``made``) meanwhile, in other threads; every method is called under one lock.
+
+*Frames* count on the session's clock, one each 40 ms; frame *n* is due ``n * 40 ms`` after the
+start. *Positions* are frames of the avatar. They go on with the frames, but wait for the first
+mouth of a piece of speech where it takes longer than was expected: the mouths that are being made
+for the positions behind it stay right. A piece of speech begins at a position, and its frame *k* is
+shown at that position plus *k*. Sound never waits for a mouth: a frame whose mouth is late is left
+out. It does wait for audio that has not come yet; the avatar rests then.
+"""
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from lipwire.domain import InvalidInput, Mouths
+from lipwire.session.live.crossfade import Crossfade
+from lipwire.session.live.events import (
+    Caption,
+    Event,
+    FramesDropped,
+    Picture,
+    Sound,
+    SpeechBegan,
+    SpeechEnded,
+    StateChanged,
+    Tick,
+)
+from lipwire.session.live.hearing import Heard, SpeechPiece, joined
+from lipwire.session.live.planning import MOST_WAITED_FRAMES, Planning, Work
+from lipwire.session.live.settings import FRAME_MS, SessionSettings
+from lipwire.session.live.spoken import Speech
+from lipwire.session.live.states import State, Trigger, after
+
+_HEARD_AHEAD_FRAMES: Final = 50
+"""So much speech is heard ahead of what is shown; a window is 32 KB."""
+
+
+class Conversation:
+    """The state of one session; see the module."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self.settings: Final = settings
+        self.state = State.IDLE
+        self.frame = 0
+        """The next frame to leave."""
+        self.position = settings.start_frame
+        """The position of that frame."""
+        self._start_s: float | None = None
+        self._speeches: deque[Speech] = deque()  # the first is spoken now, or is next
+        self._numbers = 0
+        self._sequence: int | None = None
+        self._listening = False
+        self._planning = Planning(settings)
+        self._crossfade = Crossfade(settings.crossfade_frames)
+        self._events: list[Event] = []
+        self.dropped = 0
+        """Frames that were left out since the start."""
+        self._dropped: dict[str, int] = {}  # and nobody was told
+        self._told_second = 0
+        self._silence = np.zeros(settings.frame_samples, np.float32)
+
+    # -- the client --------------------------------------------------------------------------------
+
+    @property
+    def buffered_s(self) -> float:
+        """Seconds of speech that have come and are not spoken yet."""
+        rate = self.settings.sound_rate_hz
+        return sum(
+            max(0.0, speech.come_s - speech.spoken_samples / rate) for speech in self._speeches
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more speech may come now."""
+        return self.buffered_s < self.settings.max_buffered_speech_s
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is no speech, neither spoken nor waiting."""
+        return not self._speeches
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is no speech, and the last frame showed nothing of any."""
+        return not self._speeches and self._crossfade.closed
+
+    def push(
+        self,
+        piece: SpeechPiece,
+        now: float,
+        sequence: int | None = None,
+        *,
+        dropped: bool = False,
+    ) -> None:
+        """Add audio that came at time ``now``; it goes on the speech that has not ended, or begins
+        a new one.
+
+        ``sequence`` is its number among all audio of the session, each one more than the one
+        before; None where the sender does not count. ``dropped`` audio is only counted. Raises
+        InvalidInput for another number than the next, and once closed.
+        """
+        self._check_open()
+        if sequence is not None:
+            expected = sequence if self._sequence is None else self._sequence + 1
+            if sequence != expected:
+                raise InvalidInput(f"audio number {sequence}; expected is {expected}")
+            self._sequence = sequence
+        if dropped or not len(piece.pcm):
+            return
+        last = self._speeches[-1] if self._speeches else None
+        if last is None or last.ended:
+            self._numbers += 1
+            last = Speech(self._numbers)
+            self._speeches.append(last)
+        last.came(piece, now)
+
+    def end_of_speech(self) -> None:
+        """The speech that came last has no more audio. Nothing where it has ended already."""
+        self._check_open()
+        if self._speeches:
+            self._speeches[-1].ended = True
+
+    def interrupt(self) -> None:
+        """Drop all speech, spoken or waiting: the next frame shows and says nothing of it."""
+        self.state = after(self.state, Trigger.INTERRUPT)
+        for speech in self._speeches:
+            self._told_end(speech, interrupted=True)
+        if self.state is State.INTERRUPTED:
+            self._tell_state(self._speeches[0].number if self._speeches else 0)
+        self._speeches.clear()
+        if not self.settings.paced:  # no frame follows
+            self._crossfade.reset()
+            if self.state is State.INTERRUPTED:
+                self._mouth_closed()
+
+    def listen(self, listening: bool) -> None:
+        """Say whether somebody speaks to the avatar now."""
+        before = self.state
+        self.state = after(self.state, Trigger.LISTEN if listening else Trigger.REST)
+        self._listening = listening
+        if self.state is not before:
+            self._tell_state(0)
+
+    def close(self) -> None:
+        """End the session; closing twice is allowed."""
+        for speech in self._speeches:
+            self._told_end(speech, interrupted=True)
+        self._speeches.clear()
+        if self.state is not State.CLOSED:
+            self.state = after(self.state, Trigger.CLOSE)
+            self._tell_all_dropped()
+            self._tell_state(0)
+
+    # -- who works ---------------------------------------------------------------------------------
+
+    def next_speech(self) -> tuple[Speech, SpeechPiece | None, bool] | None:
+        """Return the audio that is to be heard next (None where its speech has no more), and
+        whether its speech ends with it; None where there is nothing to hear."""
+        for speech in self._speeches:
+            shown = 0 if speech.begins is None else max(0, self.position - speech.begins)
+            if speech.total is None and speech.heard - shown >= _HEARD_AHEAD_FRAMES:
+                return None
+            if speech.incoming:
+                piece = joined(speech.incoming)
+                return speech, piece, speech.ended and not speech.incoming
+            if speech.ended and speech.total is None:
+                return speech, None, True
+        return None
+
+    def heard(self, speech: Speech, heard: Heard, last: bool) -> None:
+        """Take in what was heard of ``speech``, and whether that is all there is."""
+        if speech not in self._speeches:
+            return
+        speech.take_in(heard)
+        if last:
+            speech.total = speech.heard
+
+    def check(self, now: float) -> None:
+        """End speech of which nothing has come for long, as the client may have forgotten to. What
+        cannot come for want of room does not count."""
+        if self._speeches:
+            last = self._speeches[-1]
+            if not self.has_room:
+                last.waited_s = now
+            if now - last.waited_s >= self.settings.end_of_speech_timeout_s:
+                last.ended = True
+
+    def next_frames(self, now: float) -> Work | None:
+        """Return frames whose mouths are to be made, at time ``now``; None where there are none.
+
+        Frames that cannot be shown in time any more are left out.
+        """
+        if self._start_s is None:
+            return None
+        for speech in self._speeches:
+            if speech.begins is None and not self._plan(speech, now):
+                return None
+            work = self._planning.work_of(speech, self.position, now, self.due_s)
+            if work is not None:
+                return work
+        return None
+
+    def made(self, work: Work, mouths: Mouths, now: float) -> None:
+        """Take in mouths, (n, 320, 320, 3) uint8, one for each frame of ``work``, at time
+        ``now``."""
+        self._planning.took((now - work.asked_s) / len(work.windows))
+        for number, mouth in enumerate(mouths, work.first):
+            made = work.speech.made.get(number)
+            if made is not None:
+                made.mouth = mouth
+
+    def failed(self, work: Work) -> None:
+        """No mouths can be had for ``work``: the last one is shown in their place."""
+        for number in range(work.first, work.first + len(work.windows)):
+            made = work.speech.made.get(number)
+            if made is not None:
+                made.failed = True
+
+    # -- the clock ---------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Have frame 0 due at time ``now``."""
+        self._start_s = now
+
+    @property
+    def due_s(self) -> float:
+        """When the next frame is due."""
+        assert self._start_s is not None
+        return self._start_s + self.frame * FRAME_MS / 1000
+
+    def can_tick(self, now: float) -> bool:
+        """Whether a frame may leave at time ``now``. Where frames are not paced: whether one of
+        speech can be shown whole."""
+        if self._start_s is None or self.state is State.CLOSED:
+            return False
+        if self.settings.paced:
+            return now >= self.due_s
+        speech = self._current()
+        if speech is None or speech.begins is None:
+            return False
+        frame = self.position - speech.begins
+        return frame >= 0 and (self._is_past(speech, frame) or self._is_ready(speech, frame))
+
+    def tick(self, now: float) -> Tick:
+        """Return what leaves at time ``now``: the frame that is due, and, where it is late, the
+        sound of those before it."""
+        self.check(now)
+        sounds: list[Sound] = []
+        picture: Picture | None = None
+        late = False
+        while not sounds or self.can_tick(now):
+            if sounds:
+                self.drop("late" if late else "pacing")
+            self._end_past()
+            if not self.settings.paced and not self.can_tick(now):
+                break  # that was the end of the speech
+            sound, picture, late = self._frame()
+            sounds.append(sound)
+            if not self.settings.paced:
+                break
+        if late:
+            self.drop("late")
+        self._tell_dropped()
+        return Tick(tuple(sounds), picture, self.last_events())
+
+    def drop(self, reason: str) -> None:
+        """Count a frame that is left out, for a reason that ``FramesDropped`` names."""
+        self.dropped += 1
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+
+    def last_events(self) -> tuple[Event, ...]:
+        """Return the events that no tick will tell any more."""
+        events, self._events = tuple(self._events), []
+        return events
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self.state is State.CLOSED:
+            raise InvalidInput("the session is closed")
+
+    def _current(self) -> Speech | None:
+        return self._speeches[0] if self._speeches else None
+
+    def _plan(self, speech: Speech, now: float) -> bool:
+        """Choose the position of the first frame; whether that could be done."""
+        if not speech.heard:
+            return False
+        earliest = self.position
+        index = self._speeches.index(speech)
+        if index:
+            before = self._speeches[index - 1]
+            if before.begins is None or before.total is None:
+                return False
+            earliest = before.begins + before.total
+        lead = self._planning.lead(speech, now, self.due_s) if self.settings.paced else 0
+        speech.begins = max(earliest, self.position + lead)
+        return True
+
+    def _end_past(self) -> None:
+        """End what has been spoken."""
+        while (speech := self._current()) is not None and speech.begins is not None:
+            if not self._is_past(speech, self.position - speech.begins):
+                return
+            self._told_end(speech, interrupted=False)
+            self._speeches.popleft()
+            if not self.settings.paced and not self._speeches:
+                self._crossfade.reset()
+                if self.state is State.SPEAKING:
+                    self.state = after(self.state, Trigger.SPEECH_ENDS)
+                    self._settle()
+
+    def _frame(self) -> tuple[Sound, Picture | None, bool]:
+        """The next frame's sound, its picture, and whether that is left out for want of a mouth."""
+        speech = self._current()
+        if speech is None or speech.begins is None or speech.begins > self.position:
+            return self._rest(stays=False)
+        number = self.position - speech.begins
+        correction = self._correction(speech, number)
+        if correction < 0:
+            number = self._leave_out(speech, number)
+        elif correction > 0 and not speech.made:
+            speech.begins += 1
+        if correction > 0 or self._waits(speech, number):
+            return self._rest(stays=speech.begins + number == self.position)
+        return self._speak(speech, number)
+
+    def _correction(self, speech: Speech, number: int) -> int:
+        """By how many frames ``speech`` is to be shown later from this frame on, -1 to 1: only
+        where nobody speaks in it, or, where that is not looked at, where it is quiet."""
+        if not self.settings.paced or not speech.begun or speech.stalled:
+            return 0
+        if number >= speech.heard:
+            return 0
+        correction = self._planning.correction(speech, number, self.due_s)
+        if not correction or (correction < 0 and number + 1 >= speech.heard):
+            return 0
+        if self.settings.gate:
+            rests = not speech.weight(number) and not speech.made
+        else:
+            rests = speech.is_quiet(self.settings.frame_samples)
+        if not rests:
+            return 0
+        self._planning.corrected(self.due_s)
+        return correction
+
+    def _leave_out(self, speech: Speech, number: int) -> int:
+        """Leave out frame ``number``, and return the number of the next. Where mouths are being
+        made for the positions behind it, the avatar's own frame is left out too."""
+        speech.take(number, self.settings.frame_samples)
+        if speech.made:
+            self.position += 1
+        else:
+            assert speech.begins is not None
+            speech.begins -= 1
+        return number + 1
+
+    def _is_past(self, speech: Speech, number: int) -> bool:
+        return speech.total is not None and number >= speech.total
+
+    def _is_ready(self, speech: Speech, number: int) -> bool:
+        """Whether the frame can be shown whole."""
+        if number >= speech.heard or not speech.has_sound(self.settings.frame_samples):
+            return False
+        if not speech.weight(number):
+            return True
+        made = speech.made.get(number)
+        return made is not None and (made.mouth is not None or made.failed)
+
+    def _waits(self, speech: Speech, number: int) -> bool:
+        """Whether the frame is waited for: for its audio, or, where speech begins or goes on, for
+        its mouth."""
+        heard = number < speech.heard
+        if not heard or not speech.has_sound(self.settings.frame_samples):
+            if not heard:
+                assert speech.begins is not None
+                speech.begins += 1  # nothing is being made for what was not heard
+            speech.stalled = speech.begun
+            return True
+        if (speech.begun and not speech.stalled) or self._is_ready(speech, number):
+            speech.waited = 0
+            return False
+        speech.waited += 1
+        return speech.waited <= MOST_WAITED_FRAMES
+
+    def _speak(self, speech: Speech, number: int) -> tuple[Sound, Picture | None, bool]:
+        if not speech.begun:
+            speech.begun = True
+            self._events.append(SpeechBegan(self.frame * FRAME_MS, speech.number))
+            if self.state is not State.SPEAKING:
+                self.state = after(self.state, Trigger.SPEECH_BEGINS)
+                self._tell_state(speech.number)
+        speech.stalled = False
+        weight = speech.weight(number)
+        self._tell_captions(speech)
+        samples, made = speech.take(number, self.settings.frame_samples)
+        mouth = None if made is None else made.mouth
+        late = weight > 0 and mouth is None and (made is None or not made.failed)
+        shown, weight = self._crossfade.toward(weight, mouth)
+        sound = Sound(self.frame, samples, speech.number)
+        picture = None
+        if not late:
+            picture = Picture(self.frame, self.position, shown, weight, speech.number)
+        self._advance()
+        return sound, picture, late
+
+    def _rest(self, *, stays: bool) -> tuple[Sound, Picture | None, bool]:
+        """Nobody speaks. ``stays`` keeps the position, for what is being made for it."""
+        if self.state is State.SPEAKING and not self._any_begun():
+            self.state = after(self.state, Trigger.SPEECH_ENDS)
+            self._settle()
+        mouth, weight = self._crossfade.toward(0.0)
+        if self.state is State.INTERRUPTED and self._crossfade.closed:
+            self._mouth_closed()
+        sound = Sound(self.frame, self._silence, 0)
+        picture = Picture(self.frame, self.position, mouth, weight, 0)
+        self._advance(stays=stays)
+        return sound, picture, False
+
+    def _any_begun(self) -> bool:
+        speech = self._current()
+        return speech is not None and speech.begun
+
+    def _mouth_closed(self) -> None:
+        self.state = after(self.state, Trigger.MOUTH_CLOSED)
+        self._settle()
+
+    def _settle(self) -> None:
+        """What the session returns to when it has spoken."""
+        if self._listening:
+            self.state = after(self.state, Trigger.LISTEN)
+        self._tell_state(0)
+
+    def _advance(self, *, stays: bool = False) -> None:
+        self.frame += 1
+        if not stays:
+            self.position += 1
+
+    def _told_end(self, speech: Speech, *, interrupted: bool) -> None:
+        spoken_ms = round(speech.spoken_samples * 1000 / self.settings.sound_rate_hz)
+        come_ms = round(speech.come_s * 1000)
+        self._events.append(
+            SpeechEnded(
+                self.frame * FRAME_MS,
+                speech.number,
+                min(spoken_ms, come_ms),
+                interrupted,
+                max(0, come_ms - spoken_ms) if interrupted else 0,
+            )
+        )
+
+    def _tell_state(self, speech: int) -> None:
+        self._events.append(StateChanged(self.frame * FRAME_MS, self.state, speech))
+
+    def _tell_captions(self, speech: Speech) -> None:
+        """Tell what begins to be said in the frame that leaves, or began in one left out."""
+        end = speech.spoken_samples + self.settings.frame_samples
+        rate_hz = self.settings.sound_rate_hz
+        while speech.captions and round(speech.captions[0][0] * rate_hz) < end:
+            _, text = speech.captions.popleft()
+            self._events.append(Caption(self.frame * FRAME_MS, speech.number, text))
+
+    def _tell_dropped(self) -> None:
+        """Once a second, not with every frame."""
+        second = self.frame * FRAME_MS // 1000
+        if self._dropped and second != self._told_second:
+            self._told_second = second
+            self._tell_all_dropped()
+
+    def _tell_all_dropped(self) -> None:
+        for reason, count in sorted(self._dropped.items()):
+            self._events.append(FramesDropped(self.frame * FRAME_MS, count, reason))
+        self._dropped.clear()

@@ -1,0 +1,41 @@
+"""How the mouth passes from rest to speech and back."""
+
+from typing import Final
+
+from lipwire.domain import UInt8Array
+
+
+class Crossfade:
+    """Limits how much of a speaking mouth is shown, so that from one frame to the next it changes
+    by one step at most. It keeps the mouth that was shown last, for frames that have none of their
+    own."""
+
+    def __init__(self, frames: int) -> None:
+        """``frames`` lie between none of the mouth and all of it; 0 to change at once."""
+        self._step: Final = 1.0 / (frames + 1)
+        self._weight = 0.0
+        self._mouth: UInt8Array | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing of a speaking mouth was shown in the last frame."""
+        return not self._weight
+
+    def toward(
+        self, weight: float, mouth: UInt8Array | None = None
+    ) -> tuple[UInt8Array | None, float]:
+        """Go on by one frame towards ``weight``, 0 to 1, of ``mouth``, or of the last one where it
+        has none. Returns what to show: the mouth and how much of it, or None and 0."""
+        change = weight - self._weight
+        if abs(change) > self._step * 1.001:  # a step may be rounded
+            weight = self._weight + (self._step if change > 0 else -self._step)
+        self._weight = 0.0 if weight < self._step / 2 else weight
+        if mouth is not None:
+            self._mouth = mouth
+        if not self._weight:
+            self._mouth = None
+        return self._mouth, self._weight if self._mouth is not None else 0.0
+
+    def reset(self) -> None:
+        """Show nothing of a speaking mouth in the frame before the next."""
+        self._weight, self._mouth = 0.0, None

@@ -1,0 +1,133 @@
+"""An avatar as a live session uses it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+
+from lipwire.audio import AudioEncoder
+from lipwire.domain import (
+    AudioWindows,
+    Call,
+    DeadlineExceeded,
+    InvalidInput,
+    Mouths,
+    Overloaded,
+    Service,
+    UInt8Array,
+    Unavailable,
+)
+from lipwire.session.live.events import Picture
+from lipwire.session.live.outputs import Shown
+
+Planes = Callable[[int, UInt8Array | None, UInt8Array | None], UInt8Array]
+
+_LOG: Final = logging.getLogger(__name__)
+_REST_TIMEOUT_S: Final = 10.0
+_REST_BACK: Final = 100
+"""Frames before one at rest that may be shown in its place."""
+
+
+class Rest(Protocol):
+    """The mouths of an avatar at rest, by the number of the frame that they are for; past the last
+    frame they run back and forth."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is one for every frame."""
+        ...
+
+    def has(self, number: int) -> bool:
+        """Return whether the mouth for frame ``number`` is there."""
+        ...
+
+    def ready(self, number: int) -> UInt8Array | None:
+        """Return the mouth for frame ``number``, (320, 320, 3) uint8; None where the network would
+        have to make it."""
+        ...
+
+    def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
+        """Return the mouth for frame ``number``, made by the network for ``call`` where it is not
+        there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveAvatar:
+    """What a session needs of its avatar. Its callables are used from several threads at once."""
+
+    name: str
+    width: int
+    height: int
+    frame_count: int
+    compose: Callable[[int, UInt8Array | None], bytes]
+    """Called as (position, mouth): the frame with the mouth on it, a JPEG file or raw pixels."""
+    mouths: Callable[[int, AudioWindows, Call], Mouths]
+    """Called as (position, windows, call): the mouths of consecutive frames."""
+    rest: Rest
+    encoder: AudioEncoder
+    close: Callable[[], None]
+    """Called once, when no session method uses it any more."""
+    planes: Planes = field(default_factory=lambda: no_planes)
+    """Called as (position, mouth, out): the frame as I420; see ``Avatar.planes``."""
+    look_ahead: Callable[[int], None] = field(default_factory=lambda: nothing_ahead)
+    """Called with a position whose frame is shown as I420, so that those behind it are prepared;
+    does not wait."""
+
+    def rest_mouth(self, position: int, tenant: str, service: Service) -> UInt8Array | None:
+        """Return the mouth at rest for frame ``position``, made for ``tenant``, in the class
+        ``service``, where it is not there; None where it cannot be made now."""
+        mouth = self.rest.ready(position)
+        if mouth is not None:
+            return mouth
+        call = Call(_REST_TIMEOUT_S, service=service, tenant=tenant)
+        try:
+            return self.rest.mouth(position, call=call)
+        except (DeadlineExceeded, Overloaded, Unavailable) as error:
+            _LOG.debug("a mouth at rest was not made: %s", error)
+            return None
+        finally:
+            call.end()
+
+    def shown(self, picture: Picture) -> Shown:
+        """Return ``picture`` with its mouth, ready to be composed.
+
+        Where nobody speaks and the frame's own mouth at rest was not made yet, a frame shortly
+        before it is shown that has one: the mouth of another frame would not fit its face. Where
+        there is none either, the frame is left as it was filmed.
+        """
+        position, mouth = picture.position, picture.mouth
+        if mouth is None or picture.weight < 1:
+            if not picture.speech:
+                position = self._at_rest(position)
+            rest = self.rest.ready(position)
+            if mouth is None:
+                mouth = rest
+            elif rest is not None:
+                mouth = blend(rest, mouth, picture.weight)
+        return Shown(picture, self, position, mouth)
+
+    def _at_rest(self, position: int) -> int:
+        """The last position up to ``position`` that has a mouth at rest; ``position`` where none
+        shortly before it has one."""
+        before = range(position, max(-1, position - _REST_BACK), -1)
+        return next((each for each in before if self.rest.has(each)), position)
+
+
+def nothing_ahead(position: int) -> None:
+    """Prepare nothing."""
+
+
+def no_planes(position: int, mouth: UInt8Array | None, out: UInt8Array | None = None) -> UInt8Array:
+    """Raise InvalidInput: for avatars that were opened for JPEG or raw pixels alone."""
+    raise InvalidInput("the avatar was not opened for video")
+
+
+def blend(rest: UInt8Array, mouth: UInt8Array, weight: float) -> UInt8Array:
+    """Return the mouth that is ``weight`` (0 to 1) of ``mouth`` and else ``rest``, both (320, 320,
+    3) uint8."""
+    parts = round(weight * 256)
+    mixed = mouth.astype(np.uint16) * parts + rest.astype(np.uint16) * (256 - parts)
+    return ((mixed + 128) >> 8).astype(np.uint8)

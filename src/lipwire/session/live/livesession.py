@@ -1,0 +1,494 @@
+"""A live session at work: its conversation, the threads that hear and make frames for it, and what
+it has ready for its client.
+
+    client ─▶ push ─▶ conversation ◀─▶ one worker at a time: hears, has mouths made
+                          │ tick, by the pacing thread
+                          ├─▶ sound, events ─▶ outputs ─▶ client, viewers
+                          └─▶ picture ─▶ composed in another thread ─▶ outputs
+
+The worker runs only while there is something to do, in a thread that all sessions share.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from lipwire.domain import (
+    Call,
+    Cancelled,
+    DeadlineExceeded,
+    LipwireError,
+    Overloaded,
+    Unavailable,
+)
+from lipwire.domain.closing import Closing
+from lipwire.session.live.conversation import Conversation
+from lipwire.session.live.events import GoingAway, Picture
+from lipwire.session.live.hearing import STEP_S, Pcm, SpeechPiece, SpeechReader, check_piece
+from lipwire.session.live.liveavatar import LiveAvatar
+from lipwire.session.live.outbox import Outbox
+from lipwire.session.live.outputs import Output, Outputs
+from lipwire.session.live.planning import Work
+from lipwire.session.live.resting import AHEAD_FRAMES, Resting
+from lipwire.session.live.settings import FRAME_MS, SessionSettings
+from lipwire.session.live.spoken import Speech
+from lipwire.session.live.states import State
+from lipwire.session.live.threads import LiveCounts, LiveThreads
+
+_LOG: Final = logging.getLogger(__name__)
+_CHECK_S: Final = 0.1
+"""How often a session that is not paced is looked at."""
+
+
+class LiveSession(Closing):
+    """One session; see the module. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        avatar: LiveAvatar,
+        settings: SessionSettings,
+        threads: LiveThreads,
+        *,
+        tenant: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin a session with ``avatar``, which is closed with it. ``tenant`` is who it is for.
+        ``clock`` is that of ``threads.pacer``, in seconds."""
+        self.id: Final = secrets.token_urlsafe(16)
+        self._outbox: Outbox | None = None
+        self._outputs: Final = Outputs()
+        self.counts: Final = LiveCounts()
+        self.settings: Final = settings
+        self.tenant: Final = tenant
+        self._avatar = avatar
+        self._resting = Resting(avatar, tenant, clock)
+        self._next: tuple[LiveAvatar, Resting] | None = None
+        self._threads = threads
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._conversation = Conversation(settings)
+        self._reader: tuple[Speech, SpeechReader] | None = None
+        self._call: Call | None = None
+        self._working = self._again = False
+        self._interrupts = 0
+        """Interrupts by the client's count."""
+        self._composing: set[int] = set()
+        self._closed = self._freed = False
+        self.ended_because = ""
+        """Why the session has ended; empty where the client ended it, and before."""
+        self.error: LipwireError | None = None
+        """What it has ended with; None where with nothing."""
+        self.pushed_s = clock()
+        """When audio was last pushed, and before that, when it was made; by its clock."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """What the session has ready for its client; an output since it was first asked for."""
+        return self.add_outbox()
+
+    def add_outbox(self) -> Outbox:
+        """Have the outbox take what leaves from now on, and return it."""
+        with self._lock:
+            if self._outbox is None:
+                self._outbox = Outbox()
+                self.add_output(self._outbox)
+            return self._outbox
+
+    def add_output(self, output: Output) -> None:
+        """Have ``output`` take what leaves from now on. It is closed when the session ends."""
+        self._outputs.add(output)
+
+    def drop_unsent(self) -> None:
+        """Drop what the client did not take."""
+        if self._outbox is not None:
+            self._outbox.clear()
+
+    def remove_output(self, output: Output) -> None:
+        """Have ``output`` take nothing any more, and close it."""
+        self._outputs.remove(output)
+
+    @property
+    def avatar(self) -> LiveAvatar:
+        """The avatar that is shown."""
+        return self._avatar
+
+    @property
+    def state(self) -> State:
+        """What the session does now."""
+        return self._conversation.state
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is no speech, neither spoken nor waiting."""
+        return self._conversation.silent
+
+    @property
+    def interrupts(self) -> int:
+        """How many interrupts have arrived, by the client's count; what ``push`` takes as
+        ``after_interrupts``."""
+        return self._interrupts
+
+    def start(self) -> None:
+        """Make the first mouth at rest, and have the first frame leave then; nothing once
+        closed."""
+        with self._lock:
+            if self._closed:
+                return
+            self._working = True
+        try:
+            self._resting.prepare(self._conversation.position, 1)
+        finally:
+            with self._lock:
+                self._working = False
+            self._free()
+        with self._lock:
+            if self.closed:
+                return
+            now = self._clock()
+            self._conversation.start(now)
+        self._threads.pacer.add(self, now)
+        self._wake()
+
+    # -- the client --------------------------------------------------------------------------------
+
+    def push(
+        self,
+        pcm: Pcm,
+        rate_hz: int,
+        *,
+        sequence: int | None = None,
+        after_interrupts: int | None = None,
+        caption: str = "",
+        timeout_s: float | None = None,
+    ) -> None:
+        """Add audio, of any length: (n,) or (n, channels), int16 or float32 in [-1, 1].
+
+        Where much speech waits already, it waits until there is room; what still waits when the
+        session is interrupted is dropped. ``sequence`` is the number of this audio among all of the
+        session, each one more than the one before. ``after_interrupts`` is how many interrupts its
+        sender had sent before it; where more have arrived, it is dropped. ``caption`` is what is
+        said from its beginning on, as text, and is told when that is spoken. Raises InvalidInput
+        where it is no audio, or not the next, DeadlineExceeded where for ``timeout_s`` there is no
+        room (what was taken in before is spoken), and Cancelled where the session ends meanwhile.
+        """
+        check_piece(pcm, rate_hz)
+        step = max(1, round(rate_hz * STEP_S))
+
+        def late() -> bool:
+            return after_interrupts is not None and after_interrupts < self._interrupts
+
+        with self._lock:
+            interrupts = self._interrupts
+        for first in range(0, max(1, len(pcm)), step):
+            text = "" if first else caption
+            piece = SpeechPiece(pcm[first : first + step].copy(), rate_hz, text)
+            with self._changed:
+                free = self._changed.wait_for(
+                    lambda: (
+                        self._closed
+                        or late()
+                        or self._interrupts != interrupts
+                        or self._conversation.has_room
+                    ),
+                    timeout_s,
+                )
+                if self._closed:
+                    raise Cancelled("the session has ended")
+                if self._interrupts != interrupts:
+                    if not first:  # it counts as any other
+                        nothing = SpeechPiece(piece.pcm[:0], rate_hz)
+                        self._conversation.push(nothing, self._clock(), sequence)
+                    return
+                if not free:
+                    raise DeadlineExceeded(
+                        f"{self._conversation.buffered_s:.1f} s of speech wait to be spoken;"
+                        f" allowed are {self.settings.max_buffered_speech_s:g}"
+                    )
+                self.pushed_s = self._clock()
+                self._conversation.push(
+                    piece, self.pushed_s, None if first else sequence, dropped=late()
+                )
+            self._wake()
+
+    def end_of_speech(self, *, after_interrupts: int | None = None) -> None:
+        """What was pushed is all of that speech. ``after_interrupts`` is as for ``push``: where
+        more have arrived, nothing is done."""
+        with self._lock:
+            if after_interrupts is not None and after_interrupts < self._interrupts:
+                return
+            self._conversation.end_of_speech()
+        self._wake()
+
+    def interrupt(self, number: int | None = None) -> None:
+        """Break off all speech: the next frame shows and says nothing of it.
+
+        ``number`` is how many interrupts the client has sent with this one; nothing is done where
+        that one has arrived already. None where the client does not count.
+        """
+        with self._changed:
+            if number is not None and number <= self._interrupts:
+                return
+            self._interrupts = self._interrupts + 1 if number is None else number
+            self._conversation.interrupt()
+            self._reader = None
+            call = self._call
+            self._changed.notify_all()
+        if call is not None:
+            call.end()
+        self._wake()
+
+    def listen(self, listening: bool) -> None:
+        """Say whether somebody speaks to the avatar now."""
+        with self._lock:
+            self._conversation.listen(listening)
+
+    def change_avatar(self, avatar: LiveAvatar) -> None:
+        """Show another avatar from the next frame on in which nobody speaks. It is the session's to
+        close; the one before is closed then."""
+        try:
+            resting = Resting(avatar, self.tenant, self._clock)
+            resting.prepare(self._conversation.position, 1)
+        except BaseException:
+            avatar.close()
+            raise
+        with self._lock:
+            before, self._next = self._next, (avatar, resting)
+            if self._closed:
+                before, self._next = self._next, None
+        if before is not None:
+            before[0].close()
+
+    def going_away(self, reason: str, left_s: float) -> None:
+        """Tell the client that the session will end in ``left_s`` seconds."""
+        at_ms = self._conversation.frame * FRAME_MS
+        self._outputs.put(GoingAway(at_ms, reason, left_s))
+
+    def close(self, because: str = "", error: LipwireError | None = None) -> None:
+        """End the session, for the reason ``because``; ending twice is allowed."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self.ended_because = because
+            self.error = error
+            self._conversation.close()
+            events = self._conversation.last_events()
+            call, self._call = self._call, None
+            self._reader = None
+            self._changed.notify_all()
+        self._threads.pacer.remove(self)
+        if call is not None:
+            call.end()
+        self._outputs.put(*events)
+        self._outputs.close()
+        self._free()
+
+    # -- the pacing thread -------------------------------------------------------------------------
+
+    def on_due(self, now: float) -> float | None:
+        """Let the frame that is due leave, and return when the next is due; None once closed."""
+        with self._changed:
+            if self._closed:
+                return None
+            self._swap_if_at_rest()
+            if not self.settings.paced:
+                self._conversation.check(now)
+                due_s = now + _CHECK_S
+                picture = None
+            else:
+                picture = self._tick(now)
+                due_s = self._conversation.due_s
+        if picture is not None:
+            self._threads.composing.submit(self._compose, picture)
+        self._wake_if_needed()
+        return due_s
+
+    def _tick(self, now: float) -> Picture | None:
+        """Under the lock: send sound and events, return the picture that is to be composed."""
+        tick = self._conversation.tick(now)
+        self._outputs.put(*tick.sounds, *tick.events)
+        self._changed.notify_all()
+        self.counts.spoken_ms += FRAME_MS * sum(sound.speech > 0 for sound in tick.sounds)
+        picture = tick.picture
+        if picture is not None and not self._outputs:
+            picture = None
+        if picture is not None and self.settings.paced:
+            # The frame before is not done, or the client does not take them.
+            reason = "pacing" if self._composing else ""
+            reason = reason or ("" if self._outputs.have_room else "unread")
+            if reason:
+                self._conversation.drop(reason)
+                picture = None
+        if picture is not None:
+            self._composing.add(picture.frame)
+        self.counts.dropped = self._conversation.dropped
+        if self._outputs.want_planes:
+            self._avatar.look_ahead(self._conversation.position)
+        return picture
+
+    def _swap_if_at_rest(self) -> None:
+        """Under the lock: show the next avatar where nothing is done with the one before."""
+        if self._next is None or self._working or self._composing:
+            return
+        if not self._conversation.at_rest:
+            return
+        before = self._avatar
+        self._avatar, self._resting = self._next
+        self._next = None
+        self._threads.workers.submit(before.close)
+
+    def _compose(self, picture: Picture) -> None:
+        avatar = self._avatar  # stays while something is being composed
+        try:
+            self._outputs.show(avatar.shown(picture))
+            self.counts.frames += 1
+        except LipwireError as error:
+            self._fail(error)
+        except Exception:
+            _LOG.exception("composing a frame of avatar %s failed", avatar.name)
+            self._fail(Unavailable("a frame could not be composed"))
+        finally:
+            with self._changed:
+                self._composing.discard(picture.frame)
+                self._changed.notify_all()
+            self._free()
+
+    # -- the worker --------------------------------------------------------------------------------
+
+    def _wake_if_needed(self) -> None:
+        """Have a worker look for work where time alone may have brought some."""
+        if not self._conversation.silent or self._rest_wanted():
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have a worker look for work, unless one does."""
+        with self._lock:
+            self._again = True
+            if self._working or self._closed:
+                return
+            self._working = True
+        self._threads.workers.submit(self._work)
+
+    def _work(self) -> None:
+        try:
+            while self._step():
+                pass
+        except LipwireError as error:
+            self._fail(error, working=True)
+        except Exception:
+            _LOG.exception("a live session of avatar %s failed", self._avatar.name)
+            self._fail(Unavailable("the session failed"), working=True)
+        self._free()
+
+    def _step(self) -> bool:
+        """Do one thing; whether to go on."""
+        with self._lock:
+            if self._closed:
+                self._working = False
+                self._changed.notify_all()
+                return False
+            self._again = False
+            speech = self._conversation.next_speech()
+        busy = speech is not None
+        if speech is not None:
+            self._hear(*speech)
+        with self._lock:
+            work = None if self._closed else self._conversation.next_frames(self._clock())
+            if work is not None:
+                self._call = self._call_for(work)
+                call = self._call
+        if work is not None:
+            busy = True
+            self._make(work, call)
+        busy = self._send_unpaced() or busy
+        if not busy and self._conversation.silent and self._rest_wanted():
+            busy = self._resting.prepare(self._conversation.position, AHEAD_FRAMES)
+        with self._lock:
+            if busy or self._again:
+                return True
+            self._working = False
+            self._changed.notify_all()
+            return False
+
+    def _hear(self, speech: Speech, piece: SpeechPiece | None, last: bool) -> None:
+        reader = self._reader
+        if reader is None or reader[0] is not speech:
+            reader = (speech, SpeechReader(self._avatar.encoder, self.settings))
+        _, hears = reader
+        parts = [] if piece is None else [hears.push(piece)]
+        if last:
+            parts.append(hears.flush())
+        with self._lock:
+            for index, part in enumerate(parts):
+                self._conversation.heard(speech, part, last and index == len(parts) - 1)
+            self._reader = None if last else reader
+
+    def _call_for(self, work: Work) -> Call:
+        left_s = None if work.due_s is None else max(0.001, work.due_s - self._clock())
+        return Call(left_s, service="live", tenant=self.tenant)
+
+    def _make(self, work: Work, call: Call) -> None:
+        try:
+            mouths = self._avatar.mouths(work.position, work.windows, call)
+        except (Cancelled, DeadlineExceeded, Overloaded, Unavailable) as error:
+            _LOG.debug("frames of a live session were not made: %s", error)
+            with self._lock:
+                self._conversation.failed(work)
+        else:
+            with self._lock:
+                self._conversation.made(work, mouths, self._clock())
+                self.counts.mouths += len(mouths)
+        finally:
+            call.end()
+            with self._lock:
+                if self._call is call:
+                    self._call = None
+
+    def _send_unpaced(self) -> bool:
+        """Let frames leave as they are made, where they are not paced; whether one did."""
+        if self.settings.paced or not self._outputs:
+            return False
+        with self._lock:
+            if not self._conversation.can_tick(self._clock()):
+                return False
+        if not self._outputs.wait_for_room(_CHECK_S):
+            return not self._closed
+        with self._lock:
+            if self._closed:
+                return False
+            picture = self._tick(self._clock())
+        if picture is not None:
+            self._compose(picture)
+        return True
+
+    def _rest_wanted(self) -> bool:
+        """Whether mouths at rest are to be made now. Not while another avatar is to be shown: it is
+        waited for that nothing is done with this one."""
+        return self._next is None and self._resting.wanted
+
+    def _fail(self, error: LipwireError, *, working: bool = False) -> None:
+        """End with ``error``. ``working`` says that it is the worker's, which ends with it."""
+        if working:
+            with self._lock:
+                self._working = False
+        self.close("error", error)
+
+    def _free(self) -> None:
+        """Close the avatar once the session has ended and nobody uses it any more."""
+        with self._lock:
+            if not self._closed or self._freed or self._working or self._composing:
+                return
+            self._freed = True
+            avatars = [self._avatar] if self._next is None else [self._avatar, self._next[0]]
+            self._next = None
+        for avatar in avatars:
+            self._threads.workers.submit(avatar.close)

@@ -1,0 +1,135 @@
+"""What takes what leaves a session: its client's outbox, or an encoder for many viewers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from lipwire.domain import UInt8Array
+from lipwire.session.live.events import Event, Picture, Sound
+
+if TYPE_CHECKING:
+    from lipwire.session.live.liveavatar import LiveAvatar
+
+
+class Shown:
+    """A frame that is being shown: composed in each form once, when an output asks for it. For the
+    thread that composes."""
+
+    def __init__(
+        self, picture: Picture, avatar: LiveAvatar, position: int, mouth: UInt8Array | None
+    ) -> None:
+        """``position`` is the frame of ``avatar`` that is shown in ``picture``, and ``mouth`` what
+        is pasted into it, (320, 320, 3) uint8; None leaves it as it was filmed."""
+        self.picture = picture
+        self.avatar = avatar
+        self.position = position
+        self._mouth = mouth
+        self._data: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The frame as the avatar's server sends it: a JPEG file, or raw pixels, height x width x
+        3, BGR."""
+        if self._data is None:
+            self._data = self.avatar.compose(self.position, self._mouth)
+        return self._data
+
+    def planes(self, out: UInt8Array | None = None) -> UInt8Array:
+        """Return the frame as I420, (even height * 3/2, even width) uint8; written to ``out`` where
+        it is given. Raises InvalidInput where the avatar was not opened for that."""
+        return self.avatar.planes(self.position, self._mouth, out)
+
+
+class Output(Protocol):
+    """Takes the pictures, sound and events of a session. Its methods are quick, or drop."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a picture would be taken in; where no output has room it is not composed."""
+        ...
+
+    @property
+    def planes(self) -> bool:
+        """Whether pictures are taken as I420."""
+        ...
+
+    def wait_for_room(self, timeout_s: float | None = None) -> bool:
+        """Wait until there is room, for a session that is not paced; whether there is."""
+        ...
+
+    def put(self, *items: Sound | Event) -> None:
+        """Take sound and events, in the order in which they leave."""
+        ...
+
+    def show(self, shown: Shown) -> None:
+        """Take a picture, in a thread that composes: one after the other, in their order."""
+        ...
+
+    def close(self) -> None:
+        """Take nothing more: the session has ended, or the output was removed."""
+        ...
+
+
+class Outputs:
+    """The outputs of one session. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: tuple[Output, ...] = ()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Output]:
+        """Those that there are now."""
+        return iter(self._all)
+
+    @property
+    def have_room(self) -> bool:
+        """Whether any would take a picture in."""
+        return any(output.has_room for output in self._all)
+
+    @property
+    def want_planes(self) -> bool:
+        """Whether any would take a picture in as I420."""
+        return any(output.planes and output.has_room for output in self._all)
+
+    def add(self, output: Output) -> None:
+        """Have ``output`` take what leaves from now on; once closed, it is closed at once."""
+        with self._lock:
+            if not self._closed:
+                self._all = (*self._all, output)
+                return
+        output.close()
+
+    def remove(self, output: Output) -> None:
+        """Have ``output`` take nothing any more, and close it."""
+        with self._lock:
+            self._all = tuple(kept for kept in self._all if kept is not output)
+        output.close()
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until all would take a picture in, ``timeout_s`` for each; whether they would."""
+        return all(output.wait_for_room(timeout_s) for output in self._all)
+
+    def put(self, *items: Sound | Event) -> None:
+        """Give all of them sound and events."""
+        for output in self._all:
+            output.put(*items)
+
+    def show(self, shown: Shown) -> None:
+        """Give a picture to those that have room."""
+        for output in self._all:
+            if output.has_room:
+                output.show(shown)
+
+    def close(self) -> None:
+        """Close all of them."""
+        with self._lock:
+            self._closed = True
+        for output in self._all:
+            output.close()

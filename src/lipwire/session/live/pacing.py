@@ -1,0 +1,133 @@
+"""The clock of all live sessions of a process: one thread, and a heap of due times."""
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from lipwire.domain import percentile
+from lipwire.domain.closing import Closing
+
+_LOG: Final = logging.getLogger(__name__)
+_REMEMBERED: Final = 4096
+"""Latest moments that the lateness is taken from."""
+
+
+class Paced(Protocol):
+    """Something that has to be called at certain times."""
+
+    def on_due(self, now: float) -> float | None:
+        """Do what is due at time ``now``, quickly, and return when the next thing is due; None
+        where nothing will be any more."""
+        ...
+
+
+class Pacer(Closing):
+    """Calls each of its members when it is due; a context manager.
+
+    Members are called one after the other, in the order of their due times, so each must be quick.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        start: bool = True,
+    ) -> None:
+        """``clock`` gives seconds. Without ``start`` there is no thread, and ``run_due`` is called
+        by whoever moves the clock."""
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Paced]] = []
+        self._order = itertools.count()
+        self._members: dict[int, int] = {}  # each one's entry of the heap, by its order
+        self._late_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        if start:
+            self._thread = threading.Thread(target=self._run, name="lipwire-pacing", daemon=True)
+            self._thread.start()
+
+    def add(self, member: Paced, due_s: float) -> None:
+        """Call ``member`` for the first time at ``due_s``; never once closed."""
+        with self._changed:
+            if not self._closed:
+                self._push(member, due_s)
+
+    def remove(self, member: Paced) -> None:
+        """Call ``member`` no more; a call that has begun ends."""
+        with self._changed:
+            self._members.pop(id(member), None)
+
+    def __len__(self) -> int:
+        """How many members there are."""
+        with self._changed:
+            return len(self._members)
+
+    def lateness_s(self, percent: int) -> float | None:
+        """Return how late members were called, as a percentile (0 to 100) of the latest 4096 calls;
+        None where there was none."""
+        with self._changed:
+            late_s = list(self._late_s)
+        return percentile(late_s, percent) if late_s else None
+
+    def next_due_s(self) -> float | None:
+        """Return when the next member is due; None where there is none."""
+        with self._changed:
+            return self._heap[0][0] if self._heap else None
+
+    def run_due(self) -> None:
+        """Call all members that are due now."""
+        while True:
+            with self._changed:
+                now = self._clock()
+                if not self._heap or self._heap[0][0] > now:
+                    return
+                due_s, order, member = heapq.heappop(self._heap)
+                if self._members.get(id(member)) != order:
+                    continue
+                self._late_s.append(now - due_s)
+            again_s = None
+            try:
+                again_s = member.on_due(now)
+            except Exception:
+                _LOG.exception("a live session failed")
+            with self._changed:
+                if self._members.get(id(member)) != order:
+                    continue  # removed meanwhile
+                if again_s is None:
+                    del self._members[id(member)]
+                else:
+                    self._push(member, again_s)
+
+    def close(self) -> None:
+        """Call nobody any more, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._members.clear()
+            self._heap.clear()
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _push(self, member: Paced, due_s: float) -> None:
+        order = self._members[id(member)] = next(self._order)
+        heapq.heappush(self._heap, (due_s, order, member))
+        if self._heap[0][2] is member:
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed:
+                    left_s = self._heap[0][0] - self._clock() if self._heap else None
+                    if left_s is not None and left_s <= 0:
+                        break
+                    self._changed.wait(left_s)
+                if self._closed:
+                    return
+            self.run_due()

@@ -1,0 +1,52 @@
+"""The mouths at rest of a session's avatar, made before they are shown."""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from lipwire.domain import Service
+from lipwire.session.live.liveavatar import LiveAvatar
+
+AHEAD_FRAMES: Final = 25
+"""Mouths at rest are made for so many frames ahead."""
+_AGAIN_S: Final = 1.0
+"""After one could not be made, the next is tried so much later."""
+
+
+class Resting:
+    """Has the mouths at rest of one avatar made, one after the other, while there is time. For one
+    thread at a time."""
+
+    def __init__(self, avatar: LiveAvatar, tenant: str, clock: Callable[[], float]) -> None:
+        """``tenant`` is who the session is for. ``clock`` gives seconds."""
+        self._avatar = avatar
+        self._tenant = tenant
+        self._clock = clock
+        self._again_s = -math.inf
+        self._any = False
+        """Whether there is one, which can be shown."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether one is to be made now."""
+        return not self._avatar.rest.complete and self._clock() >= self._again_s
+
+    def prepare(self, first: int, frames: int) -> bool:
+        """Have one made that is not there, of the ``frames`` frames from position ``first`` on;
+        whether one was."""
+        for position in range(first, first + frames):
+            if self._avatar.rest.has(position):
+                self._any = True
+                continue
+            began_s = self._clock()
+            # Until the frame has one, another is shown that has: others go first.
+            service: Service = "render" if self._any else "live"
+            mouth = self._avatar.rest_mouth(position, self._tenant, service)
+            now = self._clock()
+            if mouth is None:
+                self._again_s = now + _AGAIN_S
+                return False
+            self._any = True
+            self._again_s = now + (now - began_s)  # half the time is for others
+            return True
+        return False

@@ -1,0 +1,311 @@
+"""All live sessions of a process: admitting them, finding them again, ending them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from lipwire.domain import Call, LipwireError, NotFound, Overloaded, Unavailable
+from lipwire.domain.closing import Closing
+from lipwire.serving.leases import LEASE_S
+from lipwire.session.live.liveavatar import LiveAvatar
+from lipwire.session.live.livesession import LiveSession
+from lipwire.session.live.rules import SessionRules
+from lipwire.session.live.settings import SessionSettings
+from lipwire.session.live.threads import LiveThreads
+
+_LOG: Final = logging.getLogger(__name__)
+_EVERY_S: Final = 1.0
+"""How often sessions are looked at."""
+_RENEW_EVERY_S: Final = LEASE_S / 3
+"""How often leases are renewed."""
+_RETRY_AFTER_S: Final = 5.0
+
+
+class Leases(Protocol):
+    """Shares of the speed of whatever makes the mouths, held by sessions while they live."""
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Have ``holder`` hold, or hold on to, what a session of avatar ``model_id`` takes, for
+        LEASE_S seconds. Raises Overloaded, with how many are held and how many fit, where there is
+        no share left."""
+        ...
+
+    def release(self, holder: str) -> None:
+        """Give back what ``holder`` holds; nothing where it holds nothing."""
+        ...
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A session, and what its rules need to know."""
+
+    session: LiveSession
+    model_id: str
+    began_s: float
+    active_s: float
+    """When something was last said to it."""
+    renewed_s: float
+    joined: bool = False
+    attached: int = 0
+    left_s: float | None = None
+    """When its last client left."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsStats:
+    """Numbers about all sessions of a process."""
+
+    active: int
+    most: int | None
+    """Sessions that ``max_sessions`` allows; None where only the machine's speed counts."""
+    opened: int
+    refused: int
+    ended: dict[str, int]
+    """Sessions that have ended, by the reason."""
+
+
+class LiveSessions(Closing):
+    """The live sessions of a process. Thread-safe; a context manager."""
+
+    def __init__(
+        self,
+        open_avatar: Callable[[str, Call], LiveAvatar],
+        threads: LiveThreads,
+        *,
+        rules: SessionRules | None = None,
+        leases: Leases | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``open_avatar(model_id, call)`` returns an avatar that is the session's until it closes
+        it. ``threads`` are closed by whoever opened them. ``leases`` says what the machine can
+        carry; None where that is not limited. ``clock`` is that of ``threads.pacer``."""
+        self._open_avatar = open_avatar
+        self._threads = threads
+        self._rules = rules or SessionRules()
+        self._leases = leases
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, _Kept] = {}
+        self._opening = 0
+        self._draining = False
+        self._opened = self._refused = 0
+        self._ended: dict[str, int] = {}
+        threads.pacer.add(self, clock() + _EVERY_S)
+
+    def open(
+        self,
+        model_id: str,
+        settings: SessionSettings,
+        *,
+        tenant: str = "",
+        call: Call,
+        with_outbox: bool = True,
+    ) -> LiveSession:
+        """Begin a session with avatar ``model_id``, for ``tenant``. ``call`` is the request that
+        asks for it. ``with_outbox`` has its outbox take what leaves from the first frame on.
+
+        The session ends unless a client is attached within ``nobody_joined_timeout_s``. Raises
+        Overloaded where there are too many or the machine cannot carry one more, Unavailable once
+        draining, and what opening the avatar raises.
+        """
+        self._admit()
+        session = None
+        try:
+            avatar = self._open_avatar(model_id, call)
+            session = LiveSession(avatar, settings, self._threads, tenant=tenant, clock=self._clock)
+            self._acquire(session.id, model_id, call)
+            if with_outbox:
+                session.add_outbox()
+            session.start()
+            now = self._clock()
+            with self._lock:
+                self._check_not_draining()
+                self._opening -= 1
+                self._opened += 1
+                self._kept[session.id] = _Kept(session, model_id, now, now, now)
+        except BaseException as error:
+            with self._lock:
+                self._opening -= 1
+                self._refused += isinstance(error, Overloaded)
+            if session is not None:
+                session.close("refused")
+                if self._leases is not None:
+                    self._leases.release(session.id)
+            raise
+        return session
+
+    def change_avatar(self, session: LiveSession, model_id: str, call: Call) -> None:
+        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks. Raises Overloaded
+        where the machine cannot carry it with that avatar, and what opening it raises."""
+        avatar = self._open_avatar(model_id, call)
+        try:
+            self._acquire(session.id, model_id, call)
+        except BaseException:
+            avatar.close()
+            raise
+        session.change_avatar(avatar)
+        with self._lock:
+            kept = self._kept.get(session.id)
+            if kept is not None:
+                kept.model_id = model_id
+        if session.closed and self._leases is not None:  # it has given its lease back already
+            self._leases.release(session.id)
+
+    def find(self, session_id: str, tenant: str = "") -> LiveSession:
+        """Return the session of that id. Raises NotFound where ``tenant`` has none."""
+        with self._lock:
+            kept = self._kept.get(session_id)
+        if kept is None or kept.session.tenant != tenant or kept.session.closed:
+            raise NotFound("there is no such session; it may have ended")
+        return kept.session
+
+    def every(self, tenant: str = "") -> list[LiveSession]:
+        """Return the sessions of ``tenant``, the oldest first."""
+        with self._lock:
+            sessions = [kept.session for kept in self._kept.values()]
+        return [one for one in sessions if one.tenant == tenant and not one.closed]
+
+    def attach(self, session: LiveSession) -> None:
+        """A client takes what the session sends. What nobody took is dropped first where a client
+        was there before."""
+        with self._lock:
+            kept = self._kept.get(session.id)
+            if kept is None:
+                return
+            if kept.joined and not kept.attached:
+                session.drop_unsent()
+            kept.joined = True
+            kept.attached += 1
+            kept.left_s = None
+
+    def detach(self, session: LiveSession) -> None:
+        """A client has gone; where it was the last, the session ends unless one comes back within
+        ``reconnect_grace_s``."""
+        with self._lock:
+            kept = self._kept.get(session.id)
+            if kept is None:
+                return
+            kept.attached = max(0, kept.attached - 1)
+            if not kept.attached:
+                kept.left_s = self._clock()
+        if self._rules.reconnect_grace_s == 0:
+            self._look(kept, self._clock())
+
+    def keep_alive(self, session: LiveSession) -> None:
+        """The session is not idle."""
+        with self._lock:
+            kept = self._kept.get(session.id)
+            if kept is not None:
+                kept.active_s = self._clock()
+
+    def stats(self) -> SessionsStats:
+        """Return the numbers of this moment, and counts since it was made."""
+        with self._lock:
+            return SessionsStats(
+                len(self._kept) + self._opening,
+                self._rules.max_sessions,
+                self._opened,
+                self._refused,
+                dict(self._ended),
+            )
+
+    def drain(self, left_s: float) -> None:
+        """Begin no more sessions, and tell the clients of the others that they have ``left_s``
+        seconds to leave. Does not wait for that."""
+        with self._lock:
+            self._draining = True
+            sessions = [kept.session for kept in self._kept.values()]
+        for session in sessions:
+            session.going_away("the server is shutting down", left_s)
+
+    def close(self) -> None:
+        """End all sessions."""
+        with self._lock:
+            self._draining = True
+            every = list(self._kept.values())
+        self._threads.pacer.remove(self)
+        for kept in every:
+            self._end(kept, "the server is shutting down", Unavailable("the server has stopped"))
+
+    # -- the pacing thread -------------------------------------------------------------------------
+
+    def on_due(self, now: float) -> float:
+        """Look at all sessions, and return when to look again."""
+        with self._lock:
+            every = list(self._kept.values())
+        for kept in every:
+            self._look(kept, now)
+        return now + _EVERY_S
+
+    def _look(self, kept: _Kept, now: float) -> None:
+        session, rules = kept.session, self._rules
+        if session.closed:
+            self._end(kept, session.ended_because or "closed")
+            return
+        kept.active_s = max(kept.active_s, session.pushed_s if session.silent else now)
+        for reason, since_s, limit_s in (
+            ("max_duration", kept.began_s, rules.max_duration_s),
+            ("max_idle", kept.active_s, rules.max_idle_s),
+            (
+                "nobody_joined_timeout",
+                None if kept.joined else kept.began_s,
+                rules.nobody_joined_timeout_s,
+            ),
+            ("reconnect_grace", kept.left_s, rules.reconnect_grace_s),
+        ):
+            if since_s is not None and limit_s is not None and now - since_s >= limit_s:
+                self._end(kept, reason)
+                return
+        if self._leases is not None and now - kept.renewed_s >= _RENEW_EVERY_S:
+            kept.renewed_s = now
+            self._threads.workers.submit(self._renew, kept)
+
+    def _renew(self, kept: _Kept) -> None:
+        """Renew the lease; a session that runs is not ended where that fails, but tries again."""
+        try:
+            self._acquire(kept.session.id, kept.model_id, Call(_RENEW_EVERY_S, service="live"))
+        except LipwireError as error:
+            _LOG.info("the lease of a live session was not renewed: %s", error)
+        if kept.session.closed and self._leases is not None:
+            self._leases.release(kept.session.id)
+
+    def _end(self, kept: _Kept, because: str, error: LipwireError | None = None) -> None:
+        with self._lock:
+            if self._kept.pop(kept.session.id, None) is None:
+                return
+            self._ended[because] = self._ended.get(because, 0) + 1
+        kept.session.close(because, error)
+        if self._leases is not None:
+            self._threads.workers.submit(self._leases.release, kept.session.id)
+
+    def end(self, session: LiveSession) -> None:
+        """End a session because its client says so; ending twice is allowed."""
+        with self._lock:
+            kept = self._kept.get(session.id)
+        if kept is not None:
+            self._end(kept, "closed")
+        session.close("closed")
+
+    def _admit(self) -> None:
+        most = self._rules.max_sessions
+        with self._lock:
+            self._check_not_draining()
+            active = len(self._kept) + self._opening
+            if most is not None and active >= most:
+                self._refused += 1
+                raise Overloaded(
+                    f"{active} live sessions run; allowed are {most}",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+            self._opening += 1
+
+    def _check_not_draining(self) -> None:
+        if self._draining:
+            raise Unavailable("the server is shutting down; ask another one")
+
+    def _acquire(self, holder: str, model_id: str, call: Call) -> None:
+        if self._leases is not None:
+            self._leases.acquire(holder, model_id, call)

@@ -1,0 +1,130 @@
+"""One piece of speech on its way through a session: from its first audio to its last frame."""
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from lipwire.domain import AudioWindows, Float32Array, UInt8Array
+from lipwire.session.live.arrival import Arrival
+from lipwire.session.live.hearing import Heard, SpeechPiece
+
+_QUIET: Final = 0.01
+"""Samples of at most this size, -40 dB of full scale, may be left out."""
+
+
+class Made:
+    """A frame whose mouth is asked for: on its way, there, or not to be had."""
+
+    __slots__ = ("failed", "mouth")
+
+    def __init__(self) -> None:
+        self.mouth: UInt8Array | None = None
+        self.failed = False
+
+
+class Speech:
+    """One piece of speech. Its owner's lock guards it."""
+
+    def __init__(self, number: int) -> None:
+        self.number: Final = number
+        self.incoming: deque[SpeechPiece] = deque()
+        """Audio that was not heard yet."""
+        self.arrival = Arrival()
+        """When its audio came."""
+        self.ahead_s = 0.0
+        """How much audio from the beginning of a frame on has to have come before it is heard, at
+        most."""
+        self.waited_s = 0.0
+        """Since when more audio is waited for, by the session's clock."""
+        self.ended = False
+        """No more audio will come."""
+        self.begins: int | None = None
+        """Position of its first frame; None while none is heard."""
+        self.total: int | None = None
+        """How many frames it has; None until all of it was heard."""
+        self.begun = False
+        """Whether its first frame was shown."""
+        self.waiting: deque[tuple[int, AudioWindows]] = deque()
+        """Frames whose mouths nobody was asked for: (number, its window (1, 32, 16, 16))."""
+        self.made: dict[int, Made] = {}
+        """Frames whose mouths were asked for and are not shown yet."""
+        self.stalled = False
+        """Audio was missing, and the next frame is waited for."""
+        self.waited = 0
+        """Frames in which the next mouth has been waited for."""
+        self.spoken_samples = 0
+        """Samples of its sound that were given away, or left out."""
+        self.captions: deque[tuple[float, str]] = deque()
+        """What is said, as text, and how many seconds after its beginning; what was not told."""
+        self._first = 0  # number of the frame that _weights begins with
+        self._weights: deque[float] = deque()
+        self._sound: deque[Float32Array] = deque()
+        self._sound_samples = 0
+
+    @property
+    def heard(self) -> int:
+        """How many of its frames were heard."""
+        return self._first + len(self._weights)
+
+    @property
+    def come_s(self) -> float:
+        """How much audio has come."""
+        return self.arrival.come_s
+
+    def came(self, piece: SpeechPiece, now: float) -> None:
+        """Add audio that came at time ``now``."""
+        if piece.caption:
+            self.captions.append((self.come_s, piece.caption))
+        self.arrival.add(piece.seconds, now)
+        self.incoming.append(piece)
+        self.waited_s = now
+
+    def take_in(self, heard: Heard) -> None:
+        """Add what was heard of its audio."""
+        self.ahead_s = max(self.ahead_s, heard.ahead_s)
+        for window, weight in zip(heard.windows, heard.weights, strict=True):
+            if weight > 0:
+                self.waiting.append((self.heard, window[None]))
+            self._weights.append(weight)
+        if len(heard.sound):
+            self._sound.append(heard.sound)
+            self._sound_samples += len(heard.sound)
+
+    def weight(self, number: int) -> float:
+        """Return how much of the network's mouth frame ``number`` shows, 0 to 1; of a frame that
+        was heard and not shown yet."""
+        return self._weights[number - self._first]
+
+    def has_sound(self, samples: int) -> bool:
+        """Whether so many samples of its sound are there, or it has no more."""
+        return self._sound_samples >= samples or self.total is not None
+
+    def is_quiet(self, samples: int) -> bool:
+        """Whether its next ``samples`` are hardly to be heard."""
+        for part in self._sound:
+            if np.abs(part[:samples]).max(initial=0) > _QUIET:
+                return False
+            samples -= len(part)
+            if samples <= 0:
+                return True
+        return False
+
+    def take(self, number: int, samples: int) -> tuple[Float32Array, Made | None]:
+        """Take frame ``number``, the next one: the next ``samples`` of its sound, (samples,)
+        float32, and its mouth where one was asked for. Silence follows the end of the sound."""
+        taken = np.zeros(samples, np.float32)
+        filled = 0
+        while filled < samples and self._sound:
+            first = self._sound.popleft()
+            count = min(len(first), samples - filled)
+            taken[filled : filled + count] = first[:count]
+            if count < len(first):
+                self._sound.appendleft(first[count:])
+            filled += count
+        self._sound_samples -= filled
+        self.spoken_samples += filled
+        while self._first <= number and self._weights:
+            self._weights.popleft()
+            self._first += 1
+        return taken, self.made.pop(number, None)

@@ -1,0 +1,32 @@
+"""How many bits a second a viewer takes, from what its browser estimates.
+
+A browser's estimate (REMB, draft-alvestrand-rmcat-remb) follows what arrives: while little is
+sent, it stays little above that, whatever the network could carry. It is a limit only where it is
+below what is sent: then packets queue up somewhere on their way.
+"""
+
+from typing import Final
+
+_QUEUES_BELOW: Final = 0.9
+"""An estimate below so much of what is sent says that packets queue up."""
+_HELD_S: Final = 10.0
+"""A limit holds for so long after packets last queued up, and is raised then."""
+_RAISED: Final = 2.0
+
+
+class ViewerRate:
+    """The most bits a second for one viewer. Thread-safe where its calls are not made at once."""
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        """Bits a second; None where nothing queues up."""
+        self._since_s = 0.0
+
+    def estimated(self, bits_a_second: int, sent: float, most: int, now: float) -> None:
+        """Take an estimate. ``sent`` is what is sent and ``most`` what there is to send, in bits a
+        second; ``now`` is in seconds."""
+        if bits_a_second < _QUEUES_BELOW * sent:
+            self.limit, self._since_s = bits_a_second, now
+        elif self.limit is not None and now - self._since_s >= _HELD_S:
+            raised = round(_RAISED * self.limit)
+            self.limit, self._since_s = (None if raised >= most else raised), now

@@ -1,0 +1,167 @@
+"""The voice of a server that speaks the protocol of OpenAI's ``/v1/audio/speech``: of OpenAI, or of
+one of the many programs that offer the same."""
+
+import json
+import re
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Final
+from urllib.parse import urlsplit
+
+from lipwire.audio import from_int16
+from lipwire.domain import DeadlineExceeded, InvalidInput, Unavailable
+from lipwire.speech.sentences import sentences
+from lipwire.speech.synthesis import SpokenPiece
+
+_RATE_HZ: Final = 24_000
+"""Of ``response_format`` pcm, where the answer does not name another."""
+_PIECE_BYTES: Final = 4_800
+"""100 ms; less is waited for, so that the first is heard soon."""
+_MOST_BYTES: Final = 2 * _RATE_HZ * 180
+"""Of one sentence: three minutes."""
+_MOST_ERROR_BYTES: Final = 16 * 1024
+_PCM: Final = ("", "audio/pcm", "audio/l16", "audio/x-pcm", "audio/raw", "application/octet-stream")
+_RATE: Final = re.compile(r"rate=\"?(\d{4,6})")
+_CONTAINERS: Final = (b"RIFF", b"ID3", b"OggS", b"fLaC", b"{")
+"""How answers begin that are no bare samples, whatever they say they are."""
+
+
+class OpenAiVoice:
+    """See ``Voice``. A connection is made for each sentence; its sound is given as it comes."""
+
+    name: Final = "openai"
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        model: str,
+        voice_name: str,
+        api_key: str | None = None,
+        speed: float = 1.0,
+        timeout_s: float = 10.0,
+    ) -> None:
+        """``url`` is the server's as programs are given it, with /v1 at its end, or that of speech
+        itself. ``api_key`` is sent to it, and nowhere else. Connecting, and each wait for more of
+        the answer, may take ``timeout_s``. Raises InvalidInput for a URL that is none of http."""
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        wrong = parts.scheme not in ("http", "https") or not parts.hostname or port == 0
+        if wrong or parts.username is not None or parts.query or parts.fragment:
+            raise InvalidInput(
+                f"url is {_without_user(url)!r}; allowed are such as https://api.example.org/v1"
+            )
+        assert parts.hostname is not None
+        self._secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname, port
+        path = parts.path.rstrip("/")
+        self._path = path if path.endswith("/audio/speech") else path + "/audio/speech"
+        self._asked = {
+            "model": model,
+            "voice": voice_name,
+            "speed": speed,
+            "response_format": "pcm",
+        }
+        self._headers = {"Content-Type": "application/json", "Accept": "audio/pcm, */*;q=0.1"}
+        if api_key:
+            if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+                raise InvalidInput("api_key has blanks or characters that no key has")
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._timeout_s = timeout_s
+
+    def prepare(self) -> None:
+        """Nothing is loaded here."""
+
+    def say(self, text: str) -> Generator[SpokenPiece, None, None]:
+        """See ``Voice``. Raises Unavailable and DeadlineExceeded while it is iterated where the
+        server does not answer as it should."""
+        return self._spoken(sentences(text))
+
+    def _spoken(self, said: list[str]) -> Generator[SpokenPiece, None, None]:
+        for sentence in said:
+            begun = False
+            for pcm, rate_hz in self._sound(sentence):
+                yield SpokenPiece(from_int16(pcm), rate_hz, "" if begun else sentence)
+                begun = True
+
+    def _sound(self, sentence: str) -> Iterator[tuple[bytes, int]]:
+        """Whole samples of 16 bits, and their rate."""
+        kind = HTTPSConnection if self._secure else HTTPConnection
+        with closing(kind(self._host, self._port, timeout=self._timeout_s)) as connection:
+            try:
+                body = json.dumps(self._asked | {"input": sentence}).encode()
+                connection.request("POST", self._path, body, self._headers)
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    raise Unavailable(self._refused(answer))
+                rate_hz = _rate_of(answer)
+                for pcm in _pieces(answer):
+                    yield pcm, rate_hz
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"the voice at {self._host} does not answer; allowed are {self._timeout_s:g} s"
+                ) from None
+            except (OSError, HTTPException) as error:
+                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                raise Unavailable(
+                    f"the voice at {self._host} cannot be had: {_line(why)}"
+                ) from None
+
+    def _refused(self, answer: HTTPResponse) -> str:
+        """In one line, why there is no sound."""
+        text = answer.read(_MOST_ERROR_BYTES).decode("utf-8", "replace")
+        try:
+            told = json.loads(text)
+            told = told.get("error", told.get("detail", told))
+            text = str(told.get("message", told)) if isinstance(told, dict) else str(told)
+        except (ValueError, AttributeError):
+            pass  # it is no JSON
+        if answer.status in (401, 403):
+            return f"the voice at {self._host} refuses the API key: status {answer.status}"
+        return f"the voice at {self._host} answers with status {answer.status}: {_line(text)}"
+
+
+def _rate_of(answer: HTTPResponse) -> int:
+    """The rate of an answer's samples. Raises Unavailable where it is something else."""
+    said = answer.headers.get("Content-Type", "").lower()
+    kind = said.partition(";")[0].strip()
+    if kind not in _PCM:
+        raise Unavailable(f"the voice answers with {_line(kind)}; allowed is audio/pcm")
+    found = _RATE.search(said)
+    return int(found[1]) if found else _RATE_HZ
+
+
+def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
+    """Whole samples, 100 ms and more at a time. Raises Unavailable where they are no samples, or
+    too many."""
+    kept = b""
+    came = 0
+    while data := answer.read1(1 << 16):
+        if not came and data.startswith(_CONTAINERS):
+            raise Unavailable("the voice answers with something else than bare samples")
+        came += len(data)
+        if came > _MOST_BYTES:
+            raise Unavailable(
+                f"the voice answers with over {_MOST_BYTES:,} bytes for a sentence; allowed are so"
+                " many"
+            )
+        kept += data
+        if len(kept) >= _PIECE_BYTES:
+            whole = len(kept) // 2 * 2
+            yield kept[:whole]
+            kept = kept[whole:]
+    if len(kept) >= 2:
+        yield kept[: len(kept) // 2 * 2]
+
+
+def _line(text: str) -> str:
+    """``text`` on one line of at most 200 characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+
+
+def _without_user(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", _line(url))

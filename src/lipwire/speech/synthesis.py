@@ -1,0 +1,74 @@
+"""What says a text: the protocol of voices, and what they have in common."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from lipwire.domain import Float32Array, Unavailable
+
+_LEAD_S: Final = 0.06
+"""What is left of the silence before a sentence: a soft consonant may begin in it."""
+_PAUSE_S: Final = 0.3
+"""What is left of the silence behind a sentence."""
+_QUIET: Final = 0.004
+"""Samples of at most this size, -48 dB of full scale, are silence; or of at most so much of the
+loudest: """
+_QUIET_OF_PEAK: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenPiece:
+    """Some of what a voice says."""
+
+    pcm: Float32Array
+    """(n,) float32 mono in [-1, 1]."""
+    rate_hz: int
+    text: str
+    """The sentence that begins with this piece; empty where the piece goes on with one."""
+
+
+class Voice(Protocol):
+    """Somebody who says texts. For use by many threads."""
+
+    @property
+    def name(self) -> str:
+        """Who it is, in a word or two for people."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what is needed, so that the first text need not wait for it. Nothing where that was
+        done. Raises DependencyMissing, Unavailable."""
+        ...
+
+    def say(self, text: str) -> Generator[SpokenPiece, None, None]:
+        """Return the sound of ``text``, sentence by sentence: a sentence is made when its first
+        piece is asked for.
+
+        Raises InvalidInput at once where ``text`` is too long or has nothing that can be said, and
+        Unavailable, while it is iterated, where the voice fails.
+        """
+        ...
+
+
+def said_in_full(voice: Voice, text: str) -> tuple[Float32Array, int]:
+    """Return all that ``voice`` says of ``text``, (n,) float32 in [-1, 1], and its rate. Raises
+    what ``Voice.say`` does, Unavailable where the voice says nothing, or at several rates."""
+    pieces = list(voice.say(text))
+    rates = sorted({piece.rate_hz for piece in pieces})
+    if len(rates) != 1:
+        said = "says nothing" if not rates else f"speaks at {len(rates)} rates; allowed is one"
+        raise Unavailable(f"the voice {voice.name} {said}")
+    return np.concatenate([piece.pcm for piece in pieces]), rates[0]
+
+
+def trimmed(pcm: Float32Array, rate_hz: int) -> Float32Array:
+    """Return a sentence, (n,) float32, without most of the silence before and behind it: 60 ms are
+    left before it, and 300 ms behind it, where there was so much."""
+    size = np.abs(pcm)
+    loud = np.flatnonzero(size > max(_QUIET, _QUIET_OF_PEAK * float(size.max(initial=0.0))))
+    if not len(loud):
+        return pcm[:0]
+    first = max(0, int(loud[0]) - round(_LEAD_S * rate_hz))
+    return pcm[first : int(loud[-1]) + 1 + round(_PAUSE_S * rate_hz)]

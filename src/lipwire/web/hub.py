@@ -1,0 +1,131 @@
+"""The live sessions that are seen in browsers: who views them, and what they are told."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from lipwire.domain import Call, NotFound
+from lipwire.session.live import LiveSession, LiveSessions, SessionSettings
+from lipwire.session.live.broadcast import Broadcast
+from lipwire.web.audio import AudioIn
+from lipwire.web.peers import IceServers, Peer
+
+_OPEN_TIMEOUT_S: Final = 60.0
+_OPENING: Final = 8
+"""Threads that open avatars, so that what is quick does not wait for them."""
+
+
+class Hub:
+    """The sessions of a server, for browsers. Used in one event loop."""
+
+    def __init__(
+        self,
+        sessions: LiveSessions,
+        ice: IceServers,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``ice`` are the servers that viewers beyond this network need. ``clock`` is that of the
+        sessions, in seconds."""
+        self._clock = clock
+        self.sessions: Final = sessions
+        self.ice: Final = ice
+        self._broadcasts: dict[str, Broadcast] = {}
+        self._peers: dict[str, tuple[Peer, LiveSession, Callable[[], None]]] = {}
+        self._audio: WeakKeyDictionary[LiveSession, AudioIn] = WeakKeyDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening = ThreadPoolExecutor(_OPENING, thread_name_prefix="lipwire-web-opening")
+
+    async def open(self, model_id: str, settings: SessionSettings | None = None) -> LiveSession:
+        """Begin a session with avatar ``model_id``. Raises what ``LiveSessions.open`` does."""
+
+        def opened() -> LiveSession:
+            call = Call(_OPEN_TIMEOUT_S, service="live")
+            try:
+                return self.sessions.open(
+                    model_id, settings or SessionSettings(), call=call, with_outbox=False
+                )
+            finally:
+                call.end()
+
+        return await asyncio.get_running_loop().run_in_executor(self._opening, opened)
+
+    def find(self, session_id: str) -> LiveSession:
+        """Return the session of that id. Raises NotFound."""
+        return self.sessions.find(session_id)
+
+    def broadcast(self, session: LiveSession) -> Broadcast:
+        """Return what encodes ``session`` for its viewers."""
+        found = self._broadcasts.get(session.id)
+        if found is None:
+            found = self._broadcasts[session.id] = Broadcast(clock=self._clock)
+            session.add_output(found)
+        return found
+
+    def audio(self, session: LiveSession) -> AudioIn:
+        """Return what takes audio for ``session``."""
+        found = self._audio.get(session)
+        if found is None:
+            found = self._audio[session] = AudioIn(session)
+        return found
+
+    def viewers(self, session: LiveSession) -> int:
+        """How many view ``session`` over WebRTC."""
+        return sum(one is session for _, one, _ in self._peers.values())
+
+    async def view(self, session: LiveSession, offer: str) -> tuple[str, str]:
+        """Have a viewer see ``session``, and return its id and the answer to its ``offer``, SDP
+        both. Raises NoCommonCodec, InvalidInput."""
+        broadcast = self.broadcast(session)
+        peer_id = secrets.token_urlsafe(12)
+
+        def gone() -> None:
+            self._forget(peer_id)
+
+        peer = Peer(
+            self.ice,
+            on_key_wanted=broadcast.want_key,
+            on_bit_rate=lambda bits: broadcast.limit(peer.deliver, bits),
+            on_gone=gone,
+        )
+        self.sessions.attach(session)
+        self._peers[peer_id] = (peer, session, lambda: broadcast.remove(peer.deliver))
+        try:
+            answer = await peer.answer(offer)
+        except BaseException:
+            await peer.close()
+            raise
+        broadcast.add(peer.deliver)
+        return peer_id, answer
+
+    async def leave(self, peer_id: str) -> None:
+        """End what a viewer sees. Raises NotFound where there is no such viewer."""
+        found = self._peers.get(peer_id)
+        if found is None:
+            raise NotFound("there is no such viewer; it may have left")
+        await found[0].close()
+
+    async def close(self) -> None:
+        """End all viewers' connections."""
+        peers = [peer for peer, _, _ in self._peers.values()]
+        await asyncio.gather(*(peer.close() for peer in peers), *self._tasks)
+        self._opening.shutdown(wait=False)
+
+    def _forget(self, peer_id: str) -> None:
+        found = self._peers.pop(peer_id, None)
+        if found is None:
+            return
+        peer, session, unsubscribe = found
+        unsubscribe()
+        if not self.viewers(session):
+            broadcast = self._broadcasts.pop(session.id, None)
+            if broadcast is not None:
+                session.remove_output(broadcast)
+        self.sessions.detach(session)
+        closing = asyncio.ensure_future(peer.close())
+        self._tasks.add(closing)
+        closing.add_done_callback(self._tasks.discard)

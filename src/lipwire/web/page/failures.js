@@ -1,0 +1,119 @@
+/** What the page says when something fails: what it is, and what to do. */
+
+/** @typedef {import("./lipwire.js").LipwireError} LipwireError */
+
+/**
+ * @typedef {object} Explained
+ * @property {string} title
+ * @property {string} text
+ * @property {string} action what the button says
+ * @property {number} [againInS] after which it is tried again by itself
+ */
+
+/**
+ * Why there is no session.
+ *
+ * @param {LipwireError} error
+ * @returns {Explained}
+ */
+export function explain(error) {
+  switch (error.kind) {
+    case "full":
+      return {
+        title: "All places are taken",
+        text: "The server shows as many avatars as it can. Keep this page open: it tries again.",
+        action: "Try now",
+        againInS: error.retryAfterS ?? 5,
+      };
+    case "codec":
+      return {
+        title: "This browser cannot show the video",
+        text: "It comes as H.264 over WebRTC. A current Chrome, Edge, Safari or Firefox has both.",
+        action: "Try again",
+      };
+    case "ice":
+      return {
+        title: "The video does not get through",
+        text:
+          "The server answers, but this network lets no video (UDP) pass. Try another network or " +
+          "switch off the VPN; whoever runs the server can add a TURN server.",
+        action: "Try again",
+      };
+    case "ended":
+      return {
+        title: "This session has ended",
+        text: "It is no longer on the server. You can begin a new one.",
+        action: "Talk again",
+      };
+    case "not_found":
+      return {
+        title: "There is no such avatar",
+        text: "The server has none of this name. Choose another one above.",
+        action: "Try again",
+      };
+    case "refused":
+      return {
+        title: "The server refuses this page",
+        text: "Open the page under the server’s own address. Whoever runs it finds the reason below.",
+        action: "Try again",
+      };
+    case "unavailable":
+      return {
+        title: "The server is not ready",
+        text: "It may be starting or stopping. This page tries again.",
+        action: "Try now",
+        againInS: error.retryAfterS ?? 3,
+      };
+    case "unreachable":
+      return {
+        title: "The server is gone",
+        text: "It does not answer. See whether it runs and whether you are online; this page tries again.",
+        action: "Try now",
+        againInS: 5,
+      };
+    default:
+      return {
+        title: "Something went wrong",
+        text: "Try again; if it stays, whoever runs the server finds the reason below and in its log.",
+        action: "Try again",
+      };
+  }
+}
+
+/** Why a session has ended. @param {string} reason the server's @returns {Explained} */
+export function explainEnd(reason) {
+  const texts = /** @type {Record<string, string>} */ ({
+    max_idle: "Nobody said anything for a long time.",
+    max_duration: "It lasted as long as a session may here.",
+    reconnect_grace: "The connection was lost for too long.",
+    nobody_joined_timeout: "Nobody joined it in time.",
+    closed: "Whoever began it has ended it.",
+    "the server is shutting down": "The server is shutting down.",
+  });
+  return { title: "The session has ended", text: texts[reason] ?? reason, action: "Talk again" };
+}
+
+/** Why something was not said, in one line. @param {LipwireError} error @returns {string} */
+export function explainUnsaid(error) {
+  switch (error.kind) {
+    case "voice":
+      return "This server has no voice for texts. Hold the microphone and speak, or drop a recording.";
+    case "audio":
+      return "The browser cannot play this file. MP3, WAV, FLAC, Ogg and M4A work mostly.";
+    case "microphone":
+      if (error.detail === "NotAllowedError") {
+        return "The microphone is blocked. Allow it for this page (the icon before the address), and hold the button again.";
+      }
+      if (error.detail === "NotFoundError") return "No microphone was found. Plug one in and try again.";
+      if (error.detail === "InsecureContext") {
+        return "Browsers give the microphone only to pages on https:// or localhost. Open this page so.";
+      }
+      return `The microphone does not work: ${error.message}`;
+    case "ended":
+      return "The session has ended.";
+    case "unreachable":
+      return "The server does not answer. Nothing was said.";
+    default:
+      return `That was not said: ${error.message}`;
+  }
+}

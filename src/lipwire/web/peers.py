@@ -1,0 +1,258 @@
+"""A viewer over WebRTC, by aiortc. Everything here runs in the event loop."""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+from aiortc import (
+    RTCConfiguration,
+    RTCIceServer,
+    RTCIceTransportPolicy,
+    RTCPeerConnection,
+    RTCRtpCodecCapability,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import OperationError
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    RTCP_PSFB_FIR,
+    RTCP_PSFB_PLI,
+    RtcpPsfbPacket,
+    unpack_remb_fci,
+)
+from aiortc.sdp import SessionDescription
+
+from lipwire.compose.livevideo import (
+    OPUS_RATE_HZ,
+    VIDEO_RATE_HZ,
+    EncodedPicture,
+    EncodedSound,
+)
+from lipwire.domain import FPS, InvalidInput, LipwireError
+from lipwire.session.live.broadcast import Media
+
+Packet = Any  # av.Packet, whose stream's type does not count here
+
+_LOG: Final = logging.getLogger(__name__)
+_MOST_PICTURES: Final = 50
+"""Pictures that wait to be sent to one viewer; with more of them the viewer waits for a key
+frame."""
+_MOST_SOUNDS: Final = 100
+_PROFILE: Final = "42e01f"
+"""Constrained baseline, level 3.1: what every browser decodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class IceServers:
+    """STUN and TURN servers, for viewers that cannot reach this machine directly."""
+
+    urls: tuple[str, ...] = ()
+    """As ``stun:example.org:3478``, ``turn:example.org:3478?transport=tcp``."""
+    username: str | None = None
+    """For TURN."""
+    credential: str | None = None
+    relay_only: bool = False
+    """Whether all media goes over the TURN server."""
+
+
+class NoCommonCodec(InvalidInput):
+    """The viewer's browser has not what is sent: H.264 in packetization mode 1, and Opus."""
+
+
+class _Track(MediaStreamTrack):
+    """Hands encoded packets to the sender, as they come."""
+
+    def __init__(self, kind: str, most: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self._packets: deque[Packet] = deque(maxlen=most)
+        self._there = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether the sender does not keep up."""
+        return len(self._packets) == self._packets.maxlen
+
+    def clear(self) -> None:
+        """Drop all that waits."""
+        self._packets.clear()
+
+    def push(self, packet: Packet) -> None:
+        """Add a packet; the oldest is dropped where it is full."""
+        self._packets.append(packet)
+        self._there.set()
+
+    async def recv(self) -> Packet:
+        """Return the next packet."""
+        while not self._packets:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._there.clear()
+            await self._there.wait()
+        return self._packets.popleft()
+
+    def stop(self) -> None:
+        """End the track."""
+        super().stop()
+        self._there.set()
+
+
+class Peer:
+    """One viewer. Made and used in one event loop; ``deliver`` may be called in any thread."""
+
+    def __init__(
+        self,
+        ice: IceServers,
+        *,
+        on_key_wanted: Callable[[], None],
+        on_bit_rate: Callable[[int], None],
+        on_gone: Callable[[], None],
+    ) -> None:
+        """``on_key_wanted`` is called when the viewer cannot decode, ``on_bit_rate`` with the bits
+        a second that it can receive, ``on_gone`` once when the connection is lost or closed."""
+        self._loop = asyncio.get_running_loop()
+        self._on_key_wanted = on_key_wanted
+        self._on_bit_rate = on_bit_rate
+        self._on_gone: Callable[[], None] | None = on_gone
+        servers = [
+            RTCIceServer(urls=[url], username=ice.username, credential=ice.credential)
+            for url in ice.urls
+        ]
+        policy = RTCIceTransportPolicy.RELAY if ice.relay_only else RTCIceTransportPolicy.ALL
+        self._connection = RTCPeerConnection(RTCConfiguration(servers, policy))
+        self._video = _Track("video", _MOST_PICTURES)
+        self._sound = _Track("audio", _MOST_SOUNDS)
+        self._skipping = True
+        """Until a key frame comes."""
+        self._connection.on("connectionstatechange", self._state_changed)
+
+    async def answer(self, offer: str) -> str:
+        """Return the answer, SDP, to a viewer's ``offer``. Raises NoCommonCodec, and InvalidInput
+        where it is no offer."""
+        connection = self._connection
+        try:
+            offered = RTCSessionDescription(offer, "offer")
+            video = connection.addTransceiver(self._video, direction="sendonly")
+            video.setCodecPreferences(_h264())
+            connection.addTransceiver(self._sound, direction="sendonly")
+            self._watch(video.sender)
+            await connection.setRemoteDescription(offered)
+            await connection.setLocalDescription(await connection.createAnswer())
+        except OperationError as error:
+            raise NoCommonCodec(
+                "the viewer does not take H.264 (packetization mode 1) and Opus"
+            ) from error
+        except LipwireError:
+            raise
+        except Exception as error:  # aiortc raises whatever its parsers stumble over
+            _LOG.debug("an offer was refused", exc_info=True)
+            raise InvalidInput("the offer is no SDP that can be answered") from error
+        sdp: str = connection.localDescription.sdp
+        if "H264/90000" not in sdp:
+            raise NoCommonCodec("the viewer does not take H.264 (packetization mode 1)")
+        return sdp
+
+    def deliver(self, media: Sequence[Media]) -> None:
+        """Send what left the session at one moment; in any thread."""
+        with contextlib.suppress(RuntimeError):  # where the loop has ended
+            self._loop.call_soon_threadsafe(self._deliver, media)
+
+    async def close(self) -> None:
+        """End the connection; closing twice is allowed."""
+        self._gone()
+        self._video.stop()
+        self._sound.stop()
+        try:
+            await self._connection.close()
+        except Exception:  # aiortc's, of a connection that a bad offer left half made
+            _LOG.debug("a viewer's connection was closed badly", exc_info=True)
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return aiortc's statistics of the connection."""
+        return dict(await self._connection.getStats())
+
+    def _deliver(self, media: Sequence[Media]) -> None:
+        for item in media:
+            if isinstance(item, EncodedPicture):
+                self._picture(item)
+            elif isinstance(item, EncodedSound):
+                packet = av.Packet(item.data)
+                packet.pts = packet.dts = item.sample
+                packet.time_base = Fraction(1, OPUS_RATE_HZ)
+                self._sound.push(packet)
+
+    def _picture(self, picture: EncodedPicture) -> None:
+        if self._skipping and not picture.key:
+            return
+        self._skipping = False
+        if self._video.full:
+            self._video.clear()
+            if not picture.key:
+                self._skipping = True
+                self._on_key_wanted()
+                return
+        packet = av.Packet(picture.data)
+        packet.pts = packet.dts = picture.frame * (VIDEO_RATE_HZ // FPS)
+        packet.time_base = Fraction(1, VIDEO_RATE_HZ)
+        self._video.push(packet)
+
+    def _watch(self, sender: RTCRtpSender) -> None:
+        """Hear of what the viewer reports. aiortc offers no way to; this is its private method."""
+        handle = sender._handle_rtcp_packet
+
+        async def watched(packet: Any) -> None:
+            if isinstance(packet, RtcpPsfbPacket):
+                if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
+                    self._on_key_wanted()
+                elif packet.fmt == RTCP_PSFB_APP:
+                    try:
+                        bits_a_second, _ = unpack_remb_fci(packet.fci)
+                    except ValueError:
+                        pass
+                    else:
+                        self._on_bit_rate(bits_a_second)
+            await handle(packet)
+
+        sender._handle_rtcp_packet = watched  # type: ignore[method-assign]
+
+    def _state_changed(self) -> None:
+        if self._connection.connectionState in ("failed", "closed"):
+            self._gone()
+
+    def _gone(self) -> None:
+        told, self._on_gone = self._on_gone, None
+        if told is not None:
+            told()
+
+
+def _h264() -> list[RTCRtpCodecCapability]:
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    wanted = [
+        codec
+        for codec in codecs
+        if codec.mimeType == "video/H264"
+        and codec.parameters.get("packetization-mode") == "1"
+        and codec.parameters.get("profile-level-id") == _PROFILE
+    ]
+    return wanted + [codec for codec in codecs if codec.mimeType == "video/rtx"]
+
+
+def check_offer(offer: str) -> None:
+    """Raise InvalidInput where ``offer`` is no SDP, and NoCommonCodec where it has no H.264, before
+    anything is done for it."""
+    try:
+        if not offer.startswith("v=0"):
+            raise ValueError
+        SessionDescription.parse(offer)
+    except Exception as error:  # the parser raises whatever it stumbles over
+        raise InvalidInput("the offer is no SDP that can be answered") from error
+    if "H264/90000" not in offer:
+        raise NoCommonCodec("the viewer does not take H.264 (packetization mode 1) and Opus")

@@ -1,0 +1,118 @@
+"""The web server: an event loop in a thread of its own."""
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from lipwire.domain import InvalidInput, Unavailable
+from lipwire.domain.closing import Closing
+
+_LOG: Final = logging.getLogger("lipwire.web")
+_STARTED_WITHIN_S: Final = 30.0
+_STOPPED_WITHIN_S: Final = 10.0
+_MOST_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of a WebSocket; a larger one ends it."""
+_LAG_EVERY_S: Final = 0.5
+
+
+class WebServer(Closing):
+    """Serves an app that is made in its event loop. A context manager: it listens inside."""
+
+    def __init__(
+        self,
+        make_app: Callable[[], ASGIApp],
+        *,
+        host: str,
+        port: int,
+        on_stop: Callable[[], object] | None = None,
+    ) -> None:
+        """``make_app`` is called in the event loop. ``port`` 0 is any free one. ``on_stop`` returns
+        what is awaited there at the end. Raises Unavailable where the address is taken,
+        InvalidInput where it is no address of this machine."""
+        self._make_app = make_app
+        self._socket = _listening(host, port)
+        self.port: Final[int] = self._socket.getsockname()[1]
+        self._on_stop = on_stop
+        self._started = threading.Event()
+        self._server: uvicorn.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.lag_s = 0.0
+        """How late the event loop was when it was last looked at."""
+        self._thread = threading.Thread(target=self._run, name="lipwire-web", daemon=True)
+        self._thread.start()
+        if not self._started.wait(_STARTED_WITHIN_S):
+            raise Unavailable("the web server did not start")
+
+    def close(self) -> None:
+        """Answer nothing more, and end the thread."""
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join(_STOPPED_WITHIN_S)
+        if self._thread.is_alive() and self._server is not None:
+            self._server.force_exit = True
+            self._thread.join(_STOPPED_WITHIN_S)
+        self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception:
+            _LOG.exception("the web server failed")
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        config = uvicorn.Config(
+            self._make_app(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            ws_max_size=_MOST_MESSAGE_BYTES,
+            ws_max_queue=8,
+        )
+        self._server = server = uvicorn.Server(config)
+        watching = asyncio.ensure_future(self._watch_lag())
+        self._started.set()
+        try:
+            await server.serve([self._socket])
+        finally:
+            watching.cancel()
+            if self._on_stop is not None:
+                stopping = self._on_stop()
+                if asyncio.iscoroutine(stopping):
+                    await stopping
+
+    async def _watch_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(_LAG_EVERY_S)
+            self.lag_s = max(0.0, loop.time() - before - _LAG_EVERY_S)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host.strip("[]"), port))
+        listening.listen(128)
+    except OverflowError:
+        listening.close()
+        raise InvalidInput(f"port is {port}; allowed are 0 to 65535") from None
+    except OSError as error:
+        listening.close()
+        hint = ""
+        if error.errno == errno.EADDRINUSE:
+            hint = "; choose another one with web.port or --web-port, 0 for any that is free"
+        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from None
+    return listening

@@ -1,0 +1,120 @@
+"""Opening what runs a server's networks: devices of this process, or a connection to inference
+servers."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from lipwire.config import CompositingConfig, InferenceConfig
+from lipwire.domain import Tell
+from lipwire.engine import MOST_FRAMES, DeviceLost, Engine
+from lipwire.rpc.backends import RemoteBackend
+from lipwire.scheduling import MAX_RUN_FRAMES, Scheduler
+from lipwire.serving import (
+    Backend,
+    Devices,
+    NetworkKey,
+    Placement,
+    ServerDevice,
+    run_across,
+    run_on,
+)
+from lipwire.wiring.choosing import STREAMS, ChosenDevice, MakeEngine, choose_devices, make_engine
+
+_logger = logging.getLogger("lipwire.wiring")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDevices:
+    """The devices that this process runs networks on."""
+
+    devices: Devices
+    requests: int
+    """How many requests are run or wait for a worker at a time, at most."""
+
+
+@contextmanager
+def open_devices(
+    config: InferenceConfig, *, tell: Tell, make_engine: MakeEngine = make_engine
+) -> Iterator[OpenedDevices]:
+    """Open the devices that ``config`` asks for, each with an engine and a scheduler, and close
+    them after the block.
+
+    ``make_engine`` opens the engine of a device. ``tell`` is called with a heading and the facts
+    about the devices. A GPU that does not work is left out. Raises DependencyMissing where CUDA is
+    required and not there, DeviceLost where CUDA is required and one of the GPUs does not work, or
+    where no GPU works, and InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU.
+    """
+    chosen = choose_devices(config)
+    placement = Placement(
+        config.gpus.assignment_strategy,
+        [device.index for device in chosen.devices],
+        most=config.capacity.max_models_on_each(len(chosen.devices)),
+    )
+    with ExitStack() as stack:
+        opened: list[ServerDevice] = []
+        facts = dict(chosen.facts)
+        for device in chosen.devices:
+            opening = _open_device(device, config.server.queue_size, make_engine)
+            try:
+                opened.append(stack.enter_context(opening))
+            except DeviceLost as error:
+                # The driver lists it and it does not work: the others do.
+                if config.requires_cuda or placement.devices == (device.index,):
+                    raise
+                _logger.error("GPU %d cannot be used: %s", device.index, error)
+                facts[f"GPU {device.index}"] = f"CANNOT BE USED: {error}"
+                placement.lose(device.index)
+        devices = stack.enter_context(Devices(opened, placement, chosen.driver))
+        tell("GPU status", facts)
+        # Each device has as many workers as any other.
+        taken_in = chosen.devices[0].workers + config.server.queue_size
+        yield OpenedDevices(devices, len(opened) * taken_in)
+
+
+@contextmanager
+def _open_device(
+    chosen: ChosenDevice, queue_size: int, make_engine: MakeEngine
+) -> Iterator[ServerDevice]:
+    with make_engine(chosen) as engine:
+        scheduler = _scheduler(engine, chosen, queue_size)
+        device = ServerDevice(engine, scheduler, index=chosen.index, gpu=chosen.gpu)
+        try:
+            yield device
+        finally:
+            if device.lost:  # nobody waits for what still runs there
+                scheduler.drain(0.0)
+            else:
+                scheduler.close()
+
+
+def _scheduler(engine: Engine, chosen: ChosenDevice, queue_size: int) -> Scheduler[NetworkKey]:
+    on_gpu = chosen.gpu is not None
+    return Scheduler(
+        run_on(engine),
+        # More of them would take what could be joined out of the queue, to wait for a stream.
+        workers=min(chosen.workers, STREAMS + 1) if on_gpu else chosen.workers,
+        queue_size=queue_size,
+        # A GPU runs a batch at once, in not much more than one frame's time.
+        max_run_frames=MOST_FRAMES if on_gpu else MAX_RUN_FRAMES,
+        join=on_gpu,
+        across=run_across(engine) if on_gpu else None,
+        split=not on_gpu,
+        name=f"lipwire-run-gpu-{chosen.index}" if on_gpu else "lipwire-run",
+    )
+
+
+@contextmanager
+def connect_backend(config: CompositingConfig) -> Iterator[Backend]:
+    """Give a backend that asks the inference servers of ``config``, and close it after the block.
+    It connects in the background. Raises what ``RemoteBackend`` raises."""
+    servers = config.inference_server
+    with RemoteBackend(
+        servers.url,
+        timeout_s=servers.timeout_seconds,
+        max_retries=servers.max_retries,
+        max_message_bytes=config.server.max_message_bytes,
+        use_proxy=servers.use_proxy,
+    ) as backend:
+        yield backend

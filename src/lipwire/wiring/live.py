@@ -1,0 +1,63 @@
+"""Live sessions over the avatars of a server's registry."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+from lipwire.config import CompositingConfig, usable_cores
+from lipwire.config.compositing import LiveSettings
+from lipwire.registry import Registry
+from lipwire.serving import AudioEncoders, LoadedAvatar
+from lipwire.session.live import (
+    Leases,
+    LiveSessions,
+    LiveThreads,
+    Pacer,
+    SessionRules,
+)
+from lipwire.wiring.sessionavatars import SessionAvatar
+
+_MORE_WORKERS: Final = 4
+"""Threads for what sessions do besides speaking: ending, renewing leases."""
+
+
+@contextmanager
+def open_live_sessions(
+    config: CompositingConfig,
+    avatars: Registry[LoadedAvatar],
+    encoders: AudioEncoders,
+    leases: Leases | None = None,
+) -> Iterator[LiveSessions]:
+    """Give the live sessions of a server as ``config`` says, and end them after the block.
+
+    ``avatars`` are loaded with their frames, ``encoders`` are their audio encoders, and ``leases``
+    says what whoever runs the networks can carry; None where that is not limited.
+    """
+    live = config.live
+    with (
+        Pacer() as pacer,
+        ThreadPoolExecutor(
+            live.max_sessions + _MORE_WORKERS, thread_name_prefix="lipwire-live"
+        ) as workers,
+        ThreadPoolExecutor(usable_cores(), thread_name_prefix="lipwire-frames") as composing,
+        LiveSessions(
+            lambda model_id, call: SessionAvatar(model_id, avatars, encoders, call).live_avatar(
+                config.output.format
+            ),
+            LiveThreads(pacer, workers, composing),
+            rules=_rules(live),
+            leases=leases,
+        ) as sessions,
+    ):
+        yield sessions
+
+
+def _rules(live: LiveSettings) -> SessionRules:
+    return SessionRules(
+        max_sessions=live.max_sessions,
+        max_duration_s=live.max_duration,
+        max_idle_s=live.max_idle or None,
+        nobody_joined_timeout_s=live.nobody_joined_timeout,
+        reconnect_grace_s=live.reconnect_grace,
+    )

@@ -1,0 +1,185 @@
+"""Texts that live sessions say: a voice makes sound of them, which is pushed as if a client had."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.config import CompositingConfig
+from lipwire.domain import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    LipwireError,
+    Overloaded,
+    Tell,
+    Unavailable,
+)
+from lipwire.domain.closing import Closing
+from lipwire.session.live import LiveSession
+from lipwire.speech import SpokenPiece, Voice, open_voice
+
+_LOG: Final = logging.getLogger(__name__)
+MOST_TEXTS: Final = 8
+"""Texts of a session that wait while one is said; further ones are refused."""
+_STEP_S: Final = 0.5
+"""How much sound is pushed at a time."""
+_LOOK_EVERY_S: Final = 0.25
+"""While a session has no room for more, how often it is looked whether it is still wanted."""
+_RETRY_AFTER_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    sound: Generator[SpokenPiece, None, None]
+    interrupts: int
+    """How many interrupts had arrived in its session before it."""
+
+
+class Speaking(Closing):
+    """Has live sessions say texts, each session its own in order. Thread-safe; a context manager.
+
+    A text that waits or is said when its session is interrupted is dropped; one that comes after
+    that is new. A session that says something takes one of the threads.
+    """
+
+    def __init__(self, voice: Voice, threads: Executor) -> None:
+        """``threads`` are closed with it."""
+        self._voice = voice
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._waiting: dict[str, deque[_Text]] = {}
+        """Of the sessions that say something, by their ids."""
+        self._prepared = False
+        self._closed = threading.Event()
+
+    def __call__(self, session: LiveSession, text: str) -> None:
+        """Have ``session`` say ``text`` behind the texts before it; does not wait for that.
+
+        Raises InvalidInput where there is nothing to say, or too much, Overloaded where 8 texts
+        wait, and Unavailable once closed.
+        """
+        said = _Text(self._voice.say(text), session.interrupts)
+        with self._lock:
+            if self._closed.is_set():
+                raise Unavailable("the server is shutting down; ask another one")
+            waiting = self._waiting.get(session.id)
+            if waiting is not None:
+                _drop_interrupted(waiting, said.interrupts)
+                if len(waiting) >= MOST_TEXTS:
+                    raise Overloaded(
+                        f"{len(waiting)} texts wait to be said; allowed are {MOST_TEXTS}",
+                        retry_after_s=_RETRY_AFTER_S,
+                    )
+                waiting.append(said)
+                return
+            self._waiting[session.id] = deque([said])
+        self._submit(session)
+
+    def prepare(self) -> None:
+        """Have the voice loaded, as somebody may want it soon; does not wait for that."""
+        with self._lock:
+            if self._prepared or self._closed.is_set():
+                return
+            self._prepared = True
+        with suppress(RuntimeError):  # closed meanwhile
+            self._threads.submit(self._prepare)
+
+    def close(self) -> None:
+        """Say nothing more."""
+        with self._lock:
+            self._closed.set()
+            for waiting in self._waiting.values():
+                waiting.clear()
+        self._threads.shutdown(wait=True)
+
+    def _submit(self, session: LiveSession) -> None:
+        try:
+            self._threads.submit(self._work, session)
+        except RuntimeError:
+            raise Unavailable("the server is shutting down; ask another one") from None
+
+    def _prepare(self) -> None:
+        try:
+            self._voice.prepare()
+        except LipwireError as error:
+            _LOG.warning("the voice %s cannot be used: %s", self._voice.name, error)
+        except Exception:
+            _LOG.exception("the voice %s cannot be used", self._voice.name)
+
+    def _work(self, session: LiveSession) -> None:
+        """Say the texts of ``session`` until there are none."""
+        while (text := self._next(session)) is not None:
+            try:
+                self._say(session, text)
+            except Cancelled:
+                continue  # the session has ended
+            except LipwireError as error:
+                _LOG.warning("a text was not said to its end: %s", error)
+            except Exception:
+                _LOG.exception("a text was not said to its end")
+
+    def _next(self, session: LiveSession) -> _Text | None:
+        with self._lock:
+            waiting = self._waiting[session.id]
+            if session.closed:
+                waiting.clear()
+            _drop_interrupted(waiting, session.interrupts)
+            if waiting:
+                return waiting.popleft()
+            del self._waiting[session.id]
+            return None
+
+    def _say(self, session: LiveSession, text: _Text) -> None:
+        try:
+            with closing(text.sound) as pieces:
+                for piece in pieces:
+                    if not self._push(session, piece, text.interrupts):
+                        return
+        finally:
+            with suppress(InvalidInput):  # the session has ended
+                session.end_of_speech(after_interrupts=text.interrupts)
+
+    def _push(self, session: LiveSession, piece: SpokenPiece, interrupts: int) -> bool:
+        """Push a piece when there is room; whether more is wanted."""
+        step = max(1, round(piece.rate_hz * _STEP_S))
+        for first in range(0, len(piece.pcm), step):
+            while True:
+                if self._closed.is_set() or session.interrupts != interrupts:
+                    return False
+                try:
+                    session.push(
+                        piece.pcm[first : first + step],
+                        piece.rate_hz,
+                        after_interrupts=interrupts,
+                        caption="" if first else piece.text,
+                        timeout_s=_LOOK_EVERY_S,
+                    )
+                except DeadlineExceeded:
+                    continue
+                break
+        return True
+
+
+def _drop_interrupted(waiting: deque[_Text], interrupts: int) -> None:
+    while waiting and waiting[0].interrupts != interrupts:
+        waiting.popleft()
+
+
+@contextmanager
+def open_speaking(config: CompositingConfig, *, tell: Tell) -> Iterator[Speaking | None]:
+    """Give what has the sessions of a server say texts, as ``config`` says, and end it after the
+    block; None where there is no voice. ``tell`` is called with a heading and facts. Raises
+    DependencyMissing, InvalidInput where the voice cannot be had."""
+    voice = open_voice(config.speech)
+    if voice is None:
+        yield None
+        return
+    tell("Voice", {"Texts are said by": voice.name})
+    threads = ThreadPoolExecutor(config.live.max_sessions, thread_name_prefix="lipwire-speaking")
+    with Speaking(voice, threads) as speaking:
+        yield speaking

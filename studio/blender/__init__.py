@@ -1,0 +1,1 @@
+"""The character and the room in Blender (``bpy``)."""

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from lipwire.cli.commands.client import _save
+from lipwire.domain import StorageFailed
+from lipwire.rpc.connection import Composited
+
+ANSWER = Composited((b"one", b"two"), "jpeg", 0, 0, 0, 0, 0)
+
+
+def test_frames_are_saved_where_a_link_leads(tmp_path: Path) -> None:
+    link = tmp_path / "frames"
+    link.symlink_to(tmp_path / "disk" / "frames")
+    _save(link, 0, ANSWER)
+    _save(link, 2, ANSWER)
+    assert link.is_symlink()
+    assert sorted(entry.name for entry in (tmp_path / "disk" / "frames").iterdir()) == [
+        f"frame_00000{number}.jpg" for number in range(4)
+    ]
+
+
+def test_a_link_that_leads_round_in_a_circle_is_one_line(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(StorageFailed, match=f"^cannot write to {loop}: Too many levels"):
+        _save(loop, 0, ANSWER)

@@ -1,0 +1,131 @@
+"""Live sessions over a socket, as a client of another make sees them, which may send anything."""
+
+import threading
+
+import grpc
+import pytest
+from tests.rpc.conftest import ServeLive
+from tests.rpc.liveserver import LiveServer, Raw, noise
+from tests.support.waiting import until
+
+from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
+from lipwire.session.live import SessionRules
+
+
+def test_an_interruption_beside_the_stream_is_the_one_in_it(live: LiveServer) -> None:
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna", gate=False))
+        session_id = raw.until("started").session_id
+        raw.say(audio=pb.SpeechAudio(samples=noise(2.0).tobytes()))
+        raw.until("speech_began")
+        raw.stub.InterruptSession(pb.InterruptSessionRequest(session_id=session_id, number=1))
+        assert raw.until("speech_ended").interrupted
+        # On its way when it was interrupted: dropped. After it: heard.
+        raw.say(audio=pb.SpeechAudio(samples=noise(2.0).tobytes(), after_interrupts=0))
+        raw.say(audio=pb.SpeechAudio(samples=noise(0.2).tobytes(), after_interrupts=1))
+        raw.say(interrupt=pb.Interrupt(number=1))
+        raw.say(end_of_speech=pb.EndOfSpeech())
+        ended = raw.until("speech_ended")
+        assert (ended.spoken_ms, ended.interrupted) == (200, False)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pb.ConverseRequest(audio=pb.SpeechAudio(samples=b"12")).SerializeToString(),
+        pb.ConverseRequest().SerializeToString(),
+        b"\xff\xff\xff\xff",
+        pb.ConverseRequest(
+            start=pb.StartSession(model_id="anna", start_frame=-1)
+        ).SerializeToString(),
+        pb.ConverseRequest(
+            start=pb.StartSession(model_id="anna", sound_rate=7)
+        ).SerializeToString(),
+        pb.ConverseRequest(start=pb.StartSession()).SerializeToString(),
+        None,
+    ],
+    ids=["audio", "empty", "garbage", "start frame", "sound rate", "no avatar", "nothing"],
+)
+def test_a_wrong_first_message_is_refused(live: LiveServer, first: bytes | None) -> None:
+    with Raw(live) as raw:
+        raw.send(first)
+        with pytest.raises(grpc.RpcError) as refused:
+            raw.until("started")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert live.sessions.stats().active == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (pb.SpeechAudio(samples=b"RIFF\0\0\0\0WAVEfmt "), "samples begins as"),
+        (pb.SpeechAudio(samples=b"123"), "samples is 3 bytes"),
+        (pb.SpeechAudio(samples=b"12", sample_rate=7), "sample_rate is 7"),
+        (pb.SpeechAudio(samples=b"12", channels=-1), "channels is -1"),
+        (pb.SpeechAudio(samples=b"12", sequence=5), "audio number 5; expected is 1"),
+    ],
+    ids=["file", "half a sample", "rate", "channels", "sequence"],
+)
+def test_bad_audio_is_refused_and_the_session_goes_on(
+    live: LiveServer, wrong: pb.SpeechAudio, said: str
+) -> None:
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna", gate=False))
+        raw.say(audio=pb.SpeechAudio(samples=noise(0.1).tobytes(), sequence=0))
+        counted = 1
+        if not wrong.HasField("sequence"):
+            wrong.sequence = 1
+            counted = 2
+        raw.say(audio=wrong)
+        refused = raw.until("refused")
+        assert refused.error_code == "INVALID_ARGUMENT"
+        assert said in refused.error
+        # It counts as a message all the same.
+        raw.say(audio=pb.SpeechAudio(samples=noise(0.1).tobytes(), sequence=counted))
+        raw.say(end_of_speech=pb.EndOfSpeech())
+        assert raw.until("speech_ended").spoken_ms == 200
+
+
+def test_audio_without_samples_counts_as_a_message(live: LiveServer) -> None:
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna", gate=False))
+        raw.say(audio=pb.SpeechAudio(sequence=0))
+        raw.say(audio=pb.SpeechAudio(samples=noise(0.1).tobytes(), sequence=1))
+        raw.say(end_of_speech=pb.EndOfSpeech())
+        assert raw.until("speech_ended").spoken_ms == 100
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\xff\xff\xff\xff",
+        pb.ConverseRequest().SerializeToString(),
+        pb.ConverseRequest(start=pb.StartSession(model_id="anna")).SerializeToString(),
+        pb.ConverseRequest(interrupt=pb.Interrupt(number=-1)).SerializeToString(),
+    ],
+    ids=["garbage", "empty", "second start", "interrupt number"],
+)
+def test_a_wrong_message_is_refused_and_the_session_goes_on(live: LiveServer, wrong: bytes) -> None:
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna"))
+        raw.send(wrong)
+        assert raw.until("refused").error_code == "INVALID_ARGUMENT"
+        raw.say(listening=pb.Listening(listening=True))
+        assert raw.until("state_changed").state == "listening"
+
+
+def test_a_client_that_goes_while_an_avatar_is_opened_leaves_nothing(serve_live: ServeLive) -> None:
+    opened, go_on = threading.Event(), threading.Event()
+
+    def opening(name: str) -> None:
+        opened.set()
+        go_on.wait()
+
+    live = serve_live(opening=opening, rules=SessionRules(reconnect_grace_s=0))
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna"))
+        opened.wait()
+        raw.answers.cancel()
+    go_on.set()
+    until(lambda: live.closed == ["anna"])
+    until(lambda: live.sessions.stats().active == 0)

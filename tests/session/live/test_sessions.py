@@ -1,0 +1,353 @@
+"""All sessions of a process, in virtual time."""
+
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from tests.support.liveparts import SETTINGS, FakeAvatar, LiveTime, buzz, frames, sounds, taken
+
+from lipwire.domain import AvatarInvalid, Call, NotFound, Overloaded, Unavailable
+from lipwire.session.live import (
+    GoingAway,
+    LiveAvatar,
+    LiveSession,
+    LiveSessions,
+    SessionRules,
+    State,
+)
+
+
+class FakeLeases:
+    """Shares for ``most`` sessions."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most = most
+        self.held: dict[str, str] = {}
+        self.acquired: Counter[str] = Counter()
+        self.fails = False
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        assert call.service == "live"
+        if self.fails:
+            raise Unavailable("gone")
+        if holder not in self.held and len(self.held) >= self.most:
+            raise Overloaded(f"{len(self.held)} are held; {self.most} fit", retry_after_s=2.0)
+        self.held[holder] = model_id
+        self.acquired[holder] += 1
+
+    def release(self, holder: str) -> None:
+        self.held.pop(holder, None)
+
+
+class House(LiveTime):
+    """Sessions with what they need."""
+
+    def __init__(
+        self, rules: SessionRules | None = None, *, leases: FakeLeases | None = None
+    ) -> None:
+        super().__init__()
+        self.avatars: list[FakeAvatar] = []
+        self.leases = leases or FakeLeases()
+        self.on_open: Callable[[], object] = lambda: None
+        self.sessions = LiveSessions(
+            self._open_avatar, self.threads, rules=rules, leases=self.leases, clock=self.clock
+        )
+
+    def _open_avatar(self, model_id: str, call: Call) -> LiveAvatar:
+        if model_id == "unknown":
+            raise NotFound("no avatar unknown")
+        self.on_open()
+        avatar = FakeAvatar(len(self.avatars) % 100)
+        if model_id == "broken":
+            avatar = FakeAvatar(complete=False, on_rest=self._broken)
+        self.avatars.append(avatar)
+        return avatar.live()
+
+    @staticmethod
+    def _broken(position: int) -> None:
+        raise AvatarInvalid("broken")
+
+    def open(self, model_id: str = "anna", *, tenant: str = "", attach: bool = True) -> LiveSession:
+        session = self.sessions.open(
+            model_id, SETTINGS, tenant=tenant, call=Call(1.0, service="live")
+        )
+        assert session.outbox.has_room  # it is an output from now on
+        if attach:
+            self.sessions.attach(session)
+        return session
+
+    @property
+    def closed(self) -> list[int]:
+        return [avatar.closed for avatar in self.avatars]
+
+    def ended(self) -> dict[str, int]:
+        return self.sessions.stats().ended
+
+
+def test_a_session_is_opened_found_and_ended() -> None:
+    house = House()
+    session = house.open(tenant="a")
+    assert house.sessions.find(session.id, "a") is session
+    for wrong in ((session.id, ""), (session.id, "b"), ("other", "a")):
+        with pytest.raises(NotFound):
+            house.sessions.find(*wrong)
+    assert house.leases.held == {session.id: "anna"}
+    stats = house.sessions.stats()
+    assert (stats.active, stats.most, stats.opened, stats.refused) == (1, None, 1, 0)
+    house.sessions.end(session)
+    house.sessions.end(session)
+    assert session.closed
+    with pytest.raises(NotFound):
+        house.sessions.find(session.id, "a")
+    assert house.closed == [1]
+    assert house.leases.held == {}
+    assert house.ended() == {"closed": 1}
+
+
+def test_more_than_the_most_are_refused_with_when_to_try_again() -> None:
+    house = House(SessionRules(max_sessions=2))
+    first, _ = house.open(), house.open()
+    with pytest.raises(Overloaded, match="2 live sessions run; allowed are 2") as refused:
+        house.open()
+    assert refused.value.retry_after_s
+    assert len(house.avatars) == 2  # none was opened for it
+    house.sessions.end(first)
+    house.open()
+    assert house.sessions.stats().refused == 1
+
+
+def test_a_session_that_is_being_opened_counts() -> None:
+    house = House(SessionRules(max_sessions=1))
+    refused: list[Overloaded] = []
+
+    def open_another() -> None:
+        if not refused:
+            with pytest.raises(Overloaded) as error:
+                house.open()
+            refused.append(error.value)
+
+    house.on_open = open_another
+    house.open()
+    assert len(refused) == 1
+
+
+def test_a_thousand_attempts_leave_nothing_behind() -> None:
+    house = House(SessionRules(max_sessions=5), leases=FakeLeases(3))
+    opened: list[LiveSession] = []
+    for attempt in range(1000):
+        try:
+            opened.append(house.open(("anna", "unknown", "broken")[attempt % 3]))
+        except (Overloaded, NotFound, AvatarInvalid):
+            continue
+    assert len(opened) == len(house.leases.held) == 3
+    stats = house.sessions.stats()
+    assert (stats.active, stats.opened) == (3, 3)
+    assert stats.refused >= 331
+    assert sum(house.closed) == len(house.closed) - 3
+    assert max(house.closed) == 1
+    assert len(house.pacer) == 4
+    for session in opened:
+        house.sessions.end(session)
+    assert set(house.closed) == {1}
+    assert not house.leases.held
+    house.run(2.0)
+    assert len(house.pacer) == 1
+
+
+@pytest.mark.parametrize("model_id", ["unknown", "broken"])
+def test_what_opening_raises_is_raised(model_id: str) -> None:
+    house = House()
+    with pytest.raises((NotFound, AvatarInvalid)):
+        house.open(model_id)
+    assert house.sessions.stats().active == 0
+    assert not house.leases.held
+    assert all(count == 1 for count in house.closed)
+
+
+def test_where_the_machine_carries_no_more_the_avatar_is_closed() -> None:
+    house = House(leases=FakeLeases(0))
+    with pytest.raises(Overloaded, match="0 fit"):
+        house.open()
+    assert house.closed == [1]
+    assert house.sessions.stats().refused == 1
+    assert len(house.pacer) == 1
+
+
+def test_a_session_ends_after_its_longest_time() -> None:
+    house = House(SessionRules(max_duration_s=60))
+    session = house.open()
+    for _ in range(58):
+        house.sessions.keep_alive(session)
+        house.run(1.0)
+    assert not house.ended()
+    house.run(3.0)
+    assert session.ended_because == "max_duration"
+    assert house.ended() == {"max_duration": 1}
+
+
+def test_a_session_in_which_nothing_is_said_ends_after_a_while() -> None:
+    assert SessionRules().max_idle_s == 15 * 60
+    house = House(SessionRules(max_idle_s=90))
+    idle, kept, speaking = house.open(), house.open(), house.open()
+    for _ in range(8):
+        house.run(10.0)
+        house.sessions.keep_alive(kept)
+        speaking.push(buzz(0.1), 16_000)
+    assert not house.ended()
+    house.run(12.0)
+    assert [session.closed for session in (idle, kept, speaking)] == [True, False, False]
+    assert idle.ended_because == "max_idle"
+    house.run(70.0)
+    assert house.ended() == {"max_idle": 1}
+    house.run(30.0)
+    assert kept.closed
+    assert speaking.closed
+
+
+def test_a_session_that_nobody_joins_ends() -> None:
+    house = House()
+    session, joined = house.open(attach=False), house.open()
+    house.run(28.0)
+    assert not session.closed
+    house.run(3.0)
+    assert session.ended_because == "nobody_joined_timeout"
+    assert not joined.closed
+    house.sessions.attach(session)
+    house.sessions.detach(session)
+    house.sessions.keep_alive(session)
+    assert house.ended() == {"nobody_joined_timeout": 1}
+
+
+def test_a_client_that_comes_back_in_time_finds_the_session_as_it_is() -> None:
+    house = House()
+    session = house.open()
+    house.run(1.0)
+    house.sessions.detach(session)
+    session.listen(True)
+    house.run(28.0)
+    assert house.sessions.find(session.id) is session
+    house.sessions.attach(session)
+    assert not taken(session)  # what nobody took
+    house.run(60.0)
+    assert session.state is State.LISTENING
+    house.sessions.detach(session)
+    taken(session)
+    house.run(0.1)
+    assert frames(taken(session))
+    house.run(32.0)
+    with pytest.raises(NotFound):
+        house.sessions.find(session.id)
+    assert session.ended_because == "reconnect_grace"
+    assert house.closed == [1]
+
+
+def test_a_session_with_two_clients_outlives_one_of_them() -> None:
+    house = House()
+    session = house.open()
+    house.sessions.attach(session)
+    house.sessions.detach(session)
+    house.run(60.0)
+    assert not session.closed
+
+
+def test_without_grace_a_session_ends_with_its_client() -> None:
+    house = House(SessionRules(reconnect_grace_s=0))
+    session = house.open()
+    house.sessions.detach(session)
+    assert session.ended_because == "reconnect_grace"
+
+
+def test_leases_are_renewed_while_a_session_lives() -> None:
+    house = House()
+    session = house.open()
+    house.run(61.0)
+    assert 5 <= house.leases.acquired[session.id] - 1 <= 6
+    house.leases.fails = True
+    house.run(20.0)
+    assert not session.closed
+    house.sessions.end(session)
+    house.run(20.0)
+    assert house.leases.held == {}
+
+
+def test_the_lease_is_for_the_avatar_that_is_shown() -> None:
+    house = House()
+    session = house.open()
+    house.sessions.change_avatar(session, "berta", Call(1.0, service="live"))
+    house.run(12.0)
+    assert house.leases.held == {session.id: "berta"}
+    assert house.closed == [1, 0]
+    with pytest.raises(NotFound):
+        house.sessions.change_avatar(session, "unknown", Call(1.0, service="live"))
+    house.sessions.end(session)
+    assert house.closed == [1, 1]
+    house.sessions.change_avatar(session, "clara", Call(1.0, service="live"))
+    assert house.closed == [1, 1, 1]
+    assert not house.leases.held
+
+
+def test_draining_refuses_and_tells() -> None:
+    house = House()
+    session = house.open()
+    taken(session)
+    house.sessions.drain(30.0)
+    with pytest.raises(Unavailable, match="shutting down"):
+        house.open()
+    (told,) = (item for item in taken(session) if isinstance(item, GoingAway))
+    assert told.reason == "the server is shutting down"
+    assert told.left_s == 30
+    assert not session.closed
+
+
+def test_a_session_whose_opening_outlasts_the_others_is_not_begun() -> None:
+    house = House()
+    house.on_open = house.sessions.close
+    with pytest.raises(Unavailable):
+        house.open()
+    assert house.closed == [1]
+    assert house.sessions.stats().active == 0
+    assert not house.leases.held
+    house.run(1.0)
+    assert len(house.pacer) == 0
+
+
+def test_closing_ends_all_and_frees_everything() -> None:
+    house = House()
+    opened = [house.open() for _ in range(10)]
+    opened[0].push(buzz(1), 16_000)
+    house.run(0.5)
+    known = [weakref.ref(session) for session in opened]
+    house.sessions.close()
+    house.sessions.close()
+    assert {session.ended_because for session in opened} == {"the server is shutting down"}
+    assert all(isinstance(session.error, Unavailable) for session in opened)
+    assert house.closed == [1] * 10
+    assert not house.leases.held
+    opened.clear()
+    house.run(2.0)
+    assert len(house.pacer) == 0
+    gc.collect()
+    assert [session() for session in known] == [None] * 10
+
+
+def test_a_session_that_failed_is_counted_and_freed() -> None:
+    house = House()
+    session = house.open()
+    session.close("error", Unavailable("gone"))
+    with pytest.raises(NotFound):
+        house.sessions.find(session.id)
+    house.run(1.5)
+    assert house.ended() == {"error": 1}
+    assert not house.leases.held
+
+
+def test_each_session_has_its_own_id_and_outbox() -> None:
+    house = House()
+    sessions = [house.open() for _ in range(5)]
+    assert len({session.id for session in sessions}) == 5
+    sessions[2].push(buzz(0.4), 16_000)
+    house.run(1.0)
+    for index, session in enumerate(sessions):
+        assert any(sound.speech for sound in sounds(taken(session))) == (index == 2)

@@ -1,0 +1,163 @@
+"""The HTTP API on loopback, over live sessions whose time tests move themselves."""
+
+import asyncio
+import http.client
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Final, Self
+
+import cv2
+import numpy as np
+from tests.support.liveparts import FakeAvatar, LiveTime
+
+from lipwire.domain import AvatarInvalid, Call, NotFound, UInt8Array
+from lipwire.session.live import LiveAvatar, LiveSession, LiveSessions, SessionRules
+from lipwire.web.app import Speak, web_app
+from lipwire.web.hub import Hub
+from lipwire.web.peers import IceServers
+from lipwire.web.server import WebServer
+
+TOKEN: Final = "a token for tests only"
+SIZE: Final = 64
+"""Width and height of the frames."""
+
+
+def planes(position: int, mouth: UInt8Array | None, out: UInt8Array | None = None) -> UInt8Array:
+    """A frame that is as bright as its mouth, and has a corner that changes with the position."""
+    shade = 128 if mouth is None else int(mouth.mean())
+    made = np.full((SIZE * 3 // 2, SIZE), 128, np.uint8)
+    made[:SIZE] = shade
+    made[:8, :8] = position * 40 % 256
+    return made
+
+
+def jpeg(position: int, mouth: UInt8Array | None) -> bytes:
+    """The same as a JPEG file."""
+    pixels = cv2.cvtColor(planes(position, mouth), cv2.COLOR_YUV2BGR_I420)
+    return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answers."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def media_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class WebHouse:
+    """A server and its sessions. A context manager."""
+
+    def __init__(
+        self,
+        rules: SessionRules | None = None,
+        *,
+        speak: Speak | None = None,
+        ice: IceServers | None = None,
+    ) -> None:
+        self.time = LiveTime()
+        self.avatars: list[FakeAvatar] = []
+        self.sessions = LiveSessions(
+            self._open, self.time.threads, rules=rules, clock=self.time.clock
+        )
+        self.healthy: Callable[[], bool] = lambda: True
+        self.raw = False
+        """Whether frames are pixels in place of JPEG files."""
+        self._hubs: list[Hub] = []
+
+        def make() -> Any:
+            self.loop = asyncio.get_running_loop()
+            hub = Hub(self.sessions, ice or IceServers(), clock=self.time.clock)
+            self._hubs.append(hub)
+            return web_app(
+                self.hub,
+                lambda: ["anna", "bert"],
+                healthy=lambda: self.healthy(),
+                hosts=["x"],
+                token=TOKEN,
+                speak=speak,
+            )
+
+        self.server = WebServer(make, host="127.0.0.1", port=0, on_stop=lambda: self.hub.close())
+
+    @property
+    def hub(self) -> Hub:
+        return self._hubs[0]
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str | Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        token: str | None = TOKEN,
+    ) -> Answer:
+        """Ask once. A mapping is sent as JSON."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token}")
+        if isinstance(body, Mapping):
+            body = json.dumps(body)
+            sent.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        try:
+            connection.request(method, path, body, sent)
+            given = connection.getresponse()
+            told = {name.lower(): value for name, value in given.getheaders()}
+            return Answer(given.status, told, given.read())
+        finally:
+            connection.close()
+
+    def open(self, avatar: str = "anna") -> str:
+        """Begin a session, and return its id."""
+        answer = self.ask("POST", "/v1/sessions", {"avatar": avatar})
+        assert answer.status == 201, answer
+        return str(answer.json["id"])
+
+    def session(self, session_id: str) -> LiveSession:
+        return self.sessions.find(session_id)
+
+    def in_loop(self, wanted: Coroutine[Any, Any, Any]) -> Any:
+        """Await something in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(wanted, self.loop).result(60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.sessions.close()
+        self.server.close()
+
+    def _open(self, model_id: str, call: Call) -> LiveAvatar:
+        if model_id == "broken":
+            raise AvatarInvalid("avatar broken has no frames")
+        if model_id not in ("anna", "bert"):
+            raise NotFound(f"there is no avatar {model_id}")
+        avatar = FakeAvatar()
+        self.avatars.append(avatar)
+        live = avatar.live()
+
+        def compose(position: int, mouth: UInt8Array | None) -> bytes:
+            if not self.raw:
+                return jpeg(position, mouth)
+            i420 = planes(position, mouth)
+            return cv2.cvtColor(i420, cv2.COLOR_YUV2BGR_I420).tobytes()
+
+        return replace(live, name=model_id, width=SIZE, height=SIZE, compose=compose, planes=planes)

@@ -1,0 +1,134 @@
+"""A viewer over WebRTC that is no browser: aiortc, in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket
+from tests.support.webparts import Answer, WebHouse
+
+SDP: Final = {"Content-Type": "application/sdp"}
+
+
+class WebViewer:
+    """One viewer, connected or not. A context manager."""
+
+    def __init__(self, house: WebHouse) -> None:
+        self._house = house
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="viewer")
+        self._thread.start()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.pictures: list[Any] = []
+        """Video frames, decoded."""
+        self.sounds: list[Any] = []
+        """Audio frames, decoded."""
+        self.units: list[int] = []
+        """Kinds of the NAL units of H.264, as packets bring them."""
+        self.answer: Answer | None = None
+        self._connection: RTCPeerConnection = self._wait(self._made())
+
+    @property
+    def state(self) -> str:
+        return self._connection.connectionState
+
+    @property
+    def location(self) -> str:
+        assert self.answer is not None
+        return self.answer.headers["location"]
+
+    def offer(self, codec: str | None = None) -> str:
+        """Return an offer; ``codec`` is the only one for video."""
+        sdp: str = self._wait(self._offered(codec))
+        return sdp
+
+    def view(self, path: str = "/whep/anna") -> None:
+        """Have the house's server send."""
+        self.answer = self._house.ask("POST", path, self.offer(), SDP)
+        assert self.answer.status == 201, self.answer
+        self._wait(self._accepted(self.answer.body.decode()))
+
+    def want_key(self) -> None:
+        """Say that a picture was lost (RFC 4585, picture loss indication)."""
+        self._wait(self._pli())
+
+    def close(self) -> None:
+        """End the connection without telling anybody over HTTP."""
+        if self._thread.is_alive():
+            self._wait(self._closed())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _wait(self, wanted: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(60)
+
+    async def _made(self) -> RTCPeerConnection:
+        connection = RTCPeerConnection()
+        connection.on("track", self._tracked)
+        return connection
+
+    async def _offered(self, codec: str | None) -> str:
+        connection = self._connection
+        video = connection.addTransceiver("video", direction="recvonly")
+        connection.addTransceiver("audio", direction="recvonly")
+        if codec is not None:
+            codecs = RTCRtpSender.getCapabilities("video").codecs
+            video.setCodecPreferences([one for one in codecs if one.mimeType == codec])
+        receiver = video.receiver
+        handle = receiver._handle_rtp_packet
+
+        async def watched(packet: Any, arrival_time_ms: int) -> None:
+            kind = packet.payload[0] & 31
+            if kind == 24:  # several in one packet (RFC 6184, STAP-A)
+                kind = packet.payload[3] & 31
+            elif kind == 28:  # a part of one (FU-A)
+                kind = packet.payload[1] & 31
+            self.units.append(kind)
+            await handle(packet, arrival_time_ms=arrival_time_ms)
+
+        receiver._handle_rtp_packet = watched  # type: ignore[method-assign]
+        await connection.setLocalDescription(await connection.createOffer())
+        return str(connection.localDescription.sdp)
+
+    async def _accepted(self, sdp: str) -> None:
+        await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+
+    async def _pli(self) -> None:
+        (receiver,) = (one for one in self._connection.getReceivers() if one.track.kind == "video")
+        source = next(iter(receiver._RTCRtpReceiver__remote_streams))  # type: ignore[attr-defined]
+        packet = RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=0, media_ssrc=source)
+        await receiver.transport._send_rtp(bytes(packet))
+
+    async def _closed(self) -> None:
+        await self._connection.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _tracked(self, track: Any) -> None:
+        taken = self.pictures if track.kind == "video" else self.sounds
+
+        async def take() -> None:
+            try:
+                while True:
+                    taken.append(await track.recv())
+            except MediaStreamError:
+                return
+
+        self._tasks.append(self._loop.create_task(take()))
