@@ -11,7 +11,7 @@ def job(key: str, deadline: float | None, *, tenant: str = "", count: int = 1) -
         *frames(count),
         deadline=deadline,
         submitted_s=0.0,
-        withdraw=lambda _: None,
+        withdraw=lambda _: True,
         service="live",
         tenant=tenant,
     )

@@ -21,6 +21,14 @@ def test_a_kind_never_run_is_expected_to_be_like_its_group() -> None:
     assert times.frame_s("b", "floats", now=1.0) == 0.0
 
 
+def test_the_latest_time_is_told_however_old() -> None:
+    times = ServiceTimes()
+    assert times.latest_s("a", "pixels") == 0.0
+    times.learn("a", "pixels", 0.04, now=0.0)
+    assert times.frame_s("a", "pixels", now=1000.0) < 0.001
+    assert times.latest_s("a", "pixels") == times.latest_s("b", "pixels") == 0.04
+
+
 def test_a_slow_moment_is_not_believed_for_ever() -> None:
     times = ServiceTimes()
     times.learn("a", "pixels", 60.0, now=0.0)

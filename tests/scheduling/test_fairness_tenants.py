@@ -18,7 +18,7 @@ def job(key: str, count: int, tenant: str = "", service: Service = "batch") -> J
         *frames(count),
         deadline=None,
         submitted_s=0.0,
-        withdraw=lambda _: None,
+        withdraw=lambda _: True,
         service=service,
         tenant=tenant,
     )

@@ -143,6 +143,19 @@ def test_a_finished_request_cannot_be_cancelled(make: Make, network: Network) ->
     assert not job.cancel()
 
 
+def test_a_request_that_ends_otherwise_at_that_moment_cannot_be_cancelled(
+    make: Make, network: Network
+) -> None:
+    job = make().submit("a", *frames(1))
+    until(lambda: network.runs)
+    job.settled = True  # its worker is about to end it
+    assert not job.cancel()
+    assert not job.done()
+    job.settled = False
+    network.go_on()
+    job.result(WAIT_S)
+
+
 @pytest.mark.parametrize(
     ("error", "seen"),
     [

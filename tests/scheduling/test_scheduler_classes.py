@@ -223,6 +223,59 @@ def test_runs_of_other_classes_take_a_frames_time_at_most_for_two_seconds_after_
     assert network.runs == [("batch", 8)]
 
 
+def test_runs_are_short_for_as_long_as_live_requests_are_expected(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(max_run_frames=8)
+    learn(scheduler, network, 0.02)
+    network.go_on_freely()
+    scheduler.expect_live(30.0)
+    scheduler.expect_live(1.0)  # takes nothing away
+    clock.now += 29.0
+    scheduler.submit("batch", *frames(4)).result(WAIT_S)
+    assert network.runs == [("batch", 2), ("batch", 2)]
+    clock.now += 30.0
+    scheduler.submit("batch", *frames(4)).result(WAIT_S)
+    assert network.runs[2:] == [("batch", 4)]
+
+
+def test_a_worker_is_kept_free_for_live_requests(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(workers=3, max_run_frames=1)
+    network.go_on()
+    scheduler.submit("live", *frames(1), service="live").result(WAIT_S)
+    batch = scheduler.submit("batch", *frames(5))
+    until(lambda: len(network.runs) == 3)
+    live = scheduler.submit("live", *frames(1), service="live")
+    until(lambda: len(network.runs) == 4)  # no run has ended
+    assert network.runs[3] == ("live", 1)
+    clock.now += 2.0
+    render = scheduler.submit("render", *frames(1), service="render")
+    network.go_on_freely()
+    for job in (batch, live, render):
+        job.result(WAIT_S)
+
+
+def test_all_workers_run_other_classes_where_there_was_no_live_request_of_late(
+    make: Make, network: Network, clock: Clock
+) -> None:
+    scheduler = make(workers=3, max_run_frames=1)
+    network.go_on()
+    scheduler.submit("live", *frames(1), service="live").result(WAIT_S)
+    clock.now += 2.0
+    scheduler.submit("batch", *frames(5))
+    until(lambda: len(network.runs) == 4)
+    network.go_on_freely()
+
+
+def test_a_single_worker_is_kept_free_for_nobody(make: Make, network: Network) -> None:
+    scheduler = make(max_run_frames=1)
+    network.go_on_freely()
+    scheduler.submit("live", *frames(1), service="live").result(WAIT_S)
+    scheduler.submit("batch", *frames(5)).result(WAIT_S)
+
+
 def test_a_short_run_has_one_frame_at_least(make: Make, network: Network) -> None:
     scheduler = make(max_run_frames=8)
     learn(scheduler, network, 0.5)

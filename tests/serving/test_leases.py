@@ -22,10 +22,13 @@ class Machine:
         self.measured: list[str] = []
         self.devices = [0]
         self.clock = Clock()
+        self.expected: list[tuple[int, float]] = []
+        """(device, seconds) of each time that live frames were announced."""
         self.leases = SpeedLeases(
             lambda name: self.speeds[name] if name in self.known else None,
             self._measure,
             lambda: self.devices,
+            lambda device, for_s: self.expected.append((device, for_s)),
             clock=self.clock,
         )
 
@@ -53,6 +56,21 @@ def test_as_many_sessions_fit_as_the_speed_allows(frame_ms: float, workers: int,
     machine = Machine()
     machine.speeds["anna"] = Speed(0, frame_ms / 1000, workers)
     assert machine.fill("anna") == fit
+
+
+def test_a_device_may_get_live_frames_for_as_long_as_a_share_is_held() -> None:
+    machine = Machine(anna=24, bert=24)
+    machine.speeds["bert"] = Speed(1, 0.024, 2)
+    machine.leases.acquire("one", "anna", CALL)
+    machine.leases.acquire("two", "bert", CALL)
+    assert machine.expected == [(0, LEASE_S), (1, LEASE_S)]
+    machine.leases.acquire("one", "anna", CALL)  # renewed
+    assert machine.expected[2:] == [(0, LEASE_S)]
+    del machine.expected[:]
+    machine.fill("anna")
+    with pytest.raises(Overloaded):
+        machine.leases.acquire("more", "anna", CALL)
+    assert machine.expected == [(0, LEASE_S)] * 2
 
 
 def test_whoever_is_refused_is_told_how_many_run_and_fit() -> None:
@@ -173,7 +191,7 @@ def test_waiting_for_others_that_are_measured_ends_with_the_deadline() -> None:
         assert go_on.wait(WAIT_S)
         return Speed(0, 0.01, 1)
 
-    leases = SpeedLeases(lambda name: None, measure, lambda: [0])
+    leases = SpeedLeases(lambda name: None, measure, lambda: [0], lambda device, for_s: None)
     first = threading.Thread(target=leases.acquire, args=("first", "anna", CALL))
     first.start()
     until(entered.is_set)

@@ -5,6 +5,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -104,6 +105,8 @@ class Simulation:
     )
     processing: Callable[[float], float] = lambda now_s: 0.01
     """Seconds that a frame takes in the network, by the time after the start."""
+    workers: int = 1
+    """How many times mouths are made side by side; others wait."""
     late: Callable[[int], float] = lambda frame: 0.0
     """How late the tick of a frame is, in seconds."""
     fails: Callable[[Work], bool] = lambda work: False
@@ -123,7 +126,8 @@ class Simulation:
         self._open = False
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._work: Work | None = None
+        self._works: list[Work] = []
+        self._free_s = [0.0] * self.workers
         self._reader: tuple[Speech, Reads] | None = None
         self.conversation.start(self.now)
         self._plan_tick()
@@ -171,9 +175,9 @@ class Simulation:
     def interrupt(self) -> None:
         self.conversation.interrupt()
         self._reader = None
-        if self._work is not None:
-            self.conversation.failed(self._work)
-            self._work = None
+        for work in self._works:
+            self.conversation.failed(work)
+        self._works.clear()
 
     # -- time
 
@@ -202,17 +206,15 @@ class Simulation:
         """Do what a worker does, as far as it takes no time."""
         while (audio := self.conversation.next_speech()) is not None:
             self._hear(*audio)
-        if self._work is not None:
-            return
-        work = self.conversation.next_frames(self.now)
-        if work is None:
-            return
-        self._work = work
-        if self.keep:
-            self.asked.append(work)
-        took_s = self.processing(self.now - START_S) * len(work.windows)
-        done = (self.now + took_s, next(self._order), lambda: self._made(work))
-        heapq.heappush(self._queue, done)
+        while (work := self.conversation.next_frames(self.now, len(self._works))) is not None:
+            self._works.append(work)
+            if self.keep:
+                self.asked.append(work)
+            took_s = self.processing(self.now - START_S) * len(work.windows)
+            self._free_s.sort()
+            self._free_s[0] = max(self.now, self._free_s[0]) + took_s
+            done: Callable[[], None] = partial(self._made, work)
+            heapq.heappush(self._queue, (self._free_s[0], next(self._order), done))
 
     def _hear(self, speech: Speech, piece: SpeechPiece | None, last: bool) -> None:
         if self._reader is None or self._reader[0] is not speech:
@@ -224,9 +226,9 @@ class Simulation:
             self.conversation.heard(speech, reader.flush(), last=True)
 
     def _made(self, work: Work) -> None:
-        if self._work is not work:
+        if work not in self._works:
             return  # interrupted meanwhile
-        self._work = None
+        self._works.remove(work)
         if self.fails(work):
             self.conversation.failed(work)
         else:

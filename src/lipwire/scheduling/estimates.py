@@ -46,8 +46,17 @@ class ServiceTimes:
 
         0 where nothing of that kind or group was ever run.
         """
-        known = self._means.get(("kind", kind)) or self._means.get(("group", group))
+        known = self._known(kind, group)
         return 0.0 if known is None else _believed(known, now)
+
+    def latest_s(self, kind: Hashable, group: Hashable) -> float:
+        """Return the seconds that a frame of ``kind`` took when one was last run, however long ago;
+        0 where nothing of that kind or group was ever run."""
+        known = self._known(kind, group)
+        return 0.0 if known is None else known[0]
+
+    def _known(self, kind: Hashable, group: Hashable) -> tuple[float, float] | None:
+        return self._means.get(("kind", kind)) or self._means.get(("group", group))
 
 
 class RecentTimes:

@@ -32,12 +32,13 @@ class Job(Future[Array], Generic[K]):
         *,
         deadline: float | None,
         submitted_s: float,
-        withdraw: Callable[["Job[K]"], None],
+        withdraw: Callable[["Job[K]"], bool],
         service: Service = "batch",
         tenant: str = "",
     ) -> None:
         """Arguments are those of ``Scheduler.submit``; ``submitted_s`` is the time of the
-        scheduler's clock, and ``withdraw`` is called with the job when it is cancelled."""
+        scheduler's clock. ``withdraw`` is called with the job to cancel it, and returns whether it
+        is cancelled."""
         super().__init__()
         self.key = key
         self.form: Form = form
@@ -61,7 +62,9 @@ class Job(Future[Array], Generic[K]):
         self.done_frames = 0
         self.mouths: Array | None = None
         self.settled = False
-        """Somebody has taken it upon them to end this future."""
+        """Somebody has taken it upon them to end this future; nobody else does."""
+        self.withdrawn = False
+        """It was settled by being cancelled."""
 
     @property
     def left(self) -> int:
@@ -75,15 +78,12 @@ class Job(Future[Array], Generic[K]):
 
     def cancel(self) -> bool:
         """Cancel the job. Returns False where it is done already."""
-        if not super().cancel():
-            return False
-        self._withdraw(self)
-        return True
+        return self._withdraw(self)
 
-    def end_with(self, error: Exception) -> None:
-        """End with ``error`` a job that the caller has settled."""
-        if self.set_running_or_notify_cancel():
-            self.set_exception(error)
+    def end_cancelled(self) -> None:
+        """End, as cancelled, a job that the caller has settled."""
+        super().cancel()
+        self.set_running_or_notify_cancel()
 
     def shaped_like(self, other: "Job[K]") -> bool:
         """Return whether frames of both jobs can be in one run: form, shapes and types are the

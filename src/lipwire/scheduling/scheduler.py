@@ -6,7 +6,8 @@
 
 Workers take live requests first, the one with the earliest deadline before the others, then batch,
 then render, and in these two tenants and their keys have turns (``FairQueue``). A run is never
-interrupted, so while there are live requests a run of the other classes is a short one.
+interrupted, so while there are live requests a run of the other classes is a short one, and one
+worker takes none.
 
 A large request is run in pieces, by several workers where they are free, so that it neither keeps
 the others waiting nor leaves a worker idle. Small requests of one key, or of several that can be
@@ -113,8 +114,11 @@ class Scheduler(Closing, Generic[K]):
         self._live_times = RecentTimes()
         self._ends_s: dict[int, float] = {}
         """When each busy worker is expected to be free."""
-        self._live_until_s = -math.inf
-        """Until then runs of other classes are short."""
+        self._others_run: set[int] = set()
+        """Workers that are busy with requests that are not live."""
+        self._live_until_s = self._expected_until_s = -math.inf
+        """Until the later of them runs of other classes are short; until the first, one worker
+        takes none."""
         self._draining = self._stopping = False
         self._counts = Counts()
         self._counts_of = {service: ClassCounts() for service in SERVICES}
@@ -183,7 +187,7 @@ class Scheduler(Closing, Generic[K]):
                 self._work_there.notify(job.frames)
         finally:
             for other, error in pushed_out:
-                other.end_with(error)
+                other.set_exception(error)
         return job
 
     def drain(self, timeout_s: float | None = None) -> bool:
@@ -205,7 +209,7 @@ class Scheduler(Closing, Generic[K]):
             busy = bool(self._ends_s)
             self._work_there.notify_all()
         for job in unfinished:
-            job.end_with(Unavailable("the server stopped before it came to this request"))
+            job.set_exception(Unavailable("the server stopped before it came to this request"))
         if busy:
             return False
         for worker in self._workers:
@@ -236,6 +240,12 @@ class Scheduler(Closing, Generic[K]):
         """How many frames are computed at a time: those of the workers, or 1 where they share a
         device that computes one run after the other."""
         return len(self._workers) if self._split else 1
+
+    def expect_live(self, for_s: float) -> None:
+        """Have runs of other classes be short for ``for_s`` seconds from now: a live request may
+        come at any moment."""
+        with self._lock:
+            self._expected_until_s = max(self._expected_until_s, self._clock() + for_s)
 
     def live_frame_s(self, key: K) -> float | None:
         """Return the median seconds that a frame of ``key`` took in the latest runs of live
@@ -325,29 +335,29 @@ class Scheduler(Closing, Generic[K]):
         if not len(self._queue) and not self._ends_s:
             self._all_done.notify_all()
 
-    def _withdraw(self, job: Job[K]) -> None:
-        """A job's ``cancel`` has succeeded."""
+    def _withdraw(self, job: Job[K]) -> bool:
+        """Cancel ``job`` unless it ends otherwise; whether it is cancelled."""
         with self._lock:
-            if job.settled:
-                return
-            self._take_out([job])
+            if not self._take_out([job]):
+                return job.withdrawn
+            job.withdrawn = True
             self._counts.cancelled += 1
-        job.set_running_or_notify_cancel()
+        job.end_cancelled()
+        return True
 
     # -- workers -----------------------------------------------------------------------------------
 
     def _work(self, number: int) -> None:
         while True:
             with self._lock:
-                while not len(self._queue) and not self._stopping:
-                    self._work_there.wait()
-                if not len(self._queue):
-                    return
-                now = self._clock()
+                while not self._may_begin(now := self._clock()):
+                    if self._stopping and not len(self._queue):
+                        return
+                    self._work_there.wait(LIVE_FOR_S if len(self._queue) else None)
                 late = self._late_heads(now)
                 pieces = self._take(number, now)
             for job, error in late:
-                job.end_with(error)
+                job.set_exception(error)
             if not pieces:
                 continue
             try:
@@ -355,7 +365,19 @@ class Scheduler(Closing, Generic[K]):
             finally:
                 with self._lock:
                     self._ends_s.pop(number, None)
+                    self._others_run.discard(number)
+                    if len(self._queue):
+                        self._work_there.notify()
                     self._tell_if_done()
+
+    def _may_begin(self, now: float) -> bool:
+        """Whether a free worker is to take what is next in the queue."""
+        head = self._queue.head()
+        if head is None:
+            return False
+        if head.service == "live" or now >= self._live_until_s or not self._split:
+            return True
+        return len(self._others_run) < max(1, len(self._workers) - 1)
 
     def _late_heads(self, now: float) -> list[tuple[Job[K], Exception]]:
         """Those next in turn that are not worth beginning any more."""
@@ -372,10 +394,11 @@ class Scheduler(Closing, Generic[K]):
         if self._split:
             free = len(self._workers) - len(self._ends_s)  # this one too
             most = min(most, max(math.ceil(self._queue.frames_of(head.service) / free), 1))
-        hurried = head.service != "live" and now < self._live_until_s
+        live_until_s = max(self._live_until_s, self._expected_until_s)
+        hurried = head.service != "live" and now < live_until_s
         longest_s = LIVE_RUN_S if hurried else math.inf
         if hurried:
-            most = min(most, self._frames_within(longest_s, head, now))
+            most = min(most, self._frames_within(longest_s, head))
 
         def may_join(pieces: list[Piece[K]], job: Job[K], frames: int) -> bool:
             if not self._join:
@@ -402,13 +425,15 @@ class Scheduler(Closing, Generic[K]):
         if pieces:
             frames = sum(piece.frames for piece in pieces)
             self._ends_s[number] = now + frames * self._frame_s(pieces[0].job, now)
+            if pieces[0].job.service != "live":
+                self._others_run.add(number)
             self._counts.joined += len(pieces) if len(pieces) > 1 else 0
         return pieces
 
-    def _frames_within(self, longest_s: float, job: Job[K], now: float) -> int:
+    def _frames_within(self, longest_s: float, job: Job[K]) -> int:
         """How many frames of ``job`` a run may have that is expected to take ``longest_s``; one at
         least, and one where nothing is known of such frames."""
-        frame_s = self._frame_s(job, now)
+        frame_s = self._times.latest_s((job.key, job.form), job.form)
         return max(int((longest_s + _ROUNDING) / frame_s), 1) if frame_s > 0 else 1
 
     def _run_pieces(self, number: int, pieces: list[Piece[K]]) -> None:
@@ -479,8 +504,7 @@ class Scheduler(Closing, Generic[K]):
             job.settled = True
             job.finished_s = now
             self._counts.finished += 1
-        if job.set_running_or_notify_cancel():
-            job.set_result(job.mouths)
+        job.set_result(job.mouths)
 
     def _fail(self, job: Job[K], error: BaseException) -> None:
         if not isinstance(error, Exception):
@@ -494,4 +518,4 @@ class Scheduler(Closing, Generic[K]):
                 return
             job.finished_s = self._clock()
             self._counts.failed += 1
-        job.end_with(error)
+        job.set_exception(error)

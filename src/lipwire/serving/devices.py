@@ -57,6 +57,13 @@ class Devices(Closing):
         """The devices that are not lost."""
         return tuple(device for device in self._devices.values() if not device.lost)
 
+    def expect_live(self, index: int, for_s: float) -> None:
+        """Have the device number ``index``, where it is there, be ready for live frames for
+        ``for_s`` seconds from now; see ``Scheduler.expect_live``."""
+        for device in self.left:
+            if device.index == index:
+                device.expect_live(for_s)
+
     @property
     def max_models(self) -> int:
         """How many networks fit on the devices that are left, on all together."""

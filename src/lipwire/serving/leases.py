@@ -50,15 +50,18 @@ class SpeedLeases:
         speed: Callable[[str], Speed | None],
         measure: Callable[[str, Call], Speed],
         devices: Callable[[], Sequence[int]],
+        expect: Callable[[int, float], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``speed(model_id)`` returns how fast the avatar's network is, None where that was not
         measured of late; ``measure(model_id, call)`` has it measured, and loaded where it is not.
-        ``devices()`` are the numbers of the devices that are there. ``clock`` gives seconds."""
+        ``devices()`` are the numbers of the devices that are there. ``expect(device, seconds)`` is
+        told for how long a device may get live frames at any moment. ``clock`` gives seconds."""
         self._speed = speed
         self._measure = measure
         self._devices = devices
+        self._expect = expect
         self._clock = clock
         self._lock = threading.Lock()
         self._measuring = threading.Lock()
@@ -97,6 +100,7 @@ class SpeedLeases:
                 raise
             self._held[holder] = _Held(model_id, now + LEASE_S)
             self._known[model_id] = speed
+        self._expect(speed.device, LEASE_S)
 
     def release(self, holder: str) -> None:
         """Give back what ``holder`` holds; nothing where it holds nothing."""
@@ -122,7 +126,9 @@ class SpeedLeases:
             if held is None or held.model_id != model_id:
                 return False
             held.until_s = now + LEASE_S
-            return True
+            device = self._known[model_id].device
+        self._expect(device, LEASE_S)
+        return True
 
     def _measured(self, model_id: str, call: Call) -> Speed:
         """One is measured at a time: side by side they would slow each other."""

@@ -58,6 +58,7 @@ class LocalBackend(Closing):
             self._speed,
             self._measure,
             lambda: [device.index for device in devices.left],
+            devices.expect_live,
             clock=clock,
         )
         self._closed = False

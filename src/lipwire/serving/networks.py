@@ -200,6 +200,11 @@ class ServerDevice:
         """How many frames the device computes at a time."""
         return self._scheduler.side_by_side
 
+    def expect_live(self, for_s: float) -> None:
+        """Have no run of another class be long for ``for_s`` seconds; see
+        ``Scheduler.expect_live``."""
+        self._scheduler.expect_live(for_s)
+
     def abandon(self, reason: str) -> None:
         """Mark the device as lost: loads and runs under way, and later ones, raise DeviceLost with
         ``reason``. Waits for nothing."""

@@ -38,7 +38,7 @@ def open_live_sessions(
     with (
         Pacer() as pacer,
         ThreadPoolExecutor(
-            live.max_sessions + _MORE_WORKERS, thread_name_prefix="lipwire-live"
+            2 * live.max_sessions + _MORE_WORKERS, thread_name_prefix="lipwire-live"
         ) as workers,
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="lipwire-frames") as composing,
         LiveSessions(

@@ -299,8 +299,8 @@ def test_frames_that_are_not_paced_leave_when_they_are_made() -> None:
     for _ in range(200):
         simulation._look()
         simulation.now += 0.01
-        if simulation._work is not None:
-            simulation._made(simulation._work)
+        for work in list(simulation._works):
+            simulation._made(work)
         while conversation.can_tick(simulation.now):
             simulation._tick()
     assert len(simulation.said(1)) == 2 * RATE_HZ

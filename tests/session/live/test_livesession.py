@@ -14,11 +14,13 @@ from tests.support.liveparts import (
     taken,
 )
 
+from lipwire.audio import CHUNK_SAMPLES
 from lipwire.domain import (
     AvatarInvalid,
     Call,
     Cancelled,
     DeadlineExceeded,
+    Float32Array,
     InvalidInput,
     Overloaded,
     Unavailable,
@@ -223,6 +225,55 @@ def test_mouths_at_rest_are_made_ahead_while_nobody_speaks(time: LiveTime) -> No
     count = len(avatar.rest_asked)
     watch(time, session, 1.0)
     assert len(avatar.rest_asked) == count
+
+
+class LoudIsVoice:
+    """A voice detector that takes what is loud for a voice."""
+
+    def __init__(self) -> None:
+        self._pcm = np.empty(0, np.float32)
+
+    def push(self, pcm: Float32Array) -> list[float]:
+        self._pcm = np.concatenate([self._pcm, pcm])
+        count = len(self._pcm) // CHUNK_SAMPLES
+        chunks = self._pcm[: count * CHUNK_SAMPLES].reshape(count, CHUNK_SAMPLES)
+        self._pcm = self._pcm[count * CHUNK_SAMPLES :]
+        return [float(np.abs(chunk).max() > 0.1) for chunk in chunks]
+
+
+def with_a_pause() -> Float32Array:
+    """Audio at 16 kHz that is buzz, a second and a half of silence, and buzz."""
+    return np.concatenate([buzz(0.4), np.zeros(24_000, np.float32), buzz(0.4)])
+
+
+def test_mouths_at_rest_for_a_pause_in_speech_are_made_before_it(
+    time: LiveTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwire.session.live.gate.VoiceDetector", LoudIsVoice)
+    avatar = FakeAvatar(complete=False)
+    session = time.session(avatar, SessionSettings(sound_rate_hz=16_000))
+    session.push(with_a_pause(), 16_000)
+    session.end_of_speech()
+    shown = [frame for frame in frames(watch(time, session, 3.0)) if frame.speech]
+    paused = [frame for frame in shown if frame.data[1] == 101]
+    assert 15 <= len(paused) <= 25
+    assert 0 not in {frame.data[1] for frame in shown}
+    assert 255 not in {frame.data[1] for frame in shown}
+    assert {frame.position for frame in paused} <= set(avatar.rest_asked)
+
+
+def test_where_frames_are_not_paced_a_pause_waits_for_its_mouths_at_rest(
+    time: LiveTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwire.session.live.gate.VoiceDetector", LoudIsVoice)
+    avatar = FakeAvatar(complete=False)
+    session = time.session(avatar, SessionSettings(sound_rate_hz=16_000, paced=False))
+    items: list[Item] = []
+    monkeypatch.setattr(session.outbox, "put", lambda *others: items.extend(others))
+    session.push(with_a_pause(), 16_000)
+    session.end_of_speech()
+    assert [frame.position for frame in frames(items)] == list(range(58))
+    assert 255 not in {frame.data[1] for frame in frames(items)}
 
 
 def test_mouths_at_rest_that_cannot_be_made_are_tried_once_a_second(time: LiveTime) -> None:

@@ -1,6 +1,7 @@
 """One session with real threads: what happens at the same time."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -125,6 +126,28 @@ def test_an_interruption_ends_the_call_for_mouths(threads: LiveThreads) -> None:
         until(lambda: session.silent)
         assert not session.closed
         assert session.counts.mouths == 10
+
+
+def test_mouths_that_take_long_are_asked_for_before_the_others_have_come(
+    threads: LiveThreads,
+) -> None:
+    both, asked = threading.Barrier(2, timeout=WAIT_S), 0
+
+    def together(call: Call) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:  # the first has taken long, and the next two wait for each other
+            both.wait()
+        else:
+            time.sleep(0.2)
+
+    avatar = FakeAvatar(on_mouths=together)
+    with session_of(avatar, SETTINGS, threads) as session:
+        session.start()
+        session.push(buzz(4), 16_000)
+        until(lambda: asked >= 3)
+        until(lambda: session.counts.mouths >= 5)
+        both.abort()
 
 
 def test_the_avatar_is_closed_when_its_last_mouths_are_made(threads: LiveThreads) -> None:

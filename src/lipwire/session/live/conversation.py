@@ -41,6 +41,8 @@ from lipwire.session.live.states import State, Trigger, after
 
 _HEARD_AHEAD_FRAMES: Final = 50
 """So much speech is heard ahead of what is shown; a window is 32 KB."""
+_REST_AHEAD_FRAMES: Final = 25
+"""Mouths at rest are made for so many frames ahead."""
 
 
 class Conversation:
@@ -193,12 +195,13 @@ class Conversation:
             if now - last.waited_s >= self.settings.end_of_speech_timeout_s:
                 last.ended = True
 
-    def next_frames(self, now: float) -> Work | None:
+    def next_frames(self, now: float, in_hand: int = 0) -> Work | None:
         """Return frames whose mouths are to be made, at time ``now``; None where there are none.
 
-        Frames that cannot be shown in time any more are left out.
+        Frames that cannot be shown in time any more are left out. ``in_hand`` is how many times
+        mouths were asked for that neither ``made`` nor ``failed`` was called for.
         """
-        if self._start_s is None:
+        if self._start_s is None or in_hand >= self._planning.most_in_hand:
             return None
         for speech in self._speeches:
             if speech.begins is None and not self._plan(speech, now):
@@ -208,10 +211,23 @@ class Conversation:
                 return work
         return None
 
+    @property
+    def resting_positions(self) -> list[int]:
+        """The next positions that will, as far as can be told, show the mouth at rest: while nobody
+        speaks those that come next, else those of the pauses that were heard."""
+        speech = self._current()
+        if speech is None:
+            return list(range(self.position, self.position + _REST_AHEAD_FRAMES))
+        if speech.begins is None:
+            return []
+        shown = max(0, self.position - speech.begins)
+        numbers = range(shown, min(speech.heard, shown + _REST_AHEAD_FRAMES))
+        return [speech.begins + number for number in numbers if speech.weight(number) < 1]
+
     def made(self, work: Work, mouths: Mouths, now: float) -> None:
         """Take in mouths, (n, 320, 320, 3) uint8, one for each frame of ``work``, at time
         ``now``."""
-        self._planning.took((now - work.asked_s) / len(work.windows))
+        self._planning.took(now - work.asked_s, len(work.windows))
         for number, mouth in enumerate(mouths, work.first):
             made = work.speech.made.get(number)
             if made is not None:
@@ -334,23 +350,29 @@ class Conversation:
         return self._speak(speech, number)
 
     def _correction(self, speech: Speech, number: int) -> int:
-        """By how many frames ``speech`` is to be shown later from this frame on, -1 to 1: only
-        where nobody speaks in it, or, where that is not looked at, where it is quiet."""
+        """By how many frames ``speech`` is to be shown later from this frame on, -1 to 1: where
+        nobody speaks in it, or, where that is not looked at, where it is quiet; elsewhere only
+        where its mouths come too late."""
         if not self.settings.paced or not speech.begun or speech.stalled:
             return 0
         if number >= speech.heard:
             return 0
         correction = self._planning.correction(speech, number, self.due_s)
-        if not correction or (correction < 0 and number + 1 >= speech.heard):
-            return 0
-        if self.settings.gate:
-            rests = not speech.weight(number) and not speech.made
-        else:
-            rests = speech.is_quiet(self.settings.frame_samples)
-        if not rests:
-            return 0
-        self._planning.corrected(self.due_s)
+        if correction < 0 and number + 1 >= speech.heard:
+            correction = 0
+        if correction and not self._rests(speech, number):
+            correction = 0
+        if not correction and self._planning.wants_delay(speech, self.due_s):
+            correction = 1
+        if correction:
+            self._planning.corrected(correction, self.due_s)
         return correction
+
+    def _rests(self, speech: Speech, number: int) -> bool:
+        """Whether nobody speaks in frame ``number``, the next one."""
+        if self.settings.gate:
+            return not speech.weight(number) and not speech.made
+        return speech.is_quiet(self.settings.frame_samples)
 
     def _leave_out(self, speech: Speech, number: int) -> int:
         """Leave out frame ``number``, and return the number of the next. Where mouths are being
@@ -385,7 +407,8 @@ class Conversation:
                 speech.begins += 1  # nothing is being made for what was not heard
             speech.stalled = speech.begun
             return True
-        if (speech.begun and not speech.stalled) or self._is_ready(speech, number):
+        early = not speech.begun and self._planning.is_early(speech, self.due_s)
+        if (speech.begun and not speech.stalled) or (self._is_ready(speech, number) and not early):
             speech.waited = 0
             return False
         speech.waited += 1
@@ -404,6 +427,7 @@ class Conversation:
         samples, made = speech.take(number, self.settings.frame_samples)
         mouth = None if made is None else made.mouth
         late = weight > 0 and mouth is None and (made is None or not made.failed)
+        self._planning.spoke(late=late)
         shown, weight = self._crossfade.toward(weight, mouth)
         sound = Sound(self.frame, samples, speech.number)
         picture = None

@@ -1,12 +1,13 @@
 """A live session at work: its conversation, the threads that hear and make frames for it, and what
 it has ready for its client.
 
-    client ─▶ push ─▶ conversation ◀─▶ one worker at a time: hears, has mouths made
+    client ─▶ push ─▶ conversation ◀─▶ one worker at a time: hears, asks for mouths
+                          │       └─▶ further workers: wait for mouths
                           │ tick, by the pacing thread
                           ├─▶ sound, events ─▶ outputs ─▶ client, viewers
                           └─▶ picture ─▶ composed in another thread ─▶ outputs
 
-The worker runs only while there is something to do, in a thread that all sessions share.
+Workers run only while there is something to do, in threads that all sessions share.
 """
 
 import logging
@@ -32,7 +33,7 @@ from lipwire.session.live.liveavatar import LiveAvatar
 from lipwire.session.live.outbox import Outbox
 from lipwire.session.live.outputs import Output, Outputs
 from lipwire.session.live.planning import Work
-from lipwire.session.live.resting import AHEAD_FRAMES, Resting
+from lipwire.session.live.resting import Resting
 from lipwire.session.live.settings import FRAME_MS, SessionSettings
 from lipwire.session.live.spoken import Speech
 from lipwire.session.live.states import State
@@ -72,7 +73,8 @@ class LiveSession(Closing):
         self._changed = threading.Condition(self._lock)
         self._conversation = Conversation(settings)
         self._reader: tuple[Speech, SpeechReader] | None = None
-        self._call: Call | None = None
+        self._calls: set[Call] = set()
+        """Of the mouths that were asked for and have not come."""
         self._working = self._again = False
         self._interrupts = 0
         """Interrupts by the client's count."""
@@ -145,7 +147,7 @@ class LiveSession(Closing):
                 return
             self._working = True
         try:
-            self._resting.prepare(self._conversation.position, 1)
+            self._resting.prepare([self._conversation.position])
         finally:
             with self._lock:
                 self._working = False
@@ -240,9 +242,9 @@ class LiveSession(Closing):
             self._interrupts = self._interrupts + 1 if number is None else number
             self._conversation.interrupt()
             self._reader = None
-            call = self._call
+            calls = list(self._calls)
             self._changed.notify_all()
-        if call is not None:
+        for call in calls:
             call.end()
         self._wake()
 
@@ -256,7 +258,7 @@ class LiveSession(Closing):
         close; the one before is closed then."""
         try:
             resting = Resting(avatar, self.tenant, self._clock)
-            resting.prepare(self._conversation.position, 1)
+            resting.prepare([self._conversation.position])
         except BaseException:
             avatar.close()
             raise
@@ -282,11 +284,11 @@ class LiveSession(Closing):
             self.error = error
             self._conversation.close()
             events = self._conversation.last_events()
-            call, self._call = self._call, None
+            calls = list(self._calls)
             self._reader = None
             self._changed.notify_all()
         self._threads.pacer.remove(self)
-        if call is not None:
+        for call in calls:
             call.end()
         self._outputs.put(*events)
         self._outputs.close()
@@ -337,7 +339,7 @@ class LiveSession(Closing):
 
     def _swap_if_at_rest(self) -> None:
         """Under the lock: show the next avatar where nothing is done with the one before."""
-        if self._next is None or self._working or self._composing:
+        if self._next is None or self._in_use:
             return
         if not self._conversation.at_rest:
             return
@@ -401,17 +403,10 @@ class LiveSession(Closing):
         busy = speech is not None
         if speech is not None:
             self._hear(*speech)
-        with self._lock:
-            work = None if self._closed else self._conversation.next_frames(self._clock())
-            if work is not None:
-                self._call = self._call_for(work)
-                call = self._call
-        if work is not None:
-            busy = True
-            self._make(work, call)
+        busy = self._ask() or busy
         busy = self._send_unpaced() or busy
-        if not busy and self._conversation.silent and self._rest_wanted():
-            busy = self._resting.prepare(self._conversation.position, AHEAD_FRAMES)
+        if not busy and self._rest_wanted():
+            busy = self._prepare_rest()
         with self._lock:
             if busy or self._again:
                 return True
@@ -432,17 +427,34 @@ class LiveSession(Closing):
                 self._conversation.heard(speech, part, last and index == len(parts) - 1)
             self._reader = None if last else reader
 
-    def _call_for(self, work: Work) -> Call:
-        left_s = None if work.due_s is None else max(0.001, work.due_s - self._clock())
-        return Call(left_s, service="live", tenant=self.tenant)
+    def _ask(self) -> bool:
+        """Ask for the mouths that are wanted next; whether there are any."""
+        with self._lock:
+            if self._closed:
+                return False
+            now = self._clock()
+            work = self._conversation.next_frames(now, len(self._calls))
+            if work is None:
+                return False
+            left_s = None if work.due_s is None else max(0.001, work.due_s - now)
+            call = Call(left_s, service="live", tenant=self.tenant)
+            self._calls.add(call)
+        self._threads.workers.submit(self._make, work, call)
+        return True
 
     def _make(self, work: Work, call: Call) -> None:
+        error: LipwireError | None = None
         try:
             mouths = self._avatar.mouths(work.position, work.windows, call)
-        except (Cancelled, DeadlineExceeded, Overloaded, Unavailable) as error:
-            _LOG.debug("frames of a live session were not made: %s", error)
+        except (Cancelled, DeadlineExceeded, Overloaded, Unavailable) as refused:
+            _LOG.debug("frames of a live session were not made: %s", refused)
             with self._lock:
                 self._conversation.failed(work)
+        except LipwireError as failed:
+            error = failed
+        except Exception:
+            _LOG.exception("mouths of avatar %s could not be made", self._avatar.name)
+            error = Unavailable("the session failed")
         else:
             with self._lock:
                 self._conversation.made(work, mouths, self._clock())
@@ -450,8 +462,18 @@ class LiveSession(Closing):
         finally:
             call.end()
             with self._lock:
-                if self._call is call:
-                    self._call = None
+                self._calls.discard(call)
+        if error is not None:
+            self._fail(error)
+        self._wake()
+        self._free()
+
+    def _prepare_rest(self) -> bool:
+        """Have a mouth at rest made that will be shown; whether one was."""
+        with self._lock:
+            positions = self._conversation.resting_positions
+            spoken = not self._conversation.silent
+        return self._resting.prepare(positions, spoken=spoken)
 
     def _send_unpaced(self) -> bool:
         """Let frames leave as they are made, where they are not paced; whether one did."""
@@ -467,6 +489,8 @@ class LiveSession(Closing):
                 return False
             picture = self._tick(self._clock())
         if picture is not None:
+            if picture.weight < 1:  # it is waited for, as the mouths of the speech are
+                self._resting.prepare([picture.position], spoken=True)
             self._compose(picture)
         return True
 
@@ -482,10 +506,15 @@ class LiveSession(Closing):
                 self._working = False
         self.close("error", error)
 
+    @property
+    def _in_use(self) -> bool:
+        """Whether a thread of the session uses the avatar now."""
+        return self._working or bool(self._calls or self._composing)
+
     def _free(self) -> None:
         """Close the avatar once the session has ended and nobody uses it any more."""
         with self._lock:
-            if not self._closed or self._freed or self._working or self._composing:
+            if not self._closed or self._freed or self._in_use:
                 return
             self._freed = True
             avatars = [self._avatar] if self._next is None else [self._avatar, self._next[0]]

@@ -1,6 +1,7 @@
 """When speech is shown, and which frames' mouths are made next."""
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +16,18 @@ _AHEAD_FRAMES: Final = 12
 interruption."""
 _WORK_FRAMES: Final = 4
 """Frames whose mouths are asked for at a time, at most."""
+_MOST_IN_HAND: Final = 2
+"""So many times mouths are asked for before those asked for first have come, at most. More would
+only wait for each other where a machine has few cores."""
 _FIRST_PROCESSING_S: Final = 0.03
 """How long hearing and making a frame is expected to take before it was ever measured."""
 _MARGIN: Final = 1.3
+_DEVIATIONS: Final = 2.0
+_MOST_DEVIATION_S: Final = 2 * FRAME_MS / 1000
 _COMPOSE_S: Final = 0.005
-"""What is planned for besides the measured time of a mouth: this many times of it, and this."""
-_MOST_PROCESSING_S: Final = _AHEAD_FRAMES / 2 * FRAME_MS / 1000
+"""What is planned for: so many times the measured time of a mouth, or that and so many times its
+mean deviation (so much at most), whichever is longer, and so long for composing it."""
+_MOST_PROCESSING_S: Final = _AHEAD_FRAMES * 0.75 * FRAME_MS / 1000
 """A mouth is tried for where there is so much time left, however long others have taken."""
 _WEIGHT: Final = 0.2
 """Of the newest measurement in the running mean."""
@@ -30,6 +37,13 @@ _CORRECTED_EVERY_FRAMES: Final = 5
 _EXCESS_S: Final = 2 * FRAME_MS / 1000
 """Speech that comes while it is spoken is shown earlier by a frame where it would still be in time
 so much earlier."""
+_LATE_OF: Final = 8
+_MOST_LATE: Final = 2
+"""Speech that comes while it is spoken is shown later where more than this many of so many frames
+had no mouth in time."""
+_MOST_DELAYED_FRAMES: Final = 3
+"""By so many frames it is delayed for that, at most: where a network makes too few mouths, no delay
+is enough."""
 MOST_WAITED_FRAMES: Final = 25
 """How long the first mouth of a piece of speech is waited for before it is spoken without."""
 
@@ -60,12 +74,40 @@ class Planning:
 
     def __init__(self, settings: SessionSettings) -> None:
         self._settings: Final = settings
-        self._processing_s = _FIRST_PROCESSING_S
+        self._frame_s = _FIRST_PROCESSING_S
+        """Time for each mouth of those that are asked for together."""
+        self._alone_s = _FIRST_PROCESSING_S
+        """Time of a mouth that is asked for alone."""
+        self._deviation_s = 0.0
+        self._measured = False
         self._corrected_s = -math.inf
+        self._late: deque[bool] = deque(maxlen=_LATE_OF)
+        """Which of the latest frames had no mouth in time."""
+        self._delayed = 0
 
-    def took(self, seconds: float) -> None:
-        """A mouth took so long, from when it was asked for."""
-        self._processing_s += _WEIGHT * (seconds - self._processing_s)
+    def took(self, seconds: float, frames: int) -> None:
+        """So many mouths took so long together, from when they were asked for."""
+        frame_s = seconds / frames
+        weight = _WEIGHT if self._measured else 1.0
+        self._measured = True
+        self._frame_s += weight * (frame_s - self._frame_s)
+        # Of several, some may have been made side by side: one alone takes as long as they at most,
+        # and as long as a part of them at least.
+        alone_s = min(max(self._alone_s, frame_s), seconds)
+        difference_s = alone_s - self._alone_s
+        self._alone_s += weight * difference_s
+        self._deviation_s += _WEIGHT * (abs(difference_s) - self._deviation_s)
+
+    def spoke(self, *, late: bool) -> None:
+        """A frame of speech was due; ``late`` says that it had no mouth in time."""
+        self._late.append(late)
+
+    @property
+    def most_in_hand(self) -> int:
+        """How many times mouths may be asked for at a time: more than once only where a mouth takes
+        about the time of a frame or longer, and several have to be under way to be in time."""
+        frames = self._alone_s * _MARGIN * 1000 / FRAME_MS
+        return min(max(1, math.ceil(frames)), _MOST_IN_HAND)
 
     def lead(self, speech: Speech, now: float, due_s: float) -> int:
         """Return how many frames it is from the next one to the first that ``speech`` can be shown
@@ -76,6 +118,20 @@ class Planning:
             ready_s = max(ready_s, self._ready_s(speech, 0) + jitter_s)
         return max(0, math.ceil((ready_s - due_s) * 1000 / FRAME_MS))
 
+    def is_early(self, speech: Speech, due_s: float) -> bool:
+        """Whether ``speech``, which has not begun, would begin too early in the next frame for the
+        mouths of those behind it to be there in time."""
+        if speech.ended or not speech.arrival.is_live:
+            return False
+        return due_s < self._ready_s(speech, 0)
+
+    def wants_delay(self, speech: Speech, due_s: float) -> bool:
+        """Whether ``speech`` should be shown later by a frame from the next on even where somebody
+        speaks in it: too many of its mouths were not there in time."""
+        if speech.ended or not speech.arrival.is_live or not self._may_correct(due_s):
+            return False
+        return sum(self._late) > _MOST_LATE and self._delayed < _MOST_DELAYED_FRAMES
+
     def correction(self, speech: Speech, number: int, due_s: float) -> int:
         """Return by how many frames speech that comes while it is spoken should be shown later from
         frame ``number`` on, the next one: 1, 0 or -1. The clock of a microphone is another than
@@ -83,7 +139,7 @@ class Planning:
         arrival = speech.arrival
         if speech.ended or not arrival.is_live_for_long:
             return 0
-        if due_s < self._corrected_s + _CORRECTED_EVERY_FRAMES * FRAME_MS / 1000:
+        if not self._may_correct(due_s):
             return 0
         spare_s = due_s - self._ready_s(speech, number)
         correction = 0
@@ -93,9 +149,11 @@ class Planning:
             correction = -1
         return correction
 
-    def corrected(self, due_s: float) -> None:
-        """A correction was made at the frame that is due then."""
+    def corrected(self, correction: int, due_s: float) -> None:
+        """Speech is shown by so many frames later, 1 or -1, from the frame on that is due then."""
         self._corrected_s = due_s
+        self._delayed = max(0, self._delayed + correction)
+        self._late.clear()
 
     def work_of(self, speech: Speech, position: int, now: float, due_s: float) -> Work | None:
         """Return frames of ``speech``, which has its position, whose mouths are to be made now;
@@ -118,7 +176,7 @@ class Planning:
         if latest_s is not None:
             # All of them come together, so they have to be there when the first one is due.
             spare_s = latest_s - now - _COMPOSE_S
-            most = max(1, min(most, int(spare_s / max(1e-6, self._processing_s * _MARGIN))))
+            most = max(1, min(most, int(spare_s / max(1e-6, self._frame_s * _MARGIN))))
             if speech.stalled or not speech.begun:
                 latest_s += MOST_WAITED_FRAMES * FRAME_MS / 1000
         windows: list[AudioWindows] = []
@@ -130,7 +188,13 @@ class Planning:
 
     @property
     def _takes_s(self) -> float:
-        return self._processing_s * _MARGIN + _COMPOSE_S
+        varies_s = min(_DEVIATIONS * self._deviation_s, _MOST_DEVIATION_S)
+        margin_s = max((_MARGIN - 1) * self._alone_s, varies_s)
+        return self._alone_s + margin_s + _COMPOSE_S
+
+    def _may_correct(self, due_s: float) -> bool:
+        """Whether the last correction is long enough ago."""
+        return due_s >= self._corrected_s + _CORRECTED_EVERY_FRAMES * FRAME_MS / 1000
 
     def _ready_s(self, speech: Speech, number: int) -> float:
         """When frame ``number`` of speech that comes while it is spoken can be shown, as far as can
@@ -148,4 +212,4 @@ class Planning:
         for."""
         if due_s is None or speech.stalled or not speech.begun:
             return False
-        return now + min(self._processing_s * _MARGIN, _MOST_PROCESSING_S) > due_s
+        return now + min(self._alone_s * _MARGIN, _MOST_PROCESSING_S) > due_s

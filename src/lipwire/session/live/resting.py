@@ -1,14 +1,12 @@
 """The mouths at rest of a session's avatar, made before they are shown."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from lipwire.domain import Service
 from lipwire.session.live.liveavatar import LiveAvatar
 
-AHEAD_FRAMES: Final = 25
-"""Mouths at rest are made for so many frames ahead."""
 _AGAIN_S: Final = 1.0
 """After one could not be made, the next is tried so much later."""
 
@@ -31,22 +29,23 @@ class Resting:
         """Whether one is to be made now."""
         return not self._avatar.rest.complete and self._clock() >= self._again_s
 
-    def prepare(self, first: int, frames: int) -> bool:
-        """Have one made that is not there, of the ``frames`` frames from position ``first`` on;
-        whether one was."""
-        for position in range(first, first + frames):
+    def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:
+        """Have one made that is not there, of the frames at ``positions``; whether one was.
+        ``spoken`` says that they are of speech, in whose pauses no other frame can be shown."""
+        for position in positions:
             if self._avatar.rest.has(position):
                 self._any = True
                 continue
             began_s = self._clock()
             # Until the frame has one, another is shown that has: others go first.
-            service: Service = "render" if self._any else "live"
+            service: Service = "render" if self._any and not spoken else "live"
             mouth = self._avatar.rest_mouth(position, self._tenant, service)
             now = self._clock()
             if mouth is None:
                 self._again_s = now + _AGAIN_S
                 return False
             self._any = True
-            self._again_s = now + (now - began_s)  # half the time is for others
+            if not spoken:
+                self._again_s = now + (now - began_s)  # half the time is for others
             return True
         return False

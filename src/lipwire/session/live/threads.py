@@ -12,7 +12,7 @@ class LiveThreads:
 
     pacer: Pacer
     workers: Executor
-    """Hear speech and wait for mouths; as many threads as sessions may speak at once."""
+    """Hear speech, and wait for mouths; two threads for each session that may speak at once."""
     composing: Executor
     """Paste mouths and encode frames; as many threads as cores."""
 
