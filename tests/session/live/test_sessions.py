@@ -259,6 +259,27 @@ def test_without_grace_a_session_ends_with_its_client() -> None:
     assert session.ended_because == "reconnect_grace"
 
 
+@pytest.mark.parametrize("limit", ["max_sessions", "leases"])
+def test_a_session_whose_client_has_gone_makes_room_for_another(limit: str) -> None:
+    by_leases = limit == "leases"
+    house = House(
+        SessionRules(max_sessions=None if by_leases else 3),
+        leases=FakeLeases(3 if by_leases else 1000),
+    )
+    first, second, other = (house.open(tenant=tenant) for tenant in ("", "", "other"))
+    for session in (other, second, first):
+        house.sessions.detach(session)
+        house.run(1.0)
+    third = house.open()
+    assert [first.closed, second.closed, other.closed] == [False, True, False]
+    assert second.ended_because == "made_room"
+    house.sessions.attach(first)  # its client has come back
+    with pytest.raises(Overloaded):
+        house.open()
+    assert not any(session.closed for session in (first, third, other))
+    assert house.leases.held.keys() == {first.id, third.id, other.id}
+
+
 def test_leases_are_renewed_while_a_session_lives() -> None:
     house = House()
     session = house.open()

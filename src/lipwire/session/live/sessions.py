@@ -107,16 +107,22 @@ class LiveSessions(Closing):
         """Begin a session with avatar ``model_id``, for ``tenant``. ``call`` is the request that
         asks for it. ``with_outbox`` has its outbox take what leaves from the first frame on.
 
-        The session ends unless a client is attached within ``nobody_joined_timeout_s``. Raises
-        Overloaded where there are too many or the machine cannot carry one more, Unavailable once
+        The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
+        is no room, the tenant's session whose client left first ends before its time. Raises
+        Overloaded where there are still too many or the machine cannot carry one more, Unavailable once
         draining, and what opening the avatar raises.
         """
-        self._admit()
+        self._admit(tenant)
         session = None
         try:
             avatar = self._open_avatar(model_id, call)
             session = LiveSession(avatar, settings, self._threads, tenant=tenant, clock=self._clock)
-            self._acquire(session.id, model_id, call)
+            try:
+                self._acquire(session.id, model_id, call)
+            except Overloaded:
+                if not self._make_room(tenant):
+                    raise
+                self._acquire(session.id, model_id, call)
             if with_outbox:
                 session.add_outbox()
             session.start()
@@ -289,8 +295,26 @@ class LiveSessions(Closing):
             self._end(kept, "closed")
         session.close("closed")
 
-    def _admit(self) -> None:
+    def _make_room(self, tenant: str) -> bool:
+        """End the session of ``tenant`` whose client left first; whether there was one."""
+        with self._lock:
+            left = [
+                (kept.left_s, kept)
+                for kept in self._kept.values()
+                if kept.left_s is not None and kept.session.tenant == tenant
+            ]
+        if not left:
+            return False
+        _, first = min(left, key=lambda each: each[0])
+        self._end(first, "made_room")
+        if self._leases is not None:
+            self._leases.release(first.session.id)
+        return True
+
+    def _admit(self, tenant: str) -> None:
         most = self._rules.max_sessions
+        if most is not None and self.stats().active >= most:
+            self._make_room(tenant)
         with self._lock:
             self._check_not_draining()
             active = len(self._kept) + self._opening
