@@ -14,16 +14,18 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lipwire.api.live import AvatarConnection
+    from lipwire.api.live import AvatarConnection, ClientSecurity
 
 __version__ = "0.1.0"
 
 
-def connect(address: str, *, use_proxy: bool = False) -> AvatarConnection:
+def connect(
+    address: str, *, use_proxy: bool = False, security: ClientSecurity | None = None
+) -> AvatarConnection:
     """Return a connection to a server with live sessions; see ``lipwire.api.connect``."""
     from lipwire.api import connect as connect_to
 
-    return connect_to(address, use_proxy=use_proxy)
+    return connect_to(address, use_proxy=use_proxy, security=security)
 
 
 def _turn_telemetry_off() -> None:

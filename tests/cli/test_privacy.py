@@ -21,6 +21,7 @@ from tests.support.quickfirst import quick_first
 from tests.support.waiting import until
 
 from lipwire.cli.app import app
+from lipwire.security import KeyFile
 
 WATCH = Path(__file__).with_name("networkwatch") / "watch.cpp"
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "HTTPS_PROXY")
@@ -111,6 +112,7 @@ def place(
     folder = tmp_path_factory.mktemp("given")
     shutil.copytree(package_template, folder / "avatars" / "anna")
     (folder / "config.yaml").write_text("server: {port: 0}\n")
+    KeyFile(folder / "keys.json").create("old")
     with wave.open(str(folder / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(np.zeros(16_000, "<i2").tobytes())
@@ -171,6 +173,10 @@ COMMANDS = {
     "models load": "anna --address ADDRESS",
     "models unload": "anna --address ADDRESS",
     "models stats": "--address ADDRESS",
+    "keys create": "phone --file made.json",
+    "keys list": "--file {keys.json}",
+    "keys revoke": "old --file {keys.json}",
+    "certs dev": "certs",
     "config check": "{config.yaml} --kind inference",
     "config schema": "--kind compositing",
     "bench": "audio --rounds 1",
@@ -178,7 +184,7 @@ COMMANDS = {
 }
 """Every command, with something for it to do; {NAME} is a file of ``place``."""
 SERVE = ("serve", "inference-server", "compositing-server")
-QUICK = ("version",)
+QUICK = ("version", "keys create", "keys list", "keys revoke", "certs dev")
 
 
 def all_commands(command: Any, name: str = "") -> Iterator[str]:

@@ -16,7 +16,7 @@ GUIDE = Path(__file__).parent / "guide"
 
 def test_the_guides_inference_file_loads_as_it_stands() -> None:
     config = load_inference_config(GUIDE / "inference.yaml", {})
-    assert config.server.address == "0.0.0.0:50051"
+    assert config.server.address == "127.0.0.1:50051"
     assert config.server.max_message_size_mb == 100
     assert config.server.max_message_bytes == 100 * 1024 * 1024
     assert (config.server.worker_count_per_gpu, config.server.queue_size) == (8, 50)
@@ -36,7 +36,7 @@ def test_the_guides_inference_file_loads_as_it_stands() -> None:
 
 def test_the_guides_compositing_file_loads_as_it_stands() -> None:
     config = load_compositing_config(GUIDE / "compositing.yaml", {})
-    assert config.server.address == "0.0.0.0:50052"
+    assert config.server.address == "127.0.0.1:50052"
     assert config.inference_server.url == ("localhost:50051",)
     assert (config.inference_server.timeout_seconds, config.inference_server.max_retries) == (10, 3)
     assert (config.capacity.max_models, config.capacity.background_cache_frames) == (11_000, 600)

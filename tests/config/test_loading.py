@@ -55,10 +55,10 @@ def test_there_are_defaults_without_a_file(write: Write) -> None:
 @pytest.mark.parametrize(
     ("line", "host", "port"),
     [
-        ('port: ":6000"', "0.0.0.0", 6000),
-        ("port: :6000", "0.0.0.0", 6000),
-        ("port: 6000", "0.0.0.0", 6000),
-        ("port: 0", "0.0.0.0", 0),
+        ('port: ":6000"', "127.0.0.1", 6000),
+        ("port: :6000", "127.0.0.1", 6000),
+        ("port: 6000", "127.0.0.1", 6000),
+        ("port: 0", "127.0.0.1", 0),
         ('port: "127.0.0.1:6000"', "127.0.0.1", 6000),
         ('port: "[::1]:6000"', "::1", 6000),
         ("port: 6000\n  host: localhost", "localhost", 6000),

@@ -117,7 +117,8 @@ def test_other_makes_of_server_are_understood_by_their_codes(sender: Sender) -> 
         (Code.DEADLINE_EXCEEDED, DeadlineExceeded),
         (Code.CANCELLED, Unavailable),
         (Code.INTERNAL, LipwireError),
-        (Code.PERMISSION_DENIED, LipwireError),
+        (Code.PERMISSION_DENIED, Unavailable),  # to the server that asks, not to its client
+        (Code.UNAUTHENTICATED, Unavailable),
     ):
         assert type(error_of_call(sender.plain(code, "at 10.0.0.7"))) is kind
 

@@ -13,7 +13,9 @@ from lipwire.domain import (
     LipwireError,
     NotFound,
     Overloaded,
+    PermissionDenied,
     StorageFailed,
+    Unauthenticated,
     Unavailable,
 )
 from lipwire.domain import errors as tree
@@ -83,6 +85,8 @@ def test_answers_are_for_what_is_wrong_with_the_request_and_cannot_get_better() 
         Overloaded,
         DeadlineExceeded,
         Unavailable,
+        Unauthenticated,
+        PermissionDenied,
         LipwireError,
     }
     assert {kind for kind in EVERY_KIND if is_answer(kind("x"))} == answers

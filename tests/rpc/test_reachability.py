@@ -15,6 +15,7 @@ from tests.support.waiting import WAIT_S, until
 
 from lipwire.domain import Call, InvalidInput, LipwireError, Unavailable
 from lipwire.rpc.connection import CompositingConnection
+from lipwire.rpc.credentials import ClientSecurity, ClientTls
 from lipwire.rpc.reachability import cause_of, check_address
 from lipwire.rpc.server.server import RpcServer, ServerOptions
 
@@ -454,8 +455,8 @@ def test_a_client_with_tls_before_a_server_without(
 ) -> None:
     server = Server()
     stack.callback(server.kill)
-    tls = grpc.ssl_channel_credentials()
-    backend = stack.enter_context(backend_over(server, credentials=tls))
+    tls = ClientSecurity(ClientTls())
+    backend = stack.enter_context(backend_over(server, security=tls))
     assert "what answers there does not speak TLS" in backend.health(call=Call(WAIT_S)).detail
     assert "does not speak TLS; connect without credentials" in caplog.text
 

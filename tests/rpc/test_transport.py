@@ -154,7 +154,7 @@ def test_pings_do_not_end_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def hastened(**arguments: Any) -> tuple[Option, ...]:
         return tuple(
-            (name, value // 100 if "ping_interval" in name else value)
+            (name, int(value) // 100 if "ping_interval" in name else value)
             for name, value in server_options(**arguments)
         )
 

@@ -6,10 +6,12 @@ to be there, and what ``curl`` asks for has to be in the HTTP API. YAML is check
 configuration, JSON as crop rectangles.
 """
 
+import datetime
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import wave
@@ -27,6 +29,7 @@ from lipwire.avatars.checks.problems import Findings
 from lipwire.avatars.rectangles import parse_rectangles
 from lipwire.cli.app import app
 from lipwire.config import check_config, load_compositing_config, load_inference_config
+from lipwire.security.devcerts import make_certificates
 from lipwire.web.openapi import ROUTES
 from lipwire.wiring.servers import open_serve
 
@@ -53,6 +56,8 @@ def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             file.setframerate(16_000)
             file.writeframes(bytes(2 * 8_000))
     (tmp_path / "frames").mkdir()
+    now = datetime.datetime.now(datetime.UTC)
+    shutil.copy(make_certificates(tmp_path / "made", ["localhost"], now=now)[0], "ca.crt")
     return tmp_path
 
 

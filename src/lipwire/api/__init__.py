@@ -35,7 +35,7 @@ from lipwire.compose import Writable, X264Preset
 from lipwire.domain import SAMPLE_RATE_HZ, CompileProgress, Progress
 
 if TYPE_CHECKING:
-    from lipwire.api.live import AvatarConnection
+    from lipwire.api.live import AvatarConnection, ClientSecurity
     from lipwire.speech import Voice
 
 __all__ = [
@@ -196,7 +196,9 @@ def open_recording(
     return recording
 
 
-def connect(address: str, *, use_proxy: bool = False) -> AvatarConnection:
+def connect(
+    address: str, *, use_proxy: bool = False, security: ClientSecurity | None = None
+) -> AvatarConnection:
     """Return a connection to a server with live sessions (``lipwire serve``, or a compositing
     server); also ``lipwire.connect``.
 
@@ -208,9 +210,12 @@ def connect(address: str, *, use_proxy: bool = False) -> AvatarConnection:
     ...             ...
 
     ``address`` is host:port. With ``use_proxy`` the variables ``grpc_proxy``, ``https_proxy``,
-    ``http_proxy`` and ``no_proxy`` count. It connects when the first session is begun. Raises
-    InvalidInput where ``address`` cannot be an address.
+    ``http_proxy`` and ``no_proxy`` count. ``security`` says how the connection is encrypted, and
+    has the API key or token that is sent: ``ClientSecurity(ClientTls(ca=Path("ca.crt")), key)``
+    (both in ``lipwire.api.live``); without it nothing is encrypted and nothing sent. It connects
+    when the first session is begun. Raises InvalidInput where ``address`` cannot be an address, a
+    file cannot be read, or a token would go to another machine without encryption.
     """
-    from lipwire.api.live import AvatarConnection
+    from lipwire.api.live import PLAIN, AvatarConnection
 
-    return AvatarConnection(address, use_proxy=use_proxy)
+    return AvatarConnection(address, use_proxy=use_proxy, security=security or PLAIN)

@@ -1,6 +1,7 @@
 """Live sessions through a server: connections, and what a session sends."""
 
 from lipwire.rpc.conversing import AvatarConnection, ConverseStream
+from lipwire.rpc.credentials import PLAIN, ClientSecurity, ClientTls
 from lipwire.rpc.received import Ended, Received, Refused
 from lipwire.session.live import (
     Caption,
@@ -16,8 +17,11 @@ from lipwire.session.live import (
 )
 
 __all__ = [
+    "PLAIN",
     "AvatarConnection",
     "Caption",
+    "ClientSecurity",
+    "ClientTls",
     "ConverseStream",
     "Ended",
     "FramesDropped",

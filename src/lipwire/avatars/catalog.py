@@ -64,14 +64,17 @@ class Catalog:
         models_root: Path | None,
         entries: Mapping[str, AvatarFiles | Path],
         *,
+        hinting: bool = True,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``models_root`` need not exist yet. A path in ``entries`` is a package's folder.
-        ``clock_ns`` is the file system's. Raises InvalidInput for an entry whose name is none."""
+        ``hinting`` lets errors name the nearest known name. ``clock_ns`` is the file system's.
+        Raises InvalidInput for an entry whose name is none."""
         self._root = None if models_root is None else Path(models_root)
         self._entries = {
             checked_name(name): AvatarFiles.at(where) for name, where in entries.items()
         }
+        self._hinting = hinting
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
         self._scan = _Scan(-1, -1, {}, frozenset())
@@ -90,7 +93,7 @@ class Catalog:
         found = self._find(name)
         if found is not None:
             return found
-        guess = self._guess(name)
+        guess = self._guess(name) if self._hinting else None
         hint = f"; the nearest known is {guess}" if guess else ""
         raise NotFound(f"no avatar named {name}{hint}")
 

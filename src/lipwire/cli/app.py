@@ -14,11 +14,13 @@ from lipwire.cli.commands import (
     avatar_list,
     avatar_validate,
     bench,
+    certs,
     client,
     compositing_server,
     config,
     converse,
     inference_server,
+    keys,
     models,
     render,
     say,
@@ -73,6 +75,8 @@ avatars = typer.Typer(no_args_is_help=True)
 app.add_typer(avatars, name="avatar", help="Look at avatars, check them, prepare them.")
 
 models_of = typer.Typer(no_args_is_help=True)
+keys_of = typer.Typer(no_args_is_help=True)
+certificates = typer.Typer(no_args_is_help=True)
 
 app.command("render")(render.command)
 app.command("say")(say.command)
@@ -92,6 +96,12 @@ models_of.command("list")(models.list_models)
 models_of.command("load")(models.load)
 models_of.command("unload")(models.unload)
 models_of.command("stats")(models.stats)
+app.add_typer(keys_of, name="keys", help="API keys of a server.")
+keys_of.command("create")(keys.create)
+keys_of.command("list")(keys.list_keys)
+keys_of.command("revoke")(keys.revoke)
+app.add_typer(certificates, name="certs", help="Certificates to try TLS with.")
+certificates.command("dev")(certs.dev)
 app.add_typer(config.app, name="config", help="Check the servers' configuration.")
 app.command("bench")(bench.command)
 app.command("version")(version.command)

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from lipwire.config.settings import MIB, CapacitySettings, Section, ServerConfig, ServerSettings
 from lipwire.config.values import (
+    FilePath,
     Host,
     HttpUrl,
     Language,
@@ -27,6 +28,32 @@ class CompositingServerSettings(ServerSettings):
     """The port to listen on; 0 is any free one. A host before the colon sets `host`."""
 
 
+class ClientTlsSettings(Section):
+    """TLS towards inference servers."""
+
+    enabled: bool = False
+    """Whether the connections are encrypted; also where any of the files is named."""
+    ca: FilePath | None = None
+    """Certificates, PEM, by which they are checked; without it those that gRPC brings."""
+    cert: FilePath | None = None
+    """A certificate to show them, PEM; with `key`."""
+    key: FilePath | None = None
+    """Its private key, PEM."""
+    server_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """The name in their certificates, where they are reached by another."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the connections are encrypted."""
+        return self.enabled or self.ca is not None or self.cert is not None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together; give both or neither")
+        return self
+
+
 class InferenceAddressSettings(Section):
     """The inference servers that are asked."""
 
@@ -39,6 +66,11 @@ class InferenceAddressSettings(Section):
     use_proxy: bool = False
     """Whether the variables `grpc_proxy`, `https_proxy`, `http_proxy` and `no_proxy` count for the
     connections to inference servers."""
+    token: Annotated[SecretStr, Field(min_length=1, max_length=8192)] | None = None
+    """An API key or a token that they ask for. Better set by the variable
+    `LIPWIRE_INFERENCE_SERVER__TOKEN`."""
+    tls: ClientTlsSettings = ClientTlsSettings()
+    """How they are checked, and what they are shown; without it nothing is encrypted."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Tries after the first one, with growing pauses, of what is safe to try again."""
 
@@ -170,6 +202,11 @@ class CompositingConfig(ServerConfig):
     """The page, its HTTP API and WebRTC."""
     speech: SpeechSettings = SpeechSettings()
     """The voice that says texts."""
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        self.check_exposure(self.server)
+        return self
 
     @property
     def drain_timeout_s(self) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lipwire.config.settings import CapacitySettings, Section, ServerConfig, ServerSettings
 from lipwire.config.values import ModelCount, Port
@@ -90,6 +90,11 @@ class InferenceConfig(ServerConfig):
     """The inference library."""
     capacity: InferenceCapacitySettings = InferenceCapacitySettings()
     """How many networks are kept in memory."""
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        self.check_exposure(self.server)
+        return self
 
     @property
     def _no_gpus(self) -> str | None:

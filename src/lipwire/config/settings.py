@@ -16,11 +16,14 @@ from lipwire.config.values import (
     AvatarPath,
     FilePath,
     Host,
+    HttpUrl,
     MemoryMb,
     ModelName,
     Origin,
     Port,
+    Texts,
     is_foreign,
+    is_loopback,
     join_address,
     split_listen_address,
 )
@@ -41,12 +44,49 @@ class Section(BaseModel):
     )
 
 
+class TlsSettings(Section):
+    """The certificate of the server; without one nothing is encrypted. Files that change count for
+    the next connections."""
+
+    cert: FilePath | None = None
+    """The server's certificate and those above it, PEM."""
+    key: FilePath | None = None
+    """The certificate's private key, PEM, without a password."""
+    client_ca: FilePath | None = None
+    """Certificates, PEM, by which clients are checked: only clients that have one signed by these
+    can connect."""
+    client_names: Texts = ()
+    """Names in clients' certificates. Such a client needs no key or token, and may do everything;
+    it is for a compositing server that asks an inference server."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.cert is not None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together; give both or neither")
+        if self.client_ca is not None and self.cert is None:
+            raise ValueError("client_ca is given and cert is missing; name the file")
+        if self.client_names and self.client_ca is None:
+            raise ValueError("client_names are given and client_ca is missing; name the file")
+        return self
+
+
 class ServerSettings(Section):
     """Where a server listens."""
 
-    host: Host = "0.0.0.0"
-    """The address to listen on: `0.0.0.0` is every network of this machine, `::` also IPv6,
-    `127.0.0.1` this machine alone."""
+    host: Host = "127.0.0.1"
+    """The address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` every network of it,
+    `::` also IPv6. Others than this machine need `server.tls` and `security`, or
+    `server.insecure`."""
+    insecure: bool = False
+    """Listen where other machines can ask although nothing is encrypted or nobody has to show who
+    they are. For a private network alone; said at each start."""
+    tls: TlsSettings = TlsSettings()
+    """The certificate of the server; without one nothing is encrypted."""
     port: Port
     """The port to listen on; 0 is any free one. A host before the colon sets `host`."""
     max_message_size_mb: Annotated[int, Field(ge=1, le=2047)] = 100
@@ -58,6 +98,11 @@ class ServerSettings(Section):
     of the largest size."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port and the avatars' memory."""
+
+    @property
+    def reaches_others(self) -> bool:
+        """Whether other machines can ask."""
+        return not is_loopback(self.host)
 
     @property
     def address(self) -> str:
@@ -150,6 +195,52 @@ class LoggingSettings(Section):
     """Log hits, misses, evictions and memory of what is loaded once a minute."""
 
 
+class JwtSettings(Section):
+    """JSON Web Tokens that count. Their claims say what is allowed: `scope` (operations, blanks
+    between them), `avatars` (a list of patterns) and the tenant."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """Who has to have made the token, its claim `iss`."""
+    audience: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """Whom it has to be for, its claim `aud`."""
+    algorithms: Texts = ("RS256", "ES256", "EdDSA")
+    """Ways of signing that count: `RS256`, `ES256`, `EdDSA`, or `HS256` alone."""
+    key_file: FilePath | None = None
+    """The public key of who signs, PEM; for `HS256` the secret, 32 bytes or more."""
+    jwks_url: HttpUrl | None = None
+    """Where the public keys are to be had in place of `key_file`."""
+    leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 30
+    """By so much clocks may differ."""
+    tenant_claim: Annotated[str, Field(min_length=1, max_length=100)] = "tenant"
+    """The claim that names the tenant; a token without it may ask for every tenant."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether tokens count."""
+        return self.issuer is not None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        sources = (self.key_file is not None) + (self.jwks_url is not None)
+        if not sources and self.issuer is None and self.audience is None:
+            return self
+        if self.issuer is None or self.audience is None or sources != 1:
+            raise ValueError("issuer, audience, and one of key_file and jwks_url are needed")
+        return self
+
+
+class SecuritySettings(Section):
+    """Who may ask. Without `keys_file`, `jwt` and `server.tls.client_names` callers are not told
+    apart."""
+
+    keys_file: FilePath | None = None
+    """API keys, a file that `lipwire keys create` makes."""
+    jwt: JwtSettings = JwtSettings()
+    """JSON Web Tokens that count."""
+    allow_from: Texts = ()
+    """Addresses and networks that requests may come from, as `10.0.0.0/8`; without any, all."""
+
+
 class ModelEntry(Section):
     """One avatar of `models`, by the name that requests give as `model_id`.
 
@@ -228,6 +319,8 @@ class ServerConfig(Section):
     blank."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged, and how."""
+    security: SecuritySettings = SecuritySettings()
+    """Who may ask."""
 
     _unused: tuple[str, ...] = ()
     """Notes on keys of the file that have no effect."""
@@ -236,6 +329,30 @@ class ServerConfig(Section):
         """Keep what was found out about the file."""
         if context is not None:
             self._unused = context.notes
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether callers may be allowed different avatars."""
+        return self.security.keys_file is not None or self.security.jwt.enabled
+
+    def closed(self, server: ServerSettings) -> bool:
+        """Whether callers of ``server`` have to show who they are."""
+        return bool(server.tls.client_names) or self.tells_apart
+
+    def check_exposure(self, server: ServerSettings) -> None:
+        """Raise ValueError where other machines reach ``server`` although nothing is encrypted or
+        callers need not show who they are, and ``insecure`` does not say that this is wanted."""
+        if server.insecure or not server.reaches_others:
+            return
+        missing = [] if server.tls.enabled else ["server.tls (a certificate)"]
+        if not self.closed(server):
+            missing.append("security.keys_file or security.jwt (who may ask)")
+        if missing:
+            raise ValueError(
+                f"server.host is {server.host}, which other machines reach, without"
+                f" {' and '.join(missing)}; set these, listen on 127.0.0.1, or say"
+                " server.insecure: true on a private network"
+            )
 
     @property
     def drain_timeout_s(self) -> float:

@@ -3,6 +3,7 @@ which people write them."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -49,6 +50,14 @@ def bind_host(text: str) -> str:
     if not _BIND_HOST.fullmatch(text):
         raise ValueError("no host")
     return text.removeprefix("[").removesuffix("]")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches ``host``, an address or a name."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def join_address(host: str, port: int) -> str:

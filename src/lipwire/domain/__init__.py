@@ -1,6 +1,7 @@
 """The types that all other packages use: geometry, array shapes, requests under way, and the error
 tree."""
 
+from lipwire.domain.access import EVERYTHING, OPERATIONS, Access, Operation
 from lipwire.domain.arrays import (
     AudioWindows,
     Crops,
@@ -25,7 +26,9 @@ from lipwire.domain.errors import (
     LipwireError,
     NotFound,
     Overloaded,
+    PermissionDenied,
     StorageFailed,
+    Unauthenticated,
     Unavailable,
 )
 from lipwire.domain.frames import (
@@ -48,14 +51,17 @@ __all__ = [
     "ANY_REVISION",
     "AUDIO_WINDOW_SHAPE",
     "CROP_PX",
+    "EVERYTHING",
     "FEATURE_SIZE",
     "FPS",
     "MASK_COLUMNS",
     "MASK_ROWS",
     "MOUTH_BORDER_PX",
     "MOUTH_PX",
+    "OPERATIONS",
     "SAMPLE_RATE_HZ",
     "SERVICES",
+    "Access",
     "AudioWindows",
     "AvatarChanged",
     "AvatarFiles",
@@ -77,13 +83,16 @@ __all__ = [
     "LipwireError",
     "Mouths",
     "NotFound",
+    "Operation",
     "Overloaded",
+    "PermissionDenied",
     "Progress",
     "Revision",
     "Service",
     "StorageFailed",
     "Tell",
     "UInt8Array",
+    "Unauthenticated",
     "Unavailable",
     "Visual",
     "percentile",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final, Literal
 
+from lipwire.domain.access import EVERYTHING, Access
 from lipwire.domain.errors import DeadlineExceeded, LipwireError
 
 Service = Literal["live", "batch", "render"]
@@ -26,14 +27,20 @@ class Cancelled(LipwireError):
 class Call:
     """One request under way. Methods may be called from any thread."""
 
-    __slots__ = ("_deadline", "_ended", "_lock", "_service", "_tenant", "_watchers")
+    __slots__ = ("_access", "_deadline", "_ended", "_lock", "_service", "_tenant", "_watchers")
 
     def __init__(
-        self, remaining_s: float | None, *, service: Service = "batch", tenant: str = ""
+        self,
+        remaining_s: float | None,
+        *,
+        service: Service = "batch",
+        tenant: str = "",
+        access: Access = EVERYTHING,
     ) -> None:
         """``remaining_s`` is how many seconds the caller gives it; None where it has no deadline.
         ``service`` is the call's class. ``tenant`` names who asks; it is empty where there is one
-        tenant alone."""
+        tenant alone. ``access`` is what whoever asks may do."""
+        self._access: Final = access
         self._service: Final[Service] = service
         self._tenant: Final = tenant
         self._deadline = None if remaining_s is None else time.monotonic() + remaining_s
@@ -51,12 +58,17 @@ class Call:
         """Who asks; tenants of a class have equal shares. Empty is a name as any other."""
         return self._tenant
 
+    @property
+    def access(self) -> Access:
+        """What whoever asks may do."""
+        return self._access
+
     def classed(self, service: Service, tenant: str) -> "Call":
         """Return a call of class ``service`` and of ``tenant`` with the deadline of this one, which
         ends when this one does."""
         if (service, tenant) == (self._service, self._tenant):
             return self
-        call = Call(None, service=service, tenant=tenant)
+        call = Call(None, service=service, tenant=tenant, access=self._access)
         call._deadline = self._deadline
         self.on_end(call.end)
         return call

@@ -14,6 +14,8 @@ StatusCode = Literal[
     "DEADLINE_EXCEEDED",
     "UNAVAILABLE",
     "ABORTED",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
     "INTERNAL",
 ]
 """The gRPC status names in use (https://grpc.io/docs/guides/status-codes/)."""
@@ -99,3 +101,15 @@ class Unavailable(LipwireError):
 
     code = "UNAVAILABLE"
     retryable = True
+
+
+class Unauthenticated(LipwireError):
+    """It is not known who asks: there is no credential, or none that counts."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(LipwireError):
+    """Who asks is known, or where from, and may not do this."""
+
+    code = "PERMISSION_DENIED"

@@ -1,7 +1,7 @@
 """A gRPC request from its arrival to its end: admitted or refused, run with its ``Call``, and ended
 with an answer or a status.
 
-This is the only place where errors become statuses.
+This is the only place where errors become statuses, and where it is asked who may do what.
 """
 
 from __future__ import annotations
@@ -16,11 +16,22 @@ from typing import Any, Final, Self, cast
 
 import grpc
 
-from lipwire.domain import Call, Cancelled, InvalidInput, LipwireError
+from lipwire.domain import (
+    EVERYTHING,
+    Access,
+    Call,
+    Cancelled,
+    InvalidInput,
+    LipwireError,
+    Operation,
+    PermissionDenied,
+)
+from lipwire.rpc.credentials import credentials_of
 from lipwire.rpc.errors import internal_status, status_of
 from lipwire.rpc.generated.lipwire.v1.mouths_pb2 import SERVICE_LIVE, MouthsRequest
 from lipwire.rpc.parsing import LARGE_BYTES, PARSERS
 from lipwire.rpc.server.admission import Admission
+from lipwire.security import OPEN, AccessControl
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -39,6 +50,28 @@ _KINDS: Final[Mapping[str, str]] = {
 }
 """Calls that are counted, and as what; the others are quick. Frames of live sessions are counted by
 themselves, so that no number of other requests keeps them out."""
+
+
+_OPERATIONS: Final[Mapping[str, Operation]] = {
+    "/compositing.CompositingService/InferBatchComposite": "render",
+    "/compositing.CompositingService/ListModels": "read",
+    "/compositing.CompositingService/LoadModel": "manage",
+    "/compositing.CompositingService/UnloadModel": "manage",
+    "/compositing.CompositingService/GetModelStats": "read",
+    "/compositing.CompositingService/Health": "read",
+    "/inference.InferenceService/InferBatch": "infer",
+    "/inference.InferenceService/ListModels": "read",
+    "/inference.InferenceService/LoadModel": "manage",
+    "/inference.InferenceService/UnloadModel": "manage",
+    "/inference.InferenceService/GetModelStats": "read",
+    "/inference.InferenceService/Health": "read",
+    "/lipwire.v1.MouthService/Mouths": "infer",
+    "/lipwire.v1.MouthService/Lease": "infer",
+    "/lipwire.v1.MouthService/ReleaseLease": "infer",
+    "/lipwire.v1.AvatarService/Converse": "live",
+    "/lipwire.v1.AvatarService/InterruptSession": "live",
+}
+"""What each call does. One that is missing is refused to everybody."""
 
 
 def _kind_of(method: str, request: object) -> str | None:
@@ -62,11 +95,14 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     and the client gets INTERNAL and that number, and nothing of the error's text.
     """
 
-    def __init__(self, admission: Admission, packages: tuple[str, ...]) -> None:
+    def __init__(
+        self, admission: Admission, packages: tuple[str, ...], control: AccessControl = OPEN
+    ) -> None:
         """``admission`` limits how many requests are worked on. ``packages`` are the protobuf
         packages whose calls are run in this way; health checks and reflection are passed on
-        unchanged."""
+        unchanged. ``control`` says who asks."""
         self._admission = admission
+        self._control = control
         self._prefixes = tuple(f"/{package}." for package in packages)
 
     def intercept_service(
@@ -111,7 +147,10 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         assert parse is not None
 
         def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._ending(method, context), open_call(context) as call:
+            with (
+                self._ending(method, context),
+                open_call(context, self._access(method, context)) as call,
+            ):
                 handed = with_call(context, call)
                 with self._admission.admit(_KINDS[method.rpartition("/")[2]]):
                     yield from behaviour(_Messages(requests, parse, method), handed)
@@ -129,9 +168,10 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     ) -> object:
         request = received.message
         with self._ending(method, context):
+            access = self._access(method, context)
             if request is None:
                 raise _not_parsed(method)
-            with open_call(context) as call:
+            with open_call(context, access) as call:
                 call.check()
                 handed = with_call(context, call)
                 kind = _kind_of(method, request)
@@ -139,6 +179,19 @@ class ErrorInterceptor(grpc.ServerInterceptor):
                     return behaviour(request, handed)
                 with self._admission.admit(kind, received.size_bytes):
                     return behaviour(request, handed)
+
+    def _access(self, method: str, context: grpc.ServicerContext) -> Access:
+        """What whoever asks may do. Raises Unauthenticated, and PermissionDenied where that is not
+        ``method``."""
+        access = EVERYTHING
+        if self._control.asks:
+            access = self._control.access(credentials_of(context))
+        operation = _OPERATIONS.get(method)
+        if operation is None:
+            raise PermissionDenied(f"nobody may call {method[1:]}")
+        if access is not EVERYTHING:
+            access.check(operation)
+        return access
 
     @contextmanager
     def _ending(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
@@ -209,13 +262,14 @@ def _bytes_of(answer: Any) -> bytes:
 
 
 @contextmanager
-def open_call(context: grpc.ServicerContext) -> Iterator[Call]:
-    """Open a ``Call`` with the deadline of the gRPC request ``context``, and give it to the block.
-    It ends with the block, or when the client cancels or disconnects."""
+def open_call(context: grpc.ServicerContext, access: Access = EVERYTHING) -> Iterator[Call]:
+    """Open a ``Call`` with the deadline of the gRPC request ``context``, of whoever may do
+    ``access``, and give it to the block. It ends with the block, or when the client cancels or
+    disconnects."""
     remaining_s = context.time_remaining()
     # gRPC says infinity, or hundreds of years, where the caller set none.
     unlimited = remaining_s is None or not math.isfinite(remaining_s) or remaining_s > 1e9
-    call = Call(None if unlimited else remaining_s)
+    call = Call(None if unlimited else remaining_s, tenant=access.tenant, access=access)
     if not context.add_callback(call.end):
         call.end()
     try:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lipwire.domain import Unavailable
 from lipwire.domain.closing import Closing
 from lipwire.rpc.backends.statuses import error_of_answer, error_of_call
+from lipwire.rpc.credentials import PLAIN, ClientSecurity
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated import management_pb2
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
@@ -53,10 +54,16 @@ class CompositingConnection(Closing):
     """
 
     def __init__(
-        self, address: str, *, max_message_mb: int = MAX_MESSAGE_MB, use_proxy: bool = False
+        self,
+        address: str,
+        *,
+        max_message_mb: int = MAX_MESSAGE_MB,
+        use_proxy: bool = False,
+        security: ClientSecurity = PLAIN,
     ) -> None:
-        """Does not connect yet. Messages have at most ``max_message_mb`` MiB. ``use_proxy`` is as
-        for ``open_channel``. Raises InvalidInput where ``address`` cannot be an address."""
+        """Does not connect yet. Messages have at most ``max_message_mb`` MiB. ``use_proxy`` and
+        ``security`` are as for ``open_channel``. Raises InvalidInput where ``address`` cannot be an
+        address, and what ``open_channel`` raises."""
         self.address: Final = address
         self._peer: Final = Peer(address, "compositing server", use_proxy)
         check_address(address, self._peer.kind)
@@ -64,6 +71,7 @@ class CompositingConnection(Closing):
             address,
             max_message_bytes=max_message_mb * 1024 * 1024,
             use_proxy=use_proxy,
+            security=security,
             options=[connecting_within(_CONNECTED_WITHIN_S)],
         )
         self._stub: Any = CompositingServiceStub(self._channel)

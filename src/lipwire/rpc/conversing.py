@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lipwire.domain import Cancelled, Float32Array, LipwireError, Unavailable
 from lipwire.domain.closing import Closing
 from lipwire.rpc.backends.statuses import error_of_call
+from lipwire.rpc.credentials import PLAIN, ClientSecurity
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
 from lipwire.rpc.generated.lipwire.v1.avatar_pb2_grpc import AvatarServiceStub
 from lipwire.rpc.reachability import Peer, check_address
@@ -49,9 +50,12 @@ class AvatarConnection(Closing):
             ...
     """
 
-    def __init__(self, address: str, *, use_proxy: bool = False) -> None:
-        """Does not connect yet. ``address`` is host:port; ``use_proxy`` is as for
-        ``open_channel``. Raises InvalidInput where ``address`` cannot be an address."""
+    def __init__(
+        self, address: str, *, use_proxy: bool = False, security: ClientSecurity = PLAIN
+    ) -> None:
+        """Does not connect yet. ``address`` is host:port; ``use_proxy`` and ``security`` are as for
+        ``open_channel``. Raises InvalidInput where ``address`` cannot be an address, and what
+        ``open_channel`` raises."""
         self.address: Final = address
         self._peer: Final = Peer(address, "compositing server", use_proxy)
         check_address(address, self._peer.kind)
@@ -59,6 +63,7 @@ class AvatarConnection(Closing):
             address,
             max_message_bytes=_MAX_MESSAGE_BYTES,
             use_proxy=use_proxy,
+            security=security,
             options=[connecting_within(_CONNECTED_WITHIN_S), *_KEEPALIVE],
         )
         self._stub: Any = AvatarServiceStub(self._channel)

@@ -9,7 +9,15 @@ from typing import Final
 
 import grpc
 
-Option = tuple[str, int]
+from lipwire.rpc.credentials import (
+    PLAIN,
+    ClientSecurity,
+    channel_credentials,
+    check_token_is_safe,
+    with_token,
+)
+
+Option = tuple[str, int | str]
 
 UNLIMITED_BYTES: Final = -1
 
@@ -19,16 +27,20 @@ def open_channel(
     *,
     max_message_bytes: int,
     use_proxy: bool = False,
-    credentials: grpc.ChannelCredentials | None = None,
+    security: ClientSecurity = PLAIN,
     options: Sequence[Option] = (),
 ) -> grpc.Channel:
     """Return a channel to ``address`` (HOST:PORT, or unix:PATH); it connects when it is first used.
 
     ``max_message_bytes`` limits one message, sent or received. With ``use_proxy`` the variables
     ``grpc_proxy``, ``https_proxy``, ``http_proxy`` and ``no_proxy`` count, else none of them.
-    Without ``credentials`` nothing is encrypted. ``options`` are added to those that every channel
-    has.
+    ``security`` says how it is encrypted, and what is sent to show who asks. ``options`` are added
+    to those that every channel has. Raises InvalidInput where a file of ``security`` cannot be
+    read, or where its token would go to another machine without encryption.
     """
+    tls, token = security.tls, security.token
+    if token:
+        check_token_is_safe(address, encrypted=tls is not None)
     chosen = (
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -40,9 +52,14 @@ def open_channel(
         ("grpc.max_reconnect_backoff_ms", 1_000),
         *options,
     )
-    if credentials is None:
-        return grpc.insecure_channel(address, options=chosen)
-    return grpc.secure_channel(address, credentials, options=chosen)
+    if tls is None:
+        channel = grpc.insecure_channel(address, options=chosen)
+    else:
+        named = (
+            () if tls.server_name is None else (("grpc.ssl_target_name_override", tls.server_name),)
+        )
+        channel = grpc.secure_channel(address, channel_credentials(tls), options=(*chosen, *named))
+    return with_token(channel, token) if token else channel
 
 
 def connecting_within(seconds: float) -> Option:

@@ -20,6 +20,7 @@ from lipwire.web.peers import NoCommonCodec
 _LOG: Final = logging.getLogger("lipwire.web")
 _STATUSES: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "FAILED_PRECONDITION": 409,

@@ -21,6 +21,7 @@ from lipwire.serving import (
     run_on,
 )
 from lipwire.wiring.choosing import STREAMS, ChosenDevice, MakeEngine, choose_devices, make_engine
+from lipwire.wiring.security import client_security
 
 _logger = logging.getLogger("lipwire.wiring")
 
@@ -116,5 +117,6 @@ def connect_backend(config: CompositingConfig) -> Iterator[Backend]:
         max_retries=servers.max_retries,
         max_message_bytes=config.server.max_message_bytes,
         use_proxy=servers.use_proxy,
+        security=client_security(servers),
     ) as backend:
         yield backend

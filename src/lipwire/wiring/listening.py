@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from lipwire.rpc.server.server import RpcServer, ServerOptions, Service
 from lipwire.rpc.workers import SharingInterceptor, Siblings, WorkerPlace
+from lipwire.security import OPEN
 
 
 @contextmanager
@@ -36,6 +37,9 @@ def listening(
             among = dataclasses.replace(
                 options,
                 socket=place.socket(),
+                # A file that only this user can reach: who asks was found out on the port.
+                control=OPEN,
+                credentials=None,
                 max_requests=1,
                 max_loads=options.max_loads * max(1, len(place.others)),
             )

@@ -49,14 +49,15 @@ def open_catalog(config: ServerConfig, *, also: ServerConfig | None = None) -> C
         for name, others in ({} if also is None else also.files).items():
             if name in files:
                 files[name] = files[name].completed_by(others)
-        return Catalog(config.models_root, files)
+        # Another tenant's avatar must not be told by its name.
+        return Catalog(config.models_root, files, hinting=not config.tells_apart)
     known = {path.name: path for path in list_avatars()}
     if not known:
         raise NotFound(
             "no avatars to serve; name a folder of avatar packages (--models-root DIR, or"
             " models_root in the configuration)"
         )
-    return Catalog(None, known)
+    return Catalog(None, known, hinting=not config.tells_apart)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ from lipwire.wiring.registries import (
     open_networks,
     preload,
 )
+from lipwire.wiring.security import tell_exposure, transport_options
 from lipwire.wiring.speaking import open_speaking
 from lipwire.wiring.web import check_web, open_web
 
@@ -93,6 +94,7 @@ def open_inference_server(
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=opened.requests + _TO_BE_REFUSED,
+            **transport_options(config.security, config.server),
         )
         server = stack.enter_context(
             listening(
@@ -104,6 +106,7 @@ def open_inference_server(
             )
         )
         tell(f"Inference server listening on port {server.port}", {"Protocol": "gRPC, protobuf"})
+        tell_exposure(config.security, config.server, tell)
         yield server
 
 
@@ -238,6 +241,7 @@ def _compositing(
             max_request_bytes=config.server.max_request_bytes,
             max_requests=max_requests,
             max_streams=config.live.max_sessions + _TO_BE_REFUSED,
+            **transport_options(config.security, config.server),
         )
 
         def healthy() -> bool:
@@ -271,6 +275,7 @@ def _compositing(
             f"Compositing server listening on port {server.port}",
             {"Protocol": "gRPC, protobuf", "Frames": frames},
         )
+        tell_exposure(config.security, config.server, tell)
         if web:
             stack.enter_context(
                 open_web(

@@ -1,6 +1,5 @@
 """The page and its HTTP API, over the live sessions of a server."""
 
-import ipaddress
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from starlette.types import ASGIApp
 
 from lipwire.config.compositing import WebSettings
+from lipwire.config.values import is_loopback
 from lipwire.domain import InvalidInput, Tell, Unavailable
 from lipwire.session.live import LiveSessions
 from lipwire.web.app import Speak, web_app
@@ -81,18 +81,11 @@ def _listening(web: WebSettings, make: Callable[[], ASGIApp], hubs: list[Hub]) -
 def check_web(web: WebSettings) -> None:
     """Raise InvalidInput where other machines reach ``web.host`` and ``web.token`` is not set: the
     token that a start makes is in the log alone."""
-    if web.token is None and not _is_loopback(web.host):
+    if web.token is None and not is_loopback(web.host):
         raise InvalidInput(
             f"web.host is {web.host}, which other machines reach, and web.token is not set; set it"
             " (16 characters or more), or leave web.host at 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _shown(host: str) -> str:

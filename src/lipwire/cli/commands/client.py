@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lipwire.cli.connecting import (
+    DEFAULT_ADDRESS,
+    Address,
+    Timeout,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Token,
+    UseProxy,
+    security_of,
+)
 from lipwire.cli.recordings import AllowDamaged, AudioTrack, recording_of, warn
 
 if TYPE_CHECKING:
     from lipwire.domain import Float32Array
     from lipwire.rpc.connection import Composited
+    from lipwire.rpc.credentials import ClientSecurity
     from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 
 
@@ -27,13 +39,6 @@ class Form(StrEnum):
     FRAMES = "frames"
 
 
-Address = Annotated[str, typer.Option("--address", "-a", help="The compositing server, host:port.")]
-Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")]
-UseProxy = Annotated[
-    bool,
-    typer.Option("--use-proxy", help="Let grpc_proxy, https_proxy, http_proxy and no_proxy count."),
-]
-DEFAULT_ADDRESS = "localhost:50052"
 LOAD_TIMEOUT_S = 300.0
 
 
@@ -71,6 +76,10 @@ def command(
         bool, typer.Option("--force", "-f", help="Replace frames that are there already.")
     ] = False,
     use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     audio_track: AudioTrack = None,
     allow_damaged: AllowDamaged = False,
 ) -> None:
@@ -90,6 +99,7 @@ def command(
         timeout,
         force,
         use_proxy,
+        security=security_of(token, tls_ca, tls_cert, tls_key),
         audio_track=audio_track,
         allow_damaged=allow_damaged,
     )
@@ -109,6 +119,7 @@ def run(
     use_proxy: bool = False,
     stopped: Callable[[], bool] = lambda: False,
     *,
+    security: ClientSecurity | None = None,
     audio_track: int | None = None,
     allow_damaged: bool = False,
 ) -> None:
@@ -123,12 +134,15 @@ def run(
     from lipwire.cli.live.speech import default_speech
     from lipwire.cli.terminal import progress_bar
     from lipwire.rpc.connection import CompositingConnection
+    from lipwire.rpc.credentials import PLAIN
 
     _check_folder(save, force)
     pcm = _heard(audio or default_speech(), audio_track, allow_damaged)
     with ExitStack() as opened:
         used, frames, requests = _requests(avatar, pcm, batch, form, start_frame, opened)
-        connection = opened.enter_context(CompositingConnection(address, use_proxy=use_proxy))
+        connection = opened.enter_context(
+            CompositingConnection(address, use_proxy=use_proxy, security=security or PLAIN)
+        )
         connection.wait_ready(timeout)
         # An avatar that was never compiled takes longer than any frame; loaded, it is out of the
         # figures.

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lipwire.cli.commands.client import DEFAULT_ADDRESS, UseProxy
+from lipwire.cli.connecting import (
+    DEFAULT_ADDRESS,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Token,
+    UseProxy,
+    security_of,
+)
 from lipwire.cli.recordings import AllowDamaged, AudioTrack
 from lipwire.cli.stopping import Terminated
 
@@ -116,6 +124,10 @@ def command(
         int, typer.Option(min=1, max=64, help="Channels of bare samples (--rate).")
     ] = 1,
     use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     audio_track: AudioTrack = None,
     allow_damaged: AllowDamaged = False,
 ) -> None:
@@ -154,7 +166,11 @@ def command(
                 allow_damaged=allow_damaged,
             )
         )
-        server = stack.enter_context(AvatarConnection(address, use_proxy=use_proxy))
+        server = stack.enter_context(
+            AvatarConnection(
+                address, use_proxy=use_proxy, security=security_of(token, tls_ca, tls_cert, tls_key)
+            )
+        )
         figures = Figures(time.monotonic())
         session = server.converse(name, settings)
         sender = stack.enter_context(SpeechSender(source, live=pace is Pace.LIVE))

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from lipwire.cli.commands.client import DEFAULT_ADDRESS, Address, Timeout, UseProxy
+from lipwire.cli.connecting import (
+    DEFAULT_ADDRESS,
+    Address,
+    Timeout,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Token,
+    UseProxy,
+    security_of,
+)
 
 Model = Annotated[str, typer.Argument(help="An avatar's name on the server.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -17,12 +27,17 @@ def list_models(
     loaded: Annotated[bool, typer.Option("--loaded", help="Only those in memory.")] = False,
     as_json: AsJson = False,
     use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """The avatars that the server has, and which of them are in memory."""
     from lipwire.cli.terminal import plain
     from lipwire.rpc.connection import CompositingConnection
 
-    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+    security = security_of(token, tls_ca, tls_cert, tls_key)
+    with CompositingConnection(address, use_proxy=use_proxy, security=security) as connection:
         found = connection.listing(timeout)
     models = [model for model in found.models if model.loaded or not loaded]
     if as_json:
@@ -43,11 +58,16 @@ def load(
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 300.0,
     use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Have an avatar ready on both servers before it is asked for."""
     from lipwire.rpc.connection import CompositingConnection
 
-    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+    security = security_of(token, tls_ca, tls_cert, tls_key)
+    with CompositingConnection(address, use_proxy=use_proxy, security=security) as connection:
         answer = connection.load(model, timeout)
     typer.echo(f"{model}: loaded in {answer.load_time_ms:.0f} ms")
     _say_who_is_missing(answer.detail)
@@ -58,11 +78,16 @@ def unload(
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 60.0,
     use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Let go of an avatar on both servers; requests that use it finish first."""
     from lipwire.rpc.connection import CompositingConnection
 
-    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+    security = security_of(token, tls_ca, tls_cert, tls_key)
+    with CompositingConnection(address, use_proxy=use_proxy, security=security) as connection:
         answer = connection.unload(model, timeout)
     typer.echo(f"{model}: {'unloaded' if answer.unloaded else 'was not loaded'}")
     _say_who_is_missing(answer.detail)
@@ -76,12 +101,17 @@ def stats(
     timeout: Timeout = 30.0,
     as_json: AsJson = False,
     use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """What the server holds in memory, and how it was used."""
     from lipwire.cli.terminal import file_size, plain
     from lipwire.rpc.connection import CompositingConnection
 
-    with CompositingConnection(address, use_proxy=use_proxy) as connection:
+    security = security_of(token, tls_ca, tls_cert, tls_key)
+    with CompositingConnection(address, use_proxy=use_proxy, security=security) as connection:
         found = connection.stats(model, timeout)
     _say_who_is_missing(found.detail)
     if as_json:

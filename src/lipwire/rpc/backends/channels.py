@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lipwire.domain import Call
 from lipwire.rpc.backends.fleet import Verdict
 from lipwire.rpc.backends.statuses import reason_of_call
+from lipwire.rpc.credentials import ClientSecurity
 from lipwire.rpc.generated.inference_pb2_grpc import InferenceServiceStub
 from lipwire.rpc.generated.lipwire.v1.mouths_pb2_grpc import MouthServiceStub
 from lipwire.rpc.reachability import Peer
@@ -63,7 +64,7 @@ class Connection:
         *,
         max_message_bytes: int,
         use_proxy: bool,
-        credentials: grpc.ChannelCredentials | None,
+        security: ClientSecurity,
     ) -> None:
         """``address`` is HOST:PORT. The other arguments are as for ``open_channel``; all have been
         checked (``check_address``). Does not connect yet."""
@@ -73,7 +74,7 @@ class Connection:
             address,
             max_message_bytes=max_message_bytes,
             use_proxy=use_proxy,
-            credentials=credentials,
+            security=security,
             options=_CONNECTION,
         )
         self.mouths: Final = self._plain("/lipwire.v1.MouthService/Mouths")

@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
-import grpc
 import numpy as np
 
 from lipwire.domain import (
@@ -47,6 +46,7 @@ from lipwire.rpc.backends.transfer import (
     request_with,
     status_of,
 )
+from lipwire.rpc.credentials import PLAIN, ClientSecurity
 from lipwire.rpc.generated import inference_pb2, management_pb2
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
 from lipwire.rpc.reachability import check_address
@@ -90,7 +90,7 @@ class RemoteBackend(Closing):
         max_retries: int = 3,
         max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
         use_proxy: bool = False,
-        credentials: grpc.ChannelCredentials | None = None,
+        security: ClientSecurity = PLAIN,
         retries: RetryPolicy | None = None,
         fleet: FleetPolicy | None = None,
         check_every_s: float = 1.0,
@@ -99,7 +99,7 @@ class RemoteBackend(Closing):
 
         ``timeout_s`` is for a call with all its retries, of which there are at most
         ``max_retries``; ``retries`` takes the place of that number. A message has at most
-        ``max_message_bytes``. Without ``credentials`` nothing is encrypted. ``use_proxy`` is as for
+        ``max_message_bytes``. ``use_proxy`` and ``security`` are as for
         ``open_channel``. With several servers each gets a health check every ``check_every_s``
         seconds; ``fleet`` says when a server counts as unreachable. Raises InvalidInput.
         """
@@ -123,7 +123,7 @@ class RemoteBackend(Closing):
             fleet=fleet or FleetPolicy(),
             max_message_bytes=max_message_bytes,
             use_proxy=use_proxy,
-            credentials=credentials,
+            security=security,
             check_every_s=check_every_s,
         )
 

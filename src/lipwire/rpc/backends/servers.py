@@ -25,6 +25,7 @@ from lipwire.rpc.backends.fleet import Fleet, FleetPolicy, Verdict
 from lipwire.rpc.backends.retries import RetryPolicy, Tries
 from lipwire.rpc.backends.statuses import error_of_call, reason_of_call
 from lipwire.rpc.backends.transfer import Metadata, metadata_of
+from lipwire.rpc.credentials import ClientSecurity
 
 _SETTLING_S: Final = 0.25
 """In their first moments calls wait for the first health check of every server, but never for more
@@ -51,7 +52,7 @@ class InferenceServers:
         fleet: FleetPolicy,
         max_message_bytes: int,
         use_proxy: bool,
-        credentials: grpc.ChannelCredentials | None,
+        security: ClientSecurity,
         check_every_s: float,
     ) -> None:
         """``urls`` are HOST:PORT, each once. With several servers each gets a health check every
@@ -69,7 +70,7 @@ class InferenceServers:
                 url,
                 max_message_bytes=max_message_bytes,
                 use_proxy=use_proxy,
-                credentials=credentials,
+                security=security,
             )
             for url in urls
         }

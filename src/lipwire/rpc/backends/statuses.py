@@ -20,6 +20,8 @@ from lipwire.domain import (
     LipwireError,
     NotFound,
     Overloaded,
+    PermissionDenied,
+    Unauthenticated,
     Unavailable,
 )
 from lipwire.rpc.reachability import Peer, cause_of
@@ -32,7 +34,11 @@ _BY_CODE: Final[dict[str, type[LipwireError]]] = {
     "RESOURCE_EXHAUSTED": Overloaded,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "UNAVAILABLE": Unavailable,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
 }
+_ABOUT_US: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+"""What an inference server says of the server that asks, not of that server's client."""
 _BY_REASON: Final = {
     name.lower(): kind
     for name, kind in vars(domain).items()
@@ -65,6 +71,9 @@ def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
     text = _line(failed.details())
     reason, retry_after_s = _details(failed)
     known = _BY_REASON.get(reason.replace("_", "").lower())
+    if peer is None and code in _ABOUT_US:
+        why = f": {text}" if known is not None else ""
+        return Unavailable(f"the inference server does not let this server ask{why}")
     if known is not None:
         return _make(known, text, retry_after_s)
     if code == "RESOURCE_EXHAUSTED" and _OVERSIZE in text:

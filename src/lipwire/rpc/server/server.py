@@ -31,6 +31,7 @@ from lipwire.rpc.services.conversing import ConversingServicer
 from lipwire.rpc.services.inference import InferenceServicer, MouthServicer
 from lipwire.rpc.transport import server_options
 from lipwire.rpc.workers.place import address_of
+from lipwire.security import OPEN, AccessControl
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -91,7 +92,7 @@ def avatar_service(servicer: ConversingServicer) -> Service:
 class ServerOptions:
     """How a server listens and how much it takes on."""
 
-    host: str = "0.0.0.0"
+    host: str = "127.0.0.1"
     port: int = 0
     """The port to listen on; 0 for any free one."""
     max_message_bytes: int = 100 * 1024 * 1024
@@ -111,6 +112,8 @@ class ServerOptions:
     """Let other processes listen on the same port (SO_REUSEPORT)."""
     credentials: grpc.ServerCredentials | None = None
     """TLS; None speaks plain text."""
+    control: AccessControl = OPEN
+    """Says who asks."""
     keepalive_s: float = 60.0
     """A connection on which nothing happens is asked for a sign of life this often."""
 
@@ -159,7 +162,10 @@ class RpcServer:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lipwire-rpc")
         self._server = grpc.server(
             self._threads,
-            interceptors=[ErrorInterceptor(self._admission, _PACKAGES), *interceptors],
+            interceptors=[
+                ErrorInterceptor(self._admission, _PACKAGES, options.control),
+                *interceptors,
+            ],
             options=server_options(
                 max_message_bytes=options.max_message_bytes,
                 share_port=options.share_port,

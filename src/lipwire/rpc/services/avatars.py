@@ -71,7 +71,7 @@ class AvatarsServicer(CompositingServiceServicer):
         """Return one page of the avatars that may be asked for, and which of them are loaded here.
         Raises InvalidInput for a bad page_size."""
         loaded = {item.name for item in self._avatars.stats().items}
-        return list_models(request, self._names(), loaded)
+        return list_models(request, self._names(), loaded, call_of(context).access)
 
     def LoadModel(  # noqa: N802
         self, request: management_pb2.LoadModelRequest, context: grpc.ServicerContext
@@ -85,7 +85,7 @@ class AvatarsServicer(CompositingServiceServicer):
             if self._remote is not None:
                 self._remote.load(model_id, call=call)
 
-        return load_model(request, load, self._clock)
+        return load_model(request, load, self._clock, call.access)
 
     def UnloadModel(  # noqa: N802
         self, request: management_pb2.UnloadModelRequest, context: grpc.ServicerContext
@@ -99,13 +99,14 @@ class AvatarsServicer(CompositingServiceServicer):
                 unloaded |= self._remote.unload(model_id, call=call_of(context))
             return unloaded
 
-        return unload_model(request, unload)
+        return unload_model(request, unload, call_of(context).access)
 
     def GetModelStats(  # noqa: N802
         self, request: management_pb2.GetModelStatsRequest, context: grpc.ServicerContext
     ) -> pb.GetModelStatsResponse:
         """Return numbers about the loaded avatar that the request names, or about all, with the
         counts of the registry."""
+        access = call_of(context).access
         stats = self._avatars.stats()
         wanted, now = canonical_name(request.model_id), time.monotonic()  # the registry's clock
         answer = pb.GetModelStatsResponse(
@@ -119,7 +120,7 @@ class AvatarsServicer(CompositingServiceServicer):
                     loaded_in=1,
                 )
                 for item in stats.items
-                if not wanted or item.name == wanted
+                if (not wanted or item.name == wanted) and access.sees(item.name)
             ],
             loaded_models=len(stats.items),
             max_models=stats.max_items or 0,

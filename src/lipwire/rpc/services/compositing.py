@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc
 
-from lipwire.domain import InvalidInput, LipwireError
+from lipwire.domain import Call, InvalidInput, LipwireError
 from lipwire.registry import Registry
 from lipwire.rpc.calls import call_of
 from lipwire.rpc.errors import refusal
@@ -72,7 +72,8 @@ class CompositingServicer(AvatarsServicer):
         how long each step took."""
         started = self._clock()
         try:
-            answer = self._answer(self._compositor.composite(_batch_of(request), call_of(context)))
+            call = call_of(context)
+            answer = self._answer(self._compositor.composite(_batch_of(request, call), call))
         except LipwireError as error:
             answer = refusal(pb.CompositeBatchResponse, error)
         answer.total_time_ms = (self._clock() - started) * 1000
@@ -134,9 +135,9 @@ class LoggingCompositingServicer(CompositingServicer):
         return answer
 
 
-def _batch_of(request: pb.CompositeBatchRequest) -> Batch:
-    """Raises InvalidInput with the value seen and the value allowed."""
-    model_id = model_id_of(request.model_id)
+def _batch_of(request: pb.CompositeBatchRequest, call: Call) -> Batch:
+    """Raises InvalidInput with the value seen and the value allowed, and NotFound."""
+    model_id = model_id_of(request.model_id, call.access)
     count = batch_size_of(request.batch_size)
     first = frame_index_of(request.start_frame_idx)
     audio = raw_audio_of(

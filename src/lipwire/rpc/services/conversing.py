@@ -118,7 +118,7 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         if start.session_id:
             return self._sessions.find(start.session_id, call.tenant), True
         settings = settings_of(start)
-        model_id = model_id_of(start.model_id)
+        model_id = model_id_of(start.model_id, call.access)
         opening = Call(_OPEN_TIMEOUT_S, service="live", tenant=call.tenant)
         call.on_end(opening.end)
         try:
@@ -177,7 +177,7 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
             case "listening":
                 session.listen(message.listening.listening)
             case "change_avatar":
-                model_id = model_id_of(message.change_avatar.model_id)
+                model_id = model_id_of(message.change_avatar.model_id, stream.access)
                 opening = Call(_OPEN_TIMEOUT_S, service="live", tenant=session.tenant)
                 try:
                     self._sessions.change_avatar(session, model_id, opening)

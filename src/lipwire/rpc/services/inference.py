@@ -84,7 +84,7 @@ class InferenceServicer(InferenceServiceServicer):
     def _infer(
         self, request: pb.InferBatchRequest, call: Call
     ) -> tuple[pb.InferBatchResponse, Float32Array]:
-        model_id = model_id_of(request.model_id)
+        model_id = model_id_of(request.model_id, call.access)
         count = batch_size_of(request.batch_size)
         first = frame_index_of(request.start_frame_idx)
         windows = windows_of(request.audio_features, count)
@@ -114,7 +114,7 @@ class InferenceServicer(InferenceServiceServicer):
         """Return one page of the models that may be asked for, and which of them are loaded. Raises
         InvalidInput for a bad page_size."""
         loaded = {status.model_id for status in self._backend.models(call=call_of(context))}
-        return list_models(request, self._names(), loaded)
+        return list_models(request, self._names(), loaded, call_of(context).access)
 
     def LoadModel(  # noqa: N802
         self, request: management_pb2.LoadModelRequest, context: grpc.ServicerContext
@@ -125,6 +125,7 @@ class InferenceServicer(InferenceServiceServicer):
             request,
             lambda model_id: _stats_message(self._backend.load(model_id, call=call)),
             self._clock,
+            call.access,
         )
 
     def UnloadModel(  # noqa: N802
@@ -132,19 +133,22 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> management_pb2.UnloadModelResponse:
         """Unload the network, once requests that use it are done."""
         call = call_of(context)
-        return unload_model(request, lambda model_id: self._backend.unload(model_id, call=call))
+        return unload_model(
+            request, lambda model_id: self._backend.unload(model_id, call=call), call.access
+        )
 
     def GetModelStats(  # noqa: N802
         self, request: management_pb2.GetModelStatsRequest, context: grpc.ServicerContext
     ) -> pb.GetModelStatsResponse:
         """Return numbers about one loaded network, or all."""
-        statuses = self._backend.models(call=call_of(context))
+        call = call_of(context)
+        statuses = self._backend.models(call=call)
         wanted = canonical_name(request.model_id)
         return pb.GetModelStatsResponse(
             models=[
                 _stats_message(status)
                 for status in statuses
-                if not wanted or status.model_id == wanted
+                if (not wanted or status.model_id == wanted) and call.access.sees(status.model_id)
             ],
             loaded_models=len(statuses),
             max_models=self._backend.health(call=Call(HEALTH_TIMEOUT_S)).max_models,
@@ -194,7 +198,9 @@ class MouthServicer(MouthServiceServicer):
         self, request: mouths_pb2.LeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.LeaseResponse:
         """Have a live session hold, or hold on to, a lease."""
-        self._backend.acquire(request.holder, model_id_of(request.model_id), call_of(context))
+        call = call_of(context)
+        model_id = model_id_of(request.model_id, call.access)
+        self._backend.acquire(request.holder, model_id, call)
         return mouths_pb2.LeaseResponse(lasts_s=LEASE_S)
 
     def ReleaseLease(  # noqa: N802
@@ -205,13 +211,13 @@ class MouthServicer(MouthServiceServicer):
         return mouths_pb2.ReleaseLeaseResponse()
 
     def _draw(self, request: mouths_pb2.MouthsRequest, call: Call) -> DrawnMouths:
-        model_id = model_id_of(request.model_id)
+        model_id = model_id_of(request.model_id, call.access)
         count = batch_size_of(request.count, "count")
         first = frame_index_of(request.first_frame, "first_frame")
         windows = windows_of(request.windows, count, "windows")
         revision = revision_of(request.frames_revision, request.model_revision)
         crops = crops_of(request.crops, count)
-        call = call.classed(service_of(request.service), tenant_of(request.tenant))
+        call = call.classed(service_of(request.service), call.tenant or tenant_of(request.tenant))
         return self._backend.mouths(
             model_id,
             first,

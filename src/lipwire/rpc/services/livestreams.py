@@ -17,6 +17,8 @@ class LiveStream:
     def __init__(self, session: LiveSession, call: Call) -> None:
         """``call`` is the request whose answer the stream is."""
         self.session: Final = session
+        self.access: Final = call.access
+        """What the client may do."""
         self._call = call
         self._taking = threading.Lock()
         self._lock = threading.Lock()

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
 
-from lipwire.domain import InvalidInput, LipwireError
+from lipwire.domain import Access, InvalidInput, LipwireError
 from lipwire.rpc.errors import refusal
 from lipwire.rpc.generated import compositing_pb2, inference_pb2
 from lipwire.rpc.generated import management_pb2 as pb
@@ -21,13 +21,16 @@ _GpuMessage = TypeVar("_GpuMessage", compositing_pb2.GpuStatus, inference_pb2.Gp
 
 
 def list_models(
-    request: pb.ListModelsRequest, names: Sequence[str], loaded: Collection[str]
+    request: pb.ListModelsRequest, names: Sequence[str], loaded: Collection[str], access: Access
 ) -> pb.ListModelsResponse:
-    """Return the answer to ListModels: one page of ``names``, which are sorted.
+    """Return the answer to ListModels: one page of those of ``names``, which are sorted, that
+    whoever asks sees.
 
     ``loaded`` holds the names of the models in memory. Raises InvalidInput for a page_size below 0
     or above 10000.
     """
+    if not access.sees_all:
+        names = [name for name in names if access.sees(name)]
     page, token = page_of(names, request.page_size, request.page_token)
     return pb.ListModelsResponse(
         models=[
@@ -60,15 +63,17 @@ def load_model(
     request: pb.LoadModelRequest,
     load: Callable[[str], pb.ModelStats | None],
     clock: Callable[[], float],
+    access: Access,
 ) -> pb.LoadModelResponse:
     """Call ``load`` with the model's canonical name and return the answer to LoadModel.
 
-    ``load`` returns the statistics that go into the answer, or None. ``clock`` returns seconds.
-    Errors about the request become ``success = false``; the others are raised (see ``refusal``).
+    ``load`` returns the statistics that go into the answer, or None. ``clock`` returns seconds, and
+    ``access`` is what whoever asks may do. Errors about the request become ``success = false``; the
+    others are raised (see ``refusal``).
     """
     started_s = clock()
     try:
-        model = load(model_id_of(request.model_id))
+        model = load(model_id_of(request.model_id, access))
     except LipwireError as error:
         return refusal(pb.LoadModelResponse, error)
     return pb.LoadModelResponse(
@@ -77,15 +82,15 @@ def load_model(
 
 
 def unload_model(
-    request: pb.UnloadModelRequest, unload: Callable[[str], bool]
+    request: pb.UnloadModelRequest, unload: Callable[[str], bool], access: Access
 ) -> pb.UnloadModelResponse:
     """Call ``unload`` with the model's canonical name and return the answer to UnloadModel.
 
-    ``unload`` returns whether the model was loaded. Errors about the request become ``success =
-    false``; the others are raised (see ``refusal``).
+    ``unload`` returns whether the model was loaded, ``access`` is what whoever asks may do. Errors
+    about the request become ``success = false``; the others are raised (see ``refusal``).
     """
     try:
-        unloaded = unload(model_id_of(request.model_id))
+        unloaded = unload(model_id_of(request.model_id, access))
     except LipwireError as error:
         return refusal(pb.UnloadModelResponse, error)
     return pb.UnloadModelResponse(success=True, unloaded=unloaded)

@@ -10,6 +10,7 @@ import numpy as np
 from lipwire.domain import (
     AUDIO_WINDOW_SHAPE,
     MOUTH_PX,
+    Access,
     AudioWindows,
     Crops,
     Float32Array,
@@ -52,10 +53,11 @@ _SERVICES: Final[Mapping[int, Service]] = {
 Buffer = bytes | memoryview
 
 
-def model_id_of(model_id: str) -> str:
+def model_id_of(model_id: str, access: Access) -> str:
     """Return ``model_id`` in canonical form.
 
-    Raises InvalidInput where it is empty or longer than 200 characters.
+    Raises InvalidInput where it is empty or longer than 200 characters, NotFound where whoever asks
+    has no ``access`` to it.
     """
     if not model_id:
         raise InvalidInput("model_id is empty; name an avatar")
@@ -63,6 +65,7 @@ def model_id_of(model_id: str) -> str:
         raise InvalidInput(
             f"model_id has {len(model_id)} characters; allowed are up to {_MAX_MODEL_ID}"
         )
+    access.check_avatar(model_id)
     return canonical_name(model_id)
 
 

@@ -109,8 +109,8 @@ class LiveSessions(Closing):
 
         The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
         is no room, the tenant's session whose client left first ends before its time. Raises
-        Overloaded where there are still too many or the machine cannot carry one more, Unavailable once
-        draining, and what opening the avatar raises.
+        Overloaded where there are still too many or the machine cannot carry one more, Unavailable
+        once draining, and what opening the avatar raises.
         """
         self._admit(tenant)
         session = None

@@ -1,0 +1,19 @@
+"""Who may do what, and how connections are encrypted. It knows neither gRPC nor HTTP."""
+
+from lipwire.security.addresses import AllowedAddresses
+from lipwire.security.control import OPEN, AccessControl, Credentials
+from lipwire.security.keys import PREFIX, ApiKey, KeyFile
+from lipwire.security.tokens import ALGORITHMS, TokenRules, Tokens
+
+__all__ = [
+    "ALGORITHMS",
+    "OPEN",
+    "PREFIX",
+    "AccessControl",
+    "AllowedAddresses",
+    "ApiKey",
+    "Credentials",
+    "KeyFile",
+    "TokenRules",
+    "Tokens",
+]

@@ -1,0 +1,78 @@
+"""Who asks, from where, and whether they may: one place for gRPC, HTTP, WebSocket and WebRTC."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.domain import EVERYTHING, Access, PermissionDenied, Unauthenticated
+from lipwire.security.addresses import AllowedAddresses
+from lipwire.security.keys import PREFIX, KeyFile
+from lipwire.security.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brings to show who asks."""
+
+    address: str = ""
+    """Where it comes from, without a port; empty for a Unix socket."""
+    token: str = ""
+    """An API key or a JSON Web Token, as it stands behind ``Bearer``; empty where there is none."""
+    certificates: tuple[str, ...] = ()
+    """The names in the client's certificate, which the connection has checked."""
+
+
+class AccessControl:
+    """Says who asks by what a request brings. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        keys: KeyFile | None = None,
+        tokens: Tokens | None = None,
+        certificates: tuple[str, ...] = (),
+        allow_from: AllowedAddresses | None = None,
+    ) -> None:
+        """``keys`` and ``tokens`` say which credentials count. A client certificate with one of the
+        names ``certificates`` may do everything. Where none of the three is given, callers are not
+        told apart. ``allow_from`` are the addresses that requests may come from; None: from
+        anywhere."""
+        self._keys = keys
+        self._tokens = tokens
+        self._certificates: Final = frozenset(certificates)
+        self._allow_from = allow_from or AllowedAddresses(())
+        self.asks: Final = self.closed or self._allow_from.limited
+        """Whether what a request brings makes a difference."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether callers have to show who they are."""
+        return bool(self._keys or self._tokens or self._certificates)
+
+    def access(self, credentials: Credentials) -> Access:
+        """Return what whoever brings ``credentials`` may do. Raises PermissionDenied for an address
+        that requests may not come from, and Unauthenticated where it is not known who asks."""
+        if not self._allow_from.allow(credentials.address):
+            raise PermissionDenied(
+                f"requests from {credentials.address[:60]} are not allowed (security.allow_from)"
+            )
+        if not self.closed:
+            return EVERYTHING
+        named = self._certificates.intersection(credentials.certificates)
+        if named:
+            return Access(f"certificate of {min(named)}")
+        token = credentials.token
+        if not token:
+            raise Unauthenticated(
+                "this server asks for an API key or a token: send it as authorization: Bearer ..."
+            )
+        if token.startswith(PREFIX):
+            if self._keys is None:
+                raise Unauthenticated("this server knows no API keys")
+            return self._keys.access(token)
+        if self._tokens is None:
+            raise Unauthenticated("this server knows no tokens; it wants an API key")
+        return self._tokens.access(token)
+
+
+OPEN: Final = AccessControl()
+"""Of a server that does not tell callers apart."""

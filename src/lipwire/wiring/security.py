@@ -1,0 +1,91 @@
+"""Who may ask a server, and what its connections are encrypted with, from its configuration."""
+
+from typing import Any
+
+from lipwire.config.compositing import InferenceAddressSettings
+from lipwire.config.settings import SecuritySettings, ServerSettings, TlsSettings
+from lipwire.domain import Tell
+from lipwire.rpc.credentials import (
+    PLAIN,
+    ClientSecurity,
+    ClientTls,
+    ServerTls,
+    server_credentials,
+)
+from lipwire.security import AccessControl, AllowedAddresses, KeyFile, TokenRules, Tokens
+
+
+def open_access_control(security: SecuritySettings, server: ServerSettings) -> AccessControl:
+    """Return who may ask ``server``. Raises InvalidInput where a key, an address or a file of the
+    settings is none."""
+    keys = None
+    if security.keys_file is not None:
+        keys = KeyFile(security.keys_file)
+        keys.listed()  # a damaged file is told now, not at the first request
+    tokens = None
+    rules = security.jwt
+    if rules.issuer is not None and rules.audience is not None:
+        tokens = Tokens(
+            TokenRules(
+                rules.algorithms,
+                rules.issuer,
+                rules.audience,
+                rules.leeway_seconds,
+                rules.tenant_claim,
+            ),
+            key_file=rules.key_file,
+            jwks_url=rules.jwks_url,
+        )
+    return AccessControl(
+        keys=keys,
+        tokens=tokens,
+        certificates=server.tls.client_names,
+        allow_from=AllowedAddresses(security.allow_from),
+    )
+
+
+def transport_options(security: SecuritySettings, server: ServerSettings) -> dict[str, Any]:
+    """Return the fields of ``ServerOptions`` by which a server is safe. Raises InvalidInput."""
+    tls = server_tls(server.tls)
+    return {
+        "control": open_access_control(security, server),
+        "credentials": None if tls is None else server_credentials(tls),
+    }
+
+
+def server_tls(tls: TlsSettings) -> ServerTls | None:
+    """Return the files of ``tls``; None where it has no certificate."""
+    if tls.cert is None or tls.key is None:
+        return None
+    return ServerTls(tls.cert, tls.key, tls.client_ca)
+
+
+def client_security(servers: InferenceAddressSettings) -> ClientSecurity:
+    """Return how a compositing server connects to its inference servers."""
+    tls, token = servers.tls, servers.token
+    if not tls.wanted and token is None:
+        return PLAIN
+    return ClientSecurity(
+        ClientTls(tls.ca, tls.cert, tls.key, tls.server_name) if tls.wanted else None,
+        "" if token is None else token.get_secret_value(),
+    )
+
+
+def tell_exposure(security: SecuritySettings, server: ServerSettings, tell: Tell) -> None:
+    """Say who can ask ``server``, and how to change that."""
+    control = open_access_control(security, server)
+    who = "whoever has an API key, a token or a certificate" if control.closed else "anybody"
+    facts: dict[str, object] = {
+        "Asked by": who,
+        "Encrypted": "TLS" if server.tls.enabled else "no",
+    }
+    if security.allow_from:
+        facts["Allowed from"] = ", ".join(security.allow_from)
+    if server.reaches_others:
+        if server.insecure and not (server.tls.enabled and control.closed):
+            facts["INSECURE"] = (
+                f"other machines can ask at {server.host}; server.insecure says that this is wanted"
+            )
+    else:
+        facts["Reached from"] = "this machine alone; server.host, server.tls and security open it"
+    tell("Security", facts)

@@ -1,0 +1,44 @@
+"""What somebody may do: operations, and avatars by patterns."""
+
+import pytest
+
+from lipwire.domain import EVERYTHING, OPERATIONS, Access, NotFound, PermissionDenied
+
+
+def test_everything_is_everything() -> None:
+    assert all(EVERYTHING.may(operation) for operation in OPERATIONS)
+    assert EVERYTHING.sees("anna")
+    assert EVERYTHING.sees_all
+
+
+@pytest.mark.parametrize(
+    ("pattern", "seen", "unseen"),
+    [
+        ("anna", "anna", "Anna"),
+        ("acme-*", "acme-anna", "xacme-anna"),
+        ("acme-?", "acme-1", "acme-12"),
+        ("[ab]*", "bert", "carl"),
+        ("zoe\u0308", "zo\u00eb", "zoe"),  # both forms of one name
+        ("zo\u00eb*", "zoe\u0308 2", "zoe"),
+    ],
+)
+def test_avatars_are_seen_by_patterns(pattern: str, seen: str, unseen: str) -> None:
+    access = Access("key", avatars=("nobody", pattern))
+    assert access.sees(seen)
+    assert not access.sees(unseen)
+    access.check_avatar(seen)
+    with pytest.raises(NotFound, match=f"^no avatar named {unseen}$"):
+        access.check_avatar(unseen)
+
+
+def test_without_patterns_no_avatar_is_seen() -> None:
+    assert not Access("key", avatars=()).sees("anna")
+
+
+def test_an_operation_that_is_not_given_is_denied() -> None:
+    access = Access("key phone", operations=frozenset({"live", "read"}))
+    access.check("live")
+    with pytest.raises(PermissionDenied, match="needs manage; key phone may do live, read"):
+        access.check("manage")
+    with pytest.raises(PermissionDenied, match="may do nothing"):
+        Access("key", operations=frozenset()).check("read")
