@@ -229,6 +229,16 @@ class JwtSettings(Section):
         return self
 
 
+class LimitSettings(Section):
+    """What each tenant may ask each process of the server for. Callers without a tenant are counted
+    each by itself."""
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Calls of any kind; without it they are not limited."""
+    frames_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Frames of batches, over ten seconds; without it they are not limited."""
+
+
 class SecuritySettings(Section):
     """Who may ask. Without `keys_file`, `jwt` and `server.tls.client_names` callers are not told
     apart."""
@@ -239,6 +249,14 @@ class SecuritySettings(Section):
     """JSON Web Tokens that count."""
     allow_from: Texts = ()
     """Addresses and networks that requests may come from, as `10.0.0.0/8`; without any, all."""
+    limits: LimitSettings = LimitSettings()
+    """What each tenant may ask for; more is refused with RESOURCE_EXHAUSTED, and when to come
+    back."""
+    audit_file: FilePath | None = None
+    """Records every call, a JSON line each: who asked for what, when, from where, and what came of
+    it. Never speech, frames, keys or tokens. A file that is moved away is made anew."""
+    audit_required: bool = False
+    """Refuse calls while they cannot be recorded; without it they are answered, and counted."""
 
 
 class ModelEntry(Section):

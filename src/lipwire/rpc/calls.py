@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,12 +149,13 @@ class ErrorInterceptor(grpc.ServerInterceptor):
 
         def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             with (
-                self._ending(method, context),
-                open_call(context, self._access(method, context)) as call,
+                self._ending(method, context) as caller,
+                open_call(context, caller.enter()) as call,
             ):
                 handed = with_call(context, call)
+                messages = _Messages(requests, parse, method, caller.saw)
                 with self._admission.admit(_KINDS[method.rpartition("/")[2]]):
-                    yield from behaviour(_Messages(requests, parse, method), handed)
+                    yield from behaviour(messages, handed)
 
         return grpc.stream_stream_rpc_method_handler(
             run, request_deserializer=None, response_serializer=handler.response_serializer
@@ -167,8 +169,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> object:
         request = received.message
-        with self._ending(method, context):
-            access = self._access(method, context)
+        with self._ending(method, context) as caller:
+            access = caller.enter(request)
             if request is None:
                 raise _not_parsed(method)
             with open_call(context, access) as call:
@@ -176,30 +178,26 @@ class ErrorInterceptor(grpc.ServerInterceptor):
                 handed = with_call(context, call)
                 kind = _kind_of(method, request)
                 if kind is None:
-                    return behaviour(request, handed)
-                with self._admission.admit(kind, received.size_bytes):
-                    return behaviour(request, handed)
-
-    def _access(self, method: str, context: grpc.ServicerContext) -> Access:
-        """What whoever asks may do. Raises Unauthenticated, and PermissionDenied where that is not
-        ``method``."""
-        access = EVERYTHING
-        if self._control.asks:
-            access = self._control.access(credentials_of(context))
-        operation = _OPERATIONS.get(method)
-        if operation is None:
-            raise PermissionDenied(f"nobody may call {method[1:]}")
-        if access is not EVERYTHING:
-            access.check(operation)
-        return access
+                    answer = behaviour(request, handed)
+                else:
+                    with self._admission.admit(kind, received.size_bytes):
+                        answer = behaviour(request, handed)
+                caller.outcome = getattr(answer, "error_code", "") or caller.outcome
+                return answer
 
     @contextmanager
-    def _ending(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """End the request with the status that belongs to an error of the block."""
+    def _ending(self, method: str, context: grpc.ServicerContext) -> Iterator[_Caller]:
+        """End the request with the status that belongs to an error of the block, which is given
+        whoever makes it, and record it."""
+        caller = _Caller(self._control, method, context)
         status: grpc.Status
         try:
-            yield
+            yield caller
+            caller.left(caller.outcome)
             return
+        except GeneratorExit:  # a stream whose client has gone
+            caller.left("CANCELLED")
+            raise
         except Cancelled as error:
             status = status_of(error)  # nobody reads it
         except LipwireError as error:
@@ -210,19 +208,92 @@ class ErrorInterceptor(grpc.ServerInterceptor):
             incident = secrets.token_hex(4)
             _log.exception("%s failed; incident %s", method, incident)
             status = internal_status(incident)
+        caller.left(status.code.name)
         # Outside of the try: it raises, which is how gRPC wants a behaviour to end.
         context.abort_with_status(status)
+
+
+class _Caller:
+    """Whoever makes one request. ``enter`` comes first, ``left`` when it has ended."""
+
+    __slots__ = (
+        "_address",
+        "_began_s",
+        "_context",
+        "_control",
+        "_method",
+        "access",
+        "model_id",
+        "outcome",
+    )
+
+    def __init__(self, control: AccessControl, method: str, context: grpc.ServicerContext) -> None:
+        self._control = control
+        self._method = method
+        self._context = context
+        self._began_s = time.perf_counter()
+        self._address = ""
+        self.access: Access = EVERYTHING
+        """What they may do; known once they have entered."""
+        self.model_id = ""
+        """The avatar that the request names."""
+        self.outcome = "OK"
+        """What it ends with, unless with an error: a status' name."""
+
+    def enter(self, request: object = None) -> Access:
+        """Let ``request`` begin, and return what its caller may do. Raises Unauthenticated,
+        PermissionDenied, and what ``AccessControl.enter`` raises."""
+        operation = _OPERATIONS.get(self._method)
+        if operation is None:
+            raise PermissionDenied(f"nobody may call {self._method[1:]}")
+        if not self._control.asks:
+            return EVERYTHING
+        self.model_id = getattr(request, "model_id", "")
+        credentials = credentials_of(self._context)
+        self._address = credentials.address
+        self.access = self._control.access(credentials)
+        frames = getattr(request, "batch_size", 0) or getattr(request, "count", 0)
+        self._control.enter(self.access, operation, max(0, frames))
+        return self.access
+
+    def saw(self, message: Any) -> None:
+        """Take the avatar's name from the first ``message`` of a live session's stream."""
+        self.model_id = message.start.model_id
+
+    def left(self, outcome: str) -> None:
+        """Record the request, which has ended with ``outcome``: OK, or a status' name."""
+        audit = self._control.audit
+        if audit is None:
+            return
+        known = self.access is not EVERYTHING
+        audit.write(
+            {
+                "tenant": self.access.tenant,
+                "subject": self.access.subject if known else "",
+                "address": self._address,
+                "operation": _OPERATIONS.get(self._method, ""),
+                "call": self._method[1:],
+                "avatar": self.model_id,
+                "outcome": outcome,
+                "ms": round((time.perf_counter() - self._began_s) * 1000, 1),
+            }
+        )
 
 
 class _Messages:
     """The messages of a stream. One that cannot be parsed raises InvalidInput, and the next one can
     be had all the same."""
 
-    __slots__ = ("_datas", "_method", "_parse")
+    __slots__ = ("_datas", "_method", "_parse", "_saw")
 
     def __init__(
-        self, datas: Iterator[bytes], parse: Callable[[bytes], object], method: str
+        self,
+        datas: Iterator[bytes],
+        parse: Callable[[bytes], object],
+        method: str,
+        saw: Callable[[Any], None],
     ) -> None:
+        self._saw: Callable[[Any], None] | None = saw
         self._datas = datas
         self._parse = parse
         self._method = method
@@ -233,9 +304,13 @@ class _Messages:
     def __next__(self) -> Any:
         data = next(self._datas)
         try:
-            return self._parse(data)
+            message = self._parse(data)
         except Exception:  # protobuf's DecodeError has no common type among its versions
             raise _not_parsed(self._method) from None
+        saw, self._saw = self._saw, None
+        if saw is not None:
+            saw(message)
+        return message
 
 
 class _CallContext:

@@ -1,8 +1,10 @@
 """Who may do what, and how connections are encrypted. It knows neither gRPC nor HTTP."""
 
 from lipwire.security.addresses import AllowedAddresses
+from lipwire.security.audit import AuditLog
 from lipwire.security.control import OPEN, AccessControl, Credentials
 from lipwire.security.keys import PREFIX, ApiKey, KeyFile
+from lipwire.security.limits import LimitRules, TenantLimits
 from lipwire.security.tokens import ALGORITHMS, TokenRules, Tokens
 
 __all__ = [
@@ -12,8 +14,11 @@ __all__ = [
     "AccessControl",
     "AllowedAddresses",
     "ApiKey",
+    "AuditLog",
     "Credentials",
     "KeyFile",
+    "LimitRules",
+    "TenantLimits",
     "TokenRules",
     "Tokens",
 ]

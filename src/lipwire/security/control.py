@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
-from lipwire.domain import EVERYTHING, Access, PermissionDenied, Unauthenticated
+from lipwire.domain import EVERYTHING, Access, Operation, PermissionDenied, Unauthenticated
+from lipwire.domain.closing import Closing
 from lipwire.security.addresses import AllowedAddresses
+from lipwire.security.audit import AuditLog
 from lipwire.security.keys import PREFIX, KeyFile
+from lipwire.security.limits import TenantLimits
 from lipwire.security.tokens import Tokens
 
 
@@ -21,8 +24,8 @@ class Credentials:
     """The names in the client's certificate, which the connection has checked."""
 
 
-class AccessControl:
-    """Says who asks by what a request brings. Thread-safe."""
+class AccessControl(Closing):
+    """Says who asks by what a request brings. Thread-safe; a context manager."""
 
     def __init__(
         self,
@@ -31,22 +34,42 @@ class AccessControl:
         tokens: Tokens | None = None,
         certificates: tuple[str, ...] = (),
         allow_from: AllowedAddresses | None = None,
+        limits: TenantLimits | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         """``keys`` and ``tokens`` say which credentials count. A client certificate with one of the
         names ``certificates`` may do everything. Where none of the three is given, callers are not
         told apart. ``allow_from`` are the addresses that requests may come from; None: from
-        anywhere."""
+        anywhere. ``limits`` are what tenants may ask for, and ``audit`` records calls; None where
+        they are not limited, or not recorded."""
         self._keys = keys
         self._tokens = tokens
         self._certificates: Final = frozenset(certificates)
         self._allow_from = allow_from or AllowedAddresses(())
-        self.asks: Final = self.closed or self._allow_from.limited
+        self._limits = limits
+        self.audit: Final = audit
+        self.asks: Final = bool(self.closed or self._allow_from.limited or limits or audit)
         """Whether what a request brings makes a difference."""
+
+    def close(self) -> None:
+        """Close what records calls."""
+        if self.audit is not None:
+            self.audit.close()
 
     @property
     def closed(self) -> bool:
         """Whether callers have to show who they are."""
         return bool(self._keys or self._tokens or self._certificates)
+
+    def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
+        """Let a call begin that does ``operation`` with so many ``frames``. Raises PermissionDenied
+        where ``access`` does not allow it, Overloaded where its tenant asks for too much, and
+        StorageFailed where it cannot be recorded and has to be."""
+        if self.audit is not None:
+            self.audit.check()
+        access.check(operation)
+        if self._limits is not None:
+            self._limits.take(access, frames)
 
     def access(self, credentials: Credentials) -> Access:
         """Return what whoever brings ``credentials`` may do. Raises PermissionDenied for an address

@@ -3,7 +3,12 @@
 from typing import Any
 
 from lipwire.config.compositing import InferenceAddressSettings
-from lipwire.config.settings import SecuritySettings, ServerSettings, TlsSettings
+from lipwire.config.settings import (
+    LimitSettings,
+    SecuritySettings,
+    ServerSettings,
+    TlsSettings,
+)
 from lipwire.domain import Tell
 from lipwire.rpc.credentials import (
     PLAIN,
@@ -12,7 +17,16 @@ from lipwire.rpc.credentials import (
     ServerTls,
     server_credentials,
 )
-from lipwire.security import AccessControl, AllowedAddresses, KeyFile, TokenRules, Tokens
+from lipwire.security import (
+    AccessControl,
+    AllowedAddresses,
+    AuditLog,
+    KeyFile,
+    LimitRules,
+    TenantLimits,
+    TokenRules,
+    Tokens,
+)
 
 
 def open_access_control(security: SecuritySettings, server: ServerSettings) -> AccessControl:
@@ -41,14 +55,26 @@ def open_access_control(security: SecuritySettings, server: ServerSettings) -> A
         tokens=tokens,
         certificates=server.tls.client_names,
         allow_from=AllowedAddresses(security.allow_from),
+        limits=_limits(security.limits),
+        audit=(
+            None
+            if security.audit_file is None
+            else AuditLog(security.audit_file, required=security.audit_required)
+        ),
     )
 
 
-def transport_options(security: SecuritySettings, server: ServerSettings) -> dict[str, Any]:
+def _limits(limits: LimitSettings) -> TenantLimits | None:
+    if limits.requests_per_minute is None and limits.frames_per_second is None:
+        return None
+    return TenantLimits(LimitRules(limits.requests_per_minute, limits.frames_per_second))
+
+
+def transport_options(control: AccessControl, server: ServerSettings) -> dict[str, Any]:
     """Return the fields of ``ServerOptions`` by which a server is safe. Raises InvalidInput."""
     tls = server_tls(server.tls)
     return {
-        "control": open_access_control(security, server),
+        "control": control,
         "credentials": None if tls is None else server_credentials(tls),
     }
 
@@ -71,9 +97,10 @@ def client_security(servers: InferenceAddressSettings) -> ClientSecurity:
     )
 
 
-def tell_exposure(security: SecuritySettings, server: ServerSettings, tell: Tell) -> None:
+def tell_exposure(
+    control: AccessControl, security: SecuritySettings, server: ServerSettings, tell: Tell
+) -> None:
     """Say who can ask ``server``, and how to change that."""
-    control = open_access_control(security, server)
     who = "whoever has an API key, a token or a certificate" if control.closed else "anybody"
     facts: dict[str, object] = {
         "Asked by": who,

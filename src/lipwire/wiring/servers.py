@@ -46,7 +46,7 @@ from lipwire.wiring.registries import (
     open_networks,
     preload,
 )
-from lipwire.wiring.security import tell_exposure, transport_options
+from lipwire.wiring.security import open_access_control, tell_exposure, transport_options
 from lipwire.wiring.speaking import open_speaking
 from lipwire.wiring.web import check_web, open_web
 
@@ -77,6 +77,7 @@ def open_inference_server(
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
+        control = stack.enter_context(open_access_control(config.security, config.server))
         opened = stack.enter_context(open_devices(config, tell=tell, make_engine=make_engine))
         networks = stack.enter_context(open_networks(config, catalog, opened.devices))
         backend = stack.enter_context(LocalBackend(networks, opened.devices))
@@ -94,7 +95,7 @@ def open_inference_server(
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=opened.requests + _TO_BE_REFUSED,
-            **transport_options(config.security, config.server),
+            **transport_options(control, config.server),
         )
         server = stack.enter_context(
             listening(
@@ -106,7 +107,7 @@ def open_inference_server(
             )
         )
         tell(f"Inference server listening on port {server.port}", {"Protocol": "gRPC, protobuf"})
-        tell_exposure(config.security, config.server, tell)
+        tell_exposure(control, config.security, config.server, tell)
         yield server
 
 
@@ -206,6 +207,7 @@ def _compositing(
     if web:
         check_web(config.web)
     with ExitStack() as stack:
+        control = stack.enter_context(open_access_control(config.security, config.server))
         wanted = [
             name for name, entry in entries.items() if entry.preload or entry.preload_backgrounds
         ]
@@ -241,7 +243,7 @@ def _compositing(
             max_request_bytes=config.server.max_request_bytes,
             max_requests=max_requests,
             max_streams=config.live.max_sessions + _TO_BE_REFUSED,
-            **transport_options(config.security, config.server),
+            **transport_options(control, config.server),
         )
 
         def healthy() -> bool:
@@ -275,7 +277,7 @@ def _compositing(
             f"Compositing server listening on port {server.port}",
             {"Protocol": "gRPC, protobuf", "Frames": frames},
         )
-        tell_exposure(config.security, config.server, tell)
+        tell_exposure(control, config.security, config.server, tell)
         if web:
             stack.enter_context(
                 open_web(

@@ -2,6 +2,7 @@
 of others need for it."""
 
 import datetime
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from lipwire.domain import (
     InvalidInput,
     LipwireError,
     NotFound,
+    Overloaded,
     PermissionDenied,
     Unauthenticated,
     Unavailable,
@@ -304,6 +306,52 @@ def test_requests_from_elsewhere_are_refused(
         CompositingConnection(f"127.0.0.1:{server.port}", security=security) as connection,
         pytest.raises(PermissionDenied, match=r"requests from 127.0.0.1 are not allowed"),
     ):
+        connection.models(WAIT_S)
+
+
+def test_every_call_is_recorded_without_what_is_said_or_shown(
+    start: Callable[..., RpcServer], keys: KeyFile, tmp_path: Path, credentials: dict[str, str]
+) -> None:
+    audit = tmp_path / "audit.jsonl"
+    server = start("serve", secured(tmp_path, keys, f", audit_file: {audit}"))
+    address = f"127.0.0.1:{server.port}"
+    paths = [path for path in CALLS if "compositing" in path or "AvatarService" in path]
+    for name in ("right key", "other avatar", "none"):
+        security = ClientSecurity(token=credentials[name])
+        with open_channel(address, max_message_bytes=-1, security=security) as channel:
+            for path in paths:
+                outcome(channel, path)
+    until(lambda: len(audit.read_text().splitlines()) == 3 * len(paths))
+    rows = [json.loads(line) for line in audit.read_text().splitlines()]
+    found = {(row["call"], row["subject"]): row for row in rows}
+    batch = found["compositing.CompositingService/InferBatchComposite", "key right"]
+    assert (batch["tenant"], batch["avatar"], batch["outcome"]) == ("acme", "a", "OK")
+    assert (batch["address"], batch["operation"]) == ("127.0.0.1", "render")
+    assert batch["ms"] > 0
+    live = found["lipwire.v1.AvatarService/Converse", "key right"]
+    assert (live["avatar"], live["outcome"]) == ("a", "CANCELLED")
+    others = found["compositing.CompositingService/LoadModel", "token of "]
+    assert (others["tenant"], others["outcome"]) == ("other", "NOT_FOUND")
+    nobody = [row for row in rows if not row["subject"]]
+    assert {row["outcome"] for row in nobody} == {"UNAUTHENTICATED"}
+    text = audit.read_text()
+    assert not any(token and token in text for token in credentials.values())
+
+
+def test_a_tenant_that_asks_for_too_much_is_told_when_to_come_back(
+    start: Callable[..., RpcServer], keys: KeyFile, tmp_path: Path, credentials: dict[str, str]
+) -> None:
+    server = start("serve", secured(tmp_path, keys, ", limits: {requests_per_minute: 2}"))
+    address = f"127.0.0.1:{server.port}"
+    security = ClientSecurity(token=credentials["right key"])
+    with CompositingConnection(address, security=security) as connection:
+        connection.models(WAIT_S)
+        connection.models(WAIT_S)
+        with pytest.raises(Overloaded, match="more than 2 requests a minute") as refused:
+            connection.models(WAIT_S)
+    assert refused.value.retry_after_s
+    others = ClientSecurity(token=credentials["other avatar"])
+    with CompositingConnection(address, security=others) as connection:
         connection.models(WAIT_S)
 
 
