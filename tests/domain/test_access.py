@@ -2,7 +2,14 @@
 
 import pytest
 
-from lipwire.domain import EVERYTHING, OPERATIONS, Access, NotFound, PermissionDenied
+from lipwire.domain import (
+    EVERYTHING,
+    OPERATIONS,
+    Access,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+)
 
 
 def test_everything_is_everything() -> None:
@@ -42,3 +49,16 @@ def test_an_operation_that_is_not_given_is_denied() -> None:
         access.check("manage")
     with pytest.raises(PermissionDenied, match="may do nothing"):
         Access("key", operations=frozenset()).check("read")
+
+
+def test_what_is_told_another_process_is_the_same_there() -> None:
+    access = Access("key zo\u00eb", "\u6771", frozenset({"live", "read"}), ("a*", "zo\u00eb"))
+    assert access.told().isascii()
+    assert Access.of_text(access.told()) == access
+    assert Access.of_text(EVERYTHING.told()) == EVERYTHING
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '["a", "b", 3, []]', '["a"]'])
+def test_what_tells_nobody_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        Access.of_text(text)

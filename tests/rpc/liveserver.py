@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,11 @@ from lipwire.rpc.generated.lipwire.v1.avatar_pb2_grpc import AvatarServiceStub
 from lipwire.rpc.received import Received
 from lipwire.rpc.server.server import RpcServer, ServerOptions, avatar_service
 from lipwire.rpc.services.conversing import ConversingServicer, Speak
+from lipwire.rpc.workers import WorkerPlace
+from lipwire.rpc.workers.sessioncount import SharedCount
 from lipwire.serving import FrameFormat
 from lipwire.session.live import LiveAvatar, LiveSessions, LiveThreads, Pacer, SessionRules
+from lipwire.wiring.listening import listening
 
 WIDTH, HEIGHT = 32, 24
 REST = np.full((320, 320, 3), 7, np.uint8)
@@ -54,6 +57,8 @@ class LiveServer:
     server: RpcServer
     sessions: LiveSessions
     threads: LiveThreads
+    end: Callable[[], None]
+    """Stops it before its block does."""
     closed: list[str] = field(default_factory=list)
     """Avatars that were closed, by name."""
 
@@ -73,10 +78,12 @@ def live_server(
     frame_bytes: int = 0,
     clock: Callable[[], float] = time.monotonic,
     speak: Speak | None = None,
+    place: WorkerPlace | None = None,
 ) -> Iterator[LiveServer]:
     """Give a server with the avatars anna and bert. ``opening`` is called with the name of each
     avatar that is opened, and may raise or wait. Frames have ``frame_bytes`` or more. ``clock`` is
-    what a drained server ends its sessions by, and ``speak`` has a session say a text."""
+    what a drained server ends its sessions by, and ``speak`` has a session say a text. ``place`` is
+    that among other servers, as processes of one have it."""
 
     def open_avatar(name: str, call: Call) -> LiveAvatar:
         opening(name)
@@ -112,12 +119,30 @@ def live_server(
         ThreadPoolExecutor(1, thread_name_prefix="lipwire-frames") as composing,
     ):
         threads = LiveThreads(pacer, workers, composing)
-        with LiveSessions(open_avatar, threads, rules=rules) as sessions:
+        with ExitStack() as stack:
+            count = None if place is None else stack.enter_context(SharedCount(place))
+            sessions = stack.enter_context(
+                LiveSessions(
+                    open_avatar,
+                    threads,
+                    rules=rules,
+                    count=count,
+                    prefix="" if place is None else place.session_prefix,
+                )
+            )
             servicer = ConversingServicer(sessions, frame_format, clock=clock, speak=speak)
-            options = ServerOptions(host="127.0.0.1", max_streams=max_streams)
-            with RpcServer([avatar_service(servicer)], options, on_drain=servicer.drain) as server:
-                running = LiveServer(server, sessions, threads)
-                yield running
+            server = stack.enter_context(
+                listening(
+                    [avatar_service(servicer)],
+                    ServerOptions(host="127.0.0.1", max_streams=max_streams),
+                    healthy=lambda: True,
+                    on_drain=servicer.drain,
+                    place=place,
+                    parts=[avatar_service(servicer)],
+                )
+            )
+            running = LiveServer(server, sessions, threads, stack.close)
+            yield running
 
 
 class Raw:

@@ -17,6 +17,21 @@ def test_a_place_is_read_back_from_its_socket() -> None:
     assert [place.socket(index).name for index in place.others] == ["0.sock", "1.sock", "3.sock"]
 
 
+def test_the_id_of_a_session_names_its_process() -> None:
+    place = WorkerPlace(Path("/run/x"), 2, 4)
+    assert place.owner_of(f"{place.session_prefix}abc") == 2
+    assert place.owner_of("0.x.y") == 0
+    assert place.web_socket() == Path("/run/x/2.web")
+    assert place.web_socket(3) == Path("/run/x/3.web")
+
+
+@pytest.mark.parametrize(
+    "session_id", ["", "2", "4.x", "-1.x", "02.x", "².x", "x.2", ".x", f"{'1' * 5000}.x"]
+)
+def test_an_id_that_names_no_process_is_nobodys(session_id: str) -> None:
+    assert WorkerPlace(Path("/run/x"), 2, 4).owner_of(session_id) is None
+
+
 @pytest.mark.parametrize("name", ["4.sock", "-1.sock", "one.sock", "1", "1.txt", "².sock"])
 def test_what_is_no_workers_socket_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"allowed are 0\.sock to 3\.sock"):

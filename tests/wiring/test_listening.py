@@ -82,7 +82,7 @@ def start(folder: Path) -> Iterator[Start]:
                     ServerOptions(host="127.0.0.1"),
                     healthy=lambda: True,
                     place=WorkerPlace(folder, index, count),
-                    part=service,
+                    parts=[service],
                 )
             )
             channel = own.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.port}"))

@@ -1,10 +1,11 @@
 """What somebody may do: which operations, with which avatars."""
 
 import fnmatch
+import json
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from lipwire.domain.errors import NotFound, PermissionDenied
+from lipwire.domain.errors import InvalidInput, NotFound, PermissionDenied
 from lipwire.domain.names import MAX_NAME_CHARACTERS, canonical_name
 
 Operation = Literal["live", "render", "read", "manage", "infer"]
@@ -53,6 +54,21 @@ class Access:
         that does not exist."""
         if not self.sees(model_id):
             raise NotFound(f"no avatar named {canonical_name(model_id)[:MAX_NAME_CHARACTERS]}")
+
+    def told(self) -> str:
+        """Return it as ASCII text, for another process of the same server."""
+        return json.dumps([self.subject, self.tenant, sorted(self.operations), list(self.avatars)])
+
+    @classmethod
+    def of_text(cls, text: str) -> "Access":
+        """Return what ``told`` gave as ``text``. Raises InvalidInput where it is nothing such."""
+        try:
+            subject, tenant, operations, avatars = json.loads(text)
+            return cls(str(subject), str(tenant), frozenset(operations), tuple(avatars))
+        except (ValueError, TypeError):
+            raise InvalidInput(
+                "another process tells of a caller in a way not known here"
+            ) from None
 
 
 EVERYTHING: Final = Access("anybody")

@@ -32,7 +32,7 @@ from lipwire.rpc.errors import internal_status, status_of
 from lipwire.rpc.generated.lipwire.v1.mouths_pb2 import SERVICE_LIVE, MouthsRequest
 from lipwire.rpc.parsing import LARGE_BYTES, PARSERS
 from lipwire.rpc.server.admission import Admission
-from lipwire.security import OPEN, AccessControl
+from lipwire.security import OPEN, Control
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -97,7 +97,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     """
 
     def __init__(
-        self, admission: Admission, packages: tuple[str, ...], control: AccessControl = OPEN
+        self, admission: Admission, packages: tuple[str, ...], control: Control = OPEN
     ) -> None:
         """``admission`` limits how many requests are worked on. ``packages`` are the protobuf
         packages whose calls are run in this way; health checks and reflection are passed on
@@ -153,7 +153,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
                 open_call(context, caller.enter()) as call,
             ):
                 handed = with_call(context, call)
-                messages = _Messages(requests, parse, method, caller.saw)
+                messages = Messages(requests, parse, method, caller.saw)
                 with self._admission.admit(_KINDS[method.rpartition("/")[2]]):
                     yield from behaviour(messages, handed)
 
@@ -227,7 +227,7 @@ class _Caller:
         "outcome",
     )
 
-    def __init__(self, control: AccessControl, method: str, context: grpc.ServicerContext) -> None:
+    def __init__(self, control: Control, method: str, context: grpc.ServicerContext) -> None:
         self._control = control
         self._method = method
         self._context = context
@@ -280,9 +280,9 @@ class _Caller:
         )
 
 
-class _Messages:
-    """The messages of a stream. One that cannot be parsed raises InvalidInput, and the next one can
-    be had all the same."""
+class Messages:
+    """The messages of a stream, as servicers get them. One that cannot be parsed raises
+    InvalidInput, and the next one can be had all the same."""
 
     __slots__ = ("_datas", "_method", "_parse", "_saw")
 
@@ -311,6 +311,10 @@ class _Messages:
         if saw is not None:
             saw(message)
         return message
+
+    def unparsed(self) -> Iterator[bytes]:
+        """Return those that follow, as they come."""
+        return self._datas
 
 
 class _CallContext:

@@ -16,6 +16,9 @@ from lipwire.security import Credentials
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
+FORWARDED: Final = "lipwire-access"
+"""Metadata by which a process tells another one of the same server who asks."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
@@ -147,20 +150,22 @@ def with_token(channel: grpc.Channel, token: str) -> grpc.Channel:
 def credentials_of(context: grpc.ServicerContext) -> Credentials:
     """Return what a request brings to show who asks: its metadata ``authorization: Bearer TOKEN``
     or ``x-api-key``, its address, and the names in the client's certificate."""
-    token = ""
+    token = forwarded = ""
     for name, value in context.invocation_metadata():
         if name == "authorization" and isinstance(value, str):
             kind, _, rest = value.partition(" ")
             token = rest.strip() if kind.lower() == "bearer" else token
         elif name == "x-api-key" and isinstance(value, str) and not token:
             token = value.strip()
+        elif name == FORWARDED and isinstance(value, str):
+            forwarded = value
     auth = context.auth_context()
     names = [
         *auth.get("x509_common_name", ()),
         *auth.get("x509_subject_alternative_name", ()),
     ]
     certificates = tuple(name.decode("utf-8", "replace") for name in names)
-    return Credentials(_address_of(context.peer()), token, certificates)
+    return Credentials(_address_of(context.peer()), token, certificates, forwarded)
 
 
 def _address_of(peer: str) -> str:

@@ -2,7 +2,7 @@
 
 from lipwire.security.addresses import AllowedAddresses
 from lipwire.security.audit import AuditLog
-from lipwire.security.control import OPEN, AccessControl, Credentials
+from lipwire.security.control import OPEN, AccessControl, Control, Credentials, ForwardedControl
 from lipwire.security.keys import PREFIX, ApiKey, KeyFile
 from lipwire.security.limits import LimitRules, TenantLimits
 from lipwire.security.tokens import ALGORITHMS, TokenRules, Tokens
@@ -15,7 +15,9 @@ __all__ = [
     "AllowedAddresses",
     "ApiKey",
     "AuditLog",
+    "Control",
     "Credentials",
+    "ForwardedControl",
     "KeyFile",
     "LimitRules",
     "TenantLimits",

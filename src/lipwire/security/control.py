@@ -22,6 +22,24 @@ class Credentials:
     """An API key or a JSON Web Token, as it stands behind ``Bearer``; empty where there is none."""
     certificates: tuple[str, ...] = ()
     """The names in the client's certificate, which the connection has checked."""
+    forwarded: str = ""
+    """What another process of the server says of who asks (``Access.told``); it counts where that
+    process alone can ask."""
+
+
+class ForwardedControl:
+    """Of a process whose socket other processes of the same server alone can reach: they have found
+    out who asks, and say so."""
+
+    audit: Final = None
+    asks: Final = True
+
+    def access(self, credentials: Credentials) -> Access:
+        """Return what the other process says; everything where it asks for itself."""
+        return Access.of_text(credentials.forwarded) if credentials.forwarded else EVERYTHING
+
+    def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
+        """Let the call begin: the process that passes it on has counted it."""
 
 
 class AccessControl(Closing):
@@ -96,6 +114,8 @@ class AccessControl(Closing):
             raise Unauthenticated("this server knows no tokens; it wants an API key")
         return self._tokens.access(token)
 
+
+Control = AccessControl | ForwardedControl
 
 OPEN: Final = AccessControl()
 """Of a server that does not tell callers apart."""

@@ -2,12 +2,13 @@
 any."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from lipwire.rpc.server.server import RpcServer, ServerOptions, Service
-from lipwire.rpc.workers import SharingInterceptor, Siblings, WorkerPlace
-from lipwire.security import OPEN
+from lipwire.rpc.workers import OwnerInterceptor, SharingInterceptor, Siblings, WorkerPlace
+from lipwire.security import ForwardedControl
 
 
 @contextmanager
@@ -18,7 +19,8 @@ def listening(
     healthy: Callable[[], bool],
     on_drain: Callable[[float], object] | None = None,
     place: WorkerPlace | None,
-    part: Service,
+    parts: Sequence[Service],
+    most_live: int | None = None,
 ) -> Iterator[RpcServer]:
     """Start a gRPC server with ``services`` as ``options`` say, give it to the block, and stop it
     afterwards.
@@ -26,26 +28,44 @@ def listening(
     ``healthy`` is asked every second for what gRPC health checking says. ``on_drain`` is as for
     ``RpcServer``. ``place`` is that of this
     process among those of the server; None where it is the only one. At a ``place`` it shares the
-    port with the others, passes calls about the whole server on to them, and answers their calls
-    with ``part``: what this process alone has to say. Raises Unavailable where the address is
-    taken, InvalidInput where it is no address of this machine.
+    port with the others, passes calls about the whole server on to them, and those about one live
+    session to the process that has it, and answers their calls with ``parts``: what this process
+    alone has to say. ``most_live`` are the live sessions that all processes may have together.
+    Raises Unavailable where the address is taken, InvalidInput where it is no address of this
+    machine.
     """
+    until_s = 0.0
+
+    def draining(left_s: float) -> None:
+        nonlocal until_s
+        until_s = time.monotonic() + left_s
+        if on_drain is not None:
+            on_drain(left_s)
+
     with ExitStack() as stack:
-        sharing: list[SharingInterceptor] = []
+        interceptors: list[SharingInterceptor | OwnerInterceptor] = []
         if place is not None:
             # With threads of its own: however busy the port is, the others get their answers.
             among = dataclasses.replace(
                 options,
                 socket=place.socket(),
                 # A file that only this user can reach: who asks was found out on the port.
-                control=OPEN,
+                control=ForwardedControl(),
                 credentials=None,
                 max_requests=1,
                 max_loads=options.max_loads * max(1, len(place.others)),
             )
-            stack.enter_context(RpcServer([part], among))
+            inner = stack.enter_context(RpcServer(parts, among))
+            # Clients of its sessions whose connections lead to other processes have time to leave.
+            stack.callback(lambda: inner.drain(max(0.0, until_s - time.monotonic())))
             options = dataclasses.replace(options, share_port=True)
-            sharing.append(SharingInterceptor(Siblings(place)))
+            siblings = Siblings(place)
+            interceptors += [
+                SharingInterceptor(siblings, most_live=most_live),
+                OwnerInterceptor(siblings),
+            ]
         yield stack.enter_context(
-            RpcServer(services, options, healthy=healthy, on_drain=on_drain, interceptors=sharing)
+            RpcServer(
+                services, options, healthy=healthy, on_drain=draining, interceptors=interceptors
+            )
         )

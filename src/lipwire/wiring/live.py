@@ -14,6 +14,7 @@ from lipwire.session.live import (
     LiveSessions,
     LiveThreads,
     Pacer,
+    SessionCount,
     SessionRules,
 )
 from lipwire.wiring.sessionavatars import SessionAvatar
@@ -28,11 +29,15 @@ def open_live_sessions(
     avatars: Registry[LoadedAvatar],
     encoders: AudioEncoders,
     leases: Leases | None = None,
+    *,
+    count: SessionCount | None = None,
+    prefix: str = "",
 ) -> Iterator[LiveSessions]:
     """Give the live sessions of a server as ``config`` says, and end them after the block.
 
     ``avatars`` are loaded with their frames, ``encoders`` are their audio encoders, and ``leases``
-    says what whoever runs the networks can carry; None where that is not limited.
+    says what whoever runs the networks can carry; None where that is not limited. ``count`` and
+    ``prefix`` are as for ``LiveSessions``.
     """
     live = config.live
     with (
@@ -48,6 +53,8 @@ def open_live_sessions(
             LiveThreads(pacer, workers, composing),
             rules=_rules(live),
             leases=leases,
+            count=count,
+            prefix=prefix,
         ) as sessions,
     ):
         yield sessions

@@ -103,7 +103,7 @@ def open_inference_server(
                 options,
                 healthy=lambda: backend.health().healthy,
                 place=place,
-                part=inference,
+                parts=[inference],
             )
         )
         tell(f"Inference server listening on port {server.port}", {"Protocol": "gRPC, protobuf"})
@@ -268,7 +268,8 @@ def _compositing(
                 healthy=healthy,
                 on_drain=conversing.drain,
                 place=place,
-                part=compositing_service(part),
+                parts=[compositing_service(part), avatar_service(conversing)],
+                most_live=config.live.max_sessions,
             )
         )
         quality = config.output.jpeg_quality

@@ -88,6 +88,11 @@ def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
     return _make(kind, f"{text}: {cause.text}" if cause else text, retry_after_s)
 
 
+def says_why(failed: grpc.Call) -> bool:
+    """Return whether a Lipwire server answered a call with that status, and not gRPC itself."""
+    return bool(_details(failed)[0])
+
+
 def reason_of_call(failed: object, peer: Peer | None = None) -> str:
     """Return why a call failed, as one line for the log.
 

@@ -31,7 +31,7 @@ from lipwire.rpc.services.conversing import ConversingServicer
 from lipwire.rpc.services.inference import InferenceServicer, MouthServicer
 from lipwire.rpc.transport import server_options
 from lipwire.rpc.workers.place import address_of
-from lipwire.security import OPEN, AccessControl
+from lipwire.security import OPEN, Control
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -112,7 +112,7 @@ class ServerOptions:
     """Let other processes listen on the same port (SO_REUSEPORT)."""
     credentials: grpc.ServerCredentials | None = None
     """TLS; None speaks plain text."""
-    control: AccessControl = OPEN
+    control: Control = OPEN
     """Says who asks."""
     keepalive_s: float = 60.0
     """A connection on which nothing happens is asked for a sign of life this often."""

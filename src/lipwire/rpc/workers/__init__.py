@@ -10,10 +10,14 @@ Each process serves its own part on a Unix socket besides the port (``WorkerPlac
 that nobody but the server's user can enter. On the sockets nothing is passed on, so a call cannot
 go round. Who is not there (it died and is being started again) holds nothing, and is named in the
 answer.
+
+A live session is in one process, and its id names that process. Calls about it are passed on there
+by the same sockets (``OwnerInterceptor``), whatever process the connection leads to.
 """
 
+from lipwire.rpc.workers.owners import OwnerInterceptor
 from lipwire.rpc.workers.place import WorkerPlace, socket_folder
 from lipwire.rpc.workers.sharing import SharingInterceptor
 from lipwire.rpc.workers.siblings import Siblings
 
-__all__ = ["SharingInterceptor", "Siblings", "WorkerPlace", "socket_folder"]
+__all__ = ["OwnerInterceptor", "SharingInterceptor", "Siblings", "WorkerPlace", "socket_folder"]

@@ -40,6 +40,24 @@ class WorkerPlace:
         """Return the path of the socket of this process, or of number ``index``."""
         return self.folder / f"{self.index if index is None else index}.sock"
 
+    def web_socket(self, index: int | None = None) -> Path:
+        """Return the path of the socket on which this process, or number ``index``, answers web
+        requests about its sessions."""
+        return self.folder / f"{self.index if index is None else index}.web"
+
+    @property
+    def session_prefix(self) -> str:
+        """What the ids of this process's live sessions begin with."""
+        return f"{self.index}."
+
+    def owner_of(self, session_id: str) -> int | None:
+        """Return the number of the process that the id of a live session names; None where it names
+        none of these."""
+        number, dot, _ = session_id.partition(".")
+        if not dot or number not in map(str, range(self.count)):
+            return None
+        return int(number)
+
     @property
     def others(self) -> tuple[int, ...]:
         """The numbers of the other processes."""

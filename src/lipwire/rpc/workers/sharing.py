@@ -77,9 +77,11 @@ class SharingInterceptor(grpc.ServerInterceptor):
     It goes behind ``ErrorInterceptor``, whose ``Call`` says how long there is.
     """
 
-    def __init__(self, siblings: Siblings) -> None:
-        """``siblings`` are the server's other processes."""
+    def __init__(self, siblings: Siblings, *, most_live: int | None = None) -> None:
+        """``siblings`` are the server's other processes, ``most_live`` the live sessions that all
+        processes may have together; None is no limit."""
         self._siblings = siblings
+        self._most_live = most_live
 
     def intercept_service(
         self,
@@ -106,7 +108,10 @@ class SharingInterceptor(grpc.ServerInterceptor):
                     raise
                 except LipwireError as error:
                     own = error
-                return shared.merge(self._siblings.place.index, own, answers())
+                answer = shared.merge(self._siblings.place.index, own, answers())
+            if self._most_live is not None and isinstance(answer, compositing_pb2.HealthResponse):
+                answer.live_capacity = min(answer.live_capacity, self._most_live)
+            return answer
 
         return grpc.unary_unary_rpc_method_handler(
             run,

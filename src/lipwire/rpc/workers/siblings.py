@@ -1,16 +1,18 @@
 """The other processes of a server: asked all at once, each by its own socket."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from lipwire.domain import Call, DeadlineExceeded, LipwireError, Unavailable
-from lipwire.rpc.backends.statuses import error_of_call
+from lipwire.domain import Call, DeadlineExceeded, LipwireError, NotFound, Unavailable
+from lipwire.rpc.backends.statuses import error_of_call, says_why
+from lipwire.rpc.credentials import FORWARDED
 from lipwire.rpc.transport import UNLIMITED_BYTES, connecting_within, open_channel
 from lipwire.rpc.workers.place import WorkerPlace, address_of
+from lipwire.session.live.sessions import NO_SESSION
 
 _ACCEPTED_WITHIN_S: Final = 20.0
 """One that is there and has not said a word by then hangs, however long the call may take."""
@@ -36,10 +38,18 @@ class Siblings:
 
     @contextmanager
     def asking(
-        self, method: str, request: Message, kind: type[_Answer], timeout_s: float, call: Call
+        self,
+        method: str,
+        request: Message,
+        kind: type[_Answer],
+        timeout_s: float,
+        call: Call,
+        *,
+        who: Sequence[int] | None = None,
     ) -> Iterator[Callable[[], Outcomes[_Answer]]]:
-        """Send ``request`` to ``method`` of all other processes, and give the block a function that
-        waits for them and returns each one's answer or error, by its number.
+        """Send ``request`` to ``method`` of the processes ``who``, None being all others, and give
+        the block a function that waits for them and returns each one's answer or error, by its
+        number.
 
         ``kind`` is the type of the answers. Each process has ``timeout_s`` seconds, and less where
         ``call``, the request that this is done for, ends first. Calls under way are cancelled at
@@ -48,20 +58,64 @@ class Siblings:
         """
         with ExitStack() as stack:
             pending: dict[int, Any] = {}
-            for index in self.place.others:
-                address = address_of(self.place.socket(index))
-                # Thousands of rows of a sibling's are fine.
-                channel = stack.enter_context(
-                    open_channel(address, max_message_bytes=UNLIMITED_BYTES, options=_OPTIONS)
-                )
+            for index in self.place.others if who is None else who:
+                channel = stack.enter_context(self._channel(index))
                 ask: Any = channel.unary_unary(
                     method,
                     request_serializer=type(request).SerializeToString,
                     response_deserializer=kind.FromString,
                 )
-                pending[index] = ask.future(request, timeout=timeout_s)
+                pending[index] = ask.future(request, timeout=timeout_s, metadata=_told(call))
                 call.on_end(pending[index].cancel)
             yield lambda: {index: _outcome(asked, timeout_s) for index, asked in pending.items()}
+
+    def streaming(
+        self, index: int, method: str, messages: Iterator[bytes], call: Call
+    ) -> Iterator[bytes]:
+        """Send ``messages`` to ``method`` of process ``index``, a stream about a session of its
+        own, and give what it answers; both are not parsed.
+
+        ``call`` is the request that this is done for, and ends the stream. Raises what the stream
+        ends with, and NotFound where the process is not there, as its sessions have ended with it.
+        """
+        with self._channel(index) as channel:
+            unparsed: Any = channel.stream_stream(method)
+            stream = unparsed(messages, timeout=call.remaining_s(), metadata=_told(call))
+            call.on_end(stream.cancel)
+            answered = False
+            try:
+                for data in stream:
+                    answered = True
+                    yield data
+            except grpc.RpcError as failed:
+                call.check()
+                raise _stream_error(failed, answered) from None
+            finally:
+                stream.cancel()
+
+    def _channel(self, index: int) -> grpc.Channel:
+        # Thousands of rows of a sibling's are fine.
+        return open_channel(
+            address_of(self.place.socket(index)),
+            max_message_bytes=UNLIMITED_BYTES,
+            options=_OPTIONS,
+        )
+
+
+def _told(call: Call) -> tuple[tuple[str, str], ...]:
+    """Who asks, as metadata."""
+    return ((FORWARDED, call.access.told()),)
+
+
+def _stream_error(failed: Any, answered: bool) -> LipwireError:
+    error = error_of_call(failed)
+    if says_why(failed) or not isinstance(error, Unavailable):
+        return error
+    if _HANGS in str(failed.details()):
+        return DeadlineExceeded(f"no sign of life within {_ACCEPTED_WITHIN_S:g} s")
+    if answered:
+        return Unavailable("the process that had the session has ended; begin a new one")
+    return NotFound(NO_SESSION)
 
 
 def _outcome(pending: Any, timeout_s: float) -> Any:

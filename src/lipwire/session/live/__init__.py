@@ -5,6 +5,7 @@ neither threads nor time.
 """
 
 from lipwire.serving.leases import LEASE_S
+from lipwire.session.live.counting import OwnCount, SessionCount
 from lipwire.session.live.events import (
     Caption,
     Event,
@@ -44,8 +45,10 @@ __all__ = [
     "LiveThreads",
     "Outbox",
     "Output",
+    "OwnCount",
     "Pacer",
     "Rest",
+    "SessionCount",
     "SessionRules",
     "SessionSettings",
     "SessionsStats",

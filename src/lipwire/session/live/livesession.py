@@ -54,11 +54,13 @@ class LiveSession(Closing):
         threads: LiveThreads,
         *,
         tenant: str = "",
+        prefix: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a session with ``avatar``, which is closed with it. ``tenant`` is who it is for.
-        ``clock`` is that of ``threads.pacer``, in seconds."""
-        self.id: Final = secrets.token_urlsafe(16)
+        ``prefix`` is what its id begins with. ``clock`` is that of ``threads.pacer``, in
+        seconds."""
+        self.id: Final = prefix + secrets.token_urlsafe(16)
         self._outbox: Outbox | None = None
         self._outputs: Final = Outputs()
         self.counts: Final = LiveCounts()

@@ -11,7 +11,8 @@ class SessionRules:
     Raises InvalidInput for numbers out of range."""
 
     max_sessions: int | None = None
-    """Sessions at a time; None where only the machine's speed counts."""
+    """Sessions of all processes of a server at a time; None where only the machine's speed
+    counts."""
     max_duration_s: float | None = None
     """How long a session lasts at most."""
     max_idle_s: float | None = 900.0

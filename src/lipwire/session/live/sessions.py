@@ -10,18 +10,20 @@ from typing import Final, Protocol
 from lipwire.domain import Call, LipwireError, NotFound, Overloaded, Unavailable
 from lipwire.domain.closing import Closing
 from lipwire.serving.leases import LEASE_S
+from lipwire.session.live.counting import OwnCount, SessionCount
 from lipwire.session.live.liveavatar import LiveAvatar
 from lipwire.session.live.livesession import LiveSession
 from lipwire.session.live.rules import SessionRules
 from lipwire.session.live.settings import SessionSettings
 from lipwire.session.live.threads import LiveThreads
 
+NO_SESSION: Final = "there is no such session; it may have ended"
+"""What is said of an id that no session has."""
 _LOG: Final = logging.getLogger(__name__)
 _EVERY_S: Final = 1.0
 """How often sessions are looked at."""
 _RENEW_EVERY_S: Final = LEASE_S / 3
 """How often leases are renewed."""
-_RETRY_AFTER_S: Final = 5.0
 
 
 class Leases(Protocol):
@@ -60,7 +62,8 @@ class SessionsStats:
 
     active: int
     most: int | None
-    """Sessions that ``max_sessions`` allows; None where only the machine's speed counts."""
+    """Sessions that ``max_sessions`` allows, in all processes together; None where only the
+    machine's speed counts."""
     opened: int
     refused: int
     ended: dict[str, int]
@@ -77,15 +80,21 @@ class LiveSessions(Closing):
         *,
         rules: SessionRules | None = None,
         leases: Leases | None = None,
+        count: SessionCount | None = None,
+        prefix: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``open_avatar(model_id, call)`` returns an avatar that is the session's until it closes
         it. ``threads`` are closed by whoever opened them. ``leases`` says what the machine can
-        carry; None where that is not limited. ``clock`` is that of ``threads.pacer``."""
+        carry; None where that is not limited. ``count`` has the sessions of the server's other
+        processes too; None where there are none. ``prefix`` is what the sessions' ids begin with.
+        ``clock`` is that of ``threads.pacer``."""
         self._open_avatar = open_avatar
         self._threads = threads
         self._rules = rules or SessionRules()
         self._leases = leases
+        self._count = count or OwnCount()
+        self._prefix = prefix
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -116,7 +125,14 @@ class LiveSessions(Closing):
         session = None
         try:
             avatar = self._open_avatar(model_id, call)
-            session = LiveSession(avatar, settings, self._threads, tenant=tenant, clock=self._clock)
+            session = LiveSession(
+                avatar,
+                settings,
+                self._threads,
+                tenant=tenant,
+                prefix=self._prefix,
+                clock=self._clock,
+            )
             try:
                 self._acquire(session.id, model_id, call)
             except Overloaded:
@@ -136,6 +152,7 @@ class LiveSessions(Closing):
             with self._lock:
                 self._opening -= 1
                 self._refused += isinstance(error, Overloaded)
+            self._count.end()
             if session is not None:
                 session.close("refused")
                 if self._leases is not None:
@@ -165,7 +182,7 @@ class LiveSessions(Closing):
         with self._lock:
             kept = self._kept.get(session_id)
         if kept is None or kept.session.tenant != tenant or kept.session.closed:
-            raise NotFound("there is no such session; it may have ended")
+            raise NotFound(NO_SESSION)
         return kept.session
 
     def every(self, tenant: str = "") -> list[LiveSession]:
@@ -206,6 +223,11 @@ class LiveSessions(Closing):
             kept = self._kept.get(session.id)
             if kept is not None:
                 kept.active_s = self._clock()
+
+    @property
+    def running(self) -> int:
+        """How many sessions run in all processes of the server."""
+        return self._count.running
 
     def stats(self) -> SessionsStats:
         """Return the numbers of this moment, and counts since it was made."""
@@ -283,6 +305,7 @@ class LiveSessions(Closing):
             if self._kept.pop(kept.session.id, None) is None:
                 return
             self._ended[because] = self._ended.get(because, 0) + 1
+        self._count.end()
         kept.session.close(because, error)
         if self._leases is not None:
             self._threads.workers.submit(self._leases.release, kept.session.id)
@@ -312,19 +335,24 @@ class LiveSessions(Closing):
         return True
 
     def _admit(self, tenant: str) -> None:
-        most = self._rules.max_sessions
-        if most is not None and self.stats().active >= most:
-            self._make_room(tenant)
         with self._lock:
             self._check_not_draining()
-            active = len(self._kept) + self._opening
-            if most is not None and active >= most:
+        try:
+            self._begin_counted(tenant)
+        except Overloaded:
+            with self._lock:
                 self._refused += 1
-                raise Overloaded(
-                    f"{active} live sessions run; allowed are {most}",
-                    retry_after_s=_RETRY_AFTER_S,
-                )
+            raise
+        with self._lock:
             self._opening += 1
+
+    def _begin_counted(self, tenant: str) -> None:
+        try:
+            self._count.begin(self._rules.max_sessions)
+        except Overloaded:
+            if not self._make_room(tenant):
+                raise
+            self._count.begin(self._rules.max_sessions)
 
     def _check_not_draining(self) -> None:
         if self._draining:

@@ -1,0 +1,59 @@
+"""How many live sessions a server has, in however many processes."""
+
+import threading
+from typing import Final, Protocol
+
+from lipwire.domain import Overloaded
+
+_RETRY_AFTER_S: Final = 5.0
+
+
+class SessionCount(Protocol):
+    """The number of sessions of all processes of a server, as one of the processes sees it.
+    Thread-safe."""
+
+    def begin(self, most: int | None) -> None:
+        """Count one more session of this process. Raises Overloaded, with how many run, where all
+        processes together have ``most`` already; None is no limit."""
+        ...
+
+    def end(self) -> None:
+        """Count one session of this process less."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """How many sessions all processes have now."""
+        ...
+
+
+class OwnCount:
+    """The sessions of a server that is one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own = 0
+
+    def begin(self, most: int | None) -> None:
+        """See ``SessionCount.begin``."""
+        with self._lock:
+            check_most(self._own, most)
+            self._own += 1
+
+    def end(self) -> None:
+        """See ``SessionCount.end``."""
+        with self._lock:
+            self._own -= 1
+
+    @property
+    def running(self) -> int:
+        """See ``SessionCount.running``."""
+        return self._own
+
+
+def check_most(running: int, most: int | None) -> None:
+    """Raise Overloaded where ``running`` sessions are as many as there may be, or more."""
+    if most is not None and running >= most:
+        raise Overloaded(
+            f"{running} live sessions run; allowed are {most}", retry_after_s=_RETRY_AFTER_S
+        )
