@@ -13,7 +13,10 @@ import numpy as np
 from tests.support.liveparts import FakeAvatar, LiveTime
 
 from lipwire.domain import AvatarInvalid, Call, NotFound, UInt8Array
+from lipwire.rpc.workers import WorkerPlace
+from lipwire.rpc.workers.sessioncount import SharedCount
 from lipwire.session.live import LiveAvatar, LiveSession, LiveSessions, SessionRules
+from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
 from lipwire.web.hub import Hub
 from lipwire.web.peers import IceServers
@@ -65,12 +68,25 @@ class WebHouse:
         *,
         speak: Speak | None = None,
         ice: IceServers | None = None,
+        place: WorkerPlace | None = None,
     ) -> None:
+        """``place`` is that among other servers, as processes of one have it; each listens on a
+        port of its own here, so that it can be asked and no other."""
+        self.count = None if place is None else SharedCount(place)
         self.time = LiveTime()
         self.avatars: list[FakeAvatar] = []
         self.sessions = LiveSessions(
-            self._open, self.time.threads, rules=rules, clock=self.time.clock
+            self._open,
+            self.time.threads,
+            rules=rules,
+            count=self.count,
+            prefix="" if place is None else place.session_prefix,
+            clock=self.time.clock,
         )
+        workers = None
+        if place is not None and self.count is not None:
+            others = {index: place.web_socket(index) for index in place.others}
+            workers = WebWorkers(place.index, others, place.owner_of, self.count.each)
         self.healthy: Callable[[], bool] = lambda: True
         self.raw = False
         """Whether frames are pixels in place of JPEG files."""
@@ -87,9 +103,16 @@ class WebHouse:
                 hosts=["x"],
                 token=TOKEN,
                 speak=speak,
+                workers=workers,
             )
 
-        self.server = WebServer(make, host="127.0.0.1", port=0, on_stop=lambda: self.hub.close())
+        self.server = WebServer(
+            make,
+            host="127.0.0.1",
+            port=0,
+            on_stop=lambda: self.hub.close(),
+            among=None if place is None else place.web_socket(),
+        )
 
     @property
     def hub(self) -> Hub:
@@ -142,8 +165,15 @@ class WebHouse:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop it; twice is allowed."""
         self.sessions.close()
         self.server.close()
+        if self.count is not None:
+            self.count.close()
+            self.count = None
 
     def _open(self, model_id: str, call: Call) -> LiveAvatar:
         if model_id == "broken":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.waiting import until
+from tests.support.webfront import house_asked
 from tests.support.webparts import TOKEN, Answer, WebHouse
 
 from lipwire.domain import Overloaded
@@ -16,9 +17,10 @@ from lipwire.session.live import LiveSession, SessionRules
 PCM = {"Content-Type": "audio/pcm"}
 
 
-@pytest.fixture
-def house() -> Iterator[WebHouse]:
-    with WebHouse() as house:
+@pytest.fixture(params=["here", pytest.param("passed on", marks=pytest.mark.slow)])
+def house(request: pytest.FixtureRequest) -> Iterator[WebHouse]:
+    """Asked itself, and through another process of the same server."""
+    with house_asked(request.param) as house:
         yield house
 
 

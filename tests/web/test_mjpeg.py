@@ -8,15 +8,17 @@ import cv2
 import numpy as np
 import pytest
 from tests.support.waiting import until
+from tests.support.webfront import house_asked
 from tests.support.webparts import WebHouse
 from tests.web.test_app import fails
 
 from lipwire.session.live import LiveSession, SessionRules
 
 
-@pytest.fixture
-def house() -> Iterator[WebHouse]:
-    with WebHouse(SessionRules(reconnect_grace_s=5)) as house:
+@pytest.fixture(params=["here", pytest.param("passed on", marks=pytest.mark.slow)])
+def house(request: pytest.FixtureRequest) -> Iterator[WebHouse]:
+    """Asked itself, and through another process of the same server."""
+    with house_asked(request.param, SessionRules(reconnect_grace_s=5)) as house:
         yield house
 
 

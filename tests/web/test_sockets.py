@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 import numpy as np
 import pytest
 from tests.support.waiting import until
+from tests.support.webfront import house_asked
 from tests.support.webparts import TOKEN, WebHouse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -20,9 +21,10 @@ from lipwire.session.live import LiveSession, SessionRules
 SECOND = np.full(16_000, 9000, "<i2").tobytes()
 
 
-@pytest.fixture
-def house() -> Iterator[WebHouse]:
-    with WebHouse(SessionRules(reconnect_grace_s=30)) as house:
+@pytest.fixture(params=["here", pytest.param("passed on", marks=pytest.mark.slow)])
+def house(request: pytest.FixtureRequest) -> Iterator[WebHouse]:
+    """Asked itself, and through another process of the same server."""
+    with house_asked(request.param, SessionRules(reconnect_grace_s=30)) as house:
         yield house
 
 

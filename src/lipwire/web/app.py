@@ -31,6 +31,7 @@ from starlette.websockets import WebSocket
 
 from lipwire.domain import InvalidInput, LipwireError, NotFound
 from lipwire.session.live import LiveSession
+from lipwire.web.across import AcrossWorkers, WebWorkers
 from lipwire.web.audio import NO_VOICE, check_format, check_text, samples_of
 from lipwire.web.events import event_json
 from lipwire.web.guard import Guard, has_token
@@ -61,12 +62,17 @@ def web_app(
     token: str,
     speak: Speak | None = None,
     lag_s: Callable[[], float] = lambda: 0.0,
+    workers: WebWorkers | None = None,
 ) -> Starlette:
     """Return the app. ``names`` are the avatars that may be asked for, ``healthy`` whether a
     session could begin, ``hosts`` and ``token`` as for ``Guard``, and ``speak`` says a text; None
-    where there is no voice. ``lag_s`` is how late the event loop is."""
+    where there is no voice. ``lag_s`` is how late the event loop is. ``workers`` are the server's
+    processes; None where it is one."""
     api = _Api(hub, names, healthy, speak, lag_s)
     page = files("lipwire") / "web" / "page"
+    middleware = [Middleware(Guard, hosts=hosts, token=token)]
+    if workers is not None:
+        middleware.append(Middleware(AcrossWorkers, workers=workers))
     return Starlette(
         routes=[
             # Mounted, as else the page's files would be looked through for other methods.
@@ -101,10 +107,10 @@ def web_app(
             WebSocketRoute("/{path:path}", api.no_socket),
             Mount("/", StaticFiles(directory=str(page), html=True)),
         ],
-        middleware=[Middleware(Guard, hosts=hosts, token=token)],
+        middleware=middleware,
         exception_handlers=dict.fromkeys(
             (LipwireError, HTTPException, Exception),
-            answering(lambda: hub.sessions.stats().active),
+            answering(lambda: hub.sessions.running),
         ),
     )
 

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lipwire.web.passing import is_passed_on
 from lipwire.web.problems import problem, refuse
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -29,8 +30,9 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it."""
-        if scope["type"] not in ("http", "websocket"):
+        """Pass the request on, or answer it. One that another process of the server has passed on
+        was looked at there."""
+        if scope["type"] not in ("http", "websocket") or is_passed_on(scope):
             await self._app(scope, receive, send)
             return
         scope["state"] = {**scope.get("state", {}), _HAS_TOKEN: self._has_token(scope)}

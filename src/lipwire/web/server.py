@@ -6,6 +6,8 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -13,8 +15,10 @@ from starlette.types import ASGIApp
 
 from lipwire.domain import InvalidInput, Unavailable
 from lipwire.domain.closing import Closing
+from lipwire.web.passing import answering_passed_on
 
 _LOG: Final = logging.getLogger("lipwire.web")
+OTHER_PORT: Final = "choose another one with web.port or --web-port, 0 for any that is free"
 _STARTED_WITHIN_S: Final = 30.0
 _STOPPED_WITHIN_S: Final = 10.0
 _MOST_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -32,12 +36,16 @@ class WebServer(Closing):
         host: str,
         port: int,
         on_stop: Callable[[], object] | None = None,
+        among: Path | None = None,
     ) -> None:
         """``make_app`` is called in the event loop. ``port`` 0 is any free one. ``on_stop`` returns
-        what is awaited there at the end. Raises Unavailable where the address is taken,
+        what is awaited there at the end. ``among`` is the Unix socket on which this process answers
+        what others of the server pass on, with which it shares the port; None where there are
+        none. Raises Unavailable where the address is taken,
         InvalidInput where it is no address of this machine."""
         self._make_app = make_app
-        self._socket = _listening(host, port)
+        self._among = among
+        self._socket = _listening(host, port, shared=among is not None)
         self.port: Final[int] = self._socket.getsockname()[1]
         self._on_stop = on_stop
         self._started = threading.Event()
@@ -69,8 +77,9 @@ class WebServer(Closing):
             self._started.set()
 
     async def _serve(self) -> None:
+        app = self._make_app()
         config = uvicorn.Config(
-            self._make_app(),
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -80,10 +89,12 @@ class WebServer(Closing):
             ws_max_queue=8,
         )
         self._server = server = uvicorn.Server(config)
+        among = nullcontext() if self._among is None else answering_passed_on(app, self._among)
         watching = asyncio.ensure_future(self._watch_lag())
-        self._started.set()
         try:
-            await server.serve([self._socket])
+            async with among:
+                self._started.set()
+                await server.serve([self._socket])
         finally:
             watching.cancel()
             if self._on_stop is not None:
@@ -99,11 +110,17 @@ class WebServer(Closing):
             self.lag_s = max(0.0, loop.time() - before - _LAG_EVERY_S)
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def family_of(host: str) -> socket.AddressFamily:
+    """Return the family of the address that ``host`` is listened on as."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
+    family = family_of(host)
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
+        listening.setsockopt(socket.SOL_SOCKET, option, 1)
         listening.bind((host.strip("[]"), port))
         listening.listen(128)
     except OverflowError:
@@ -113,6 +130,6 @@ def _listening(host: str, port: int) -> socket.socket:
         listening.close()
         hint = ""
         if error.errno == errno.EADDRINUSE:
-            hint = "; choose another one with web.port or --web-port, 0 for any that is free"
+            hint = f"; {OTHER_PORT}"
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from None
     return listening

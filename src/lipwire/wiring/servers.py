@@ -8,7 +8,7 @@ server do in two processes ``open_serve`` does in one, without a socket in betwe
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lipwire.avatars.catalog import Catalog
 from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, usable_cores
@@ -49,6 +49,9 @@ from lipwire.wiring.registries import (
 from lipwire.wiring.security import open_access_control, tell_exposure, transport_options
 from lipwire.wiring.speaking import open_speaking
 from lipwire.wiring.web import check_web, open_web
+
+if TYPE_CHECKING:
+    from lipwire.rpc.workers.sessioncount import SharedCount
 
 _COMPOSITING_REQUESTS: Final = 64
 _TO_BE_REFUSED: Final = 8
@@ -203,7 +206,7 @@ def _compositing(
     tell: Tell,
     place: WorkerPlace | None,
 ) -> Iterator[RpcServer]:
-    web = has_web(config, serve=not url) and (place is None or place.index == 0)
+    web = has_web(config, serve=not url)
     if web:
         check_web(config.web)
     with ExitStack() as stack:
@@ -215,7 +218,17 @@ def _compositing(
         most = avatars.stats().max_items or 0
         tell("Compositing registry", _registry_facts(catalog, loaded, most))
         encoders = stack.enter_context(AudioEncoders())
-        sessions = stack.enter_context(open_live_sessions(config, avatars, encoders, leases))
+        count = None if place is None else stack.enter_context(_shared_count(place))
+        sessions = stack.enter_context(
+            open_live_sessions(
+                config,
+                avatars,
+                encoders,
+                leases,
+                count=count,
+                prefix="" if place is None else place.session_prefix,
+            )
+        )
         compositor = Compositor(
             avatars,
             encoders,
@@ -288,11 +301,19 @@ def _compositing(
                     healthy=healthy,
                     tell=tell,
                     speak=speaking,
+                    place=place,
+                    counts=dict if count is None else count.each,
                 )
             )
             if speaking is not None:
                 speaking.prepare()  # somebody who opens the page need not wait for it
         yield server
+
+
+def _shared_count(place: WorkerPlace) -> "SharedCount":
+    from lipwire.rpc.workers.sessioncount import SharedCount  # not where ports cannot be shared
+
+    return SharedCount(place)
 
 
 @contextmanager

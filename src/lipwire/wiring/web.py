@@ -1,19 +1,25 @@
 """The page and its HTTP API, over the live sessions of a server."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from starlette.types import ASGIApp
 
 from lipwire.config.compositing import WebSettings
 from lipwire.config.values import is_loopback
 from lipwire.domain import InvalidInput, Tell, Unavailable
+from lipwire.rpc.server.ports import held_port
+from lipwire.rpc.workers import WorkerPlace
 from lipwire.session.live import LiveSessions
+from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
 from lipwire.web.hub import Hub
 from lipwire.web.peers import IceServers
-from lipwire.web.server import WebServer
+from lipwire.web.server import OTHER_PORT, WebServer, family_of
+
+_Listening = TypeVar("_Listening")
 
 
 @contextmanager
@@ -25,17 +31,25 @@ def open_web(
     healthy: Callable[[], bool],
     tell: Tell,
     speak: Speak | None = None,
+    place: WorkerPlace | None = None,
+    counts: Callable[[], Mapping[int, int]] = dict,
 ) -> Iterator[WebServer]:
     """Give the web server that ``web`` describes, listening, and stop it after the block. ``names``
     are the avatars that may be asked for, ``healthy`` whether a session could begin. ``speak`` is
-    as for ``web_app``. Raises Unavailable where the address is taken, and InvalidInput where others
-    reach it and there is no token for them."""
+    as for ``web_app``. ``place`` is that of this process among those that share the port, as
+    ``shared_web`` has it; None where it is alone. ``counts`` says how many sessions each of them
+    has. Raises Unavailable where the address is taken, and InvalidInput where others reach it and
+    there is no token for them."""
     check_web(web)
-    token = web.token or secrets.token_urlsafe(24)
+    token = web.token or _new_token()
     ice = IceServers(
         web.ice.urls, web.ice.username, web.ice.credential, relay_only=web.ice.relay_only
     )
     hubs: list[Hub] = []
+    workers = None
+    if place is not None:
+        others = {index: place.web_socket(index) for index in place.others}
+        workers = WebWorkers(place.index, others, place.owner_of, counts)
 
     def make() -> ASGIApp:
         hub = Hub(sessions, ice)
@@ -48,34 +62,74 @@ def open_web(
             token=token,
             speak=speak,
             lag_s=lambda: servers[0].lag_s if servers else 0.0,
+            workers=workers,
         )
-
-    servers: list[WebServer] = []
-    with _listening(web, make, hubs) as server:
-        servers.append(server)
-        told: dict[str, object] = {"Page": f"http://{_shown(web.host)}:{server.port}/"}
-        if server.port != web.port and web.port:
-            told["Port"] = f"{web.port} is taken by another program (--web-port N chooses one)"
-        if web.token is None:
-            told["Token"] = token
-        tell("Web", told)
-        yield server
-
-
-def _listening(web: WebSettings, make: Callable[[], ASGIApp], hubs: list[Hub]) -> WebServer:
-    """The web server on its port, or on any where that is taken and nobody asked for it."""
 
     def listen(port: int) -> WebServer:
         return WebServer(
-            make, host=web.host, port=port, on_stop=lambda: hubs[0].close() if hubs else None
+            make,
+            host=web.host,
+            port=port,
+            on_stop=lambda: hubs[0].close() if hubs else None,
+            among=None if place is None else place.web_socket(),
         )
 
+    servers: list[WebServer] = []
+    with _on_a_port(web, listen) as server:
+        servers.append(server)
+        _tell(web, server.port, token, tell)
+        yield server
+
+
+@contextmanager
+def shared_web(web: WebSettings, *, tell: Tell) -> Iterator[dict[str, str]]:
+    """Keep the port of ``web`` for several processes that listen on it, for the block, and give
+    the environment variables with which each of them has that port and the same token.
+
+    ``tell`` is called with a heading and facts. Raises what ``open_web`` raises.
+    """
+    check_web(web)
+    token = web.token or _new_token()
+
+    with ExitStack() as stack:
+
+        def hold(port: int) -> int:
+            try:
+                holding = held_port(web.host, port, family=family_of(web.host), key="web.host")
+                return stack.enter_context(holding)
+            except Unavailable as error:
+                raise Unavailable(f"{error}; {OTHER_PORT}") from None
+
+        port = _on_a_port(web, hold)
+        _tell(web, port, token, tell)
+        yield {
+            "LIPWIRE_COMPOSITING__WEB__PORT": str(port),
+            "LIPWIRE_COMPOSITING__WEB__TOKEN": token,
+        }
+
+
+def _on_a_port(web: WebSettings, listen: Callable[[int], _Listening]) -> _Listening:
+    """What ``listen`` returns for its port, or for any where that is taken and nobody asked for
+    it."""
     try:
         return listen(web.port)
     except Unavailable:
         if "port" in web.model_fields_set:
             raise
         return listen(0)
+
+
+def _tell(web: WebSettings, port: int, token: str, tell: Tell) -> None:
+    told: dict[str, object] = {"Page": f"http://{_shown(web.host)}:{port}/"}
+    if port != web.port and web.port:
+        told["Port"] = f"{web.port} is taken by another program (--web-port N chooses one)"
+    if web.token is None:
+        told["Token"] = token
+    tell("Web", told)
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(24)
 
 
 def check_web(web: WebSettings) -> None:

@@ -28,6 +28,7 @@ def command(
     """Put mouths from inference servers onto the avatars' frames (port 50052)."""
     from lipwire.cli.servers.process import Overrides, config_path, run_server
     from lipwire.config import load_compositing_config
+    from lipwire.wiring.registries import has_web
     from lipwire.wiring.servers import open_compositing_server
 
     overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
@@ -50,4 +51,5 @@ def command(
             "Configured models": len(settings.models),
         },
         lambda tell, place: open_compositing_server(settings, tell=tell, place=place),
+        web=settings.web if has_web(settings, serve=False) else None,
     )

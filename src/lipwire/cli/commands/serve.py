@@ -43,6 +43,7 @@ def command(
     """
     from lipwire.cli.servers.process import Overrides, config_path, run_server
     from lipwire.config import load_compositing_config, load_inference_config
+    from lipwire.wiring.registries import has_web
     from lipwire.wiring.servers import open_serve
 
     overrides = Overrides(models_root, host, port, workers, json_logs, ready_fd, worker)
@@ -71,4 +72,5 @@ def command(
             "Configured models": len(settings.models),
         },
         lambda tell, place: open_serve(settings, networks, tell=tell, place=place),
+        web=settings.web if has_web(settings, serve=True) else None,
     )

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -37,8 +37,11 @@ _logger = logging.getLogger("lipwire.cli")
 class Child(Closing):
     """``lipwire ARGUMENTS`` as a child process. Closing it drains it, and kills what lingers."""
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
-        """``name`` is for messages, ``arguments`` are those of the command line."""
+    def __init__(
+        self, name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None
+    ) -> None:
+        """``name`` is for messages, ``arguments`` are those of the command line, and ``environ``
+        are environment variables besides this process's."""
         self.name = name
         self._ready, telling = os.pipe()
         try:
@@ -47,6 +50,7 @@ class Child(Closing):
                 stdin=subprocess.PIPE,
                 pass_fds=(telling,),
                 start_new_session=True,
+                env={**os.environ, **(environ or {})},
             )
         except OSError:
             os.close(self._ready)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lipwire.cli.servers.announce import Announcer
     from lipwire.cli.servers.lifecycle import Stopping
     from lipwire.config import CompositingConfig, InferenceConfig
+    from lipwire.config.compositing import WebSettings
+    from lipwire.config.settings import ServerSettings
     from lipwire.domain import Tell
     from lipwire.rpc.server.server import RpcServer
     from lipwire.rpc.workers import WorkerPlace
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread that opens an avatar may keep those waiting that serve frames. Python's own 5
 ms add up, as a request takes the interpreter's lock a dozen times."""
+_OF_THE_PARENT: Final = ("--ready-fd", "--port", "--web-port")
+"""Options that a worker process gets by the parent's decision: those it was started with, or 0,
+would be another port."""
 CONFIG_NAME: Final = "config.yaml"
 
 _logger = logging.getLogger("lipwire.cli")
@@ -89,11 +94,13 @@ def run_server(
     overrides: Overrides,
     summary: Mapping[str, object],
     open_server: Callable[[Tell, WorkerPlace | None], AbstractContextManager[RpcServer]],
+    web: WebSettings | None = None,
 ) -> None:
     """Serve until asked to end: in this process, or in ``server.workers`` that share the port.
 
     ``open_server(tell, place)`` builds the server of this process; ``place`` is that among the
-    others, None where there are none.
+    others, None where there are none. ``web`` is the page's part of the configuration, None where
+    the server has no page.
     """
     from lipwire.cli.servers.allocator import keep_few_arenas
     from lipwire.cli.servers.announce import Announcer
@@ -114,7 +121,7 @@ def run_server(
         announcer.begin()
         announcer.section("Configuration", {**summary, **_numbered(config.notes())})
         if place is None and server.workers > 1:
-            _run_workers(server.host, server.port, server.workers, announcer, stopping, overrides)
+            _run_workers(server, web, announcer, stopping, overrides)
             return
         with _tidied(place), open_server(announcer.section, place) as running:
             announcer.ready(running.port)
@@ -133,9 +140,8 @@ def tell_parent(ready_fd: int | None, port: int) -> None:
 
 
 def _run_workers(
-    host: str,
-    port: int,
-    count: int,
+    server: ServerSettings,
+    web: WebSettings | None,
     announcer: Announcer,
     stopping: Stopping,
     overrides: Overrides,
@@ -144,11 +150,20 @@ def _run_workers(
     from lipwire.rpc.server.ports import held_port
     from lipwire.rpc.workers import WorkerPlace, socket_folder
 
-    with held_port(host, port) as shared, socket_folder() as folder:
+    count = server.workers
+    with ExitStack() as stack:
+        shared = stack.enter_context(held_port(server.host, server.port))
+        folder = stack.enter_context(socket_folder())
+        environ: dict[str, str] = {}
+        if web is not None:
+            from lipwire.wiring.web import shared_web
+
+            environ = stack.enter_context(shared_web(web, tell=announcer.section))
 
         def start(index: int) -> Child:
             place = WorkerPlace(folder, index, count)
-            return Child(f"worker {index}", worker_arguments(sys.argv[1:], place, shared))
+            arguments = worker_arguments(sys.argv[1:], place, shared)
+            return Child(f"worker {index}", arguments, environ)
 
         def ready() -> None:
             announcer.section(f"Listening on port {shared}", {"Worker processes": count})
@@ -175,16 +190,17 @@ def worker_arguments(arguments: Sequence[str], place: WorkerPlace, port: int) ->
     """Return the command line for a worker process: this process's, with the port and number of
     workers.
 
-    These are passed because the configuration may have changed by the time that it starts.
+    These are passed because the configuration may have changed by the time that it starts. The
+    port of the page is in the environment (``shared_web``).
     """
     kept: list[str] = []
     skip = False
     for argument in arguments:
         if skip:
             skip = False
-        elif argument in ("--ready-fd", "--port"):
+        elif argument in _OF_THE_PARENT:
             skip = True
-        elif not argument.startswith(("--ready-fd=", "--port=")):
+        elif argument.partition("=")[0] not in _OF_THE_PARENT:
             kept.append(argument)
     workers = ["--workers", str(place.count), "--worker", str(place.socket())]
     return [*kept, "--port", str(port), *workers]

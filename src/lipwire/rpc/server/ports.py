@@ -9,16 +9,23 @@ from lipwire.domain import InvalidInput, Unavailable
 
 
 @contextmanager
-def held_port(host: str, port: int) -> Iterator[int]:
+def held_port(
+    host: str,
+    port: int,
+    *,
+    family: socket.AddressFamily = socket.AF_UNSPEC,
+    key: str = "server.host",
+) -> Iterator[int]:
     """Keep ``port`` of ``host`` (0: any free one) for processes that bind it with SO_REUSEPORT.
 
     The socket is bound and does not listen, so it gets none of their connections. Yields the port.
-    Raises Unavailable where another program has it, which SO_REUSEPORT alone would not tell, and
-    InvalidInput where the system cannot share ports.
+    ``family`` is that of the address where ``host`` has several, ``key`` what the configuration
+    calls ``host``. Raises Unavailable where another program has it, which SO_REUSEPORT alone would
+    not tell, and InvalidInput where the system cannot share ports.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise InvalidInput("server.workers is above 1, but this system cannot share a port; use 1")
-    family, address = _address(host, port)
+    family, address = _address(host, port, family, key)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Connections of an earlier server may linger; only one that listens is in the way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,11 +37,13 @@ def held_port(host: str, port: int) -> Iterator[int]:
         yield address[1]
 
 
-def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+def _address(
+    host: str, port: int, family: socket.AddressFamily, key: str
+) -> tuple[socket.AddressFamily, tuple[str, int]]:
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_STREAM)
     except OSError as error:
-        raise InvalidInput(f"server.host is {host!r}: {error.strerror}") from None
+        raise InvalidInput(f"{key} is {host!r}: {error.strerror}") from None
     family, _, _, _, address = found[0]
     return family, (str(address[0]), int(address[1]))
 
