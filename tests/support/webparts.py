@@ -59,7 +59,38 @@ class Answer:
         return json.loads(self.body)
 
 
-class WebHouse:
+class Asked:
+    """What listens on a port of this machine, and is asked there."""
+
+    port: int
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str | Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        token: str | None = TOKEN,
+    ) -> Answer:
+        """Ask once, over a connection of its own. A mapping is sent as JSON."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token}")
+        if isinstance(body, Mapping):
+            body = json.dumps(body)
+            sent.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, sent)
+            given = connection.getresponse()
+            told = {name.lower(): value for name, value in given.getheaders()}
+            return Answer(given.status, told, given.read())
+        finally:
+            connection.close()
+
+
+class WebHouse(Asked):
     """A server and its sessions. A context manager."""
 
     def __init__(
@@ -118,30 +149,9 @@ class WebHouse:
     def hub(self) -> Hub:
         return self._hubs[0]
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | str | Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        token: str | None = TOKEN,
-    ) -> Answer:
-        """Ask once. A mapping is sent as JSON."""
-        sent = dict(headers or {})
-        if token is not None:
-            sent.setdefault("Authorization", f"Bearer {token}")
-        if isinstance(body, Mapping):
-            body = json.dumps(body)
-            sent.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        try:
-            connection.request(method, path, body, sent)
-            given = connection.getresponse()
-            told = {name.lower(): value for name, value in given.getheaders()}
-            return Answer(given.status, told, given.read())
-        finally:
-            connection.close()
+    @property
+    def port(self) -> int:  # type: ignore[override]
+        return self.server.port
 
     def open(self, avatar: str = "anna") -> str:
         """Begin a session, and return its id."""

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket
-from tests.support.webparts import Answer, WebHouse
+from tests.support.webparts import Answer, Asked
 
 SDP: Final = {"Content-Type": "application/sdp"}
 
@@ -17,7 +17,7 @@ SDP: Final = {"Content-Type": "application/sdp"}
 class WebViewer:
     """One viewer, connected or not. A context manager."""
 
-    def __init__(self, house: WebHouse) -> None:
+    def __init__(self, house: Asked) -> None:
         self._house = house
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="viewer")

@@ -4,21 +4,29 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import pytest
 from tests.support.liveparts import LiveTime
 
+from lipwire.config import load_compositing_config
 from lipwire.config.compositing import WebSettings
 from lipwire.domain import InvalidInput, Unavailable
+from lipwire.rpc.workers import WorkerPlace, socket_folder
 from lipwire.session.live import LiveSessions
-from lipwire.wiring.web import check_web, open_web
+from lipwire.wiring.web import check_web, open_web, shared_web
+
+
+def no_sessions() -> LiveSessions:
+    time = LiveTime()
+    return LiveSessions(lambda model_id, call: None, time.threads, clock=time.clock)  # type: ignore[arg-type, return-value]
 
 
 def opened(web: WebSettings, told: dict[str, Mapping[str, object]]) -> int:
     """Open it, ask whether it is ready, and return its port."""
-    time = LiveTime()
-    sessions = LiveSessions(lambda model_id, call: None, time.threads, clock=time.clock)  # type: ignore[arg-type, return-value]
-    with open_web(web, sessions, lambda: [], healthy=lambda: True, tell=told.__setitem__) as server:
+    with open_web(
+        web, no_sessions(), lambda: [], healthy=lambda: True, tell=told.__setitem__
+    ) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("GET", "/readyz")
         answer = json.loads(connection.getresponse().read())
@@ -57,3 +65,72 @@ def test_others_are_let_in_with_a_token_alone(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_this_machine_needs_no_token(host: str) -> None:
     check_web(WebSettings(host=host))
+
+
+def test_several_processes_have_one_port_and_one_token() -> None:
+    told: dict[str, Mapping[str, object]] = {}
+    with (
+        socket_folder() as folder,
+        shared_web(WebSettings(port=0), tell=told.__setitem__) as environ,
+        ExitStack() as stack,
+    ):
+        config = load_compositing_config(None, environ)
+        web = config.web
+        assert told["Web"] == {"Page": f"http://localhost:{web.port}/", "Token": web.token}
+        for index in range(2):
+            sessions, place = no_sessions(), WorkerPlace(folder, index, 2)
+            server = stack.enter_context(
+                open_web(
+                    web,
+                    sessions,
+                    lambda: [],
+                    healthy=lambda: True,
+                    tell=lambda *_: None,
+                    place=place,
+                    counts=lambda: {0: 0, 1: 0},
+                )
+            )
+            assert server.port == web.port
+        for _ in range(4):  # connections, so that the kernel chooses anew
+            connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+            connection.request(
+                "GET", "/v1/sessions", headers={"Authorization": f"Bearer {web.token}"}
+            )
+            assert json.loads(connection.getresponse().read())["sessions"] == []
+            connection.close()
+
+
+def test_a_token_of_the_configuration_is_everybodys_and_is_not_told() -> None:
+    told: dict[str, Mapping[str, object]] = {}
+    web = WebSettings(port=0, token="sixteen letters!")
+    with shared_web(web, tell=told.__setitem__) as environ:
+        assert load_compositing_config(None, environ).web.token == "sixteen letters!"
+    assert "Token" not in told["Web"]
+
+
+def test_a_taken_port_is_another_one_for_several_processes_where_nobody_chose_it() -> None:
+    told: dict[str, Mapping[str, object]] = {}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        wanted = rf"127\.0\.0\.1:{port}.*--web-port"
+        with (
+            pytest.raises(Unavailable, match=wanted),
+            shared_web(WebSettings(port=port), tell=told.__setitem__),
+        ):
+            pass
+        assert not told
+        chosen = WebSettings.model_construct(set(), port=port)
+        with shared_web(chosen, tell=told.__setitem__) as environ:
+            assert int(environ["LIPWIRE_COMPOSITING__WEB__PORT"]) != port
+        assert str(told["Web"]["Port"]).startswith(f"{port} is taken")
+
+
+def test_a_wrong_host_of_several_processes_is_named_as_the_file_has_it() -> None:
+    web = WebSettings(host="no.such.host.invalid", token="sixteen letters!")
+    with (
+        pytest.raises(InvalidInput, match=r"^web\.host is 'no\.such\.host\.invalid'"),
+        shared_web(web, tell=lambda *_: None),
+    ):
+        pass

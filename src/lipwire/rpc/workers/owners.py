@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +64,7 @@ class OwnerInterceptor(grpc.ServerInterceptor):
             if owner is None:
                 yield from behaviour(chain([first], requests), context)
                 return
-            unparsed = chain([first.SerializeToString()], requests.unparsed())
+            unparsed = chain([first.SerializeToString()], _until_broken(requests.unparsed()))
             yield from self._siblings.streaming(owner, _CONVERSE, unparsed, call_of(context))
 
         return grpc.stream_stream_rpc_method_handler(
@@ -101,6 +102,12 @@ class OwnerInterceptor(grpc.ServerInterceptor):
         """The process that has that session; None where that is this one, or nobody."""
         owner = self._siblings.place.owner_of(session_id)
         return None if owner == self._siblings.place.index else owner
+
+
+def _until_broken(messages: Iterator[bytes]) -> Iterator[bytes]:
+    # gRPC raises its own Exception when a stream breaks off while it is read, and would log it.
+    with suppress(Exception):
+        yield from messages
 
 
 def _bytes_of(answer: pb.ConverseResponse | bytes) -> bytes:
