@@ -5,38 +5,32 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from tests.support.accessunits import (
+    KEY_SLICE,
+    PICTURE_PARAMETERS,
+    SEQUENCE_PARAMETERS,
+    SLICE,
+    decoded_planes,
+    decoder,
+    kinds_of,
+    psnr_db,
+    units_of,
+)
 
 from lipwire.compose.livevideo import (
     OPUS_FRAME_SAMPLES,
     OPUS_RATE_HZ,
-    EncodedPicture,
+    BatchVideoEncoder,
     LiveSoundEncoder,
     LiveVideoEncoder,
 )
 from lipwire.domain import FPS, Float32Array, InvalidInput, UInt8Array
-
-SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_SLICE, SLICE = 7, 8, 5, 1
-
-
-def units(picture: EncodedPicture) -> list[bytes]:
-    """The NAL units of an access unit in Annex B."""
-    return [part for part in picture.data.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if part]
-
-
-def kinds(picture: EncodedPicture) -> list[int]:
-    return [unit[0] & 31 for unit in units(picture) if unit[0] & 31 != 6]
 
 
 def planes(frame: int, width: int, height: int) -> UInt8Array:
     """Stripes that move."""
     made = np.full((height * 3 // 2, width), 128, np.uint8)
     made[:height] = (np.arange(width) * 5 + frame * 7) % 160 + 40
-    return made
-
-
-def decoder() -> av.VideoCodecContext:
-    made = av.CodecContext.create("h264", "r")
-    assert isinstance(made, av.VideoCodecContext)
     return made
 
 
@@ -60,12 +54,11 @@ def test_key_frames_come_when_asked_for_and_bring_their_parameters() -> None:
     ]
     assert [picture.frame for picture in pictures if picture.key] == [0, 7]
     for picture in pictures:
-        found = kinds(picture)
+        found = kinds_of(picture.data)
         if picture.key:
-            assert found[:2] == [SEQUENCE_PARAMETERS, PICTURE_PARAMETERS]
-            assert set(found[2:]) == {KEY_SLICE}
+            assert found == [SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_SLICE]
         else:
-            assert set(found) == {SLICE}
+            assert found == [SLICE]
     late = decoder()
     assert late.decode(av.Packet(pictures[7].data)) or late.decode(av.Packet(pictures[8].data))
 
@@ -77,7 +70,9 @@ def test_it_is_constrained_baseline_of_the_level_that_the_size_needs(
     size: tuple[int, int], level: int
 ) -> None:
     picture = LiveVideoEncoder(*size, 1_000_000).encode(planes(0, *size), 0, key=True)
-    parameters = next(unit for unit in units(picture) if unit[0] & 31 == SEQUENCE_PARAMETERS)
+    parameters = next(
+        unit for unit in units_of(picture.data) if unit[0] & 31 == SEQUENCE_PARAMETERS
+    )
     profile, constraints, told = parameters[1:4]
     assert profile == 66
     assert constraints & 0x40  # constraint_set1_flag: what the main profile decodes, too
@@ -101,6 +96,42 @@ def test_odd_sizes_are_made_even_and_bit_rates_have_bounds() -> None:
             LiveVideoEncoder(64, 48, bits)
     with pytest.raises(InvalidInput, match="16384 x 16384"):
         LiveVideoEncoder(16384, 16384, 1_000_000)
+
+
+def test_a_batch_is_decoded_by_itself_and_frame_by_frame() -> None:
+    made = [planes(frame, 320, 240) for frame in range(9)]
+    for first in (0, 5):
+        encoder = BatchVideoEncoder(320, 240, 20)
+        units = [encoder.encode(each) for each in made[first:]]
+        assert kinds_of(units[0]) == [SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_SLICE]
+        assert all(kinds_of(unit) == [SLICE] for unit in units[1:])
+        shown = decoded_planes(units)
+        assert min(map(psnr_db, shown, made[first:])) > 35
+
+
+def test_a_batch_has_the_quality_that_is_asked_for() -> None:
+    made = [planes(frame, 320, 240) for frame in range(3)]
+    sizes, qualities = [], []
+    for crf in (1, 23, 51):
+        encoder = BatchVideoEncoder(320, 240, crf)
+        units = [encoder.encode(each) for each in made]
+        sizes.append(sum(map(len, units)))
+        qualities.append(min(map(psnr_db, decoded_planes(units), made)))
+    assert sizes == sorted(sizes, reverse=True)
+    assert qualities == sorted(qualities, reverse=True)
+    assert qualities[0] > 50
+    for crf in (0, 52):
+        with pytest.raises(InvalidInput, match=f"crf is {crf}; allowed are 1 to 51"):
+            BatchVideoEncoder(64, 48, crf)
+
+
+def test_a_batch_keeps_to_the_level_it_names() -> None:
+    # 14 Mbit/s, and a second of them at once, at level 3.1.
+    encoder, noise = BatchVideoEncoder(1280, 720, 1), np.random.default_rng(1)
+    sizes = [
+        8 * len(encoder.encode(noise.integers(0, 256, (1080, 1280), np.uint8))) for _ in range(8)
+    ]
+    assert sum(sizes) < 14_000_000 * 1.1 * (1 + 8 / FPS)
 
 
 def test_opus_decodes_to_the_same_sound() -> None:

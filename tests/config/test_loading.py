@@ -317,7 +317,8 @@ def test_what_is_wrong_names_the_line_the_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("output: {format: png}", "output.format is png; allowed is jpeg or raw"),
+        ("output: {format: png}", "output.format is png; allowed is jpeg, raw or h264"),
+        ("output: {h264_crf: 0}", "output.h264_crf is 0; allowed is 1 to 51"),
         ("output: {jpeg_quality: 101}", "output.jpeg_quality is 101; allowed is 1 to 100"),
         (
             "inference_server: {url: http://a:1}",

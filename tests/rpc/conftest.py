@@ -47,7 +47,7 @@ def models_root(
 @pytest.fixture(scope="session")
 def opened(models_root: Path) -> Iterator[dict[str, Avatar]]:
     """Every avatar, opened once for all tests."""
-    parts = frozenset[Part]({"jpeg", "pixels"})
+    parts = frozenset[Part]({"jpeg", "pixels", "planes"})
     avatars = {name: Avatar.open(models_root / name, parts=parts) for name in NAMES}
     yield avatars
     for avatar in avatars.values():
@@ -76,7 +76,7 @@ def avatars(
 @pytest.fixture(scope="session")
 def anna(models_root: Path) -> Iterator[Avatar]:
     """The oracle: the avatar, opened without a server."""
-    with Avatar.open(models_root / "anna", parts=frozenset({"jpeg", "pixels"})) as avatar:
+    with Avatar.open(models_root / "anna", parts=frozenset({"jpeg", "pixels", "planes"})) as avatar:
         yield avatar
 
 

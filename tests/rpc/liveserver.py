@@ -21,7 +21,7 @@ from lipwire.rpc.server.server import RpcServer, ServerOptions, avatar_service
 from lipwire.rpc.services.conversing import ConversingServicer, Speak
 from lipwire.rpc.workers import WorkerPlace
 from lipwire.rpc.workers.sessioncount import SharedCount
-from lipwire.serving import FrameFormat
+from lipwire.serving import PictureFormat
 from lipwire.session.live import LiveAvatar, LiveSessions, LiveThreads, Pacer, SessionRules
 from lipwire.wiring.listening import listening
 
@@ -72,7 +72,7 @@ def live_server(
     encoder: AudioEncoder,
     *,
     rules: SessionRules | None = None,
-    frame_format: FrameFormat = "jpeg",
+    frame_format: PictureFormat = "jpeg",
     max_streams: int = 8,
     opening: Callable[[str], object] = lambda name: None,
     frame_bytes: int = 0,

@@ -10,5 +10,5 @@ from lipwire.avatars import Avatar
 
 @pytest.fixture
 def anna(avatar_package: Path) -> Iterator[Avatar]:
-    with Avatar.open(avatar_package, parts=frozenset({"jpeg", "pixels"})) as avatar:
+    with Avatar.open(avatar_package, parts=frozenset({"jpeg", "pixels", "planes"})) as avatar:
         yield avatar

@@ -9,6 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.accessunits import (
+    KEY_SLICE,
+    PICTURE_PARAMETERS,
+    SEQUENCE_PARAMETERS,
+    SLICE,
+    decoded_planes,
+    kinds_of,
+    pixels_of,
+    psnr_db,
+)
 
 from lipwire.audio import AudioEncoder
 from lipwire.avatars import Avatar
@@ -18,6 +28,7 @@ from lipwire.domain import (
     Cancelled,
     Float32Array,
     InvalidInput,
+    Revision,
     UInt8Array,
     Unavailable,
     Visual,
@@ -33,6 +44,7 @@ from lipwire.serving import (
     MakeCrops,
     RawAudio,
     compose_frames,
+    encode_frames,
     windows_from_raw,
 )
 
@@ -62,6 +74,19 @@ def test_raw_frames(anna: Avatar, threads: Executor) -> None:
     assert frames == [anna.pixels(i, MOUTHS[i]).tobytes() for i in range(17)]
 
 
+def test_h264_frames_are_those_of_the_avatar_an_access_unit_each(anna: Avatar) -> None:
+    mouths = np.stack([anna.crop(index) for index in range(17)])
+    units = encode_frames(anna, 5, mouths, crf=20, call=None)
+    assert len(units) == 17
+    assert kinds_of(units[0]) == [SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_SLICE]
+    assert all(kinds_of(unit) == [SLICE] for unit in units[1:])
+    for index, shown in enumerate(decoded_planes(units)):
+        assert psnr_db(shown, anna.planes(5 + index, mouths[index])) > 35
+        wanted = anna.pixels(5 + index, mouths[index])
+        assert psnr_db(pixels_of(shown), wanted) > 25
+        assert psnr_db(pixels_of(shown)[..., ::-1], wanted) < 20
+
+
 def test_nobody_waits_for_the_frames_of_a_call_that_is_over(
     anna: Avatar, threads: Executor
 ) -> None:
@@ -70,6 +95,8 @@ def test_nobody_waits_for_the_frames_of_a_call_that_is_over(
     for executor in (None, threads):
         with pytest.raises(Cancelled):
             compose_frames(anna, 0, MOUTHS, frame_format="jpeg", threads=executor, call=call)
+    with pytest.raises(Cancelled):
+        encode_frames(anna, 0, MOUTHS, crf=23, call=call)
 
 
 class Slow:
@@ -155,6 +182,59 @@ def test_a_batch_is_composited_and_says_where_the_time_went(
     assert made.frames == [anna.jpeg(5 + i, MOUTHS[i]) for i in range(3)]
     assert (made.width, made.height, made.gpu_id) == (anna.width, anna.height, 3)
     assert (made.audio_ms, made.inference_ms, made.composite_ms) == (0.0, 1.5, 250.0)
+
+
+def test_two_batches_in_h264_are_decoded_one_without_the_other(
+    anna: Avatar, encoders: AudioEncoders
+) -> None:
+    with registry(anna, Drawing()) as avatars:
+        compositor = Compositor(avatars, encoders, frame_format="h264", crf=18)
+        for first in (5, 8):
+            made = compositor.composite(Batch("anna", 3, first, None, windows(3)), Call(None))
+            assert made.frames == encode_frames(anna, first, MOUTHS[:3], crf=18, call=None)
+            assert (made.width, made.height) == (anna.width, anna.height)
+            assert len(decoded_planes(made.frames)) == 3
+
+
+class Sized:
+    """An avatar of a size."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.encoder_path = None
+
+    def look_ahead(self, index: int) -> None:
+        pass
+
+    def planes(self, index: int, mouth: UInt8Array, out: UInt8Array | None = None) -> UInt8Array:
+        return np.full((self.height // 2 * 3 + 3, self.width + 1), 90, np.uint8)
+
+
+@pytest.mark.parametrize(("width", "height"), [(63, 47), (639, 361)])
+def test_odd_frames_in_h264_have_a_column_and_a_row_more(
+    encoders: AudioEncoders, width: int, height: int
+) -> None:
+    sized: Any = Sized(width, height)
+    loaded = LoadedAvatar(sized, Drawing(), Revision("a", "b"))
+    with Registry(lambda name: Loaded(loaded, 1, lambda: None)) as avatars:
+        compositor = Compositor(avatars, encoders, frame_format="h264")
+        made = compositor.composite(Batch("sized", 2, 0, None, windows(2)), Call(None))
+    assert (made.width, made.height) == (width + 1, height + 1)
+    for shown in decoded_planes(made.frames):
+        assert shown.shape == ((height + 1) // 2 * 3, width + 1)
+
+
+def test_frames_that_h264_does_not_have_are_refused_before_they_are_made(
+    encoders: AudioEncoders,
+) -> None:
+    sized: Any = Sized(16_384, 16_384)
+    network = Drawing()
+    loaded = LoadedAvatar(sized, network, Revision("a", "b"))
+    with Registry(lambda name: Loaded(loaded, 1, lambda: None)) as avatars:
+        compositor = Compositor(avatars, encoders, frame_format="h264")
+        with pytest.raises(InvalidInput, match=r"frames of 16384 x 16384; H\.264 has no level"):
+            compositor.composite(Batch("sized", 2, 0, None, windows(2)), Call(None))
+    assert network.asked == []
 
 
 def test_visual_frames_become_the_mouths_that_are_pasted(

@@ -1,13 +1,14 @@
-"""Video and sound of a live session, encoded frame by frame as they leave: H.264 and Opus.
+"""Video and sound of live sessions and of batches, encoded frame by frame: H.264 and Opus.
 
-Every frame can be decoded as soon as it is there: no frame waits for a later one, none refers to
-one, and each fits into about a frame and a half of the bit rate, so that it is sent in its time.
+Every frame can be decoded as soon as it is there: no frame waits for a later one, and none refers
+to one. In a live session each fits into about a frame and a half of the bit rate, so that it is
+sent in its time; those of a batch have a constant quality.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import av
 import numpy as np
@@ -25,20 +26,39 @@ OPUS_FRAME_SAMPLES: Final = 960
 
 LOWEST_BITS_A_SECOND: Final = 150_000
 HIGHEST_BITS_A_SECOND: Final = 20_000_000
+BEST_CRF: Final = 1
+"""x264's quality 0 is lossless, which the baseline profile does not have."""
+WORST_CRF: Final = 51
 _BUFFERED_FRAMES: Final = 1.5
 _OPUS_BITS_A_SECOND: Final = 48_000
-# Largest frame in macroblocks, and macroblocks a second, of the levels of H.264 (table A-1).
+_BT709: Final = 1
+"""For primaries, transfer and matrix alike (ITU-T H.264, tables E-3 to E-5)."""
+_LIMITED_RANGE: Final = 1  # AVCOL_RANGE_MPEG
+_START: Final = b"\0\0\0\1"
+_SEI: Final = 6
+
+
+class _Level(NamedTuple):
+    """A level of H.264 (ITU-T H.264, table A-1)."""
+
+    name: str
+    blocks: int
+    """The largest frame, in macroblocks."""
+    blocks_a_second: int
+    kilobits_a_second: int
+
+
 _LEVELS: Final = (
-    ("3.1", 3_600, 108_000),
-    ("4.0", 8_192, 245_760),
-    ("5.1", 36_864, 983_040),
-    ("6.2", 139_264, 16_711_680),
+    _Level("3.1", 3_600, 108_000, 14_000),
+    _Level("4.0", 8_192, 245_760, 20_000),
+    _Level("5.1", 36_864, 983_040, 240_000),
+    _Level("6.2", 139_264, 16_711_680, 800_000),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPicture:
-    """One frame of H.264: an access unit in Annex B."""
+    """One frame of H.264: an access unit in Annex B, in which start codes have 4 bytes."""
 
     frame: int
     """On the session's clock, from 0."""
@@ -56,8 +76,56 @@ class EncodedSound:
     data: bytes
 
 
-class LiveVideoEncoder:
+class _VideoEncoder:
     """H.264 in constrained baseline, without delay. For one thread at a time."""
+
+    def __init__(self, width: int, height: int) -> None:
+        # As the planes of Avatar.planes have it.
+        self.width: Final = width + width % 2
+        self.height: Final = height + height % 2
+        self._level: Final = _level(self.width, self.height)
+
+    def _open(self, parameters: dict[str, str]) -> av.VideoCodecContext:
+        """The encoder; ``parameters`` are x264's, beside those that all have."""
+        context = av.CodecContext.create("libx264", "w")
+        assert isinstance(context, av.VideoCodecContext)
+        context.width, context.height, context.pix_fmt = self.width, self.height, "yuv420p"
+        context.framerate = Fraction(FPS)
+        context.time_base = Fraction(1, VIDEO_RATE_HZ)
+        context.color_range = _LIMITED_RANGE
+        context.color_primaries = context.color_trc = context.colorspace = _BT709
+        context.thread_count = 1
+        parameters = {
+            "keyint": "infinite",
+            "scenecut": "0",
+            "repeat-headers": "1",
+            "threads": "1",
+            "level": self._level.name,
+            **parameters,
+        }
+        context.options = {
+            "preset": "superfast",
+            "tune": "zerolatency",
+            "profile": "baseline",
+            "forced-idr": "1",
+            "x264-params": ":".join(f"{name}={value}" for name, value in parameters.items()),
+        }
+        return context
+
+    def _encode(
+        self, context: av.VideoCodecContext, planes: UInt8Array, frame: int, *, key: bool
+    ) -> EncodedPicture:
+        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        picture.pts = frame * (VIDEO_RATE_HZ // FPS)
+        picture.time_base = context.time_base
+        picture.pict_type = PictureType.I if key else PictureType.NONE
+        packets = context.encode(picture)
+        data = b"".join(bytes(packet) for packet in packets)
+        return EncodedPicture(frame, _tidy(data), any(packet.is_keyframe for packet in packets))
+
+
+class LiveVideoEncoder(_VideoEncoder):
+    """Video within a bit rate, for a live session. For one thread at a time."""
 
     def __init__(self, width: int, height: int, bits_a_second: int) -> None:
         """Frames have ``width`` x ``height`` pixels, and take up to ``bits_a_second``, 150,000 to
@@ -67,46 +135,44 @@ class LiveVideoEncoder:
                 f"a bit rate of {bits_a_second}; allowed are {LOWEST_BITS_A_SECOND:,} to"
                 f" {HIGHEST_BITS_A_SECOND:,} bits a second"
             )
+        super().__init__(width, height)
         self.bits_a_second: Final = bits_a_second
-        # As the planes of Avatar.planes have it.
-        self.width: Final = width + width % 2
-        self.height: Final = height + height % 2
         kilobits = bits_a_second // 1000
-        parameters = {
-            "keyint": "infinite",
-            "scenecut": "0",
-            "repeat-headers": "1",
-            "vbv-maxrate": str(kilobits),
-            "vbv-bufsize": str(max(1, round(kilobits / FPS * _BUFFERED_FRAMES))),
-            "threads": "1",
-            "level": _level(self.width, self.height),
-        }
-        context = av.CodecContext.create("libx264", "w")
-        assert isinstance(context, av.VideoCodecContext)
-        context.width, context.height, context.pix_fmt = self.width, self.height, "yuv420p"
-        context.framerate = Fraction(FPS)
-        context.time_base = Fraction(1, VIDEO_RATE_HZ)
-        context.bit_rate = bits_a_second
-        context.thread_count = 1
-        context.options = {
-            "preset": "superfast",
-            "tune": "zerolatency",
-            "profile": "baseline",
-            "forced-idr": "1",
-            "x264-params": ":".join(f"{name}={value}" for name, value in parameters.items()),
-        }
-        self._context = context
+        self._context = self._open(
+            {
+                "bitrate": str(kilobits),
+                "vbv-maxrate": str(kilobits),
+                "vbv-bufsize": str(max(1, round(kilobits / FPS * _BUFFERED_FRAMES))),
+            }
+        )
 
     def encode(self, planes: UInt8Array, frame: int, *, key: bool) -> EncodedPicture:
         """Return frame number ``frame`` of the session. ``planes`` are I420, (even height * 3/2,
         even width) uint8; ``key`` has decoding begin with it."""
-        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.pts = frame * (VIDEO_RATE_HZ // FPS)
-        picture.time_base = self._context.time_base
-        picture.pict_type = PictureType.I if key else PictureType.NONE
-        packets = self._context.encode(picture)
-        data = b"".join(bytes(packet) for packet in packets)
-        return EncodedPicture(frame, data, any(packet.is_keyframe for packet in packets))
+        return self._encode(self._context, planes, frame, key=key)
+
+
+class BatchVideoEncoder(_VideoEncoder):
+    """Video of constant quality, for the frames of one batch, which is decoded by itself. For one
+    thread at a time."""
+
+    def __init__(self, width: int, height: int, crf: int) -> None:
+        """Frames have ``width`` x ``height`` pixels. ``crf`` is x264's quality, 1 to 51, less is
+        better; bits are limited to what the level of H.264 allows. Raises InvalidInput for a number
+        out of range."""
+        if not BEST_CRF <= crf <= WORST_CRF:
+            raise InvalidInput(f"crf is {crf}; allowed are {BEST_CRF} to {WORST_CRF}")
+        super().__init__(width, height)
+        most = str(self._level.kilobits_a_second)
+        self._context = self._open({"crf": str(crf), "vbv-maxrate": most, "vbv-bufsize": most})
+        self._frames = 0
+
+    def encode(self, planes: UInt8Array) -> bytes:
+        """Return the next frame as an access unit; the first is an IDR with its parameter sets.
+        ``planes`` are I420, (even height * 3/2, even width) uint8."""
+        frame = self._frames
+        self._frames += 1
+        return self._encode(self._context, planes, frame, key=frame == 0).data
 
 
 class LiveSoundEncoder:
@@ -143,12 +209,24 @@ class LiveSoundEncoder:
             yield EncodedSound(sample + first, data)
 
 
-def _level(width: int, height: int) -> str:
+def check_video_size(width: int, height: int) -> None:
+    """Raise InvalidInput where no level of H.264 allows frames of ``width`` x ``height``."""
+    _level(width, height)
+
+
+def _tidy(data: bytes) -> bytes:
+    """An access unit without x264's notes about itself, all of whose start codes have 4 bytes."""
+    # A NAL unit never holds three bytes 0, 0, 1, and never ends in 0 (ITU-T H.264, 7.4.1).
+    units = (unit.rstrip(b"\0") for unit in data.split(_START[1:]))
+    return b"".join(_START + unit for unit in units if unit and unit[0] & 31 != _SEI)
+
+
+def _level(width: int, height: int) -> _Level:
     """The lowest level that allows these frames; 3.1 at least, which browsers ask for."""
     blocks = -(-width // 16) * -(-height // 16)
-    for name, most, most_a_second in _LEVELS:
-        if blocks <= most and blocks * FPS <= most_a_second:
-            return name
+    for level in _LEVELS:
+        if blocks <= level.blocks and blocks * FPS <= level.blocks_a_second:
+            return level
     raise InvalidInput(f"frames of {width} x {height}; H.264 has no level for such large ones")
 
 

@@ -97,11 +97,20 @@ class CompositingCapacitySettings(CapacitySettings):
 class OutputSettings(Section):
     """The frames that clients get."""
 
-    format: Literal["jpeg", "raw"] = "jpeg"
-    """JPEG files, or raw pixels: height x width x 3 bytes in the order blue, green, red."""
+    format: Literal["jpeg", "raw", "h264"] = "jpeg"
+    """JPEG files; raw pixels: height x width x 3 bytes in the order blue, green, red; or H.264, of
+    which an answer's first frame is a key frame. In live sessions over gRPC `h264` gives JPEG."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 75
     """75 is a good balance, 85 high quality. Avatars are prepared for one quality, so the first
     start after a change takes longer."""
+    h264_crf: Annotated[int, Field(ge=1, le=51)] = 23
+    """Quality of `h264`, x264's: less is better, 18 is hard to tell from the source."""
+
+    @property
+    def live_format(self) -> Literal["jpeg", "raw"]:
+        """What frames of live sessions are over gRPC: pictures by themselves, as a client may miss
+        some."""
+        return "jpeg" if self.format == "h264" else self.format
 
 
 class LiveSettings(Section):

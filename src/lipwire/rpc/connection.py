@@ -30,7 +30,7 @@ class Composited:
 
     frames: tuple[bytes, ...]
     frame_format: str
-    """"jpeg", or "bgr24": height x width x 3 bytes."""
+    """"jpeg"; "bgr24": height x width x 3 bytes; or "h264": an access unit."""
     inference_ms: float
     composite_ms: float
     audio_ms: float

@@ -18,7 +18,9 @@ from lipwire.serving.compositor import (
     CompositedBatch,
     Compositor,
     FrameFormat,
+    PictureFormat,
     compose_frames,
+    encode_frames,
 )
 from lipwire.serving.devices import Devices
 from lipwire.serving.encoders import AudioEncoders
@@ -50,6 +52,7 @@ __all__ = [
     "ModelStatus",
     "Network",
     "NetworkKey",
+    "PictureFormat",
     "Placement",
     "RawAudio",
     "RestMouths",
@@ -57,6 +60,7 @@ __all__ = [
     "Speed",
     "SpeedLeases",
     "compose_frames",
+    "encode_frames",
     "load_avatar",
     "load_network",
     "run_across",

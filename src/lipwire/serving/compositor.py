@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from lipwire.avatars import Avatar
+from lipwire.compose.livevideo import BatchVideoEncoder, check_video_size
 from lipwire.domain import (
     AudioWindows,
     AvatarChanged,
@@ -25,7 +26,12 @@ from lipwire.serving.encoders import AudioEncoders
 from lipwire.serving.loadedavatars import LoadedAvatar
 from lipwire.serving.speech import RawAudio, windows_from_raw
 
-FrameFormat = Literal["jpeg", "raw"]
+PictureFormat = Literal["jpeg", "raw"]
+"""Each frame by itself."""
+FrameFormat = Literal[PictureFormat, "h264"]
+
+DEFAULT_CRF: Final = 23
+"""x264's own."""
 
 _REVISIONS: Final = 3
 """How often a batch begins anew because its avatar has changed."""
@@ -56,9 +62,10 @@ class CompositedBatch:
     """The frames of a batch, and how long each step took."""
 
     frames: list[bytes]
-    """JPEG files, or raw pixels: height x width x 3, BGR."""
+    """JPEG files; or raw pixels: height x width x 3, BGR; or access units of H.264."""
     width: int
     height: int
+    """Even in H.264, where a last column or row is repeated."""
     gpu_id: int
     """Number of the device that made the mouths, as CUDA counts; 0 where it was a processor."""
     audio_ms: float
@@ -78,12 +85,14 @@ class Compositor:
         encoders: AudioEncoders,
         *,
         frame_format: FrameFormat = "jpeg",
+        crf: int = DEFAULT_CRF,
         max_answer_bytes: int | None = None,
         threads: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """``avatars`` are loaded with their frames, and with the part that ``frame_format`` needs
-        (jpeg, or pixels). ``encoders`` make windows of raw audio.
+        (jpeg, pixels, or planes for H.264). ``encoders`` make windows of raw audio. ``crf`` is the
+        quality of H.264, 1 to 51, less is better.
 
         Batches whose raw frames take more than ``max_answer_bytes`` are refused. ``threads``
         compose the frames of a batch side by side; without them one comes after the other.
@@ -92,6 +101,7 @@ class Compositor:
         self._avatars = avatars
         self._encoders = encoders
         self.frame_format: Final = frame_format
+        self._crf = crf
         self._max_answer_bytes = max_answer_bytes
         self._threads = threads
         self._clock = clock
@@ -135,18 +145,25 @@ class Compositor:
             else:
                 mouths = avatar.network.mouths_of(batch.visual, windows, call=call).as_mouths()
             started = self._clock()
-            composited = compose_frames(
-                frames,
-                batch.first,
-                mouths.pixels,
-                frame_format=self.frame_format,
-                threads=self._threads,
-                call=call,
-            )
+            width, height = frames.width, frames.height
+            if self.frame_format == "h264":
+                composited = encode_frames(
+                    frames, batch.first, mouths.pixels, crf=self._crf, call=call
+                )
+                width, height = width + width % 2, height + height % 2
+            else:
+                composited = compose_frames(
+                    frames,
+                    batch.first,
+                    mouths.pixels,
+                    frame_format=self.frame_format,
+                    threads=self._threads,
+                    call=call,
+                )
             return CompositedBatch(
                 frames=composited,
-                width=frames.width,
-                height=frames.height,
+                width=width,
+                height=height,
                 gpu_id=mouths.gpu_id,
                 audio_ms=audio_ms,
                 inference_ms=mouths.inference_ms,
@@ -155,6 +172,8 @@ class Compositor:
 
     def _check_size(self, count: int, frames: Avatar) -> None:
         """Raw frames are large: better refused than computed and then too big to be sent."""
+        if self.frame_format == "h264":
+            check_video_size(frames.width, frames.height)
         most_bytes = self._max_answer_bytes
         if self.frame_format != "raw" or most_bytes is None:
             return
@@ -175,7 +194,7 @@ def compose_frames(
     first: int,
     mouths: Mouths,
     *,
-    frame_format: FrameFormat,
+    frame_format: PictureFormat,
     threads: Executor | None,
     call: Call | None,
 ) -> list[bytes]:
@@ -218,3 +237,25 @@ def compose_frames(
         for task in tasks:
             if not task.cancel():
                 task.exception()
+
+
+def encode_frames(
+    avatar: Avatar, first: int, mouths: Mouths, *, crf: int, call: Call | None
+) -> list[bytes]:
+    """Return frames ``first``, ``first + 1`` and so on of ``avatar`` with ``mouths`` pasted into
+    them, one for each of ``mouths``, (N, 320, 320, 3) uint8, as H.264: an access unit each, which
+    can be decoded from the first on. ``crf`` is their quality, 1 to 51, less is better.
+
+    Raises what ``Avatar.planes`` and ``BatchVideoEncoder`` raise, and DeadlineExceeded or Cancelled
+    where ``call`` ends before.
+    """
+    encoder = BatchVideoEncoder(avatar.width, avatar.height, crf)
+    planes: UInt8Array | None = None
+    frames = []
+    for index, mouth in enumerate(mouths, first):
+        if call is not None:
+            call.check()
+        avatar.look_ahead(index)
+        planes = avatar.planes(index, mouth, planes)
+        frames.append(encoder.encode(planes))
+    return frames

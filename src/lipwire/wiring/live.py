@@ -48,7 +48,7 @@ def open_live_sessions(
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="lipwire-frames") as composing,
         LiveSessions(
             lambda model_id, call: SessionAvatar(model_id, avatars, encoders, call).live_avatar(
-                config.output.format
+                config.output.live_format
             ),
             LiveThreads(pacer, workers, composing),
             rules=_rules(live),

@@ -26,6 +26,7 @@ CHECK_GPUS_EVERY_S: Final = 2.0
 _PARTS: Final[dict[str, frozenset[Part]]] = {
     "jpeg": frozenset({"jpeg"}),
     "raw": frozenset({"pixels"}),
+    "h264": frozenset({"planes", "jpeg"}),  # live sessions have JPEG
 }
 _logger = logging.getLogger("lipwire.avatars")
 

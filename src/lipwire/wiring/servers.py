@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lipwire.avatars.catalog import Catalog
 from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, usable_cores
+from lipwire.config.compositing import OutputSettings
 from lipwire.domain import Call, Tell
 from lipwire.registry import Registry
 from lipwire.rpc.server.server import (
@@ -233,6 +234,7 @@ def _compositing(
             avatars,
             encoders,
             frame_format=config.output.format,
+            crf=config.output.h264_crf,
             max_answer_bytes=config.server.max_message_bytes,
             threads=stack.enter_context(_threads()),
         )
@@ -263,7 +265,7 @@ def _compositing(
             return backend.health(call=Call(_HEALTH_TIMEOUT_S)).healthy
 
         speaking = stack.enter_context(open_speaking(config, tell=tell))
-        conversing = ConversingServicer(sessions, config.output.format, speak=speaking)
+        conversing = ConversingServicer(sessions, config.output.live_format, speak=speaking)
         # Networks elsewhere are told by whoever is asked, and not once more by every process.
         part = AvatarsServicer(
             avatars,
@@ -285,11 +287,9 @@ def _compositing(
                 most_live=config.live.max_sessions,
             )
         )
-        quality = config.output.jpeg_quality
-        frames = f"JPEG, quality {quality}" if config.output.format == "jpeg" else "raw"
         tell(
             f"Compositing server listening on port {server.port}",
-            {"Protocol": "gRPC, protobuf", "Frames": frames},
+            {"Protocol": "gRPC, protobuf", "Frames": _frames_fact(config.output)},
         )
         tell_exposure(control, config.security, config.server, tell)
         if web:
@@ -329,6 +329,14 @@ def _threads() -> Iterator[Executor | None]:
 
 def _registry_facts(catalog: Catalog, loaded: int, most: int) -> dict[str, object]:
     return {"Known avatars": len(catalog.names()), "Preloaded": loaded, "Most at a time": most}
+
+
+def _frames_fact(output: OutputSettings) -> str:
+    if output.format == "raw":
+        return "raw"
+    if output.format == "h264":
+        return f"H.264, quality {output.h264_crf}"
+    return f"JPEG, quality {output.jpeg_quality}"
 
 
 def _health_facts(backend: Backend) -> dict[str, object]:

@@ -19,7 +19,7 @@ from lipwire.domain import (
 )
 from lipwire.domain.closing import Closing
 from lipwire.registry import Registry
-from lipwire.serving import AudioEncoders, FrameFormat, LoadedAvatar
+from lipwire.serving import AudioEncoders, LoadedAvatar, PictureFormat
 from lipwire.session.live import LiveAvatar, Rest
 
 _REVISIONS: Final = 3
@@ -59,7 +59,7 @@ class SessionAvatar(Closing):
         self._loading = threading.Lock()
         self._now = self._open(call)
 
-    def live_avatar(self, frame_format: FrameFormat) -> LiveAvatar:
+    def live_avatar(self, frame_format: PictureFormat) -> LiveAvatar:
         """Return it as a session uses it; closing that closes this."""
         first = self._now
         return LiveAvatar(

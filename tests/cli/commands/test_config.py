@@ -51,7 +51,7 @@ def test_every_problem_is_listed(run: Callable[..., tuple[int, str]], tmp_path: 
     code, out = run("check", path)
     assert code == EXIT_FAILED
     assert out.splitlines() == [
-        "error: line 2: output.format is png; allowed is jpeg or raw",
+        "error: line 2: output.format is png; allowed is jpeg, raw or h264",
         "error: line 3: output.jpeg_quality is 0; allowed is 1 to 100",
         f"{path} cannot be used: 2 errors",
     ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from tests.support.accessunits import decoded_planes, psnr_db
 
 from lipwire.audio import AudioEncoder, StreamResampler, extract_windows
 from lipwire.avatars import Avatar
@@ -86,6 +87,21 @@ def test_raw_frames_are_bgr_pixels(
     wanted = anna.pixels(2, mouth(2, WINDOWS[0]))
     assert answer.composited_frames[0] == wanted.tobytes()
     assert (answer.height, answer.width, 3) == wanted.shape
+
+
+def test_h264_frames_are_access_units_and_each_answer_is_decoded_by_itself(
+    serve: "Serve", connect: "Connect", anna: Avatar, mouth: Callable[..., Any]
+) -> None:
+    stub = CompositingServiceStub(connect(serve(frame_format="h264", crf=18)))
+    for first in (2, 5):
+        answer = ask(stub, start_frame_idx=first, batch_size=3)
+        assert answer.success, answer.error
+        assert answer.frame_format == "h264"
+        assert (answer.width, answer.height) == (anna.width, anna.height)
+        shown = decoded_planes(answer.composited_frames)
+        assert len(shown) == 3
+        for index, planes in enumerate(shown, first):
+            assert psnr_db(planes, anna.planes(index, mouth(index, WINDOWS[0]))) > 30
 
 
 def test_raw_frames_that_cannot_fit_in_a_message_are_refused(

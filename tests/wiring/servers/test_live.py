@@ -50,6 +50,14 @@ def test_a_live_session_shows_the_frames_that_a_batch_has(serve: Serve, output: 
         assert spoken(session) == batch(connection, "a")
 
 
+def test_a_live_session_shows_jpeg_where_batches_are_h264(serve: Serve) -> None:
+    wanted = batch(serve("output: {format: jpeg}"), "a")
+    connection = serve("output: {format: h264}\nweb: {enabled: false}")
+    with AvatarConnection(connection.address) as client, client.converse("a", EXACT) as session:
+        assert session.frame_format == "jpeg"
+        assert spoken(session) == wanted
+
+
 def test_live_sessions_have_the_limits_of_the_configuration(serve: Serve) -> None:
     connection = serve("live: {max_sessions: 1}")
     with (

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.support.accessunits import decoded_planes
 from tests.support.waiting import WAIT_S, until
 from tests.wiring.servers.asking import WINDOW, Serve, ask, loaded
 
@@ -184,6 +185,16 @@ def test_quality_and_format_are_those_of_the_configuration(serve: Serve) -> None
     assert decoded is not None
     apart = np.abs(pixels.astype(int) - decoded).mean()  # the noise that JPEG takes away
     assert apart < np.abs(pixels[..., ::-1].astype(int) - decoded).mean() / 4
+
+
+def test_h264_has_the_quality_of_the_configuration(serve: Serve) -> None:
+    sizes = {}
+    for crf in (10, 40):
+        (unit,) = ask(serve(f"output: {{format: h264, h264_crf: {crf}}}"), "a")
+        (shown,) = decoded_planes([unit])
+        assert shown.shape == (360, 320)
+        sizes[crf] = len(unit)
+    assert sizes[40] < sizes[10] / 2
 
 
 def test_messages_have_the_limit_of_the_configuration(serve: Serve) -> None:

@@ -229,7 +229,7 @@ def _save(folder: Path, first: int, answer: Composited) -> None:
     from lipwire.domain import StorageFailed
     from lipwire.domain.newfiles import followed
 
-    suffix = "jpg" if answer.frame_format in ("", "jpeg") else "bgr"
+    suffix = {"h264": "h264", "bgr24": "bgr"}.get(answer.frame_format, "jpg")
     try:
         followed(folder).mkdir(parents=True, exist_ok=True)
         for index, frame in enumerate(answer.frames, first):

@@ -121,7 +121,10 @@ class CompositeBatchResponse(_message.Message):
     error_code: _builtins.str
     """The name of a gRPC status code that says what kind of error it was, as INVALID_ARGUMENT."""
     frame_format: _builtins.str
-    """"jpeg", or "bgr24": height x width x 3 bytes."""
+    """"jpeg"; "bgr24": height x width x 3 bytes; or "h264": an access unit in Annex B, constrained baseline,
+    without delay. The first of an answer is an IDR with its parameter sets, so that each answer is decoded by
+    itself. Of odd frames H.264 has a column or a row more, and so have width and height.
+    """
     width: _builtins.int
     height: _builtins.int
     audio_time_ms: _builtins.float

@@ -32,7 +32,7 @@ from lipwire.serving import (
 from lipwire.session.live import LiveSessions
 
 _log: Final = logging.getLogger("lipwire.rpc.times")
-_WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
+_WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24", "h264": "h264"}
 
 
 class CompositingServicer(AvatarsServicer):

@@ -27,12 +27,12 @@ from lipwire.rpc.generated.lipwire.v1 import avatar_pb2_grpc
 from lipwire.rpc.services.livemessages import interrupt_number, message_of, refused_of, settings_of
 from lipwire.rpc.services.livestreams import LiveStream, LiveStreams
 from lipwire.rpc.services.messages import model_id_of, raw_audio_of
-from lipwire.serving import FrameFormat
+from lipwire.serving import PictureFormat
 from lipwire.session.live import LiveSession, LiveSessions
 from lipwire.session.live.hearing import STEP_S, Pcm
 
 _log: Final = logging.getLogger("lipwire.rpc")
-_WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
+_WIRE_NAMES: Final[dict[PictureFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
 _LOOK_EVERY_S: Final = 0.5
 """How often a stream looks whether its client is still there, while there is nothing to do."""
 _OPEN_TIMEOUT_S: Final = 60.0
@@ -52,7 +52,7 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def __init__(
         self,
         sessions: LiveSessions,
-        frame_format: FrameFormat,
+        frame_format: PictureFormat,
         *,
         speak: Speak | None = None,
         clock: Callable[[], float] = time.monotonic,
