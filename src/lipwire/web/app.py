@@ -10,13 +10,15 @@ POST   /v1/sessions/{id}/speak        audio, or {"text": ...}; with ?end=0 more 
 POST   /v1/sessions/{id}/interrupt
 GET    /v1/sessions/{id}/events       server-sent events
 GET    /v1/sessions/{id}/mjpeg        pictures alone, for viewers without H.264
-WS     /v1/sessions/{id}/socket       audio and commands in, events out; see lipwire.web.sockets
+WS     /v1/sessions/{id}/socket       audio and commands in, events out, with ?media=1 pictures and
+                                      sound, too; see lipwire.web.sockets
 GET    /openapi.json, /healthz, /readyz
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
 from importlib.resources import files
 from typing import Any, Final
 
@@ -264,6 +266,7 @@ class _Api:
     async def socket(self, socket: WebSocket) -> None:
         try:
             session = self._hub.find(socket.path_params["session"])
+            media = bool(_number(socket, "media", 0))
             serving = SessionSocket(
                 socket,
                 session,
@@ -272,12 +275,14 @@ class _Api:
                 rate_hz=_number(socket, "rate", 16_000),
                 channels=_number(socket, "channels", 1),
                 speak=self._speak,
+                media=media,
             )
         except LipwireError as error:
             status = 404 if isinstance(error, NotFound) else 400
             await refuse(socket.scope, socket.receive, socket.send, status, str(error))
             return
-        await serving.run({"type": "session", **self._told(session)})
+        with self._hub.watched(session) if media else nullcontext():
+            await serving.run({"type": "session", **self._told(session)})
 
     async def no_socket(self, socket: WebSocket) -> None:
         await refuse(socket.scope, socket.receive, socket.send, 404, "there is no socket here")
@@ -301,6 +306,7 @@ class _Api:
             "state": session.state.value,
             "width": avatar.width,
             "height": avatar.height,
+            "sound_rate": session.settings.sound_rate_hz,
             "viewers": self._hub.viewers(session),
             "frames": session.counts.frames,
             "dropped": session.counts.dropped,

@@ -3,8 +3,10 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -36,6 +38,7 @@ class Hub:
         self.ice: Final = ice
         self._broadcasts: dict[str, Broadcast] = {}
         self._peers: dict[str, tuple[Peer, LiveSession, Callable[[], None]]] = {}
+        self._watched: Counter[str] = Counter()
         self._audio: WeakKeyDictionary[LiveSession, AudioIn] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = ThreadPoolExecutor(_OPENING, thread_name_prefix="lipwire-web-opening")
@@ -74,8 +77,19 @@ class Hub:
         return found
 
     def viewers(self, session: LiveSession) -> int:
-        """How many view ``session`` over WebRTC."""
-        return sum(one is session for _, one, _ in self._peers.values())
+        """How many view ``session``, over WebRTC or a socket."""
+        return self._peers_of(session) + self._watched[session.id]
+
+    @contextmanager
+    def watched(self, session: LiveSession) -> Iterator[None]:
+        """Count a viewer over a socket for the block."""
+        self._watched[session.id] += 1
+        try:
+            yield
+        finally:
+            self._watched[session.id] -= 1
+            if not self._watched[session.id]:
+                del self._watched[session.id]
 
     async def view(self, session: LiveSession, offer: str) -> tuple[str, str]:
         """Have a viewer see ``session``, and return its id and the answer to its ``offer``, SDP
@@ -115,13 +129,16 @@ class Hub:
         await asyncio.gather(*(peer.close() for peer in peers), *self._tasks)
         self._opening.shutdown(wait=False)
 
+    def _peers_of(self, session: LiveSession) -> int:
+        return sum(one is session for _, one, _ in self._peers.values())
+
     def _forget(self, peer_id: str) -> None:
         found = self._peers.pop(peer_id, None)
         if found is None:
             return
         peer, session, unsubscribe = found
         unsubscribe()
-        if not self.viewers(session):
+        if not self._peers_of(session):
             broadcast = self._broadcasts.pop(session.id, None)
             if broadcast is not None:
                 session.remove_output(broadcast)

@@ -107,10 +107,14 @@ ROUTES: Final = (
     Operation(
         "GET",
         f"{_SESSION}/socket",
-        "A WebSocket: audio and commands in, events out",
+        "A WebSocket: audio and commands in, events out, and pictures and sound where asked for",
         {101: NONE},
         (400, 404),
-        query={**_AUDIO, "token": "the token, as browsers cannot send headers here"},
+        query={
+            **_AUDIO,
+            "media": "1: JPEG files and PCM are sent, too",
+            "token": "the token, as browsers cannot send headers here",
+        },
     ),
     Operation("GET", "/openapi.json", "This document", {200: _JSON}),
     Operation("GET", "/healthz", "Whether the server answers", {200: _JSON}),

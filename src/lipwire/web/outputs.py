@@ -2,17 +2,24 @@
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from lipwire.audio import to_int16
 from lipwire.session.live import Event, LiveSession, LiveSessions, Output, Shown, Sound
 
 _JPEG: Final = b"\xff\xd8"
+_HEAD: Final = struct.Struct("<B3xI")
+_PICTURE: Final = 1
+_SOUND: Final = 2
+_MOST_WAITING: Final = 50
+"""Two seconds of sound."""
 
 
 class EventTap:
@@ -82,13 +89,7 @@ class PictureTap:
     def show(self, shown: Shown) -> None:
         """Take a picture."""
         self._free = False
-        data = shown.data
-        if not data.startswith(_JPEG):
-            avatar = shown.avatar
-            pixels = np.frombuffer(data, np.uint8).reshape(avatar.height, avatar.width, 3)
-            options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-            data = cv2.imencode(".jpg", pixels, options)[1].tobytes()
-        self._hand(data)
+        self._hand(_jpeg_of(shown, self._quality))
 
     def close(self) -> None:
         """Say that nothing follows."""
@@ -104,6 +105,66 @@ class PictureTap:
         def hand() -> None:
             if not self.pictures.full():
                 self.pictures.put_nowait(data)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(hand)
+
+
+class MediaTap:
+    """An ``Output`` that takes pictures, as ``PictureTap`` does, and the sound, as messages: 8
+    bytes of which the first says what follows, 1 a JPEG file and 2 PCM (mono, 16 bits), and the
+    last four the time on the session's clock in ms (uint32, little endian)."""
+
+    planes: Final = False
+
+    def __init__(self, quality: int = 80) -> None:
+        """``quality`` is that of files that are made here, where the session has pixels."""
+        self._loop = asyncio.get_running_loop()
+        self._quality = quality
+        self._free = True
+        self._messages: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_WAITING)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the picture before was taken."""
+        return self._free
+
+    def wait_for_room(self, timeout_s: float | None = None) -> bool:
+        """Return at once."""
+        return True
+
+    def put(self, *items: Sound | Event) -> None:
+        """Take sound."""
+        for item in items:
+            if isinstance(item, Sound):
+                self._hand(_message(_SOUND, item.at_ms, to_int16(item.samples).tobytes()))
+
+    def show(self, shown: Shown) -> None:
+        """Take a picture."""
+        self._free = False
+        self._hand(_message(_PICTURE, shown.picture.at_ms, _jpeg_of(shown, self._quality)))
+
+    def close(self) -> None:
+        """Say that nothing follows."""
+        self._hand(None)
+
+    async def next(self) -> bytes | None:
+        """Return the next message; None after the last. The oldest are dropped where they are not
+        taken."""
+        data = await self._messages.get()
+        self._look(data)
+        return data
+
+    def _look(self, message: bytes | None) -> None:
+        """Take another picture once the last is out of the queue."""
+        if message is not None and message[0] == _PICTURE:
+            self._free = True
+
+    def _hand(self, message: bytes | None) -> None:
+        def hand() -> None:
+            if self._messages.full():
+                self._look(self._messages.get_nowait())
+            self._messages.put_nowait(message)
 
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(hand)
@@ -140,3 +201,16 @@ class OutputResponse(StreamingResponse):
             if self._sessions is not None:
                 self._sessions.detach(self._session)
             self._session.remove_output(self._output)
+
+
+def _jpeg_of(shown: Shown, quality: int) -> bytes:
+    data = shown.data
+    if data.startswith(_JPEG):
+        return data
+    avatar = shown.avatar
+    pixels = np.frombuffer(data, np.uint8).reshape(avatar.height, avatar.width, 3)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _message(kind: Literal[1, 2], at_ms: int, data: bytes) -> bytes:
+    return _HEAD.pack(kind, at_ms) + data

@@ -11,7 +11,8 @@ the socket's ``?rate=`` and ``?channels=``:
     keep_alive                                             the session is not idle
 
 What goes out are the events of the server-sent events, and ``error`` {code, message} for a message
-that was wrong; the socket goes on then.
+that was wrong; the socket goes on then. With ``?media=1`` pictures and sound go out, too, as binary
+messages (``MediaTap``).
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from lipwire.domain import Cancelled, InvalidInput, LipwireError, Overloaded
 from lipwire.session.live import LiveSession, LiveSessions
 from lipwire.web.audio import NO_VOICE, AudioIn, Samples, check_format, check_text, samples_of
 from lipwire.web.events import event_json
-from lipwire.web.outputs import EventTap
+from lipwire.web.outputs import EventTap, MediaTap
 from lipwire.web.problems import told_of
 
 SUBPROTOCOL: Final = "lipwire.audio.v1"
@@ -68,9 +69,11 @@ class SessionSocket:
         rate_hz: int,
         channels: int,
         speak: Callable[[LiveSession, str], None] | None,
+        media: bool = False,
     ) -> None:
-        """``rate_hz`` and ``channels`` are those of audio that says nothing of them. Raises
-        InvalidInput where a session takes no such audio."""
+        """``rate_hz`` and ``channels`` are those of audio that says nothing of them; ``media`` says
+        whether the client is sent pictures and sound. Raises InvalidInput where a session takes no
+        such audio."""
         check_format(rate_hz, channels)
         self._socket = socket
         self._session = session
@@ -79,6 +82,7 @@ class SessionSocket:
         self._rate_hz = rate_hz
         self._channels = channels
         self._speak = speak
+        self._media = media
         self._sending = asyncio.Lock()
         self._pieces: deque[_Piece] = deque()
         self._waiting_bytes = 0
@@ -91,10 +95,16 @@ class SessionSocket:
         await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)
         tap = EventTap()
         self._session.add_output(tap)
+        media = MediaTap() if self._media else None
+        if media is not None:
+            self._session.add_output(media)
         self._sessions.attach(self._session)
+        showing: asyncio.Future[None] | None = None
         try:
             await self._send(first)
             pushing = asyncio.ensure_future(self._push())
+            if media is not None:
+                showing = asyncio.ensure_future(self._show(media))
             telling = asyncio.ensure_future(self._tell(tap))
             reading = asyncio.ensure_future(self._read())
             try:
@@ -113,6 +123,11 @@ class SessionSocket:
         except (WebSocketDisconnect, RuntimeError):
             pass  # the client has left
         finally:
+            if showing is not None:
+                showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
+            if media is not None:
+                self._session.remove_output(media)
             self._session.remove_output(tap)
             self._sessions.detach(self._session)
 
@@ -125,6 +140,11 @@ class SessionSocket:
             await self._send(event_json(event))
         await self._send({"type": "ended", "reason": self._session.ended_because})
         await self._socket.close()
+
+    async def _show(self, media: MediaTap) -> None:
+        while (message := await media.next()) is not None:
+            async with self._sending:
+                await self._socket.send_bytes(message)
 
     async def _fail(self, error: Exception) -> None:
         told = told_of(error, self._socket.url.path)

@@ -5,7 +5,7 @@
  *
  * - `full`: the server has no room for another session; `retryAfterS` says when to try again
  * - `codec`: the browser does not decode H.264, or has no WebRTC
- * - `ice`: no connection for media within 10 s, mostly because UDP is blocked
+ * - `ice`: no connection for media within 6 s, mostly because UDP is blocked
  * - `microphone`: the browser gives no microphone; `detail` is the browser's name for the reason
  * - `voice`: the server cannot say texts
  * - `ended`: the session is no longer there

@@ -28,7 +28,9 @@ export function explain(error) {
     case "codec":
       return {
         title: "This browser cannot show the video",
-        text: "It comes as H.264 over WebRTC. A current Chrome, Edge, Safari or Firefox has both.",
+        text:
+          "It comes as H.264 over WebRTC, or as pictures over a WebSocket, and neither works here. " +
+          "A current Chrome, Edge, Safari or Firefox has both.",
         action: "Try again",
       };
     case "ice":
@@ -91,6 +93,25 @@ export function explainEnd(reason) {
     "the server is shutting down": "The server is shutting down.",
   });
   return { title: "The session has ended", text: texts[reason] ?? reason, action: "Talk again" };
+}
+
+/**
+ * Why pictures are shown in place of video.
+ *
+ * @param {LipwireError} error
+ * @returns {{label: string, text: string}} in two words or so, and in a sentence
+ */
+export function explainPictures(error) {
+  if (error.kind === "codec") {
+    return {
+      label: "Pictures: no H.264",
+      text: "This browser has no H.264 over WebRTC, so single pictures and plain sound are sent. They take more of the network.",
+    };
+  }
+  return {
+    label: "Pictures: no UDP",
+    text: "This network lets no video (UDP) pass, so single pictures and plain sound are sent. They take more of the network.",
+  };
 }
 
 /** Why something was not said, in one line. @param {LipwireError} error @returns {string} */

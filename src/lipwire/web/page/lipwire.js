@@ -1,6 +1,7 @@
 /**
- * A live session with an avatar of a Lipwire server: its video and sound over WebRTC, what it is
- * told to say, and what it tells about itself.
+ * A live session with an avatar of a Lipwire server: its video and sound, what it is told to say,
+ * and what it tells about itself. Video and sound come over WebRTC; where the browser has no H.264
+ * or the network no UDP, as JPEG files and PCM over a WebSocket.
  *
  *     import { LipwireSession } from "/lipwire.js";
  *
@@ -15,11 +16,13 @@
  */
 
 import { ask, LipwireError, serverSentEvents, settled, wait } from "./asking.js";
+import { Figures } from "./figures.js";
+import { PictureViewer } from "./pictures.js";
 import { AudioSender, decodeAudio, Microphone } from "./recording.js";
 
 export { decodeAudio, LipwireError };
 
-const CONNECTED_WITHIN_MS = 10_000;
+const CONNECTED_WITHIN_MS = 6_000;
 const GATHERED_WITHIN_MS = 1_000;
 const DISCONNECTED_FOR_MS = 3_000;
 const FIRST_DELAY_S = 0.5;
@@ -33,20 +36,11 @@ const FILE_RATE_HZ = 48_000;
  * @property {string} [server] address of the server; where it is not given, the page's own
  * @property {string} [token] the server's token, for pages that are not the server's own
  * @property {RTCIceServer[]} [iceServers] STUN and TURN servers, where the network needs them
+ * @property {"auto"|"webrtc"|"pictures"} [media] how video and sound come: over WebRTC and, where
+ *   that does not work, as pictures over a WebSocket (`auto`, the default), or one of both alone
  */
 
-/**
- * @typedef {object} Statistics
- * @property {number} fps frames decoded in the last second
- * @property {number} width pixels
- * @property {number} height pixels
- * @property {number} latencyMs from the server's sending to the screen: the network's way and the
- *   browser's buffer
- * @property {number} jitterMs how unevenly packets of video arrive
- * @property {number} framesDropped frames that the server left out or the browser did not show
- * @property {number} bitsASecond video and sound that arrived
- * @property {number} packetsLost
- */
+/** @typedef {import("./figures.js").Statistics} Statistics */
 
 /**
  * A session. Events, each a `CustomEvent` with its values in `detail`:
@@ -56,6 +50,8 @@ const FILE_RATE_HZ = 48_000;
  * - `speech_began`: `{speech, at_ms}`
  * - `speech_ended`: `{speech, spoken_ms, interrupted, left_ms, at_ms}`
  * - `caption`: `{text, speech, at_ms}`; what is said from now on, where it was given as text
+ * - `media`: `{media, error}`; how video and sound come from now on, `webrtc` or `pictures`, and
+ *   the error of WebRTC that led to pictures
  * - `frames_dropped`: `{count, reason, at_ms}`
  * - `going_away`: `{reason, left_s, at_ms}`; the server stops soon
  * - `reconnecting`: `{attempt, inS, error}`; the connection broke and is tried again in `inS` s
@@ -72,11 +68,13 @@ export class LipwireSession extends EventTarget {
   phase = "new";
   /** What the avatar does: `idle`, `listening`, `speaking`, `interrupted`, `closed`. */
   state = "idle";
+  /** @type {"webrtc"|"pictures"} how video and sound come */
+  media = "webrtc";
 
   /** @type {ConnectOptions} */
   #options = {};
   #server = "";
-  /** @type {RTCPeerConnection | null} */
+  /** @type {RTCPeerConnection | PictureViewer | null} */
   #connection = null;
   /** @type {URL | null} the viewer, as WHEP has it */
   #viewer = null;
@@ -86,8 +84,7 @@ export class LipwireSession extends EventTarget {
   #stream = null;
   #left = new AbortController();
   #serverDropped = 0;
-  /** @type {{atMs: number, bytes: number, frames: number, delayS: number, emitted: number} | null} */
-  #before = null;
+  #figures = new Figures();
   /** @type {Microphone | null} */
   #microphone = null;
   #onPageHide = () => this.close();
@@ -106,6 +103,7 @@ export class LipwireSession extends EventTarget {
       throw new LipwireError("other", "neither an avatar nor a session is named");
     }
     this.#options = options;
+    if (options.media === "pictures") this.media = "pictures";
     this.#server = new URL(options.server ?? "/", globalThis.location?.href).href;
     this.phase = "connecting";
     addEventListener("pagehide", this.#onPageHide);
@@ -174,9 +172,7 @@ export class LipwireSession extends EventTarget {
     const microphone = this.#microphone;
     await microphone.open();
     if (this.state === "speaking") await this.interrupt();
-    const url = this.#url(`v1/sessions/${this.id}/socket?rate=${microphone.rateHz}`);
-    url.protocol = url.protocol.replace("http", "ws");
-    if (this.#options.token) url.searchParams.set("token", this.#options.token);
+    const url = this.#socketUrl(`rate=${microphone.rateHz}`);
     microphone.start(new AudioSender(url, this.#post.bind(this), microphone.rateHz));
   }
 
@@ -215,53 +211,72 @@ export class LipwireSession extends EventTarget {
    * @returns {Promise<Statistics | null>} null while there is no connection
    */
   async statistics() {
-    const connection = this.#connection;
-    if (!connection) return null;
-    const now = { atMs: performance.now(), bytes: 0, frames: 0, delayS: 0, emitted: 0 };
-    const told = { width: 0, height: 0, jitterMs: 0, lost: 0, notShown: 0, roundTripS: 0 };
-    for (const report of (await connection.getStats()).values()) {
-      if (report.type === "inbound-rtp") {
-        now.bytes += report.bytesReceived ?? 0;
-        told.lost += Math.max(0, report.packetsLost ?? 0);
-        if (report.kind !== "video") continue;
-        now.frames = report.framesDecoded ?? 0;
-        now.delayS = report.jitterBufferDelay ?? 0;
-        now.emitted = report.jitterBufferEmittedCount ?? 0;
-        told.width = report.frameWidth ?? 0;
-        told.height = report.frameHeight ?? 0;
-        told.jitterMs = 1000 * (report.jitter ?? 0);
-        told.notShown = report.framesDropped ?? 0;
-      } else if (report.type === "candidate-pair" && report.nominated) {
-        told.roundTripS = report.currentRoundTripTime ?? told.roundTripS;
-      }
-    }
-    const before = this.#before ?? { ...now, atMs: now.atMs - 1000 };
-    this.#before = now;
-    const seconds = Math.max(0.001, (now.atMs - before.atMs) / 1000);
-    const emitted = now.emitted - before.emitted;
-    const bufferS = emitted > 0 ? (now.delayS - before.delayS) / emitted : 0;
-    return {
-      fps: Math.max(0, now.frames - before.frames) / seconds,
-      width: told.width,
-      height: told.height,
-      latencyMs: 1000 * (bufferS + told.roundTripS / 2),
-      jitterMs: told.jitterMs,
-      framesDropped: this.#serverDropped + told.notShown,
-      bitsASecond: (8 * Math.max(0, now.bytes - before.bytes)) / seconds,
-      packetsLost: told.lost,
-    };
+    if (!this.#connection) return null;
+    const figures = await this.#figures.of(this.#connection);
+    return { ...figures, framesDropped: this.#serverDropped + figures.framesDropped };
   }
 
   // -- media -------------------------------------------------------------------------------------
 
   /** View the session: begin one where there is none yet. */
   async #view() {
+    if (this.media === "pictures") return this.#viewPictures();
+    try {
+      await this.#viewWebRtc();
+    } catch (error) {
+      const kind = error instanceof LipwireError ? error.kind : "other";
+      if (this.#options.media === "webrtc" || !["codec", "ice"].includes(kind)) throw error;
+      if (this.phase === "closed") throw error;
+      await this.#viewPictures().catch((second) => {
+        // That there is no socket either says less than why one was wanted.
+        throw second instanceof LipwireError && second.kind === "unreachable" ? error : second;
+      });
+      this.media = "pictures";
+      this.#tell("media", { media: "pictures", error });
+    }
+  }
+
+  /** View the session as pictures: begin one where there is none yet. */
+  async #viewPictures() {
+    if (!this.id) {
+      const body = JSON.stringify({ avatar: this.avatar });
+      const headers = { "Content-Type": "application/json" };
+      const made = await this.#ask("v1/sessions", { method: "POST", body, headers });
+      this.id = (await made.json()).id;
+    }
+    const viewer = new PictureViewer(await this.#json(`v1/sessions/${encodeURIComponent(this.id)}`));
+    try {
+      if (this.phase === "closed") throw new LipwireError("ended", "the session was closed");
+      await viewer.open(this.#socketUrl("media=1"), {
+        onBroken: () => this.#broken(viewer),
+        onEnded: (reason) => this.#connection === viewer && this.#end(reason),
+      });
+      if (this.phase === "closed") throw new LipwireError("ended", "the session was closed");
+    } catch (error) {
+      viewer.close();
+      throw error;
+    }
+    // Only now, as else nobody would see the session for a moment, and it might end.
+    this.#leave();
+    this.#connection = viewer;
+    this.#figures.clear();
+    this.#show(viewer.stream);
+  }
+
+  /** @param {MediaStream} stream */
+  #show(stream) {
+    this.#stream = stream;
+    for (const element of this.#elements) element.srcObject = stream;
+  }
+
+  /** View the session over WebRTC: begin one where there is none yet. */
+  async #viewWebRtc() {
     if (typeof RTCPeerConnection === "undefined") {
       throw new LipwireError("codec", "this browser has no WebRTC");
     }
     const connection = new RTCPeerConnection({ iceServers: this.#options.iceServers ?? [] });
     this.#connection = connection;
-    this.#before = null;
+    this.#figures.clear();
     const stream = new MediaStream();
     connection.ontrack = ({ track }) => stream.addTrack(track);
     connection.addTransceiver("video", { direction: "recvonly" });
@@ -290,8 +305,7 @@ export class LipwireSession extends EventTarget {
     this.#viewer = viewer;
     this.id = id;
     await connection.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-    this.#stream = stream;
-    for (const element of this.#elements) element.srcObject = stream;
+    this.#show(stream);
     await settled(
       connection,
       "connectionstatechange",
@@ -299,8 +313,7 @@ export class LipwireSession extends EventTarget {
       CONNECTED_WITHIN_MS,
     );
     if (connection.connectionState !== "connected") {
-      this.#leave();
-      throw new LipwireError("ice", "no connection for video and sound within 10 s");
+      throw new LipwireError("ice", "no connection for video and sound within 6 s");
     }
     this.#watch(connection);
   }
@@ -320,7 +333,7 @@ export class LipwireSession extends EventTarget {
     };
   }
 
-  /** @param {RTCPeerConnection | null} connection the one that broke */
+  /** @param {RTCPeerConnection | PictureViewer | null} connection the one that broke */
   #broken(connection) {
     if (this.phase === "connected" && connection === this.#connection) void this.#reconnect();
   }
@@ -431,6 +444,14 @@ export class LipwireSession extends EventTarget {
   /** @param {string} path @returns {URL} */
   #url(path) {
     return new URL(path, this.#server);
+  }
+
+  /** @param {string} query @returns {URL} */
+  #socketUrl(query) {
+    const url = this.#url(`v1/sessions/${encodeURIComponent(this.id)}/socket?${query}`);
+    url.protocol = url.protocol.replace("http", "ws");
+    if (this.#options.token) url.searchParams.set("token", this.#options.token);
+    return url;
   }
 
   #authorization() {

@@ -1,7 +1,7 @@
 /** The talking page: what people do on it, and what it shows them. */
 
 import { Captions } from "./captions.js";
-import { explain, explainEnd, explainUnsaid } from "./failures.js";
+import { explain, explainEnd, explainPictures, explainUnsaid } from "./failures.js";
 import { avatars, decodeAudio, LipwireError, LipwireSession } from "./lipwire.js";
 
 const FIGURES_EVERY_MS = 1000;
@@ -99,6 +99,12 @@ function follow(made) {
   });
   on("state", ({ state }) => showState(state));
   on("caption", ({ text }) => captions.begin(text));
+  on("media", ({ error }) => {
+    const { label, text } = explainPictures(asError(error));
+    $("media").textContent = label;
+    $("media").title = text;
+    tell(text);
+  });
   on("speech_ended", ({ interrupted }) => captions.end(interrupted));
   on("going_away", ({ left_s: leftS }) =>
     tell(`The server is shutting down: this session ends in ${Math.ceil(leftS)} s.`),
@@ -129,6 +135,7 @@ function show(phase, text = "") {
   $("waiting-text").textContent = text;
   if (phase !== "failed") $("failure").hidden = true;
   for (const id of ["microphone", "text", "open", "send", "share"]) $(id).disabled = !live;
+  $("media").hidden = !live || session?.media !== "pictures";
   if (!live) captions.clear();
   showState(live ? (session?.state ?? "idle") : phase);
 }
