@@ -17,12 +17,18 @@ def test_keys_are_read_from_a_file_and_from_variables(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(
         "web:\n  port: 0\n  hosts: a.example, b.example\n  token: sixteen letters!\n"
-        "  ice: {urls: 'stun:example.org:3478', relay_only: true}\n"
+        "  ice:\n    urls: 'stun:example.org, turn:example.org:443?transport=tcp'\n"
+        "    username: anna\n    relay_only: true\n"
     )
-    web = load_compositing_config(path, {"LIPWIRE_WEB__ENABLED": "false"}).web
+    variables = {"LIPWIRE_WEB__ENABLED": "false", "LIPWIRE_WEB__ICE__CREDENTIAL": "of anna"}
+    web = load_compositing_config(path, variables).web
     assert (web.enabled, web.port, web.hosts) == (False, 0, ("a.example", "b.example"))
     assert web.token == "sixteen letters!"
-    assert (web.ice.urls, web.ice.relay_only) == (("stun:example.org:3478",), True)
+    assert web.ice.urls == ("stun:example.org", "turn:example.org:443?transport=tcp")
+    assert (web.ice.username, web.ice.relay_only) == ("anna", True)
+    assert web.ice.credential is not None
+    assert web.ice.credential.get_secret_value() == "of anna"
+    assert "of anna" not in repr(web)
 
 
 @pytest.mark.parametrize("line", ["port: 65536", "port: -1", "token: short", "ports: 1"])
@@ -31,3 +37,27 @@ def test_a_wrong_key_is_one_problem_with_its_line(tmp_path: Path, line: str) -> 
     path.write_text(f"web:\n  {line}\n")
     (problem,) = check_config(path, {}, "compositing").problems
     assert problem.place == 2
+
+
+@pytest.mark.parametrize(
+    ("ice", "said"),
+    [
+        ("{urls: example.org}", "stun:HOST:PORT"),
+        ("{urls: 'stun:example.org:0'}", "stun:HOST:PORT"),
+        ("{urls: 'stun:example.org:3478?transport=udp'}", "stun:HOST:PORT"),
+        ("{urls: ['turn:example.org:70000']}", "stun:HOST:PORT"),
+        ("{urls: 'turn:example.org?transport=sctp'}", "stun:HOST:PORT"),
+        ("{urls: 'turn:example.org>; rel=x'}", "stun:HOST:PORT"),
+        ("{urls: 'turn:example.org', username: a}", "needs username and credential"),
+        ("{urls: 'turns:example.org', credential: a}", "needs username and credential"),
+        ("{relay_only: true}", "name no TURN server"),
+        ("{urls: 'stun:example.org', relay_only: true}", "name no TURN server"),
+        ('{urls: "turn:a", username: "a\\nb", credential: c}', "username has other characters"),
+        ('{urls: "turn:a", username: a, credential: "\\u0142"}', "credential has other characters"),
+    ],
+)
+def test_ice_servers_that_could_not_work_are_refused(tmp_path: Path, ice: str, said: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"web:\n  ice: {ice}\n")
+    (problem,) = check_config(path, {}, "compositing").problems
+    assert said in problem.message

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket
 from tests.support.webparts import Answer, Asked
@@ -14,11 +14,23 @@ from tests.support.webparts import Answer, Asked
 SDP: Final = {"Content-Type": "application/sdp"}
 
 
+def selected_pair(connection: RTCPeerConnection) -> tuple[str, str]:
+    """Kinds of the candidates, the connection's own first, that media goes between."""
+    (ice,) = {
+        id(one.receiver.transport): one.receiver.transport.transport
+        for one in connection.getTransceivers()
+    }.values()
+    (pair,) = ice._connection._nominated.values()
+    return pair.local_candidate.type, pair.remote_candidate.type
+
+
 class WebViewer:
     """One viewer, connected or not. A context manager."""
 
-    def __init__(self, house: Asked) -> None:
+    def __init__(self, house: Asked, configuration: RTCConfiguration | None = None) -> None:
+        """``configuration`` has ICE servers."""
         self._house = house
+        self._configuration = configuration or RTCConfiguration([])
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="viewer")
         self._thread.start()
@@ -35,6 +47,11 @@ class WebViewer:
     @property
     def state(self) -> str:
         return self._connection.connectionState
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Kinds of the two candidates, its own first, that media goes between."""
+        return selected_pair(self._connection)
 
     @property
     def location(self) -> str:
@@ -79,7 +96,7 @@ class WebViewer:
         return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(60)
 
     async def _made(self) -> RTCPeerConnection:
-        connection = RTCPeerConnection()
+        connection = RTCPeerConnection(self._configuration)
         connection.on("track", self._tracked)
         return connection
 

@@ -8,7 +8,7 @@ import pytest
 from aiortc import RTCPeerConnection
 
 from lipwire.compose.livevideo import EncodedPicture, EncodedSound
-from lipwire.domain import InvalidInput, LipwireError
+from lipwire.domain import InvalidInput, LipwireError, Unavailable
 from lipwire.web.peers import IceServers, NoCommonCodec, Peer, check_offer
 
 
@@ -116,4 +116,17 @@ def test_with_relay_only_no_address_of_this_machine_is_told(relay_only: bool) ->
             await peer.close()
             await viewer.close()
 
-    assert ("a=candidate" in asyncio.run(answered())) is not relay_only
+    if relay_only:  # and there is no relay
+        with pytest.raises(Unavailable, match="no address"):
+            asyncio.run(answered())
+    else:
+        assert "a=candidate" in asyncio.run(answered())
+
+
+def test_what_viewers_are_told_of_ice_servers() -> None:
+    ice = IceServers(("stun:one", "turn:two:443?transport=tcp"), 'an "id"', "back\\slash")
+    assert ice.links() == [
+        '<stun:one>; rel="ice-server"',
+        '<turn:two:443?transport=tcp>; rel="ice-server"; username="an \\"id\\""'
+        '; credential="back\\\\slash"; credential-type="password"',
+    ]

@@ -204,6 +204,18 @@ def test_ice_servers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         return "v=0"
 
     monkeypatch.setattr(Peer, "answer", answer)
-    with WebHouse(ice=IceServers(("stun:one", "turn:two"))) as house, WebViewer(house) as viewer:
+    ice = IceServers(("stun:one", "turn:two"), "anna", "secret")
+    with WebHouse(ice=ice) as house, WebViewer(house) as viewer:
         answered = house.ask("POST", "/whep/anna", viewer.offer(), SDP)
-    assert answered.headers["link"] == '<stun:one>; rel="ice-server", <turn:two>; rel="ice-server"'
+        asked = house.ask("OPTIONS", "/whep/anna")
+        page = {"Origin": f"http://127.0.0.1:{house.server.port}"}
+        from_page = house.ask("OPTIONS", "/whep/anna", headers=page, token=None)
+        elsewhere = {"Origin": "http://example.org"}
+        refused = [
+            house.ask("OPTIONS", "/whep/anna", headers=headers, token=None)
+            for headers in ({}, elsewhere)
+        ]
+    assert answered.headers["link"] == ", ".join(ice.links())
+    assert "secret" in answered.headers["link"]
+    assert asked.headers["link"] == from_page.headers["link"] == answered.headers["link"]
+    assert all("link" not in one.headers and one.status == 204 for one in refused)

@@ -11,6 +11,7 @@ from lipwire.config.values import (
     FilePath,
     Host,
     HttpUrl,
+    IceUrls,
     Language,
     MemoryMb,
     ModelCount,
@@ -135,14 +136,30 @@ class LiveSettings(Section):
 class IceSettings(Section):
     """STUN and TURN servers, for viewers that cannot reach this machine directly."""
 
-    urls: Texts = ()
-    """As `stun:example.org:3478`, or `turn:example.org:3478?transport=tcp`."""
-    username: str | None = None
-    """For TURN."""
-    credential: str | None = None
-    """For TURN."""
+    urls: IceUrls = ()
+    """As `stun:example.org:3478`, or `turn:example.org:3478?transport=tcp`. Viewers are told all of
+    them; the server itself uses the first STUN and the first TURN server."""
+    username: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """For TURN; viewers are told it."""
+    credential: Annotated[SecretStr, Field(min_length=1, max_length=1000)] | None = None
+    """For TURN; those who may view are told it, and it is not shown anywhere else."""
     relay_only: bool = False
-    """Whether all media goes over the TURN server."""
+    """Whether all media goes over the TURN server; with `?transport=tcp`, over that one port."""
+
+    @model_validator(mode="after")
+    def _has_a_relay(self) -> Self:
+        relays = [url for url in self.urls if url.startswith("turn")]
+        if self.relay_only and not relays:
+            raise ValueError("relay_only is true and urls name no TURN server; name one")
+        if relays and (self.username is None or self.credential is None):
+            raise ValueError(
+                f"urls name {relays[0]}, which needs username and credential; set both"
+            )
+        secret = "" if self.credential is None else self.credential.get_secret_value()
+        for name, text in (("username", self.username or ""), ("credential", secret)):
+            if not (text.isascii() and (text.isprintable() or not text)):
+                raise ValueError(f"{name} has other characters than printable ones of ASCII")
+        return self
 
 
 class WebSettings(Section):

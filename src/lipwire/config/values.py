@@ -25,6 +25,9 @@ FILE_KEYS: Final = (
 
 _HOST: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})"
 _IPV6: Final = r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?"
+_ICE_URL: Final = re.compile(
+    rf"(stun|turn|turns):{_HOST}(?::([0-9]{{1,5}}))?(?:\?transport=(udp|tcp))?"
+)
 _WITH_HOST: Final = re.compile(rf"({_HOST}|\[{_IPV6}\]):([0-9]{{1,5}})")
 _BIND_HOST: Final = re.compile(rf"{_HOST}|\[?{_IPV6}\]?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -100,6 +103,17 @@ def http_url(text: str) -> str:
     if parts.username is not None or parts.query or parts.fragment or _CONTROL.search(text):
         raise ValueError("more than a URL has to have here")
     return text
+
+
+def ice_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses of STUN and TURN servers (RFC 7064, RFC 7065). Raises ValueError."""
+    for url in urls:
+        found = _ICE_URL.fullmatch(url)
+        if found is None or (found[2] and not 1 <= int(found[2]) <= HIGHEST_PORT):
+            raise ValueError("no address of a STUN or TURN server")
+        if (found[1], found[3]) in {("stun", "udp"), ("stun", "tcp"), ("turns", "udp")}:
+            raise ValueError("a transport that such a server has not")
+    return urls
 
 
 def _model_name(text: str) -> str:
@@ -211,6 +225,18 @@ Texts = Annotated[
         {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
             "allowed": "a text, several with commas between them, or a list of them",
+        }
+    ),
+]
+IceUrls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(split_texts),
+    AfterValidator(ice_urls),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "allowed": "stun:HOST:PORT, turn:HOST:PORT?transport=udp or =tcp, turns:HOST:PORT;"
+            " several with commas between them, or a list of them",
         }
     ),
 ]

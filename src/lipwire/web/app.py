@@ -36,7 +36,7 @@ from lipwire.session.live import LiveSession
 from lipwire.web.across import AcrossWorkers, WebWorkers
 from lipwire.web.audio import NO_VOICE, check_format, check_text, samples_of
 from lipwire.web.events import event_json
-from lipwire.web.guard import Guard, has_token
+from lipwire.web.guard import Guard, has_token, may_change
 from lipwire.web.hub import Hub
 from lipwire.web.openapi import document
 from lipwire.web.outputs import EventTap, OutputResponse, PictureTap
@@ -134,7 +134,10 @@ class _Api:
 
     async def whep(self, request: Request) -> Response:
         if request.method == "OPTIONS":
-            return Response(status_code=204, headers={"Accept-Post": _SDP})
+            told = {"Accept-Post": _SDP}
+            if may_change(request.scope):  # as credentials for TURN are in it
+                told |= self._links()
+            return Response(status_code=204, headers=told)
         if _media_type(request) != _SDP:
             return problem(415, f"the body is {_media_type(request)}; allowed is {_SDP}")
         offer = (await _body(request, _MOST_SDP_BYTES)).decode("utf-8", "replace")
@@ -155,11 +158,14 @@ class _Api:
             "Location": f"/whep/{avatar}/{viewer}/{session.id}",
             "ETag": f'"{viewer}"',
             "Access-Control-Expose-Headers": "Location, ETag, Link",
+            **self._links(),
         }
-        links = [f'<{url}>; rel="ice-server"' for url in self._hub.ice.urls]
-        if links:
-            headers["Link"] = ", ".join(links)
         return Response(answer, 201, headers, media_type=_SDP)
+
+    def _links(self) -> dict[str, str]:
+        """The ICE servers, as WHEP has them."""
+        links = self._hub.ice.links()
+        return {"Link": ", ".join(links)} if links else {}
 
     async def viewer(self, request: Request) -> Response:
         if request.method == "OPTIONS":

@@ -14,6 +14,7 @@ from lipwire.web.problems import problem, refuse
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HAS_TOKEN: Final = "has_token"
+_MAY_CHANGE: Final = "may_change"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -35,7 +36,9 @@ class Guard:
         if scope["type"] not in ("http", "websocket") or is_passed_on(scope):
             await self._app(scope, receive, send)
             return
-        scope["state"] = {**scope.get("state", {}), _HAS_TOKEN: self._has_token(scope)}
+        has = self._has_token(scope)
+        may = has or _from_own_page(scope)
+        scope["state"] = {**scope.get("state", {}), _HAS_TOKEN: has, _MAY_CHANGE: may}
         why = self._refused(scope)
         if why is None:
             await self._app(scope, receive, send)
@@ -52,10 +55,7 @@ class Guard:
             return f"this server is not called {host[:100]}; web.hosts names its names"
         if scope["type"] == "http" and scope["method"] in _SAFE:
             return None
-        if has_token(scope):
-            return None
-        origin = headers.get("origin", "")
-        if origin and urlsplit(origin).netloc.lower() == host.lower():
+        if may_change(scope):
             return None
         return (
             "this changes something: send the token (Authorization: Bearer TOKEN, the server's"
@@ -72,6 +72,17 @@ class Guard:
 def has_token(scope: Scope) -> bool:
     """Return whether a request came with the token."""
     return bool(scope["state"][_HAS_TOKEN])
+
+
+def may_change(scope: Scope) -> bool:
+    """Return whether a request came with the token or from the server's own page."""
+    return bool(scope["state"][_MAY_CHANGE])
+
+
+def _from_own_page(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    origin = headers.get("origin", "")
+    return bool(origin) and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
 def _name_of(host: str) -> str:

@@ -55,7 +55,7 @@ ROUTES: Final = (
         (_SDP,),
         query={"session": "the id of a session that runs"},
     ),
-    Operation("OPTIONS", "/whep/{avatar}", "What may be posted", {204: NONE}),
+    Operation("OPTIONS", "/whep/{avatar}", "What may be posted, and the ICE servers", {204: NONE}),
     Operation("DELETE", _VIEWER, "Stop viewing", {200: NONE}, (404,)),
     Operation("PATCH", _VIEWER, "Refused: the answer has all candidates", {}, (422,)),
     Operation("OPTIONS", _VIEWER, "What may be patched", {204: NONE}),

@@ -36,7 +36,7 @@ from lipwire.compose.livevideo import (
     EncodedPicture,
     EncodedSound,
 )
-from lipwire.domain import FPS, InvalidInput, LipwireError
+from lipwire.domain import FPS, InvalidInput, LipwireError, Unavailable
 from lipwire.session.live.broadcast import Media
 
 Packet = Any  # av.Packet, whose stream's type does not count here
@@ -61,6 +61,18 @@ class IceServers:
     credential: str | None = None
     relay_only: bool = False
     """Whether all media goes over the TURN server."""
+
+    def links(self) -> list[str]:
+        """Return them as viewers are told, one header ``Link`` for each (RFC 9725, section 4.6)."""
+        links = []
+        for url in self.urls:
+            link = f'<{url}>; rel="ice-server"'
+            if url.startswith("turn") and self.username is not None:
+                link += f"; username={_quoted(self.username)}"
+                link += f"; credential={_quoted(self.credential or '')}"
+                link += '; credential-type="password"'
+            links.append(link)
+        return links
 
 
 class NoCommonCodec(InvalidInput):
@@ -126,6 +138,7 @@ class Peer:
             RTCIceServer(urls=[url], username=ice.username, credential=ice.credential)
             for url in ice.urls
         ]
+        self._relay_only = ice.relay_only
         policy = RTCIceTransportPolicy.RELAY if ice.relay_only else RTCIceTransportPolicy.ALL
         self._connection = RTCPeerConnection(RTCConfiguration(servers, policy))
         self._video = _Track("video", _MOST_PICTURES)
@@ -135,8 +148,9 @@ class Peer:
         self._connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
-        """Return the answer, SDP, to a viewer's ``offer``. Raises NoCommonCodec, and InvalidInput
-        where it is no offer."""
+        """Return the answer, SDP, to a viewer's ``offer``. Raises NoCommonCodec, InvalidInput where
+        it is no offer, and Unavailable where all goes over a TURN server and that gives no
+        address."""
         connection = self._connection
         try:
             offered = RTCSessionDescription(offer, "offer")
@@ -158,6 +172,8 @@ class Peer:
         sdp: str = connection.localDescription.sdp
         if "H264/90000" not in sdp:
             raise NoCommonCodec("the viewer does not take H.264 (packetization mode 1)")
+        if self._relay_only and "a=candidate" not in sdp:
+            raise Unavailable("the TURN server gives no address; the viewer cannot be reached")
         return sdp
 
     def deliver(self, media: Sequence[Media]) -> None:
@@ -231,6 +247,12 @@ class Peer:
         told, self._on_gone = self._on_gone, None
         if told is not None:
             told()
+
+
+def _quoted(text: str) -> str:
+    """``text`` as a quoted string of a header (RFC 9110, section 5.6.4)."""
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _h264() -> list[RTCRtpCodecCapability]:

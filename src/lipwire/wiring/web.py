@@ -42,8 +42,12 @@ def open_web(
     there is no token for them."""
     check_web(web)
     token = web.token or _new_token()
+    secret = web.ice.credential
     ice = IceServers(
-        web.ice.urls, web.ice.username, web.ice.credential, relay_only=web.ice.relay_only
+        web.ice.urls,
+        web.ice.username,
+        None if secret is None else secret.get_secret_value(),
+        relay_only=web.ice.relay_only,
     )
     hubs: list[Hub] = []
     workers = None

@@ -1,5 +1,6 @@
 """The page in a browser."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,9 +105,12 @@ class Visit:
 
 
 @contextmanager
-def serving(root: Path, file: Path, port: int = 0) -> Iterator[str]:
-    """Give the address of the page of a server of its own."""
-    file.write_text(f"models_root: {root}\nweb: {{port: {port}}}\n{VOICE}\n")
+def serving(
+    root: Path, file: Path, port: int = 0, ice: Mapping[str, object] | None = None
+) -> Iterator[str]:
+    """Give the address of the page of a server of its own. ``ice`` is its section ``web.ice``."""
+    web = json.dumps({"port": port, "ice": ice or {}})
+    file.write_text(f"models_root: {root}\nweb: {web}\n{VOICE}\n")
     here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
     told: dict[str, Mapping[str, object]] = {}
     with open_serve(
@@ -121,13 +125,19 @@ def serving(root: Path, file: Path, port: int = 0) -> Iterator[str]:
 def refusing(
     pattern: str, status: int, *, times: int | None = None, headers: dict[str, str] | None = None
 ) -> Callable[[Page], None]:
-    """What has a page's requests refused, the first ``times`` of them."""
+    """What has a page's requests refused, the first ``times`` of them. OPTIONS are none of them."""
+    refused = 0
 
     def prepare(page: Page) -> None:
         def refuse(route: Route) -> None:
+            nonlocal refused
+            if route.request.method == "OPTIONS" or refused == times:
+                route.continue_()
+                return
+            refused += 1
             route.fulfill(status=status, headers=headers, body='{"detail": "made up"}')
 
-        page.route(pattern, refuse, times=times)
+        page.route(pattern, refuse)
 
     return prepare
 

@@ -42,6 +42,31 @@ export class LipwireError extends Error {
 }
 
 /**
+ * The ICE servers that an answer's `Link` header names, as WHEP has them.
+ *
+ * @param {string | null} header
+ * @returns {RTCIceServer[]}
+ */
+export function iceServers(header) {
+  const quoted = '"(?:[^"\\\\]|\\\\.)*"';
+  const value = `(?:${quoted}|[^\\s;,"]+)`;
+  const links = new RegExp(`<[^>]*>(?:\\s*;\\s*[\\w-]+=${value})*`, "g");
+  const parameters = new RegExp(`;\\s*([\\w-]+)=(${value})`, "g");
+  const servers = [];
+  for (const [link] of header?.matchAll(links) ?? []) {
+    /** @type {Record<string, string>} */
+    const told = {};
+    for (const [, name, given] of link.matchAll(parameters)) {
+      told[name] = given.startsWith('"') ? given.slice(1, -1).replace(/\\(.)/g, "$1") : given;
+    }
+    const { rel, username, credential } = told;
+    const urls = link.slice(1, link.indexOf(">"));
+    if (rel === "ice-server") servers.push({ urls, username, credential });
+  }
+  return servers;
+}
+
+/**
  * Ask a server, and throw a LipwireError where it refuses or does not answer.
  *
  * @param {URL} url @param {RequestInit} init @param {boolean} ofSession

@@ -15,7 +15,7 @@
  * @module lipwire
  */
 
-import { ask, LipwireError, serverSentEvents, settled, wait } from "./asking.js";
+import { ask, iceServers, LipwireError, serverSentEvents, settled, wait } from "./asking.js";
 import { Figures } from "./figures.js";
 import { PictureViewer } from "./pictures.js";
 import { AudioSender, decodeAudio, Microphone } from "./recording.js";
@@ -24,6 +24,7 @@ export { decodeAudio, LipwireError };
 
 const CONNECTED_WITHIN_MS = 6_000;
 const GATHERED_WITHIN_MS = 1_000;
+const RELAY_WITHIN_MS = 3_000;
 const DISCONNECTED_FOR_MS = 3_000;
 const FIRST_DELAY_S = 0.5;
 const LONGEST_DELAY_S = 8;
@@ -35,7 +36,8 @@ const FILE_RATE_HZ = 48_000;
  * @property {string} [session] id of a session that is there already, to see the same
  * @property {string} [server] address of the server; where it is not given, the page's own
  * @property {string} [token] the server's token, for pages that are not the server's own
- * @property {RTCIceServer[]} [iceServers] STUN and TURN servers, where the network needs them
+ * @property {RTCIceServer[]} [iceServers] STUN and TURN servers, where others than the
+ *   server's are needed
  * @property {"auto"|"webrtc"|"pictures"} [media] how video and sound come: over WebRTC and, where
  *   that does not work, as pictures over a WebSocket (`auto`, the default), or one of both alone
  */
@@ -274,7 +276,10 @@ export class LipwireSession extends EventTarget {
     if (typeof RTCPeerConnection === "undefined") {
       throw new LipwireError("codec", "this browser has no WebRTC");
     }
-    const connection = new RTCPeerConnection({ iceServers: this.#options.iceServers ?? [] });
+    const endpoint = `whep/${encodeURIComponent(this.avatar)}`;
+    const servers = this.#options.iceServers ?? (await this.#iceServers(endpoint));
+    if (this.phase === "closed") throw new LipwireError("ended", "the session was closed");
+    const connection = new RTCPeerConnection({ iceServers: servers });
     this.#connection = connection;
     this.#figures.clear();
     const stream = new MediaStream();
@@ -286,10 +291,10 @@ export class LipwireSession extends EventTarget {
       connection,
       "icegatheringstatechange",
       () => connection.iceGatheringState === "complete",
-      GATHERED_WITHIN_MS,
+      servers.length ? RELAY_WITHIN_MS : GATHERED_WITHIN_MS,
     );
     const wanted = this.id ? `?session=${encodeURIComponent(this.id)}` : "";
-    const answer = await this.#ask(`whep/${encodeURIComponent(this.avatar)}${wanted}`, {
+    const answer = await this.#ask(`${endpoint}${wanted}`, {
       method: "POST",
       headers: { "Content-Type": "application/sdp" },
       body: connection.localDescription?.sdp,
@@ -316,6 +321,21 @@ export class LipwireSession extends EventTarget {
       throw new LipwireError("ice", "no connection for video and sound within 6 s");
     }
     this.#watch(connection);
+  }
+
+  /**
+   * The server's STUN and TURN servers; none where it does not tell.
+   *
+   * @param {string} endpoint
+   * @returns {Promise<RTCIceServer[]>}
+   */
+  async #iceServers(endpoint) {
+    try {
+      const answer = await this.#ask(endpoint, { method: "OPTIONS" });
+      return iceServers(answer.headers.get("Link"));
+    } catch {
+      return []; // what is wrong is said by the answer to the offer
+    }
   }
 
   /** @param {RTCPeerConnection} connection */
