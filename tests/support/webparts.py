@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -15,7 +16,7 @@ from tests.support.liveparts import FakeAvatar, LiveTime
 from lipwire.domain import AvatarInvalid, Call, NotFound, UInt8Array
 from lipwire.rpc.workers import WorkerPlace
 from lipwire.rpc.workers.sessioncount import SharedCount
-from lipwire.session.live import LiveAvatar, LiveSession, LiveSessions, SessionRules
+from lipwire.session.live import LiveAvatar, LiveSession, LiveSessions, LiveThreads, SessionRules
 from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
 from lipwire.web.hub import Hub
@@ -99,20 +100,26 @@ class WebHouse(Asked):
         *,
         speak: Speak | None = None,
         ice: IceServers | None = None,
+        threads: LiveThreads | None = None,
+        open_avatar: Callable[[str], LiveAvatar] | None = None,
         place: WorkerPlace | None = None,
     ) -> None:
-        """``place`` is that among other servers, as processes of one have it; each listens on a
-        port of its own here, so that it can be asked and no other."""
+        """With ``threads`` time is that of the clock on the wall, and nobody moves it.
+        ``open_avatar`` makes an avatar of that name. ``place`` is that among other servers, as
+        processes of one have it; each listens on a port of its own here, so that it can be asked
+        and no other."""
         self.count = None if place is None else SharedCount(place)
         self.time = LiveTime()
+        clock: Callable[[], float] = self.time.clock if threads is None else time.monotonic
+        self._open_avatar = open_avatar
         self.avatars: list[FakeAvatar] = []
         self.sessions = LiveSessions(
             self._open,
-            self.time.threads,
+            threads or self.time.threads,
             rules=rules,
             count=self.count,
             prefix="" if place is None else place.session_prefix,
-            clock=self.time.clock,
+            clock=clock,
         )
         workers = None
         if place is not None and self.count is not None:
@@ -125,7 +132,7 @@ class WebHouse(Asked):
 
         def make() -> Any:
             self.loop = asyncio.get_running_loop()
-            hub = Hub(self.sessions, ice or IceServers(), clock=self.time.clock)
+            hub = Hub(self.sessions, ice or IceServers(), clock=clock)
             self._hubs.append(hub)
             return web_app(
                 self.hub,
@@ -186,6 +193,8 @@ class WebHouse(Asked):
             self.count = None
 
     def _open(self, model_id: str, call: Call) -> LiveAvatar:
+        if self._open_avatar is not None:
+            return self._open_avatar(model_id)
         if model_id == "broken":
             raise AvatarInvalid("avatar broken has no frames")
         if model_id not in ("anna", "bert"):

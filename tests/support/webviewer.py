@@ -6,9 +6,15 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import (
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
 from aiortc.mediastreams import MediaStreamError
-from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket
+from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket, RtcpSrPacket
 from tests.support.webparts import Answer, Asked
 
 SDP: Final = {"Content-Type": "application/sdp"}
@@ -41,6 +47,8 @@ class WebViewer:
         """Audio frames, decoded."""
         self.units: list[int] = []
         """Kinds of the NAL units of H.264, as packets bring them."""
+        self.reports: dict[str, list[tuple[int, int]]] = {"audio": [], "video": []}
+        """Sender reports: time (NTP, 1/2^32 s), and time stamp (RTP)."""
         self.answer: Answer | None = None
         self._connection: RTCPeerConnection = self._wait(self._made())
 
@@ -103,7 +111,9 @@ class WebViewer:
     async def _offered(self, codec: str | None) -> str:
         connection = self._connection
         video = connection.addTransceiver("video", direction="recvonly")
-        connection.addTransceiver("audio", direction="recvonly")
+        audio = connection.addTransceiver("audio", direction="recvonly")
+        for one in (video, audio):
+            self._report(one.receiver, self.reports[one.kind])
         if codec is not None:
             codecs = RTCRtpSender.getCapabilities("video").codecs
             video.setCodecPreferences([one for one in codecs if one.mimeType == codec])
@@ -122,6 +132,23 @@ class WebViewer:
         receiver._handle_rtp_packet = watched  # type: ignore[method-assign]
         await connection.setLocalDescription(await connection.createOffer())
         return str(connection.localDescription.sdp)
+
+    def _report(self, receiver: RTCRtpReceiver, reports: list[tuple[int, int]]) -> None:
+        handle = receiver._handle_rtcp_packet
+
+        async def watched(packet: Any) -> None:
+            if isinstance(packet, RtcpSrPacket):
+                told = packet.sender_info
+                reports.append((told.ntp_timestamp, told.rtp_timestamp))
+            await handle(packet)
+
+        receiver._handle_rtcp_packet = watched  # type: ignore[method-assign]
+
+    def rtp_origin(self, kind: str) -> int:
+        """The time stamp (RTP) of what has ``pts`` 0."""
+        (receiver,) = (one for one in self._connection.getReceivers() if one.track.kind == kind)
+        origin: int = receiver._RTCRtpReceiver__timestamp_mapper._origin  # type: ignore[attr-defined]
+        return origin
 
     async def _accepted(self, sdp: str) -> None:
         await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))

@@ -23,6 +23,9 @@ OPUS_RATE_HZ: Final = 48_000
 """Units of time stamps of Opus in RTP, and the rate of its sound (RFC 7587)."""
 OPUS_FRAME_SAMPLES: Final = 960
 """20 ms."""
+OPUS_DELAY_S: Final = 312 / OPUS_RATE_HZ
+"""So much after its time stamp a sound is in what is decoded, as libopus looks ahead (RFC 7845:
+pre-skip)."""
 
 LOWEST_BITS_A_SECOND: Final = 150_000
 HIGHEST_BITS_A_SECOND: Final = 20_000_000

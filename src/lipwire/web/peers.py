@@ -19,6 +19,7 @@ from aiortc import (
     RTCRtpSender,
     RTCSessionDescription,
 )
+from aiortc.clock import current_ntp_time
 from aiortc.exceptions import OperationError
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtp import (
@@ -31,6 +32,7 @@ from aiortc.rtp import (
 from aiortc.sdp import SessionDescription
 
 from lipwire.compose.livevideo import (
+    OPUS_DELAY_S,
     OPUS_RATE_HZ,
     VIDEO_RATE_HZ,
     EncodedPicture,
@@ -86,6 +88,8 @@ class _Track(MediaStreamTrack):
         super().__init__()
         self.kind = kind
         self._packets: deque[Packet] = deque(maxlen=most)
+        self.taken_s: Fraction | None = None
+        """Time on the session's clock of the packet that was taken last."""
         self._there = asyncio.Event()
 
     @property
@@ -109,7 +113,9 @@ class _Track(MediaStreamTrack):
                 raise MediaStreamError
             self._there.clear()
             await self._there.wait()
-        return self._packets.popleft()
+        packet = self._packets.popleft()
+        self.taken_s = packet.pts * packet.time_base
+        return packet
 
     def stop(self) -> None:
         """End the track."""
@@ -145,6 +151,8 @@ class Peer:
         self._sound = _Track("audio", _MOST_SOUNDS)
         self._skipping = True
         """Until a key frame comes."""
+        self._began_ntp: int | None = None
+        """When the session's clock was 0, in units of 2^-32 s since 1900."""
         self._connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
@@ -156,8 +164,10 @@ class Peer:
             offered = RTCSessionDescription(offer, "offer")
             video = connection.addTransceiver(self._video, direction="sendonly")
             video.setCodecPreferences(_h264())
-            connection.addTransceiver(self._sound, direction="sendonly")
+            sound = connection.addTransceiver(self._sound, direction="sendonly")
             self._watch(video.sender)
+            self._time(video.sender, self._video)
+            self._time(sound.sender, self._sound, OPUS_DELAY_S)
             await connection.setRemoteDescription(offered)
             await connection.setLocalDescription(await connection.createAnswer())
         except OperationError as error:
@@ -196,6 +206,8 @@ class Peer:
         return dict(await self._connection.getStats())
 
     def _deliver(self, media: Sequence[Media]) -> None:
+        if self._began_ntp is None:
+            self._begin(media)
         for item in media:
             if isinstance(item, EncodedPicture):
                 self._picture(item)
@@ -204,6 +216,13 @@ class Peer:
                 packet.pts = packet.dts = item.sample
                 packet.time_base = Fraction(1, OPUS_RATE_HZ)
                 self._sound.push(packet)
+
+    def _begin(self, media: Sequence[Media]) -> None:
+        """Learn what time it is on the session's clock, of what has just left."""
+        for item in reversed(media):
+            if isinstance(item, EncodedPicture):
+                self._began_ntp = current_ntp_time() - (item.frame << 32) // FPS
+                return
 
     def _picture(self, picture: EncodedPicture) -> None:
         if self._skipping and not picture.key:
@@ -219,6 +238,22 @@ class Peer:
         packet.pts = packet.dts = picture.frame * (VIDEO_RATE_HZ // FPS)
         packet.time_base = Fraction(1, VIDEO_RATE_HZ)
         self._video.push(packet)
+
+    def _time(self, sender: RTCRtpSender, track: _Track, delay_s: float = 0.0) -> None:
+        """Have sender reports map time stamps to the session's clock, the same for both tracks:
+        that is how viewers know which sound belongs to which picture. aiortc tells the times at
+        which packets were sent, which differ by how long each took to be made. ``delay_s`` is how
+        late the track's content is."""
+        next_frame = sender._next_encoded_frame
+
+        async def timed(codec: Any) -> Any:
+            # All of the packet before has been sent now.
+            if track.taken_s is not None and self._began_ntp is not None:
+                since = round((track.taken_s - Fraction(delay_s)) * 2**32)
+                sender._RTCRtpSender__ntp_timestamp = self._began_ntp + since  # type: ignore[attr-defined]
+            return await next_frame(codec)
+
+        sender._next_encoded_frame = timed  # type: ignore[method-assign]
 
     def _watch(self, sender: RTCRtpSender) -> None:
         """Hear of what the viewer reports. aiortc offers no way to; this is its private method."""
