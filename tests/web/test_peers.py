@@ -84,6 +84,32 @@ def test_the_oldest_sound_goes_where_too_much_waits() -> None:
     with_peer(look)
 
 
+def test_sound_of_one_frame_is_sent_in_two_turns_and_in_order() -> None:
+    async def main() -> None:
+        peer = Peer(
+            IceServers(),
+            on_key_wanted=lambda: None,
+            on_bit_rate=lambda bits: None,
+            on_gone=lambda: None,
+        )
+
+        def sent() -> list[int]:
+            return [packet.pts // 960 for packet in peer._sound._packets]
+
+        peer._deliver([EncodedSound(0, b"x"), EncodedSound(960, b"x")])
+        assert sent() == [0]
+        peer._deliver(
+            [EncodedSound(1920, b"x"), EncodedSound(2880, b"x")]
+        )  # before 20 ms have gone
+        assert sent() == [0, 1, 2]
+        while len(sent()) < 4:
+            await asyncio.sleep(0.001)
+        assert sent() == [0, 1, 2, 3]
+        await peer.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
 def test_offers_are_looked_at_before_anything_is_done() -> None:
     for bad in ("", "hello", "v=0\r\nm=", "v=0\r\nm=video x y z", "v=0\r\na=group"):
         with pytest.raises(LipwireError):

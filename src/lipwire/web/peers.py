@@ -33,6 +33,7 @@ from aiortc.sdp import SessionDescription
 
 from lipwire.compose.livevideo import (
     OPUS_DELAY_S,
+    OPUS_FRAME_SAMPLES,
     OPUS_RATE_HZ,
     VIDEO_RATE_HZ,
     EncodedPicture,
@@ -48,6 +49,7 @@ _MOST_PICTURES: Final = 50
 """Pictures that wait to be sent to one viewer; with more of them the viewer waits for a key
 frame."""
 _MOST_SOUNDS: Final = 100
+_SOUND_S: Final = OPUS_FRAME_SAMPLES / OPUS_RATE_HZ
 _PROFILE: Final = "42e01f"
 """Constrained baseline, level 3.1: what every browser decodes."""
 
@@ -153,6 +155,7 @@ class Peer:
         """Until a key frame comes."""
         self._began_ntp: int | None = None
         """When the session's clock was 0, in units of 2^-32 s since 1900."""
+        self._held: tuple[Packet, asyncio.TimerHandle] | None = None
         self._connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
@@ -194,6 +197,7 @@ class Peer:
     async def close(self) -> None:
         """End the connection; closing twice is allowed."""
         self._gone()
+        self._release()
         self._video.stop()
         self._sound.stop()
         try:
@@ -208,6 +212,9 @@ class Peer:
     def _deliver(self, media: Sequence[Media]) -> None:
         if self._began_ntp is None:
             self._begin(media)
+        sounds = [item for item in media if isinstance(item, EncodedSound)]
+        if sounds:
+            self._release()
         for item in media:
             if isinstance(item, EncodedPicture):
                 self._picture(item)
@@ -215,7 +222,18 @@ class Peer:
                 packet = av.Packet(item.data)
                 packet.pts = packet.dts = item.sample
                 packet.time_base = Fraction(1, OPUS_RATE_HZ)
-                self._sound.push(packet)
+                if len(sounds) == 2 and item is sounds[1]:
+                    # Even distances: two at once have browsers buffer for 20 ms more.
+                    self._held = packet, self._loop.call_later(_SOUND_S, self._release)
+                else:
+                    self._sound.push(packet)
+
+    def _release(self) -> None:
+        """Send the sound that is held back, if any."""
+        held, self._held = self._held, None
+        if held is not None:
+            held[1].cancel()
+            self._sound.push(held[0])
 
     def _begin(self, media: Sequence[Media]) -> None:
         """Learn what time it is on the session's clock, of what has just left."""

@@ -11,6 +11,7 @@ from tests.support.liveparts import FakeAvatar, LiveTime
 from tests.support.webparts import SIZE, planes
 
 from lipwire.compose.livevideo import EncodedPicture, EncodedSound
+from lipwire.domain import UInt8Array
 from lipwire.session.live import Event, LiveSession, SessionSettings, Sound, StateChanged
 from lipwire.session.live.broadcast import Broadcast, Media
 
@@ -21,7 +22,14 @@ class Viewing(LiveTime):
     def __init__(self) -> None:
         super().__init__()
         self.avatar = FakeAvatar()
-        live = replace(self.avatar.live(), width=SIZE, height=SIZE, planes=planes)
+
+        def composed(
+            position: int, mouth: UInt8Array | None, out: UInt8Array | None = None
+        ) -> UInt8Array:
+            self.avatar.on_compose(position)
+            return planes(position, mouth, out)
+
+        live = replace(self.avatar.live(), width=SIZE, height=SIZE, planes=composed)
         self.shown = LiveSession(live, SessionSettings(gate=False), self.threads, clock=self.clock)
         self.broadcast = Broadcast(clock=self.clock)
         self.shown.add_output(self.broadcast)
@@ -81,14 +89,29 @@ def test_many_viewers_have_one_encoder(viewing: Viewing) -> None:
         assert viewer.pictures[0].key
 
 
-def test_sound_and_picture_of_a_frame_leave_together(viewing: Viewing) -> None:
+def test_sound_of_a_frame_leaves_before_its_picture_is_composed(viewing: Viewing) -> None:
     viewer = Viewer()
+    given: list[int] = []
+    viewing.avatar.on_compose = lambda position: given.append(len(viewer.given))
     viewing.broadcast.add(viewer)
     viewing.run(1)
-    for media in viewer.given:
-        (picture,) = (one for one in media if isinstance(one, EncodedPicture))
-        sounds = [one.sample for one in media if isinstance(one, EncodedSound)]
-        assert sounds == [picture.frame * 1920, picture.frame * 1920 + 960]
+    assert given == list(range(1, len(viewer.given), 2))
+    for sound, picture in zip(viewer.given[::2], viewer.given[1::2], strict=True):
+        (one,) = picture
+        assert isinstance(one, EncodedPicture)
+        samples = [item.sample for item in sound if isinstance(item, EncodedSound)]
+        assert samples == [one.frame * 1920, one.frame * 1920 + 960]
+
+
+def test_sound_does_not_wait_where_its_picture_is_left_out(viewing: Viewing) -> None:
+    viewer = Viewer()
+    viewing.broadcast.add(viewer)
+    viewing.run(0.2)
+    frame = viewer.pictures[-1].frame
+    viewing.shown._composing.add(-1)  # as if the one before were not done
+    viewing.run(0.04)
+    assert viewer.pictures[-1].frame == frame
+    assert viewer.all(EncodedSound)[-1].sample == (frame + 1) * 1920 + 960
 
 
 def test_sound_stays_whole_where_a_picture_is_left_out(viewing: Viewing) -> None:
@@ -154,11 +177,12 @@ def test_who_has_left_is_given_nothing(viewing: Viewing) -> None:
     viewing.run(0.2)
     viewing.broadcast.remove(viewer)
     given, encoded = len(viewer.given), viewing.broadcast.encoded
+    shown = len(viewer.pictures)
     viewing.run(1)
     assert (len(viewer.given), viewing.broadcast.encoded) == (given, encoded)
     viewing.broadcast.add(viewer)
     viewing.run(0.1)
-    assert viewer.given[given][-1].key  # type: ignore[union-attr]
+    assert viewer.pictures[shown].key
 
 
 def test_it_ends_with_the_session(viewing: Viewing) -> None:

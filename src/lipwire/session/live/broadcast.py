@@ -1,7 +1,7 @@
 """One encoder for all viewers of a session.
 
-The picture and the sound of one moment go out together: sound waits for the encoder, some
-milliseconds, and where a picture is left out for the next frame.
+Sound leaves first, when its picture begins to be composed: a viewer that hears it at even
+distances needs a shorter buffer. Time stamps say which picture it belongs to.
 """
 
 import threading
@@ -131,16 +131,18 @@ class Broadcast:
             rate.estimated(bits_a_second, sent, self._most_bits or usual, now)
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events; those of the frame before leave now, if its picture did not
-        come."""
+        """Take sound and events. Sound leaves when its picture is shown, so that it is not encoded
+        here; with the next call, where there is none."""
+        waits = bool(self._viewers) and any(isinstance(item, Sound) for item in items)
         with self._lock:
-            before, self._waiting = self._waiting, items
-            if not self._viewers or not any(isinstance(item, Sound) for item in items):
-                before, self._waiting = (*before, *items), ()
-        self._send(before)
+            before = self._waiting
+            self._waiting += items
+        if before or not waits:
+            self._send_waiting(keep=len(items) if waits else 0)
 
     def show(self, shown: Shown) -> None:
-        """Encode a picture, and let it leave with its sound."""
+        """Let the sound that came before leave, and encode a picture."""
+        self._send_waiting()
         now = self._clock()
         with self._lock:
             key = self._key_wanted and now - self._key_s >= _KEY_EVERY_S
@@ -159,15 +161,13 @@ class Broadcast:
             self._sent.append((now, 8 * len(picture.data)))
             if len(self._sent) > _SENT_S * FPS:
                 self._sent.popleft()
-            items, self._waiting = self._waiting, ()
             viewers = tuple(self._viewers)
-        self._send(items, picture, viewers=viewers)
+        for viewer in viewers:
+            viewer((picture,))
 
     def close(self) -> None:
         """Send what waits, and take nothing more."""
-        with self._lock:
-            items, self._waiting = self._waiting, ()
-        self._send(items)
+        self._send_waiting()
         with self._lock:
             self._closed = True
             self._viewers.clear()
@@ -192,28 +192,21 @@ class Broadcast:
         self._rate_s = now
         return LiveVideoEncoder(avatar.width, avatar.height, wanted)
 
-    def _send(
-        self,
-        items: tuple[Sound | Event, ...],
-        picture: EncodedPicture | None = None,
-        *,
-        viewers: tuple[Viewer, ...] | None = None,
-    ) -> None:
-        media: list[Media] = []
-        if viewers is None:
+    def _send_waiting(self, keep: int = 0) -> None:
+        """Let what waits leave, but for the last ``keep`` items."""
+        with self._sound_lock:  # held while it leaves, for the order to stay
             with self._lock:
+                left = max(0, len(self._waiting) - keep)
+                items, self._waiting = self._waiting[:left], self._waiting[left:]
                 viewers = tuple(self._viewers)
-        if not viewers:
-            return
-        for item in items:
-            if isinstance(item, Sound):
-                with self._sound_lock:
+            if not viewers:
+                return
+            media: list[Media] = []
+            for item in items:
+                if isinstance(item, Sound):
                     media += self._sound.encode(item.samples, item.frame * OPUS_RATE_HZ // FPS)
-            else:
-                media.append(item)
-        if picture is not None:
-            media.append(picture)
-        if media:
-            together = tuple(media)
-            for viewer in viewers:
-                viewer(together)
+                else:
+                    media.append(item)
+            if media:
+                for viewer in viewers:
+                    viewer(tuple(media))

@@ -334,6 +334,8 @@ class LiveSession(Closing):
                 picture = None
         if picture is not None:
             self._composing.add(picture.frame)
+        elif self._outputs.want_planes:
+            self._threads.composing.submit(self._outputs.put)  # sound need not wait for it
         self.counts.dropped = self._conversation.dropped
         if self._outputs.want_planes:
             self._avatar.look_ahead(self._conversation.position)

@@ -60,7 +60,8 @@ class Output(Protocol):
         ...
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events, in the order in which they leave."""
+        """Take sound and events, in the order in which they leave; none where those before have no
+        picture to wait for."""
         ...
 
     def show(self, shown: Shown) -> None:
