@@ -4,7 +4,7 @@ Whether a frame is loud is heard by its audio encoder, so what is tried is the w
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, cast
@@ -46,10 +46,13 @@ class LoudnessEncoder:
 
 
 class FlashingAvatar(FakeAvatar):
-    """Frames of any size, grey levels 16 and 235."""
+    """Frames of any size, grey levels 16 and 235. In their lowest quarter there is noise that
+    moves, so that video takes as much as that of a person."""
 
     def flashing(self, width: int, height: int) -> LiveAvatar:
         """Return it as sessions use it."""
+
+        noise = np.random.default_rng(1).integers(100, 156, (height // 4, width), np.uint8)
 
         def planes(
             position: int, mouth: UInt8Array | None, out: UInt8Array | None = None
@@ -57,7 +60,7 @@ class FlashingAvatar(FakeAvatar):
             self.on_compose(position)
             made = np.full((height * 3 // 2, width), 128, np.uint8) if out is None else out
             made[:height] = 235 if mouth is not None and mouth.mean() > 128 else 16
-            made[:8, :8] = position * 40 % 256  # no two frames are the same
+            made[height - len(noise) : height] = np.roll(noise, 16 * position, axis=1)
             return made
 
         def mouths(position: int, windows: AudioWindows, call: Call) -> Mouths:
@@ -92,17 +95,26 @@ def beeps(first: int, count: int) -> npt.NDArray[np.int16]:
 @contextmanager
 def beeping(session: LiveSession, seconds: float) -> Iterator[None]:
     """Have ``session`` beep for so long, while the block runs."""
+    pieces = range(0, round(seconds * RATE_HZ), RATE_HZ)
+    with saying(session, (beeps(first, RATE_HZ) for first in pieces)):
+        yield
+
+
+@contextmanager
+def saying(
+    session: LiveSession, pieces: Iterable[npt.NDArray[np.int16]], rate_hz: int = RATE_HZ
+) -> Iterator[None]:
+    """Have ``session`` say ``pieces``, (n,) int16 each, while the block runs."""
     stopped = threading.Event()
 
     def push() -> None:
-        step = RATE_HZ
-        for first in range(0, round(seconds * RATE_HZ), step):
+        for piece in pieces:
             if stopped.is_set() or session.closed:
                 return
-            session.push(beeps(first, step), RATE_HZ)
+            session.push(piece, rate_hz)
         session.end_of_speech()
 
-    thread = threading.Thread(target=push, name="beeps")
+    thread = threading.Thread(target=push, name="says")
     thread.start()
     try:
         yield

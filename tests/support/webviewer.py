@@ -13,8 +13,10 @@ from aiortc import (
     RTCRtpSender,
     RTCSessionDescription,
 )
+from aiortc.codecs import is_rtx
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket, RtcpSrPacket
+from tests.support.lossynetwork import LossyNetwork
 from tests.support.webparts import Answer, Asked
 
 SDP: Final = {"Content-Type": "application/sdp"}
@@ -49,6 +51,10 @@ class WebViewer:
         """Kinds of the NAL units of H.264, as packets bring them."""
         self.reports: dict[str, list[tuple[int, int]]] = {"audio": [], "video": []}
         """Sender reports: time (NTP, 1/2^32 s), and time stamp (RTP)."""
+        self.missed: set[int] = set()
+        """Sequence numbers of packets of video that were asked for again (RFC 4585, NACK)."""
+        self.resent: set[int] = set()
+        """Those that came again (RFC 4588)."""
         self.answer: Answer | None = None
         self._connection: RTCPeerConnection = self._wait(self._made())
 
@@ -71,11 +77,13 @@ class WebViewer:
         sdp: str = self._wait(self._offered(codec))
         return sdp
 
-    def view(self, path: str = "/whep/anna") -> None:
-        """Have the house's server send."""
-        self.answer = self._house.ask("POST", path, self.offer(), SDP)
+    def view(self, path: str = "/whep/anna", network: LossyNetwork | None = None) -> None:
+        """Have the house's server send, over ``network`` where there is one."""
+        offer = self.offer() if network is None else network.offered(self.offer())
+        self.answer = self._house.ask("POST", path, offer, SDP)
         assert self.answer.status == 201, self.answer
-        self._wait(self._accepted(self.answer.body.decode()))
+        answer = self.answer.body.decode()
+        self._wait(self._accepted(answer if network is None else network.answered(answer)))
 
     def want_key(self) -> None:
         """Say that a picture was lost (RFC 4585, picture loss indication)."""
@@ -120,7 +128,15 @@ class WebViewer:
         receiver = video.receiver
         handle = receiver._handle_rtp_packet
 
+        async def asked(media_ssrc: int, lost: list[int]) -> None:
+            self.missed.update(lost)
+            await ask_again(media_ssrc, lost)
+
         async def watched(packet: Any, arrival_time_ms: int) -> None:
+            if len(packet.payload) > 2 and is_rtx(codecs_of(packet.payload_type)):
+                self.resent.add(int.from_bytes(packet.payload[:2]))
+                await handle(packet, arrival_time_ms=arrival_time_ms)
+                return
             kind = packet.payload[0] & 31
             if kind == 24:  # several in one packet (RFC 6184, STAP-A)
                 kind = packet.payload[3] & 31
@@ -129,6 +145,11 @@ class WebViewer:
             self.units.append(kind)
             await handle(packet, arrival_time_ms=arrival_time_ms)
 
+        def codecs_of(payload_type: int) -> Any:
+            return receiver._RTCRtpReceiver__codecs[payload_type]  # type: ignore[attr-defined]
+
+        ask_again = receiver._send_rtcp_nack
+        receiver._send_rtcp_nack = asked  # type: ignore[method-assign]
         receiver._handle_rtp_packet = watched  # type: ignore[method-assign]
         await connection.setLocalDescription(await connection.createOffer())
         return str(connection.localDescription.sdp)
