@@ -36,9 +36,10 @@ def folder() -> Iterator[Path]:
 def test_the_configuration_limits_how_many_sessions_fit_in_all(
     folder: Path, most: int | None, fit: int
 ) -> None:
+    servicer = Live()  # type: ignore[abstract]
     service = Service(
         "compositing.CompositingService",
-        lambda server: add_CompositingServiceServicer_to_server(Live(), server),
+        lambda server: add_CompositingServiceServicer_to_server(servicer, server),
     )
     with ExitStack() as stack:
         for index in range(2):

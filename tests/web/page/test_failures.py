@@ -10,15 +10,10 @@ from playwright.sync_api import (
     Route,
 )
 from tests.support.waiting import until
-from tests.web.page.visits import BROWSER, Open, refusing, serving
+from tests.web.page.visits import BROWSER, KEEP_CONNECTIONS, Open, refusing, serving
 
 pytestmark = BROWSER
 
-KEEP_CONNECTIONS: Final = """
-    globalThis.connections = []
-    globalThis.RTCPeerConnection = class extends RTCPeerConnection {
-        constructor(...given) { super(...given); connections.push(this) }
-    }"""
 BREAK_CONNECTION: Final = """() => {
     const [connection] = connections
     Object.defineProperty(connection, 'connectionState', { value: 'failed' })

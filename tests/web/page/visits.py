@@ -57,6 +57,12 @@ BROWSER: Final = [
 ]
 """What the tests of the page are marked with."""
 
+KEEP_CONNECTIONS: Final = """
+    globalThis.connections = []
+    globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+        constructor(...given) { super(...given); connections.push(this) }
+    }"""
+
 Open = Callable[..., "Visit"]
 
 

@@ -12,14 +12,12 @@ from tests.support.turnserver import CREDENTIAL, USER, TurnServer
 from tests.support.waiting import until
 from tests.support.webparts import WebHouse
 from tests.support.webviewer import SDP, WebViewer, selected_pair
+from tests.web.page.visits import CHROMIUM, KEEP_CONNECTIONS, Open, serving
 from tests.web.test_app import fails
-from tests.web.test_page import CHROMIUM, KEEP_CONNECTIONS, Open, browser, root, serving, visit
 from tests.web.test_viewing import plays
 
 from lipwire.session.live import SessionRules
 from lipwire.web.peers import IceServers
-
-__all__ = ["browser", "root", "visit"]  # fixtures
 
 RELAY_ALONE: Final = """
     globalThis.RTCPeerConnection = class extends RTCPeerConnection {

@@ -14,13 +14,11 @@ from tests.support.lossynetwork import LossyNetwork
 from tests.support.waiting import until
 from tests.support.webparts import WebHouse
 from tests.support.webviewer import WebViewer
-from tests.web.test_page import CHROMIUM, KEEP_CONNECTIONS, Open, Visit, browser, visit
+from tests.web.page.visits import CHROMIUM, KEEP_CONNECTIONS, Open, Visit
 
 from lipwire.audio import decode_audio
 from lipwire.compose.livevideo import OPUS_FRAME_SAMPLES
 from lipwire.domain import SAMPLE_RATE_HZ
-
-__all__ = ["browser", "visit"]  # fixtures
 
 FIGURES: Final = """async () => {
     const reports = [...(await connections[0].getStats()).values()]
