@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +55,20 @@ def test_a_session_begins_is_found_and_ends(house: WebHouse) -> None:
     assert house.ask("DELETE", begun.headers["location"]).status == 204
     fails(house.ask("GET", begun.headers["location"]), 404, "no such session")
     assert house.avatars[0].closed == 1
+
+
+def test_small_answers_are_sent_at_once(house: WebHouse) -> None:
+    assert house.ask("GET", "/healthz").status == 200
+    connection = http.client.HTTPConnection("127.0.0.1", house.server.port, timeout=60)
+    connection.request("GET", "/healthz")
+    connection.getresponse().read()
+    server = house.server._server
+    assert server is not None
+    until(lambda: len(server.server_state.connections) == 1)
+    (kept,) = server.server_state.connections
+    accepted = kept.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    connection.close()
 
 
 def test_avatars_and_health_are_told(house: WebHouse) -> None:

@@ -117,7 +117,8 @@ def family_of(host: str) -> socket.AddressFamily:
 
 def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
     family = family_of(host)
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small packets at once (TCP_NODELAY) only where it is told that this is TCP.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
         listening.setsockopt(socket.SOL_SOCKET, option, 1)
