@@ -250,7 +250,18 @@ def test_processes_whose_parent_is_killed_leave_no_folder(
 
 def test_a_worker_is_told_what_its_parent_found_out() -> None:
     place = WorkerPlace(Path("/run/x"), 1, 3)
-    given = ["serve", "--port", "0", "--workers", "3", "--ready-fd=5", "--host", "h"]
+    given = [
+        "serve",
+        "--port",
+        "0",
+        "--workers",
+        "3",
+        "--ready-fd=5",
+        "--host",
+        "h",
+        "--web-port",
+        "0",
+    ]
     assert worker_arguments(given, place, 4711) == [
         *("serve", "--workers", "3", "--host", "h"),
         *("--port", "4711", "--workers", "3", "--worker", "/run/x/1.sock"),

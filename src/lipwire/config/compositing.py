@@ -118,7 +118,8 @@ class LiveSettings(Section):
     """Live sessions: how many there may be, and for how long. Durations are in seconds."""
 
     max_sessions: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Sessions of a process at a time. Fewer are admitted where the machine is too slow."""
+    """Sessions at a time, in all processes together. Fewer are admitted where the machine is too
+    slow."""
     max_duration: Annotated[float, Field(ge=1, le=31_536_000)] | None = None
     """How long a session lasts at most; without it there is no limit."""
     max_idle: Annotated[int, Field(ge=0, le=31_536_000)] = 900

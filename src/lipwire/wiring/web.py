@@ -99,8 +99,9 @@ def shared_web(web: WebSettings, *, tell: Tell) -> Iterator[dict[str, str]]:
 
         def hold(port: int) -> int:
             try:
-                holding = held_port(web.host, port, family=family_of(web.host), key="web.host")
-                return stack.enter_context(holding)
+                return stack.enter_context(
+                    held_port(web.host, port, family=family_of(web.host), key="web.host")
+                )
             except Unavailable as error:
                 raise Unavailable(f"{error}; {OTHER_PORT}") from None
 

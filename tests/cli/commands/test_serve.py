@@ -16,10 +16,12 @@ def config_of(
     """The configuration that the server would have."""
     monkeypatch.chdir(tmp_path)
     seen: list[CompositingConfig] = []
-    monkeypatch.setattr(
-        "lipwire.cli.servers.process.run_server",
-        lambda title, config, *others: seen.append(config),
-    )
+
+    def run_server(title: str, config: CompositingConfig, *_: object, web: object) -> None:
+        assert web == (None if config.web.enabled is False else config.web)
+        seen.append(config)
+
+    monkeypatch.setattr("lipwire.cli.servers.process.run_server", run_server)
 
     def run(*arguments: object) -> CompositingConfig:
         outcome = lipwire("serve", *arguments)
