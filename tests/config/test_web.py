@@ -31,6 +31,57 @@ def test_keys_are_read_from_a_file_and_from_variables(tmp_path: Path) -> None:
     assert "of anna" not in repr(web)
 
 
+def test_origins_are_as_browsers_send_them(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "web:\n  allowed_origins: [HTTPS://App.example, 'http://localhost:3000',"
+        " 'https://a.example:443', 'http://[::1]:80']\n"
+    )
+    assert load_compositing_config(path, {}).web.allowed_origins == (
+        "https://app.example",
+        "http://localhost:3000",
+        "https://a.example",
+        "http://[::1]",
+    )
+    given = {"LIPWIRE_WEB__ALLOWED_ORIGINS": "https://a.example, https://b.example"}
+    assert load_compositing_config(None, given).web.allowed_origins == (
+        "https://a.example",
+        "https://b.example",
+    )
+    assert load_compositing_config(None, {}).web.allowed_origins == ()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "a.example",
+        "https://a.example/",
+        "https://a.example/page",
+        "ftp://a.example",
+        "null",
+        "https://*.example",
+        "https://u@a.example",
+        "https://a.example:0",
+        "https://a.example:x",
+    ],
+)
+def test_what_is_no_origin_is_refused_with_what_is_allowed(tmp_path: Path, origin: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"web:\n  allowed_origins: ['{origin}']\n")
+    (problem,) = check_config(path, {}, "compositing").problems
+    assert origin in str(problem)
+    assert "https://app.example.org" in str(problem)
+
+
+def test_any_origin_needs_a_token(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("web:\n  allowed_origins: '*'\n")
+    (problem,) = check_config(path, {}, "compositing").problems
+    assert "allowed_origins has *, any page, and token is missing" in str(problem)
+    path.write_text("web:\n  allowed_origins: '*'\n  token: sixteen letters!\n")
+    assert load_compositing_config(path, {}).web.allowed_origins == ("*",)
+
+
 @pytest.mark.parametrize("line", ["port: 65536", "port: -1", "token: short", "ports: 1"])
 def test_a_wrong_key_is_one_problem_with_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "c.yaml"

@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
@@ -103,6 +103,7 @@ class WebHouse(Asked):
         threads: LiveThreads | None = None,
         open_avatar: Callable[[str], LiveAvatar] | None = None,
         place: WorkerPlace | None = None,
+        origins: Sequence[str] = (),
     ) -> None:
         """With ``threads`` time is that of the clock on the wall, and nobody moves it.
         ``open_avatar`` makes an avatar of that name. ``place`` is that among other servers, as
@@ -140,6 +141,7 @@ class WebHouse(Asked):
                 healthy=lambda: self.healthy(),
                 hosts=["x"],
                 token=TOKEN,
+                origins=origins,
                 speak=speak,
                 workers=workers,
             )

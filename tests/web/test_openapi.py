@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from tests.support.webparts import WebHouse
 
@@ -34,7 +35,8 @@ def routes(given: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, 
 
 def test_every_route_is_described_and_nothing_else(house: WebHouse) -> None:
     app = web_app(house.hub, list, healthy=lambda: True, hosts=[], token="x")
-    there = list(routes(app.routes))
+    assert isinstance(app.app, Starlette)
+    there = list(routes(app.app.routes))
     described = [(one.method, one.path) for one in ROUTES]
     assert sorted(there) == sorted(described)
     assert len(set(described)) == len(described)

@@ -15,6 +15,7 @@ from lipwire.config.values import (
     Language,
     MemoryMb,
     ModelCount,
+    Origins,
     Port,
     PortNumber,
     Targets,
@@ -179,8 +180,20 @@ class WebSettings(Section):
     token: Annotated[str, Field(min_length=16, max_length=1000)] | None = None
     """Who sends it may change something from anywhere; without it each start makes one, which the
     log has. The server's own page needs none."""
+    allowed_origins: Origins = ()
+    """Pages of other origins that may do what the server's own page does, as
+    `https://app.example.org`. With `*` those of any origin may ask and read; it needs `token`, and
+    who changes something has to send that."""
     ice: IceSettings = IceSettings()
     """STUN and TURN servers."""
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> Self:
+        if "*" in self.allowed_origins and self.token is None:
+            raise ValueError(
+                "allowed_origins has *, any page, and token is missing; set it, or name the origins"
+            )
+        return self
 
 
 class SpeechSettings(Section):

@@ -167,10 +167,13 @@ def _problem(document: Mapping, detail: ErrorDetails, kind: Kind) -> tuple[str, 
             break
         place, node = node.key_places[part], node.items[part]
         path.append(part)
+    left = detail["loc"][len(path) :]
+    if isinstance(node, Sequence) and left and isinstance(left[0], int):
+        node = node.items[left[0]]  # the wrong one of a list
     name, key = ".".join(path), keys(kind).get(generic(path))
     if detail["type"] == "extra_forbidden":
         message = _unknown(path, kind)
-    elif detail["loc"][len(path) :] == ("[key]",):
+    elif left == ("[key]",):
         message = f"the name {shown(path[-1])} is not allowed; a name has {NAME_RULE}"
     elif key is not None and not key.section:
         seen = "not as it has to be" if key.secret else _seen(node)

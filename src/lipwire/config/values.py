@@ -30,6 +30,8 @@ _ICE_URL: Final = re.compile(
 )
 _WITH_HOST: Final = re.compile(rf"({_HOST}|\[{_IPV6}\]):([0-9]{{1,5}})")
 _BIND_HOST: Final = re.compile(rf"{_HOST}|\[?{_IPV6}\]?")
+_ORIGIN: Final = re.compile(rf"(https?)://({_HOST}|\[{_IPV6}\])(?::([0-9]{{1,5}}))?", re.IGNORECASE)
+_OWN_PORTS: Final = {"http": 80, "https": 443}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE: Final = re.compile(r"[A-Za-z]:|\\\\")
 
@@ -114,6 +116,23 @@ def ice_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
         if (found[1], found[3]) in {("stun", "udp"), ("stun", "tcp"), ("turns", "udp")}:
             raise ValueError("a transport that such a server has not")
     return urls
+
+
+def web_origin(text: str) -> str:
+    """Return an origin as browsers send it, in lower case and without the scheme's own port;
+    ``*``, any, unchanged. Raises ValueError where ``text`` is none."""
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        raise ValueError("no origin")
+    scheme, host, port = found.groups()
+    scheme = scheme.lower()
+    if port is None or int(port) == _OWN_PORTS[scheme]:
+        return f"{scheme}://{host.lower()}"
+    if not 1 <= int(port) <= HIGHEST_PORT:
+        raise ValueError("no port")
+    return f"{scheme}://{host.lower()}:{int(port)}"
 
 
 def _model_name(text: str) -> str:
@@ -237,6 +256,16 @@ IceUrls = Annotated[
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
             "allowed": "stun:HOST:PORT, turn:HOST:PORT?transport=udp or =tcp, turns:HOST:PORT;"
             " several with commas between them, or a list of them",
+        }
+    ),
+]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(web_origin)], ...],
+    BeforeValidator(split_texts),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "allowed": "an origin as https://app.example.org, several, or `*`",
         }
     ),
 ]

@@ -35,6 +35,7 @@ from lipwire.domain import InvalidInput, LipwireError, NotFound
 from lipwire.session.live import LiveSession
 from lipwire.web.across import AcrossWorkers, WebWorkers
 from lipwire.web.audio import NO_VOICE, check_format, check_text, samples_of
+from lipwire.web.crossorigin import CrossOrigin
 from lipwire.web.events import event_json
 from lipwire.web.guard import Guard, has_token, may_change
 from lipwire.web.hub import Hub
@@ -62,20 +63,21 @@ def web_app(
     healthy: Callable[[], bool],
     hosts: Sequence[str],
     token: str,
+    origins: Sequence[str] = (),
     speak: Speak | None = None,
     lag_s: Callable[[], float] = lambda: 0.0,
     workers: WebWorkers | None = None,
-) -> Starlette:
+) -> CrossOrigin:
     """Return the app. ``names`` are the avatars that may be asked for, ``healthy`` whether a
-    session could begin, ``hosts`` and ``token`` as for ``Guard``, and ``speak`` says a text; None
-    where there is no voice. ``lag_s`` is how late the event loop is. ``workers`` are the server's
-    processes; None where it is one."""
+    session could begin, ``hosts``, ``token`` and ``origins`` as for ``Guard`` and ``CrossOrigin``,
+    and ``speak`` says a text; None where there is no voice. ``lag_s`` is how late the event loop
+    is. ``workers`` are the server's processes; None where it is one."""
     api = _Api(hub, names, healthy, speak, lag_s)
     page = files("lipwire") / "web" / "page"
-    middleware = [Middleware(Guard, hosts=hosts, token=token)]
+    middleware = [Middleware(Guard, hosts=hosts, token=token, origins=origins)]
     if workers is not None:
         middleware.append(Middleware(AcrossWorkers, workers=workers))
-    return Starlette(
+    app = Starlette(
         routes=[
             # Mounted, as else the page's files would be looked through for other methods.
             Mount(
@@ -115,6 +117,8 @@ def web_app(
             answering(lambda: hub.sessions.running),
         ),
     )
+    # Outside of everything, so that pages can read of errors, too.
+    return CrossOrigin(app, origins=origins)
 
 
 class _Api:
@@ -157,7 +161,6 @@ class _Api:
         headers = {
             "Location": f"/whep/{avatar}/{viewer}/{session.id}",
             "ETag": f'"{viewer}"',
-            "Access-Control-Expose-Headers": "Location, ETag, Link",
             **self._links(),
         }
         return Response(answer, 201, headers, media_type=_SDP)

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lipwire.web.crossorigin import ANY_ORIGIN
 from lipwire.web.passing import is_passed_on
 from lipwire.web.problems import problem, refuse
 
@@ -22,13 +23,17 @@ class Guard:
     """Refuses requests under another name than this server's (DNS rebinding), and those that change
     something and come from another page without the token (cross-site requests)."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str], token: str) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: Collection[str], token: str, origins: Collection[str] = ()
+    ) -> None:
         """``hosts`` are the names that this server is reached by, besides loopback. Who has
-        ``token`` may ask from anywhere."""
+        ``token`` may ask from anywhere, and pages of ``origins``, in lower case, without it; ``*``
+        among them is none."""
         self._app = app
         self._hosts = _LOOPBACK | {host.lower() for host in hosts}
         self._any = "*" in hosts
         self._token = token
+        self._origins = frozenset(origins) - {ANY_ORIGIN}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it. One that another process of the server has passed on
@@ -37,7 +42,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         has = self._has_token(scope)
-        may = has or _from_own_page(scope)
+        may = has or _from_own_page(scope) or self._from_listed_page(scope)
         scope["state"] = {**scope.get("state", {}), _HAS_TOKEN: has, _MAY_CHANGE: may}
         why = self._refused(scope)
         if why is None:
@@ -59,8 +64,11 @@ class Guard:
             return None
         return (
             "this changes something: send the token (Authorization: Bearer TOKEN, the server's"
-            " log has it), or ask from the server's own page"
+            " log has it), or ask from the server's own page or one of web.allowed_origins"
         )
+
+    def _from_listed_page(self, scope: Scope) -> bool:
+        return Headers(scope=scope).get("origin", "").lower() in self._origins
 
     def _has_token(self, scope: Scope) -> bool:
         given = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")

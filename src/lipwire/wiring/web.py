@@ -64,6 +64,7 @@ def open_web(
             healthy=healthy,
             hosts=[*web.hosts, web.host],
             token=token,
+            origins=web.allowed_origins,
             speak=speak,
             lag_s=lambda: servers[0].lag_s if servers else 0.0,
             workers=workers,

@@ -90,7 +90,7 @@ def test_the_page_asks_the_server_for_its_relay_and_plays_over_it(
         page.add_init_script(RELAY_ALONE)
         page.add_init_script(KEEP_CONNECTIONS)
 
-    with serving(root, tmp_path / "compositing.yaml", ice=ice) as address:
+    with serving(root, tmp_path / "compositing.yaml", web={"ice": ice}) as address:
         here = visit(address, prepare)
         here.is_live()
         ours, servers, decoded = here.page.evaluate(PAIR)
