@@ -128,7 +128,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     202: "Taken in",
     204: "Done",
     400: "Something in the request is wrong",
-    403: "Neither the token, nor the server's own page, nor one of its names",
+    403: "No token, a page that is neither the server's own nor listed, or another name than its",
     404: "There is no such avatar, session or viewer",
     406: "The viewer has no H.264, or no Opus",
     409: "The avatar cannot be used as it is",
