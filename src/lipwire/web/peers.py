@@ -172,6 +172,11 @@ class Peer:
             self._time(video.sender, self._video)
             self._time(sound.sender, self._sound, OPUS_DELAY_S)
             await connection.setRemoteDescription(offered)
+            if "a=setup:actpass" in offer:
+                # aiortc's certificate is ECDSA, and as a DTLS client it refuses others: GStreamer's
+                # is RSA. As a server it presents its own.
+                for transceiver in (video, sound):
+                    transceiver.sender.transport._set_role("server")
             await connection.setLocalDescription(await connection.createAnswer())
         except OperationError as error:
             raise NoCommonCodec(
