@@ -2,7 +2,10 @@
 
 import asyncio
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.waiting import until
@@ -197,6 +200,31 @@ def test_a_thousand_bad_offers_do_no_harm(house: WebHouse) -> None:
     assert not session._outputs
     until(lambda: tasks(house) <= before)
     assert house.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_many_joins_and_leaves_leave_nothing(house: WebHouse) -> None:
+    """No task, no thread, no socket; one viewer stays."""
+
+    def kept() -> tuple[int, int, int]:
+        return tasks(house), threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    with WebViewer(house) as stays:
+        stays.view()
+        plays(house, lambda: stays.pictures)
+        session = house.session(stays.location.rpartition("/")[2])
+        counts = []
+        for _ in range(60):
+            with WebViewer(house) as viewer:
+                viewer.view(f"/whep/anna?session={session.id}")
+                pictures = viewer.pictures
+                plays(house, pictures.__len__)
+                house.ask("DELETE", viewer.location)
+            until(lambda: house.hub.viewers(session) == 1)
+            counts.append(kept())
+        until(lambda: all(now <= before for now, before in zip(kept(), counts[9], strict=True)))
+        assert house.hub.broadcast(session).viewers == 1
 
 
 def test_ice_servers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ class _Track(MediaStreamTrack):
         super().__init__()
         self.kind = kind
         self._packets: deque[Packet] = deque(maxlen=most)
-        self.taken_s: Fraction | None = None
+        self.taken_s: float | None = None
         """Time on the session's clock of the packet that was taken last."""
         self._there = asyncio.Event()
 
@@ -116,7 +116,7 @@ class _Track(MediaStreamTrack):
             self._there.clear()
             await self._there.wait()
         packet = self._packets.popleft()
-        self.taken_s = packet.pts * packet.time_base
+        self.taken_s = packet.pts / packet.time_base.denominator
         return packet
 
     def stop(self) -> None:
@@ -272,7 +272,7 @@ class Peer:
         async def timed(codec: Any) -> Any:
             # All of the packet before has been sent now.
             if track.taken_s is not None and self._began_ntp is not None:
-                since = round((track.taken_s - Fraction(delay_s)) * 2**32)
+                since = round((track.taken_s - delay_s) * 2**32)
                 sender._RTCRtpSender__ntp_timestamp = self._began_ntp + since  # type: ignore[attr-defined]
             return await next_frame(codec)
 
