@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,6 +17,7 @@ from tests.support.liveparts import FakeAvatar, LiveTime
 from lipwire.domain import AvatarInvalid, Call, NotFound, UInt8Array
 from lipwire.rpc.workers import WorkerPlace
 from lipwire.rpc.workers.sessioncount import SharedCount
+from lipwire.security import OPEN, AccessControl
 from lipwire.session.live import LiveAvatar, LiveSession, LiveSessions, LiveThreads, SessionRules
 from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
@@ -104,6 +106,8 @@ class WebHouse(Asked):
         open_avatar: Callable[[str], LiveAvatar] | None = None,
         place: WorkerPlace | None = None,
         origins: Sequence[str] = (),
+        control: AccessControl = OPEN,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         """With ``threads`` time is that of the clock on the wall, and nobody moves it.
         ``open_avatar`` makes an avatar of that name. ``place`` is that among other servers, as
@@ -142,6 +146,7 @@ class WebHouse(Asked):
                 hosts=["x"],
                 token=TOKEN,
                 origins=origins,
+                control=control,
                 speak=speak,
                 workers=workers,
             )
@@ -152,6 +157,7 @@ class WebHouse(Asked):
             port=0,
             on_stop=lambda: self.hub.close(),
             among=None if place is None else place.web_socket(),
+            certificate=certificate,
         )
 
     @property

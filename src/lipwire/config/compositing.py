@@ -245,7 +245,9 @@ class CompositingConfig(ServerConfig):
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
-        self.check_exposure(self.server)
+        self.check_exposure(self.server, "server.host", self.server.host)
+        if self.web.enabled is not False:
+            self.check_exposure(self.server, "web.host", self.web.host)
         return self
 
     @property

@@ -93,7 +93,7 @@ class InferenceConfig(ServerConfig):
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
-        self.check_exposure(self.server)
+        self.check_exposure(self.server, "server.host", self.server.host)
         return self
 
     @property

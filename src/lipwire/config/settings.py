@@ -357,17 +357,18 @@ class ServerConfig(Section):
         """Whether callers of ``server`` have to show who they are."""
         return bool(server.tls.client_names) or self.tells_apart
 
-    def check_exposure(self, server: ServerSettings) -> None:
-        """Raise ValueError where other machines reach ``server`` although nothing is encrypted or
-        callers need not show who they are, and ``insecure`` does not say that this is wanted."""
-        if server.insecure or not server.reaches_others:
+    def check_exposure(self, server: ServerSettings, key: str, host: str) -> None:
+        """Raise ValueError where other machines reach ``host``, the value of ``key``, although
+        nothing is encrypted or callers need not show who they are, and ``server.insecure`` does not
+        say that this is wanted."""
+        if server.insecure or is_loopback(host):
             return
         missing = [] if server.tls.enabled else ["server.tls (a certificate)"]
         if not self.closed(server):
             missing.append("security.keys_file or security.jwt (who may ask)")
         if missing:
             raise ValueError(
-                f"server.host is {server.host}, which other machines reach, without"
+                f"{key} is {host}, which other machines reach, without"
                 f" {' and '.join(missing)}; set these, listen on 127.0.0.1, or say"
                 " server.insecure: true on a private network"
             )

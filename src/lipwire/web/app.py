@@ -32,12 +32,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from lipwire.domain import InvalidInput, LipwireError, NotFound
+from lipwire.security import OPEN, AccessControl
 from lipwire.session.live import LiveSession
 from lipwire.web.across import AcrossWorkers, WebWorkers
 from lipwire.web.audio import NO_VOICE, check_format, check_text, samples_of
 from lipwire.web.crossorigin import CrossOrigin
 from lipwire.web.events import event_json
-from lipwire.web.guard import Guard, has_token, may_change
+from lipwire.web.guard import Guard, access_of, has_token, may_change
 from lipwire.web.hub import Hub
 from lipwire.web.openapi import document
 from lipwire.web.outputs import EventTap, OutputResponse, PictureTap
@@ -64,17 +65,18 @@ def web_app(
     hosts: Sequence[str],
     token: str,
     origins: Sequence[str] = (),
+    control: AccessControl = OPEN,
     speak: Speak | None = None,
     lag_s: Callable[[], float] = lambda: 0.0,
     workers: WebWorkers | None = None,
 ) -> CrossOrigin:
     """Return the app. ``names`` are the avatars that may be asked for, ``healthy`` whether a
-    session could begin, ``hosts``, ``token`` and ``origins`` as for ``Guard`` and ``CrossOrigin``,
-    and ``speak`` says a text; None where there is no voice. ``lag_s`` is how late the event loop
-    is. ``workers`` are the server's processes; None where it is one."""
+    session could begin, ``hosts``, ``token``, ``origins`` and ``control`` as for ``Guard`` and
+    ``CrossOrigin``, and ``speak`` says a text; None where there is no voice. ``lag_s`` is how late
+    the event loop is. ``workers`` are the server's processes; None where it is one."""
     api = _Api(hub, names, healthy, speak, lag_s)
     page = files("lipwire") / "web" / "page"
-    middleware = [Middleware(Guard, hosts=hosts, token=token, origins=origins)]
+    middleware = [Middleware(Guard, hosts=hosts, token=token, origins=origins, control=control)]
     if workers is not None:
         middleware.append(Middleware(AcrossWorkers, workers=workers))
     app = Starlette(
@@ -149,9 +151,9 @@ class _Api:
         session_id = request.query_params.get("session")
         avatar = request.path_params["avatar"]
         if session_id:
-            session = self._hub.find(session_id)
+            session = self._hub.find(session_id, access_of(request.scope))
         else:
-            session = await self._hub.open(avatar)
+            session = await self._hub.open(avatar, access=access_of(request.scope))
         try:
             viewer, answer = await self._hub.view(session, offer)
         except BaseException:
@@ -183,7 +185,9 @@ class _Api:
         )
 
     async def avatars(self, request: Request) -> Response:
-        return JSONResponse({"avatars": [{"id": name} for name in self._names()]})
+        access = access_of(request.scope)
+        names = [name for name in self._names() if access.sees(name)]
+        return JSONResponse({"avatars": [{"id": name} for name in names]})
 
     async def sessions(self, request: Request) -> Response:
         if request.method == "GET":
@@ -194,24 +198,29 @@ class _Api:
                 "opened": stats.opened,
             }
             if has_token(request.scope):  # an id is all that another page needs to listen in
-                told["sessions"] = [self._told(one) for one in self._hub.sessions.every()]
+                access = access_of(request.scope)
+                told["sessions"] = [
+                    self._told(one)
+                    for one in self._hub.sessions.every(access.tenant)
+                    if access.sees(one.avatar.name)
+                ]
             return JSONResponse(told)
         asked = await _json(request)
         name = asked.get("avatar")
         if not isinstance(name, str):
             raise InvalidInput('the body has no "avatar"; name one')
-        session = await self._hub.open(name)
+        session = await self._hub.open(name, access=access_of(request.scope))
         return JSONResponse(self._told(session), 201, {"Location": f"/v1/sessions/{session.id}"})
 
     async def session(self, request: Request) -> Response:
-        session = self._hub.find(request.path_params["session"])
+        session = self._hub.find(request.path_params["session"], access_of(request.scope))
         if request.method == "DELETE":
             await asyncio.to_thread(self._hub.sessions.end, session)
             return Response(status_code=204)
         return JSONResponse(self._told(session))
 
     async def speak(self, request: Request) -> Response:
-        session = self._hub.find(request.path_params["session"])
+        session = self._hub.find(request.path_params["session"], access_of(request.scope))
         kind = _media_type(request)
         if kind == "application/json":
             asked = await _json(request)
@@ -235,12 +244,12 @@ class _Api:
         return JSONResponse({"seconds": len(pcm) / rate_hz}, 202)
 
     async def interrupt(self, request: Request) -> Response:
-        session = self._hub.find(request.path_params["session"])
+        session = self._hub.find(request.path_params["session"], access_of(request.scope))
         await asyncio.to_thread(session.interrupt)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
-        session = self._hub.find(request.path_params["session"])
+        session = self._hub.find(request.path_params["session"], access_of(request.scope))
         tap = EventTap()
 
         async def told() -> AsyncIterator[str]:
@@ -259,7 +268,7 @@ class _Api:
         return OutputResponse(session, tap, told(), "text/event-stream")
 
     async def mjpeg(self, request: Request) -> Response:
-        session = self._hub.find(request.path_params["session"])
+        session = self._hub.find(request.path_params["session"], access_of(request.scope))
         tap = PictureTap()
 
         async def parts() -> AsyncIterator[bytes]:
@@ -274,7 +283,7 @@ class _Api:
 
     async def socket(self, socket: WebSocket) -> None:
         try:
-            session = self._hub.find(socket.path_params["session"])
+            session = self._hub.find(socket.path_params["session"], access_of(socket.scope))
             media = bool(_number(socket, "media", 0))
             serving = SessionSocket(
                 socket,

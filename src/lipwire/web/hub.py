@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from lipwire.domain import Call, NotFound
+from lipwire.domain import EVERYTHING, Access, Call, NotFound
 from lipwire.session.live import LiveSession, LiveSessions, SessionSettings
 from lipwire.session.live.broadcast import Broadcast
+from lipwire.session.live.sessions import NO_SESSION
 from lipwire.web.audio import AudioIn
 from lipwire.web.peers import IceServers, Peer
 
@@ -43,23 +44,38 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = ThreadPoolExecutor(_OPENING, thread_name_prefix="lipwire-web-opening")
 
-    async def open(self, model_id: str, settings: SessionSettings | None = None) -> LiveSession:
-        """Begin a session with avatar ``model_id``. Raises what ``LiveSessions.open`` does."""
+    async def open(
+        self,
+        model_id: str,
+        settings: SessionSettings | None = None,
+        *,
+        access: Access = EVERYTHING,
+    ) -> LiveSession:
+        """Begin a session with avatar ``model_id`` for whoever has ``access``. Raises NotFound
+        where it is none of theirs, and what ``LiveSessions.open`` does."""
+        access.check_avatar(model_id)
 
         def opened() -> LiveSession:
-            call = Call(_OPEN_TIMEOUT_S, service="live")
+            call = Call(_OPEN_TIMEOUT_S, service="live", tenant=access.tenant, access=access)
             try:
                 return self.sessions.open(
-                    model_id, settings or SessionSettings(), call=call, with_outbox=False
+                    model_id,
+                    settings or SessionSettings(),
+                    tenant=access.tenant,
+                    call=call,
+                    with_outbox=False,
                 )
             finally:
                 call.end()
 
         return await asyncio.get_running_loop().run_in_executor(self._opening, opened)
 
-    def find(self, session_id: str) -> LiveSession:
-        """Return the session of that id. Raises NotFound."""
-        return self.sessions.find(session_id)
+    def find(self, session_id: str, access: Access = EVERYTHING) -> LiveSession:
+        """Return the session of that id. Raises NotFound where whoever has ``access`` has none."""
+        session = self.sessions.find(session_id, access.tenant)
+        if not access.sees(session.avatar.name):
+            raise NotFound(NO_SESSION)
+        return session
 
     def broadcast(self, session: LiveSession) -> Broadcast:
         """Return what encodes ``session`` for its viewers."""

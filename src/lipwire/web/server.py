@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -37,13 +38,19 @@ class WebServer(Closing):
         port: int,
         on_stop: Callable[[], object] | None = None,
         among: Path | None = None,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         """``make_app`` is called in the event loop. ``port`` 0 is any free one. ``on_stop`` returns
         what is awaited there at the end. ``among`` is the Unix socket on which this process answers
         what others of the server pass on, with which it shares the port; None where there are
-        none. Raises Unavailable where the address is taken,
-        InvalidInput where it is no address of this machine."""
+        none. ``certificate`` are the files of the server's certificate and its key, PEM; a change
+        of them counts for the next connections. None: nothing is encrypted. Raises Unavailable
+        where the address is taken, InvalidInput where it is no address of this machine or the files
+        are no certificate."""
         self._make_app = make_app
+        self._certificate = certificate
+        self._encryption = None if certificate is None else _encryption(*certificate)
+        self._certificate_seen = _state_of(certificate)
         self._among = among
         self._socket = _listening(host, port, shared=among is not None)
         self.port: Final[int] = self._socket.getsockname()[1]
@@ -88,6 +95,8 @@ class WebServer(Closing):
             ws_max_size=_MOST_MESSAGE_BYTES,
             ws_max_queue=8,
         )
+        config.load()
+        config.ssl = self._encryption
         self._server = server = uvicorn.Server(config)
         among = nullcontext() if self._among is None else answering_passed_on(app, self._among)
         watching = asyncio.ensure_future(self._watch_lag())
@@ -108,6 +117,44 @@ class WebServer(Closing):
             before = loop.time()
             await asyncio.sleep(_LAG_EVERY_S)
             self.lag_s = max(0.0, loop.time() - before - _LAG_EVERY_S)
+            self._renew_certificate()
+
+    def _renew_certificate(self) -> None:
+        """Use the files of the certificate where they have changed, and are one."""
+        if self._certificate is None or self._encryption is None:
+            return
+        state = _state_of(self._certificate)
+        if state == self._certificate_seen:
+            return
+        try:
+            _encryption(*self._certificate)  # whether they belong together
+            self._encryption.load_cert_chain(*self._certificate)
+        except InvalidInput:
+            return  # half of them is written: looked at again
+        self._certificate_seen = state
+
+
+def _encryption(cert: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as error:  # ssl's errors are some, too
+        raise InvalidInput(
+            f"server.tls.cert {cert} and server.tls.key {key} are no certificate and its key:"
+            f" {error.strerror or error}"
+        ) from None
+    return context
+
+
+def _state_of(paths: tuple[Path, ...] | None) -> list[tuple[int, int, int]]:
+    found = []
+    for path in paths or ():
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return found
 
 
 def family_of(host: str) -> socket.AddressFamily:

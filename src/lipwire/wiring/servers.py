@@ -47,7 +47,12 @@ from lipwire.wiring.registries import (
     open_networks,
     preload,
 )
-from lipwire.wiring.security import open_access_control, tell_exposure, transport_options
+from lipwire.wiring.security import (
+    open_access_control,
+    server_tls,
+    tell_exposure,
+    transport_options,
+)
 from lipwire.wiring.speaking import open_speaking
 from lipwire.wiring.web import check_web, open_web
 
@@ -209,7 +214,7 @@ def _compositing(
 ) -> Iterator[RpcServer]:
     web = has_web(config, serve=not url)
     if web:
-        check_web(config.web)
+        check_web(config.web, closed=config.closed(config.server))
     with ExitStack() as stack:
         control = stack.enter_context(open_access_control(config.security, config.server))
         wanted = [
@@ -301,6 +306,8 @@ def _compositing(
                     healthy=healthy,
                     tell=tell,
                     speak=speaking,
+                    control=control,
+                    tls=server_tls(config.server.tls),
                     place=place,
                     counts=dict if count is None else count.each,
                 )

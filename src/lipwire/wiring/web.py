@@ -10,8 +10,10 @@ from starlette.types import ASGIApp
 from lipwire.config.compositing import WebSettings
 from lipwire.config.values import is_loopback
 from lipwire.domain import InvalidInput, Tell, Unavailable
+from lipwire.rpc.credentials import ServerTls
 from lipwire.rpc.server.ports import held_port
 from lipwire.rpc.workers import WorkerPlace
+from lipwire.security import OPEN, AccessControl
 from lipwire.session.live import LiveSessions
 from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
@@ -31,16 +33,19 @@ def open_web(
     healthy: Callable[[], bool],
     tell: Tell,
     speak: Speak | None = None,
+    control: AccessControl = OPEN,
+    tls: ServerTls | None = None,
     place: WorkerPlace | None = None,
     counts: Callable[[], Mapping[int, int]] = dict,
 ) -> Iterator[WebServer]:
     """Give the web server that ``web`` describes, listening, and stop it after the block. ``names``
     are the avatars that may be asked for, ``healthy`` whether a session could begin. ``speak`` is
-    as for ``web_app``. ``place`` is that of this process among those that share the port, as
+    and ``control`` are as for ``web_app``. ``tls`` is the server's certificate; without one nothing
+    is encrypted. ``place`` is that of this process among those that share the port, as
     ``shared_web`` has it; None where it is alone. ``counts`` says how many sessions each of them
     has. Raises Unavailable where the address is taken, and InvalidInput where others reach it and
     there is no token for them."""
-    check_web(web)
+    check_web(web, closed=control.closed)
     token = web.token or _new_token()
     secret = web.ice.credential
     ice = IceServers(
@@ -65,6 +70,7 @@ def open_web(
             hosts=[*web.hosts, web.host],
             token=token,
             origins=web.allowed_origins,
+            control=control,
             speak=speak,
             lag_s=lambda: servers[0].lag_s if servers else 0.0,
             workers=workers,
@@ -77,23 +83,27 @@ def open_web(
             port=port,
             on_stop=lambda: hubs[0].close() if hubs else None,
             among=None if place is None else place.web_socket(),
+            certificate=None if tls is None else (tls.cert, tls.key),
         )
 
     servers: list[WebServer] = []
     with _on_a_port(web, listen) as server:
         servers.append(server)
-        _tell(web, server.port, token, tell)
+        _tell(web, server.port, token, tell, "http" if tls is None else "https")
         yield server
 
 
 @contextmanager
-def shared_web(web: WebSettings, *, tell: Tell) -> Iterator[dict[str, str]]:
+def shared_web(
+    web: WebSettings, *, tell: Tell, closed: bool = False, encrypted: bool = False
+) -> Iterator[dict[str, str]]:
     """Keep the port of ``web`` for several processes that listen on it, for the block, and give
     the environment variables with which each of them has that port and the same token.
 
-    ``tell`` is called with a heading and facts. Raises what ``open_web`` raises.
+    ``tell`` is called with a heading and facts. ``closed`` says whether callers are told apart, and
+    ``encrypted`` whether the server has a certificate. Raises what ``open_web`` raises.
     """
-    check_web(web)
+    check_web(web, closed=closed)
     token = web.token or _new_token()
 
     with ExitStack() as stack:
@@ -107,7 +117,7 @@ def shared_web(web: WebSettings, *, tell: Tell) -> Iterator[dict[str, str]]:
                 raise Unavailable(f"{error}; {OTHER_PORT}") from None
 
         port = _on_a_port(web, hold)
-        _tell(web, port, token, tell)
+        _tell(web, port, token, tell, "https" if encrypted else "http")
         yield {
             "LIPWIRE_COMPOSITING__WEB__PORT": str(port),
             "LIPWIRE_COMPOSITING__WEB__TOKEN": token,
@@ -125,8 +135,8 @@ def _on_a_port(web: WebSettings, listen: Callable[[int], _Listening]) -> _Listen
         return listen(0)
 
 
-def _tell(web: WebSettings, port: int, token: str, tell: Tell) -> None:
-    told: dict[str, object] = {"Page": f"http://{_shown(web.host)}:{port}/"}
+def _tell(web: WebSettings, port: int, token: str, tell: Tell, scheme: str) -> None:
+    told: dict[str, object] = {"Page": f"{scheme}://{_shown(web.host)}:{port}/"}
     if port != web.port and web.port:
         told["Port"] = f"{web.port} is taken by another program (--web-port N chooses one)"
     if web.token is None:
@@ -138,10 +148,11 @@ def _new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def check_web(web: WebSettings) -> None:
-    """Raise InvalidInput where other machines reach ``web.host`` and ``web.token`` is not set: the
-    token that a start makes is in the log alone."""
-    if web.token is None and not is_loopback(web.host):
+def check_web(web: WebSettings, *, closed: bool = False) -> None:
+    """Raise InvalidInput where other machines reach ``web.host``, ``web.token`` is not set, and
+    callers are not told apart otherwise (``closed``): the token that a start makes is in the log
+    alone."""
+    if web.token is None and not closed and not is_loopback(web.host):
         raise InvalidInput(
             f"web.host is {web.host}, which other machines reach, and web.token is not set; set it"
             " (16 characters or more), or leave web.host at 127.0.0.1"

@@ -112,11 +112,16 @@ class Visit:
 
 @contextmanager
 def serving(
-    root: Path, file: Path, port: int = 0, web: Mapping[str, object] | None = None
+    root: Path,
+    file: Path,
+    port: int = 0,
+    web: Mapping[str, object] | None = None,
+    more: str = "",
 ) -> Iterator[str]:
-    """Give the address of the page of a server of its own. ``web`` are more keys of its section."""
+    """Give the address of the page of a server of its own. ``web`` are more keys of its section,
+    and ``more`` are other sections."""
     section = json.dumps({"port": port, **(web or {})})
-    file.write_text(f"models_root: {root}\nweb: {section}\n{VOICE}\n")
+    file.write_text(f"models_root: {root}\nweb: {section}\n{VOICE}\n{more}\n")
     here = {"LIPWIRE_SERVER__HOST": "127.0.0.1", "LIPWIRE_SERVER__PORT": "0"}
     told: dict[str, Mapping[str, object]] = {}
     with open_serve(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lipwire.cli.servers.lifecycle import Stopping
     from lipwire.config import CompositingConfig, InferenceConfig
     from lipwire.config.compositing import WebSettings
-    from lipwire.config.settings import ServerSettings
+    from lipwire.config.settings import ServerConfig, ServerSettings
     from lipwire.domain import Tell
     from lipwire.rpc.server.server import RpcServer
     from lipwire.rpc.workers import WorkerPlace
@@ -121,7 +121,7 @@ def run_server(
         announcer.begin()
         announcer.section("Configuration", {**summary, **_numbered(config.notes())})
         if place is None and server.workers > 1:
-            _run_workers(server, web, announcer, stopping, overrides)
+            _run_workers(config, server, web, announcer, stopping, overrides)
             return
         with _tidied(place), open_server(announcer.section, place) as running:
             announcer.ready(running.port)
@@ -140,6 +140,7 @@ def tell_parent(ready_fd: int | None, port: int) -> None:
 
 
 def _run_workers(
+    config: ServerConfig,
     server: ServerSettings,
     web: WebSettings | None,
     announcer: Announcer,
@@ -158,7 +159,14 @@ def _run_workers(
         if web is not None:
             from lipwire.wiring.web import shared_web
 
-            environ = stack.enter_context(shared_web(web, tell=announcer.section))
+            environ = stack.enter_context(
+                shared_web(
+                    web,
+                    tell=announcer.section,
+                    closed=config.closed(server),
+                    encrypted=server.tls.enabled,
+                )
+            )
 
         def start(index: int) -> Child:
             place = WorkerPlace(folder, index, count)

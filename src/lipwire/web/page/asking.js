@@ -10,14 +10,15 @@
  * - `voice`: the server cannot say texts
  * - `ended`: the session is no longer there
  * - `not_found`: there is no such avatar
- * - `refused`: the server wants a token
+ * - `refused`: the server wants a token, or the page's own address
+ * - `key`: the server wants an API key or a token, or the one that it got does not count
  * - `unreachable`: the server does not answer
  * - `unavailable`: the server answers that it cannot now
  * - `audio`: the browser cannot decode the file
  * - `other`: anything else; `message` says what
  *
- * @typedef {"full"|"codec"|"ice"|"microphone"|"voice"|"ended"|"not_found"|"refused"|"unreachable"
- *   |"unavailable"|"audio"|"other"} Kind
+ * @typedef {"full"|"codec"|"ice"|"microphone"|"voice"|"ended"|"not_found"|"refused"|"key"
+ *   |"unreachable"|"unavailable"|"audio"|"other"} Kind
  */
 
 /** An error of a session. */
@@ -84,7 +85,7 @@ export async function ask(url, init, ofSession) {
   const problem = await answer.json().catch(() => ({}));
   const retryAfterS = Number(answer.headers.get("Retry-After")) || undefined;
   /** @type {Record<number, Kind>} */
-  const kinds = { 403: "refused", 406: "codec", 429: "full", 501: "voice" };
+  const kinds = { 401: "key", 403: "refused", 406: "codec", 429: "full", 501: "voice" };
   kinds[502] = kinds[503] = kinds[504] = "unavailable";
   kinds[404] = ofSession ? "ended" : "not_found";
   throw new LipwireError(

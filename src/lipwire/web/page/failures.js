@@ -59,6 +59,12 @@ export function explain(error) {
         text: "Open the page under the server’s own address. Whoever runs it finds the reason below.",
         action: "Try again",
       };
+    case "key":
+      return {
+        title: "This server asks for a key",
+        text: "Whoever runs it gives you one. It is kept in this tab until you close it.",
+        action: "Continue",
+      };
     case "unavailable":
       return {
         title: "The server is not ready",

@@ -35,7 +35,8 @@ const FILE_RATE_HZ = 48_000;
  * @property {string} [avatar] name of the avatar; not needed with `session`
  * @property {string} [session] id of a session that is there already, to see the same
  * @property {string} [server] address of the server; where it is not given, the page's own
- * @property {string} [token] the server's token, for pages that are not the server's own
+ * @property {string} [token] the server's token, for pages that are not the server's own, or an API
+ *   key or token where the server asks for one
  * @property {RTCIceServer[]} [iceServers] STUN and TURN servers, where others than the
  *   server's are needed
  * @property {"auto"|"webrtc"|"pictures"} [media] how video and sound come: over WebRTC and, where
@@ -475,8 +476,7 @@ export class LipwireSession extends EventTarget {
   }
 
   #authorization() {
-    const { token } = this.#options;
-    return /** @type {Record<string, string>} */ (token ? { Authorization: `Bearer ${token}` } : {});
+    return authorization(this.#options.token);
   }
 
   /** @param {string} path @param {BodyInit} [body] @param {string} [type] */
@@ -498,14 +498,20 @@ export class LipwireSession extends EventTarget {
   }
 }
 
+/** @param {string} [token] @returns {Record<string, string>} */
+function authorization(token) {
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
 /**
  * The names of the avatars that a server has.
  *
- * @param {{server?: string}} [options] address of the server; where it is not given, the page's own
+ * @param {{server?: string, token?: string}} [options] as those of a session
  * @returns {Promise<string[]>}
  * @throws {LipwireError}
  */
-export async function avatars({ server = "/" } = {}) {
-  const answer = await ask(new URL("v1/avatars", new URL(server, location.href)), {}, false);
+export async function avatars({ server = "/", token } = {}) {
+  const headers = authorization(token);
+  const answer = await ask(new URL("v1/avatars", new URL(server, location.href)), { headers }, false);
   return (await answer.json()).avatars.map((/** @type {{id: string}} */ { id }) => id);
 }

@@ -8,6 +8,7 @@ const FIGURES_EVERY_MS = 1000;
 const NOTICE_MS = 9000;
 const LONGEST_FILE_S = 300;
 const KEPT = "lipwire.session";
+const KEY = "lipwire.key";
 /** Another tab has its own session; with locks a tab knows whether one is another's. */
 const kept = navigator.locks ? localStorage : sessionStorage;
 
@@ -58,15 +59,26 @@ async function begin() {
 
 /** @returns {Promise<import("./lipwire.js").ConnectOptions>} */
 async function wanted() {
-  if (watching) return { session: watching };
-  const names = await avatars();
+  const token = key();
+  if (watching) return { session: watching, token };
+  const names = await avatars({ token });
   const asked = $("avatar").value || new URLSearchParams(location.search).get("avatar");
   if (!names.length) throw new LipwireError("not_found", "the server has no avatars");
   const name = asked && names.includes(asked) ? asked : names[0];
   $("avatar").replaceChildren(...names.map((each) => new Option(each, each, false, each === name)));
   $("avatar").hidden = false;
   const before = await left();
-  return before && (!asked || asked === before.avatar) ? { session: before.id } : { avatar: name };
+  return before && (!asked || asked === before.avatar) ? { session: before.id, token } : { avatar: name, token };
+}
+
+/** What the server asks for: of the address (`#key=...`), or as it was typed in this tab. */
+function key() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given) {
+    sessionStorage.setItem(KEY, given);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return sessionStorage.getItem(KEY) ?? undefined;
 }
 
 /** The page may be loaded again, and find its session. @param {LipwireSession} made */
@@ -163,6 +175,8 @@ function fail(why, error) {
   $("failure-title").textContent = why.title;
   $("failure-text").textContent = why.text;
   $("failure-detail").textContent = error instanceof Error ? error.message : "";
+  $("failure-key").hidden = !(error instanceof LipwireError && error.kind === "key");
+  if (!$("failure-key").hidden) $("failure-key").focus();
   $("failure-action").textContent = watching && why.action === "Talk again" ? "Talk yourself" : why.action;
   clearInterval(countdown);
   if (why.againInS === undefined) return;
@@ -388,7 +402,14 @@ $("avatar").addEventListener("change", async () => {
   await before?.end().catch(() => {});
   await begin();
 });
+$("failure-key").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+  if (event.key === "Enter") $("failure-action").click();
+});
 $("failure-action").addEventListener("click", () => {
+  if (!$("failure-key").hidden && $("failure-key").value) {
+    sessionStorage.setItem(KEY, $("failure-key").value.trim());
+    $("failure-key").value = "";
+  }
   if (watching && $("failure-action").textContent === "Talk yourself") location.href = location.pathname;
   else void begin();
 });
