@@ -237,6 +237,8 @@ class LimitSettings(Section):
     """Calls of any kind; without it they are not limited."""
     frames_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Frames of batches, over ten seconds; without it they are not limited."""
+    live_sessions: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Live sessions at a time; without it `live.max_sessions` alone counts."""
 
 
 class SecuritySettings(Section):
@@ -255,6 +257,9 @@ class SecuritySettings(Section):
     audit_file: FilePath | None = None
     """Records every call, a JSON line each: who asked for what, when, from where, and what came of
     it. Never speech, frames, keys or tokens. A file that is moved away is made anew."""
+    usage_file: FilePath | None = None
+    """Records every live session when it has ended, a JSON line each: whose it was, with which
+    avatar, how long it lasted and spoke, its frames, and why it has ended."""
     audit_required: bool = False
     """Refuse calls while they cannot be recorded; without it they are answered, and counted."""
 

@@ -1,13 +1,17 @@
 """Live sessions over the avatars of a server's registry."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from lipwire.config import CompositingConfig, usable_cores
 from lipwire.config.compositing import LiveSettings
+from lipwire.config.settings import LimitSettings
 from lipwire.registry import Registry
+from lipwire.security import AuditLog
 from lipwire.serving import AudioEncoders, LoadedAvatar
 from lipwire.session.live import (
     Leases,
@@ -16,6 +20,7 @@ from lipwire.session.live import (
     Pacer,
     SessionCount,
     SessionRules,
+    SessionUsage,
 )
 from lipwire.wiring.sessionavatars import SessionAvatar
 
@@ -41,6 +46,7 @@ def open_live_sessions(
     """
     live = config.live
     with (
+        ExitStack() as stack,
         Pacer() as pacer,
         ThreadPoolExecutor(
             2 * live.max_sessions + _MORE_WORKERS, thread_name_prefix="lipwire-live"
@@ -51,17 +57,27 @@ def open_live_sessions(
                 config.output.live_format
             ),
             LiveThreads(pacer, workers, composing),
-            rules=_rules(live),
+            rules=_rules(live, config.security.limits),
             leases=leases,
             count=count,
             prefix=prefix,
+            on_end=_recording(stack, config.security.usage_file),
         ) as sessions,
     ):
         yield sessions
 
 
-def _rules(live: LiveSettings) -> SessionRules:
+def _recording(stack: ExitStack, file: Path | None) -> Callable[[SessionUsage], object]:
+    """Return what records sessions in ``file``, which is closed with ``stack``."""
+    if file is None:
+        return lambda usage: None
+    log = stack.enter_context(AuditLog(file))
+    return lambda usage: log.write(asdict(usage))
+
+
+def _rules(live: LiveSettings, limits: LimitSettings) -> SessionRules:
     return SessionRules(
+        max_sessions_of_tenant=limits.live_sessions,
         max_sessions=live.max_sessions,
         max_duration_s=live.max_duration,
         max_idle_s=live.max_idle or None,

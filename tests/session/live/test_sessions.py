@@ -15,6 +15,7 @@ from lipwire.session.live import (
     LiveSession,
     LiveSessions,
     SessionRules,
+    SessionUsage,
     State,
 )
 
@@ -45,14 +46,23 @@ class House(LiveTime):
     """Sessions with what they need."""
 
     def __init__(
-        self, rules: SessionRules | None = None, *, leases: FakeLeases | None = None
+        self,
+        rules: SessionRules | None = None,
+        *,
+        leases: FakeLeases | None = None,
+        on_end: Callable[[SessionUsage], object] = lambda usage: None,
     ) -> None:
         super().__init__()
         self.avatars: list[FakeAvatar] = []
         self.leases = leases or FakeLeases()
         self.on_open: Callable[[], object] = lambda: None
         self.sessions = LiveSessions(
-            self._open_avatar, self.threads, rules=rules, leases=self.leases, clock=self.clock
+            self._open_avatar,
+            self.threads,
+            rules=rules,
+            leases=self.leases,
+            on_end=on_end,
+            clock=self.clock,
         )
 
     def _open_avatar(self, model_id: str, call: Call) -> LiveAvatar:
@@ -278,6 +288,37 @@ def test_a_session_whose_client_has_gone_makes_room_for_another(limit: str) -> N
         house.open()
     assert not any(session.closed for session in (first, third, other))
     assert house.leases.held.keys() == {first.id, third.id, other.id}
+
+
+def test_a_tenant_has_no_more_sessions_than_it_may_have() -> None:
+    house = House(SessionRules(max_sessions_of_tenant=2))
+    first, second = house.open(tenant="acme"), house.open(tenant="acme")
+    with pytest.raises(Overloaded, match="2 live sessions of the tenant run; allowed are 2"):
+        house.open(tenant="acme")
+    house.open(tenant="beta")
+    house.sessions.detach(second)  # its client has gone: it makes room
+    third = house.open(tenant="acme")
+    assert [first.closed, second.closed, third.closed] == [False, True, False]
+    house.sessions.end(first)
+    house.open(tenant="acme")
+    assert house.sessions.stats().refused == 1
+
+
+def test_what_a_session_was_is_told_once_it_has_ended() -> None:
+    told: list[SessionUsage] = []
+    house = House(on_end=told.append)
+    session = house.open(tenant="acme")
+    session.push(buzz(0.4), 16_000)
+    session.end_of_speech()
+    house.run(2.0)
+    house.sessions.end(session)
+    house.sessions.end(session)
+    (usage,) = told
+    assert (usage.tenant, usage.avatar, usage.reason) == ("acme", "anna", "closed")
+    assert usage.lasted_s == pytest.approx(2.0)
+    assert usage.spoken_s == pytest.approx(0.4)
+    assert usage.mouths == 10
+    assert 0 < usage.frames <= 50
 
 
 def test_leases_are_renewed_while_a_session_lives() -> None:

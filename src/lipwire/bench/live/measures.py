@@ -18,6 +18,7 @@ AVATAR: Final = "live-0"
 OTHER: Final = "live-1"
 BATCH_CLIENTS: Final = 8
 _TIMES_AS_MANY: Final = 10
+_TIMES_BESIDE: Final = 5
 _TIMEOUT_S: Final = 120.0
 _SETTLE_S: Final = 1.0
 MOST_MISSING: Final = 0.01
@@ -134,7 +135,8 @@ def capacity(servers: Servers) -> int:
 
 def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
     """Give the latency of a session over two servers: alone, beside clients with batches of another
-    avatar, and beside another tenant who has ten times as many of them."""
+    avatar, and beside another tenant who has ten times as many of them; beside them its
+    interruptions as well."""
     alone, note = latency(rig, servers, seconds)
     yield Figure.of("latency over two servers, alone", alone, note)
     alone_ms = max(percentile(alone, 99), 1e-3)
@@ -145,11 +147,13 @@ def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
             time.sleep(_SETTLE_S)
             try:
                 times_ms, note = latency(rig, servers, seconds)
+                broken_off_ms = interruptions(rig, servers, _TIMES_BESIDE)
             except (LipwireError, RuntimeError) as error:
                 yield Figure(what, note=str(error))
                 continue
         ratio = percentile(times_ms, 99) / alone_ms
         yield Figure.of(what, times_ms, f"p99 is {ratio:.2f} times that alone; {note}")
+        yield Figure.of(what.replace("latency", "interruption"), broken_off_ms)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from lipwire.session.live.outbox import Item, LiveFrame, Outbox
 from lipwire.session.live.outputs import Output, Shown
 from lipwire.session.live.pacing import Pacer
 from lipwire.session.live.rules import SessionRules
-from lipwire.session.live.sessions import Leases, LiveSessions, SessionsStats
+from lipwire.session.live.sessions import Leases, LiveSessions, SessionsStats, SessionUsage
 from lipwire.session.live.settings import FRAME_MS, PIECE_MS, SessionSettings
 from lipwire.session.live.states import State
 from lipwire.session.live.threads import LiveCounts, LiveThreads
@@ -51,6 +51,7 @@ __all__ = [
     "SessionCount",
     "SessionRules",
     "SessionSettings",
+    "SessionUsage",
     "SessionsStats",
     "Shown",
     "Sound",

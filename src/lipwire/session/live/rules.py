@@ -10,6 +10,8 @@ class SessionRules:
     """Limits of all sessions of a process. Each duration is in seconds; None means no limit.
     Raises InvalidInput for numbers out of range."""
 
+    max_sessions_of_tenant: int | None = None
+    """Sessions of one tenant at a time, in one process; None is no limit."""
     max_sessions: int | None = None
     """Sessions of all processes of a server at a time; None where only the machine's speed
     counts."""

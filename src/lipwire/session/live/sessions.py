@@ -22,6 +22,7 @@ NO_SESSION: Final = "there is no such session; it may have ended"
 _LOG: Final = logging.getLogger(__name__)
 _EVERY_S: Final = 1.0
 """How often sessions are looked at."""
+_RETRY_AFTER_S: Final = 5.0
 _RENEW_EVERY_S: Final = LEASE_S / 3
 """How often leases are renewed."""
 
@@ -70,6 +71,23 @@ class SessionsStats:
     """Sessions that have ended, by the reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionUsage:
+    """What a session was, told when it has ended."""
+
+    tenant: str
+    avatar: str
+    """The one that it showed last."""
+    lasted_s: float
+    spoken_s: float
+    frames: int
+    """Frames that were composed."""
+    mouths: int
+    """Mouths that the network made for it."""
+    reason: str
+    """Why it has ended."""
+
+
 class LiveSessions(Closing):
     """The live sessions of a process. Thread-safe; a context manager."""
 
@@ -82,19 +100,21 @@ class LiveSessions(Closing):
         leases: Leases | None = None,
         count: SessionCount | None = None,
         prefix: str = "",
+        on_end: Callable[[SessionUsage], object] = lambda usage: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``open_avatar(model_id, call)`` returns an avatar that is the session's until it closes
         it. ``threads`` are closed by whoever opened them. ``leases`` says what the machine can
         carry; None where that is not limited. ``count`` has the sessions of the server's other
         processes too; None where there are none. ``prefix`` is what the sessions' ids begin with.
-        ``clock`` is that of ``threads.pacer``."""
+        ``on_end`` is told what each session was. ``clock`` is that of ``threads.pacer``."""
         self._open_avatar = open_avatar
         self._threads = threads
         self._rules = rules or SessionRules()
         self._leases = leases
         self._count = count or OwnCount()
         self._prefix = prefix
+        self._on_end = on_end
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -307,8 +327,21 @@ class LiveSessions(Closing):
             self._ended[because] = self._ended.get(because, 0) + 1
         self._count.end()
         kept.session.close(because, error)
+        self._threads.workers.submit(self._on_end, self._usage(kept, because))
         if self._leases is not None:
             self._threads.workers.submit(self._leases.release, kept.session.id)
+
+    def _usage(self, kept: _Kept, because: str) -> SessionUsage:
+        counts = kept.session.counts
+        return SessionUsage(
+            kept.session.tenant,
+            kept.model_id,
+            self._clock() - kept.began_s,
+            counts.spoken_ms / 1000,
+            counts.frames,
+            counts.mouths,
+            because,
+        )
 
     def end(self, session: LiveSession) -> None:
         """End a session because its client says so; ending twice is allowed."""
@@ -338,6 +371,7 @@ class LiveSessions(Closing):
         with self._lock:
             self._check_not_draining()
         try:
+            self._check_tenant(tenant)
             self._begin_counted(tenant)
         except Overloaded:
             with self._lock:
@@ -345,6 +379,23 @@ class LiveSessions(Closing):
             raise
         with self._lock:
             self._opening += 1
+
+    def _check_tenant(self, tenant: str) -> None:
+        """Raise Overloaded where ``tenant`` has as many sessions as it may have."""
+        most = self._rules.max_sessions_of_tenant
+        if most is None:
+            return
+        for _ in range(2):
+            with self._lock:
+                own = sum(kept.session.tenant == tenant for kept in self._kept.values())
+            if own < most:
+                return
+            if not self._make_room(tenant):
+                break
+        raise Overloaded(
+            f"{own} live sessions of the tenant run; allowed are {most}",
+            retry_after_s=_RETRY_AFTER_S,
+        )
 
     def _begin_counted(self, tenant: str) -> None:
         try:
