@@ -111,6 +111,7 @@ def place(
     """``place("speech.wav")``: what commands are given, by name."""
     folder = tmp_path_factory.mktemp("given")
     shutil.copytree(package_template, folder / "avatars" / "anna")
+    shutil.copytree(package_template, folder / "erased" / "anna")
     (folder / "config.yaml").write_text("server: {port: 0}\n")
     KeyFile(folder / "keys.json").create("old")
     with wave.open(str(folder / "speech.wav"), "wb") as file:
@@ -162,6 +163,7 @@ COMMANDS = {
     "avatar info": "{avatars/anna}",
     "avatar validate": "{avatars/anna}",
     "avatar compile": "{avatars/anna}",
+    "avatar erase": "{erased/anna} --yes",
     "avatar evaluate": "{avatars/anna} --audio {speech.wav} -o evaluation",
     "serve": "--host 127.0.0.1 --port 0 --models-root {avatars}",
     "inference-server": "--host 127.0.0.1 --port 0 --models-root {avatars}",

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from lipwire.cli.commands import (
     avatar_compile,
+    avatar_erase,
     avatar_evaluate,
     avatar_info,
     avatar_list,
@@ -84,6 +85,7 @@ avatars.command("list")(avatar_list.command)
 avatars.command("info")(avatar_info.command)
 avatars.command("validate")(avatar_validate.command)
 avatars.command("compile")(avatar_compile.command)
+avatars.command("erase")(avatar_erase.command)
 avatars.command("evaluate")(avatar_evaluate.command)
 app.command("serve")(serve.command)
 app.command("inference-server")(inference_server.command)

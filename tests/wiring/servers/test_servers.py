@@ -19,6 +19,7 @@ from tests.support.waiting import WAIT_S, until
 from tests.wiring.servers.asking import WINDOW, Serve, ask, loaded
 
 from lipwire.avatars import Avatar
+from lipwire.avatars.erasing import erase, kept_of
 from lipwire.config import load_compositing_config, load_inference_config
 from lipwire.domain import (
     AvatarInvalid,
@@ -47,6 +48,24 @@ def test_every_avatar_of_the_root_is_served_and_new_ones_are_found(
     until(lambda: [model.model_id for model in connection.models(WAIT_S)] == [*"abcd"])
     connection.load("d")
     assert len(ask(connection, "d")) == 1
+
+
+def test_an_erased_avatar_is_not_there_any_more(serve: Serve, root: Path) -> None:
+    connection = serve()
+    ask(connection, "a")
+    for kept in kept_of(root / "a"):
+        erase(kept)
+
+    def gone() -> bool:
+        try:
+            ask(connection, "a")
+        except NotFound:
+            return True
+        return False
+
+    until(gone)
+    assert "a" not in {model.model_id for model in connection.models(WAIT_S)}
+    ask(connection, "b")
 
 
 def test_a_changed_avatar_is_swapped_in(serve: Serve, root: Path, make_package: Any) -> None:
