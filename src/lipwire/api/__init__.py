@@ -64,9 +64,11 @@ def open_avatar(
 ) -> TalkingAvatar:
     """Open an avatar by its name or its folder, compiling it first where that was never done.
 
-    ``outputs`` are the forms of frames that will be asked for; what they need is compiled now and
-    not at the first frame. ``audio_encoder`` replaces the package's own. ``threads`` is how many
-    cores the network may use, None for all of them. ``progress`` is told of compiling.
+    ``outputs`` are the forms of frames that will be asked for ("bgr", "jpeg", "i420"); what they
+    need is compiled now and not at the first frame. ``jpeg_quality`` is 1 to 100.
+    ``audio_encoder`` is an ONNX file that replaces the package's own. ``threads`` is how many cores
+    the network may use, None for all of them. ``progress(done, total, what)`` is called while
+    something is compiled.
 
     >>> with open_avatar(avatar_path, outputs=("jpeg",), jpeg_quality=90) as avatar:
     ...     first = next(avatar.speak(speech, rate_hz=16_000))
@@ -75,8 +77,9 @@ def open_avatar(
     True
     b'\\xff\\xd8\\xff'
 
-    Raises NotFound, AvatarInvalid, InvalidInput or StorageFailed, each with one line that says
-    what is wrong.
+    Raises NotFound where there is no such avatar, AvatarInvalid where its files are not right,
+    InvalidInput for other arguments, and StorageFailed where the compiled form can be written
+    nowhere, each with one line that says what is wrong.
     """
     return TalkingAvatar(
         name_or_path,
@@ -107,7 +110,10 @@ def render(
     >>> result.path.name, result.frames
     ('talking.mp4', 25)
 
-    See ``TalkingAvatar.render`` for the arguments.
+    ``avatar`` is its name or folder. ``audio`` is a file or samples, whose rate is ``rate_hz``;
+    ``out`` is a file ending in .mp4, .m4v or .mov, or an open binary file. The other arguments,
+    what is returned and what is raised are as for ``TalkingAvatar.render``; NotFound and
+    AvatarInvalid are raised where there is no such avatar or it is broken.
     """
     with open_avatar(avatar, outputs=("i420",)) as opened:
         return opened.render(
@@ -142,9 +148,10 @@ def say(
 
     ``voice`` is "hibari" (English, of ``lipwire[speech]``; the default where it is installed),
     "espeak-ng" (the program of that name, in ``language``), or a ``lipwire.speech.Voice``.
-    ``speed`` is a factor, 0.5 to 2. The other arguments are those of ``TalkingAvatar.render``.
-    Raises DependencyMissing where the voice is not there, InvalidInput for a text with nothing to
-    say or with more than 10,000 characters.
+    ``speed`` is a factor, 0.5 to 2. ``avatar`` is its name or folder, and ``out`` a file ending in
+    .mp4, .m4v or .mov, or an open binary file. The other arguments are those of
+    ``TalkingAvatar.render``. Raises DependencyMissing where the voice is not there, InvalidInput
+    for a text with nothing to say or with more than 10,000 characters, and what ``render`` raises.
     """
     from lipwire.api.saying import sound_of
 
@@ -178,9 +185,12 @@ def open_recording(
     ...     recording.samples / 16_000, recording.warnings
     (1.0, ())
 
-    The arguments are those of ``TalkingAvatar.render``. Holes in the time stamps of a file (pauses,
-    lost packets) are silence, of up to ten minutes each. A pipe is read to its end, into a
-    temporary file. Raises InvalidInput for audio that cannot be decoded.
+    ``audio`` is a file (a path, an open binary file or the bytes of one) or samples, whose rate is
+    ``rate_hz``. ``audio_track`` is the number of a file's audio track, from 1; None for the default
+    one. A damaged file is refused, or, with ``allow_damaged``, taken with silence where something
+    is missing. Holes in the time stamps of a file (pauses, lost packets) are silence, of up to ten
+    minutes each. A pipe is read to its end, into a temporary file. Raises InvalidInput for audio
+    that cannot be decoded.
 
     Without ``examine`` only the first half minute of a file is decoded, and the rest when it is
     spoken or rendered for the first time: what is wrong there is raised and noticed then, and until

@@ -43,8 +43,10 @@ _Given = TypeVar("_Given")
 def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool) -> Recording:
     """Return ``audio`` as a recording; the caller closes it, unless ``audio`` was one already.
 
-    ``rate_hz`` is the rate of samples; ``track`` (from 1) and ``allow_damaged`` are for files.
-    Raises InvalidInput for audio that cannot be decoded.
+    ``rate_hz`` is the rate of ``audio`` where that is samples; files say theirs. ``track`` is the
+    number of a file's audio track, from 1 (None: the default one), and ``allow_damaged`` has a
+    damaged file taken, with silence where something is missing. Raises InvalidInput for audio that
+    cannot be decoded.
     """
     if isinstance(audio, (FileRecording, PcmRecording)):
         return audio
@@ -59,8 +61,9 @@ def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: b
 def open_audio(
     audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool
 ) -> Iterator[Recording]:
-    """Give ``audio`` as a recording for the block, and close it afterwards, unless the caller
-    opened it. The arguments are those of ``recording_of``."""
+    """Give the ``with`` block ``audio`` as a recording, and close it afterwards, unless it was a
+    recording already. A context manager. The arguments, and what is raised, are those of
+    ``recording_of``."""
     recording = recording_of(audio, rate_hz, track, allow_damaged)
     try:
         yield recording
@@ -70,8 +73,8 @@ def open_audio(
 
 
 def heard_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool) -> Float32Array:
-    """Return what the network hears of ``audio``, (samples,) float32 at 16 kHz, mono. The arguments
-    are those of ``recording_of``."""
+    """Return all of ``audio`` as the network hears it: (samples,) float32 at 16 kHz in [-1, 1],
+    mono. The arguments, and what is raised, are those of ``recording_of``."""
     with open_audio(audio, rate_hz, track, allow_damaged) as recording:
         return heard_in_full(recording)
 
@@ -87,10 +90,9 @@ def _track(track: object) -> int | None:
 
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
-    """Return ``value`` as an int from ``least`` to ``most``; numpy's integers count, floats do not.
-
-    Raises InvalidInput; ``name`` names the argument in the message.
-    """
+    """Return ``value`` as an int; numpy's integers count, floats do not. Raises InvalidInput where
+    it is none, below ``least`` or above ``most`` (None: no limit); ``name`` is what the error calls
+    it."""
     allowed = f"{least} and more" if most is None else f"{least} to {most}"
     try:
         number = operator.index(cast(SupportsIndex, value))
@@ -102,8 +104,8 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
 
 
 def path_of(name: str, value: object) -> Path:
-    """Return a path that is given as text or as os.PathLike. Raises InvalidInput for anything
-    else."""
+    """Return ``value``, a path as str or os.PathLike, as a Path. Raises InvalidInput for anything
+    else and for an empty one; ``name`` is what the error calls it."""
     given = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(given, str) or not given or "\0" in given:
         raise InvalidInput(f"{name} is {_shown(value)}, allowed are paths, as str or Path")
@@ -111,14 +113,16 @@ def path_of(name: str, value: object) -> Path:
 
 
 def name_of(name: str, value: object) -> str | Path:
-    """Return an avatar's name, which may be a path, as text; or a path. Raises InvalidInput."""
+    """Return ``value``, an avatar's name or path, as it is where it is a str, else as a Path.
+    Raises InvalidInput where it is neither str nor os.PathLike, or empty; ``name`` is what the
+    error calls it."""
     path = path_of(name, value)
     return value if isinstance(value, str) else path
 
 
 def target_of(out: object) -> Path | Writable:
-    """Return where a video goes: a path, or a file that is open for writing. Raises
-    InvalidInput."""
+    """Return where a video goes: ``out`` as a Path where it is a str or os.PathLike, else ``out``
+    itself, a binary file that is open for writing. Raises InvalidInput for anything else."""
     if isinstance(out, (str, os.PathLike)) or not callable(getattr(out, "write", None)):
         return path_of("out", out)
     if isinstance(out, io.TextIOBase):
@@ -133,8 +137,8 @@ def target_of(out: object) -> Path | Writable:
 
 
 def outputs_of(outputs: object) -> tuple[Output, ...]:
-    """Return ``outputs``, a list or tuple of forms of frames, as a tuple that has each once. Raises
-    InvalidInput for anything else and for a form that is unknown."""
+    """Return ``outputs``, an iterable of forms of frames ("bgr", "jpeg", "i420"), as a tuple that
+    has each once. Raises InvalidInput where it is a str or no iterable, and for an unknown form."""
     allowed = get_args(Output)
     if isinstance(outputs, str) or not isinstance(outputs, Iterable):
         raise InvalidInput(
@@ -144,7 +148,7 @@ def outputs_of(outputs: object) -> tuple[Output, ...]:
 
 
 def output_of(output: object) -> Output:
-    """Return ``output`` if it is one of the forms of frames (``Output``). Raises InvalidInput for
+    """Return ``output`` if it is a form of frames: "bgr", "jpeg" or "i420". Raises InvalidInput for
     anything else."""
     allowed = get_args(Output)
     if output not in allowed:
@@ -155,8 +159,8 @@ def output_of(output: object) -> Output:
 
 
 def preset_of(preset: object) -> X264Preset:
-    """Return ``preset`` if it is one of x264's presets (``X264Preset``). Raises InvalidInput for
-    anything else."""
+    """Return ``preset`` if it is the name of one of x264's presets ("veryfast" for example, see
+    ``X264Preset``). Raises InvalidInput for anything else."""
     allowed = get_args(X264Preset)
     if not isinstance(preset, str) or preset not in allowed:
         raise InvalidInput(f"preset is {_shown(preset)}, allowed are {', '.join(allowed)}")
@@ -164,7 +168,8 @@ def preset_of(preset: object) -> X264Preset:
 
 
 def callback_of(name: str, value: _Given) -> _Given:
-    """Return ``value`` if it is None or can be called, else raise InvalidInput."""
+    """Return ``value`` if it is None or callable. Raises InvalidInput for anything else; ``name``
+    is what the error calls it."""
     if value is not None and not callable(value):
         raise InvalidInput(f"{name} is {_shown(value)}, allowed are None and a function")
     return value

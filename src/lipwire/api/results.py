@@ -27,7 +27,7 @@ class RenderResult:
 
     @property
     def fps(self) -> float:
-        """Frames made in a second of time."""
+        """Frames made in each second that the render took (``elapsed_s``)."""
         return self.frames / self.elapsed_s
 
 
@@ -42,8 +42,12 @@ class Clock:
     def result(
         self, path: Path | None, frames: int, size_bytes: int, warnings: tuple[str, ...]
     ) -> RenderResult:
-        """Return the result of a render that ends now; ``path`` is None where it went to an open
-        file."""
+        """Return the result of a render that ends now, timed since this clock was made.
+
+        ``path`` is the file or folder that was written, None for an open file; ``frames`` is how
+        many frames were made, ``size_bytes`` how much was written, and ``warnings`` are lines for
+        the user.
+        """
         return RenderResult(
             path=path,
             frames=frames,

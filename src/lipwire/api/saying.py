@@ -13,8 +13,13 @@ from lipwire.speech.synthesis import said_in_full
 def sound_of(
     text: str, voice: str | Voice | None, speed: float, language: str
 ) -> tuple[Float32Array, int]:
-    """Return ``text`` as sound, (n,) float32 in [-1, 1], and its rate. The arguments, and what is
-    raised, are those of ``lipwire.api.say``."""
+    """Return ``text`` as sound, (n,) float32 in [-1, 1], mono, and its rate in Hz.
+
+    ``voice`` is the name of a voice ("hibari" or "espeak-ng"), a ``Voice``, or None for the
+    default; ``speed`` (0.5 to 2) and ``language`` count only for a name or None. Raises
+    DependencyMissing where the voice is not there, InvalidInput for arguments out of range, and for
+    a text with nothing to say or with more than 10,000 characters.
+    """
     if not isinstance(text, str):
         raise InvalidInput(f"text is given as {type(text).__name__}; allowed: str")
     if voice is None or isinstance(voice, str):

@@ -64,21 +64,25 @@ class Frame:
 
     @property
     def mouth(self) -> UInt8Array:
-        """(320, 320, 3) uint8, colours in the package's order: what the network made."""
+        """What the network made for this frame: (320, 320, 3) uint8, colours in the package's
+        order."""
         return self._mouth
 
     @property
     def bgr(self) -> UInt8Array:
-        """(height, width, 3) uint8, BGR as OpenCV has it. A new array each time."""
+        """The frame with its mouth: (height, width, 3) uint8, BGR as OpenCV has it. A new array
+        each time."""
         return self._avatar.opened("bgr").pixels(self._background, self._mouth)
 
     @property
     def i420(self) -> UInt8Array:
-        """Planes for a video encoder: (height * 3/2, width) uint8, BT.709 in limited range."""
+        """The frame with its mouth as I420, for a video encoder: (height * 3/2, width) uint8, both
+        of them rounded up to even numbers first; BT.709 in limited range."""
         return self._avatar.opened("i420").planes(self._background, self._mouth)
 
     def jpeg(self) -> bytes:
-        """The frame as a JPEG file, in the avatar's ``jpeg_quality``."""
+        """Return the frame with its mouth as the bytes of a JPEG file, in the avatar's
+        ``jpeg_quality``."""
         return self._avatar.opened("jpeg").jpeg(self._background, self._mouth)
 
     def __repr__(self) -> str:
@@ -153,7 +157,9 @@ class TalkingAvatar(Closing):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What people should know of how the avatar is shown, a line each; see ``Avatar.notes``."""
+        """What people should know of how the avatar is shown, a line of text each, such as that its
+        video is resampled to 25 frames a second; empty where there is nothing. See
+        ``Avatar.notes``."""
         return self._performer.avatar.notes
 
     def speak(
@@ -168,8 +174,9 @@ class TalkingAvatar(Closing):
         """Yield the frames that say ``audio``, 25 for each second, computed a little ahead in
         threads.
 
-        The arguments are those of ``render``. Its threads end with the iterator. Where it may be
-        left half-way, close it with ``contextlib.closing``; closing the avatar ends what is left.
+        ``audio`` and the other arguments are those of ``render``. The threads end with the
+        iterator. Where it may be left half-way, close it with ``contextlib.closing``; closing the
+        avatar ends what is left.
 
         Raises InvalidInput, before the first frame, for audio that cannot be decoded.
         """
@@ -199,18 +206,21 @@ class TalkingAvatar(Closing):
         crf: int = 18,
         progress: Progress | None = None,
     ) -> RenderResult:
-        """Write a video of the avatar saying ``audio``, and say how it went.
+        """Write a video of the avatar saying ``audio``, and return how it went.
+
+        ``audio`` is a recording (a path, an open binary file or the bytes of one, or what
+        ``open_recording`` gave) or samples, (samples,) or (samples, channels), int16 or float in
+        [-1, 1]. ``rate_hz`` is the rate of samples; files say theirs. ``audio_track`` chooses among
+        a file's audio tracks, counted from 1; without it the track that is marked as default is
+        taken, or the first. A damaged or truncated file is refused, or, with ``allow_damaged``,
+        rendered with silence where something is missing and a warning in the result.
 
         ``out`` ends in .mp4, .m4v or .mov and gets H.264 and AAC, the sound as it was recorded. A
         file that was there is replaced when the new one is finished; on an error or Ctrl-C it stays
         as it was, and nothing new is left. ``out`` may also be an open binary file, which gets
-        fragmented MP4 as it is made and stays open.
-
-        ``rate_hz`` is that of samples; files say theirs. ``audio_track`` chooses among a file's
-        audio tracks, counted from 1; without it the track that is marked as default is taken, or
-        the first. A damaged or truncated file is refused, or, with ``allow_damaged``, rendered with
-        silence where something is missing and a warning in the result. ``start_frame`` is the frame
-        of the background to begin with.
+        fragmented MP4 as it is made and stays open. ``start_frame`` (0 or above) is the frame of
+        the background to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf``
+        its quality, 0 (best) to 51. ``progress(done, total)`` is called as frames are done.
 
         Raises InvalidInput for audio or settings that cannot work, StorageFailed when ``out``
         cannot be written, BrokenPipeError when nobody reads an open file any more.
@@ -271,11 +281,13 @@ class TalkingAvatar(Closing):
         start_frame: int = 0,
         progress: Progress | None = None,
     ) -> RenderResult:
-        """Write the frames of the avatar saying ``audio`` as JPEG files into ``folder``.
+        """Write the frames of the avatar saying ``audio`` as JPEG files into ``folder``, and return
+        how it went.
 
         They are named frame_000000.jpg and so on. A folder that holds nothing but such files is
-        replaced when the new one is finished; any other that is not empty is refused. Otherwise as
-        ``render``.
+        replaced when the new one is finished; any other that is not empty is refused. The other
+        arguments are those of ``render``. Raises InvalidInput for audio or settings that cannot
+        work, StorageFailed when ``folder`` cannot be written.
         """
         self._check_open()
         path = path_of("folder", folder)
@@ -306,10 +318,12 @@ class TalkingAvatar(Closing):
             return clock.result(path, frame_count(recording.samples), size_bytes, warnings)
 
     def opened(self, output: Output) -> Avatar:
-        """Return the avatar with what ``output`` needs, which is compiled now if it never was.
+        """Return the avatar as the lower layer has it (``lipwire.avatars.Avatar``), opened for
+        frames in the form ``output`` ("bgr", "jpeg" or "i420"); what that needs is compiled now if
+        it never was. It stays this object's to close.
 
         Naming the outputs in ``open_avatar`` has that done before the first frame. Raises
-        InvalidInput after ``close``.
+        InvalidInput for an unknown form, and after ``close``.
         """
         output = output_of(output)
         with self._lock:

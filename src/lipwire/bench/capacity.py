@@ -70,12 +70,13 @@ class Capacity:
 
     @property
     def hit_rate(self) -> float:
-        """Share of the requests by Zipf's law whose avatar was in memory."""
+        """Share of the requests by Zipf's law whose avatar was in memory, 0 to 1."""
         return 1 - self.cold_requests / max(1, self.zipf_requests)
 
     @property
     def slowed(self) -> float:
-        """How many times longer a warm request takes beside cold ones, at the 99th percentile."""
+        """How many times as long a warm request takes beside cold ones as beside warm ones, at the
+        99th percentile."""
         return self.warm.p99_ms / self.warm_alone.p99_ms
 
 

@@ -60,8 +60,8 @@ def run(rounds: int = 200) -> list[Comparison]:
 
 
 def textured_picture(width: int, height: int, seed: int = 0) -> UInt8Array:
-    """Return (height, width, 3) uint8 BGR with shades, shapes and grain of a photograph's strength,
-    drawn from ``seed``."""
+    """Return a synthetic picture, (height, width, 3) uint8 BGR, with shades, shapes and grain as
+    strong as a photograph's. The same ``seed`` gives the same picture."""
     rng = np.random.default_rng(seed)
 
     def layer(grid_px: int, strength: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

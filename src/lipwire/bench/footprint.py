@@ -32,7 +32,8 @@ class Footprint:
 
 
 def footprint(pid: int, *, proportional: bool = False) -> Footprint:
-    """Return what process ``pid`` holds now; ``proportional`` costs milliseconds in the kernel.
+    """Return what process ``pid`` holds now. With ``proportional`` also ``proportional_bytes``,
+    which costs milliseconds in the kernel.
 
     Raises NotFound where there is no such process, DependencyMissing where the system has no /proc.
     """
@@ -70,14 +71,17 @@ class Growth:
 
     @property
     def change(self) -> float:
-        """By how much the last third lies above the first."""
+        """By how much the last third lies above the first, in the figure's unit; below 0 where it
+        shrank."""
         return self.last - self.first
 
 
 def growth(seen: Sequence[tuple[float, Footprint]], figure: Callable[[Footprint], float]) -> Growth:
-    """Return how ``figure`` has changed over ``seen``.
+    """Return how a figure of a process has changed over ``seen``: pairs of progress, which rises,
+    and the footprint at that time; at least three.
 
-    ``seen`` is pairs of progress and footprint, at least three, with rising progress.
+    ``figure(footprint)`` returns the number that is looked at. Progress may be anything that is
+    counted, such as requests.
     """
     progress = [at for at, _ in seen]
     values = [figure(footprint) for _, footprint in seen]

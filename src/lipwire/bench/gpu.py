@@ -99,7 +99,8 @@ class GpuReport:
 
 
 def as_text(part: Part) -> str:
-    """Return a part as plain lines."""
+    """Return ``part`` as lines of text: its title, a line for each row, notes, and the problem
+    where it has one."""
     lines = [f"== {part.name}: {part.title} ({part.seconds:.0f} s)"]
     lines += ["  ".join(f"{name}: {value}" for name, value in row.items()) for row in part.rows]
     lines += [f"NOTE: {note}" for note in part.notes]
@@ -107,7 +108,8 @@ def as_text(part: Part) -> str:
 
 
 def why_not(device: Device) -> str | None:
-    """Return why nothing can be measured on ``device``, in one line; None where it can."""
+    """Return why neither ONNX Runtime nor Lipwire's kernels run on ``device``, so that nothing can
+    be measured there, as a line of text; None where one of them runs."""
     problem = cuda_problem(device)
     if problem is not None and kernels_problem(device) is None:
         return None
@@ -131,11 +133,14 @@ def run_gpu(
     networks: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> GpuReport:
-    """Measure ``parts`` on ``device`` (the first GPU), stopping after ``limit_s``.
+    """Measure ``parts`` (names in ``PARTS``) on ``device`` (None: the first GPU), beginning none
+    after ``limit_s`` seconds, and return what was found.
 
-    ``tell`` is called after each part, and ``out`` gets the report as JSON. ``networks`` is a
-    folder in which networks are left for the next time. Raises DependencyMissing where there is no
-    GPU and no ``memory`` to stand in for one.
+    ``memory`` stands in for a GPU where there is none; ``widths`` are those of the networks'
+    layers, None for tiny ones; ``quick`` measures a few rounds only. ``tell(part)`` is called after
+    each part, and ``out`` is a file that gets the report as JSON. ``networks`` is a folder in which
+    networks are left for the next time; None for a temporary one. ``clock_s()`` gives seconds.
+    Raises DependencyMissing where there is no GPU and no ``memory``.
     """
     device = device or Device.cuda(0)
     if memory is None:
@@ -200,7 +205,8 @@ def _noted(notes: list[str]) -> Iterator[None]:
 
 
 def describe_gpu(device: Device) -> dict[str, str]:
-    """Return facts about the GPU by name: its name, memory and driver, versions, and what runs
+    """Return facts about ``device``, a mapping of names to texts: the GPU's name, memory and
+    driver, versions of Python and ONNX Runtime, and whether ONNX Runtime and Lipwire's kernels run
     there."""
     facts = {
         "device": str(device),

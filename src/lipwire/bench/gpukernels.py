@@ -112,7 +112,8 @@ def _staged(rig: Rig, frames: int) -> Iterator[_Stage]:
 
 
 def recording(rig: Rig) -> Iterator[Row]:
-    """Measure everything that a batch takes on the GPU, for one avatar and for one a frame."""
+    """Yield rows with how long all kernels of a batch take on the GPU, recorded and run as one, for
+    each batch size: with one avatar, and with another avatar for each frame."""
     runs, rounds = (1, 1) if rig.quick else (_RUNS, _ROUNDS)
     sizes = sorted(rig.sizes, key=lambda size: size != rig.large)  # the most wanted first
     with _staged(rig, max(sizes)) as stage:
@@ -136,8 +137,8 @@ def recording(rig: Rig) -> Iterator[Row]:
 
 
 def launches(rig: Rig) -> Iterator[Row]:
-    """Measure each launch by itself, many times in one recording; what it reads is then in the
-    caches.
+    """Yield a row with the time of each kernel launch of a batch by itself, repeated many times in
+    one recording, so that what it reads is in the caches.
 
     The last row of a batch has the sum of them, and what one recording of all takes.
     """

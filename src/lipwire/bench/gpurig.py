@@ -59,7 +59,8 @@ class Rig:
             return CudaOptions()
 
     def prefer(self, options: CudaOptions) -> None:
-        """Use ``options`` from now on."""
+        """Let later parts of the measurement, and later processes with this folder, use the session
+        options ``options``."""
         self._best.write_text(json.dumps(asdict(options)), "utf-8")
 
     @property
@@ -73,12 +74,12 @@ class Rig:
 
     @property
     def large(self) -> int:
-        """The batch size that targets are stated for."""
+        """The batch size, in frames, that targets are stated for."""
         return 4 if self.quick else 24
 
     @property
     def seconds(self) -> float:
-        """How long one figure is measured."""
+        """For how many seconds one figure is measured."""
         return 0.05 if self.quick else 0.6
 
     def time_is_up(self) -> bool:
@@ -91,7 +92,8 @@ class Rig:
         return self.device if self.memory is None else self.memory.device
 
     def source(self, number: int) -> Path:
-        """Return the ONNX file of network ``number``, written on the first call."""
+        """Return the path of the ONNX file of network ``number`` (its seed, from 0), written on the
+        first call."""
         path = self.folder / f"{number}.onnx"
         if not path.exists():
             if self.widths is None:
@@ -101,7 +103,8 @@ class Rig:
         return path
 
     def compiled(self, number: int, *, for_gpu: bool = False) -> Path:
-        """Return the folder of network ``number``, compiled on the first call."""
+        """Return the path of the folder with the compiled form of network ``number``, made on the
+        first call; with ``for_gpu`` that with its graphs and weights for GPUs."""
         path = self.folder / f"{'gpu' if for_gpu else 'compiled'}-{number}"
         if not path.exists():
             path.mkdir()
@@ -112,28 +115,32 @@ class Rig:
         return path
 
     def load(self, engine: Engine, number: int, frames: Frames | None = None) -> Model:
-        """Return network ``number``, loaded in ``engine``, on the GPU where it runs there;
-        ``frames`` are its avatar's."""
+        """Load network ``number`` into ``engine``, on the GPU where it runs there, and return it.
+        ``frames`` are the frames of its avatar, whose crops the network is shown by number; None
+        where crops are given with each call."""
         return engine.load(
             self.compiled(number), frames, for_gpu=self.compiled(number, for_gpu=True)
         )
 
     def engine(self, tuning: Tuning) -> Engine:
-        """Return a new engine on the device, with one thread for what the processor does."""
+        """Return a new engine on the device, with the options ``tuning`` and one thread for what
+        the processor does; the caller closes it."""
         return Engine(threads=1, device=self.device, tuning=tuning, memory=self.memory)
 
     def onnx_problem(self) -> str | None:
-        """Return why ONNX Runtime does not run on the device; None where it does."""
+        """Return why ONNX Runtime does not run on the device, as a line of text; None where it
+        does."""
         return cuda_problem(self.device) if self.memory is None else self.memory.onnx_problem()
 
     @contextmanager
     def loaded(
         self, road: str, tuning: Tuning, frames: Frames | None = None
     ) -> Iterator[tuple[Engine, Model]]:
-        """Give an engine and the first network in it, for the block.
+        """Give the ``with`` block a new engine and network 0, loaded in it. A context manager.
 
-        ``road`` says what has to run it, kernels or ONNX Runtime. Raises OtherRoad where something
-        else does.
+        ``road`` is what has to run the network, ``KERNELS`` or ``ONNX``; ``tuning`` and ``frames``
+        are as for ``engine`` and ``load``. Raises OtherRoad where something else runs it, or ONNX
+        Runtime does not run on the device.
         """
         problem = self.onnx_problem()
         if road == ONNX and problem is not None:
@@ -145,14 +152,14 @@ class Rig:
             yield engine, model
 
     def gpu_memory(self) -> Memory:
-        """Return the memory of the device."""
+        """Return what allocates and copies memory on the device."""
         if self.memory is not None:
             return self.memory
         return open_cuda(self.device)
 
     def gpu_model(self, number: int, precision: Precision) -> GpuModel | None:
-        """Return the description of network ``number`` in ``precision``; None where it has no such
-        form."""
+        """Return the description of the graphs and weights of network ``number`` for GPUs in
+        ``precision``; None where it has no such form."""
         manifest = read_gpu_manifest(self.compiled(number, for_gpu=True))
         return manifest.models.get(precision)
 
@@ -162,12 +169,13 @@ class OtherRoad(Exception):
 
 
 def road_of(model: Model) -> str:
-    """Return what runs ``model``: kernels, ONNX Runtime, or the processor."""
+    """Return what runs ``model``, as a word for rows: ``KERNELS``, ``ONNX`` or "the processor"."""
     return KERNELS if model.in_kernels else ONNX if model.on_gpu else "the processor"
 
 
 def inputs(frames: int, seed: int = 0) -> tuple[UInt8Array, Float32Array]:
-    """Return noise as crops (N, 320, 320, 3) uint8 and windows (N, 32, 16, 16) float32."""
+    """Return noise for ``frames`` frames (N): crops (N, 320, 320, 3) uint8 and windows (N, 32, 16,
+    16) float32."""
     random = np.random.default_rng(seed)
     crops = random.integers(0, 256, (frames, MOUTH_PX, MOUTH_PX, 3), np.uint8)
     return crops, random.standard_normal((frames, *AUDIO_WINDOW_SHAPE), np.float32)
@@ -206,9 +214,11 @@ class Calls:
 
 
 def called(rig: Rig, callers: int, call: Callable[[int], object]) -> Calls:
-    """Have ``callers`` threads call ``call`` again and again, and return how long that took.
+    """Call ``call(number)`` again and again in ``callers`` threads at once, ``number`` being the
+    thread's, from 0, for ``rig.seconds``; return how long the calls took.
 
-    ``call`` gets the thread's number. The first few calls of each thread are not counted.
+    The first four calls of each thread are not counted. Raises what the first call that failed
+    raised.
     """
     together = threading.Barrier(callers + 1)
     times_s: list[list[float]] = [[] for _ in range(callers)]

@@ -42,7 +42,8 @@ _SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800, 1200)
 
 
 def swaps(rig: Rig) -> Iterator[Row]:
-    """Measure how long weights take to a GPU from each place, and what a switch costs a call."""
+    """Yield rows with how many milliseconds a network's weights take to a GPU from the device, the
+    host's memory and the disk, and what a change of avatar costs a call."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         models = [rig.gpu_model(number, precision) for number in range(2)]
@@ -117,7 +118,8 @@ def _copy_ms(memory: Memory, size_bytes: int) -> float:
 
 
 def residents(rig: Rig) -> Iterator[Row]:
-    """Measure what each further avatar takes of the device, as the device itself counts."""
+    """Yield rows with how much of the device's memory each further avatar takes, as the device
+    itself counts."""
     counts = (2, 6) if rig.quick else (8, 50, 200, 500)
     memory = rig.gpu_memory()
     tuning = Tuning(streams=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
@@ -144,8 +146,8 @@ def residents(rig: Rig) -> Iterator[Row]:
 
 
 def crops(rig: Rig) -> Iterator[Row]:
-    """Compare frames whose pixels are sent with every call with frames whose crops stay on the
-    device.
+    """Yield rows with the time of calls whose crops are sent each time (*brought*) and of calls
+    whose crops stay on the device (*kept*), and one with the memory that is used.
 
     Crops are ready in memory: what cutting them out costs comes on top of *brought*.
     """
@@ -202,7 +204,8 @@ def crops(rig: Rig) -> Iterator[Row]:
 
 
 def live(rig: Rig) -> Iterator[Row]:
-    """Find how many live sessions a GPU carries: more are added until a frame in a hundred is late.
+    """Yield a row for each number of live sessions on the GPU, rising until a frame in a hundred is
+    late.
 
     They ask for frames by number, as a server's do, and are joined in batches as there.
     """
@@ -210,14 +213,14 @@ def live(rig: Rig) -> Iterator[Row]:
 
 
 def apart(rig: Rig) -> Iterator[Row]:
-    """Find how many live sessions a GPU carries when every request is run by itself, instead of
-    joined with others in batches as in ``live``."""
+    """Yield rows as ``live`` does, for rising numbers of live sessions on the GPU, where every
+    request is run by itself instead of joined with others in batches."""
     yield from _live(rig, KERNELS, join=False)
 
 
 def onnx_live(rig: Rig) -> Iterator[Row]:
-    """Find how many live sessions a GPU carries with ONNX Runtime, instead of the kernels that
-    ``live`` measures."""
+    """Yield rows as ``live`` does, for rising numbers of live sessions on the GPU, with ONNX
+    Runtime instead of Lipwire's kernels."""
     yield from _live(rig, ONNX, join=True)
 
 

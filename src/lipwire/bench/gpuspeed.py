@@ -47,13 +47,14 @@ from lipwire.engine.store.files import StoredWeight
 
 
 def faces(rig: Rig) -> Iterator[Row]:
-    """Check that mouths made on the GPU by Lipwire's kernels are those of the processor; if they
-    were wrong, their speed would say nothing."""
+    """Yield rows with how much mouths made on the GPU by Lipwire's kernels differ from those of the
+    processor, in levels of 0 to 255; if they were wrong, their speed would say nothing."""
     yield from _faces(rig, KERNELS, ("half",))
 
 
 def onnx_faces(rig: Rig) -> Iterator[Row]:
-    """Check that mouths made on the GPU by ONNX Runtime are those of the processor."""
+    """Yield rows with how much mouths made on the GPU by ONNX Runtime differ from those of the
+    processor, in levels of 0 to 255."""
     yield from _faces(rig, ONNX, PRECISIONS)
 
 
@@ -82,7 +83,8 @@ def _faces(rig: Rig, road: str, precisions: Sequence[Precision]) -> Iterator[Row
 
 
 def placement(rig: Rig) -> Iterator[Row]:
-    """Find which nodes ONNX Runtime runs on the processor; they cost copies there and back."""
+    """Yield rows with how many nodes of the network, and which operators, ONNX Runtime runs on the
+    GPU and on the processor; the latter cost copies there and back."""
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
         if model is None:
@@ -109,7 +111,8 @@ def placement(rig: Rig) -> Iterator[Row]:
 
 
 def floor(rig: Rig) -> Iterator[Row]:
-    """Measure the least time that a way which computes layer by layer can take."""
+    """Yield rows with the least time that a frame can take if it is computed layer by layer: what
+    the layers read and write, at the device's measured bandwidth."""
     bandwidth = copy_bytes_per_s(rig.gpu_memory(), 1 << (20 if rig.quick else 30))
     yield {"what": "copy within the device", "GB/s": round(bandwidth / 1e9, 1)}
     for precision in PRECISIONS:
@@ -125,7 +128,8 @@ def floor(rig: Rig) -> Iterator[Row]:
 
 
 def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
-    """Return the bytes read and written a second by a copy of ``size_bytes`` within the device."""
+    """Return the device's bandwidth for a copy of ``size_bytes`` within it: bytes read plus bytes
+    written, a second."""
     stream = memory.open_stream()
     regions = [memory.allocate(size_bytes) for _ in range(2)]
     try:
@@ -144,7 +148,8 @@ def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
 
 
 def traffic_bytes(model: onnx.ModelProto) -> int:
-    """Return the bytes that one frame's layers read and write, if each is read and written once.
+    """Return how many bytes the layers of ``model`` read and write for one frame, if each tensor is
+    read and written once by each.
 
     Relu and the like behind a convolution cost nothing: they are done while it writes.
     """
@@ -174,7 +179,8 @@ def traffic_bytes(model: onnx.ModelProto) -> int:
 
 
 def ways(rig: Rig) -> Iterator[Row]:
-    """Compare options of ONNX Runtime's session; the fastest are used from then on.
+    """Yield a row with the speed of ONNX Runtime for each set of its session's options; the fastest
+    is used by the parts that follow (``Rig.prefer``).
 
     Options that give wrong mouths are not used: the last run is compared with the processor's.
     """
@@ -218,7 +224,8 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 
 def speed(rig: Rig) -> Iterator[Row]:
-    """Measure calls by what runs them, by batch and number of streams; and the guide's own way.
+    """Yield rows with the time of calls by what runs them (kernels or ONNX Runtime), batch size and
+    number of streams; and that of a plain ONNX Runtime session, as the guide has it.
 
     A session takes seconds to open: of ONNX Runtime there are fewer batch sizes and streams.
     """
@@ -268,7 +275,8 @@ def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) 
 
 
 def plain(rig: Rig) -> Iterator[Row]:
-    """Compare one stream of ONNX Runtime with the weights fed to it and with the weights inside."""
+    """Yield rows with the time of a call in one stream of ONNX Runtime, with the weights given as
+    inputs and with the weights as constants inside the graph."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
@@ -303,7 +311,9 @@ def plain(rig: Rig) -> Iterator[Row]:
 
 
 def with_constants(graph: bytes, weights: tuple[StoredWeight, ...], image: UInt8Array) -> bytes:
-    """Return a shared graph with one avatar's weights put back inside, serialised."""
+    """Return the ONNX model ``graph``, serialised, with weights as constants where it takes them as
+    inputs. ``weights`` say which inputs, and where their values lie in ``image``, (n,) uint8: one
+    avatar's."""
     model = onnx.load_from_string(graph)
     names = {weight.name for weight in weights}
     kept = [value for value in model.graph.input if value.name not in names]

@@ -67,7 +67,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Return the median and the 99th percentile of ``values``, which are in milliseconds."""
+        """Return the median and the 99th percentile of ``values``, in milliseconds as they are."""
         return cls(percentile(list(values), 50), percentile(list(values), 99))
 
 
@@ -87,7 +87,7 @@ class Load:
 
     @property
     def frame_ms(self) -> float:
-        """The median time of a request, divided by its frames."""
+        """The median time of a request divided by its frames, in milliseconds."""
         return self.total.p50_ms / self.batch
 
 
@@ -262,8 +262,10 @@ class Process:
 
 @contextmanager
 def serving(models_root: Path, **environ: str) -> Iterator[Process]:
-    """Start ``lipwire serve`` as a process for the block, with ``environ`` as variables of its
-    configuration, and give its port and process id."""
+    """Start ``lipwire serve`` with the avatars in ``models_root`` as a process, give the ``with``
+    block its port and process id when it is ready, and end it afterwards. A context manager.
+    ``environ`` are environment variables that override its configuration. Raises RuntimeError where
+    it does not start."""
     command = ["-m", "lipwire", "serve", "--models-root", str(models_root), "--host", "127.0.0.1"]
     quiet = {"LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false"}
     with _process([*command, "--port", "0", "--json-logs"], quiet | environ) as process:

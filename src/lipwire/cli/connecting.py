@@ -52,8 +52,9 @@ TlsKey = Annotated[
 def security_of(
     token: str, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> ClientSecurity:
-    """Return how a command connects, by its options of these names. Raises InvalidInput where one
-    of certificate and key is missing."""
+    """Return how a command connects, from its options: ``token`` is an API key or token (empty:
+    none), ``tls_ca``, ``tls_cert`` and ``tls_key`` are PEM files (None: not given). Raises
+    InvalidInput where one of certificate and key is missing."""
     from lipwire.domain import InvalidInput
     from lipwire.rpc.credentials import ClientSecurity, ClientTls
 

@@ -67,7 +67,8 @@ def debugging() -> bool:
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """Return one line for a person and the exit code that goes with ``error``."""
+    """Return a line about ``error`` for people, and the exit code of a command that ends with
+    it."""
     from lipwire.domain.errors import InvalidInput, LipwireError, NotFound
 
     if isinstance(error, LipwireError):

@@ -29,7 +29,8 @@ AllowDamaged = Annotated[
 
 
 def recording_of(audio: Path) -> Path | BinaryIO:
-    """Return the recording that ``audio`` names; "-" is standard input. Refuses a terminal."""
+    """Return ``audio`` as it is, or the binary stream of standard input where it is "-". Raises
+    InvalidInput where standard input is a terminal."""
     from lipwire.domain import InvalidInput
 
     if audio != DASH:
@@ -42,7 +43,8 @@ def recording_of(audio: Path) -> Path | BinaryIO:
 
 
 def standard_output() -> BinaryIO:
-    """Return standard output, for a video. Refuses a terminal."""
+    """Return the binary stream of standard output, for a video. Raises InvalidInput where it is a
+    terminal or closed."""
     from lipwire.domain import InvalidInput
 
     if was_closed("stdout"):
@@ -53,7 +55,8 @@ def standard_output() -> BinaryIO:
 
 
 def warn(lines: tuple[str, ...], *, told: tuple[str, ...] = ()) -> None:
-    """Print warnings on stderr, one line each, but for those that were ``told`` before."""
+    """Print ``lines`` on stderr as warnings, leaving out those in ``told``, which were printed
+    before."""
     from lipwire.cli.terminal import plain
 
     for line in lines:

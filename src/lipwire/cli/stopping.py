@@ -43,8 +43,9 @@ class Terminated(BaseException):
 
 
 def listen() -> None:
-    """Have SIGINT, SIGTERM and SIGHUP raise exceptions in the main thread from now on, apart from
-    those that this process was started to ignore; earlier ones are forgotten."""
+    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt or ``Terminated`` in the main thread
+    from now on, except those that this process was started to ignore. Signals that came before are
+    forgotten. Call it in the main thread."""
     global _received, _repeated, _over
     _received, _repeated, _over = None, 0, False
     # Exit handlers run last first, and this one is to be the last: it is registered before the
@@ -58,15 +59,15 @@ def listen() -> None:
 
 
 def end_if_asked() -> None:
-    """Raise KeyboardInterrupt or Terminated if such a signal was received and its exception got
-    lost."""
+    """Raise KeyboardInterrupt or Terminated where such a signal came since ``listen``, in case its
+    exception was swallowed. Call it now and then during long work."""
     if _received is not None:
         _raise(_received)
 
 
 def over() -> None:
-    """Raise no exception for SIGTERM, SIGINT and SIGHUP from now on: the work is done or given
-    up."""
+    """Make SIGTERM, SIGINT and SIGHUP raise nothing from now on. Call it when the work is done or
+    given up."""
     global _over
     _over = True
 

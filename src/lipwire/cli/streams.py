@@ -36,7 +36,8 @@ def prepare_streams() -> None:
 
 
 def was_closed(name: str) -> bool:
-    """Return whether this process was started without the stream ``name``, "stdout" for example."""
+    """Return whether ``prepare_streams`` found the stream ``name`` ("stdin", "stdout" or "stderr")
+    closed when this process started."""
     return name in _closed
 
 

@@ -18,15 +18,13 @@ LOG_INTERVAL_S = 5.0
 
 
 def plain(text: str) -> str:
-    """Return ``text`` with control characters shown as "?", for texts of a package.
-
-    An escape sequence in a name must not reach the terminal.
-    """
+    """Return ``text`` with each control character replaced by "?", so that an escape sequence in a
+    package's texts does not reach the terminal."""
     return "".join("?" if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
 def file_size(size_bytes: float) -> str:
-    """Return a size for people: "1.4 MB"."""
+    """Return ``size_bytes`` as text for people, such as "1.4 MB" (units of 1000)."""
     for unit in ("bytes", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
@@ -35,7 +33,7 @@ def file_size(size_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: "8.2 s", "3:05", "1:02:09"."""
+    """Return ``seconds`` as text for people, such as "8.2 s", "3:05" or "1:02:09"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -45,11 +43,13 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress_bar(title: str, unit: str, *, quiet: bool = False) -> Iterator[Progress]:
-    """Show a bar with speed and time left on a terminal, a line every five seconds elsewhere.
+    """Show progress during the ``with`` block: a bar with speed and time left on a terminal, a line
+    every five seconds elsewhere. A context manager. Gives a function to call with how much is done
+    and how much there is in all; it raises where this process was asked to end.
 
-    Gives a function to call with the progress. The bar is on stderr, so that output can be piped.
-    Nothing is shown before the first call, nor when ``quiet``. The bar disappears at the end; what
-    remains is for the caller to say.
+    ``title`` stands before the bar, and ``unit`` names what is counted ("frames"). All goes to
+    stderr, so that output can be piped. Nothing is shown before the first call, nor when ``quiet``.
+    The bar disappears at the end of the block.
     """
     if quiet:
         yield lambda _done, _total: end_if_asked()
@@ -72,8 +72,9 @@ def _ending(show: Progress) -> Progress:
 
 @contextmanager
 def compile_progress(title: str = "compiling") -> Iterator[CompileProgress]:
-    """Show a bar, as ``progress_bar`` does, while an avatar is compiled; nothing where it need not
-    be. Gives a function to call with the progress."""
+    """Show progress while an avatar is compiled, during the ``with`` block; nothing where it need
+    not be. A context manager. Gives a function to call with how much is done, how much there is in
+    all, and what is being made. ``title`` stands before the bar."""
     with progress_bar(title, "frames") as report:
         said = ""
 

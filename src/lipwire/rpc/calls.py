@@ -313,7 +313,7 @@ class Messages:
         return message
 
     def unparsed(self) -> Iterator[bytes]:
-        """Return those that follow, as they come."""
+        """Return an iterator over the messages that follow, serialised as they come."""
         return self._datas
 
 
@@ -342,9 +342,9 @@ def _bytes_of(answer: Any) -> bytes:
 
 @contextmanager
 def open_call(context: grpc.ServicerContext, access: Access = EVERYTHING) -> Iterator[Call]:
-    """Open a ``Call`` with the deadline of the gRPC request ``context``, of whoever may do
-    ``access``, and give it to the block. It ends with the block, or when the client cancels or
-    disconnects."""
+    """Open a ``Call`` with the deadline of the gRPC request ``context`` and the tenant of
+    ``access``, which says what the caller may do, and give it to the ``with`` block. A context
+    manager: the call ends with the block, or when the client cancels or disconnects."""
     remaining_s = context.time_remaining()
     # gRPC says infinity, or hundreds of years, where the caller set none.
     unlimited = remaining_s is None or not math.isfinite(remaining_s) or remaining_s > 1e9
@@ -358,8 +358,8 @@ def open_call(context: grpc.ServicerContext, access: Access = EVERYTHING) -> Ite
 
 
 def with_call(context: grpc.ServicerContext, call: Call) -> grpc.ServicerContext:
-    """Return a context that behaves as ``context`` and carries ``call``, for a servicer, which gets
-    it with ``call_of``."""
+    """Return a context that behaves as ``context`` and carries ``call``: give it to a servicer,
+    which gets the call from it with ``call_of``."""
     return cast(grpc.ServicerContext, _CallContext(context, call))
 
 

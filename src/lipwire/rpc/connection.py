@@ -40,7 +40,8 @@ class Composited:
 
     @property
     def overhead_ms(self) -> float:
-        """Time that was not spent on network, compositing and audio: gRPC, queues, copies."""
+        """Milliseconds of the request that were not spent on network, compositing and audio: gRPC,
+        queues, copies."""
         return max(0.0, self.elapsed_ms - self.inference_ms - self.composite_ms - self.audio_ms)
 
 
@@ -61,9 +62,14 @@ class CompositingConnection(Closing):
         use_proxy: bool = False,
         security: ClientSecurity = PLAIN,
     ) -> None:
-        """Does not connect yet. Messages have at most ``max_message_mb`` MiB. ``use_proxy`` and
-        ``security`` are as for ``open_channel``. Raises InvalidInput where ``address`` cannot be an
-        address, and what ``open_channel`` raises."""
+        """Does not connect yet.
+
+        Messages have at most ``max_message_mb`` MiB. ``use_proxy`` says whether the environment's
+        proxy variables count, and ``security`` how the connection is encrypted and what token is
+        sent (see ``open_channel``). Raises InvalidInput where ``address`` cannot be an address, a
+        file of ``security`` cannot be read, or its token would go to another machine without
+        encryption.
+        """
         self.address: Final = address
         self._peer: Final = Peer(address, "compositing server", use_proxy)
         check_address(address, self._peer.kind)
@@ -78,11 +84,9 @@ class CompositingConnection(Closing):
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until the server can be reached, ``timeout_s`` at most.
-
-        Raises Unavailable, with the cause, where it cannot, and at once where waiting would not
-        help.
-        """
+        """Wait until the server can be reached, at most ``timeout_s`` seconds. Raises Unavailable,
+        with the cause, where it cannot be reached in that time; at once where waiting would not
+        help."""
         until_s = time.monotonic() + timeout_s
         cause: Cause | None = None
         while (left_s := until_s - time.monotonic()) > 0:
@@ -124,7 +128,8 @@ class CompositingConnection(Closing):
         )
 
     def models(self, timeout_s: float | None = None) -> list[management_pb2.ModelInfo]:
-        """Return every avatar that the server has, all pages of the list."""
+        """Return every avatar that the server has, all pages of its list. Waits at most
+        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent."""
         return list(self.listing(timeout_s).models)
 
     def listing(self, timeout_s: float | None = None) -> management_pb2.ListModelsResponse:
@@ -171,7 +176,9 @@ class CompositingConnection(Closing):
         return answer
 
     def stats(self, model_id: str = "", timeout_s: float | None = None) -> pb.GetModelStatsResponse:
-        """Return numbers about one loaded avatar, or about all where ``model_id`` is empty."""
+        """Return numbers about the loaded avatar ``model_id``, or about all loaded ones where that
+        is empty. Waits at most ``timeout_s`` seconds (None: without limit). Raises the error that
+        the server sent."""
         request = management_pb2.GetModelStatsRequest(model_id=model_id)
         answer: pb.GetModelStatsResponse = self._called(
             lambda: self._stub.GetModelStats(request, timeout=timeout_s)
@@ -192,7 +199,7 @@ class CompositingConnection(Closing):
             raise error_of_call(failure, self._peer) from None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; calls under way fail."""
         self._channel.close()
 
 

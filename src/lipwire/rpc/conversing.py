@@ -53,9 +53,13 @@ class AvatarConnection(Closing):
     def __init__(
         self, address: str, *, use_proxy: bool = False, security: ClientSecurity = PLAIN
     ) -> None:
-        """Does not connect yet. ``address`` is host:port; ``use_proxy`` and ``security`` are as for
-        ``open_channel``. Raises InvalidInput where ``address`` cannot be an address, and what
-        ``open_channel`` raises."""
+        """Does not connect yet.
+
+        ``address`` is host:port. ``use_proxy`` says whether the environment's proxy variables
+        count, and ``security`` how the connection is encrypted and what token is sent (see
+        ``open_channel``). Raises InvalidInput where ``address`` cannot be an address, a file of
+        ``security`` cannot be read, or its token would go to another machine without encryption.
+        """
         self.address: Final = address
         self._peer: Final = Peer(address, "compositing server", use_proxy)
         check_address(address, self._peer.kind)
@@ -86,8 +90,9 @@ class AvatarConnection(Closing):
         return ConverseStream(self._stub, start, self._peer)
 
     def resume(self, session_id: str) -> "ConverseStream":
-        """Return a session that goes on, after its connection broke. A stream that it still has
-        ends. Raises NotFound where the session has ended."""
+        """Return a stream of the session ``session_id`` (``ConverseStream.id``), which went on when
+        its connection broke; another stream that it still has ends. Raises NotFound where the
+        session has ended, Unavailable where the server cannot be reached."""
         return ConverseStream(self._stub, pb.StartSession(session_id=session_id), self._peer)
 
     def close(self) -> None:
@@ -103,7 +108,9 @@ class ConverseStream(Closing):
     """
 
     def __init__(self, stub: Any, start: pb.StartSession, peer: Peer) -> None:
-        """See ``AvatarConnection.converse``."""
+        """Open a stream with the message ``start`` and wait for the session's first answer.
+        ``stub`` is gRPC's of AvatarService, and ``peer`` names the server in errors. Made by
+        ``AvatarConnection.converse`` and ``resume``. Raises what the server refuses it with."""
         self._stub = stub
         self._peer = peer
         self._changed = threading.Condition()
@@ -142,10 +149,12 @@ class ConverseStream(Closing):
         """What the session did when the stream began."""
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16], rate_hz: int) -> None:
-        """Send audio, of any length: (n,) or (n, channels), int16 or float32 in [-1, 1].
+        """Send audio to be spoken, of any length: ``pcm`` is (n,) or (n, channels), int16 or
+        float32 in [-1, 1], at ``rate_hz``.
 
         Waits while the server takes no more; what was not sent when ``interrupt`` is called is
-        dropped. Raises InvalidInput where it is no audio, Cancelled once the session has ended.
+        dropped. Raises InvalidInput where ``pcm`` is not such audio, Cancelled once the session has
+        ended.
         """
         samples = int16_of(pcm)
         with self._changed:
@@ -167,12 +176,14 @@ class ConverseStream(Closing):
                 self._add(pb.ConverseRequest(audio=audio))
 
     def end_of_speech(self) -> None:
-        """Say that all audio of this speech was sent."""
+        """Tell the server that all audio of this piece of speech was sent: it is spoken to its end,
+        and audio that follows begins another. Raises Cancelled once the session has ended."""
         self._say(pb.ConverseRequest(end_of_speech=pb.EndOfSpeech()))
 
     def say(self, text: str) -> None:
-        """Have the server's voice say ``text``, behind the texts before it. What it says is told as
-        ``Caption``; that it cannot be said, as ``Refused``."""
+        """Have the server's voice say ``text``, after the texts before it. What is being said comes
+        as ``Caption`` when iterating; where it cannot be said, a ``Refused`` comes. Raises
+        Cancelled once the session has ended."""
         with self._changed:
             self._wait_for_room()
             said = pb.SayText(text=text)
@@ -181,8 +192,9 @@ class ConverseStream(Closing):
             self._add(pb.ConverseRequest(say=said))
 
     def interrupt(self) -> None:
-        """Have all speech that was sent dropped, what is being said too. Returns when the server
-        has done so. Raises what it refuses that with, Cancelled once the session has ended."""
+        """Drop all speech that was sent, also what is being said. Returns when the server has done
+        so. Raises Cancelled once the session has ended, and the server's error where it refuses
+        (NotFound, Unavailable, ...)."""
         with self._changed:
             if self._sending_ends:
                 raise Cancelled("the session has ended")
@@ -204,20 +216,23 @@ class ConverseStream(Closing):
             raise error_of_call(failure, self._peer) from None
 
     def listen(self, listening: bool) -> None:
-        """Say whether somebody speaks to the avatar now."""
+        """Tell the server whether somebody speaks to the avatar now. Raises Cancelled once the
+        session has ended."""
         self._say(pb.ConverseRequest(listening=pb.Listening(listening=listening)))
 
     def change_avatar(self, model_id: str) -> None:
-        """Have another avatar shown as soon as nobody speaks."""
+        """Ask the server to show the avatar ``model_id`` as soon as nobody speaks. Where it cannot,
+        a ``Refused`` comes when iterating. Raises Cancelled once the session has ended."""
         self._say(pb.ConverseRequest(change_avatar=pb.ChangeAvatar(model_id=model_id)))
 
     def keep_alive(self) -> None:
-        """Say that the session is wanted, though nothing is said."""
+        """Tell the server that the session is wanted though nothing is said, so that it does not
+        end as idle. Raises Cancelled once the session has ended."""
         self._say(pb.ConverseRequest(keep_alive=pb.KeepAlive()))
 
     def end(self) -> None:
-        """End the session, and what it is saying; what it sends until then can be received. Nothing
-        where it has ended."""
+        """Ask the server to end the session and drop its speech; what it sends until then can still
+        be received by iterating. Nothing where it has ended."""
         with suppress(LipwireError):  # it has ended, or will where the connection has
             self.interrupt()  # or it would wait until the server has room for the audio before it
         with self._changed:
@@ -234,7 +249,7 @@ class ConverseStream(Closing):
                 yield received
 
     def close(self) -> None:
-        """End the session, and receive nothing more."""
+        """End the session, and receive nothing more. Closing twice is allowed."""
         if self._closed:
             return
         self._closed = True
@@ -247,7 +262,8 @@ class ConverseStream(Closing):
         self._receiver.join()
 
     def leave(self) -> None:
-        """Break off the connection, without ending the session: ``resume`` finds it."""
+        """Close this stream without ending the session: ``AvatarConnection.resume`` takes it up
+        again while the server keeps it."""
         self._closed = True
         self._stop_sending()
         self._stream.cancel()

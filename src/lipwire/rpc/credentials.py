@@ -56,9 +56,9 @@ PLAIN: Final = ClientSecurity()
 
 
 def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    """Return what a server encrypts with. Files that change count for the next connections; while
-    they cannot be read, what they held before. Raises InvalidInput where they cannot be read now.
-    """
+    """Return gRPC credentials for a server, of the certificate files ``tls``. Files that change
+    count for later connections; while they cannot be read, what they held before. Raises
+    InvalidInput where they cannot be read now."""
     paths = [path for path in (tls.cert, tls.key, tls.client_ca) if path is not None]
     seen = _state_of(paths)
     checked = tls.client_ca is not None
@@ -83,8 +83,8 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
 
 
 def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
-    """Return what a client encrypts with. Raises InvalidInput where a file cannot be read, or one
-    of certificate and key is missing."""
+    """Return gRPC credentials for a client, of the files ``tls``. Raises InvalidInput where a file
+    cannot be read, or one of certificate and key is missing."""
     if (tls.cert is None) != (tls.key is None):
         raise InvalidInput("a certificate and its key belong together; give both or neither")
     ca, key, cert = (None if one is None else _pem(one) for one in (tls.ca, tls.key, tls.cert))
@@ -92,7 +92,8 @@ def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 
 
 def check_token_is_safe(address: str, *, encrypted: bool) -> None:
-    """Raise InvalidInput where a token would be sent to another machine for anybody to read."""
+    """Raise InvalidInput where a token sent to ``address`` would go to another machine and not be
+    ``encrypted``, so that anybody on the way could read it."""
     host = address.removeprefix("dns:///").rpartition(":")[0]
     if not encrypted and not address.startswith("unix:") and not is_loopback(host):
         raise InvalidInput(
@@ -143,7 +144,8 @@ class _TokenInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClien
 
 
 def with_token(channel: grpc.Channel, token: str) -> grpc.Channel:
-    """Return ``channel``, whose calls bring ``token`` as ``authorization: Bearer``."""
+    """Return a channel that makes calls over ``channel`` and adds the metadata ``authorization:
+    Bearer TOKEN`` to each."""
     return grpc.intercept_channel(channel, _TokenInterceptor(token))
 
 

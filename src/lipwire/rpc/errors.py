@@ -81,8 +81,8 @@ def status_of(error: LipwireError) -> grpc.Status:
 
 
 def internal_status(incident: str) -> grpc.Status:
-    """Return the status for a defect; ``incident`` is the number under which the server's log has
-    it."""
+    """Return the gRPC status for an error that nobody foresaw; ``incident`` is the number under
+    which the server's log has it, which the client is told."""
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"incident": incident}
     )

@@ -39,9 +39,12 @@ class ViewedMessage:
 
 
 def parser_of(message: type[Message], fields: tuple[str, ...]) -> Parser:
-    """Return a function that parses a ``message``; large bytes ``fields`` are views, not copies.
+    """Return a function that parses serialised messages of the type ``message`` and gives the
+    content of the large bytes fields named ``fields`` as views of the data, where protobuf would
+    copy it.
 
-    The function raises protobuf's DecodeError as ``message.FromString`` does.
+    The function takes bytes and returns a ``ViewedMessage``, or an ordinary message where the
+    encoding is unusual. It raises protobuf's DecodeError where the bytes are no such message.
     """
     names = {message.DESCRIPTOR.fields_by_name[name].number: name for name in fields}
 
@@ -82,14 +85,15 @@ class MessageWithArray:
         self.array = array
 
     def SerializeToString(self) -> bytes:  # noqa: N802
-        """As a message's; the array is copied once."""
+        """Return the message serialised, with the array in its field; the array is copied once."""
         return with_fields(self.message.SerializeToString(), {self.field: self.array})
 
 
 def with_array(message: _Answer, field: int, array: npt.NDArray[Any]) -> _Answer:
-    """Return an answer that is ``message`` with ``array`` in its bytes field number ``field``.
+    """Return an answer that is ``message`` with the bytes of ``array`` in its bytes field number
+    ``field``.
 
-    It has the type of a message because servicers have to return one, but it can only be sent by a
-    server that has ``ErrorInterceptor``.
+    Its type is that of a message only because servicers have to return one: a server can send it,
+    with ``ErrorInterceptor``, but its fields cannot be read.
     """
     return cast(_Answer, MessageWithArray(message, field, array))

@@ -124,7 +124,9 @@ _SIGNS: Final = (
 def cause_of(
     failed: grpc.RpcError | grpc.Call, kind: Kind, *, use_proxy: bool = False
 ) -> Cause | None:
-    """Return why ``failed`` did not reach a server of that ``kind``; None where it did."""
+    """Return why the call ``failed`` did not reach a server of that ``kind``, with a hint; None
+    where it did reach one. ``use_proxy`` says whether the call minded the environment's proxy
+    variables."""
     text = failed.details() or ""
     if failed.code() is grpc.StatusCode.UNIMPLEMENTED:
         hint = (

@@ -55,8 +55,8 @@ Received = (
 
 
 def int16_of(pcm: Float32Array | npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Return audio, (n,) or (n, channels), int16 or float32 in [-1, 1], as (n, channels) int16,
-    little endian. Raises InvalidInput where it is neither, or holds NaN or infinity."""
+    """Return ``pcm``, audio of (n,) or (n, channels), int16 or float32 in [-1, 1], as (n, channels)
+    int16, little endian. Raises InvalidInput where it is neither, or holds NaN or infinity."""
     columns = pcm[:, None] if pcm.ndim == 1 else pcm
     if columns.ndim != 2 or columns.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
         raise InvalidInput(
@@ -71,7 +71,8 @@ def int16_of(pcm: Float32Array | npt.NDArray[np.int16]) -> npt.NDArray[np.int16]
 
 
 def received_of(message: pb.ConverseResponse) -> Received | None:
-    """Return what a server has sent; None for what this client does not know."""
+    """Return what ``message`` says, as the client's own type: a frame, sound or event, ``Refused``
+    or ``Ended``. None for a message that this client does not know."""
     match message.WhichOneof("message"):
         case "picture":
             picture = message.picture

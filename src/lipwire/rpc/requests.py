@@ -36,8 +36,8 @@ def requests_of_windows(
     model_id: str, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
     """Yield requests for frames of avatar ``model_id`` that bring ``windows``, (N, 32, 16, 16)
-    float32, ``batch_size`` at a time; the last may have fewer. ``start_frame`` is the avatar's
-    frame in the first."""
+    float32. Each asks for ``batch_size`` frames, the last for what is left. ``start_frame`` is the
+    avatar's frame that the first request begins with."""
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
         yield CompositeBatchRequest(
@@ -51,11 +51,11 @@ def requests_of_windows(
 def requests_of_audio(
     model_id: str, pcm: Float32Array, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield requests for frames of avatar ``model_id`` that bring 16-bit audio, ``batch_size``
-    frames at a time; the last may have fewer.
+    """Yield requests for frames of avatar ``model_id`` that bring 16-bit audio. Each asks for
+    ``batch_size`` frames, the last for what is left.
 
-    ``pcm`` is (samples,) float32 at 16 kHz in [-1, 1]; each request has as much of it as its frames
-    hear. ``start_frame`` is the avatar's frame in the first.
+    ``pcm`` is (samples,) float32 at 16 kHz in [-1, 1]; each request brings the part of it that its
+    frames depend on. ``start_frame`` is the avatar's frame that the first request begins with.
     """
     samples = to_int16(pcm)
     frames = frame_count(len(samples))

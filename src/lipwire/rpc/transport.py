@@ -63,7 +63,7 @@ def open_channel(
 
 
 def connecting_within(seconds: float) -> Option:
-    """Return the option of a channel that ends an attempt to connect after ``seconds``."""
+    """Return the gRPC channel option that ends each attempt to connect after ``seconds``."""
     # The name misleads; gRPC's default is 20 seconds.
     return ("grpc.min_reconnect_backoff_ms", round(seconds * 1000))
 

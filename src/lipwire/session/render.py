@@ -31,8 +31,8 @@ class Pace:
 
     @classmethod
     def for_machine(cls, fixed_batch: int | None, cores: int | None = None) -> "Pace":
-        """Return the fastest setting on ``cores`` cores (None: all there are), for a network that
-        takes only batches of ``fixed_batch`` (None: any).
+        """Return the fastest setting on ``cores`` cores (None: all there are). ``fixed_batch`` is
+        the only batch size that the network takes; None where it takes any.
 
         A core works on a batch of its own, which is faster than several cores on one. Small batches
         are as fast as large ones on a processor, and take less memory.
@@ -91,8 +91,10 @@ def render_frames(
     """Render the avatar saying ``recording`` into ``folder``, one JPEG a frame; return what the
     user should be warned of, besides ``recording.warnings``.
 
-    The avatar has to be opened with its part "jpeg". The other arguments, and what is raised, are
-    as for ``render_video``.
+    The avatar has to be opened with its part "jpeg". ``start_frame`` is the frame under the first
+    mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage, and
+    ``progress`` is called as frames are done. Raises what ``recording.pieces`` raises, InvalidInput
+    for example, when the render gets there, and StorageFailed.
     """
     heard = LockedIterator(recording.heard())
     shut = ShutMouth(performer.encoder)

@@ -37,8 +37,8 @@ class ShutMouth:
         self._frames += len(windows)
 
     def warnings(self, recording: Recording) -> tuple[str, ...]:
-        """Return one line where people hear something in ``recording`` and the network heard
-        nothing in all of it; none otherwise. To be called at the end."""
+        """Return a line for the user where ``recording`` is loud in some second and the network
+        heard nothing in all of it; else an empty tuple. Call it once all windows were observed."""
         end = self._frames - _EDGE_FRAMES
         heard = self._heard_at is not None and self._heard_at < end
         if heard or end <= _EDGE_FRAMES or recording.loudest_rms < _LOUD_RMS:

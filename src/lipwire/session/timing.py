@@ -39,7 +39,8 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        """Count the time of the block for ``stage``, also when it ends with an error."""
+        """Count the time of a ``with`` block for ``stage``, also where the block ends with an
+        error. A context manager."""
         wall_s, cpu_s = self._clock_s(), self._cpu_clock_s()
         try:
             yield
@@ -51,6 +52,6 @@ class Stopwatch:
                 self._times[stage] = StageTime(so_far.wall_ms + wall_ms, so_far.cpu_ms + cpu_ms)
 
     def times(self) -> dict[Stage, StageTime]:
-        """Return the time that was measured of each stage up to now, a copy."""
+        """Return the times of each stage that was measured up to now, as a new dictionary."""
         with self._lock:
             return dict(self._times)

@@ -70,10 +70,15 @@ def web_app(
     lag_s: Callable[[], float] = lambda: 0.0,
     workers: WebWorkers | None = None,
 ) -> CrossOrigin:
-    """Return the app. ``names`` are the avatars that may be asked for, ``healthy`` whether a
-    session could begin, ``hosts``, ``token``, ``origins`` and ``control`` as for ``Guard`` and
-    ``CrossOrigin``, and ``speak`` says a text; None where there is no voice. ``lag_s`` is how late
-    the event loop is. ``workers`` are the server's processes; None where it is one."""
+    """Return the ASGI app of the page and the HTTP API, for the event loop of ``hub``.
+
+    ``names()`` returns the avatars that may be asked for, and ``healthy()`` whether a session could
+    begin now. ``hosts`` (names of this server), ``token`` (which lets a request from anywhere
+    change something), ``origins`` (of pages that may ask) and ``control`` (which says who asks) are
+    as for ``Guard`` and ``CrossOrigin``. ``speak(session, text)`` has a session say a text; None
+    where there is no voice. ``lag_s()`` returns by how many seconds the event loop is late.
+    ``workers`` are the server's processes; None where it is one.
+    """
     api = _Api(hub, names, healthy, speak, lag_s)
     page = files("lipwire") / "web" / "page"
     middleware = [Middleware(Guard, hosts=hosts, token=token, origins=origins, control=control)]

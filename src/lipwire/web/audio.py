@@ -24,7 +24,8 @@ Samples = npt.NDArray[np.int16]
 
 
 def check_text(text: object) -> str:
-    """Return ``text``. Raises InvalidInput where it is none that can be said."""
+    """Return ``text`` as it is. Raises InvalidInput where it is no str, is blank or holds a lone
+    surrogate."""
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput('there is no "text"; say what is to be said')
     try:
@@ -35,15 +36,15 @@ def check_text(text: object) -> str:
 
 
 def check_format(rate_hz: int, channels: int) -> None:
-    """Raise InvalidInput where a session could not take such audio."""
+    """Raise InvalidInput where a session cannot take audio of this rate or so many channels."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise InvalidInput(f"channels is {channels}; allowed are 1 to {MAX_CHANNELS}")
     check_rate(rate_hz)
 
 
 def samples_of(data: bytes, channels: int) -> Samples:
-    """Return 16-bit little-endian samples as (n, channels) int16. Raises InvalidInput where the
-    last is not whole."""
+    """Return ``data``, 16-bit little-endian samples with the channels of one moment side by side,
+    as (n, channels) int16. Raises InvalidInput where the last sample is not complete."""
     if len(data) % (2 * channels):
         raise InvalidInput(
             f"the audio is {len(data)} bytes; allowed are whole samples: a multiple of"
@@ -62,10 +63,13 @@ class AudioIn:
         """Pieces that wait, or are taken in."""
 
     async def push(self, pcm: Samples, rate_hz: int, *, ends: bool) -> None:
-        """Take ``pcm``, (n, channels) int16, as ``LiveSession.push`` does, behind what came before.
+        """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session, after the audio that
+        came before.
 
-        Returns when all is taken in, or dropped by an interrupt that came after it. ``ends`` says
-        that it is the last of its speech. Raises Overloaded where 4 others wait.
+        Returns when the session has taken all of it in, or has dropped it for an interrupt that
+        came later. ``ends`` says that it is the last of its piece of speech. Raises Overloaded
+        where 4 others wait already, InvalidInput where it is not audio of a session, Cancelled
+        where the session has ended.
         """
         if self.waiting >= MOST_WAITING:
             raise Overloaded(
@@ -81,7 +85,10 @@ class AudioIn:
             self.waiting -= 1
 
     async def push_now(self, pcm: Samples, rate_hz: int, *, ends: bool, interrupts: int) -> None:
-        """Take ``pcm``, for a caller that keeps the order. ``interrupts`` had arrived before it."""
+        """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session at once, for a caller
+        that waits for each call before the next. ``ends`` and what is raised are as for ``push``.
+        ``interrupts`` is the session's count of interrupts when the audio came: it is dropped where
+        there were more since."""
         step = max(1, round(rate_hz * _STEP_S))
         for first in range(0, max(1, len(pcm)), step):
             while not await asyncio.to_thread(

@@ -14,7 +14,8 @@ from lipwire.session.live import (
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """Return ``event`` as its JSON object."""
+    """Return ``event`` as a JSON object: its ``type`` in snake case, ``at_ms`` and its other
+    fields."""
     match event:
         case StateChanged():
             return {

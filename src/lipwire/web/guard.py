@@ -182,17 +182,20 @@ class _Caller:
 
 
 def has_token(scope: Scope) -> bool:
-    """Return whether a request came with the token, or with another credential that counts."""
+    """Return whether a request, of which ``scope`` is what ``Guard`` has passed on, came with the
+    server's token or with another credential that shows who asks."""
     return bool(scope["state"][_HAS_TOKEN])
 
 
 def may_change(scope: Scope) -> bool:
-    """Return whether a request came with a credential or from the server's own page."""
+    """Return whether a request, of which ``scope`` is what ``Guard`` has passed on, may change
+    something: it came with the token or another credential, or from the server's own page or one of
+    the listed origins."""
     return bool(scope["state"][_MAY_CHANGE])
 
 
 def access_of(scope: Scope) -> Access:
-    """Return what whoever makes a request may do."""
+    """Return what the caller of a request may do; ``scope`` is what ``Guard`` has passed on."""
     return Access.of_text(scope["state"][_ACCESS])
 
 

@@ -51,8 +51,9 @@ class Hub:
         *,
         access: Access = EVERYTHING,
     ) -> LiveSession:
-        """Begin a session with avatar ``model_id`` for whoever has ``access``. Raises NotFound
-        where it is none of theirs, and what ``LiveSessions.open`` does."""
+        """Begin a session with avatar ``model_id`` for the caller who has ``access``; ``settings``
+        None are the usual ones. Raises NotFound where ``access`` does not allow that avatar or
+        there is none, and what ``LiveSessions.open`` raises (Overloaded, Unavailable, ...)."""
         access.check_avatar(model_id)
 
         def opened() -> LiveSession:
@@ -71,14 +72,16 @@ class Hub:
         return await asyncio.get_running_loop().run_in_executor(self._opening, opened)
 
     def find(self, session_id: str, access: Access = EVERYTHING) -> LiveSession:
-        """Return the session of that id. Raises NotFound where whoever has ``access`` has none."""
+        """Return the running session with that id. Raises NotFound where there is none, or it is
+        not one that the caller with ``access`` may see."""
         session = self.sessions.find(session_id, access.tenant)
         if not access.sees(session.avatar.name):
             raise NotFound(NO_SESSION)
         return session
 
     def broadcast(self, session: LiveSession) -> Broadcast:
-        """Return what encodes ``session`` for its viewers."""
+        """Return the one encoder of ``session``, which all its WebRTC viewers share; where there is
+        none, it is made and added to the session's outputs."""
         found = self._broadcasts.get(session.id)
         if found is None:
             found = self._broadcasts[session.id] = Broadcast(clock=self._clock)
@@ -86,19 +89,21 @@ class Hub:
         return found
 
     def audio(self, session: LiveSession) -> AudioIn:
-        """Return what takes audio for ``session``."""
+        """Return the one queue through which audio for ``session`` is pushed in its order; made on
+        the first call."""
         found = self._audio.get(session)
         if found is None:
             found = self._audio[session] = AudioIn(session)
         return found
 
     def viewers(self, session: LiveSession) -> int:
-        """How many view ``session``, over WebRTC or a socket."""
+        """Return how many viewers ``session`` has now, over WebRTC or a socket."""
         return self._peers_of(session) + self._watched[session.id]
 
     @contextmanager
     def watched(self, session: LiveSession) -> Iterator[None]:
-        """Count a viewer over a socket for the block."""
+        """Count a viewer of ``session`` over a socket during the ``with`` block. A context
+        manager."""
         self._watched[session.id] += 1
         try:
             yield
@@ -108,8 +113,10 @@ class Hub:
                 del self._watched[session.id]
 
     async def view(self, session: LiveSession, offer: str) -> tuple[str, str]:
-        """Have a viewer see ``session``, and return its id and the answer to its ``offer``, SDP
-        both. Raises NoCommonCodec, InvalidInput."""
+        """Connect a WebRTC viewer to ``session``. ``offer`` is the viewer's SDP; returns the
+        viewer's id (for ``leave``) and the SDP to answer with. Raises NoCommonCodec where the
+        viewer lacks H.264 or Opus, InvalidInput where ``offer`` is not one, Unavailable where the
+        TURN server that is needed gives no address."""
         broadcast = self.broadcast(session)
         peer_id = secrets.token_urlsafe(12)
 
@@ -133,14 +140,15 @@ class Hub:
         return peer_id, answer
 
     async def leave(self, peer_id: str) -> None:
-        """End what a viewer sees. Raises NotFound where there is no such viewer."""
+        """Close the connection of the viewer with the id ``peer_id``. Raises NotFound where there
+        is no such viewer."""
         found = self._peers.get(peer_id)
         if found is None:
             raise NotFound("there is no such viewer; it may have left")
         await found[0].close()
 
     async def close(self) -> None:
-        """End all viewers' connections."""
+        """Close the connections of all viewers, and wait for that."""
         peers = [peer for peer, _, _ in self._peers.values()]
         await asyncio.gather(*(peer.close() for peer in peers), *self._tasks)
         self._opening.shutdown(wait=False)

@@ -144,7 +144,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
 
 
 def document() -> dict[str, Any]:
-    """Return the document, as JSON has it."""
+    """Return the OpenAPI document of the HTTP API, as a dictionary for ``json.dumps``."""
     paths: dict[str, dict[str, Any]] = {}
     for one in ROUTES:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)

@@ -34,20 +34,20 @@ class EventTap:
         """The oldest is dropped where nobody takes them; None follows the last."""
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return at once."""
+        """Return True at once, whatever ``timeout_s``: events wait for nobody."""
         return True
 
     def put(self, *items: Sound | Event) -> None:
-        """Take events."""
+        """Add the events of ``items`` to ``events``; sound is ignored. In any thread."""
         for item in items:
             if not isinstance(item, Sound):
                 self._hand(item)
 
     def show(self, shown: Shown) -> None:
-        """Take no picture."""
+        """Ignore the picture."""
 
     def close(self) -> None:
-        """Say that nothing follows."""
+        """Add None to ``events``: nothing follows."""
         self._hand(None)
 
     def _hand(self, event: Event | None) -> None:
@@ -76,27 +76,28 @@ class PictureTap:
 
     @property
     def has_room(self) -> bool:
-        """Whether the picture before was taken."""
+        """Whether a picture would be taken in: the one before has left through ``next``."""
         return self._free
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return at once."""
+        """Return True at once, whatever ``timeout_s``: a picture that comes too early is left
+        out."""
         return True
 
     def put(self, *items: Sound | Event) -> None:
-        """Take no sound and no event."""
+        """Ignore sound and events."""
 
     def show(self, shown: Shown) -> None:
-        """Take a picture."""
+        """Make a JPEG file of ``shown``, for ``next``. In any thread."""
         self._free = False
         self._hand(_jpeg_of(shown, self._quality))
 
     def close(self) -> None:
-        """Say that nothing follows."""
+        """Let ``next`` return None after the picture that waits: nothing follows."""
         self._hand(None)
 
     async def next(self) -> bytes | None:
-        """Return the next picture; None after the last."""
+        """Wait for the next picture and return it, a JPEG file; None after the last."""
         data = await self.pictures.get()
         self._free = True
         return data
@@ -126,31 +127,34 @@ class MediaTap:
 
     @property
     def has_room(self) -> bool:
-        """Whether the picture before was taken."""
+        """Whether a picture would be taken in: the one before has left through ``next``, or was
+        dropped."""
         return self._free
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return at once."""
+        """Return True at once, whatever ``timeout_s``: a picture that comes too early is left
+        out."""
         return True
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound."""
+        """Add the sound of ``items`` as messages for ``next``; events are ignored. Where 50
+        messages wait, the oldest is dropped. In any thread."""
         for item in items:
             if isinstance(item, Sound):
                 self._hand(_message(_SOUND, item.at_ms, to_int16(item.samples).tobytes()))
 
     def show(self, shown: Shown) -> None:
-        """Take a picture."""
+        """Add ``shown`` as a message with a JPEG file, for ``next``. In any thread."""
         self._free = False
         self._hand(_message(_PICTURE, shown.picture.at_ms, _jpeg_of(shown, self._quality)))
 
     def close(self) -> None:
-        """Say that nothing follows."""
+        """Let ``next`` return None after the messages that wait: nothing follows."""
         self._hand(None)
 
     async def next(self) -> bytes | None:
-        """Return the next message; None after the last. The oldest are dropped where they are not
-        taken."""
+        """Wait for the next message and return it, 8 bytes of head and the content (see the class);
+        None after the last."""
         data = await self._messages.get()
         self._look(data)
         return data

@@ -54,13 +54,15 @@ class NotThere(Exception):
 
 
 def is_passed_on(scope: Scope) -> bool:
-    """Return whether another process has passed a request on to this one."""
+    """Return whether the request of the ASGI ``scope`` was passed on by another process of the
+    server."""
     return _PASSED_ON in scope
 
 
 async def pass_on(path: Path, scope: Scope, receive: Receive, send: Send) -> bool:
-    """Have the process at the Unix socket ``path`` answer a request, and return whether it has
-    begun to. Raises NotThere."""
+    """Have the process at the Unix socket ``path`` answer the ASGI request of ``scope``,
+    ``receive`` and ``send``. Returns whether anything was answered: False where the process ended
+    before it said anything. Raises NotThere where no process listens at ``path``."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)
     except OSError:
@@ -81,8 +83,9 @@ async def pass_on(path: Path, scope: Scope, receive: Receive, send: Send) -> boo
 
 @asynccontextmanager
 async def answering_passed_on(app: ASGIApp, path: Path) -> AsyncIterator[None]:
-    """Have ``app`` answer what other processes pass on to the Unix socket ``path``, for the
-    block."""
+    """Listen at the Unix socket ``path`` during the ``async with`` block, and have ``app`` answer
+    the requests that other processes pass on to it. An asynchronous context manager; requests under
+    way are cancelled at its end."""
     under_way: set[asyncio.Task[None]] = set()
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

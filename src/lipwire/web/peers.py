@@ -67,7 +67,8 @@ class IceServers:
     """Whether all media goes over the TURN server."""
 
     def links(self) -> list[str]:
-        """Return them as viewers are told, one header ``Link`` for each (RFC 9725, section 4.6)."""
+        """Return the servers as values of the HTTP header ``Link``, one for each URL, which tell a
+        viewer of them (RFC 9725, section 4.6)."""
         links = []
         for url in self.urls:
             link = f'<{url}>; rel="ice-server"'
@@ -159,9 +160,10 @@ class Peer:
         self._connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
-        """Return the answer, SDP, to a viewer's ``offer``. Raises NoCommonCodec, InvalidInput where
-        it is no offer, and Unavailable where all goes over a TURN server and that gives no
-        address."""
+        """Accept a viewer's ``offer``, SDP, and return the SDP to answer with; the connection is
+        made once the viewer has it. Raises NoCommonCodec where the viewer lacks H.264 or Opus,
+        InvalidInput where ``offer`` is not one, and Unavailable where all goes over a TURN server
+        and that gives no address."""
         connection = self._connection
         try:
             offered = RTCSessionDescription(offer, "offer")
@@ -195,7 +197,8 @@ class Peer:
         return sdp
 
     def deliver(self, media: Sequence[Media]) -> None:
-        """Send what left the session at one moment; in any thread."""
+        """Send ``media``, the encoded pictures and sound and the events that left the session at
+        one moment, to the viewer. In any thread; returns at once."""
         with contextlib.suppress(RuntimeError):  # where the loop has ended
             self._loop.call_soon_threadsafe(self._deliver, media)
 
@@ -211,7 +214,7 @@ class Peer:
             _LOG.debug("a viewer's connection was closed badly", exc_info=True)
 
     async def statistics(self) -> dict[str, Any]:
-        """Return aiortc's statistics of the connection."""
+        """Return aiortc's statistics of the connection, each a report by its id."""
         return dict(await self._connection.getStats())
 
     def _deliver(self, media: Sequence[Media]) -> None:
@@ -326,8 +329,8 @@ def _h264() -> list[RTCRtpCodecCapability]:
 
 
 def check_offer(offer: str) -> None:
-    """Raise InvalidInput where ``offer`` is no SDP, and NoCommonCodec where it has no H.264, before
-    anything is done for it."""
+    """Raise InvalidInput where ``offer`` is not SDP, and NoCommonCodec where it does not name
+    H.264. To be called before a connection is made for the offer."""
     try:
         if not offer.startswith("v=0"):
             raise ValueError

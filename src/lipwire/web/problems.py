@@ -47,7 +47,8 @@ class Told:
 
     @property
     def more(self) -> dict[str, Any]:
-        """Its other members."""
+        """Further members of the problem details: ``code`` and ``incident``, those that are not
+        empty."""
         told = {"code": self.code, "incident": self.incident}
         return {name: value for name, value in told.items() if value}
 
@@ -60,8 +61,9 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """Return an answer of ``status`` that says in one line what is wrong. ``more`` are further
-    members; ``retry_after_s`` says when another attempt may succeed."""
+    """Return an HTTP answer of ``status`` with problem details (RFC 9457); ``detail`` says in one
+    line what is wrong. ``retry_after_s`` says after how many seconds another attempt may succeed;
+    ``headers`` are added to the answer's, ``more`` to the members of its JSON object."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
@@ -94,8 +96,8 @@ _TITLES: Final[Mapping[int, str]] = {
 
 
 def answering(active: Callable[[], int]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return what answers an error. ``active`` is how many live sessions run, which clients are
-    told where there are too many."""
+    """Return an exception handler for Starlette, which answers with problem details. ``active()``
+    returns how many live sessions run, which clients are told where there are too many."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
@@ -110,8 +112,9 @@ def answering(active: Callable[[], int]) -> Callable[[Request, Exception], Await
 
 
 def told_of(error: Exception, place: str) -> Told:
-    """Return what a client is told of ``error``; one that nobody foresaw is logged, with
-    ``place``."""
+    """Return what a client is told of ``error``. One that nobody foresaw is logged under a new
+    incident number, which the client is told instead; ``place`` says in the log what failed, such
+    as a path."""
     if isinstance(error, Cancelled):
         return Told(404, "there is no such session; it has ended", code="NOT_FOUND")
     if isinstance(error, NoCommonCodec):
@@ -129,7 +132,9 @@ def told_of(error: Exception, place: str) -> Told:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, status: int, detail: str) -> None:
-    """Answer a WebSocket that is not to be opened."""
+    """Refuse the WebSocket of the ASGI ``scope``, ``receive`` and ``send`` before it is opened:
+    with an HTTP answer of ``status`` and ``detail`` where the server can send one, else by closing
+    it with code 1008."""
     if "websocket.http.response" in scope.get("extensions", {}):
         socket = WebSocket(scope, receive, send)
         await socket.send_denial_response(problem(status, detail))

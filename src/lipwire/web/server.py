@@ -158,7 +158,8 @@ def _state_of(paths: tuple[Path, ...] | None) -> list[tuple[int, int, int]]:
 
 
 def family_of(host: str) -> socket.AddressFamily:
-    """Return the family of the address that ``host`` is listened on as."""
+    """Return the address family that the server listens in: IPv6 where ``host`` is an IPv6 address,
+    else IPv4."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 

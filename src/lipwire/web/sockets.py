@@ -90,7 +90,8 @@ class SessionSocket:
         self._left = False
 
     async def run(self, first: Mapping[str, Any]) -> None:
-        """Send ``first``, and serve the client until it leaves or the session ends."""
+        """Send ``first``, a JSON object, as the first message, then serve the client. Returns when
+        the client has left or the session has ended."""
         asked = self._socket.scope.get("subprotocols", [])
         await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)
         tap = EventTap()

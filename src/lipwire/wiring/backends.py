@@ -39,13 +39,14 @@ class OpenedDevices:
 def open_devices(
     config: InferenceConfig, *, tell: Tell, make_engine: MakeEngine = make_engine
 ) -> Iterator[OpenedDevices]:
-    """Open the devices that ``config`` asks for, each with an engine and a scheduler, and close
-    them after the block.
+    """Open the devices that ``config`` asks for, each with an engine and a scheduler, give them to
+    the ``with`` block, and close them afterwards. A context manager.
 
-    ``make_engine`` opens the engine of a device. ``tell`` is called with a heading and the facts
-    about the devices. A GPU that does not work is left out. Raises DependencyMissing where CUDA is
-    required and not there, DeviceLost where CUDA is required and one of the GPUs does not work, or
-    where no GPU works, and InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU.
+    ``make_engine(chosen)`` opens the engine of a device (``ChosenDevice``). ``tell`` is called with
+    a heading and the facts about the devices. A GPU that does not work is left out. Raises
+    DependencyMissing where CUDA is required and not there, DeviceLost where CUDA is required and
+    one of the GPUs does not work, or where no GPU works, and InvalidInput where
+    ``onnx.cuda_device_id`` is not the number of a GPU.
     """
     chosen = choose_devices(config)
     placement = Placement(
@@ -108,8 +109,9 @@ def _scheduler(engine: Engine, chosen: ChosenDevice, queue_size: int) -> Schedul
 
 @contextmanager
 def connect_backend(config: CompositingConfig) -> Iterator[Backend]:
-    """Give a backend that asks the inference servers of ``config``, and close it after the block.
-    It connects in the background. Raises what ``RemoteBackend`` raises."""
+    """Give the ``with`` block a backend that asks the inference servers of ``config``, and close it
+    afterwards. A context manager. It connects in the background. Raises InvalidInput where an
+    address or a file of ``config`` is not usable."""
     servers = config.inference_server
     with RemoteBackend(
         servers.url,

@@ -53,7 +53,7 @@ class ChosenDevice:
 
     @property
     def device(self) -> Device:
-        """The device, as ``Engine`` takes it."""
+        """The device, in the form that ``Engine`` is opened with."""
         return Device.cpu() if self.gpu is None else Device.cuda(self.gpu.index)
 
 
@@ -127,8 +127,8 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
 
 
 def make_engine(chosen: ChosenDevice) -> Engine:
-    """Return an engine on the device ``chosen``, within its limits of memory. Raises what
-    ``Engine`` raises."""
+    """Return a new engine on the device ``chosen``, within its limits of memory; the caller closes
+    it. Raises what ``Engine`` raises."""
     # One thread a run.
     tuning = Tuning(
         streams=min(chosen.workers, STREAMS),

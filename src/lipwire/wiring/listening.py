@@ -22,17 +22,17 @@ def listening(
     parts: Sequence[Service],
     most_live: int | None = None,
 ) -> Iterator[RpcServer]:
-    """Start a gRPC server with ``services`` as ``options`` say, give it to the block, and stop it
-    afterwards.
+    """Start a gRPC server with ``services`` as ``options`` say, give it to the ``with`` block, and
+    stop it afterwards. A context manager.
 
-    ``healthy`` is asked every second for what gRPC health checking says. ``on_drain`` is as for
-    ``RpcServer``. ``place`` is that of this
-    process among those of the server; None where it is the only one. At a ``place`` it shares the
-    port with the others, passes calls about the whole server on to them, and those about one live
-    session to the process that has it, and answers their calls with ``parts``: what this process
-    alone has to say. ``most_live`` are the live sessions that all processes may have together.
-    Raises Unavailable where the address is taken, InvalidInput where it is no address of this
-    machine.
+    ``healthy()`` is called every second for what gRPC health checking says. ``on_drain(left_s)`` is
+    called when the server is drained, with the seconds that are left, and must not wait. ``place``
+    is that of this process among those of the server; None where it is the only one. At a ``place``
+    it shares the port with the others, passes calls about the whole server on to them, and those
+    about one live session to the process that has it, and answers their calls with ``parts``: what
+    this process alone has to say. ``most_live`` are the live sessions that all processes may have
+    together; None is no limit. Raises Unavailable where the address is taken, InvalidInput where it
+    is no address of this machine.
     """
     until_s = 0.0
 

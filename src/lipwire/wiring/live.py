@@ -38,11 +38,13 @@ def open_live_sessions(
     count: SessionCount | None = None,
     prefix: str = "",
 ) -> Iterator[LiveSessions]:
-    """Give the live sessions of a server as ``config`` says, and end them after the block.
+    """Give the ``with`` block the live sessions of a server as ``config`` says, and end them
+    afterwards. A context manager.
 
-    ``avatars`` are loaded with their frames, ``encoders`` are their audio encoders, and ``leases``
-    says what whoever runs the networks can carry; None where that is not limited. ``count`` and
-    ``prefix`` are as for ``LiveSessions``.
+    ``avatars`` are loaded with their frames, and ``encoders`` are their audio encoders. ``leases``
+    decides how many sessions the machine can carry; None where that is not limited. ``count``
+    counts the sessions of all processes of the server, None where this is the only one; ``prefix``
+    is what the sessions' ids begin with.
     """
     live = config.live
     with (

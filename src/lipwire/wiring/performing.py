@@ -28,14 +28,15 @@ def open_performer(
     audio_encoder: Path | None = None,
     progress: CompileProgress | None = None,
 ) -> Iterator[Performer]:
-    """Give an avatar ready to speak, compiled first where it is not, and close everything after the
-    block. What is wrong with the package's files or the audio encoder is raised before anything is
-    compiled.
+    """Give the ``with`` block an avatar ready to speak, compiled first where it is not, and close
+    everything afterwards. A context manager. What is wrong with the package's files or the audio
+    encoder is raised before anything is compiled.
 
-    ``parts`` are those that will be asked for, ``quality`` is that of JPEG, ``audio_encoder`` is
-    used instead of the package's own, and ``progress`` is called while something is compiled. The
-    network runs with one thread a call, and as many calls at a time as there are threads that make
-    them: on two cores that took 44 ms of a frame's time where two threads a call took 90.
+    ``parts`` are the compiled parts that will be used ("jpeg", "pixels" or "planes": forms of
+    frames), ``quality`` is that of JPEG, 1 to 100, ``audio_encoder`` is a file that is used instead
+    of the package's own, and ``progress`` is called while something is compiled. The network runs
+    with one thread a call, and as many calls at a time as there are threads that make them: on two
+    cores that took 44 ms of a frame's time where two threads a call took 90.
 
     Raises NotFound for an avatar that is not there, AvatarInvalid for a broken one, InvalidInput
     when neither the package nor the caller has an audio encoder, StorageFailed when the compiled

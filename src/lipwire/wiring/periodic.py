@@ -18,8 +18,8 @@ _stats_logger = logging.getLogger("lipwire.avatars")
 
 @contextmanager
 def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[None]:
-    """Call ``work`` every ``seconds`` in a thread of its own for as long as the block lasts.
-    ``name`` says in the log what the work is.
+    """Call ``work()`` every ``seconds`` in a thread of its own during the ``with`` block. A context
+    manager. ``name`` says in the log what the work is.
 
     An error of ``work`` is logged and does not end it. At the end of the block work under way is
     waited for, but only for a limited time: a driver or a disk that hangs must not keep a server
@@ -45,8 +45,9 @@ def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[Non
 
 @contextmanager
 def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None]:
-    """Call ``sweep`` at intervals during the block, so often that things are closed soon after they
-    were idle for ``idle_s`` seconds. Nothing is called where that is None."""
+    """Call ``sweep()``, which closes what has been idle for ``idle_s`` seconds, at intervals of a
+    quarter of that (a limit applies) during the ``with`` block. A context manager. Nothing is
+    called where ``idle_s`` is None."""
     if idle_s is None:
         yield
         return
@@ -56,8 +57,8 @@ def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None
 
 @contextmanager
 def logging_stats(what: str, registry: Registry[Any]) -> Iterator[None]:
-    """Log the numbers of ``registry`` once a minute during the block. ``what`` follows the number
-    of its items in the line: "avatars open"."""
+    """Log the numbers of ``registry`` once a minute during the ``with`` block. A context manager.
+    ``what`` names its items in the line, after their number: "avatars open"."""
 
     def log() -> None:
         stats = registry.stats()

@@ -84,12 +84,12 @@ class _Limits:
 def open_avatars(
     config: CompositingConfig, inference: InferenceConfig, catalog: Catalog, devices: Devices
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the registry of a server that does everything, of avatars with frames and networks, and
-    close it after the block.
+    """Give the ``with`` block the registry of a server that does everything, of avatars with frames
+    and networks, and close it afterwards. A context manager. Avatars are found in ``catalog``.
 
     Of each limit that both configurations have the lower one counts; the eviction policy is that of
     ``config``. How many networks fit on ``devices`` counts only where ``inference`` sets max_models
-    or max_models_per_gpu. Avatars are found in ``catalog``.
+    or max_models_per_gpu.
     """
     said = {"max_models", "max_models_per_gpu"} & inference.capacity.model_fields_set
 
@@ -134,8 +134,9 @@ def open_avatars(
 def open_frames(
     config: CompositingConfig, catalog: Catalog, backend: Backend
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the registry of a compositing server, of avatars with frames whose mouths ``backend``
-    makes, and close it after the block. Avatars are found in ``catalog``."""
+    """Give the ``with`` block the registry of a compositing server, of avatars with frames whose
+    mouths ``backend`` makes, and close it afterwards. A context manager. Avatars are found in
+    ``catalog``."""
     parts, quality = _parts(config, serve=False), config.output.jpeg_quality
     cache = _frame_cache(config)
 
@@ -162,8 +163,9 @@ def open_frames(
 def open_networks(
     config: InferenceConfig, catalog: Catalog, devices: Devices
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the registry of an inference server, of avatars with networks on ``devices``, and frames
-    where they are there, and close it after the block. Avatars are found in ``catalog``."""
+    """Give the ``with`` block the registry of an inference server, of avatars with networks on
+    ``devices`` and, where their files are there, frames, and close it afterwards. A context
+    manager. Avatars are found in ``catalog``."""
 
     def load(name: str, files: AvatarFiles) -> Loaded[LoadedAvatar]:
         loaded = load_network(name, files, devices)
@@ -247,7 +249,9 @@ def _parts(config: CompositingConfig, *, serve: bool) -> frozenset[Part]:
 
 
 def has_web(config: CompositingConfig, *, serve: bool) -> bool:
-    """Return whether a server has the page; ``serve`` says that it is one that does everything."""
+    """Return whether a server with the configuration ``config`` has the web page and the HTTP API:
+    as its ``web.enabled`` says, or, where that is not set, where ``serve`` says that it is
+    ``lipwire serve``."""
     enabled = config.web.enabled
     return serve if enabled is None else enabled
 
@@ -268,8 +272,8 @@ def _prepare(name: str, frames: Avatar, config: CompositingConfig) -> None:
 
 
 def check_frames(name: str, frames: Avatar, entries: Mapping[str, ModelEntry]) -> None:
-    """Raise AvatarInvalid where avatar ``name`` has another number of frames than its entry in
-    ``entries`` says (``num_frames``)."""
+    """Raise AvatarInvalid where the avatar ``name``, opened as ``frames``, has another number of
+    source frames than ``num_frames`` of its entry in ``entries`` (by avatar name) says."""
     entry, count = entries.get(name), frames.source_frame_count
     if entry is not None and entry.num_frames not in (None, count):
         raise AvatarInvalid(
@@ -293,8 +297,8 @@ def _least(one: _N | None, other: _N | None) -> _N | None:
 
 
 def preload(names: Iterable[str], load: Callable[[str], object]) -> int:
-    """Call ``load`` with each of ``names``; return how many could be loaded. One that cannot be
-    loaded is logged, and the others are served."""
+    """Call ``load(name)`` for each of ``names``, which are avatars, and return how many could be
+    loaded. An error of Lipwire's is logged, and the next one is loaded."""
     done = 0
     for name in names:
         try:

@@ -30,8 +30,9 @@ from lipwire.security import (
 
 
 def open_access_control(security: SecuritySettings, server: ServerSettings) -> AccessControl:
-    """Return who may ask ``server``. Raises InvalidInput where a key, an address or a file of the
-    settings is none."""
+    """Return what decides who may ask ``server`` and for what, by the keys, tokens and addresses of
+    ``security`` and the server's certificate names; a context manager, which the caller closes.
+    Raises InvalidInput where a key, an address or a file of the settings is not usable."""
     keys = None
     if security.keys_file is not None:
         keys = KeyFile(security.keys_file)
@@ -71,7 +72,9 @@ def _limits(limits: LimitSettings) -> TenantLimits | None:
 
 
 def transport_options(control: AccessControl, server: ServerSettings) -> dict[str, Any]:
-    """Return the fields of ``ServerOptions`` by which a server is safe. Raises InvalidInput."""
+    """Return the fields ``control`` and ``credentials`` of ``ServerOptions``, as keyword arguments:
+    who may ask, and the certificate of ``server``. Raises InvalidInput where a file of the
+    certificate cannot be read."""
     tls = server_tls(server.tls)
     return {
         "control": control,
@@ -80,14 +83,16 @@ def transport_options(control: AccessControl, server: ServerSettings) -> dict[st
 
 
 def server_tls(tls: TlsSettings) -> ServerTls | None:
-    """Return the files of ``tls``; None where it has no certificate."""
+    """Return the paths of the server's certificate files in ``tls``; None where it has no
+    certificate."""
     if tls.cert is None or tls.key is None:
         return None
     return ServerTls(tls.cert, tls.key, tls.client_ca)
 
 
 def client_security(servers: InferenceAddressSettings) -> ClientSecurity:
-    """Return how a compositing server connects to its inference servers."""
+    """Return how a compositing server encrypts its connections to the inference ``servers``, and
+    the token that it sends them."""
     tls, token = servers.tls, servers.token
     if not tls.wanted and token is None:
         return PLAIN
@@ -100,7 +105,8 @@ def client_security(servers: InferenceAddressSettings) -> ClientSecurity:
 def tell_exposure(
     control: AccessControl, security: SecuritySettings, server: ServerSettings, tell: Tell
 ) -> None:
-    """Say who can ask ``server``, and how to change that."""
+    """Call ``tell`` with a heading and facts that say who can ask ``server``, and how to change
+    that."""
     who = "whoever has an API key, a token or a certificate" if control.closed else "anybody"
     facts: dict[str, object] = {
         "Asked by": who,

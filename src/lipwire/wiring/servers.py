@@ -75,14 +75,16 @@ def open_inference_server(
     place: WorkerPlace | None = None,
     make_engine: MakeEngine = make_engine,
 ) -> Iterator[RpcServer]:
-    """Give the inference server of ``config``, listening, and stop it after the block;
-    ``RpcServer.drain`` lets requests finish before that.
+    """Give the ``with`` block the inference server of ``config``, listening, and stop it
+    afterwards; ``RpcServer.drain`` lets requests finish before that. A context manager.
 
-    ``tell`` is called with a heading and facts about what is opened. ``place`` is that of this
-    process among those that share the port; None where it is alone. ``make_engine`` opens the
-    engine of each device. Raises NotFound where there is no avatar, DependencyMissing where CUDA is
-    required and not there, InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU,
-    Unavailable where the port is taken.
+    ``tell(heading, facts)`` is called, for people who start the server, with a heading and a
+    mapping of names to values, for each part that is opened. ``place`` is that of this process
+    among those that share the port; None where it is alone. ``make_engine(chosen)`` opens the
+    engine of a device (``ChosenDevice``). Raises NotFound where there is no avatar,
+    DependencyMissing where CUDA is required and not there, DeviceLost where a GPU that is needed
+    does not work, InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU or a file
+    of the configuration is not usable, Unavailable where the port is taken.
     """
     catalog = open_catalog(config)
     with ExitStack() as stack:
@@ -124,12 +126,15 @@ def open_inference_server(
 def open_compositing_server(
     config: CompositingConfig, *, tell: Tell, place: WorkerPlace | None = None
 ) -> Iterator[RpcServer]:
-    """Give the compositing server of ``config``, listening, and stop it after the block;
-    ``RpcServer.drain`` lets requests finish before that. The inference servers need not be there
-    yet.
+    """Give the ``with`` block the compositing server of ``config``, listening, and stop it
+    afterwards; ``RpcServer.drain`` lets requests finish before that. A context manager. The
+    inference servers need not be there yet.
 
-    ``tell`` and ``place`` are as for ``open_inference_server``. Raises NotFound where there is no
-    avatar, Unavailable where the port is taken.
+    ``tell(heading, facts)`` is called, for people who start the server, with a heading and a
+    mapping of names to values, for each part that is opened. ``place`` is that of this process
+    among those that share the port; None where it is alone. Raises NotFound where there is no
+    avatar, InvalidInput where an address or a file of the configuration is not usable,
+    DependencyMissing where its voice is not installed, Unavailable where the port is taken.
     """
     catalog = open_catalog(config)
     urls = ", ".join(config.inference_server.url)
@@ -164,7 +169,8 @@ def open_serve(
     make_engine: MakeEngine = make_engine,
     by_speed: bool = True,
 ) -> Iterator[RpcServer]:
-    """Give a server that does what both servers do, in this process, and stop it after the block.
+    """Give the ``with`` block a server that does what both servers do, in this process, and stop it
+    afterwards. A context manager.
 
     It listens where ``config`` says, and serves its avatars. ``inference`` says how networks are
     run, where files lie that ``config`` does not name, and what is preloaded; where ``inference``

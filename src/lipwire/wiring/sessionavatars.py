@@ -60,7 +60,8 @@ class SessionAvatar(Closing):
         self._now = self._open(call)
 
     def live_avatar(self, frame_format: PictureFormat) -> LiveAvatar:
-        """Return it as a session uses it; closing that closes this."""
+        """Return the avatar in the form that a session uses, which composes frames as JPEG files or
+        raw pixels by ``frame_format``. Its ``close`` closes this object."""
         first = self._now
         return LiveAvatar(
             name=self._model_id,
@@ -78,15 +79,19 @@ class SessionAvatar(Closing):
 
     def mouths(self, position: int, windows: AudioWindows, call: Call) -> Mouths:
         """Return the mouths of frames ``position``, ``position + 1`` and so on, one for each of
-        ``windows``, (N, 32, 16, 16) float32. Raises what ``Network.mouths`` raises, and
-        AvatarChanged where the new package is one that the session cannot go on with."""
+        ``windows``: (N, 32, 16, 16) float32 gives (N, 320, 320, 3) uint8. ``call`` is the request
+        that this is done for. Raises AvatarChanged where the package was replaced by one that the
+        session cannot go on with, Unavailable where frames and network go on being of different
+        revisions, and what the network raises (Overloaded, DeadlineExceeded, ...)."""
         return self.of_one_revision(
             lambda now: now.loaded.network.mouths(position, windows, call=call).pixels, call
         )
 
     def of_one_revision(self, make: Callable[[_Revision], _Made], call: Call | None) -> _Made:
-        """Return what ``make`` makes of the avatar as it is now, for ``call``. Raises Unavailable
-        where frames and network go on being different."""
+        """Return ``make(revision)``, called with the frames and network of the avatar as they are
+        now; where it raises AvatarChanged, they are taken anew and it is called again, three times
+        at most. ``call`` is the request that this is done for. Raises Unavailable where frames and
+        network go on being different."""
         for _ in range(_REVISIONS):
             with self.used() as now:
                 try:
@@ -101,7 +106,8 @@ class SessionAvatar(Closing):
 
     @contextmanager
     def used(self) -> Iterator[_Revision]:
-        """Give the avatar as it is now, which is not closed before the block ends."""
+        """Give the ``with`` block the frames and network of the avatar as they are now; they are
+        not closed before it ends, even where the avatar is replaced. A context manager."""
         with self._lock:
             now = self._now
             now.users += 1
@@ -115,7 +121,8 @@ class SessionAvatar(Closing):
                 now.close()
 
     def close(self) -> None:
-        """Let the avatar be unloaded. To be called once, when nobody uses it any more."""
+        """Let the registry unload the avatar. Call it once, when nobody uses the avatar any
+        more."""
         self._now.close()
 
     def _jpeg(self, position: int, mouth: UInt8Array | None) -> bytes:

@@ -81,7 +81,8 @@ class Speaking(Closing):
         self._submit(session)
 
     def prepare(self) -> None:
-        """Have the voice loaded, as somebody may want it soon; does not wait for that."""
+        """Load the voice in another thread, so that the first text is said sooner. Returns at
+        once."""
         with self._lock:
             if self._prepared or self._closed.is_set():
                 return
@@ -90,7 +91,7 @@ class Speaking(Closing):
             self._threads.submit(self._prepare)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Stop saying texts, drop those that wait, and end the threads."""
         with self._lock:
             self._closed.set()
             for waiting in self._waiting.values():
@@ -172,9 +173,10 @@ def _drop_interrupted(waiting: deque[_Text], interrupts: int) -> None:
 
 @contextmanager
 def open_speaking(config: CompositingConfig, *, tell: Tell) -> Iterator[Speaking | None]:
-    """Give what has the sessions of a server say texts, as ``config`` says, and end it after the
-    block; None where there is no voice. ``tell`` is called with a heading and facts. Raises
-    DependencyMissing, InvalidInput where the voice cannot be had."""
+    """Give the ``with`` block what has live sessions say texts with the voice that ``config``
+    names, and close it afterwards; None where there is no voice. A context manager. ``tell`` is
+    called with a heading and facts about the voice. Raises DependencyMissing where the voice that
+    ``config`` asks for is not installed, InvalidInput where its settings are not usable."""
     voice = open_voice(config.speech)
     if voice is None:
         yield None

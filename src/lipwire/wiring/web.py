@@ -38,13 +38,18 @@ def open_web(
     place: WorkerPlace | None = None,
     counts: Callable[[], Mapping[int, int]] = dict,
 ) -> Iterator[WebServer]:
-    """Give the web server that ``web`` describes, listening, and stop it after the block. ``names``
-    are the avatars that may be asked for, ``healthy`` whether a session could begin. ``speak`` is
-    and ``control`` are as for ``web_app``. ``tls`` is the server's certificate; without one nothing
-    is encrypted. ``place`` is that of this process among those that share the port, as
-    ``shared_web`` has it; None where it is alone. ``counts`` says how many sessions each of them
-    has. Raises Unavailable where the address is taken, and InvalidInput where others reach it and
-    there is no token for them."""
+    """Give the ``with`` block the web server that ``web`` describes, listening, and stop it
+    afterwards. A context manager.
+
+    ``sessions`` are the live sessions that it shows. ``names()`` returns the avatars that may be
+    asked for, ``healthy()`` whether a session could begin now. ``speak(session, text)`` has a
+    session say a text, None where there is no voice; ``control`` says who asks. ``tell`` is called
+    with a heading and facts. ``tls`` is the server's certificate; without one nothing is encrypted.
+    ``place`` is that of this process among those that share the port, as ``shared_web`` has it;
+    None where it is alone. ``counts()`` returns how many sessions each process has, by its number.
+    Raises Unavailable where the address is taken, and InvalidInput where other machines reach it
+    and there is no token for them.
+    """
     check_web(web, closed=control.closed)
     token = web.token or _new_token()
     secret = web.ice.credential
@@ -97,11 +102,13 @@ def open_web(
 def shared_web(
     web: WebSettings, *, tell: Tell, closed: bool = False, encrypted: bool = False
 ) -> Iterator[dict[str, str]]:
-    """Keep the port of ``web`` for several processes that listen on it, for the block, and give
-    the environment variables with which each of them has that port and the same token.
+    """Keep the port of ``web`` for several processes that listen on it, during the ``with`` block.
+    A context manager. Gives environment variables (name to value) with which each of the processes
+    has that port and the same token.
 
-    ``tell`` is called with a heading and facts. ``closed`` says whether callers are told apart, and
-    ``encrypted`` whether the server has a certificate. Raises what ``open_web`` raises.
+    ``tell`` is called with a heading and facts. ``closed`` says whether callers are told apart by
+    keys, and ``encrypted`` whether the server has a certificate. Raises Unavailable where the
+    address is taken, and InvalidInput where other machines reach it and there is no token for them.
     """
     check_web(web, closed=closed)
     token = web.token or _new_token()

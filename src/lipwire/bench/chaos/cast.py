@@ -67,18 +67,22 @@ class Role:
 
     @property
     def shown(self) -> Look:
-        """What new requests get, a moment after ``replace`` at the latest."""
+        """The package that the link leads to, which new requests get from a moment after
+        ``replace`` on."""
         return self.looks[self._shown]
 
     def replace(self) -> None:
-        """Have the link lead to the next package, in one step. For one thread."""
+        """Make the link lead to the next package, in one step. Not for use from several threads at
+        once."""
         self._shown = (self._shown + 1) % len(self.looks)
         new = self._link.with_name(f".{self.name}.new")
         new.symlink_to(self.shown.package)
         new.replace(self._link)
 
     def ask(self, chance: random.Random, speeches: Sequence[Float32Array]) -> Question:
-        """Return a random request for frames of a speech, in one of the three forms of requests.
+        """Return a request for frames of a random speech, in one of the three forms of requests,
+        with the right answers. ``chance`` draws it. ``speeches`` are those that ``windows`` belong
+        to, (n,) float32 at 16 kHz each.
 
         It may begin anywhere in the avatar's endless loop, at frames with the same backgrounds.
         """
@@ -104,8 +108,8 @@ class Role:
         return Question(request, answers)
 
     def whole(self) -> Question:
-        """Return a request for the beginning of the first speech, to be answered as the present
-        package."""
+        """Return a request for the beginning of the first speech, with the present package's frames
+        as the only right answer."""
         part = self.windows[0][:LARGEST_BATCH]
         request = next(requests_of_windows(self.name, part, len(part)))
         return Question(request, (self.shown.frames[0][: len(part)],))

@@ -54,20 +54,20 @@ class Tally:
             return self.counts["right"] + self.counts["wrong"]
 
     def count(self, what: str) -> None:
-        """Count a request that ended in the way that ``what`` names."""
+        """Count one more request that ended as ``what`` says, such as "right" or "unload"."""
         with self._lock:
             self.counts[what] += 1
 
     def error(self, what: str) -> None:
-        """Note an error that no client should have seen."""
+        """Count an error that no client should have seen, and keep ``what``, one line about it."""
         with self._lock:
             self.counts["error"] += 1
             if len(self.errors) < _KEPT:
                 self.errors.append(what)
 
     def session(self, name: str, comparison: Comparison) -> None:
-        """Count the frames of a live session of avatar ``name``, and note what was wrong with
-        it."""
+        """Count the frames of a live session of avatar ``name`` that ``comparison`` has looked at,
+        and keep a line about what was wrong with them."""
         with self._lock:
             self.frames += comparison.right + comparison.held + len(comparison.wrong)
             self.counts["live frames right"] += comparison.right
@@ -82,8 +82,9 @@ class Tally:
                     self.wrong.append(what)
 
     def look_at(self, question: Question, answer: pb.CompositeBatchResponse) -> None:
-        """Compare an answer's frames with those of ``question``, and count it as right, or note
-        what is wrong with it."""
+        """Compare an answer's frames with those that are right for ``question``; count it as right,
+        or as wrong with a line about the first wrong frame. An answer with an error counts as
+        such."""
         name = question.request.model_id
         if not answer.success:
             self.error(f"{name}: {answer.error}")
@@ -129,12 +130,13 @@ class Clients:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads: each sends one request after another, of a batch, and counts the
+        answer, until ``stop``. Call it once."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Have the threads end after their request under way, and wait for them."""
+        """Make each thread end after the request that it has sent, and wait for all of them."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:

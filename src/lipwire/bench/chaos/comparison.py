@@ -47,20 +47,26 @@ class Renderer(Closing):
         self._opened.close()
 
     def length(self, speech: int) -> int:
-        """Return how many frames a speech has."""
+        """Return how many frames speech number ``speech`` has (its index in ``windows``)."""
         return len(self._windows[speech])
 
     def spoken(self, position: int, speech: int, number: int, made_at: int | None = None) -> bytes:
-        """Return the frame at ``position`` with the mouth of frame ``number`` of a speech, which
-        was made for the position ``made_at``; None for that very position."""
+        """Return the JPEG file of the frame at ``position``, a frame of the avatar before the walk
+        back and forth, with the mouth of frame ``number`` of speech number ``speech`` (its index in
+        ``windows``).
+
+        The network makes a mouth from the crop of the frame at ``made_at``; None for ``position``
+        itself. Another one is for a mouth that is shown again, on a later frame than it was made
+        for.
+        """
         with self._lock:
             shown = position if made_at is None else made_at
             mouth = self._mouth(ping_pong(shown, self._avatar.frame_count), speech, number)
             return self._avatar.jpeg(position, mouth)
 
     def rests(self, position: int, frame: bytes) -> bool:
-        """Return whether ``frame`` is that of ``position`` with a rest mouth: its own, or another
-        one where its own was not made yet."""
+        """Return whether ``frame``, a JPEG file, shows the frame at ``position`` with a rest mouth:
+        its own, or that of another frame, which is shown where its own was not made yet."""
         with self._lock:
             own = ping_pong(position, self._avatar.frame_count)
             order = [self._rest[own], *self._rest]
@@ -100,11 +106,12 @@ class Comparison:
         self._heard = 0
 
     def began(self, at_ms: int) -> None:
-        """The speech began at ``at_ms`` on the session's clock."""
+        """Note that the speech began ``at_ms`` milliseconds after the session's start."""
         self._began_ms = at_ms
 
     def frame(self, frame: LiveFrame) -> None:
-        """Look at a frame."""
+        """Compare a frame that came with what it has to show; count it as right or held, or add a
+        line to ``wrong``."""
         if not frame.speech:
             if self._renderer.rests(frame.position, frame.data) or self._is_held(frame):
                 self.right += 1
@@ -128,7 +135,8 @@ class Comparison:
             self.wrong.append(f"position {frame.position}, speech {self._speech}, frame {number}")
 
     def sound(self, sound: Sound) -> None:
-        """Look at the sound of a frame."""
+        """Compare the sound of a frame with the next samples of the speech; add a line to ``wrong``
+        where it differs. Silence between speeches is ignored."""
         if not sound.speech:
             return
         wanted = self._samples[self._heard : self._heard + len(sound.samples)]
@@ -137,7 +145,8 @@ class Comparison:
             self.wrong.append(f"sound before {self._heard / SAMPLE_RATE_HZ:.2f} s")
 
     def ended(self, interrupted: bool) -> None:
-        """Look at what came in all; ``interrupted`` speech may end at any place."""
+        """Note that the speech is over; add a line to ``wrong`` where not all of it was heard and
+        it was not ``interrupted``."""
         if not interrupted and self._heard < len(self._samples):
             self.wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
 

@@ -57,12 +57,13 @@ class LiveClients:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads: each begins one session after another, until ``stop``. Call it
+        once."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Have the threads end after their session under way, and wait for them."""
+        """Make each thread end after the session that it has begun, and wait for all of them."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:

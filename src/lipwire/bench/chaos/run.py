@@ -68,12 +68,14 @@ class Chaos:
 
     @property
     def hours(self) -> float:
-        """How long one session would take for as many requests."""
+        """How many hours one live session would have to last for as many requests as were
+        answered."""
         return self.requests / REQUESTS_AN_HOUR
 
     @property
     def problems(self) -> list[str]:
-        """Everything that should not be; empty where all was well."""
+        """All that was wrong, a line each: frames, errors, exits and leaks, and that no request was
+        answered. Empty where all was well."""
         leaks = [leak for held in self.held for leak in held.leaks]
         found = [
             *(f"wrong frame: {line}" for line in self.wrong),

@@ -98,13 +98,13 @@ class Process:
         self._end(signal.SIGKILL, -signal.SIGKILL)
 
     def drain(self) -> None:
-        """End the process with SIGTERM; requests under way are finished, and the exit code has to
-        be 0."""
+        """End the process with SIGTERM, which lets requests under way finish, and wait. An exit
+        code other than 0 is noted in ``unclean``."""
         self._end(signal.SIGTERM, 0)
 
     def pause(self, seconds: float) -> None:
-        """Stop the process with SIGSTOP for a while: its connections stay, and nothing is
-        answered."""
+        """Stop the process with SIGSTOP, wait ``seconds``, and let it go on: its connections stay
+        meanwhile, and nothing is answered. Nothing where it was not started."""
         process = self._process
         if process is None:
             return
@@ -113,8 +113,8 @@ class Process:
         process.send_signal(signal.SIGCONT)
 
     def troubles(self) -> list[str]:
-        """Return the errors in its log and the crashes on its stderr, since it was first
-        started."""
+        """Return a line for each error in its logs, each crash on its stderr and each end of
+        another kind than wanted, since it was first started."""
         found = list(self.unclean)
         for life in range(1, self.life + 1):
             where = f"{self.name}, life {life}"

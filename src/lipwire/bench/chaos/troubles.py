@@ -54,12 +54,13 @@ class Troubles:
             self._threads.append(self._thread(f"{seed} replace", replace_every_s, self._replace))
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads, which act at random moments until ``stop``. Call it once."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Have the threads end after what they are doing, and wait for them."""
+        """Make each thread end after what it is doing, and wait for all of them: servers that were
+        killed are running again then."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:

@@ -41,7 +41,8 @@ class Held:
 
     @property
     def leaks(self) -> list[str]:
-        """The figures that have grown by more than is allowed, one line each."""
+        """A line for each figure (memory, files, threads) that has grown by more than is allowed;
+        empty where none has."""
         return [
             f"{self.server}: {name} went from {seen.first:.0f} to {seen.last:.0f}; allowed is"
             f" {FIGURES[name][1]:.0f} more"
@@ -66,7 +67,8 @@ class Watch:
         self._thread = threading.Thread(target=self._look)
 
     def held(self) -> list[Held]:
-        """Return what was seen of each process, in the order given."""
+        """Return how much the figures of each process have grown, in the order in which the
+        processes were given."""
         return [self._held(name, seen) for name, seen in self._seen.items() if seen]
 
     def __enter__(self) -> Self:

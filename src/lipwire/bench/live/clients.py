@@ -38,8 +38,9 @@ class Client(Closing):
         self._thread.start()
 
     def wait(self, condition: Callable[[], object], timeout_s: float) -> None:
-        """Wait until ``condition()`` holds, which is asked after each frame and event. Raises
-        RuntimeError after ``timeout_s``, and what the session has ended with."""
+        """Wait until ``condition()`` is true; it is called after each frame and event. Raises
+        RuntimeError where it is not within ``timeout_s`` seconds, and the error that the session
+        has ended with."""
         with self._changed:
             there = self._changed.wait_for(lambda: self.error or condition(), timeout_s)
         if self.error is not None:
@@ -48,11 +49,12 @@ class Client(Closing):
             raise RuntimeError(f"a session did not come so far within {timeout_s:.0f} s")
 
     def spoken(self, number: int = 0) -> int:
-        """Return how many frames came that speak, from frame ``number`` of all on."""
+        """Return how many frames that show speech came, leaving out the first ``number`` of all
+        frames."""
         return sum(frame.speech > 0 for _, frame in self.frames[number:])
 
     def close(self) -> None:
-        """End the session, and wait for the last that it sends."""
+        """End the session, and wait until the server has ended it."""
         with suppress(Cancelled):  # it has ended already
             self.session.end()
         self._thread.join()
@@ -79,11 +81,12 @@ class Client(Closing):
 def latencies_ms(
     client: Client, speech: Float32Array, lookahead_ms: float
 ) -> tuple[list[float], float]:
-    """Push ``speech`` as a microphone would, and return how long after the last sample that it
-    needs each frame came, in milliseconds, and the share of the frames that did not come.
+    """Push ``speech``, (n,) float32 at 16 kHz, to the client's session as a microphone would.
+    Returns, for each frame that came, how many milliseconds after the last sample that it needs it
+    came, and the share of frames that did not come, 0 to 1.
 
     A frame needs what is spoken until its end, and ``lookahead_ms`` more. The last frames, which
-    need what is not spoken any more, are left out.
+    need what is not spoken any more, are left out. Raises RuntimeError where no other frames came.
     """
     begun = len(client.frames)
     ended = len(client.ended)
@@ -113,8 +116,9 @@ def latencies_ms(
 
 
 def lateness_ms(client: Client, first: int) -> list[float]:
-    """Return how late frames came, in milliseconds, those before number ``first`` left out. The
-    frames that came earliest, each by the session's clock, are not late."""
+    """Return how many milliseconds late each frame came, 0 or more, from frame number ``first`` of
+    all that came on. Late is later by the session's clock than the earliest twentieth of the
+    frames."""
     offsets = [at * 1000 - frame.at_ms for at, frame in client.frames[first:]]
     if not offsets:
         return []
@@ -123,8 +127,9 @@ def lateness_ms(client: Client, first: int) -> list[float]:
 
 
 def missing(client: Client, first: int, until_s: float) -> float:
-    """Return the share of frames that did not come, from number ``first`` on until the time
-    ``until_s``."""
+    """Return the share of frames that did not come, 0 to 1, between frame number ``first`` of those
+    that came and the last one that came until ``until_s``, in seconds of ``time.perf_counter``; 1
+    where fewer than two came."""
     frames = client.frames[first:]
     last = bisect.bisect_right([at for at, _ in frames], until_s)
     if last < 2:

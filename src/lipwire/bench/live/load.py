@@ -24,8 +24,9 @@ _MAIN: Final = f"from {__name__} import main; main()"
 
 @contextmanager
 def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterator[None]:
-    """Have ``clients`` ask the inference server at ``address`` for 24 mouths of ``model_id`` again
-    and again during the block, for ``tenant``. Raises RuntimeError where they do not begin."""
+    """Load an inference server during the ``with`` block: a process of its own with ``clients``
+    threads asks the one at ``address`` (HOST:PORT) for 24 mouths of avatar ``model_id`` again and
+    again, for ``tenant``. A context manager. Raises RuntimeError where no request is answered."""
     command = [sys.executable, "-c", _MAIN, address, model_id, str(clients), tenant]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -41,8 +42,9 @@ def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterato
 
 
 def ask(address: str, model_id: str, clients: int, tenant: str, stop: threading.Event) -> None:
-    """Ask with ``clients`` threads until ``stop`` is set. Says ``asking`` on standard output when
-    the first answer has come."""
+    """Ask the inference server at ``address`` (HOST:PORT) for 24 mouths of avatar ``model_id``
+    again and again, in ``clients`` threads and for ``tenant``, until ``stop`` is set. Prints
+    ``asking`` when the first answer has come."""
     windows = np.zeros((FRAMES, *AUDIO_WINDOW_SHAPE), np.float32)
     began = threading.Event()
 

@@ -36,21 +36,23 @@ class Figure:
 
     @classmethod
     def of(cls, what: str, times_ms: list[float], note: str = "") -> "Figure":
-        """Return the figure of ``times_ms``, of which there is one at least."""
+        """Return a figure called ``what`` with the median and the 99th percentile of ``times_ms``,
+        milliseconds, of which there is at least one."""
         return cls(what, percentile(times_ms, 50), percentile(times_ms, 99), note)
 
 
 def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], str]:
-    """Return, in milliseconds, how long after the last sample that it needs each frame came, of a
-    session that is fed as by a microphone for so many seconds, and how many did not come."""
+    """Push ``seconds`` of speech to a new session as a microphone would. Returns, for each frame
+    that came, how many milliseconds after the last sample that it needs it came, and a text that
+    says how many did not come."""
     with _session(servers) as client:
         times_ms, left_out = latencies_ms(client, rig.said(seconds), UNGATED.lookahead_ms)
     return times_ms, f"{left_out:.1%} of the frames left out"
 
 
 def interruptions(rig: Rig, servers: Servers, times: int) -> list[float]:
-    """Return, in milliseconds, how long after an interruption the first frame without speech came,
-    ``times`` times."""
+    """Interrupt a session that speaks, ``times`` times; return how many milliseconds after each
+    interruption the first frame without speech came."""
     with _session(servers) as client:
         return [_interruption(rig, client) for _ in range(times)]
 
@@ -73,8 +75,8 @@ def _interruption(rig: Rig, client: Client) -> float:
 
 
 def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
-    """Return, in milliseconds, how long after it was asked for the first frame of a session came,
-    ``times`` times; where ``cold``, of an avatar that is not loaded."""
+    """Begin a session, ``times`` times one after the other; return how many milliseconds after it
+    was asked for the first frame of each came. With ``cold`` the avatar is unloaded before each."""
     found = []
     with CompositingConnection(servers.compositing) as connection:
         for _ in range(times):
@@ -86,9 +88,10 @@ def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
 
 
 def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int, str]:
-    """Count up sessions that all speak until one of them is without 1 % of its frames, or 1 % of
-    all frames come later than by the time of a frame; return how many were held, at most ``most``,
-    and what ended it."""
+    """Find how many sessions that all speak the server carries: add one after the other, up to
+    ``most``, and watch each number of them for ``seconds``, until one session lacks 1 % of its
+    frames, or 1 % of all frames are late by more than the time of a frame. Returns the number
+    before that, and a text that says what ended it."""
     with ExitStack() as stack:
         connection = stack.enter_context(AvatarConnection(servers.compositing))
         clients: list[Client] = []
@@ -115,7 +118,9 @@ def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int,
 
 
 def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: bool) -> float:
-    """Return how much of a core a session takes, client and server together."""
+    """Return how much of a core one session takes, client and server together: processor seconds a
+    second, measured for ``seconds``. ``speaking`` says whether the avatar speaks or rests
+    meanwhile."""
     with _session(servers) as client:
         if speaking:
             client.session.push(rig.said(seconds + 2 * _SETTLE_S), SAMPLE_RATE_HZ)
@@ -128,15 +133,15 @@ def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: boo
 
 
 def capacity(servers: Servers) -> int:
-    """Return how many sessions the server says that it would admit."""
+    """Return how many live sessions in all the server reports that it would admit."""
     with CompositingConnection(servers.compositing) as connection:
         return connection.health(_TIMEOUT_S).live_capacity
 
 
 def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
-    """Give the latency of a session over two servers: alone, beside clients with batches of another
-    avatar, and beside another tenant who has ten times as many of them; beside them its
-    interruptions as well."""
+    """Yield figures of the latency of a session over two servers: alone, beside clients that ask
+    for batches of another avatar, and beside another tenant with ten times as many such clients; in
+    the latter two also of its interruptions. Each is measured for ``seconds``."""
     alone, note = latency(rig, servers, seconds)
     yield Figure.of("latency over two servers, alone", alone, note)
     alone_ms = max(percentile(alone, 99), 1e-3)

@@ -52,13 +52,14 @@ class Rig:
         self._device = {"LIPWIRE_ONNX__USE_CUDA": str(use_gpu).lower()}
 
     def said(self, seconds: float) -> Float32Array:
-        """Return so much speech: the same again and again."""
+        """Return ``seconds`` of speech, (n,) float32 at 16 kHz: the same sentence again and
+        again."""
         return np.resize(self.speech, round(seconds * SAMPLE_RATE_HZ))
 
     @contextmanager
     def serve(self, *, by_speed: bool = True) -> Iterator[Servers]:
-        """Give a server that does everything. Without ``by_speed`` it admits more sessions than it
-        can carry."""
+        """Give the ``with`` block a server that does everything, in this process. A context
+        manager. Without ``by_speed`` it admits more sessions than it can carry."""
         with open_serve(
             load_compositing_config(None, _HERE | self._root),
             load_inference_config(None, self._device),
@@ -69,7 +70,8 @@ class Rig:
 
     @contextmanager
     def two_servers(self) -> Iterator[Servers]:
-        """Give an inference server, and a compositing server over it."""
+        """Give the ``with`` block an inference server, and a compositing server that asks it, in
+        this process. A context manager."""
         with ExitStack() as stack:
             inference = stack.enter_context(
                 open_inference_server(
@@ -91,8 +93,10 @@ class Rig:
 
 @contextmanager
 def rig(*, avatars: int, quick: bool, use_gpu: bool = False) -> Iterator[Rig]:
-    """Give a rig with ``avatars`` names of the demo avatar, or, where ``quick``, of one whose
-    network takes a millisecond, compiled for live sessions; they are removed after the block."""
+    """Give the ``with`` block a rig whose folder has ``avatars`` names (live-0 and so on) of one
+    avatar, compiled for live sessions, and remove them afterwards. A context manager. It is the
+    demo avatar, or, with ``quick``, one whose network takes a millisecond. Networks run on a GPU
+    where ``use_gpu``."""
     with tempfile.TemporaryDirectory(prefix="lipwire-live-") as folder:
         package = _quick_package(Path(folder) / "package") if quick else find_avatar("demo")
         with Avatar.open(package, parts=frozenset({"jpeg"})) as frames:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def measure_live(seconds: float, quick: bool, as_json: bool) -> None:
-    """Measure live sessions and print what was found."""
+    """Measure live sessions, ``seconds`` of speech for each figure, and print what was found, as
+    JSON where ``as_json``. ``quick`` only checks that everything runs, with a tiny network."""
     from lipwire.bench.live import run_live
     from lipwire.config import describe_machine
 

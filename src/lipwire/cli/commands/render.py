@@ -147,8 +147,13 @@ def command(
 def destination(
     out: Path | None, frames: Path | None, force: bool, audio: Path
 ) -> tuple[Path | None, Path | None]:
-    """Return (video, None) or (None, folder of frames). Refuses to replace anything without
-    ``force``, and the recording ``audio`` in any case."""
+    """Return where a render goes: ``(video, None)``, or ``(None, folder)`` for JPEG files. ``out``
+    may be either, by its suffix; ``frames`` is a folder.
+
+    Raises InvalidInput where not exactly one of them is given, where its suffix is none of a
+    video's, where something would be replaced without ``force``, or where it is the recording
+    ``audio`` itself; NotFound where the folder that it would be in is not there.
+    """
     from lipwire.domain import InvalidInput, NotFound
 
     if (out is None) == (frames is None):
@@ -176,7 +181,7 @@ def destination(
 
 
 def summary(result: RenderResult, size: str) -> str:
-    """Return what was written, of frames of ``size``, in one line."""
+    """Return one line about ``result`` for people; ``size`` is the frames' size as text."""
     from lipwire.cli.terminal import duration, file_size
 
     speed = result.video_s / result.elapsed_s

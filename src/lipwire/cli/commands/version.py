@@ -14,7 +14,8 @@ def command() -> None:
 
 
 def show_and_exit(wanted: bool) -> None:
-    """The option `--version`: the version alone, for scripts."""
+    """Print the version alone, for scripts, and exit, where ``wanted``: the callback of
+    ``--version``."""
     if wanted:
         typer.echo(f"lipwire {__version__}")
         raise typer.Exit

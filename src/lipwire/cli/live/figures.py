@@ -35,7 +35,8 @@ _STATES: Final = {
 
 
 def told(received: Received) -> str:
-    """Return one line about what a session tells; empty for a frame and for sound."""
+    """Return one line of text for people about ``received``; an empty one for a frame and for
+    sound."""
     match received:
         case StateChanged():
             text = _STATES[received.state.value]
@@ -73,7 +74,8 @@ class Figures:
         self._sounds: list[int] = []
 
     def take(self, received: Received, now: float) -> None:
-        """Count what came at time ``now``."""
+        """Count ``received``, which came at time ``now``, in seconds of the clock of
+        ``asked_s``."""
         if isinstance(received, LiveFrame):
             if self._first_frame_s is None:
                 self._first_frame_s = now
@@ -86,24 +88,26 @@ class Figures:
 
     @property
     def shown(self) -> int:
-        """Frames that came."""
+        """How many different frames came."""
         return len(self._frames)
 
     @property
     def dropped(self) -> int:
-        """Frames that were left out, up to the last one that came."""
+        """How many frames were left out: those up to the last one that came of which only the sound
+        came."""
         last = max(self._frames, default=-1)
         return sum(frame <= last and frame not in self._frames for frame in self._sounds)
 
     @property
     def holes(self) -> int:
-        """Places where sound is missing."""
+        """How many times sound is missing between two that came."""
         pairs = zip(self._sounds, self._sounds[1:], strict=False)
         return sum(after != before + 1 for before, after in pairs)
 
     def rows(self, speech_sent_s: float | None) -> list[tuple[str, str]]:
-        """Return (what, value) for a table. ``speech_sent_s`` is when the first of the speech was
-        sent; None where none was."""
+        """Return the figures as rows for a table, (what, value with its unit) each.
+        ``speech_sent_s`` is when the first of the speech was sent, in seconds of the clock of
+        ``asked_s``; None where none was."""
         rows = []
         if self._first_frame_s is not None:
             first_ms = (self._first_frame_s - self._asked_s) * 1000

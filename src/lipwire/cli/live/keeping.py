@@ -71,7 +71,8 @@ class SessionKeeper:
         return self
 
     def put(self, item: LiveFrame | Sound) -> None:
-        """Write ``item`` soon. Raises StorageFailed where an earlier one could not be written."""
+        """Hand ``item`` to the thread that writes, waiting where many wait already. Raises the
+        error of an earlier one that could not be written, StorageFailed for example."""
         self._check()
         if self._wave is not None or self._video is not None:
             self._items.put(item)

@@ -46,11 +46,14 @@ def open_speech(
     audio_track: int | None,
     allow_damaged: bool,
 ) -> Iterator[SpeechSource]:
-    """Give the speech that ``audio`` names to the block; "-" is standard input.
+    """Give the ``with`` block the speech that ``audio`` names, a file or "-" for standard input. A
+    context manager.
 
-    With ``rate_hz`` it is bare samples, 16 bits, little endian, in so many ``channels``, and is
-    taken as it comes. Else it is a recording in any container, which is read to its end before.
-    Raises InvalidInput where it cannot be had.
+    With ``rate_hz`` it is bare samples at that rate, 16 bits, little endian, with ``channels`` side
+    by side, and is taken as it comes; without, it is a recording in any container, which is read to
+    its end first. ``audio_track`` and ``allow_damaged`` are for recordings: the number of the track
+    from 1, and whether a damaged one is taken. Raises InvalidInput where there is no such speech or
+    it cannot be decoded.
     """
     from lipwire.api import open_recording
 
@@ -70,8 +73,8 @@ def open_speech(
 
 
 def bare_pieces(file: BinaryIO, rate_hz: int, channels: int) -> Iterator[Pcm]:
-    """Yield the samples of ``file`` as they come, (n, channels) int16. Bytes at its end that are no
-    whole sample are left out."""
+    """Yield the 16-bit little-endian samples of ``file`` as they come, (n, channels) int16 each.
+    Bytes at its end that are no whole sample are left out."""
     step = 2 * channels
     rest = b""
     while data := file.read(max(1, round(rate_hz * _PIECE_S)) * step):
@@ -121,18 +124,19 @@ class SpeechSender(Closing):
         """Why it could not be sent; None where it could."""
 
     def start(self, session: ConverseStream) -> None:
-        """Begin to send to ``session``."""
+        """Begin to send the speech to ``session``, in a thread; returns at once."""
         self._thread = threading.Thread(
             target=self._send, args=(session,), name="lipwire-speech", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Send nothing more, without waiting for the thread."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Send nothing more, and wait for the thread, unless that waits for speech."""
+        """Send nothing more, and wait for the thread, unless it may be waiting for input that never
+        comes."""
         self.stop()
         if self._thread is not None and not self._source.waits:
             self._thread.join()
@@ -171,7 +175,8 @@ class SpeechSender(Closing):
 
 
 def default_speech() -> Path:
-    """Return the bundled sentence. Raises NotFound where it is not there."""
+    """Return the path of the sentence that comes with Lipwire, a FLAC file. Raises NotFound where
+    it is not there."""
     from importlib.resources import files
 
     from lipwire.domain import NotFound

@@ -9,12 +9,11 @@ _ARENAS: Final = 2
 
 
 def keep_few_arenas() -> None:
-    """Have threads share two of glibc's arenas, where that is the C library. Call it before there
-    are threads.
+    """Limit glibc to two memory arenas for all threads; nothing where the C library is another, or
+    ``MALLOC_ARENA_MAX`` is set. Call it before any thread is started.
 
-    It gives every thread one, up to eight a core, and an arena keeps the largest that ever was in
-    it: servers whose threads take turns with batches of 60 MB came to twice the memory they had use
-    for. ``MALLOC_ARENA_MAX`` in the environment has its way.
+    By default each thread gets one, up to eight a core, and an arena keeps the most that ever was
+    in it: servers whose threads take turns with batches of 60 MB held twice the memory they used.
     """
     if "MALLOC_ARENA_MAX" in os.environ or os.name != "posix":
         return

@@ -23,14 +23,14 @@ class Announcer:
         self._version = __version__
 
     def begin(self) -> None:
-        """Print the name and version of the server."""
+        """Print, or log, the name and version of the server."""
         if self._as_json:
             self._log("starting", {"version": self._version, "python": platform.python_version()})
         else:
             self._print("=" * _WIDTH, f"Lipwire {self._version}: {self._server}", "=" * _WIDTH)
 
     def section(self, heading: str, facts: Mapping[str, object]) -> None:
-        """Print a heading, and under it one line for each fact."""
+        """Print, or log, a heading, and under it one line "name: value" for each of ``facts``."""
         if self._as_json:
             self._log(heading, facts)
         else:
@@ -38,7 +38,7 @@ class Announcer:
             self._print(heading, *lines, "")
 
     def ready(self, port: int) -> None:
-        """Print that the server accepts connections."""
+        """Print, or log, that the server accepts connections; ``port`` is named in the log only."""
         if self._as_json:
             self._log("ready", {"port": port})
         else:

@@ -70,10 +70,10 @@ class Child(Closing):
         return self._process.poll()
 
     def wait_ready(self, stopping: Stopping, timeout_s: float = START_TIMEOUT_S) -> int:
-        """Wait until it listens and return the port.
+        """Wait until the child listens, and return its port.
 
-        Raises Unavailable where it ends before that, or takes longer than ``timeout_s``, or where
-        this process is asked to end meanwhile.
+        Raises Unavailable where it ends before that or is not ready within ``timeout_s`` seconds,
+        or where ``stopping`` says meanwhile that this process is asked to end.
         """
         until_s = time.monotonic() + timeout_s
         while not self._said.endswith(b"\n"):
@@ -90,12 +90,13 @@ class Child(Closing):
         return int(self._said)
 
     def ask_to_end(self) -> None:
-        """Have it drain, without waiting for that."""
+        """Send the child SIGTERM, so that it drains and ends, without waiting for that."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 
     def close(self, grace_s: float = 30.0) -> int:
-        """Drain it, kill it after ``grace_s``, and return its exit code."""
+        """Send the child SIGTERM, kill it where it has not ended after ``grace_s`` seconds, and
+        return its exit code, below 0 where a signal ended it."""
         if self._process.poll() is None:
             self.ask_to_end()
         try:
@@ -127,10 +128,12 @@ def supervise(
     stopping: Stopping,
     on_ready: Callable[[], None],
 ) -> None:
-    """Keep ``count`` workers running until ``stopping``; a dead one is replaced.
+    """Run ``count`` worker processes until ``stopping`` says that this process is asked to end. A
+    worker that ends before is replaced.
 
-    ``start(i)`` starts worker ``i``; ``on_ready`` is called once, when all have started. Returns
-    when all have drained. Raises Unavailable where a worker fails before it ever was ready.
+    ``start(i)`` starts worker ``i``, from 0, and returns it; ``on_ready()`` is called once, when
+    all have started. Returns when all have drained. Raises Unavailable where a worker fails before
+    all were ready.
     """
     places: list[_Place] = []
     try:

@@ -42,7 +42,8 @@ class Stopping:
         return self._asked.is_set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until this process is asked to end, or time is up; returns ``asked``."""
+        """Wait until this process is asked to end, at most ``timeout_s`` seconds (None: without
+        limit). Returns whether it was asked."""
         return self._asked.wait(timeout_s)
 
     def __enter__(self) -> Self:

@@ -50,11 +50,9 @@ class Overrides:
     """The socket of this process, where it is one of several."""
 
     def environ(self) -> dict[str, str]:
-        """Return the environment variables with which the configuration is read.
-
-        ``--models-root`` is one of them, because entries without a path of their own are looked up
-        there. Raises NotFound where it is no folder.
-        """
+        """Return the environment variables with which the configuration is to be read: this
+        process's, and ``LIPWIRE_MODELS_ROOT`` where ``models_root`` is given, because entries
+        without a path of their own are looked up there. Raises NotFound where that is no folder."""
         from lipwire.domain import NotFound
 
         if self.models_root is None:
@@ -64,7 +62,8 @@ class Overrides:
         return {**os.environ, "LIPWIRE_MODELS_ROOT": str(self.models_root.absolute())}
 
     def apply(self, config: C) -> C:
-        """Return ``config`` with the values of the other options."""
+        """Return a copy of ``config`` with the host, port, workers and log format that were given
+        in place of its own."""
         server = {"host": self.host, "port": self.port, "workers": self.workers}
         # Checked by the command line already, as strictly as the configuration would.
         changes: dict[str, object] = {
@@ -96,11 +95,15 @@ def run_server(
     open_server: Callable[[Tell, WorkerPlace | None], AbstractContextManager[RpcServer]],
     web: WebSettings | None = None,
 ) -> None:
-    """Serve until asked to end: in this process, or in ``server.workers`` that share the port.
+    """Serve until this process is asked to end, in this process or in ``server.workers`` processes
+    that share the port, then drain.
 
-    ``open_server(tell, place)`` builds the server of this process; ``place`` is that among the
-    others, None where there are none. ``web`` is the page's part of the configuration, None where
-    the server has no page.
+    ``title`` names the server and ``summary`` facts about its configuration, for what is printed at
+    the start. ``overrides`` are the options of the command line, which ``config`` has taken in
+    already. ``open_server(tell, place)`` returns a context manager with the server of this process,
+    listening; ``tell(heading, facts)`` prints, and ``place`` is that among the other processes,
+    None where there are none. ``web`` is the page's part of the configuration, None where the
+    server has no page.
     """
     from lipwire.cli.servers.allocator import keep_few_arenas
     from lipwire.cli.servers.announce import Announcer
@@ -133,7 +136,8 @@ def run_server(
 
 
 def tell_parent(ready_fd: int | None, port: int) -> None:
-    """Write to the parent's pipe which port this process listens on; None is no pipe."""
+    """Write ``port``, on which this process listens, and a line end to the pipe ``ready_fd`` of its
+    parent, and close it; nothing where that is None."""
     if ready_fd is not None:
         os.write(ready_fd, f"{port}\n".encode())
         os.close(ready_fd)

@@ -46,13 +46,15 @@ class Pending(Protocol[Answer]):
     """A call under way, as the ``future`` method of gRPC's stubs returns it."""
 
     def result(self, timeout: float | None = None) -> Answer:
-        """Wait for the answer and return it. Raises grpc.RpcError where the call failed."""
+        """Wait for the answer, at most ``timeout`` seconds (None: without limit), and return it.
+        Raises grpc.RpcError where the call failed, grpc.FutureCancelledError where it was
+        cancelled, and grpc.FutureTimeoutError where ``timeout`` was too short."""
 
     def cancel(self) -> bool:
         """Cancel the call. Returns False where it is over already."""
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        """Have ``fn`` called with the call when it is over, at once where it is."""
+        """Call ``fn`` with this call once it is over; at once where it is over already."""
 
 
 class Connection:
@@ -66,8 +68,10 @@ class Connection:
         use_proxy: bool,
         security: ClientSecurity,
     ) -> None:
-        """``address`` is HOST:PORT. The other arguments are as for ``open_channel``; all have been
-        checked (``check_address``). Does not connect yet."""
+        """``address`` is HOST:PORT. A message has at most ``max_message_bytes``; ``use_proxy`` says
+        whether the environment's proxy variables count, and ``security`` how the connection is
+        encrypted and what token is sent (see ``open_channel``). All have been checked
+        (``check_address``). Does not connect yet."""
         self.address: Final = address
         self.peer: Final = Peer(address, "inference server", use_proxy)
         self._channel = open_channel(
@@ -92,12 +96,13 @@ class Connection:
         return call
 
     def keep(self, pending: Pending[object]) -> None:
-        """Have ``cancel_all`` cancel this call too, until ``done`` is called for it."""
+        """Remember a call under way, so that ``cancel_all`` cancels it. Call ``done`` when it is
+        over."""
         with self._lock:
             self._pending.add(pending)
 
     def done(self, pending: Pending[object]) -> None:
-        """Forget a call that is over."""
+        """Forget a call that is over, which ``keep`` remembered."""
         with self._lock:
             self._pending.discard(pending)
 
@@ -110,11 +115,11 @@ class Connection:
             call.cancel()
 
     def check(self, timeout_s: float, tell: Callable[[Verdict, str], None]) -> None:
-        """Send the server a health check; ``tell`` is called with the verdict, in a thread of
-        gRPC's.
+        """Send the server a health check, with ``timeout_s`` seconds to answer, and return at once.
 
-        The verdict comes with a reason in one line. Nothing is sent while an earlier check is under
-        way.
+        ``tell(verdict, reason)`` is called later, in a thread of gRPC's: the verdict is "serving",
+        "refused" or "silent" (no answer in time), the reason one line, empty for "serving". Nothing
+        is sent, and ``tell`` is not called, while an earlier check is under way.
         """
         with self._lock:
             if self._checking:
@@ -155,8 +160,8 @@ class Caller:
             call.on_end(self._leave)
 
     def hold(self, pending: Pending[object] | None) -> None:
-        """Set which attempt is cancelled when the request ends; None where none is under way. Where
-        the request has ended already, the attempt is cancelled at once."""
+        """Set the call that is cancelled when the request ends; None where none is under way. Where
+        the request has ended already, the call is cancelled at once."""
         with self._lock:
             self._pending = pending
             gone = self.gone

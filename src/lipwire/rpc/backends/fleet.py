@@ -83,9 +83,10 @@ class Fleet:
         self._may_wait = True
 
     def order(self, model_id: str) -> list[str]:
-        """Return the servers to ask for ``model_id``, best first: those that are up.
+        """Return the servers that are up, in the order in which they are to be asked for
+        ``model_id``.
 
-        All of them where none is up, because health checks may be wrong about every one of them.
+        All servers where none is up, because health checks may be wrong about every one of them.
         """
         with self._changed:
             now = self._clock()
@@ -103,7 +104,8 @@ class Fleet:
             return [name for name, standing in self._standings.items() if standing.state == "up"]
 
     def reasons(self) -> dict[str, str]:
-        """Return why each server that is not up is not, one line each."""
+        """Return, for each server that is not up, why it is not: a line of text by the server's
+        name."""
         with self._changed:
             return {
                 server: standing.reason
@@ -114,10 +116,11 @@ class Fleet:
     def judge(
         self, server: str, verdict: Verdict, *, asked_at: float, reason: str = ""
     ) -> Change | None:
-        """Take in the result of a health check that was sent at ``asked_at``.
+        """Take in the result of a health check of ``server`` that was sent at ``asked_at``, in
+        seconds of the fleet's clock.
 
-        ``reason`` is one line. Returns what has changed: the server is out now, or back; None where
-        nothing has.
+        ``reason`` says in one line why the verdict is not "serving". Returns "out" where the server
+        is out now and was not before, "back" where it was out and is up again, else None.
         """
         with self._changed:
             standing, now = self._standings[server], self._clock()
@@ -134,7 +137,8 @@ class Fleet:
             return "out" if self._put_out(standing, reason, now) else None
 
     def answered(self, server: str) -> None:
-        """Note that ``server`` has answered a call, with a result or an error."""
+        """Note that ``server`` has answered a call, with a result or an error. One that was never
+        checked is up then."""
         with self._changed:
             standing = self._standings[server]
             standing.answered_at = self._clock()
@@ -142,9 +146,10 @@ class Fleet:
                 self._take_in(standing, standing.answered_at)
 
     def lost(self, server: str, reason: str, *, asked_at: float) -> bool:
-        """Note that a call sent at ``asked_at`` was not accepted, or that its connection broke.
+        """Note that a call to ``server``, sent at ``asked_at`` in seconds of the fleet's clock, was
+        not accepted, or that its connection broke. ``reason`` says why in one line.
 
-        Returns whether the server is out because of that, and was up before.
+        Returns whether the server was not out before and is now.
         """
         with self._changed:
             standing, now = self._standings[server], self._clock()
@@ -157,18 +162,19 @@ class Fleet:
             return put_out
 
     def wait_known(self, timeout_s: float) -> bool:
-        """Wait until every server was checked once; False where ``timeout_s`` was too short.
+        """Wait, at most ``timeout_s`` seconds, until every server is known to be up or out. Returns
+        whether that is so.
 
-        Returns at once after ``end_waiting``. Waits in real time, whatever the clock.
+        Returns True at once after ``end_waiting``. Waits in real time, whatever the fleet's clock.
         """
         with self._changed:
             return self._changed.wait_for(self._known, timeout_s)
 
     def rest(self, pause_s: float, stop: Callable[[], bool]) -> None:
-        """Wait for ``pause_s``, in real time.
+        """Wait for ``pause_s`` seconds, in real time.
 
-        Ends earlier where a server comes up, where ``stop`` is true after ``recheck``, and after
-        ``end_waiting``.
+        Ends earlier where a server comes up, where ``stop()`` returns true (it is called when a
+        server's state changes, and on ``recheck``), and after ``end_waiting``.
         """
         with self._changed:
             before = self._ups()
@@ -177,12 +183,14 @@ class Fleet:
             )
 
     def recheck(self) -> None:
-        """Have all threads in ``rest`` call their ``stop`` again."""
+        """Make all threads that wait in ``rest`` call their ``stop`` again, and return if it is
+        true."""
         with self._changed:
             self._changed.notify_all()
 
     def end_waiting(self) -> None:
-        """End all waiting, now and in future."""
+        """Make all threads that wait in ``rest`` or ``wait_known`` return, and later calls return
+        at once."""
         with self._changed:
             self._may_wait = False
             self._changed.notify_all()

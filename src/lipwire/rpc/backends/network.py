@@ -30,8 +30,12 @@ class RemoteNetwork:
         """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
         (N, 32, 16, 16) float32. See ``Network.mouths``.
 
-        ``crops`` returns what the network is shown instead of the avatar's own frames. Raises
-        AvatarChanged where the network is of another revision, and what ``Backend.mouths`` raises.
+        ``crops()`` returns what the network is shown, (N, 320, 320, 3) uint8, and is called only
+        where the server needs it; None for the crops of the avatar's own frames. ``call`` is the
+        request that this is done for. Raises AvatarChanged where the server's network is of another
+        revision than the frames here, NotFound, InvalidInput, AvatarInvalid, and what the backend
+        raises where it cannot be reached in time (Unavailable, Overloaded, DeadlineExceeded,
+        Cancelled).
         """
         frames = self._frames
         return self._backend.mouths(
@@ -46,9 +50,11 @@ class RemoteNetwork:
     def mouths_of(
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
-        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
-        16, 16), float32 both: the guide's form. See ``Network.mouths_of``. Raises AvatarChanged
-        where the network is of another revision."""
+        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
+        320), and ``windows``, (N, 32, 16, 16), float32 both: the guide's form, in which the caller
+        says what the network sees. ``call`` is the request that this is done for. See
+        ``Network.mouths_of``. Raises AvatarChanged where the server's network is of another
+        revision than the frames here, and otherwise as ``mouths``."""
         return self._backend.mouths_of(
             self._model_id, visual, windows, revision=self._frames.revision, call=call
         )

@@ -99,9 +99,12 @@ class RemoteBackend(Closing):
 
         ``timeout_s`` is for a call with all its retries, of which there are at most
         ``max_retries``; ``retries`` takes the place of that number. A message has at most
-        ``max_message_bytes``. ``use_proxy`` and ``security`` are as for
-        ``open_channel``. With several servers each gets a health check every ``check_every_s``
-        seconds; ``fleet`` says when a server counts as unreachable. Raises InvalidInput.
+        ``max_message_bytes``. ``use_proxy`` says whether the environment's proxy variables count,
+        and ``security`` how connections are encrypted and what token is sent (see
+        ``open_channel``). With several servers each gets a health check every ``check_every_s``
+        seconds; ``fleet`` says when a server counts as unreachable. Raises InvalidInput for
+        arguments out of range, an address that cannot be one, and a file of ``security`` that
+        cannot be read.
         """
         if not urls or len(set(urls)) != len(urls):
             raise InvalidInput(
@@ -138,10 +141,18 @@ class RemoteBackend(Closing):
         call: Call | None = None,
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
-        for each of ``windows``, (N, 32, 16, 16) float32. See ``Backend.mouths``.
+        for each of ``windows``: (N, 32, 16, 16) float32 gives (N, 320, 320, 3) uint8. See
+        ``Backend.mouths``.
 
-        A server is told the class and the tenant of ``call``. It is sent ``crops`` only after it
-        has answered that it needs them. Raises what ``Backend.mouths`` raises.
+        ``revision`` is that of the avatar whose frames the mouths will be pasted into. ``crops()``
+        returns those frames' crops, (N, 320, 320, 3) uint8; it is called, and they are sent, only
+        where a server has answered that it is without these frames. ``call`` is the request that
+        this is done for; the server is told its class and tenant.
+
+        Raises AvatarChanged where the server's network is of another revision, CropsNeeded where
+        the server is without these frames and ``crops`` is None, NotFound, InvalidInput,
+        AvatarInvalid; and where no server answers in time Unavailable, Overloaded,
+        DeadlineExceeded, or Cancelled where ``call`` ends first.
         """
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if not 0 <= first <= _LARGEST_INDEX:
@@ -214,11 +225,15 @@ class RemoteBackend(Closing):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
-        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
+        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual`` (N, 6, 320,
+        320) and ``windows`` (N, 32, 16, 16), float32 both: the guide's form, in which the caller
+        sends what the network sees. See ``Backend.mouths_of``.
+
         The guide's messages name neither class nor tenant, so servers run it as batch. Raises
         AvatarChanged where the newest network is of another revision, NotFound, InvalidInput,
-        AvatarInvalid. See ``Backend.mouths_of``."""
+        AvatarInvalid; and where no server answers in time Unavailable, Overloaded,
+        DeadlineExceeded, or Cancelled where ``call`` ends first.
+        """
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if check_batch("visual", visual, (6, MOUTH_PX, MOUTH_PX)) != count:
             raise InvalidInput(f"visual is {len(visual)} frames, windows are for {count}")
@@ -275,11 +290,12 @@ class RemoteBackend(Closing):
         return status_of(answer.model, served_by)
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
-        """Unload the network of avatar ``model_id`` in all servers; return whether any had it. See
-        ``Backend.unload``.
+        """Unload the network of avatar ``model_id`` in all servers, each when its calls under way
+        are done. Returns whether any server had it. See ``Backend.unload``.
 
-        Any server may have loaded it while others were out. A server that is out need not answer;
-        one that was out when it was asked and has come back is asked again.
+        All are asked, because any may have loaded it while others were out. Raises the error of a
+        server that is up and failed; one that is out need not answer, and one that has come back
+        meanwhile is asked again.
         """
         check_name(model_id)
         unloaded, failed = self._tell_to_unload(model_id, call)
@@ -312,8 +328,9 @@ class RemoteBackend(Closing):
         return unloaded, failed
 
     def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, in the order of their names. See
-        ``Backend.models``. A model that several servers hold is listed for each."""
+        """Return numbers about each loaded network, sorted by name; one that several servers hold
+        is listed for each. See ``Backend.models``. Raises the first server's error where no server
+        answers."""
         request = management_pb2.GetModelStatsRequest()
         answers = self._servers.tell_all(
             lambda server, left_s: server.inference.GetModelStats.future(request, timeout=left_s),
@@ -331,11 +348,14 @@ class RemoteBackend(Closing):
         return tuple(sorted(found, key=lambda model: (model.model_id, model.server)))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Have ``holder``, a live session, hold or hold on to a lease at the server that the
-        avatar's calls go to. See ``Backend.acquire``.
+        """Give ``holder`` (a live session's id) a lease for a session of avatar ``model_id``, for
+        ``LEASE_S`` seconds, or renew the one that it has. ``call`` is the request that this is done
+        for. See ``Backend.acquire``.
 
-        Where that server is out it is the next one, which then holds it. The server after it is
-        told to load the network, so that a session finds it there when its own goes.
+        The lease is held at the server that the avatar's calls go to, or at the next one where that
+        is out. The server after it is told to load the network, so that a session finds it there
+        when its own goes. Raises Overloaded where there is no room for one more, NotFound,
+        InvalidInput, AvatarInvalid, and Unavailable where no server answers.
         """
         check_name(model_id)
         request = mouths_pb2.LeaseRequest(holder=holder, model_id=model_id)
@@ -364,8 +384,9 @@ class RemoteBackend(Closing):
         )
 
     def release(self, holder: str) -> None:
-        """Have all servers give back what ``holder`` holds. See ``Backend.release``. At a server
-        that does not answer it ends by itself."""
+        """End the lease of ``holder`` at all servers; nothing where it has none. Raises nothing: at
+        a server that does not answer the lease ends by itself after ``LEASE_S`` seconds. See
+        ``Backend.release``."""
         request = mouths_pb2.ReleaseLeaseRequest(holder=holder)
         with suppress(LipwireError):
             self._servers.tell_all(
@@ -374,9 +395,11 @@ class RemoteBackend(Closing):
             )
 
     def health(self, *, call: Call | None = None) -> BackendHealth:
-        """Return whether mouths can be had: healthy while one server is. See ``Backend.health``.
+        """Return whether mouths can be had, which is so while at least one server is healthy.
+        Raises nothing. See ``Backend.health``.
 
-        Numbers are sums over all servers that answer, and the GPUs are those of all of them.
+        Numbers are sums over all servers that answer, and the GPUs are those of all of them;
+        ``detail`` names the servers that are not healthy.
         """
         request = management_pb2.HealthRequest()
         try:

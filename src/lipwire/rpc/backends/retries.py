@@ -40,7 +40,8 @@ class RetryPolicy:
             raise InvalidInput(f"max_retries is {self.max_retries}, allowed are 0 to {MAX_RETRIES}")
 
     def pause_s(self, retry: int, random: Random) -> float:
-        """Return the length of pause number ``retry``, counted from 0."""
+        """Return the seconds to wait before retry number ``retry``, counted from 0. ``random``
+        varies it."""
         full = min(self.longest_pause_s, self.first_pause_s * 2.0**retry)
         return full * random.uniform(0.5, 1.0)
 
@@ -74,11 +75,11 @@ class Tries:
         return server
 
     def pause_after(self, error: LipwireError, *, order: Sequence[str], now: float) -> float | None:
-        """Return the seconds until the next attempt, after one that failed with ``error``; None
-        where there is to be none.
+        """Return how many seconds to wait before the next attempt, after one that failed with
+        ``error``; None where there is to be none, and ``error`` is the call's result.
 
-        ``order`` has the servers that can be asked: one that this call has not asked yet is asked
-        at once. ``now`` is the time of the deadline's clock.
+        ``order`` has the servers that can be asked now; 0 where one of them was not asked by this
+        call yet. ``now`` is in seconds of the clock that ``deadline`` is in.
         """
         another = any(name not in self._asked for name in order)
         if not isinstance(error, Unavailable | Overloaded) or now >= self._deadline:

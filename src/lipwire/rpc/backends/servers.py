@@ -57,8 +57,10 @@ class InferenceServers:
     ) -> None:
         """``urls`` are HOST:PORT, each once. With several servers each gets a health check every
         ``check_every_s`` seconds, and ``fleet`` says when one counts as unreachable; ``retries``
-        says how often a call is tried. The others are as for ``open_channel``. All arguments have
-        been checked. Connects in the background."""
+        says how often a call is tried. A message has at most ``max_message_bytes``; ``use_proxy``
+        says whether the environment's proxy variables count, and ``security`` how connections are
+        encrypted and what token is sent (see ``open_channel``). All arguments have been checked.
+        Connects in the background."""
         self._policy = retries
         self._random = Random()
         self._clock = time.monotonic
@@ -83,7 +85,8 @@ class InferenceServers:
             self._watcher.start()
 
     def expected(self) -> frozenset[str]:
-        """Return the servers that ought to answer: those that are up; a single one always."""
+        """Return the addresses of the servers that are up; of a single server always, as it is not
+        watched."""
         return frozenset(self.fleet.up() if self._watched else self._connections)
 
     def close(self) -> None:
@@ -106,13 +109,15 @@ class InferenceServers:
         call: Call | None,
         retries: RetryPolicy | None = None,
     ) -> _Answer:
-        """Make one call, with retries on this and other servers, within ``budget_s`` seconds, and
-        return the answer.
+        """Make one call, with retries on this and other servers, and return the answer.
 
-        ``model_id`` says in which order servers are asked. ``send`` is called for every attempt.
-        ``call`` is the request that the call is made for. ``retries`` says how often it is tried;
-        None as often as others. Raises the error that the server sent,
-        DeadlineExceeded, Unavailable, and Cancelled where ``call`` ends first.
+        ``model_id`` decides the order in which servers are asked. ``send(connection, left_s,
+        metadata)`` sends the request of one attempt, which has ``left_s`` seconds, and returns the
+        call under way; all attempts together have ``budget_s`` seconds. ``call`` is the request
+        that this is done for: when it ends, so does the attempt under way. ``retries`` takes the
+        place of the policy that these servers were made with; None keeps that. Raises the error
+        that the server sent, DeadlineExceeded when the time is over, Unavailable where no server
+        can be reached, and Cancelled where ``call`` ends first.
         """
         deadline = self._clock() + budget_s
         tries = Tries(retries or self._policy, deadline, self._random)
@@ -144,8 +149,10 @@ class InferenceServers:
                 self.fleet.rest(pause_s, lambda: caller.gone)
 
     def tell_next(self, model_id: str, after: str, send: Send[object], timeout_s: float) -> None:
-        """Make one call to the server that is asked for ``model_id`` where the one at ``after`` is
-        out; nothing where there is none. Does not wait for the answer, which nobody gets."""
+        """Send one request, without waiting for its answer, which nobody gets, to the server that
+        would be asked for ``model_id`` if the one at the address ``after`` were out; nothing where
+        there is no other. ``send(connection, timeout_s, metadata)`` sends it and returns the call
+        under way."""
         expected = self.expected() - {after}
         address = next((one for one in self.fleet.order(model_id) if one in expected), None)
         if address is None:
@@ -161,11 +168,12 @@ class InferenceServers:
     def tell_all(
         self, send: Callable[[Connection, float], Pending[_Answer]], timeout_s: float
     ) -> dict[str, _Answer | LipwireError]:
-        """Make one call to every server at once, without retries; return answers or errors by
-        address.
+        """Send a request to every server at once, without retries, wait for all, and return each
+        one's answer or error by its address.
 
-        Servers that are not up get a second at most, and one that cannot be reached is up no
-        longer. Raises Unavailable when closed.
+        ``send(connection, timeout_s)`` sends it to one server, which has that many seconds to
+        answer, and returns the call under way. Servers that are not up get a second at most, and
+        one that cannot be reached counts as out from then on. Raises Unavailable once closed.
         """
         if self._closing.is_set():
             raise self._closed()

@@ -115,10 +115,8 @@ def _told(failed: grpc.Call, peer: Peer) -> str:
 
 
 def error_of_answer(code: str, text: str) -> LipwireError:
-    """Return the error that an answer with ``success = false`` stands for.
-
-    ``code`` is its error_code and ``text`` its error.
-    """
+    """Return the error that an answer with ``success = false`` stands for. ``code`` is its field
+    error_code ("AVATAR_INVALID" for example) and ``text`` its field error."""
     return _make(_BY_CODE.get(code, LipwireError), _line(text), None)
 
 

@@ -22,10 +22,8 @@ _LONGEST_NAME: Final = 255
 
 
 def check_name(model_id: str) -> None:
-    """Raise InvalidInput where ``model_id`` cannot be put into a message.
-
-    Whether there is such a model is for the server to say.
-    """
+    """Raise InvalidInput where ``model_id`` is empty, longer than 255 characters or not text (a
+    lone surrogate). Whether there is such a model is for the server to say."""
     if not 0 < len(model_id) <= _LONGEST_NAME:
         raise InvalidInput(
             f"the model's name is {len(model_id)} characters long, allowed are 1 to {_LONGEST_NAME}"
@@ -37,18 +35,14 @@ def check_name(model_id: str) -> None:
 
 
 def metadata_of(model_id: str) -> Metadata:
-    """Return the metadata of a call: ``x-model-id``, for load balancers that hash on it.
-
-    Characters that a header may not hold become %XX.
-    """
+    """Return gRPC metadata for a call about ``model_id``: one pair ``x-model-id``, which load
+    balancers may hash on. Characters that a header may not hold become %XX."""
     return (("x-model-id", quote(model_id, safe=_HEADER_SAFE)),)
 
 
 def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
-    """Return N of ``array``. Raises InvalidInput where it is not (N, *shape) float32, N at least 1.
-
-    ``name`` names it in the message.
-    """
+    """Return N, the length of ``array``. Raises InvalidInput where it is not (N, *shape) float32
+    with N at least 1; ``name`` is what the error calls it."""
     wanted = f"(N, {', '.join(map(str, shape))}) float32"
     if array.dtype != np.float32 or array.shape[1:] != shape or not len(array):
         raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
@@ -56,8 +50,8 @@ def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
 
 
 def request_with(message: Message, arrays: Mapping[int, Float32Array | UInt8Array]) -> bytes:
-    """Return ``message`` serialised, with ``arrays`` (float32 or uint8) in its bytes fields by
-    number."""
+    """Return ``message`` serialised. ``arrays`` (float32 or uint8, by field number) become the
+    content of its bytes fields, little endian."""
     fields = {
         number: array.astype(array.dtype.newbyteorder("<"), copy=False)
         for number, array in arrays.items()
@@ -66,10 +60,10 @@ def request_with(message: Message, arrays: Mapping[int, Float32Array | UInt8Arra
 
 
 def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer, memoryview]:
-    """Parse a serialised message of ``kind``; return it and its bytes field ``number`` as a view.
+    """Parse ``data``, a serialised message of type ``kind``. Returns the message without its bytes
+    field ``number``, and the content of that field as a view of ``data``, empty where it is absent.
 
-    The returned message is without that field. Raises LipwireError where ``data`` is no such
-    message.
+    Raises LipwireError where ``data`` is no such message.
     """
     try:
         rest, found = split_fields(data, {number})
@@ -81,8 +75,8 @@ def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer,
 
 
 def array_of(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Return ``data`` as a read-only array, without a copy. Raises LipwireError for another
-    length."""
+    """Return ``data`` as a read-only array of ``shape`` and ``dtype``, without a copy. Raises
+    LipwireError where its length is not that of such an array."""
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
         raise LipwireError(f"the inference server gave {len(data)} bytes, wanted are {wanted}")

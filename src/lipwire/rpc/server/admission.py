@@ -34,10 +34,9 @@ class Admission:
 
     @contextmanager
     def admit(self, kind: str, size_bytes: int = 0) -> Iterator[None]:
-        """Count a request of ``kind`` as being worked on during the block.
-
-        Raises Overloaded where there are too many already, Unavailable once draining.
-        """
+        """Count a request of ``kind`` (a key of ``limits``), of ``size_bytes``, as being worked on
+        during the ``with`` block. A context manager. Raises Overloaded where there are too many
+        already, or too many bytes, and Unavailable once draining."""
         with self._changed:
             if self._draining:
                 raise Unavailable("the server is shutting down; ask another one")
@@ -75,10 +74,8 @@ class Admission:
             return sum(self._in_hand.values())
 
     def drain(self, timeout_s: float) -> bool:
-        """Refuse all requests from now on, and wait until those that were admitted are done.
-
-        Returns False where that took longer than ``timeout_s``.
-        """
+        """Refuse all requests from now on, and wait until those that were admitted are done, at
+        most ``timeout_s`` seconds. Returns whether they are."""
         with self._changed:
             self._draining = True
             return self._changed.wait_for(lambda: not any(self._in_hand.values()), timeout_s)

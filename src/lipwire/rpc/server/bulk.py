@@ -25,10 +25,8 @@ class MalformedError(ValueError):
 
 
 def with_fields(message: bytes, fields: Mapping[int, npt.NDArray[Any]]) -> bytes:
-    """Return the serialised ``message`` with arrays added as bytes fields, by number.
-
-    Each array is copied once.
-    """
+    """Return the serialised ``message`` with ``fields`` added: bytes fields whose content is an
+    array's, by field number. Each array is copied once."""
     parts: list[bytes | memoryview] = [message]
     for number, array in fields.items():
         value = np.ascontiguousarray(array).data.cast("B")

@@ -16,12 +16,14 @@ def held_port(
     family: socket.AddressFamily = socket.AF_UNSPEC,
     key: str = "server.host",
 ) -> Iterator[int]:
-    """Keep ``port`` of ``host`` (0: any free one) for processes that bind it with SO_REUSEPORT.
+    """Keep ``port`` of ``host`` (0: any free one) for processes that bind it with SO_REUSEPORT, for
+    the ``with`` block, which gets the port's number. A context manager. The socket is bound and
+    does not listen, so it gets none of their connections.
 
-    The socket is bound and does not listen, so it gets none of their connections. Yields the port.
-    ``family`` is that of the address where ``host`` has several, ``key`` what the configuration
-    calls ``host``. Raises Unavailable where another program has it, which SO_REUSEPORT alone would
-    not tell, and InvalidInput where the system cannot share ports.
+    ``family`` is the address family to choose where ``host`` has addresses of several, ``key`` what
+    the configuration calls ``host``, for errors. Raises Unavailable where another program has the
+    port, which SO_REUSEPORT alone would not tell, and InvalidInput where the system cannot share
+    ports.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise InvalidInput("server.workers is above 1, but this system cannot share a port; use 1")

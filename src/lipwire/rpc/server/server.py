@@ -224,8 +224,9 @@ class RpcServer:
             self._watcher.start()
 
     def drain(self, timeout_s: float) -> bool:
-        """Say NOT_SERVING, refuse new work with UNAVAILABLE, wait for the requests in hand, and
-        stop. Returns False where that took longer than ``timeout_s`` and the rest was cut off."""
+        """Stop with care: health checks say NOT_SERVING and new work is refused with UNAVAILABLE
+        from now on, requests in hand may finish for ``timeout_s`` seconds, then the server stops.
+        Returns False where some had not finished and were cut off."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
         self._health.enter_graceful_shutdown()

@@ -104,8 +104,8 @@ class AvatarsServicer(CompositingServiceServicer):
     def GetModelStats(  # noqa: N802
         self, request: management_pb2.GetModelStatsRequest, context: grpc.ServicerContext
     ) -> pb.GetModelStatsResponse:
-        """Return numbers about the loaded avatar that the request names, or about all, with the
-        counts of the registry."""
+        """Return numbers about the loaded avatar that the request names, or about all where it
+        names none, with the registry's counts (hits, misses, evictions, failures)."""
         access = call_of(context).access
         stats = self._avatars.stats()
         wanted, now = canonical_name(request.model_id), time.monotonic()  # the registry's clock

@@ -105,7 +105,8 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def InterruptSession(  # noqa: N802
         self, request: pb.InterruptSessionRequest, context: grpc.ServicerContext
     ) -> pb.InterruptSessionResponse:
-        """Break off what a session says."""
+        """Drop all speech of the session that the request names, and answer. Raises NotFound where
+        the caller has no such session."""
         number = interrupt_number(request.number)
         self._sessions.find(request.session_id, call_of(context).tenant).interrupt(number)
         return pb.InterruptSessionResponse()

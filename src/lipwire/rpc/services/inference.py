@@ -197,7 +197,8 @@ class MouthServicer(MouthServiceServicer):
     def Lease(  # noqa: N802
         self, request: mouths_pb2.LeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.LeaseResponse:
-        """Have a live session hold, or hold on to, a lease."""
+        """Give the live session that the request names a lease for its avatar, or renew it. Raises
+        Overloaded where there is no room for one more."""
         call = call_of(context)
         model_id = model_id_of(request.model_id, call.access)
         self._backend.acquire(request.holder, model_id, call)
@@ -206,7 +207,7 @@ class MouthServicer(MouthServiceServicer):
     def ReleaseLease(  # noqa: N802
         self, request: mouths_pb2.ReleaseLeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.ReleaseLeaseResponse:
-        """Give back what a live session holds."""
+        """End the lease of the live session that the request names; nothing where it has none."""
         self._backend.release(request.holder)
         return mouths_pb2.ReleaseLeaseResponse()
 

@@ -19,8 +19,8 @@ from lipwire.session.live import (
 
 
 def settings_of(start: pb.StartSession) -> SessionSettings:
-    """Return how the session that ``start`` asks for is to behave. Raises InvalidInput with the
-    value seen and the value allowed."""
+    """Return the settings of the session that ``start`` asks for. Raises InvalidInput, with the
+    value seen and the value allowed, where one is out of range."""
     given: dict[str, float] = {
         name: getattr(start, field)
         for name, field in (
@@ -41,8 +41,8 @@ def settings_of(start: pb.StartSession) -> SessionSettings:
 
 
 def interrupt_number(number: int) -> int | None:
-    """Return how many interrupts a client has sent; None where it does not count. Raises
-    InvalidInput for a number below 0."""
+    """Return ``number``, how many interrupts a message says that its client has sent; None for 0,
+    which stands for a client that does not count. Raises InvalidInput for a number below 0."""
     if number < 0:
         raise InvalidInput(f"interrupt number is {number}; allowed are 0 and above")
     return number or None
@@ -54,7 +54,8 @@ def _pcm16(samples: Float32Array, speech: int) -> bytes:
 
 
 def message_of(item: Item) -> pb.ConverseResponse:
-    """Return what a session has for its client as a message."""
+    """Return ``item``, a frame, sound or event of a session, as the message that its client
+    gets."""
     match item:
         case LiveFrame():
             return pb.ConverseResponse(
@@ -112,7 +113,7 @@ def message_of(item: Item) -> pb.ConverseResponse:
 
 
 def refused_of(error: LipwireError) -> pb.ConverseResponse:
-    """Return the message that tells a client of a message that was not followed."""
+    """Return the message that tells a client why a message of its was not followed: ``error``."""
     return pb.ConverseResponse(
         refused=pb.Refused(error_code=error.code, error=public_message(error))
     )

@@ -32,30 +32,32 @@ class LiveStream:
 
     @property
     def over(self) -> bool:
-        """Whether nobody takes the session's items from this stream any more."""
+        """Whether this stream sends nothing more: a newer one goes on with the session, or its
+        request has ended."""
         return self._replaced or self._call.ended
 
     def take(self, timeout_s: float) -> list[Item] | None:
-        """Wait for items of the session and return all there are; none where ``timeout_s`` has
-        passed, or a newer stream takes them. None once the session has ended."""
+        """Wait for items of the session, at most ``timeout_s`` seconds, and return all there are;
+        an empty list where that time has passed, or a newer stream takes them. None once the
+        session has ended."""
         with self._taking:
             return [] if self._replaced else self.session.outbox.take(timeout_s)
 
     def replace(self) -> None:
-        """Have the items left to a newer stream from now on."""
+        """Take no more items: a newer stream takes them from now on."""
         self._replaced = True
         with self._taking:  # what was being taken was taken
             pass
 
     def refuse(self, error: LipwireError) -> None:
-        """Have the client told of a message that was not followed. Where it has been told of 100
-        and has not read that, further ones are left out."""
+        """Note ``error``, for which a message of the client was not followed, so that ``refusals``
+        returns it. Where 100 are waiting to be sent already, it is left out."""
         with self._lock:
             if len(self._errors) < _MOST_REFUSALS:
                 self._errors.append(error)
 
     def refusals(self) -> list[LipwireError]:
-        """Return what the client is to be told, once."""
+        """Remove and return the errors that the client has not been told of yet."""
         with self._lock:
             errors, self._errors = self._errors, []
         return errors
@@ -71,8 +73,9 @@ class LiveStreams:
 
     @contextmanager
     def open(self, session: LiveSession, call: Call) -> Iterator[LiveStream]:
-        """Give a stream of ``session`` to the block, in place of the one that it has. What that one
-        has not taken is dropped: its client was not reached, or has gone."""
+        """Give the ``with`` block a new stream of ``session``, which takes the place of the one
+        that it has. A context manager. ``call`` is the request whose answer the stream is. What the
+        earlier stream has not taken is dropped: its client was not reached, or has gone."""
         stream = LiveStream(session, call)
         outbox = session.outbox  # takes what leaves from now on
         with self._lock:

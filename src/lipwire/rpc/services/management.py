@@ -23,8 +23,8 @@ _GpuMessage = TypeVar("_GpuMessage", compositing_pb2.GpuStatus, inference_pb2.Gp
 def list_models(
     request: pb.ListModelsRequest, names: Sequence[str], loaded: Collection[str], access: Access
 ) -> pb.ListModelsResponse:
-    """Return the answer to ListModels: one page of those of ``names``, which are sorted, that
-    whoever asks sees.
+    """Return the answer to ListModels: one page of ``names``, which are sorted, without those that
+    ``access`` does not allow the caller to see.
 
     ``loaded`` holds the names of the models in memory. Raises InvalidInput for a page_size below 0
     or above 10000.
@@ -65,10 +65,11 @@ def load_model(
     clock: Callable[[], float],
     access: Access,
 ) -> pb.LoadModelResponse:
-    """Call ``load`` with the model's canonical name and return the answer to LoadModel.
+    """Call ``load(model_id)`` with the canonical name of the model that ``request`` names, and
+    return the answer to LoadModel.
 
     ``load`` returns the statistics that go into the answer, or None. ``clock`` returns seconds, and
-    ``access`` is what whoever asks may do. Errors about the request become ``success = false``; the
+    ``access`` is what the caller may do. Errors about the request become ``success = false``; the
     others are raised (see ``refusal``).
     """
     started_s = clock()
@@ -84,10 +85,11 @@ def load_model(
 def unload_model(
     request: pb.UnloadModelRequest, unload: Callable[[str], bool], access: Access
 ) -> pb.UnloadModelResponse:
-    """Call ``unload`` with the model's canonical name and return the answer to UnloadModel.
+    """Call ``unload(model_id)`` with the canonical name of the model that ``request`` names, and
+    return the answer to UnloadModel.
 
-    ``unload`` returns whether the model was loaded, ``access`` is what whoever asks may do. Errors
-    about the request become ``success = false``; the others are raised (see ``refusal``).
+    ``unload`` returns whether the model was loaded, and ``access`` is what the caller may do.
+    Errors about the request become ``success = false``; the others are raised (see ``refusal``).
     """
     try:
         unloaded = unload(model_id_of(request.model_id, access))

@@ -54,11 +54,8 @@ Buffer = bytes | memoryview
 
 
 def model_id_of(model_id: str, access: Access) -> str:
-    """Return ``model_id`` in canonical form.
-
-    Raises InvalidInput where it is empty or longer than 200 characters, NotFound where whoever asks
-    has no ``access`` to it.
-    """
+    """Return ``model_id`` in canonical form. Raises InvalidInput where it is empty or longer than
+    200 characters, NotFound where ``access``, what the caller may do, does not allow that model."""
     if not model_id:
         raise InvalidInput("model_id is empty; name an avatar")
     if len(model_id) > _MAX_MODEL_ID:
@@ -70,10 +67,8 @@ def model_id_of(model_id: str, access: Access) -> str:
 
 
 def revision_of(frames: str, model: str) -> Revision:
-    """Return the revision of these hashes; an empty one stands for any.
-
-    Raises InvalidInput where one is longer than 200 characters.
-    """
+    """Return the revision with the hashes ``frames`` and ``model`` of a request, each a text; an
+    empty one stands for any. Raises InvalidInput where one is longer than 200 characters."""
     for revision in (frames, model):
         if len(revision) > _MAX_MODEL_ID:
             raise InvalidInput(
@@ -181,11 +176,12 @@ def raw_audio_of(
     first_frame: int,
     field: str = "raw_audio",
 ) -> RawAudio | None:
-    """Return the samples in ``data`` with their rate and first frame; None where it is empty.
+    """Return the 16-bit little-endian samples in ``data``, whose first sample belongs to frame
+    ``first_frame``, with their rate and that frame; None where ``data`` is empty.
 
     ``sample_rate`` 0 stands for 16000 Hz and ``channels`` 0 for one. Raises InvalidInput where a
-    number is out of range, and where ``data`` begins as a file does; ``field`` is what its message
-    calls ``data``.
+    number is out of range, where ``data`` is too long or not whole samples, and where it begins as
+    a file does; ``field`` is what the error calls ``data``.
     """
     if not data:
         return None

@@ -32,11 +32,13 @@ _NETWORK_SUMS: Final = ("loaded_networks", "network_memory_bytes")
 def one_effect(
     index: int, own: Answer | LipwireError, others: Mapping[int, Answer | LipwireError]
 ) -> Answer:
-    """Return one answer of all processes to LoadModel or UnloadModel.
+    """Return one answer of all processes of a server to LoadModel or UnloadModel, which is to take
+    effect in every process that is there.
 
-    The call ought to take effect in every process that is there. ``own`` is the answer of process
-    ``index`` itself, ``others`` those of the others by number. Where one fails, the answer is its
-    error, and says which process it was and in how many the call took effect.
+    ``own`` is the answer or error of process number ``index``, this one, and ``others`` those of
+    the others by their numbers. Where one fails, the answer carries its error, and says which
+    process it was and in how many the call took effect. Raises that error where all failed without
+    an answer.
     """
     there = {index: own} | _there(others)
     errors = {number: error for number, said in there.items() if (error := _error_of(said))}
@@ -59,8 +61,9 @@ def one_effect(
 
 
 def one_list(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """Return one answer to ListModels: the page of ``own``, with the processes that hold each
-    model."""
+    """Return one answer of all processes of a server to ListModels: ``own``, a page of this
+    process, with the number of processes that have each model loaded added up from ``others``, the
+    answers or errors by process number."""
     answer = _copy(own)
     rows = {row.model_id: row for row in answer.models}
     for said in _good(others):
@@ -74,7 +77,9 @@ def one_list(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer
 
 
 def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """Return one answer to GetModelStats: sums over the processes that answered.
+    """Return one answer of all processes of a server to GetModelStats: ``own`` of this process plus
+    ``others``, the answers or errors by process number. Errors count for nothing and are named in
+    ``detail``.
 
     There is one row for each model (on each device).
     """
@@ -99,7 +104,9 @@ def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
 
 
 def one_health(index: int, own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """Return one answer to Health: healthy where all processes are that answered.
+    """Return one answer of all processes of a server to Health: healthy where all processes are
+    that answered. ``own`` is the answer of process number ``index``, this one, and ``others`` are
+    the answers or errors of the others by their numbers.
 
     The GPUs are those of all processes, each once.
     """

@@ -39,7 +39,9 @@ class OwnerInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Replace the behaviour of methods about one session; see ``grpc.ServerInterceptor``."""
+        """Return the handler of a method: for those about one live session one that passes the call
+        on to the process that has the session; else that of ``continuation``. Called by gRPC; see
+        ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         if handler is None:
             return None

@@ -27,8 +27,8 @@ class WorkerPlace:
 
     @classmethod
     def of_socket(cls, path: Path, count: int) -> "WorkerPlace":
-        """Return the place whose socket is ``path``. Raises InvalidInput where it is not one of
-        theirs."""
+        """Return the place of the process whose socket is ``path``, among ``count`` processes.
+        Raises InvalidInput where ``path`` is not the socket of one of them."""
         name = path.stem
         if path.suffix != ".sock" or not name.isdecimal() or int(name) >= count:
             raise InvalidInput(
@@ -47,7 +47,8 @@ class WorkerPlace:
 
     @property
     def session_prefix(self) -> str:
-        """What the ids of this process's live sessions begin with."""
+        """Text that the ids of this process's live sessions begin with, so that ``owner_of`` tells
+        them from those of the others."""
         return f"{self.index}."
 
     def owner_of(self, session_id: str) -> int | None:
@@ -65,16 +66,14 @@ class WorkerPlace:
 
 
 def address_of(socket: Path) -> str:
-    """Return gRPC's address of a Unix socket."""
+    """Return the gRPC address (``unix:...``) of the Unix socket at the path ``socket``."""
     return f"unix:{quote(str(socket.absolute()))}"
 
 
 @contextmanager
 def socket_folder() -> Iterator[Path]:
-    """Make a folder for the sockets of a server's processes, for the block.
-
-    Only the user can read it.
-    """
+    """Make a folder for the sockets of a server's processes, which only this user can read, give
+    the ``with`` block its path, and remove it afterwards. A context manager."""
     base = tempfile.gettempdir()
     short = len(os.fsencode(base)) <= _LONGEST_FOLDER
     with tempfile.TemporaryDirectory(

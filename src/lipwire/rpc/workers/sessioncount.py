@@ -37,26 +37,28 @@ class SharedCount(Closing):
         self._write()
 
     def begin(self, most: int | None) -> None:
-        """See ``SessionCount.begin``."""
+        """Count one more session of this process. Raises Overloaded, with how many run, where all
+        processes together have ``most`` already; None is no limit. Call ``end`` when the session is
+        over."""
         with self._lock, self._alone():
             check_most(self.running, most)
             self._own += 1
             self._write()
 
     def end(self) -> None:
-        """See ``SessionCount.end``."""
+        """Count one session of this process less: one that ``begin`` counted is over."""
         with self._lock:
             self._own -= 1
             self._write()
 
     @property
     def running(self) -> int:
-        """See ``SessionCount.running``."""
+        """How many sessions run in all processes of the server now."""
         return sum(self.each().values())
 
     def each(self) -> dict[int, int]:
-        """Return how many sessions each process has, by its number; without those that are not
-        there."""
+        """Return how many sessions each process has now: a dictionary from the process's number
+        (from 0) to the count. Processes that do not run are left out; this one is always there."""
         counts = {self._place.index: self._own}
         for index in self._place.others:
             count = _count_in(self._path(index))
@@ -65,7 +67,7 @@ class SharedCount(Closing):
         return counts
 
     def close(self) -> None:
-        """Count this process no more."""
+        """Close the files of this process: its sessions no longer count in the others."""
         os.close(self._file)
         os.close(self._adding)
 

@@ -88,8 +88,9 @@ class SharingInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Replace the behaviour of methods about the whole server; see
-        ``grpc.ServerInterceptor``."""
+        """Return the handler of a method: for those about the whole server one that asks all
+        processes and answers with what they say together; else that of ``continuation``. Called by
+        gRPC; see ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or method not in _METHODS:

@@ -47,14 +47,14 @@ class Siblings:
         *,
         who: Sequence[int] | None = None,
     ) -> Iterator[Callable[[], Outcomes[_Answer]]]:
-        """Send ``request`` to ``method`` of the processes ``who``, None being all others, and give
-        the block a function that waits for them and returns each one's answer or error, by its
-        number.
+        """Send ``request`` to the gRPC ``method`` (its full name) of other processes, all at once,
+        and give the ``with`` block a function that waits for them and returns each one's answer or
+        error, by process number. A context manager: calls under way are cancelled at its end.
 
-        ``kind`` is the type of the answers. Each process has ``timeout_s`` seconds, and less where
-        ``call``, the request that this is done for, ends first. Calls under way are cancelled at
-        the end of the block. A connection is made for each call, which takes a millisecond: one
-        that was kept would not know that its process has been replaced.
+        ``who`` are the numbers of the processes to ask, None for all others. ``kind`` is the type
+        of the answers. Each process has ``timeout_s`` seconds, and less where ``call``, the request
+        that this is done for, ends first. A connection is made for each call, which takes a
+        millisecond: one that was kept would not know that its process has been replaced.
         """
         with ExitStack() as stack:
             pending: dict[int, Any] = {}
@@ -72,11 +72,13 @@ class Siblings:
     def streaming(
         self, index: int, method: str, messages: Iterator[bytes], call: Call
     ) -> Iterator[bytes]:
-        """Send ``messages`` to ``method`` of process ``index``, a stream about a session of its
-        own, and give what it answers; both are not parsed.
+        """Send ``messages`` to the streaming gRPC ``method`` (its full name) of process number
+        ``index``, which has the session that they are about, and yield what it answers. Both are
+        serialised messages.
 
-        ``call`` is the request that this is done for, and ends the stream. Raises what the stream
-        ends with, and NotFound where the process is not there, as its sessions have ended with it.
+        ``call`` is the request that this is done for; the stream ends with it. Raises the error
+        that the stream ends with, and NotFound where the process is not there, as its sessions have
+        ended with it.
         """
         with self._channel(index) as channel:
             unparsed: Any = channel.stream_stream(method)

@@ -36,7 +36,8 @@ class Arrival:
         self._late_s = self._before_late_s = self._since_s = 0.0
 
     def add(self, seconds: float, now: float) -> None:
-        """A piece of so many ``seconds`` came at time ``now``."""
+        """Note that a piece of ``seconds`` of audio came at time ``now``, in seconds of the
+        session's clock."""
         if not self.come_s:
             self._first_s = self._since_s = now
             self._first_end_s = seconds
@@ -64,12 +65,14 @@ class Arrival:
 
     @property
     def jitter_s(self) -> float:
-        """Greatest lateness of late, above that of the first piece: 0 or more."""
+        """The greatest lateness of the pieces of the last 10 to 20 seconds, in seconds: 0 or
+        more."""
         return max(0.0, self._latest_s)
 
     def due_s(self, at_s: float) -> float:
-        """Return when the audio at ``at_s`` seconds comes at the latest, by the lateness of the
-        last ten seconds and more."""
+        """Return when the audio at ``at_s`` seconds of the piece of speech will have come at the
+        latest, on the session's clock in seconds, if it is as late as the latest piece of the last
+        10 to 20 seconds."""
         return self._first_s + at_s + self._latest_s
 
     @property

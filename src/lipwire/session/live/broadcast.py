@@ -86,12 +86,15 @@ class Broadcast:
         return bool(self._viewers)
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return at once: what viewers do not take in time they miss."""
+        """Return True at once, whatever ``timeout_s``: nobody waits for viewers, who miss what they
+        do not take in time."""
         return True
 
     def add(self, viewer: Viewer) -> None:
-        """Have ``viewer`` take what leaves from now on. It is given the pictures since the last key
-        frame at once, or a key frame is made for it."""
+        """Call ``viewer`` with a tuple of what leaves from now on: encoded pictures and sound, and
+        events. It must not wait, as it is called in the threads that compose and pace. It is called
+        at once with the pictures since the last key frame, or else a key frame is made for it.
+        Nothing once closed."""
         with self._lock:
             if self._closed:
                 return
@@ -103,7 +106,7 @@ class Broadcast:
                 viewer(kept)  # under the lock: before the next picture, and that once
 
     def remove(self, viewer: Viewer) -> None:
-        """Give ``viewer`` nothing more; nothing where it is none."""
+        """Stop calling ``viewer``. Does nothing where it was not added, or was removed already."""
         with self._lock:
             self._viewers.pop(viewer, None)
             if not self._viewers:
@@ -131,8 +134,9 @@ class Broadcast:
             rate.estimated(bits_a_second, sent, self._most_bits or usual, now)
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events. Sound leaves when its picture is shown, so that it is not encoded
-        here; with the next call, where there is none."""
+        """Take sound and events, and give the viewers what was kept before. Where there is sound
+        among ``items``, these are kept until the next picture is shown or ``put`` is called again;
+        else they leave at once. Sound is encoded when it leaves."""
         waits = bool(self._viewers) and any(isinstance(item, Sound) for item in items)
         with self._lock:
             before = self._waiting
@@ -141,7 +145,8 @@ class Broadcast:
             self._send_waiting(keep=len(items) if waits else 0)
 
     def show(self, shown: Shown) -> None:
-        """Let the sound that came before leave, and encode a picture."""
+        """Give the viewers the sound and events that were kept, then encode the picture ``shown``
+        and give them that."""
         self._send_waiting()
         now = self._clock()
         with self._lock:
@@ -166,7 +171,8 @@ class Broadcast:
             viewer((picture,))
 
     def close(self) -> None:
-        """Send what waits, and take nothing more."""
+        """Give the viewers the sound and events that were kept, then remove all viewers and take
+        nothing more."""
         self._send_waiting()
         with self._lock:
             self._closed = True

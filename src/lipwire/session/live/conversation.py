@@ -102,12 +102,13 @@ class Conversation:
         *,
         dropped: bool = False,
     ) -> None:
-        """Add audio that came at time ``now``; it goes on the speech that has not ended, or begins
-        a new one.
+        """Add audio that came at time ``now``, in seconds of the session's clock. It continues the
+        last piece of speech, or begins a new one where that has ended or there is none.
 
         ``sequence`` is its number among all audio of the session, each one more than the one
-        before; None where the sender does not count. ``dropped`` audio is only counted. Raises
-        InvalidInput for another number than the next, and once closed.
+        before; None where the sender does not count. With ``dropped`` the audio is not spoken, only
+        its number is taken. Raises InvalidInput where ``sequence`` is not the next number, and once
+        the session is closed.
         """
         self._check_open()
         if sequence is not None:
@@ -125,13 +126,15 @@ class Conversation:
         last.came(piece, now)
 
     def end_of_speech(self) -> None:
-        """The speech that came last has no more audio. Nothing where it has ended already."""
+        """Mark the piece of speech that was pushed last as complete: no more audio comes for it.
+        Nothing where it has ended already. Raises InvalidInput once the session is closed."""
         self._check_open()
         if self._speeches:
             self._speeches[-1].ended = True
 
     def interrupt(self) -> None:
-        """Drop all speech, spoken or waiting: the next frame shows and says nothing of it."""
+        """Drop all speech, spoken or waiting: the next frame shows and says nothing of it. Raises
+        InvalidInput once the session is closed."""
         self.state = after(self.state, Trigger.INTERRUPT)
         for speech in self._speeches:
             self._told_end(speech, interrupted=True)
@@ -144,7 +147,8 @@ class Conversation:
                 self._mouth_closed()
 
     def listen(self, listening: bool) -> None:
-        """Say whether somebody speaks to the avatar now."""
+        """Set whether somebody speaks to the avatar now, which makes an idle session a listening
+        one. Raises InvalidInput once the session is closed."""
         before = self.state
         self.state = after(self.state, Trigger.LISTEN if listening else Trigger.REST)
         self._listening = listening
@@ -164,8 +168,13 @@ class Conversation:
     # -- who works ---------------------------------------------------------------------------------
 
     def next_speech(self) -> tuple[Speech, SpeechPiece | None, bool] | None:
-        """Return the audio that is to be heard next (None where its speech has no more), and
-        whether its speech ends with it; None where there is nothing to hear."""
+        """Take the audio that is to be heard next. Returns its piece of speech, the audio (None
+        where no more comes), and whether the piece of speech ends with it; None where there is
+        nothing to hear now.
+
+        The audio is removed: make windows and sound of it (``SpeechReader``) and call ``heard``
+        with them.
+        """
         for speech in self._speeches:
             shown = 0 if speech.begins is None else max(0, self.position - speech.begins)
             if speech.total is None and speech.heard - shown >= _HEARD_AHEAD_FRAMES:
@@ -178,7 +187,9 @@ class Conversation:
         return None
 
     def heard(self, speech: Speech, heard: Heard, last: bool) -> None:
-        """Take in what was heard of ``speech``, and whether that is all there is."""
+        """Take in the windows and sound that were made of the audio of ``speech``, which
+        ``next_speech`` returned. ``last`` says that nothing of that piece of speech follows.
+        Ignored where it was interrupted meanwhile."""
         if speech not in self._speeches:
             return
         speech.take_in(heard)
@@ -186,8 +197,9 @@ class Conversation:
             speech.total = speech.heard
 
     def check(self, now: float) -> None:
-        """End speech of which nothing has come for long, as the client may have forgotten to. What
-        cannot come for want of room does not count."""
+        """End the last piece of speech where no audio of it has come for
+        ``end_of_speech_timeout_s`` at time ``now`` (seconds of the session's clock), as the client
+        may have forgotten to end it. Time in which ``has_room`` is false does not count."""
         if self._speeches:
             last = self._speeches[-1]
             if not self.has_room:
@@ -196,10 +208,11 @@ class Conversation:
                 last.ended = True
 
     def next_frames(self, now: float, in_hand: int = 0) -> Work | None:
-        """Return frames whose mouths are to be made, at time ``now``; None where there are none.
+        """Return frames whose mouths are to be made now, at time ``now`` (seconds of the session's
+        clock); None where there are none. Call ``made`` or ``failed`` with them afterwards.
 
-        Frames that cannot be shown in time any more are left out. ``in_hand`` is how many times
-        mouths were asked for that neither ``made`` nor ``failed`` was called for.
+        Frames that cannot be shown in time any more are left out. ``in_hand`` is how many earlier
+        results of this method were given to neither ``made`` nor ``failed`` yet.
         """
         if self._start_s is None or in_hand >= self._planning.most_in_hand:
             return None
@@ -213,8 +226,9 @@ class Conversation:
 
     @property
     def resting_positions(self) -> list[int]:
-        """The next positions that will, as far as can be told, show the mouth at rest: while nobody
-        speaks those that come next, else those of the pauses that were heard."""
+        """The next positions (frames of the avatar), at most 25, that will probably show the mouth
+        at rest: those that come next while nobody speaks, else those of the pauses in speech that
+        was heard."""
         speech = self._current()
         if speech is None:
             return list(range(self.position, self.position + _REST_AHEAD_FRAMES))
@@ -225,8 +239,8 @@ class Conversation:
         return [speech.begins + number for number in numbers if speech.weight(number) < 1]
 
     def made(self, work: Work, mouths: Mouths, now: float) -> None:
-        """Take in mouths, (n, 320, 320, 3) uint8, one for each frame of ``work``, at time
-        ``now``."""
+        """Take in the mouths of ``work``, (n, 320, 320, 3) uint8, one for each of its n frames,
+        which were ready at time ``now`` (seconds of the session's clock)."""
         self._planning.took(now - work.asked_s, len(work.windows))
         for number, mouth in enumerate(mouths, work.first):
             made = work.speech.made.get(number)
@@ -234,7 +248,8 @@ class Conversation:
                 made.mouth = mouth
 
     def failed(self, work: Work) -> None:
-        """No mouths can be had for ``work``: the last one is shown in their place."""
+        """Note that the mouths of ``work`` could not be made: the mouth before them is shown in
+        their place."""
         for number in range(work.first, work.first + len(work.windows)):
             made = work.speech.made.get(number)
             if made is not None:
@@ -243,18 +258,21 @@ class Conversation:
     # -- the clock ---------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Have frame 0 due at time ``now``."""
+        """Start the clock: frame 0 is due at time ``now``, in seconds, and each further one 40 ms
+        later."""
         self._start_s = now
 
     @property
     def due_s(self) -> float:
-        """When the next frame is due."""
+        """When the next frame is due, in seconds of the session's clock. Only once ``start`` was
+        called."""
         assert self._start_s is not None
         return self._start_s + self.frame * FRAME_MS / 1000
 
     def can_tick(self, now: float) -> bool:
-        """Whether a frame may leave at time ``now``. Where frames are not paced: whether one of
-        speech can be shown whole."""
+        """Return whether ``tick`` may be called at time ``now``, in seconds of the session's clock:
+        whether the next frame is due or, where frames are not paced, whether a frame of speech is
+        complete or the speech is over. False before ``start`` and once closed."""
         if self._start_s is None or self.state is State.CLOSED:
             return False
         if self.settings.paced:
@@ -266,8 +284,9 @@ class Conversation:
         return frame >= 0 and (self._is_past(speech, frame) or self._is_ready(speech, frame))
 
     def tick(self, now: float) -> Tick:
-        """Return what leaves at time ``now``: the frame that is due, and, where it is late, the
-        sound of those before it."""
+        """Return what leaves at time ``now``, in seconds of the session's clock: the frame that is
+        due, and, where this is late, also the sound of the frames that were due before it. Call it
+        where ``can_tick`` is true."""
         self.check(now)
         sounds: list[Sound] = []
         picture: Picture | None = None
@@ -288,12 +307,14 @@ class Conversation:
         return Tick(tuple(sounds), picture, self.last_events())
 
     def drop(self, reason: str) -> None:
-        """Count a frame that is left out, for a reason that ``FramesDropped`` names."""
+        """Count a frame that is left out. ``reason`` is "late", "pacing" or "unread", as in
+        ``FramesDropped``, which tells the client."""
         self.dropped += 1
         self._dropped[reason] = self._dropped.get(reason, 0) + 1
 
     def last_events(self) -> tuple[Event, ...]:
-        """Return the events that no tick will tell any more."""
+        """Remove and return the events that were not told yet, for use after ``close``: no ``tick``
+        follows that would return them."""
         events, self._events = tuple(self._events), []
         return events
 

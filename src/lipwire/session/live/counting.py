@@ -14,7 +14,8 @@ class SessionCount(Protocol):
 
     def begin(self, most: int | None) -> None:
         """Count one more session of this process. Raises Overloaded, with how many run, where all
-        processes together have ``most`` already; None is no limit."""
+        processes together have ``most`` already; None is no limit. Call ``end`` when the session is
+        over."""
         ...
 
     def end(self) -> None:
@@ -35,19 +36,20 @@ class OwnCount:
         self._own = 0
 
     def begin(self, most: int | None) -> None:
-        """See ``SessionCount.begin``."""
+        """Count one more session. Raises Overloaded, with how many run, where there are ``most``
+        already; None is no limit."""
         with self._lock:
             check_most(self._own, most)
             self._own += 1
 
     def end(self) -> None:
-        """See ``SessionCount.end``."""
+        """Count one session less: one that ``begin`` counted is over."""
         with self._lock:
             self._own -= 1
 
     @property
     def running(self) -> int:
-        """See ``SessionCount.running``."""
+        """How many sessions run now."""
         return self._own
 
 

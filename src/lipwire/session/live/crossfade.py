@@ -24,8 +24,11 @@ class Crossfade:
     def toward(
         self, weight: float, mouth: UInt8Array | None = None
     ) -> tuple[UInt8Array | None, float]:
-        """Go on by one frame towards ``weight``, 0 to 1, of ``mouth``, or of the last one where it
-        has none. Returns what to show: the mouth and how much of it, or None and 0."""
+        """Move one frame's step towards showing ``weight``, 0 to 1, of ``mouth``, (320, 320, 3)
+        uint8; None stands for the mouth of the last frame.
+
+        Returns what the frame is to show: the mouth and how much of it, 0 to 1; or None and 0.
+        """
         change = weight - self._weight
         if abs(change) > self._step * 1.001:  # a step may be rounded
             weight = self._weight + (self._step if change > 0 else -self._step)
@@ -37,5 +40,5 @@ class Crossfade:
         return self._mouth, self._weight if self._mouth is not None else 0.0
 
     def reset(self) -> None:
-        """Show nothing of a speaking mouth in the frame before the next."""
+        """Forget the mouth that was shown: the next frame starts from rest, weight 0."""
         self._weight, self._mouth = 0.0, None

@@ -91,7 +91,7 @@ class Picture:
 
     @property
     def at_ms(self) -> int:
-        """Its time on the session's clock."""
+        """When the frame is due, in milliseconds from the start of the session."""
         return self.frame * FRAME_MS
 
 
@@ -107,7 +107,7 @@ class Sound:
 
     @property
     def at_ms(self) -> int:
-        """Its time on the session's clock."""
+        """When the sound is due, in milliseconds from the start of the session."""
         return self.frame * FRAME_MS
 
 

@@ -49,7 +49,9 @@ class SpeechGate:
                 self._spoken[-1] = (self._spoken[-1][0], first + CHUNK_SAMPLES - 1)
 
     def weights(self, frames: int) -> list[float]:
-        """Return the weights of the next ``frames`` frames."""
+        """Return the weights of the next ``frames`` frames, 0 to 1 each: how much of the network's
+        mouth they show. All audio that they depend on (``lookahead_samples``) has to have been
+        pushed."""
         return [self._next() for _ in range(frames)]
 
     def _next(self) -> float:

@@ -38,18 +38,18 @@ class SpeechPiece:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """How long the audio is, in seconds."""
         return len(self.pcm) / self.rate_hz
 
     @property
     def channels(self) -> int:
-        """How many channels it has."""
+        """How many channels the audio has."""
         return 1 if self.pcm.ndim == 1 else self.pcm.shape[1]
 
 
 def check_piece(pcm: Pcm, rate_hz: int) -> None:
-    """Raise InvalidInput where ``pcm`` is no audio of ``rate_hz``, as ``LiveSession.push`` takes
-    it."""
+    """Raise InvalidInput where ``pcm`` is not audio of a session: (n,) or (n, channels), int16 or
+    float32 in [-1, 1], without NaN, at a rate of ``rate_hz`` that can be resampled."""
     check_rate(rate_hz)
     if pcm.ndim not in (1, 2) or (pcm.ndim == 2 and not 1 <= pcm.shape[1] <= MAX_CHANNELS):
         raise InvalidInput(
@@ -63,8 +63,9 @@ def check_piece(pcm: Pcm, rate_hz: int) -> None:
 
 
 def joined(pieces: deque[SpeechPiece]) -> SpeechPiece:
-    """Remove pieces of one form from the beginning of ``pieces``, of which there is one at least,
-    and return them as one; of half a second at most, or one."""
+    """Remove the first of ``pieces``, and those behind it that have the same rate, channels and
+    dtype, up to half a second in all, and return them as one piece. ``pieces`` must not be empty;
+    the first is taken however long it is."""
     taken = [pieces.popleft()]
     samples = len(taken[0].pcm)
     form = (taken[0].rate_hz, taken[0].pcm.shape[1:], taken[0].pcm.dtype)
@@ -115,7 +116,8 @@ class SpeechReader:
         self._pushed = self._got = self._sounded = 0
 
     def push(self, piece: SpeechPiece) -> Heard:
-        """Add audio, and return what is known now. Raises InvalidInput where it is no audio."""
+        """Add audio, and return the windows, weights and sound that are complete now. Raises
+        InvalidInput where it is not audio (``check_piece``)."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:
@@ -136,7 +138,8 @@ class SpeechReader:
         return self._heard(np.concatenate(heard), np.concatenate(sound))
 
     def flush(self) -> Heard:
-        """End the speech, and return the rest."""
+        """End the piece of speech, and return the windows, weights and sound that were still
+        missing."""
         pcm, sound = self._end_of_form()
         known = self._heard(pcm, sound)
         last = self._windows.flush()

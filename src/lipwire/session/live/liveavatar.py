@@ -49,8 +49,9 @@ class Rest(Protocol):
         ...
 
     def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
-        """Return the mouth for frame ``number``, made by the network for ``call`` where it is not
-        there."""
+        """Return the mouth for frame ``number``, (320, 320, 3) uint8. Where it is not there yet,
+        the network makes it; ``call`` is the request that this is done for. Raises what the network
+        does, Overloaded and DeadlineExceeded for example."""
         ...
 
 
@@ -77,8 +78,9 @@ class LiveAvatar:
     does not wait."""
 
     def rest_mouth(self, position: int, tenant: str, service: Service) -> UInt8Array | None:
-        """Return the mouth at rest for frame ``position``, made for ``tenant``, in the class
-        ``service``, where it is not there; None where it cannot be made now."""
+        """Return the mouth at rest for frame ``position``, (320, 320, 3) uint8. Where it is not
+        there yet, the network makes it, as work of the class ``service`` for ``tenant``; None where
+        it cannot be made now, because of load or time."""
         mouth = self.rest.ready(position)
         if mouth is not None:
             return mouth
@@ -92,11 +94,12 @@ class LiveAvatar:
             call.end()
 
     def shown(self, picture: Picture) -> Shown:
-        """Return ``picture`` with its mouth, ready to be composed.
+        """Return ``picture`` with the mouth that is to be pasted into its frame, ready to be
+        composed.
 
-        Where nobody speaks and the frame's own mouth at rest was not made yet, a frame shortly
-        before it is shown that has one: the mouth of another frame would not fit its face. Where
-        there is none either, the frame is left as it was filmed.
+        Where nobody speaks and the frame's own mouth at rest was not made yet, an earlier frame
+        that has one is shown, at most 99 frames before it: the mouth of another frame would not fit
+        its face. Where there is none either, the frame is left as it was filmed.
         """
         position, mouth = picture.position, picture.mouth
         if mouth is None or picture.weight < 1:
@@ -117,11 +120,12 @@ class LiveAvatar:
 
 
 def nothing_ahead(position: int) -> None:
-    """Prepare nothing."""
+    """Do nothing: the ``look_ahead`` of avatars that have nothing to prepare."""
 
 
 def no_planes(position: int, mouth: UInt8Array | None, out: UInt8Array | None = None) -> UInt8Array:
-    """Raise InvalidInput: for avatars that were opened for JPEG or raw pixels alone."""
+    """Raise InvalidInput, always: the ``planes`` of avatars that were opened for JPEG or raw pixels
+    only."""
     raise InvalidInput("the avatar was not opened for video")
 
 

@@ -91,11 +91,13 @@ class LiveSession(Closing):
 
     @property
     def outbox(self) -> Outbox:
-        """What the session has ready for its client; an output since it was first asked for."""
+        """What the session has ready for its client. It takes what leaves from the first time on
+        that this property, or ``add_outbox``, is used."""
         return self.add_outbox()
 
     def add_outbox(self) -> Outbox:
-        """Have the outbox take what leaves from now on, and return it."""
+        """Return the session's outbox, made on the first call: it takes what leaves the session
+        from then on."""
         with self._lock:
             if self._outbox is None:
                 self._outbox = Outbox()
@@ -103,16 +105,17 @@ class LiveSession(Closing):
             return self._outbox
 
     def add_output(self, output: Output) -> None:
-        """Have ``output`` take what leaves from now on. It is closed when the session ends."""
+        """Give ``output`` all pictures, sound and events that leave from now on, besides the other
+        outputs. It is closed when the session ends, at once where it has ended."""
         self._outputs.add(output)
 
     def drop_unsent(self) -> None:
-        """Drop what the client did not take."""
+        """Drop what the outbox holds and the client did not take."""
         if self._outbox is not None:
             self._outbox.clear()
 
     def remove_output(self, output: Output) -> None:
-        """Have ``output`` take nothing any more, and close it."""
+        """Give ``output`` nothing any more, and close it."""
         self._outputs.remove(output)
 
     @property
@@ -137,13 +140,13 @@ class LiveSession(Closing):
 
     @property
     def interrupts(self) -> int:
-        """How many interrupts have arrived, by the client's count; what ``push`` takes as
-        ``after_interrupts``."""
+        """How many interrupts have arrived, by the client's count where it counts them. ``push``
+        and ``end_of_speech`` compare their ``after_interrupts`` with it."""
         return self._interrupts
 
     def start(self) -> None:
-        """Make the first mouth at rest, and have the first frame leave then; nothing once
-        closed."""
+        """Make the mouth at rest of the first frame, waiting for it, then have the frames leave,
+        the first at once. Nothing once closed."""
         with self._lock:
             if self._closed:
                 return
@@ -174,15 +177,18 @@ class LiveSession(Closing):
         caption: str = "",
         timeout_s: float | None = None,
     ) -> None:
-        """Add audio, of any length: (n,) or (n, channels), int16 or float32 in [-1, 1].
+        """Add audio to be spoken, of any length: ``pcm`` is (n,) or (n, channels), int16 or float32
+        in [-1, 1], at ``rate_hz``.
 
-        Where much speech waits already, it waits until there is room; what still waits when the
+        Waits where much speech is waiting already, until there is room; what still waits when the
         session is interrupted is dropped. ``sequence`` is the number of this audio among all of the
-        session, each one more than the one before. ``after_interrupts`` is how many interrupts its
-        sender had sent before it; where more have arrived, it is dropped. ``caption`` is what is
-        said from its beginning on, as text, and is told when that is spoken. Raises InvalidInput
-        where it is no audio, or not the next, DeadlineExceeded where for ``timeout_s`` there is no
-        room (what was taken in before is spoken), and Cancelled where the session ends meanwhile.
+        session, each one more than the one before; None where the sender does not count.
+        ``after_interrupts`` is how many interrupts its sender had sent before it; where more have
+        arrived, it is dropped. ``caption`` is what is said from its beginning on, as text; the
+        client is told of it when that is spoken. Raises InvalidInput where ``pcm`` is not such
+        audio or ``sequence`` not the next number, DeadlineExceeded where there is no room for
+        ``timeout_s`` seconds (None: no limit; what was taken in before is spoken), and Cancelled
+        where the session has ended or ends meanwhile.
         """
         check_piece(pcm, rate_hz)
         step = max(1, round(rate_hz * STEP_S))
@@ -224,8 +230,10 @@ class LiveSession(Closing):
             self._wake()
 
     def end_of_speech(self, *, after_interrupts: int | None = None) -> None:
-        """What was pushed is all of that speech. ``after_interrupts`` is as for ``push``: where
-        more have arrived, nothing is done."""
+        """Mark the piece of speech that was pushed last as complete: it is spoken to its end, and
+        audio that follows begins another. ``after_interrupts`` is how many interrupts the sender
+        had sent before; where more have arrived, nothing is done. Raises InvalidInput once
+        closed."""
         with self._lock:
             if after_interrupts is not None and after_interrupts < self._interrupts:
                 return
@@ -233,10 +241,11 @@ class LiveSession(Closing):
         self._wake()
 
     def interrupt(self, number: int | None = None) -> None:
-        """Break off all speech: the next frame shows and says nothing of it.
+        """Drop all speech, spoken or waiting: the next frame shows and says nothing of it.
 
-        ``number`` is how many interrupts the client has sent with this one; nothing is done where
-        that one has arrived already. None where the client does not count.
+        ``number`` is how many interrupts the client has sent, this one included; nothing is done
+        where so many have arrived already. None where the client does not count. Raises
+        InvalidInput once closed.
         """
         with self._changed:
             if number is not None and number <= self._interrupts:
@@ -251,13 +260,15 @@ class LiveSession(Closing):
         self._wake()
 
     def listen(self, listening: bool) -> None:
-        """Say whether somebody speaks to the avatar now."""
+        """Set whether somebody speaks to the avatar now: the state of a session in which the avatar
+        does not speak is then listening. Raises InvalidInput once closed."""
         with self._lock:
             self._conversation.listen(listening)
 
     def change_avatar(self, avatar: LiveAvatar) -> None:
-        """Show another avatar from the next frame on in which nobody speaks. It is the session's to
-        close; the one before is closed then."""
+        """Show ``avatar`` from the next frame on in which nobody speaks; its first mouth at rest is
+        made before this returns. The session closes ``avatar`` when it ends, or at once where this
+        fails, and closes the one before when nothing uses that any more."""
         try:
             resting = Resting(avatar, self.tenant, self._clock)
             resting.prepare([self._conversation.position])
@@ -272,12 +283,15 @@ class LiveSession(Closing):
             before[0].close()
 
     def going_away(self, reason: str, left_s: float) -> None:
-        """Tell the client that the session will end in ``left_s`` seconds."""
+        """Tell the client that the session will end in ``left_s`` seconds; ``reason`` is text for
+        people."""
         at_ms = self._conversation.frame * FRAME_MS
         self._outputs.put(GoingAway(at_ms, reason, left_s))
 
     def close(self, because: str = "", error: LipwireError | None = None) -> None:
-        """End the session, for the reason ``because``; ending twice is allowed."""
+        """End the session. ``because`` is a word for the reason, kept in ``ended_because``, and
+        ``error`` what the client is told that it ended with, None for nothing. Closing twice is
+        allowed; the first reason stays."""
         with self._changed:
             if self._closed:
                 return
@@ -299,7 +313,8 @@ class LiveSession(Closing):
     # -- the pacing thread -------------------------------------------------------------------------
 
     def on_due(self, now: float) -> float | None:
-        """Let the frame that is due leave, and return when the next is due; None once closed."""
+        """Send the frame that is due at ``now``, in seconds of the session's clock, and return when
+        to call this again; None once closed. For the pacing thread (``Paced``)."""
         with self._changed:
             if self._closed:
                 return None

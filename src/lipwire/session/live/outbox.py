@@ -34,7 +34,7 @@ class LiveFrame:
 
     @property
     def at_ms(self) -> int:
-        """Its time on the session's clock."""
+        """When the frame is due, in milliseconds from the start of the session."""
         return self.frame * FRAME_MS
 
 
@@ -61,13 +61,15 @@ class Outbox:
         return self._pictures < MOST_PICTURES
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Wait until a picture would be taken in, or it is closed. Returns whether it would."""
+        """Wait until a picture would be taken in, or the outbox is closed, at most ``timeout_s``
+        seconds (None: without limit). Returns whether a picture would be taken in."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self.has_room, timeout_s)
             return self.has_room and not self._closed
 
     def put(self, *items: Item) -> None:
-        """Add items; nothing once closed."""
+        """Add items in their order; nothing once closed. Where there are too many, the oldest sound
+        and the pictures before it are dropped, or the oldest item."""
         with self._changed:
             if self._closed:
                 return
@@ -82,7 +84,7 @@ class Outbox:
             self._changed.notify_all()
 
     def show(self, shown: Shown) -> None:
-        """Add a picture."""
+        """Compose ``shown``, and add it as a ``LiveFrame``."""
         picture, avatar = shown.picture, shown.avatar
         self.put(
             LiveFrame(
@@ -96,8 +98,9 @@ class Outbox:
         )
 
     def take(self, timeout_s: float | None = None) -> list[Item] | None:
-        """Wait for items and return all there are; none where ``timeout_s`` has passed. None once
-        it is closed and empty."""
+        """Wait for items, at most ``timeout_s`` seconds (None: without limit), and remove and
+        return all there are; an empty list where that time has passed. None once the outbox is
+        closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
             if self._closed and not self._items:
@@ -107,7 +110,7 @@ class Outbox:
             return items
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop all items that wait."""
         with self._changed:
             self._items.clear()
             self._pictures = self._sounds = 0

@@ -56,20 +56,22 @@ class Output(Protocol):
         ...
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Wait until there is room, for a session that is not paced; whether there is."""
+        """Wait until a picture would be taken in, at most ``timeout_s`` seconds (None: without
+        limit). Returns whether it would. Only called for a session that is not paced."""
         ...
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events, in the order in which they leave; none where those before have no
-        picture to wait for."""
+        """Take sound and events, in the order in which they leave. Called with no items where a
+        frame has no picture, so that sound kept for a picture need not wait for it."""
         ...
 
     def show(self, shown: Shown) -> None:
-        """Take a picture, in a thread that composes: one after the other, in their order."""
+        """Take a picture. Called in a thread that composes, for one picture after the other in
+        their order; ``shown`` composes the frame in the form that is asked of it."""
         ...
 
     def close(self) -> None:
-        """Take nothing more: the session has ended, or the output was removed."""
+        """Take nothing more: called when the session has ended, or the output was removed."""
         ...
 
 
@@ -114,7 +116,8 @@ class Outputs:
         output.close()
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait until all would take a picture in, ``timeout_s`` for each; whether they would."""
+        """Wait until every output would take a picture in, at most ``timeout_s`` seconds for each.
+        Returns whether they all would."""
         return all(output.wait_for_room(timeout_s) for output in self._all)
 
     def put(self, *items: Sound | Event) -> None:

@@ -21,8 +21,8 @@ class Paced(Protocol):
     """Something that has to be called at certain times."""
 
     def on_due(self, now: float) -> float | None:
-        """Do what is due at time ``now``, quickly, and return when the next thing is due; None
-        where nothing will be any more."""
+        """Do what is due at time ``now``, quickly, and return when to be called again; None: never.
+        Both are seconds of the pacer's clock."""
         ...
 
 
@@ -53,7 +53,8 @@ class Pacer(Closing):
             self._thread.start()
 
     def add(self, member: Paced, due_s: float) -> None:
-        """Call ``member`` for the first time at ``due_s``; never once closed."""
+        """Have ``member.on_due`` called for the first time at ``due_s``, in seconds of the pacer's
+        clock, and then whenever it says; never once closed."""
         with self._changed:
             if not self._closed:
                 self._push(member, due_s)
@@ -69,19 +70,21 @@ class Pacer(Closing):
             return len(self._members)
 
     def lateness_s(self, percent: int) -> float | None:
-        """Return how late members were called, as a percentile (0 to 100) of the latest 4096 calls;
-        None where there was none."""
+        """Return how late members were called, in seconds: the percentile ``percent`` (0 to 100) of
+        the latest 4096 calls; None where there was none."""
         with self._changed:
             late_s = list(self._late_s)
         return percentile(late_s, percent) if late_s else None
 
     def next_due_s(self) -> float | None:
-        """Return when the next member is due; None where there is none."""
+        """Return the time of the next call, in seconds of the pacer's clock; None where there is
+        none. A member that was removed counts until its time has come."""
         with self._changed:
             return self._heap[0][0] if self._heap else None
 
     def run_due(self) -> None:
-        """Call all members that are due now."""
+        """Call all members that are due now, in this thread. For a pacer without a thread of its
+        own."""
         while True:
             with self._changed:
                 now = self._clock()
@@ -105,7 +108,7 @@ class Pacer(Closing):
                     self._push(member, again_s)
 
     def close(self) -> None:
-        """Call nobody any more, and end the thread."""
+        """Call no member any more, end the thread and wait for its end."""
         with self._changed:
             self._closed = True
             self._members.clear()

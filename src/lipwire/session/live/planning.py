@@ -86,7 +86,8 @@ class Planning:
         self._delayed = 0
 
     def took(self, seconds: float, frames: int) -> None:
-        """So many mouths took so long together, from when they were asked for."""
+        """Note that ``frames`` mouths that were asked for together took ``seconds`` from being
+        asked for until they were there."""
         frame_s = seconds / frames
         weight = _WEIGHT if self._measured else 1.0
         self._measured = True
@@ -99,19 +100,21 @@ class Planning:
         self._deviation_s += _WEIGHT * (abs(difference_s) - self._deviation_s)
 
     def spoke(self, *, late: bool) -> None:
-        """A frame of speech was due; ``late`` says that it had no mouth in time."""
+        """Note that a frame of speech was due; ``late`` says that its mouth was not there in
+        time."""
         self._late.append(late)
 
     @property
     def most_in_hand(self) -> int:
-        """How many times mouths may be asked for at a time: more than once only where a mouth takes
-        about the time of a frame or longer, and several have to be under way to be in time."""
+        """How many requests for mouths may be under way at once, 1 or 2: 2 only where a mouth takes
+        about the time of a frame or longer, so that they have to overlap to be in time."""
         frames = self._alone_s * _MARGIN * 1000 / FRAME_MS
         return min(max(1, math.ceil(frames)), _MOST_IN_HAND)
 
     def lead(self, speech: Speech, now: float, due_s: float) -> int:
-        """Return how many frames it is from the next one to the first that ``speech`` can be shown
-        in, where its first audio was heard at time ``now``."""
+        """Return how many frames after the next one (due at ``due_s``) the first frame of
+        ``speech`` can be shown, 0 or more. ``now`` is the present, when its first audio has been
+        heard. Times are seconds of the session's clock."""
         ready_s = now + self._takes_s
         if speech.arrival.is_live and not speech.ended:
             jitter_s = speech.arrival.jitter_s * _JITTER_MARGIN
@@ -119,23 +122,26 @@ class Planning:
         return max(0, math.ceil((ready_s - due_s) * 1000 / FRAME_MS))
 
     def is_early(self, speech: Speech, due_s: float) -> bool:
-        """Whether ``speech``, which has not begun, would begin too early in the next frame for the
-        mouths of those behind it to be there in time."""
+        """Return whether ``speech``, which has not begun, would begin too early if the next frame,
+        due at ``due_s``, were its first: its audio comes as it is spoken, and the mouths of its
+        later frames would not be there in time."""
         if speech.ended or not speech.arrival.is_live:
             return False
         return due_s < self._ready_s(speech, 0)
 
     def wants_delay(self, speech: Speech, due_s: float) -> bool:
-        """Whether ``speech`` should be shown later by a frame from the next on even where somebody
-        speaks in it: too many of its mouths were not there in time."""
+        """Return whether ``speech`` should be shown a frame later from the next one on, due at
+        ``due_s``, even where somebody speaks in it, as too many of its mouths were not there in
+        time."""
         if speech.ended or not speech.arrival.is_live or not self._may_correct(due_s):
             return False
         return sum(self._late) > _MOST_LATE and self._delayed < _MOST_DELAYED_FRAMES
 
     def correction(self, speech: Speech, number: int, due_s: float) -> int:
-        """Return by how many frames speech that comes while it is spoken should be shown later from
-        frame ``number`` on, the next one: 1, 0 or -1. The clock of a microphone is another than
-        that of the session, and the jitter of a network changes."""
+        """Return by how many frames ``speech`` should be shown later from its frame ``number`` on,
+        which is the next to leave and due at ``due_s``: 1, 0 or -1 (earlier). 0 where its audio
+        does not come as it is spoken. The clock of a microphone differs from that of the session,
+        and the jitter of a connection changes."""
         arrival = speech.arrival
         if speech.ended or not arrival.is_live_for_long:
             return 0
@@ -150,14 +156,20 @@ class Planning:
         return correction
 
     def corrected(self, correction: int, due_s: float) -> None:
-        """Speech is shown by so many frames later, 1 or -1, from the frame on that is due then."""
+        """Note that speech is shown a frame later (``correction`` 1) or earlier (-1) from the frame
+        on that is due at ``due_s``: no further correction is wanted for five frames."""
         self._corrected_s = due_s
         self._delayed = max(0, self._delayed + correction)
         self._late.clear()
 
     def work_of(self, speech: Speech, position: int, now: float, due_s: float) -> Work | None:
-        """Return frames of ``speech``, which has its position, whose mouths are to be made now;
-        None where there are none. Frames that cannot be shown in time any more are left out."""
+        """Return the frames of ``speech`` whose mouths are to be made now, up to 4; None where
+        there are none. They are no longer in ``speech.waiting`` then, and are in ``speech.made``.
+
+        ``speech.begins`` has to be set. ``position`` is that of the next frame to leave, which is
+        due at ``due_s``; ``now`` is the present, both in seconds of the session's clock. Frames
+        that cannot be shown in time any more are left out.
+        """
         assert speech.begins is not None
         waiting = speech.waiting
         while waiting:  # what has passed meanwhile

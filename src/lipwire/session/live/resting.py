@@ -26,12 +26,17 @@ class Resting:
 
     @property
     def wanted(self) -> bool:
-        """Whether one is to be made now."""
+        """Whether ``prepare`` should be called now: a mouth is missing, and enough time has passed
+        since the last one was made or failed."""
         return not self._avatar.rest.complete and self._clock() >= self._again_s
 
     def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:
-        """Have one made that is not there, of the frames at ``positions``; whether one was.
-        ``spoken`` says that they are of speech, in whose pauses no other frame can be shown."""
+        """Make the mouth at rest of the first of ``positions`` (frames of the avatar) that has
+        none, waiting for it. Returns whether one was made.
+
+        ``spoken`` says that the frames are pauses in speech, where no other frame can be shown
+        instead: the mouth is then made as urgently as those of the speech.
+        """
         for position in positions:
             if self._avatar.rest.has(position):
                 self._any = True

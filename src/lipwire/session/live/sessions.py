@@ -31,13 +31,14 @@ class Leases(Protocol):
     """Shares of the speed of whatever makes the mouths, held by sessions while they live."""
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Have ``holder`` hold, or hold on to, what a session of avatar ``model_id`` takes, for
-        LEASE_S seconds. Raises Overloaded, with how many are held and how many fit, where there is
-        no share left."""
+        """Give ``holder`` (a session's id) a lease for LEASE_S seconds on the time that a session
+        with avatar ``model_id`` takes, or renew the one that it has. ``call`` is the request that
+        this is done for. Raises Overloaded, with how many are held and how many fit, where no more
+        fit."""
         ...
 
     def release(self, holder: str) -> None:
-        """Give back what ``holder`` holds; nothing where it holds nothing."""
+        """End the lease of ``holder`` (a session's id); nothing where it has none."""
         ...
 
 
@@ -137,9 +138,9 @@ class LiveSessions(Closing):
         asks for it. ``with_outbox`` has its outbox take what leaves from the first frame on.
 
         The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
-        is no room, the tenant's session whose client left first ends before its time. Raises
+        is no room, the session of the same tenant whose client left first is ended for it. Raises
         Overloaded where there are still too many or the machine cannot carry one more, Unavailable
-        once draining, and what opening the avatar raises.
+        once draining, and what opening the avatar raises (NotFound, AvatarInvalid, ...).
         """
         self._admit(tenant)
         session = None
@@ -181,8 +182,9 @@ class LiveSessions(Closing):
         return session
 
     def change_avatar(self, session: LiveSession, model_id: str, call: Call) -> None:
-        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks. Raises Overloaded
-        where the machine cannot carry it with that avatar, and what opening it raises."""
+        """Show avatar ``model_id`` in ``session`` as soon as nobody speaks. ``call`` is the request
+        that asks for it. Raises Overloaded where the machine cannot carry the session with that
+        avatar, and what opening the avatar raises (NotFound, AvatarInvalid, ...)."""
         avatar = self._open_avatar(model_id, call)
         try:
             self._acquire(session.id, model_id, call)
@@ -198,7 +200,8 @@ class LiveSessions(Closing):
             self._leases.release(session.id)
 
     def find(self, session_id: str, tenant: str = "") -> LiveSession:
-        """Return the session of that id. Raises NotFound where ``tenant`` has none."""
+        """Return the running session of ``tenant`` with the id ``session_id``. Raises NotFound
+        where ``tenant`` has no such session, or it has ended."""
         with self._lock:
             kept = self._kept.get(session_id)
         if kept is None or kept.session.tenant != tenant or kept.session.closed:
@@ -206,14 +209,14 @@ class LiveSessions(Closing):
         return kept.session
 
     def every(self, tenant: str = "") -> list[LiveSession]:
-        """Return the sessions of ``tenant``, the oldest first."""
+        """Return the running sessions of ``tenant``, the oldest first."""
         with self._lock:
             sessions = [kept.session for kept in self._kept.values()]
         return [one for one in sessions if one.tenant == tenant and not one.closed]
 
     def attach(self, session: LiveSession) -> None:
-        """A client takes what the session sends. What nobody took is dropped first where a client
-        was there before."""
+        """Note that a client has begun to take what ``session`` sends; call ``detach`` when it has
+        gone. Where all earlier clients have gone, what they did not take is dropped."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -225,8 +228,8 @@ class LiveSessions(Closing):
             kept.left_s = None
 
     def detach(self, session: LiveSession) -> None:
-        """A client has gone; where it was the last, the session ends unless one comes back within
-        ``reconnect_grace_s``."""
+        """Note that a client of ``session`` has gone. Where it was the last, the session ends
+        unless one is attached within ``reconnect_grace_s``."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -238,7 +241,8 @@ class LiveSessions(Closing):
             self._look(kept, self._clock())
 
     def keep_alive(self, session: LiveSession) -> None:
-        """The session is not idle."""
+        """Note that ``session`` is wanted though nothing is said: the time of ``max_idle_s`` begins
+        anew."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is not None:
@@ -250,7 +254,8 @@ class LiveSessions(Closing):
         return self._count.running
 
     def stats(self) -> SessionsStats:
-        """Return the numbers of this moment, and counts since it was made."""
+        """Return how many sessions there are now, and how many were opened, were refused and have
+        ended since this object was made, in this process."""
         with self._lock:
             return SessionsStats(
                 len(self._kept) + self._opening,
@@ -281,7 +286,8 @@ class LiveSessions(Closing):
     # -- the pacing thread -------------------------------------------------------------------------
 
     def on_due(self, now: float) -> float:
-        """Look at all sessions, and return when to look again."""
+        """End the sessions whose time is over at ``now``, in seconds of the clock, and renew
+        leases; return when to be called again. For the pacing thread (``Paced``)."""
         with self._lock:
             every = list(self._kept.values())
         for kept in every:

@@ -55,10 +55,10 @@ class SessionSettings:
 
     @property
     def piece_samples(self) -> int:
-        """Samples of one piece of sound."""
+        """Samples of one 20 ms piece of sound, at ``sound_rate_hz``."""
         return self.sound_rate_hz * PIECE_MS // 1000
 
     @property
     def frame_samples(self) -> int:
-        """Samples of the sound of one frame."""
+        """Samples of the sound of one frame, 40 ms, at ``sound_rate_hz``."""
         return self.sound_rate_hz * FRAME_MS // 1000

@@ -64,16 +64,17 @@ class Speech:
 
     @property
     def heard(self) -> int:
-        """How many of its frames were heard."""
+        """How many of its frames were heard: windows and weights are known for them."""
         return self._first + len(self._weights)
 
     @property
     def come_s(self) -> float:
-        """How much audio has come."""
+        """How much of its audio has come, in seconds."""
         return self.arrival.come_s
 
     def came(self, piece: SpeechPiece, now: float) -> None:
-        """Add audio that came at time ``now``."""
+        """Add audio that came at time ``now``, in seconds of the session's clock; it waits to be
+        heard."""
         if piece.caption:
             self.captions.append((self.come_s, piece.caption))
         self.arrival.add(piece.seconds, now)
@@ -81,7 +82,7 @@ class Speech:
         self.waited_s = now
 
     def take_in(self, heard: Heard) -> None:
-        """Add what was heard of its audio."""
+        """Add the windows, weights and sound that were made of its audio, behind those before."""
         self.ahead_s = max(self.ahead_s, heard.ahead_s)
         for window, weight in zip(heard.windows, heard.weights, strict=True):
             if weight > 0:
@@ -92,16 +93,18 @@ class Speech:
             self._sound_samples += len(heard.sound)
 
     def weight(self, number: int) -> float:
-        """Return how much of the network's mouth frame ``number`` shows, 0 to 1; of a frame that
-        was heard and not shown yet."""
+        """Return how much of the network's mouth frame ``number`` of this speech shows, 0 to 1. The
+        frame must have been heard, and not yet taken."""
         return self._weights[number - self._first]
 
     def has_sound(self, samples: int) -> bool:
-        """Whether so many samples of its sound are there, or it has no more."""
+        """Return whether the next ``samples`` samples of its sound are there, or its sound is
+        complete."""
         return self._sound_samples >= samples or self.total is not None
 
     def is_quiet(self, samples: int) -> bool:
-        """Whether its next ``samples`` are hardly to be heard."""
+        """Return whether its next ``samples`` samples are there and all below -40 dB of full scale,
+        so that they may be left out."""
         for part in self._sound:
             if np.abs(part[:samples]).max(initial=0) > _QUIET:
                 return False
@@ -111,8 +114,12 @@ class Speech:
         return False
 
     def take(self, number: int, samples: int) -> tuple[Float32Array, Made | None]:
-        """Take frame ``number``, the next one: the next ``samples`` of its sound, (samples,)
-        float32, and its mouth where one was asked for. Silence follows the end of the sound."""
+        """Remove frame ``number``, the next one, and return its sound and its mouth.
+
+        The sound is the next ``samples`` samples, (samples,) float32, filled with silence behind
+        the end. The mouth is a ``Made``, which may still be on its way; None where none was asked
+        for.
+        """
         taken = np.zeros(samples, np.float32)
         filled = 0
         while filled < samples and self._sound:

@@ -15,7 +15,7 @@ _RAISED: Final = 2.0
 
 
 class ViewerRate:
-    """The most bits a second for one viewer. Thread-safe where its calls are not made at once."""
+    """The most bits a second for one viewer. Not for use from several threads at once."""
 
     def __init__(self) -> None:
         self.limit: int | None = None
@@ -23,8 +23,9 @@ class ViewerRate:
         self._since_s = 0.0
 
     def estimated(self, bits_a_second: int, sent: float, most: int, now: float) -> None:
-        """Take an estimate. ``sent`` is what is sent and ``most`` what there is to send, in bits a
-        second; ``now`` is in seconds."""
+        """Update ``limit`` by a browser's estimate of what it can receive, ``bits_a_second``.
+        ``sent`` is what is being sent to it and ``most`` what would be sent without any limit, in
+        bits a second; ``now`` is in seconds of any one clock."""
         if bits_a_second < _QUEUES_BELOW * sent:
             self.limit, self._since_s = bits_a_second, now
         elif self.limit is not None and now - self._since_s >= _HELD_S:
