@@ -39,8 +39,12 @@ class EarlyWindowStream(WindowStream):
         self._given = 0
 
     def push(self, pcm: Float32Array) -> Float32Array:
-        """Add audio and return the windows of the frames that began ``lookahead_ms`` before its
-        end, (k, 32, 16, 16) float32; see ``WindowStream.push``."""
+        """Add audio and return the windows of the frames that began ``lookahead_ms`` or more before
+        its end and were not given yet, (k, 32, 16, 16) float32; k is often 0.
+
+        ``pcm`` is (n,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type, for
+        NaN, and after ``flush``.
+        """
         known = super().push(pcm)
         began = self._frames
         if self._samples and self._samples >= self._lookahead_samples:
@@ -58,8 +62,8 @@ class EarlyWindowStream(WindowStream):
         return windows[0] if len(windows) == 1 else np.concatenate(windows)
 
     def flush(self) -> Float32Array:
-        """End the audio and return the windows that were not given yet; see
-        ``WindowStream.flush``."""
+        """End the audio and return the windows that were not given yet, (k, 32, 16, 16) float32,
+        without guesses; k may be 0. Raises InvalidInput where it was called before."""
         first = self._frames
         last = super().flush()
         given, self._given = self._given, self._frames

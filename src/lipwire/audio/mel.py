@@ -36,8 +36,8 @@ _STEP_SAMPLES: Final = 16 * SAMPLE_RATE_HZ  # bounds the float64 copy of what is
 
 
 def column_count(samples: int) -> int:
-    """Return how many mel columns ``samples`` of 16 kHz audio give. Column c is centred on sample
-    200 * c."""
+    """Return how many mel columns a recording of ``samples`` samples at 16 kHz gives. Column c is
+    centred on sample 200 * c."""
     return 1 + samples // HOP
 
 
@@ -148,7 +148,7 @@ class MelStream:
 
     def flush(self) -> Float32Array:
         """End the audio and return the last columns, (k, 80) float32; their segments reach past the
-        end into silence."""
+        end into silence. Raises InvalidInput where it was called before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True

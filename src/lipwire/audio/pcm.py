@@ -12,9 +12,10 @@ SAMPLES_PER_FRAME: Final = SAMPLE_RATE_HZ // FPS
 
 
 def frame_count(samples: int) -> int:
-    """Return how many frames of video cover ``samples`` of 16 kHz audio, at least 1.
+    """Return how many frames of video, 25 a second, cover ``samples`` samples of 16 kHz audio; at
+    least 1.
 
-    The last frame may be filled only partly.
+    The last frame may be filled only partly. Raises InvalidInput for a negative number.
     """
     if samples < 0:
         raise InvalidInput(f"an audio length of {samples} samples; allowed: 0 or more")
@@ -22,14 +23,15 @@ def frame_count(samples: int) -> int:
 
 
 def to_int16(pcm: Float32Array) -> npt.NDArray[np.int16]:
-    """Return ``pcm``, float32 in [-1, 1], as samples of 16 bits, little endian; what is louder is
-    clipped."""
+    """Return ``pcm``, float32 of any shape in [-1, 1], as an array of that shape of int16, little
+    endian; what is louder is clipped."""
     samples: npt.NDArray[np.int16] = np.rint(pcm * 32768).clip(-32768, 32767).astype("<i2")
     return samples
 
 
 def from_int16(data: bytes) -> Float32Array:
-    """Return samples of 16 bits, little endian, as (n,) float32 in [-1, 1]."""
+    """Return ``data``, bare samples of 16 bits, little endian, as (n,) float32 in [-1, 1]. Raises
+    ValueError for an odd number of bytes."""
     return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
 

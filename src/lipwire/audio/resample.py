@@ -67,7 +67,8 @@ class StreamResampler:
         return self._resample(mono, last=False) if len(mono) else mono
 
     def flush(self) -> Float32Array:
-        """End the audio and return the last samples, (k,) float32 in [-1, 1]."""
+        """End the audio and return the last samples, (k,) float32 in [-1, 1]. Raises InvalidInput
+        where it was called before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True
@@ -99,7 +100,8 @@ class StreamResampler:
 
 
 def check_rate(rate_hz: int) -> None:
-    """Raise InvalidInput where audio of ``rate_hz`` samples a second is not taken."""
+    """Raise InvalidInput where audio of ``rate_hz`` samples a second cannot be resampled; 1,000 to
+    768,000 can."""
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise InvalidInput(
             f"a sample rate of {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"

@@ -99,8 +99,9 @@ def windows_of(entries: Float32Array) -> Float32Array:
 def windows_from_rows(rows: Float32Array, frames: int) -> Float32Array:
     """Return the windows of the first ``frames`` frames, (frames, 32, 16, 16) float32.
 
-    ``rows`` is (rows, 512) float32. The result is a read-only view (see ``windows_of``). Raises
-    InvalidInput for another shape, for no rows, and for a negative number of frames.
+    ``rows`` is (rows, 512) float32, all rows of a recording. The result is read-only: neighbouring
+    windows share memory. Raises InvalidInput for another shape, for no rows, and for a negative
+    number of frames.
     """
     if rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE or not len(rows):
         raise InvalidInput(

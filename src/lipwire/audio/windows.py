@@ -29,8 +29,11 @@ _ROWS_AT_ONCE: Final = 64
 
 
 def extract_rows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
-    """Return the rows of a whole recording, (rows, 512) float32, of ``pcm``, (samples,) float32 at
-    16 kHz."""
+    """Return the rows that ``encoder`` makes of a whole recording, (rows, 512) float32.
+
+    ``pcm`` is (samples,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type and
+    for NaN or infinite samples.
+    """
     mel = mel_spectrogram(_at_least_one_row(check_pcm(pcm)))
     count = row_count(len(mel))
     rows = np.empty((count, FEATURE_SIZE), np.float32)
@@ -130,7 +133,7 @@ class WindowStream:
         one.
 
         The stream has then given ``frame_count(samples)`` windows; without any audio that is one
-        window of silence.
+        window of silence. Raises InvalidInput where it was called before.
         """
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")

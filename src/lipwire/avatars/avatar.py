@@ -147,13 +147,16 @@ class Avatar(Closing):
     ) -> Self:
         """Open the avatar of these files, or of the package in that folder.
 
-        ``parts`` are those that will be asked for. Without its network (``with_model``) only frames
-        can be had. ``quality`` is that of JPEG, 1 to 100. ``progress`` is called while something is
-        compiled. ``cache`` keeps whole frames; None is the one of this process.
+        ``parts`` are those that will be asked for: ``jpeg``, ``planes`` or ``pixels`` for the
+        methods of these names, ``gpu`` for the network on a GPU. Without its network
+        (``with_model``) only frames can be had. ``quality`` is that of JPEG, 1 to 100. ``progress``
+        is called while something is compiled. ``cache`` keeps whole frames; None is the one of this
+        process.
 
         What is missing or stale is compiled first, which takes seconds to minutes; else it takes
-        milliseconds. Raises NotFound, AvatarInvalid, InvalidInput, StorageFailed; see
-        ``read_package`` and ``compile_avatar``.
+        milliseconds. Raises NotFound where nothing is there, AvatarInvalid where the package is
+        broken or changes meanwhile, InvalidInput for unknown parts or another quality, and
+        StorageFailed where what was compiled cannot be written.
         """
         package = read_package(where, BOTH if with_model else frozenset({"frames"}))
         wanted = parts | (ALWAYS if with_model else FRAMES_ONLY)
@@ -176,14 +179,17 @@ class Avatar(Closing):
         return self._model_path
 
     def crops(self, first: int, count: int) -> Crops:
-        """Return the crops of ``count`` frames from ``first`` on: (count, 320, 320, 3) uint8."""
+        """Return the crops of ``count`` frames from number ``first`` on, what the network sees of
+        them: (count, 320, 320, 3) uint8 in the package's colour order. Raises InvalidInput for a
+        negative number, and once closed."""
         crops = np.empty((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
         for index in range(count):
             crops[index] = self.crop(first + index)
         return crops
 
     def crop(self, index: int) -> UInt8Array:
-        """Return the crop of frame ``index``: (320, 320, 3) uint8 in the package's colour order."""
+        """Return the crop of frame ``index``, what the network sees of it: (320, 320, 3) uint8 in
+        the package's colour order. Raises InvalidInput for a negative number, and once closed."""
         patches, number = self._at(index)
         box = patches.box(number)
         crop = network_crop(
@@ -192,10 +198,11 @@ class Avatar(Closing):
         return _swapped(crop) if self._swap_colours else crop
 
     def jpeg(self, index: int, mouth: UInt8Array | None) -> bytes:
-        """Return frame ``index`` as a JPEG, with ``mouth`` on it; None leaves the frame as it was
-        filmed.
+        """Return frame ``index`` as the bytes of a JPEG file, with ``mouth`` on it; None leaves the
+        frame as it was filmed.
 
-        Raises InvalidInput where the part ``jpeg`` was not opened or the mouth has another shape.
+        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. Raises InvalidInput where
+        the part ``jpeg`` was not opened or the mouth has another shape, and once closed.
         """
         jpegs = self._jpegs  # taken before the patches, which close() takes away first
         patches, number = self._at(index)
@@ -212,9 +219,11 @@ class Avatar(Closing):
         """Return frame ``index`` as I420, (even height * 3/2, even width) uint8, with ``mouth`` on
         it; None leaves the frame as it was filmed.
 
-        ``out`` is such an array to write to and return, so that a caller who is done with the last
-        frame need not have a new one. Raises InvalidInput where the part ``planes`` was not opened
-        or the mouth has another shape.
+        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is an array of the
+        result's shape to write to and return, so that a caller who is done with the last frame need
+        not have a new one. Raises InvalidInput where the part ``planes`` was not opened or the
+        mouth has another shape, and once closed; AvatarInvalid where the package's frames were
+        changed.
         """
         patches, number = self._at(index)
         planes = _copied(self._whole_frame("planes", index, number), out)
@@ -229,8 +238,10 @@ class Avatar(Closing):
         """Return frame ``index`` as (height, width, 3) uint8 BGR, with ``mouth`` on it; None leaves
         the frame as it was filmed.
 
-        ``out`` is an array of that shape to write to and return. Raises InvalidInput where the part
-        ``pixels`` was not opened or the mouth has another shape.
+        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is an array of the
+        result's shape to write to and return. Raises InvalidInput where the part ``pixels`` was not
+        opened or the mouth has another shape, and once closed; AvatarInvalid where the package's
+        frames were changed.
         """
         patches, number = self._at(index)
         frame = _copied(self._whole_frame("pixels", index, number), out)
@@ -239,8 +250,8 @@ class Avatar(Closing):
         return frame
 
     def look_ahead(self, index: int) -> None:
-        """Have the planes of the frames behind ``index`` decoded, without waiting; nothing once
-        closed, and where the part ``planes`` was not opened."""
+        """Have the planes of the frames that follow frame ``index`` decoded into the cache, without
+        waiting. It does nothing once closed, and where the part ``planes`` was not opened."""
         patches, whole = self._patches, self._whole
         if patches is None or whole is None or "planes" not in self._parts:
             return
@@ -252,7 +263,8 @@ class Avatar(Closing):
 
     @property
     def mapped_bytes(self) -> int:
-        """Size of what is mapped for the frames; how much of it is in memory the system decides.
+        """Bytes that are mapped for the frames, 0 once closed; how much of them is in memory the
+        system decides.
 
         Whole frames are not counted: the cache has a budget of its own.
         """

@@ -84,10 +84,11 @@ class Catalog:
         self._hints: OrderedDict[str, str | None] = OrderedDict()
 
     def files(self, name: str) -> AvatarFiles:
-        """Return where the files of ``name`` lie. This takes a few ``stat`` calls.
+        """Return where the files of the avatar ``name`` lie. This takes a few ``stat`` calls.
 
-        Raises InvalidInput where ``name`` cannot be a name, and NotFound with the nearest name
-        known. Whether the files are valid is not checked.
+        Raises InvalidInput where ``name`` cannot be an avatar's name, and NotFound where there is
+        none of that name; the message has the nearest name known. Whether the files are valid is
+        not checked.
         """
         name = checked_name(name)
         found = self._find(name)
@@ -98,8 +99,8 @@ class Catalog:
         raise NotFound(f"no avatar named {name}{hint}")
 
     def names(self) -> tuple[str, ...]:
-        """Return all names in order. The folder is read again where it has changed since the last
-        time."""
+        """Return the names of all avatars in alphabetical order. The folder is read again where it
+        has changed since the last time."""
         self._refresh()
         with self._lock:
             if self._names is None:
@@ -226,7 +227,8 @@ def _as_written(path: Path) -> Path:
 
 
 def is_avatar_folder(folder: Path) -> bool:
-    """Return whether ``folder`` holds at least one of the files that make an avatar."""
+    """Return whether ``folder`` holds at least one of ``crop_rects.json``, the network and
+    ``frames``, so that it is meant to be an avatar's package."""
     text = os.fspath(folder)
     return any(os.path.exists(f"{text}/{mark}") for mark in _MARKS)  # noqa: PTH110 - the price
 

@@ -17,8 +17,9 @@ _SPAN: Final = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.ASCII)
 
 
 def parse_spans(entries: Sequence[str]) -> Spans:
-    """Return what the ``entries`` of the list say. Raises ValueError for what is neither a number
-    nor a span whose first number is not above its last."""
+    """Return (first, last) frame number of each of ``entries``, which are texts as "12" or "40-43".
+    Raises ValueError for what is neither a number nor a span whose first number is not above its
+    last."""
     spans = []
     for entry in entries:
         found = _SPAN.fullmatch(entry.strip())

@@ -24,11 +24,12 @@ _LOG: Final = logging.getLogger("lipwire.avatars")
 
 
 def find_avatar(name_or_path: str) -> Path:
-    """Return the folder of an avatar.
+    """Return the folder of an avatar; what is in it is not checked.
 
-    ``name_or_path`` is a path where it holds a slash or is "." or "..", else a name. A name that no
-    search folder has may still be a folder in the current one. Raises InvalidInput for a name of
-    other characters, and NotFound, with the nearest name known and the folders searched.
+    ``name_or_path`` is a path where it holds a slash or is ".", ".." or "~", else a name, which is
+    looked for in ``search_folders()``. A name that none of them has may still be a folder in the
+    current one. Raises InvalidInput for what cannot be an avatar's name, and NotFound where nothing
+    is found; the message has the nearest name known and the folders searched.
     """
     if _is_path(name_or_path):
         path = _expanded(name_or_path)
@@ -81,7 +82,9 @@ def _say_unnamed(folder: Path, name: str) -> None:
 
 
 def search_folders() -> list[Path]:
-    """Return the folders in which names are looked for, in order. They need not exist."""
+    """Return the folders in which avatars are looked for by name, in order: those of the variable
+    LIPWIRE_AVATARS, ``avatars`` in the current folder, the user's, and Lipwire's own. They need not
+    exist."""
     return list(dict.fromkeys(_search_folders()))
 
 

@@ -19,11 +19,11 @@ def required_file(
     key: str | None = None,
     hint: Callable[[Path], str] = lambda root: "",
 ) -> Path | None:
-    """Return the path of file ``name`` of the package in ``root``; None where it is missing, an
-    error.
+    """Return the path of file ``name``, relative to the package's folder ``root``; None where it is
+    missing, no file, or leads out of the package, which is put into ``findings`` as an error.
 
-    ``key`` is that of the settings which names it. ``hint`` ends the message: it is called with the
-    folder, and returns what is there instead.
+    ``key`` is the key of ``avatar.yaml`` that names the file, for the message. ``hint`` is called
+    with ``root`` where nothing is there, and returns the end of the message: what is there instead.
     """
     label = f"{SETTINGS_NAME}: {key} {shown(name)}" if key else name
     path = contained(root, name, label, findings)
@@ -53,8 +53,8 @@ def what_is_wrong(path: Path) -> str | None:
 
 
 def named_file(path: Path, findings: Findings) -> Path | None:
-    """Return ``path``, a file that was named by itself; None where it is no file, which is an
-    error.
+    """Return ``path``, a file that was named by itself, with its links resolved; None where it is
+    no file, which is put into ``findings`` as an error.
 
     Links may lead anywhere, as whoever named it chose it.
     """
@@ -70,10 +70,11 @@ def named_file(path: Path, findings: Findings) -> Path | None:
 
 
 def contained(root: Path, name: str, label: str, findings: Findings) -> Path | None:
-    """Return ``root / name``; None, an error, where it leads out of the package.
+    """Return ``root / name`` with links resolved, whether something is there or not; None where it
+    leads out of the package, whose folder is ``root``, which is put into ``findings`` as an error.
 
     It does so by "..", a root or a drive, or by a link where that is not allowed. ``label`` names
-    it in the message.
+    the path in the message.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leaves = posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root
@@ -94,8 +95,8 @@ def contained(root: Path, name: str, label: str, findings: Findings) -> Path | N
 
 
 def read_file(path: Path, label: str, max_bytes: int, findings: Findings) -> bytes | None:
-    """Return all bytes of a file; None, an error, where it cannot be read or has over
-    ``max_bytes``."""
+    """Return all bytes of the file ``path``; None where it cannot be read or has over ``max_bytes``
+    bytes, which is put into ``findings`` as an error. ``label`` names the file in the message."""
     try:
         size_bytes = path.stat().st_size
         if path.is_file() and size_bytes <= max_bytes:

@@ -4,7 +4,7 @@
     checkpoint/audio_encoder.onnx    optional: its audio encoder
     frames/frame_0000.png ...        or .jpg; or one source_video.mp4 instead of the folder
     crop_rects.json                  where the face is in each frame
-    avatar.yaml                      optional: see settings.py
+    avatar.yaml                      optional: see packagesettings.py
 
 The same files may lie in several places (``AvatarFiles``); who needs only the network, or only the
 frames, need not have the other.
@@ -135,8 +135,9 @@ class Structure:
 def read_package(where: AvatarFiles | Path | str, need: frozenset[Half] = BOTH) -> AvatarPackage:
     """Read and check the avatar of these files, or of the package in that folder.
 
-    What is not in ``need`` may be missing or wrong; it is None then. Raises NotFound where nothing
-    is there, and AvatarInvalid with the first thing found wrong.
+    ``need`` are the halves that have to be there, of ``model`` (the network) and ``frames`` (with
+    their rectangles); another half may be missing or wrong, and is None then. Raises NotFound where
+    nothing is there, and AvatarInvalid with the first thing found wrong.
     """
     files = AvatarFiles.at(where)
     findings = Findings()
@@ -162,9 +163,12 @@ def read_package(where: AvatarFiles | Path | str, need: frozenset[Half] = BOTH) 
 def inspect_structure(
     where: AvatarFiles | Path, findings: Findings, need: frozenset[Half] = BOTH
 ) -> Structure:
-    """Check an avatar as ``read_package`` does, but put everything wrong into ``findings``.
+    """Read and check the avatar of the files ``where``, or of the package in that folder, and put
+    everything that is wrong into ``findings``.
 
-    Raises NotFound where nothing is there, and AvatarInvalid where it is no folder.
+    What is wrong with a half that is not in ``need`` (``model``, ``frames``) is not put there; the
+    half is None then. Raises NotFound where nothing is there, and AvatarInvalid where it is no
+    folder.
     """
     files = AvatarFiles.at(where)
     folders = _resolved_folders(files)
@@ -238,8 +242,8 @@ def _resolved_folders(files: AvatarFiles) -> list[Path]:
 
 
 def compare_counts(rects: int, frames: int, findings: Findings) -> None:
-    """Put into ``findings`` that there are fewer rectangles than frames, an error, or more, a
-    warning."""
+    """Put into ``findings`` an error where there are fewer rectangles than frames, and a warning
+    where there are more; ``rects`` and ``frames`` are how many there are."""
     if rects < frames:
         findings.error(
             f"{RECTANGLES_NAME} has {rects} rectangles for {frames} frames; each frame needs one"
@@ -251,8 +255,8 @@ def compare_counts(rects: int, frames: int, findings: Findings) -> None:
 
 
 def check_closed_eyes(settings: AvatarSettings, frames: int, findings: Findings) -> None:
-    """Put into ``findings`` that the settings name more frames with closed eyes than the source's
-    ``frames``, an error."""
+    """Put an error into ``findings`` where the settings name frames with closed eyes that a source
+    of ``frames`` frames does not have."""
     lost = beyond(settings.closed_eyes, frames)
     if lost is not None:
         findings.error(f"{SETTINGS_NAME}: {lost}")

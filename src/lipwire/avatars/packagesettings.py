@@ -101,10 +101,10 @@ _LISTS: Final = frozenset({"closed_eyes"})
 
 
 def parse_settings(data: bytes, findings: Findings) -> AvatarSettings | None:
-    """Read ``avatar.yaml``; every problem goes into ``findings``.
+    """Return the settings in ``data``, the bytes of ``avatar.yaml``; every problem goes into
+    ``findings`` as an error.
 
-    What is given are the keys that are right, and the defaults of the others. None where the file
-    cannot be read at all.
+    Keys that are wrong have their defaults. None where the file is no YAML mapping at all.
     """
     problems: list[Problem] = []
     document = parse(data, problems)

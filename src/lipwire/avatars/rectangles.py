@@ -29,8 +29,8 @@ _EMPTY: Final = ", which is empty; x2 has to be above x1 and y2 above y1"
 def parse_rectangles(
     data: bytes, findings: Findings, *, first_frame: int | None
 ) -> tuple[CropRect, ...] | None:
-    """Return the rectangles in the order of frames; None where anything is wrong, which goes into
-    ``findings``.
+    """Return the crop rectangles in ``data``, the bytes of ``crop_rects.json``, in the order of
+    frames; None where anything is wrong, which goes into ``findings`` as errors.
 
     ``first_frame`` is the number in the first frame's file name: keys may start there or at 0. None
     where there are no such names (a video).

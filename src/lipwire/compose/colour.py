@@ -50,7 +50,8 @@ def bgr_to_rgb_bytes(frame: UInt8Array) -> bytes:
 
 
 def i420_shape(width: int, height: int) -> tuple[int, int]:
-    """Return the shape of a frame's planes: (even height * 3 / 2, even width)."""
+    """Return the shape of the I420 planes of a frame of ``width`` x ``height`` pixels: (even height
+    * 3 / 2, even width), each side rounded up to an even one."""
     return (height + height % 2) * 3 // 2, width + width % 2
 
 
@@ -89,12 +90,13 @@ def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
 def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> None:
     """Convert a patch and put it into the planes of its frame, in place.
 
-    ``planes`` is as ``bgr_to_i420`` returns it, contiguous and writable; ``patch`` (height,
-    width, 3) uint8 BGR; its top left pixel is (x, y) of the frame. x and y are even; the sides
-    are even too, except where the patch ends at the last column or row of a frame of odd size.
-    The planes are then exactly those of the composited frame.
+    ``planes`` are those of the frame, (even height * 3/2, even width) uint8 I420, contiguous and
+    writable. ``patch`` is (patch height, patch width, 3) uint8 BGR; its top left pixel is (x, y) of
+    the frame. x and y are even; the patch's sides are even too, except where it ends at the last
+    column or row of a frame of odd size. The planes are then exactly those of the composited frame.
 
-    Raises InvalidInput when something does not fit.
+    Raises InvalidInput when a shape or dtype is another, or the patch reaches outside the frame or
+    has odd coordinates or sides inside it.
     """
     check_pixels(patch, "the patch")
     y_plane, u_plane, v_plane = _planes(planes)

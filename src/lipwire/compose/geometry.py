@@ -79,9 +79,11 @@ def network_crop(
 def crop_rim(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int] = (0, 0)) -> UInt8Array:
     """Return the outermost 4 pixels of the 328x328 crop, which the network does not see.
 
-    Returns (15552,) uint8 BGR: top and bottom rows, then what is left of the columns. A frame's rim
-    never changes: kept, it saves `paste_mouth` one of its two resizings. Arguments and errors are
-    those of `network_crop`.
+    ``pixels`` is a frame, or a patch of one whose top left pixel is ``origin`` (x, y) of the frame:
+    (height, width, 3) uint8 BGR; ``rect`` is the crop rectangle in pixels of the frame. Returns
+    (15552,) uint8 BGR: top and bottom rows, then what is left of the columns. A frame's rim never
+    changes: kept, it saves `paste_mouth` one of its two resizings. Raises InvalidInput when the
+    rectangle is empty or reaches outside the pixels.
     """
     crop = _resized(_face(pixels, rect, origin), CROP_PX, CROP_PX)
     return np.concatenate([part.ravel() for part in _rim_of(crop)])
@@ -100,8 +102,10 @@ def paste_mouth(
     ``pixels`` is a frame (``origin`` is then (0, 0)) or a patch of one whose top left pixel is
     ``origin`` (x, y) of the frame: (height, width, 3) uint8 BGR, writable, and still showing the
     background under ``rect``, because with a border of 4 the border comes from there. ``mouth`` is
-    (320, 320, 3) uint8 BGR and is left as it is. ``rim`` is the frame's (`crop_rim`), where it is
-    known; the result is the same.
+    (320, 320, 3) uint8 BGR and is left as it is. ``border_px`` is how many pixels of the resized
+    crop on each side the network does not see: with 4, ``mouth`` is the middle of 328x328; with 0,
+    it is the whole rectangle. ``rim`` is what `crop_rim` returned for the frame, (15552,) uint8,
+    where that is at hand; it saves time, and the result is the same.
 
     Raises InvalidInput when a shape is wrong, or the rectangle is empty or outside the pixels.
     """

@@ -58,10 +58,10 @@ def patch_box(width: int, height: int, rect: CropRect) -> CropRect:
 
 
 def jpeg_options(quality: int, interval: int) -> list[int]:
-    """Return the parameters for ``cv2.imencode``. Raises InvalidInput when ``quality`` is not
-    1-100.
+    """Return the parameters of ``cv2.imencode`` for a JPEG at 4:2:0: names and values in turn.
 
-    ``interval`` is the number of MCUs between restart markers.
+    ``quality`` is 1-100 in libjpeg's scale; ``interval`` is the number of MCUs between restart
+    markers. Raises InvalidInput for another quality.
     """
     if not 1 <= quality <= 100:
         raise InvalidInput(f"JPEG quality is {quality}, allowed are 1-100")
@@ -76,7 +76,8 @@ def jpeg_options(quality: int, interval: int) -> list[int]:
 
 
 def check_jpeg_size(width: int, height: int) -> None:
-    """Raises InvalidInput when a JPEG cannot have this size."""
+    """Raise InvalidInput when a JPEG cannot have ``width`` x ``height`` pixels: 1 to 65,500 a side
+    are possible."""
     if not (1 <= width <= MAX_JPEG_PX and 1 <= height <= MAX_JPEG_PX):
         raise InvalidInput(f"frame is {width}x{height}, a JPEG may have 1-{MAX_JPEG_PX} a side")
 

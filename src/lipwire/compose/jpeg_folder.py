@@ -31,8 +31,8 @@ class JpegFolderWriter:
         return self
 
     def write(self, jpeg: bytes) -> None:
-        """Add the next frame, the bytes of a JPEG. Raises StorageFailed, when the disk is full for
-        example."""
+        """Add the next frame, the bytes of a JPEG file. Raises StorageFailed when it cannot be
+        written, as on a full disk, and RuntimeError outside the ``with`` block."""
         if self._staged is None:
             raise RuntimeError("a JpegFolderWriter is written to inside its with block")
         with storage_errors(self._target):

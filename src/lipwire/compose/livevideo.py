@@ -150,8 +150,11 @@ class LiveVideoEncoder(_VideoEncoder):
         )
 
     def encode(self, planes: UInt8Array, frame: int, *, key: bool) -> EncodedPicture:
-        """Return frame number ``frame`` of the session. ``planes`` are I420, (even height * 3/2,
-        even width) uint8; ``key`` has decoding begin with it."""
+        """Return frame number ``frame`` of the session's clock, from 0 and rising, encoded.
+
+        ``planes`` are I420, (even height * 3/2, even width) uint8. ``key`` makes it a key frame, so
+        that decoding can begin with it.
+        """
         return self._encode(self._context, planes, frame, key=key)
 
 
@@ -171,8 +174,9 @@ class BatchVideoEncoder(_VideoEncoder):
         self._frames = 0
 
     def encode(self, planes: UInt8Array) -> bytes:
-        """Return the next frame as an access unit; the first is an IDR with its parameter sets.
-        ``planes`` are I420, (even height * 3/2, even width) uint8."""
+        """Return the next frame as an access unit of H.264 in Annex B, with start codes of 4 bytes;
+        the first is an IDR with its parameter sets. ``planes`` are I420, (even height * 3/2, even
+        width) uint8."""
         frame = self._frames
         self._frames += 1
         return self._encode(self._context, planes, frame, key=frame == 0).data
@@ -199,8 +203,11 @@ class LiveSoundEncoder:
         self._context = context
 
     def encode(self, samples: Float32Array, sample: int) -> Iterator[EncodedSound]:
-        """Yield the pieces of ``samples``, (n,) float32 mono at 48 kHz in [-1, 1], n being a
-        multiple of 960, that begin with sample number ``sample`` of the session."""
+        """Yield ``samples`` encoded, in pieces of 20 ms.
+
+        ``samples`` are (n,) float32 mono at 48 kHz in [-1, 1], n a multiple of 960; the first one
+        is number ``sample`` on the session's clock, which counts 48,000 a second.
+        """
         scaled = to_int16(samples)
         for first in range(0, len(scaled), OPUS_FRAME_SAMPLES):
             piece = np.ascontiguousarray(scaled[None, first : first + OPUS_FRAME_SAMPLES])
@@ -234,8 +241,8 @@ def _level(width: int, height: int) -> _Level:
 
 
 def usual_bits_a_second(width: int, height: int) -> int:
-    """Return a bit rate at which a talking person of that size looks good: 1.5 Mbit/s at 1280 x
-    720."""
+    """Return a bit rate, in bits a second, at which a talking person in ``width`` x ``height``
+    pixels looks good: 1,500,000 at 1280 x 720, and 300,000 to 8,000,000 at any size."""
     wanted = round(1_500_000 * (width * height / (1280 * 720)) ** 0.75)
     bits: int = min(max(wanted, 300_000), 8_000_000)
     return bits

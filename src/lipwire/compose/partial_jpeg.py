@@ -84,8 +84,8 @@ class PartialJpeg:
         self._scan_start = scan_offset(imencode_jpeg(np.zeros((1, 1, 3), np.uint8), self._options))
 
     def patch_box(self, rect: CropRect) -> CropRect:
-        """Return the box of whole JPEG segments round ``rect``. Raises InvalidInput when it is
-        outside the frame."""
+        """Return the smallest box of whole JPEG segments round the crop rectangle ``rect``, in
+        pixels of the frame. Raises InvalidInput when ``rect`` is empty or outside the frame."""
         return patch_box(self.width, self.height, rect)
 
     def background(self, frame: UInt8Array, rect: CropRect) -> Background:
@@ -110,10 +110,12 @@ class PartialJpeg:
         return Background(jpeg.tobytes(), box, bounds.astype(np.int32))
 
     def encode(self, background: Background, patch: UInt8Array) -> bytes:
-        """Return a frame as a JPEG, with its box replaced by ``patch``.
+        """Return the frame of ``background`` as a JPEG file, with the pixels in its box replaced by
+        ``patch``.
 
-        ``patch`` is (box height, box width, 3) uint8 BGR. The result equals ``encode_jpeg`` of the
-        composited frame byte for byte. Raises InvalidInput when the patch has another shape.
+        ``background`` is what ``background`` of an equal layout returned for the frame. ``patch``
+        is (box height, box width, 3) uint8 BGR. The result equals ``encode_jpeg`` of the composited
+        frame byte for byte. Raises InvalidInput when the patch has another shape.
         """
         box = background.box
         if patch.shape != (box.height, box.width, 3) or patch.dtype != np.uint8:
@@ -161,8 +163,9 @@ def encode_jpeg(frame: UInt8Array, quality: int) -> bytes:
 
 
 def imencode_jpeg(pixels: UInt8Array, options: list[int]) -> UInt8Array:
-    """Encode ``pixels``, (height, width, 3) uint8 BGR, with OpenCV's ``options``; return the file's
-    bytes, (bytes,) uint8, writable and the caller's own."""
+    """Encode ``pixels``, (height, width, 3) uint8 BGR, as a JPEG file; return its bytes, (bytes,)
+    uint8, writable and the caller's own. ``options`` are those of ``jpeg_options``. Raises
+    InvalidInput where OpenCV cannot encode the pixels."""
     done, encoded = cv2.imencode(".jpg", pixels, options)
     if not done:  # OpenCV raises for everything known; this is its only other way to fail
         raise InvalidInput(f"a picture of shape {pixels.shape} cannot be encoded as JPEG")
@@ -170,8 +173,9 @@ def imencode_jpeg(pixels: UInt8Array, options: list[int]) -> UInt8Array:
 
 
 def segment_ends(jpeg: UInt8Array, scan_start: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return where each segment's entropy-coded bytes end in a JPEG file: (segments,) offsets of
-    the markers that follow. ``scan_start`` is where the entropy-coded bytes begin.
+    """Return where each segment's entropy-coded bytes end in a JPEG file: (segments,) int64 offsets
+    of the markers that follow. ``jpeg`` is the file, (bytes,) uint8; ``scan_start`` is the offset
+    at which its entropy-coded bytes begin.
 
     The marker is RST0-7, after the last segment EOI. In entropy-coded data 0xFF is followed by 0x00
     unless it begins a marker (ITU-T T.81, B.1.1.5).
@@ -182,8 +186,8 @@ def segment_ends(jpeg: UInt8Array, scan_start: int) -> np.ndarray[tuple[int], np
 
 
 def scan_offset(jpeg: UInt8Array) -> int:
-    """Return the offset at which the entropy-coded bytes of a baseline JPEG file begin: behind the
-    header of its one scan."""
+    """Return the offset at which the entropy-coded bytes of a baseline JPEG file, ``jpeg`` (bytes,)
+    uint8, begin: behind the header of its one scan."""
     at = 2  # SOI has no length
     while True:
         marker = int(jpeg[at + 1])

@@ -39,8 +39,9 @@ class AacQueue:
         self._taken_samples = 0
 
     def push(self, pcm: Float32Array) -> None:
-        """Add sound, (samples,) or (samples, channels) float32 in [-1, 1]; see
-        ``VideoWriter.write_audio``."""
+        """Add sound, (samples,) or (samples, channels) float32 in [-1, 1]; what is louder is
+        clipped. Raises InvalidInput for another shape or type, and for samples that are not
+        finite."""
         shaped = pcm[:, None] if pcm.ndim == 1 else pcm
         if shaped.ndim != 2 or shaped.shape[1] != self._channels or pcm.dtype != np.float32:
             raise InvalidInput(
@@ -54,10 +55,11 @@ class AacQueue:
         self._append(shaped)
 
     def take(self, limit: int | None) -> Iterator[tuple[int, Float32Array]]:
-        """Yield the whole AAC frames that begin before sample ``limit``; None: all, the last one
-        short.
+        """Yield the waiting sound in whole AAC frames, of 1024 samples, that begin before sample
+        number ``limit``; with None all that is left, the last frame short, as the sound ends.
 
-        Each is the number of its first sample and (channels, samples) float32 in [-1, 1].
+        Each is (number of its first sample, (channels, samples) float32 in [-1, 1]). Samples are
+        numbered from 0 at ``rate_hz`` of this queue.
         """
         if limit is None and self._resampler is not None:
             self._append(self._resampler.resample_chunk(_nothing(self._channels), last=True))

@@ -30,7 +30,10 @@ def stage_file(target: Path) -> Path:
 
 def publish_file(staged: Path, target: Path) -> None:
     """Give the finished file ``staged`` the name ``target``; a file of that name is replaced.
-    Raises StorageFailed."""
+
+    Raises StorageFailed when it cannot be flushed to the disk or renamed, InvalidInput when
+    ``target`` has become a folder or a device meanwhile.
+    """
     with storage_errors(target):
         flush(staged)
         publish(staged, _replaceable_file(target))
@@ -55,8 +58,8 @@ def publish_folder(staged: Path, target: Path) -> None:
     """Give the finished folder ``staged`` the name ``target``; a folder of frames of that name is
     replaced.
 
-    In a mount point the frames are replaced one by one. Raises StorageFailed, or InvalidInput when
-    ``target`` has become something else meanwhile.
+    In a mount point the frames are replaced one by one. Raises StorageFailed when it cannot be
+    renamed, InvalidInput when ``target`` has become something else meanwhile.
     """
     with storage_errors(target):
         real = followed(target)

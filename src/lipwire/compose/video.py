@@ -53,8 +53,8 @@ class Writable(Protocol):
     """An open binary file."""
 
     def write(self, data: bytes | memoryview, /) -> int | None:
-        """Write ``data``; returns how many bytes were written, None for all, as
-        ``io.RawIOBase.write``."""
+        """Write ``data``, or a part of it from its beginning; return how many bytes were written,
+        None for all."""
 
 
 class _OnlyWritten:
@@ -167,11 +167,11 @@ class VideoWriter:
         return self
 
     def write_planes(self, planes: UInt8Array) -> None:
-        """Add the next frame, as planes.
+        """Add the next frame, as I420 planes.
 
-        ``planes`` is ``i420_shape(width, height)`` uint8, contiguous, as ``bgr_to_i420`` returns
-        it; it may be used again as soon as this returns. Raises InvalidInput when the shape is
-        another, StorageFailed when the disk is full.
+        ``planes`` is (even height * 3/2, even width) uint8, contiguous, as ``bgr_to_i420`` returns
+        it; the array may be used again as soon as this returns. Raises InvalidInput when the shape
+        is another, StorageFailed when the disk is full, RuntimeError outside the ``with`` block.
         """
         container = self._opened()
         shape = i420_shape(self.width, self.height)
@@ -193,7 +193,7 @@ class VideoWriter:
 
     def write_frame(self, frame: UInt8Array) -> None:
         """Add the next frame, (height, width, 3) uint8 BGR. Raises InvalidInput when the shape is
-        another, StorageFailed when the disk is full."""
+        another, StorageFailed when the disk is full, RuntimeError outside the ``with`` block."""
         check_pixels(frame, "the frame")
         if frame.shape[:2] != (self.height, self.width):
             raise InvalidInput(
@@ -207,7 +207,8 @@ class VideoWriter:
 
         ``pcm`` is (samples,) or (samples, channels) float32 in [-1, 1]; what is louder is clipped.
         It is encoded as the pictures come, and the array must not be changed until then. Raises
-        InvalidInput when the shape is another or a sample is not a finite number.
+        InvalidInput when the shape is another, a sample is not a finite number, or the video was
+        opened without sound; RuntimeError outside the ``with`` block.
         """
         self._opened()
         if self._audio is None:

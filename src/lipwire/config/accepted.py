@@ -34,11 +34,12 @@ _RENAMED: Final = {"logging.log_level": "level"}
 def translate(
     node: Mapping, problems: list[Problem], notes: dict[str, None], above: str = ""
 ) -> Mapping:
-    """Return ``node``, a mapping of a file, with Lipwire's own keys in place of the Go servers'.
-    ``above`` are the keys that lead to it, each with a dot.
+    """Return a copy of ``node``, a mapping of a file, with Lipwire's own keys in place of the Go
+    servers'.
 
-    ``notes`` gets one for each key that has no effect, once for all models. A key given under both
-    its names is added to ``problems``.
+    ``above`` are the keys that lead to ``node``, each with a dot behind it ("logging."); empty for
+    the whole file. ``notes``, a set with an order, gets a line for each key that has no effect,
+    once for all models. A key given under both its names is added to ``problems``.
     """
     items, places = dict(node.items), dict(node.key_places)
     for key, value in node.items.items():

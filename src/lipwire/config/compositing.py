@@ -92,7 +92,8 @@ class CompositingCapacitySettings(CapacitySettings):
 
     @property
     def frame_cache_bytes(self) -> int | None:
-        """The most bytes of whole frames in memory; None is the default of ``FrameCache``."""
+        """The most bytes of whole frames in memory; None: 768 MiB, or a quarter of the memory where
+        that is less, as ``FrameCache`` has it."""
         return None if self.frame_cache_mb is None else self.frame_cache_mb * MIB
 
 
@@ -110,8 +111,8 @@ class OutputSettings(Section):
 
     @property
     def live_format(self) -> Literal["jpeg", "raw"]:
-        """What frames of live sessions are over gRPC: pictures by themselves, as a client may miss
-        some."""
+        """What frames of live sessions are over gRPC: ``format``, but JPEG in place of H.264, of
+        which a client cannot show a frame where it missed the one before."""
         return "jpeg" if self.format == "h264" else self.format
 
 
@@ -252,13 +253,17 @@ class CompositingConfig(ServerConfig):
 
     @property
     def drain_timeout_s(self) -> float:
-        """How long a server that is asked to stop waits for what is in hand, live sessions
-        included."""
+        """For how many seconds at most a server that is asked to stop waits for requests and live
+        sessions that are under way."""
         return max(super().drain_timeout_s, self.live.drain_timeout)
 
     def notes(self) -> list[str]:
-        """Return one line for each key that is accepted and has no effect here, or another one than
-        people may expect."""
+        """Return warnings about the configuration, one line each, for the log when the server
+        starts.
+
+        They are those of every server (keys without effect, paths of another system), and that an
+        avatar has more frames than are preloaded.
+        """
         notes = super().notes()
         cached = self.capacity.background_cache_frames
         for name, entry in self.models.items():

@@ -88,8 +88,8 @@ class Problem:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of ``path``. Raises NotFound, or InvalidInput for what is no file or too
-    large."""
+    """Return the bytes of the configuration file ``path``. Raises NotFound where it is not there,
+    and InvalidInput where it is no file, cannot be read, or has more than 16 MiB (MAX_BYTES)."""
     try:
         # Without waiting for whoever would write into a pipe of this name.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

@@ -37,10 +37,12 @@ class Override:
 def overlay(
     document: Mapping, environ: Environment[str, str], kind: Kind, problems: list[Problem]
 ) -> tuple[Mapping, tuple[Override, ...]]:
-    """Return ``document`` with the values that variables in ``environ`` set for the server
-    ``kind``, and which keys these are. What is wrong is added to ``problems``.
+    """Return (a copy of ``document`` with the values that variables set, those variables with their
+    keys). What is wrong is added to ``problems``.
 
-    Of ``models`` only what the document has can be set. An empty variable counts as missing.
+    ``environ`` has the variables' texts by name, as ``os.environ``; ``kind`` is the server whose
+    keys are set. Of ``models`` only those that the document has can be set. An empty variable
+    counts as missing.
     """
     models = document.items.get("models")
     names = list(models.items) if isinstance(models, Mapping) else []

@@ -38,8 +38,9 @@ def cache_folders() -> tuple[Path, ...]:
 
 
 def data_folder() -> Path | None:
-    """Return the user's folder for data that is to stay; None where there is no home to have it
-    in."""
+    """Return Lipwire's folder for data of the user that is to stay, which need not exist; None
+    where there is no home to have it in. On Linux it is ``$XDG_DATA_HOME/lipwire``, or
+    ``~/.local/share/lipwire``."""
     return _known(user_data_path)
 
 

@@ -73,7 +73,8 @@ class InferenceCapacitySettings(CapacitySettings):
     `max_models_per_gpu` alone counts."""
 
     def max_models_on_each(self, devices: int) -> int:
-        """Networks loaded at a time on each of so many devices."""
+        """Return the most networks that may be loaded at a time on each of ``devices`` devices (1
+        or more)."""
         if self.max_models is None:
             return self.max_models_per_gpu
         return min(self.max_models_per_gpu, max(1, self.max_models // devices))
@@ -114,8 +115,12 @@ class InferenceConfig(ServerConfig):
         return not self._no_gpus and self.onnx.use_cuda == "strict"
 
     def notes(self) -> list[str]:
-        """Return one line for each key that is accepted and has no effect here, or another one than
-        people may expect."""
+        """Return warnings about the configuration, one line each, for the log when the server
+        starts.
+
+        They are those of every server (keys without effect, paths of another system), and that
+        ``onnx.library_path`` or ``onnx.use_cuda`` has no effect.
+        """
         notes = super().notes()
         if self.onnx.library_path is not None:
             notes.insert(

@@ -21,7 +21,7 @@ _YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 def links_may_lead_out() -> bool:
     """Return whether a link may lead out of the package, or of the model's folder, in which it
-    lies."""
+    lies: whether the environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE says yes now."""
     return os.environ.get(VARIABLE, "").strip().lower() in _YES
 
 

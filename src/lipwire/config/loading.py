@@ -87,9 +87,11 @@ def _load(path: Path | None, environ: Environment[str, str], kind: Kind) -> Serv
 
 
 def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) -> Checked:
-    """Return everything that is wrong with a configuration, at once.
+    """Return the configuration of the server ``kind``, or everything that is wrong with it at once.
 
-    Raises NotFound or InvalidInput only where there is no file to read.
+    It is that of the file ``path`` (None: the defaults), with what variables of ``environ``
+    (``os.environ``) override. Raises NotFound where the file is not there and InvalidInput where it
+    cannot be read; all that is wrong in it is in ``Checked.problems``.
     """
     problems: list[Problem] = []
     notes: dict[str, None] = {}
@@ -114,8 +116,11 @@ def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) 
 
 
 def detect_kind(path: Path) -> Kind | None:
-    """Return which server the file ``path`` is for, by the keys that only one of them has; None
-    where they do not tell. Raises NotFound or InvalidInput where there is no file to read."""
+    """Return which server the configuration file ``path`` is for, by the keys that only one of them
+    has, or else by its path where that names one of them; None where neither tells.
+
+    Raises NotFound where the file is not there and InvalidInput where it cannot be read.
+    """
     document = parse(read_file(path), [])
     if document is None:
         return None

@@ -36,8 +36,8 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Return facts about the machine that this process runs on, with the versions of packages,
-    without importing these."""
+    """Return facts about the machine that this process runs on, with the versions of ONNX Runtime,
+    OpenCV, PyAV and NumPy ("unknown" where one is not installed), without importing these."""
     return Machine(
         processor=_processor(),
         cores=usable_cores(),
@@ -59,8 +59,8 @@ def usable_cores(system: Path = Path("/")) -> int:
     """Return how many cores this process may keep busy, at least 1.
 
     In a container that is its share and not the host's number: the CPU set and the quotas of
-    control groups count (``_quota_cores``); of a quota of one and a half cores, two are used.
-    ``system`` is where the system's files lie.
+    control groups count; of a quota of one and a half cores, two are used. ``system`` is the folder
+    in which ``proc`` and the control groups' file systems are looked for.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

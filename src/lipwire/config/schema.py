@@ -81,30 +81,33 @@ def _or_null(part: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def keys(kind: Kind) -> dict[str, Key]:
-    """Return all keys of one server's file by name, in the order in which they are explained: those
-    that only this server has, then those that both have."""
+    """Return all keys of one server's file, sections too, by name (``server.port``,
+    ``models.*.path``), in the order in which they are explained: those of sections that only this
+    server has, then those that both have."""
     found = {key.name: key for key in _walk(CONFIGS[kind], json_schema(kind), "")}
     shared = ServerConfig.model_fields
     return dict(sorted(found.items(), key=lambda item: item[0].partition(".")[0] in shared))
 
 
 def generic(path: Sequence[str]) -> str:
-    """Return the name that ``keys`` has for the key at ``path`` in a file: a model's name becomes
-    the general one."""
+    """Return the name that ``keys`` has for the key at ``path`` in a file, part by part: a model's
+    name becomes ``*``, so that ("models", "anna", "path") gives "models.*.path"."""
     if len(path) > 1 and path[0] == "models":
         path = ["models", ANY_NAME, *path[2:]]
     return ".".join(path)
 
 
 def is_setting(kind: Kind, path: Sequence[str]) -> bool:
-    """Return whether there is a key with a value of its own at ``path``."""
+    """Return whether the file of the server ``kind`` can have a key at ``path``, part by part, that
+    takes a value and is no section."""
     key = keys(kind).get(generic(path))
     return key is not None and not key.section
 
 
 @cache
 def settings(kind: Kind) -> tuple[str, ...]:
-    """Return the names of the keys that have a value of their own and are not a model's."""
+    """Return the names ("server.port") of all keys of one server's file that take a value, without
+    sections and without those of a model."""
     return tuple(n for n, key in keys(kind).items() if not key.section and ANY_NAME not in n)
 
 
@@ -162,7 +165,8 @@ def _yaml(name: str, value: Any) -> str:
 
 
 def example_yaml(kind: Kind) -> str:
-    """Return a file with every key, its default and its meaning, which loads as it stands.
+    """Return the text of a YAML file with every key of the server ``kind``, its default and its
+    meaning, which loads as it stands.
 
     Keys without a default and the model are behind a ``#``.
     """

@@ -101,7 +101,7 @@ class ServerSettings(Section):
 
     @property
     def reaches_others(self) -> bool:
-        """Whether other machines can ask."""
+        """Whether other machines can reach the address that the server listens on."""
         return not is_loopback(self.host)
 
     @property
@@ -216,7 +216,7 @@ class JwtSettings(Section):
 
     @property
     def enabled(self) -> bool:
-        """Whether tokens count."""
+        """Whether JSON Web Tokens are accepted: an issuer is set."""
         return self.issuer is not None
 
     @model_validator(mode="after")
@@ -295,7 +295,8 @@ class ModelEntry(Section):
 
     @property
     def foreign_path(self) -> Path | None:
-        """The first of its paths that has a drive, on a system that has none."""
+        """The first of its paths that is a Windows path with a drive, on a system that has no
+        drives; None where there is no such path."""
         paths = (getattr(self, key) for key in FILE_KEYS)
         return next((path for path in paths if path is not None and is_foreign(path)), None)
 
@@ -305,8 +306,11 @@ class ModelEntry(Section):
         return any((self.path, self.model_path, self.background_dir, self.crop_rects_path))
 
     def files(self, folder: Path | None) -> AvatarFiles:
-        """Return where the avatar's files lie. ``folder`` is where they lie if the entry names no
-        path, or one with a drive on a system that has none; None where there is no such folder."""
+        """Return where the avatar's files lie.
+
+        ``folder`` is the avatar's folder in ``models_root``, None where that is not set. It is used
+        where the entry names no path, or a Windows path with a drive on another system.
+        """
         if folder is not None and self.foreign_path is not None:
             return AvatarFiles(folder=folder)
         return AvatarFiles(
@@ -349,23 +353,29 @@ class ServerConfig(Section):
     """Notes on keys of the file that have no effect."""
 
     def model_post_init(self, context: Origin | None) -> None:
-        """Keep what was found out about the file."""
+        """Keep the notes of ``context``, what is known of the file. Pydantic calls it when the
+        values have been checked."""
         if context is not None:
             self._unused = context.notes
 
     @property
     def tells_apart(self) -> bool:
-        """Whether callers may be allowed different avatars."""
+        """Whether callers show an API key or a token, so that each may be allowed other avatars."""
         return self.security.keys_file is not None or self.security.jwt.enabled
 
     def closed(self, server: ServerSettings) -> bool:
-        """Whether callers of ``server`` have to show who they are."""
+        """Return whether callers of ``server`` have to show who they are, by an API key, a token or
+        a client's certificate."""
         return bool(server.tls.client_names) or self.tells_apart
 
     def check_exposure(self, server: ServerSettings, key: str, host: str) -> None:
-        """Raise ValueError where other machines reach ``host``, the value of ``key``, although
-        nothing is encrypted or callers need not show who they are, and ``server.insecure`` does not
-        say that this is wanted."""
+        """Raise ValueError where other machines reach ``host``, although nothing is encrypted or
+        callers need not show who they are, and ``server.insecure`` does not say that this is
+        wanted.
+
+        ``host`` is an address to listen on; ``key`` is the name of the key that has it
+        ("server.host"), for the message.
+        """
         if server.insecure or is_loopback(host):
             return
         missing = [] if server.tls.enabled else ["server.tls (a certificate)"]
@@ -380,13 +390,14 @@ class ServerConfig(Section):
 
     @property
     def drain_timeout_s(self) -> float:
-        """How long a server that is asked to stop waits for what is in hand. Orchestrators kill
-        after 30 s (Kubernetes' terminationGracePeriodSeconds); no batch takes that."""
+        """For how many seconds at most a server that is asked to stop waits for requests that are
+        under way. Orchestrators kill after 30 s (Kubernetes' terminationGracePeriodSeconds); no
+        batch takes that."""
         return 30.0
 
     @property
     def files(self) -> dict[str, AvatarFiles]:
-        """Where the files of ``models`` lie, by name.
+        """Where the files of each avatar of ``models`` lie, by the avatar's name.
 
         An avatar without a path is the folder of its name in ``models_root``. So is one with a
         Windows path on another system, where that leads nowhere: a file written on Windows serves
@@ -399,8 +410,9 @@ class ServerConfig(Section):
         }
 
     def notes(self) -> list[str]:
-        """Return one line for each key that is accepted and has no effect here, or another one than
-        people may expect."""
+        """Return warnings about the configuration, one line each, for the log when the server
+        starts: paths of Windows that lead nowhere on this system, and keys of the file that are
+        accepted and have no effect."""
         root = self.models_root
         paths = {f"models.{name}": entry.foreign_path for name, entry in self.models.items()}
         foreign = [f"{key}: {path}" for key, path in paths.items() if path is not None]

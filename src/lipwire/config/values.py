@@ -37,8 +37,8 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:|\\\\")
 
 
 def split_listen_address(text: str) -> tuple[str | None, int]:
-    """Return host and port of ":50051", "50051" or "127.0.0.1:50051"; the host is None where there
-    is none. Raises ValueError."""
+    """Return (host, port) of ":50051", "50051" or "127.0.0.1:50051"; the host is None where the
+    text has none. Raises ValueError for other texts and for ports above 65535."""
     text = text.strip()
     if found := _WITH_HOST.fullmatch(text):
         host, digits = found.groups()
@@ -50,8 +50,8 @@ def split_listen_address(text: str) -> tuple[str | None, int]:
 
 
 def bind_host(text: str) -> str:
-    """Return a host to listen on, IPv6 without brackets. Raises ValueError where ``text`` cannot be
-    one."""
+    """Return ``text``, a host name or an address to listen on, with IPv6 without brackets. Raises
+    ValueError where it can be neither."""
     if not _BIND_HOST.fullmatch(text):
         raise ValueError("no host")
     return text.removeprefix("[").removesuffix("]")
@@ -71,7 +71,8 @@ def join_address(host: str, port: int) -> str:
 
 
 def split_texts(value: object) -> object:
-    """Return a text with commas as the parts between them; anything else unchanged."""
+    """Return a str as the tuple of its parts between commas, without blanks around them and without
+    empty ones; anything else unchanged."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -81,7 +82,8 @@ def split_targets(value: object) -> tuple[str, ...]:
     """Return addresses to connect to, from one text, with commas between several, or a list of
     texts.
 
-    Each is host:port, IPv6 in brackets, with or without gRPC's ``dns:///``. Raises ValueError.
+    Each is host:port, IPv6 in brackets, with or without gRPC's ``dns:///``. Raises ValueError where
+    one is not, for port 0, where one is there twice, and for none or more than 1000.
     """
     targets: list[str] = []
     for text in value if isinstance(value, (list, tuple)) else [value]:
@@ -98,7 +100,8 @@ def split_targets(value: object) -> tuple[str, ...]:
 
 
 def http_url(text: str) -> str:
-    """Return a URL of http or https that names a server. Raises ValueError."""
+    """Return ``text`` unchanged, if it is a URL of http or https that names a server. Raises
+    ValueError where it is none, or has a user name, a query or a fragment."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("no URL")
@@ -108,7 +111,9 @@ def http_url(text: str) -> str:
 
 
 def ice_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return addresses of STUN and TURN servers (RFC 7064, RFC 7065). Raises ValueError."""
+    """Return ``urls`` unchanged, if all are addresses of STUN and TURN servers (RFC 7064, RFC
+    7065). Raises ValueError where one is none, or has a transport that such a server does not have.
+    """
     for url in urls:
         found = _ICE_URL.fullmatch(url)
         if found is None or (found[2] and not 1 <= int(found[2]) <= HIGHEST_PORT):
@@ -156,15 +161,18 @@ class Origin:
 
     @classmethod
     def of(cls, info: ValidationInfo) -> Origin:
-        """That of a validation, or that of values which come from no file."""
+        """Return the origin that a validation was given as its context, which pydantic passes in
+        ``info``; an empty one where it was given none, as for values that come from no file."""
         return info.context if isinstance(info.context, cls) else cls()
 
 
 def resolve(text: str, folder: Path | None) -> Path:
-    """Return the path that ``text`` means in a configuration file of ``folder`` (None: no file).
-    Raises ValueError.
+    """Return the path that ``text`` means in a configuration file that lies in ``folder`` (None:
+    there is no file, and a relative path stays one).
 
     ``~`` is the user's home. A Windows path with a drive stays one, also where it leads nowhere.
+    Raises ValueError for a text that is blank, has control characters or more than 4096 characters,
+    and for the home of a user whom there is not.
     """
     if not text.strip() or _CONTROL.search(text) or len(text) > 4096:
         raise ValueError("no path")
@@ -178,7 +186,8 @@ def resolve(text: str, folder: Path | None) -> Path:
 
 
 def is_foreign(path: str | Path) -> bool:
-    """Return whether ``path`` has a drive, on a system that has none."""
+    """Return whether ``path`` is a Windows path with a drive ("C:") or a network share, on a system
+    that has none."""
     return os.name != "nt" and _DRIVE.match(str(path)) is not None
 
 

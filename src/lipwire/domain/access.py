@@ -33,11 +33,12 @@ class Access:
 
     @property
     def sees_all(self) -> bool:
-        """Whether all avatars exist as far as the caller can tell."""
+        """Whether the caller may know of every avatar: ``avatars`` has the pattern ``*``."""
         return "*" in self.avatars
 
     def sees(self, model_id: str) -> bool:
-        """Return whether the avatar ``model_id`` exists as far as the caller can tell."""
+        """Return whether the caller may know of the avatar named ``model_id``: whether one of the
+        patterns in ``avatars`` matches the name."""
         if self.sees_all:
             return True
         name = canonical_name(model_id)
@@ -56,12 +57,14 @@ class Access:
             raise NotFound(f"no avatar named {canonical_name(model_id)[:MAX_NAME_CHARACTERS]}")
 
     def told(self) -> str:
-        """Return it as ASCII text, for another process of the same server."""
+        """Return this access as one line of ASCII text (JSON), of which ``of_text`` makes it again
+        in another process of the same server."""
         return json.dumps([self.subject, self.tenant, sorted(self.operations), list(self.avatars)])
 
     @classmethod
     def of_text(cls, text: str) -> "Access":
-        """Return what ``told`` gave as ``text``. Raises InvalidInput where it is nothing such."""
+        """Return the access that ``text`` describes, which ``told`` wrote in another process of the
+        same server. Raises InvalidInput where ``text`` is not of that form."""
         try:
             subject, tenant, operations, avatars = json.loads(text)
             return cls(str(subject), str(tenant), frozenset(operations), tuple(avatars))

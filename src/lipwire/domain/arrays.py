@@ -56,8 +56,8 @@ def check_array(
     dtype: np.dtype[Any],
     batch: int | None = None,
 ) -> int:
-    """Return N of an array that is (N, *shape) of ``dtype``, with N at least 1, or ``batch`` where
-    given.
+    """Return N, the number of frames in ``array``, which has to be (N, *shape) of ``dtype``, with N
+    at least 1, or equal to ``batch`` where that is given.
 
     Raises InvalidInput for any other; ``name`` names the array in the message.
     """

@@ -49,7 +49,7 @@ class AvatarFiles:
 
     @property
     def named(self) -> tuple[Path, ...]:
-        """The files and folders that are named one by one."""
+        """The paths of network, frames, rectangles and audio encoder, as far as they are named."""
         each = (self.model, self.frames, self.rectangles, self.audio_encoder)
         return tuple(path for path in each if path is not None)
 
@@ -69,9 +69,11 @@ class AvatarFiles:
 
     @property
     def key(self) -> str:
-        """A text that tells avatars apart which share a folder.
+        """A text that tells avatars apart which share a folder: the absolute paths of network,
+        frames and rectangles, a line each, empty for one that is not named.
 
-        Empty where all files are where a package in their folder has them.
+        The whole text is empty where those that are named lie where a package in ``folders[0]`` has
+        them.
         """
         root = self.folders[0]
         usual = {

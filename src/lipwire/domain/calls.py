@@ -50,22 +50,23 @@ class Call:
 
     @property
     def service(self) -> Service:
-        """The call's class, by which schedulers order its work."""
+        """The call's class, by which schedulers order its work: live, batch or render."""
         return self._service
 
     @property
     def tenant(self) -> str:
-        """Who asks; tenants of a class have equal shares. Empty is a name as any other."""
+        """Name of the customer who asks; schedulers give the tenants of a class equal shares. All
+        calls with an empty name count as those of one tenant."""
         return self._tenant
 
     @property
     def access(self) -> Access:
-        """What whoever asks may do."""
+        """What the caller may do: operations, avatars, tenant."""
         return self._access
 
     def classed(self, service: Service, tenant: str) -> "Call":
-        """Return a call of class ``service`` and of ``tenant`` with the deadline of this one, which
-        ends when this one does."""
+        """Return a call of class ``service`` and of ``tenant`` with the deadline and access of this
+        one. It ends when this one does; it is this one where both are the same."""
         if (service, tenant) == (self._service, self._tenant):
             return self
         call = Call(None, service=service, tenant=tenant, access=self._access)
@@ -93,8 +94,8 @@ class Call:
             raise Cancelled("the caller has gone")
 
     def on_end(self, watcher: Callable[[], None]) -> None:
-        """Have ``watcher`` called once when the call ends, for whatever reason; at once if it has
-        ended.
+        """Have ``watcher`` called once, without arguments, when the call ends for whatever reason;
+        at once if it has ended.
 
         It may run in another thread, and must be quick and raise nothing, as ``future.cancel``.
         """

@@ -12,7 +12,8 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> object:
-        """Give back what is owned. The block has no use for what is returned."""
+        """Release what is owned: files, memory, threads. ``with`` calls it at the end of its block,
+        and ignores what it returns."""
 
     def __enter__(self) -> Self:
         return self

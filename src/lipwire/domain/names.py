@@ -28,18 +28,20 @@ _SHOWN_CHARACTERS: Final = 60
 
 
 def canonical_name(text: str) -> str:
-    """Return the form of ``text`` by which names are compared and stored."""
+    """Return ``text`` in the form by which names are compared and stored, Unicode's NFC. Whether it
+    can be a name is not checked."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """Return how the folder of avatar ``name``, which is canonical, may be written, likeliest
-    first."""
+    """Return the names that the folder of avatar ``name`` may have on a disk, likeliest first:
+    ``name`` itself, which is canonical (NFC), and its form NFD where that is another."""
     return (name,) if name.isascii() else (name, unicodedata.normalize("NFD", name))
 
 
 def is_name(text: object) -> bool:
-    """Return whether ``text`` can be the name of an avatar."""
+    """Return whether ``text`` can be the name of an avatar: a str that NAME_RULE allows once it is
+    canonical."""
     if not isinstance(text, str):
         return False
     name = canonical_name(text)

@@ -27,10 +27,11 @@ _NOT_FLUSHABLE: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, er
 
 @contextmanager
 def new_path(target: Path) -> Iterator[Path]:
-    """Give a free name beside ``target``; the file made there becomes ``target`` when the block
-    ends well.
+    """Context manager: give a free name beside ``target``; the file or folder that the block makes
+    there becomes ``target`` when the block ends well, and is removed otherwise.
 
-    The name ends as ``target`` does, for programs that tell the format by it. Raises OSError.
+    The name ends as ``target`` does, for programs that tell the format by it. Raises OSError where
+    nothing was made under that name, and where it cannot be written or renamed.
     """
     temporary = temporary_name(target.parent, target.suffix)
     with _published(temporary, target):
@@ -39,20 +40,25 @@ def new_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[IO[bytes]]:
-    """Open a stream whose content becomes ``target`` when the block ends well. Raises OSError."""
+    """Context manager: open a binary stream for writing, whose content becomes the file ``target``
+    when the block ends well. Raises OSError where that cannot be written, for want of room,
+    permission or its folder."""
     with new_path(target) as temporary, temporary.open("xb") as stream:
         yield stream
 
 
 def write_file(target: Path, data: bytes) -> None:
-    """Write ``data`` to the file ``target``. Raises StorageFailed."""
+    """Write ``data`` to the file ``target``, which is replaced whole if it is there. Raises
+    StorageFailed where it cannot be written, for want of room, permission or its folder."""
     with storage_errors(target), new_file(target) as stream:
         stream.write(data)
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Make an empty folder that becomes ``target`` when the block ends well. Raises OSError."""
+    """Context manager: make an empty folder under a temporary name and give its path; it becomes
+    ``target``, with what the block put into it, when the block ends well. Raises OSError where that
+    cannot be written, for want of room, permission or the folder above."""
     temporary = temporary_name(target.parent)
     with _published(temporary, target):
         temporary.mkdir()
@@ -60,16 +66,18 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def temporary_name(folder: Path, suffix: str = "") -> Path:
-    """Return a free name in ``folder``, short enough for every file system.
+    """Return a path in ``folder`` under which there is nothing; nothing is made there either.
 
-    It ends in ``suffix`` where that has 8 characters at most.
+    The name is short enough for every file system, and ends in ``suffix`` where that has 8
+    characters at most.
     """
     ending = suffix if len(suffix) <= _LONGEST_SUFFIX else ""
     return folder / f".lipwire{TEMPORARY}{secrets.token_hex(8)}{ending}"
 
 
 def flush(path: Path) -> None:
-    """Write the bytes of a file, or of all files in a folder, to the disk. Raises OSError.
+    """Have the bytes of the file ``path``, or of all files in the folder ``path`` and below, on the
+    disk (fsync). Raises OSError where that fails.
 
     Some file systems find out only then that there is no room for them.
     """
@@ -84,7 +92,8 @@ def flush(path: Path) -> None:
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Give the file or folder ``temporary`` the name ``target``. Raises OSError.
+    """Give the file or folder ``temporary`` the name ``target``. Raises OSError where it cannot be
+    renamed, as from one disk to another.
 
     A file replaces a file in one step. Whatever a folder replaces is moved aside before and removed
     after; when that fails it is moved back.
@@ -113,7 +122,8 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Turn OSError into StorageFailed that names ``target`` as the caller gave it.
+    """Context manager: turn an OSError of the block into StorageFailed, whose message names
+    ``target`` as the caller gave it.
 
     PyAV's errors of the file system are OSErrors too.
     """
@@ -124,8 +134,8 @@ def storage_errors(target: Path) -> Iterator[None]:
 
 
 def storage_failed(error: OSError, target: Path) -> StorageFailed:
-    """Return the error that ``target`` could not be written, with the reason, in one line for a
-    person."""
+    """Return, without raising it, the error that ``target`` could not be written; its message has
+    the reason that ``error`` gives, in one line for a person."""
     if error.errno == errno.ENOENT:
         folder = followed(target).parent
         return StorageFailed(f"cannot write {target}: folder {folder} does not exist")

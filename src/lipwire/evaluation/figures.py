@@ -11,25 +11,26 @@ FAR = 8
 
 
 def psnr_db(squared_error: float) -> float:
-    """Return the peak signal to noise ratio of pixels of 0-255 with this mean squared error; at
-    most 99."""
+    """Return the peak signal to noise ratio, in dB and at most 99, of pixels of 0-255 whose mean
+    squared error is ``squared_error``."""
     return min(99.0, 10.0 * math.log10(255.0**2 / max(squared_error, 1e-9)))
 
 
 def mean_psnr_db(squared_errors: Float32Array) -> float:
-    """Return the mean of the frames' peak signal to noise ratios.
+    """Return the mean of the frames' peak signal to noise ratios, in dB.
 
-    ``squared_errors`` is each frame's mean squared error. This is the figure by which videos are
-    compared. A few bad frames weigh less than in the ratio of all pixels together (``psnr_db`` of
-    the mean).
+    ``squared_errors`` is each frame's mean squared error of pixels of 0-255, (T,). This is the
+    figure by which videos are compared. A few bad frames weigh less than in the ratio of all pixels
+    together (``psnr_db`` of the mean).
     """
     return float(np.mean([psnr_db(float(error)) for error in squared_errors]))
 
 
 def squared_errors(made: UInt8Array, truth: UInt8Array, box: CropRect) -> Float32Array:
-    """Return the mean squared error of each picture inside ``box``, (T,).
+    """Return the mean squared error of each picture inside ``box``, (T,) float32, in squares of
+    levels of 0-255.
 
-    ``made`` and ``truth`` are (T, H, W, 3) uint8.
+    ``made`` and ``truth`` are (T, H, W, 3) uint8; ``box`` is in their pixels.
     """
     part = np.s_[:, box.y1 : box.y2, box.x1 : box.x2]
     difference = made[part].astype(np.float32) - truth[part].astype(np.float32)
@@ -37,7 +38,8 @@ def squared_errors(made: UInt8Array, truth: UInt8Array, box: CropRect) -> Float3
 
 
 def correlation(one: Float32Array, other: Float32Array) -> float:
-    """Return Pearson's correlation of two curves; 0 where one of them is flat."""
+    """Return Pearson's correlation of two curves, (N,) each, -1 to 1; 0 where one of them is flat
+    or has fewer than two values."""
     if len(one) < 2 or float(np.std(one)) < 1e-9 or float(np.std(other)) < 1e-9:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])
@@ -45,9 +47,10 @@ def correlation(one: Float32Array, other: Float32Array) -> float:
 
 def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float:
     """Return by how many frames the curves ``late`` run behind ``reference``, to a fraction of a
-    frame.
+    frame, -8 to 8; negative where they run ahead.
 
-    The correlation of all sequences together is taken at each whole offset; a parabola through the
+    Both lists have a curve, (T,) float32 with a value for each frame, for each sequence. The
+    correlation of all sequences together is taken at each whole offset; a parabola through the
     highest three gives the fraction.
     """
     scores = []
@@ -74,7 +77,8 @@ def seam_levels(frame: UInt8Array, background: UInt8Array, rect: CropRect) -> Fl
     more.
 
     A seam is such a step between the outermost pixels that were pasted and the pixels beside them.
-    Borders on the edge of the frame have nothing beside them and are left out.
+    Borders on the edge of the frame have nothing beside them and are left out. ``frame``, with a
+    mouth pasted, and ``background``, without, are (H, W, 3) uint8; ``rect`` is in their pixels.
     """
     height, width = frame.shape[:2]
     steps = []
@@ -96,13 +100,17 @@ def seam_levels(frame: UInt8Array, background: UInt8Array, rect: CropRect) -> Fl
 
 
 def share_closed(curve: Float32Array, spans: tuple[tuple[int, int], ...], below: float) -> float:
-    """Return the share of ``spans`` in which the opening falls to ``below`` or less at least
-    once."""
+    """Return the share (0 to 1) of ``spans`` in which the mouth's opening falls to ``below`` pixels
+    or less at least once; NaN where there are none.
+
+    ``curve`` is the opening in each frame, (T,) in pixels; spans are (first frame, one past the
+    last).
+    """
     inside = [curve[first:end] for first, end in spans if first < min(end, len(curve))]
     return float(np.mean([part.min() <= below for part in inside])) if inside else math.nan
 
 
 def share_below(openings_px: Float32Array, below: float) -> float:
-    """Return the share of frames whose mouth is open by ``below`` or less; NaN where there are
-    none."""
+    """Return the share (0 to 1) of frames whose mouth is open by ``below`` pixels or less; NaN
+    where there are none. ``openings_px`` is the opening in each frame, (T,) in pixels."""
     return float(np.mean(openings_px <= below)) if len(openings_px) else float("nan")

@@ -128,8 +128,11 @@ def judge_material(
 ) -> Report:
     """Compare the avatar's mouths with the truth of its held-out sequences, and draw pictures.
 
-    ``path`` is the avatar's package; pictures go into ``out_dir``. Raises AvatarInvalid,
-    StorageFailed.
+    ``stage`` is the opened avatar, ``material`` what it is judged by, ``path`` the folder of its
+    package. Pictures go into the folder ``out_dir``, which has to exist. ``progress`` is called
+    after each frame. Raises AvatarInvalid where the material or the package is broken, InvalidInput
+    where a recording cannot be decoded or the truth has another size than the crop rectangle, and
+    StorageFailed where a picture cannot be written.
     """
     entries = material.index.sequences
     speeches = [decode_audio(material.audio_path(entry)) for entry in entries]

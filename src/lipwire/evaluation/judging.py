@@ -23,10 +23,13 @@ def evaluate(
 ) -> Report:
     """Measure ``avatar`` (a name or folder) and write pictures into ``out_dir``.
 
-    Without ``audio``, its held-out sequences are compared with their truth. With ``audio``, any
-    recording, the opening is compared with the loudness of the speech.
+    Without ``audio``, its held-out sequences are compared with their truth. With ``audio``, the
+    file of any recording, the mouth's opening is compared with the loudness of the speech.
+    ``compiling`` is called while the avatar is compiled, ``progress`` after each frame.
 
-    Raises NotFound, InvalidInput, AvatarInvalid, StorageFailed.
+    Raises NotFound where there is no such avatar, or neither held-out sequences nor ``audio``;
+    InvalidInput where ``audio`` cannot be decoded; AvatarInvalid where the package is broken; and
+    StorageFailed where something cannot be written.
     """
     path = avatar if isinstance(avatar, Path) else find_avatar(avatar)
     material = None

@@ -93,12 +93,13 @@ class Material:
         return CropRect(*self.index.lips_box)
 
     def audio_path(self, entry: SequenceEntry) -> Path:
-        """Return the file of the sequence's speech."""
+        """Return the path of the sequence's speech, a FLAC file, whether it is there or not."""
         return self.folder / f"{entry.name}.flac"
 
     def truth(self, entry: SequenceEntry) -> UInt8Array:
         """Return what the crop rectangle should show in each frame of the sequence, (T, rectangle
-        height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid."""
+        height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid where its video is missing,
+        cannot be decoded, or has no frame."""
         path = self.folder / f"{entry.name}.mp4"
         try:
             with av.open(str(path)) as video:
@@ -113,7 +114,8 @@ class Material:
 
     def controls(self, entry: SequenceEntry) -> Float32Array | None:
         """Return the mouth controls that the truth of the sequence was made with, (T, K) float32 in
-        [0, 1]; None where the package gives none. Raises AvatarInvalid."""
+        [0, 1]; None where the package gives none. Raises AvatarInvalid where their file is no such
+        array, or has values that are not finite."""
         path = self.folder / f"{entry.name}.npy"
         if not path.is_file():
             return None
@@ -152,6 +154,7 @@ def read_material(package: Path) -> Material:
 
 
 def write_index(folder: Path, index: Index) -> None:
-    """Write ``evaluation.json`` of the evaluation folder ``folder``."""
+    """Write ``index`` as ``evaluation.json`` into the evaluation folder ``folder``, which has to
+    exist. Raises OSError where it cannot be written."""
     text = json.dumps(index.model_dump(mode="json"), ensure_ascii=False, indent=1)
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ LOUDEST_DB = 45.0
 
 def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool_]:
     """Return where ``pixels`` (..., H, W, 3) uint8 BGR show the inside of a mouth, (..., H, W)
-    bool."""
+    bool. ``interior`` has the colours by which that is known."""
     most = pixels.max(axis=-1).astype(np.int16)
     least = pixels.min(axis=-1).astype(np.int16)
     pale = (most - least) < interior.pale_below * most
@@ -25,9 +25,10 @@ def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool
 
 
 def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float32Array:
-    """Return how far the mouth is open in each picture, in pixels, (T,) float32.
+    """Return how far the mouth is open in each picture, (T,) float32, in pixels from top to bottom.
 
-    ``pictures`` (T, H, W, 3) uint8 BGR show the crop rectangle.
+    ``pictures`` (T, H, W, 3) uint8 BGR show the crop rectangle; ``mouth`` is the box of the lips in
+    them, ``interior`` the colours by which the inside of the mouth is known.
     """
     middle = slice(mouth.x1 + mouth.width * 3 // 8, mouth.x1 + mouth.width * 5 // 8)
     mask = interior_mask(pictures[:, mouth.y1 : mouth.y2, middle], interior)
@@ -35,9 +36,11 @@ def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float
 
 
 def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32Array:
-    """Return the loudness of each frame, (frames,) float32: decibels above a floor.
+    """Return the loudness of each of ``frames`` frames, (frames,) float32, 0 to 45: decibels above
+    a floor, which lies 45 dB (LOUDEST_DB) below the loudest frame.
 
-    The floor lies LOUDEST_DB below the loudest frame.
+    ``pcm`` is (samples,) float32, of which ``samples_per_frame`` belong to each frame; where it
+    ends earlier there is silence.
     """
     padded = np.zeros(frames * samples_per_frame, np.float32)
     padded[: min(len(pcm), len(padded))] = pcm[: len(padded)]

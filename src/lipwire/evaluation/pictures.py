@@ -51,8 +51,11 @@ class Track:
 def viseme_sheet(
     tiles: Sequence[tuple[str, UInt8Array, UInt8Array]], *, columns: int = 4
 ) -> UInt8Array:
-    """Return one picture of all ``tiles``, (label, truth, made) of one size, ``columns`` pairs in a
-    row, the truth on the left of each pair."""
+    """Return one picture, (H, W, 3) uint8 BGR, of all ``tiles``, ``columns`` of them in a row.
+
+    Each tile, of which there is one at least, is (label, truth, made): a text, and two pictures,
+    square and all of one size, (S, S, 3) uint8 BGR. The truth is shown on the left.
+    """
     side = tiles[0][1].shape[0]
     label, gap = 30, 14
     pair_width, pair_height = 2 * side + 2, side + label
@@ -73,8 +76,8 @@ def viseme_sheet(
 
 
 def opening_chart(tracks: Sequence[Track]) -> UInt8Array:
-    """Return a picture of each track's opening over its waveform, one row for each eight
-    seconds."""
+    """Return a picture, (H, 1200, 3) uint8 BGR, of each track's opening of the mouth over its
+    waveform, one row for each eight seconds."""
     highest = max(
         float(curve.max(initial=1.0))
         for track in tracks
@@ -191,7 +194,7 @@ def _halved(picture: UInt8Array) -> UInt8Array:
 
 
 def write_picture(path: Path, picture: UInt8Array) -> Path:
-    """Write ``picture``, (H, W, 3) BGR, as the PNG file ``path``, whole or not at all, and return
-    ``path``. Raises StorageFailed."""
+    """Write ``picture``, (H, W, 3) uint8 BGR, as the PNG file ``path``, whole or not at all, and
+    return ``path``. Raises StorageFailed where it cannot be written."""
     write_file(path, cv2.imencode(".png", picture)[1].tobytes())
     return path

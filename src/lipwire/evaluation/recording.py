@@ -26,8 +26,10 @@ def judge_recording(
 ) -> Report:
     """Compare the mouth's opening with the loudness of a recording, and draw pictures.
 
-    ``pcm`` is (samples,) float32 at 16 kHz, ``audio`` the file it came from; pictures go into
-    ``out_dir``.
+    ``stage`` is the opened avatar; ``material`` says where its lips are, which are looked for where
+    it is None. ``pcm`` is (samples,) float32 mono at 16 kHz, ``audio`` the path of the file it came
+    from, for names. Pictures go into the folder ``out_dir``, which has to exist. ``progress`` is
+    called after each frame. Raises StorageFailed where a picture cannot be written.
     """
     done = perform(stage, pcm, teller(progress, frame_count(len(pcm))))
     if material is not None:

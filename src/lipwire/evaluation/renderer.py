@@ -21,11 +21,12 @@ Renderer = Callable[[UInt8Array, Float32Array], UInt8Array]
 
 
 def controls_renderer(model_path: Path) -> Renderer | None:
-    """Return the part of the network that makes a picture of mouth controls, without its audio
-    branch.
+    """Return a function that runs the part of the network behind its audio branch: (crop (320, 320,
+    3) uint8, mouth controls (K,) float32) -> mouth (320, 320, 3) uint8, in the package's colour
+    order.
 
-    None where the file does not name the tensor between both. The model must have been validated
-    (it is the avatar's own, which was compiled).
+    ``model_path`` is the network's ONNX file, which must have been validated (it is the avatar's
+    own, which was compiled). None where no tensor in it is called ``mouth_controls``.
     """
     model = onnx.load(str(model_path))
     if all(CONTROLS_TENSOR not in node.output for node in model.graph.node):

@@ -18,13 +18,13 @@ class Bar:
 
     @property
     def passed(self) -> bool:
-        """A figure that could not be measured (NaN) does not pass."""
+        """Whether the figure is within its limit; one that could not be measured (NaN) is not."""
         if math.isnan(self.value):
             return False
         return self.value >= self.limit if self.sense == "at least" else self.value <= self.limit
 
     def line(self) -> str:
-        """Return the figure, its limit and whether it passes, as one line."""
+        """Return whether the figure passes, its name, value and limit, as one line for a person."""
         unit = f" {self.unit}" if self.unit else ""
         verdict = "PASS" if self.passed else "FAIL"
         return f"{verdict}  {self.name}: {self.value:.3g}{unit} ({self.sense} {self.limit:g}{unit})"
@@ -46,7 +46,8 @@ class Report:
         return all(bar.passed for bar in self.bars)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report for JSON: numbers that could not be measured are null."""
+        """Return the report as a dictionary for JSON; what could not be measured is None, measured
+        numbers are rounded to four decimals."""
         return {
             "avatar": self.avatar,
             "frames": self.frames,

@@ -31,8 +31,12 @@ class Stage:
     swap: bool  # the package's colours are RGB
 
     def composited(self, index: int, mouth: UInt8Array) -> tuple[UInt8Array, int]:
-        """Return the patch of frame ``index`` (back and forth) with ``mouth`` on it, and its
-        number."""
+        """Return (a copy of the patch with ``mouth`` on it, the number of its frame) for frame
+        ``index`` of the walk back and forth.
+
+        ``mouth`` is (320, 320, 3) uint8 in the package's colour order; the patch is the crop
+        rectangle and 2 pixels around, (h, w, 3) uint8 BGR.
+        """
         number = ping_pong(index, len(self.patches))
         patch = self.patches[number].copy()
         given = np.ascontiguousarray(mouth[..., ::-1]) if self.swap else mouth
@@ -40,7 +44,8 @@ class Stage:
         return patch, number
 
     def inside(self, patch: UInt8Array, number: int) -> UInt8Array:
-        """Return what the crop rectangle shows of the patch of frame ``number``."""
+        """Return what the crop rectangle shows of ``patch``, which is that of frame ``number``:
+        (rectangle height, rectangle width, 3) uint8 BGR, a view."""
         box = self.inner[number]
         return patch[box.y1 : box.y2, box.x1 : box.x2]
 
@@ -54,9 +59,11 @@ class Performance:
 
 
 def set_stage(path: Path, performer: Performer) -> Stage:
-    """Read the patches of the avatar in folder ``path``; ``performer`` is the opened avatar.
+    """Return the avatar in folder ``path`` with the patches of its frames in memory; ``performer``
+    is the same avatar, opened to speak, and stays the caller's to close.
 
-    Raises InvalidInput where its crop rectangles differ in size.
+    Raises InvalidInput where its crop rectangles differ in size, NotFound and AvatarInvalid where
+    the package is missing or broken.
     """
     package = read_package(path)
     patches, inner = [], []
@@ -74,8 +81,8 @@ def set_stage(path: Path, performer: Performer) -> Stage:
 
 
 def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Performance:
-    """Have the avatar speak ``pcm``, (samples,) float32 at 16 kHz; ``told`` is called once a
-    frame."""
+    """Have the avatar speak ``pcm``, (samples,) float32 mono at 16 kHz, and return what it showed;
+    ``told`` is called without arguments after each frame."""
     pictures, seams = [], []
     for batch in animate(stage.performer, pcm):
         for offset, mouth in enumerate(batch.mouths):
@@ -87,8 +94,9 @@ def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Perfor
 
 
 def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8Array:
-    """Return what the crop rectangle shows in each frame when the network's ``renderer`` is given
-    the true ``controls``, (T, K): (T, h, w, 3) uint8."""
+    """Return what the crop rectangle shows in each frame when ``renderer``, which
+    ``controls_renderer`` returned for the avatar's network, makes the mouths from ``controls``, (T,
+    K) float32: (T, h, w, 3) uint8 BGR."""
     pictures = []
     for index, row in enumerate(controls):
         number = ping_pong(index, len(stage.patches))
@@ -101,8 +109,9 @@ def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8A
 
 
 def teller(progress: Progress | None, total: int) -> Callable[[], None]:
-    """Return a function to call once a frame, which reports frames done out of ``total`` to
-    ``progress``; it does nothing where that is None."""
+    """Return a function without arguments that is to be called after each frame; it calls
+    ``progress`` with how many frames are done and with ``total``, and does nothing where that is
+    None."""
     done = 0
 
     def told() -> None:

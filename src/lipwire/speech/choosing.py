@@ -9,9 +9,13 @@ from lipwire.speech.synthesis import Voice
 
 
 def open_voice(settings: SpeechSettings) -> Voice | None:
-    """Return the voice that ``settings`` ask for; None where they ask for none, or for nothing and
-    hibari is not installed. Raises DependencyMissing where it is not there, InvalidInput where it
-    cannot be as asked for."""
+    """Return the voice that ``settings`` ask for; None where they ask for ``none``, or name no
+    voice and hibari is not installed.
+
+    Raises DependencyMissing where the voice's program or package is not installed, InvalidInput
+    for a language that espeak-ng does not have and for a URL or API key that cannot be one, and
+    Unavailable where espeak-ng does not run.
+    """
     kind = settings.voice
     if kind is None:
         kind = "hibari" if hibari_is_installed() else "none"

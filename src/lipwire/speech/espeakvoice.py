@@ -46,13 +46,16 @@ class EspeakVoice:
         self._known = False
 
     def prepare(self) -> None:
-        """See whether the program has the language. Raises InvalidInput where it has not."""
+        """See whether the program runs and has the language; nothing where that was seen. Raises
+        InvalidInput where it has not the language, Unavailable where it does not run."""
         if not self._known:
             self._run("")
             self._known = True
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """See ``Voice``."""
+        """Return the sound of ``text``, sentence by sentence, each as one piece that is made when
+        it is asked for. Raises InvalidInput at once where ``text`` is too long or has nothing to
+        say, and Unavailable while it is iterated where the program fails. See ``Voice.say``."""
         return self._spoken(sentences(text))
 
     def _spoken(self, said: list[str]) -> Generator[SpokenPiece, None, None]:
@@ -91,7 +94,8 @@ class EspeakVoice:
 
 
 def samples_of(wav: bytes) -> tuple[Float32Array, int]:
-    """Return the samples of a WAV file of 16-bit mono, (n,) float32 in [-1, 1], and their rate.
+    """Return (the samples of a WAV file of 16-bit mono, (n,) float32 in [-1, 1]; their rate in Hz).
+    ``wav`` is the file's bytes.
 
     What is written to a pipe does not know its length: everything behind the header counts. Raises
     Unavailable for anything else.

@@ -29,7 +29,7 @@ _LONG_NUMBER: Final = re.compile(r"\d{13,}")
 
 
 def hibari_is_installed() -> bool:
-    """Return whether the voice is there; does not load it."""
+    """Return whether the package of the voice hibari is installed; it is not loaded."""
     return find_spec("hibari") is not None
 
 
@@ -50,13 +50,19 @@ class HibariVoice:
         self._loaded: Hibari | None = None
 
     def prepare(self) -> None:
-        """Load the voice; nothing where it is loaded."""
+        """Load the voice, which takes seconds; nothing where it is loaded. Raises DependencyMissing
+        where the file of its network is not in its package."""
         with self._lock:
             self._hibari()
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """See ``Voice``. Raises InvalidInput also where nothing of it is in Latin letters or
-        digits: the voice speaks English."""
+        """Return the sound of ``text``, sentence by sentence, each as one piece that is made when
+        it is asked for. See ``Voice.say``.
+
+        Raises InvalidInput at once where ``text`` is too long, or has neither Latin letters nor
+        digits: the voice speaks English. Raises Unavailable while it is iterated where the voice
+        fails, and DependencyMissing where it cannot be loaded.
+        """
         said = sentences(_LONG_NUMBER.sub(lambda number: " ".join(number[0]), text))
         if not any(_LATIN.search(sentence) for sentence in said):
             raise InvalidInput(

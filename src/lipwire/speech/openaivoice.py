@@ -77,8 +77,14 @@ class OpenAiVoice:
         """Nothing is loaded here."""
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """See ``Voice``. Raises Unavailable and DeadlineExceeded while it is iterated where the
-        server does not answer as it should."""
+        """Return the sound of ``text``, sentence by sentence, in pieces of 100 ms and more as they
+        come; the server is asked for a sentence when its first piece is asked for. See
+        ``Voice.say``.
+
+        Raises InvalidInput at once where ``text`` is too long or has nothing to say; while it is
+        iterated, Unavailable where the server refuses or answers with something else than samples,
+        and DeadlineExceeded where it does not answer within ``timeout_s``.
+        """
         return self._spoken(sentences(text))
 
     def _spoken(self, said: list[str]) -> Generator[SpokenPiece, None, None]:

@@ -39,22 +39,31 @@ class Voice(Protocol):
 
     def prepare(self) -> None:
         """Load what is needed, so that the first text need not wait for it. Nothing where that was
-        done. Raises DependencyMissing, Unavailable."""
+        done.
+
+        Raises DependencyMissing where the voice is not installed or lacks a file, InvalidInput
+        where it has not the language that was asked for, Unavailable where it does not run.
+        """
         ...
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """Return the sound of ``text``, sentence by sentence: a sentence is made when its first
-        piece is asked for.
+        """Return the sound of ``text``, sentence by sentence, as an iterator of pieces: a sentence
+        is made when its first piece is asked for.
 
-        Raises InvalidInput at once where ``text`` is too long or has nothing that can be said, and
-        Unavailable, while it is iterated, where the voice fails.
+        Raises InvalidInput at once where ``text`` has more than 10,000 characters or nothing that
+        can be said; while it is iterated, Unavailable where the voice fails, and DeadlineExceeded
+        where it does not answer in time.
         """
         ...
 
 
 def said_in_full(voice: Voice, text: str) -> tuple[Float32Array, int]:
-    """Return all that ``voice`` says of ``text``, (n,) float32 in [-1, 1], and its rate. Raises
-    what ``Voice.say`` does, Unavailable where the voice says nothing, or at several rates."""
+    """Return (all that ``voice`` says of ``text``, (n,) float32 mono in [-1, 1]; its rate in Hz).
+
+    Raises InvalidInput where ``text`` is too long or has nothing that can be said, Unavailable
+    where the voice fails, says nothing, or speaks at several rates, and DeadlineExceeded where it
+    does not answer in time.
+    """
     pieces = list(voice.say(text))
     rates = sorted({piece.rate_hz for piece in pieces})
     if len(rates) != 1:
@@ -64,8 +73,9 @@ def said_in_full(voice: Voice, text: str) -> tuple[Float32Array, int]:
 
 
 def trimmed(pcm: Float32Array, rate_hz: int) -> Float32Array:
-    """Return a sentence, (n,) float32, without most of the silence before and behind it: 60 ms are
-    left before it, and 300 ms behind it, where there was so much."""
+    """Return ``pcm``, the sound of a sentence, (n,) float32 at ``rate_hz``, without most of the
+    silence before and behind it: 60 ms are left before it, and 300 ms behind it, where there was so
+    much. Empty where all of it is silence."""
     size = np.abs(pcm)
     loud = np.flatnonzero(size > max(_QUIET, _QUIET_OF_PEAK * float(size.max(initial=0.0))))
     if not len(loud):

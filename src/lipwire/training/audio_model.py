@@ -82,11 +82,12 @@ class AudioEncoder(nn.Module):
         return torch.flatten(self.out(self.body(mel * 0.5)), 1)
 
     def listen(self, mel: Tensor, starts: Tensor) -> Tensor:
-        """Return the rows that begin at ``starts`` of whole recordings, (B, rows, 512).
+        """Return the rows of whole recordings that begin at the mel columns ``starts``, (B, rows,
+        512) float32.
 
-        ``mel`` is (B, columns, 80). Rows overlap five times over. Since no convolution pads the
-        columns, what two rows share has the same value in both, and is computed once: training is
-        four times as fast.
+        ``mel`` is (B, columns, 80) float32 in [-4, 4], ``starts`` (rows,) int64. Rows overlap five
+        times over. Since no convolution pads the columns, what two rows share has the same value in
+        both, and is computed once: training is four times as fast.
         """
         heard = self.body(mel.transpose(1, 2).unsqueeze(1) * 0.5)  # (B, 64, 5, columns - 12)
         width = ROW_COLUMNS - _CONTRACTION
@@ -138,11 +139,12 @@ class AudioHead(nn.Module):
         return torch.sigmoid(torch.flatten(self.read(rows), 1))
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return the logits of every window among ``rows``, (N, 6, rows - 15, 1).
+        """Return the logits of the mouth controls for every window of 16 rows among ``rows``, (N,
+        6, rows - 15, 1) float32.
 
-        ``rows`` is (N, 512, rows, 1). No convolution pads the rows, so that windows share what they
-        have in common: training on whole recordings computes each row once and not in sixteen
-        windows.
+        ``rows`` is (N, 512, rows, 1) float32, 16 rows or more. No convolution pads the rows, so
+        that windows share what they have in common: training on whole recordings computes each row
+        once and not in sixteen windows.
         """
         logits: Tensor = self.look(rows)
         return logits
@@ -157,7 +159,10 @@ class AudioModel(nn.Module):
         self.head = AudioHead()
 
     def forward(self, mel: Tensor, frames: int) -> Tensor:
-        """Return the logits of B recordings, (B, frames, 6), of their ``mel``, (B, columns, 80).
+        """Return the logits of the mouth controls of B recordings, (B, frames, 6) float32.
+
+        ``mel`` is their mel spectrograms, (B, columns, 80) float32 in [-4, 4]; ``frames`` is how
+        many video frames each has.
 
         Rows and windows are those of `lipwire.audio`: the last row within the recording, the first
         and the last row once more, zeros outside.
@@ -174,9 +179,11 @@ class AudioModel(nn.Module):
 
 
 def export_encoder(encoder: AudioEncoder, path: Path) -> None:
-    """Write the encoder as ONNX: ``mel`` (N, 1, 80, 16) -> ``features`` (N, 512), any N.
+    """Write the encoder as the ONNX file ``path``, with the input ``mel`` (N, 1, 80, 16) and the
+    output ``features`` (N, 512), float32, any N.
 
-    Raises `StorageFailed`; a file that was there stays until the new one is whole.
+    Raises `StorageFailed` where it cannot be written; a file that was there stays until the new one
+    is whole.
     """
     example = torch.zeros(2, 1, MEL_BANDS, ROW_COLUMNS)
     training = encoder.training
@@ -200,7 +207,8 @@ def export_encoder(encoder: AudioEncoder, path: Path) -> None:
 
 
 def load_head(path: Path) -> AudioHead:
-    """Return a trained head, in evaluation mode. Raises `AvatarInvalid`."""
+    """Return the trained head in the file ``path`` (``audio_head.pt``), in evaluation mode. Raises
+    `AvatarInvalid` where it is missing, damaged or something else."""
     head = AudioHead()
     try:
         head.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

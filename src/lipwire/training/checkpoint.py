@@ -10,9 +10,11 @@ from lipwire.domain.newfiles import new_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, nested) to ``path``, replacing what was there.
+    """Write ``state`` (tensors, numbers, strings, nested) to the file ``path``, replacing what was
+    there; its folder is made.
 
-    A crash or a full disk leaves the old file as it was (StorageFailed).
+    A crash or a full disk leaves the old file as it was. Raises StorageFailed where it cannot be
+    written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,8 +25,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what :func:`save_checkpoint` wrote. Only data is read, never code (else
-    InvalidInput)."""
+    """Return the state that :func:`save_checkpoint` wrote to the file ``path``, tensors on the
+    processor. Raises InvalidInput where it is missing, damaged, no dictionary, or holds code, which
+    is never run."""
     if not path.is_file():
         raise InvalidInput(f"checkpoint {path} is not a file")
     try:

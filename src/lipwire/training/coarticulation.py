@@ -66,12 +66,14 @@ class _Segment:
 
 
 def frame_times(count: int) -> npt.NDArray[np.float64]:
-    """Return the instants that frames 0..count-1 show, in seconds: their middles."""
+    """Return the instants that frames 0..count-1 show, in seconds from the beginning of the first:
+    their middles, (count,) float64."""
     return (np.arange(count) + 0.5) / FPS
 
 
 def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array:
-    """Return the mouth controls at the given instants, (len(times_s), 6) float32 in [0, 1].
+    """Return the mouth controls at the instants ``times_s``, in seconds: (len(times_s), 6) float32
+    in [0, 1], in the order of `visemes.CONTROLS`.
 
     ``phones`` follow each other in time (gaps are silence). Before the first and after the last the
     mouth rests. Raises `InvalidInput` for a phone without a pose or of negative length.
@@ -104,7 +106,12 @@ def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array
 
 
 def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, float]:
-    """Return when the lips are in contact, in seconds, for a /p b m f v/ of that start and end."""
+    """Return (start, end) of the contact of the lips, or of lip and teeth, in seconds, for a sound
+    from ``start_s`` to ``end_s``.
+
+    ``letter`` is its IPA letter, one of p, b, m, f, v and the like. The contact lasts 44 ms at
+    least; that of a /p b/ ends where 65 % of the sound are over.
+    """
     if letter in STOPS:
         end_s = start_s + RELEASE * (end_s - start_s)
     short = max(0.0, PLATEAU_S - (end_s - start_s)) / 2
@@ -112,7 +119,9 @@ def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, 
 
 
 def closures(phones: Iterable[Phone]) -> list[tuple[float, float]]:
-    """Return the intervals, in seconds, in which /p b m/ close the lips."""
+    """Return the intervals (start, end), in seconds, in which /p b m/ close the lips. ``phones``
+    are as in `mouth_track`, in the order of time. Raises `InvalidInput` for a phone without a pose
+    or of negative length."""
     return [
         contact_interval(s.letter, s.start_s, s.end_s)
         for s in _segments(list(phones))

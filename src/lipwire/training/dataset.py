@@ -51,20 +51,22 @@ class CropDataset(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return the samples of these ``indices``; random changes to them are drawn from
-        ``rng``."""
+        """Return the samples of these ``indices``, (B,) integers from 0 up to the length; random
+        changes to the samples are drawn from ``rng``."""
 
 
 def masked_crop(crop: UInt8Array) -> UInt8Array:
-    """Return a copy of ``crop``, (..., 320, 320, 3), in which the part that the network repaints is
-    black."""
+    """Return a copy of ``crop``, (..., 320, 320, 3) uint8, in which the part that the network makes
+    anew, rows 5 to 309 and columns 5 to 314, is black."""
     masked = crop.copy()
     masked[..., MASK_ROWS, MASK_COLUMNS, :] = 0
     return masked
 
 
 def read_rectangles(path: Path) -> list[CropRect]:
-    """Return the crop rectangles of a studio folder."""
+    """Return the crop rectangles, one for each base frame, in the file ``path`` of a studio folder
+    (``crop_rects.json``). Raises InvalidInput where it is missing, no list of [x1, y1, x2, y2], or
+    empty."""
     try:
         values = json.loads(path.read_text())
         rectangles = [CropRect(*(int(v) for v in value)) for value in values]
@@ -89,7 +91,8 @@ def read_picture(path: Path) -> UInt8Array | None:
 
 
 def read_base(studio: Path, frame: int) -> UInt8Array:
-    """Return base frame ``frame`` of a studio folder, (H, W, 3) BGR uint8. Raises InvalidInput."""
+    """Return base frame ``frame``, counted from 0, of the studio folder ``studio``: (H, W, 3) BGR
+    uint8. Raises InvalidInput where its file is missing or damaged."""
     path = studio / "base" / f"frame_{frame:04d}.png"
     picture = read_picture(path)
     if picture is None:
@@ -175,7 +178,8 @@ class PairDataset:
         return int(self.controls.shape[1])
 
     def movement(self) -> Float32Array:
-        """Return how far each block of 16x16 pixels moves, (20, 20) in levels of 0-255.
+        """Return how much each block of 16x16 pixels of the crop changes from the base to the
+        target, (20, 20) float32 in levels of 0-255.
 
         It is the 95th percentile over the pairs, averaged over the block, which suppresses render
         noise.
@@ -192,10 +196,11 @@ class PairDataset:
         return np.asarray(np.percentile(np.stack(changes), 95, axis=0), np.float32)
 
     def moving_window(self, share: float = 0.5) -> tuple[int, int, int, int]:
-        """Return top, left, height and width, multiples of 16, of the part of the crop that moves.
+        """Return (top, left, height, width), in pixels and multiples of 16, of the part of the crop
+        that moves.
 
-        Blocks count that move at least ``share`` as far as the one that moves most, with one more
-        block around them.
+        Blocks of 16x16 pixels count that move at least ``share`` (0 to 1) as far as the one that
+        moves most, with one more block around them. Raises InvalidInput where nothing moves.
         """
         movement = self.movement()
         if movement.max() < 1.0:
@@ -206,8 +211,9 @@ class PairDataset:
         return 16 * top, 16 * left, 16 * (bottom - top), 16 * (right - left)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return the samples of these ``indices``; random changes to them are drawn from ``rng``.
-        See ``CropDataset.batch``. The conditions are mouth controls."""
+        """Return the samples of these ``indices``, (B,) integers, with mouth controls as their
+        conditions. Which of them are at rest, and how far all are moved, is drawn from ``rng``. See
+        ``CropDataset.batch``."""
         real, target = self.bases[self.slots[indices]], self.targets[indices]
         controls = self.controls[indices].copy()
         resting = rng.random(len(indices)) < 1.0 / self._rest_every
@@ -248,8 +254,8 @@ class VideoDataset:
         return len(self.crops)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return the samples of these ``indices``; random changes to them are drawn from ``rng``.
-        See ``CropDataset.batch``. The conditions are windows."""
+        """Return the samples of these ``indices``, (B,) integers, with audio windows as their
+        conditions. The other frame of each is drawn from ``rng``. See ``CropDataset.batch``."""
         count = len(self)
         if self.apart > 0:
             steps = rng.integers(self.apart, count - self.apart + 1, len(indices))

@@ -45,7 +45,12 @@ _VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
 
 
 def write_evaluation(studio: Path, folder: Path) -> None:
-    """Write the ``evaluation`` folder of a package, from the studio's held-out sequences."""
+    """Write ``folder``, the ``evaluation`` folder of a package, which must not exist yet, from the
+    held-out sequences of the studio folder ``studio``: speech, truth, controls and the index.
+
+    Raises InvalidInput where the studio's rectangles, base frames or pairs are missing or wrong, or
+    a sequence's recording cannot be decoded.
+    """
     folder.mkdir(parents=True)
     entries = []
     for sequence in sorted(path for path in (studio / "eval").glob("*") if path.is_dir()):
@@ -78,10 +83,12 @@ def write_evaluation(studio: Path, folder: Path) -> None:
 def moving_box(
     movement: Float32Array, share: float, size: CropRect, *, joined: bool = False
 ) -> tuple[int, int, int, int]:
-    """Return x1, y1, x2, y2 of the box round what moves, in pixels of a crop rectangle of ``size``.
+    """Return (x1, y1, x2, y2) of the box round what moves, in pixels from the top left of a crop
+    rectangle that is as large as ``size``; x2 and y2 are exclusive.
 
-    ``movement`` is that of :meth:`PairDataset.movement`; blocks count that move at least ``share``
-    as far as the one that moves most, with ``joined`` only those that are connected to it.
+    ``movement`` is (rows, columns) float32, how far each block of the crop moves, as
+    :meth:`PairDataset.movement` returns it. Blocks count that move at least ``share`` (0 to 1) as
+    far as the one that moves most, with ``joined`` only those that are connected to it.
     """
     moving = movement >= share * movement.max()
     if joined:

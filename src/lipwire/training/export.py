@@ -41,12 +41,15 @@ LOOP_CRF: Final = 10
 
 
 def export_network(network: LipUNet, path: Path) -> None:
-    """Write ``network``, which has its audio branch, as ONNX with the guide's names and shapes.
+    """Write ``network``, which has to have its audio branch, as the ONNX file ``path``.
 
-    Any batch size; values in [0, 1]. The tensor between hearing and painting is called
-    ``mouth_controls``. What ONNX Runtime makes of the file is compared with PyTorch; a difference
-    above 0.002, or a file that :func:`inspect_model` refuses, raises AvatarInvalid and leaves
-    nothing.
+    The file has the inputs ``input`` (N, 6, 320, 320), the crop in [0, 1] with its masked copy, and
+    ``audio`` (N, 32, 16, 16), and the output ``output`` (N, 3, 320, 320) in [0, 1]; float32, any N.
+    The output of the audio branch is called ``mouth_controls`` in it.
+
+    Raises AvatarInvalid where ONNX Runtime's output differs from PyTorch's by more than 0.002, or
+    the engine refuses the file, and OSError where it cannot be written; what was at ``path`` then
+    stays.
     """
     shipped = Clipped(network.to(memory_format=torch.contiguous_format)).eval()
     generator = torch.Generator().manual_seed(0)
@@ -110,8 +113,8 @@ class PackageParts:
 def write_package(parts: PackageParts, out: Path) -> None:
     """Make the package folder ``out`` (replaced where it is there) from trained parts.
 
-    Raises InvalidInput or AvatarInvalid when a part is missing or does not fit; ``out`` is then as
-    it was.
+    Raises InvalidInput or AvatarInvalid when a part is missing or does not fit, and OSError when a
+    file is missing or cannot be written; ``out`` is then as it was.
     """
     with new_folder(out) as partial:
         (partial / "checkpoint").mkdir()
@@ -137,8 +140,9 @@ def write_package(parts: PackageParts, out: Path) -> None:
 
 
 def write_loop(studio: Path, package: Path) -> None:
-    """Write ``crop_rects.json`` and ``source_video.mp4`` of a package, from the studio's base
-    frames."""
+    """Write ``crop_rects.json`` and ``source_video.mp4`` into the folder ``package``, from the
+    rectangles and base frames of the studio folder ``studio``. Raises InvalidInput where one of
+    those is missing or damaged, StorageFailed where the video cannot be written."""
     rectangles = read_rectangles(studio / "crop_rects.json")
     listed = [[box.x1, box.y1, box.x2, box.y2] for box in rectangles]
     (package / "crop_rects.json").write_text(json.dumps(listed) + "\n")
@@ -152,7 +156,10 @@ def write_loop(studio: Path, package: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make a package from trained networks: ``python -m lipwire.training.export STUDIO
-    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Returns the exit code."""
+    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Return the exit code.
+
+    ``arguments`` are those of the command line without the program; None takes them from there.
+    """
     parser = argparse.ArgumentParser(description="Make an avatar package from trained parts.")
     parser.add_argument("studio", type=Path, help="studio folder")
     parser.add_argument("renderer", type=Path, help="checkpoint of the mouth renderer")

@@ -20,11 +20,10 @@ moves": far from any edge that is the median of what a pixel may become."""
 
 
 def change_weights(base: Tensor, target: Tensor) -> Tensor:
-    """Return weights of pixels, (N, 1, H, W) with mean 1: large where the target differs from the
-    base.
+    """Return weights of pixels, (N, 1, H, W) float32 with mean 1 in each picture: large where the
+    target differs from the base, and near such pixels.
 
-    ``base`` and ``target`` are (N, 3, H, W) in [0, 1]; H and W are multiples of 4. Pixels near such
-    differences have large weights too.
+    ``base`` and ``target`` are (N, 3, H, W) float32 in [0, 1]; H and W are multiples of 4.
     """
     change = functional.avg_pool2d((target - base).abs().mean(1, keepdim=True), 4)
     near = functional.max_pool2d((change / MOVED).clamp(max=1.0), 5, 1, 2)
@@ -33,10 +32,13 @@ def change_weights(base: Tensor, target: Tensor) -> Tensor:
 
 
 def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Return the loss of a picture, a scalar.
+    """Return the loss of the pictures ``output`` against ``target``, a scalar tensor that can be
+    differentiated.
 
-    It is the weighted L1 and squared error of the pixels, and L1 of their differences to the right
-    and below.
+    Both are (N, 3, H, W) float32, by custom in [0, 1]; ``weights`` are those of their pixels, (N,
+    1, H, W) float32, as ``change_weights`` returns them. The loss is the weighted mean of absolute
+    and squared errors, and that of the absolute errors of the differences between neighbouring
+    pixels, across and down.
     """
     error = output - target
     across = (error[..., :, 1:] - error[..., :, :-1]).abs() * weights[..., :, 1:]
@@ -46,9 +48,11 @@ def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def peak_signal_to_noise_db(output: Tensor, target: Tensor, weights: Tensor | None = None) -> float:
-    """Return the PSNR of pictures in [0, 1], in dB over the whole batch.
+    """Return the peak signal to noise ratio of ``output`` against ``target``, in dB over the whole
+    batch, at most 100.
 
-    With ``weights`` only pixels count whose weight is at least the mean.
+    Both are (N, 3, H, W) float32; ``target`` is in [0, 1], and ``output`` is clipped to it. With
+    ``weights``, (N, 1, H, W) with mean 1, only pixels count whose weight is 1 or more.
     """
     squared = (output.clamp(0, 1) - target).square()
     if weights is None:

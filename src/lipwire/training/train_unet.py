@@ -65,7 +65,8 @@ def bfloat16_is_fast() -> bool:
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
-    """Return the learning rate of ``step``: linear warm-up, then a cosine down to a fiftieth."""
+    """Return the learning rate of ``step``, counted from 0: a linear warm-up to
+    ``settings.learning_rate``, then a cosine down to a fiftieth of it."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -84,8 +85,9 @@ def window_at(
     settings: TrainSettings,
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Return what a step trains on, as top, left, height, width: the ``window``, or a part of
-    it."""
+    """Return the part of the crop that ``step``, counted from 0, trains on, as (top, left, height,
+    width) in pixels: ``window``, which is of the same form, or a part of it near
+    ``settings.focus``, as drawn from ``rng``."""
     focus = settings.focus
     if focus is None or step >= FOCUS_UNTIL * settings.steps or rng.random() >= FOCUS_SHARE:
         return window
@@ -99,9 +101,11 @@ def window_at(
 
 
 def to_network(batch: Batch, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (crop (B, 6, H, W), condition, target (B, 3, H, W)) inside the window.
+    """Return (crop, condition, target) of ``batch`` as tensors for the network, cut to ``window``,
+    (top, left, height, width) in pixels of the crop.
 
-    All are float32 in [0, 1].
+    The crop is (B, 6, height, width) and the target (B, 3, height, width), float32 in [0, 1]; the
+    condition is that of the batch, (B, K) controls or (B, 32, 16, 16) windows, float32.
     """
     top, left, height, width = window
     inside = (slice(None), slice(top, top + height), slice(left, left + width))
@@ -176,7 +180,7 @@ class UNetRun:
 
     def save(self) -> None:
         """Write the run's checkpoint, which has everything that is needed to continue. Raises
-        StorageFailed."""
+        StorageFailed where it cannot be written; the last one then stays."""
         save_checkpoint(
             self.checkpoint,
             {
@@ -196,7 +200,7 @@ class UNetRun:
         return output.float()
 
     def advance(self) -> float:
-        """Train one step and return the loss."""
+        """Train the next step, on one batch, and return its loss (``picture_loss``)."""
         # The generator depends on the step alone: a resumed run draws what an unbroken one would.
         rng = np.random.default_rng([self.settings.seed, self.step])
         indices = rng.choice(self.training_indices, self.settings.batch_size)
@@ -225,9 +229,12 @@ class UNetRun:
 
     @torch.no_grad()
     def measure(self, limit: int = 48) -> tuple[float, UInt8Array]:
-        """Return the PSNR of the averaged network on ``limit`` held-out samples at most, in dB,
-        where the picture moves, and a picture of the first six: a row each of input, output, truth
-        and error (x 4)."""
+        """Return (how near the averaged network's pictures are to the truth, a picture to look at).
+
+        The first is the mean peak signal to noise ratio, in dB, of up to ``limit`` held-out
+        samples, over the pixels that move. The second is (rows * H, 4 * W, 3) uint8 BGR: of the
+        first six samples a row each of input, output, truth and error (x 4).
+        """
         present = {name: value.clone() for name, value in self._weights().items()}
         self.network.load_state_dict(self.average)
         try:
@@ -262,7 +269,10 @@ class UNetRun:
         progress: bool = True,
         stop: Callable[[], bool] = lambda: False,
     ) -> Path:
-        """Run until the last step, or until ``stop`` returns True; return the checkpoint's path."""
+        """Train until the last step of the settings, or until ``stop``, which is called without
+        arguments before each step, returns True; return the path of the checkpoint, which is then
+        written. ``progress`` shows a bar in the terminal. Raises StorageFailed where the checkpoint
+        cannot be written."""
         settings = self.settings
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -313,7 +323,12 @@ class UNetRun:
 
 
 def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = None) -> LipUNet:
-    """Return the network of a checkpoint, with its averaged weights."""
+    """Return the network of ``state``, what ``load_checkpoint`` returned for a run, with its
+    averaged weights, in evaluation mode.
+
+    ``audio_branch`` becomes part of it; it keeps its own weights where the run was trained from
+    controls. Raises InvalidInput where the weights do not fit the network.
+    """
     network = LipUNet(UNetConfig.from_dict(state["config"]), audio_branch)
     # A run from controls has no audio branch; the one given here then keeps its own weights.
     missing, unexpected = network.load_state_dict(state["average"], strict=False)
@@ -326,8 +341,9 @@ def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = N
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train the mouth renderer: ``python -m lipwire.training.train_unet STUDIO RUN``. Returns the
-    exit code."""
+    """Train the mouth renderer: ``python -m lipwire.training.train_unet STUDIO RUN``. Return the
+    exit code. ``arguments`` are those of the command line without the program; None takes them from
+    there."""
     usual, network = TrainSettings(), UNetConfig()
     parser = argparse.ArgumentParser(description="Train the mouth renderer on a studio folder.")
     parser.add_argument("studio", type=Path, help="folder of rendered pairs")

@@ -160,11 +160,13 @@ class LipUNet(nn.Module):
             self.register_buffer("feather", _feather(config.window[2], config.window[3]))
 
     def residual(self, crop: Tensor, code: Tensor, at: tuple[int, int] = (0, 0)) -> Tensor:
-        """Return what is to be added to the crop, (N, 3, H, W).
+        """Return what is to be added to the base picture, the crop or the masked crop: (N, 3, H, W)
+        float32.
 
-        ``crop`` (N, 6, H, W) in [0, 1] shows the network's window, or a part of it (for training)
-        whose top left is at row and column ``at`` of the window; H, W and ``at`` are multiples of
-        16. ``code`` is (N, code_size).
+        ``crop`` (N, 6, H, W) float32 in [0, 1] shows the network's window, or a part of it (for
+        training) whose top left is at row and column ``at`` of the window; H, W and ``at`` are
+        multiples of 16. Its first three channels are the crop, the others the masked crop. ``code``
+        is (N, code_size) float32, by custom in [0, 1].
         """
         rows = slice(at[0], at[0] + crop.shape[2])
         columns = slice(at[1], at[1] + crop.shape[3])
@@ -186,15 +188,21 @@ class LipUNet(nn.Module):
         return residual * self.feather[:, :, rows, columns]
 
     def forward_window(self, crop: Tensor, code: Tensor, at: tuple[int, int] = (0, 0)) -> Tensor:
-        """Return the picture inside the window, or a part of it, (N, 3, H, W); the arguments are
-        those of :meth:`residual`."""
+        """Return the pictures inside the network's window, or a part of it, (N, 3, H, W) float32,
+        not clipped.
+
+        ``crop`` (N, 6, H, W) in [0, 1] shows that part, whose top left is at row and column ``at``
+        of the window; H, W and ``at`` are multiples of 16. ``code`` is (N, code_size).
+        """
         base = crop[:, :3] if self.config.base == "real" else crop[:, 3:]
         return base + self.residual(crop, code, at)
 
     def forward_controls(self, crop: Tensor, code: Tensor) -> Tensor:
-        """Return pictures, (N, 3, 320, 320), not clipped.
+        """Return the pictures that the network makes of mouth controls, (N, 3, 320, 320) float32,
+        not clipped to [0, 1].
 
-        ``crop`` is (N, 6, 320, 320) in [0, 1] and ``code`` (N, code_size).
+        ``crop`` is (N, 6, 320, 320) in [0, 1], the crop and the masked crop; ``code`` is (N,
+        code_size), by custom in [0, 1].
         """
         top, left, height, width = self.config.window
         if (height, width) == (MOUTH_PX, MOUTH_PX):
@@ -205,9 +213,11 @@ class LipUNet(nn.Module):
         return base + functional.pad(self.residual(inside, code), (left, right, top, below))
 
     def forward(self, crop: Tensor, audio: Tensor) -> Tensor:
-        """Return pictures, (N, 3, 320, 320), not clipped.
+        """Return the pictures that the network makes of speech, (N, 3, 320, 320) float32, not
+        clipped to [0, 1].
 
-        ``crop`` is (N, 6, 320, 320) in [0, 1] and ``audio`` windows (N, 32, 16, 16).
+        ``crop`` is (N, 6, 320, 320) in [0, 1], the crop and the masked crop; ``audio`` are windows,
+        (N, 32, 16, 16). Raises ValueError where the network has no audio branch.
         """
         if self.audio_branch is None:
             raise ValueError("this network has no audio branch: it was trained from mouth controls")
@@ -263,11 +273,12 @@ class Clipped(nn.Module):
         self.network.enter[0] = _without_blocks(network.enter[0])
 
     def forward(self, crop: Tensor, audio: Tensor) -> Tensor:
-        """Return pictures, (N, 3, 320, 320) in [0, 1]. ``crop`` is (N, 6, 320, 320) in [0, 1] and
-        ``audio`` windows (N, 32, 16, 16)."""
+        """Return the pictures that the network makes of speech, (N, 3, 320, 320) float32 in [0, 1].
+        ``crop`` is (N, 6, 320, 320) in [0, 1], the crop and the masked crop; ``audio`` are windows,
+        (N, 32, 16, 16)."""
         return self.network(crop, audio).clamp(0.0, 1.0)
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Return how many numbers the parameters of ``module`` are."""
+    """Return how many numbers the parameters of ``module`` have, all together."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -212,7 +212,8 @@ def letters(phone: str) -> tuple[str, ...]:
 
 
 def aperture(controls: npt.ArrayLike) -> Float32Array:
-    """Return the gap between the lips, (N,) float32 in [0, 1], of (N, 6) controls.
+    """Return the gap between the lips, (N,) float32 in [0, 1], of ``controls``, (N, 6) in the order
+    of `CONTROLS`; 0 is closed, 1 is wide open.
 
     It is open * (1 - press) * (1 - 0.75 bite) * (1 - 0.3 round): a seal closes whatever the jaw
     does, a lip at the teeth leaves a quarter of the gap, and forward lips narrow it.

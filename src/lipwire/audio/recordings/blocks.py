@@ -36,7 +36,13 @@ class Block:
 
 
 def read_blocks(source: Source, track: int | None, findings: Findings) -> Generator[Block]:
-    """Yield a whole audio track in blocks. Arguments and errors are those of ``read_frames``."""
+    """Yield a whole audio track in blocks of about a second, with silence where it has holes.
+
+    ``track`` counts audio tracks from 1; None is the default one. What is noticed goes into
+    ``findings``. Close the iterator where it may be left half-way. Raises InvalidInput for a file
+    that is not audio or has no such track, for samples of an unknown format, and for damage where
+    ``findings`` does not allow it.
+    """
     frames: list[av.AudioFrame] = []
     samples = 0
     with closing(read_frames(source, track, findings)) as read:
@@ -108,7 +114,8 @@ class SoundForm:
         self._form: tuple[int, str, str] | None = None
 
     def push(self, block: Block) -> Float32Array:
-        """Add a block and return the samples that are ready, (n, channels) float32 in [-1, 1]."""
+        """Add a block and return the samples that are ready, (n, channels) float32 in [-1, 1]. The
+        block's frames lose their time stamps."""
         before = []
         form = _form(block.frames[0])
         if form != self._form:
@@ -141,7 +148,8 @@ class SoundForm:
 
 
 def full_scale(columns: Columns) -> Float32Array:
-    """Return the samples of ``columns`` as float32, where full scale is 1.0."""
+    """Return ``columns``, (samples, channels) int16 or float32, as float32 of that shape, in which
+    full scale is 1.0."""
     if columns.dtype == np.int16:
         return columns.astype(np.float32) / np.float32(32768)
     return columns.astype(np.float32, copy=False)

@@ -31,7 +31,7 @@ class ChannelLevels:
         self.loudest_rms = 0.0  # of one channel in one piece, its mean taken off; full scale is 1.0
 
     def add(self, columns: Columns) -> None:
-        """Measure the next piece of the sound, (samples, channels)."""
+        """Measure the next piece of the sound, (samples, channels) int16 or float32."""
         if not len(columns):
             return
         # (channels, samples) float32: a sum over rows of memory is the fast one.
@@ -47,8 +47,8 @@ class ChannelLevels:
             self._average_energy += float(np.dot(average, average)) / len(rows) ** 2
 
     def choice(self) -> int | None:
-        """Return the number of the channel to use in place of the average; None where the average
-        is right."""
+        """Return the index, from 0, of the channel to use in place of the average of all; None
+        where the average is right."""
         channels = len(self._energies)
         unrelated = float(self._energies.sum()) / channels**2
         if channels == 1 or self._average_energy >= CANCELLED * unrelated:

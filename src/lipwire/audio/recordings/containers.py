@@ -18,8 +18,8 @@ class NotAudioError(InvalidInput):
 
 
 def open_container(source: Source) -> InputContainer:
-    """Open ``source`` from its beginning; the caller closes what is returned. Raises
-    NotAudioError."""
+    """Open ``source`` from its beginning with FFmpeg; the caller closes what is returned. Raises
+    NotAudioError, an InvalidInput, where FFmpeg does not know the file's format."""
     file = source.file
     file.seek(0)
     try:
@@ -31,9 +31,12 @@ def open_container(source: Source) -> InputContainer:
 
 
 def parts_of(container: InputContainer, source: Source) -> list[Source]:
-    """Return the files that ``source``, opened as ``container``, was put together from (see
-    ``joins``), in their order; mostly only ``source`` itself. ``container`` can be read on
-    afterwards."""
+    """Return the files that ``source``, opened as ``container``, was put together from with
+    ``cat``, in their order; mostly only ``source`` itself.
+
+    Parts are looked for in MP3, Ogg and FLAC. They read from the file of ``source``; ``container``
+    can be read on afterwards.
+    """
     position = source.file.tell()
     starts = beginnings(source.file, source.size_bytes, container.format.name)
     source.file.seek(position)

@@ -12,9 +12,12 @@ def decode_audio(
 ) -> Float32Array:
     """Return what the network hears of a recording: (samples,) float32, mono, 16 kHz, in [-1, 1].
 
-    ``track`` is the audio track, counted from 1 (None: the default one); damage is an error unless
-    ``allow_damaged``. Raises InvalidInput and StorageFailed as ``FileRecording`` does, which also
-    says what was noticed. An hour takes 0.23 GB.
+    ``recording`` is a file's path, its bytes, or a file opened as binary. ``track`` is the audio
+    track, counted from 1 (None: the default one). An hour takes 0.23 GB.
+
+    Raises InvalidInput where there is no such file or track, it is not audio, has no samples or
+    more than four hours of them, or is damaged, unless ``allow_damaged``; StorageFailed where a
+    pipe cannot be copied to a temporary file. Use ``FileRecording`` where warnings are wanted too.
     """
     with FileRecording(recording, track=track, allow_damaged=allow_damaged) as opened:
         return heard_in_full(opened)
@@ -23,7 +26,8 @@ def decode_audio(
 def heard_in_full(recording: Recording) -> Float32Array:
     """Return all that the network hears of ``recording``: (samples,) float32, mono, 16 kHz.
 
-    Raises InvalidInput for what is wrong with it anywhere.
+    It is gone through to its end. Raises InvalidInput where its sound is damaged anywhere and that
+    is not allowed, where there is too much of it, and where it is closed.
     """
 
     def gathered() -> Float32Array:

@@ -32,7 +32,8 @@ class Findings:
         return (*self._warnings, f"{self._name}: {self._more} more of the same kinds")
 
     def note(self, what: str) -> None:
-        """Add the warning "NAME: ``what``"."""
+        """Add a warning, the line "NAME: WHAT", where NAME is the recording's. From the ninth on
+        they are only counted."""
         if len(self._warnings) < MAX_WARNINGS:
             self._warnings.append(f"{self._name}: {what}")
         else:

@@ -72,7 +72,8 @@ def mp3_begins(file: BinaryIO, at: int) -> bool:
 
 
 def tag_bytes(header: bytes) -> int:
-    """Return the length of the tag that begins with ``header``; 0 where it is no tag.
+    """Return the length in bytes of the ID3v2, ID3v1 or APEv2 tag whose first bytes, 24 or more,
+    are ``header``; 0 where it is no tag.
 
     ID3v2 (id3.org, 2.4.0, 3.1): "ID3", version, flags, and a size of four times seven bits without
     the ten bytes before. APEv2: a size at 12 that counts the tag without its header.

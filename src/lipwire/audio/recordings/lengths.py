@@ -29,7 +29,8 @@ class Outlook:
 
 def outlook(source: Source, track: int | None) -> Outlook:
     """Return how long ``track`` of ``source`` is, and whether it was cut short, without decoding
-    it. Packets are looked at where headers do not say it.
+    it. Packets are looked at where headers do not say it. ``track`` counts audio tracks from 1;
+    None is the default one.
 
     The position of ``source.file`` is as before, so that another container of it can be read on.
     Raises nothing for a file that is wrong: it counts as cut short, and decoding it raises the
@@ -67,8 +68,8 @@ def declared_length_s(container: InputContainer, stream: AudioStream) -> float:
 
 
 def too_short(length_s: float, declared_s: float) -> bool:
-    """Return whether ``length_s`` is shorter than the declared length by more than edit lists and
-    encoders explain."""
+    """Return whether ``length_s`` seconds are fewer than the ``declared_s`` seconds of a file's
+    header by more than edit lists and encoders explain: by over 0.5 s and over 2 %."""
     return declared_s - length_s > max(_MISSING_S, _MISSING_SHARE * declared_s)
 
 

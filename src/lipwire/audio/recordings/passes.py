@@ -85,8 +85,10 @@ class FirstPass:
         """Yield what the network hears, (k,) float32 at 16 kHz, with the block that it was made of,
         from the beginning to the end; to be called once.
 
-        With the last samples there is None instead of a block. Raises FormChanged where ``form``
-        turns out to be wrong, and InvalidInput.
+        With the last samples there is None instead of a block. Raises FormChanged where a later
+        part asks for another ``form``, by its rate, its channels or which of them are heard;
+        InvalidInput where the recording is damaged and that is not allowed, or its samples are not
+        finite, absurdly loud or too many.
         """
         with closing(self._blocks):
             while self._ready:
@@ -96,7 +98,8 @@ class FirstPass:
 
     def finish(self) -> None:
         """Go through the whole recording instead of calling ``steps``, and set ``form`` to what all
-        of it asks for. Raises InvalidInput."""
+        of it asks for. Raises InvalidInput where it is damaged and that is not allowed, or its
+        samples are not finite, absurdly loud or too many."""
         self._form_may_change = True
         for _ in self.steps():
             pass
@@ -125,8 +128,12 @@ class FirstPass:
 
 
 def later_pass(source: Source, track: int | None, form: Form) -> Generator[Step]:
-    """Yield what ``FirstPass.steps`` yields, for a recording whose ``form`` is known and whose
-    damage was noted or allowed in an earlier pass."""
+    """Yield what the network hears, (k,) float32 at 16 kHz, with the block that it was made of
+    (None with the last samples), of a recording that an earlier pass has gone through.
+
+    ``form`` is what that pass found out; ``track`` counts audio tracks from 1, None is the default
+    one. Damage is silence, and is not noted again.
+    """
     findings = Findings(source.name, allow_damaged=True)
     with closing(read_blocks(source, track, findings)) as blocks:
         yield from _steps(blocks, HeardForm(form.choices), source.name)

@@ -38,7 +38,7 @@ class Recording(Protocol):
 
     @property
     def rate_hz(self) -> int:
-        """Rate of the sound for people."""
+        """Rate of the sound for people, in samples a second of each channel."""
 
     @property
     def channels(self) -> int:
@@ -46,15 +46,17 @@ class Recording(Protocol):
 
     @property
     def samples(self) -> int:
-        """How many samples the network hears, at 16 kHz."""
+        """How many samples the network hears, at 16 kHz. Until the recording was gone through to
+        its end, this is about what its file declares."""
 
     @property
     def loudest_rms(self) -> float:
-        """Root mean square of the loudest second of the loudest channel; full scale is 1.0."""
+        """Root mean square of the loudest second of the loudest channel, in what was gone through
+        so far; full scale is 1.0."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings for the user, one line each."""
+        """Warnings about what was gone through so far, for the user, one line each."""
 
     def examine(self) -> None:
         """Go through the recording, unless that was done, so that everything is known of it.
@@ -65,15 +67,22 @@ class Recording(Protocol):
         """
 
     def heard(self) -> Generator[Float32Array]:
-        """Yield what the network hears from the beginning, the ``heard`` of each piece: (k,)
-        float32 at 16 kHz.
+        """Yield what the network hears, from the beginning of the recording to its end, in pieces
+        of about a second: (k,) float32 mono at 16 kHz in [-1, 1].
 
-        Close the iterator where it is left half-way. Raises FormChanged and InvalidInput as
+        Close the iterator where it is left half-way. Raises FormChanged and InvalidInput where
         ``pieces`` does.
         """
 
     def pieces(self) -> Generator[Piece]:
-        """Yield the recording from its beginning. Close the iterator where it is left half-way."""
+        """Yield the recording from its beginning to its end, in pieces of about a second, each of
+        which has what the network hears and the sound for people.
+
+        Close the iterator where it is left half-way. Raises InvalidInput as ``examine`` does.
+        Raises FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of
+        the channels that are heard were wrong: discard what was yielded, call ``examine``, and
+        begin again, as ``redone_if_changed`` does.
+        """
 
     def close(self) -> None:
         """Close the files. Closing twice is allowed."""
@@ -139,7 +148,8 @@ class FileRecording(Closing):
 
     @property
     def rate_hz(self) -> int:
-        """Rate of the sound for people. See ``Recording.rate_hz``."""
+        """Rate of the sound for people, in samples a second of each channel. See
+        ``Recording.rate_hz``."""
         return self._first.form.rate_hz
 
     @property
@@ -149,15 +159,16 @@ class FileRecording(Closing):
 
     @property
     def samples(self) -> int:
-        """How many samples the network hears, at 16 kHz. See ``Recording.samples``."""
+        """How many samples the network hears, at 16 kHz; about what the file declares, until it was
+        gone through. See ``Recording.samples``."""
         if self._first.ended:
             return self._first.samples
         return max(self._first.samples, round(self._declared_s * SAMPLE_RATE_HZ))
 
     @property
     def loudest_rms(self) -> float:
-        """Root mean square of the loudest second of the loudest channel; full scale is 1.0. See
-        ``Recording.loudest_rms``."""
+        """Root mean square of the loudest second of the loudest channel, in what was gone through
+        so far; full scale is 1.0. See ``Recording.loudest_rms``."""
         return self._first.loudest_rms
 
     @property
@@ -166,20 +177,23 @@ class FileRecording(Closing):
         return self._findings.warnings
 
     def examine(self) -> None:
-        """Go through the file, unless that was done, so that everything is known of it. See
-        ``Recording.examine``."""
+        """Go through the file, unless that was done, so that everything is known of it. Raises
+        InvalidInput where it is damaged and that is not allowed, where its samples are no sound or
+        too many, and once it is closed. See ``Recording.examine``."""
         self._check_open()
         if not self._first.ended:
             self._untouched().finish()
 
     def heard(self) -> Generator[Float32Array]:
-        """Yield what the network hears from the beginning, (k,) float32 at 16 kHz each. See
-        ``Recording.heard``."""
+        """Yield what the network hears from the beginning, in pieces of about a second: (k,)
+        float32 mono at 16 kHz. Close the iterator where it is left half-way. Raises FormChanged and
+        InvalidInput. See ``Recording.heard``."""
         return self._heard(self._steps())
 
     def pieces(self) -> Generator[Piece]:
-        """Yield the recording from its beginning. Close the iterator where it is left half-way. See
-        ``Recording.pieces``."""
+        """Yield the recording from its beginning, in pieces of about a second, each of which has
+        what the network hears and the sound for people. Close the iterator where it is left
+        half-way. Raises FormChanged and InvalidInput. See ``Recording.pieces``."""
         return self._pieces(self._steps())
 
     def close(self) -> None:

@@ -58,8 +58,8 @@ class PcmRecording:
         """Do nothing: everything is known of samples in memory."""
 
     def heard(self) -> Generator[Float32Array]:
-        """Yield what the network hears from the beginning, (k,) float32 at 16 kHz each. See
-        ``Recording.heard``."""
+        """Yield what the network hears from the beginning, in pieces of about a second: (k,)
+        float32 mono at 16 kHz in [-1, 1]. See ``Recording.heard``."""
         choice = self._choice
         resampler = StreamResampler(self.rate_hz, self._columns.shape[1] if choice is None else 1)
         for columns in self._seconds():
@@ -67,7 +67,8 @@ class PcmRecording:
         yield resampler.flush()
 
     def pieces(self) -> Generator[Piece]:
-        """Yield the recording from its beginning. Close the iterator where it is left half-way. See
+        """Yield the recording from its beginning, in pieces of a second, each of which has what the
+        network hears and the sound for people. Close the iterator where it is left half-way. See
         ``Recording.pieces``."""
         with closing(self.heard()) as heard:
             for columns in self._seconds():

@@ -64,8 +64,8 @@ class Part(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position and return it, in bytes from the beginning of the part; see
-        ``io.IOBase.seek``."""
+        """Set the position and return it, in bytes from the beginning of the part. ``offset``
+        counts bytes from the place that ``whence`` says, os.SEEK_SET, SEEK_CUR or SEEK_END."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -82,7 +82,8 @@ class Part(io.RawIOBase):
 
 @contextmanager
 def open_source(recording: object) -> Iterator[Source]:
-    """Open a ``RecordingFile``.
+    """Context manager: open ``recording``, a ``RecordingFile`` (a file's path, its bytes, or a file
+    opened as binary), for the block.
 
     A named pipe and a file that cannot be sought in are copied to a temporary file without a name,
     which is gone with the process at the latest. A file that was opened by the caller is read from

@@ -19,10 +19,12 @@ _UNKNOWN_LENGTH: Final = 0x7FFF_0000  # programs that write into a pipe put this
 
 
 def check_wav_length(source: Source, findings: Findings) -> None:
-    """Compare the length of a WAV file with what its header says.
+    """Compare the length of ``source``, where it is a WAV file, with what its header says; its
+    position is 0 afterwards.
 
     Bytes behind the samples that are no part of the file, a second WAV file for example, are noted
-    in ``findings``; missing samples are damage. Files of other formats are left alone.
+    in ``findings``. Missing samples are damage: InvalidInput is raised where ``findings`` does not
+    allow it. Files of other formats are left alone.
     """
     file = source.file
     file.seek(0)

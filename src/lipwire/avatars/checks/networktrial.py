@@ -51,8 +51,10 @@ def try_network(
 ) -> None:
     """Run the network on the first frame, for silence and for speech, and check its answers.
 
-    What is wrong with them goes into ``findings``. ``rect`` is the first frame's and lies inside
-    it. Without an ``encoder`` the windows are zeros and noise. ``waiting`` is called while it runs.
+    ``trial`` runs the network; ``pictures`` and ``settings`` are those of its package. What is
+    wrong with the answers goes into ``findings``; nothing is raised. ``rect`` is the crop rectangle
+    of the first frame and lies inside it. Without an ``encoder`` the windows are zeros and noise.
+    ``waiting`` is called without arguments now and then while the network runs.
     """
     try:
         crop = _crop(pictures, rect, settings)

@@ -69,16 +69,20 @@ class FrameFindings:
         return number in self._numbers
 
     def add(self, number: int, label: str, message: str) -> None:
-        """Add a problem of frame ``number``, called ``label``.
+        """Add a problem of frame ``number``.
 
-        Messages that differ only in digits are of one kind, of which the first is reported.
+        ``label`` is the frame's name in messages, as its file's; ``message`` goes on from it: "is
+        not a file". Messages that differ only in digits are one kind of problem, of which the first
+        is reported.
         """
         kind = "".join(letter for letter in message if not letter.isdigit())
         self._kinds.setdefault(kind, (f"{label} {message}", []))[1].append(number)
         self._numbers.add(number)
 
     def report(self, findings: Findings) -> None:
-        """Add one error for each kind to ``findings``."""
+        """Put the problems that were added into ``findings``: one error for each kind of problem,
+        with the numbers of all frames that have it and the first one's message. Twenty kinds at
+        most are put so; one more error counts what is left."""
         for message, numbers in list(self._kinds.values())[:_MAX_KINDS]:
             every = f"{frames_shown(sorted(numbers))}: " if len(numbers) > 1 else ""
             findings.error(f"{every}{message}")
@@ -105,9 +109,10 @@ def shown(value: object) -> str:
 
 
 def frames_shown(numbers: Iterable[int]) -> str:
-    """Return frames as messages name them, "frame 3" or "frames 3, 7-9"; ``numbers`` ascend.
+    """Return frames as messages name them, "frame 3" or "frames 3, 7-9"; ``numbers`` are theirs, in
+    ascending order.
 
-    Eight runs are listed; the rest is counted.
+    Eight runs of numbers are listed; the frames in others are counted ("and 5 more").
     """
     runs: list[list[int]] = []
     count = 0
@@ -125,13 +130,15 @@ def frames_shown(numbers: Iterable[int]) -> str:
 
 
 def rectangle_of(frames: Sequence[int]) -> str:
-    """Return how a message about the rectangles of ``frames`` names the first one's."""
+    """Return how a message about the crop rectangles of ``frames``, numbers in ascending order,
+    begins: "rectangle of frame 3", or "frames 3, 7-9: rectangle of frame 3"."""
     every = f"{frames_shown(frames)}: " if len(frames) > 1 else ""
     return f"{every}rectangle of frame {frames[0]}"
 
 
 def nearest(word: str, known: list[str]) -> str | None:
-    """Return the entry of ``known`` that ``word`` was probably meant to be, or None."""
+    """Return the entry of ``known`` that ``word`` was probably meant to be; None where none is
+    similar."""
     by_folded = {entry.casefold(): entry for entry in known}
     found = get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.5)
     return by_folded[found[0]] if found else None

@@ -40,10 +40,10 @@ _CENTRED: Final[tuple[tuple[str, Callable[..., _Columns]], ...]] = (
 def mostly_squares(
     rects: Sequence[CropRect] | Sequence[Sequence[int]], stretch: float = 1.05
 ) -> bool:
-    """Return whether at least half of the rectangles are squares, with sides of at most ``stretch``
-    to 1.
+    """Return whether at least half of the rectangles are squares, or nearly: the longer side is at
+    most ``stretch`` times the shorter one.
 
-    Numbers are read as x1, y1, x2, y2.
+    ``rects`` are one or more; four numbers are read as x1, y1, x2, y2.
     """
     x1, y1, x2, y2 = np.array([_numbers(rect) for rect in rects], np.int64).T
     shorter, longer = np.minimum(x2 - x1, y2 - y1), np.maximum(x2 - x1, y2 - y1)

@@ -27,10 +27,12 @@ _TINY_PX: Final = 32
 def misplaced(
     rects: Sequence[CropRect], width: int, height: int, first_frame: int = 0
 ) -> str | None:
-    """Return what is wrong with the rectangles of frames of ``width`` x ``height``, as one line.
+    """Return what is wrong with ``rects``, the crop rectangles of consecutive frames of ``width`` x
+    ``height``, as one line; None where nothing is.
 
-    Some lie outside, or most are no squares and all are in another order. None where nothing is
-    wrong. ``first_frame`` is the number of the first rectangle's frame.
+    It is wrong where some lie outside their frames, and where most are no squares and their numbers
+    in another order (x, y, width, height, for example) would make all of them squares.
+    ``first_frame`` is the number of the first rectangle's frame.
     """
     wrong = [index for index, rect in enumerate(rects) if _outside(rect, width, height)]
     if wrong:
@@ -54,10 +56,11 @@ def misplaced(
 def doubts(
     rects: Sequence[CropRect], width: int, height: int, first_frame: int = 0
 ) -> Iterator[str]:
-    """Yield what is unusual about rectangles inside their frames, one line for each kind; they may
-    be meant so.
+    """Yield a line for each thing that is unusual about ``rects``, the crop rectangles of
+    consecutive frames, and may be meant so: some are no squares, are tiny, or jump.
 
-    Frames are ``width`` x ``height``; ``first_frame`` is the number of the first rectangle's frame.
+    Frames are ``width`` x ``height``, and the rectangles lie inside; ``first_frame`` is the number
+    of the first rectangle's frame.
     """
     stretched = [index for index, rect in enumerate(rects) if _stretch(rect) > _FAR_FROM_SQUARE]
     if stretched:

@@ -39,8 +39,8 @@ def validate_package(path: Path, *, progress: CompileProgress | None = None) -> 
     """Return all problems of the package in folder ``path``, in the order of its files.
 
     Empty where everything is in order. Every frame is decoded, and the network runs on the first
-    for silence and for speech. Raises NotFound where nothing is there; everything else is in the
-    list.
+    for silence and for speech; ``progress`` is called meanwhile. Raises NotFound where nothing is
+    there; everything else is in the list.
     """
     findings = Findings()
     try:

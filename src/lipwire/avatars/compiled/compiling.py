@@ -94,12 +94,16 @@ def compile_avatar(
     quality: int = DEFAULT_QUALITY,
     progress: CompileProgress | None = None,
 ) -> CompiledParts:
-    """Open ``parts``, building what is missing, stale or damaged.
+    """Open the compiled ``parts`` of an avatar, building what is missing, stale or damaged.
 
-    ``quality`` (1-100) is that of the part ``jpeg``. Raises InvalidInput for unknown parts or
-    another quality, AvatarInvalid where the package is broken or changes meanwhile, StorageFailed
-    where neither the package nor the user's cache folder can take the result. Whatever is raised,
-    Ctrl-C included, what was there before is still there and nothing else.
+    Parts are ``model`` (the network), ``gpu`` (the network for GPUs), ``patches`` and ``jpeg`` (of
+    the frames); ``planes`` and ``pixels`` ask for ``patches``. ``progress`` is called while
+    something is built. ``quality`` (1-100) is that of ``jpeg``.
+
+    Raises InvalidInput for unknown parts or another quality, AvatarInvalid where the package is
+    broken or changes meanwhile, StorageFailed where neither the package nor the user's cache folder
+    can take the result. Whatever is raised, Ctrl-C included, what was there before is still there
+    and nothing else.
     """
     _check(parts, quality)
     wanted = frozenset(part for part in FILE_PARTS if part in parts)
@@ -295,8 +299,8 @@ def _prepare(
 
 
 def other_size(seen: tuple[int, int], size: tuple[int, int]) -> str:
-    """Return a message that a frame is ``seen`` (width, height), where the first one is
-    ``size``."""
+    """Return the end of a message that a frame has the size ``seen``, where the first frame has
+    ``size``; both are (width, height)."""
     return f"is {seen[0]}x{seen[1]}; all frames have to be as the first, {size[0]}x{size[1]}"
 
 

@@ -53,13 +53,15 @@ class ContainerWriter:
         self._write(bytes(_PAGE_BYTES))
 
     def begin(self, name: str) -> None:
-        """Begin the section ``name``, which holds bytes and ends where the next one begins."""
+        """Begin the section ``name``, which holds the bytes that ``append`` is given until the next
+        section begins."""
         self._pad()
         self._sections[name] = {"offset": self._position, "dtype": "|u1", "shape": [0]}
         self._open = name
 
     def append(self, data: bytes | memoryview) -> int:
-        """Add bytes to the open section; return their offset in it."""
+        """Add bytes to the open section; return their offset from its beginning. Raises ValueError
+        where ``begin`` was not called, or ``array`` was called after it."""
         if self._open is None:
             raise ValueError("no section is open; call begin() first")
         section = self._sections[self._open]
@@ -69,7 +71,11 @@ class ContainerWriter:
         return offset
 
     def array(self, name: str, array: AnyArray) -> None:
-        """Write a section that holds ``array``, which is uint8, int32 or int64 of any shape."""
+        """Write a section ``name`` that holds the values of ``array``, its dtype and its shape, so
+        that ``Container.array`` of that name returns them. It ends the section that is open.
+
+        ``array`` is uint8, int32 or int64 of any shape; ValueError is raised for another dtype.
+        """
         kept = np.ascontiguousarray(array)
         kept = kept.astype(kept.dtype.newbyteorder("<"), copy=False)
         if kept.dtype.str not in _DTYPES:
@@ -82,8 +88,8 @@ class ContainerWriter:
     def finish(self, part: str, key: str, facts: dict[str, Any]) -> None:
         """Write the header, and then the first bytes of the file, which make it valid.
 
-        ``part`` and ``key`` have to be given again to open the file; ``facts`` are numbers and
-        texts for its reader.
+        ``part`` and ``key`` are texts that say what the file holds, and have to be given again to
+        open it; ``facts`` are numbers and texts by name for its reader, ``Container.facts``.
         """
         self._pad()
         content = {"part": part, "key": key, "facts": facts, "sections": self._sections}
@@ -138,9 +144,11 @@ class Container:
         return len(self._map)
 
     def array(self, name: str) -> AnyArray:
-        """Return the section ``name``, read-only.
+        """Return the section ``name`` as it was written: an array of its shape and dtype, uint8 and
+        (bytes,) for one of ``append``. Read-only.
 
-        Raises ContainerDamagedError where it does not lie inside the file.
+        Raises ContainerDamagedError where there is no such section, or it does not lie inside the
+        file.
         """
         try:
             section = self._sections[name]

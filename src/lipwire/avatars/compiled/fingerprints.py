@@ -51,7 +51,8 @@ class Fingerprints:
 
     @classmethod
     def load(cls, root: Path, homes: Iterable[Path]) -> "Fingerprints":
-        """Return the hashes that are recorded in the folders ``homes``.
+        """Return the hashes that ``save`` has recorded in the folders ``homes``, of the files of
+        the package in the folder ``root``.
 
         The first folder's entry of a file counts. Damaged records are left out.
         """
@@ -72,10 +73,11 @@ class Fingerprints:
         return known
 
     def network(self, path: Path) -> list[str]:
-        """Return the content hashes of the network at ``path`` and of the files that it keeps
-        weights in.
+        """Return the content hashes, 32 hexadecimal digits each, of the network at ``path`` and
+        then of the files that it keeps weights in.
 
-        Files that are missing are left out. Raises AvatarInvalid where one cannot be read.
+        Files of weights that are missing are left out. Raises AvatarInvalid where one cannot be
+        read.
         """
         (digest,) = self.hashes([path])
         if digest not in self._outside:
@@ -84,7 +86,8 @@ class Fingerprints:
         return [digest, *self.hashes(outside_of(path, self._outside[digest]))]
 
     def hashes(self, paths: Sequence[Path]) -> list[str]:
-        """Return the content hash of each path. Raises AvatarInvalid where one cannot be read."""
+        """Return the content hash, 32 hexadecimal digits, of the file at each of ``paths``, in
+        their order. Raises AvatarInvalid where one is missing, is no file, or cannot be read."""
         found: list[str | None] = []
         unknown: list[int] = []
         prefix = f"{self.root}{os.sep}"

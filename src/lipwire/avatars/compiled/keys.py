@@ -55,9 +55,10 @@ class PackageKeys:
 
 def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: int) -> PackageKeys:
     """Return the keys of the package's files as they are now. Raises AvatarInvalid where one is
-    gone.
+    gone or cannot be read.
 
-    ``quality`` is that of JPEG, 1 to 100.
+    ``fingerprints`` are those of the package's folder, and are brought up to date. ``quality`` is
+    that of JPEG, 1 to 100.
     """
     keys: list[PartKey] = []
     model = shown = frames = ""
@@ -78,10 +79,10 @@ def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: in
 
 
 def rest_content(revision: Revision, form: str) -> str:
-    """Return what stands for the frames and the network in the key of the part ``rest``; empty
-    where one of the two is not known.
+    """Return a hash, 20 hexadecimal digits, of the frames and the network of ``revision``, for the
+    key of the part ``rest``; empty where one of the two is not known.
 
-    ``form`` is the form in which mouths are stored.
+    ``form`` names the form in which mouths are stored, which the hash depends on too.
     """
     if not (revision.frames and revision.model):
         return ""

@@ -24,7 +24,8 @@ SEAL_NAME: Final = "seal.json"
 
 def network_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerprints) -> bool:
     """Return whether all files of the compiled network in ``folder`` are there, with their sizes,
-    and it was made from external data as it is now."""
+    and the files in which the network of ``package`` keeps weights are still those that it was made
+    from. ``fingerprints`` are those of the package's folder."""
     try:
         if not (folder / SEAL_NAME).is_file():  # reading a pipe would wait for ever
             return False
@@ -46,8 +47,9 @@ def network_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerp
 
 
 def build_model(target: Path, package: AvatarPackage, fingerprints: Fingerprints) -> None:
-    """Compile the package's network into the folder ``target``. Raises AvatarInvalid,
-    StorageFailed."""
+    """Compile the package's network for the processor into the new folder ``target``. Raises
+    AvatarInvalid where the network is no valid one, StorageFailed where ``target`` cannot be
+    written."""
     _build(target, package, fingerprints, partial(compile_model, package.model_path))
 
 
@@ -55,7 +57,8 @@ def build_for_gpu(
     target: Path, model: Path, package: AvatarPackage, fingerprints: Fingerprints
 ) -> None:
     """Compile the package's network for GPUs into the folder ``target``. ``model`` is the folder of
-    the part ``model``, with which the result is compared. Raises AvatarInvalid, StorageFailed."""
+    the part ``model``, with which the result is compared. Raises AvatarInvalid where the network
+    cannot be compiled so, StorageFailed where ``target`` cannot be written."""
     _build(target, package, fingerprints, partial(compile_for_gpu, package.model_path, model))
 
 

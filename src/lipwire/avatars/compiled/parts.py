@@ -58,14 +58,14 @@ class Builder(Protocol):
     """Writes one compiled part, frame by frame."""
 
     def prepare(self, frame: UInt8Array, rect: CropRect) -> Any:
-        """Return what ``append`` takes for a frame, (height, width, 3) uint8 BGR. May run in any
-        thread."""
+        """Return what ``append`` takes for ``frame``, (height, width, 3) uint8 BGR, whose crop
+        rectangle is ``rect``. May run in any thread."""
 
     def append(self, prepared: Any) -> None:
-        """Write what ``prepare`` made for the next frame."""
+        """Write what ``prepare`` returned for the next frame; to be called in the frames' order."""
 
     def finish(self) -> None:
-        """Write what comes after the last frame."""
+        """Write what comes after the last frame, without which the part is damaged."""
 
 
 def builder(
@@ -76,10 +76,12 @@ def builder(
     quality: int,
     origins: Origins,
 ) -> Builder:
-    """Return what writes ``part``, of frames of ``size`` (width, height), to ``stream``.
+    """Return what writes ``part``, of frames of ``size`` (width, height), to the seekable
+    ``stream``.
 
-    ``quality`` is for JPEG only. ``key`` is needed to open the part again. ``origins`` are written
-    with the patches, as they are at the end.
+    ``key`` is the name of the part's file, which is needed to open it again. ``quality`` is that of
+    the part ``jpeg``, 1 to 100. ``origins``, where the frames come from, are written with the part
+    ``patches``, as they are when it is finished.
     """
     width, height = size
     facts = {"width": width, "height": height}
@@ -188,7 +190,7 @@ class Patches:
 
     @property
     def size_bytes(self) -> int:
-        """Size of all patches with their rims."""
+        """Bytes of all patches with their rims."""
         return self._data.nbytes
 
     def rect(self, index: int) -> CropRect:
@@ -196,7 +198,8 @@ class Patches:
         return CropRect(*self._rects[index])
 
     def box(self, index: int) -> CropRect:
-        """Return the box that the patch of frame ``index`` covers; see ``compose.patch_box``."""
+        """Return the box that the patch of frame ``index`` covers, in pixels of the frame: whole
+        JPEG segments round its crop rectangle. See ``compose.patch_box``."""
         return CropRect(*self._boxes[index])
 
     def patch(self, index: int) -> UInt8Array:
@@ -207,7 +210,8 @@ class Patches:
         return self._data[start : start + size].reshape(box.height, box.width, 3)
 
     def rim(self, index: int) -> UInt8Array:
-        """Return the rim of frame ``index``; see ``compose.crop_rim``. Read-only, mapped."""
+        """Return the rim of frame ``index``, the outermost 4 pixels of its crop of 328x328:
+        (15552,) uint8 BGR, read-only, mapped. See ``compose.crop_rim``."""
         box = self.box(index)
         start = self._starts[index] + box.width * box.height * 3
         rim: UInt8Array = self._data[start : start + RIM_BYTES]
@@ -239,7 +243,7 @@ class Jpegs:
 
     @property
     def size_bytes(self) -> int:
-        """Size of all JPEG files."""
+        """Bytes of all JPEG files."""
         return self._data.nbytes
 
     def jpeg(self, index: int) -> UInt8Array:
@@ -247,14 +251,15 @@ class Jpegs:
         return self._data[self._starts[index] : self._starts[index + 1]]
 
     def background(self, index: int, box: CropRect) -> Background:
-        """Return frame ``index`` ready to have its patch replaced; ``box`` is that of
-        ``Patches``."""
+        """Return frame ``index`` as a JPEG that is ready to have its patch replaced by
+        ``PartialJpeg.encode``; ``box`` is what ``Patches.box`` returns for that frame."""
         rows = slice(self._row_starts[index], self._row_starts[index + 1])
         return Background(self.jpeg(index), box, self._row_bounds[rows])
 
 
 def frame_count(container: Container) -> int:
-    """Return how many frames a part has, at least 1. Raises ContainerDamagedError."""
+    """Return how many frames the part in ``container`` has, at least 1. Raises
+    ContainerDamagedError where it does not say so."""
     count = container.facts.get("frames")
     if not isinstance(count, int) or count < 1:
         raise ContainerDamagedError(f"{container.path.name} has no number of frames")
@@ -262,7 +267,7 @@ def frame_count(container: Container) -> int:
 
 
 def encoder_version() -> str:
-    """Return the version of the JPEG encoder.
+    """Return the name and version of the JPEG encoder, as "opencv-4.12.0".
 
     A patch is spliced into a background encoded earlier, so both have to come from one encoder.
     """
@@ -285,5 +290,6 @@ def _inside(
 
 
 def runs(starts: npt.NDArray[np.int64], total: int) -> bool:
-    """Return whether ``starts`` climb from 0 to ``total``."""
+    """Return whether ``starts``, (n + 1,), begin with 0, end with ``total`` and always rise, as
+    offsets do at which n pieces begin and the last one ends."""
     return bool(starts[0] == 0 and starts[-1] == total and (np.diff(starts) > 0).all())

@@ -38,7 +38,7 @@ _OPTIONS: Final = [
 
 
 def stored_form(mouth: UInt8Array) -> bytes:
-    """Return a mouth, (320, 320, 3) uint8, as it is stored: a JPEG."""
+    """Return ``mouth``, (320, 320, 3) uint8, as it is stored: the bytes of a JPEG file at 4:4:4."""
     _, data = cv2.imencode(".jpg", mouth, _OPTIONS)
     return data.tobytes()
 
@@ -106,17 +106,18 @@ class RestPart:
 
     @property
     def size_bytes(self) -> int:
-        """Size of all mouths."""
+        """Bytes of all stored mouths."""
         return self._data.nbytes
 
     def jpeg(self, number: int) -> UInt8Array:
-        """Return the stored mouth of frame ``number``: (length,) uint8, read-only, mapped."""
+        """Return the stored mouth of frame ``number``, the bytes of a JPEG file for ``mouth_of``:
+        (length,) uint8, read-only, mapped."""
         return self._data[self._starts[number] : self._starts[number + 1]]
 
 
 def open_rest(places: Iterable[Path], key: RestKey, count: int) -> RestPart | None:
-    """Return the part of ``count`` mouths from the first of the folders ``places`` where it is
-    sound; None where it is in none."""
+    """Return the part ``rest`` that ``key`` names, from the first of the folders ``places`` where
+    it is whole and has ``count`` mouths, one for each frame; None where it is in none."""
     for place in places:
         with suppress(OSError, ContainerDamagedError):
             part = RestPart(Container(place / key.name, REST_PART, key.name))
@@ -134,12 +135,14 @@ def write_rest(
     *,
     replace: bool = False,
 ) -> None:
-    """Write ``mouths``, one for each frame and in the stored form, beside the other parts of the
-    avatar in the folder ``package``; parts of other content go.
+    """Write ``mouths``, one for each frame and each as ``stored_form`` returns it, beside the other
+    compiled parts of the avatar; parts ``rest`` of other frames or networks are removed.
 
+    ``package`` is the avatar's folder and ``files`` are its files; ``key`` names what is written.
     What another process has written meanwhile is kept, unless ``replace``. ``waiting`` is called
-    now and then while another process writes there; what it raises is passed on. Raises
-    StorageFailed; what was there before is then still there and nothing else.
+    without arguments now and then while another process writes there; what it raises is passed on.
+    Raises StorageFailed where the part cannot be written; what was there before is then still there
+    and nothing else.
     """
     home = writable_home(package, files.key)
     with exclusive(home, waiting):
@@ -158,15 +161,17 @@ def write_rest(
 
 
 def sweep_rest(home: Path, revision: Revision) -> None:
-    """Remove parts in ``home`` that were made from other frames or another network than
-    ``revision`` names; none where it does not know one of them."""
+    """Remove the parts ``rest`` in the folder ``home`` that were made from other frames or another
+    network than ``revision`` names; none where it leaves one of the two empty."""
     content = rest_content(revision, _FORM)
     if content:
         _remove_others(home, content)
 
 
 def stored_bytes(package: Path, files: AvatarFiles, revision: Revision) -> int:
-    """Return the size of the largest part that is there for ``revision``; 0 where there is none."""
+    """Return the bytes of the largest part ``rest`` that is on disk for the frames and the network
+    of ``revision``; 0 where there is none. ``package`` is the avatar's folder, ``files`` are its
+    files."""
     content = rest_content(revision, _FORM)
     if not content:
         return 0

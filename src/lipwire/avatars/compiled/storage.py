@@ -51,8 +51,8 @@ _UNFIT: Final = _FORBIDDEN | _OTHER_KIND
 
 @contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Turn the OSError of a failed write into StorageFailed, which names ``target`` and the
-    reason."""
+    """Context manager: turn an OSError of the block, a failed write, into StorageFailed, whose
+    message names ``target`` and the reason."""
     try:
         yield
     except OSError as error:
@@ -74,9 +74,10 @@ def homes(package: Path, key: str = "") -> tuple[Path, ...]:
 
 
 def writable_home(package: Path, key: str = "") -> Path:
-    """Return the first of ``homes`` that can be written to, and make it where it is missing.
+    """Return the first of the folders ``homes(package, key)`` that can be written to, and make it
+    where it is missing.
 
-    Raises StorageFailed where none can be written to.
+    Raises StorageFailed where none can be written to, or the disk is full.
     """
     inside, *caches = homes(package, key)
     # A link could send what is written to anywhere: packages come from strangers.
@@ -106,11 +107,13 @@ def _prepare(home: Path) -> None:
 
 @contextmanager
 def exclusive(home: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of ``home`` for the block.
+    """Context manager: hold the lock of the folder ``home`` for the block, so that no other process
+    writes there.
 
-    ``waiting`` is called now and then while another process has it. The lock of a process that dies
-    is free: at once, or half a minute later where it is a lease of another machine (see ``_lock``).
-    Files that such processes left unfinished are removed. Raises StorageFailed.
+    ``waiting`` is called without arguments now and then while another process has it; what it
+    raises ends the waiting. The lock of a process that dies is free: at once, or half a minute
+    later where it is a lease of another machine. Files that such processes left unfinished are
+    removed. Raises StorageFailed where the lock cannot be made in ``home``.
     """
     with storage_errors(home):
         lock = _lock(home)
@@ -189,16 +192,17 @@ def _has_flock(folder: Path) -> bool:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[IO[bytes]]:
-    """Open a stream whose content becomes ``target`` when the block ends well. Raises
-    StorageFailed."""
+    """Context manager: open a binary stream for writing, whose content becomes the file ``target``
+    when the block ends well. Raises StorageFailed where that cannot be written."""
     with storage_errors(target), newfiles.new_file(target) as stream:
         yield stream
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Make an empty folder that becomes ``target`` when the block ends well. Raises
-    StorageFailed."""
+    """Context manager: make an empty folder and give its path; it becomes ``target``, with what the
+    block put into it, when the block ends well. Raises StorageFailed where that cannot be
+    written."""
     with storage_errors(target), newfiles.new_folder(target) as folder:
         yield folder
 

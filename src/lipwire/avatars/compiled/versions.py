@@ -48,8 +48,9 @@ def package_version(
 ) -> PackageVersion:
     """Return a token that changes when one of an avatar's files does.
 
-    ``where`` names the files, or the package's folder. Raises NotFound where the folder, or a file
-    of the halves in ``need`` that was named by itself, is missing.
+    ``where`` names the files, or the package's folder. ``need`` are the halves of the avatar that
+    have to be there, of ``model`` and ``frames``: NotFound is raised where the folder, or a file of
+    such a half that was named by itself, is missing.
     """
     files = AvatarFiles.at(where)
     needed = {files.model} if "model" in need else set()

@@ -34,11 +34,12 @@ class FrameCache:
 
     @property
     def held_bytes(self) -> int:
-        """Size of the frames in the cache."""
+        """Bytes of the frames in the cache."""
         return self._held_bytes
 
     def get(self, key: FrameKey) -> UInt8Array | None:
-        """Return the frame of ``key``, which counts as a use; None where it is not in the cache."""
+        """Return the frame of ``key``, (content and form, number of the frame), which counts as a
+        use; None where it is not in the cache. The array must not be written to."""
         with self._lock:
             frame = self._frames.get(key)
             if frame is not None:
@@ -49,8 +50,9 @@ class FrameCache:
         return key in self._frames
 
     def put(self, key: FrameKey, frame: UInt8Array) -> None:
-        """Keep ``frame``, evicting the least recently used ones; one larger than the budget is not
-        kept."""
+        """Keep ``frame`` under ``key``, (content and form, number of the frame), evicting the least
+        recently used ones as far as the budget asks for it; one larger than the budget is not
+        kept. Nobody may write to it any more."""
         with self._lock:
             old = self._frames.pop(key, None)
             self._held_bytes += frame.nbytes - (0 if old is None else old.nbytes)
@@ -60,13 +62,14 @@ class FrameCache:
                 self._held_bytes -= oldest.nbytes
 
     def use(self, content: str) -> None:
-        """Count a user of the frames whose key has this ``content``; each ``use`` needs a
+        """Count one more user of the frames whose keys begin with ``content``; each ``use`` needs a
         ``leave``."""
         with self._lock:
             self._users[content] += 1
 
     def leave(self, content: str) -> None:
-        """Count a user less of the frames of ``content``; they are evicted after the last one."""
+        """Count one user less of the frames whose keys begin with ``content``; they are evicted
+        when the last one leaves."""
         with self._lock:
             self._users[content] -= 1
             if self._users[content] <= 0:

@@ -29,19 +29,22 @@ class Pictures:
     """The number in the first frame's file name."""
 
     def used(self, rects: tuple[CropRect, ...]) -> tuple[CropRect, ...]:
-        """Return those of ``rects`` that have a frame; all for a video, whose frames are not
-        counted."""
+        """Return those of ``rects``, the crop rectangles in the frames' order, that have a frame;
+        all for a video, whose frames are not counted."""
         return rects[: len(self.frame_paths) or None]
 
     def label(self, index: int) -> str:
-        """Return the name of frame ``index`` for messages."""
+        """Return the name of frame ``index``, counted from 0, for messages: "frames/frame_0007.png"
+        or "frame 7 of source_video.mp4"."""
         if self.video_path is not None:
             return f"frame {index} of {self.video_path.relative_to(self.root).as_posix()}"
         return self.frame_paths[index].relative_to(self.root).as_posix()
 
 
 def pictures_in(root: Path, settings: AvatarSettings, findings: Findings) -> Pictures | None:
-    """Return the frames of the package in ``root``; None where it has none, which is an error."""
+    """Return where the frames of the package in the folder ``root`` are; None where it has none, or
+    something is wrong with them, which is put into ``findings`` as an error. ``settings`` are the
+    package's, which may name a video."""
     try:
         return _found_in(root, settings, findings)
     except OSError as error:
@@ -83,7 +86,8 @@ def _found_in(root: Path, settings: AvatarSettings, findings: Findings) -> Pictu
 
 def named_pictures(path: Path, findings: Findings) -> Pictures | None:
     """Return the frames of ``path``, a folder of images or a video that was named by itself; None
-    where it has none, which is an error in ``findings``."""
+    where it has none, or something is wrong with them, which is put into ``findings`` as an
+    error."""
     try:
         resolved = path.resolve()
         is_folder = resolved.is_dir()

@@ -31,7 +31,8 @@ def frame_tasks(pictures: Pictures, origins: Origins | None = None) -> Generator
 
     Images are decoded by the tasks. A video is decoded by whoever iterates, and its tasks only make
     pixels of it; close the iterator when leaving it early. What is learnt about the source, and at
-    the end which of its frames are shown, is put into ``origins``.
+    the end which of its frames are shown, is put into ``origins``. Iterating and tasks raise
+    AvatarInvalid where the source cannot be read or decoded.
     """
     if pictures.video_path is not None:
         found = Origins() if origins is None else origins
@@ -49,9 +50,11 @@ def frame_tasks(pictures: Pictures, origins: Origins | None = None) -> Generator
 
 
 def frame_counts(pictures: Pictures) -> tuple[int, int]:
-    """Return how many frames an avatar shows, and how many frames its source has, without decoding.
+    """Return (how many frames an avatar shows, how many frames its source has), without decoding
+    them.
 
-    Raises AvatarInvalid. In a damaged video frames that cannot be decoded are counted too.
+    In a damaged video frames that cannot be decoded are counted too. Raises AvatarInvalid where a
+    video cannot be read or its time stamps leap.
     """
     if pictures.video_path is None:
         count = len(pictures.frame_paths)
@@ -65,9 +68,11 @@ def frame_counts(pictures: Pictures) -> tuple[int, int]:
 def shown_frames(pictures: Pictures, origins: Origins) -> Generator[tuple[int, FrameTask]]:
     """Yield (number of its source frame, task) for each frame that an avatar shows.
 
-    Tasks are as in ``frame_tasks``. Of images all are shown, of a video those of
-    ``resampling.on_grid``. What is learnt about the source is put into ``origins``, which is
-    complete at the end.
+    A task takes no arguments and returns the frame, (height, width, 3) uint8 BGR, in any thread. Of
+    images all are shown, of a video those of each 25th of a second, some several times. What is
+    learnt about the source is put into ``origins``, which is complete at the end. Close the
+    iterator when leaving it early. Iterating and tasks raise AvatarInvalid where the source cannot
+    be read or decoded.
     """
     if pictures.video_path is None:
         origins.sources = len(pictures.frame_paths)
@@ -94,7 +99,8 @@ def _told(video: Video, origins: Origins) -> Iterator[VideoFrame]:
 def in_order(
     tasks: Iterator[Callable[[], T]], workers: int, in_flight: int | None = None
 ) -> Generator[T]:
-    """Yield the results of ``tasks`` in their order, with ``workers`` threads.
+    """Yield the results of ``tasks``, which take no arguments, in their order; they run in
+    ``workers`` threads.
 
     At most ``in_flight`` tasks are begun and not yet handed over; None is two for each worker. The
     first error is raised and ends it; tasks not yet begun are dropped then, and those that run are
@@ -116,8 +122,9 @@ def in_order(
 
 
 def frames_in_flight(frame_bytes: int, workers: int) -> int:
-    """Return how many frames of ``frame_bytes`` may be in memory at a time, for ``in_order``.
+    """Return how many frames of ``frame_bytes`` bytes may be in memory at a time, for ``in_order``.
 
-    Two for each worker, fewer of large ones, at least one.
+    Two for each of ``workers`` threads, fewer where they would take more than 256 MiB, at least
+    one.
     """
     return max(1, min(workers * _IN_FLIGHT_PER_WORKER, _IN_FLIGHT_BYTES // frame_bytes))

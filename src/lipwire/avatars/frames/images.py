@@ -29,10 +29,10 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def image_size(data: bytes, label: str) -> tuple[int, int]:
-    """Return (width, height) of a whole PNG or JPEG file.
+    """Return (width, height) in pixels of a PNG or JPEG file, of which ``data`` is all bytes.
 
-    Raises AvatarInvalid: neither format, cut off, or a side outside 1..8192. ``label`` begins the
-    message.
+    It is not turned as EXIF says. Raises AvatarInvalid where it is of neither format, cut off, or
+    has a side outside 1..8192; ``label`` names the file at the beginning of the message.
     """
     if not data:
         raise AvatarInvalid(f"{label} is empty; it has to be a PNG or JPEG image")
@@ -56,8 +56,10 @@ def image_size(data: bytes, label: str) -> tuple[int, int]:
 def decode_image(data: bytes, label: str) -> UInt8Array:
     """Decode an image file to (height, width, 3) uint8 BGR, as ``cv2.imread`` does.
 
-    It is turned as its EXIF orientation says; 16 bits become 8, grey and palettes become colours,
-    and alpha is dropped. Raises AvatarInvalid, as ``image_size`` and where decoding fails.
+    ``data`` is all bytes of the file. It is turned as its EXIF orientation says; 16 bits become 8,
+    grey and palettes become colours, and alpha is dropped. Raises AvatarInvalid where it is neither
+    PNG nor JPEG, cut off or damaged, or has a side over 8192 pixels; ``label`` names the file at
+    the beginning of the message.
     """
     width, height = image_size(data, label)
     try:

@@ -40,13 +40,14 @@ class Origins:
         return self.shown != list(range(self.sources))
 
     def key_before(self, source: int) -> int:
-        """Return the last of ``keys`` that is not behind frame ``source``; 0 where there is
-        none."""
+        """Return the source frame with which decoding has to begin to get to source frame
+        ``source``: the last of ``keys`` that is not after it, 0 where there is none."""
         place = bisect_right(self.keys, source)
         return self.keys[place - 1] if place else 0
 
     def write(self, writer: ContainerWriter) -> None:
-        """Write this as sections of a container. Times are left out where they are not unique."""
+        """Write this with ``writer`` as sections of a container, for ``read``. Times are left out
+        where one is not known or they are not unique."""
         known = [time for time in self.times if time is not None]
         sought = len(known) == len(self.times) and len(set(known)) == len(known)
         writer.array("shown", np.array(self.shown, np.int64))
@@ -59,7 +60,7 @@ class Origins:
 
     @classmethod
     def read(cls, container: Container, count: int) -> "Origins":
-        """Read what ``write`` wrote, of ``count`` shown frames.
+        """Return what ``write`` wrote into ``container``, of an avatar that shows ``count`` frames.
 
         Raises ContainerDamagedError where the sections do not fit each other.
         """
@@ -81,7 +82,7 @@ class Origins:
 
 
 def frame_sum(pixels: UInt8Array) -> int:
-    """Return a checksum of every 16th row of ``pixels``, (height, width, 3) uint8.
+    """Return the CRC-32 of every 16th row of ``pixels``, (height, width, 3) uint8.
 
     It tells a frame from another one, and from one that was damaged in decoding.
     """

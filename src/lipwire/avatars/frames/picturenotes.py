@@ -18,7 +18,8 @@ _UPRIGHT_RECTANGLES = "rectangles are in the coordinates of the picture as it is
 
 
 def picture_notes(pictures: Pictures) -> list[str]:
-    """Return what to know about frames before they are decoded, one line for each kind of thing.
+    """Return what a person should know about ``pictures`` before they are decoded, one line for
+    each kind of thing: they are turned, have alpha that is not used, are interlaced.
 
     Raises AvatarInvalid where a video cannot be read or is of a kind that is refused.
     """
@@ -28,7 +29,9 @@ def picture_notes(pictures: Pictures) -> list[str]:
 
 
 def compiled_notes(pictures: Pictures, origins: Origins) -> list[str]:
-    """Return what decoding all frames has shown: how a video is resampled, what is damaged."""
+    """Return what decoding all frames has shown, one line each for a person: that a video is
+    resampled to 25 frames a second, that it is damaged. Empty for images. ``origins`` are as they
+    are when all frames of ``pictures`` have been decoded."""
     if pictures.video_path is None:
         return []
     name = pictures.video_path.name

@@ -38,21 +38,27 @@ class Source(Protocol):
     """How many threads may use it at a time."""
 
     def begin_of(self, number: int) -> int:
-        """Return the first frame that has to be decoded to get to frame ``number``."""
+        """Return the number of the first frame that has to be decoded to get to frame ``number``:
+        that of the key frame before it in a video, ``number`` itself among images."""
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8Array]]:
         """Yield (number, frame) for each of ``numbers``, which rise.
 
         A frame is (height, width, 3) uint8 BGR, not to be written to. Raises AvatarInvalid where
-        the source was changed.
+        the source was changed since it was compiled, or cannot be decoded.
         """
 
     def close(self) -> None:
-        """Close files and drop decoders. Nobody may be reading."""
+        """Close files and drop decoders. No other thread may be reading."""
 
 
 def open_source(pictures: Pictures, origins: Origins, workers: int) -> Source:
-    """Open the source of ``pictures`` as they were compiled; ``workers`` threads decode images."""
+    """Return the source of the frames of ``pictures``; the caller closes it.
+
+    ``origins`` is what was noted of them when they were compiled. ``workers`` is how many threads
+    may decode images at a time; of a video it is one. Raises AvatarInvalid where a video cannot be
+    opened.
+    """
     if pictures.video_path is not None:
         return VideoSource(pictures.video_path, origins)
     return ImageSource(pictures, origins, workers)
@@ -69,13 +75,13 @@ class ImageSource:
         self._sums = origins.sums
 
     def begin_of(self, number: int) -> int:
-        """Return the first frame that has to be decoded to get to frame ``number``. See
-        ``Source.begin_of``."""
+        """Return ``number``: each image is decoded by itself. See ``Source.begin_of``."""
         return number
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8Array]]:
-        """Yield (number, frame) for each of ``numbers``, which rise. Raises AvatarInvalid where the
-        source was changed. See ``Source.read``."""
+        """Yield (number, frame) for each of ``numbers``, which rise; a frame is (height, width, 3)
+        uint8 BGR. Raises AvatarInvalid where an image was changed since it was compiled, or cannot
+        be decoded. See ``Source.read``."""
         for number in numbers:
             label = self._pictures.label(number)
             pixels = read_image(self._pictures.frame_paths[number], label)
@@ -84,7 +90,7 @@ class ImageSource:
             yield number, pixels
 
     def close(self) -> None:
-        """Close files and drop decoders. Nobody may be reading. See ``Source.close``."""
+        """Do nothing: no image stays open. See ``Source.close``."""
         pass
 
 
@@ -107,21 +113,23 @@ class VideoSource:
         """Those used last at the end."""
 
     def begin_of(self, number: int) -> int:
-        """Return the first frame that has to be decoded to get to frame ``number``. See
-        ``Source.begin_of``."""
+        """Return the number of the first frame that has to be decoded to get to frame ``number``,
+        that of the key frame before it. See ``Source.begin_of``."""
         shown = self._origins.shown
         return bisect_left(shown, self._decoders[-1].key_of(shown[number]))
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8Array]]:
-        """Yield (number, frame) for each of ``numbers``, which rise. Raises AvatarInvalid where the
-        source was changed. See ``Source.read``."""
+        """Return an iterator of (number, frame) for each of ``numbers``, at least one, which rise;
+        a frame is (height, width, 3) uint8 BGR, not to be written to. Raises AvatarInvalid where
+        the video was changed since it was compiled, or cannot be decoded. See ``Source.read``."""
         decoder = self._decoder_at(self._origins.shown[numbers[0]])
         self._decoders.remove(decoder)
         self._decoders.append(decoder)
         return decoder.read(numbers)
 
     def close(self) -> None:
-        """Close files and drop decoders. Nobody may be reading. See ``Source.close``."""
+        """Close the video and its decoders. No other thread may be reading. See
+        ``Source.close``."""
         for decoder in self._decoders:
             decoder.close()
 

@@ -216,7 +216,8 @@ class Video(Closing):
         return pixels is not None and any(part.is_alpha for part in pixels.components)
 
     def seek(self, pts: int) -> None:
-        """Have ``frames`` begin at or before the frame of ``pts``, as near as the format allows.
+        """Have ``frames`` begin at or before the frame whose time is ``pts``, in units of
+        ``time_base``, as near as the format allows.
 
         The caller has to look at which frame comes first.
         """
@@ -291,9 +292,10 @@ class Video(Closing):
 
 @contextmanager
 def opened_video(path: Path) -> Generator[Video]:
-    """Open the video at ``path`` for the block, decoded with as many threads as help.
+    """Context manager: open the video at ``path`` for the block, decoded with as many threads as
+    help, 8 at most.
 
-    Raises AvatarInvalid.
+    Raises AvatarInvalid where it cannot be opened or is no video.
     """
     try:
         stream = path.open("rb")
@@ -304,8 +306,8 @@ def opened_video(path: Path) -> Generator[Video]:
 
 
 def conversion(label: str, filters: str) -> str:
-    """Return a command of FFmpeg, for a person, that converts the video ``label`` with
-    ``filters``."""
+    """Return the end of a message that tells a person how to convert the video: "convert it: ffmpeg
+    -i ...". ``label`` is the video's file name, ``filters`` what FFmpeg's option -vf is given."""
     name = shlex.quote(label)
     return f'convert it: ffmpeg -i {name} -vf "{filters}" -c:v libx264 -crf 12 converted.mp4'
 
@@ -340,9 +342,11 @@ def _turn(frame: av.VideoFrame, label: str) -> Turn:
 
 
 def video_broken(label: str, error: Exception, head: bytes = b"") -> AvatarInvalid:
-    """Return the error for the video ``label``, where reading it ended with ``error``.
+    """Return, without raising it, the error that the video named ``label`` cannot be decoded, where
+    reading it ended with ``error``.
 
-    ``head`` is how the file begins, from which files of other kinds are told.
+    ``head`` is the first bytes of the file; the message says what it is where they are those of
+    another kind of file.
     """
     reason = (getattr(error, "strerror", None) or type(error).__name__).lower()
     return AvatarInvalid(f"{label} cannot be decoded as a video; {reason}{kind_hint(head)}")

@@ -76,11 +76,12 @@ class WholeFrames:
             cache.use(self._key(form, 0)[0])
 
     def frame(self, form: Form, number: int, step: int) -> UInt8Array:
-        """Return frame ``number``, uint8 and read-only.
+        """Return frame ``number``, uint8 and read-only, waiting until it is decoded.
 
-        It is (even height * 3/2, even width) I420 or (height, width, 3) BGR, as ``form`` says.
-        ``step`` is 1 or -1: which frame will probably be asked for next. Raises AvatarInvalid where
-        the source was changed or cannot be decoded any more, InvalidInput when this is closed.
+        It is (even height * 3/2, even width) I420 where ``form`` is "planes", and (height, width,
+        3) BGR where it is "pixels". ``step`` is 1 or -1: frame ``number + step`` will probably be
+        asked for next. Raises AvatarInvalid where the source was changed or cannot be decoded any
+        more, InvalidInput when this is closed.
         """
         key = self._key(form, number)
         with self._lock:
@@ -97,8 +98,12 @@ class WholeFrames:
         return coming.result() if frame is None else frame
 
     def look_ahead(self, form: Form, number: int, step: int) -> None:
-        """Have the frames behind ``number`` on the walk decoded, without waiting: for who shows
-        frames when they are due, and leaves out those that are late."""
+        """Have the frames that follow frame ``number`` decoded into the cache, without waiting: for
+        callers that show frames when they are due, and leave out those that are late.
+
+        ``form`` is "planes" or "pixels"; ``step`` is 1 where the frames' numbers go up from there,
+        and -1 where they go down. It does nothing once closed.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -107,7 +112,9 @@ class WholeFrames:
                 self._look_ahead(form, number, step)
 
     def preload(self, form: Form, count: int) -> None:
-        """Decode the first ``count`` frames into the cache, or as many as it has room for."""
+        """Decode the first ``count`` frames into the cache as ``form``, "planes" or "pixels", or as
+        many as it has room for. Raises AvatarInvalid where the source was changed or cannot be
+        decoded, InvalidInput once closed."""
         room = self._cache.budget_bytes // self._sizes_bytes[form]
         for number in range(min(count, room)):
             self.frame(form, number, 1)
