@@ -128,8 +128,8 @@ def floor(rig: Rig) -> Iterator[Row]:
 
 
 def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
-    """Return the device's bandwidth for a copy of ``size_bytes`` within it: bytes read plus bytes
-    written, a second."""
+    """Measure how fast the device whose memory is ``memory`` copies ``size_bytes`` bytes from one
+    place of its memory to another: return bytes a second, those read and those written added."""
     stream = memory.open_stream()
     regions = [memory.allocate(size_bytes) for _ in range(2)]
     try:

@@ -33,8 +33,8 @@ class Device:
 
     @classmethod
     def cuda(cls, index: int) -> "Device":
-        """Return GPU number ``index`` as CUDA counts them. Raises InvalidInput for a number below
-        0."""
+        """Return GPU number ``index`` as CUDA counts them, 0 to 63. Raises InvalidInput for another
+        number. Whether there is such a GPU is not checked."""
         return cls("cuda", index)
 
     def __str__(self) -> str:

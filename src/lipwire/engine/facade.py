@@ -90,12 +90,13 @@ class Engine(Closing):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether networks run on a GPU, apart from those that have no form for one."""
+        """Whether networks run on a GPU, apart from those that were not compiled for one or cannot
+        run there."""
         return self._gpu is not None
 
     @property
     def weights_bytes(self) -> int:
-        """Device memory that weights of networks take now; 0 on the processor."""
+        """Bytes of the GPU's memory that weights of networks take now; 0 on the processor."""
         return 0 if self._gpu is None else self._gpu.stats.device_bytes
 
     @property
@@ -125,7 +126,8 @@ class Engine(Closing):
 
         The files must stay as they are while the model is in use. Raises NotFound where a folder
         holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
-        machine or version.
+        machine or version, Overloaded where the GPU is full and all that is there is in use,
+        Unavailable (DeviceLost) where it has failed, RuntimeError once the engine is closed.
         """
         manifest = read_manifest(compiled)
         if manifest.runtime != runtime_key():
@@ -160,11 +162,12 @@ class Engine(Closing):
             self._processor.unload(model._floats)
 
     def prefetch(self, model: Model) -> bool:
-        """Bring the weights of ``model`` to the device before they are used; False where there is
-        no room.
+        """Copy the weights of ``model`` to the device before they are used; to be called when
+        somebody is about to speak.
 
-        To be called when somebody is about to speak. On the processor nothing is done. Raises
-        Unavailable where the GPU has failed.
+        Returns False where there is no room for them. On the processor nothing is done, and True
+        returned. Raises Unavailable where the GPU has failed or the model was unloaded,
+        RuntimeError where the engine is closed or the model is another engine's.
         """
         self._check_usable(model)
         return model._runner.prefetch(model._network)
@@ -174,7 +177,9 @@ class Engine(Closing):
 
         ``crops`` (N, 320, 320, 3) uint8 in the avatar's colour order, which is also that of the
         result; ``windows`` (N, 32, 16, 16) float32. Values are rounded to the nearest, ties to
-        even. Raises InvalidInput for anything else, AvatarInvalid where the network fails.
+        even. Raises InvalidInput for anything else, AvatarInvalid where the network fails,
+        Overloaded where the GPU has no room left, Unavailable where it has failed or the model was
+        unloaded, RuntimeError where the engine is closed or the model is another engine's.
         """
         batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -187,10 +192,12 @@ class Engine(Closing):
         """Return mouths, (N, 320, 320, 3) uint8, for frames ``numbers`` of the avatar, one for each
         of ``windows``, (N, 32, 16, 16) float32.
 
-        The model was loaded with the avatar's ``frames``; past the last one they run back and
+        The model has to be loaded with the avatar's ``frames``; past the last one they run back and
         forth. On a GPU a crop is copied there when it is first used and kept while there is room.
-        Raises InvalidInput where the model has no frames or a number is below 0, what
-        ``Frames.crop`` raises, and what ``infer`` raises.
+        Raises InvalidInput where the model has no frames, a number is below 0 or ``windows`` have
+        another shape, what ``Frames.crop`` raises, AvatarInvalid where the network fails,
+        Overloaded where the GPU has no room left, Unavailable where it has failed or the model was
+        unloaded, RuntimeError where the engine is closed or the model is another engine's.
         """
         frames, shown = _shown(model, numbers)
         if not model.on_gpu:
@@ -206,8 +213,9 @@ class Engine(Closing):
         """Return the mouths of each of ``requests``, (N, 320, 320, 3) uint8, made in one batch on
         the GPU.
 
-        Their models have the same ``together``, and they have at most MOST_FRAMES frames in all.
-        Raises what ``infer`` and ``infer_frames`` raise, for whichever request it is.
+        Their models have to have the same ``Model.together``, not None, and they may have at most
+        50 frames (MOST_FRAMES) in all. Raises InvalidInput where that is not so, and what ``infer``
+        and ``infer_frames`` raise, for whichever request it is.
         """
         numbers = {request.model.together for request in requests}
         if len(numbers) != 1 or None in numbers:
@@ -242,7 +250,9 @@ class Engine(Closing):
 
         ``visual`` (N, 6, 320, 320) float32, by custom in [0, 1], N at least 1: the crop, and the
         crop with the mask black; ``windows`` (N, 32, 16, 16) float32. Returns (N, 3, 320, 320)
-        float32. Raises InvalidInput for anything else, AvatarInvalid where the network fails.
+        float32. Raises InvalidInput for anything else, AvatarInvalid where the network fails,
+        Overloaded where the GPU has no room left, Unavailable where it has failed or the model was
+        unloaded, RuntimeError where the engine is closed or the model is another engine's.
         """
         batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -289,7 +299,9 @@ def compile_for_gpu(source: Path, compiled: Path, target: Path) -> None:
     """Compile the ONNX file ``source`` for GPUs into the existing, empty folder ``target``, in half
     precision where it is fit for it. ``compiled`` is what ``compile_model`` made of the same file.
 
-    Needs no GPU. Raises NotFound, AvatarInvalid, StorageFailed; then ``target`` is left as it was.
+    Needs no GPU. Raises NotFound where ``source`` or ``compiled`` is missing, AvatarInvalid where
+    either is damaged or they do not belong together, StorageFailed where ``target`` cannot be
+    written; then ``target`` is left as it was.
     """
     from lipwire.engine.gpu.compile import gpucompilation
 

@@ -16,7 +16,8 @@ class KeyedLocks:
 
     @contextmanager
     def held(self, key: Hashable) -> Iterator[None]:
-        """Hold the lock of ``key`` for the block. Not reentrant."""
+        """Context manager: hold the lock of ``key`` for the block, waiting where another thread
+        does. Not reentrant."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
             self._users[key] = self._users.get(key, 0) + 1

@@ -55,7 +55,7 @@ class Model:
 
     @property
     def unloaded(self) -> bool:
-        """Whether ``Engine.unload`` has given it up."""
+        """Whether ``Engine.unload`` was called for it; it cannot be run any more then."""
         return self._unloaded
 
     @property

@@ -45,7 +45,7 @@ class Driver(Protocol):
         ...
 
     def state(self, index: int) -> GpuState:
-        """Return the state of GPU ``index``.
+        """Return the state of GPU number ``index``, as CUDA counts them in this process.
 
         Raises DeviceLost where the GPU has gone, LipwireError where the driver does not say.
         """
@@ -84,8 +84,8 @@ class NvmlDriver:
         )
 
     def gpus(self) -> tuple[GpuInfo, ...]:
-        """Return the GPUs that CUDA offers to this process, in its order. See ``Driver.gpus``. A
-        GPU that does not tell its name has an empty one."""
+        """Return the GPUs that CUDA offers to this process, in its order. A GPU that does not tell
+        its name is called "unnamed GPU"."""
         return tuple(
             GpuInfo(
                 index,
@@ -96,8 +96,9 @@ class NvmlDriver:
         )
 
     def state(self, index: int) -> GpuState:
-        """Return the state of GPU ``index``. Raises DeviceLost where the GPU has gone, LipwireError
-        where the driver does not say. See ``Driver.state``."""
+        """Return the state of GPU number ``index``, as CUDA counts them in this process. Raises
+        DeviceLost where there is none or it has gone, LipwireError where the driver does not
+        say."""
         nvml, handle = self._nvml, self._handles.get(index)
         if handle is None:
             raise DeviceLost(f"GPU {index} is not there; those that are: {sorted(self._handles)}")

@@ -19,7 +19,8 @@ class Frames(Protocol):
         """How many frames there are."""
 
     def crop(self, index: int) -> UInt8Array:
-        """Return the crop of frame ``index``, (320, 320, 3) uint8. May raise."""
+        """Return the crop of frame ``index``, from 0 to ``frame_count`` - 1: (320, 320, 3) uint8,
+        in the avatar's colour order. May raise whatever reading it raises."""
         ...
 
 
@@ -28,7 +29,7 @@ class Network(Protocol):
 
     @property
     def precision(self) -> Precision:
-        """Precision in which it runs; ``half`` only on a GPU."""
+        """The precision in which it runs, "single" or "half"; "half" only on a GPU."""
         ...
 
     @property
@@ -53,13 +54,13 @@ class Network(Protocol):
 
     @property
     def together(self) -> int | None:
-        """A number that networks share which can be run in one batch; None where it has to run
-        alone."""
+        """A number that is the same for networks which can be run in one batch; None where this one
+        has to run alone."""
         ...
 
     @property
     def warm(self) -> bool:
-        """Whether its weights are on the device that it runs on."""
+        """Whether its weights are on its device now, so that a run need not wait for them."""
         ...
 
 
@@ -71,7 +72,8 @@ class Runner(Protocol[_N]):
     """Runs networks on one device. Thread-safe. Each runner has its own way to load networks."""
 
     def prefetch(self, network: _N, /) -> bool:
-        """Bring the weights of ``network`` to the device; False where there is no room for them."""
+        """Copy the weights of ``network`` to the device before they are used; False where there is
+        no room for them. Raises Unavailable where it was unloaded or the device has failed."""
         ...
 
     def run(
@@ -83,11 +85,13 @@ class Runner(Protocol[_N]):
         mouths: npt.NDArray[Any],
         /,
     ) -> None:
-        """Write mouths (N, ...) into ``mouths``, made of ``faces`` (N, ...) and ``windows``.
+        """Run ``network`` in ``form`` and write the mouths of N frames into ``mouths``.
 
-        ``windows`` are (N, 32, 16, 16) float32; the shapes and types of the others are those of
-        ``form``. Raises AvatarInvalid where the network fails, Unavailable where it was unloaded or
-        the device has failed, Overloaded where the device has no room left.
+        For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
+        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32.
+        ``windows`` are (N, 32, 16, 16) float32. Raises AvatarInvalid where the network fails,
+        Unavailable where it was unloaded or the device has failed, Overloaded where the device has
+        no room left.
         """
         ...
 

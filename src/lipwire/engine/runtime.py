@@ -72,14 +72,16 @@ class CudaOptions:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's message, without its error code, and cut."""
+    """Return the first line of the message of ``error``, which a library raised: without ONNX
+    Runtime's error code, and cut to 240 characters. The name of its type where there is none."""
     lines = _RUNTIME_CODE.sub("", str(error).strip()).splitlines()
     return lines[0][:240] if lines else type(error).__name__
 
 
 def providers(device: Device, cuda: CudaOptions | None = None) -> list[Any]:
-    """Return the execution providers for ``device``, the preferred one first, with their
-    options."""
+    """Return the execution providers for ``device``, as ``onnxruntime.InferenceSession`` takes
+    them: names, or (name, options), the preferred one first. ``cuda`` says how a GPU is used (None:
+    as ``CudaOptions`` has it)."""
     if device.kind == "cpu":
         return [_CPU_PROVIDER]
     cuda = cuda or CudaOptions()
@@ -102,7 +104,9 @@ def providers(device: Device, cuda: CudaOptions | None = None) -> list[Any]:
 
 
 def session_options(*, threads: int | None, optimisation: Optimisation) -> Any:
-    """Return options for opening a session, whose calls use ``threads`` (None: one for each core).
+    """Return ``onnxruntime.SessionOptions`` for opening a session. Its calls use ``threads``
+    threads (None: one for each core); ``optimisation`` says what ONNX Runtime does to the graph
+    before: "full", "basic" (nothing that depends on the machine), or "none".
 
     The memory arena is on (its default): without it every call would fault its activations in again
     (twice the time). It belongs to a session, and sessions are shared by all avatars of an
@@ -124,16 +128,16 @@ def session_options(*, threads: int | None, optimisation: Optimisation) -> Any:
 
 
 def memory_returned() -> Any:
-    """Return options for a run after which the session's arena frees the memory that it does not
-    use."""
+    """Return ``onnxruntime.RunOptions`` for a run after which the session frees the memory on the
+    processor that it does not use."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 
 def not_waited_for() -> Any:
-    """Return options for a run that returns when its work is in the GPU's stream, without waiting
-    for it to be done."""
+    """Return ``onnxruntime.RunOptions`` for a run that returns when its work is in the GPU's
+    stream, without waiting for it to be done."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return options
@@ -142,10 +146,12 @@ def not_waited_for() -> Any:
 def open_session(
     model: bytes, options: Any, device: Device = CPU, cuda: CudaOptions | None = None
 ) -> Any:
-    """Return an ``onnxruntime.InferenceSession`` of a serialised ``model``.
+    """Return an ``onnxruntime.InferenceSession`` of ``model``, the bytes of an ONNX file.
 
-    Raises DependencyMissing where ``device`` is a GPU that cannot be used: ONNX Runtime by itself
-    would run it on the processor.
+    ``options`` are as ``session_options`` makes them; ``cuda`` says how a GPU is used (None: as
+    ``CudaOptions`` has it). Raises DependencyMissing where ``device`` is a GPU that cannot be used:
+    ONNX Runtime by itself would run it on the processor. Raises what ONNX Runtime raises for a
+    model that it cannot load (RUNTIME_ERRORS).
     """
     if device.kind == "cuda":
         _load_cuda()
@@ -158,7 +164,8 @@ def open_session(
 
 
 def read_on_processor(session: Any) -> tuple[str, ...]:
-    """Return the inputs of ``session`` that it reads from the processor's memory.
+    """Return the names of those inputs of ``session`` that it reads from the processor's memory;
+    none where this ONNX Runtime does not tell (before 1.23).
 
     Bound to memory of a GPU they would be copied when they are bound, and never again.
     """
@@ -170,10 +177,11 @@ def read_on_processor(session: Any) -> tuple[str, ...]:
 
 
 def placed_nodes(session: Any) -> dict[str, dict[str, int]]:
-    """Return how many nodes of each operator run on each execution provider, by provider.
+    """Return how many nodes of each operator run on each execution provider: by the provider's
+    name, then by the operator's.
 
-    ``session`` was opened with options that ``note_placement`` has changed; empty where this ONNX
-    Runtime does not tell.
+    ``session`` has to be opened with options that ``note_placement`` has changed. Empty where this
+    ONNX Runtime does not tell.
     """
     tell = getattr(session, "get_provider_graph_assignment_info", None)
     found: dict[str, dict[str, int]] = {}
@@ -185,7 +193,8 @@ def placed_nodes(session: Any) -> dict[str, dict[str, int]]:
 
 
 def note_placement(options: Any) -> None:
-    """Change ``options`` so that a session opened with them knows which nodes run where."""
+    """Change ``options``, an ``onnxruntime.SessionOptions``, so that ``placed_nodes`` can tell of a
+    session opened with them which nodes run where."""
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
 
 

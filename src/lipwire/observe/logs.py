@@ -28,10 +28,11 @@ _ORDINARY: Final = frozenset(
 def configure_logging(
     level: LogLevel, *, as_json: bool = False, stream: TextIO | None = None
 ) -> None:
-    """Send what Lipwire logs from ``level`` up to ``stream`` (None: stdout, as in the guide).
+    """Write what Lipwire logs at ``level`` and above to ``stream`` (None: stdout, as in the guide).
 
-    Called again, it replaces what it did before. Other libraries are left alone, except that gRPC's
-    own warnings come out the same way.
+    A record is one line of text, or with ``as_json`` one JSON object on a line. Called again, this
+    replaces what it did before. Other libraries are left alone, except that gRPC's own warnings are
+    written the same way.
     """
     handler = _Handler(stream or sys.stdout)
     handler.setFormatter(_JsonLines() if as_json else _TextLines())

@@ -45,10 +45,11 @@ class Budget(Generic[V]):
         return self._sizes.get(name)
 
     def reserve(self, load: Load[V], items: int, size: int) -> bool:
-        """Reserve ``items`` items of ``size`` bytes together for a load; False where they do not
+        """Reserve ``items`` items of ``size`` bytes together for ``load``, besides what was
+        reserved for it before, and return True; False, and nothing is reserved, where they do not
         fit now.
 
-        When the load has ended well the item takes what was reserved.
+        When the load has ended well what was reserved is counted as its item's.
         """
         over_items, over_bytes = self._lacking(items, size)
         if over_items > 0 or over_bytes > 0:
@@ -71,11 +72,12 @@ class Budget(Generic[V]):
         return over_items <= self._closing_items and over_bytes <= self._closing_bytes
 
     def victims(self, items: int, size: int, sparing: str) -> list[Item[V]]:
-        """Return the items to evict so that ``items`` more of ``size`` bytes together fit.
+        """Return the items that the caller is to evict so that ``items`` more of ``size`` bytes
+        together fit, the least used first.
 
-        The item named ``sparing``, which is to be replaced, is evicted only if the others are not
-        enough. Raises Overloaded, and nothing is to be evicted, where all items that nobody uses
-        are not enough.
+        Only items that nobody uses are among them, and the one named ``sparing``, which is to be
+        replaced, only if the others are not enough. Raises Overloaded, and nothing is to be
+        evicted, where all of them together are not enough.
         """
         over_items, over_bytes = self._lacking(items, size)
         for spared in (sparing, None):

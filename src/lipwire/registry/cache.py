@@ -1,7 +1,7 @@
 """What a registry holds: values by name, pinned while they are used, and the room that they take.
 
 One lock guards all bookkeeping of a registry and is held for microseconds; closing values happens
-outside it. Methods said to be *locked* are called with the lock held, the others without.
+outside it. Methods that say so are called with the lock held, the others without.
 """
 
 import logging
@@ -51,14 +51,18 @@ class Cache(Generic[V]):
         """Told whenever something has been closed."""
 
     def closed_error(self) -> Unavailable:
-        """Return the error for calls after the cache was closed."""
+        """Return the error that calls are to raise after the cache was closed."""
         return Unavailable(f"{self.kind}s are being closed; ask another server")
 
     # -- users -----------------------------------------------------------------------------------
 
     def hit(self, name: str, suits: Callable[[V], bool] | None) -> Item[V] | None:
-        """Return the item of ``name``, pinned once more. None where it is not held, where its
-        version is due to be looked at, or where ``suits`` returns False for its value."""
+        """Return the item of ``name``, pinned once more, which counts as a use; None where nothing
+        of that name is held or the one held may be out of date.
+
+        ``suits(value)`` says whether the value held will do; it is called with the lock held. Where
+        ``suits`` is None a value will do until its version is to be looked at again.
+        """
         now = self.clock()
         with self.lock:
             item = self.items.get(name)
@@ -71,14 +75,15 @@ class Cache(Generic[V]):
             return item
 
     def pin(self, item: Item[V], now: float) -> None:
-        """Count one more user of ``item``, at time ``now``. The caller holds the lock."""
+        """Count one more user of ``item``, at time ``now`` of ``clock``. The caller holds the
+        lock."""
         self._pinned.pin(item)
         item.uses += 1
         item.last_used_s = now
 
     def unpin(self, item: Item[V]) -> None:
-        """Count one user of ``item`` less. The last user closes an item that was unloaded or
-        replaced."""
+        """Count one user of ``item`` less, and close it where it was the last one of an item that
+        was unloaded or replaced. The caller must not hold the lock."""
         now = self.clock()
         with self.lock:
             item.last_used_s = now  # a use may last longer than the idle time
@@ -87,9 +92,9 @@ class Cache(Generic[V]):
             self.finish(closing)
 
     def unpinned(self, item: Item[V]) -> list[Item[V]]:
-        """Count one user of ``item`` less and return the items to be closed, for ``finish``.
+        """Count one user of ``item`` less. Returns the items to be closed, none or this one.
 
-        The caller holds the lock.
+        The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
         """
         self._pinned.unpin(item)
         if item.pins or item.state is not State.RETIRED:
@@ -100,12 +105,11 @@ class Cache(Generic[V]):
     # -- coming and going ------------------------------------------------------------------------
 
     def put(self, item: Item[V], *, users: int, now: float) -> list[Item[V]]:
-        """Put ``item`` in the place of any other of its name, and return the items to be closed,
-        for ``finish``.
+        """Hold ``item`` in the place of any other of its name. Returns the items to be closed.
 
-        ``users`` is how many pin it at once, ``now`` the time of this use. What was reserved for
-        its load is counted as the item's from then on, so the sums stay as they are. The caller
-        holds the lock.
+        ``users`` is how many times it is pinned at once, ``now`` the time of ``clock``. What was
+        reserved for its load is counted as the item's from then on, so the sums stay as they are.
+        The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
         """
         old = self.items.get(item.name)
         item.worth = self._pinned.worths.remembered(item.name) if old is None else old.worth
@@ -122,10 +126,10 @@ class Cache(Generic[V]):
         return closing
 
     def retire(self, item: Item[V]) -> list[Item[V]]:
-        """Have ``item`` no longer found by its name and return the items to be closed, for
-        ``finish``.
+        """Have ``item`` no longer found by its name. Returns the items to be closed: this one where
+        nobody uses it, else none, and its last user closes it.
 
-        The caller holds the lock.
+        The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
         """
         if item.state is not State.HELD:
             return []
@@ -144,9 +148,10 @@ class Cache(Generic[V]):
         return [item]
 
     def finish(self, closing: Iterable[Item[V]]) -> None:
-        """Close items, and count the room they took as free only after that.
+        """Close the items ``closing``, as the methods above return them, and count the room that
+        each took as free when it is closed.
 
-        Called without the lock.
+        The caller must not hold the lock: closing may take long.
         """
         for item in closing:
             self.close_value(item)
@@ -162,8 +167,8 @@ class Cache(Generic[V]):
             _LOG.exception("%s %s could not be closed", self.kind, item.name)
 
     def wait_empty(self, until_s: float | None) -> bool:
-        """Wait until everything is closed, at most until ``until_s`` of ``time.monotonic``; None is
-        no limit.
+        """Wait until everything is closed, at most until the time ``until_s``, in seconds of
+        ``time.monotonic``; None is no limit.
 
         Returns whether everything is.
         """
@@ -178,10 +183,12 @@ class Cache(Generic[V]):
     # -- room ------------------------------------------------------------------------------------
 
     def reserve(self, load: Load[V]) -> None:
-        """Make room for an item before it is loaded; evicts others where that is needed.
+        """Reserve room for the item of ``load`` before it is loaded, evicting others where that is
+        needed, and waiting for those that are being closed.
 
-        Its size is what it took last time. Where it was never measured it is guessed, and a guess
-        refuses nobody. Raises Overloaded.
+        Its size is what it took last time. Where it was never measured the mean of the items held
+        is reserved, if there is room for it. Raises Overloaded where too much is in use, and
+        Unavailable where there is no room and the cache was closed.
         """
         self._make_room(load, items=1, size=0)
         with self.lock:
@@ -194,10 +201,10 @@ class Cache(Generic[V]):
                 raise
 
     def measured(self, load: Load[V], item: Item[V]) -> None:
-        """Make room for what a loaded ``item`` really takes.
+        """Reserve for ``load`` what its loaded ``item`` really takes, and remember that size.
 
-        Raises AvatarInvalid where it is larger than the whole budget, Overloaded where it does not
-        fit now.
+        Raises AvatarInvalid where the item is larger than the whole budget, Overloaded where it
+        does not fit beside what is in use, Unavailable where it does not and the cache was closed.
         """
         if self.budget.max_bytes is not None and item.bytes > self.budget.max_bytes:
             raise AvatarInvalid(

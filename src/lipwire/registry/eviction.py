@@ -58,13 +58,15 @@ class Worths:
         self._step = 1.0
 
     def set_item_count(self, items: int) -> None:
-        """Set how many items are held: counts lose half their weight every 16 uses for each of
-        them."""
+        """Set how many items are held. With "lfu" a use counts half as much after 16 times so many
+        uses of any items, and half of that after as many again."""
         if self._aged:
             self._step = 1.0 / (USES_A_HALF_LIFE * max(items, 1))
 
     def after_use(self, worth: float) -> float:
-        """Return the worth of an item that had ``worth``, after one more use now."""
+        """Return the new ``worth`` of an item that has ``worth`` and is used now: a number that
+        says how much it is used, higher than before. Of two items the one with the lower is evicted
+        first."""
         self._now = now = self._now + self._step
         if not self._aged or worth == NEVER_USED:
             return now
@@ -74,7 +76,8 @@ class Worths:
         return now + math.log2(1.0 + 2.0 ** (worth - now))
 
     def remember(self, name: str, worth: float, items: int) -> None:
-        """Keep the worth of an evicted item, so that it has it again when it is loaded again.
+        """Keep the ``worth`` of the evicted item ``name``, for ``remembered`` when it is loaded
+        again. With "lru" nothing is kept.
 
         ``items`` is how many items are held; so many times eight worths are kept, 1024 at least.
         """
@@ -86,8 +89,8 @@ class Worths:
             self._past.popitem(last=False)
 
     def remembered(self, name: str) -> float:
-        """Return the worth that ``name`` had when it was evicted, and forget it; NEVER_USED if it
-        was not."""
+        """Return the ``worth`` that item ``name`` had when it was evicted, and forget it;
+        NEVER_USED where none is remembered."""
         return self._past.pop(name, NEVER_USED)
 
 
@@ -114,7 +117,7 @@ class Candidates(Generic[W]):
         return iter(self._numbers)
 
     def add(self, item: W) -> None:
-        """Take in an item. Nothing is done where it is in here."""
+        """Add an item. Nothing is done where it was added already."""
         if item not in self._numbers:
             self._serial += 1
             self._items[self._serial] = item
@@ -122,7 +125,7 @@ class Candidates(Generic[W]):
             heapq.heappush(self._heap, (item.worth, self._serial))
 
     def discard(self, item: W) -> None:
-        """Forget an item. Nothing is done where it is not in here."""
+        """Remove an item. Nothing is done where it was not added."""
         number = self._numbers.pop(item, None)
         if number is not None:
             del self._items[number]
@@ -131,10 +134,11 @@ class Candidates(Generic[W]):
                 heapq.heapify(self._heap)
 
     def choose(self, wanted: Callable[[W], bool], enough: Callable[[W], bool]) -> list[W] | None:
-        """Return items for which ``wanted`` is true, those of lowest worth first.
+        """Return items for which ``wanted(item)`` is true, those with the lowest ``worth`` first.
 
-        Stops at the first item for which ``enough``, called once for each in turn, is true. Returns
-        None where all of them together are not enough. The items remain candidates.
+        ``enough(item)`` is called once with each of these in turn; the first for which it is true
+        is the last that is returned. Returns None where it is true for none. The items stay
+        candidates.
         """
         seen: list[tuple[float, int]] = []
         chosen: list[W] = []
@@ -201,7 +205,7 @@ class PinnedItems(Generic[P]):
         self.worths.set_item_count(len(self._held))
 
     def use(self, item: P) -> None:
-        """Count a use of ``item``, which raises its worth."""
+        """Count a use of ``item``: its ``worth`` rises, so that it is evicted later."""
         item.worth = self.worths.after_use(item.worth)
 
     def pin(self, item: P) -> None:
@@ -219,17 +223,19 @@ class PinnedItems(Generic[P]):
     def victims(
         self, enough: Callable[[P], bool], wanted: Callable[[P], bool] = lambda _: True
     ) -> list[P] | None:
-        """Return the items to evict, those of least worth first, of those that have no pins and for
-        which ``wanted`` is true.
+        """Return items to evict, the least used first (those with the lowest ``worth``): items
+        without pins for which ``wanted(item)`` is true.
 
-        ``enough`` is called once with each item in turn; the first for which it is true is the last
-        that is returned. Returns None where it is true for none. The items stay held.
+        ``enough(item)`` is called once with each of these in turn; the first for which it is true
+        is the last that is returned. Returns None where it is true for none. The items stay held
+        until the caller calls ``discard``.
         """
         return self._held.choose(lambda item: not item.pins and wanted(item), enough)
 
     def victim(self, below: float = float("inf")) -> P | None:
-        """Return the item of least worth among those without pins; None where there is none whose
-        worth is less than ``below``."""
+        """Return the one item to evict first: the least used (with the lowest ``worth``) of those
+        without pins. None where none of them has a ``worth`` lower than ``below``. The item stays
+        held."""
         found = self.victims(lambda _: True, lambda item: item.worth < below)
         return None if found is None else found[0]
 

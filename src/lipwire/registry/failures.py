@@ -29,15 +29,16 @@ class Failures:
         self._failures: OrderedDict[str, Failure] = OrderedDict()
 
     def note(self, name: str, failure: Failure) -> None:
-        """Keep ``failure`` as the latest of ``name``. The oldest of more than 1024 is forgotten."""
+        """Keep ``failure`` as the latest of ``name``, in the place of an earlier one. Of more than
+        1024 names the oldest is forgotten."""
         self._failures[name] = failure
         self._failures.move_to_end(name)
         while len(self._failures) > _MAX_FAILURES:
             self._failures.popitem(last=False)
 
     def recent(self, name: str, now: float) -> Failure | None:
-        """Return the failure of ``name``; None where there is none, or it is more than ``memory_s``
-        old."""
+        """Return the failure of ``name``; None where there is none, or it is ``memory_s`` old or
+        more at ``now``, a time in seconds of the clock that gave ``Failure.at_s``."""
         failure = self._failures.get(name)
         if failure is not None and now - failure.at_s >= self._memory_s:
             del self._failures[name]
@@ -49,16 +50,19 @@ class Failures:
         self._failures.pop(name, None)
 
     def sweep(self, now: float) -> None:
-        """Forget all failures that are more than ``memory_s`` old at time ``now``."""
+        """Forget all failures that are ``memory_s`` old or more at ``now``, a time in seconds of
+        the clock that gave ``Failure.at_s``."""
         for name in list(self._failures):
             self.recent(name, now)
 
     def messages(self) -> tuple[tuple[str, str], ...]:
-        """Return (name, message) of each failure."""
+        """Return the name and the error's message of each failure, the oldest first."""
         return tuple((name, str(failure.error)) for name, failure in self._failures.items())
 
     def told_again(self, failure: Failure, now: float) -> BaseException:
-        """Return an error that repeats ``failure`` to a later caller, with how long ago it was."""
+        """Return an error for a later caller to raise: of the same type as that of ``failure``,
+        with how long before ``now`` it was (seconds of the clock that gave ``Failure.at_s``) in its
+        message. Of an error that is no LipwireError, return a copy."""
         error = failure.error
         if not isinstance(error, LipwireError):
             return fresh(error)

@@ -35,7 +35,8 @@ class Loaders(Generic[T]):
         self._idle = threading.Condition(self._lock)
 
     def begin(self, task: T) -> None:
-        """Have ``task`` carried out in another thread. Raises Overloaded where too many wait."""
+        """Have ``task`` carried out in another thread. Raises Overloaded where ``max_waiting``
+        tasks wait, or no thread can be started."""
         with self._lock:
             if self._busy >= self._most:
                 if len(self._waiting) >= self._max_waiting:
@@ -69,9 +70,10 @@ class Loaders(Generic[T]):
         return waiting
 
     def wait_idle(self, until_s: float | None) -> bool:
-        """Wait until no task is carried out, at most until ``until_s`` of ``time.monotonic``.
+        """Wait until no task is carried out, at most until the time ``until_s``, in seconds of
+        ``time.monotonic``; None is no limit.
 
-        Returns whether none is. None is no limit.
+        Returns whether none is.
         """
         with self._lock:
             while self._busy:

@@ -49,11 +49,12 @@ class Loads(Generic[V]):
         )
 
     def join(self, name: str, instead_of: Item[V] | None = None) -> Load[V]:
-        """Return the load of ``name``, begun now where none is under way; the caller counts as
-        waiting.
+        """Return the load of ``name``, begun now where none is under way. The caller counts as
+        waiting for it, and has to call ``wait``.
 
-        ``instead_of`` is the item that is to be replaced. Where another is held by now, the load
-        has ended with that one.
+        ``instead_of`` is the item that is to be replaced; None where none was held. Where another
+        item is held by now, the load returned has ended with that one. Raises Unavailable where the
+        cache was closed; where too many loads wait, ``wait`` raises Overloaded.
         """
         cache = self._cache
         with cache.lock:
@@ -82,7 +83,8 @@ class Loads(Generic[V]):
     def wait(self, load: Load[V], timeout_s: float | None) -> Item[V]:
         """Wait for a load that the caller has joined and return its item, pinned for the caller.
 
-        Raises DeadlineExceeded after ``timeout_s`` (None: never), and what loading raised.
+        Raises DeadlineExceeded where it has not ended after ``timeout_s`` seconds (None: waits
+        without limit), and what loading raised.
         """
         try:
             load.done.wait(timeout_s)
@@ -108,17 +110,18 @@ class Loads(Generic[V]):
             return True
 
     def tell_again(self, name: str, failure: Failure) -> None:
-        """Raise a remembered failure again, or forget it where another attempt may succeed."""
+        """Raise the error of ``failure``, the remembered one of ``name``, again where the version
+        of ``name`` is still the one that failed; otherwise forget it and return."""
         if self._version_of(name) == failure.version:
             raise self.failures.told_again(failure, self._cache.clock())
         with self._cache.lock:
             self.failures.forget(name)
 
     def close(self, until_s: float | None) -> bool:
-        """Fail the loads that wait for a thread, and wait for the others.
+        """End the loads that wait for a thread with Unavailable, and wait for the others.
 
-        Waits at most until ``until_s`` of ``time.monotonic`` (None: no limit). Returns whether all
-        have ended.
+        Waits at most until the time ``until_s``, in seconds of ``time.monotonic`` (None: no limit).
+        Returns whether all have ended.
         """
         for load in self._loaders.withdraw():
             self._fail(load, self._cache.closed_error(), None)

@@ -44,9 +44,10 @@ class Lookups(Generic[V]):
         """Return the item of ``name``, pinned for the caller, loading it where needed. Waits for a
         load at most ``timeout_s`` (None: without limit).
 
-        ``insist`` has a newer version loaded, and raises where that fails, though an older one is
-        held. Raises DeadlineExceeded, Overloaded, Unavailable, and what loading raised, as
-        ``Registry.use`` does.
+        ``insist`` has the version looked at in any case, and raises where a newer one cannot be
+        loaded; without it the older one, if held, is returned then. Raises DeadlineExceeded after
+        ``timeout_s`` seconds, Overloaded where too much is in use or too many loads wait,
+        Unavailable where the cache was closed, and what loading raised, now or a moment ago.
         """
         cache = self._cache
         start_s = cache.clock()

@@ -151,9 +151,10 @@ class Registry(Generic[V]):
         """Return a context manager that gives the value of ``name``, loaded where it is not held,
         and keeps it for the block.
 
-        ``suits`` is for callers that need a certain version: a value for which it is true is given
-        without a look at the disk, and in place of another one the newest is loaded, which is given
-        whether it suits or not. It is called with the lock held, so it may only compare.
+        ``suits(value)`` is for callers that need a certain version: a held value for which it is
+        true is given without a look at its version, and in place of another one the newest is
+        loaded, which is given whether it suits or not. It is called with a lock held, so it may
+        only compare.
 
         Waits for a load at most ``timeout_s`` seconds (None: without limit); the load goes on
         without the caller. On entering raises DeadlineExceeded, Overloaded (everything held is in
@@ -166,9 +167,10 @@ class Registry(Generic[V]):
     def load(self, name: str, *, timeout_s: float | None = None) -> bool:
         """Have ``name`` loaded and up to date. Returns whether it had to be loaded.
 
-        A remembered failure is forgotten first. Waits at most ``timeout_s`` seconds, and raises
-        what entering ``use`` raises; where only the newer version cannot be loaded, the one that
-        was held stays.
+        A remembered failure is forgotten first. Waits at most ``timeout_s`` seconds (None: without
+        limit). Raises DeadlineExceeded after that, Overloaded (everything held is in use and the
+        budget is full, or too many loads wait), Unavailable (closed), and what the function
+        ``load`` raised; where only the newer version cannot be loaded, the one that was held stays.
         """
         with self._cache.lock:
             self._loads.failures.forget(name)
@@ -180,8 +182,8 @@ class Registry(Generic[V]):
         return item is not before
 
     def unload(self, name: str) -> bool:
-        """Evict ``name`` at once. Returns whether it was held. In use, it is closed by its last
-        user.
+        """Evict ``name`` at once. Returns whether it was held or being loaded. In use, it is closed
+        by its last user.
 
         A load under way is finished for those who wait for it and evicted then, unless somebody
         asks for it in the meantime.
@@ -203,8 +205,8 @@ class Registry(Generic[V]):
             self._cache.budget.max_items = max_items
 
     def sweep(self) -> list[str]:
-        """Close what nobody has used for ``idle_s`` and return the names. To be called now and
-        then."""
+        """Close the values that nobody has used for ``idle_s`` seconds and return their names; none
+        where ``idle_s`` is None. The owner is to call it now and then."""
         cache = self._cache
         now = cache.clock()
         closing: list[Item[V]] = []
@@ -219,8 +221,8 @@ class Registry(Generic[V]):
         return [item.name for item in closing]
 
     def stats(self) -> RegistryStats:
-        """Return the numbers of this moment. Those of single items may be a moment newer than the
-        sums."""
+        """Return what is held and being loaded at this moment, and counts since the registry was
+        made. Numbers of single items may be a moment newer than the sums."""
         cache = self._cache
         with cache.lock:
             held = list(cache.items.values())
@@ -242,8 +244,9 @@ class Registry(Generic[V]):
         """Refuse new users, close what nobody uses, and wait for the rest. Returns whether all is
         closed.
 
-        What is still in use after ``timeout_s`` is closed by its last user, and a load still
-        running is closed when it ends. May be called again, to go on waiting.
+        Waits at most about ``timeout_s`` seconds (None: without limit). What is still in use then
+        is closed by its last user, and a load still running is closed when it ends. May be called
+        again, to go on waiting.
         """
         cache = self._cache
         until_s = None if timeout_s is None else time.monotonic() + timeout_s

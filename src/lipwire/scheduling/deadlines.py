@@ -36,12 +36,12 @@ class DeadlineQueue(Generic[K]):
         return sum(job.left for job in self._waiting)
 
     def frames_by_key(self) -> dict[K, int]:
-        """Return how many frames wait of each key that has any."""
+        """Return how many frames wait, by key; keys of which none waits are left out."""
         return _by_key(self._waiting)
 
     def frames_before(self, job: Job[K]) -> dict[K, float]:
-        """Return how many frames of each key are run before those of ``job``, which is not in the
-        queue, where nothing else comes."""
+        """Return how many frames of each key would be run before those of ``job``, were it added
+        now and nothing else after it: those of jobs with the same deadline or an earlier one."""
         until = _deadline(job)
         return {**_by_key(other for other in self._waiting if _deadline(other) <= until)}
 
@@ -64,10 +64,13 @@ class DeadlineQueue(Generic[K]):
         return True
 
     def newest_of_longest_line(self, rather_than: K, tenant: str) -> Job[K] | None:
-        """Return a job to be refused instead of a new job of ``tenant`` with key ``rather_than``:
-        of the tenant with most jobs the last one.
+        """Return the job that is to be refused, in a full queue, instead of a new job of
+        ``tenant``: of the tenant with most jobs the one with the latest deadline that was not
+        begun.
 
-        None where that tenant has no more jobs than ``tenant`` would have with one more.
+        None where there is none, or that tenant has no more jobs than ``tenant`` would have with
+        one more: then the new job is to be refused. ``rather_than``, the new job's key, makes no
+        difference here.
         """
         if not self._jobs_of:
             return None
@@ -87,12 +90,16 @@ class DeadlineQueue(Generic[K]):
         may_join: MayJoin[K],
         group: Callable[[K], Hashable | None] = lambda key: None,
     ) -> list[Piece[K]]:
-        """Remove and return up to ``most`` frames of the job that is first; none where nothing
-        waits.
+        """Remove the frames to be run next from the queue, and return them as pieces of jobs; an
+        empty list where nothing waits.
 
-        What is left of ``most`` goes to jobs of the same key, and of keys of the same ``group``
-        unless that is None, in their order; to each only where ``may_join(pieces, job, frames)`` is
-        true. Pieces of one key need not be neighbours.
+        ``most`` is how many frames are returned at most. They begin with those of the job with the
+        earliest deadline. The rest is taken, in order of deadline, of other jobs that have the same
+        key or whose key is of the same group: ``group(key)`` returns a value that is equal for keys
+        that may share a run, or None for a key that may share none. Of such a job frames are taken
+        only if its frames are shaped alike and ``may_join(pieces, job, frames)`` is true, which is
+        given what was taken so far, the job, and how many of its frames would be added. Pieces of
+        one key need not be neighbours.
         """
         pieces: list[Piece[K]] = []
         room = most

@@ -27,8 +27,12 @@ class ServiceTimes:
         self._means: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # (mean, when)
 
     def learn(self, kind: Hashable, group: Hashable, frame_s: float, now: float) -> None:
-        """Take in a run of ``kind``, which is one of ``group``, that took ``frame_s`` seconds a
-        frame and ended at time ``now``, in seconds."""
+        """Take in a run that took ``frame_s`` seconds a frame and ended at time ``now``, in seconds
+        of any one clock.
+
+        ``kind`` says what was run, as (key of a network, form of its input); ``group`` is the set
+        of similar kinds that it belongs to, as the form alone.
+        """
         for name in (("kind", kind), ("group", group)):
             known = self._means.get(name)
             if known is None:
@@ -42,16 +46,19 @@ class ServiceTimes:
             self._means.popitem(last=False)
 
     def frame_s(self, kind: Hashable, group: Hashable, now: float) -> float:
-        """Return the seconds that a frame of ``kind`` is expected to take at ``now``.
+        """Return how many seconds a frame of ``kind`` is expected to take: the running mean of its
+        runs, or, where it was never run, that of all kinds of ``group``; 0 where none of them was.
 
-        0 where nothing of that kind or group was ever run.
+        ``now`` is the present time, in seconds of the clock that ``learn`` is given. A mean whose
+        last run was more than 5 s ago counts less, half for each further 5 s.
         """
         known = self._known(kind, group)
         return 0.0 if known is None else _believed(known, now)
 
     def latest_s(self, kind: Hashable, group: Hashable) -> float:
-        """Return the seconds that a frame of ``kind`` took when one was last run, however long ago;
-        0 where nothing of that kind or group was ever run."""
+        """Return the running mean of the seconds that a frame of ``kind`` took as of its last run,
+        however long ago that was; where it was never run, that of all kinds of ``group``, and 0
+        where none of them was."""
         known = self._known(kind, group)
         return 0.0 if known is None else known[0]
 
@@ -71,7 +78,7 @@ class RecentTimes:
 
     def learn(self, key: Hashable, frame_s: float, now: float) -> None:
         """Take in a run of ``key`` that took ``frame_s`` seconds a frame and ended at time
-        ``now``, in seconds."""
+        ``now``, in seconds of any one clock."""
         runs = self._runs.setdefault(key, deque(maxlen=_RECENT))
         runs.append((now, frame_s))
         self._runs.move_to_end(key)
@@ -79,8 +86,9 @@ class RecentTimes:
             self._runs.popitem(last=False)
 
     def frame_s(self, key: Hashable, now: float) -> float | None:
-        """Return the median seconds of a frame of ``key`` in its latest runs, 64 at most, that are
-        not older than RECENT_S; None where there is none."""
+        """Return the median of the seconds that a frame of ``key`` took in its latest runs, 64 at
+        most, that ended within 60 s (RECENT_S) before ``now``, a time in seconds of the clock that
+        ``learn`` is given; None where there is none."""
         times = [frame_s for when, frame_s in self._runs.get(key, ()) if now - when <= RECENT_S]
         return median(times) if times else None
 

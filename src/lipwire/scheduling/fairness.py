@@ -63,8 +63,9 @@ class FairQueue(Generic[K]):
         return frames
 
     def frames_before(self, job: Job[K]) -> Iterator[tuple[K, float]]:
-        """Yield keys, perhaps more than once, and how many frames of each are run before all of
-        ``job`` are, which is not in the queue, where nothing else comes."""
+        """Yield keys, perhaps more than once, and how many frames of each would be run before the
+        last one of ``job``, were it added now and nothing else after it. Its own are not among
+        them; fractions of frames are possible."""
         for service, waiting in self._classes.items():
             if service == job.service:
                 yield from waiting.frames_before(job).items()
@@ -73,8 +74,8 @@ class FairQueue(Generic[K]):
                 yield from waiting.frames_by_key().items()
 
     def push(self, job: Job[K]) -> None:
-        """Add a job behind the others of its key; a key and a tenant that had none get their turns
-        after all others."""
+        """Add a job: a live one by its deadline, another behind those of its tenant and key. A key
+        and a tenant that had none get their turns after all others."""
         self._classes[job.service].push(job)
 
     def remove(self, job: Job[K]) -> bool:
@@ -84,13 +85,15 @@ class FairQueue(Generic[K]):
     def newest_of_longest_line(
         self, rather_than: K, tenant: str = "", service: Service = "batch"
     ) -> Job[K] | None:
-        """Return a job to be refused instead of a new job of ``service`` and ``tenant`` with key
-        ``rather_than``.
+        """Return the job that is to be refused, in a full queue, instead of a new job of class
+        ``service`` and of ``tenant`` with key ``rather_than``; None where the new job is to be.
 
-        Where jobs of later classes wait, it is one of the last class. Otherwise, of the tenant with
-        most jobs, it is the last job of the key with most. None where that tenant has no more jobs
-        than ``tenant`` would have with one more, nor any key of ``tenant`` more than
-        ``rather_than`` would have; and where it was begun.
+        Where jobs of later classes than ``service`` wait, it is one of the last of these classes.
+        Otherwise, where the tenant with most jobs has more than ``tenant`` would have with the new
+        job, it is one of those that were not begun: the last job of that tenant's key with most, of
+        live jobs the one with the latest deadline. Where no tenant has, and ``service`` is not
+        live, it is the last job of the key of ``tenant`` with most jobs, if that key has more than
+        ``rather_than`` would have.
         """
         for other in reversed(SERVICES):
             waiting = self._classes[other]
@@ -113,13 +116,16 @@ class FairQueue(Generic[K]):
         may_join: MayJoin[K],
         group: Callable[[K], Hashable | None] = lambda key: None,
     ) -> list[Piece[K]]:
-        """Remove and return up to ``most`` frames of the first class that waits; none where nothing
-        does.
+        """Remove the frames to be run next from the queue, and return them as pieces of jobs, all
+        of the first class that waits; an empty list where nothing waits.
 
-        They begin with those whose turn it is, or whose deadline is first. Frames of a further job
-        are added only where ``may_join(pieces, job, frames)`` is true. What is left of ``most``
-        goes to the same class's other keys of the same ``group``, unless that is None, in their
-        order. Of one class, tenant and key pieces are neighbours, but where they are live.
+        ``most`` is how many frames are returned at most. They begin with those of the tenant and
+        key whose turn it is, or, of live ones, of the job with the earliest deadline. The rest is
+        taken, in their order, of other keys of the same group: ``group(key)`` returns a value that
+        is equal for keys that may share a run, or None for a key that may share none. Frames of a
+        further job are added only if they are shaped alike and ``may_join(pieces, job, frames)`` is
+        true, which is given what was taken so far, the job, and how many of its frames would be
+        added. Pieces of one tenant and key are neighbours, except of live jobs.
         """
         for waiting in self._classes.values():
             if waiting.jobs:
@@ -183,9 +189,9 @@ class TenantTurns(Generic[K]):
         return frames
 
     def frames_before(self, job: Job[K]) -> dict[K, float]:
-        """Return how many frames of each key are run before all of ``job`` are, which is not in
-        the queue: all of its line, of the tenant's other keys as many as of its own, and of other
-        tenants as many as of its own."""
+        """Return how many frames of each key would be run before the last one of ``job``, were it
+        added now: all that wait of its tenant and key, of the tenant's other keys as many as of its
+        own, and of each other tenant as many as of its own. Fractions are possible."""
         before: dict[K, float] = {}
         lines = self._tenants[job.tenant].lines if job.tenant in self._tenants else {}
         own = job.frames + (lines[job.key].frames if job.key in lines else 0)
@@ -200,7 +206,8 @@ class TenantTurns(Generic[K]):
         return before
 
     def push(self, job: Job[K]) -> None:
-        """Add a job behind the others of its key."""
+        """Add a job behind the others of its tenant and key; a key and a tenant that had none get
+        their turns after all others."""
         tenant = self._tenants.get(job.tenant)
         if tenant is None:
             tenant = self._tenants[job.tenant] = _Tenant()
@@ -226,15 +233,22 @@ class TenantTurns(Generic[K]):
         return True
 
     def newest(self) -> Job[K] | None:
-        """Return, of the tenant with most jobs, the last job of the key with most; rather one that
-        was not begun. None where nothing waits."""
+        """Return the job to be refused for one of an earlier class: of the tenant with most jobs
+        the last job of its key with most, of those keys first whose last job was not begun. None
+        where nothing waits."""
         lines = [line for tenant in self._longest_tenants() for line in tenant.lines.values()]
         waiting = [line for line in lines if not line.jobs[-1].taken]
         return _last_of_longest(waiting or lines)
 
     def newest_of_longest_line(self, rather_than: K, tenant: str) -> Job[K] | None:
-        """Return a job to be refused instead of a new one of ``tenant`` with ``rather_than``; see
-        ``FairQueue``."""
+        """Return the job that is to be refused, in a full queue, instead of a new job of ``tenant``
+        with key ``rather_than``; None where the new job is to be.
+
+        It is one of the tenant with most jobs, if that has more than ``tenant`` would have with the
+        new job: of that tenant's key with most jobs the last one, None where all were begun.
+        Otherwise it is the last job of the key of ``tenant`` with most jobs, if that has more than
+        ``rather_than`` would have.
+        """
         own = self._tenants.get(tenant)
         for longest in self._longest_tenants():
             if longest.jobs > (own.jobs if own else 0) + 1:
@@ -258,8 +272,16 @@ class TenantTurns(Generic[K]):
         may_join: MayJoin[K],
         group: Callable[[K], Hashable | None] = lambda key: None,
     ) -> list[Piece[K]]:
-        """Remove and return up to ``most`` frames of the tenant and the key whose turn it is, and
-        of what joins them; see ``FairQueue``."""
+        """Remove the frames to be run next from the queue, and return them as pieces of jobs; an
+        empty list where nothing waits.
+
+        ``most`` is how many frames are returned at most. They begin with those of the tenant and
+        key whose turn it is. The rest is taken, in order of turns, of other keys of the same group:
+        ``group(key)`` returns a value that is equal for keys that may share a run, or None for a
+        key that may share none. Frames of a further job are added only if they are shaped alike and
+        ``may_join(pieces, job, frames)`` is true, which is given what was taken so far, the job,
+        and how many of its frames would be added.
+        """
         head = self.head()
         if head is None:
             return []

@@ -81,7 +81,8 @@ class Job(Future[Array], Generic[K]):
         return self._withdraw(self)
 
     def end_cancelled(self) -> None:
-        """End, as cancelled, a job that the caller has settled."""
+        """End the future as cancelled. The scheduler calls this, without its lock, after it has set
+        ``settled`` for the job."""
         super().cancel()
         self.set_running_or_notify_cancel()
 
@@ -96,9 +97,10 @@ class Job(Future[Array], Generic[K]):
         )
 
     def place(self, piece: "Piece[K]", mouths: Array) -> Array:
-        """Return the array in which ``mouths`` of a finished piece belong; it may be ``mouths``
-        itself.
+        """Return the array into which the caller is to copy ``mouths``, those of ``piece``,
+        (frames, ...): a view of the job's mouths, made of the same type where there were none.
 
+        Where the piece is the whole job it is ``mouths`` itself, and nothing is to be copied.
         Called under the scheduler's lock.
         """
         if self.mouths is None:
@@ -139,7 +141,9 @@ join the run."""
 
 
 def together(pieces: list[Piece[K]]) -> tuple[Array, Float32Array]:
-    """Return the faces and the windows of all frames of ``pieces``, which are of one key."""
+    """Return the faces, (N, ...), and the windows, (N, 32, 16, 16) float32, of all N frames of
+    ``pieces``, in their order. The pieces, at least one, are of one key and shaped alike
+    (``Job.shaped_like``); those of a single piece are views, not copies."""
     if len(pieces) == 1:
         return pieces[0].faces, pieces[0].windows
     faces = np.concatenate([piece.faces for piece in pieces])

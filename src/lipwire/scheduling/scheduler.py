@@ -145,9 +145,12 @@ class Scheduler(Closing, Generic[K]):
         """Queue a request for mouths of N frames, and return a job, which is the future of the
         mouths.
 
-        ``faces`` and ``windows`` are as ``Engine`` takes them for ``form``, and must not change
-        until the job is done. ``deadline`` is the time of the scheduler's clock by which the mouths
-        have to be there. ``service`` is the request's class, ``tenant`` who asks (``Call``).
+        ``key`` says which network is to be run, and is handed to ``run``. ``form`` says what
+        ``faces`` are: "pixels" crops, (N, 320, 320, 3) uint8, or their numbers on the device, (N,)
+        int64; "floats" the network's own input, (N, 6, 320, 320) float32. ``windows`` are the audio
+        windows, (N, 32, 16, 16) float32. Neither may change until the job is done. ``deadline`` is
+        the time of the scheduler's clock, in seconds, by which the mouths have to be there; None is
+        none. ``service`` is the request's class, ``tenant`` the name of who asks.
 
         Raises InvalidInput where N is 0 or differs, Overloaded when the queue is full,
         DeadlineExceeded when the deadline is out of reach as far as can be told, Unavailable while
@@ -193,8 +196,9 @@ class Scheduler(Closing, Generic[K]):
     def drain(self, timeout_s: float | None = None) -> bool:
         """Accept no more requests, finish those that were accepted, and stop the workers.
 
-        Returns whether all were finished. After ``timeout_s`` those that still wait end with
-        Unavailable, and runs under way finish by themselves. May be called again.
+        Returns whether all were finished. After ``timeout_s`` seconds (None: no limit) those that
+        still wait end with Unavailable, and runs under way finish by themselves. May be called
+        again.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
@@ -237,8 +241,9 @@ class Scheduler(Closing, Generic[K]):
 
     @property
     def side_by_side(self) -> int:
-        """How many frames are computed at a time: those of the workers, or 1 where they share a
-        device that computes one run after the other."""
+        """How many frames are computed side by side: as many as there are workers, or 1 where
+        ``split`` is False, as the workers then share a device that computes one run after the
+        other."""
         return len(self._workers) if self._split else 1
 
     def expect_live(self, for_s: float) -> None:

@@ -110,8 +110,11 @@ def stats_of(
     counts: Counts,
     counts_of: Mapping[Service, ClassCounts],
 ) -> SchedulerStats:
-    """Return the numbers of a scheduler whose ``queue`` takes ``queue_size`` requests, and of whose
-    ``workers`` some are ``busy``."""
+    """Return the numbers of a scheduler at this moment, with its lock held.
+
+    ``queue_size`` is how many requests its ``queue`` takes; ``busy`` of its ``workers`` threads run
+    something. ``counts`` is what it has counted of all classes, ``counts_of`` of each.
+    """
     classes = {
         service: ClassStats(
             queue.jobs_of(service),
@@ -146,7 +149,8 @@ def stats_of(
 
 
 def quantiles(values_s: list[float]) -> Quantiles:
-    """Return the median and the 99th percentile of ``values_s``; both None where it is empty."""
+    """Return the median and the 99th percentile of ``values_s``, in seconds; both None where it is
+    empty."""
     if not values_s:
         return Quantiles(None, None)
     return Quantiles(percentile(values_s, 50), percentile(values_s, 99))

@@ -19,12 +19,13 @@ class AllowedAddresses:
 
     @property
     def limited(self) -> bool:
-        """Whether there are addresses that are not allowed."""
+        """Whether only certain addresses are allowed; False where the list is empty."""
         return bool(self._networks)
 
     def allow(self, address: str) -> bool:
-        """Return whether a request from ``address`` may be answered. A Unix socket's address is
-        empty, and always allowed: files have permissions of their own."""
+        """Return whether a request from ``address`` may be answered: an IPv4 or IPv6 address as
+        text, without a port. A Unix socket's address is empty, and always allowed: files have
+        permissions of their own. Where there is a list, text that is no address is not allowed."""
         if not self._networks or not address:
             return True
         try:

@@ -49,7 +49,8 @@ class AuditLog(Closing):
             ) from None
 
     def check(self) -> None:
-        """Raise StorageFailed where records are required and cannot be written."""
+        """Raise StorageFailed where records are required and the file cannot be opened or written;
+        to be called before a call is answered."""
         if not self.required:
             return
         with self._lock:
@@ -58,8 +59,9 @@ class AuditLog(Closing):
                 raise StorageFailed("calls cannot be recorded now, and none is answered without")
 
     def write(self, values: Mapping[str, object]) -> None:
-        """Append a line with the time and ``values``. Where it cannot be written it is counted, and
-        the first one is logged."""
+        """Append a JSON object with the time (RFC 3339, UTC) and ``values``, which have to be
+        values of JSON; texts are cut to 200 characters. A line that cannot be written is counted in
+        ``lost``, and the first of them is logged; nothing is raised then."""
         line: dict[str, Any] = {"time": datetime.fromtimestamp(self._now(), UTC).isoformat()}
         for name, value in values.items():
             line[name] = value[:_LONGEST] if isinstance(value, str) else value

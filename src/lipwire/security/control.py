@@ -35,11 +35,14 @@ class ForwardedControl:
     asks: Final = True
 
     def access(self, credentials: Credentials) -> Access:
-        """Return what the other process says; everything where it asks for itself."""
+        """Return what the caller may do, as the other process says in ``credentials.forwarded``;
+        everything where that is empty: the other process asks for itself. Raises InvalidInput where
+        it cannot be read."""
         return Access.of_text(credentials.forwarded) if credentials.forwarded else EVERYTHING
 
     def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
-        """Let the call begin: the process that passes it on has counted it."""
+        """Do nothing, and never raise: whether a call may begin was checked and counted by the
+        process that passes it on."""
 
 
 class AccessControl(Closing):
@@ -70,7 +73,7 @@ class AccessControl(Closing):
         """Whether what a request brings makes a difference."""
 
     def close(self) -> None:
-        """Close what records calls."""
+        """Close the audit file, if there is one."""
         if self.audit is not None:
             self.audit.close()
 
@@ -80,9 +83,14 @@ class AccessControl(Closing):
         return bool(self._keys or self._tokens or self._certificates)
 
     def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
-        """Let a call begin that does ``operation`` with so many ``frames``. Raises PermissionDenied
-        where ``access`` does not allow it, Overloaded where its tenant asks for too much, and
-        StorageFailed where it cannot be recorded and has to be."""
+        """Check whether a call may begin, and count it for its tenant; to be called before it is
+        answered. Returns nothing where it may.
+
+        ``access`` is what the caller may do, as ``access()`` returns it, ``operation`` what the
+        call does, and ``frames`` how many frames it asks for. Raises PermissionDenied where
+        ``access`` does not allow the operation, Overloaded where its tenant asks for more than the
+        limits allow, and StorageFailed where calls have to be recorded and cannot be.
+        """
         if self.audit is not None:
             self.audit.check()
         access.check(operation)
@@ -90,8 +98,11 @@ class AccessControl(Closing):
             self._limits.take(access, frames)
 
     def access(self, credentials: Credentials) -> Access:
-        """Return what whoever brings ``credentials`` may do. Raises PermissionDenied for an address
-        that requests may not come from, and Unauthenticated where it is not known who asks."""
+        """Return what the caller that brings ``credentials`` may do; everything where callers are
+        not told apart. Raises PermissionDenied for an address that requests may not come from,
+        Unauthenticated where no certificate, key or token says who asks, or it is not valid,
+        Unavailable where the keys that tokens are checked with cannot be fetched, and InvalidInput
+        where the file of API keys is damaged, once a second."""
         if not self._allow_from.allow(credentials.address):
             raise PermissionDenied(
                 f"requests from {credentials.address[:60]} are not allowed (security.allow_from)"

@@ -25,12 +25,17 @@ NAMES: Final = ("ca.crt", "ca.key", "server.crt", "server.key", "client.crt", "c
 def make_certificates(
     folder: Path, hosts: Sequence[str], *, client: str = "client", now: datetime.datetime
 ) -> list[Path]:
-    """Write an authority (ca.crt, ca.key), a certificate that it signs for a server reached as
-    ``hosts`` (names or addresses), and one for a client called ``client``, with their keys, and
-    return the files. They count for 397 days.
+    """Write certificates for TLS, with their private keys, into ``folder``, and return the paths of
+    the six files (PEM).
 
-    Raises InvalidInput where one of the files is there already or a host cannot be one,
-    StorageFailed where they cannot be written.
+    These are a certificate authority (ca.crt, ca.key), a certificate that it signs for a server
+    (server.crt, server.key), and one for a client (client.crt, client.key). ``folder`` is made
+    where it is missing. ``hosts`` are the DNS names and IP addresses, at least one, under which
+    clients reach the server; ``client`` is the name in the client's certificate. ``now`` is the
+    present time, with a time zone or in UTC; the certificates are valid for 397 days from then.
+
+    Raises InvalidInput where one of the files is there already, where there is no host, or where
+    one is no name or address; StorageFailed where a file cannot be written.
     """
     paths = {name: folder / name for name in NAMES}
     there = [path for path in paths.values() if path.exists()]

@@ -75,10 +75,15 @@ class KeyFile:
         avatars: Sequence[str] = ("*",),
         lifetime_s: float | None = None,
     ) -> str:
-        """Add a key and return it; this is the only time that it can be seen.
+        """Add a key called ``name`` to the file and return it (``lipwire_NAME_SECRET``). This is
+        the only time that it can be seen: the file has its hash alone.
 
-        ``lifetime_s`` is how long it is valid; None for ever. Raises InvalidInput where ``name`` is
-        taken or cannot be one, StorageFailed where the file cannot be written.
+        ``name`` has 1 to 40 characters of a-z, 0-9 and -. Who brings the key may do ``operations``
+        with the avatars that match one of ``avatars``, patterns as ``*`` or ``acme-*``, for
+        ``tenant``; empty is any tenant. ``lifetime_s`` is for how many seconds it is valid; None is
+        for ever. Raises InvalidInput where the name is taken or not allowed, an operation is not
+        known, there is no operation or no pattern, or the file is damaged; StorageFailed where the
+        file cannot be written.
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput(
@@ -112,20 +117,27 @@ class KeyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """Remove a key: it counts for nothing from within a second on. Raises NotFound where there
-        is none of that name, StorageFailed where the file cannot be written."""
+        """Remove the key called ``name`` from the file; servers refuse it within a second. Raises
+        NotFound where there is none of that name, InvalidInput where the file is damaged,
+        StorageFailed where it cannot be written."""
         with self._changing() as keys:
             if keys.pop(name, None) is None:
                 raise NotFound(f"there is no key {name[:60]} in {self.path.name}")
         self._looked_s = -math.inf
 
     def listed(self) -> list[ApiKey]:
-        """Return all keys, by name. Raises InvalidInput where the file is damaged."""
+        """Return all keys of the file, sorted by name; none where there is no file. Raises
+        InvalidInput where the file is damaged."""
         self._read()
         return [self._keys[name] for name in sorted(self._keys)]
 
     def access(self, key: str) -> Access:
-        """Return what ``key`` allows. Raises Unauthenticated where it is none, or has expired."""
+        """Return what the whole ``key``, as a caller sent it (``lipwire_NAME_SECRET``), allows.
+
+        Raises Unauthenticated where it is not one of the file's keys or has expired. While the file
+        is damaged a call once a second raises InvalidInput, and for the others the keys that it had
+        before count.
+        """
         with self._lock:
             if abs(self._now() - self._looked_s) >= _LOOK_EVERY_S:
                 self._read()

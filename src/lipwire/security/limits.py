@@ -33,9 +33,10 @@ class TenantLimits:
         self._frames = None if frames is None else RateLimitItemPerSecond(10 * frames, 10)
 
     def take(self, access: Access, frames: int) -> None:
-        """Count a request of ``frames`` frames, which may be 0. Raises Overloaded, with when to
-        come back, where that is more than the caller's tenant may ask for; the request is then not
-        counted."""
+        """Count a request of ``frames`` frames, which may be 0, for the tenant of ``access``, or
+        for its subject where it has none. Raises Overloaded, with after how many seconds to come
+        back (``retry_after_s``), where that is more than it may ask for. What is refused for its
+        frames still counts as a request."""
         who = f"tenant {access.tenant}" if access.tenant else access.subject
         if self._requests is not None:
             self._count(self._requests, who, 1, f"{self._requests.amount} requests a minute")

@@ -82,8 +82,10 @@ class Tokens:
         self._known: OrderedDict[str, tuple[float, Access]] = OrderedDict()
 
     def access(self, token: str) -> Access:
-        """Return what ``token`` allows. Raises Unauthenticated where it does not count, and
-        Unavailable where the keys cannot be had."""
+        """Return what ``token``, a signed JSON Web Token in its compact form, allows. Raises
+        Unauthenticated where it is malformed, not signed with a known key, for another issuer or
+        audience, expired or not valid yet, and Unavailable where the keys of the JWKS URL cannot
+        be fetched."""
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise Unauthenticated(
                 f"the token has {len(token)} characters; allowed are {_MAX_TOKEN_CHARACTERS}"

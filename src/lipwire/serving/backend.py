@@ -163,8 +163,9 @@ class Backend(Protocol):
         elsewhere ``crops`` is called for what the network is to see.
 
         Raises AvatarChanged where the newest network is of another revision, CropsNeeded where the
-        backend is without these frames and ``crops`` is None, NotFound, InvalidInput,
-        AvatarInvalid.
+        backend is without these frames and ``crops`` is None, NotFound where there is no avatar
+        ``model_id``, InvalidInput where ``first`` is below 0 or an array has another shape or
+        values, AvatarInvalid where the network cannot be loaded or fails.
         """
         ...
 
@@ -177,22 +178,26 @@ class Backend(Protocol):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
-        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
+        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
+        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form, in which the caller
+        sends what the network sees.
 
         Of ``revision`` only the network's half is compared. Raises AvatarChanged where the newest
-        network is of another revision, NotFound, InvalidInput, AvatarInvalid.
+        network is of another revision, NotFound where there is no avatar ``model_id``, InvalidInput
+        for arrays of other shapes or values, AvatarInvalid where its network cannot be loaded or
+        fails.
         """
         ...
 
     def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
-        """Load the network of avatar ``model_id`` before it is asked for, and return its numbers.
-        Raises NotFound, AvatarInvalid."""
+        """Load the network of avatar ``model_id`` before mouths of it are asked for, and return its
+        numbers. Raises NotFound where there is no such avatar, AvatarInvalid where its network
+        cannot be loaded."""
         ...
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
-        """Unload the network of avatar ``model_id`` when calls under way are done. Returns False
-        where it was not loaded."""
+        """Unload the network of avatar ``model_id``; calls under way finish before. Returns False
+        where it was not loaded. ``call`` is the request that this is for."""
         ...
 
     def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
@@ -200,17 +205,19 @@ class Backend(Protocol):
         ...
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Have ``holder``, a live session, hold or hold on to a lease: what a session of avatar
-        ``model_id`` takes of what runs its network, for ``leases.LEASE_S`` seconds.
+        """Reserve, or renew, what a live session of avatar ``model_id`` takes of the device that
+        runs its network: a lease, which lasts 30 s (``leases.LEASE_S``) unless it is renewed.
 
-        Raises Overloaded, with how many sessions run and how many fit, where there is no room for
-        it; NotFound, InvalidInput, AvatarInvalid.
+        ``holder`` is the session's name, 1 to 200 characters, chosen by the caller and different
+        for each session. Raises Overloaded, with how many sessions run and how many fit, where
+        there is no room for it; NotFound where there is no such avatar, InvalidInput for a
+        ``holder`` of another length, AvatarInvalid where the network cannot be loaded or fails.
         """
         ...
 
     def release(self, holder: str) -> None:
-        """Give back what ``holder`` holds; nothing where it holds nothing. Raises nothing: a lease
-        that cannot be given back ends by itself."""
+        """Give back the lease of ``holder``, the session's name as it was given to ``acquire``. It
+        need not have one. Raises nothing: a lease that cannot be given back ends by itself."""
         ...
 
     def health(self, *, call: Call | None = None) -> BackendHealth:

@@ -113,9 +113,11 @@ class Compositor:
         Where the avatar turns out to have changed meanwhile it is loaded again and the batch begins
         anew, in three attempts at most: a package may be replaced at any moment, and a server that
         has the network notices that at another moment than this one. Raises InvalidInput where the
-        frames are too large or the speech is too short, Unavailable where both servers go on having
-        different revisions, and what ``Registry.use``, ``Backend.mouths`` and ``compose_frames``
-        raise.
+        frames are too large, the speech is too short or the avatar has no audio encoder for it,
+        NotFound and AvatarInvalid where the avatar is not there or cannot be loaded, Overloaded
+        where there is no room for it or its request, Unavailable where both servers go on having
+        different revisions or one is stopping, DeadlineExceeded and Cancelled where ``call`` ends
+        before.
         """
         for _ in range(_REVISIONS):
             try:
@@ -202,9 +204,10 @@ def compose_frames(
     them, one for each of ``mouths``, (N, 320, 320, 3) uint8: JPEG files, or raw pixels (height x
     width x 3, BGR), as ``frame_format`` says.
 
-    ``threads`` work side by side; where it is None, the caller's thread does everything. Raises
-    what ``Avatar.jpeg`` and ``Avatar.pixels`` raise, and DeadlineExceeded or Cancelled where
-    ``call`` ends before.
+    ``first`` is 0 or above; past the last frame they run back and forth. ``threads`` work side by
+    side; where it is None, the caller's thread does everything. Raises InvalidInput where the
+    avatar was opened without the part that ``frame_format`` needs (jpeg, or pixels for raw), and
+    DeadlineExceeded or Cancelled where ``call``, the request that this is for, ends before.
     """
     compose: Callable[[int, UInt8Array], bytes] = (
         avatar.jpeg
@@ -246,8 +249,10 @@ def encode_frames(
     them, one for each of ``mouths``, (N, 320, 320, 3) uint8, as H.264: an access unit each, which
     can be decoded from the first on. ``crf`` is their quality, 1 to 51, less is better.
 
-    Raises what ``Avatar.planes`` and ``BatchVideoEncoder`` raise, and DeadlineExceeded or Cancelled
-    where ``call`` ends before.
+    ``first`` is 0 or above; past the last frame they run back and forth. Raises InvalidInput where
+    the avatar was opened without the part ``planes``, its frames are too large for H.264 or ``crf``
+    is out of range, and DeadlineExceeded or Cancelled where ``call``, the request that this is for,
+    ends before.
     """
     encoder = BatchVideoEncoder(avatar.width, avatar.height, crf)
     planes: UInt8Array | None = None

@@ -58,15 +58,16 @@ class Devices(Closing):
         return tuple(device for device in self._devices.values() if not device.lost)
 
     def expect_live(self, index: int, for_s: float) -> None:
-        """Have the device number ``index``, where it is there, be ready for live frames for
-        ``for_s`` seconds from now; see ``Scheduler.expect_live``."""
+        """For ``for_s`` seconds from now, have device number ``index`` keep its runs of other
+        classes short, as live frames may come at any moment. Nothing is done where that device is
+        lost or not known."""
         for device in self.left:
             if device.index == index:
                 device.expect_live(for_s)
 
     @property
     def max_models(self) -> int:
-        """How many networks fit on the devices that are left, on all together."""
+        """How many networks may be loaded on the devices that are not lost, all together."""
         return self._placement.most * len(self.left)
 
     def network(
@@ -75,8 +76,10 @@ class Devices(Closing):
         """Load the network of avatar ``model_id`` onto the device that is chosen for it, and return
         it.
 
-        ``frames`` are the avatar's, where this process has them. Raises what ``Engine.load`` does,
-        and Unavailable where no device is left.
+        ``compiled`` names the folders of the compiled network. ``frames`` are the avatar's; None
+        where this process has none, and callers send crops. The caller closes what is returned.
+        Raises NotFound or AvatarInvalid where the files are missing or damaged, Overloaded where a
+        GPU is full, and Unavailable where no device is left.
         """
 
         def move(placed: Placed, error: LipwireError) -> Placed:
@@ -90,8 +93,8 @@ class Devices(Closing):
         return network
 
     def network_of(self, model_id: str) -> DeviceNetwork | None:
-        """Return the network of avatar ``model_id`` that was loaded last; None where nobody has it
-        any more."""
+        """Return the network of avatar ``model_id`` that was loaded last; None where there was
+        none, or nobody refers to it any more."""
         with self._lock:
             return self._networks.get(model_id)
 
@@ -134,14 +137,16 @@ class Devices(Closing):
         )
 
     def check(self) -> None:
-        """Ask the driver about each GPU, and mark as lost those that it says are gone."""
+        """Ask the driver about each GPU, and mark as lost those that it says are gone: networks
+        move to the devices that are left when they are used next. The owner is to call this now and
+        then."""
         for device in self.left:
             if device.gpu is not None:
                 self._is_there(device)
 
     def close(self) -> None:
-        """Wait until what lost devices held is freed, but only for a limited time: a driver may
-        hang."""
+        """Wait until what lost devices held is freed, but 5 s at most: a driver may hang. Devices
+        that are not lost stay open."""
         until_s = time.monotonic() + _GIVING_UP_S
         for thread in self._giving_up:
             thread.join(max(0.0, until_s - time.monotonic()))

@@ -22,7 +22,8 @@ class EncoderFile(str):
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """Return the file that is at ``path`` now."""
+        """Return the file that is at ``path`` now, told from others by its device, inode, size and
+        time of change. Raises nothing where it cannot be found: opening it will say so."""
         try:
             found = path.stat()
         except OSError:
@@ -77,8 +78,10 @@ class AudioEncoders(Closing):
         the block. ``call`` is the request that it is for: its deadline limits the wait.
 
         Raises InvalidInput where ``file`` is None (the avatar has no audio encoder here). Entering
-        the block raises AvatarChanged where the file was replaced and is not open any more, and
-        what ``AudioEncoder.open`` and ``Registry.use`` raise.
+        the block raises AvatarChanged where the file was replaced and is not open any more,
+        DeadlineExceeded where opening it takes longer than ``call`` has left, Overloaded where too
+        many are in use, Unavailable once this is closed, and what ``AudioEncoder.open`` raises for
+        a file that is missing or damaged.
         """
         if file is None:
             raise InvalidInput(

@@ -71,14 +71,18 @@ class SpeedLeases:
         self._asked_last: Speed | None = None
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Have ``holder`` hold the share of a session of avatar ``model_id`` for LEASE_S seconds
-        from now.
+        """Reserve, or renew, the share of a device's time that a live session of avatar
+        ``model_id`` takes, for 30 s (LEASE_S) from now.
 
-        Who holds it already, holds on to it whatever the speed is now. On a device where nobody
-        else holds one, there is always a share for one session: a device that is too slow for it
-        leaves frames out. Raises Overloaded, with how many sessions run and how many fit, where
-        there is no share left; InvalidInput where ``holder`` is empty or has more than 200
-        characters; and what ``measure`` raises.
+        ``holder`` is the session's name, 1 to 200 characters, different for each session. ``call``
+        is the request that this is for: it limits how long is waited where the network has to be
+        measured first. A holder that has the share already keeps it, however slow the network is by
+        now. On a device where nobody else holds one, there is always a share for one session: a
+        device that is too slow for it leaves frames out.
+
+        Raises Overloaded, with how many sessions run and how many fit, where there is no share
+        left; InvalidInput where ``holder`` is empty or too long; DeadlineExceeded where other
+        networks are being measured until ``call``'s deadline; and what measuring raises.
         """
         if not 0 < len(holder) <= _LONGEST_HOLDER:
             raise InvalidInput(
@@ -103,13 +107,14 @@ class SpeedLeases:
         self._expect(speed.device, LEASE_S)
 
     def release(self, holder: str) -> None:
-        """Give back what ``holder`` holds; nothing where it holds nothing."""
+        """Give back the share of ``holder``, the session's name as it was given to ``acquire``.
+        Nothing is done where it holds none."""
         with self._lock:
             self._held.pop(holder, None)
             self._forget_expired(self._clock())
 
     def stats(self) -> LeasesStats:
-        """Return the numbers of this moment."""
+        """Return how many sessions hold a share now, and how many would fit on all devices."""
         with self._lock:
             self._forget_expired(self._clock())
             speed = self._asked_last

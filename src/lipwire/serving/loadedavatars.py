@@ -45,16 +45,27 @@ class Network(Protocol):
         """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
         (N, 32, 16, 16) float32.
 
-        The network is shown the avatar's own frames, or what ``crops`` returns where it is given.
-        Raises what ``Backend.mouths`` raises.
+        The network is shown the avatar's own frames, or what ``crops()`` returns where it is given,
+        (N, 320, 320, 3) uint8. ``call`` is the request that this is for. Raises InvalidInput for
+        arrays of another shape, CropsNeeded where frames are missing and ``crops`` is None,
+        AvatarChanged where the network is of another revision by now, AvatarInvalid where it fails,
+        Overloaded where too many requests wait, Unavailable where it was unloaded or a server is
+        gone, DeadlineExceeded and Cancelled where ``call`` ends before.
         """
         ...
 
     def mouths_of(
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
-        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
-        16, 16), float32 both: the guide's form. Raises what ``Backend.mouths_of`` raises."""
+        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
+        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form. ``call`` is the
+        request that this is for.
+
+        Raises InvalidInput for arrays of another shape, AvatarChanged where the network is of
+        another revision by now, AvatarInvalid where it fails, Overloaded where too many requests
+        wait, Unavailable where it was unloaded or a server is gone, DeadlineExceeded and Cancelled
+        where ``call`` ends before.
+        """
         ...
 
 
@@ -81,9 +92,11 @@ class LoadedAvatar:
     def rest_mouths(self, encoders: AudioEncoders, call: Call | None = None) -> RestMouths:
         """Return what the avatar shows while nobody speaks; the same for all who ask.
 
-        ``encoders`` have its audio encoder, which says what silence sounds like, and ``call`` is
-        the request that it is for. Raises InvalidInput where the avatar has no frames or no audio
-        encoder here, and what ``AudioEncoders.use`` raises.
+        ``encoders`` opens its audio encoder, which makes the window of silence, and ``call`` is the
+        request that it is for. No mouth is made yet. Raises InvalidInput where the avatar has no
+        frames or no audio encoder here, AvatarChanged where its audio encoder was replaced,
+        DeadlineExceeded where opening it takes longer than ``call`` has left, Overloaded where too
+        many are in use, Unavailable where the server is stopping.
         """
         if self._rest:
             return self._rest[0]
@@ -121,8 +134,12 @@ def load_avatar(
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
     compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``.
-    ``parts``, ``quality`` and ``cache`` are as for ``Avatar.open``. Raises NotFound, AvatarInvalid,
-    InvalidInput, StorageFailed, Unavailable.
+    ``parts`` says which forms of the frames are needed (jpeg, pixels, planes), ``quality`` is that
+    of JPEGs, and ``cache`` holds decoded frames, as for ``Avatar.open``.
+
+    Raises NotFound where a file is missing, AvatarInvalid where one is damaged, InvalidInput for a
+    quality or part that is not allowed, StorageFailed where compiled parts cannot be written,
+    Overloaded where a GPU is full, Unavailable where no device is left.
     """
     package = read_package(where)
     compiled = compile_avatar(package, parts=parts | ALWAYS | _of_network(devices), quality=quality)
@@ -135,11 +152,16 @@ def load_network(
     model_id: str, where: AvatarFiles | Path, devices: Devices
 ) -> Loaded[LoadedAvatar]:
     """Open an avatar's network, with its frames where they are there, for a server that gives
-    mouths to others. ``where``, ``devices`` and ``model_id`` are as for ``load_avatar``.
+    mouths to others.
 
-    A package in one folder has to have frames. Where files were named one by one the network alone
-    is enough: if its frames are neither beside it nor where they are named, callers send crops.
-    Raises NotFound, AvatarInvalid, InvalidInput, StorageFailed, Unavailable.
+    ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
+    compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``. A
+    package in one folder has to have frames. Where files were named one by one the network alone is
+    enough: if its frames are neither beside it nor where they are named, callers send crops.
+
+    Raises NotFound where a file is missing, AvatarInvalid where one is damaged, InvalidInput where
+    ``where`` names an audio encoder alone, StorageFailed where compiled parts cannot be written,
+    Overloaded where a GPU is full, Unavailable where no device is left.
     """
     # No speech is heard here: a missing audio encoder is for the compositing server to say.
     files = replace(AvatarFiles.at(where), audio_encoder=None)
@@ -157,8 +179,9 @@ def load_network(
 
 
 def mapped_bytes(frames: Avatar) -> int:
-    """Return the size of what is mapped for an avatar's frames, with the rest mouths that are
-    compiled. Those that are not take that much memory of their own once they are asked for."""
+    """Return how many bytes of files are mapped into memory for an avatar's frames, with those of
+    its rest mouths where they are compiled. Rest mouths that are not compiled take about as much
+    memory of their own once they are asked for."""
     return frames.mapped_bytes + stored_bytes(frames.path, frames.files, frames.revision)
 
 

@@ -74,9 +74,18 @@ class LocalBackend(Closing):
         call: Call | None = None,
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
-        for each of ``windows``, (N, 32, 16, 16) float32. Raises AvatarChanged where the newest
-        network is of another revision, CropsNeeded where the backend is without these frames and
-        ``crops`` is None, NotFound, InvalidInput, AvatarInvalid. See ``Backend.mouths``."""
+        for each of ``windows``, (N, 32, 16, 16) float32.
+
+        ``revision`` is that of the avatar whose frames the mouths will be pasted into. Where these
+        very frames are here they are shown to the network, elsewhere what ``crops()`` returns, (N,
+        320, 320, 3) uint8. ``call`` is the request that this is for: its deadline and class count.
+
+        Raises AvatarChanged where the newest network is of another revision, CropsNeeded where the
+        backend is without these frames and ``crops`` is None, NotFound where there is no such
+        avatar, InvalidInput where ``first`` is below 0 or an array has another shape, AvatarInvalid
+        where the network cannot be loaded or fails, and Overloaded, Unavailable, DeadlineExceeded
+        and Cancelled as all backends do (``Backend``).
+        """
         if first < 0:
             raise InvalidInput(f"first frame is {first}, allowed are 0 and above")
         with self._use(model_id, revision, call) as avatar:
@@ -96,17 +105,24 @@ class LocalBackend(Closing):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
-        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
-        Raises AvatarChanged where the newest network is of another revision, NotFound,
-        InvalidInput, AvatarInvalid. See ``Backend.mouths_of``."""
+        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
+        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form, in which the caller
+        sends what the network sees. ``call`` is the request that this is for.
+
+        Raises AvatarChanged where the newest network is of another revision, NotFound where there
+        is no such avatar, InvalidInput for arrays of another shape, AvatarInvalid where the network
+        cannot be loaded or fails, and Overloaded, Unavailable, DeadlineExceeded and Cancelled as
+        all backends do (``Backend``).
+        """
         with self._use(model_id, revision, call) as avatar:
             _check_network(model_id, avatar, revision)
             return avatar.network.mouths_of(visual, windows, call=call)
 
     def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
-        """Load the network of avatar ``model_id`` before it is asked for, and return its numbers;
-        all are 0 where it was evicted again at once. See ``Backend.load``."""
+        """Load the network of avatar ``model_id`` before mouths of it are asked for, and return its
+        numbers; all are 0 where it was evicted again at once. Raises NotFound where there is no
+        such avatar, AvatarInvalid where its network cannot be loaded, and Overloaded, Unavailable
+        and DeadlineExceeded as all backends do (``Backend``)."""
         self._check_open()
         left_s = None if call is None else call.remaining_s()
         self._avatars.load(model_id, timeout_s=left_s)
@@ -116,27 +132,37 @@ class LocalBackend(Closing):
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         """Unload the network of avatar ``model_id``, without waiting for calls under way, which
-        finish. Returns False where it was not loaded. See ``Backend.unload``."""
+        finish. Returns False where it was not loaded. ``call`` makes no difference. Raises
+        Unavailable once the backend is closed."""
         self._check_open()
         return self._avatars.unload(model_id)
 
     def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, in the order of their names. See
-        ``Backend.models``. A network whose device was lost is not among them until it is used
-        again."""
+        """Return numbers about each loaded network, in the order of their names. A network whose
+        device was lost is not among them until it is used again. ``call`` makes no difference.
+        Raises Unavailable once the backend is closed."""
         self._check_open()
         rows = map(self._status, self._avatars.stats().items)
         return tuple(sorted((row for row in rows if row), key=lambda row: row.model_id))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Have ``holder``, a live session, hold or hold on to what a session of avatar ``model_id``
-        takes of its device. A network that was not measured of late is loaded and measured first.
-        See ``SpeedLeases.acquire``; raises also what ``mouths`` raises."""
+        """Reserve, or renew, for 30 s what a live session of avatar ``model_id`` takes of the
+        device that its network is on. A network that was not measured of late is loaded and
+        measured first.
+
+        ``holder`` is the session's name, 1 to 200 characters, different for each session; ``call``
+        is the request that this is for. Raises Overloaded, with how many sessions run and how many
+        fit, where there is no room for it, InvalidInput for a ``holder`` of another length,
+        NotFound where there is no such avatar, AvatarInvalid where its network cannot be loaded or
+        fails, Unavailable once the backend is closed, DeadlineExceeded and Cancelled where ``call``
+        ends before.
+        """
         self._check_open()
         self._leases.acquire(holder, model_id, call.classed("live", call.tenant))
 
     def release(self, holder: str) -> None:
-        """Give back what ``holder`` holds; nothing where it holds nothing."""
+        """Give back what ``acquire`` reserved for ``holder``. Nothing is done where that is
+        nothing."""
         self._leases.release(holder)
 
     def _speed(self, model_id: str) -> Speed | None:
@@ -151,10 +177,11 @@ class LocalBackend(Closing):
             return network.measure(call)
 
     def health(self, *, call: Call | None = None) -> BackendHealth:
-        """Return whether mouths can be made here: healthy while one device is left. See
-        ``Backend.health``.
+        """Return whether mouths can be made here, and how much is loaded: healthy while the backend
+        is open and one device is left. Raises nothing.
 
         ``detail`` names the devices that are lost. A full queue is no reason to be unhealthy.
+        ``call`` makes no difference.
         """
         gpus = self._devices.gpus()
         leases = self._leases.stats()
@@ -172,7 +199,8 @@ class LocalBackend(Closing):
         )
 
     def close(self) -> None:
-        """Raise Unavailable in all later calls; calls under way finish. See ``Backend.close``."""
+        """Close the backend: all later calls but ``health``, ``release`` and ``close`` raise
+        Unavailable, and calls under way finish. Closing twice is allowed."""
         self._closed = True
 
     def _use(self, model_id: str, revision: Revision, call: Call | None) -> Use[LoadedAvatar]:

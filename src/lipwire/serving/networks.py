@@ -109,9 +109,10 @@ class ServerDevice:
         """Load the network in the folders of ``compiled``, and return it, ready to be run on this
         device.
 
-        ``frames`` are its avatar's, where this process has them; ``on_unload`` is called when the
-        network has been unloaded. Raises what ``Engine.load`` does, and DeviceLost where the device
-        is lost meanwhile.
+        ``frames`` are its avatar's; None where this process has none. ``on_unload()`` is called
+        once, when ``unload`` has freed the network. Raises NotFound or AvatarInvalid where the
+        files are missing or damaged, Overloaded where a GPU is full, and DeviceLost where the
+        device is lost, now or meanwhile.
         """
         if self.gpu is None:
             return self._load(compiled, frames, on_unload)
@@ -154,11 +155,17 @@ class ServerDevice:
     ) -> tuple[Any, float]:
         """Have the scheduler run a network, and return (mouths, milliseconds that the network ran).
 
-        ``key`` is the network's. ``faces`` are what it is shown and ``windows``, (N, 32, 16, 16)
-        float32, what it hears; ``form`` says which form ``faces`` and the mouths have (``Engine``).
-        ``call`` is the request: its deadline, class and tenant count, and when it ends the work is
-        cancelled; without one the class is batch, and the tenant has no name. Raises what the
-        engine and the scheduler raise, Cancelled, DeadlineExceeded, and DeviceLost where the device
+        ``key`` stands for the network. ``form`` says what goes in and comes out: "pixels" takes
+        ``faces`` as crops, (N, 320, 320, 3) uint8, or as numbers of the avatar's frames, (N,)
+        int64, and makes mouths of (N, 320, 320, 3) uint8; "floats" takes ``faces`` of (N, 6, 320,
+        320) float32 and makes mouths of (N, 3, 320, 320) float32. ``windows``, (N, 32, 16, 16)
+        float32, are the audio windows. ``call`` is the request: its deadline, class and tenant
+        count, and when it ends the work is cancelled; without one the class is batch, and the
+        tenant has no name.
+
+        Raises InvalidInput for arrays of another shape, AvatarInvalid where the network fails,
+        Overloaded where too many requests wait, Unavailable where the network was unloaded,
+        DeadlineExceeded and Cancelled where ``call`` ends before, and DeviceLost where the device
         is lost meanwhile, even where its driver hangs.
         """
         left_s = None if call is None else call.remaining_s()
@@ -190,8 +197,8 @@ class ServerDevice:
         return mouths, _ran_s(job) * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return how fast the network of ``key`` made live frames of late; None where it made
-        none."""
+        """Return how fast the network of ``key`` made frames for live requests, or single frames,
+        within the last minute; None where it made none."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -201,8 +208,8 @@ class ServerDevice:
         return self._scheduler.side_by_side
 
     def expect_live(self, for_s: float) -> None:
-        """Have no run of another class be long for ``for_s`` seconds; see
-        ``Scheduler.expect_live``."""
+        """Keep runs of classes other than live short for ``for_s`` seconds from now, as live frames
+        may come at any moment."""
         self._scheduler.expect_live(for_s)
 
     def abandon(self, reason: str) -> None:
@@ -226,8 +233,8 @@ class ServerDevice:
                 on_unload()
 
     def give_up(self) -> None:
-        """Unload all networks of an abandoned device. May take long, or never return where its
-        driver hangs."""
+        """Stop the scheduler and unload all networks; to be called after ``abandon``. May take
+        long, or never return where the device's driver hangs."""
         self._scheduler.drain(0.0)
         with self._lock:
             models = list(self._on_unload)
@@ -269,8 +276,8 @@ class NetworkKey:
         """``Model.together``: networks that share it can be run in one batch; None for none."""
 
     def model(self) -> Model:
-        """Return the network. Raises Unavailable where it is gone, which happens only when nobody
-        waits for a run of it."""
+        """Return the network that the key stands for. Raises Unavailable where it was unloaded and
+        nothing else refers to it any more."""
         model = self._model()
         if model is None:
             raise Unavailable("the network was unloaded")
@@ -278,9 +285,9 @@ class NetworkKey:
 
     @property
     def group(self) -> int | None:
-        """A number that networks share which can be run in one batch now. None where the network
-        cannot be run with others, or where its weights are still being copied: the others would
-        wait for them."""
+        """A number that is the same for networks which can be run in one batch now. None where this
+        one cannot be run with others, or where its weights are not on its device yet: the others
+        would wait for them."""
         model = self._model()
         return None if model is None or model.unloaded or not model.warm else self.together
 
@@ -331,9 +338,12 @@ class DeviceNetwork:
         """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
         (N, 32, 16, 16) float32.
 
-        The network is shown the avatar's own frames, or what ``crops`` returns where it is given.
-        Raises InvalidInput where it has neither, Unavailable once it is closed, and what
-        ``ServerDevice.run`` raises besides DeviceLost.
+        The network is shown the avatar's own frames, or what ``crops()`` returns where it is given,
+        (N, 320, 320, 3) uint8. ``call`` is the request: its deadline, class and tenant count.
+        Raises InvalidInput where there are neither frames nor ``crops``, or an array has another
+        shape, AvatarInvalid where the network fails, Overloaded where too many requests wait,
+        Unavailable once it is closed or no device is left, DeadlineExceeded and Cancelled where
+        ``call`` ends before.
         """
 
         def faces(placed: Placed) -> Faces:
@@ -347,26 +357,33 @@ class DeviceNetwork:
     def mouths_of(
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
-        """Return the network's own output for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32,
-        16, 16), float32 both: the guide's form, in which the caller sends what the network sees.
-        Raises AvatarChanged where the newest network is of another revision, NotFound,
-        InvalidInput, AvatarInvalid. See ``Backend.mouths_of``."""
+        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
+        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form, in which the caller
+        sends what the network sees.
+
+        ``call`` is the request: its deadline, class and tenant count. Raises InvalidInput for
+        arrays of another shape, AvatarInvalid where the network fails, Overloaded where too many
+        requests wait, Unavailable once it is closed or no device is left, DeadlineExceeded and
+        Cancelled where ``call`` ends before.
+        """
         values, index, inference_ms = self._run("floats", lambda _: visual, windows, call)
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return how fast it made live frames of late; None where it made none, and once it is
-        closed."""
+        """Return how fast the network made frames for live requests, or single frames, within the
+        last minute; None where it made none, and once it is closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 
     def measure(self, call: Call) -> Speed:
-        """Have frames made of silence and return how fast that was. ``call`` is the request that
-        it is for, of class live. All workers are busy at a time meanwhile, as they are where as
-        many sessions run as fit.
+        """Run the network a few times for windows of zeros and return how fast that was. ``call``
+        is the request that it is for, and has to be of class live. Meanwhile all workers of the
+        device are kept busy, as they are where as many sessions run as fit.
 
-        Raises Unavailable once it is closed or where nothing was measured, and what ``mouths``
-        raises."""
+        Raises Unavailable once it is closed or where nothing was measured, AvatarInvalid where the
+        network fails, Overloaded where too many requests wait, DeadlineExceeded and Cancelled where
+        ``call`` ends before.
+        """
         for _ in range(_MEASURED_ROUNDS):
             placed = self._placed
             count = 1 if placed is None else placed.device.side_by_side
@@ -424,8 +441,12 @@ class DeviceNetwork:
 def run_on(engine: Engine) -> Callable[[NetworkKey, Any, AudioWindows], Any]:
     """Return the function that a scheduler calls to run a network with ``engine``.
 
-    It takes (key, faces, windows) and returns the mouths; what kind of array ``faces`` is says
-    whether crops, frames' numbers or the guide's floats are meant.
+    It takes (key, faces, windows): the key of the network, N faces, and windows of (N, 32, 16, 16)
+    float32. The type of ``faces`` says what they are: ``FrameNumbers``, (N,) int64, are numbers of
+    the avatar's frames, ``Visual``, (N, 6, 320, 320) float32, the network's own input, and any
+    other array is crops, (N, 320, 320, 3) uint8. It returns mouths of (N, 3, 320, 320) float32 for
+    ``Visual``, else of (N, 320, 320, 3) uint8. It raises Unavailable where the network was
+    unloaded, and what the engine raises.
     """
 
     def run(key: NetworkKey, faces: Faces, windows: AudioWindows) -> Any:
@@ -446,7 +467,8 @@ def run_on(engine: Engine) -> Callable[[NetworkKey, Any, AudioWindows], Any]:
 
 def run_across(engine: Engine) -> Across[NetworkKey]:
     """Return the rule by which a scheduler puts frames of several networks into one run, and the
-    function that makes this run with ``engine``."""
+    function that makes this run with ``engine``. Networks with equal ``NetworkKey.group`` may be in
+    one run, which takes crops or numbers of frames and makes mouths of (N, 320, 320, 3) uint8."""
 
     def run(parts: list[tuple[NetworkKey, Any, AudioWindows]]) -> list[Any]:
         requests = [

@@ -78,8 +78,8 @@ class Placement:
             return tuple(self._tallies)
 
     def home_of(self, model_id: str) -> Home | None:
-        """Return where model ``model_id`` is, the newest place where there are several; None where
-        it is on no device."""
+        """Return the device that model ``model_id`` is on, or is being loaded onto, with how many
+        bytes it takes there; of several the newest. None where it is on no device."""
         with self._lock:
             homes = self._homes.get(model_id)
             return homes[-1] if homes else None
@@ -92,11 +92,12 @@ class Placement:
             )
 
     def opened(self, model_id: str) -> Home:
-        """Choose a device for model ``model_id``, whose load begins, and note that the model is
-        there.
+        """Choose a device for model ``model_id``, and note that the model is there; to be called
+        before it is loaded.
 
-        What is returned is to be passed to ``measured`` and ``closed``. A model may be opened again
-        before it is closed. Raises Unavailable where no device is left.
+        The caller passes what is returned to ``measured`` when the model is loaded, and to
+        ``closed`` when it is unloaded or could not be loaded. A model may be opened again before it
+        is closed. Raises Unavailable where no device is left.
         """
         with self._lock:
             home = Home(model_id, self._choose())
@@ -128,8 +129,8 @@ class Placement:
                 self._forget(home)
 
     def lose(self, device: int) -> None:
-        """Note that ``device`` is lost: its models are on no device any more, and no model is put
-        there."""
+        """Note that device number ``device`` is lost: its models are on no device any more, and no
+        model is put there. Nothing is done where it is not known, or lost already."""
         with self._lock:
             if self._tallies.pop(device, None) is None:
                 return

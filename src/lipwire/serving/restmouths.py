@@ -92,22 +92,22 @@ class RestMouths(Closing):
 
     @property
     def size_bytes(self) -> int:
-        """Size of all mouths that are there, in memory or mapped."""
+        """How many bytes the JPEGs of all mouths that are there take, in memory or mapped."""
         with self._lock:
             if self._part is not None:
                 return self._part.size_bytes
             return sum(map(len, self._jpegs.values()))
 
     def has(self, number: int) -> bool:
-        """Return whether the rest mouth of frame ``number`` is there. Raises InvalidInput where
-        ``number`` is below 0."""
+        """Return whether the rest mouth of frame ``number`` is there, in memory or compiled, so
+        that the network need not make it. Raises InvalidInput where ``number`` is below 0."""
         number = self._shown(number)
         with self._lock:
             return self._kept(number)[1] is not None
 
     def ready(self, number: int) -> UInt8Array | None:
-        """Return the rest mouth of frame ``number`` at once; None where the network would have to
-        make it. Raises InvalidInput where ``number`` is below 0."""
+        """Return the rest mouth of frame ``number``, (320, 320, 3) uint8, at once; None where the
+        network would have to make it. Raises InvalidInput where ``number`` is below 0."""
         number = self._shown(number)
         with self._lock:
             part, jpeg = self._kept(number)
@@ -116,9 +116,10 @@ class RestMouths(Closing):
     def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
         """Return the rest mouth of frame ``number``, made by the network where it is not there.
 
-        Where another thread makes it at this moment, it is waited for. Whoever makes the last one
-        writes the part as well; if that fails it is logged, and the mouths stay in memory. ``call``
-        is the request that it is for. Raises InvalidInput where ``number`` is below 0, and what
+        The mouth is (320, 320, 3) uint8. Where another thread makes it at this moment, it is waited
+        for. Whoever makes the last one writes the part as well; if that fails it is logged, and the
+        mouths stay in memory. ``call`` is the request that it is for. Raises InvalidInput where
+        ``number`` is below 0, DeadlineExceeded and Cancelled where ``call`` ends before, and what
         ``Network.mouths`` raises.
         """
         number = self._shown(number)
@@ -138,9 +139,11 @@ class RestMouths(Closing):
     ) -> None:
         """Have the mouths of all frames made that are not there, and write the part.
 
-        ``progress`` is called with (frames done, frames in all) where any is made. ``waiting`` is
-        called now and then while another process writes parts of this avatar. Raises StorageFailed
-        where the part cannot be written, and what ``Network.mouths`` raises.
+        ``progress`` is called with (frames done, frames in all) where any is made. ``waiting()`` is
+        called now and then while another process writes parts of this avatar, and may raise to give
+        up. ``call`` is the request that this is for. Raises StorageFailed where the part cannot be
+        written, DeadlineExceeded and Cancelled where ``call`` ends before, and what
+        ``Network.mouths`` and ``waiting`` raise.
         """
         if not self.complete:
             for first in range(0, self._count, _RUN_FRAMES):
@@ -151,7 +154,8 @@ class RestMouths(Closing):
         self._write(waiting)
 
     def close(self) -> None:
-        """Drop all mouths. Mouths handed out stay good."""
+        """Drop all mouths; arrays that were returned stay as they are. Nothing is made or returned
+        after that."""
         with self._lock:
             self._closed = True
             self._part = None

@@ -38,9 +38,10 @@ def windows_from_raw(audio: RawAudio, count: int, encoder: AudioEncoder) -> Audi
     """Return the windows of ``count`` frames of ``audio`` from its ``first_frame`` on, (count, 32,
     16, 16) float32.
 
-    They are those that ``extract_windows`` gives for the whole audio, bit for bit, but only what
-    these frames hear is worked on. Several channels are averaged, or one is taken
-    (``heard_columns``). Raises InvalidInput where the audio ends before the last of these frames.
+    They are those that ``extract_windows`` gives for the whole audio, bit for bit, but only the
+    audio that they depend on is passed to ``encoder``, the avatar's audio encoder. Several channels
+    are averaged, or one is taken (``heard_columns``). Raises InvalidInput where the audio ends
+    before the last of these frames.
     """
     columns = heard_columns(audio.samples)
     resampler = StreamResampler(audio.sample_rate_hz, columns.shape[1])

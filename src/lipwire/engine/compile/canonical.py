@@ -23,8 +23,10 @@ def canonicalise(
 ) -> onnx.ModelProto:
     """Return ``model`` in canonical form, in which equal graphs have equal bytes.
 
-    ``inputs`` and ``outputs`` map old names to new ones. Only the named outputs, and what they
-    need, are kept. Raises AvatarInvalid where a layer uses a value that nothing computes.
+    ``inputs`` and ``outputs`` map the names that the model's inputs and outputs have to those that
+    they get. Only the named outputs, and what they need, are kept. ``model`` is not changed. Raises
+    AvatarInvalid where a layer uses a value that nothing computes, KeyError where an input or
+    output that is named is not there.
     """
     flat = _Flat(model.graph)
     order = flat.walk_back([flat.scope[name] for name in outputs if name in flat.scope])
@@ -51,7 +53,7 @@ def canonicalise(
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
-    """Return the bytes of a canonical model; equal models give equal bytes."""
+    """Return a canonical model as the bytes of an ONNX file; equal models give equal bytes."""
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -17,8 +17,8 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorPro
 def check_finite_weights(tensors: Iterable[TensorProto], label: str) -> None:
     """Raise AvatarInvalid where ``tensors`` hold NaN or infinity.
 
-    They have been checked and have their data inside. A tensor of one number may be infinite:
-    bounds are. ``label`` begins the message.
+    The tensors have to have been checked, and to have their data inside. A tensor of one number may
+    be infinite: bounds are. ``label``, the file's name, begins the message.
     """
     wrong: list[str] = []
     count = total = 0

@@ -64,8 +64,9 @@ def inspect_model(path: Path) -> ModelInfo:
 
 
 def describe(source: SourceModel, label: str) -> ModelInfo:
-    """Return what is in ``source``, a network that has been read; ``label`` begins messages. Raises
-    AvatarInvalid where it has other inputs or outputs than the guide's."""
+    """Return what the inputs and the output of ``source`` are, a network that has been read by
+    ``read_model``. ``label``, the file's name, begins messages. Raises AvatarInvalid where they are
+    others than the guide's."""
     graph = source.proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     # Up to IR version 3 weights are listed among the inputs, and some exporters still do so.

@@ -21,10 +21,12 @@ MAX_CONSTANT_BYTES: Final = 1 << 20
 def lift(
     model: onnx.ModelProto, kept: Set[str] = frozenset()
 ) -> tuple[onnx.ModelProto, list[Weight]]:
-    """Split a canonical model into the graph and its floating constants, in the order of inputs.
+    """Split a canonical model into a graph without weights and the weights, and return both.
 
-    Constants named in ``kept`` stay inside. Avatars that differ in one of these have different
-    graphs, and share no session.
+    Every floating-point constant becomes an input of the graph, after the inputs that are there,
+    and the weights are in the order of these inputs. Constants named in ``kept`` stay inside:
+    avatars that differ in one of these have different graphs, and share no session. ``model`` is
+    not changed.
     """
     graph = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
     graph.opset_import.extend(model.opset_import)
@@ -47,8 +49,9 @@ def lift(
 
 
 def why_not_shared(graph: onnx.ModelProto, kept: Set[str] = frozenset()) -> str | None:
-    """Return why a lifted graph still carries one avatar's own numbers besides those in ``kept``;
-    None where it does not."""
+    """Return why ``graph``, as ``lift`` returns it, cannot be shared by avatars: which numbers of
+    one avatar, besides the constants named in ``kept``, are still inside, as a part of a message.
+    None where it can be shared."""
     for tensor in graph.graph.initializer:
         if tensor.name not in kept and tensor.data_type in (TensorProto.BFLOAT16, *_LIFTED):
             kind = TensorProto.DataType.Name(tensor.data_type)

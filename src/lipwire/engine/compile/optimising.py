@@ -35,7 +35,11 @@ _Array = np.ndarray[Any, Any]
 
 
 def trial_inputs(form: Form, batch: int) -> dict[str, _Array]:
-    """Return inputs for a trial run of ``form``: noise, the same every time."""
+    """Return inputs by name for a trial run of ``batch`` frames: noise, the same every time.
+
+    The face is (batch, 320, 320, 3) uint8 for the form "pixels", (batch, 6, 320, 320) float32 in
+    [0, 1) for "floats"; the speech is (batch, 32, 16, 16) float32.
+    """
     random = np.random.default_rng(20)
     face: _Array
     if form == "pixels":
@@ -47,9 +51,11 @@ def trial_inputs(form: Form, batch: int) -> dict[str, _Array]:
 
 
 def check_sizes(wrapped: onnx.ModelProto, label: str) -> None:
-    """Raise AvatarInvalid where a layer has more than ``MAX_LAYER_VALUES`` numbers a frame.
+    """Raise AvatarInvalid where a layer of ``wrapped`` makes more than ``MAX_LAYER_VALUES`` numbers
+    for a frame, or shapes do not fit each other.
 
-    ``label`` begins the message.
+    ``wrapped`` is a network with the layers of a form around it (``wrap``). ``label``, the file's
+    name, begins the message.
     """
     # Shapes may depend on the values of small constants, and not on those of weights.
     small = {t.name for t in wrapped.graph.initializer if t.ByteSize() <= _SMALL_BYTES}
@@ -71,13 +77,14 @@ def check_sizes(wrapped: onnx.ModelProto, label: str) -> None:
 def optimise(
     wrapped: onnx.ModelProto, label: str, scratch: Path, level: Optimisation = "full"
 ) -> tuple[Any, onnx.ModelProto]:
-    """Open a session of ``wrapped``; return it and the graph that ONNX Runtime's optimiser made of
-    it.
+    """Open an ``onnxruntime.InferenceSession`` of ``wrapped``, on the processor; return it and the
+    graph that ONNX Runtime's optimiser made of it.
 
     The graph is canonical. At the level ``full`` it is for this processor; at ``basic`` constants
     are folded and nothing depends on the machine. It goes through a file in a folder of its own
-    under ``scratch``: ONNX Runtime offers no other way. Raises AvatarInvalid where it refuses the
-    network, StorageFailed where the file cannot be written.
+    under ``scratch``, an existing folder: ONNX Runtime offers no other way. ``label``, the file's
+    name, begins messages. Raises AvatarInvalid where ONNX Runtime refuses the network,
+    StorageFailed where the file cannot be written.
     """
     data = serialised(wrapped)
     with tempfile.TemporaryDirectory(prefix="optimising-", dir=scratch) as folder:
@@ -102,9 +109,12 @@ def optimise(
 
 
 def try_out(session: Any, form: Form, batch: int, label: str) -> _Array:
-    """Run the ordinary session once on ``trial_inputs`` and return the mouths.
+    """Run ``session``, an ``onnxruntime.InferenceSession`` of a network in ``form``, once on the
+    noise of ``trial_inputs``, and return the mouths.
 
-    Raises AvatarInvalid where it fails, or its output has another shape or is not finite.
+    They are (batch, 320, 320, 3) uint8 for the form "pixels", (batch, 3, 320, 320) float32 for
+    "floats". Raises AvatarInvalid, with a message that begins with ``label``, where the run fails,
+    or its output has another shape or is not finite.
     """
     try:
         mouth: _Array = session.run([MOUTH], trial_inputs(form, batch))[0]
@@ -121,10 +131,12 @@ def try_out(session: Any, form: Form, batch: int, label: str) -> _Array:
 def build(
     session: Any, optimised: onnx.ModelProto, wrapped: onnx.ModelProto, form: Form, mouth: _Array
 ) -> BuiltGraph:
-    """Return the form that is stored: without its weights where that gives exactly ``mouth``.
+    """Return what is stored of a network in ``form``: the graph ``optimised`` without its weights,
+    and these, where that gives exactly ``mouth``. Else ``wrapped`` with its weights inside, which
+    no other avatar can share, and why (``BuiltGraph.reason``).
 
-    Else it is ``wrapped`` with its weights inside, which no other avatar can share. ``mouth`` is
-    what the ordinary session makes of ``trial_inputs``.
+    ``session`` and ``optimised`` are what ``optimise`` made of ``wrapped``; ``mouth`` is what
+    ``try_out`` returned for the session.
     """
     lifted, weights = lift(optimised)
     reason = why_not_shared(lifted)

@@ -63,7 +63,8 @@ class SourceModel:
 
 
 def quoted(name: str, limit: int = 60) -> str:
-    """Return a name from the file for a message: escaped, and cut to ``limit`` characters."""
+    """Return ``name``, which comes from a file, for a message: cut to ``limit`` characters, escaped
+    and in quotation marks."""
     return repr(name if len(name) <= limit else name[: limit - 3] + "...")
 
 
@@ -102,10 +103,11 @@ def external_files(path: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def damage_refused(label: str) -> Iterator[None]:
-    """Turn every error that a damaged or hostile file causes in libraries into AvatarInvalid.
+    """Context manager: turn every error that a damaged or hostile file causes in libraries, in the
+    block, into AvatarInvalid.
 
     Names that are not text, numbers that are too large, lists that are empty where they may not be:
-    each shows up where it is first used. ``label`` begins the message.
+    each shows up where it is first used. ``label``, the file's name, begins the message.
     """
     try:
         yield
@@ -151,7 +153,8 @@ def _read_model(path: Path, label: str) -> SourceModel:
 def graphs_below(graph: onnx.GraphProto, label: str, depth: int = 0) -> Iterator[onnx.GraphProto]:
     """Yield ``graph`` and the graphs inside its nodes, outermost first.
 
-    Raises AvatarInvalid where they are nested too deeply; ``label`` begins the message.
+    ``depth`` is how deep ``graph`` is itself. Raises AvatarInvalid, with a message that begins with
+    ``label``, where they are nested deeper than 8 levels.
     """
     if depth > MAX_GRAPH_DEPTH:
         raise AvatarInvalid(f"{label}: branches nested deeper than {MAX_GRAPH_DEPTH} levels")

@@ -55,10 +55,10 @@ class NetworkTrial:
     ) -> Float32Array:
         """Return the network's output for one frame, (3, 320, 320) float32, not clipped.
 
-        ``crop`` is (320, 320, 3) uint8 and ``window`` (32, 16, 16) float32. ``waiting`` is called
-        twice a second meanwhile. Raises AvatarInvalid where the run fails or gives another shape,
-        DeadlineExceeded where it takes longer than ``limit_s``; it is ended after the layer that is
-        being computed then.
+        ``crop`` is (320, 320, 3) uint8 and ``window`` (32, 16, 16) float32. ``waiting()`` is called
+        twice a second meanwhile, and may raise to give up. Raises AvatarInvalid where the run fails
+        or gives another shape, DeadlineExceeded where it takes longer than ``limit_s`` seconds; it
+        is ended after the layer that is being computed then.
         """
         masked = crop.copy()
         masked[MASK_ROWS, MASK_COLUMNS] = 0

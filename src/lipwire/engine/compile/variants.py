@@ -23,10 +23,10 @@ _MAKERS: Final = {160: " as Ultralight-Digital-Human's", 96: " as Wav2Lip's", 28
 
 
 def known_variant(inputs: Sequence[Dims | None]) -> str:
-    """Return which known kind of network has these inputs, as a part of a message that begins with
-    "; ".
+    """Return what kind of network has inputs of these shapes, as words that begin with "; ", to be
+    put behind a message. Empty where the kind is not known.
 
-    Empty where it is not a known one. ``inputs`` are their dimensions.
+    ``inputs`` are the shapes of the network's inputs; None where the file does not say.
     """
     shapes = [dims[1:] for dims in inputs if dims is not None and len(dims) > 1]
     if shapes == [_MEL]:

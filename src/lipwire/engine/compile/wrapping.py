@@ -32,8 +32,10 @@ def wrap(
 ) -> onnx.ModelProto:
     """Return ``model`` with the layers of ``form`` around it, in canonical form.
 
-    These scale, mask, clip and round, so that inputs and output are those of ``form``; weights stay
-    inside. ``fixed_batch`` is the batch of a network that allows only one.
+    These scale, mask, clip and round, so that inputs and output are those of ``form``: "pixels" is
+    crops and mouths of (N, 320, 320, 3) uint8, "floats" the network's own arrays as float32. The
+    weights stay inside. ``info`` describes the inputs and the output of ``model``; ``fixed_batch``
+    is the only N that it takes, None where any will do.
     """
     network = canonicalise(
         model,

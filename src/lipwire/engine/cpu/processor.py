@@ -54,11 +54,13 @@ class SharedSession:
         self._settled = False
 
     def new_binding(self) -> Any:
-        """Return an ``onnxruntime.IOBinding``, for one call at a time."""
+        """Return a new ``onnxruntime.IOBinding`` of the session, to be filled by the caller and
+        given to ``run``; for one call at a time."""
         return self._session.io_binding()
 
     def run(self, binding: Any) -> None:
-        """Run the session with the inputs and outputs that ``binding`` has."""
+        """Run the session with the inputs and outputs that ``binding`` has, an
+        ``onnxruntime.IOBinding``. Raises what ONNX Runtime raises (RUNTIME_ERRORS)."""
         if self._settled:
             self._session.run_with_iobinding(binding)
         else:
@@ -149,8 +151,10 @@ class Processor:
         return len(self._sessions)
 
     def load(self, folder: Path, manifest: Manifest, form: Form = "pixels") -> ProcessorNetwork:
-        """Load the network in ``folder`` for use in ``form``; copies no weights. Raises
-        AvatarInvalid."""
+        """Load the compiled network in ``folder``, with its ``manifest``, and open its session for
+        ``form``; another form is made ready when it is first run. Weights are mapped, not copied.
+        Raises AvatarInvalid where a file is missing or damaged, RuntimeError once this is
+        closed."""
         network = ProcessorNetwork(folder, manifest)
         with self._lock:
             self._check_open()
@@ -159,7 +163,8 @@ class Processor:
         return network
 
     def prefetch(self, network: ProcessorNetwork) -> bool:
-        """Return True: weights are mapped, and the system reads them when they are used."""
+        """Return True, and do nothing: a network can be run at once. Its weights are mapped, and
+        the system reads them when they are used."""
         return True
 
     def unload(self, network: ProcessorNetwork) -> None:
@@ -180,9 +185,14 @@ class Processor:
         windows: AudioWindows,
         mouth: _Array,
     ) -> None:
-        """Write the mouths of ``face`` and ``windows`` into ``mouth``; all have N frames.
+        """Run ``network`` in ``form`` and write the mouths of N frames into ``mouth``.
 
-        Raises AvatarInvalid where the network fails, Unavailable where it was unloaded.
+        For "pixels" ``face`` is crops and ``mouth`` the mouths, both (N, 320, 320, 3) uint8; for
+        "floats" ``face`` is (N, 6, 320, 320) and ``mouth`` (N, 3, 320, 320), both float32.
+        ``windows`` are (N, 32, 16, 16) float32. ``mouth`` has to be contiguous.
+
+        Raises AvatarInvalid where the network fails, Unavailable where it was unloaded,
+        RuntimeError once this is closed.
         """
         ready = self._form(network, form)
         face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
@@ -200,7 +210,8 @@ class Processor:
             raise AvatarInvalid(f"the network failed: {first_line(error)}") from None
 
     def close(self) -> None:
-        """Free all sessions and weights. Runs under way finish; later ones raise RuntimeError."""
+        """Free all sessions and weights. Runs under way finish; later loads and runs raise
+        RuntimeError. Closing twice is allowed."""
         with self._lock:
             self._closed = True
             networks = list(self._networks)

@@ -25,7 +25,8 @@ class SessionPool(Generic[S]):
         return len(self._sessions)
 
     def get(self, key: str, make: Callable[[], S]) -> S:
-        """Return the session of ``key``, opened by ``make`` where there is none.
+        """Return the session of ``key``, which says what its graph contains (a hash). Where none is
+        open it is what ``make()`` returns; it is kept as long as somebody refers to it.
 
         Threads that ask for one key wait for one of them to open it; other keys do not wait. What
         ``make`` raises is raised here, and the next to ask tries again.

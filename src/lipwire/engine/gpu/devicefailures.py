@@ -37,17 +37,19 @@ class FailureHandler:
         self._failure: str | None = None
 
     def check(self) -> None:
-        """Raise DeviceLost where the device has failed for good, now or earlier."""
+        """Raise DeviceLost where an earlier call of ``run`` found that the device failed for good.
+        The device is not asked."""
         if self._failure is not None:
             raise DeviceLost(self._failure)
 
     def run(self, action: Callable[[], T], stream: GpuStream | None = None) -> T:
-        """Call ``action`` and return its result; when memory runs out, evict something and call it
-        again.
+        """Call ``action()`` and return its result; when the device's memory runs out, evict
+        something and call it again.
 
-        Crops are evicted first; then weights, those of least worth first; then what ``stream``
-        keeps for itself. Raises Overloaded where nothing is left to evict, DeviceLost where the
-        device has failed, AvatarInvalid where the network fails.
+        Crops are evicted first; then weights, the least used first; then what ``stream``, the one
+        that the action runs in (None: none), keeps for itself. Raises Overloaded where nothing is
+        left to evict, DeviceLost where the device has failed, AvatarInvalid where the network
+        fails, and what else ``action`` raises.
         """
         cleared = stream is None
         tries = 0

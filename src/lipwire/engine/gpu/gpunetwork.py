@@ -54,13 +54,12 @@ class GpuNetwork:
 
     @property
     def on_gpu(self) -> bool:
-        """True: it was loaded for a GPU. See ``Network.on_gpu``."""
+        """True: it was loaded for a GPU."""
         return True
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of a GPU that its weights take; 0 on the processor. See
-        ``Network.device_bytes``."""
+        """Bytes of the GPU that its weights take when they are there."""
         return self.weights.size_bytes
 
     @property
@@ -76,19 +75,21 @@ class GpuNetwork:
 
     @property
     def together(self) -> int | None:
-        """A number that networks share which can be run in one batch; None where it has to run
-        alone. See ``Network.together``."""
+        """A number that is the same for networks which can be run in one batch; None where this one
+        has to run alone, because ONNX Runtime runs it."""
         return None if self.program is None else self.program.number
 
     @property
     def warm(self) -> bool:
-        """Whether its weights are on the device that it runs on. See ``Network.warm``."""
+        """Whether its weights are on the GPU now, so that a run need not wait for them."""
         return self.weights.region is not None
 
     def batches(self, frames: int, form: Form) -> tuple[int, ...]:
-        """Return the sizes of the batches in which ``frames`` frames are run in ``form``.
+        """Return the sizes of the batches in which ``frames`` frames, at least 1, are run in
+        ``form``, in their order.
 
-        Lipwire's own kernels take any number, up to the largest batch.
+        Lipwire's own kernels take any number up to 50 (MOST_FRAMES). ONNX Runtime takes certain
+        sizes only, and the sum of these may be more than ``frames``.
         """
         if self.program is None or form != "pixels":
             return split(frames, self.sizes)

@@ -89,17 +89,17 @@ class Gpu:
 
     @property
     def stats(self) -> WeightsStats:
-        """Return which weights are on the device, with counts since the start."""
+        """Numbers about the weights that are on the device, with counts since the start."""
         return self._weights.stats()
 
     @property
     def crop_stats(self) -> CropStats:
-        """Return which crops are on the device, with counts since the start."""
+        """Numbers about the crops that are on the device, with counts since the start."""
         return self._crops.stats()
 
     @property
     def memory_use(self) -> GpuMemoryUse:
-        """Return how much of the device's memory is in use, and for what."""
+        """How much of the device's memory is in use, and for what."""
         weights = self._weights.stats()
         staging_bytes, pinned_staging_bytes = self._streams.staging_bytes
         return GpuMemoryUse(
@@ -129,10 +129,15 @@ class Gpu:
         source_sha256: str,
         frames: Frames | None = None,
     ) -> GpuNetwork | None:
-        """Load the network in ``folder``, onto the device where there is room.
+        """Load the network that was compiled for GPUs into ``folder``, onto the device where there
+        is room.
 
-        ``frames`` are those of its avatar. Returns None where the network has no form for GPUs, or
-        none that runs on this one. Raises AvatarInvalid, Unavailable.
+        ``source_sha256`` is the SHA-256 of the ONNX file that it has to be made of, in hexadecimal
+        digits. ``frames`` are those of its avatar; None where crops are sent instead. Returns None
+        where the network has no form for GPUs, or none that runs on this one. Raises NotFound where
+        the folder holds no such network, AvatarInvalid where it is damaged, of another version or
+        of another file, Overloaded where the device is full and all that is there is in use,
+        Unavailable where it has failed.
         """
         self._failures.check()
         manifest = _read_manifest(folder, source_sha256)
@@ -160,7 +165,9 @@ class Gpu:
         return network
 
     def prefetch(self, network: GpuNetwork) -> bool:
-        """Bring a network's weights to the device; False where there is no room for them."""
+        """Copy the weights of ``network`` to the device before they are used; False where there is
+        no room for them. Raises Unavailable where the device has failed or the network was
+        unloaded."""
         return self._failures.run(lambda: self._weights.prefetch(network.weights))
 
     def unload(self, network: GpuNetwork) -> None:
@@ -180,10 +187,15 @@ class Gpu:
     def run(
         self, network: GpuNetwork, form: Form, faces: _Array, speech: Float32Array, mouths: _Array
     ) -> None:
-        """Write the mouths of ``faces`` and ``speech`` into ``mouths``; all have N frames.
+        """Run ``network`` in ``form`` and write the mouths of N frames into ``mouths``.
 
-        Raises Overloaded where the device has no room left, Unavailable where it has failed,
-        AvatarInvalid where the network fails.
+        For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
+        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32.
+        ``speech`` is the windows, (N, 32, 16, 16) float32.
+
+        Raises Overloaded where the device has no room left, Unavailable where it has failed or the
+        network was unloaded, AvatarInvalid where the network fails, RuntimeError once this is
+        closed.
         """
         start = 0
         for batch in network.batches(len(faces), form):
@@ -200,10 +212,12 @@ class Gpu:
         speech: Float32Array,
         mouths: UInt8Array,
     ) -> None:
-        """Write the mouths of frames ``numbers`` of the network's avatar into ``mouths``.
+        """Write the mouths of frames ``numbers`` of the network's avatar into ``mouths``, (N, 320,
+        320, 3) uint8, one for each of the windows in ``speech``, (N, 32, 16, 16) float32.
 
-        Numbers are from 0 up to the number of frames. Crops that are on the device are not copied
-        again. Raises as ``run``, and what ``Frames.crop`` raises.
+        Numbers are from 0 to the number of frames - 1. Crops that are on the device are not copied
+        again. Raises InvalidInput where the network was loaded without frames, what ``run`` raises,
+        and what ``Frames.crop`` raises.
         """
         start = 0
         for batch in network.batches(len(numbers), "pixels"):
@@ -226,11 +240,12 @@ class Gpu:
                 close()
 
     def run_together(self, requests: Sequence[NetworkRequest[GpuNetwork]]) -> None:
-        """Write the mouths of all ``requests``, made in one batch of at most MOST_FRAMES.
+        """Write the mouths of all ``requests``, at least one, made in one batch.
 
-        All networks have the same ``program``. Where there is no room for all their weights at a
-        time they are run one after the other. Raises as ``run`` and ``run_frames``; then the mouths
-        of any may be written or not.
+        They may have at most 50 frames (MOST_FRAMES) in all, and their networks have to have the
+        same ``program``, not None. Where there is no room for all their weights at a time they are
+        run one after the other. Raises what ``run`` and ``run_frames`` raise; then the mouths of
+        any may be written or not.
         """
         program, architecture = requests[0].network.program, requests[0].network.architecture
         assert program is not None  # as asked for

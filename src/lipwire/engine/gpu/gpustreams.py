@@ -94,13 +94,18 @@ class GpuStream:
         speech: Float32Array,
         mouths: _Array,
     ) -> None:
-        """Write the mouths of ``faces``, at most ``batch``, into ``mouths``, in the stream's
-        thread, with ONNX Runtime.
+        """Write the mouths of N ``faces`` into ``mouths``, in the stream's thread, with ONNX
+        Runtime, and wait for the end.
 
-        ``weights`` are the avatar's, brought to the device by ``weights_cache``; ``architecture``
-        is that of its network, ``form`` the form of faces and mouths, ``speech`` the windows (N,
-        32, 16, 16). Raises DeviceOutOfMemory, Overloaded, Unavailable, and whatever ONNX Runtime
-        raises.
+        ``weights`` are the avatar's, copied to the device by ``weights_cache``; ``architecture`` is
+        that of its network. ``batch`` is the batch size of the session that is run, N or more. For
+        the ``form`` "pixels" ``faces`` are crops and ``mouths`` mouths, (N, 320, 320, 3) uint8, for
+        "floats" (N, 6, 320, 320) and (N, 3, 320, 320) float32; ``speech`` is the windows, (N, 32,
+        16, 16) float32.
+
+        Raises DeviceOutOfMemory where the device is full, Overloaded where the weights find no room
+        beside those in use, Unavailable where the network was unloaded or the device has failed,
+        and whatever ONNX Runtime raises.
         """
         self._thread.submit(
             self._run, weights_cache, architecture, weights, form, batch, faces, speech, mouths
@@ -113,13 +118,19 @@ class GpuStream:
         program: Program,
         parts: Sequence[StreamPart],
     ) -> None:
-        """Write the mouths of ``parts``, the frames of one avatar each, with the kernels of
-        ``program``, which is that of ``architecture``. ``weights_cache`` brings the avatars'
-        weights to the device. Raises DeviceOutOfMemory, Overloaded, Unavailable."""
+        """Write the mouths of ``parts``, the frames of one avatar each, into their arrays, in one
+        batch and in the stream's thread, and wait for the end.
+
+        ``program`` has the kernels, and is that of ``architecture``; ``weights_cache`` copies the
+        avatars' weights to the device. Raises DeviceOutOfMemory where the device is full,
+        Overloaded where the weights find no room beside those in use, Unavailable where a network
+        was unloaded or the device has failed, KernelsUnavailable where the kernels cannot run.
+        """
         self._thread.submit(self._run_kernels, weights_cache, architecture, program, parts).result()
 
     def holds(self, weights: DeviceWeights) -> bool:
-        """Return whether the stream's slot has ``weights`` now."""
+        """Return whether ``weights`` are in one of the stream's slots now, so that a run with them
+        need not copy them there."""
         return any(prepared.owner is weights for prepared in self._prepared)
 
     @property
@@ -130,7 +141,8 @@ class GpuStream:
 
     @property
     def staging_bytes(self) -> tuple[int, int]:
-        """Bytes that inputs and outputs take: of the device, and of the host's pinned memory."""
+        """Bytes that inputs, outputs and intermediate tensors take: (of the device, of the host's
+        pinned memory)."""
         ready = [each for prepared in tuple(self._prepared) for each in prepared.all_ready()]
         return sum(each.device_bytes for each in ready), sum(each.host_bytes for each in ready)
 
@@ -140,11 +152,13 @@ class GpuStream:
             self._thread.submit(self._drop_unused).result()
 
     def clear(self) -> None:
-        """Free everything the stream keeps, to make room; its next runs are slow."""
+        """Free everything the stream keeps on the device (sessions, slots, buffers), to make room;
+        its next runs make it anew and are slow. Waits for a run under way."""
         self._thread.submit(self._drop, list(self._prepared)).result()
 
     def close(self) -> None:
-        """End the stream when its run under way is over. Raises DeviceLost."""
+        """Free everything the stream keeps, and end it, when its run under way is over. Raises
+        DeviceLost where the device has failed; the stream's thread is ended then too."""
         try:
             self._thread.submit(self._drop, list(self._prepared)).result()
         finally:

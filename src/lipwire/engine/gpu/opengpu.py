@@ -18,11 +18,12 @@ _LOG: Final = logging.getLogger(__name__)
 def open_gpu(
     device: Device, tuning: Tuning, memory: Memory | None = None, *, threads: int | None = None
 ) -> Gpu:
-    """Return what runs networks on ``device``, or over ``memory`` where it is given.
+    """Return what runs networks on GPU ``device``, as ``tuning`` says; the caller closes it.
 
-    ``threads`` is for what runs on the processor meanwhile. Raises DependencyMissing where CUDA
-    cannot be used, neither by ONNX Runtime nor by Lipwire's own kernels, DeviceLost where there is
-    no such GPU.
+    ``memory`` is that of the device where it is to be another than the GPU's own; ``device`` is not
+    opened then. ``threads`` is how many threads a run may use for what the processor computes
+    (None: one for each core). Raises DependencyMissing where CUDA cannot be used, neither by ONNX
+    Runtime nor by Lipwire's own kernels, DeviceLost where there is no such GPU.
     """
     if memory is None:
         memory = _cuda_memory(device, tuning)

@@ -89,35 +89,45 @@ class Programs(Protocol):
 
     @property
     def identity(self) -> str | None:
-        """The kind of device and its driver, by which results of trials are remembered.
+        """A text that is the same for equal kinds of devices with the same driver, by which it is
+        remembered that kernels passed their trial.
 
-        None where a wrong kernel does no harm, or where no other process can try it.
+        None where trials are to be made in this process, as a wrong kernel does no harm or no other
+        process can use the device.
         """
         ...
 
     def load(self, source: KernelSource) -> Module:
-        """Load the kernels of ``source``, compiled now (seconds) unless they were before.
+        """Load the kernels of ``source`` on the device; they are compiled now, which takes seconds,
+        unless they were before.
 
-        Shares the memory's allocation lock, which the caller must not hold. Raises
-        KernelsUnavailable, DeviceOutOfMemory.
+        Takes the memory's allocation lock, which the caller must not hold. The caller frees what is
+        returned with ``drop``. Raises KernelsUnavailable where they cannot be compiled or need more
+        than the device has, DeviceOutOfMemory.
         """
         ...
 
     def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
-        """Record ``launches``, to be run together from then on.
+        """Record ``launches`` of kernels of ``module``, one after another, and return the
+        recording, to be run with ``run``. Nothing is computed yet.
 
-        ``module`` has to outlive the recording; every run uses the addresses that the arguments
-        have now. Shares the memory's allocation lock, which the caller must not hold. Raises
-        ValueError for a launch that ``module`` does not allow, KernelsUnavailable,
+        ``stream`` is the handle of a stream of the device (``Memory.open_stream``), through which
+        the recording may be brought there. Every run uses the addresses in the arguments of the
+        launches as they are now. ``module`` has to outlive the recording, which the caller frees
+        with ``drop``. Takes the memory's allocation lock, which the caller must not hold.
+
+        Raises ValueError for a launch of a kernel that ``module`` has not, or with a grid, threads
+        or shared memory that are not allowed, KernelsUnavailable where the device refuses it,
         DeviceOutOfMemory.
         """
         ...
 
     def run(self, recording: Recording, stream: int) -> None:
-        """Put one run of ``recording`` into ``stream``, behind all that is in it."""
+        """Put one run of ``recording`` into the stream with handle ``stream``, behind all that is
+        in it. It is done when ``Memory.wait`` returns."""
         ...
 
     def drop(self, held: Module | Recording) -> None:
-        """Free kernels or a recording; nothing may run them any more. Shares the memory's
-        allocation lock, which the caller must not hold."""
+        """Free kernels or a recording; nothing may run them any more. Takes the memory's allocation
+        lock, which the caller must not hold."""
         ...

@@ -31,16 +31,18 @@ class StreamPool:
 
     @property
     def staging_bytes(self) -> tuple[int, int]:
-        """Bytes that inputs and outputs take: of the device, and of the host's pinned memory."""
+        """Bytes that inputs, outputs and intermediate tensors of all streams take: (of the device,
+        of the host's pinned memory)."""
         staging = [stream.staging_bytes for stream in self._streams]
         return sum(on_device for on_device, _ in staging), sum(pinned for _, pinned in staging)
 
     @contextmanager
     def taken(self, weights: DeviceWeights | None) -> Iterator[GpuStream]:
-        """Hold a stream for the block, waiting for one where all are taken.
+        """Context manager: give a stream, for the caller alone during the block. Waits where all
+        are taken.
 
-        One that has the weights of ``weights`` in its slot is preferred; None where that does not
-        matter. Raises RuntimeError where the pool is closed.
+        A stream that has ``weights`` in its slot is preferred; None where that does not matter.
+        Raises RuntimeError where the pool is closed.
         """
         stream = self._take(weights)
         try:
@@ -62,9 +64,10 @@ class StreamPool:
             self._put_back(*idle)
 
     def close(self) -> bool:
-        """Close all streams. Runs under way finish; later ones raise RuntimeError.
+        """Close all streams, and wait until runs under way have finished; later ones raise
+        RuntimeError.
 
-        Returns False where another thread closes it.
+        Returns True where this call closed them, False where another one did or does.
         """
         with self._changed:
             if self._closed:

@@ -45,7 +45,7 @@ class WeightsFile:
     def place(self, values: npt.NDArray[np.generic]) -> int:
         """Return the offset of ``values`` in bytes, written now if they are not in the file yet.
 
-        Raises OSError.
+        Raises OSError where they cannot be written.
         """
         data = bytes_of(values)
         digest = hashlib.sha256(data).digest()
@@ -67,15 +67,18 @@ def bytes_of(values: npt.NDArray[np.generic]) -> bytes:
 
 
 def write_graph(path: Path, graph: bytes) -> str:
-    """Write a serialised graph to ``path``; return its SHA-256. Raises OSError."""
+    """Write ``graph``, a serialised ONNX model, to ``path``; return its SHA-256 in hexadecimal
+    digits. Raises OSError."""
     path.write_bytes(graph)
     return hashlib.sha256(graph).hexdigest()
 
 
 def read_graph_file(folder: Path, file: str, sha256: str, manifest: str) -> bytes:
-    """Return the bytes of a graph's file. Raises AvatarInvalid where its SHA-256 is another.
+    """Return the bytes of a graph's file, which is called ``file`` in ``folder``.
 
-    ``manifest`` is the name of the file that has ``sha256``, for messages.
+    ``sha256`` is what its SHA-256 has to be, in hexadecimal digits, and ``manifest`` the name of
+    the file that says so, for messages. Raises AvatarInvalid where it is missing, cannot be read or
+    has another SHA-256.
     """
     try:
         data = read_limited(folder / file, MAX_GRAPH_BYTES)
@@ -87,11 +90,12 @@ def read_graph_file(folder: Path, file: str, sha256: str, manifest: str) -> byte
 
 
 def map_file(folder: Path, file: str, size_bytes: int, manifest: str) -> npt.NDArray[np.uint8]:
-    """Return a file of weights as a read-only mapping; an empty array where it is empty.
+    """Return the file of weights that is called ``file`` in ``folder``, mapped into memory:
+    (size_bytes,) uint8, read-only.
 
     Nothing is copied; the system is asked to read ahead what its page cache does not hold. Raises
-    AvatarInvalid where it cannot be read or is not ``size_bytes`` long. ``manifest`` is the name of
-    the file that says so, for messages.
+    AvatarInvalid where the file is missing, cannot be read or is not ``size_bytes`` long.
+    ``manifest`` is the name of the file that says so, for messages.
     """
     try:
         with (folder / file).open("rb") as opened:
@@ -113,8 +117,8 @@ def map_file(folder: Path, file: str, size_bytes: int, manifest: str) -> npt.NDA
 
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:
-    """Return all bytes of a file. Raises FileNotFoundError, AvatarInvalid where it is larger than
-    ``limit_bytes`` or unreadable."""
+    """Return all bytes of the file at ``path``. Raises FileNotFoundError where there is none,
+    AvatarInvalid where it has more than ``limit_bytes`` bytes or cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)

@@ -70,7 +70,11 @@ def write_compiled(
 ) -> None:
     """Write all files of a compiled model into ``folder``, the manifest last.
 
-    Raises StorageFailed; what was written until then stays, for the caller to remove.
+    ``graphs`` are its forms. ``runtime`` says what the files depend on besides their source
+    (``runtime_key``), ``source_sha256`` is the SHA-256 of the network's ONNX file, in hexadecimal
+    digits, ``fixed_batch`` the only batch size that it takes (None: any), and ``parameters`` how
+    many numbers it has learned. Raises StorageFailed where a file cannot be written; what was
+    written until then stays, for the caller to remove.
     """
     try:
         stored: dict[Form, StoredGraph] = {}
@@ -104,7 +108,8 @@ def _fields(record: Manifest | StoredGraph | StoredWeight) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check model.json in ``folder``. Raises NotFound, AvatarInvalid."""
+    """Read and check model.json in ``folder``. Raises NotFound where it is missing, AvatarInvalid
+    where it is damaged."""
     try:
         data = read_limited(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
         return _manifest(json.loads(data))
@@ -116,14 +121,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_graph(folder: Path, graph: StoredGraph) -> bytes:
-    """Return the bytes of a graph. Raises AvatarInvalid where they are not those of the
-    manifest."""
+    """Return the ONNX file of ``graph`` in ``folder``, as bytes. Raises AvatarInvalid where it is
+    missing, or its SHA-256 is not that of the manifest."""
     return read_graph_file(folder, graph.file, graph.sha256, MANIFEST_NAME)
 
 
 def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | None:
-    """Return the file of weights as a read-only mapping; None where it is empty. Raises
-    AvatarInvalid."""
+    """Return the file of weights in ``folder``, mapped into memory: (bytes,) uint8, read-only. None
+    where it is empty. Raises AvatarInvalid where it is missing, cannot be read or is not as long as
+    ``manifest`` says."""
     mapped = map_file(folder, WEIGHTS_NAME, manifest.weights_bytes, MANIFEST_NAME)
     return mapped if mapped.size else None
 
@@ -131,7 +137,8 @@ def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | Non
 def weight_views(
     mapped: npt.NDArray[np.uint8], graph: StoredGraph
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the weights of one form by name, as views of the mapped file."""
+    """Return the weights of ``graph`` by name: views of ``mapped``, the file of weights as
+    ``map_weights`` returns it, in the shapes and types that the graph takes."""
     views: dict[str, npt.NDArray[np.generic]] = {}
     for weight in graph.weights:
         dtype = np.dtype(weight.element_type).newbyteorder("<")

@@ -16,7 +16,8 @@ FORMAT_VERSION: Final = 3
 
 @functools.cache
 def runtime_key() -> str:
-    """Return everything that a compiled network depends on besides its source, as one line.
+    """Return everything that a compiled network depends on besides its source, as a short text: a
+    network that was compiled under another key has to be compiled again.
 
     These are the version of the format, of ONNX Runtime, the kind of processor, and the width of
     the blocks that ONNX Runtime puts channels into here (from the processor's instruction set). All
@@ -29,8 +30,9 @@ def runtime_key() -> str:
 
 
 def gpu_runtime_key() -> str:
-    """Return everything that a network compiled for GPUs depends on besides its source, as one
-    line; it is the same on every kind of processor."""
+    """Return everything that a network compiled for GPUs depends on besides its source, as a short
+    text: the versions of the format and of ONNX Runtime. It is the same on every kind of
+    processor."""
     return f"{FORMAT_VERSION}-ort{onnxruntime.__version__}"
 
 

@@ -52,10 +52,12 @@ def build_for_gpu(
     """Return the graphs for GPUs of ``network``, which is in the form *floats* with its constants
     folded.
 
-    ``info`` describes it, ``fixed_batch`` is its batch where it allows only one, and ``precisions``
-    are those to make. ``mouths`` are those that the processor makes of ``hard_inputs``, with which
-    the result is compared. Where the network is not fit for half precision, single is made in its
-    place. Takes about four inferences for half precision, one for single.
+    ``info`` describes it, ``fixed_batch`` is the only N that it takes (None: any), and
+    ``precisions`` are those to make. ``mouths``, (N, 320, 320, 3) uint8, are those that the
+    processor makes of ``hard_inputs``, with which the result is compared. Where the network is not
+    fit for half precision, single is made in its place; why a precision is missing is in
+    ``GpuGraphs.reasons``, and nothing is raised. Takes about four inferences for half precision,
+    one for single.
     """
     inner = replace(
         info,
@@ -94,8 +96,13 @@ def build_for_gpu(
 
 
 def hard_inputs(fixed_batch: int | None) -> list[dict[str, _Array]]:
-    """Return batches of inputs by name, common and extreme: noise; black beside white, loud; a
-    chessboard, silent. ``fixed_batch`` is the batch of a network that allows only one."""
+    """Return batches of inputs by name, common and extreme: three frames, or more where the last is
+    repeated to fill a batch.
+
+    Their faces are noise, black beside white, and a chessboard, (N, 320, 320, 3) uint8; their
+    windows common, four times as loud, and silent, (N, 32, 16, 16) float32. ``fixed_batch`` is the
+    only N that the network takes; None where any will do, and N is 1 then.
+    """
     random = np.random.default_rng(21)
     noise = random.integers(0, 256, PIXELS_SHAPE, np.uint8)
     rows, columns = np.indices(PIXELS_SHAPE[:2])

@@ -52,13 +52,14 @@ class KernelCache:
     def program(
         self, folder: Path, graph: GpuGraph, fixed_batch: int | None, source: ImageFile
     ) -> Program | None:
-        """Return kernels for the network ``graph`` in ``folder``; None where ONNX Runtime is to run
-        it.
+        """Return kernels for the network whose graph is ``graph`` in ``folder``; None where ONNX
+        Runtime is to run it, as there are none for it or they did not pass their trial.
 
-        ``fixed_batch`` is the batch of a network that allows only one; ``source`` has the weights
-        with which new kernels are tried. The first network of an architecture takes seconds, for
-        which others of it wait; those of other architectures do not. Raises AvatarInvalid,
-        DeviceOutOfMemory, DeviceLost.
+        ``fixed_batch`` is the only batch size that the network takes (None: any); ``source`` has
+        its weights, with which new kernels are tried. The first network of an architecture takes
+        seconds, for which others of it wait; those of other architectures do not. Raises
+        AvatarInvalid where a file is damaged, DeviceOutOfMemory, and DeviceLost where the device
+        has failed.
         """
         if self._programs is None:
             return None
@@ -76,7 +77,8 @@ class KernelCache:
         return made.program
 
     def close(self) -> None:
-        """Unload all kernels. Raises DeviceLost."""
+        """Unload all kernels; nothing may run them any more. Raises DeviceLost where the device has
+        failed."""
         while self._made:
             _, made = self._made.popitem()
             if made is not None:

@@ -30,8 +30,8 @@ class BudgetShare:
         self.items = 0
 
     def take(self, size_bytes: int) -> bool:
-        """Take ``size_bytes`` and one item of the share; False, and nothing taken, where they do
-        not fit."""
+        """Count ``size_bytes`` and one item as taken of the share, and return True; False, and
+        nothing is taken, where they do not fit in it. Allocates nothing."""
         if self._most_items is not None and self.items >= self._most_items:
             return False
         if self.taken_bytes + size_bytes > self.most_bytes or not self._budget.take(size_bytes):
@@ -41,27 +41,31 @@ class BudgetShare:
         return True
 
     def give_back(self, size_bytes: int) -> None:
-        """Give back ``size_bytes`` that were taken, and one item."""
+        """Count ``size_bytes`` and one item, which ``take`` counted as taken, as free again. Frees
+        no region."""
         self._budget.give_back(size_bytes)
         self.taken_bytes -= size_bytes
         self.items -= 1
 
     def allocate(self, size_bytes: int) -> Region:
-        """Allocate a region of ``size_bytes``, taken before. Raises DeviceOutOfMemory,
-        DeviceLost."""
+        """Allocate a region of ``size_bytes`` bytes of the device, which the caller has taken
+        before (``take``). Raises DeviceOutOfMemory, and DeviceLost where the device has failed."""
         with self._memory.allocation_lock.shared():
             return self._memory.allocate(size_bytes)
 
     def free(self, region: Region) -> None:
-        """Free a region. Raises DeviceLost."""
+        """Free a region; its bytes stay taken until ``give_back``. Raises DeviceLost where the
+        device has failed."""
         with self._memory.allocation_lock.shared():
             self._memory.free(region)
 
     def recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
-        """Return the region to use next: ``region``, if it has ``size_bytes`` and there is no
-        ``spare`` yet. Otherwise free ``region`` and return ``spare``, which may be None.
+        """Return which region can be used again for ``size_bytes``: ``region``, whose content was
+        evicted, if it has exactly that size and there is no ``spare`` yet. Otherwise free
+        ``region`` and return ``spare``, one that was found before, or None.
 
-        A region that is used again need not be freed, which makes a GPU wait.
+        A region that is used again need not be freed, which makes a GPU wait. Raises DeviceLost
+        where the device has failed.
         """
         if spare is None and region.size_bytes == size_bytes:
             return region

@@ -14,22 +14,24 @@ class Buffers:
 
     @property
     def device_bytes(self) -> int:
-        """Size of the regions of the device."""
+        """How many bytes of the device all regions take together."""
         return sum(region.size_bytes for region in self._regions)
 
     @property
     def host_bytes(self) -> int:
-        """Size of the blocks of the host's memory."""
+        """How many bytes of the host's memory all blocks take together."""
         return sum(block.nbytes for block in self._blocks)
 
     def region(self, size_bytes: int) -> Region:
-        """Allocate a region of the device. Raises DeviceOutOfMemory."""
+        """Allocate and return a region of ``size_bytes`` bytes of the device. Raises
+        DeviceOutOfMemory."""
         with self._memory.allocation_lock.shared():
             self._regions.append(self._memory.allocate(size_bytes))
         return self._regions[-1]
 
     def block(self, size_bytes: int) -> Bytes:
-        """Allocate a block of pinned host memory. Raises DeviceOutOfMemory."""
+        """Allocate and return a block of pinned host memory, (size_bytes,) uint8. Raises
+        DeviceOutOfMemory."""
         with self._memory.allocation_lock.shared():
             self._blocks.append(self._memory.allocate_host(size_bytes))
         return self._blocks[-1]

@@ -29,7 +29,8 @@ class CropPlace:
         return self.region.address + self.start_bytes
 
     def behind(self, crops: int) -> "CropPlace":
-        """Return the place that is ``crops`` crops further on."""
+        """Return the place that is ``crops`` crops further on in the same region; ``there`` is the
+        same as here."""
         return CropPlace(self.region, self.start_bytes + crops * CROP_BYTES, self.there)
 
 
@@ -52,9 +53,11 @@ Faces = npt.NDArray[Any] | Sequence[Face]
 
 
 def stretches(faces: Sequence[Face]) -> Iterator[tuple[int, CropPlace, int]]:
-    """Yield runs of faces whose places are neighbours, so that one copy is enough for each run.
+    """Yield runs of neighbouring faces whose places on the device are neighbours too, so that one
+    copy is enough for each run.
 
-    Each is (index of the first face, its place, number of faces).
+    Each is (index of the first face in ``faces``, its place, number of faces). Faces without a
+    place are left out.
     """
     first, begin, frames = 0, None, 0
     for index, face in enumerate(faces):

@@ -94,7 +94,7 @@ class Crops:
 
     @property
     def keeps_any(self) -> bool:
-        """Whether there is room for crops at all."""
+        """Whether the budget has room for even one crop."""
         return self._share.most_bytes >= CROP_BYTES
 
     @property
@@ -103,17 +103,20 @@ class Crops:
         return self._share.taken_bytes
 
     def add(self, frames: int) -> AvatarCrops:
-        """Add an avatar of ``frames`` frames, of which no crop is kept yet."""
+        """Return what stands for a new avatar of ``frames`` frames, of which no crop is kept yet.
+        The caller passes it to ``use``, and to ``unload`` or ``remove`` in the end."""
         return AvatarCrops(frames)
 
     def unload(self, avatar: AvatarCrops) -> None:
-        """Evict the crops of ``avatar``: at once, or when their last user is done."""
+        """Evict the crops of ``avatar``: at once, or when their last user is done. From now on
+        ``use`` gives no places for them. Raises DeviceLost where the device has failed."""
         with self._changed:
             self.remove(avatar)
             self._sweep()
 
     def remove(self, avatar: AvatarCrops) -> None:
-        """Unload ``avatar`` when any crops are used next.
+        """Have the crops of ``avatar`` evicted later, the next time that crops of any avatar are
+        used; from now on ``use`` gives no places for them.
 
         May be called during a garbage collection, in any thread: it takes no lock.
         """
@@ -128,12 +131,13 @@ class Crops:
 
     @contextmanager
     def use(self, avatar: AvatarCrops, numbers: Sequence[int]) -> Iterator[list[CropPlace | None]]:
-        """Hold places for the crops of frames ``numbers`` during the block; None for what is not
-        kept.
+        """Context manager: give the places of the crops of frames ``numbers`` on the device, in
+        their order, and keep them for the block. A place is None where that crop is not kept.
 
-        Numbers are from 0 up to the number of frames. Into each place that is not ``there`` the
-        caller copies its crop, by the end of the block if that ends without an error; copies have
-        ended by then in any case. Raises DeviceLost.
+        Numbers are from 0 to the number of frames - 1. Into each place that is not ``there`` the
+        caller has to copy the frame's crop before the block ends without an error, and in any case
+        it has to wait in the block for all its copies. Raises DeviceLost where the device has
+        failed.
         """
         places = self._enter(avatar, numbers)
         if places is None:
@@ -148,10 +152,11 @@ class Crops:
                 self._leave(avatar, numbers, places, kept=whole)
 
     def give_up(self, size_bytes: int) -> int:
-        """Evict crops to free ``size_bytes`` of the device for something else; return the bytes
-        freed.
+        """Evict crops to free ``size_bytes`` of the device for something else, those of the least
+        used avatars first; return how many bytes were freed.
 
-        They may be more, or fewer, for crops in use stay.
+        They may be more, or fewer, for crops in use stay. Raises DeviceLost where the device has
+        failed.
         """
         with self._changed:
             self._sweep()
@@ -166,9 +171,11 @@ class Crops:
 
     @contextmanager
     def out_of_the_way(self) -> Iterator[None]:
-        """Evict all crops, and keep none during the block, to leave the room to something else.
+        """Context manager: evict all crops, and keep none during the block, to leave the room to
+        something else.
 
-        Waits for uses under way: not to be called within one.
+        Waits for uses under way, so it must not be entered within one. Raises DeviceLost where the
+        device has failed.
         """
         with self._changed:
             self._away += 1
@@ -181,7 +188,8 @@ class Crops:
                 self._away -= 1
 
     def stats(self) -> CropStats:
-        """Return counts since the start, and bytes now."""
+        """Return how many crops are kept now, and how often they were found, uploaded and evicted
+        since the start."""
         with self._changed:
             self._sweep()
             return CropStats(

@@ -125,19 +125,21 @@ class CudaMemory:
         """Of the device, as the driver's functions take it."""
 
     def allocate(self, size_bytes: int) -> Region:
-        """Allocate ``size_bytes`` of the device. Raises DeviceOutOfMemory. See
-        ``Memory.allocate``."""
+        """Allocate ``size_bytes`` of the device. The caller holds ``allocation_lock`` shared.
+        Raises DeviceOutOfMemory, and DeviceLost where the device has failed."""
         address = _Address()
         self.call("cuMemAlloc_v2", ctypes.byref(address), max(size_bytes, 1))
         return Region(int(address.value), size_bytes)
 
     def free(self, region: Region) -> None:
-        """Free ``region``; nothing may use it any more. See ``Memory.free``."""
+        """Free ``region``; nothing may use it any more. The caller holds ``allocation_lock``
+        shared. Raises DeviceLost where the device has failed."""
         self.call("cuMemFree_v2", region.address)
 
     def allocate_host(self, size_bytes: int) -> Bytes:
-        """Allocate pinned memory of the host, which the device copies from and to at full speed.
-        Raises DeviceOutOfMemory. See ``Memory.allocate_host``."""
+        """Allocate pinned memory of the host, (size_bytes,) uint8, which the device copies from and
+        to at full speed. The caller holds ``allocation_lock`` shared. Raises DeviceOutOfMemory, and
+        DeviceLost where the device has failed."""
         address = _Handle()
         self.call("cuMemHostAlloc", ctypes.byref(address), max(size_bytes, 1), 0)
         assert address.value is not None  # the call has succeeded
@@ -147,69 +149,77 @@ class CudaMemory:
         return block
 
     def free_host(self, block: Bytes) -> None:
-        """Free what ``allocate_host`` returned; nothing may use it any more. See
-        ``Memory.free_host``."""
+        """Free what ``allocate_host`` returned; nothing may use it any more. The caller holds
+        ``allocation_lock`` shared. Raises DeviceLost where the device has failed."""
         with self._lock:
             address = self._host.pop(block.ctypes.data)
         self.call("cuMemFreeHost", address)
 
     def free_bytes(self) -> int:
-        """Return how many bytes are free on the device now. See ``Memory.free_bytes``."""
+        """Return how many bytes are free on the device now. Raises DeviceLost where it has
+        failed."""
         free, whole = _Size(), _Size()
         self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(whole))
         return int(free.value)
 
     def onnx_problem(self) -> str | None:
-        """Return why ONNX Runtime cannot run on the device, in one line; None where it can. See
-        ``Memory.onnx_problem``."""
+        """Return why ONNX Runtime cannot run on the device, in one line; None where it can."""
         return cuda_problem(self.device)
 
     def programs(self) -> Programs | None:
-        """Return what runs Lipwire's own kernels on the device; None where nothing does. Raises
-        KernelsUnavailable where they cannot run on this device. See ``Memory.programs``."""
+        """Return what runs Lipwire's own kernels on the device, the same each time; None where this
+        was made without ``make_programs``. Raises KernelsUnavailable where they cannot run on this
+        device, and DeviceLost where it has failed."""
         with self._lock:
             if self._programs is None and self._make_programs is not None:
                 self._programs = self._make_programs(self)
             return self._programs
 
     def open_stream(self) -> int:
-        """Open a stream and return its handle. What is put into a stream is done in that order. See
-        ``Memory.open_stream``."""
+        """Open a CUDA stream and return its handle. What is put into a stream is done in that
+        order. Raises DeviceOutOfMemory, and DeviceLost where the device has failed."""
         stream = _Handle()
         self.call("cuStreamCreate", ctypes.byref(stream), _ORDERED)
         assert stream.value is not None  # the call has succeeded
         return stream.value
 
     def close_stream(self, stream: int) -> None:
-        """Close a stream in which nothing is under way. See ``Memory.close_stream``."""
+        """Close the stream with handle ``stream``, in which nothing may be under way. Raises
+        DeviceLost where the device has failed."""
         self.call("cuStreamDestroy_v2", stream)
 
     def upload(self, stream: int, address: int, source: Bytes) -> None:
-        """Copy ``source``, a block of pinned memory, to ``address`` on the device, in ``stream``.
-        See ``Memory.upload``."""
+        """Put a copy of all of ``source``, a block of pinned memory, to ``address`` on the device
+        into ``stream``. It is done when ``wait`` returns; ``source`` must stay as it is until
+        then. Raises DeviceLost where the device has failed."""
         self.call("cuMemcpyHtoDAsync_v2", address, source.ctypes.data, source.nbytes, stream)
 
     def download(self, stream: int, target: Bytes, address: int) -> None:
-        """Copy from ``address`` on the device into ``target``, a block of pinned memory, in
-        ``stream``. See ``Memory.download``."""
+        """Put a copy from ``address`` on the device into all of ``target``, a block of pinned
+        memory, into ``stream``. It is done when ``wait`` returns. Raises DeviceLost where the
+        device has failed."""
         self.call("cuMemcpyDtoHAsync_v2", target.ctypes.data, address, target.nbytes, stream)
 
     def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
-        """Copy ``size_bytes`` on the device from address ``source`` to address ``target``, in
-        ``stream``. See ``Memory.copy``."""
+        """Put a copy of ``size_bytes`` on the device, from address ``source`` to address
+        ``target``, into ``stream``. It is done when ``wait`` returns. Raises DeviceLost where the
+        device has failed."""
         self.call("cuMemcpyDtoDAsync_v2", target, source, size_bytes, stream)
 
     def wait(self, stream: int) -> None:
-        """Wait until everything in ``stream`` is done. See ``Memory.wait``."""
+        """Wait until everything that was put into ``stream`` is done. Raises DeviceLost where the
+        device has failed, RuntimeError where a recording in it was spoilt."""
         self.call("cuStreamSynchronize", stream)
 
     def call(self, name: str, *arguments: object, refusals: Container[int] = ()) -> None:
-        """Call function ``name`` of the driver with the device's context current in this thread.
+        """Call function ``name`` of CUDA's driver (``cuMemAlloc_v2``) with ``arguments``, and the
+        device's context current in this thread.
 
         The context is set each time, for half a microsecond: a thread may work for several GPUs,
-        and ONNX Runtime sets the one that it works on. Raises Refused for a status in ``refusals``,
-        RuntimeError for a recording that was spoilt, DeviceOutOfMemory, and DeviceLost for any
-        other status but success.
+        and ONNX Runtime sets the one that it works on. ``refusals`` are those of the driver's
+        statuses (CUresult) that say something of the arguments and not of the device. Raises
+        Refused for one of these, RuntimeError for a recording that was spoilt, DeviceOutOfMemory,
+        and DeviceLost for any other status but success.
         """
         self._check("cuCtxSetCurrent", self._driver.cuCtxSetCurrent(self._context))
         self._check(name, getattr(self._driver, name)(*arguments), refusals)

@@ -21,8 +21,8 @@ class DeviceBudget:
         return self.size_bytes - self._left_bytes
 
     def take(self, size_bytes: int) -> bool:
-        """Take ``size_bytes``, to be given back once; False, and nothing taken, where too few are
-        left."""
+        """Count ``size_bytes`` as taken, and return True; the caller gives them back once
+        (``give_back``). False, and nothing is taken, where fewer are left."""
         with self._lock:
             if size_bytes > self._left_bytes:
                 return False
@@ -30,10 +30,11 @@ class DeviceBudget:
             return True
 
     def give_back(self, size_bytes: int) -> None:
-        """Give back ``size_bytes`` that were taken."""
+        """Count ``size_bytes``, which ``take`` counted as taken, as free again."""
         with self._lock:
             self._left_bytes += size_bytes
 
     def lacks(self, size_bytes: int) -> int:
-        """Return how many bytes have to be given back before ``size_bytes`` can be taken."""
+        """Return how many bytes have to be given back before ``size_bytes`` can be taken; 0 where
+        they can be now."""
         return max(0, size_bytes - self._left_bytes)

@@ -50,7 +50,7 @@ class Memory(Protocol):
         ...
 
     def free(self, region: Region) -> None:
-        """Free ``region``; nothing may use it any more."""
+        """Free ``region``, as ``allocate`` returned it; nothing may use it any more."""
         ...
 
     def allocate_host(self, size_bytes: int) -> Bytes:
@@ -72,7 +72,8 @@ class Memory(Protocol):
         ...
 
     def programs(self) -> Programs | None:
-        """Return what runs Lipwire's own kernels on the device; None where nothing does.
+        """Return what runs Lipwire's own kernels on the device, the same each time; None where
+        there is nothing that does.
 
         Raises KernelsUnavailable where they cannot run on this device.
         """
@@ -82,19 +83,19 @@ class Memory(Protocol):
         """Open a stream and return its handle. What is put into a stream is done in that order."""
 
     def close_stream(self, stream: int) -> None:
-        """Close a stream in which nothing is under way."""
+        """Close the stream with handle ``stream``, in which nothing may be under way."""
 
     def upload(self, stream: int, address: int, source: Bytes) -> None:
-        """Copy ``source``, a block of pinned memory, to ``address`` on the device, in
-        ``stream``."""
+        """Put a copy of all of ``source``, a block of pinned memory, to ``address`` on the device
+        into ``stream``. ``source`` must stay as it is until ``wait`` returns."""
 
     def download(self, stream: int, target: Bytes, address: int) -> None:
-        """Copy from ``address`` on the device into ``target``, a block of pinned memory, in
-        ``stream``."""
+        """Put a copy from ``address`` on the device into all of ``target``, a block of pinned
+        memory, into ``stream``; it is there when ``wait`` returns."""
 
     def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
-        """Copy ``size_bytes`` on the device from address ``source`` to address ``target``, in
-        ``stream``."""
+        """Put a copy of ``size_bytes`` on the device, from address ``source`` to address
+        ``target``, into ``stream``."""
 
     def wait(self, stream: int) -> None:
-        """Wait until everything in ``stream`` is done."""
+        """Wait until everything that was put into ``stream`` is done."""

@@ -11,10 +11,11 @@ class Source(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Size of the weights on the device."""
+        """How many bytes the weights take on the device."""
 
     def write(self, image: Bytes) -> None:
-        """Write the weights into ``image``, (size_bytes,) uint8. May raise."""
+        """Write the weights, as the device takes them, into ``image``, (size_bytes,) uint8. May
+        raise whatever reading them raises."""
         ...
 
 

@@ -31,10 +31,11 @@ class PinnedTier:
         return len(self._items)
 
     def take(self, size_bytes: int) -> Bytes | None:
-        """Return a block of ``size_bytes`` to fill, which is then kept or given back; None without
-        room.
+        """Return a block of pinned memory, (size_bytes,) uint8, for the caller to fill and to pass
+        to ``keep`` or ``give_back``; None where there is no room for it.
 
-        Copies of items of less worth are dropped for it, but none of an item that is being loaded.
+        Where the tier is full, kept copies of weights are dropped to make room, the least used
+        first, but none of weights that are being loaded.
         """
         if size_bytes > self._size_bytes:
             return None
@@ -60,12 +61,13 @@ class PinnedTier:
         return block
 
     def keep(self, item: DeviceWeights, block: Bytes) -> None:
-        """Keep ``block``, which holds the weights of ``item``."""
+        """Keep ``block``, which ``take`` returned and which now holds the weights of ``item``, as
+        ``item.host``."""
         item.host = block
         self._items.add(item)
 
     def give_back(self, block: Bytes) -> None:
-        """Free a block that was taken and is not kept."""
+        """Free a block that ``take`` returned and that the caller does not pass to ``keep``."""
         self.taken_bytes -= block.size
         with self._memory.allocation_lock.shared():
             self._memory.free_host(block)
@@ -99,14 +101,16 @@ class Uploads:
         """Pinned, for weights that the pinned tier has no room for."""
 
     def copy(self, region: Region, block: Bytes) -> None:
-        """Copy ``block``, which is pinned memory, into ``region``, and wait for the end."""
+        """Copy all of ``block``, which is pinned memory, into ``region`` of the device, and wait
+        for the end. Raises DeviceLost where the device has failed."""
         with self._lock:
             self._send(region, block)
 
     def copy_through_scratch(self, region: Region, item: DeviceWeights) -> None:
         """Copy the weights of ``item`` from their source into ``region``, through a pinned buffer.
 
-        Raises what the source raises, and Overloaded where there is no room for the buffer.
+        Waits for the end. Raises what the source raises, Overloaded where there is no room for the
+        buffer, and DeviceLost where the device has failed.
         """
         with self._lock:
             block = self._scratch_of(item.size_bytes)

@@ -19,7 +19,8 @@ class SharedExclusiveLock:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Hold the lock during the block, together with others that do."""
+        """Context manager: hold the lock during the block, together with others that hold it
+        shared. Waits while a thread holds it exclusively, or waits to."""
         with self._changed:
             self._changed.wait_for(lambda: not self._exclusive and not self._waiting)
             self._holders += 1
@@ -32,7 +33,7 @@ class SharedExclusiveLock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the lock during the block, alone."""
+        """Context manager: hold the lock during the block, alone. Waits until nobody holds it."""
         with self._changed:
             self._waiting += 1
             try:

@@ -65,17 +65,20 @@ class WeightsCache:
         self._closed = False
 
     def add(self, source: Source) -> DeviceWeights:
-        """Add weights that may be used from now on. Nothing is copied yet."""
+        """Return what stands for the weights that are read from ``source``. Nothing is copied yet.
+        The caller passes it to ``use``, and to ``unload`` or ``remove`` in the end."""
         return DeviceWeights(source)
 
     def unload(self, item: DeviceWeights) -> None:
-        """Drop the copies of ``item``: at once, or when its last user is done."""
+        """Free the copies of the weights ``item`` on the device and in pinned memory: at once, or
+        when their last user is done. Later uses raise Unavailable."""
         with self._changed:
             self.remove(item)
             self._sweep()
 
     def remove(self, item: DeviceWeights) -> None:
-        """Unload ``item`` when any weights are used next.
+        """Have the copies of the weights ``item`` freed later, the next time that any weights are
+        used. Later uses of ``item`` raise Unavailable.
 
         May be called during a garbage collection, in any thread: it takes no lock.
         """
@@ -86,12 +89,14 @@ class WeightsCache:
     def use(
         self, item: DeviceWeights, *, wait_s: float = 0.0, beside: bool = False
     ) -> Iterator[Region]:
-        """Hold the weights of ``item`` on the device during the block; they are copied there if
-        needed.
+        """Context manager: give the region of the device that has the weights ``item``, and keep
+        them there for the block; they are copied there if needed.
 
-        Where there is no room and everything there is in use, waits up to ``wait_s``. A caller that
-        holds other weights already says so (``beside``) and never waits, as others may wait for
-        those. Raises Overloaded where there is no room in the end, and what the source raises.
+        Where there is no room and everything there is in use, waits up to ``wait_s`` seconds.
+        ``beside`` says that the caller holds other weights already: it raises Overloaded, and does
+        not wait, where another thread is copying ``item``, which may wait for those. Raises
+        Overloaded also where there is no room in the end, Unavailable where ``item`` was unloaded
+        or the cache closed, DeviceLost where the device has failed, and what the source raises.
         """
         region = self._enter(item, wait_s, beside=beside)
         try:
@@ -101,9 +106,11 @@ class WeightsCache:
                 self._leave(item)
 
     def prefetch(self, item: DeviceWeights) -> bool:
-        """Copy ``item`` to the device before it is used. False where there is no room for it.
+        """Copy the weights ``item`` to the device before they are used. Returns False where there
+        is no room for them, True where they are there.
 
-        Raises what the source raises.
+        Raises Unavailable where ``item`` was unloaded or the cache closed, DeviceLost where the
+        device has failed, and what the source raises.
         """
         try:
             with self.use(item):
@@ -112,16 +119,18 @@ class WeightsCache:
             return False
 
     def touch(self, item: DeviceWeights) -> None:
-        """Count a use of ``item`` for eviction, where the copy on the device was not needed."""
+        """Count a use of the weights ``item``, so that they are evicted later: for a run that found
+        them in its stream's slot and did not read the copy that is kept here."""
         with self._changed:
             self._on_device.use(item)
             self._hits += 1
 
     def give_up(self, size_bytes: int) -> int:
-        """Evict weights to free ``size_bytes`` of the device for something else; return the bytes
-        freed.
+        """Evict weights to free ``size_bytes`` of the device for something else, the least used
+        first; return how many bytes were freed.
 
-        They may be more, or fewer, for weights in use stay.
+        They may be more, or fewer, for weights in use stay. Raises DeviceLost where the device has
+        failed.
         """
         with self._changed:
             self._sweep()
@@ -136,7 +145,8 @@ class WeightsCache:
             return freed_bytes
 
     def stats(self) -> WeightsStats:
-        """Return counts since the start, and bytes now."""
+        """Return how many weights are on the device and in pinned memory now, and how often they
+        were found, copied and evicted since the start."""
         with self._changed:
             self._sweep()
             return WeightsStats(
@@ -152,7 +162,8 @@ class WeightsCache:
             )
 
     def close(self) -> None:
-        """Drop all copies. Waits for uses under way; later ones raise Unavailable."""
+        """Free all copies. Waits for uses under way; later ones raise Unavailable. Closing twice is
+        allowed."""
         with self._changed:
             if self._closed:
                 return

@@ -19,8 +19,11 @@ from lipwire.engine.runtime import (
 def session_opener(memory: Memory, cuda: CudaOptions, *, threads: int | None) -> OpenSession:
     """Return a function that opens sessions on the device of ``memory``.
 
-    ``threads`` are for what runs on the processor. The function raises AvatarInvalid where an input
-    would be read there, and what ONNX Runtime raises.
+    ``cuda`` says how the sessions use the GPU, ``threads`` how many threads a run may use for what
+    the processor computes (None: one for each core). The function takes ``(architecture, form,
+    batch, stream)``: what to run, in which form, for how many frames, in the stream with which
+    handle. It raises AvatarInvalid where an input would be read on the processor, and what ONNX
+    Runtime raises.
     """
     level: Optimisation = "full" if cuda.fuse else "basic"
 

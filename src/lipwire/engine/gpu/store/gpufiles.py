@@ -74,7 +74,7 @@ class GpuManifest:
 
 
 def gpu_files() -> tuple[str, ...]:
-    """Return all names of files that ``write_gpu`` may write."""
+    """Return the names of all files that ``write_gpu`` may write into its folder."""
     graphs = (_graph_name(form, precision) for precision in PRECISIONS for form in FORMS)
     return (GPU_MANIFEST_NAME, *map(_image_name, PRECISIONS), *graphs)
 
@@ -82,8 +82,14 @@ def gpu_files() -> tuple[str, ...]:
 def write_gpu(
     folder: Path, gpu: GpuGraphs, *, runtime: str, source_sha256: str, fixed_batch: int | None
 ) -> None:
-    """Write all there is for GPUs into ``folder``, the manifest last. Raises OSError; what was
-    written until then stays, for the caller to remove."""
+    """Write what was compiled for GPUs into ``folder``: graphs and weights of ``gpu``, and last the
+    manifest.
+
+    ``runtime`` says what the files depend on besides their source (``gpu_runtime_key``),
+    ``source_sha256`` is the SHA-256 of the network's ONNX file, in hexadecimal digits, and
+    ``fixed_batch`` the only batch size that it takes; None where any will do. Raises OSError; what
+    was written until then stays, for the caller to remove.
+    """
     manifest = {
         "runtime": runtime,
         "source_sha256": source_sha256,
@@ -157,7 +163,8 @@ def _image_name(precision: Precision) -> str:
 
 
 def read_gpu_manifest(folder: Path) -> GpuManifest:
-    """Read and check gpu.json. Raises NotFound, AvatarInvalid."""
+    """Read and check gpu.json in ``folder``. Raises NotFound where it is missing, AvatarInvalid
+    where it is damaged."""
     try:
         data = read_limited(folder / GPU_MANIFEST_NAME, MAX_MANIFEST_BYTES)
         return _manifest(json.loads(data))
@@ -169,8 +176,8 @@ def read_gpu_manifest(folder: Path) -> GpuManifest:
 
 
 def read_gpu_graph(folder: Path, graph: GpuGraph) -> bytes:
-    """Return the bytes of ``graph`` in ``folder``. Raises AvatarInvalid where they are not those of
-    the manifest."""
+    """Return the ONNX file of ``graph`` in ``folder``, as bytes. Raises AvatarInvalid where it is
+    missing, or its SHA-256 is not that of the manifest."""
     return read_graph_file(folder, graph.file, graph.sha256, GPU_MANIFEST_NAME)
 
 

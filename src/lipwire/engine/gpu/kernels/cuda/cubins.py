@@ -39,19 +39,22 @@ class Cubins:
         self._find = find
 
     def check_compiler(self, newest_major: int) -> None:
-        """Raise KernelsUnavailable where there is no compiler, so that only kept kernels can be
-        had.
+        """Raise KernelsUnavailable where there is no compiler here, so that there are only those
+        kernels that were compiled before.
 
-        ``newest_major`` is as for ``cubin``.
+        ``newest_major`` is the newest major version of CUDA that the compiler may be of: the
+        driver's.
         """
         if self._find(newest_major) is None:
             raise KernelsUnavailable(_no_nvrtc(newest_major))
 
     def cubin(self, source: KernelSource, capability: tuple[int, int], newest_major: int) -> bytes:
-        """Return ``source`` compiled for devices of compute capability ``capability``.
+        """Return the kernels of ``source`` as a cubin (an ELF file for a GPU), from the folder, or
+        compiled now, which takes seconds, and kept there.
 
-        It is compiled by CUDA ``newest_major`` or an older one: the driver's version, which loads
-        none of a newer one. Raises KernelsUnavailable.
+        ``capability`` is the compute capability of the device, as (9, 0). ``newest_major`` is the
+        major version of CUDA of its driver, which loads no cubin of a newer compiler. Raises
+        KernelsUnavailable where there is neither a kept one nor a compiler, or they do not compile.
         """
         options = (f"--gpu-architecture=sm_{capability[0]}{capability[1]}", *_OPTIONS)
         key = _key(source, options)

@@ -82,13 +82,18 @@ class CudaPrograms:
             )
 
     def check_compiler(self) -> None:
-        """Raise KernelsUnavailable where there is no compiler for new kernels."""
+        """Raise KernelsUnavailable where there is no compiler here for kernels that were not
+        compiled before."""
         self._cubins.check_compiler(self._cuda_major)
 
     def load(self, source: KernelSource) -> Module:
         """Load the kernels of ``source`` on the GPU; they are compiled now, which takes seconds,
-        unless they were before. See ``Programs.load``. Raises KernelsUnavailable,
-        DeviceOutOfMemory, DeviceLost."""
+        unless they were before.
+
+        The caller must not hold the memory's allocation lock, and frees what is returned with
+        ``drop``. Raises KernelsUnavailable where they cannot be compiled or need more than the GPU
+        has, DeviceOutOfMemory, and DeviceLost where the GPU has failed.
+        """
         for name, shared_bytes in source.kernels.items():
             if shared_bytes > self.limits.shared_bytes:
                 raise KernelsUnavailable(
@@ -111,9 +116,16 @@ class CudaPrograms:
         return Module(handle.value, functions, hashlib.sha256(cubin).hexdigest())
 
     def record(self, module: Module, launches: Sequence[Launch], stream: int) -> Recording:
-        """Record ``launches`` of kernels of ``module`` as a CUDA graph, to be run together. See
-        ``Programs.record``. Raises ValueError for a launch that ``module`` does not allow,
-        KernelsUnavailable, DeviceOutOfMemory, DeviceLost."""
+        """Record ``launches`` of kernels of ``module`` as a CUDA graph, and return it, to be run
+        with ``run``. Nothing is computed yet.
+
+        ``stream`` is the handle of a stream, through which the graph is brought to the GPU. Every
+        run uses the addresses in the arguments of the launches as they are now. ``module`` has to
+        outlive the recording; the caller must not hold the memory's allocation lock. Raises
+        ValueError for a launch of a kernel that ``module`` has not, or with a grid, threads or
+        shared memory that are not allowed, KernelsUnavailable where the driver refuses it,
+        DeviceOutOfMemory, and DeviceLost where the GPU has failed.
+        """
         for launch in launches:
             _check(launch, module)
         with self._memory.allocation_lock.shared():
@@ -136,12 +148,13 @@ class CudaPrograms:
         return Recording(recorded.value)
 
     def run(self, recording: Recording, stream: int) -> None:
-        """Put one run of ``recording`` into ``stream``, behind all that is in it. See
-        ``Programs.run``."""
+        """Put one run of ``recording`` into the stream with handle ``stream``, behind all that is
+        in it, and return at once. Raises DeviceLost where the GPU has failed."""
         self._memory.call("cuGraphLaunch", recording.handle, stream)
 
     def drop(self, held: Module | Recording) -> None:
-        """Free kernels or a recording; nothing may run them any more. See ``Programs.drop``."""
+        """Free kernels or a recording; nothing may run them any more. The caller must not hold the
+        memory's allocation lock. Raises DeviceLost where the GPU has failed."""
         name = "cuModuleUnload" if isinstance(held, Module) else "cuGraphExecDestroy"
         with self._memory.allocation_lock.shared():
             self._memory.call(name, held.handle)
@@ -192,10 +205,11 @@ class CudaPrograms:
 
 
 def open_cuda(device: Device, driver: Any = None) -> CudaMemory:
-    """Open GPU ``device`` for Lipwire's own kernels, and return its memory.
+    """Open GPU ``device``, and return its memory, over which networks run in Lipwire's own kernels
+    and in ONNX Runtime.
 
-    ``driver`` is the library of CUDA's driver; None for that of this machine. Raises
-    DependencyMissing without a driver, DeviceLost where there is no such GPU.
+    ``driver`` is the library of CUDA's driver, as ``ctypes.CDLL`` opens it; None for that of this
+    machine. Raises DependencyMissing without a driver, DeviceLost where there is no such GPU.
     """
     return CudaMemory(device, driver, make_programs=CudaPrograms)
 

@@ -26,10 +26,13 @@ class KernelTexts:
         self._uses: dict[tuple[str, str, int], str] = {}
 
     def name(self, template: str, arguments: str, shared_bytes: int) -> str:
-        """Return the name of the kernel that runs ``template``, added where it is new.
+        """Return the name of the kernel that runs ``template``, as kernel_0; it is added where it
+        is new.
 
-        ``arguments`` is the type of its argument, ``shared_bytes`` the shared memory that it needs.
-        Raises CannotLower where that is too much.
+        ``template`` is a C++ type, a template of this folder's files with its arguments filled in,
+        as ``Layer<COPIED, ...>``. ``arguments`` is the name of the C struct that the kernel takes,
+        ``shared_bytes`` the shared memory that it needs. Raises CannotLower where that is more than
+        a block of threads can have.
         """
         if shared_bytes > self._most_shared_bytes:
             raise CannotLower(
@@ -41,7 +44,8 @@ class KernelTexts:
 
     @property
     def templates(self) -> dict[str, str]:
-        """The template that each kernel runs, by the kernel's name."""
+        """The C++ template that each kernel runs, with its arguments filled in, by the kernel's
+        name."""
         return {name: template for (template, _, _), name in self._uses.items()}
 
     @property

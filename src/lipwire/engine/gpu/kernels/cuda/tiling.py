@@ -45,9 +45,11 @@ def _up(value: int, unit: int) -> int:
 
 
 def tile(height: int, width: int, most_pixels: int) -> tuple[int, int]:
-    """Return the rows and columns of a tile for a picture of ``height`` x ``width``.
+    """Return the (rows, columns) of the tiles that a picture of ``height`` x ``width`` pixels is
+    cut into.
 
-    A tile has at most ``most_pixels``. The fewest tiles are chosen, then the shortest edges.
+    A tile has at most ``most_pixels`` pixels. Of the sizes that need the fewest tiles the one is
+    returned whose tile is smallest with a border of one pixel around it.
     """
     tiles = [
         (min(most_pixels // columns, height), columns)
@@ -65,7 +67,13 @@ def tile(height: int, width: int, most_pixels: int) -> tuple[int, int]:
 def layer_shared_bytes(
     shape: Shape, left: str, stride: int, tile_rows: int, tile_columns: int
 ) -> int:
-    """Return ``sizeof(Layer::Shared)`` in layer.cuh; the compiler checks that it is."""
+    """Return the bytes of shared memory that a block of threads takes in a kernel ``Layer``:
+    ``sizeof(Layer::Shared)`` in layer.cuh, as the compiler checks.
+
+    ``shape`` is what the block computes. ``left`` is the kind of its left side, "COPIED" or
+    "DEPTHWISE". Of the latter ``stride`` is the convolution's, and ``tile_rows`` x ``tile_columns``
+    the size of a tile in pixels; of "COPIED" both are 0, and ``stride`` makes no difference.
+    """
     pitch = _CHUNK + 8
     left_stages = shape.ahead + 1 if left == "COPIED" else 2
     halves = (left_stages * shape.pixels + (shape.ahead + 1) * shape.outputs) * pitch
@@ -76,7 +84,13 @@ def layer_shared_bytes(
 
 
 def block_shared_bytes(inputs: int, middle: int, outputs: int, stride: int, strips: int) -> int:
-    """Return ``sizeof(Block::Shared)`` in block.cuh; the compiler checks that it is."""
+    """Return the bytes of shared memory that a block of threads takes in a kernel ``Block``:
+    ``sizeof(Block::Shared)`` in block.cuh, as the compiler checks.
+
+    ``inputs``, ``middle`` and ``outputs`` are the channels of an inverted residual before, within
+    and after it, ``stride`` (1 or 2) is its depthwise convolution's, and ``strips`` (1 or 2) how
+    many strips of two rows each warp computes.
+    """
     depth, wide, narrow = _up(inputs, 16), _up(middle, 16), _up(outputs, 8)
     chunk = 32 if wide % 32 == 0 else 16
     columns = (BLOCK_COLUMNS - 1) * stride + 3

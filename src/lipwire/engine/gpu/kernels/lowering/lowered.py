@@ -88,38 +88,41 @@ class Lowered:
 
     @property
     def source(self) -> KernelSource:
-        """Return the text of the kernels, to be compiled."""
+        """The text of all kernels, to be compiled."""
         return self._texts.source
 
     @property
     def templates(self) -> dict[str, str]:
-        """The template that each kernel runs, by the kernel's name; only of kernels that use
-        one."""
+        """The C++ template that each kernel runs, with its arguments filled in (``Layer<COPIED,
+        ...>``), by the kernel's name (``kernel_0``), which ``Launch.kernel`` has too. Kernels that
+        only reorder data use no template and are not in here."""
         return self._texts.templates
 
     @property
     def traffic_bytes(self) -> list[int]:
-        """Bytes that each of ``launches`` reads and writes for one frame, without weights."""
+        """Bytes that each launch reads and writes for one frame, without weights, in the order of
+        ``launches``."""
         return [operation.traffic_bytes for operation in self._operations]
 
     @property
     def labels(self) -> list[str]:
-        """What each of ``launches`` does, in words."""
+        """What each launch does, in a few words for people, in the order of ``launches``."""
         return [operation.label for operation in self._operations]
 
     def scratch_bytes(self, frames: int) -> int:
-        """Return the bytes that a batch of ``frames`` frames needs besides its inputs and
-        outputs."""
+        """Return how many bytes of the device a batch of ``frames`` frames needs for intermediate
+        tensors, besides inputs, weights and outputs: the size of ``Addresses.scratch``."""
         return self._frame_bytes * frames
 
     def launches(self, frames: int, addresses: Addresses) -> list[Launch]:
-        """Return the launches that compute the mouths of a batch, in their order."""
+        """Return the launches of kernels that compute the mouths of a batch of ``frames`` frames,
+        in their order. ``addresses`` says where on the device inputs, weights and outputs are."""
         where = Where(frames, addresses, self._offsets, self._multiprocessors)
         return [operation.launch(where) for operation in self._operations]
 
     def launched_for(self, multiprocessors: int) -> "Lowered":
-        """Return the same kernels with grids for a device of ``multiprocessors``
-        multiprocessors."""
+        """Return a copy with the same kernels, whose launches have grids for a device of
+        ``multiprocessors`` multiprocessors."""
         other = copy(self)
         other._multiprocessors = multiprocessors
         return other

@@ -63,12 +63,16 @@ class Operation:
 
 
 def tensor_bytes(tensor: Tensor) -> int:
-    """Return the size of a tensor of one frame, float16."""
+    """Return how many bytes ``tensor`` takes for one frame, in float16."""
     return tensor.height * tensor.width * tensor.channels * HALF_BYTES
 
 
 def arranged(operations: Sequence[Operation]) -> tuple[dict[int, int], int]:
-    """Return the offsets in bytes of one frame's tensors, by number, and their size together."""
+    """Place the tensors that ``operations`` make, for one frame, in one piece of memory.
+
+    Returns the offset of each tensor in bytes, by its ``number``, and the size of the piece in
+    bytes. Tensors that are not needed at the same time may overlap.
+    """
     made: dict[int, int] = {}
     used: dict[int, int] = {}
     sizes: dict[int, int] = {}

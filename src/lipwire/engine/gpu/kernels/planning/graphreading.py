@@ -40,17 +40,18 @@ class Layer:
 
 
 def said(node: onnx.NodeProto, what: str) -> NotPlanned:
-    """Return the error that something about ``node`` is not supported.
+    """Return an error to raise where something about ``node`` is not supported.
 
-    The message names the node by its output and continues with ``what``.
+    Its message names the node by operator and output, and ends with ``what``.
     """
     return NotPlanned(f"{node.op_type} ({node.output[0][:60]}): {what}")
 
 
 def settings(node: onnx.NodeProto, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of ``node``, those of ``defaults`` where they are missing.
+    """Return the attributes of ``node`` by name, with the values of ``defaults`` for those that it
+    lacks.
 
-    Raises NotPlanned where the node has another one.
+    Raises NotPlanned where the node has an attribute that is not in ``defaults``.
     """
     found = dict(defaults)
     for attribute in node.attribute:
@@ -62,7 +63,7 @@ def settings(node: onnx.NodeProto, defaults: Mapping[str, Any]) -> dict[str, Any
 
 
 def expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    """Raise NotPlanned where ``node`` has other attributes than these."""
+    """Raise NotPlanned where the attributes of ``node`` are not exactly ``attributes``, by name."""
     chosen = settings(node, dict.fromkeys(attributes))
     if chosen != attributes:
         raise said(node, f"{chosen}, wanted is {dict(attributes)}")
@@ -98,16 +99,17 @@ class GraphReader:
                     self._users.setdefault(name, []).append(place)
 
     def untaken(self) -> Iterator[onnx.NodeProto]:
-        """Yield the nodes that have not been taken when their turn comes, but not what computes
-        paddings."""
+        """Yield the nodes in the graph's order, leaving out those that were taken by ``take``
+        before they come, and those that only compute paddings."""
         for place, node in enumerate(self.nodes):
             if place not in self._of_shapes and place not in self._taken:
                 yield node
 
     def take(self, name: str, op: str, **attributes: Any) -> onnx.NodeProto:
-        """Take the only node that uses ``name``, and return it.
+        """Return the only node that uses the value ``name``, and mark it as taken.
 
-        Raises NotPlanned where it is no ``op`` with these attributes.
+        Raises NotPlanned where there is not exactly one, it has another operator than ``op``, or
+        other attributes than ``attributes``; those of a Conv are not compared.
         """
         node = self.only_user(name)
         if node is None:
@@ -122,24 +124,29 @@ class GraphReader:
         return node
 
     def only_user(self, name: str) -> onnx.NodeProto | None:
-        """Return the one node that uses ``name``, once; None where there are none or several."""
+        """Return the node that uses the value ``name``; None where none or several do, or the value
+        is an output of the graph."""
         users = self._users.get(name, [])
         return self.nodes[users[0]] if len(users) == 1 and name not in self._ends else None
 
     def kind_after(self, name: str) -> str:
-        """Return the operator of the only node that uses ``name``; empty where there is none."""
+        """Return the operator (``Relu``) of the only node that uses the value ``name``; empty where
+        there is not exactly one."""
         node = self.only_user(name)
         return "" if node is None else str(node.op_type)
 
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
-        """Return the value of the constant ``name`` of the graph; None where it is none."""
+        """Return the value of the constant ``name`` of the graph; None where ``name`` is not a
+        constant."""
         tensor = self._constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def check_number(self, node: onnx.NodeProto, slot: int, wanted: float) -> None:
-        """Raise NotPlanned where input ``slot`` of ``node`` is not the number ``wanted``.
+        """Raise NotPlanned where input number ``slot`` of ``node``, from 0, is not the number
+        ``wanted``.
 
-        Where the number is a weight of each avatar it is added to ``lifted``, to be checked there.
+        Where that number is not in the graph, as each avatar has it among its weights, it is added
+        to ``lifted``: each avatar's weights have to be compared with it.
         """
         name = node.input[slot] if slot < len(node.input) else ""
         found = self.constant(name)
@@ -152,8 +159,9 @@ class GraphReader:
             raise said(node, f"{name} is {self.lifted[name]:g} elsewhere, wanted is {wanted:g}")
 
     def layer(self, node: onnx.NodeProto) -> Layer:
-        """Return the Conv ``node`` as a layer. Raises NotPlanned where no plan has such a
-        convolution."""
+        """Return what the Conv ``node`` computes. Raises NotPlanned where its weights are not
+        inputs in float16, its kernel is not square, its strides or paddings are not the same on all
+        sides, or it is neither full nor depthwise."""
         chosen = settings(node, _CONV)
         weight, bias = node.input[1], node.input[2] if len(node.input) > 2 else None
         shape = self._weight_shape(weight, TensorProto.FLOAT16)
@@ -184,7 +192,7 @@ class GraphReader:
 
         PyTorch writes one where the family's code pads a picture to the size of another that has
         that size already; where an exporter left the batch open, the paddings are computed from the
-        shapes of both. ``shapes`` has shapes by name.
+        shapes of both. ``shapes`` has the shapes of the graph's values that are known, by name.
         """
         settings(node, {"mode": "constant"})
         constant = self.constant(node.input[1])

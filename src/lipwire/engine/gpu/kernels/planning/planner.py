@@ -71,10 +71,10 @@ _Value = Source | _Doubled
 
 
 def plan_network(graph: bytes) -> Plan:
-    """Return the plan of ``graph``, a serialised ONNX model of the compiled network
-    (pixels-half.onnx).
+    """Return the plan of ``graph``, the bytes of the compiled network's file pixels-half.onnx.
 
-    Raises NotPlanned.
+    Raises NotPlanned, with one line that says why, where it is not valid ONNX, or anything in it is
+    not part of a block that the kernels run.
     """
     model = onnx.ModelProto()
     try:

@@ -30,9 +30,11 @@ _CROP_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 
 def check_ends(graph: onnx.GraphProto) -> int | None:
-    """Check the inputs and the output of ``graph``, and return its batch; None where it is open.
+    """Check the inputs and the output of ``graph``, and return its batch size; None where any will
+    do.
 
-    Raises NotPlanned where they are not the crop, the windows and the mouth.
+    Raises NotPlanned where they are not the crop, (N, 320, 320, 3) uint8, the window, (N, 32, 16,
+    16) float32, and the mouth, (N, 320, 320, 3) uint8, with one N.
     """
     batches: set[int | str | None] = set()
     names = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
@@ -65,13 +67,15 @@ class CropPasses:
         """What the passes make is called in ``_CROP_PASSES``, by its name in the graph."""
 
     def has(self, node: onnx.NodeProto) -> bool:
-        """Return whether ``node`` uses the output of one of those nodes, but not the last one's."""
+        """Return whether ``node`` is to be given to ``enter``: whether it uses the crop, or the
+        output of a node that was given to it, but not that of the last of these."""
         return any(self._names.get(name, "pixels") != "pixels" for name in node.input)
 
     def enter(self, node: onnx.NodeProto) -> Pixels | None:
-        """Take the next of those nodes; return ``Pixels`` where it was the last, else None.
+        """Take ``node``, the next of the nodes that prepare the crop; return ``Pixels`` where it
+        was the last of them, else None.
 
-        Raises NotPlanned.
+        Raises NotPlanned where it prepares the crop in another way than ``wrapping`` does.
         """
         before = tuple(self._names.get(name, "") for name in node.input)
         made = _CROP_PASSES.get((node.op_type, before))
@@ -98,10 +102,10 @@ class CropPasses:
 
 
 def find_ending(reader: GraphReader, name: str) -> Ending:
-    """Take all nodes from ``name``, the last convolution's output, to the mouth; return what they
-    do.
+    """Take all nodes of ``reader`` from ``name``, the last convolution's output, to the mouth.
 
-    Raises NotPlanned.
+    Returns by what they bring it to [0, 1]: "sigmoid", "clip" or "none". Raises NotPlanned where
+    they are others than ``wrapping`` writes.
     """
     kind = reader.kind_after(name)
     ending: Ending = "none"

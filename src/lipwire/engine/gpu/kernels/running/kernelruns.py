@@ -78,15 +78,18 @@ class KernelRuns:
         return 0 if self._batch_memory is None else self._batch_memory.host_bytes
 
     def prepare(self, frames: int) -> None:
-        """Allocate and record what a run of ``frames`` frames needs. Raises DeviceOutOfMemory,
-        DeviceLost, KernelsUnavailable."""
+        """Allocate and record what a run of ``frames`` frames needs, so that ``run`` need not.
+        Raises DeviceOutOfMemory, DeviceLost where the device has failed, KernelsUnavailable where
+        the kernels cannot run on it."""
         self._ready(frames)
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Write the mouths of ``parts``, of one avatar each, made in one batch.
+        """Write the mouths of ``parts``, of one avatar each, into their arrays, made in one batch,
+        and wait for the end.
 
-        Crops that are to be kept are copied to their places by then. Raises DeviceOutOfMemory,
-        DeviceLost, KernelsUnavailable, RuntimeError.
+        Crops that are to be kept on the device are copied to their places by then. Raises
+        DeviceOutOfMemory, DeviceLost where the device has failed, KernelsUnavailable where the
+        kernels cannot run on it, RuntimeError where something else spoilt a recording.
         """
         frames = sum(len(part.mouths) for part in parts)
         batch, recording = self._ready(frames)

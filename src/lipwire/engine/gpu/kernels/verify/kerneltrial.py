@@ -27,10 +27,11 @@ _MULTIPROCESSORS: Final = (1, 1 << 16)
 
 
 def why_not_planned(plan: Plan, weights: Sequence[StoredWeight], image: Bytes) -> str | None:
-    """Return which number built into ``plan`` is another in ``image``, in one line; None where none
-    is.
+    """Return in one line which of the numbers that are built into ``plan`` is another one in
+    ``image``; None where all are the same, and kernels of the plan may run with it.
 
-    ``image`` is an avatar's weights as they are stored, ``weights`` where each lies in it.
+    ``image`` is an avatar's weights as they are stored, (bytes,) uint8; ``weights`` says where each
+    lies in it.
     """
     of_name = {weight.name: weight for weight in weights}
     for name, wanted in plan.constants:
@@ -48,12 +49,15 @@ def why_not_the_same(
     weights: Sequence[StoredWeight],
     image: Bytes,
 ) -> str | None:
-    """Return how mouths of ``program`` differ from those of ONNX Runtime; None where they do not.
+    """Run the kernels of ``program`` and ONNX Runtime on the same frames; return in one line how
+    their mouths differ, None where they differ by no more than half precision may.
 
-    ``graph`` is the network that ONNX Runtime runs (pixels-half.onnx), ``image`` the weights for
-    both. Takes three inferences on the processor. The kernels run twice, launched as large batches
-    are and as small ones: which kernels those take differs. Raises DeviceOutOfMemory, DeviceLost,
-    and what running kernels and ONNX Runtime raises.
+    ``memory`` is that of the device. ``graph`` is the bytes of the network that ONNX Runtime runs
+    (pixels-half.onnx), and ``fixed_batch`` the only batch size that it takes (None: any). ``image``
+    is the weights for both, (bytes,) uint8, and ``weights`` says where each lies in it. Takes three
+    inferences on the processor. The kernels run twice, launched as large batches are and as small
+    ones: which kernels those take differs. Raises DeviceOutOfMemory, DeviceLost, and what running
+    kernels and ONNX Runtime raises.
     """
     batches = hard_inputs(fixed_batch)
     faces = np.concatenate([batch[FACE] for batch in batches])

@@ -60,10 +60,12 @@ class Trials:
         self._limit_s = limit_s
 
     def why_not(self, device: Device, compiled: Path, identity: Sequence[str]) -> str | None:
-        """Return why the network in folder ``compiled`` may not run in kernels; None where it may.
+        """Try the kernels of the network in folder ``compiled`` on GPU ``device``, in a process of
+        its own; return in one line why it may not run in them, None where it may.
 
-        ``identity`` is everything that the answer depends on, besides ``device``. Raises
-        DeviceOutOfMemory.
+        ``identity`` is everything that the answer depends on, as texts: where a trial with the same
+        texts passed before, there is no other one. Raises DeviceOutOfMemory where the device has no
+        room for a trial.
         """
         digest = hashlib.sha256(json.dumps(list(identity)).encode()).hexdigest()
         passed = self._folder / f"{digest}.passed"
@@ -106,9 +108,12 @@ class Trials:
 
 
 def tried(compiled: Path, device: Device) -> str | None:
-    """Try the kernels of the network in ``compiled`` in this process; return as ``Trials.why_not``.
+    """Try the kernels of a network in this process: run them, and compare their mouths with those
+    of ONNX Runtime on the processor.
 
-    Raises DeviceOutOfMemory.
+    ``compiled`` is the folder that ``compile_for_gpu`` filled, ``device`` the GPU to try them on.
+    Returns in one line why the network may not run in them: they differ, or could not be tried.
+    None where it may. Raises DeviceOutOfMemory where the device has no room for the trial.
     """
     try:
         manifest = read_gpu_manifest(compiled)
@@ -127,7 +132,8 @@ def tried(compiled: Path, device: Device) -> str | None:
 
 
 def main(compiled: Path, device: Device) -> None:
-    """Run ``tried``, and print its answer, and whether only memory was missing, for the parent."""
+    """Run ``tried`` with these arguments, and print what it says for the parent process: a line of
+    JSON, with ``reason`` (text or null) and ``full`` (whether only memory was missing)."""
     try:
         answer = {"reason": tried(compiled, device), "full": False}
     except DeviceOutOfMemory as error:
