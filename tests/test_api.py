@@ -1,6 +1,7 @@
 import doctest
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 import lipwire.api
-from lipwire.api import TalkingAvatar, open_avatar, render
+from lipwire.api import Frame, TalkingAvatar, open_avatar, render
 from lipwire.domain import AvatarInvalid, InvalidInput, NotFound
 
 SECOND = np.zeros(16_000, np.float32)
@@ -104,6 +105,30 @@ def test_closing_the_avatar_ends_its_speeches(
     avatar.close()
     assert list(speech) == []
     assert own_threads() == []
+
+
+def test_closing_the_avatar_waits_for_a_frame_that_another_thread_takes(
+    avatar_package: Path, own_threads: Callable[[], list[str]]
+) -> None:
+    for _ in range(5):
+        avatar = open_avatar(avatar_package)
+        speech = avatar.speak(SECOND)
+        next(speech)
+        errors: list[BaseException] = []
+
+        def take(speech: Generator[Frame] = speech, errors: list[BaseException] = errors) -> None:
+            try:
+                for _ in speech:
+                    pass
+            except BaseException as error:
+                errors.append(error)
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        avatar.close()
+        taking.join()
+        assert errors == []
+        assert own_threads() == []
 
 
 def test_compiling_is_told_of(avatar_package: Path) -> None:

@@ -162,17 +162,21 @@ def test_sessions_over_http_begin_in_both_and_every_call_reaches_them(workers: W
 
 def test_counts_and_the_limit_are_of_all(workers: Workers) -> None:
     sessions = set(opened_by_grpc(workers).values())
-    for _ in range(CONNECTIONS):
-        assert workers.listed() == (MOST, sessions)
-        with CompositingConnection(workers.address) as connection:
-            health = connection.health(WAIT_S)
-            assert (health.live_sessions, health.live_capacity) == (MOST, MOST), health
-        refused = workers.ask("POST", "/v1/sessions", {"avatar": "sanders"})
-        assert (refused.status, refused.json["active"]) == (429, MOST)
-        assert f"allowed are {MOST}" in refused.json["detail"]
-        assert int(refused.headers["retry-after"]) > 0
-        with workers.grpc() as client, pytest.raises(Overloaded, match=f"allowed are {MOST}"):
-            client.converse("sanders")
+    with ExitStack() as there:  # who has left makes room
+        client = there.enter_context(workers.grpc())
+        for session_id in sessions:
+            there.enter_context(client.resume(session_id))
+        for _ in range(CONNECTIONS):
+            assert workers.listed() == (MOST, sessions)
+            with CompositingConnection(workers.address) as connection:
+                health = connection.health(WAIT_S)
+                assert (health.live_sessions, health.live_capacity) == (MOST, MOST), health
+            refused = workers.ask("POST", "/v1/sessions", {"avatar": "sanders"})
+            assert (refused.status, refused.json["active"]) == (429, MOST)
+            assert f"allowed are {MOST}" in refused.json["detail"]
+            assert int(refused.headers["retry-after"]) > 0
+            with workers.grpc() as other, pytest.raises(Overloaded, match=f"allowed are {MOST}"):
+                other.converse("sanders")
 
 
 def test_viewers_see_sessions_of_both(workers: Workers) -> None:

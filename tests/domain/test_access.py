@@ -58,7 +58,9 @@ def test_what_is_told_another_process_is_the_same_there() -> None:
     assert Access.of_text(EVERYTHING.told()) == EVERYTHING
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '["a", "b", 3, []]', '["a"]'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '"abcd"', '["a", "b", ["fly"], []]', '["a", "b", 3, []]', '["a"]']
+)
 def test_what_tells_nobody_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Access.of_text(text)

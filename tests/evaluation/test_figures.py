@@ -36,6 +36,13 @@ def test_half_a_frame_is_found_too() -> None:
     assert lag_frames([late], [long[10:210]]) == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.parametrize("count", [1, 3, 7, 9, 23])
+def test_a_few_frames_tell_of_no_lag(count: int) -> None:
+    short = curve(3, count)
+    assert lag_frames([short], [short]) == 0.0
+    assert lag_frames([short, curve(1, 100)], [short, curve(1, 100)]) == pytest.approx(0, abs=0.1)
+
+
 def test_correlation_of_a_flat_curve_is_zero() -> None:
     assert correlation(np.zeros(10, np.float32), curve(0, 10)) == 0.0
     assert correlation(curve(0, 50), 3 * curve(0, 50) + 2) == pytest.approx(1.0)

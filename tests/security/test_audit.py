@@ -88,6 +88,14 @@ def test_what_cannot_be_recorded_is_counted_or_refused(tmp_path: Path, required:
     assert [line["number"] for line in lines(folder / "audit")] == [2]
 
 
+def test_nothing_is_written_once_it_is_closed(tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit")
+    audit.close()
+    audit.close()
+    audit.write({"number": 1})
+    assert not (tmp_path / "audit").read_text()
+
+
 def test_a_full_disk_is_counted() -> None:
     full = Path("/dev/full")
     if not full.exists():

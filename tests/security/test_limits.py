@@ -69,6 +69,23 @@ def test_who_is_refused_is_not_counted(clock: Clock) -> None:
     assert taken(limits, ACME, 10) is None
 
 
+def test_the_largest_batch_is_let_in_where_few_frames_are_allowed(clock: Clock) -> None:
+    limits = TenantLimits(LimitRules(frames_per_second=1))
+    assert taken(limits, ACME, 50) is None
+    with pytest.raises(Overloaded, match="more than 1 frames a second"):
+        limits.take(ACME, 1)
+    clock.now += 100
+    assert taken(limits, ACME, 50) is None
+
+
+def test_what_is_refused_for_its_frames_is_no_request(clock: Clock) -> None:
+    limits = TenantLimits(LimitRules(requests_per_minute=2, frames_per_second=5))
+    assert taken(limits, ACME, 50) is None
+    assert taken(limits, ACME, 50) is not None
+    assert taken(limits, ACME) is None
+    assert taken(limits, ACME) is not None
+
+
 def test_without_rules_nothing_is_limited() -> None:
     limits = TenantLimits(LimitRules())
     assert all(taken(limits, ACME, 50) is None for _ in range(1000))

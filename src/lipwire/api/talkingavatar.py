@@ -6,6 +6,7 @@ import threading
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 from lipwire.api.arguments import (
@@ -189,7 +190,7 @@ class TalkingAvatar(Closing):
             batch_size=self._pace.batch_size,
             lanes=self._pace.lanes,
         )
-        speech = self._frames(batches)
+        speech = _Speech(self._frames(batches))
         self._speeches.add(speech)
         return speech
 
@@ -362,3 +363,27 @@ class TalkingAvatar(Closing):
         """The performer with the avatar that has what ``output`` needs."""
         mine = self._performer
         return Performer(self.opened(output), mine.engine, mine.model, mine.encoder)
+
+
+class _Speech(Generator[Frame]):
+    """The frames of a speech, which another thread may close than the one that takes them: it waits
+    until the frame is made that is being made."""
+
+    def __init__(self, frames: Generator[Frame]) -> None:
+        self._frames = frames
+        self._lock = threading.RLock()
+
+    def send(self, value: None) -> Frame:
+        """Return the next frame."""
+        with self._lock:
+            return self._frames.send(value)
+
+    def throw(self, *error: Any) -> Frame:
+        """Raise ``error`` where the frames are made, and return the next frame if it is caught."""
+        with self._lock:
+            return self._frames.throw(*error)
+
+    def close(self) -> None:
+        """Make no more frames."""
+        with self._lock:
+            self._frames.close()

@@ -66,7 +66,10 @@ class Access:
         """Return the access that ``text`` describes, which ``told`` wrote in another process of the
         same server. Raises InvalidInput where ``text`` is not of that form."""
         try:
-            subject, tenant, operations, avatars = json.loads(text)
+            told = json.loads(text)
+            subject, tenant, operations, avatars = told
+            if not (isinstance(told, list) and set(operations) <= set(OPERATIONS)):
+                raise ValueError(text)
             return cls(str(subject), str(tenant), frozenset(operations), tuple(avatars))
         except (ValueError, TypeError):
             raise InvalidInput(

@@ -51,12 +51,20 @@ def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float
 
     Both lists have a curve, (T,) float32 with a value for each frame, for each sequence. The
     correlation of all sequences together is taken at each whole offset; a parabola through the
-    highest three gives the fraction.
+    highest three gives the fraction. Sequences of less than 24 frames are left out; 0 where none is
+    longer.
     """
+    pairs = [
+        (curve, against)
+        for curve, against in zip(late, reference, strict=True)
+        if min(len(curve), len(against)) >= 3 * FAR  # else a few frames decide
+    ]
+    if not pairs:
+        return 0.0
     scores = []
     for shift in range(-FAR, FAR + 1):
         moved, still = [], []
-        for curve, against in zip(late, reference, strict=True):
+        for curve, against in pairs:
             count = min(len(curve), len(against))
             first, end = max(0, shift), count + min(0, shift)
             moved.append(curve[first:end])

@@ -41,6 +41,7 @@ class AuditLog(Closing):
         self._lock = threading.Lock()
         self._looked_s = now()
         self._file: int | None = None
+        self._closed = False
         try:
             self._file = _open(path)
         except OSError as error:
@@ -67,6 +68,8 @@ class AuditLog(Closing):
             line[name] = value[:_LONGEST] if isinstance(value, str) else value
         data = (json.dumps(line, ensure_ascii=True) + "\n").encode()
         with self._lock:
+            if self._closed:
+                return
             self._look()
             try:
                 if self._file is None:
@@ -82,7 +85,7 @@ class AuditLog(Closing):
         """Close the file; nothing is written after that."""
         with self._lock:
             file, self._file = self._file, None
-            self._looked_s = float("inf")
+            self._closed = True
         if file is not None:
             os.close(file)
 

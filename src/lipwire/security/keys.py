@@ -7,6 +7,7 @@ hide it: there is nothing to guess.
 import hashlib
 import hmac
 import json
+import logging
 import math
 import re
 import secrets
@@ -30,6 +31,7 @@ from lipwire.domain import (
 )
 from lipwire.domain.newfiles import write_file
 
+_LOG: Final = logging.getLogger("lipwire.security")
 PREFIX: Final = "lipwire_"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _VERSION: Final = 1
@@ -65,6 +67,7 @@ class KeyFile:
         self._seen: tuple[int, int, int] | None = None
         self._looked_s = -math.inf
         self._keys: dict[str, ApiKey] = {}
+        self._damaged = False
 
     def create(
         self,
@@ -135,12 +138,11 @@ class KeyFile:
         """Return what the whole ``key``, as a caller sent it (``lipwire_NAME_SECRET``), allows.
 
         Raises Unauthenticated where it is not one of the file's keys or has expired. While the file
-        is damaged a call once a second raises InvalidInput, and for the others the keys that it had
-        before count.
+        is damaged the keys that it had before count, and the log says so.
         """
         with self._lock:
             if abs(self._now() - self._looked_s) >= _LOOK_EVERY_S:
-                self._read()
+                self._read_if_whole()
         name = key.removeprefix(PREFIX).partition("_")[0]
         found = self._keys.get(name)
         given = _hash(key)
@@ -153,6 +155,16 @@ class KeyFile:
         return Access(
             f"key {name}", found.tenant, frozenset(found.operations), tuple(found.avatars)
         )
+
+    def _read_if_whole(self) -> None:
+        try:
+            self._read()
+        except InvalidInput as error:
+            if not self._damaged:
+                _LOG.error("%s; the keys before count", error)
+            self._damaged = True
+        else:
+            self._damaged = False
 
     def _read(self) -> None:
         """Take in the file where it is another than before. A file that is not there has no keys;

@@ -1,5 +1,6 @@
 """How much each tenant may ask for."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from lipwire.domain import Access, Overloaded
 
 _SHORTEST_S: Final = 0.05
+_FRAMES_SPAN_S: Final = 10
+_LARGEST_BATCH: Final = 50
+"""Frames of a request, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +33,32 @@ class TenantLimits:
         self._counter = SlidingWindowCounterRateLimiter(MemoryStorage())
         requests, frames = rules.requests_per_minute, rules.frames_per_second
         self._requests = None if requests is None else RateLimitItemPerMinute(requests)
-        # A batch that is larger than what a second allows is counted over several of them.
-        self._frames = None if frames is None else RateLimitItemPerSecond(10 * frames, 10)
+        self._frames = None
+        if frames is not None:
+            # Over so long that the largest batch is let in.
+            span_s = max(_FRAMES_SPAN_S, math.ceil(_LARGEST_BATCH / frames))
+            self._frames = RateLimitItemPerSecond(span_s * frames, span_s)
 
     def take(self, access: Access, frames: int) -> None:
         """Count a request of ``frames`` frames, which may be 0, for the tenant of ``access``, or
         for its subject where it has none. Raises Overloaded, with after how many seconds to come
-        back (``retry_after_s``), where that is more than it may ask for. What is refused for its
-        frames still counts as a request."""
+        back (``retry_after_s``), where that is more than it may ask for; the request is then not
+        counted."""
         who = f"tenant {access.tenant}" if access.tenant else access.subject
+        counted: list[tuple[RateLimitItem, int]] = []
         if self._requests is not None:
-            self._count(self._requests, who, 1, f"{self._requests.amount} requests a minute")
+            allowed = f"{self._requests.amount} requests a minute"
+            self._check(self._requests, who, 1, allowed)
+            counted.append((self._requests, 1))
         if self._frames is not None and frames:
-            allowed = f"{self._frames.amount // 10} frames a second"
-            self._count(self._frames, who, frames, allowed)
+            allowed = f"{self._frames.amount // self._frames.multiples} frames a second"
+            self._check(self._frames, who, frames, allowed)
+            counted.append((self._frames, frames))
+        for limit, cost in counted:
+            self._counter.hit(limit, who, cost=cost)
 
-    def _count(self, limit: RateLimitItem, who: str, cost: int, allowed: str) -> None:
-        if self._counter.hit(limit, who, cost=cost):
+    def _check(self, limit: RateLimitItem, who: str, cost: int, allowed: str) -> None:
+        if self._counter.test(limit, who, cost=cost):
             return
         stats = self._counter.get_window_stats(limit, who)
         span_s = limit.get_expiry()

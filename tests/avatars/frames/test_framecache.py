@@ -27,6 +27,11 @@ def test_what_is_larger_than_the_budget_is_not_kept() -> None:
     cache = FrameCache(99)
     cache.put(("a", 0), frame(0))
     assert (held(cache), cache.held_bytes) == ([], 0)
+    cache.put(("a", 1), frame(1, 50))
+    cache.put(("a", 0), frame(0))  # pushes nothing out
+    assert (held(cache), cache.held_bytes) == ([1], 50)
+    cache.put(("a", 1), frame(1))  # which was smaller before
+    assert (held(cache), cache.held_bytes) == ([], 0)
 
 
 def test_a_frame_again_takes_its_place() -> None:

@@ -304,6 +304,23 @@ def test_a_tenant_has_no_more_sessions_than_it_may_have() -> None:
     assert house.sessions.stats().refused == 1
 
 
+def test_sessions_of_a_tenant_that_are_being_opened_count() -> None:
+    house = House(SessionRules(max_sessions_of_tenant=1))
+
+    def another() -> None:
+        house.on_open = lambda: None
+        with pytest.raises(Overloaded):
+            house.open(tenant="acme")
+        house.open(tenant="beta")
+
+    house.on_open = another
+    house.open(tenant="acme")
+    house.on_open = lambda: None
+    with pytest.raises(NotFound):
+        house.open("unknown", tenant="gamma")  # counts no more
+    house.open(tenant="gamma")
+
+
 def test_what_a_session_was_is_told_once_it_has_ended() -> None:
     told: list[SessionUsage] = []
     house = House(on_end=told.append)

@@ -55,7 +55,10 @@ class FrameCache:
         kept. Nobody may write to it any more."""
         with self._lock:
             old = self._frames.pop(key, None)
-            self._held_bytes += frame.nbytes - (0 if old is None else old.nbytes)
+            self._held_bytes -= 0 if old is None else old.nbytes
+            if frame.nbytes > self.budget_bytes:
+                return
+            self._held_bytes += frame.nbytes
             self._frames[key] = frame
             while self._held_bytes > self.budget_bytes:
                 _, oldest = self._frames.popitem(last=False)

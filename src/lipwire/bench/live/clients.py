@@ -15,6 +15,8 @@ from lipwire.rpc.conversing import AvatarConnection, ConverseStream
 from lipwire.session.live import FRAME_MS, FramesDropped, LiveFrame, SessionSettings, SpeechEnded
 
 _PIECE_S: Final = 0.02
+_ON_THE_WAY_FRAMES: Final = 2
+"""Frames that may be due and not have come at the end."""
 _PIECE: Final = round(_PIECE_S * SAMPLE_RATE_HZ)
 UNGATED: Final = SessionSettings(gate=False)
 """Every frame of the speech shows the network's mouth, in its pauses too."""
@@ -127,13 +129,14 @@ def lateness_ms(client: Client, first: int) -> list[float]:
 
 
 def missing(client: Client, first: int, until_s: float) -> float:
-    """Return the share of frames that did not come, 0 to 1, between frame number ``first`` of those
-    that came and the last one that came until ``until_s``, in seconds of ``time.perf_counter``; 1
-    where fewer than two came."""
+    """Return the share of frames that did not come, 0 to 1, from frame number ``first`` of those
+    that came on, until the time ``until_s``, in seconds of ``time.perf_counter``; 1 where fewer
+    than two came."""
     frames = client.frames[first:]
     last = bisect.bisect_right([at for at, _ in frames], until_s)
     if last < 2:
         return 1.0
     numbers = [frame.at_ms // FRAME_MS for _, frame in frames[:last]]
-    expected = numbers[-1] - numbers[0] + 1
+    since = int((until_s - frames[last - 1][0]) * 1000 / FRAME_MS)
+    expected = numbers[-1] - numbers[0] + 1 + max(0, since - _ON_THE_WAY_FRAMES)
     return 1.0 - len(numbers) / expected

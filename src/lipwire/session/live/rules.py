@@ -27,6 +27,7 @@ class SessionRules:
 
     def __post_init__(self) -> None:
         for name, value, least in (
+            ("max_sessions_of_tenant", self.max_sessions_of_tenant, 1),
             ("max_sessions", self.max_sessions, 1),
             ("max_duration", self.max_duration_s, 1),
             ("max_idle", self.max_idle_s, 1),

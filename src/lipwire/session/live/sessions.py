@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -119,7 +120,8 @@ class LiveSessions(Closing):
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
-        self._opening = 0
+        self._opening: Counter[str] = Counter()
+        """Sessions of each tenant that are being opened."""
         self._draining = False
         self._opened = self._refused = 0
         self._ended: dict[str, int] = {}
@@ -166,12 +168,12 @@ class LiveSessions(Closing):
             now = self._clock()
             with self._lock:
                 self._check_not_draining()
-                self._opening -= 1
+                self._left_opening(tenant)
                 self._opened += 1
                 self._kept[session.id] = _Kept(session, model_id, now, now, now)
         except BaseException as error:
             with self._lock:
-                self._opening -= 1
+                self._left_opening(tenant)
                 self._refused += isinstance(error, Overloaded)
             self._count.end()
             if session is not None:
@@ -258,7 +260,7 @@ class LiveSessions(Closing):
         ended since this object was made, in this process."""
         with self._lock:
             return SessionsStats(
-                len(self._kept) + self._opening,
+                len(self._kept) + self._opening.total(),
                 self._rules.max_sessions,
                 self._opened,
                 self._refused,
@@ -374,34 +376,42 @@ class LiveSessions(Closing):
         return True
 
     def _admit(self, tenant: str) -> None:
-        with self._lock:
-            self._check_not_draining()
+        """Count a session of ``tenant`` that is being opened. Raises Overloaded, and counts that,
+        where it may have no more, or the server has no room."""
         try:
-            self._check_tenant(tenant)
-            self._begin_counted(tenant)
+            self._reserve(tenant)
         except Overloaded:
             with self._lock:
                 self._refused += 1
             raise
-        with self._lock:
-            self._opening += 1
 
-    def _check_tenant(self, tenant: str) -> None:
-        """Raise Overloaded where ``tenant`` has as many sessions as it may have."""
+    def _reserve(self, tenant: str) -> None:
         most = self._rules.max_sessions_of_tenant
-        if most is None:
-            return
-        for _ in range(2):
+        while True:
             with self._lock:
+                self._check_not_draining()
                 own = sum(kept.session.tenant == tenant for kept in self._kept.values())
-            if own < most:
-                return
+                own += self._opening[tenant]
+                if most is None or own < most:
+                    self._opening[tenant] += 1
+                    break
             if not self._make_room(tenant):
-                break
-        raise Overloaded(
-            f"{own} live sessions of the tenant run; allowed are {most}",
-            retry_after_s=_RETRY_AFTER_S,
-        )
+                raise Overloaded(
+                    f"{own} live sessions of the tenant run; allowed are {most}",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+        try:
+            self._begin_counted(tenant)
+        except BaseException:
+            with self._lock:
+                self._left_opening(tenant)
+            raise
+
+    def _left_opening(self, tenant: str) -> None:
+        """Count a session of ``tenant`` less that is being opened. The lock is held."""
+        self._opening[tenant] -= 1
+        if not self._opening[tenant]:
+            del self._opening[tenant]
 
     def _begin_counted(self, tenant: str) -> None:
         try:
