@@ -66,6 +66,7 @@ def test_words_of_a_name(name: str, expected: set[str]) -> None:
     assert words(name) == expected
 
 
+@pytest.mark.slow
 def test_names_are_the_glossarys() -> None:
     found = Counter(
         f"{path.relative_to(SOURCE)}: {name}; say {INSTEAD[word]}"

@@ -77,6 +77,7 @@ def kept(package: Path) -> list[str]:
     return sorted(path.name.split("-")[0] for path in home.iterdir() if "-" in path.name)
 
 
+@pytest.mark.slow
 def test_killed_half_way_it_is_as_if_it_had_never_begun(avatar_package: Path) -> None:
     process = compiler(avatar_package, [5, "compiling frames"])
     with process:

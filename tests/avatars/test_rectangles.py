@@ -202,6 +202,7 @@ def test_a_few_empty_rectangles_are_no_other_order() -> None:
     assert "would be" not in problem
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=200)
     | st.recursive(

@@ -34,6 +34,7 @@ def film(tmp_path: Path) -> Path:
     return tmp_path / "films" / "out.mp4"
 
 
+@pytest.mark.slow
 def test_a_recording_comes_from_a_pipe_and_a_video_goes_into_one(
     avatar_package: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_terminal_is_no_recording_and_gets_no_video(
     assert done.stderr.decode().startswith(f"error: standard {which} is a terminal")
 
 
+@pytest.mark.slow
 def test_a_track_can_be_chosen(
     lipwire: Lipwire, avatar_package: Path, tmp_path: Path, film: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_one_process_two_servers_and_a_render_give_the_same_bytes(
     assert heard == files
 
 
+@pytest.mark.slow
 def test_the_client_saves_frames_and_says_where_the_time_went(
     one: Served, lipwire: Lipwire, models_root: Path, speech: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_nobody_there_is_one_line(lipwire: Lipwire, speech: Path) -> None:
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_proxy_counts_where_it_is_asked_for(
     lipwire: Lipwire, one: Served, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_servers_errors_come_back_as_they_were(
     assert len(servers[0].network.asked) == 2, "it was asked again for nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout_s", [0.1, 0.4])
 def test_a_deadline_is_kept_whatever_is_in_the_way(servers: list[Server], timeout_s: float) -> None:
     for server in servers:

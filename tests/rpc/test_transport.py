@@ -149,6 +149,7 @@ def answers_to_pings(port: int, every_s: float, count: int) -> list[int]:
 SETTINGS, PING, GOAWAY = 4, 6, 7
 
 
+@pytest.mark.slow
 def test_pings_do_not_end_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pings every 10 s, a hundred times as fast."""
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.scheduling.schedules import frames
@@ -74,6 +75,7 @@ def test_tenants_have_equal_shares_and_in_them_their_keys(
             assert max(counts) - min(counts) <= quantum
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_whatever_is_pushed_comes_out_once_and_in_order(data: st.DataObject) -> None:
     queue: FairQueue[str] = FairQueue(data.draw(st.integers(1, 9)))

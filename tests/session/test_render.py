@@ -172,6 +172,7 @@ def test_a_render_decodes_its_recording_once(
     assert decoding.once()
 
 
+@pytest.mark.slow
 def test_a_recording_that_changes_on_its_way_is_rendered_as_if_that_had_been_known(
     avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_one_viewer_leaves_and_the_other_goes_on(house: WebHouse) -> None:
         plays(house, lambda: len(second.pictures) > seen + 5)
 
 
+@pytest.mark.slow
 def test_a_lost_picture_leads_to_a_key_frame_once_a_second_at_most(house: WebHouse) -> None:
     with WebViewer(house) as viewer:
         viewer.view()

@@ -155,6 +155,7 @@ def test_servers_whose_frames_differ_work_together(
     assert ask(connection, "anna") == expected
 
 
+@pytest.mark.slow
 def test_one_process_takes_all_files_from_where_they_are(
     package: Path, tmp_path: Path, expected: tuple[bytes, ...]
 ) -> None:
@@ -173,6 +174,7 @@ def test_one_process_takes_all_files_from_where_they_are(
         assert ask(connection, "anna") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", quick_first([True, False]))
 def test_raw_audio_needs_the_encoder_where_the_frames_are(
     pair: Pair, package: Path, tmp_path: Path, named: bool
@@ -280,6 +282,7 @@ def test_what_a_server_does_not_need_may_be_named_and_not_there(
     assert ask(connection, "anna") == expected
 
 
+@pytest.mark.slow
 def test_a_network_that_only_lies_beside_the_frames_is_not_asked_for(
     pair: Pair, package: Path, tmp_path: Path, make_package: Callable[..., Path]
 ) -> None:

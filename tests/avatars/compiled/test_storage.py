@@ -175,6 +175,7 @@ def test_the_lease_of_a_dead_holder_is_taken_over(
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_flock", [errno.ENOLCK], indirect=True)
 @pytest.mark.usefixtures("no_flock")
 def test_a_lease_that_is_renewed_is_left_alone(
@@ -226,6 +227,7 @@ def test_an_avatar_is_compiled_where_flock_is_missing(
     assert not (avatar_package / ".lipwire" / "lease").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_flock", [errno.ENOLCK], indirect=True)
 @pytest.mark.usefixtures("no_flock")
 def test_a_lease_without_a_name_is_taken_over_when_nobody_renews_it(

@@ -40,6 +40,7 @@ def short(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_is_seen_and_heard_is_kept(
     live: LiveServer, lipwire: Lipwire, short: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_what_cannot_be_done_is_one_line(
     assert said in done.err
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_too_early_is_an_error(
     encoder: AudioEncoder, lipwire: Lipwire, tmp_path: Path
 ) -> None:

@@ -226,6 +226,7 @@ def test_a_full_device_gives_crops_up_first_and_no_request_fails(
     assert memory.regions == 0
 
 
+@pytest.mark.slow
 def test_no_request_fails_for_crops_that_are_in_use(
     folders: Any, frames: Any, wanted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

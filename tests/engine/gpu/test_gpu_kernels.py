@@ -202,6 +202,7 @@ def test_without_room_for_crops_they_are_brought_each_time(
         assert three.frames[1].asked == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_long_request_is_run_in_the_largest_batches(
     device: HostMemory,
     stamping: ImitatedPrograms,

@@ -25,6 +25,7 @@ from lipwire.engine.gpu.compile import gpugraphs
 from lipwire.engine.tuning import Tuning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tuning", "mean"), quick_first([(SINGLE, 1e-3), (Tuning(), 0.1)]))
 def test_interleaved_avatars_equal_plain_sessions(
     memory: HostMemory, avatars: Any, oracle: Any, make_inputs: Any, tuning: Tuning, mean: float

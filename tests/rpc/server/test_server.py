@@ -281,6 +281,7 @@ def test_draining_cuts_off_what_takes_too_long(
     assert backend.left.wait(WAIT_S)
 
 
+@pytest.mark.slow
 def test_health_checking_v1_follows_the_servers_health(
     serve: "Serve", connect: "Connect", backend: "PlainBackend"
 ) -> None:

@@ -105,6 +105,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @tried(max_examples=60, deadline=None)
 @given(steps=STEPS, processing=st.sampled_from([0.0, 0.01, 0.05, 0.2]), late=st.integers(0, 3))
 def test_whatever_the_client_does_each_speech_is_heard_in_order_and_none_after_its_interruption(

@@ -103,6 +103,7 @@ def test_weights_change_by_one_step_a_frame(speech: Float32Array, crossfade: int
     assert found.max() == 1
 
 
+@pytest.mark.slow
 def test_weights_do_not_depend_on_the_pieces(speech: Float32Array) -> None:
     gate = SpeechGate(crossfade_frames=2, lookahead_samples=LOOKAHEAD)
     gate.push(speech)

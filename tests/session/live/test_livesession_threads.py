@@ -83,6 +83,7 @@ def test_audio_that_waits_for_room_is_dropped_by_an_interruption(threads: LiveTh
         assert not session.silent
 
 
+@pytest.mark.slow
 def test_a_sender_goes_on_when_there_is_room_and_nothing_is_lost(threads: LiveThreads) -> None:
     with session_of(FakeAvatar(), SMALL, threads) as session:
         samples = 0

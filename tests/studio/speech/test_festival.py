@@ -96,6 +96,7 @@ def test_peaks_that_wrapped_are_where_they_belong() -> None:
     assert np.array_equal(unwrapped(quiet), quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick_first(KINDS))
 def test_festival_speaks_with_timings(name: str) -> None:
     text = SAID[VOICES[name].language]

@@ -134,6 +134,7 @@ def go(farm: Farm, way: str) -> None:
         farm.first.drain(WAIT_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["killed", "drained"])
 def test_frames_are_all_right_where_they_need_not_be_made_in_time(
     farm: Farm, avatar_package: Path, way: str
@@ -144,6 +145,7 @@ def test_frames_are_all_right_where_they_need_not_be_made_in_time(
     assert [seen.frames[number] for number in range(FRAMES)] == right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["killed", "drained"])
 def test_a_conversation_goes_on_with_mouths_of_the_other_server(
     farm: Farm, avatar_package: Path, way: str

@@ -50,6 +50,7 @@ def test_every_avatar_of_the_root_is_served_and_new_ones_are_found(
     assert len(ask(connection, "d")) == 1
 
 
+@pytest.mark.slow
 def test_an_erased_avatar_is_not_there_any_more(serve: Serve, root: Path) -> None:
     connection = serve()
     ask(connection, "a")
@@ -68,6 +69,7 @@ def test_an_erased_avatar_is_not_there_any_more(serve: Serve, root: Path) -> Non
     ask(connection, "b")
 
 
+@pytest.mark.slow
 def test_a_changed_avatar_is_swapped_in(serve: Serve, root: Path, make_package: Any) -> None:
     connection = serve()
     before = ask(connection, "a")

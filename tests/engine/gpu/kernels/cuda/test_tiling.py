@@ -81,6 +81,7 @@ def _blocks() -> Iterator[tuple[str, int]]:
         yield f"Block<{parts}, {WARPS}, {strips}>", size_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", quick_first([16, 1]))
 def test_shared_memory_is_what_the_compiler_makes_of_it(
     emulate: Callable[..., Emulator], every: int

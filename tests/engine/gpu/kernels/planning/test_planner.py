@@ -144,6 +144,7 @@ def test_tensors_have_the_networks_sizes(tmp_path: Path) -> None:
 # What a plan computes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     quick_first(
