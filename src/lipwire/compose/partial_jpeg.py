@@ -89,7 +89,8 @@ class PartialJpeg:
         return patch_box(self.width, self.height, rect)
 
     def background(self, frame: UInt8Array, rect: CropRect) -> Background:
-        """Encode a frame once, as the background of patches round ``rect``.
+        """Encode ``frame`` once, so that later only the patch, the block of pixels that holds
+        ``rect``, has to be encoded for each JPEG of the whole frame.
 
         ``frame`` is (height, width, 3) uint8 BGR. Raises InvalidInput when its shape is another or
         the rectangle is outside.

@@ -77,7 +77,9 @@ class Job(Future[Array], Generic[K]):
         return None if self.started_s is None else self.started_s - self.submitted_s
 
     def cancel(self) -> bool:
-        """Cancel the job. Returns False where it is done already."""
+        """Cancel the job: frames that no run has are not run, what a run makes of the others is
+        dropped, and whoever waits for the mouths gets CancelledError. Returns whether it is
+        cancelled, by this call or an earlier one; False where it has ended otherwise."""
         return self._withdraw(self)
 
     def end_cancelled(self) -> None:

@@ -209,7 +209,8 @@ class Backend(Protocol):
         runs its network: a lease, which lasts 30 s (``leases.LEASE_S``) unless it is renewed.
 
         ``holder`` is the session's name, 1 to 200 characters, chosen by the caller and different
-        for each session. Raises Overloaded, with how many sessions run and how many fit, where
+        for each session. ``call`` is the request that it is for: its deadline counts
+        (DeadlineExceeded). Raises Overloaded, with how many sessions run and how many fit, where
         there is no room for it; NotFound where there is no such avatar, InvalidInput for a
         ``holder`` of another length, AvatarInvalid where the network cannot be loaded or fails.
         """

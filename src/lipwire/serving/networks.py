@@ -197,8 +197,8 @@ class ServerDevice:
         return mouths, _ran_s(job) * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return how fast the network of ``key`` made frames for live requests, or single frames,
-        within the last minute; None where it made none."""
+        """Return the median seconds a frame of the network of ``key`` within the last minute, over
+        runs of live requests and runs of a single frame; None where there was none."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -370,8 +370,8 @@ class DeviceNetwork:
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return how fast the network made frames for live requests, or single frames, within the
-        last minute; None where it made none, and once it is closed."""
+        """Return the network's median seconds a frame within the last minute, over runs of live
+        requests and runs of a single frame; None where there was none, and once it is closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 

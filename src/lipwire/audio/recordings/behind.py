@@ -37,10 +37,11 @@ _LONGEST_BEGINNING_BYTES: Final = 80
 def note_what_lies_behind(
     file: BinaryIO, size_bytes: int, format_name: str, findings: Findings
 ) -> None:
-    """Note in ``findings`` what follows the last decoded packet and is not heard.
+    """Note in ``findings`` what of ``file`` lies behind its last decoded packet
+    (``findings.last_packet``) and is not heard, as a second recording that was appended.
 
-    Indexes and tags are parts of ``file`` and are not noted. ``size_bytes`` is the length of
-    ``file``, ``format_name`` FFmpeg's name of its container.
+    Indexes and tags are parts of a file and are not noted. ``file`` is seekable; its position is
+    changed. ``size_bytes`` is its length, ``format_name`` FFmpeg's name of its container.
     """
     begin, end = findings.last_packet
     if not end:

@@ -129,9 +129,10 @@ def lateness_ms(client: Client, first: int) -> list[float]:
 
 
 def missing(client: Client, first: int, until_s: float) -> float:
-    """Return the share of frames that did not come, 0 to 1, from frame number ``first`` of those
-    that came on, until the time ``until_s``, in seconds of ``time.perf_counter``; 1 where fewer
-    than two came."""
+    """Return the share, 0 to 1, of the frames due that did not come, from the arrival of frame
+    ``first`` (an index into the frames that came) until ``until_s``, in seconds of
+    ``time.perf_counter``. 25 frames a second are due, by the session's clock; two that are due at
+    the end may still be on their way. 1 where fewer than two came in that time."""
     frames = client.frames[first:]
     last = bisect.bisect_right([at for at, _ in frames], until_s)
     if last < 2:

@@ -139,9 +139,10 @@ def capacity(servers: Servers) -> int:
 
 
 def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
-    """Yield figures of the latency of a session over two servers: alone, beside clients that ask
-    for batches of another avatar, and beside another tenant with ten times as many such clients; in
-    the latter two also of its interruptions. Each is measured for ``seconds``."""
+    """Measure one live session at ``servers``, an inference and a compositing server that run:
+    alone, beside 8 clients that ask for batches of another avatar, and beside 80 such clients of
+    another tenant. Yield its latency in milliseconds for each, over ``seconds`` of the speech of
+    ``rig``, and beside the clients also how long an interruption took."""
     alone, note = latency(rig, servers, seconds)
     yield Figure.of("latency over two servers, alone", alone, note)
     alone_ms = max(percentile(alone, 99), 1e-3)

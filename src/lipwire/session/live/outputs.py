@@ -98,7 +98,7 @@ class Outputs:
 
     @property
     def want_planes(self) -> bool:
-        """Whether any would take a picture in as I420."""
+        """Return whether at least one output takes pictures as I420 and has room for one now."""
         return any(output.planes and output.has_room for output in self._all)
 
     def add(self, output: Output) -> None:
