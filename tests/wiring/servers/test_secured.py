@@ -18,6 +18,7 @@ from tests.support.waiting import WAIT_S, until
 
 from lipwire.config import load_compositing_config, load_inference_config
 from lipwire.domain import (
+    EVERYTHING,
     InvalidInput,
     LipwireError,
     NotFound,
@@ -29,7 +30,7 @@ from lipwire.domain import (
 from lipwire.rpc.backends.statuses import error_of_call
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.conversing import AvatarConnection
-from lipwire.rpc.credentials import ClientSecurity, ClientTls
+from lipwire.rpc.credentials import FORWARDED, ClientSecurity, ClientTls
 from lipwire.rpc.generated import compositing_pb2, inference_pb2, management_pb2
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2, mouths_pb2
 from lipwire.rpc.reachability import Peer
@@ -295,6 +296,19 @@ def test_one_tenant_sees_nothing_of_another(
         same = ClientSecurity(token=credentials["right token"])  # of the same tenant
         with AvatarConnection(address, security=same) as again:
             again.resume(session.id).end()
+
+
+def test_nobody_can_say_who_they_are_as_the_servers_own_processes_do(
+    start: Callable[..., RpcServer], keys: KeyFile, tmp_path: Path, credentials: dict[str, str]
+) -> None:
+    server = start("serve", secured(tmp_path, keys))
+    path = "/compositing.CompositingService/ListModels"
+    request, kind = CALLS[path]
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary(path, type(request).SerializeToString, kind.FromString)
+        with pytest.raises(grpc.RpcError) as refused:
+            call(request, timeout=WAIT_S, metadata=((FORWARDED, EVERYTHING.told()),))
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_requests_from_elsewhere_are_refused(
