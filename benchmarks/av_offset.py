@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # test doubles
 
 from tests.support.flashing import SETTINGS, FlashingAvatar, beeping, real_threads
 from tests.support.webparts import WebHouse
-from tests.web.test_page import ARGUMENTS, CHROMIUM
+from tests.web.page.visits import ARGUMENTS, CHROMIUM
 
 from lipwire.config.machine import describe_machine
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # test doubles
 from tests.support.flashing import SETTINGS, FlashingAvatar, real_threads, saying
 from tests.support.waiting import until
 from tests.support.webparts import WebHouse
-from tests.web.test_page import ARGUMENTS, CHROMIUM, KEEP_CONNECTIONS
+from tests.web.page.visits import ARGUMENTS, CHROMIUM, KEEP_CONNECTIONS
 
 from lipwire.audio import decode_audio
 from lipwire.config import load_compositing_config, load_inference_config
