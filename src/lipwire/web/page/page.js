@@ -174,8 +174,10 @@ function fail(why, error) {
   $("failure").hidden = false;
   $("failure-title").textContent = why.title;
   $("failure-text").textContent = why.text;
-  $("failure-detail").textContent = error instanceof Error ? error.message : "";
-  $("failure-key").hidden = !(error instanceof LipwireError && error.kind === "key");
+  const asksKey = error instanceof LipwireError && error.kind === "key";
+  const told = error instanceof Error && !(asksKey && !sessionStorage.getItem(KEY));
+  $("failure-detail").textContent = told ? error.message : "";
+  $("failure-key").hidden = !asksKey;
   if (!$("failure-key").hidden) $("failure-key").focus();
   $("failure-action").textContent = watching && why.action === "Talk again" ? "Talk yourself" : why.action;
   clearInterval(countdown);
