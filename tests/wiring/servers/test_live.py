@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.waiting import WAIT_S
+from tests.support.waiting import WAIT_S, until
 from tests.wiring.servers.asking import Serve
 
 from lipwire.config import load_compositing_config, load_inference_config
@@ -101,10 +101,13 @@ def test_a_session_goes_on_where_its_avatars_package_is_replaced(
         shutil.rmtree(root / "a")
         new.rename(root / "a")
         shown = len(before)
-        for _ in range(20):  # until the servers have looked at the package again
+        after: list[bytes] = []
+
+        def is_the_new_one() -> bool:
+            nonlocal shown, after
             after = spoken(session)
-            if after == batch(apart, "a", shown):
-                break
+            same = after == batch(apart, "a", shown)
             shown += len(after)
-        assert after == batch(apart, "a", shown)
-        assert after != before
+            return same and after != before
+
+        until(is_the_new_one)  # once the servers have looked at the package again
