@@ -25,6 +25,7 @@ export { decodeAudio, LipwireError };
 const CONNECTED_WITHIN_MS = 6_000;
 const GATHERED_WITHIN_MS = 1_000;
 const RELAY_WITHIN_MS = 3_000;
+const LISTENING_WITHIN_MS = 3_000;
 const DISCONNECTED_FOR_MS = 3_000;
 const FIRST_DELAY_S = 0.5;
 const LONGEST_DELAY_S = 8;
@@ -76,6 +77,8 @@ export class LipwireSession extends EventTarget {
 
   /** @type {ConnectOptions} */
   #options = {};
+  /** The first event has come. */
+  #heard = () => {};
   #server = "";
   /** @type {RTCPeerConnection | PictureViewer | null} */
   #connection = null;
@@ -123,7 +126,10 @@ export class LipwireSession extends EventTarget {
       throw error;
     }
     this.phase = "connected";
+    // What is said at once is heard of only by who listens already.
+    const listening = new Promise((/** @type {(value?: unknown) => void} */ resolve) => (this.#heard = resolve));
     void this.#listen();
+    await Promise.race([listening, wait(LISTENING_WITHIN_MS, this.#left.signal)]);
     return this;
   }
 
@@ -435,6 +441,7 @@ export class LipwireSession extends EventTarget {
 
   /** @param {any} event @returns {boolean} whether it is the last */
   #take(event) {
+    this.#heard();
     const { type, ...values } = event;
     if (type === "ended") {
       this.#end(values.reason);
