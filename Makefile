@@ -54,7 +54,7 @@ test: $(VENV)/.dev ## the whole test suite
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## without the tests marked slow
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" --hypothesis-profile=fast $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.owncore -m "not slow" --hypothesis-profile=fast $(ARGS)
 
 # The tests of the packages that [tool.coverage.run] in pyproject.toml names.
 CORE_TESTS := tests/compose tests/registry tests/scheduling tests/serving tests/session $(wildcard tests/rpc/test_backends_*.py)
@@ -84,6 +84,15 @@ package: $(VENV)/.dev ## wheel and sdist in dist/; the wheel renders in an empty
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python .ci/wheel_renders.py dist/*.whl
+
+.PHONY: audit
+audit: .venv-audit/.ready ## known faults of what is needed to run; asks PyPI
+	.venv-audit/bin/pip-audit --disable-pip --no-deps -r requirements/run.txt
+
+.PHONY: sbom
+sbom: .venv-audit/.ready ## what is needed to run, as CycloneDX: dist/lipwire.cdx.json
+	@mkdir -p dist
+	.venv-audit/bin/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/lipwire.cdx.json
 
 .PHONY: format
 format: $(VENV)/.dev ## rewrite the code in the project's format
@@ -157,7 +166,7 @@ lock: $(VENV)/.run ## resolve the pinned versions again
 
 .PHONY: clean
 clean: ## remove environments, caches and what was rendered
-	rm -rf .venv .venv-studio out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit .venv-studio out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src studio tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name .lipwire -type d -prune -exec rm -rf {} +
 
@@ -182,6 +191,13 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.speech
 
 $(VENV)/.train: requirements/train.txt $(VENV)/.run
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/train.txt
+	@touch $@
+
+# What looks at the dependencies is none itself.
+.venv-audit/.ready: requirements/audit.txt
+	@test -n "$(PYTHON)" || { echo "make PYTHON=/path/to/python audit"; exit 1; }
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/audit.txt
 	@touch $@
 
 # Blender as a module pins Python 3.11 and numpy 1.26, so it lives in an environment of its own.

@@ -73,14 +73,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-def pytest_collection_finish() -> None:
-    """What there is after collection stays until the end: nobody need look for garbage in it."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What there is after collection stays until the end: nobody need look for garbage in it, nor
+    while it grows. Later, Python's own 700 new objects are too few to look after each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(5000, 10, 10)
+        gc.enable()
 
 
 def pytest_configure() -> None:
-    """Whoever starts the suite in the background has Ctrl-C ignored, here and in what it starts;
-    tests of Ctrl-C need it."""
+    """Whoever starts the suite in the background has Ctrl-C ignored, and with nohup the terminal's
+    end, here and in what it starts; tests of them need them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -28,7 +28,7 @@ if what == "network":
     Path(target).mkdir()
     compile_model(Path(source), Path(target))
 else:
-    compile_avatar(read_package(source), parts=frozenset({"model", "patches", "jpeg"}))
+    compile_avatar(read_package(Path(source)), parts=frozenset({"model", "patches", "jpeg"}))
 elapsed_s = sum(os.times()[:4]) - began_s
 files = [path for path in Path(target).rglob("*") if path.is_file()]
 print(json.dumps([elapsed_s, sum(path.stat().st_size for path in files)]))

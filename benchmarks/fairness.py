@@ -9,27 +9,19 @@ pauses of up to 40 ms: alone, beside the eight as batch, and beside the eight as
 the median and the 99th percentile of its requests, and the frames a second that the eight have.
 """
 
-import os
 import random
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 
 import numpy as np
+from demonetworks import demo_networks
 
-import lipwire
-from lipwire.avatars import Avatar
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Call, Service, percentile
-from lipwire.engine import Engine, NoDriver
-from lipwire.scheduling import Scheduler
-from lipwire.serving import Devices, Placement, ServerDevice, run_on
-from lipwire.serving.networks import CompiledNetwork, DeviceNetwork
+from lipwire.serving.networks import DeviceNetwork
 
 CLIENTS = 8
 BATCH = 24
@@ -76,27 +68,7 @@ class Clients:
 
 def main(requests: int, rounds: int) -> None:
     """Print the figures of each case."""
-    demo = Path(lipwire.__file__).parent / "assets" / "avatars" / "demo"
-    with tempfile.TemporaryDirectory(prefix="lipwire-fairness-") as scratch, ExitStack() as stack:
-        ignored = shutil.ignore_patterns(".lipwire", "evaluation")
-        package = shutil.copytree(demo, Path(scratch, "demo"), ignore=ignored)
-        avatar = stack.enter_context(Avatar.open(package))
-        engine = stack.enter_context(Engine(threads=1))
-        cores = len(os.sched_getaffinity(0))
-        scheduler = stack.enter_context(Scheduler(run_on(engine), workers=cores, queue_size=50))
-        devices = stack.enter_context(
-            Devices(
-                [ServerDevice(engine, scheduler)],
-                Placement("round-robin", [0], most=CLIENTS + 1),
-                NoDriver("none"),
-            )
-        )
-        compiled = CompiledNetwork(avatar.model_path)
-        networks = [
-            devices.network(f"avatar-{number}", compiled, avatar) for number in range(CLIENTS + 1)
-        ]
-        for network in networks:
-            stack.callback(network.close)
+    with demo_networks(CLIENTS + 1) as (scheduler, networks):
         clients = Clients(networks[1:])
         ask_one = partial(ask, networks[0], random.Random(0))
         times_ms: dict[str, list[float]] = {}

@@ -1,8 +1,13 @@
 """Avatar packages made on the fly, small enough for tests."""
 
+import functools
+import itertools
 import json
 import logging
+import os
+import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.support.impatience import make_impatient
 from tests.support.madeonce import made_once
 
 from lipwire.avatars import ALWAYS, compile_avatar, read_package
@@ -18,6 +24,10 @@ from lipwire.avatars.compiled.parts import FOR_GPU
 from lipwire.bench.randomnetworks import write_tiny_audio_encoder, write_tiny_unet
 
 PackageFactory = Callable[..., Path]
+
+# Servers that tests start run networks in float32, where each frame has one right answer, whatever
+# the processor; those of the tests of bfloat16 say otherwise.
+os.environ.setdefault("LIPWIRE_ONNX__PRECISION", "float32")
 
 
 def picture(index: int, size: tuple[int, int], seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -28,6 +38,23 @@ def picture(index: int, size: tuple[int, int], seed: int) -> np.ndarray[Any, np.
     smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
     noise = random.integers(-6, 7, (height, width, 3))
     return np.asarray(np.clip(smooth.astype(np.int16) + noise, 0, 255), np.uint8)
+
+
+@functools.cache
+def image_file(index: int, size: tuple[int, int], seed: int, extension: str) -> bytes:
+    """``picture`` as an image file."""
+    written, data = cv2.imencode(f".{extension}", picture(index, size, seed))
+    assert written
+    return data.tobytes()
+
+
+@functools.cache
+def network_file(write: Callable[..., object], seed: int) -> bytes:
+    """The ONNX file that ``write(path, seed=seed)`` makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write(path, seed=seed)
+        return path.read_bytes()
 
 
 def make_package_at(
@@ -48,14 +75,16 @@ def make_package_at(
     width, height = size
     (path / "frames").mkdir(parents=True)
     (path / "checkpoint").mkdir()
-    write_tiny_unet(path / "checkpoint" / "model_best.onnx", seed=seed)
+    checkpoint = path / "checkpoint"
+    (checkpoint / "model_best.onnx").write_bytes(network_file(write_tiny_unet, seed))
     if encoder:
-        write_tiny_audio_encoder(path / "checkpoint" / "audio_encoder.onnx", seed)
+        encoder_file = network_file(write_tiny_audio_encoder, seed)
+        (checkpoint / "audio_encoder.onnx").write_bytes(encoder_file)
     rects = []
     side = min(width, height) // 2
     for index in range(frames):
         target = path / "frames" / f"frame_{index:04d}.{extension}"
-        assert cv2.imwrite(str(target), picture(index, size, seed))
+        target.write_bytes(image_file(index, size, seed, extension))
         x = (width - side) // 3 + index % 5
         y = (height - side) // 2 + index % 3
         rects.append([x, y, x + side, y + side - 1])
@@ -116,14 +145,48 @@ def own_threads() -> Callable[[], list[str]]:
     return names
 
 
+@pytest.fixture(scope="session")
+def empty_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that are nobody's home yet. ``mktemp`` would look through all that it ever made."""
+    root = tmp_path_factory.mktemp("homes")
+    return (root / str(number) for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def folder_numbers() -> Iterator[int]:
+    """For ``tmp_path``: none comes twice."""
+    return itertools.count()
+
+
+@pytest.fixture
+def tmp_path(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    folder_numbers: Iterator[int],
+) -> Path:
+    """An empty folder of the test's own. pytest's fixture looks for a number that is free among all
+    folders of the run: after two thousand tests that takes milliseconds each time."""
+    name = re.sub(r"\W", "_", request.node.name)[:26]
+    return tmp_path_factory.mktemp(f"{name}-{next(folder_numbers)}", numbered=False)
+
+
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_folders(empty_homes: Iterator[Path]) -> Iterator[None]:
     """No test writes to the user's cache folder, or finds the user's avatars."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(empty_homes)
+    home.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.delenv("LIPWIRE_AVATARS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def impatient_servers() -> Iterator[None]:
+    """Web servers in this process stop at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_impatient(patch)
         yield
 
 

@@ -103,8 +103,42 @@ def test_closing_the_avatar_ends_its_speeches(
     next(speech)
     avatar.close()
     avatar.close()
-    assert list(speech) == []
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="is closed; what it makes needs it open"):
+            next(speech)
     assert own_threads() == []
+
+
+def test_a_loop_over_a_speech_notices_that_its_avatar_was_closed(avatar_package: Path) -> None:
+    avatar = open_avatar(avatar_package)
+    taken = []
+
+    def take() -> None:
+        for frame in avatar.speak(SECOND):
+            taken.append(frame.index)
+            if len(taken) == 3:
+                avatar.close()
+
+    with pytest.raises(InvalidInput, match="is closed"):
+        take()
+    assert taken == [0, 1, 2]
+
+
+def test_a_speech_that_was_over_stays_over(avatar_package: Path) -> None:
+    with open_avatar(avatar_package) as avatar:
+        whole, closed, untouched = (avatar.speak(SECOND) for _ in range(3))
+        assert len(list(whole)) == 25
+        next(closed)
+        closed.close()
+        broken = avatar.speak(SECOND)
+        with pytest.raises(KeyError):
+            broken.throw(KeyError("whoever takes frames"))
+    for over in (whole, closed, broken):
+        assert list(over) == []
+    with pytest.raises(InvalidInput, match="is closed"):
+        next(untouched)
+    untouched.close()
+    assert list(untouched) == []
 
 
 def test_closing_the_avatar_waits_for_a_frame_that_another_thread_takes(
@@ -127,7 +161,7 @@ def test_closing_the_avatar_waits_for_a_frame_that_another_thread_takes(
         taking.start()
         avatar.close()
         taking.join()
-        assert errors == []
+        assert all(type(failure) is InvalidInput for failure in errors)
         assert own_threads() == []
 
 

@@ -26,6 +26,7 @@ def test_what_a_session_sends_can_be_told_apart() -> None:
     assert {kind.__name__ for kind in kinds} <= set(live.__all__)
 
 
+@pytest.mark.slow
 def test_who_has_no_live_sessions_imports_no_grpc() -> None:
     program = "import lipwire, lipwire.api, sys; sys.exit('grpc' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

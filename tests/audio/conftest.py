@@ -25,11 +25,14 @@ def speech_like(seconds: float, rate_hz: int = RATE_HZ, seed: int = 0) -> Float3
     pitch_hz = 120 + 20 * np.sin(2 * np.pi * 0.7 * time_s)
     phase = 2 * np.pi * np.cumsum(pitch_hz) / rate_hz
     voiced = np.zeros(count)
+    formants = [
+        (centre_hz * (1 + 0.3 * np.sin(2 * np.pi * (1.1 + number) * time_s)), width_hz)
+        for number, (centre_hz, width_hz) in enumerate([(500, 90), (1500, 140), (2600, 200)])
+    ]
     for harmonic in range(1, 40):
         hz = harmonic * pitch_hz
         gain = np.zeros(count)
-        for formant, (centre_hz, width_hz) in enumerate([(500, 90), (1500, 140), (2600, 200)]):
-            moving_hz = centre_hz * (1 + 0.3 * np.sin(2 * np.pi * (1.1 + formant) * time_s))
+        for formant, (moving_hz, width_hz) in enumerate(formants):
             gain += 1 / (1 + ((hz - moving_hz) / width_hz) ** 2) / (1 + formant)
         voiced += np.where(hz < 0.45 * rate_hz, gain, 0) * np.sin(harmonic * phase)
     syllable = np.clip(np.sin(2 * np.pi * 2.3 * time_s), 0, 1)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from lipwire.audio import LOOKAHEAD_MS, AudioEncoder, extract_windows, frame_count
 from lipwire.audio.earlywindows import EarlyWindowStream
@@ -40,7 +41,7 @@ def test_with_all_of_the_look_ahead_nothing_is_guessed(
     step=st.integers(50, 3000),
     lookahead_ms=st.floats(0, LOOKAHEAD_MS),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_every_frame_has_one_window_in_time(
     encoder: AudioEncoder, samples: int, step: int, lookahead_ms: float
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from lipwire.audio import AudioEncoder
-from lipwire.audio.encoder_file import read_encoder_file
+from lipwire.audio.encoder_file import MAX_GRAPH_DEPTH, MAX_NODES, read_encoder_file
 from lipwire.domain import AvatarInvalid
 
 MakeEncoder = Callable[..., Path]
@@ -50,6 +50,17 @@ def test_an_unknown_operator_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "e.onnx"
     path.write_bytes(model.SerializeToString())
     assert "does not run" in refusal(path)
+
+
+@pytest.mark.parametrize(("kind", "told"), [(11, "double"), (57, "57, which is none")])
+def test_an_input_of_another_type_is_refused(
+    encoder_path: Path, tmp_path: Path, kind: int, told: str
+) -> None:
+    model = onnx.load(encoder_path)
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    path = tmp_path / "e.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert f"of type {told}; allowed: one input" in refusal(path)
 
 
 def test_weights_beside_the_model_are_used(
@@ -95,3 +106,46 @@ def test_weights_outside_are_found_in_nested_graphs(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     with pytest.raises(AvatarInvalid, match=r"'\.\./\.\./etc/passwd'; allowed"):
         read_encoder_file(path)
+
+
+def _write_layers(path: Path, *nodes: onnx.NodeProto, functions: bool = False) -> Path:
+    mel = helper.make_tensor_value_info("mel", TensorProto.FLOAT, ["n", 1, 80, 16])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    model = helper.make_model(helper.make_graph(nodes, "g", [mel], [out]), ir_version=9)
+    if functions:
+        model.functions.add(name="f", domain="d")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _nested(depth: int) -> onnx.NodeProto:
+    node = helper.make_node("Identity", ["mel"], ["out"])
+    for _ in range(depth):
+        branch = helper.make_graph([node], "branch", [], [])
+        node = helper.make_node("If", ["c"], ["out"], then_branch=branch, else_branch=branch)
+    return node
+
+
+def test_loops_which_may_have_no_end_are_refused(tmp_path: Path) -> None:
+    for name in ("Loop", "Scan", "SequenceMap"):
+        inner = helper.make_graph([helper.make_node(name, ["mel"], ["out"])], "branch", [], [])
+        outer = helper.make_node("If", ["c"], ["out"], then_branch=inner, else_branch=inner)
+        for node in (inner.node[0], outer):
+            path = _write_layers(tmp_path / "e.onnx", node)
+            assert f"has the operator {name}; allowed: no loops" in refusal(path)
+
+
+def test_operators_of_others_and_functions_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Run", ["mel"], ["out"], domain="com.example")
+    path = _write_layers(tmp_path / "e.onnx", node)
+    assert "'Run' of domain 'com.example'; allowed: those of ai.onnx" in refusal(path)
+    sound = helper.make_node("Identity", ["mel"], ["out"])
+    assert "has functions" in refusal(_write_layers(tmp_path / "e.onnx", sound, functions=True))
+
+
+def test_a_network_has_so_many_layers_and_levels(tmp_path: Path) -> None:
+    sound = helper.make_node("Identity", ["mel"], ["out"])
+    path = _write_layers(tmp_path / "e.onnx", *[sound] * (MAX_NODES + 1))
+    assert f"allowed: {MAX_NODES}" in refusal(path)
+    path = _write_layers(tmp_path / "e.onnx", _nested(MAX_GRAPH_DEPTH + 1))
+    assert f"nested deeper than {MAX_GRAPH_DEPTH} levels" in refusal(path)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from lipwire.audio import MelStream, decode_audio, mel_filterbank, mel_spectrogram
 from lipwire.domain import Float32Array, InvalidInput
@@ -89,7 +90,7 @@ def test_pieces_give_the_bits_of_the_whole(speech: Float32Array, step: int) -> N
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=12))
 def test_any_cuts_give_the_bits_of_the_whole(speech: Float32Array, cuts: list[int]) -> None:
     pcm = speech[:20_000]

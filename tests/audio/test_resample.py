@@ -6,6 +6,7 @@ import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.quickfirst import quick_first
 
 from lipwire.audio import StreamResampler
@@ -37,7 +38,7 @@ def test_pieces_give_the_bits_of_soxr_on_the_whole(
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=12), channels=st.sampled_from([1, 2, 6, 8]))
 def test_any_cuts_give_the_same_bits(cuts: list[int], channels: int) -> None:
     pcm = np.random.default_rng(1).uniform(-0.5, 0.5, (20_000, channels)).astype(np.float32)

@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.quickfirst import quick_first
 
 from lipwire.audio import (
@@ -112,7 +113,7 @@ def test_a_stream_gives_the_bits_of_the_whole_for_every_step(
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_a_stream_gives_the_bits_of_the_whole_for_any_cuts(
     speech: Float32Array, encoder: AudioEncoder, data: st.DataObject

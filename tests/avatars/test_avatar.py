@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.support.quickfirst import quick_first
 
-from lipwire.avatars import Avatar, Part
+from lipwire.avatars import Avatar, FrameObserver, Part
 from lipwire.compose import bgr_to_i420, encode_jpeg, network_crop, paste_mouth
 from lipwire.domain import CropRect, InvalidInput, Revision, UInt8Array
 
@@ -64,6 +64,14 @@ def test_every_output_is_that_of_the_whole_frame(
             assert np.array_equal(avatar.pixels(number, None), plain)
             assert np.array_equal(avatar.planes(number, None), bgr_to_i420(plain))
             assert avatar.jpeg(number, None) == encode_jpeg(plain, 60)
+
+
+def test_jpegs_are_kept_without_what_the_patches_have(avatar_package: Path) -> None:
+    with Avatar.open(avatar_package, parts=frozenset({"jpeg"})) as avatar:
+        files = sum(len(avatar.jpeg(number, None)) for number in range(avatar.frame_count))
+        with Avatar.open(avatar_package) as patches:
+            kept = avatar.mapped_bytes - patches.mapped_bytes
+    assert 0 < kept < 0.9 * files
 
 
 def test_frames_run_back_and_forth(avatar_package: Path) -> None:
@@ -171,17 +179,17 @@ def resident_bytes(package: Path) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="no way to look at pages")
 def test_preloading_reads_the_frames_into_memory(make_package: object, tmp_path: Path) -> None:
-    package = make_package(tmp_path / "a", frames=40)  # type: ignore[operator]
+    package = make_package(tmp_path / "a", frames=16)  # type: ignore[operator]
     Avatar.open(package, parts=frozenset({"jpeg"})).close()
     with Avatar.open(package, parts=frozenset({"jpeg"})) as avatar:
         lazy = resident_bytes(package)
-        assert avatar.preload(10) == 10
+        assert avatar.preload(4) == 4
         some = resident_bytes(package)
-        assert avatar.preload(1000) == 40
+        assert avatar.preload(1000) == 16
         whole = resident_bytes(package)
         assert lazy < some < whole
         assert whole >= 0.9 * avatar.mapped_bytes
-        assert avatar.mapped_bytes > sum(len(avatar.jpeg(i, None)) for i in range(40))
+        assert avatar.mapped_bytes > sum(len(avatar.jpeg(i, None)) for i in range(16))
     assert avatar.mapped_bytes == 0
     with pytest.raises(InvalidInput, match="closed"):
         avatar.preload(1)
@@ -227,3 +235,24 @@ def test_another_picture_is_another_revision(
     before = revision_of(avatar_package)
     change(avatar_package)
     assert revision_of(avatar_package) != before
+
+
+def test_each_composed_frame_is_told_with_its_time(avatar_package: Path) -> None:
+    told: list[tuple[float, float | None]] = []
+
+    class Heard(FrameObserver):
+        def composed(self, seconds: float, jpeg_s: float | None = None) -> None:
+            told.append((seconds, jpeg_s))
+
+    with Avatar.open(avatar_package, parts=ALL) as avatar:
+        avatar.observer = Heard()
+        avatar.jpeg(0, MOUTH)
+        avatar.planes(0, MOUTH)
+        avatar.pixels(0, MOUTH)
+        with pytest.raises(InvalidInput):
+            avatar.jpeg(-1, MOUTH)
+    (jpeg_s, encoded_s), (planes_s, _), (pixels_s, _) = told
+    assert encoded_s is not None
+    assert 0 < encoded_s < jpeg_s
+    assert min(planes_s, pixels_s) > 0
+    assert [encoded for _, encoded in told[1:]] == [None, None]

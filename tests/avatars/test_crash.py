@@ -17,6 +17,7 @@ import pytest
 
 from lipwire.avatars import Avatar, compile_avatar, read_package
 from lipwire.domain import StorageFailed
+from lipwire.domain.callbacks import WAITING
 
 
 # Prints every step. Where it is told to stop at a step, it says so and waits for a line, or for its
@@ -105,7 +106,7 @@ def test_two_at_once_compile_once(avatar_package: Path) -> None:
     with compiler(avatar_package, [5, "compiling frames"]) as one:
         read_until(one, [5, 8, "compiling frames"])
         with compiler(avatar_package) as two:
-            read_until(two, [0, 0, "waiting for another process that compiles this avatar"])
+            read_until(two, [0, 0, WAITING])
             assert one.stdin is not None
             one.stdin.write("go on\n")
             one.stdin.flush()

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from tests.support.renderparts import Maker, ended, opened_renders, order
 
 from lipwire.avatars import homes
-from lipwire.avatars.erasing import erase, kept_of
+from lipwire.avatars.erasing import erase, kept_of, package_of
 from lipwire.cli.app import app
-from lipwire.domain import InvalidInput, NotFound, StorageFailed
+from lipwire.domain import AvatarFiles, InvalidInput, NotFound, StorageFailed
+from lipwire.engine import special_folder
 
 
 @pytest.fixture
@@ -42,11 +44,43 @@ def test_all_that_is_kept_is_told_and_removed(anna: Path, tmp_path: Path) -> Non
     assert kept_of(anna) == []
 
 
+def test_what_was_made_of_its_networks_goes_too(anna: Path) -> None:
+    """Of the one that is compiled, and of one before, whose compiled form is gone."""
+    compiled = anna / ".lipwire" / "model-1"
+    compiled.mkdir()
+    fields = {"runtime": "", "source_sha256": "a" * 64, "fixed_batch": None, "parameters": 0}
+    graphs = {
+        form: {"file": f"{form}.onnx", "sha256": "", "shared": True, "reason": "", "weights": []}
+        for form in ("pixels", "floats")
+    }
+    (compiled / "model.json").write_text(
+        json.dumps({**fields, "weights_bytes": 0, "graphs": graphs})
+    )
+    sources = {"a": "/elsewhere", "b": str(anna / "unet.onnx"), "c": "/srv/bert/unet.onnx"}
+    folders = {name: special_folder() / (name * 64) for name in sources}
+    for name, source in sources.items():
+        folders[name].mkdir(parents=True)
+        (folders[name] / "1.json").write_text(json.dumps({"source": source}))
+        (folders[name] / "1.blob").write_bytes(b"network")
+    kept = kept_of(anna)
+    assert {folders["a"], folders["b"]} < {one.path for one in kept}
+    for one in kept:
+        erase(one)
+    assert [name for name, folder in folders.items() if folder.exists()] == ["c"]
+
+
 def test_an_avatar_that_is_a_link_is_told(anna: Path, tmp_path: Path) -> None:
     (tmp_path / "avatars" / "bert").symlink_to(anna)
     with pytest.raises(InvalidInput, match="is a link to"):
         kept_of(tmp_path / "avatars" / "bert")
     assert anna.is_dir()
+
+
+def test_an_avatar_of_files_in_several_places_is_refused(anna: Path) -> None:
+    assert package_of("anna", AvatarFiles(folder=anna)) == anna
+    for where in (AvatarFiles(model=anna / "a.onnx"), AvatarFiles(anna, frames=anna / "frames")):
+        with pytest.raises(InvalidInput, match="the files of anna lie in several places"):
+            package_of("anna", where)
 
 
 def test_what_cannot_be_removed_is_told(anna: Path) -> None:
@@ -78,6 +112,20 @@ def test_the_command_says_what_goes_and_records_it(anna: Path, tmp_path: Path, r
     assert [(row["operation"], row["avatar"]) for row in rows] == [("erase", "anna")] * 2
     with pytest.raises(NotFound):
         run("anna", "--yes")
+
+
+def test_renders_in_a_servers_folder_go_too(anna: Path, tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / "renders"
+    with opened_renders(folder, Maker(tmp_path)) as renders:
+        mine = ended(renders, renders.submit(order("of anna"), None, 0))
+        other = ended(renders, renders.submit(order("of bert", avatar="bert"), None, 0))
+        with pytest.raises(NotFound, match="no folder"):
+            run("anna", "--renders", tmp_path / "none", "--yes")
+        run("anna", "--renders", folder, "--dry-run")
+        assert renders.file(mine).exists()
+        assert f"{folder}: 1 renders, 7.0 kB" in run("anna", "--renders", folder, "--yes")
+        assert [job.id for job in renders.every()] == [other.id]
+        assert len(list((folder / "videos").glob("*/*.mp4"))) == 1
 
 
 def test_without_a_yes_nothing_goes(anna: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from unicodedata import normalize
 import pytest
 
 from lipwire.avatars import find_avatar, list_avatars, search_folders
+from lipwire.avatars.finding import folder_for_new
 from lipwire.domain import InvalidInput, NotFound
 
 
@@ -24,7 +25,13 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     anna = avatar(tmp_path, "anna")
     assert find_avatar(str(anna)) == anna
     assert find_avatar("../anna") == Path("../anna")
-    assert find_avatar(".") == Path()
+
+
+def test_a_folder_without_a_name_in_its_path_gets_its_own(here: Path) -> None:
+    (here / "frames").mkdir()
+    for text in (".", "./", "frames/..", "../here/.", "./frames/.."):
+        assert find_avatar(text).name == "here"
+        assert find_avatar(text).samefile(here)
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
@@ -129,3 +136,15 @@ def test_lists_every_name_once(tmp_path: Path, here: Path, monkeypatch: pytest.M
 def test_a_name_longer_than_a_file_system_allows_is_not_found() -> None:
     with pytest.raises(NotFound, match="no avatar named"):
         find_avatar("安" * 128)  # 384 bytes
+
+
+def test_a_new_avatar_goes_where_it_is_found(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert folder_for_new() == tmp_path / "data" / "lipwire" / "avatars"
+    (here / "avatars").mkdir()
+    assert folder_for_new() == Path("avatars")
+    monkeypatch.setenv("LIPWIRE_AVATARS", f"{tmp_path / 'mine'}:{tmp_path / 'others'}")
+    assert folder_for_new() == tmp_path / "mine"
+    assert folder_for_new() in search_folders()

@@ -1,7 +1,7 @@
 import pytest
 
 from lipwire.avatars.checks.problems import Findings
-from lipwire.avatars.packagesettings import AvatarSettings, parse_settings
+from lipwire.avatars.packagesettings import AvatarSettings, parse_settings, unread_keys
 
 ENCODINGS = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
 
@@ -178,3 +178,62 @@ def test_a_file_full_of_other_keys_is_twenty_lines_and_a_count() -> None:
     parse_settings("".join(f"key{n}: 1\n" for n in range(3000)).encode(), findings)
     assert len(findings.problems) == 21
     assert findings.problems[-1].message == "avatar.yaml: 2980 more lines are wrong"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"crop_border: [1",
+        b"name: 'Anna",
+        b"description: a: b",
+        b"licence: caf\xe9",  # Latin-1
+        b"\tconsent: x",
+        b"- a",
+        b"consent: \x07",
+    ],
+)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_a_line_that_is_no_yaml_leaves_the_others(broken: bytes, line_end: bytes) -> None:
+    lines = [b"source_video: anna.mp4", broken, b"closed_eyes:", b"- 3", b"- 7-9", b"fps: 25"]
+    settings, problems = parsed(line_end.join(lines) + line_end)
+    assert settings is not None
+    assert (settings.source_video, settings.closed_eyes) == ("anna.mp4", ((3, 3), (7, 9)))
+    assert len(problems) == 1
+
+
+def test_what_follows_from_a_broken_line_is_not_told() -> None:
+    settings, problems = parsed("description: 'Anna\nspeaks: well\nfps: 30\ncolour_order: rgb\n")
+    assert settings is not None
+    assert settings.colour_order == "rgb"
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("source_video: [a", {"source_video"}),
+        ("source_video: [a]\nfps: 25", {"source_video"}),
+        ("source_video: a.mp4\ncrop_border: [1", {"crop_border"}),
+        ("{source_video: a.mp4", {"source_video"}),
+        ("source_video: a.mp4\nfps: 25", set()),
+        ("other: [", set()),
+        ("name: [\nsource_video: 'a.mp4\nfps: 25", {"name", "source_video"}),
+        ("fps: 25\nsource_video: \x07", {"source_video"}),
+        ("fps: 25\n'source_video': [", {"source_video"}),
+        ("? source_video\n: [", {"source_video"}),
+        ("- source_video: [", set()),
+        ("source_video:\nfps: 24", {"fps"}),
+        ("source_video: # none\nfps: [", {"fps"}),
+        ("other: {source_video: x}\nfps: 24", {"fps"}),
+        ("other:\n  source_video: x\nfps: [", {"fps"}),
+        ("description: |\n  source_video: x\nfps: [", {"fps"}),
+    ],
+)
+def test_keys_that_could_not_be_read(text: str, unread: set[str]) -> None:
+    settings, _ = parsed(text)
+    assert unread_keys(text.encode(), settings) == unread
+
+
+def test_a_key_whose_value_is_no_text_is_given() -> None:
+    data = b"fps: 25\nsource_video: \xff\xfe.mp4"
+    assert unread_keys(data, None) == {"fps", "source_video"}

@@ -13,7 +13,7 @@ from lipwire.bench.chaos.cast import Cast
 from lipwire.bench.chaos.clients import Tally
 from lipwire.bench.chaos.comparison import Comparison, Renderer
 from lipwire.domain import Float32Array
-from lipwire.session.live import FRAME_MS, LiveFrame, Sound
+from lipwire.session.live import LiveFrame, Sound
 
 BEGINS = 3
 
@@ -42,50 +42,95 @@ def comparison(renderer: Renderer, speech: Float32Array) -> Comparison:
     return Comparison(renderer, 0, speech)
 
 
-def frame(number: int, data: bytes, speech: int = 1) -> LiveFrame:
-    return LiveFrame(number, data, 320, 240, BEGINS + number, speech)
+def frame(at: int, data: bytes, speech: int = 1, *, position: int | None = None) -> LiveFrame:
+    return LiveFrame(at, data, 320, 240, BEGINS + at if position is None else position, speech)
 
 
-def test_frames_with_their_own_mouths_are_right(renderer: Renderer, comparison: Comparison) -> None:
+def hear(comparison: Comparison, speech: Float32Array, at: dict[int, int]) -> None:
+    """Have the sound of frames come: of frame ``at[n]`` of ``speech`` with the session's n."""
+    for moment, number in at.items():
+        comparison.sound(Sound(moment, speech[640 * number : 640 * (number + 1)], 1))
+
+
+def test_frames_with_their_own_mouths_are_right(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {number: number for number in range(5)})
     for number in (0, 1, 4):
         comparison.frame(frame(number, renderer.spoken(BEGINS + number, 0, number)))
     assert (comparison.right, comparison.held, comparison.wrong) == (3, 0, [])
 
 
 def test_an_earlier_mouth_is_held_where_a_frame_has_none(
-    renderer: Renderer, comparison: Comparison
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
 ) -> None:
+    hear(comparison, speech, {number: number for number in range(7)})
     comparison.frame(frame(0, renderer.spoken(BEGINS, 0, 0)))
     comparison.frame(frame(6, renderer.spoken(BEGINS + 6, 0, 1, BEGINS + 1)))
     assert (comparison.right, comparison.held, comparison.wrong) == (1, 1, [])
 
 
-def test_mouths_of_other_frames_are_wrong(renderer: Renderer, comparison: Comparison) -> None:
+def test_a_frame_is_as_it_was_filmed_only_where_nothing_could_be_made_yet(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {number: number for number in range(5)})
+    comparison.frame(frame(0, renderer.filmed(BEGINS), speech=0))
+    comparison.frame(frame(1, renderer.filmed(BEGINS + 1)))
+    assert (comparison.right, comparison.held, comparison.wrong) == (1, 1, [])
+    rest = renderer.resting(BEGINS + 2)
+    comparison.frame(frame(2, rest))
+    comparison.frame(frame(3, rest, position=BEGINS + 2))
+    assert (comparison.right, comparison.held, comparison.wrong) == (1, 3, [])
+    comparison.frame(frame(4, renderer.filmed(BEGINS + 4)))
+    assert len(comparison.wrong) == 1
+
+
+def test_mouths_of_other_frames_are_wrong(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {number: number for number in range(3)})
     comparison.frame(frame(0, renderer.spoken(BEGINS, 0, 0)))
     comparison.frame(frame(1, renderer.spoken(BEGINS + 1, 0, 9)))
     comparison.frame(frame(2, renderer.spoken(BEGINS + 3, 0, 2)))
     comparison.frame(frame(3, b"of another avatar", speech=0))
+    comparison.frame(frame(4, renderer.spoken(BEGINS + 4, 0, 4)))
     assert comparison.right == 1
     assert comparison.wrong == [
-        "position 4, speech 0, frame 1",
+        "position 4, speech 0, frame 1, shows speech 0, frame 9, made for position 4",
         "position 5, speech 0, frame 2",
         "position 6 at rest",
+        "position 7 without its sound",
     ]
 
 
-def test_speech_may_go_on_a_frame_later(renderer: Renderer, comparison: Comparison) -> None:
-    for number, of in ((0, 0), (1, 1), (2, 1), (3, 2), (4, 3)):
-        comparison.frame(frame(number, renderer.spoken(BEGINS + number, 0, of)))
-    assert (comparison.right, comparison.wrong) == (5, [])
-
-
-def test_the_first_frames_may_have_been_left_out(
-    renderer: Renderer, comparison: Comparison
+def test_a_mouth_of_a_moment_before_or_after_its_sound_is_wrong(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
 ) -> None:
-    comparison.began(2 * FRAME_MS)
-    comparison.frame(frame(12, renderer.spoken(BEGINS + 12, 0, 10)))
-    comparison.frame(frame(13, renderer.spoken(BEGINS + 13, 0, 4, BEGINS + 2 + 4)))
-    assert (comparison.right, comparison.held, comparison.wrong) == (1, 1, [])
+    hear(comparison, speech, {number: number for number in range(3)})
+    comparison.frame(frame(1, renderer.spoken(BEGINS + 1, 0, 2)))
+    comparison.frame(frame(2, renderer.spoken(BEGINS + 2, 0, 1)))
+    assert len(comparison.wrong) == 2
+
+
+@pytest.mark.parametrize("waits", [1, 8])
+def test_speech_may_wait_for_what_is_to_come(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array, waits: int
+) -> None:
+    """The avatar moves on where sound is waited for; its frames then come that much later."""
+    hear(comparison, speech, {0: 0, 1: 1, 2 + waits: 2, 3 + waits: 3})
+    comparison.frame(frame(1, renderer.spoken(BEGINS + 1, 0, 1)))
+    comparison.frame(frame(2 + waits, renderer.spoken(BEGINS + 2 + waits, 0, 2)))
+    held = renderer.spoken(BEGINS + 3 + waits, 0, 1, BEGINS + 1)
+    comparison.frame(frame(3 + waits, held))
+    assert (comparison.right, comparison.held, comparison.wrong) == (2, 1, [])
+
+
+def test_the_avatar_may_wait_for_a_mouth(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {9: 0, 10: 1})
+    comparison.frame(frame(10, renderer.spoken(BEGINS + 1, 0, 1), position=BEGINS + 1))
+    assert (comparison.right, comparison.held, comparison.wrong) == (1, 0, [])
 
 
 def test_sound_has_to_be_what_was_sent(comparison: Comparison, speech: Float32Array) -> None:
@@ -98,9 +143,38 @@ def test_sound_has_to_be_what_was_sent(comparison: Comparison, speech: Float32Ar
     assert comparison.wrong == ["640 of 12800 samples were heard", "sound before 0.08 s"]
 
 
+def test_a_speech_that_becomes_two_is_wrong(comparison: Comparison, speech: Float32Array) -> None:
+    comparison.sound(Sound(0, speech[:640], 1))
+    comparison.sound(Sound(1, speech[640:1280], 2))
+    assert comparison.wrong == ["the speech was cut 0.04 s after it began"]
+
+
 def test_what_a_session_showed_wrong_is_told(comparison: Comparison, tmp_path: Path) -> None:
     comparison.wrong += ["position 4", "position 5"]
     tally = Tally(Cast(tmp_path, (), ()))
     tally.session("anna", comparison)
     assert tally.counts["wrong"] == 1
     assert tally.wrong == ["anna, a live session: position 4, and 1 more"]
+
+
+def test_a_session_that_was_resumed_goes_on_where_it_is(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {0: 0, 1: 1})
+    comparison.resumed()
+    comparison.frame(frame(5, renderer.spoken(BEGINS + 5, 0, 5)))  # its sound is gone
+    hear(comparison, speech, {number: number for number in range(6, 20)})
+    comparison.frame(frame(7, renderer.spoken(BEGINS + 7, 0, 7)))
+    comparison.ended(interrupted=False)
+    assert (comparison.right, comparison.held, comparison.wrong) == (1, 0, [])
+    comparison.frame(frame(8, renderer.spoken(BEGINS + 8, 0, 2)))
+    assert len(comparison.wrong) == 1
+
+
+def test_what_a_resumed_session_says_is_compared(
+    comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {0: 0})
+    comparison.resumed()
+    comparison.sound(Sound(4, -speech[640:1280], 1))
+    assert len(comparison.wrong) == 1

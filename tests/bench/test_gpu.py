@@ -210,6 +210,7 @@ def test_without_a_gpu_one_line_says_why() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_way_that_fails_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = iter([None, 2.0, 3.0, 1.0, 4.0, 5.0, 6.0, 7.0])
 

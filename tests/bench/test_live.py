@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lipwire.bench.live import Figure, run_live
+from lipwire.bench.live import Density, Figure, run_density, run_live
 from lipwire.bench.live.clients import lateness_ms, missing
 from lipwire.session.live import LiveFrame
 
@@ -18,7 +18,7 @@ def client(*came: tuple[float, int]) -> Any:
 
 @pytest.mark.slow
 def test_every_figure_is_measured() -> None:
-    (report,) = [each for each in run_live(1.0, quick=True) if each.runner == "processor"]
+    (report,) = [each for each in run_live(1.0, quick=True) if each.runner != "GPU"]
     figures = {figure.what: figure for figure in report.figures}
     for what in ("first frame, cold", "first frame, warm", "interruption"):
         assert 0 < (figures[what].p50_ms or 0) <= (figures[what].p99_ms or 0)
@@ -26,6 +26,22 @@ def test_every_figure_is_measured() -> None:
     assert "of a core" in figures["processor time, speaking"].note
     assert any(what.startswith("latency from the last sample") for what in figures)
     assert sum(what.startswith("latency beside") for what in figures) == 2
+
+
+@pytest.mark.slow
+def test_what_a_session_costs_is_measured() -> None:
+    (found,) = run_density(1.0, quick=True)
+    assert found.runner.startswith("ONNX Runtime")
+    assert 0 < found.mouth_ms < 1000
+    assert 0 < found.besides_share < found.session_share
+    assert found.allowed >= 1
+
+
+def test_sessions_are_cores_by_what_one_takes() -> None:
+    # 25 mouths of 20 ms are half a core, and a tenth is for the rest.
+    found = Density("a runner", 4, 15.0, 200.0, 0.1, 6, "", 6)
+    assert found.session_share == pytest.approx(0.6)
+    assert [found.sessions(cores) for cores in (1, 4, 32)] == [1, 6, 48]
 
 
 def test_a_figure_is_the_median_and_the_99th_percentile() -> None:

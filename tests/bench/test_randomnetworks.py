@@ -34,6 +34,7 @@ def test_the_unet_has_the_published_size(
     assert count / 1e6 == pytest.approx(parameters, abs=0.01)
 
 
+@pytest.mark.slow
 def test_outputs_depend_on_both_inputs_and_the_seed(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     face = random.random((2, 6, 320, 320), np.float32)

@@ -11,10 +11,12 @@ import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 from tests.support.waiting import until
 
 from lipwire.audio import AudioEncoder, decode_audio, extract_windows
@@ -37,6 +39,15 @@ class Outcome:
 
 
 Lipwire = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_made_once() -> Iterator[None]:
+    """The tree of commands, which a process of ``lipwire`` makes once, and tests in one process
+    would make hundreds of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture

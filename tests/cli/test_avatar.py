@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -72,11 +73,28 @@ def test_info_counts_the_frames_of_a_video_as_they_are_shown(
 def test_a_package_cannot_write_to_the_terminal(lipwire: Lipwire, avatar_package: Path) -> None:
     (avatar_package / "avatar.yaml").write_text('description: "a[bold]b[/bold]"\n')
     assert "a[bold]b[/bold]" in lipwire("avatar", "info", avatar_package).out
+    (avatar_package / "checkpoint" / "model_best.onnx").write_bytes(b"no network")
+    named = avatar_package.rename(avatar_package.parent / "anna\x1b[31m\u202e")
+    for command in ("validate", "compile", "info", "erase"):
+        outcome = lipwire("avatar", command, named)
+        assert "\x1b" not in outcome.out + outcome.err, command
+        assert "\u202e" not in outcome.out + outcome.err, command
 
 
 def test_a_sound_avatar_is_valid(lipwire: Lipwire, avatar_package: Path) -> None:
     outcome = lipwire("avatar", "validate", avatar_package)
     assert (outcome.code, outcome.out) == (0, f"{avatar_package} is valid\n")
+
+
+@pytest.mark.parametrize("place", [".", "frames/.."])
+def test_the_current_folder_is_called_by_its_name(
+    lipwire: Lipwire, avatar_package: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(avatar_package)
+    outcome = lipwire("avatar", "validate", place)
+    assert (outcome.code, outcome.out) == (0, f"{avatar_package} is valid\n")
+    outcome = lipwire("avatar", "evaluate", place, "--out", avatar_package.parent / "out")
+    assert outcome.err.startswith("error: anna ")
 
 
 def test_validate_lists_every_problem_and_fails(lipwire: Lipwire, avatar_package: Path) -> None:
@@ -156,3 +174,29 @@ def test_an_avatar_that_is_not_there_is_one_line(
 ) -> None:
     outcome = lipwire("avatar", command, avatar)
     assert (outcome.code, outcome.err.count("\n"), outcome.out) == (2, 1, "")
+
+
+@pytest.mark.slow
+def test_in_the_sandbox_it_says_the_same(lipwire: Lipwire, avatar_package: Path) -> None:
+    plainly = lipwire("avatar", "validate", avatar_package)
+    apart = lipwire("avatar", "validate", avatar_package, "--sandbox")
+    assert (apart.code, apart.out) == (plainly.code, plainly.out)
+    made = lipwire("avatar", "compile", avatar_package, "--for", "serve", "--sandbox")
+    assert made.code == 0
+    assert made.out.startswith("anna: 8 frames are compiled for serve")
+    again = lipwire("avatar", "compile", avatar_package, "--for", "serve")
+    assert again.code == 0
+    os.truncate(avatar_package / "frames" / "frame_0003.png", 100)
+    broken = lipwire("avatar", "compile", avatar_package, "--for", "serve", "--sandbox")
+    plainly = lipwire("avatar", "compile", avatar_package, "--for", "serve")
+    assert broken.code == plainly.code == 1
+    assert broken.err.splitlines()[-1] == plainly.err.splitlines()[-1]
+
+
+def test_the_sandbox_does_not_run_the_network_for_live(
+    lipwire: Lipwire, avatar_package: Path
+) -> None:
+    outcome = lipwire("avatar", "compile", avatar_package, "--for", "live", "--sandbox")
+    assert outcome.code == 2
+    assert "--sandbox and --for live are given" in outcome.err
+    assert not (avatar_package / ".lipwire").exists()

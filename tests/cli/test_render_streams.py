@@ -64,6 +64,27 @@ def test_a_reader_that_leaves_ends_the_render_without_a_word(avatar_package: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("where", quick_first(["/dev/full", "/dev/null"]))
+def test_a_video_is_written_without_anybody_to_tell(
+    avatar_package: Path, tmp_path: Path, film: Path, where: str
+) -> None:
+    """Standard error of a full disk, and open for reading alone; there are warnings to tell."""
+    joined = encoded("wav", "pcm_s16le", tone(1, 16_000), 16_000) * 2
+    (wav := tmp_path / "a.wav").write_bytes(joined)
+    with Path(where).open("wb" if where == "/dev/full" else "rb") as stderr:
+        done = subprocess.run(
+            [sys.executable, "-m", "lipwire", "render", avatar_package, wav, "-o", film],
+            env={**os.environ, "LIPWIRE_DEBUG": ""},
+            stderr=stderr,
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+    assert done.returncode == 0
+    with av.open(str(film)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 25
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("which", quick_first(["output", "input"]))
 def test_a_terminal_is_no_recording_and_gets_no_video(
     avatar_package: Path, tmp_path: Path, which: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -84,7 +85,10 @@ def test_models_are_loaded_listed_and_unloaded_on_both_servers(
     assert lipwire("models", "list", *at).out == "sanders\n"
     unknown = lipwire("models", "load", "sandars", *at)
     assert unknown.code == 2
-    assert unknown.err == "error: no avatar named sandars; the nearest known is sanders\n"
+    assert re.fullmatch(
+        r"error: no avatar named sandars; the nearest known is sanders \(request [0-9a-f]{32}\)\n",
+        unknown.err,
+    )
 
 
 def test_nobody_there_is_one_line(lipwire: Lipwire, speech: Path) -> None:

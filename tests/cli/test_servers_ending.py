@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -103,6 +105,35 @@ def test_a_signal_lets_a_batch_finish_and_the_process_end_well(
     assert [len(answer.frames) for answer in answers] == [50, 50, 50]
     assert "draining: 3 requests in hand" in served.text
     assert served.lines[-1].endswith("stopped")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", quick_first([1, 2]))
+def test_until_the_delay_is_over_what_comes_is_taken(
+    serving: Serving, models_root: Path, windows: Float32Array, workers: int
+) -> None:
+    environ = {"LIPWIRE_SERVER__DRAIN_DELAY": "300", "LIPWIRE_METRICS__PORT": "0"}
+    at = ["--models-root", models_root, "--host", "127.0.0.1", "--port", 0, "--workers", workers]
+    served = serving("serve", *at, **environ)
+    port = int(served.wait_for(r"[Ll]istening on port (\d+)"))
+    metrics = served.wait_for(r"Prometheus: (http://127.0.0.1:\d+)/")
+    served.wait_for("Ready")
+
+    def says(path: str) -> int:
+        try:
+            return int(urlopen(f"{metrics}/{path}", timeout=WAIT_S).status)
+        except HTTPError as refused:
+            return refused.code
+
+    until(lambda: says("readyz/balancer") == 200)
+    served.process.send_signal(signal.SIGTERM)
+    until(lambda: says("readyz/balancer") == 404)
+    assert says("readyz") == 503
+    requests = requests_of_windows("sanders", windows[:24], 24)
+    assert len(frames_of(f"127.0.0.1:{port}", requests)) == 24
+    children = children_of(served.process.pid)
+    assert served.end() == 128 + signal.SIGTERM  # the second signal does not wait
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
 
 @pytest.mark.slow

@@ -97,7 +97,8 @@ assert health.max_models == 11000 and health.loaded_models == 1, health
 """
 
 
-@pytest.mark.parametrize("servers", ["one", pytest.param("two", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("servers", ["one", "two"])
 def test_the_guides_client_gets_its_frames(
     servers: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -84,6 +84,32 @@ def test_a_signal_after_one_that_got_lost_is_raised(monkeypatch: pytest.MonkeyPa
         os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.parametrize("second", [each for each in SIGNALS if each != signal.SIGINT])
+@pytest.mark.parametrize("first", SIGNALS)
+def test_a_generator_that_is_given_up_cleans_up_to_its_end(
+    first: signal.Signals, second: signal.Signals
+) -> None:
+    cleaned: list[None] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            os.kill(os.getpid(), second)
+            cleaned.append(None)
+
+    def work() -> None:
+        try:
+            for _ in numbers():
+                os.kill(os.getpid(), first)
+        finally:
+            assert cleaned
+
+    listen()
+    with pytest.raises((KeyboardInterrupt, Terminated)):
+        work()
+
+
 def test_nothing_is_raised_once_the_work_is_over() -> None:
     listen()
     over()

@@ -100,6 +100,11 @@ def everybody_told(ask: Callable[[], Any]) -> Any:
     return answers[-1]
 
 
+def test_what_protects_several_processes_is_said_once(serve: Served) -> None:
+    assert serve.wait_for(r"Asked by: (.+)") == "anybody"
+    assert serve.text.count("Asked by") == 1
+
+
 def test_an_avatar_is_loaded_and_unloaded_in_every_process(serve: Served) -> None:
     with CompositingConnection(address_of(serve)) as connection:
         connection.load("sanders", 60)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from lipwire.compose import bgr_to_i420, bgr_to_rgb_bytes, i420_shape, paste_patch_i420
 from lipwire.domain import InvalidInput, UInt8Array
@@ -50,7 +51,7 @@ def test_known_colours(bgr: tuple[int, int, int], yuv: tuple[int, int, int]) -> 
     assert abs(int(planes[5]) - yuv[2]) <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_pasting_a_patch_equals_converting_the_frame(data: st.DataObject) -> None:
     width = data.draw(st.integers(1, 90), label="width")

@@ -2,8 +2,11 @@
 
 import errno
 import io
+import os
 import resource
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -364,3 +367,39 @@ def test_the_encoder_has_a_thread_for_each_core_that_may_be_used(
     with VideoWriter(path, 1280, 720) as writer:
         writer.write_frame(np.zeros((720, 1280, 3), np.uint8))
     assert f" threads={threads} ".encode() in path.read_bytes()  # x264 writes its settings
+
+
+ENCODED_ONCE = """
+import hashlib, sys
+import cv2
+import numpy as np
+from pathlib import Path
+from lipwire.compose import VideoWriter
+out = Path(sys.argv[1])
+noise = np.random.default_rng(0).integers(0, 255, (30, 40), np.uint8)
+luma = cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC)
+with VideoWriter(out, 320, 240) as writer:
+    for number in range(25):
+        planes = np.full((360, 320), 128, np.uint8)
+        planes[:240] = luma
+        planes[80:160, 100 : 180 + number] += np.uint8(5 * number)
+        writer.write_planes(planes)
+print(hashlib.sha256(out.read_bytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="fills memory as glibc can")
+def test_the_same_frames_give_the_same_file_whatever_was_in_memory(tmp_path: Path) -> None:
+    files = {
+        subprocess.run(
+            [sys.executable, "-P", "-c", ENCODED_ONCE, str(tmp_path / "out.mp4")],
+            env={**os.environ, "MALLOC_PERTURB_": filler},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        for filler in ("1", "85", "165")
+    }
+    assert len(files) == 1

@@ -114,6 +114,7 @@ def test_what_several_models_share_can_be_merged() -> None:
         ("a: !!int '5'", "line 1: the tag "),
         ("a: *nothing", "line 1: "),
         ("a: &x [*x]", "line 1: *x stands for nothing that is finished above it"),
+        ("a: *" + "x" * 99, f"line 1: *'{'x' * 59}…' stands for nothing"),
         ("a: &x {b: *x}", "line 1: *x stands for nothing that is finished above it"),
         ("a: [[[[[[[[[1]]]]]]]]]", "line 1: values are nested 9 deep; at most 8 are read"),
         ("a: 1\n\tb: 2", "line 2: not YAML: "),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lipwire.config import folders
-from lipwire.config.folders import cache_folders, data_folder
+from lipwire.config.folders import cache_folders, data_folder, use_cache_folders
 from lipwire.domain import StorageFailed
 
 
@@ -127,3 +127,12 @@ def test_the_home_of_somebody_else_is_not_used(home: str) -> None:
         )
         assert done.stdout.split()[-1] == f"{base}/tmp/lipwire-54321"
         assert (base / "tmp" / "lipwire-54321").stat().st_uid == 54321
+
+
+def test_a_process_uses_those_that_it_was_given(
+    user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_given", None)
+    use_cache_folders((user / "one", user / "two"))
+    assert cache_folders() == (user / "one", user / "two")
+    assert list((user / "tmp").iterdir()) == []

@@ -1,9 +1,11 @@
-"""The deployment guide's own files."""
+"""The deployment guide's own files, and what it says to change in them."""
 
 import os
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lipwire.config import (
     load_compositing_config,
@@ -12,6 +14,58 @@ from lipwire.config import (
 from lipwire.domain import AvatarFiles
 
 GUIDE = Path(__file__).parent / "guide"
+REMEDIES = [
+    # CUDA out of memory
+    ("inference", "capacity: {max_models_per_gpu: 500}", "capacity.max_models_per_gpu", 500),
+    ("inference", "capacity: {eviction_policy: lru}", "capacity.eviction_policy", "lru"),
+    ("inference", "capacity: {idle_timeout_minutes: 30}", "capacity.idle_timeout_s", 1800),
+    # gRPC message too large
+    ("inference", "server: {max_message_size_mb: 200}", "server.max_message_bytes", 200 << 20),
+    ("compositing", "server: {max_message_size_mb: 200}", "server.max_message_bytes", 200 << 20),
+    # slow compositing, and the second step of scaling up
+    ("compositing", "output: {jpeg_quality: 65}", "output.jpeg_quality", 65),
+    # high latency
+    (
+        "compositing",
+        "inference_server: {timeout_seconds: 30}",
+        "inference_server.timeout_seconds",
+        30,
+    ),
+    # several inference servers behind one address
+    (
+        "compositing",
+        "inference_server: {url: 'load-balancer.internal:50051'}",
+        "inference_server.url",
+        ("load-balancer.internal:50051",),
+    ),
+    # debug logging
+    ("compositing", "logging: {level: debug}", "logging.level", "debug"),
+    ("inference", "logging: {level: debug}", "logging.level", "debug"),
+    (
+        "compositing",
+        "logging: {log_compositing_times: true}",
+        "logging.log_compositing_times",
+        True,
+    ),
+    ("compositing", "logging: {log_cache_stats: true}", "logging.log_cache_stats", True),
+    # the first and the fourth step of scaling up
+    ("inference", "server: {worker_count_per_gpu: 16}", "server.worker_count_per_gpu", 16),
+    (
+        "compositing",
+        "capacity: {background_cache_frames: 100}",
+        "capacity.background_cache_frames",
+        100,
+    ),
+]
+"""What the guide says to write into which server's file, and the value that counts then."""
+TUNING = {
+    "worker_count_per_gpu": ("inference", "server", (4, 8, 16)),
+    "background_cache_frames": ("compositing", "capacity", (50, 600, 1000)),
+    "jpeg_quality": ("compositing", "output", (65, 75, 85)),
+    "max_message_size_mb": ("compositing", "server", (50, 100, 200)),
+}
+"""The guide's table: the server, the section, and the values from low-end to high-end."""
+LOADS = {"inference": load_inference_config, "compositing": load_compositing_config}
 
 
 def test_the_guides_inference_file_loads_as_it_stands() -> None:
@@ -95,3 +149,37 @@ def test_windows_paths_below_the_root_of_a_file_lead_from_another_root(tmp_path:
         "ben": AvatarFiles(folder=root / "ben"),
         "cleo": AvatarFiles(folder=root / "cleo"),
     }
+
+
+@pytest.mark.parametrize(("server", "text", "key", "value"), REMEDIES)
+def test_what_the_guide_says_to_change_is_taken(
+    server: str, text: str, key: str, value: object, tmp_path: Path
+) -> None:
+    document = yaml.safe_load((GUIDE / f"{server}.yaml").read_text())
+    for section, changes in yaml.safe_load(text).items():
+        document[section] = {**document.get(section, {}), **changes}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(document))
+    assert attrgetter(key)(LOADS[server](file, {})) == value
+    assert attrgetter(key)(LOADS[server](GUIDE / f"{server}.yaml", {})) != value or (
+        key == "logging.log_compositing_times"  # which the guide's own file has, too
+    )
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_avatars_are_preloaded_where_the_guide_says_so(preload: bool, tmp_path: Path) -> None:
+    for server, key in (("inference", "preload"), ("compositing", "preload_backgrounds")):
+        document = yaml.safe_load((GUIDE / f"{server}.yaml").read_text())
+        document["models"]["sanders"][key] = preload
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(document))
+        assert getattr(LOADS[server](file, {}).models["sanders"], key) is preload
+
+
+@pytest.mark.parametrize("key", TUNING)
+def test_the_guides_table_of_values_is_taken(key: str, tmp_path: Path) -> None:
+    server, section, values = TUNING[key]
+    for value in values:
+        file = tmp_path / "config.yaml"
+        file.write_text(f"{section}: {{{key}: {value}}}\n")
+        assert attrgetter(f"{section}.{key}")(LOADS[server](file, {})) == value

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from lipwire.config import (
     CompositingConfig,
@@ -419,7 +420,9 @@ _words = st.sampled_from(
 
 @given(words=st.lists(_words, max_size=40))
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_text_ends_in_anything_but_an_answer(tmp_path: Path, words: list[str]) -> None:
     path = tmp_path / "any.yaml"
@@ -437,3 +440,52 @@ def test_all_requests_in_hand_have_room_for_one_message(tmp_path: Path) -> None:
     path.write_text("server:\n  max_message_size_mb: 200\n  max_request_memory_mb: 100\n")
     with pytest.raises(InvalidInput, match="max_request_memory_mb is 100; a message alone"):
         load_inference_config(path, {})
+
+
+def test_a_warning_is_a_level(write: Write) -> None:
+    for text in ("logging: {log_level: warning}", "logging: {level: warning}"):
+        assert load_inference_config(write(text), {}).logging.level == "warn"
+    environ = {"LIPWIRE_LOGGING__LEVEL": "warning"}
+    assert load_inference_config(write(""), environ).logging.level == "warn"
+
+
+@pytest.mark.parametrize("root", ["", "models_root: avatars\\of\\us\n"])
+def test_relative_paths_may_have_backslashes(write: Write, tmp_path: Path, root: str) -> None:
+    text = root + (
+        "models:\n  a: {path: k10\\name}\n  b: {path: 'here\\there'}\n"
+        "  c: {model_path: nets\\b.onnx, background_dir: frames\\c}\n"
+    )
+    (tmp_path / "here\\there").mkdir()
+    config = load_inference_config(write(text), {})
+    folder = tmp_path
+    if root:
+        assert config.models_root == tmp_path / "avatars" / "of" / "us"
+    assert config.models["a"].path == folder / "k10" / "name"
+    assert config.models["b"].path == folder / "here\\there", "a folder that is called so"
+    assert config.models["c"].model_path == folder / "nets" / "b.onnx"
+    assert config.models["c"].background_dir == folder / "frames" / "c"
+
+
+def test_backslashes_lead_into_models_root(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "avatars" / "k10" / "name").mkdir(parents=True)
+    config = load_inference_config(
+        write("models_root: avatars\nmodels: {a: {path: k10\\name}}"), {}
+    )
+    assert config.models["a"].path == tmp_path / "avatars" / "k10" / "name"
+
+
+def test_the_last_process_needs_a_port_for_profiles(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("server: {workers: 4, profile_port: 65533}\n")
+    with pytest.raises(InvalidInput, match="profile_port is 65533; with 4 workers it is 65532 at"):
+        load_inference_config(path, {})
+    path.write_text("server: {workers: 4, profile_port: 65532}\n")
+    assert load_inference_config(path, {}).server.profile_port == 65532
+    assert load_inference_config(None, {}).server.profile_port is None
+
+
+def test_the_sandbox_has_room_for_the_libraries(write: Write) -> None:
+    """Less starts a process that can compile nothing."""
+    assert load_inference_config(write("capacity: {compile_memory_mb: 1024}"), {})
+    with pytest.raises(InvalidInput, match=r"compile_memory_mb is 1023; .* 1024 to 16777216"):
+        load_inference_config(write("capacity: {compile_memory_mb: 1023}"), {})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lipwire.config import describe_machine, usable_cores
-from lipwire.config.machine import _quota_cores
+from lipwire.config.machine import quota_cores
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 23 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct"
@@ -83,11 +83,11 @@ def v1(folder: str, quota_us: object, period_us: object = 100_000) -> dict[str, 
 def test_quotas_of_control_groups(
     tmp_path: Path, member: str, mount: str, files: dict[str, str], cores: float | None
 ) -> None:
-    assert _quota_cores(system(tmp_path, member, mount, files)) == cores
+    assert quota_cores(system(tmp_path, member, mount, files)) == cores
 
 
 def test_a_system_without_control_groups_has_no_quota(tmp_path: Path) -> None:
-    assert _quota_cores(tmp_path) is None
+    assert quota_cores(tmp_path) is None
 
 
 @pytest.mark.parametrize(("quota_us", "cores"), [(150_000, 2), (10_000, 1), (9_900_000, 64)])

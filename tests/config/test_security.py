@@ -95,3 +95,24 @@ def test_tls_towards_inference_servers(tmp_path: Path, yaml: str, wanted: bool) 
     file = tmp_path / "config.yaml"
     file.write_text(f"inference_server: {{tls: {{{yaml}}}}}\n")
     assert load_compositing_config(file, {}).inference_server.tls.wanted is wanted
+
+
+def test_minutes_a_month_need_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("security: {limits: {live_minutes_per_month: 60}}\n")
+    with pytest.raises(InvalidInput, match="minutes_file is missing"):
+        load_compositing_config(file, {})
+    file.write_text("security: {limits: {live_minutes_per_month: 60, minutes_file: m.json}}\n")
+    limits = load_compositing_config(file, {}).security.limits
+    assert limits.minutes_file == tmp_path / "m.json"
+    assert load_inference_config(file, {}).security.limits == limits
+
+
+def test_minutes_a_month_need_no_file_where_redis_keeps_them(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    limits = "security: {limits: {live_minutes_per_month: 60}}\n"
+    file.write_text(f"{limits}redis: {{url: 'redis://cache'}}\n")
+    assert load_compositing_config(file, {}).security.limits.minutes_file is None
+    file.write_text(limits)
+    with pytest.raises(InvalidInput, match=r"security\.limits: minutes_file is missing"):
+        load_inference_config(file, {})

@@ -101,6 +101,8 @@ def test_a_wrong_key_is_one_problem_with_its_line(tmp_path: Path, line: str) -> 
         ("{urls: 'turn:example.org>; rel=x'}", "stun:HOST:PORT"),
         ("{urls: 'turn:example.org', username: a}", "needs username and credential"),
         ("{urls: 'turns:example.org', credential: a}", "needs username and credential"),
+        ("{urls: 'turn:a', secret: b, username: a, credential: c}", "set one of them"),
+        ('{urls: "turn:a", secret: "\\u0142"}', "secret has other characters"),
         ("{relay_only: true}", "name no TURN server"),
         ("{urls: 'stun:example.org', relay_only: true}", "name no TURN server"),
         ('{urls: "turn:a", username: "a\\nb", credential: c}', "username has other characters"),

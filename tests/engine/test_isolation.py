@@ -42,6 +42,7 @@ def test_interleaved_avatars_equal_plain_sessions_bit_for_bit(
         assert engine.session_count == 2  # one for each form, not for each avatar
 
 
+@pytest.mark.slow
 def test_avatars_in_several_threads_equal_plain_sessions_bit_for_bit(
     pair: Any, oracle: Any, make_inputs: Any
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lipwire.domain import InvalidInput
 from lipwire.engine import Device, cuda_problem, runtime
-from lipwire.engine.runtime import CudaOptions, providers
+from lipwire.engine.runtime import CudaOptions, first_line, providers
 
 WITHOUT_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
 
@@ -120,6 +120,7 @@ def test_inputs_that_are_read_on_the_processor_are_found() -> None:
     assert runtime.placed_nodes(object()) == {}
 
 
+@pytest.mark.slow
 def test_importing_the_engine_loads_nothing_of_cuda() -> None:
     program = (
         "import lipwire.engine, lipwire.cli.main\n"
@@ -127,3 +128,11 @@ def test_importing_the_engine_loads_nothing_of_cuda() -> None:
         "assert 'libcuda' not in maps and 'cudnn' not in maps, maps\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_a_terminal_obeys_is_escaped_in_messages() -> None:
+    """Names of a network's layers come from its file."""
+    assert first_line(ValueError("a\x1b[31m b\x7f c\u202e\nmore")) == "a\\x1b[31m b\\x7f c\\u202e"
+    assert first_line(ValueError("é ok")) == "é ok"
+    assert first_line(ValueError()) == "ValueError"
+    assert len(first_line(ValueError("\x1b" * 1000))) == 240

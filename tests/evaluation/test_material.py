@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -69,3 +70,24 @@ def test_damaged_truth_and_controls_are_refused(tmp_path: Path) -> None:
     np.save(path / "evaluation" / "a.npy", np.full((3, 6), np.nan, np.float32))
     with pytest.raises(AvatarInvalid, match="finite"):
         material.controls(entry)
+
+
+def test_a_truth_that_names_other_files_is_refused(tmp_path: Path) -> None:
+    """It would be decoded as if it were the package's, whatever it is and wherever it lies."""
+    elsewhere = tmp_path / "private.mp4"
+    with av.open(str(elsewhere), "w") as video:
+        stream = video.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="bgr24")
+        video.mux(stream.encode(frame))
+        video.mux(stream.encode(None))
+    path = package(tmp_path, {**BOXES, "sequences": [{"name": "a"}]})
+    material = read_material(path)
+    (entry,) = material.index.sequences
+    truth = path / "evaluation" / "a.mp4"
+    truth.write_bytes(elsewhere.read_bytes())
+    assert material.truth(entry).shape == (1, 32, 32, 3)
+    elsewhere.rename(path / "evaluation" / "private.mp4")
+    truth.write_text("ffconcat version 1.0\nfile private.mp4\n")
+    with pytest.raises(AvatarInvalid, match=r"a\.mp4 cannot be decoded"):
+        material.truth(entry)

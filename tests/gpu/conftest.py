@@ -1,6 +1,7 @@
 """Tests of what only a GPU can show. Without one they are skipped, and say why."""
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from lipwire.engine.gpu.kernels.cuda.cudaprograms import kernels_problem
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    mine = [item for item in items if here in item.path.parents]
+    here = f"{Path(__file__).parent}{os.sep}"
+    mine = [item for item in items if str(item.path).startswith(here)]
     for item in mine:
         item.add_marker(pytest.mark.gpu)
         problem = _problem(kernels=item.path.stem == "test_kernels")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from lipwire.domain.tracing import Trace, traced
 from lipwire.observe import LogLevel, configure_logging
 
 
@@ -89,3 +90,20 @@ def test_what_is_wrong_with_a_record_is_still_shown(capsys: pytest.CaptureFixtur
     configure_logging("info", stream=io.StringIO())
     logging.getLogger("lipwire.rpc").info("%d", "no number")
     assert "Logging error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_line_has_the_id_of_the_request_that_it_is_about(as_json: bool) -> None:
+    stream = io.StringIO()
+    configure_logging("info", as_json=as_json, stream=stream)
+    logger = logging.getLogger("lipwire.rpc")
+    with traced(Trace("mine-1", "0" * 32)):
+        logger.info("in it")
+    logger.info("out of it")
+    within, without = stream.getvalue().splitlines()
+    if as_json:
+        assert json.loads(within)["request_id"] == "mine-1"
+        assert "request_id" not in json.loads(without)
+    else:
+        assert within.endswith("in it (request mine-1)")
+        assert without.endswith("out of it")

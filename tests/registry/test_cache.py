@@ -108,3 +108,25 @@ def test_a_value_that_cannot_be_closed_is_counted_out_all_the_same(
     ask(registry, "a", "b")
     assert registry.stats().bytes == 1
     assert "avatar a could not be closed" in caplog.text
+
+
+def test_what_nobody_uses_can_be_evicted_the_least_used_first(world: World) -> None:
+    registry = Registry(world.load, policy="lru")
+    ask(registry, "a", "b", "c", "d")
+    with registry.use("b"):
+        assert registry.evict(2) == ["a", "c"]
+        assert registry.evict(9) == ["d"]
+        assert registry.evict() == []
+        assert held(registry) == {"b"}
+    assert world.closed() == ["a", "c", "d"]
+    assert registry.stats().evictions == 3
+
+
+def test_a_load_may_evict_others_for_room_that_is_not_counted(world: World) -> None:
+    def load(name: str) -> Loaded[Value]:
+        assert registry.evict() == ([] if name == "a" else ["a"])
+        return world.load(name)
+
+    registry = Registry(load)
+    ask(registry, "a", "b")
+    assert held(registry) == {"b"}

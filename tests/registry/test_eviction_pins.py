@@ -61,3 +61,27 @@ def test_pins_of_what_is_not_held_count_too() -> None:
     assert items.victim() is None
     items.unpin(thing)
     assert items.victim() is thing
+
+
+def test_what_is_pinned_twice_stays_until_both_have_gone() -> None:
+    items, (first, second) = _held(2)
+    items.pin(first)
+    items.pin(first)
+    items.pin(second)
+    assert items.pins == 3
+    items.unpin(first)
+    assert (items.pins, items.victim()) == (2, None)
+    items.unpin(first)
+    assert (items.pins, items.victim()) == (1, first)
+
+
+def test_the_policy_says_which_is_the_victim() -> None:
+    victims = {}
+    for policy in ("lru", "lfu"):
+        items: PinnedItems[Thing] = PinnedItems(policy)
+        often, late = Thing(), Thing()
+        for thing in (often, often, often, often, late):
+            items.use(thing)
+            items.add(thing)
+        victims[policy] = "often" if items.victim() is often else "late"
+    assert victims == {"lru": "often", "lfu": "late"}

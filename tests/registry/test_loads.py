@@ -9,6 +9,7 @@ from tests.support.waiting import WAIT_S, Clock, until
 from lipwire.domain import (
     AvatarInvalid,
     DeadlineExceeded,
+    LipwireError,
     NotFound,
     Overloaded,
     Unavailable,
@@ -131,6 +132,23 @@ def test_a_failure_is_told_to_all_and_remembered_briefly(world: World, clock: Cl
     clock.now += 4.0
     ask(registry, "anna")
     assert registry.stats().failed == ()
+
+
+def test_what_is_for_an_owner_to_mend_is_logged(
+    world: World, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(world.load, clock=clock)
+    world.errors |= {
+        "anna": AvatarInvalid("frames/0.png is cut off"),
+        "bert": NotFound("there is no bert"),
+        "cleo": Overloaded("full"),
+    }
+    for name in ("anna", "anna", "bert", "cleo"):
+        with pytest.raises(LipwireError):
+            ask(registry, name)
+    assert [record.getMessage() for record in caplog.records] == [
+        "avatar anna cannot be loaded: frames/0.png is cut off"
+    ]
 
 
 def test_a_failure_is_forgotten_when_the_package_changes_or_somebody_insists(

@@ -181,3 +181,24 @@ def test_a_disk_that_does_not_answer_is_no_reason_to_stop(world: World, clock: C
     clock.now += 2
     ask(registry, "a")
     assert len(world.begun) == 1
+
+
+def test_what_tells_versions_is_brought_up_to_date_where_the_newest_is_needed(
+    world: World, clock: Clock
+) -> None:
+    def refresh(name: str) -> None:
+        world.versions[name] = published[name]
+
+    published: dict[str, object] = {"a": "old"}
+    world.versions["a"] = "old"
+    registry = Registry(
+        world.load, version=world.version, refresh=refresh, clock=clock, version_every_s=1.0
+    )
+    ask(registry, "a")
+    published["a"] = "new"
+    clock.now += 2.0
+    with registry.use("a") as value:
+        assert value.version == "old"
+    assert registry.load("a")
+    with registry.use("a", suits=lambda held: held.version == "new") as value:
+        assert value.version == "new"

@@ -81,9 +81,11 @@ class Network(PlainBackend):
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         return self.held.pop(model_id, None) is not None
 
-    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+    def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
         return tuple(
-            ModelStatus(name, self.gpu_id, 1000, uses, 0.5) for name, uses in self.held.items()
+            ModelStatus(name, self.gpu_id, 1000, uses, 0.5)
+            for name, uses in self.held.items()
+            if model_id in ("", name)
         )
 
     def health(self, *, call: Call | None = None) -> BackendHealth:

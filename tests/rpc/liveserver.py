@@ -22,7 +22,15 @@ from lipwire.rpc.services.conversing import ConversingServicer, Speak
 from lipwire.rpc.workers import WorkerPlace
 from lipwire.rpc.workers.sessioncount import SharedCount
 from lipwire.serving import PictureFormat
-from lipwire.session.live import LiveAvatar, LiveSessions, LiveThreads, Pacer, SessionRules
+from lipwire.session.live import (
+    LiveAvatar,
+    LiveSessions,
+    LiveThreads,
+    Pacer,
+    SessionObserver,
+    SessionRules,
+)
+from lipwire.session.live.observer import NO_OBSERVER
 from lipwire.wiring.listening import listening
 
 WIDTH, HEIGHT = 32, 24
@@ -79,11 +87,12 @@ def live_server(
     clock: Callable[[], float] = time.monotonic,
     speak: Speak | None = None,
     place: WorkerPlace | None = None,
+    observer: SessionObserver = NO_OBSERVER,
 ) -> Iterator[LiveServer]:
     """Give a server with the avatars anna and bert. ``opening`` is called with the name of each
     avatar that is opened, and may raise or wait. Frames have ``frame_bytes`` or more. ``clock`` is
     what a drained server ends its sessions by, and ``speak`` has a session say a text. ``place`` is
-    that among other servers, as processes of one have it."""
+    that among other servers, as processes of one have it. ``observer`` is told of its sessions."""
 
     def open_avatar(name: str, call: Call) -> LiveAvatar:
         opening(name)
@@ -127,6 +136,7 @@ def live_server(
                     threads,
                     rules=rules,
                     count=count,
+                    observer=observer,
                     prefix="" if place is None else place.session_prefix,
                 )
             )

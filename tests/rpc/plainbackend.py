@@ -115,8 +115,9 @@ class PlainBackend:
         self.loaded.discard(model_id)
         return there
 
-    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        return tuple(ModelStatus(name, 0, 1000, 1, 0.5, 0) for name in sorted(self.loaded))
+    def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        names = [name for name in sorted(self.loaded) if model_id in ("", name)]
+        return tuple(ModelStatus(name, 0, 1000, 1, 0.5, 0) for name in names)
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         self._work(model_id, call)

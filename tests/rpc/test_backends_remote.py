@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -30,6 +31,7 @@ from lipwire.domain import (
     Unavailable,
     Visual,
 )
+from lipwire.domain.tracing import Trace, traced
 from lipwire.rpc.backends import RemoteBackend
 
 
@@ -61,7 +63,7 @@ def test_a_model_always_goes_to_one_server_and_models_spread(servers: list[Serve
 
 
 @pytest.mark.usefixtures("patient_checks")
-def test_the_models_name_is_in_the_metadata_for_balancers() -> None:
+def test_metadata_has_the_models_name_for_balancers_and_the_requests_id() -> None:
     seen: list[dict[str, str | bytes]] = []
 
     class Balancer(grpc.GenericRpcHandler):
@@ -79,8 +81,16 @@ def test_the_models_name_is_in_the_metadata_for_balancers() -> None:
             for model_id in ("anna", "Zoë 100%/x"):
                 with pytest.raises(LipwireError):
                     backend.mouths(model_id, 0, windows())
+            assert not any("x-request-id" in metadata for metadata in seen)
+            with traced(Trace("mine-1", 31 * "0" + "1")):
+                backend.health()
+                for ask in (backend.models, partial(backend.unload, "anna")):
+                    with pytest.raises(LipwireError):
+                        ask()
         server.stop(0).wait()
-    assert [metadata["x-model-id"] for metadata in seen] == ["anna", "Zo%C3%AB%20100%25/x"]
+    named = [metadata.get("x-model-id") for metadata in seen]
+    assert named == ["anna", "Zo%C3%AB%20100%25/x", None, None, "anna"]
+    assert [metadata["x-request-id"] for metadata in seen[2:]] == ["mine-1"] * 3
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,6 @@ def test_no_pause_outlasts_the_deadline() -> None:
         NotFound("x"),
         AvatarInvalid("x"),
         DeadlineExceeded("x"),
-        StorageFailed("x"),
         LipwireError("x"),
     ],
 )
@@ -142,3 +141,10 @@ def test_any_sensible_number_of_retries_is_taken() -> None:
 def test_unreasonable_retries_are_refused(retries: int) -> None:
     with pytest.raises(InvalidInput, match=f"max_retries is {retries}, allowed are 0 to 100"):
         RetryPolicy(retries)
+
+
+def test_a_server_whose_disk_is_full_is_asked_once_and_another_one_then() -> None:
+    call = Rehearsal(RetryPolicy(3, 0.1, 1.0), 10.0, servers=2, try_s=0.0)
+    assert call.run(StorageFailed("no space left on the disk")) == 2
+    assert call.asked == ["s0", "s1"]
+    assert call.pauses == [0.0]

@@ -52,6 +52,8 @@ def test_over_the_wire_it_gives_the_same(tmp_path: Path, make_package: Callable[
             np.testing.assert_array_equal(floats.as_mouths().pixels, pixels)
             assert remote.load("bert").memory_bytes > 0
             assert [model.model_id for model in remote.models()] == ["anna", "bert"]
+            assert [model.model_id for model in remote.models("bert")] == ["bert"]
+            assert remote.models("carl") == ()
             with pytest.raises(NotFound, match="the nearest known is anna"):
                 remote.mouths("annna", 0, windows)
             assert remote.unload("anna")

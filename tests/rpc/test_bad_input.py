@@ -205,7 +205,7 @@ def apart(opened: dict[Form, Servers], mouths: list[UInt8Array]) -> Iterator[Ser
     assert answer.pixels == np.stack(mouths).tobytes()
 
 
-@pytest.mark.parametrize(("fields", "error"), quick_first([*WRONG, *WRONG_AUDIO], 12))
+@pytest.mark.parametrize(("fields", "error"), quick_first([*WRONG, *WRONG_AUDIO], 4))
 def test_the_compositing_server_says_what_is_wrong(
     servers: Servers, fields: dict[str, Any], error: str
 ) -> None:
@@ -216,7 +216,7 @@ def test_the_compositing_server_says_what_is_wrong(
     assert not answer.composited_frames
 
 
-@pytest.mark.parametrize(("fields", "error"), quick_first(WRONG, 5))
+@pytest.mark.parametrize(("fields", "error"), quick_first(WRONG, 2))
 def test_the_inference_server_says_what_is_wrong(
     apart: Servers, fields: dict[str, Any], error: str
 ) -> None:

@@ -6,11 +6,14 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from lipwire.domain import (
     AvatarChanged,
     AvatarInvalid,
+    CompiledFormGone,
     CropsNeeded,
     DeadlineExceeded,
     DependencyMissing,
     InvalidInput,
+    LimitExceeded,
     LipwireError,
+    MinutesUsedUp,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -19,7 +22,8 @@ from lipwire.domain import (
     Unavailable,
 )
 from lipwire.domain import errors as tree
-from lipwire.rpc.errors import is_answer, public_message, status_of
+from lipwire.domain.tracing import Trace, traced
+from lipwire.rpc.errors import internal_status, is_answer, public_message, status_of
 
 EVERY_KIND = sorted(
     (
@@ -78,11 +82,14 @@ def test_when_to_come_back_is_passed_on(after_s: float) -> None:
 
 
 def test_answers_are_for_what_is_wrong_with_the_request_and_cannot_get_better() -> None:
-    answers = {InvalidInput, NotFound, AvatarInvalid, CropsNeeded, DependencyMissing}
+    broken = {AvatarInvalid, CompiledFormGone}
+    answers = {InvalidInput, NotFound, *broken, CropsNeeded, DependencyMissing}
     statuses = {
         AvatarChanged,
         StorageFailed,
         Overloaded,
+        LimitExceeded,
+        MinutesUsedUp,
         DeadlineExceeded,
         Unavailable,
         Unauthenticated,
@@ -91,3 +98,13 @@ def test_answers_are_for_what_is_wrong_with_the_request_and_cannot_get_better() 
     }
     assert {kind for kind in EVERY_KIND if is_answer(kind("x"))} == answers
     assert {kind for kind in EVERY_KIND if not is_answer(kind("x"))} == statuses
+
+
+def test_a_status_has_the_id_of_its_request() -> None:
+    with traced(Trace("mine-1", "0" * 32)):
+        statuses = [status_of(Overloaded("full")), internal_status("ab12")]
+    for status in statuses:
+        info = error_details_pb2.RequestInfo()
+        message = status_pb2.Status.FromString(status.trailing_metadata[0][1])
+        assert message.details[-1].Unpack(info)
+        assert info.request_id == "mine-1"

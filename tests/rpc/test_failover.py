@@ -4,15 +4,15 @@ that clients ask all the while: real processes, and every frame is looked at."""
 import os
 import random
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.cli.conftest import Served, Serving, serving_in
+from tests.support.ownports import own_port
 from tests.support.waiting import until
 
 from lipwire.rpc.connection import CompositingConnection
@@ -25,16 +25,6 @@ CLIENTS = 4
 BATCH = 3
 WAIT_S = 300.0
 """For what takes seconds, unless the machine is busy with something else."""
-
-
-def own_port() -> int:
-    """A free port that the system gives to nobody who asks for any: a server that was killed finds
-    it free when it is started again."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ def sources(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in found}
 
 
+@pytest.mark.slow
 def test_generated_code_is_that_of_the_proto_files(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(ROOT / "proto" / "generate.py"), str(tmp_path)],

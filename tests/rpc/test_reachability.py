@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import pytest
 from tests.rpc.inferenceservers import Server, ask, backend_over, black_hole
+from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S, until
 
 from lipwire.domain import Call, InvalidInput, LipwireError, Unavailable
@@ -71,7 +72,7 @@ def website() -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"{LOOPBACK}:{server.server_port}"
         server.shutdown()
@@ -135,7 +136,7 @@ def test_a_call_says_where_it_went_and_why_it_did_not_arrive(stack: ExitStack, p
     )
 
 
-@pytest.mark.parametrize("place", ["refusing", "tls", "closing"])
+@pytest.mark.parametrize("place", quick_first(["refusing", "tls", "closing"]))
 def test_waiting_ends_with_the_cause(stack: ExitStack, place: str) -> None:
     opening, why = PLACES[place]
     address = stack.enter_context(opening())
@@ -327,7 +328,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
             pass
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://{LOOPBACK}:{server.server_port}", asked
         server.shutdown()

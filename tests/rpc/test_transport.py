@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.support.http2 import GOAWAY, PING, PREFACE, SETTINGS, frame
 from tests.support.waiting import WAIT_S
 
 from lipwire.rpc.server import server
@@ -120,11 +121,6 @@ def left_ready(port: int, ping_every_s: float, for_s: float) -> list[grpc.Channe
         return list(left)
 
 
-def frame(kind: int, payload: bytes = b"") -> bytes:
-    """A frame of HTTP/2 on stream 0, without flags (RFC 9113, 4.1)."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
-
-
 def answers_to_pings(port: int, every_s: float, count: int) -> list[int]:
     """The kinds of frames that a server sends to a client that only pings, until it has answered
     ``count`` pings or ended the connection. gRPC's own client pings once a second at most."""
@@ -133,7 +129,7 @@ def answers_to_pings(port: int, every_s: float, count: int) -> list[int]:
         socket.create_connection(("127.0.0.1", port), WAIT_S) as client,
         client.makefile("rb") as said,
     ):
-        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS))
+        client.sendall(PREFACE + frame(SETTINGS))
         for sent in range(1, count + 1):
             client.sendall(frame(PING, bytes(8)))
             while kinds.count(PING) < sent:
@@ -144,9 +140,6 @@ def answers_to_pings(port: int, every_s: float, count: int) -> list[int]:
                     return kinds
             time.sleep(every_s)  # gRPC's own timers decide what comes too often
     return kinds
-
-
-SETTINGS, PING, GOAWAY = 4, 6, 7
 
 
 @pytest.mark.slow
@@ -169,6 +162,23 @@ def test_pings_do_not_end_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_flood_of_pings_ends_a_connection() -> None:
     with slow_server() as port:
         assert GOAWAY in answers_to_pings(port, 0.0, 12)
+
+
+def test_who_connects_and_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 15 s, fifty times as fast."""
+
+    def hastened(**arguments: Any) -> tuple[Option, ...]:
+        return tuple(
+            (name, int(value) // 50 if "handshake" in name else value)
+            for name, value in server_options(**arguments)
+        )
+
+    monkeypatch.setattr(server, "server_options", hastened)
+    with slow_server() as port:
+        with socket.create_connection(("127.0.0.1", port), WAIT_S) as silent:
+            while silent.recv(4096):  # what the server would like of HTTP/2
+                pass
+        assert answers_to_pings(port, 0.2, 4).count(PING) == 4, "who speaks may stay"
 
 
 @pytest.mark.slow

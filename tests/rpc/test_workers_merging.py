@@ -127,6 +127,20 @@ def test_a_page_that_differs_in_another_process_adds_no_rows() -> None:
     assert [row.model_id for row in one_list(own, {1: other}).models] == ["a"]
 
 
+@pytest.mark.parametrize(("other", "told"), [("n1", "n1"), ("n2", ""), ("", "")])
+def test_a_network_that_processes_have_in_two_revisions_is_of_none(other: str, told: str) -> None:
+    def said(revision: str) -> frames.GetModelStatsResponse:
+        row = pb.ModelStats(model_id="a", revision=revision)
+        return frames.GetModelStatsResponse(models=[row])
+
+    assert one_sum(said("n1"), {1: said(other)}).models[0].revision == told
+    one, two = (
+        pb.LoadModelResponse(success=True, model=pb.ModelStats(model_id="a", revision=revision))
+        for revision in ("n1", other)
+    )
+    assert one_effect(0, one, {1: two}).model.revision == told
+
+
 def test_statistics_are_sums() -> None:
     def said(name: str, n: int, **more: Any) -> frames.GetModelStatsResponse:
         row = pb.ModelStats(

@@ -8,16 +8,23 @@ from hypothesis import strategies as st
 from tests.scheduling.schedules import frames
 
 from lipwire.domain import SERVICES, Service
+from lipwire.scheduling import fairness
 from lipwire.scheduling.fairness import FairQueue
 from lipwire.scheduling.jobs import Job, Piece
 
 
-def job(key: str, count: int, tenant: str = "", service: Service = "batch") -> Job[str]:
+def job(
+    key: str,
+    count: int,
+    tenant: str = "",
+    service: Service = "batch",
+    deadline: float | None = None,
+) -> Job[str]:
     return Job(
         key,
         "pixels",
         *frames(count),
-        deadline=None,
+        deadline=deadline,
         submitted_s=0.0,
         withdraw=lambda _: True,
         service=service,
@@ -229,3 +236,146 @@ def test_frames_before_a_request_are_those_of_its_line_and_as_many_of_each_other
         "other": 18 / 48 * 36,
         "few": 1,
     }
+
+
+def test_of_live_jobs_the_earliest_deadline_is_first() -> None:
+    jobs = [job("a", 1, service="live", deadline=deadline) for deadline in (3.0, 1.0, 2.0)]
+    queue = filled(*jobs)
+    assert [queue.take(8, never)[0].job.deadline for _ in jobs] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_tenant_with_most_jobs_is_the_one_with_most_that_are_left(taken: bool) -> None:
+    """Of 5 jobs of one tenant some are taken, or removed; the other has 3."""
+    many = [job("a", 1, "many") for _ in range(5)]
+    queue = filled(*many, *(job("b", 1, "few") for _ in range(3)))
+
+    def newest() -> str:
+        found = queue.newest_of_longest_line("c", "other")
+        assert found is not None
+        return found.tenant
+
+    def one_less() -> None:
+        if taken:
+            assert shares(queue.take(1, never)) == [("many", "a", 1)]
+        else:
+            queue.remove(many.pop())
+
+    one_less()
+    queue.push(job("b", 1, "few"))  # 4 and 4: the one whose turn is first
+    assert newest() == "many"
+    one_less()
+    assert newest() == "few"
+    one_less()
+    assert newest() == "few"
+
+
+def test_a_tenant_that_has_none_is_let_in_where_another_has_two() -> None:
+    queue = filled(job("a", 1, "one"), job("a", 1, "one"))
+    refused = queue.newest_of_longest_line("a", "other")
+    assert refused is not None
+    assert refused.tenant == "one"
+
+
+def test_a_job_that_was_begun_is_not_refused_where_another_waits() -> None:
+    queue = filled(job("begun", 20, service="render"), job("waits", 1, service="render"))
+    queue.take(8, never)
+    refused = queue.newest_of_longest_line("any", service="batch")
+    assert refused is not None
+    assert refused.key == "waits"
+
+
+def test_frames_of_a_key_are_counted_whoever_has_them() -> None:
+    queue = filled(job("a", 2, "one"), job("a", 3, "two"), job("a", 4, service="render"))
+    assert queue.frames_by_key() == {"a": 9}
+
+
+def test_before_a_tenants_first_job_each_other_has_as_many_frames() -> None:
+    queue = filled(job("a", 5, "one"), job("b", 5, "one"))
+    assert dict(queue.frames_before(job("c", 2, "two"))) == {"a": 1.0, "b": 1.0}
+
+
+def test_before_a_keys_first_job_its_tenants_others_have_as_many_frames() -> None:
+    queue = filled(job("a", 10, "one"), job("b", 3, "one"))
+    assert dict(queue.frames_before(job("c", 4, "one"))) == {"a": 4, "b": 3}
+
+
+def spent(queue: FairQueue[str], tenant: str, count: int) -> None:
+    """Have ``tenant`` take ``count`` frames while it is alone."""
+    queue.push(job("spent", count, tenant))
+    while queue.jobs_of("batch"):
+        queue.take(8, never)
+
+
+def order(queue: FairQueue[str], takes: int) -> str:
+    """Tenants of the next takes, each of one letter."""
+    return "".join(queue.take(8, never)[0].job.tenant for _ in range(takes))
+
+
+def known(queue: FairQueue[str], *tenants: str) -> None:
+    """Have each of ``tenants`` take one frame."""
+    for tenant in tenants:
+        spent(queue, tenant, 1)
+
+
+def test_who_asks_for_little_goes_before_who_asks_for_much() -> None:
+    queue = filled()
+    known(queue, "s")
+    spent(queue, "l", 400)
+    queue.push(job("a", 400, "l"))
+    queue.push(job("b", 24, "s"))
+    assert order(queue, 5) == "ssslll"[:5]
+    queue.push(job("b", 8, "s"))
+    assert order(queue, 2) == "sl"
+
+
+def test_nobody_is_behind_by_more_than_eight_seconds_of_video() -> None:
+    queue = filled()
+    known(queue, "s")
+    spent(queue, "l", 10_000)
+    queue.push(job("a", 400, "l"))
+    queue.push(job("b", 400, "s"))
+    taken = order(queue, 40)
+    assert taken.startswith("s" * 24)  # 8 each: until it is a turn behind
+    assert taken[24:].startswith(("lslslsls", "slslslsl")), "turns are equal after that"
+
+
+def test_a_tenant_that_nobody_knows_is_owed_nothing() -> None:
+    queue = filled()
+    spent(queue, "l", 400)
+    queue.push(job("a", 400, "l"))
+    queue.push(job("b", 400, "s"))
+    assert order(queue, 6) == "lslsls"
+
+
+def test_those_that_are_owed_take_turns() -> None:
+    queue = filled()
+    known(queue, "s", "t")
+    spent(queue, "l", 400)
+    for name in "lst":
+        queue.push(job(name, 24, name))
+    assert order(queue, 9) == "stststlll"
+
+
+def test_of_the_tenants_that_were_served_only_some_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fairness, "_REMEMBERED", 2)
+    queue = filled()
+    known(queue, "s", "t", "u")
+    spent(queue, "l", 400)
+    for name in "lstu":
+        queue.push(job(name, 8, name))
+    assert order(queue, 4) == "ulst", "the others were forgotten"
+
+
+def test_before_a_job_that_is_owed_are_few_frames_of_those_that_are_not() -> None:
+    queue = filled()
+    known(queue, "s")
+    spent(queue, "l", 400)
+    queue.push(job("a", 400, "l"))
+    assert dict(queue.frames_before(job("b", 24, "s"))) == {"a": 0.0}
+    assert dict(queue.frames_before(job("b", 210, "s"))) == {"a": pytest.approx(10)}
+    queue.push(job("b", 24, "s"))
+    before = dict(queue.frames_before(job("c", 8, "l")))
+    assert before["b"] == 24

@@ -1,6 +1,8 @@
 """API keys in a file."""
 
+import errno
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -100,6 +102,22 @@ def test_a_new_key_counts_within_a_second(keys: KeyFile, clock: Clock) -> None:
     keys.access(key)
 
 
+def test_while_the_file_cannot_be_looked_at_the_keys_before_count(
+    keys: KeyFile, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keys.create("phone")
+    assert keys.access(key).subject == "key phone"
+
+    def refused(path: Path) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    clock.now += 10
+    assert keys.access(key).subject == "key phone"
+    with pytest.raises(InvalidInput, match=r"keys\.json cannot be read: Permission denied"):
+        keys.listed()
+
+
 def test_while_the_file_is_damaged_the_keys_before_count(
     keys: KeyFile, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,3 +211,11 @@ def test_keys_made_at_once_are_all_there(keys: KeyFile) -> None:
         thread.join()
     assert not errors
     assert len(keys.listed()) == 8
+
+
+@pytest.mark.parametrize("text", ['{"version": 1, "keys": ' + "[" * 100_000, "[" * 100_000])
+def test_a_file_of_keys_that_is_nested_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match="is no file of API keys"):
+        KeyFile(path).listed()

@@ -1,12 +1,15 @@
 """What tenants may ask for."""
 
+import threading
 import time
+from typing import Any
 
 import pytest
-from tests.support.waiting import Clock
+from tests.support.waiting import Clock, until
+from tests.support.watchedlock import WatchedLock
 
-from lipwire.domain import Access, Overloaded
-from lipwire.security import AccessControl, LimitRules, TenantLimits
+from lipwire.domain import Access, LimitExceeded, Overloaded
+from lipwire.security import AccessControl, ForwardedControl, LimitRules, TenantLimits
 
 ACME = Access("key phone", "acme")
 
@@ -97,3 +100,91 @@ def test_a_control_with_limits_asks() -> None:
     control.enter(ACME, "live")
     with pytest.raises(Overloaded):
         control.enter(ACME, "live")
+
+
+def test_bytes_are_counted_by_tenant_and_what_is_refused_is_not(clock: Clock) -> None:
+    limits = TenantLimits(LimitRules(upload_mb_per_minute=1))
+    mib = 1 << 20
+    limits.upload(ACME, mib - 10)
+    with pytest.raises(LimitExceeded, match="tenant acme asks for more than 1 MiB a minute") as one:
+        limits.upload(ACME, 20)
+    assert one.value.policy == "upload"
+    assert one.value.retry_after_s == pytest.approx(60 * 10 / mib, abs=0.05)
+    limits.upload(ACME, 10)
+    limits.upload(Access("key a", "beta"), mib)
+    limits.take(ACME, 50)
+    clock.now += 120
+    limits.upload(ACME, mib)
+
+
+def test_what_is_left_is_told_of_each_limit(clock: Clock) -> None:
+    rules = LimitRules(requests_per_minute=5, frames_per_second=10, upload_mb_per_minute=1)
+    limits = TenantLimits(rules)
+    limits.take(ACME, 30)
+    limits.upload(ACME, 576)
+    told = {one.policy: one for one in limits.standing(ACME)}
+    assert list(told) == ["requests", "frames", "upload"]
+    found = {name: (one.most, one.span_s, one.remaining) for name, one in told.items()}
+    assert found == {
+        "requests": (5, 60, 4),
+        "frames": (100, 10, 70),
+        "upload": (1 << 20, 60, (1 << 20) - 576),
+    }
+    assert all(0 <= one.renewed_in_s <= one.span_s for one in told.values())
+    assert TenantLimits(LimitRules()).standing(ACME) == []
+
+
+def test_processes_that_are_passed_what_clients_send_count_it() -> None:
+    control = ForwardedControl(TenantLimits(LimitRules(upload_mb_per_minute=1)))
+    control.upload(ACME, 1 << 20)
+    with pytest.raises(LimitExceeded):
+        control.upload(ACME, 1)
+    ForwardedControl().upload(ACME, 1 << 40)
+
+
+@pytest.mark.parametrize("kind", ["requests", "frames", "upload"])
+def test_two_at_one_time_are_not_let_in_for_one(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, kind: str
+) -> None:
+    """The second comes when the first was looked at, and is not counted yet."""
+    rules = {
+        "requests": LimitRules(requests_per_minute=1),
+        "frames": LimitRules(requests_per_minute=9, frames_per_second=5),
+        "upload": LimitRules(upload_mb_per_minute=1),
+    }
+    limits = TenantLimits(rules[kind])
+    watched = WatchedLock()
+    monkeypatch.setattr(limits, "_lock", watched, raising=False)
+    count = limits._counter.hit
+    refused: list[str] = []
+
+    def ask() -> None:
+        try:
+            if kind == "upload":
+                limits.upload(ACME, 1 << 20)
+            else:
+                limits.take(ACME, 50 if kind == "frames" else 0)
+        except LimitExceeded as error:
+            refused.append(error.policy)
+
+    second = threading.Thread(target=ask)
+
+    def hit(*given: Any, **more: Any) -> bool:
+        if not second.ident:
+            second.start()
+            until(lambda: watched.waited_for.is_set() or not second.is_alive())
+        return count(*given, **more)
+
+    monkeypatch.setattr(limits._counter, "hit", hit)
+    ask()
+    second.join(120)
+    assert refused == [kind]
+
+
+def test_what_is_refused_for_one_limit_is_counted_for_none(clock: Clock) -> None:
+    limits = TenantLimits(LimitRules(requests_per_minute=2, frames_per_second=5))
+    assert taken(limits, ACME, 50) is None
+    for _ in range(3):
+        assert taken(limits, ACME, 50) is not None
+    assert taken(limits, ACME) is None
+    assert taken(limits, ACME) is not None

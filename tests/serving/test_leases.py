@@ -6,7 +6,8 @@ import pytest
 from tests.support.waiting import WAIT_S, Clock, until
 
 from lipwire.domain import Call, DeadlineExceeded, InvalidInput, LipwireError, Overloaded
-from lipwire.serving import LEASE_S, LeasesStats, Speed, SpeedLeases
+from lipwire.serving import LEASE_S, FrameCost, LeasesStats, Speed, SpeedLeases
+from lipwire.serving.leases import SHARE
 
 CALL = Call(None, service="live")
 
@@ -14,7 +15,7 @@ CALL = Call(None, service="live")
 class Machine:
     """Networks with a speed each, known once it was measured."""
 
-    def __init__(self, **frame_ms: float) -> None:
+    def __init__(self, share: float = SHARE, **frame_ms: float) -> None:
         self.speeds = {
             name: Speed(0, milliseconds / 1000, 2) for name, milliseconds in frame_ms.items()
         }
@@ -29,6 +30,7 @@ class Machine:
             self._measure,
             lambda: self.devices,
             lambda device, for_s: self.expected.append((device, for_s)),
+            share=share,
             clock=self.clock,
         )
 
@@ -205,3 +207,23 @@ def test_waiting_for_others_that_are_measured_ends_with_the_deadline() -> None:
 def test_holders_without_a_proper_name_are_refused(holder: str) -> None:
     with pytest.raises(InvalidInput, match=f"holder has {len(holder)} characters"):
         Machine(anna=24).leases.acquire(holder, "anna", CALL)
+
+
+def test_a_share_may_be_more_than_there_is() -> None:
+    machine = Machine(share=1000.0, anna=36)
+    for number in range(100):
+        machine.leases.acquire(f"session-{number}", "anna", CALL)
+    assert machine.leases.stats().held == 100
+
+
+def test_the_cost_of_a_frame_is_a_mean_of_the_latest() -> None:
+    cost = FrameCost()
+    for _ in range(25):
+        cost.took(1.0)  # as libraries are loaded
+    assert cost.frame_s == 0
+    for frame_s in (0.002, 0.004, 0.006):
+        cost.took(frame_s)
+    assert cost.frame_s == pytest.approx(0.004)
+    for _ in range(5000):
+        cost.took(0.010)
+    assert cost.frame_s == pytest.approx(0.010, rel=1e-3)

@@ -40,6 +40,7 @@ from lipwire.scheduling import Job, Scheduler
 from lipwire.serving import (
     Devices,
     DrawnFloatMouths,
+    FrameCost,
     LoadedAvatar,
     LocalBackend,
     NetworkKey,
@@ -128,6 +129,8 @@ def test_mouths_are_the_engines_for_the_avatars_own_crops(
     np.testing.assert_array_equal(mouths.pixels, drawn(house, "anna", first, windows)[1])
     assert mouths.gpu_id == 0
     assert mouths.inference_ms > 0
+    with Avatar.open(house.catalog.files("anna")) as avatar:
+        assert mouths.revision == avatar.revision.model != ""
 
 
 def test_the_guides_form_gives_the_same_mouths(house: House) -> None:
@@ -137,6 +140,20 @@ def test_the_guides_form_gives_the_same_mouths(house: House) -> None:
     assert mouths.values.shape == (3, 3, 320, 320)
     assert mouths.values.dtype == np.float32
     np.testing.assert_array_equal(mouths.as_mouths().pixels, pixels)
+
+
+def test_a_compiled_form_that_was_removed_is_made_anew(
+    house: House, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a server of another version does, which sweeps what it does not know."""
+    windows = speech(3)
+    crops, _ = drawn(house, "bert", 2, windows)
+    before = house.backend.mouths("bert", 2, windows).pixels
+    shutil.rmtree(root / "bert" / ".lipwire")
+    mouths = house.backend.mouths_of("bert", visual_frames(crops), windows)
+    np.testing.assert_array_equal(mouths.as_mouths().pixels, before)
+    assert "avatar bert is loaded again: compiled model: floats.onnx is missing" in caplog.text
+    np.testing.assert_array_equal(house.backend.mouths("bert", 2, windows).pixels, before)
 
 
 def test_mouths_are_of_the_revision_that_is_asked_for(
@@ -236,7 +253,7 @@ def test_floats_become_bytes_rounded_and_clipped() -> None:
 
 
 def test_many_at_once_get_their_own_mouths(house: House) -> None:
-    house.scheduler._queue_size = 100
+    house.scheduler._dispatcher.queue_size = 100
     cases = [
         (name, first, speech(count, first))
         for first in range(4)
@@ -390,6 +407,7 @@ def test_what_is_loaded_is_listed_with_its_measure(house: House) -> None:
         assert status.memory_bytes == models[1].memory_bytes == weights + avatar.mapped_bytes
         assert weights > 0
         assert avatar.mapped_bytes > 0
+        assert models[1].revision == status.revision == avatar.revision.model != ""
     assert models[0].use_count >= 2
     health = house.backend.health()
     assert (health.healthy, health.loaded_models, health.max_models) == (True, 2, 4)
@@ -409,6 +427,14 @@ def test_once_closed_it_refuses(house: House) -> None:
             ask()
 
 
+def test_one_network_is_told_of_alone(house: House) -> None:
+    for name in ("anna", "bert"):
+        house.backend.load(name)
+    assert [status.model_id for status in house.backend.models()] == ["anna", "bert"]
+    assert [status.model_id for status in house.backend.models("bert")] == ["bert"]
+    assert house.backend.models("carl") == ()
+
+
 def test_a_lease_loads_and_measures_the_network_that_it_is_for(house: House) -> None:
     backend = house.backend
     assert (backend.health().live_sessions, backend.health().live_capacity) == (0, 0)
@@ -423,6 +449,22 @@ def test_a_lease_loads_and_measures_the_network_that_it_is_for(house: House) -> 
     assert house.scheduler.stats().classes["live"].frames == measured
     backend.release("session")
     assert backend.health().live_sessions == 0
+
+
+def test_composing_counts_where_it_takes_time_of_the_networks(house: House) -> None:
+    cost = FrameCost()
+    for _ in range(30):
+        cost.took(10.0)  # a frame takes so many seconds that there is room for one session alone
+    with (
+        one_device(house.engine, house.scheduler) as devices,
+        Registry(
+            lambda name: load_network(name, house.catalog.files(name), devices), max_items=1
+        ) as networks,
+        LocalBackend(networks, devices, besides=cost) as backend,
+    ):
+        backend.acquire("first", "anna", Call(WAIT_S))
+        with pytest.raises(Overloaded, match=r"1 fit, as a frame of avatar anna takes 1e\+04 ms"):
+            backend.acquire("second", "anna", Call(WAIT_S))
 
 
 def test_a_network_without_its_frames_is_measured_too(

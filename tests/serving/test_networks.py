@@ -17,14 +17,8 @@ from lipwire.avatars.compiled.parts import FOR_GPU
 from lipwire.domain import Call, Cancelled, Float32Array, LipwireError, Unavailable
 from lipwire.engine import DeviceLost, Engine
 from lipwire.scheduling import Scheduler
-from lipwire.serving.networks import (
-    CompiledNetwork,
-    DeviceNetwork,
-    NetworkKey,
-    Placed,
-    ServerDevice,
-    run_on,
-)
+from lipwire.serving.networkfacts import CompiledNetwork
+from lipwire.serving.networks import DeviceNetwork, NetworkKey, Placed, ServerDevice, run_on
 
 WAIT_S = 60.0
 WINDOWS: Float32Array = np.random.default_rng(0).normal(0, 1, (2, 32, 16, 16)).astype(np.float32)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from tests.support.examples import examples
 
 from lipwire.domain import InvalidInput, Unavailable
 from lipwire.serving.placement import Home, Placement
@@ -167,6 +168,8 @@ class LeastLoaded(Rules):
 
 
 for machine in (RoundRobin, LeastLoaded):
-    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    machine.TestCase.settings = settings(
+        max_examples=examples(60), stateful_step_count=40, deadline=None
+    )
 TestRoundRobin = pytest.mark.slow(RoundRobin.TestCase)
 TestLeastLoaded = pytest.mark.slow(LeastLoaded.TestCase)

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -228,6 +229,18 @@ def test_a_full_disk_is_logged_once_and_mouths_are_served(
         assert part_files(frames) == []
         with pytest.raises(StorageFailed, match="the disk is full"):
             rest.fill()
+
+
+def test_nothing_is_kept_of_an_avatar_that_was_erased_meanwhile(
+    frames: Avatar, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), RestMouths(frames, Network(), SILENCE) as rest:
+        shutil.rmtree(frames.path)
+        for number in range(COUNT):
+            np.testing.assert_array_equal(rest.mouth(number), expected(number))
+    assert not frames.path.exists()
+    (record,) = caplog.records
+    assert "anna are not kept: it is not there any more" in record.message
 
 
 def test_another_process_that_writes_is_not_waited_for_by_a_mouth(

@@ -1,6 +1,7 @@
 """A server with OpenAI's /v1/audio/speech, and servers that do other things."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ def server() -> Iterator[Server]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         known.url = f"http://127.0.0.1:{http.server_port}/v1"
-        thread = threading.Thread(target=http.serve_forever)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         yield known
         http.shutdown()
@@ -135,7 +136,7 @@ def test_sound_is_given_as_it_comes(server: Server) -> None:
         ),
         (answer_with(b'{"detail": "busy"}', 503, "application/json"), "status 503: busy"),
         (answer_with(b"[1]", 500, "application/json"), r"status 500: \[1\]"),
-        (answer_with(b"<html>\x1b" + b"x" * 9999, 502), "status 502: <html> xxx"),
+        (answer_with(b"<html>\x1b" + b"x" * 9999, 502), r"status 502: <html>\\x1bxxx"),
         (answer_with(b"{}", 401), "refuses the API key: status 401"),
         (answer_with(b"", 302, Location="http://127.0.0.1:9/"), "answers with status 302: "),
         (answer_with(b"ID3", kind="audio/mpeg"), "answers with audio/mpeg; allowed is audio/pcm"),
@@ -191,3 +192,21 @@ def test_a_url_is_one_of_http(url: str) -> None:
 def test_a_wrong_key_is_not_shown(key: str) -> None:
     with pytest.raises(InvalidInput, match=r"^api_key has blanks or characters that no key has$"):
         voice_of("http://x", api_key=key)
+
+
+def test_a_redirect_is_not_followed(server: Server) -> None:
+    server.answer = answer_with(status=307, Location=f"{server.url}/elsewhere")
+    with pytest.raises(Unavailable, match="answers with status 307"):
+        list(voice_of(server.url, api_key="hush").say("One."))
+    assert server.paths == ["/v1/audio/speech"]
+
+
+def test_a_link_local_address_behind_a_name_is_not_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lookup(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with pytest.raises(Unavailable, match=r"is 169\.254\.169\.254, a link-local address"):
+        list(voice_of("http://voice.example.org/v1").say("One."))

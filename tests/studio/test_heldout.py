@@ -85,6 +85,7 @@ def test_training_never_hears_the_voices() -> None:
             assert sequence.voice.partition("+")[2] in ESPEAK_VARIANTS["held_out"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")
 def test_the_program_writes_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heldout, "SEQUENCES", (SEQUENCES[0],))

@@ -14,6 +14,7 @@ from studio import mouth_metric, train_audio  # noqa: E402
 from studio.speech import Utterance  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_jaw_and_the_gap_are_what_moves_pixels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_perfect_answer_has_the_least_loss() -> None:
     assert train_audio.loss_of(torch.zeros_like(true), true) > train_audio.loss_of(late, true)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_continues_as_if_it_had_not_been(tmp_path: Path) -> None:
     through = train_audio.Training(SMALL, tmp_path / "through")
     whole = list(through.run([tones()]))
@@ -125,6 +126,7 @@ def test_a_stopped_training_continues_as_if_it_had_not_been(tmp_path: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     plan = train_audio.Plan(steps=30, batch=2, frames=50, warm_up=3, save_every=99, half=False)
     training = train_audio.Training(plan, tmp_path)
@@ -174,6 +176,7 @@ def test_figures_of_the_truth_are_perfect_and_of_a_late_mouth_are_late(tmp_path:
     assert late.energy_lag_frames == pytest.approx(perfect.energy_lag_frames + 2, abs=0.3)
 
 
+@pytest.mark.slow
 def test_both_stages_run_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from lipwire.session.live import (
     SessionSettings,
     Sound,
 )
+from lipwire.session.live.mouthtimes import MouthTimes
 
 SETTINGS = SessionSettings(sound_rate_hz=16_000, gate=False)
 RATE_HZ = 16_000
@@ -121,12 +122,15 @@ class LiveTime:
         self.clock = Clock()
         self.pacer = Pacer(clock=self.clock, start=False)
         self.threads = LiveThreads(self.pacer, AtOnce(), AtOnce())
+        self.times = MouthTimes()
 
     def session(
         self, avatar: FakeAvatar, settings: SessionSettings = SETTINGS, *, start: bool = True
     ) -> LiveSession:
-        session = LiveSession(avatar.live(), settings, self.threads, clock=self.clock)
-        assert session.outbox.has_room  # it is an output from now on
+        session = LiveSession(
+            avatar.live(), settings, self.threads, times=self.times, clock=self.clock
+        )
+        session.fill_outbox()
         if start:
             session.start()
         return session
@@ -156,3 +160,12 @@ def sounds(items: list[Item]) -> list[Sound]:
 def buzz(seconds: float, *, level: float = 0.5) -> Float32Array:
     """Audio at 16 kHz that is nowhere silent."""
     return np.full(round(seconds * RATE_HZ), level, np.float32)
+
+
+def watch(time: LiveTime, session: LiveSession, seconds: float) -> list[Item]:
+    """What leaves the session meanwhile, with a client that takes everything at once."""
+    items: list[Item] = taken(session)
+    for _ in range(round(seconds * 25)):
+        time.run(0.04)
+        items += taken(session)
+    return items

@@ -145,7 +145,7 @@ class Simulation:
 
     def push(self, pcm: Float32Array, *, rate_hz: int = RATE_HZ) -> None:
         self.conversation.push(SpeechPiece(pcm, rate_hz), self.now)
-        speech = self.conversation._numbers
+        speech = self.conversation._speeches._numbers
         self.sent.setdefault(speech, []).append(pcm)
 
     def send(
@@ -190,20 +190,32 @@ class Simulation:
         self.now = end
 
     def _plan_tick(self) -> None:
-        due_s = self.conversation.due_s + self.late(self.conversation.frame)
-        heapq.heappush(self._queue, (max(due_s, self.now), next(self._order), self._tick))
+        self._due_s = self.conversation.due_s
+        due_s = self._due_s + self.late(self.conversation.frame)
+        tick: Callable[[], None] = partial(self._tick, self._due_s)
+        heapq.heappush(self._queue, (max(due_s, self.now), next(self._order), tick))
 
-    def _tick(self) -> None:
+    def _tick(self, due_s: float) -> None:
+        if due_s == self._due_s:  # else it was moved meanwhile
+            self.tick()
+            self._plan_tick()
+            self._look()
+
+    def tick(self) -> None:
+        """Have the next frame leave now."""
         tick = self.conversation.tick(self.now)
         left = Left(self.now - START_S, tick.sounds, tick.picture, tick.events)
         if self.keep:
             self.left.append(left)
         self.on_left(left)
-        self._look()
-        self._plan_tick()
 
     def _look(self) -> None:
         """Do what a worker does, as far as it takes no time."""
+        self._work()
+        if self.conversation.due_s != self._due_s:
+            self._plan_tick()
+
+    def _work(self) -> None:
         while (audio := self.conversation.next_speech()) is not None:
             self._hear(*audio)
         while (work := self.conversation.next_frames(self.now, len(self._works))) is not None:

@@ -95,6 +95,7 @@ def _check_curl(words: list[str]) -> None:
     """What is asked of the server, ``$API``, is in its API."""
     url = next(word for word in words if word.startswith("$API"))
     path = url.removeprefix("$API").partition("?")[0].replace("$ID", "{session}")
+    path = path.replace("$RENDER", "{render}")
     method = "POST" if {"-d", "--data-binary"} & set(words) else "GET"
     if "-X" in words:
         method = words[words.index("-X") + 1]

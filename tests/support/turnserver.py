@@ -14,10 +14,10 @@ CREDENTIAL: Final = 'a "long-term" credential'
 
 
 class TurnServer:
-    """Relays for who has ``USER`` and ``CREDENTIAL``; clients connect over TCP alone. A context
-    manager."""
+    """Relays for who has ``USER`` and ``CREDENTIAL``, or credentials made with ``secret``; clients
+    connect over TCP alone. A context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secret: str | None = None) -> None:
         """``folder`` takes its files."""
         program = shutil.which("turnserver")
         assert program is not None
@@ -29,12 +29,17 @@ class TurnServer:
             "relay-ip": "127.0.0.1",
             "listening-port": str(self.port),
             "realm": "lipwire.test",
-            "user": f"{USER}:{CREDENTIAL}",
+            **(
+                {"user": f"{USER}:{CREDENTIAL}"}
+                if secret is None
+                else {"static-auth-secret": secret}
+            ),
             "userdb": str(folder / "users"),
             "pidfile": str(folder / "pid"),
             "log-file": "stdout",
         }
-        switches = ("allow-loopback-peers", "lt-cred-mech", "no-udp", "no-tls", "no-dtls", "no-cli")
+        mechanism = "lt-cred-mech" if secret is None else "use-auth-secret"
+        switches = ("allow-loopback-peers", mechanism, "no-udp", "no-tls", "no-dtls", "no-cli")
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -13,7 +13,7 @@ from lipwire.session.live import LiveSessions, SessionRules
 from lipwire.web.across import WebWorkers
 from lipwire.web.app import web_app
 from lipwire.web.hub import Hub
-from lipwire.web.peers import IceServers
+from lipwire.web.ice import IceServers
 from lipwire.web.server import WebServer
 
 

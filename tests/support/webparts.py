@@ -15,14 +15,16 @@ import numpy as np
 from tests.support.liveparts import FakeAvatar, LiveTime
 
 from lipwire.domain import AvatarInvalid, Call, NotFound, UInt8Array
+from lipwire.renders import Renders, SignedLinks
 from lipwire.rpc.workers import WorkerPlace
 from lipwire.rpc.workers.sessioncount import SharedCount
-from lipwire.security import OPEN, AccessControl
+from lipwire.security import OPEN, AccessControl, FolderStore, LiveMinutes, Tickets
 from lipwire.session.live import LiveAvatar, LiveSession, LiveSessions, LiveThreads, SessionRules
 from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
 from lipwire.web.hub import Hub
-from lipwire.web.peers import IceServers
+from lipwire.web.ice import IceServers
+from lipwire.web.measured import WebFinished
 from lipwire.web.server import WebServer
 
 TOKEN: Final = "a token for tests only"
@@ -108,12 +110,19 @@ class WebHouse(Asked):
         origins: Sequence[str] = (),
         control: AccessControl = OPEN,
         certificate: tuple[Path, Path] | None = None,
+        tickets: Tickets | None = None,
+        minutes: LiveMinutes | None = None,
+        finished: WebFinished | None = None,
+        renders: Renders | None = None,
+        links: SignedLinks | None = None,
     ) -> None:
         """With ``threads`` time is that of the clock on the wall, and nobody moves it.
         ``open_avatar`` makes an avatar of that name. ``place`` is that among other servers, as
         processes of one have it; each listens on a port of its own here, so that it can be asked
         and no other."""
         self.count = None if place is None else SharedCount(place)
+        if place is not None and tickets is None:
+            tickets = Tickets(FolderStore(place.folder / "tickets"))
         self.time = LiveTime()
         clock: Callable[[], float] = self.time.clock if threads is None else time.monotonic
         self._open_avatar = open_avatar
@@ -124,6 +133,7 @@ class WebHouse(Asked):
             rules=rules,
             count=self.count,
             prefix="" if place is None else place.session_prefix,
+            minutes=minutes,
             clock=clock,
         )
         workers = None
@@ -147,8 +157,12 @@ class WebHouse(Asked):
                 token=TOKEN,
                 origins=origins,
                 control=control,
+                tickets=tickets,
                 speak=speak,
                 workers=workers,
+                finished=finished,
+                renders=renders,
+                links=links,
             )
 
         self.server = WebServer(

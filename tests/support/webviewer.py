@@ -20,6 +20,7 @@ from tests.support.lossynetwork import LossyNetwork
 from tests.support.webparts import Answer, Asked
 
 SDP: Final = {"Content-Type": "application/sdp"}
+FRAGMENT: Final = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
 
 def selected_pair(connection: RTCPeerConnection) -> tuple[str, str]:
@@ -79,7 +80,12 @@ class WebViewer:
 
     def view(self, path: str = "/whep/anna", network: LossyNetwork | None = None) -> None:
         """Have the house's server send, over ``network`` where there is one."""
-        offer = self.offer() if network is None else network.offered(self.offer())
+        self.post(self.offer() if network is None else network.offered(self.offer()), path, network)
+
+    def post(
+        self, offer: str, path: str = "/whep/anna", network: LossyNetwork | None = None
+    ) -> None:
+        """Have the house's server answer ``offer``, made of this viewer's own."""
         self.answer = self._house.ask("POST", path, offer, SDP)
         assert self.answer.status == 201, self.answer
         answer = self.answer.body.decode()

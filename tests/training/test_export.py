@@ -102,6 +102,7 @@ def test_the_exported_network_equals_the_trained_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_the_exported_network_also_paints_from_controls(tmp_path: Path) -> None:
     network = stirred(LipUNet(CONFIG, AudioConvolutions(6)))
     export_network(network, tmp_path / "model.onnx")
@@ -122,6 +123,7 @@ def test_the_exported_network_also_paints_from_controls(tmp_path: Path) -> None:
     assert np.abs(made.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_package_is_written_that_is_valid_and_can_be_judged(
     parts: PackageParts, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def settings(steps: int) -> TrainSettings:
     )
 
 
+@pytest.mark.slow
 def test_training_learns_to_draw_the_mouth_and_leaves_pictures(
     dataset: PairDataset, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_another_network_does_not_go_on_from_the_checkpoint(
         UNetRun(dataset, tmp_path, UNetConfig((8, 8, 8, 8)), settings(1))
 
 
+@pytest.mark.slow
 def test_the_same_code_trains_from_a_video_and_its_speech(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = [draw_face(i, rng.random(6)) for i in range(12)]

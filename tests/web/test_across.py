@@ -13,7 +13,7 @@ import pytest
 from tests.support.waiting import until
 from tests.support.webfront import FrontedHouse
 from tests.support.webparts import TOKEN, WebHouse
-from tests.support.webviewer import SDP, WebViewer
+from tests.support.webviewer import FRAGMENT, SDP, WebViewer
 from tests.web.test_app import PCM, fails, samples
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -207,6 +207,8 @@ def test_viewers_get_media_from_the_one_that_has_the_session(
         for house in pair:
             assert house.ask("GET", f"/v1/sessions/{session_id}").json["viewers"] == 2
         assert pair[1 - asked].ask("OPTIONS", first.location).status == 204
-        fails(pair[1 - asked].ask("PATCH", first.location), 422)
+        fails(pair[1 - asked].ask("PATCH", first.location), 415)
+        restart = "a=ice-ufrag:other\r\na=ice-pwd:restarted"
+        fails(pair[1 - asked].ask("PATCH", first.location, restart, FRAGMENT), 422)
         assert pair[1 - asked].ask("DELETE", first.location).status == 200
         until(lambda: own.ask("GET", f"/v1/sessions/{session_id}").json["viewers"] == 1)

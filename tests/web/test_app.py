@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from tests.support.webfront import house_asked
 from tests.support.webparts import TOKEN, Answer, WebHouse
 
 from lipwire.domain import Overloaded
+from lipwire.domain.errors import StatusCode
 from lipwire.session.live import LiveSession, SessionRules
 
 PCM = {"Content-Type": "audio/pcm"}
@@ -33,6 +34,7 @@ def fails(answer: Answer, status: int, *words: str) -> dict[str, Any]:
     assert body["status"] == status
     assert body["type"] == "about:blank"
     assert body["title"]
+    assert body["code"] in ("INTERNAL", "UNIMPLEMENTED", *get_args(StatusCode))
     for word in words:
         assert word in body["detail"], body
     for inside in ("Traceback", ".py", "site-packages", "/work", "/home"):

@@ -11,6 +11,7 @@ from tests.support.webparts import WebHouse
 import lipwire
 from lipwire.session.live import SessionRules
 from lipwire.web.app import web_app
+from lipwire.web.identified import Identified
 from lipwire.web.openapi import ROUTES, document
 
 
@@ -35,8 +36,9 @@ def routes(given: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, 
 
 def test_every_route_is_described_and_nothing_else(house: WebHouse) -> None:
     app = web_app(house.hub, list, healthy=lambda: True, hosts=[], token="x")
-    assert isinstance(app.app, Starlette)
-    there = list(routes(app.app.routes))
+    assert isinstance(app.app, Identified)
+    assert isinstance(app.app.app, Starlette)
+    there = list(routes(app.app.app.routes))
     described = [(one.method, one.path) for one in ROUTES]
     assert sorted(there) == sorted(described)
     assert len(set(described)) == len(described)
@@ -84,7 +86,7 @@ PCM = {"Content-Type": "audio/pcm"}
         ("POST", "/whep/{avatar}", b"x", {}, 415),
         ("OPTIONS", "/whep/{avatar}", None, {}, 204),
         ("OPTIONS", "/whep/{avatar}/{viewer}/{session}", None, {}, 204),
-        ("PATCH", "/whep/{avatar}/{viewer}/{session}", None, {}, 422),
+        ("PATCH", "/whep/{avatar}/{viewer}/{session}", None, {}, 404),
         ("DELETE", "/whep/{avatar}/{viewer}/{session}", None, {}, 404),
         ("GET", "/openapi.json", None, {}, 200),
         ("GET", "/healthz", None, {}, 200),

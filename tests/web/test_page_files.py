@@ -1,6 +1,8 @@
 """The page's files: what they are made of, and where they come from."""
 
+import ast
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -109,3 +111,31 @@ def test_the_style_sheet_heeds_dark_reduced_motion_and_focus() -> None:
     style = (PAGE / "page.css").read_text(encoding="utf-8")
     for wanted in ("prefers-color-scheme: dark", "prefers-reduced-motion", ":focus-visible"):
         assert wanted in style
+
+
+def reasons() -> Iterator[str]:
+    """Those that sessions end for, as the program has them."""
+    live = Path(str(files("lipwire") / "session" / "live"))
+    for module in ("sessions.py", "livesession.py"):
+        for node in ast.walk(ast.parse((live / module).read_text(encoding="utf-8"))):
+            told: list[ast.expr] = []
+            match node:
+                case ast.Call(func=ast.Attribute(attr="_end"), args=[_, because, *_]):
+                    told = [because]
+                case ast.Call(func=ast.Attribute(attr="close"), args=[because, *_]):
+                    told = [because]
+                case ast.For(
+                    target=ast.Tuple(elts=[ast.Name(id="reason"), *_]), iter=ast.Tuple(elts=rules)
+                ):
+                    told = [rule.elts[0] for rule in rules if isinstance(rule, ast.Tuple)]
+            for each in told:
+                if isinstance(each, ast.Constant):
+                    yield str(each.value)
+
+
+def test_the_page_has_words_for_every_reason_that_a_session_ends_for() -> None:
+    found = set(reasons()) - {"refused"}  # nobody is told of a session that never was
+    assert {"closed", "max_idle", "made_room", "avatar_removed", "ticket_over", "error"} <= found
+    text = (PAGE / "failures.js").read_text(encoding="utf-8")
+    words = text.partition("function explainEnd")[2].partition("});")[0]
+    assert set(re.findall(r'^ +"?([^":\n]+)"?: "', words, re.MULTILINE)) == found

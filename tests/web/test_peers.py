@@ -2,14 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from aiortc import RTCPeerConnection
+from aiortc import RTCPeerConnection, RTCSessionDescription
+from tests.support.waiting import WAIT_S
 
 from lipwire.compose.livevideo import EncodedPicture, EncodedSound
 from lipwire.domain import InvalidInput, LipwireError, Unavailable
-from lipwire.web.peers import IceServers, NoCommonCodec, Peer, check_offer
+from lipwire.web.ice import IceServers
+from lipwire.web.peers import NoCommonCodec, Peer, check_offer
+from lipwire.web.trickle import parse_fragment
 
 
 def with_peer(look: Callable[[Peer, list[str]], None]) -> None:
@@ -123,9 +128,84 @@ def test_offers_are_looked_at_before_anything_is_done() -> None:
             check_offer(bad)
 
 
+@asynccontextmanager
+async def answered(told: list[str], **more: Any) -> AsyncIterator[tuple[Peer, RTCPeerConnection]]:
+    """A peer that has answered the offer of a viewer, who has not taken the answer."""
+    viewer = RTCPeerConnection()
+    viewer.addTransceiver("video", direction="recvonly")
+    viewer.addTransceiver("audio", direction="recvonly")
+    peer = Peer(
+        IceServers(),
+        on_key_wanted=lambda: None,
+        on_bit_rate=lambda bits: None,
+        on_gone=lambda: told.append("gone"),
+        **more,
+    )
+    try:
+        await viewer.setLocalDescription(await viewer.createOffer())
+        sdp = await peer.answer(viewer.localDescription.sdp)
+        told.append(sdp)
+        yield peer, viewer
+    finally:
+        await peer.close()
+        await viewer.close()
+
+
+def test_who_never_connects_is_gone_after_a_while() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        async with answered(told, connect_within_s=0):
+            while "gone" not in told:
+                await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_who_has_connected_or_gone_is_not_waited_for() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        async with answered(told, connect_within_s=3600) as (peer, viewer):
+            waiting = peer._connecting
+            assert waiting is not None
+            await viewer.setRemoteDescription(RTCSessionDescription(told[0], "answer"))
+            while peer._connection.connectionState != "connected":
+                await asyncio.sleep(0.001)
+            assert waiting.cancelled()
+        async with answered(told) as (peer, _):
+            waiting = peer._connecting
+            assert waiting is not None
+            await peer.close()
+            assert waiting.cancelled()
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_candidates_are_taken_up_to_a_number() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        async with answered(told) as (peer, _):
+            one = "a=candidate:1 1 udp 1 192.0.2.1 {} typ host"
+            parts = [range(1000, 1050), range(1050, 1100)]
+            for ports in parts:
+                await peer.trickle(parse_fragment("\n".join(map(one.format, ports))))
+            with pytest.raises(InvalidInput, match="101 candidates; allowed are 100"):
+                await peer.trickle(parse_fragment(one.format(1100)))
+            transport = peer._connection.getTransceivers()[0].sender.transport.transport
+            assert len(transport.getRemoteCandidates()) <= 100 + told[0].count("a=candidate")
+            await peer.trickle(parse_fragment("a=end-of-candidates"))
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_an_offer_of_too_many_candidates_is_refused() -> None:
+    offer = "v=0\r\n" + "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n" * 301
+    with pytest.raises(InvalidInput, match="301 candidates; allowed are 300"):
+        check_offer(offer)
+
+
 @pytest.mark.parametrize("relay_only", [False, True])
 def test_with_relay_only_no_address_of_this_machine_is_told(relay_only: bool) -> None:
-    async def answered() -> str:
+    async def told() -> str:
         viewer = RTCPeerConnection()
         viewer.addTransceiver("video", direction="recvonly")
         viewer.addTransceiver("audio", direction="recvonly")
@@ -144,15 +224,6 @@ def test_with_relay_only_no_address_of_this_machine_is_told(relay_only: bool) ->
 
     if relay_only:  # and there is no relay
         with pytest.raises(Unavailable, match="no address"):
-            asyncio.run(answered())
+            asyncio.run(told())
     else:
-        assert "a=candidate" in asyncio.run(answered())
-
-
-def test_what_viewers_are_told_of_ice_servers() -> None:
-    ice = IceServers(("stun:one", "turn:two:443?transport=tcp"), 'an "id"', "back\\slash")
-    assert ice.links() == [
-        '<stun:one>; rel="ice-server"',
-        '<turn:two:443?transport=tcp>; rel="ice-server"; username="an \\"id\\""'
-        '; credential="back\\\\slash"; credential-type="password"',
-    ]
+        assert "a=candidate" in asyncio.run(told())

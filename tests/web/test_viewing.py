@@ -5,16 +5,19 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.fuzz.requesttargets import offer
 from tests.support.waiting import until
-from tests.support.webparts import WebHouse
+from tests.support.webparts import Answer, WebHouse
 from tests.support.webviewer import SDP, WebViewer
 from tests.web.test_app import fails
 
 from lipwire.session.live import SessionRules
-from lipwire.web.peers import IceServers, Peer
+from lipwire.web.ice import IceServers
+from lipwire.web.peers import Peer
 
 
 @pytest.fixture
@@ -108,6 +111,48 @@ def test_who_vanishes_is_forgotten(house: WebHouse) -> None:
         assert not session._outputs
 
 
+def test_who_never_connects_leaves_nothing(
+    house: WebHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwire.web.hub.Peer", partial(Peer, connect_within_s=0))
+    before = tasks(house)
+    with WebViewer(house) as viewer:
+        answer = house.ask("POST", "/whep/anna", viewer.offer(), SDP)
+        session = house.session(answer.headers["location"].rpartition("/")[2])
+        until(lambda: not house.hub.viewers(session))
+        assert not session._outputs
+        until(lambda: tasks(house) <= before)
+        house.time.run(7)
+        assert session.closed
+
+
+def test_viewers_of_a_session_that_has_ended_are_disconnected(house: WebHouse) -> None:
+    before = tasks(house)
+    house.hub._part_after_s = 0
+    with WebViewer(house) as viewer:
+        viewer.view()
+        plays(house, lambda: viewer.pictures)
+        session = house.session(viewer.location.rpartition("/")[2])
+        house.sessions.end(session)
+        until(lambda: not house.hub.viewers(session))
+        until(lambda: viewer.state == "closed")
+        until(lambda: tasks(house) <= before)
+
+
+def test_the_viewers_of_a_session_that_goes_on_stay(house: WebHouse) -> None:
+    house.hub._part_after_s = 0
+    with WebViewer(house) as first, WebViewer(house) as second:
+        first.view()
+        session = house.session(first.location.rpartition("/")[2])
+        broadcast = house.hub.broadcast(session)
+        house.ask("DELETE", first.location)
+        second.view(f"/whep/anna?session={session.id}")
+        broadcast.close()  # that of the viewer who has left, again
+        for _ in range(5):
+            tasks(house)
+        assert house.hub.viewers(session) == 1
+
+
 def test_one_viewer_leaves_and_the_other_goes_on(house: WebHouse) -> None:
     with WebViewer(house) as first, WebViewer(house) as second:
         first.view()
@@ -157,7 +202,7 @@ def test_who_has_no_h264_is_told_so(house: WebHouse, codec: str) -> None:
 def test_offers_need_their_type_a_size_and_an_avatar(house: WebHouse) -> None:
     fails(house.ask("POST", "/whep/anna", "v=0", {"Content-Type": "text/plain"}), 415, "text/plain")
     fails(house.ask("POST", "/whep/anna", b"v" * 300_000, SDP), 413)
-    fails(house.ask("PATCH", "/whep/anna/viewer/session", ""), 422, "ICE restart")
+    fails(house.ask("PATCH", "/whep/anna/viewer/session", ""), 404, "viewer")
     assert house.ask("OPTIONS", "/whep/anna").headers["accept-post"] == "application/sdp"
     told = house.ask("OPTIONS", "/whep/anna/viewer/session")
     assert told.headers["accept-patch"] == "application/trickle-ice-sdpfrag"
@@ -248,3 +293,33 @@ def test_ice_servers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" in answered.headers["link"]
     assert asked.headers["link"] == from_page.headers["link"] == answered.headers["link"]
     assert all("link" not in one.headers and one.status == 204 for one in refused)
+
+
+def test_viewers_are_limited(house: WebHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipwire.web.hub.MOST_OF_SESSION", 2)
+    monkeypatch.setattr("lipwire.web.hub.MOST_VIEWERS", 3)
+    first, second = (
+        house.ask("POST", "/v1/sessions", {"avatar": "anna"}).json["id"] for _ in range(2)
+    )
+
+    def viewed(session: str) -> Answer:
+        return house.ask("POST", f"/whep/anna?session={session}", offer(), SDP)
+
+    left, _ = (viewed(first) for _ in range(2))
+    refused = viewed(first)
+    assert refused.status == 429
+    assert refused.json["detail"] == "2 viewers are connected; allowed are 2"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert viewed(second).status == 201
+    assert viewed(second).json["detail"] == "3 viewers are connected; allowed are 3"
+    assert house.ask("DELETE", left.headers["location"]).status == 200
+    assert viewed(second).status == 201
+    assert house.ask("GET", f"/v1/sessions/{second}").json["viewers"] == 2
+
+
+def test_a_session_that_is_opened_by_a_viewer_too_many_ends(
+    house: WebHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwire.web.hub.MOST_VIEWERS", 0)
+    assert house.ask("POST", "/whep/anna", offer(), SDP).status == 429
+    assert house.ask("GET", "/v1/sessions").json["active"] == 0

@@ -50,10 +50,15 @@ class GpuEngine(Engine):
         self.gpu = device
 
     def load(
-        self, compiled: Path, frames: Frames | None = None, *, for_gpu: Path | None = None
+        self,
+        compiled: Path,
+        frames: Frames | None = None,
+        *,
+        for_gpu: Path | None = None,
+        source: Path | None = None,
     ) -> Model:
         self._check_there()
-        model = super().load(compiled, frames, for_gpu=for_gpu)
+        model = super().load(compiled, frames, for_gpu=for_gpu, source=source)
         if frames is not None:  # who has more of them takes more of this GPU
             vars(model)["weights_bytes"] += frames.frame_count * 100_000
         return model

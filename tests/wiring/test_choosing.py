@@ -11,6 +11,7 @@ from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S
 from tests.wiring.gpumachine import NAMES, Machine, Serve, config
 
+from lipwire.config import load_inference_config
 from lipwire.domain import Call, DependencyMissing, InvalidInput
 from lipwire.engine import Device, NoDriver
 from lipwire.wiring import choosing
@@ -213,3 +214,21 @@ def test_the_strategy_decides_where_avatars_go(
     assert [running.home(name) for name in NAMES] == homes  # a is larger than the others together
     assert [running.home(name) for name in NAMES] == homes
     assert running.told["GPU status"]["Avatars are assigned"] == strategy
+
+
+@pytest.mark.parametrize(
+    ("settings", "mib"),
+    [
+        ({}, 1024),
+        ({"CAPACITY__HOT_MEMORY_MB": "300", "SERVER__WORKERS": "3"}, 100),
+        ({"ONNX__PRECISION": "float32"}, 0),
+        ({"CAPACITY__COMPILE_SANDBOX": "true"}, 0),
+    ],
+)
+def test_specialised_networks_have_their_share_of_memory(
+    settings: dict[str, str], mib: int
+) -> None:
+    environ = {f"LIPWIRE_{key}": value for key, value in settings.items()}
+    given = load_inference_config(None, {**environ, "LIPWIRE_ONNX__USE_CUDA": "false"})
+    (chosen,) = choose_devices(given).devices
+    assert chosen.hot_bytes == mib << 20

@@ -108,6 +108,7 @@ def taken_apart(package: Path, tmp_path: Path) -> tuple[Path, Path, Path]:
     return network, frames, rects
 
 
+@pytest.mark.slow
 def test_the_guides_second_example_serves(
     pair: Pair, package: Path, tmp_path: Path, expected: tuple[bytes, ...]
 ) -> None:

@@ -20,9 +20,10 @@ from lipwire.avatars import ALWAYS, Avatar, compile_avatar, read_package
 from lipwire.avatars.compiled.parts import FOR_GPU
 from lipwire.config import load_inference_config
 from lipwire.domain import Call, Float32Array, Unavailable
-from lipwire.engine import Device, Engine, GpuInfo, GpuState, Tuning
+from lipwire.engine import Device, Engine, GpuInfo, GpuState, HotTier, Tuning
 from lipwire.engine.device import DeviceLost
 from lipwire.rpc.backends import RemoteBackend
+from lipwire.scheduling import Observer
 from lipwire.wiring import backends, choosing, registries
 from lipwire.wiring.servers import open_inference_server
 
@@ -51,11 +52,17 @@ class Gpus:
         return GpuState(SIZE_BYTES - free_bytes, free_bytes, 0.5)
 
     def make(
-        self, *, threads: int | None = None, device: Device, tuning: Tuning | None = None
+        self,
+        *,
+        threads: int | None = None,
+        device: Device,
+        tuning: Tuning | None = None,
+        hot: HotTier | None = None,
     ) -> Engine:
         """Stands in for ``Engine`` of a GPU."""
         assert device.kind == "cuda"
         assert tuning is not None
+        assert hot is None
         self.tunings.append(tuning)
         engine = Engine(threads=threads, tuning=tuning, memory=self.memories[device.index])
         self.engines.append(engine)
@@ -123,6 +130,7 @@ def backend(serve: Callable[[str], RemoteBackend]) -> RemoteBackend:
     return serve("memory_gb_per_gpu: 0.125")
 
 
+@pytest.mark.slow
 def test_networks_are_spread_over_the_gpus_memory(
     gpus: Gpus, backend: RemoteBackend, expected: dict[str, Any]
 ) -> None:
@@ -186,7 +194,7 @@ def test_no_worker_takes_what_could_share_a_batch_to_wait_for_a_stream(
     (chosen,) = choosing.choose_devices(load_inference_config(file, {})).devices
     with choosing.make_engine(chosen) as engine:
         assert gpus.tunings[-1].streams == streams
-        with backends._scheduler(engine, chosen, 10) as scheduler:
+        with backends._scheduler(engine, chosen, 10, Observer()) as scheduler:
             assert scheduler.stats().workers == workers
 
 

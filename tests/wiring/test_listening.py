@@ -22,8 +22,8 @@ from lipwire.rpc.server.server import RpcServer, ServerOptions, inference_servic
 from lipwire.rpc.services.inference import InferenceServicer
 from lipwire.rpc.transport import connecting_within
 from lipwire.rpc.workers import WorkerPlace, sharing, siblings, socket_folder
-from lipwire.serving import ModelStatus
-from lipwire.wiring.listening import listening
+from lipwire.serving import BackendHealth, ModelStatus
+from lipwire.wiring.listening import listening, telling_why_not
 
 NAMES = ("anna", "bert")
 
@@ -204,7 +204,7 @@ def test_overload_of_one_is_a_status_that_says_when_to_come_back(start: Start) -
 def test_a_defect_in_one_is_told_without_what_is_inside(start: Start) -> None:
     first, second = start(0, 2), start(1, 2)
 
-    def broken(**_: object) -> tuple[ModelStatus, ...]:
+    def broken(*_: object, **__: object) -> tuple[ModelStatus, ...]:
         raise RuntimeError("secret")
 
     second.networks.models = broken  # type: ignore[method-assign]
@@ -227,7 +227,7 @@ def test_a_slow_one_is_waited_for_no_longer_than_there_is_time(
     assert str(error) == "worker 1: no answer within 0.3 s; it is done in 1 of 2 processes"
     blocked = threading.Event()
 
-    def dawdling(**_: object) -> tuple[ModelStatus, ...]:
+    def dawdling(*_: object, **__: object) -> tuple[ModelStatus, ...]:
         assert blocked.wait(30)
         return ()
 
@@ -275,3 +275,19 @@ def test_what_is_asked_on_a_socket_is_not_passed_on(start: Start, folder: Path) 
         stub: Any = InferenceServiceStub(channel)
         assert stub.LoadModel(pb.LoadModelRequest(model_id="anna"), timeout=30).success
     assert (first.networks.asked, second.networks.asked) == ([], ["anna"])
+
+
+def test_why_no_mouths_can_be_made_is_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    said = iter(["refused", "refused", "no key", "refused", "", "refused"])
+
+    def health() -> BackendHealth:
+        detail = next(said)
+        return BackendHealth(not detail, 0, 0, 0, "", detail)
+
+    healthy = telling_why_not(health)
+    assert [healthy() for _ in range(6)] == [False] * 4 + [True, False]
+    assert [record.getMessage() for record in caplog.records] == [
+        "no mouths can be made: refused",
+        "no mouths can be made: no key",
+        "no mouths can be made: refused",
+    ]

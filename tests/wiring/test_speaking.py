@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tests.support.liveparts import AtOnce, FakeAvatar, LiveTime, sounds, taken
+from tests.support.liveparts import AtOnce, FakeAvatar, LiveTime, sounds, watch
 from tests.support.waiting import until
 
 from lipwire.config import CompositingConfig
 from lipwire.config.compositing import SpeechSettings
 from lipwire.domain import InvalidInput, Overloaded, Unavailable
-from lipwire.session.live import Caption, Item, LiveSession, SessionSettings, SpeechEnded
+from lipwire.session.live import Caption, Item, SessionSettings, SpeechEnded
 from lipwire.speech import SpokenPiece
 from lipwire.speech.sentences import sentences
 from lipwire.wiring import speaking as module
@@ -61,14 +61,6 @@ def voice() -> FakeVoice:
 @pytest.fixture
 def time() -> LiveTime:
     return LiveTime()
-
-
-def watch(time: LiveTime, session: LiveSession, seconds: float) -> list[Item]:
-    items: list[Item] = taken(session)
-    for _ in range(round(seconds * 25)):
-        time.run(0.04)
-        items += taken(session)
-    return items
 
 
 def captions(items: list[Item]) -> list[str]:

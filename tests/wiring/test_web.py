@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from tests.support.liveparts import LiveTime
@@ -13,6 +14,7 @@ from lipwire.config import load_compositing_config
 from lipwire.config.compositing import WebSettings
 from lipwire.domain import InvalidInput, Unavailable
 from lipwire.rpc.workers import WorkerPlace, socket_folder
+from lipwire.security import AccessControl, KeyFile
 from lipwire.session.live import LiveSessions
 from lipwire.wiring.web import check_web, open_web, shared_web
 
@@ -106,6 +108,23 @@ def test_a_token_of_the_configuration_is_everybodys_and_is_not_told() -> None:
     with shared_web(web, tell=told.__setitem__) as environ:
         assert load_compositing_config(None, environ).web.token == "sixteen letters!"
     assert "Token" not in told["Web"]
+
+
+def test_a_token_that_may_do_everything_is_not_told_where_callers_have_keys() -> None:
+    told: dict[str, Mapping[str, object]] = {}
+    with shared_web(WebSettings(port=0), tell=told.__setitem__, closed=True):
+        assert "Token" not in told["Web"]
+    told.clear()
+    closed = AccessControl(keys=KeyFile(Path("keys.yaml")))
+    with open_web(
+        WebSettings(port=0),
+        no_sessions(),
+        lambda: [],
+        healthy=lambda: True,
+        tell=told.__setitem__,
+        control=closed,
+    ):
+        assert "Token" not in told["Web"]
 
 
 def test_a_taken_port_is_another_one_for_several_processes_where_nobody_chose_it() -> None:

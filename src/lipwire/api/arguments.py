@@ -22,6 +22,7 @@ from lipwire.audio import (
 )
 from lipwire.compose import Writable, X264Preset
 from lipwire.domain import Float32Array, InvalidInput
+from lipwire.domain.wording import shown
 
 PathLike = str | os.PathLike[str]
 
@@ -35,18 +36,22 @@ what ``open_recording`` gave. Samples need their ``rate_hz`` said beside them, w
 kHz."""
 
 Output = Literal["bgr", "jpeg", "i420"]
+Precision = Literal["auto", "float32"]
+"""What the network may be computed in on a processor."""
 """A form in which frames can be had."""
 
 _Given = TypeVar("_Given")
 
 
 def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool) -> Recording:
-    """Return ``audio`` as a recording; the caller closes it, unless ``audio`` was one already.
+    """Return ``audio`` as an opened recording; the caller closes it, unless ``audio`` was one
+    already.
 
-    ``rate_hz`` is the rate of ``audio`` where that is samples; files say theirs. ``track`` is the
-    number of a file's audio track, from 1 (None: the default one), and ``allow_damaged`` has a
-    damaged file taken, with silence where something is missing. Raises InvalidInput for audio that
-    cannot be decoded.
+    ``audio`` is a file that FFmpeg can decode (a path, an open binary file, or the bytes of one),
+    samples, (n,) or (n, channels), or a recording. ``rate_hz`` is the rate of samples; files say
+    theirs. ``track`` is the number of a file's audio track, from 1 (None: the default one), and
+    ``allow_damaged`` has a damaged file taken, with silence where something is missing. Raises
+    InvalidInput for audio that cannot be decoded.
     """
     if isinstance(audio, (FileRecording, PcmRecording)):
         return audio
@@ -61,9 +66,11 @@ def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: b
 def open_audio(
     audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool
 ) -> Iterator[Recording]:
-    """Give the ``with`` block ``audio`` as a recording, and close it afterwards, unless it was a
-    recording already. A context manager. The arguments, and what is raised, are those of
-    ``recording_of``."""
+    """Give the ``with`` block ``audio`` (a file, samples or a recording) as a recording, and close
+    it afterwards, unless it was a recording already. A context manager. ``rate_hz`` is the rate of
+    samples, ``track`` the number of a file's audio track, from 1 (None: the default one), and
+    ``allow_damaged`` has a damaged file taken. Raises InvalidInput for audio that cannot be
+    decoded."""
     recording = recording_of(audio, rate_hz, track, allow_damaged)
     try:
         yield recording
@@ -73,8 +80,10 @@ def open_audio(
 
 
 def heard_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool) -> Float32Array:
-    """Return all of ``audio`` as the network hears it: (samples,) float32 at 16 kHz in [-1, 1],
-    mono. The arguments, and what is raised, are those of ``recording_of``."""
+    """Return all of ``audio`` (a file, samples or a recording) as the network hears it: (samples,)
+    float32 at 16 kHz in [-1, 1], mono. ``rate_hz`` is the rate of samples, ``track`` the number of
+    a file's audio track, from 1 (None: the default one), and ``allow_damaged`` has a damaged file
+    taken. Raises InvalidInput for audio that cannot be decoded."""
     with open_audio(audio, rate_hz, track, allow_damaged) as recording:
         return heard_in_full(recording)
 
@@ -167,6 +176,14 @@ def preset_of(preset: object) -> X264Preset:
     return cast(X264Preset, preset)
 
 
+def precision_of(precision: object) -> Precision:
+    """Return ``precision`` if it is "auto" or "float32". Raises InvalidInput for anything else."""
+    allowed = get_args(Precision)
+    if not isinstance(precision, str) or precision not in allowed:
+        raise InvalidInput(f"precision is {_shown(precision)}, allowed are {', '.join(allowed)}")
+    return cast(Precision, precision)
+
+
 def callback_of(name: str, value: _Given) -> _Given:
     """Return ``value`` if it is None or callable. Raises InvalidInput for anything else; ``name``
     is what the error calls it."""
@@ -178,5 +195,5 @@ def callback_of(name: str, value: _Given) -> _Given:
 def _shown(value: object) -> str:
     """``value`` in a message, in one short line."""
     if isinstance(value, (str, int, float, bool, type(None), os.PathLike)):
-        return repr(value)[:80]
+        return shown(value, 80)
     return f"of type {type(value).__name__}"

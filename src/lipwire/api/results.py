@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lipwire.domain import FPS
+from lipwire.engine.graphs import FloatType
 from lipwire.session import Stage, StageTime, Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
 class RenderResult:
-    """What a render made and how fast."""
+    """What a render made and how fast: the file or folder that was written (None for an open file),
+    the number of frames and the seconds of video that they last, the seconds that it took and the
+    processor time (``cpu_s``), the bytes written, the time of each stage by its name ("audio",
+    "crop", "network", "compose", "encode"), the precision that the network ran in ("float32" or
+    "bfloat16"), and warnings for the user, a line each."""
 
     path: Path | None  # None: it went into an open file
     frames: int
@@ -21,6 +26,7 @@ class RenderResult:
     cpu_s: float  # of all threads of this process in that time
     size_bytes: int
     stages: dict[Stage, StageTime]
+    precision: FloatType = "float32"
     warnings: tuple[str, ...] = ()
     """One line for each thing that was noticed and is not right: in the recording (see
     ``open_recording``), or a mouth that stays shut under loud sound."""
@@ -32,7 +38,8 @@ class RenderResult:
 
 
 class Clock:
-    """Measures one render."""
+    """Measures the time of one render, from when the object is made to ``result``; its
+    ``stopwatch`` adds up the stages."""
 
     def __init__(self) -> None:
         self.stopwatch = Stopwatch()
@@ -40,13 +47,18 @@ class Clock:
         self._cpu_s = time.process_time()
 
     def result(
-        self, path: Path | None, frames: int, size_bytes: int, warnings: tuple[str, ...]
+        self,
+        path: Path | None,
+        frames: int,
+        size_bytes: int,
+        precision: FloatType,
+        warnings: tuple[str, ...],
     ) -> RenderResult:
         """Return the result of a render that ends now, timed since this clock was made.
 
         ``path`` is the file or folder that was written, None for an open file; ``frames`` is how
-        many frames were made, ``size_bytes`` how much was written, and ``warnings`` are lines for
-        the user.
+        many frames were made, ``size_bytes`` how much was written, ``precision`` what the network
+        ran in, and ``warnings`` are lines for the user.
         """
         return RenderResult(
             path=path,
@@ -56,5 +68,6 @@ class Clock:
             cpu_s=time.process_time() - self._cpu_s,
             size_bytes=size_bytes,
             stages=self.stopwatch.times(),
+            precision=precision,
             warnings=warnings,
         )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from lipwire.api.arguments import (
     Audio,
     Output,
     PathLike,
+    Precision,
     callback_of,
     heard_of,
     name_of,
@@ -20,6 +23,7 @@ from lipwire.api.arguments import (
     output_of,
     outputs_of,
     path_of,
+    precision_of,
     preset_of,
     target_of,
     whole_number,
@@ -30,6 +34,7 @@ from lipwire.avatars import DEFAULT_QUALITY, Avatar, Part
 from lipwire.compose import JpegFolderWriter, VideoWriter, Writable, X264Preset
 from lipwire.domain import FPS, SAMPLE_RATE_HZ, CompileProgress, InvalidInput, Progress, UInt8Array
 from lipwire.domain.closing import Closing
+from lipwire.engine.graphs import FLOAT_TYPES
 from lipwire.session import (
     MouthBatch,
     Pace,
@@ -38,16 +43,20 @@ from lipwire.session import (
     render_frames,
     render_video,
 )
-from lipwire.wiring import open_performer
+from lipwire.wiring import open_performer, specialised
 
+_LOG: Final = logging.getLogger("lipwire.api")
+_LONG_FRAMES: Final = 250
+"""From 10 s on it pays to load a specialised network, or even to make it."""
 _PARTS: dict[Output, Part] = {"bgr": "pixels", "jpeg": "jpeg", "i420": "planes"}
 
 
 class Frame:
-    """One frame of video. It is put together when one of its forms is asked for.
+    """One frame of a video in which an avatar speaks, made by ``TalkingAvatar.speak``; ``index`` is
+    its number, from 0. It is composed when one of its forms is asked for, each time anew.
 
-    A frame may be kept and used from any thread as long as its avatar is open. After that
-    ``mouth`` is all that can be had of it; the other forms raise InvalidInput.
+    A frame may be kept and used from any thread as long as its avatar is open. After that ``mouth``
+    is all that can be had of it; the other forms raise InvalidInput.
     """
 
     __slots__ = ("_avatar", "_background", "_mouth", "index")
@@ -65,25 +74,26 @@ class Frame:
 
     @property
     def mouth(self) -> UInt8Array:
-        """What the network made for this frame: (320, 320, 3) uint8, colours in the package's
-        order."""
+        """The image of the mouth region that the network made for this frame: (320, 320, 3) uint8,
+        channels in the order of the avatar's package."""
         return self._mouth
 
     @property
     def bgr(self) -> UInt8Array:
         """The frame with its mouth: (height, width, 3) uint8, BGR as OpenCV has it. A new array
-        each time."""
+        each time. Raises InvalidInput once the avatar is closed."""
         return self._avatar.opened("bgr").pixels(self._background, self._mouth)
 
     @property
     def i420(self) -> UInt8Array:
         """The frame with its mouth as I420, for a video encoder: (height * 3/2, width) uint8, both
-        of them rounded up to even numbers first; BT.709 in limited range."""
+        of them rounded up to even numbers first; BT.709 in limited range. Raises InvalidInput once
+        the avatar is closed."""
         return self._avatar.opened("i420").planes(self._background, self._mouth)
 
     def jpeg(self) -> bytes:
         """Return the frame with its mouth as the bytes of a JPEG file, in the avatar's
-        ``jpeg_quality``."""
+        ``jpeg_quality``. Raises InvalidInput once the avatar is closed."""
         return self._avatar.opened("jpeg").jpeg(self._background, self._mouth)
 
     def __repr__(self) -> str:
@@ -91,7 +101,8 @@ class Frame:
 
 
 class TalkingAvatar(Closing):
-    """An opened avatar; a context manager. See ``open_avatar``.
+    """An opened avatar, which says recordings as frames or videos; a context manager.
+    ``open_avatar`` takes the same arguments and says what they are.
 
     >>> with open_avatar(avatar_path) as avatar:
     ...     frames = list(avatar.speak(speech, rate_hz=16_000))
@@ -107,16 +118,20 @@ class TalkingAvatar(Closing):
         jpeg_quality: int = DEFAULT_QUALITY,
         audio_encoder: PathLike | None = None,
         threads: int | None = None,
+        precision: Precision = "auto",
         progress: CompileProgress | None = None,
     ) -> None:
         outputs = outputs_of(outputs)
+        self._precision = precision_of(precision)
+        self._special: tuple[Performer | None, str] | None = None
+        self._specialising = threading.Lock()
         threads = None if threads is None else whole_number("threads", threads, 1)
         encoder = None if audio_encoder is None else path_of("audio_encoder", audio_encoder)
         self._quality = whole_number("jpeg_quality", jpeg_quality, 1, 100)
         self._progress = callback_of("progress", progress)
         self._closed = False
         self._lock = threading.Lock()
-        self._speeches: WeakSet[Generator[Frame]] = WeakSet()
+        self._speeches: WeakSet[_Speech] = WeakSet()
         self._stack = ExitStack()
         self._outputs: dict[Output, Avatar] = {}
         self._performer: Performer = self._stack.enter_context(
@@ -138,12 +153,12 @@ class TalkingAvatar(Closing):
 
     @property
     def width(self) -> int:
-        """Width of its frames in pixels."""
+        """Width of the avatar's frames in pixels."""
         return self._performer.avatar.width
 
     @property
     def height(self) -> int:
-        """Height of its frames in pixels."""
+        """Height of the avatar's frames in pixels."""
         return self._performer.avatar.height
 
     @property
@@ -153,7 +168,8 @@ class TalkingAvatar(Closing):
 
     @property
     def frame_count(self) -> int:
-        """Frames of the background; speech that lasts longer walks back and forth over them."""
+        """How many frames the avatar's own video has, at 25 a second; speech that lasts longer
+        walks back and forth over them."""
         return self._performer.avatar.frame_count
 
     @property
@@ -175,17 +191,22 @@ class TalkingAvatar(Closing):
         """Yield the frames that say ``audio``, 25 for each second, computed a little ahead in
         threads.
 
-        ``audio`` and the other arguments are those of ``render``. The threads end with the
-        iterator. Where it may be left half-way, close it with ``contextlib.closing``; closing the
-        avatar ends what is left.
+        ``audio`` is a file (a path, an open binary file or the bytes of one), what
+        ``open_recording`` gave, or samples, (n,) or (n, channels), whose rate is ``rate_hz``.
+        ``audio_track`` is the number of a file's audio track, from 1 (None: the default one), and
+        ``allow_damaged`` has a damaged file taken with silence where something is missing.
+        ``start_frame`` (0 or above) is the avatar's frame to begin with.
 
-        Raises InvalidInput, before the first frame, for audio that cannot be decoded.
+        The threads end with the iterator. Where it may be left half-way, close it with
+        ``contextlib.closing``. Raises InvalidInput, before the first frame, for audio that cannot
+        be decoded, and instead of the next frame where the avatar was closed meanwhile.
         """
         self._check_open()
         start = whole_number("start_frame", start_frame, 0)
+        heard = heard_of(audio, rate_hz, audio_track, allow_damaged)
         batches = animate(
-            self._performer,
-            heard_of(audio, rate_hz, audio_track, allow_damaged),
+            self._performer_for(frame_count(len(heard))),
+            heard,
             start_frame=start,
             batch_size=self._pace.batch_size,
             lanes=self._pace.lanes,
@@ -240,6 +261,8 @@ class TalkingAvatar(Closing):
                 if not isinstance(target, Path):
                     recording.examine()  # what an open file has been given cannot be taken back
 
+            performer = self._performer_for(frame_count(recording.samples))
+
             def write() -> tuple[int, tuple[str, ...]]:
                 writer = VideoWriter(
                     target,
@@ -253,7 +276,7 @@ class TalkingAvatar(Closing):
                 )
                 with writer:
                     noticed = render_video(
-                        self._showing("i420"),
+                        self._showing(performer, "i420"),
                         recording,
                         writer,
                         start_frame=start,
@@ -268,6 +291,7 @@ class TalkingAvatar(Closing):
                 target if isinstance(target, Path) else None,
                 frame_count(recording.samples),
                 size_bytes,
+                FLOAT_TYPES[performer.model.precision],
                 (*recording.warnings, *noticed),
             )
 
@@ -283,12 +307,16 @@ class TalkingAvatar(Closing):
         progress: Progress | None = None,
     ) -> RenderResult:
         """Write the frames of the avatar saying ``audio`` as JPEG files into ``folder``, and return
-        how it went.
+        what was made and how fast.
 
         They are named frame_000000.jpg and so on. A folder that holds nothing but such files is
-        replaced when the new one is finished; any other that is not empty is refused. The other
-        arguments are those of ``render``. Raises InvalidInput for audio or settings that cannot
-        work, StorageFailed when ``folder`` cannot be written.
+        replaced when the new one is finished; any other that is not empty is refused. ``audio`` is
+        a file (a path, an open binary file or the bytes of one), what ``open_recording`` gave, or
+        samples, whose rate is ``rate_hz``; ``audio_track`` is the number of a file's audio track,
+        from 1 (None: the default one), and ``allow_damaged`` has a damaged file taken.
+        ``start_frame`` is the avatar's frame to begin with; ``progress(done, total)`` is called as
+        frames are done. Raises InvalidInput for audio or settings that cannot work, StorageFailed
+        when ``folder`` cannot be written.
         """
         self._check_open()
         path = path_of("folder", folder)
@@ -301,10 +329,12 @@ class TalkingAvatar(Closing):
                     open_audio(audio, rate_hz, audio_track, allow_damaged)
                 )
 
+            performer = self._performer_for(frame_count(recording.samples))
+
             def write() -> tuple[str, ...]:
                 with JpegFolderWriter(path) as writer:
                     return render_frames(
-                        self._showing("jpeg"),
+                        self._showing(performer, "jpeg"),
                         recording,
                         writer,
                         start_frame=start,
@@ -316,7 +346,13 @@ class TalkingAvatar(Closing):
             noticed = redone_if_changed(recording, write)
             size_bytes = sum(entry.stat().st_size for entry in path.iterdir())
             warnings = (*recording.warnings, *noticed)
-            return clock.result(path, frame_count(recording.samples), size_bytes, warnings)
+            return clock.result(
+                path,
+                frame_count(recording.samples),
+                size_bytes,
+                FLOAT_TYPES[performer.model.precision],
+                warnings,
+            )
 
     def opened(self, output: Output) -> Avatar:
         """Return the avatar as the lower layer has it (``lipwire.avatars.Avatar``), opened for
@@ -341,17 +377,17 @@ class TalkingAvatar(Closing):
             return self._outputs[output]
 
     def close(self) -> None:
-        """End speeches under way, and free threads, sessions and mapped files. Closing twice is
-        allowed."""
+        """End speeches under way, and release threads, networks and mapped files. Whoever goes on
+        with such a speech gets InvalidInput for its next frame. Closing twice is allowed."""
         for speech in list(self._speeches):
-            speech.close()
-        with self._lock:
-            self._closed = True
+            speech.end(self.name)
+        self._closed = True
+        with self._specialising, self._lock:
             self._stack.close()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise InvalidInput(f"avatar {self.name} is closed; what it makes needs it open")
+            raise _closed(self.name)
 
     def _frames(self, batches: Generator[MouthBatch]) -> Generator[Frame]:
         with closing(batches):
@@ -359,10 +395,24 @@ class TalkingAvatar(Closing):
                 for offset, mouth in enumerate(batch.mouths):
                     yield Frame(self, batch.first + offset, batch.background + offset, mouth)
 
-    def _showing(self, output: Output) -> Performer:
-        """The performer with the avatar that has what ``output`` needs."""
-        mine = self._performer
-        return Performer(self.opened(output), mine.engine, mine.model, mine.encoder)
+    def _performer_for(self, frames: int) -> Performer:
+        """What makes the mouths of a speech of so many frames: for a long one, the specialised
+        network, where there is one. Nothing else decides, so equal speeches get equal frames."""
+        if self._precision == "float32" or frames < _LONG_FRAMES:
+            return self._performer
+        with self._specialising:  # for seconds, in which frames are composed
+            self._check_open()
+            if self._special is None:
+                self._special = specialised(self._performer, self._pace.lanes)
+            performer, reason = self._special
+        if performer is None:
+            _LOG.debug("the network of %s runs in float32: %s", self.name, reason)
+            return self._performer
+        return performer
+
+    def _showing(self, performer: Performer, output: Output) -> Performer:
+        """``performer`` with the avatar that has what ``output`` needs."""
+        return replace(performer, avatar=self.opened(output))
 
 
 class _Speech(Generator[Frame]):
@@ -372,18 +422,44 @@ class _Speech(Generator[Frame]):
     def __init__(self, frames: Generator[Frame]) -> None:
         self._frames = frames
         self._lock = threading.RLock()
+        self._cut_off_with: str | None = None  # the avatar that was closed before its last frame
+        self._ended = False  # by itself, by an error, or by whoever takes its frames
 
     def send(self, value: None) -> Frame:
-        """Return the next frame."""
-        with self._lock:
+        """Return the next frame. Raises InvalidInput where there would be one, and the avatar is
+        closed."""
+        with self._lock, self._ending():
             return self._frames.send(value)
 
     def throw(self, *error: Any) -> Frame:
         """Raise ``error`` where the frames are made, and return the next frame if it is caught."""
-        with self._lock:
+        with self._lock, self._ending():
             return self._frames.throw(*error)
 
     def close(self) -> None:
         """Make no more frames."""
         with self._lock:
+            self._ended = True
+            self._cut_off_with = None
             self._frames.close()
+
+    def end(self, avatar: str) -> None:
+        """Make no more frames because ``avatar`` is closed."""
+        with self._lock:
+            if not self._ended:
+                self._cut_off_with = avatar
+            self._frames.close()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        if self._cut_off_with is not None:
+            raise _closed(self._cut_off_with)
+        try:
+            yield
+        except BaseException:
+            self._ended = True
+            raise
+
+
+def _closed(name: str) -> InvalidInput:
+    return InvalidInput(f"avatar {name} is closed; what it makes needs it open")

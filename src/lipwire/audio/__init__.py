@@ -30,6 +30,7 @@ from lipwire.audio.rows import (
     rows_from_mel,
     windows_from_rows,
 )
+from lipwire.audio.sample import sample_speech
 from lipwire.audio.silence import silence_window
 from lipwire.audio.voice import CHUNK_SAMPLES, VoiceDetector
 from lipwire.audio.windows import LOOKAHEAD_MS, WindowStream, extract_rows, extract_windows
@@ -72,6 +73,7 @@ __all__ = [
     "row_columns",
     "row_count",
     "rows_from_mel",
+    "sample_speech",
     "silence_window",
     "to_int16",
     "windows_from_rows",

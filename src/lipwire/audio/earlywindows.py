@@ -13,19 +13,21 @@ from lipwire.domain import FEATURE_SIZE, SAMPLE_RATE_HZ, Float32Array, InvalidIn
 
 
 class EarlyWindowStream(WindowStream):
-    """A ``WindowStream`` that gives frame i's window ``lookahead_ms`` after the frame begins, not
-    452.5 ms after: what it would hear of the audio that has not come yet is guessed.
+    """A ``WindowStream``, audio windows of speech that arrives in pieces, that gives the window of
+    a frame ``lookahead_ms`` after the frame begins, not 452.5 ms after: what the window depends on
+    of audio that has not come yet is guessed.
 
     The guess is that the sound goes on as it is: mel columns to come are equal to the last one that
     is known. The more has come when a window is given the less is guessed, so windows depend on how
-    the audio was cut into pieces. Those that ``flush`` gives are not guessed.
+    the audio was cut into pieces. Those that ``flush`` gives are not guessed. Not for use from
+    several threads at once.
     """
 
     __slots__ = ("_given", "_lookahead_samples")
 
     def __init__(self, encoder: AudioEncoder, lookahead_ms: float) -> None:
-        """``encoder`` is the avatar's audio encoder; ``lookahead_ms`` is 0 to 452.5. Raises
-        InvalidInput for another one."""
+        """``encoder`` is the avatar's audio encoder, which the caller keeps open. ``lookahead_ms``
+        is 0 to 452.5; InvalidInput is raised for any other."""
         if not 0 <= lookahead_ms <= LOOKAHEAD_MS:
             raise InvalidInput(
                 f"lookahead_ms is {lookahead_ms:g}; allowed are 0 to {LOOKAHEAD_MS:g}"
@@ -39,8 +41,8 @@ class EarlyWindowStream(WindowStream):
         self._given = 0
 
     def push(self, pcm: Float32Array) -> Float32Array:
-        """Add audio and return the windows of the frames that began ``lookahead_ms`` or more before
-        its end and were not given yet, (k, 32, 16, 16) float32; k is often 0.
+        """Add audio and return the audio windows of the frames that began ``lookahead_ms`` or more
+        before its end and were not given yet, (k, 32, 16, 16) float32; k is often 0.
 
         ``pcm`` is (n,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type, for
         NaN, and after ``flush``.
@@ -62,8 +64,8 @@ class EarlyWindowStream(WindowStream):
         return windows[0] if len(windows) == 1 else np.concatenate(windows)
 
     def flush(self) -> Float32Array:
-        """End the audio and return the windows that were not given yet, (k, 32, 16, 16) float32,
-        without guesses; k may be 0. Raises InvalidInput where it was called before."""
+        """End the audio and return the audio windows that were not given yet, (k, 32, 16, 16)
+        float32, without guesses; k may be 0. Raises InvalidInput where it was called before."""
         first = self._frames
         last = super().flush()
         given, self._given = self._given, self._frames

@@ -27,10 +27,12 @@ _ERROR_LEVEL: Final = 4  # ONNX Runtime's own lines on stderr: fatal ones only, 
 
 
 class AudioEncoder:
-    """One opened encoder; made by ``AudioEncoder.open``. Safe to use from several threads.
+    """An avatar's audio encoder, a network that makes of speech what its mouths are made from;
+    opened by ``AudioEncoder.open``. It makes a row, 512 numbers, of each piece of 16 mel columns
+    (200 ms). Safe to use from several threads.
 
-    encoder = AudioEncoder.open(Path("audio_encoder.onnx"))
-    rows = encoder.encode(rows_from_mel(mel)[:, None])  # (rows, 512)
+        encoder = AudioEncoder.open(Path("audio_encoder.onnx"))
+        rows = encoder.encode(rows_from_mel(mel)[:, None])  # (rows, 512)
     """
 
     __slots__ = ("_block_rows", "_blocks_are_exact", "_input", "_output", "_session", "_single")
@@ -70,10 +72,11 @@ class AudioEncoder:
         return cls(session, file, path)
 
     def encode(self, mels: Float32Array) -> Float32Array:
-        """Return the rows of ``mels``, (N, 512) float32; each depends on its own input alone.
+        """Run the network and return the rows that it makes of ``mels``, (N, 512) float32; each
+        depends on its own input alone.
 
-        ``mels`` is (N, 1, 80, 16) float32 in [-4, 4]. Raises InvalidInput for another shape or
-        type.
+        ``mels`` is N pieces of a mel spectrogram, (N, 1, 80, 16) float32 in [-4, 4]. Raises
+        InvalidInput for another shape or type.
         """
         wanted = (1, MEL_BANDS, ROW_COLUMNS)
         if mels.shape[1:] != wanted or mels.dtype != np.float32:

@@ -19,11 +19,17 @@ MAX_BYTES: Final = 1 << 30
 """The family's encoder takes 11 MB; protobuf itself ends at 2 GB."""
 
 MAX_FIXED_BATCH: Final = 256
+MAX_NODES: Final = 20_000
+MAX_GRAPH_DEPTH: Final = 8
+_ALLOWED_DOMAINS: Final = ("", "ai.onnx")
+_LOOPS: Final = frozenset({"Loop", "Scan", "SequenceMap"})
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderFile:
-    """An ONNX file that is safe to open and takes what an audio encoder takes."""
+    """The content of an ONNX file that is safe to open as an audio encoder: its bytes (``source``),
+    the name of its input, and the number of pieces that it takes in one run (``fixed_batch``); None
+    where it takes any."""
 
     source: bytes
     """For ONNX Runtime: the file's bytes, with the weights that lie in files beside it."""
@@ -58,6 +64,7 @@ def read_encoder_file(path: Path) -> EncoderFile:
         raise AvatarInvalid(
             f"audio encoder {path} is no ONNX model, or an empty one{kind_hint(data)}"
         )
+    _check_operators(path, model)
     outside = [
         tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL
     ]
@@ -88,7 +95,11 @@ def _checked_input(path: Path, graph: onnx.GraphProto) -> tuple[str, int | None]
     )
     if not fits or tensor.elem_type != onnx.TensorProto.FLOAT:
         sides = ", ".join("N" if side is None else str(side) for side in shape)
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        kinds = onnx.TensorProto.DataType
+        known = tensor.elem_type in kinds.values()
+        kind = (
+            kinds.Name(tensor.elem_type).lower() if known else f"{tensor.elem_type}, which is none"
+        )
         raise AvatarInvalid(
             f"audio encoder {path} has input {inputs[0].name} ({sides}) of type {kind}; "
             f"allowed: {allowed}"
@@ -99,6 +110,43 @@ def _checked_input(path: Path, graph: onnx.GraphProto) -> tuple[str, int | None]
             f"audio encoder {path} has a fixed batch of {batch}; allowed: 1 to {MAX_FIXED_BATCH}"
         )
     return inputs[0].name, batch
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    """Standard operators, no functions, no loops, which may have no end."""
+    if model.functions:
+        raise AvatarInvalid(f"audio encoder {path} has functions; allowed: plain layers")
+    count = 0
+    for graph in _graphs(path, model.graph):
+        count += len(graph.node)
+        if count > MAX_NODES:
+            raise AvatarInvalid(
+                f"audio encoder {path} has {count} layers and more; allowed: {MAX_NODES}"
+            )
+        for node in graph.node:
+            if node.domain not in _ALLOWED_DOMAINS:
+                raise AvatarInvalid(
+                    f"audio encoder {path} has the operator {node.op_type[:60]!r} of domain"
+                    f" {node.domain[:60]!r}; allowed: those of ai.onnx"
+                )
+            if node.op_type in _LOOPS:
+                raise AvatarInvalid(
+                    f"audio encoder {path} has the operator {node.op_type}; allowed: no loops"
+                )
+
+
+def _graphs(path: Path, graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]:
+    if depth > MAX_GRAPH_DEPTH:
+        raise AvatarInvalid(
+            f"audio encoder {path} has branches nested deeper than {MAX_GRAPH_DEPTH} levels"
+        )
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(path, attribute.g, depth + 1)
+            for inner in attribute.graphs:
+                yield from _graphs(path, inner, depth + 1)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

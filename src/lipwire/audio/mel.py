@@ -36,8 +36,8 @@ _STEP_SAMPLES: Final = 16 * SAMPLE_RATE_HZ  # bounds the float64 copy of what is
 
 
 def column_count(samples: int) -> int:
-    """Return how many mel columns a recording of ``samples`` samples at 16 kHz gives. Column c is
-    centred on sample 200 * c."""
+    """Return how many columns the mel spectrogram of a recording of ``samples`` samples at 16 kHz
+    has: one for each 200 samples, and one more. Column c is centred on sample 200 * c."""
     return 1 + samples // HOP
 
 
@@ -55,8 +55,9 @@ def _mel_to_hz(mel: Float64Array) -> Float64Array:
 
 
 def mel_filterbank() -> Float64Array:
-    """Return the weight of each Fourier bin in each band, (80, 401) float64: triangles of area 1 in
-    Hz."""
+    """Return how much each of the 401 bins of a Fourier transform (of 800 samples at 16 kHz) counts
+    in each of the 80 mel bands, (80, 401) float64: triangles of area 1 in Hz, 55 to 7600 Hz, on
+    Slaney's mel scale."""
     ends = _hz_to_mel(np.array([_LOWEST_HZ, _HIGHEST_HZ]))
     edges_hz = _mel_to_hz(np.linspace(ends[0], ends[1], MEL_BANDS + 2))
     bins_hz = np.arange(FFT_SIZE // 2 + 1) * (SAMPLE_RATE_HZ / FFT_SIZE)
@@ -106,10 +107,10 @@ def _columns(segments: Float64Array) -> Float32Array:
 
 
 class MelStream:
-    """Mel columns of audio that arrives in pieces; together they are ``mel_spectrogram``, bit for
-    bit.
+    """The mel spectrogram of audio that arrives in pieces: all columns together are those of
+    ``mel_spectrogram``, bit for bit.
 
-    A column comes out as soon as the last of its 800 samples is in, 400 samples (25 ms) past its
+    A column is returned as soon as the last of its 800 samples is in, 400 samples (25 ms) past its
     centre. Between calls less than 1000 samples are held. Not for use from several threads at once.
     """
 
@@ -123,7 +124,7 @@ class MelStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything; the next push begins a new recording."""
+        """Forget all audio, flushed or not; the next ``push`` begins a new recording."""
         self._pending = np.zeros(FFT_SIZE // 2)
         self._previous = 0.0
         self._flushed = False
@@ -131,9 +132,9 @@ class MelStream:
     def push(self, pcm: Float32Array) -> Float32Array:
         """Add audio and return the columns that are complete now.
 
-        ``pcm`` is (n,) float32 at 16 kHz. Returns (k, 80) float32, where k is often 0. Raises
-        InvalidInput for another shape or type, for NaN, and after ``flush``; the stream is then as
-        it was before the call.
+        ``pcm`` is (n,) float32 mono at 16 kHz. Returns (k, 80) float32 in [-4, 4], where k is often
+        0. Raises InvalidInput for another shape or type, for NaN, and after ``flush``; the stream
+        is then as it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -147,8 +148,8 @@ class MelStream:
         return np.concatenate(columns) if columns else np.empty((0, MEL_BANDS), np.float32)
 
     def flush(self) -> Float32Array:
-        """End the audio and return the last columns, (k, 80) float32; their segments reach past the
-        end into silence. Raises InvalidInput where it was called before."""
+        """End the audio and return the last columns of its mel spectrogram, (k, 80) float32, for
+        which it is taken to go on with silence. Raises InvalidInput where it was called before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True

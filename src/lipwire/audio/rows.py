@@ -33,11 +33,11 @@ MIN_SAMPLES: Final = (ROW_COLUMNS - 1) * HOP
 
 
 def row_columns(index: int, columns: int | None = None) -> slice:
-    """Return which mel columns row ``index`` is made from.
+    """Return which columns of a mel spectrogram the audio encoder makes row ``index`` from, the row
+    of frame ``index`` of the video (from 0): 16 columns.
 
-    ``columns`` (16 or more) is how many the spectrogram has; None means that it does not end yet.
-    80 / 25 is taken in whole numbers; int(80.0 * (i / 25.0)) gives the same for every i that a day
-    of video can have.
+    ``columns`` (16 or more) is how many the spectrogram has: the last rows are made from its last
+    columns; None means that it does not end yet.
     """
     start = COLUMNS_PER_SECOND * index // FPS
     if columns is not None:
@@ -46,8 +46,8 @@ def row_columns(index: int, columns: int | None = None) -> slice:
 
 
 def row_count(columns: int) -> int:
-    """Return how many rows a spectrogram of ``columns`` columns gives. Raises InvalidInput below
-    16."""
+    """Return how many rows, of which the audio encoder makes one for each frame of video, a mel
+    spectrogram of ``columns`` columns gives. Raises InvalidInput below 16."""
     if columns < ROW_COLUMNS:
         raise InvalidInput(f"a spectrogram of {columns} columns; allowed: {ROW_COLUMNS} or more")
     # In floating point, and in this order, as SyncTalk_2D has it: for some lengths (384 columns is
@@ -56,12 +56,13 @@ def row_count(columns: int) -> int:
 
 
 def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) -> Float32Array:
-    """Return the encoder's input for rows ``start`` up to ``stop``, (rows, 80, 16) float32.
+    """Return what the audio encoder makes rows ``start`` up to but without ``stop`` from: (rows,
+    80, 16) float32, 16 mel columns for each.
 
-    ``mel`` is (columns, 80) float32. Without ``start`` and ``stop`` these are all
-    ``row_count(columns)`` rows; with them only a part, so that hours of audio need not be in memory
-    at once. Raises InvalidInput for another shape, for fewer than 16 columns, and for rows that do
-    not exist.
+    ``mel`` is the whole mel spectrogram, (columns, 80) float32. Without ``start`` and ``stop``
+    these are all ``row_count(columns)`` rows; with them only a part, so that hours of audio need
+    not be in memory at once. Raises InvalidInput for another shape, for fewer than 16 columns, and
+    for rows that do not exist.
     """
     if mel.ndim != 2 or mel.shape[1] != MEL_BANDS:
         raise InvalidInput(f"a spectrogram of shape {mel.shape}; allowed: (columns, {MEL_BANDS})")
@@ -76,7 +77,9 @@ def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) ->
 
 
 def windows_of(entries: Float32Array) -> Float32Array:
-    """Return the windows over consecutive rows, (n - 15, 32, 16, 16) float32; none for n < 16.
+    """Return the windows over consecutive rows of the audio encoder, (n - 15, 32, 16, 16) float32:
+    each is 16 rows in a sequence, reshaped, what the network takes for a frame. There are none for
+    n < 16.
 
     ``entries`` is (n, 512) float32: rows, with padding before the first and after the last. The
     result is a read-only view: neighbouring windows share 15 of their 16 rows, so an hour of them
@@ -97,11 +100,12 @@ def windows_of(entries: Float32Array) -> Float32Array:
 
 
 def windows_from_rows(rows: Float32Array, frames: int) -> Float32Array:
-    """Return the windows of the first ``frames`` frames, (frames, 32, 16, 16) float32.
+    """Return the audio windows of the first ``frames`` frames, (frames, 32, 16, 16) float32: what
+    the network takes of the sound around each.
 
-    ``rows`` is (rows, 512) float32, all rows of a recording. The result is read-only: neighbouring
-    windows share memory. Raises InvalidInput for another shape, for no rows, and for a negative
-    number of frames.
+    ``rows`` is (rows, 512) float32, all rows that the audio encoder makes of a recording. The
+    result is read-only: neighbouring windows share memory. Raises InvalidInput for another shape,
+    for no rows, and for a negative number of frames.
     """
     if rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE or not len(rows):
         raise InvalidInput(

@@ -15,9 +15,12 @@ _FRAMES: Final = 3 * WINDOW_ROWS
 
 
 def silence_window(encoder: AudioEncoder) -> Float32Array:
-    """Return the window of a frame in the middle of long digital silence, (32, 16, 16) float32.
+    """Return the audio window of a frame in the middle of long digital silence, (32, 16, 16)
+    float32: what the network takes of the sound around it. It is made with ``encoder``, the
+    avatar's.
 
-    All frames that are far enough from both ends, 8 frames, have the same window, bit for bit.
+    All frames that are 8 frames or more from both ends of the silence have the same window, bit for
+    bit.
     """
     pcm = np.zeros(_FRAMES * SAMPLES_PER_FRAME, np.float32)
     window: Float32Array = extract_windows(pcm, encoder)[_FRAMES // 2].copy()

@@ -18,7 +18,8 @@ class VoiceDetector:
     """Says how likely it is that somebody speaks, in audio that arrives in pieces.
 
     The network is Silero VAD (https://github.com/snakers4/silero-vad). Noise, hum and most music
-    are no speech for it. One for each stream; not for use from several threads at once.
+    are no speech for it. Each stream of audio needs a detector of its own; not for use from several
+    threads at once.
     """
 
     __slots__ = ("_detector", "_pending")

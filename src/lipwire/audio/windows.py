@@ -29,10 +29,11 @@ _ROWS_AT_ONCE: Final = 64
 
 
 def extract_rows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
-    """Return the rows that ``encoder`` makes of a whole recording, (rows, 512) float32.
+    """Return the rows that ``encoder`` makes of a whole recording, one for each frame of video,
+    (rows, 512) float32.
 
-    ``pcm`` is (samples,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type and
-    for NaN or infinite samples.
+    ``pcm`` is (samples,) float32 mono at 16 kHz; less than 187.5 ms of it is completed with
+    silence. Raises InvalidInput for another shape or type and for NaN or infinite samples.
     """
     mel = mel_spectrogram(_at_least_one_row(check_pcm(pcm)))
     count = row_count(len(mel))
@@ -44,11 +45,11 @@ def extract_rows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
 
 
 def extract_windows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
-    """Return the windows of a whole recording, (frame_count(samples), 32, 16, 16) float32,
-    read-only.
+    """Return the audio windows of a whole recording, what the network takes of the sound around
+    each frame of video: (``frame_count(samples)``, 32, 16, 16) float32, read-only.
 
-    ``pcm`` is (samples,) float32 at 16 kHz. Raises InvalidInput for another shape or type and for
-    NaN or infinite samples.
+    ``pcm`` is (samples,) float32 mono at 16 kHz; ``encoder`` is the avatar's. Raises InvalidInput
+    for another shape or type and for NaN or infinite samples.
     """
     return windows_from_rows(extract_rows(pcm, encoder), frame_count(len(pcm)))
 
@@ -59,14 +60,14 @@ def _at_least_one_row(pcm: Float32Array) -> Float32Array:
 
 
 class WindowStream:
-    """Audio windows of speech that arrives in pieces; together they are ``extract_windows`` bit for
-    bit.
+    """Audio windows, what the network takes of the sound around each frame of video, of speech that
+    arrives in pieces; all together they are those of ``extract_windows``, bit for bit.
 
-    The pieces may be of any size, one sample or everything. Frame i's window comes out of the push
-    that brings its last sample in, at most 452.5 ms (LOOKAHEAD_MS) after the frame begins: 640 * i
-    + 7240 samples. ``flush`` ends the audio and gives the windows that were still waiting. Between
-    calls it holds 15 rows, some 35 mel columns and less than 1000 samples (about 60 KB), however
-    long the stream is.
+    The pieces may be of any size, one sample or everything. Frame i's window is returned by the
+    push that brings the last sample it depends on: at the latest when 640 * i + 7240 samples are
+    in, 452.5 ms (LOOKAHEAD_MS) after the frame begins. ``flush`` ends the audio and gives the
+    windows that were still waiting. Between calls less than 60 KB are held, however long the stream
+    is.
 
     The encoder may be shared by many streams; one stream is not for several threads at once.
 
@@ -113,11 +114,11 @@ class WindowStream:
         self._flushed = False
 
     def push(self, pcm: Float32Array) -> Float32Array:
-        """Add audio and return the windows that are complete now, (k, 32, 16, 16) float32,
-        read-only.
+        """Add audio and return the audio windows that are complete now, (k, 32, 16, 16) float32,
+        read-only, those of the frames after the last one returned; k is often 0.
 
-        ``pcm`` is (n,) float32 at 16 kHz; k is often 0. Raises InvalidInput for another shape or
-        type, for NaN, and after ``flush``; the stream is then as it was before the call.
+        ``pcm`` is (n,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type, for
+        NaN, and after ``flush``; the stream is then as it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -129,8 +130,8 @@ class WindowStream:
         return self._advance(None)
 
     def flush(self) -> Float32Array:
-        """End the audio and return the last windows, (k, 32, 16, 16) float32, read-only; at least
-        one.
+        """End the audio and return the audio windows of the last frames, (k, 32, 16, 16) float32,
+        read-only; k is at least 1.
 
         The stream has then given ``frame_count(samples)`` windows; without any audio that is one
         window of silence. Raises InvalidInput where it was called before.

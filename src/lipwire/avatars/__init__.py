@@ -11,6 +11,7 @@ from lipwire.avatars.compiled.storage import homes
 from lipwire.avatars.compiled.versions import PackageVersion, package_version
 from lipwire.avatars.finding import find_avatar, list_avatars, search_folders
 from lipwire.avatars.frames.framefiles import Pictures
+from lipwire.avatars.observer import FrameObserver
 from lipwire.avatars.package import AvatarPackage, read_package
 from lipwire.avatars.packagesettings import AvatarSettings, ColourOrder
 
@@ -24,6 +25,7 @@ __all__ = [
     "Catalog",
     "ColourOrder",
     "CompiledParts",
+    "FrameObserver",
     "FramePart",
     "PackageVersion",
     "Part",

@@ -1,5 +1,6 @@
 """An avatar, opened: what the network sees of each frame, and each frame with a mouth on it."""
 
+import time
 from pathlib import Path
 from typing import Final, Self
 
@@ -13,8 +14,10 @@ from lipwire.avatars.frames.framecache import FrameCache, shared_cache
 from lipwire.avatars.frames.picturenotes import compiled_notes
 from lipwire.avatars.frames.sources import open_source
 from lipwire.avatars.frames.wholeframes import FORMS, Form, WholeFrames
+from lipwire.avatars.observer import NO_OBSERVER, FrameObserver
 from lipwire.avatars.package import BOTH, AvatarPackage, read_package
 from lipwire.avatars.packagesettings import SETTINGS_NAME, AvatarSettings
+from lipwire.avatars.sandbox.sandbox import Sandbox
 from lipwire.compose import BorderPx, PartialJpeg, network_crop, paste_mouth, paste_patch_i420
 from lipwire.config import usable_cores
 from lipwire.domain import (
@@ -35,8 +38,8 @@ _PAGE_BYTES: Final = 4096
 
 
 class Avatar(Closing):
-    """A compiled avatar: memory-mapped, but for whole frames, which are decoded from the package's
-    files when they are needed and kept in a cache. A context manager.
+    """An opened avatar: its frames, from which pictures with mouths on them are made, and where its
+    network lies. A context manager.
 
         with Avatar.open(find_avatar("demo"), parts=frozenset({"jpeg"})) as avatar:
             crop = avatar.crop(0)                 # what the network sees of the first frame
@@ -44,9 +47,11 @@ class Avatar(Closing):
 
     Frame numbers start at 0 and never end: past the last frame they run back and forth. Mouths and
     crops are (320, 320, 3) uint8 in the package's colour order; frames are BGR whatever that is.
-    Methods may be called from several threads. Once it is closed every method raises InvalidInput;
-    arrays handed out stay good. ``planes`` and ``pixels`` raise AvatarInvalid where the package's
-    frames were changed after it was opened.
+    What was compiled of the avatar is mapped into memory; whole frames are decoded from the
+    package's files when they are needed, and kept in a cache. Methods may be called from several
+    threads. Once it is closed every method raises InvalidInput; arrays handed out stay good.
+    ``planes`` and ``pixels`` raise AvatarInvalid where the package's frames were changed after it
+    was opened.
     """
 
     __slots__ = (
@@ -67,7 +72,9 @@ class Avatar(Closing):
         "height",
         "info",
         "name",
+        "network_source",
         "notes",
+        "observer",
         "path",
         "rects",
         "revision",
@@ -91,6 +98,8 @@ class Avatar(Closing):
         lost = beyond(package.settings.closed_eyes, compiled.patches.origins.sources)
         if lost is not None:
             raise AvatarInvalid(f"{SETTINGS_NAME}: {lost}")
+        self.observer: FrameObserver = NO_OBSERVER
+        """Told how long frames take to be composed; whoever opens an avatar may set another."""
         self._patches: Patches | None = compiled.patches
         self._jpegs: Jpegs | None = compiled.jpegs
         self._swap_colours = package.settings.colour_order == "rgb"
@@ -102,6 +111,8 @@ class Avatar(Closing):
         self.border_px: BorderPx = package.settings.crop_border
         self.encoder_path: Path | None = package.encoder_path
         self._model_path: Path | None = compiled.networks.get("model")
+        self.network_source: Path | None = package.model_path if self._model_path else None
+        """The ONNX file of its network; None where it was opened without the network."""
         self.width: int = compiled.patches.width
         self.height: int = compiled.patches.height
         self.frame_count: int = compiled.patches.count
@@ -144,23 +155,28 @@ class Avatar(Closing):
         quality: int = DEFAULT_QUALITY,
         progress: CompileProgress | None = None,
         cache: FrameCache | None = None,
+        sandbox: Sandbox | None = None,
     ) -> Self:
-        """Open the avatar of these files, or of the package in that folder.
+        """Open the avatar whose files are ``where``, or whose package is the folder ``where``. The
+        caller closes it.
 
         ``parts`` are those that will be asked for: ``jpeg``, ``planes`` or ``pixels`` for the
-        methods of these names, ``gpu`` for the network on a GPU. Without its network
-        (``with_model``) only frames can be had. ``quality`` is that of JPEG, 1 to 100. ``progress``
-        is called while something is compiled. ``cache`` keeps whole frames; None is the one of this
-        process.
+        methods of these names, ``gpu`` for the network on a GPU. Where ``with_model`` is False the
+        network is not looked for, and only frames can be had. ``quality`` is that of JPEG, 1 to
+        100. ``cache`` keeps whole frames; None is the one of this process.
 
-        What is missing or stale is compiled first, which takes seconds to minutes; else it takes
-        milliseconds. Raises NotFound where nothing is there, AvatarInvalid where the package is
-        broken or changes meanwhile, InvalidInput for unknown parts or another quality, and
-        StorageFailed where what was compiled cannot be written.
+        What of the avatar is not compiled, or has changed since, is compiled first, which takes
+        seconds to minutes; else it takes milliseconds. ``progress`` is called meanwhile. With a
+        ``sandbox`` a process of its own does that (``compile_avatar``). Raises NotFound where
+        nothing is there, AvatarInvalid where the package is broken or changes meanwhile,
+        InvalidInput for unknown parts or another quality, StorageFailed where what was compiled
+        cannot be written, and with a sandbox Unavailable where there can be no process.
         """
         package = read_package(where, BOTH if with_model else frozenset({"frames"}))
         wanted = parts | (ALWAYS if with_model else FRAMES_ONLY)
-        compiled = compile_avatar(package, parts=wanted, quality=quality, progress=progress)
+        compiled = compile_avatar(
+            package, parts=wanted, quality=quality, progress=progress, sandbox=sandbox
+        )
         return cls(package, compiled, quality, parts, cache)
 
     @property
@@ -198,60 +214,72 @@ class Avatar(Closing):
         return _swapped(crop) if self._swap_colours else crop
 
     def jpeg(self, index: int, mouth: UInt8Array | None) -> bytes:
-        """Return frame ``index`` as the bytes of a JPEG file, with ``mouth`` on it; None leaves the
-        frame as it was filmed.
+        """Return frame ``index``, 0 or above, as the bytes of a JPEG file, with ``mouth`` on it;
+        None leaves the frame as it was filmed.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order. Raises InvalidInput where
-        the part ``jpeg`` was not opened or the mouth has another shape, and once closed.
+        ``jpeg`` was not among the ``parts`` that the avatar was opened with or the mouth has
+        another shape, and once closed.
         """
+        started_s = time.perf_counter()
         jpegs = self._jpegs  # taken before the patches, which close() takes away first
         patches, number = self._at(index)
         if jpegs is None or self._layout is None:
             raise self._not_opened("jpeg")
-        if mouth is None:
-            return jpegs.jpeg(number).tobytes()
         background = jpegs.background(number, patches.box(number))
-        return self._layout.encode(background, self._patch_with(patches, number, mouth))
+        patch = patches.patch(number)
+        if mouth is not None:
+            patch = self._patch_with(patches, number, mouth)
+        pasted_s = time.perf_counter()
+        data = self._layout.encode(background, patch)
+        ended_s = time.perf_counter()
+        self.observer.composed(ended_s - started_s, ended_s - pasted_s)
+        return data
 
     def planes(
         self, index: int, mouth: UInt8Array | None, out: UInt8Array | None = None
     ) -> UInt8Array:
-        """Return frame ``index`` as I420, (even height * 3/2, even width) uint8, with ``mouth`` on
-        it; None leaves the frame as it was filmed.
+        """Return frame ``index``, 0 or above, as I420, (even height * 3/2, even width) uint8, with
+        ``mouth`` on it; None leaves the frame as it was filmed.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is an array of the
         result's shape to write to and return, so that a caller who is done with the last frame need
-        not have a new one. Raises InvalidInput where the part ``planes`` was not opened or the
-        mouth has another shape, and once closed; AvatarInvalid where the package's frames were
-        changed.
+        not have a new one. Raises InvalidInput where ``planes`` was not among the ``parts`` that
+        the avatar was opened with or the mouth has another shape, and once closed; AvatarInvalid
+        where the package's frames were changed.
         """
+        started_s = time.perf_counter()
         patches, number = self._at(index)
         planes = _copied(self._whole_frame("planes", index, number), out)
         if mouth is not None:
             box = patches.box(number)
             paste_patch_i420(planes, self._patch_with(patches, number, mouth), box.x1, box.y1)
+        self.observer.composed(time.perf_counter() - started_s)
         return planes
 
     def pixels(
         self, index: int, mouth: UInt8Array | None, out: UInt8Array | None = None
     ) -> UInt8Array:
-        """Return frame ``index`` as (height, width, 3) uint8 BGR, with ``mouth`` on it; None leaves
-        the frame as it was filmed.
+        """Return frame ``index``, 0 or above, as (height, width, 3) uint8 BGR, with ``mouth`` on
+        it; None leaves the frame as it was filmed.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is an array of the
-        result's shape to write to and return. Raises InvalidInput where the part ``pixels`` was not
-        opened or the mouth has another shape, and once closed; AvatarInvalid where the package's
-        frames were changed.
+        result's shape to write to and return. Raises InvalidInput where ``pixels`` was not among
+        the ``parts`` that the avatar was opened with or the mouth has another shape, and once
+        closed; AvatarInvalid where the package's frames were changed.
         """
+        started_s = time.perf_counter()
         patches, number = self._at(index)
         frame = _copied(self._whole_frame("pixels", index, number), out)
         if mouth is not None:
             self._paste(frame, (0, 0), patches, number, mouth)
+        self.observer.composed(time.perf_counter() - started_s)
         return frame
 
     def look_ahead(self, index: int) -> None:
-        """Have the planes of the frames that follow frame ``index`` decoded into the cache, without
-        waiting. It does nothing once closed, and where the part ``planes`` was not opened."""
+        """Have the frames that follow frame ``index`` decoded for ``planes``, in other threads,
+        without waiting. Nothing is done once closed, and where ``planes`` was not among the
+        ``parts`` that the avatar was opened with."""
         patches, whole = self._patches, self._whole
         if patches is None or whole is None or "planes" not in self._parts:
             return
@@ -263,8 +291,8 @@ class Avatar(Closing):
 
     @property
     def mapped_bytes(self) -> int:
-        """Bytes that are mapped for the frames, 0 once closed; how much of them is in memory the
-        system decides.
+        """How many bytes of files are mapped for the frames, 0 once closed; how much of them is in
+        memory the system decides.
 
         Whole frames are not counted: the cache has a budget of its own.
         """
@@ -286,7 +314,7 @@ class Avatar(Closing):
             _touch(patches.patch(index))
             _touch(patches.rim(index))
             if jpegs is not None:
-                _touch(jpegs.jpeg(index))
+                _touch(jpegs.stored(index))
         if whole is not None:
             for form in FORMS:
                 if form in self._parts:
@@ -337,6 +365,7 @@ class Avatar(Closing):
             patches.rect(number),
             self.border_px,
             patches.rim(number),
+            patches.mask(number),
         )
 
     def _in_bgr(self, mouth: UInt8Array) -> UInt8Array:

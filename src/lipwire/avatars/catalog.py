@@ -21,10 +21,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lipwire.avatars.checks.problems import shown
+from lipwire.avatars.compiled.versions import package_version
+from lipwire.avatars.package import Half
+from lipwire.avatars.packages import HeldFiles
 from lipwire.domain import AvatarFiles, NotFound
 from lipwire.domain.avatarfiles import FRAMES_NAME, MODEL_NAME, RECTANGLES_NAME
 from lipwire.domain.names import NAME_RULE, canonical_name, checked_name, is_name, spellings
+from lipwire.domain.wording import shown
 
 _LOG: Final = logging.getLogger("lipwire.avatars")
 _MARKS: Final = (RECTANGLES_NAME, MODEL_NAME, FRAMES_NAME)
@@ -51,7 +54,8 @@ class _Scan:
 
 
 class Catalog:
-    """Finds the files of a name. Thread-safe.
+    """Finds an avatar's files by the avatar's name, in a folder of avatars and among entries that
+    are given. Thread-safe.
 
     >>> anna = AvatarFiles(model=Path("/models/anna.onnx"))
     >>> catalog = Catalog(Path("/srv/avatars"), {"anna": anna})
@@ -67,9 +71,11 @@ class Catalog:
         hinting: bool = True,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``models_root`` need not exist yet. A path in ``entries`` is a package's folder.
-        ``hinting`` lets errors name the nearest known name. ``clock_ns`` is the file system's.
-        Raises InvalidInput for an entry whose name is none."""
+        """``models_root`` is a folder of avatars, each a folder of its name; it need not exist yet,
+        and None is no such folder. ``entries`` has files, or a package's folder, by the avatar's
+        name, and goes before ``models_root``. ``hinting`` lets errors name the nearest known name.
+        ``clock_ns`` gives the time with which files' times are compared, in nanoseconds. Raises
+        InvalidInput for an entry whose name cannot be an avatar's."""
         self._root = None if models_root is None else Path(models_root)
         self._entries = {
             checked_name(name): AvatarFiles.at(where) for name, where in entries.items()
@@ -98,9 +104,25 @@ class Catalog:
         hint = f"; the nearest known is {guess}" if guess else ""
         raise NotFound(f"no avatar named {name}{hint}")
 
+    def hold(self, name: str) -> HeldFiles:
+        """Return ``files(name)``, which stay where they are. Raises what ``files`` does."""
+        return HeldFiles(self.files(name))
+
+    def version(self, name: str, need: frozenset[Half] = frozenset()) -> object:
+        """Return a token that changes when a file of the avatar ``name`` does
+        (``package_version``). Raises what ``files`` does, and NotFound where a file of a half in
+        ``need`` is missing."""
+        return package_version(self.files(name), need)
+
+    def refresh(self, name: str) -> None:
+        """Nothing: ``version`` looks at the files."""
+
+    def opened_by(self, evict: Callable[[int], list[str]], unload: Callable[[str], object]) -> None:
+        """Nothing: there is always room for files that are there, and others remove them."""
+
     def names(self) -> tuple[str, ...]:
-        """Return the names of all avatars in alphabetical order. The folder is read again where it
-        has changed since the last time."""
+        """Return the names of all avatars in alphabetical order. The folder of avatars is read
+        again where it has changed since the last time."""
         self._refresh()
         with self._lock:
             if self._names is None:

@@ -17,9 +17,9 @@ _SPAN: Final = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.ASCII)
 
 
 def parse_spans(entries: Sequence[str]) -> Spans:
-    """Return (first, last) frame number of each of ``entries``, which are texts as "12" or "40-43".
-    Raises ValueError for what is neither a number nor a span whose first number is not above its
-    last."""
+    """Return (first, last) frame number of each of ``entries``, which are texts: (12, 12) for "12",
+    (40, 43) for "40-43". Raises ValueError for any other text, and for a span that ends
+    before it begins."""
     spans = []
     for entry in entries:
         found = _SPAN.fullmatch(entry.strip())
@@ -34,8 +34,8 @@ def parse_spans(entries: Sequence[str]) -> Spans:
 
 
 def beyond(spans: Spans, frames: int) -> str | None:
-    """Return what is wrong where ``spans`` name frames that a source of ``frames`` frames does not
-    have, in one line; None where all are there."""
+    """Return a line for a person that says that ``spans``, (first, last) numbers of frames, name
+    one that a source of ``frames`` frames does not have; None where all are there."""
     last = max((last for _, last in spans), default=0)
     if last < frames:
         return None
@@ -43,9 +43,10 @@ def beyond(spans: Spans, frames: int) -> str | None:
 
 
 def shown_frames_of(spans: Spans, shown: Sequence[int]) -> frozenset[int]:
-    """Return the numbers of the frames that an avatar shows whose source frames are in ``spans``.
+    """Return the numbers of the frames that an avatar shows, 25 a second, whose source frames are
+    within ``spans``, (first, last) numbers of frames of the package's folder or video.
 
-    ``shown`` has the number of the source frame of each frame that is shown.
+    ``shown`` has, for each frame that is shown, the number of its source frame.
     """
     return frozenset(
         number

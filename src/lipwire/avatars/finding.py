@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from lipwire.avatars.catalog import is_avatar_folder
-from lipwire.avatars.checks.problems import nearest, shown
+from lipwire.avatars.checks.problems import nearest
 from lipwire.config.folders import data_folder
 from lipwire.domain import NotFound
 from lipwire.domain.names import NAME_RULE, canonical_name, checked_name, is_name
+from lipwire.domain.wording import shown
 
 PATH_VARIABLE: Final = "LIPWIRE_AVATARS"
 _LOG: Final = logging.getLogger("lipwire.avatars")
@@ -28,14 +29,16 @@ def find_avatar(name_or_path: str) -> Path:
 
     ``name_or_path`` is a path where it holds a slash or is ".", ".." or "~", else a name, which is
     looked for in ``search_folders()``. A name that none of them has may still be a folder in the
-    current one. Raises InvalidInput for what cannot be an avatar's name, and NotFound where nothing
-    is found; the message has the nearest name known and the folders searched.
+    current one. What is returned ends with the folder's name, also for ".". Raises InvalidInput for
+    what cannot be an avatar's name, and NotFound where nothing is found; the message has the
+    nearest name known and the folders searched.
     """
     if _is_path(name_or_path):
         path = _expanded(name_or_path)
         if not _exists(path):
             raise NotFound(f"no avatar at {name_or_path}; there is no such folder")
-        return path
+        # "." and what ends with ".." have no name by which messages could call the avatar.
+        return path if path.name not in ("", "..") else path.resolve()
     name = checked_name(name_or_path)
     for folder in search_folders():
         if is_avatar_folder(folder / name):
@@ -82,10 +85,23 @@ def _say_unnamed(folder: Path, name: str) -> None:
 
 
 def search_folders() -> list[Path]:
-    """Return the folders in which avatars are looked for by name, in order: those of the variable
-    LIPWIRE_AVATARS, ``avatars`` in the current folder, the user's, and Lipwire's own. They need not
-    exist."""
+    """Return the folders in which avatars are looked for by name, in order: those that the
+    environment variable LIPWIRE_AVATARS lists, ``avatars`` in the current folder, the one in the
+    user's data folder, and the one that is installed with Lipwire. They need not exist."""
     return list(dict.fromkeys(_search_folders()))
+
+
+def folder_for_new() -> Path:
+    """Return the folder that a new avatar is put into, where it is then found by its name: the
+    first that LIPWIRE_AVATARS lists, else ``avatars`` in the current folder where that is there,
+    else the one in the user's data folder; for a user without one ``avatars``, too. It need not
+    exist."""
+    listed = [entry for entry in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if entry]
+    if listed:
+        return _expanded(listed[0])
+    here = Path("avatars")
+    data = data_folder()
+    return here if data is None or here.is_dir() else data / "avatars"
 
 
 def _search_folders() -> Iterator[Path]:

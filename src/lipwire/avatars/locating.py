@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
-from lipwire.avatars.checks.problems import Findings, shown
+from lipwire.avatars.checks.problems import Findings
 from lipwire.avatars.packagesettings import SETTINGS_NAME
 from lipwire.config.links import HOW, links_may_lead_out
+from lipwire.domain.wording import shown
 
 MISSING: Final = "is missing"
 
@@ -19,11 +20,13 @@ def required_file(
     key: str | None = None,
     hint: Callable[[Path], str] = lambda root: "",
 ) -> Path | None:
-    """Return the path of file ``name``, relative to the package's folder ``root``; None where it is
-    missing, no file, or leads out of the package, which is put into ``findings`` as an error.
+    """Return the path of the file that is called ``name``, relative to the package's folder
+    ``root``; None where it is missing, is no file, or lies outside of the package: this is put into
+    ``findings`` as an error.
 
-    ``key`` is the key of ``avatar.yaml`` that names the file, for the message. ``hint`` is called
-    with ``root`` where nothing is there, and returns the end of the message: what is there instead.
+    ``key`` is the key of ``avatar.yaml`` that names the file, for the message; None where it has
+    its usual name. ``hint`` is called with ``root`` where nothing is there, and returns the end of
+    the message, which says what is there instead.
     """
     label = f"{SETTINGS_NAME}: {key} {shown(name)}" if key else name
     path = contained(root, name, label, findings)
@@ -38,10 +41,8 @@ def required_file(
 
 
 def what_is_wrong(path: Path) -> str | None:
-    """Return why ``path`` is not a file, as the end of a message; None where it is one.
-
-    MISSING stands for a path at which there is nothing.
-    """
+    """Return why ``path`` is not a file, as the end of a message; None where it is one. Where
+    nothing is there it is the constant MISSING."""
     try:
         if path.is_file():
             return None
@@ -70,11 +71,12 @@ def named_file(path: Path, findings: Findings) -> Path | None:
 
 
 def contained(root: Path, name: str, label: str, findings: Findings) -> Path | None:
-    """Return ``root / name`` with links resolved, whether something is there or not; None where it
-    leads out of the package, whose folder is ``root``, which is put into ``findings`` as an error.
+    """Return ``root / name`` with symbolic links resolved, whether something is there or not; None
+    where that lies outside of the package, whose folder is ``root``: this is put into ``findings``
+    as an error.
 
-    It does so by "..", a root or a drive, or by a link where that is not allowed. ``label`` names
-    the path in the message.
+    It does so where ``name`` has "..", begins at a root or a drive, or leads over a link, unless
+    links may lead out (``links_may_lead_out``). ``label`` names the path in the message.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leaves = posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root
@@ -125,7 +127,8 @@ def folder_with(name: str, folders: list[Path]) -> Path:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why something failed, in a few words: the system's for an OSError."""
+    """Return why something failed with ``error``, in a few words: what the operating system says
+    for an OSError, else the error's message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return " ".join(str(error).split()) or type(error).__name__

@@ -4,6 +4,7 @@
     checkpoint/audio_encoder.onnx    optional: its audio encoder
     frames/frame_0000.png ...        or .jpg; or one source_video.mp4 instead of the folder
     crop_rects.json                  where the face is in each frame
+    masks/0000.png ...               optional: what is in front of the mouth
     avatar.yaml                      optional: see packagesettings.py
 
 The same files may lie in several places (``AvatarFiles``); who needs only the network, or only the
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lipwire.avatars.checks.hints import encoder_hint, network_hint, rectangles_hint
-from lipwire.avatars.checks.problems import Findings, shown
+from lipwire.avatars.checks.problems import Findings
 from lipwire.avatars.closedeyes import beyond
 from lipwire.avatars.frames.framefiles import Pictures, named_pictures, pictures_in
+from lipwire.avatars.frames.masks import Masks, masks_in
 from lipwire.avatars.locating import (
     MISSING,
     contained,
@@ -38,16 +40,19 @@ from lipwire.avatars.packagesettings import (
     SETTINGS_NAME,
     AvatarSettings,
     parse_settings,
+    unread_keys,
 )
 from lipwire.avatars.rectangles import MAX_RECTANGLES_BYTES, parse_rectangles
 from lipwire.domain import AvatarFiles, AvatarInvalid, CropRect, NotFound
 from lipwire.domain.avatarfiles import (
     ENCODER_NAME,
     FRAMES_NAME,
+    MASKS_NAME,
     MODEL_NAME,
     RECTANGLES_NAME,
     VIDEO_NAME,
 )
+from lipwire.domain.wording import shown
 
 Half = Literal["model", "frames"]
 """The network, or the frames with their rectangles."""
@@ -58,17 +63,28 @@ _ENCODER_BESIDE: Final = "audio_encoder.onnx"
 
 @dataclass(frozen=True, slots=True)
 class FramesHalf:
-    """The frames of an avatar, and where the face is in each."""
+    """The frames of an avatar: where the ``pictures`` come from, the file of crop rectangles, and
+    these themselves (``rects``), at least one for each image file; how many frames a video has
+    shows when it is decoded. ``masks`` say what is in front of the mouth; None where there are
+    none."""
 
     pictures: Pictures
     rects_path: Path
     rects: tuple[CropRect, ...]
     """At least one for each image file; a video's frames are counted when it is decoded."""
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AvatarPackage:
-    """An avatar whose files, settings and rectangles have been checked. All paths are absolute."""
+    """An avatar whose files, settings and crop rectangles have been read and checked
+    (``read_package``). All paths are absolute.
+
+    ``path`` is the package's folder with symbolic links resolved; where files lie apart, the first
+    folder that one of them lies in. ``name`` is what people are shown: that of the settings, or the
+    folder's. ``model`` (the network's file) and ``frames`` are None where they are not there and
+    were not needed, ``encoder_path`` (the audio encoder's) where there is none.
+    """
 
     files: AvatarFiles
     path: Path
@@ -112,6 +128,12 @@ class AvatarPackage:
         without its frames."""
         return self._frames.rects
 
+    @property
+    def masks(self) -> Masks | None:
+        """What is in front of the mouth in each frame; None where nothing is. Raises AvatarInvalid
+        where the package was read without its frames."""
+        return self._frames.masks
+
     def label(self, path: Path) -> str:
         """Return ``path`` as messages name it: relative to the package, with forward slashes."""
         return (
@@ -121,7 +143,9 @@ class AvatarPackage:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What was found in a package's folder; None is what is missing or wrong."""
+    """What ``inspect_structure`` found of an avatar: the folder (``root``), its settings, the files
+    of network and audio encoder, where the frames come from, the file of crop rectangles, and these
+    themselves. What is missing or wrong is None."""
 
     root: Path
     settings: AvatarSettings | None
@@ -130,14 +154,16 @@ class Structure:
     pictures: Pictures | None
     rects_path: Path | None
     rects: tuple[CropRect, ...] | None
+    masks: Masks | None
 
 
 def read_package(where: AvatarFiles | Path | str, need: frozenset[Half] = BOTH) -> AvatarPackage:
-    """Read and check the avatar of these files, or of the package in that folder.
+    """Read and check the avatar whose files are ``where``, or whose package is the folder
+    ``where``.
 
-    ``need`` are the halves that have to be there, of ``model`` (the network) and ``frames`` (with
-    their rectangles); another half may be missing or wrong, and is None then. Raises NotFound where
-    nothing is there, and AvatarInvalid with the first thing found wrong.
+    ``need`` are the halves that have to be there: ``model`` (the network) and ``frames`` (with
+    their crop rectangles). A half that is not among them may be missing or wrong, and is None then.
+    Raises NotFound where nothing is there, and AvatarInvalid with the first thing that is wrong.
     """
     files = AvatarFiles.at(where)
     findings = Findings()
@@ -145,7 +171,7 @@ def read_package(where: AvatarFiles | Path | str, need: frozenset[Half] = BOTH) 
     findings.raise_first()
     frames = None
     if found.pictures is not None and found.rects_path is not None and found.rects is not None:
-        frames = FramesHalf(found.pictures, found.rects_path, found.rects)
+        frames = FramesHalf(found.pictures, found.rects_path, found.rects, found.masks)
     # What is needed and None was an error already; this says so to the type checker.
     if found.settings is None:
         raise AvatarInvalid(f"{files} is not an avatar package")
@@ -163,18 +189,18 @@ def read_package(where: AvatarFiles | Path | str, need: frozenset[Half] = BOTH) 
 def inspect_structure(
     where: AvatarFiles | Path, findings: Findings, need: frozenset[Half] = BOTH
 ) -> Structure:
-    """Read and check the avatar of the files ``where``, or of the package in that folder, and put
-    everything that is wrong into ``findings``.
+    """Read and check the avatar whose files are ``where``, or whose package is the folder
+    ``where``, and put everything that is wrong into ``findings``.
 
-    What is wrong with a half that is not in ``need`` (``model``, ``frames``) is not put there; the
-    half is None then. Raises NotFound where nothing is there, and AvatarInvalid where it is no
-    folder.
+    ``need`` are the halves that have to be there: ``model`` (the network) and ``frames`` (with
+    their crop rectangles). What is wrong with another half is not put there, and the half is None.
+    Raises NotFound where nothing is there, and AvatarInvalid where it is no folder.
     """
     files = AvatarFiles.at(where)
     folders = _resolved_folders(files)
     root = folders[0]
     base = folder_with(SETTINGS_NAME, folders)
-    settings = _read_settings(base, findings)
+    settings, unread = _read_settings(base, findings)
     known = settings or AvatarSettings()
     of_model = findings if "model" in need else Findings()
     if files.model is not None:
@@ -196,7 +222,9 @@ def inspect_structure(
         )
         if known.source_video is not None:
             holder = base
-        pictures = pictures_in(holder, known, of_frames)
+        # Where the video is cannot be known; that its key is wrong was told.
+        lost = "source_video" in unread
+        pictures = pictures_in(holder, known, Findings() if lost else of_frames)
     if files.rectangles is not None:
         rects_path = named_file(files.rectangles, of_frames)
     else:
@@ -211,14 +239,17 @@ def inspect_structure(
             rects = parse_rectangles(data, of_frames, first_frame=first_frame)
     if rects is not None and pictures is not None and pictures.video_path is None:
         compare_counts(len(rects), len(pictures.frame_paths), of_frames)
+    masks = None
+    if pictures is not None:
+        masks = masks_in(folder_with(MASKS_NAME, folders), pictures, of_frames)
     if pictures is not None and numbered:
         check_closed_eyes(known, len(pictures.frame_paths), of_frames)
     # What was wrong with a half that nobody needs has gone into findings of its own.
     if of_model is not findings and any(of_model.errors()):
         model_path = None
     if of_frames is not findings and any(of_frames.errors()):
-        pictures = rects_path = rects = None
-    return Structure(root, settings, model_path, encoder_path, pictures, rects_path, rects)
+        pictures = rects_path = rects = masks = None
+    return Structure(root, settings, model_path, encoder_path, pictures, rects_path, rects, masks)
 
 
 def _resolved_folders(files: AvatarFiles) -> list[Path]:
@@ -242,8 +273,8 @@ def _resolved_folders(files: AvatarFiles) -> list[Path]:
 
 
 def compare_counts(rects: int, frames: int, findings: Findings) -> None:
-    """Put into ``findings`` an error where there are fewer rectangles than frames, and a warning
-    where there are more; ``rects`` and ``frames`` are how many there are."""
+    """Put an error into ``findings`` where there are fewer crop rectangles than frames, and a
+    warning where there are more. ``rects`` and ``frames`` are how many there are."""
     if rects < frames:
         findings.error(
             f"{RECTANGLES_NAME} has {rects} rectangles for {frames} frames; each frame needs one"
@@ -262,14 +293,20 @@ def check_closed_eyes(settings: AvatarSettings, frames: int, findings: Findings)
         findings.error(f"{SETTINGS_NAME}: {lost}")
 
 
-def _read_settings(root: Path, findings: Findings) -> AvatarSettings | None:
+def _read_settings(root: Path, findings: Findings) -> tuple[AvatarSettings | None, frozenset[str]]:
+    """The settings, and the keys that the file gives and that could not be read."""
     path = contained(root, SETTINGS_NAME, SETTINGS_NAME, findings)
     if path is None:
-        return None
+        return None, frozenset()
     if what_is_wrong(root / SETTINGS_NAME) == MISSING:
-        return AvatarSettings()
+        return AvatarSettings(), frozenset()
     data = read_file(path, SETTINGS_NAME, MAX_SETTINGS_BYTES, findings)
-    return None if data is None else parse_settings(data, findings)
+    if data is None:
+        return None, frozenset()
+    of_settings = Findings()
+    settings = parse_settings(data, of_settings)
+    findings.problems += of_settings.problems
+    return settings, unread_keys(data, settings) if any(of_settings.errors()) else frozenset()
 
 
 def _encoder(

@@ -18,14 +18,25 @@ from pydantic import (
 )
 
 from lipwire.avatars import closedeyes
-from lipwire.avatars.checks.problems import Findings, nearest, shown
-from lipwire.config.document import Mapping, Node, Place, Problem, Scalar, Sequence, parse
+from lipwire.avatars.checks.problems import Findings, nearest
+from lipwire.config.document import (
+    Mapping,
+    Node,
+    Place,
+    Problem,
+    Scalar,
+    Sequence,
+    keys_begun,
+    parse,
+)
 from lipwire.domain import FPS, MOUTH_BORDER_PX
+from lipwire.domain.wording import shown
 
 SETTINGS_NAME: Final = "avatar.yaml"
 MAX_SETTINGS_BYTES: Final = 64 * 1024
 _MAX_PROBLEMS: Final = 20
 """That are listed; another program's file of this name is full of them."""
+_BEGINS_KEY: Final = re.compile(rb"(?:\xef\xbb\xbf)?[A-Za-z_]+[ \t]*:(?:\s|$)")
 _WHOLE: Final = re.compile(r"\d{1,9}(?:\.0*)?", re.ASCII)
 
 ColourOrder = Literal["bgr", "rgb"]
@@ -59,7 +70,15 @@ _PathInside = Annotated[
 
 
 class AvatarSettings(BaseModel):
-    """The keys of ``avatar.yaml`` with their defaults."""
+    """The keys of ``avatar.yaml``, the settings of an avatar package, with their defaults.
+
+    ``name`` is shown to people; without it the folder's name is. ``consent`` says how the person
+    shown agreed to it. ``fps`` can only be 25. ``crop_border`` is how many pixels on each side of
+    the resized crop the network does not see. ``colour_order`` is that of the channels of crops and
+    mouths. ``audio_encoder`` and ``source_video`` are paths inside the package, the latter of a
+    video in place of a folder of frames. ``closed_eyes`` are (first, last) numbers of source frames
+    that show closed eyes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -101,20 +120,65 @@ _LISTS: Final = frozenset({"closed_eyes"})
 
 
 def parse_settings(data: bytes, findings: Findings) -> AvatarSettings | None:
-    """Return the settings in ``data``, the bytes of ``avatar.yaml``; every problem goes into
+    """Return the settings in ``data``, the bytes of ``avatar.yaml``. Every problem is put into
     ``findings`` as an error.
 
-    Keys that are wrong have their defaults. None where the file is no YAML mapping at all.
+    A key whose value is wrong has its default. Where ``data`` is no YAML as a whole, those keys
+    count that can be read by themselves. Returns None where none can.
     """
     problems: list[Problem] = []
     document = parse(data, problems)
-    settings = None if document is None else _from_mapping(document, problems)
+    further = problems
+    if document is None:
+        # What else seems wrong may follow from what was told already.
+        document, further = _by_keys(data), []
+    settings = None if document is None else _from_mapping(document, further)
     problems.sort(key=lambda each: _line(each.place))
     for problem in problems[:_MAX_PROBLEMS]:
         findings.error(f"{SETTINGS_NAME} {problem}")
     if more := len(problems[_MAX_PROBLEMS:]):
         findings.error(f"{SETTINGS_NAME}: {more} more lines are wrong")
     return settings
+
+
+def _by_keys(data: bytes) -> Mapping | None:
+    """The keys whose lines are YAML by themselves, with their values; None where there are none."""
+    items: dict[str, Node] = {}
+    places: dict[str, Place] = {}
+    for number, piece in _pieces(data):
+        found = _read_alone(piece) or _read_alone(piece.splitlines()[0])
+        if found is not None:
+            for key in found.items.keys() & AvatarSettings.model_fields.keys() - items.keys():
+                items[key], places[key] = found.items[key], number + 1
+    return Mapping(items, places) if items else None
+
+
+def _pieces(data: bytes) -> list[tuple[int, bytes]]:
+    """The lines of each key, and the number of their first line, from 0."""
+    pieces: list[tuple[int, bytes]] = []
+    for number, line in enumerate(data.splitlines(keepends=True)):
+        if _BEGINS_KEY.match(line) or not pieces:
+            pieces.append((number, line))
+        else:
+            pieces[-1] = pieces[-1][0], pieces[-1][1] + line
+    return pieces
+
+
+def _read_alone(piece: bytes) -> Mapping | None:
+    """The keys of ``piece``; None where anything of it is wrong."""
+    problems: list[Problem] = []
+    found = parse(piece, problems)
+    return None if problems else found
+
+
+def unread_keys(data: bytes, settings: AvatarSettings | None) -> frozenset[str]:
+    """Return which keys ``data``, the bytes of ``avatar.yaml``, gives that ``settings``, what was
+    read of it, lacks: because they, or the whole file, are wrong."""
+    given = keys_begun(data)
+    if parse(data, []) is None:  # others may follow where it stops being YAML
+        given = given.union(*(keys_begun(piece) for _, piece in _pieces(data)))
+    read = set() if settings is None else settings.model_fields_set
+    return frozenset(given & AvatarSettings.model_fields.keys() - read)
 
 
 def _from_mapping(document: Mapping, problems: list[Problem]) -> AvatarSettings:

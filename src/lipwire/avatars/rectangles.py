@@ -7,14 +7,16 @@ y2]``, or an object that has this as ``rect``; x2 and y2 are exclusive.
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
-from lipwire.avatars.checks.problems import Findings, rectangle_of, shown
+from lipwire.avatars.checks.problems import Findings, rectangle_of
 from lipwire.avatars.checks.readings import mostly_squares, other_order
 from lipwire.domain import CropRect
 from lipwire.domain.avatarfiles import RECTANGLES_NAME
 from lipwire.domain.filekinds import kind_hint
 from lipwire.domain.texts import decode_text
+from lipwire.domain.wording import shown
 
 MAX_RECTANGLES_BYTES: Final = 64 * 1024 * 1024
 _MAX_COORDINATE: Final = 1 << 20
@@ -26,15 +28,61 @@ _TOO_LARGE: Final = f"; coordinates are at most {_MAX_COORDINATE}"
 _EMPTY: Final = ", which is empty; x2 has to be above x1 and y2 above y1"
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenRectangles:
+    """Crop rectangles as a file has them: ``rects``, and the ``frames`` that they are of.
+
+    ``frames`` are the numbers in the file's keys, rising, which may have gaps; None where the file
+    is a list, whose rectangles are in the order of the frames.
+    """
+
+    rects: tuple[CropRect, ...]
+    frames: tuple[int, ...] | None
+    """The numbers in the file's keys, rising; None where it is a list."""
+
+
 def parse_rectangles(
     data: bytes, findings: Findings, *, first_frame: int | None
 ) -> tuple[CropRect, ...] | None:
-    """Return the crop rectangles in ``data``, the bytes of ``crop_rects.json``, in the order of
-    frames; None where anything is wrong, which goes into ``findings`` as errors.
+    """Return the crop rectangles in ``data``, the bytes of ``crop_rects.json``, one for each frame
+    in their order; None where anything is wrong, which is put into ``findings`` as errors.
 
-    ``first_frame`` is the number in the first frame's file name: keys may start there or at 0. None
-    where there are no such names (a video).
+    ``first_frame`` is the number in the first frame's file name: the keys of the file may start
+    there or at 0. None where frames have no such numbers, as those of a video.
     """
+    loaded = _loaded(data, findings)
+    if loaded is None:
+        return None
+    if isinstance(loaded, _Pairs):
+        entries = _in_key_order(loaded, findings, first_frame)
+    else:
+        entries = list(enumerate(loaded, start=first_frame or 0))
+    return None if entries is None else _rectangles(entries, findings)
+
+
+def parse_written_rectangles(data: bytes, findings: Findings) -> WrittenRectangles | None:
+    """Return the crop rectangles in ``data``, the bytes of ``crop_rects.json``, with the numbers of
+    their frames, which may begin anywhere and have gaps; None where anything is wrong, which is put
+    into ``findings`` as errors."""
+    loaded = _loaded(data, findings)
+    if loaded is None:
+        return None
+    if isinstance(loaded, _Pairs):
+        by_number = _by_number(loaded, findings)
+        if by_number is None:
+            return None
+        entries = [(number, by_number[number][1]) for number in sorted(by_number)]
+    else:
+        entries = list(enumerate(loaded))
+    rects = _rectangles(entries, findings)
+    if rects is None:
+        return None
+    keyed = isinstance(loaded, _Pairs)
+    return WrittenRectangles(rects, tuple(number for number, _ in entries) if keyed else None)
+
+
+def _loaded(data: bytes, findings: Findings) -> "_Pairs | list[Any] | None":
+    """What the JSON file holds: an object or a list; None where it is neither, or no JSON."""
     if not data.strip():
         findings.error(f"{RECTANGLES_NAME} is empty; it has to be a list of [x1,y1,x2,y2]")
         return None
@@ -55,31 +103,24 @@ def parse_rectangles(
     except (ValueError, RecursionError):
         findings.error(f"{RECTANGLES_NAME} holds a number too long or a nesting too deep to read")
         return None
-    if isinstance(loaded, _Pairs):
-        entries = _in_key_order(loaded, findings, first_frame)
-        if entries is None:
-            return None
-    elif isinstance(loaded, list):
-        entries = list(enumerate(loaded, start=first_frame or 0))
-    else:
+    if not isinstance(loaded, list):  # as _Pairs is
         findings.error(
             f"{RECTANGLES_NAME} holds {shown(loaded)}; it has to be a list of [x1,y1,x2,y2]"
             " or an object keyed by frame"
         )
         return None
-    if not entries:
+    if not loaded:
         findings.error(f"{RECTANGLES_NAME} holds no rectangles; each frame needs one")
         return None
-    return _rectangles(entries, findings)
+    return loaded
 
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object with its keys as written, so that a key given twice is seen."""
 
 
-def _in_key_order(
-    pairs: _Pairs, findings: Findings, first_frame: int | None
-) -> list[tuple[int, Any]] | None:
+def _by_number(pairs: _Pairs, findings: Findings) -> dict[int, tuple[str, Any]] | None:
+    """(key, value) of an object by the numbers in its keys."""
     by_number: dict[int, tuple[str, Any]] = {}
     for key, value in pairs:
         match = _KEY.fullmatch(key)
@@ -96,9 +137,16 @@ def _in_key_order(
             )
             return None
         by_number[number] = (key, value)
+    return by_number
+
+
+def _in_key_order(
+    pairs: _Pairs, findings: Findings, first_frame: int | None
+) -> list[tuple[int, Any]] | None:
+    by_number = _by_number(pairs, findings)
+    if by_number is None:
+        return None
     numbers = sorted(by_number)
-    if not numbers:
-        return []
     starts = {0} if first_frame is None else {0, first_frame}
     if numbers[0] not in starts:
         allowed = " or ".join(str(start) for start in sorted(starts))

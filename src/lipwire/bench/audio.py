@@ -81,8 +81,8 @@ def run(rounds: int = 20, encoder: AudioEncoder | None = None) -> list[Compariso
 
 
 def audio_like_speech(samples: int) -> Float32Array:
-    """Return (samples,) float32 in [-1, 1]: noise in syllables, with pauses of silence, always the
-    same."""
+    """Return noise in syllables with pauses of silence, as long as speech has, for measurements:
+    (samples,) float32 in [-1, 1], always the same."""
     loudness = np.clip(np.sin(np.arange(samples) * (2 * np.pi * 12 / samples)), 0, 1)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, samples)
     speech: Float32Array = (noise * loudness).astype(np.float32)

@@ -14,7 +14,10 @@ _KIBI: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process held at one moment."""
+    """What a process held at one moment: bytes of memory resident (mapped files included), the same
+    with shared pages divided between processes (``proportional_bytes``; 0 where not asked for), of
+    its own (not of a file), and at most resident so far (``peak_bytes``); threads, open file
+    descriptors and mapped regions."""
 
     resident_bytes: int
     """Pages in memory, those of mapped files included."""
@@ -62,7 +65,8 @@ def footprint(pid: int, *, proportional: bool = False) -> Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a figure moved between the first and the last third of what was seen."""
+    """How a figure moved: its value in the first and in the last third of what was seen, and its
+    slope by least squares, in units of the figure for one unit of progress."""
 
     first: float
     last: float

@@ -75,7 +75,8 @@ TITLES: Final = {
 
 @dataclass(slots=True)
 class Part:
-    """The rows that one part of the measurement found; up to ``problem`` where it has one."""
+    """What one part of the GPU measurement found: its rows, how long it took, notes of the engine,
+    and, where it was broken off, the ``problem`` in one line, with the rows up to then."""
 
     name: str
     title: str
@@ -88,7 +89,7 @@ class Part:
 
 @dataclass(slots=True)
 class GpuReport:
-    """What all parts have found, and about which GPU."""
+    """What the parts of the GPU measurement have found, and facts about the machine by name."""
 
     machine: dict[str, str]
     parts: list[Part] = field(default_factory=list)

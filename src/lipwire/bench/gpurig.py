@@ -38,8 +38,10 @@ _TOGETHER_S = 200.0
 
 @dataclass(slots=True)
 class Rig:
-    """What the parts of the measurement share: a folder with networks, and the device to run them
-    on."""
+    """What the parts of the GPU measurement share: a folder for networks; the device that runs
+    them, and what allocates memory on it (None: the device's own); the widths of the networks'
+    layers (None: tiny networks); whether few rounds are measured (``quick``); and when the time is
+    over, in seconds of ``clock_s``."""
 
     folder: Path
     device: Device
@@ -52,7 +54,8 @@ class Rig:
 
     @property
     def options(self) -> CudaOptions:
-        """The session options that the part *ways* found fastest, in this or another process."""
+        """The ONNX Runtime session options that ``prefer`` has kept, in this or another process
+        with the same folder; the defaults where there are none."""
         try:
             return CudaOptions(**json.loads(self._best.read_text("utf-8")))
         except FileNotFoundError:
@@ -74,7 +77,7 @@ class Rig:
 
     @property
     def large(self) -> int:
-        """The batch size, in frames, that targets are stated for."""
+        """The batch size, in frames, for which the project's targets of speed are stated."""
         return 4 if self.quick else 24
 
     @property
@@ -136,11 +139,13 @@ class Rig:
     def loaded(
         self, road: str, tuning: Tuning, frames: Frames | None = None
     ) -> Iterator[tuple[Engine, Model]]:
-        """Give the ``with`` block a new engine and network 0, loaded in it. A context manager.
+        """Give the ``with`` block a new engine and network 0, loaded in it, and close the engine
+        afterwards. A context manager.
 
-        ``road`` is what has to run the network, ``KERNELS`` or ``ONNX``; ``tuning`` and ``frames``
-        are as for ``engine`` and ``load``. Raises OtherRoad where something else runs it, or ONNX
-        Runtime does not run on the device.
+        ``road`` is what has to run the network, ``KERNELS`` or ``ONNX``; ``tuning`` are the
+        engine's options, and ``frames`` those of the avatar, whose crops the network is shown by
+        number (None: crops are given with each call). Raises OtherRoad where something else runs
+        it, or ONNX Runtime does not run on the device.
         """
         problem = self.onnx_problem()
         if road == ONNX and problem is not None:
@@ -165,7 +170,8 @@ class Rig:
 
 
 class OtherRoad(Exception):
-    """A network did not run where it was to be measured."""
+    """Raised where a network is not run by what was to be measured (Lipwire's kernels or ONNX
+    Runtime)."""
 
 
 def road_of(model: Model) -> str:
@@ -182,7 +188,8 @@ def inputs(frames: int, seed: int = 0) -> tuple[UInt8Array, Float32Array]:
 
 
 class Noise:
-    """Frames of an avatar for measurements: ``frame_count`` of noise, of which 8 are in memory."""
+    """Frames of an avatar for measurements: crops of noise, drawn from ``seed``, under
+    ``frame_count`` frame numbers; 8 different ones are in memory."""
 
     def __init__(self, frame_count: int, seed: int = 0) -> None:
         self.frame_count = frame_count

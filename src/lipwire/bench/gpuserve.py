@@ -213,14 +213,14 @@ def live(rig: Rig) -> Iterator[Row]:
 
 
 def apart(rig: Rig) -> Iterator[Row]:
-    """Yield rows as ``live`` does, for rising numbers of live sessions on the GPU, where every
-    request is run by itself instead of joined with others in batches."""
+    """Yield a row for each number of live sessions on the GPU, rising until a frame in a hundred is
+    late, where every request is run by itself instead of joined with others in batches."""
     yield from _live(rig, KERNELS, join=False)
 
 
 def onnx_live(rig: Rig) -> Iterator[Row]:
-    """Yield rows as ``live`` does, for rising numbers of live sessions on the GPU, with ONNX
-    Runtime instead of Lipwire's kernels."""
+    """Yield a row for each number of live sessions on the GPU, rising until a frame in a hundred is
+    late, with ONNX Runtime instead of Lipwire's kernels."""
     yield from _live(rig, ONNX, join=True)
 
 

@@ -168,12 +168,14 @@ def write_unet(
     opset: int = 17,
     constant_nodes: bool = False,
 ) -> None:
-    """Write the SyncTalk_2D U-Net with random weights drawn from ``seed``.
+    """Write the SyncTalk_2D U-Net with random weights drawn from ``seed`` as the ONNX file
+    ``path``.
 
-    Inputs ``input`` (N, 6, 320, 320) and ``audio`` (N, 32, 16, 16), output ``output``
-    (N, 3, 320, 320), all float32, each name preceded by ``prefix``, as is every layer's. The
-    output is in [0, 1] (sigmoid), or clipped to it where ``sigmoid`` is false.
-    ``constant_nodes`` keeps the weights in Constant nodes, as some exporters do.
+    Inputs ``input`` (N, 6, 320, 320) and ``audio`` (N, 32, 16, 16), output ``output`` (N, 3, 320,
+    320), all float32, each name preceded by ``prefix``, as is every layer's. N is ``fixed_batch``,
+    or any where that is None. ``widths`` are the layers' channels. The output is in [0, 1]
+    (sigmoid), or clipped to it where ``sigmoid`` is false. ``opset`` is ONNX's. ``constant_nodes``
+    keeps the weights in Constant nodes, as some exporters do.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     c0, c1, c2, c3, c4 = widths
@@ -213,10 +215,11 @@ def write_tiny_unet(
     opset: int = 17,
     constant_nodes: bool = False,
 ) -> None:
-    """Write a network of the guide's shapes that runs in about a millisecond, for tests.
+    """Write a network with random weights drawn from ``seed`` as the ONNX file ``path``, for tests:
+    of the shapes of ``write_unet``, and run in about a millisecond.
 
     Every output pixel depends on the audio, on its own 8x8 block of both crops and on the weights.
-    Names and shapes are those of ``write_unet``.
+    ``ending`` is how the output is kept in [0, 1]; the other arguments are those of ``write_unet``.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     visual, audio, output = (prefix + name for name in ("input", "audio", "output"))
@@ -237,9 +240,11 @@ def write_tiny_unet(
 
 
 def write_tiny_audio_encoder(path: Path, seed: int) -> None:
-    """Write an audio encoder of the guide's shapes for tests: (N, 1, 80, 16) -> (N, 512) float32.
+    """Write an audio encoder with random weights drawn from ``seed`` as the ONNX file ``path``, for
+    tests: (N, 1, 80, 16) mel columns to (N, 512), float32.
 
-    One convolution as large as the mel window, so a row's bits do not depend on the batch it is in.
+    It is one convolution as large as the mel window, so that a row's bits do not depend on the
+    batch it is in.
     """
     net = _Layers(seed, prefix="", opset=17, constant_nodes=False)
     x = net.node("Relu", net.conv("mel", 1, FEATURE_SIZE, (80, 16), gain=2.0))

@@ -8,7 +8,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from lipwire.bench.harness import Comparison
 from lipwire.bench.randomnetworks import MOBILE_WIDTHS, Widths, write_tiny_unet
 from lipwire.config import load_compositing_config, load_inference_config
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Float32Array, UInt8Array, percentile
+from lipwire.domain.pythonprocess import python_command
 from lipwire.engine import Engine, Model
 from lipwire.rpc.connection import Composited, CompositingConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest, CompositeBatchResponse
@@ -73,7 +73,9 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One row of the guide's table."""
+    """How requests of ``batch`` frames each were answered with ``clients`` clients at once: times
+    of the network, of compositing, of everything else (``overhead``) and of the whole, in
+    milliseconds a request, and frames a second of all clients together."""
 
     clients: int
     batch: int
@@ -93,7 +95,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Besides:
-    """Processor time of a frame whose request brings windows, client and server together."""
+    """Processor time in milliseconds of a frame whose request brings windows, client and server
+    together, and of the network in it."""
 
     frame_ms: float
     network_ms: float
@@ -132,7 +135,8 @@ def run_table(
     size: tuple[int, int] = SIZE,
     widths: Widths | None = MOBILE_WIDTHS,
 ) -> list[Load]:
-    """Measure the guide's table: a row for each number of ``clients`` and size of ``batches``.
+    """Measure a table of response times: a row for each number of ``clients`` and size of
+    ``batches`` (in frames).
 
     In each row every client sends ``rounds`` requests that bring windows, for an avatar of its own,
     to one ``lipwire serve``. Frames are of ``size`` (width, height), networks of ``widths`` (None:
@@ -254,16 +258,17 @@ def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A server that is ready."""
+    """A server process that is ready: the port it listens on and its process id."""
 
     port: int
     pid: int
 
 
 @contextmanager
-def serving(models_root: Path, **environ: str) -> Iterator[Process]:
-    """Start ``lipwire serve`` with the avatars in ``models_root`` as a process, give the ``with``
-    block its port and process id when it is ready, and end it afterwards. A context manager.
+def serving(models_root: Path | str, **environ: str) -> Iterator[Process]:
+    """Start ``lipwire serve`` with the avatars in ``models_root``, a folder or a store's URL, as a
+    process, give the ``with`` block its port and process id when it is ready, and end it
+    afterwards. A context manager.
     ``environ`` are environment variables that override its configuration. Raises RuntimeError where
     it does not start."""
     command = ["-m", "lipwire", "serve", "--models-root", str(models_root), "--host", "127.0.0.1"]
@@ -276,7 +281,7 @@ def serving(models_root: Path, **environ: str) -> Iterator[Process]:
 def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[Process]:
     """A Python process that logs JSON lines and says so when it is ready."""
     with subprocess.Popen(
-        [sys.executable, *arguments],
+        python_command(*arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -11,8 +11,10 @@ from lipwire.cli.commands import (
     avatar_compile,
     avatar_erase,
     avatar_evaluate,
+    avatar_import,
     avatar_info,
     avatar_list,
+    avatar_store,
     avatar_validate,
     bench,
     certs,
@@ -20,12 +22,19 @@ from lipwire.cli.commands import (
     compositing_server,
     config,
     converse,
+    doctor,
+    embed,
+    health,
     inference_server,
     keys,
     models,
+    plan,
     render,
+    render_many,
     say,
     serve,
+    service,
+    top,
     up,
     version,
 )
@@ -73,13 +82,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 avatars = typer.Typer(no_args_is_help=True)
-app.add_typer(avatars, name="avatar", help="Look at avatars, check them, prepare them.")
+app.add_typer(
+    avatars, name="avatar", help="Look at avatars, check them, prepare them, bring them in."
+)
 
 models_of = typer.Typer(no_args_is_help=True)
 keys_of = typer.Typer(no_args_is_help=True)
 certificates = typer.Typer(no_args_is_help=True)
+services = typer.Typer(no_args_is_help=True)
 
 app.command("render")(render.command)
+app.command("render-many")(render_many.command)
 app.command("say")(say.command)
 avatars.command("list")(avatar_list.command)
 avatars.command("info")(avatar_info.command)
@@ -87,17 +100,27 @@ avatars.command("validate")(avatar_validate.command)
 avatars.command("compile")(avatar_compile.command)
 avatars.command("erase")(avatar_erase.command)
 avatars.command("evaluate")(avatar_evaluate.command)
+avatars.command("import")(avatar_import.command)
+avatars.command("push")(avatar_store.push)
+avatars.command("pull")(avatar_store.pull)
+avatars.command("publish")(avatar_store.publish)
+avatars.command("rollback")(avatar_store.rollback)
+avatars.command("versions")(avatar_store.versions)
+avatars.command("forget")(avatar_store.forget)
 app.command("serve")(serve.command)
 app.command("inference-server")(inference_server.command)
 app.command("compositing-server")(compositing_server.command)
 app.command("up")(up.command)
 app.command("client")(client.command)
 app.command("converse")(converse.command)
+app.command("health")(health.command)
+app.command("embed")(embed.command)
 app.add_typer(models_of, name="models", help="The avatars of a running server.")
 models_of.command("list")(models.list_models)
 models_of.command("load")(models.load)
 models_of.command("unload")(models.unload)
 models_of.command("stats")(models.stats)
+models_of.command("erase")(models.erase)
 app.add_typer(keys_of, name="keys", help="API keys of a server.")
 keys_of.command("create")(keys.create)
 keys_of.command("list")(keys.list_keys)
@@ -105,7 +128,14 @@ keys_of.command("revoke")(keys.revoke)
 app.add_typer(certificates, name="certs", help="Certificates to try TLS with.")
 certificates.command("dev")(certs.dev)
 app.add_typer(config.app, name="config", help="Check the servers' configuration.")
+app.add_typer(services, name="service", help="Servers as services of this system.")
+services.command("print")(service.print_file)
+services.command("install")(service.install)
+services.command("uninstall")(service.uninstall)
+app.command("doctor")(doctor.command)
+app.command("top")(top.command)
 app.command("bench")(bench.command)
+app.command("plan")(plan.command)
 app.command("version")(version.command)
 
 

@@ -18,4 +18,5 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class Interrupted(Exception):
-    """Ctrl-C inside a command. An ordinary exception, so that typer passes it on unchanged."""
+    """Raised for Ctrl-C inside a command, in place of KeyboardInterrupt: an ordinary exception, so
+    that typer passes it on unchanged."""

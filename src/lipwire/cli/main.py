@@ -17,7 +17,8 @@ from lipwire.cli.streams import flushed, prepare_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line (of this process where ``arguments`` is None) and exit."""
+    """Run the command line and exit with the command's code. ``arguments`` are those behind the
+    program's name; None for this process's own."""
     prepare_streams()
     listen()
     try:
@@ -67,27 +68,25 @@ def debugging() -> bool:
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """Return a line about ``error`` for people, and the exit code of a command that ends with
-    it."""
+    """Return a line about ``error`` for people, and the exit code of a command that ends with it: 2
+    for bad input, else 1."""
     from lipwire.domain.errors import InvalidInput, LipwireError, NotFound
+    from lipwire.domain.wording import one_line
 
     if isinstance(error, LipwireError):
         code = EXIT_BAD_INPUT if isinstance(error, (InvalidInput, NotFound)) else EXIT_FAILED
-        return f"error: {_one_line(str(error))}", code
+        asked = f" (request {error.request_id})" if error.request_id else ""
+        return f"error: {one_line(str(error))}{asked}", code
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        return f"error: {_one_line(error.strerror.lower() + where)}", EXIT_FAILED
+        return f"error: {one_line(error.strerror.lower() + where)}", EXIT_FAILED
     if isinstance(error, MemoryError):
         return "error: out of memory", EXIT_FAILED
     kind = type(error).__name__
     return (
-        f"error: a fault in lipwire, {kind}: {_one_line(str(error))} (LIPWIRE_DEBUG=1 shows where)",
+        f"error: a fault in lipwire, {kind}: {one_line(str(error))} (LIPWIRE_DEBUG=1 shows where)",
         EXIT_FAILED,
     )
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
 
 
 def _say(line: str) -> None:

@@ -57,9 +57,9 @@ def standard_output() -> BinaryIO:
 def warn(lines: tuple[str, ...], *, told: tuple[str, ...] = ()) -> None:
     """Print ``lines`` on stderr as warnings, leaving out those in ``told``, which were printed
     before."""
-    from lipwire.cli.terminal import plain
+    from lipwire.domain.wording import escaped
 
     for line in lines:
         if line in told:
             continue
-        print(f"warning: {plain(line)}", file=sys.stderr, flush=True)
+        print(f"warning: {escaped(line)}", file=sys.stderr, flush=True)

@@ -6,7 +6,8 @@ falls into a destructor or a callback of the garbage collector. So the signal is
 work that takes long asks now and then whether it should have ended (``end_if_asked``).
 
 What comes while that exception is on its way is not raised: it would end the cleaning up half-way.
-Whoever presses Ctrl-C three times does not want to wait for it.
+Only Ctrl-C is, where nothing is to be seen of the exception. Whoever presses it three times does
+not want to wait.
 
 Python gives signals back their default action while it ends, before it is gone: one that came then
 would kill a process whose work is done and change its exit code. So they are ignored from its last
@@ -35,7 +36,7 @@ _over = False
 
 
 class Terminated(BaseException):
-    """A SIGTERM or SIGHUP, as KeyboardInterrupt is a SIGINT."""
+    """Raised for SIGTERM or SIGHUP (``number``), as KeyboardInterrupt is for SIGINT."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -80,7 +81,9 @@ def _ignore() -> None:
 
 def _end(number: int, _frame: FrameType | None) -> None:
     global _received, _repeated
-    if _over or _unwinding():
+    # While an exception is on its way through destructors, it cannot be seen. It may also have been
+    # dropped there: then work that takes long finds out, and Ctrl-C need not wait for that.
+    if _over or _unwinding() or (_received is not None and number != signal.SIGINT):
         _repeated += number == signal.SIGINT
         if _repeated >= _INSISTING:
             os._exit(128 + number)

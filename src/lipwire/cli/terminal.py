@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,12 +14,6 @@ if TYPE_CHECKING:
     from lipwire.domain import CompileProgress, Progress
 
 LOG_INTERVAL_S = 5.0
-
-
-def plain(text: str) -> str:
-    """Return ``text`` with each control character replaced by "?", so that an escape sequence in a
-    package's texts does not reach the terminal."""
-    return "".join("?" if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
 def file_size(size_bytes: float) -> str:

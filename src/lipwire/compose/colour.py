@@ -56,7 +56,7 @@ def i420_shape(width: int, height: int) -> tuple[int, int]:
 
 
 def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
-    """Return a frame as I420 planes.
+    """Return ``frame`` as I420: the planes of a YUV 4:2:0 picture, as video encoders take it.
 
     ``frame`` is (height, width, 3) uint8 BGR. Returns ``i420_shape(width, height)`` uint8: the rows
     of Y, then U and V, each of a quarter of the pixels, packed one behind the other. Raises
@@ -88,12 +88,14 @@ def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
 
 
 def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> None:
-    """Convert a patch and put it into the planes of its frame, in place.
+    """Convert ``patch``, a rectangle of pixels of a frame, to I420 and put it into the frame's
+    ``planes``, in place.
 
-    ``planes`` are those of the frame, (even height * 3/2, even width) uint8 I420, contiguous and
-    writable. ``patch`` is (patch height, patch width, 3) uint8 BGR; its top left pixel is (x, y) of
-    the frame. x and y are even; the patch's sides are even too, except where it ends at the last
-    column or row of a frame of odd size. The planes are then exactly those of the composited frame.
+    ``planes`` are those of the whole frame, (even height * 3/2, even width) uint8 I420, contiguous
+    and writable. ``patch`` is (patch height, patch width, 3) uint8 BGR; its top left pixel is (x,
+    y) of the frame. x and y are even; the patch's sides are even too, except where it ends at the
+    last column or row of a frame of odd size. The planes are then exactly those of the frame with
+    the patch on it.
 
     Raises InvalidInput when a shape or dtype is another, or the patch reaches outside the frame or
     has odd coordinates or sides inside it.

@@ -37,8 +37,8 @@ RIM_BYTES: Final = 2 * math.prod(_WIDE) + 2 * math.prod(_HIGH)
 
 
 def check_rect(rect: CropRect, width: int, height: int) -> None:
-    """Raise InvalidInput where a rectangle is empty or not wholly inside a frame of ``width`` x
-    ``height``."""
+    """Raise InvalidInput where ``rect`` is empty or not wholly inside a frame of ``width`` x
+    ``height`` pixels."""
     if rect.x1 >= rect.x2 or rect.y1 >= rect.y2:
         raise InvalidInput(f"crop rectangle {rect} is empty: x1 < x2 and y1 < y2 are needed")
     if rect.x1 < 0 or rect.y1 < 0 or rect.x2 > width or rect.y2 > height:
@@ -63,12 +63,13 @@ def network_crop(
     border_px: BorderPx,
     origin: tuple[int, int] = (0, 0),
 ) -> UInt8Array:
-    """Return what the network sees of ``rect``: its content, resized.
+    """Return what the network sees of a frame: the content of the crop rectangle ``rect``, resized.
 
-    ``pixels`` is a frame, or a patch of one whose top left pixel is ``origin`` (x, y) of the frame:
-    (height, width, 3) uint8 BGR. ``border_px`` is how many pixels of the resized crop are cut off
-    on each side. Returns (320, 320, 3) uint8 BGR, contiguous, not a view. Raises InvalidInput when
-    the rectangle is empty or reaches outside the pixels.
+    ``pixels`` is the frame, or a part of it whose top left pixel is ``origin`` (x, y) of the frame:
+    (height, width, 3) uint8 BGR. ``rect`` is in pixels of the frame. With ``border_px`` 4 the
+    content is resized to 328x328, and 4 pixels are cut off on each side; with 0 it is resized to
+    320x320. Returns (320, 320, 3) uint8 BGR, contiguous, not a view. Raises InvalidInput when the
+    rectangle is empty or reaches outside the pixels.
     """
     face = _face(pixels, rect, origin)
     if border_px == 0:
@@ -77,12 +78,13 @@ def network_crop(
 
 
 def crop_rim(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int] = (0, 0)) -> UInt8Array:
-    """Return the outermost 4 pixels of the 328x328 crop, which the network does not see.
+    """Return the outermost 4 pixels on each side of a frame's crop of 328x328 pixels, which the
+    network does not see; ``paste_mouth`` needs them.
 
-    ``pixels`` is a frame, or a patch of one whose top left pixel is ``origin`` (x, y) of the frame:
+    ``pixels`` is the frame, or a part of it whose top left pixel is ``origin`` (x, y) of the frame:
     (height, width, 3) uint8 BGR; ``rect`` is the crop rectangle in pixels of the frame. Returns
     (15552,) uint8 BGR: top and bottom rows, then what is left of the columns. A frame's rim never
-    changes: kept, it saves `paste_mouth` one of its two resizings. Raises InvalidInput when the
+    changes: kept, it saves ``paste_mouth`` one of its two resizings. Raises InvalidInput when the
     rectangle is empty or reaches outside the pixels.
     """
     crop = _resized(_face(pixels, rect, origin), CROP_PX, CROP_PX)
@@ -96,6 +98,7 @@ def paste_mouth(
     rect: CropRect,
     border_px: BorderPx,
     rim: UInt8Array | None = None,
+    mask: UInt8Array | None = None,
 ) -> None:
     """Paste a mouth over ``rect``, in place; no pixel outside ``rect`` is changed.
 
@@ -105,7 +108,9 @@ def paste_mouth(
     (320, 320, 3) uint8 BGR and is left as it is. ``border_px`` is how many pixels of the resized
     crop on each side the network does not see: with 4, ``mouth`` is the middle of 328x328; with 0,
     it is the whole rectangle. ``rim`` is what `crop_rim` returned for the frame, (15552,) uint8,
-    where that is at hand; it saves time, and the result is the same.
+    where that is at hand; it saves time, and the result is the same. ``mask`` says what is in front
+    of the mouth, (rect.height, rect.width) uint8: 255 where the mouth is shown, 0 where the
+    background stays, and between them a mixture, rounded to nearest; None where nothing is.
 
     Raises InvalidInput when a shape is wrong, or the rectangle is empty or outside the pixels.
     """
@@ -115,8 +120,13 @@ def paste_mouth(
             f"allowed is uint8 of shape ({MOUTH_PX}, {MOUTH_PX}, 3)"
         )
     face = _face(pixels, rect, origin)
+    if mask is not None and (mask.shape != face.shape[:2] or mask.dtype != np.uint8):
+        raise InvalidInput(
+            f"mask is {mask.dtype} of shape {mask.shape}, allowed is uint8 of shape"
+            f" {face.shape[:2]}"
+        )
     if border_px == 0:
-        face[...] = _resized(mouth, rect.width, rect.height)
+        _show(face, _resized(mouth, rect.width, rect.height), mask)
         return
     if rim is None:
         crop = _resized(face, CROP_PX, CROP_PX)
@@ -131,7 +141,17 @@ def paste_mouth(
             part[...] = rim[start : start + part.size].reshape(part.shape)
             start += part.size
     crop[_INNER, _INNER] = mouth
-    face[...] = _resized(crop, rect.width, rect.height)
+    _show(face, _resized(crop, rect.width, rect.height), mask)
+
+
+def _show(face: UInt8Array, made: UInt8Array, mask: UInt8Array | None) -> None:
+    """Put ``made`` in place of ``face``, as far as ``mask`` lets it be seen."""
+    if mask is None:
+        face[...] = made
+        return
+    seen = mask[:, :, None].astype(np.uint16)
+    mixed = made * seen + face * (255 - seen) + 128
+    face[...] = (mixed + (mixed >> 8)) >> 8  # divided by 255 and rounded, for all there can be
 
 
 def _rim_of(crop: UInt8Array) -> tuple[UInt8Array, ...]:

@@ -23,13 +23,14 @@ _LARGEST_RARE_INTERVAL: Final = 11
 
 
 def restart_interval(width: int) -> int:
-    """Return the number of MCUs between two restart markers, for frames ``width`` pixels wide.
+    """Return how many MCUs, blocks of 16 x 16 pixels, are to lie between two restart markers of a
+    JPEG of a frame ``width`` pixels wide.
 
     Short intervals make small patches: a rectangle of 180 pixels needs 15 or 16 MCUs of a row when
     the interval is 5 and 19 when it is 10. Long ones make small files: on a 720p picture of 87 kB
     the markers and the prediction they break cost 12.8 % at 1, 6.4 % at 2, 2.6 % at 5, 1.3 % at 10.
-    So: the largest divisor of the row up to 5 (1280 and 1920 wide: 5; 1080: 4; 854: 3); where only
-    1 is left, the smallest divisor up to 11; else 1.
+    So: the largest divisor of the MCUs of a row up to 5 (1280 and 1920 wide: 5; 1080: 4; 854: 3);
+    where only 1 is left, the smallest divisor up to 11; else 1.
     """
     mcus = _mcus(width)
     common = max(n for n in range(1, _LARGEST_COMMON_INTERVAL + 1) if mcus % n == 0)
@@ -40,12 +41,13 @@ def restart_interval(width: int) -> int:
 
 
 def patch_box(width: int, height: int, rect: CropRect) -> CropRect:
-    """Return the smallest box of whole JPEG segments round ``rect``, in a frame of ``width`` x
-    ``height``.
+    """Return the smallest box around the crop rectangle ``rect``, in a frame of ``width`` x
+    ``height`` pixels, that consists of whole JPEG segments, the pieces between restart markers, so
+    that it can be encoded alone and replaced in a JPEG of the frame.
 
-    x1 and y1 are multiples of 16; x2 and y2 are so too, or are the frame's edge. It does not depend
-    on the JPEG quality, so one set of raw patches serves them all. Raises InvalidInput when the
-    rectangle is empty or outside the frame.
+    x1 and y1 of the box are multiples of 16; x2 and y2 are so too, or are the frame's edge. It does
+    not depend on the JPEG quality. Raises InvalidInput when the rectangle is empty or outside the
+    frame.
     """
     check_rect(rect, width, height)
     step = restart_interval(width) * MCU_PX
@@ -58,7 +60,8 @@ def patch_box(width: int, height: int, rect: CropRect) -> CropRect:
 
 
 def jpeg_options(quality: int, interval: int) -> list[int]:
-    """Return the parameters of ``cv2.imencode`` for a JPEG at 4:2:0: names and values in turn.
+    """Return the parameters with which ``cv2.imencode`` writes JPEG (4:2:0) here: names and values
+    in turn.
 
     ``quality`` is 1-100 in libjpeg's scale; ``interval`` is the number of MCUs between restart
     markers. Raises InvalidInput for another quality.

@@ -61,7 +61,9 @@ _LEVELS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class EncodedPicture:
-    """One frame of H.264: an access unit in Annex B, in which start codes have 4 bytes."""
+    """One encoded frame of H.264: ``data`` is an access unit in Annex B, in which start codes have
+    4 bytes. ``frame`` is its number on the session's clock, from 0; ``key`` says whether it is a
+    key frame, with which decoding can begin."""
 
     frame: int
     """On the session's clock, from 0."""
@@ -72,7 +74,8 @@ class EncodedPicture:
 
 @dataclass(frozen=True, slots=True)
 class EncodedSound:
-    """20 ms of Opus."""
+    """20 ms of encoded Opus: ``data`` is a packet, ``sample`` the number of its first sample on the
+    session's clock, which counts 48,000 a second from 0."""
 
     sample: int
     """Its first sample on the session's clock, 48,000 a second."""
@@ -128,11 +131,12 @@ class _VideoEncoder:
 
 
 class LiveVideoEncoder(_VideoEncoder):
-    """Video within a bit rate, for a live session. For one thread at a time."""
+    """Encodes the frames of a live session as H.264 (constrained baseline, 25 frames a second)
+    within a bit rate, each at once. For one thread at a time."""
 
     def __init__(self, width: int, height: int, bits_a_second: int) -> None:
-        """Frames have ``width`` x ``height`` pixels, and take up to ``bits_a_second``, 150,000 to
-        20,000,000. Raises InvalidInput for a number out of range."""
+        """Frames have ``width`` x ``height`` pixels. ``bits_a_second`` is the bit rate that is not
+        exceeded, 150,000 to 20,000,000. Raises InvalidInput for a number out of range."""
         if not LOWEST_BITS_A_SECOND <= bits_a_second <= HIGHEST_BITS_A_SECOND:
             raise InvalidInput(
                 f"a bit rate of {bits_a_second}; allowed are {LOWEST_BITS_A_SECOND:,} to"
@@ -150,17 +154,18 @@ class LiveVideoEncoder(_VideoEncoder):
         )
 
     def encode(self, planes: UInt8Array, frame: int, *, key: bool) -> EncodedPicture:
-        """Return frame number ``frame`` of the session's clock, from 0 and rising, encoded.
+        """Return a frame, encoded. ``frame`` is its number on the session's clock, from 0, higher
+        than that of the one before.
 
-        ``planes`` are I420, (even height * 3/2, even width) uint8. ``key`` makes it a key frame, so
-        that decoding can begin with it.
+        ``planes`` are its I420 planes, (even height * 3/2, even width) uint8. ``key`` makes it a
+        key frame, with which decoding can begin.
         """
         return self._encode(self._context, planes, frame, key=key)
 
 
 class BatchVideoEncoder(_VideoEncoder):
-    """Video of constant quality, for the frames of one batch, which is decoded by itself. For one
-    thread at a time."""
+    """Encodes the frames of one batch, an answer that is decoded by itself, as H.264 (constrained
+    baseline) of constant quality. For one thread at a time."""
 
     def __init__(self, width: int, height: int, crf: int) -> None:
         """Frames have ``width`` x ``height`` pixels. ``crf`` is x264's quality, 1 to 51, less is
@@ -183,7 +188,8 @@ class BatchVideoEncoder(_VideoEncoder):
 
 
 class LiveSoundEncoder:
-    """Opus, mono, in pieces of 20 ms, for speech. For one thread at a time."""
+    """Encodes the speech of a live session as Opus, mono, in packets of 20 ms. For one thread at a
+    time."""
 
     def __init__(self) -> None:
         context = av.CodecContext.create("libopus", "w")
@@ -220,7 +226,8 @@ class LiveSoundEncoder:
 
 
 def check_video_size(width: int, height: int) -> None:
-    """Raise InvalidInput where no level of H.264 allows frames of ``width`` x ``height``."""
+    """Raise InvalidInput where frames of ``width`` x ``height`` pixels are larger than any level of
+    H.264 allows."""
     _level(width, height)
 
 

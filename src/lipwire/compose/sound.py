@@ -21,10 +21,12 @@ _AAC_BITS_A_FRAME: Final = 6144
 
 
 class AacQueue:
-    """Sound that waits to be encoded, cut into the frames of 1024 samples that AAC takes."""
+    """A queue of sound that waits to be encoded, cut into the frames of 1024 samples that AAC
+    takes."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        """Sound comes at ``rate_hz``, with ``channels`` channels, 1 or 2."""
+        """The sound that ``push`` is given has ``rate_hz`` samples a second and ``channels``
+        channels, 1 or 2."""
         self._channels = channels
         self._resampler: soxr.ResampleStream | None = None
         self.rate_hz = rate_hz

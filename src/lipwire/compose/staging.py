@@ -17,7 +17,8 @@ FRAME_NAME = re.compile(r"frame_\d{6,}\.jpg")
 
 
 def stage_file(target: Path) -> Path:
-    """Make a new empty file beside ``target``, to be written and then given to ``publish_file``.
+    """Make a new empty file under a temporary name beside ``target`` and return its path. The
+    caller writes it and gives it to ``publish_file``, or removes it.
 
     Raises StorageFailed when the folder is missing or may not be written to, InvalidInput when
     ``target`` is a folder or a device.
@@ -40,11 +41,12 @@ def publish_file(staged: Path, target: Path) -> None:
 
 
 def stage_folder(target: Path) -> Path:
-    """Make a new empty folder beside ``target``, to be filled and then given to ``publish_folder``.
+    """Make a new empty folder under a temporary name beside ``target`` and return its path. The
+    caller fills it and gives it to ``publish_folder``, or removes it.
 
     It lies inside ``target`` where that is a mount point, which no other folder can replace. Raises
     StorageFailed when the parent folder is missing or may not be written to, InvalidInput when
-    ``target`` exists and is something other than a folder of frames.
+    ``target`` exists and is something other than an empty folder or one of frames.
     """
     with storage_errors(target):
         real = followed(target)

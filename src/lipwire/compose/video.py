@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Final, Literal, Protocol, Self, get_args
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container.output import OutputContainer
@@ -30,6 +31,7 @@ from lipwire.compose.sound import AacQueue
 from lipwire.compose.staging import publish_file, stage_file
 from lipwire.config import usable_cores
 from lipwire.domain import FPS, Float32Array, InvalidInput, StorageFailed, UInt8Array
+from lipwire.domain.filekinds import VIDEO_SUFFIXES
 from lipwire.domain.newfiles import remove, storage_errors
 
 X264Preset = Literal[
@@ -41,16 +43,17 @@ _FRAGMENTED: Final = "empty_moov+delay_moov+default_base_moof+frag_keyframe"
 first sound, whose encoder's delay it names."""
 _FRAGMENT_US: Final = "1000000"
 
-_SUFFIXES: Final = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 _MAX_SIDE_PX: Final = 16_384
 _BT709: Final = 1
 """For primaries, transfer and matrix alike (ITU-T H.264, tables E-3 to E-5)."""
 _LIMITED_RANGE: Final = 1  # AVCOL_RANGE_MPEG
 _X264_MOST_THREADS: Final = 128
+_AVX512: Final = 13
+"""OpenCV's number of the instructions (CV_CPU_AVX_512F)."""
 
 
 class Writable(Protocol):
-    """An open binary file."""
+    """An open binary file, or anything else to which bytes can be written."""
 
     def write(self, data: bytes | memoryview, /) -> int | None:
         """Write ``data``, or a part of it from its beginning; return how many bytes were written,
@@ -116,10 +119,10 @@ class VideoWriter:
         threads: int | None = None,
     ) -> None:
         self._target = path
-        if isinstance(path, Path) and path.suffix.lower() not in _SUFFIXES:
+        if isinstance(path, Path) and path.suffix.lower() not in VIDEO_SUFFIXES:
             raise InvalidInput(
                 f"cannot write {path}: the name ends in {path.suffix!r}, "
-                f"allowed are {', '.join(_SUFFIXES)}"
+                f"allowed are {', '.join(VIDEO_SUFFIXES)}"
             )
         for side in (width, height):
             if not 2 <= side <= _MAX_SIDE_PX:
@@ -146,7 +149,7 @@ class VideoWriter:
         self.frames_written = 0
         self.size_bytes = 0
         """Of the finished video."""
-        self._options = {"preset": preset, "crf": str(crf)}
+        self._options = {"preset": preset, "crf": str(crf), **_same_each_time()}
         self._threads = threads
         self._audio = AacQueue(audio_rate_hz, audio_channels) if audio_rate_hz else None
         self._staged: Path | None = None
@@ -235,7 +238,7 @@ class VideoWriter:
             container = av.open(
                 f"file:{self._staged}",
                 "w",
-                format=_SUFFIXES[self._target.suffix.lower()],
+                format="mov" if self._target.suffix.lower() == ".mov" else "mp4",
                 container_options={"movflags": "+faststart"},
             )
         else:
@@ -332,6 +335,15 @@ class VideoWriter:
                 container.close()
         if staged is not None:
             remove(staged)
+
+
+def _same_each_time() -> dict[str, str]:
+    """Options of x264 with which the same frames give the same file.
+
+    What it computes with AVX-512 depends on memory that it has not written (of its macroblock tree,
+    for some sizes of frames); with AVX2 it does not, and takes no longer.
+    """
+    return {"x264-params": "asm=avx2"} if cv2.checkHardwareSupport(_AVX512) else {}
 
 
 def _x264_threads(height: int) -> int:

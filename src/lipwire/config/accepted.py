@@ -34,12 +34,14 @@ _RENAMED: Final = {"logging.log_level": "level"}
 def translate(
     node: Mapping, problems: list[Problem], notes: dict[str, None], above: str = ""
 ) -> Mapping:
-    """Return a copy of ``node``, a mapping of a file, with Lipwire's own keys in place of the Go
-    servers'.
+    """Return a copy of ``node``, a mapping of a configuration file, in which keys that only the Go
+    servers' files have are replaced by Lipwire's keys of the same meaning, or left out where
+    Lipwire has none.
 
-    ``above`` are the keys that lead to ``node``, each with a dot behind it ("logging."); empty for
-    the whole file. ``notes``, a set with an order, gets a line for each key that has no effect,
-    once for all models. A key given under both its names is added to ``problems``.
+    ``above`` is the name of the section in the file that ``node`` is, with a dot behind it
+    ("logging."); empty for the whole file. ``notes``, a dict used as an ordered set of lines, gets
+    a line for each key that was left out, one for all models together. A key that is given under
+    both its names is added to ``problems``.
     """
     items, places = dict(node.items), dict(node.key_places)
     for key, value in node.items.items():

@@ -32,6 +32,7 @@ Place = int | str
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster
 _TEXT_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str"})
 """Tags that leave a value the text that it is anyway."""
+_NOT_IN_YAML: Final = yaml.reader.Reader.NON_PRINTABLE
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _HINTS: Final = {
     ("escape", "hex"): "; in double quotes a backslash has to be written twice, or as / in a path",
@@ -44,7 +45,8 @@ _HINTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value of a YAML document, and where it stands."""
+    """A single value of a YAML document, as the text that was written; ``text`` is None for YAML's
+    null, and where a key has no value."""
 
     kind: ClassVar = "single value"
     text: str | None
@@ -53,7 +55,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A list of a YAML document, and where it stands."""
+    """A list of a YAML document; ``items`` are its entries, in their order."""
 
     kind: ClassVar = "list"
     items: tuple[Node, ...]
@@ -61,7 +63,8 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A mapping of a YAML document, and where it and its keys stand."""
+    """A mapping of a YAML document. ``items`` are the values by key; ``key_places`` says where each
+    key was given: a line of the file, counted from 1, or the name of an environment variable."""
 
     kind: ClassVar = "mapping"
     items: dict[str, Node]
@@ -73,7 +76,12 @@ Node = Scalar | Sequence | Mapping
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a configuration."""
+    """One thing that is wrong with a configuration.
+
+    ``place`` is where it was given: a line of the file, counted from 1, or the name of an
+    environment variable; None where it is about the whole. ``message`` is one line with the value
+    seen and the value allowed. As str the place comes first: "line 3: ...".
+    """
 
     place: Place | None
     """None where it is about the whole."""
@@ -110,8 +118,9 @@ def read_file(path: Path) -> bytes:
 
 
 def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
-    """Return the mapping that the YAML document ``data`` holds; None where it cannot be read at
-    all. What is wrong is added to ``problems``.
+    """Return the mapping that ``data``, the bytes of a YAML file, holds, with its values as texts;
+    None where it cannot be read, as where it is not YAML or holds something other than a mapping.
+    What is wrong is added to ``problems``; nothing is raised.
 
     A key that is given twice counts once, with its first value, and is a problem.
     """
@@ -125,7 +134,7 @@ def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
         problems.append(Problem(data.count(b"\n", 0, error.start) + 1, message))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        reason = " ".join((error.problem or error.context or "").split())
+        reason = " ".join((error.problem or error.context or "").split())[:200]
         if not isinstance(error, _Refused):
             hint = next((h for words, h in _HINTS.items() if any(w in reason for w in words)), "")
             reason = f"not YAML: {reason}{hint}"
@@ -136,6 +145,38 @@ def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
     except yaml.YAMLError as error:
         problems.append(Problem(None, f"not YAML: {' '.join(str(error).split())[:120]}"))
     return None
+
+
+def keys_begun(data: bytes) -> frozenset[str]:
+    """Return the keys of the mapping that ``data``, the bytes of a YAML file, begins with, up to
+    where it stops being YAML, without those that say nothing (null). Nothing is raised: bytes that
+    are no text, and characters that YAML does not have, count as letters."""
+    try:
+        text = decode_text(data)
+    except UnicodeDecodeError as error:
+        text = data.decode(error.encoding, "replace")
+    found: set[str] = set()
+    depth, key = 0, None
+    key_next = True
+    try:
+        for event in yaml.parse(_NOT_IN_YAML.sub("?", text), Loader=_LOADER):
+            if isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif depth == 1 and isinstance(event, yaml.NodeEvent):
+                scalar = event if isinstance(event, yaml.ScalarEvent) else None
+                if key_next:
+                    key = scalar.value if scalar else None
+                    found |= {key} if key else set()
+                elif key and scalar and _is_null(scalar):
+                    found.discard(key)
+                key_next = not key_next
+            if isinstance(event, yaml.CollectionStartEvent):
+                if not depth and not isinstance(event, yaml.MappingStartEvent):
+                    break
+                depth += 1
+    except yaml.YAMLError:
+        pass  # parse() says what is wrong
+    return frozenset(found)
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -168,8 +209,9 @@ class _Reader:
 
     def _node(self, event: Any, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
+            name = event.anchor or ""
             if event.anchor not in self._anchors:
-                message = f"*{event.anchor} stands for nothing that is finished above it"
+                message = f"*{shown(name)} stands for nothing that is finished above it"
                 raise _Refused(event, message)
             known, nodes = self._anchors[event.anchor]
             self._count(nodes, event)
@@ -182,8 +224,7 @@ class _Reader:
         self._count(1, event)
         node: Node
         if isinstance(event, yaml.ScalarEvent):
-            null = event.implicit[0] and not event.style and event.value in _NULLS
-            node = Scalar(None if null else str(event.value))
+            node = Scalar(None if _is_null(event) else str(event.value))
         elif isinstance(event, yaml.SequenceStartEvent):
             items = self._until(yaml.SequenceEndEvent)
             node = Sequence(tuple(self._node(item, depth + 1) for item in items))
@@ -230,6 +271,10 @@ class _Reader:
         if self._nodes > MAX_NODES:
             message = f"more than {MAX_NODES} values with aliases written out; that is the most"
             raise _Refused(event, message)
+
+
+def _is_null(event: Any) -> bool:
+    return bool(event.implicit[0] and not event.style and event.value in _NULLS)
 
 
 def _line(event: Any) -> int:

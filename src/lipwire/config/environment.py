@@ -27,7 +27,8 @@ _OF_ONE_PART: Final = ("LIPWIRE_MODELS_ROOT", "LIPWIRE_ALLOW_LINKS_OUTSIDE")
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A key that a variable sets."""
+    """One setting that comes from the environment: ``variable`` is the name of the environment
+    variable, ``key`` the key that it sets ("server.port")."""
 
     variable: str
     key: str
@@ -37,12 +38,14 @@ class Override:
 def overlay(
     document: Mapping, environ: Environment[str, str], kind: Kind, problems: list[Problem]
 ) -> tuple[Mapping, tuple[Override, ...]]:
-    """Return (a copy of ``document`` with the values that variables set, those variables with their
-    keys). What is wrong is added to ``problems``.
+    """Return a copy of ``document`` in which values of environment variables replace those of the
+    file, and which variables these are, with the keys that they set. LIPWIRE_SERVER__PORT sets
+    ``server.port``, and so on.
 
-    ``environ`` has the variables' texts by name, as ``os.environ``; ``kind`` is the server whose
-    keys are set. Of ``models`` only those that the document has can be set. An empty variable
-    counts as missing.
+    ``environ`` has the variables' values by name, as ``os.environ``; ``kind`` is the server whose
+    configuration it is. Keys of ``models`` can be set only for models that ``document`` has. An
+    empty variable counts as not set. What is wrong, as a variable for a key that no server has, is
+    added to ``problems``.
     """
     models = document.items.get("models")
     names = list(models.items) if isinstance(models, Mapping) else []
@@ -60,7 +63,9 @@ def overlay(
             problems.append(Problem(variable, message))
         else:
             text = environ[variable]
-            if path[-1] in ("models_root", *FILE_KEYS) and not text.startswith("~"):
+            is_url = path[-1] == "models_root" and "://" in text
+            named = path[-1] in ("models_root", *FILE_KEYS) and not is_url
+            if named and not text.startswith("~"):
                 text = str(Path.cwd() / text)  # a file's paths start at the file
             document = _with(document, path, text, variable)
             applied[".".join(path)] = Override(variable, ".".join(path))
@@ -84,11 +89,12 @@ def _variables(environ: Environment[str, str], kind: Kind) -> Iterator[tuple[str
 
 
 def doubts(environ: Environment[str, str]) -> list[str]:
-    """Return a line for each variable of ``environ`` that looks as if it was meant as a setting and
-    is none.
+    """Return a warning, one line, for each variable of ``environ`` (names and values, as
+    ``os.environ``) that is probably a misspelt setting, as LIPWIRE_SERVER_PORT with one underscore
+    too few.
 
     They are no errors: Kubernetes makes variables of its own for a service named "lipwire-server",
-    LIPWIRE_SERVER_PORT=tcp://10.0.0.1:50051 among them.
+    LIPWIRE_SERVER_PORT=tcp://10.0.0.1:50051 among them. Values with "://" are passed over.
     """
     variables = {_variable_of(name) for kind in CONFIGS for name in settings(kind)}
     meant = {variable.replace(SEPARATOR, "_"): variable for variable in variables}

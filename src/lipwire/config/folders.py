@@ -17,16 +17,23 @@ from lipwire.domain import StorageFailed
 
 _NAME: Final = "lipwire"
 _LOG: Final = logging.getLogger("lipwire.config")
+_given: tuple[Path, ...] | None = None
+"""What ``use_cache_folders`` was told."""
 
 
 def cache_folders() -> tuple[Path, ...]:
-    """Return the folders for what can be made again, at least one; they need not exist.
+    """Return the folders in which compiled files and other things that can be made again may lie,
+    in the order in which they are searched: one or two, which need not exist.
 
-    The last one is for writing. It is the user's cache folder (``$XDG_CACHE_HOME``, or
-    ``~/.cache``). Where that variable is not set and there is no home, or none that can be written
-    to (containers run with any user id), it is ``lipwire-UID`` in the folder for temporary files,
-    which is made here and named in the log. Raises StorageFailed where somebody else has made it.
+    The last one is for writing. The user's cache folder (``$XDG_CACHE_HOME/lipwire``, or
+    ``~/.cache/lipwire``) is one of them. Where XDG_CACHE_HOME is not set and there is no home, or
+    none that can be written to (containers run with any user id), the last one is ``lipwire-UID``
+    in the folder for temporary files, which is made here and named in the log. Raises StorageFailed
+    where that belongs to somebody else. After ``use_cache_folders`` they are those that it was
+    given.
     """
+    if _given is not None:
+        return _given
     folder = _known(user_cache_path)
     if folder is None:
         return (_temporary(),)
@@ -35,6 +42,13 @@ def cache_folders() -> tuple[Path, ...]:
     if not _is_folder(Path("~").expanduser()):
         return (_temporary(),)
     return (folder,) if _can_be_made(folder) else (folder, _temporary())
+
+
+def use_cache_folders(folders: tuple[Path, ...]) -> None:
+    """Have ``cache_folders`` return ``folders`` in this process from now on: those of the process
+    that started this one, which may have another folder for temporary files."""
+    global _given
+    _given = folders
 
 
 def data_folder() -> Path | None:

@@ -6,12 +6,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lipwire.config.settings import CapacitySettings, Section, ServerConfig, ServerSettings
-from lipwire.config.values import ModelCount, Port
+from lipwire.config.metrics import InferenceMetricsSettings
+from lipwire.config.section import Section
+from lipwire.config.settings import CapacitySettings, ServerConfig, ServerSettings
+from lipwire.config.values import MemoryMb, ModelCount, Port
 
 
 class InferenceServerSettings(ServerSettings):
-    """Where the inference server listens, and how much it does at a time."""
+    """The section ``server`` of an inference server's file: where it listens, and how much it does
+    at a time.
+
+    ``worker_count_per_gpu`` is how many runs of networks there are at a time on each GPU, at most;
+    without a GPU not more than there are cores. ``queue_size`` requests may wait for a worker, on
+    each GPU. The other keys are those of ``ServerSettings``.
+    """
 
     port: Port = 50051
     """The port to listen on; 0 is any free one. A host before the colon sets `host`."""
@@ -25,7 +33,15 @@ class InferenceServerSettings(ServerSettings):
 
 
 class GpuSettings(Section):
-    """The GPUs that networks run on."""
+    """The section ``gpus`` of an inference server's file: which GPUs networks run on, and how much
+    of their memory they take.
+
+    ``enabled`` says whether GPUs are used where there are any, ``count`` how many ("auto": all).
+    ``memory_gb_per_gpu`` is the most GiB of each for weights and crops (None: three quarters of
+    what is free), ``crops_gb_per_gpu`` the most of it for crops (None: what weights leave).
+    ``kernels`` lets Lipwire's own kernels run networks that they can run. ``assignment_strategy``
+    says which GPU an avatar goes to: each in turn, or the one that holds least memory.
+    """
 
     enabled: bool = True
     """Use GPUs where there are any; `false` runs everything on the processor."""
@@ -50,7 +66,14 @@ class GpuSettings(Section):
 
 
 class OnnxSettings(Section):
-    """The inference library."""
+    """The section ``onnx`` of an inference server's file: how ONNX Runtime, the library that runs
+    networks, is used.
+
+    ``library_path`` is accepted and not used. ``use_cuda`` says whether networks run on CUDA: True
+    falls back to the processor, "strict" does not start without it. ``cuda_device_id`` is the
+    number of the first GPU to use, as ``nvidia-smi`` counts. ``precision`` says whether networks
+    may run in bfloat16 on the processor.
+    """
 
     library_path: Annotated[str, Field(max_length=4096)] | None = None
     """Accepted so that existing files load, and not used: the Python package brings its own
@@ -61,27 +84,39 @@ class OnnxSettings(Section):
     cuda_device_id: Annotated[int, Field(ge=0, le=63)] = 0
     """The first GPU to use, as `nvidia-smi` numbers them; where CUDA_VISIBLE_DEVICES is set, its
     place in there. One that is not there is an error."""
+    precision: Literal["auto", "float32"] = "auto"
+    """What networks are computed in on the processor: with `auto`, those of much-used avatars in
+    bfloat16, where the processor has units for it (Intel AMX, AVX512-BF16), it is faster, and a
+    trial shows the same mouths to the eye; with `float32` none."""
 
 
 class InferenceCapacitySettings(CapacitySettings):
-    """How many networks are kept in memory."""
+    """The section ``capacity`` of an inference server's file: how many networks are loaded at a
+    time, on each GPU (``max_models_per_gpu``), and on all together in equal shares (``max_models``;
+    None: not limited), and the memory of those that are specialised (``hot_memory_mb``). The other
+    keys are those of ``CapacitySettings``."""
 
     max_models_per_gpu: ModelCount = 1000
     """Networks loaded at a time on each GPU, or without a GPU in all."""
     max_models: ModelCount | None = None
     """Networks loaded at a time on all GPUs together, in equal shares; without it,
     `max_models_per_gpu` alone counts."""
+    hot_memory_mb: MemoryMb = 1024
+    """The most memory, in MiB, that networks in bfloat16 (`onnx.precision`) take besides, as
+    measured: about 30 for one like the demo avatar's, 200 for one of the guide's width."""
 
     def max_models_on_each(self, devices: int) -> int:
-        """Return the most networks that may be loaded at a time on each of ``devices`` devices (1
-        or more)."""
+        """Return how many networks at most may be loaded at a time on each of ``devices`` devices
+        (1 or more): ``max_models_per_gpu``, or the device's share of ``max_models``, one at least,
+        where that is set and lower."""
         if self.max_models is None:
             return self.max_models_per_gpu
         return min(self.max_models_per_gpu, max(1, self.max_models // devices))
 
 
 class InferenceConfig(ServerConfig):
-    """The file of the inference server."""
+    """The whole configuration of an inference server. Each field is a section of the file, a
+    mapping."""
 
     server: InferenceServerSettings = InferenceServerSettings()
     """Where the server listens, and how much it does at a time."""
@@ -91,10 +126,14 @@ class InferenceConfig(ServerConfig):
     """The inference library."""
     capacity: InferenceCapacitySettings = InferenceCapacitySettings()
     """How many networks are kept in memory."""
+    metrics: InferenceMetricsSettings = InferenceMetricsSettings()
+    """Numbers for Prometheus."""
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
         self.check_exposure(self.server, "server.host", self.server.host)
+        if self.metrics.enabled:
+            self.check_exposure(self.server, "metrics.host", self.metrics.host)
         return self
 
     @property
@@ -106,12 +145,14 @@ class InferenceConfig(ServerConfig):
 
     @property
     def wants_cuda(self) -> bool:
-        """Whether CUDA is to be looked for."""
+        """Whether networks are to run on CUDA where it is there: GPUs are not turned off
+        (``gpus.enabled``, ``gpus.count``), and ``onnx.use_cuda`` is not false."""
         return not self._no_gpus and self.onnx.use_cuda is not False
 
     @property
     def requires_cuda(self) -> bool:
-        """Whether the server may not start without CUDA."""
+        """Whether the server may not start without CUDA: GPUs are not turned off, and
+        ``onnx.use_cuda`` is "strict"."""
         return not self._no_gpus and self.onnx.use_cuda == "strict"
 
     def notes(self) -> list[str]:

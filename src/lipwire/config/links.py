@@ -20,11 +20,13 @@ _YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 def links_may_lead_out() -> bool:
-    """Return whether a link may lead out of the package, or of the model's folder, in which it
-    lies: whether the environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE says yes now."""
+    """Return whether a symbolic link in an avatar's package, or in the folder of a network, may
+    lead to a file outside of it: whether the environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE says
+    yes now (1, true, yes or on)."""
     return os.environ.get(VARIABLE, "").strip().lower() in _YES
 
 
 def let_links_lead_out() -> None:
-    """Allow links that lead out of packages from now on, in this process and those it starts."""
+    """Allow symbolic links that lead out of avatars' packages, from now on, in this process and
+    those that it starts: set the environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE."""
     os.environ[VARIABLE] = "1"

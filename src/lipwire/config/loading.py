@@ -42,7 +42,12 @@ _logger = logging.getLogger("lipwire.config")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A configuration, or what is wrong with it."""
+    """What ``check_config`` found: a configuration, or what is wrong with it.
+
+    ``config`` is None exactly where there are ``problems``, which are in the order of the file,
+    then of the environment. ``overrides`` are the keys that environment variables set. ``doubts``
+    are warnings, one line each, about variables that look like settings and are none.
+    """
 
     config: ServerConfig | None
     """None exactly when there are problems."""
@@ -55,21 +60,25 @@ class Checked:
 
 
 def load_inference_config(path: Path | None, environ: Environment[str, str]) -> InferenceConfig:
-    """Return the inference server's configuration: file ``path``, or the defaults where it is None,
-    with what variables of ``environ`` (``os.environ``) override.
+    """Return the inference server's configuration: that of the YAML file ``path``, or the defaults
+    where it is None, with the values that variables of ``environ`` (``os.environ``) set, as
+    LIPWIRE_SERVER__PORT, in the place of the file's. Variables that are probably misspelt are named
+    in the log.
 
-    Raises NotFound for a file that is not there, and InvalidInput with the first problem, which
-    names the line.
+    Raises NotFound for a file that is not there, and InvalidInput where it cannot be read or
+    something in it or in a variable is wrong: the message is the first problem, with its line.
     """
     return cast(InferenceConfig, _load(path, environ, "inference"))
 
 
 def load_compositing_config(path: Path | None, environ: Environment[str, str]) -> CompositingConfig:
-    """Return the compositing server's configuration: file ``path``, or the defaults where it is
-    None, with what variables of ``environ`` (``os.environ``) override.
+    """Return the compositing server's configuration: that of the YAML file ``path``, or the
+    defaults where it is None, with the values that variables of ``environ`` (``os.environ``) set,
+    as LIPWIRE_SERVER__PORT, in the place of the file's. Variables that are probably misspelt are
+    named in the log.
 
-    Raises NotFound for a file that is not there, and InvalidInput with the first problem, which
-    names the line.
+    Raises NotFound for a file that is not there, and InvalidInput where it cannot be read or
+    something in it or in a variable is wrong: the message is the first problem, with its line.
     """
     return cast(CompositingConfig, _load(path, environ, "compositing"))
 

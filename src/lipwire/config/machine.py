@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 import os
 import platform
+import random
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Machine", "describe_machine", "usable_cores"]
+__all__ = ["Machine", "describe_machine", "quota_cores", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides speeds on this machine: its processor, cores and system, and versions."""
+    """What decides about speeds on a machine: the name of its ``processor``, how many ``cores``
+    this process may use, its ``system`` ("Linux"), the version of ``python``, and those of
+    ``packages`` by name."""
 
     processor: str
     cores: int  # that this process may use
@@ -66,12 +71,30 @@ def usable_cores(system: Path = Path("/")) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quota = _quota_cores(system)
+    quota = quota_cores(system)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def _quota_cores(system: Path) -> float | None:
-    """The smallest quota of this process's control groups, in cores; None where there is none.
+def keep_to_cores(most: int) -> None:
+    """Have this process, with all its threads, use at most ``most`` of the cores that it may use,
+    for good; on Linux alone, and nothing happens elsewhere."""
+    if sys.platform != "linux":
+        return
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) <= most:
+        return
+    # Any of them: several such processes are not to share the same few.
+    chosen = random.sample(usable, most)
+    # Threads that there are already keep theirs otherwise; new ones have those of who starts them.
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(task.name), chosen)
+
+
+def quota_cores(system: Path = Path("/")) -> float | None:
+    """Return the smallest quota of this process's control groups, in cores; None where there is
+    none. ``system`` is the folder in which ``proc`` and the control groups' file systems are looked
+    for.
 
     A group's quota is that of the groups in it as well, so those above the process's own count. In
     version 2 a group has the file ``cpu.max``, "max 100000" or "200000 100000": microseconds of

@@ -15,8 +15,9 @@ _UNKNOWN_BYTES: Final = 4 * 1024**3
 
 
 def usable_memory_bytes(cgroups: Path = _CGROUPS) -> int:
-    """Return the bytes of memory that the machine has, or that a container may have of it.
-    ``cgroups`` is the folder of the control groups."""
+    """Return how many bytes of memory this process may have: what the machine has, or less where a
+    control group limits its container. ``cgroups`` is the folder in which the control groups' file
+    system is mounted."""
     limits = [_physical_bytes()]
     for name in _LIMITS:
         try:

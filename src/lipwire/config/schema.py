@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from lipwire.config.compositing import CompositingConfig
 from lipwire.config.inference import InferenceConfig
-from lipwire.config.settings import Section, ServerConfig
+from lipwire.config.section import Section
+from lipwire.config.settings import ServerConfig
 from lipwire.config.wording import listed
 
 Kind = Literal["inference", "compositing"]
@@ -40,7 +41,13 @@ _MODEL_EXAMPLE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a configuration."""
+    """One key of a configuration, described for documentation and messages.
+
+    ``name`` is the whole name ("server.port"). ``allowed`` says in words which values it can have,
+    ``meaning`` in sentences, on one line, what it means. ``default`` is the default as it is
+    written in YAML; None where there is none. ``section`` says whether it holds other keys,
+    ``secret`` whether its value is never shown.
+    """
 
     name: str  # with dots: ``server.port``
     allowed: str  # the values it can have, in words
@@ -52,8 +59,8 @@ class Key:
 
 @cache
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """Return a JSON Schema (draft 2020-12) of one server's file, self-contained. The caller must
-    not change it."""
+    """Return a JSON Schema (draft 2020-12) of the configuration file of the server ``kind``, which
+    refers to no other schema. The caller must not change it."""
     schema: dict[str, Any] = json.loads(
         json.dumps(CONFIGS[kind].model_json_schema()), object_hook=_as_the_loader_has_it
     )

@@ -9,18 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from lipwire.config.metrics import MetricsSettings, TracingSettings
+from lipwire.config.section import Section
+from lipwire.config.securitysettings import SecuritySettings
+from lipwire.config.storesettings import ModelsRoot, StoreSettings
 from lipwire.config.values import (
     FILE_KEYS,
+    HIGHEST_PORT,
     AvatarPath,
     FilePath,
     Host,
-    HttpUrl,
     MemoryMb,
     ModelName,
     Origin,
     Port,
+    PortNumber,
     Texts,
     is_foreign,
     is_loopback,
@@ -33,20 +38,12 @@ from lipwire.domain import AvatarFiles
 MIB: Final = 1024 * 1024
 
 
-class Section(BaseModel):
-    """A mapping of a configuration: frozen; unknown keys are errors.
-
-    The text of a ValueError that a validator of the whole section raises is what people are told.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
 class TlsSettings(Section):
-    """The certificate of the server; without one nothing is encrypted. Files that change count for
-    the next connections."""
+    """The section ``server.tls``, files in PEM: the server's certificate and private key (``cert``
+    and ``key``, both or neither; without them nothing is encrypted), and the certificates of which
+    a client's has to be signed by one (``client_ca``; None: clients show none). Clients whose
+    certificate has one of ``client_names`` need no key or token, and may do everything. Files that
+    change count for the next connections."""
 
     cert: FilePath | None = None
     """The server's certificate and those above it, PEM."""
@@ -61,7 +58,7 @@ class TlsSettings(Section):
 
     @property
     def enabled(self) -> bool:
-        """Whether connections are encrypted."""
+        """Whether connections are encrypted: a certificate is named."""
         return self.cert is not None
 
     @model_validator(mode="after")
@@ -76,7 +73,17 @@ class TlsSettings(Section):
 
 
 class ServerSettings(Section):
-    """Where a server listens."""
+    """The keys of the section ``server`` that both servers have: where the server listens, and how
+    large requests may be.
+
+    ``host`` and ``port`` are the address to listen on. ``insecure`` allows other machines to ask
+    although nothing is encrypted or nobody has to show who they are; ``tls`` names certificates. A
+    message has at most ``max_message_size_mb`` MiB, and those of all requests that are being
+    answered ``max_request_memory_mb`` (None: ten of the largest). ``workers`` processes share the
+    port. A server that is asked to stop says that it is not ready for ``drain_delay`` seconds,
+    before it refuses anything. ``profile_port`` is where this machine can ask for profiles (None:
+    nowhere).
+    """
 
     host: Host = "127.0.0.1"
     """The address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` every network of it,
@@ -98,25 +105,29 @@ class ServerSettings(Section):
     of the largest size."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port and the avatars' memory."""
-
-    @property
-    def reaches_others(self) -> bool:
-        """Whether other machines can reach the address that the server listens on."""
-        return not is_loopback(self.host)
+    drain_delay: Annotated[float, Field(ge=0, le=300)] = 0
+    """Seconds for which a server that is asked to stop says that it is not ready, and takes what
+    comes all the same: load balancers notice, and send nothing that would be refused. 5 behind the
+    HAProxy of `deploy/`."""
+    profile_port: PortNumber | None = None
+    """The port on 127.0.0.1 at which profiles of the server can be asked for, as
+    `http://localhost:6060/debug/pprof/` where this is 6060; 0 is any free one, which the log has.
+    Of several processes the second has the next port, and so on. Without it there is none."""
 
     @property
     def address(self) -> str:
-        """Host and port as gRPC binds them."""
+        """The address that gRPC listens on, "HOST:PORT", an IPv6 address in brackets."""
         return join_address(self.host, self.port)
 
     @property
     def max_message_bytes(self) -> int:
-        """The most bytes of one message."""
+        """The most bytes that a single gRPC message may have."""
         return self.max_message_size_mb * MIB
 
     @property
     def max_request_bytes(self) -> int:
-        """The most bytes of all requests in hand together."""
+        """The most bytes that the messages of all requests which are being answered may have
+        together."""
         return (self.max_request_memory_mb or 10 * self.max_message_size_mb) * MIB
 
     @model_validator(mode="after")
@@ -125,6 +136,15 @@ class ServerSettings(Section):
             raise ValueError(
                 f"max_request_memory_mb is {self.max_request_memory_mb}; a message alone may have"
                 f" {self.max_message_size_mb} (max_message_size_mb)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _profiles_have_ports(self) -> Self:
+        if self.profile_port and self.profile_port + self.workers - 1 > HIGHEST_PORT:
+            raise ValueError(
+                f"profile_port is {self.profile_port}; with {self.workers} workers it is"
+                f" {HIGHEST_PORT - self.workers + 1} at most"
             )
         return self
 
@@ -145,7 +165,15 @@ class ServerSettings(Section):
 
 
 class CapacitySettings(Section):
-    """What is kept in memory, and what goes first when there is too much."""
+    """The keys of the section ``capacity`` that both servers have: how much is kept in memory, and
+    what is unloaded first when there is too much.
+
+    ``max_memory_mb`` or ``max_memory_gb`` (GiB), not both, is the most for opened avatars and
+    networks; None is no limit. ``eviction_policy`` is "lfu", what is used least often goes first,
+    or "lru", what was not used for longest. What was not used for ``idle_timeout_minutes`` is
+    unloaded; 0 is never. With ``compile_sandbox`` avatars are compiled in processes of their own,
+    which may take ``compile_memory_mb`` MiB and ``compile_timeout_seconds``.
+    """
 
     max_memory_mb: MemoryMb | None = None
     """The most memory, in MiB, that opened avatars and networks may hold, as measured; without it
@@ -158,15 +186,26 @@ class CapacitySettings(Section):
     """
     idle_timeout_minutes: Annotated[float, Field(ge=0, le=525_600)] = 60
     """Unload what was not used for so long; 0 is never."""
+    compile_sandbox: bool = False
+    """Compile each avatar in a process of its own, with the limits below. For packages of
+    strangers; it takes a second more for each that is not compiled yet, and networks stay in
+    float32 (`onnx.precision`)."""
+    compile_memory_mb: Annotated[int, Field(ge=1024, le=1 << 24)] = 4096
+    """The most memory, in MiB, that compiling one avatar may take in the sandbox. Counts on
+    Linux alone."""
+    compile_timeout_seconds: Annotated[float, Field(ge=1, le=86_400)] = 600
+    """The longest that compiling one avatar may take in the sandbox."""
 
     @property
     def idle_timeout_s(self) -> float | None:
-        """Seconds after which what nobody uses is closed; None is never."""
+        """After how many seconds without a use an avatar or a network is unloaded; None where it
+        never is."""
         return self.idle_timeout_minutes * 60 or None
 
     @property
     def max_memory_bytes(self) -> int | None:
-        """The most bytes that may be held in memory; None is no limit."""
+        """The most bytes that avatars and networks may hold in memory together; None where that is
+        not limited."""
         if self.max_memory_gb is not None:
             return int(self.max_memory_gb * 1024 * MIB)
         return None if self.max_memory_mb is None else self.max_memory_mb * MIB
@@ -179,12 +218,23 @@ class CapacitySettings(Section):
 
 
 class LoggingSettings(Section):
-    """What is logged, and how."""
+    """The section ``logging``: the least ``level`` that is logged, the ``format`` (lines for
+    people, or JSON objects), a ``file`` to which it is written beside standard output (None: none),
+    and whether it is logged how long each batch took (``log_compositing_times``,
+    ``log_inference_times``) and, once a minute, hits, misses and memory of what is loaded
+    (``log_cache_stats``)."""
 
-    level: Literal["debug", "info", "warn", "error"] = "info"
-    """The least that is logged."""
+    level: Annotated[
+        Literal["debug", "info", "warn", "error"],
+        BeforeValidator(lambda value: "warn" if value == "warning" else value),
+    ] = "info"
+    """The least that is logged; warning is warn."""
     format: Literal["text", "json"] = "text"
     """Lines for people, or one JSON object a line."""
+    file: FilePath | None = None
+    """A file to which the log is appended, beside standard output; its folder has to be there. Then
+    SIGHUP opens it anew, for log rotation, and does not end the server. Lines that the disk is too
+    slow for, or has no room for, are left out, and the log says how many."""
     log_compositing_times: bool = True
     """Log what each batch took: inference, compositing, in all. The inference server takes the key
     and has no such times."""
@@ -195,80 +245,15 @@ class LoggingSettings(Section):
     """Log hits, misses, evictions and memory of what is loaded once a minute."""
 
 
-class JwtSettings(Section):
-    """JSON Web Tokens that count. Their claims say what is allowed: `scope` (operations, blanks
-    between them), `avatars` (a list of patterns) and the tenant."""
-
-    issuer: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """Who has to have made the token, its claim `iss`."""
-    audience: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """Whom it has to be for, its claim `aud`."""
-    algorithms: Texts = ("RS256", "ES256", "EdDSA")
-    """Ways of signing that count: `RS256`, `ES256`, `EdDSA`, or `HS256` alone."""
-    key_file: FilePath | None = None
-    """The public key of who signs, PEM; for `HS256` the secret, 32 bytes or more."""
-    jwks_url: HttpUrl | None = None
-    """Where the public keys are to be had in place of `key_file`."""
-    leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 30
-    """By so much clocks may differ."""
-    tenant_claim: Annotated[str, Field(min_length=1, max_length=100)] = "tenant"
-    """The claim that names the tenant; a token without it may ask for every tenant."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether JSON Web Tokens are accepted: an issuer is set."""
-        return self.issuer is not None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        sources = (self.key_file is not None) + (self.jwks_url is not None)
-        if not sources and self.issuer is None and self.audience is None:
-            return self
-        if self.issuer is None or self.audience is None or sources != 1:
-            raise ValueError("issuer, audience, and one of key_file and jwks_url are needed")
-        return self
-
-
-class LimitSettings(Section):
-    """What each tenant may ask each process of the server for. Callers without a tenant are counted
-    each by itself."""
-
-    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """Calls of any kind; without it they are not limited."""
-    frames_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Frames of batches, over ten seconds; without it they are not limited."""
-    live_sessions: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Live sessions at a time; without it `live.max_sessions` alone counts."""
-
-
-class SecuritySettings(Section):
-    """Who may ask. Without `keys_file`, `jwt` and `server.tls.client_names` callers are not told
-    apart."""
-
-    keys_file: FilePath | None = None
-    """API keys, a file that `lipwire keys create` makes."""
-    jwt: JwtSettings = JwtSettings()
-    """JSON Web Tokens that count."""
-    allow_from: Texts = ()
-    """Addresses and networks that requests may come from, as `10.0.0.0/8`; without any, all."""
-    limits: LimitSettings = LimitSettings()
-    """What each tenant may ask for; more is refused with RESOURCE_EXHAUSTED, and when to come
-    back."""
-    audit_file: FilePath | None = None
-    """Records every call, a JSON line each: who asked for what, when, from where, and what came of
-    it. Never speech, frames, keys or tokens. A file that is moved away is made anew."""
-    usage_file: FilePath | None = None
-    """Records every live session when it has ended, a JSON line each: whose it was, with which
-    avatar, how long it lasted and spoke, its frames, and why it has ended."""
-    audit_required: bool = False
-    """Refuse calls while they cannot be recorded; without it they are answered, and counted."""
-
-
 class ModelEntry(Section):
-    """One avatar of `models`, by the name that requests give as `model_id`.
+    """The entry of one avatar in the section ``models``, by the name that requests give as
+    ``model_id``.
 
-    Each path means that file or folder, wherever it lies. What is not named is looked for under its
-    usual name in the folders that the named ones lie in.
+    ``path`` is its folder, a package; the other paths are its network, its frames (a folder of
+    images or a video), its crop rectangles and its audio encoder. A file that is not named is
+    looked for under its usual name in the folders of those that are. ``num_frames`` is how many
+    frames it has to have. ``preload`` opens it and its network when the server starts;
+    ``preload_backgrounds`` also reads its frames into memory.
     """
 
     path: AvatarPath | None = None
@@ -295,14 +280,14 @@ class ModelEntry(Section):
 
     @property
     def foreign_path(self) -> Path | None:
-        """The first of its paths that is a Windows path with a drive, on a system that has no
-        drives; None where there is no such path."""
+        """The first of the entry's paths that is a Windows path with a drive ("D:/anna"), while
+        this system is not Windows; None where there is none."""
         paths = (getattr(self, key) for key in FILE_KEYS)
         return next((path for path in paths if path is not None and is_foreign(path)), None)
 
     @property
-    def _has_a_place(self) -> bool:
-        """Whether its paths tell where it is; an audio encoder's alone does not."""
+    def has_a_place(self) -> bool:
+        """Whether the entry's paths tell where the avatar is; an audio encoder's alone does not."""
         return any((self.path, self.model_path, self.background_dir, self.crop_rects_path))
 
     def files(self, folder: Path | None) -> AvatarFiles:
@@ -314,7 +299,7 @@ class ModelEntry(Section):
         if folder is not None and self.foreign_path is not None:
             return AvatarFiles(folder=folder)
         return AvatarFiles(
-            folder=self.path if self._has_a_place else folder,
+            folder=self.path if self.has_a_place else folder,
             model=self.model_path,
             frames=self.background_dir,
             rectangles=self.crop_rects_path,
@@ -323,7 +308,7 @@ class ModelEntry(Section):
 
     @model_validator(mode="after")
     def _somewhere(self, info: ValidationInfo) -> Self:
-        if not self._has_a_place and Origin.of(info).root is None:
+        if not self.has_a_place and Origin.of(info).root is None:
             raise ValueError(
                 "no file is known of it; give path, model_path or background_dir, or models_root"
                 " for all"
@@ -332,15 +317,25 @@ class ModelEntry(Section):
 
 
 class ServerConfig(Section):
-    """What is at the top of both files."""
+    """The keys at the top of both servers' files; base of ``InferenceConfig`` and
+    ``CompositingConfig``.
 
-    models_root: FilePath | None = None
-    """A folder of avatars, each a folder of its name: all of them can be asked for without an entry
-    in `models`, and new or changed ones are picked up while the server runs."""
+    ``models_root`` is a folder of avatars, each a folder of its name, or the URL of a store of
+    avatars, all of which can be asked for; ``store`` says how they are taken from a store.
+    ``models`` has avatars by name that lie elsewhere or need settings of their own.
+    ``allow_links_outside`` lets symbolic links lead out of an avatar's folder.
+    """
+
+    models_root: ModelsRoot | None = None
+    """A folder of avatars, each a folder of its name, or a store of avatars, as
+    `s3://BUCKET/FOLDER`: all of them can be asked for without an entry in `models`, and new or
+    changed ones are picked up while the server runs."""
+    store: StoreSettings = StoreSettings()
+    """How avatars are taken from a store; counts where `models_root` is the URL of one."""
     allow_links_outside: bool = False
     """Whether symbolic links in an avatar's folder may lead out of it, as those of Hugging Face's
     cache do. A package from somebody else could show any file of this machine by such a link."""
-    models: dict[ModelName, ModelEntry] = {}
+    models: dict[ModelName, ModelEntry] = {}  # noqa: RUF012 - pydantic copies it
     """Avatars by name, for those that lie elsewhere or need settings of their own. A name has 1 to
     128 letters, digits, blanks and signs without / \\ :, and begins with neither . nor - nor a
     blank."""
@@ -348,33 +343,52 @@ class ServerConfig(Section):
     """What is logged, and how."""
     security: SecuritySettings = SecuritySettings()
     """Who may ask."""
+    metrics: MetricsSettings = MetricsSettings()
+    """Numbers for Prometheus."""
+    tracing: TracingSettings = TracingSettings()
+    """Spans of requests for OpenTelemetry."""
 
     _unused: tuple[str, ...] = ()
     """Notes on keys of the file that have no effect."""
 
     def model_post_init(self, context: Origin | None) -> None:
-        """Keep the notes of ``context``, what is known of the file. Pydantic calls it when the
-        values have been checked."""
+        """Keep the notes on keys without effect that ``context``, an ``Origin``, has of the file,
+        for ``notes``. Pydantic calls this when the values have been checked."""
         if context is not None:
             self._unused = context.notes
 
     @property
+    def shares_minutes(self) -> bool:
+        """Whether minutes of live sessions are kept elsewhere than in a file of this machine."""
+        return False
+
+    @model_validator(mode="after")
+    def _minutes_are_kept(self) -> Self:
+        limits = self.security.limits
+        wanted = limits.live_minutes_per_month is not None
+        if wanted and limits.minutes_file is None and not self.shares_minutes:
+            raise ValueError(
+                "security.limits: minutes_file is missing, which live_minutes_per_month needs"
+            )
+        return self
+
+    @property
     def tells_apart(self) -> bool:
-        """Whether callers show an API key or a token, so that each may be allowed other avatars."""
+        """Whether callers show an API key or a token (``security.keys_file`` or ``security.jwt`` is
+        set), so that one may be allowed other avatars than another."""
         return self.security.keys_file is not None or self.security.jwt.enabled
 
     def closed(self, server: ServerSettings) -> bool:
-        """Return whether callers of ``server`` have to show who they are, by an API key, a token or
-        a client's certificate."""
+        """Return whether callers of the server with the settings ``server`` have to show who they
+        are, by an API key, a token or a client's certificate."""
         return bool(server.tls.client_names) or self.tells_apart
 
     def check_exposure(self, server: ServerSettings, key: str, host: str) -> None:
-        """Raise ValueError where other machines reach ``host``, although nothing is encrypted or
-        callers need not show who they are, and ``server.insecure`` does not say that this is
-        wanted.
+        """Raise ValueError where other machines reach ``host`` without encryption, or without
+        having to show who they are, unless ``server.insecure`` says that this is wanted.
 
-        ``host`` is an address to listen on; ``key`` is the name of the key that has it
-        ("server.host"), for the message.
+        ``host`` is an address that the server with the settings ``server`` is to listen on; ``key``
+        is the name of the key that has it ("server.host"), for the message.
         """
         if server.insecure or is_loopback(host):
             return
@@ -390,30 +404,43 @@ class ServerConfig(Section):
 
     @property
     def drain_timeout_s(self) -> float:
-        """For how many seconds at most a server that is asked to stop waits for requests that are
-        under way. Orchestrators kill after 30 s (Kubernetes' terminationGracePeriodSeconds); no
-        batch takes that."""
+        """How many seconds a server that was asked to stop waits at most for requests that are
+        under way: 30, after which orchestrators kill a process (Kubernetes'
+        terminationGracePeriodSeconds)."""
         return 30.0
 
     @property
     def files(self) -> dict[str, AvatarFiles]:
-        """Where the files of each avatar of ``models`` lie, by the avatar's name.
+        """Where the files of each avatar of ``models`` lie, by the avatar's name; those that lie in
+        a store are left out.
 
         An avatar without a path is the folder of its name in ``models_root``. So is one with a
         Windows path on another system, where that leads nowhere: a file written on Windows serves
         with nothing but ``models_root`` set.
         """
-        root = self.models_root
+        root = self.models_folder
         return {
             name: entry.files(None if root is None else root / name)
             for name, entry in self.models.items()
+            if self.store_url is None or entry.has_a_place
         }
+
+    @property
+    def models_folder(self) -> Path | None:
+        """``models_root`` where it is a folder; None where it is a store, or not given."""
+        return self.models_root if isinstance(self.models_root, Path) else None
+
+    @property
+    def store_url(self) -> str | None:
+        """``models_root`` where it is the URL of a store; None where it is a folder, or not
+        given."""
+        return self.models_root if isinstance(self.models_root, str) else None
 
     def notes(self) -> list[str]:
         """Return warnings about the configuration, one line each, for the log when the server
         starts: paths of Windows that lead nowhere on this system, and keys of the file that are
         accepted and have no effect."""
-        root = self.models_root
+        root = self.models_folder
         paths = {f"models.{name}": entry.foreign_path for name, entry in self.models.items()}
         foreign = [f"{key}: {path}" for key, path in paths.items() if path is not None]
         instead = "" if root is None else f"; its name in {root} is used instead"

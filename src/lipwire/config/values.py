@@ -58,7 +58,8 @@ def bind_host(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches ``host``, an address or a name."""
+    """Return whether ``host``, an IP address or a host name, is reached from this machine alone: a
+    loopback address, or "localhost". Any other name gives False."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -66,24 +67,26 @@ def is_loopback(host: str) -> bool:
 
 
 def join_address(host: str, port: int) -> str:
-    """Return host and port as one text: "0.0.0.0:50051", "[::]:50051"."""
+    """Return ``host``, a name or an IP address, and ``port`` as one text: "0.0.0.0:50051",
+    "[::]:50051"."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_texts(value: object) -> object:
-    """Return a str as the tuple of its parts between commas, without blanks around them and without
-    empty ones; anything else unchanged."""
+    """Return the parts of ``value``, a str with commas between them, as a tuple of str, without
+    blanks around them and without empty ones. What is no str is returned unchanged."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def split_targets(value: object) -> tuple[str, ...]:
-    """Return addresses to connect to, from one text, with commas between several, or a list of
-    texts.
+    """Return the addresses in ``value``, a str with commas between several, or a list or tuple of
+    such.
 
-    Each is host:port, IPv6 in brackets, with or without gRPC's ``dns:///``. Raises ValueError where
-    one is not, for port 0, where one is there twice, and for none or more than 1000.
+    Each is "host:port", an IPv6 address in brackets, with or without gRPC's "dns:///" before it,
+    and is returned as it was written. Raises ValueError for what is no such address, for port 0,
+    for an address that is there twice, and for none or more than 1000.
     """
     targets: list[str] = []
     for text in value if isinstance(value, (list, tuple)) else [value]:
@@ -124,8 +127,9 @@ def ice_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def web_origin(text: str) -> str:
-    """Return an origin as browsers send it, in lower case and without the scheme's own port;
-    ``*``, any, unchanged. Raises ValueError where ``text`` is none."""
+    """Return ``text``, the origin of a web page ("https://app.example.org"), as browsers send it:
+    in lower case, without the scheme's own port. "*", which stands for any origin, is returned
+    unchanged. Raises ValueError where ``text`` is no origin of http or https."""
     if text == "*":
         return text
     found = _ORIGIN.fullmatch(text)
@@ -148,7 +152,12 @@ def _model_name(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a configuration is read with: the context of its validation."""
+    """Where a configuration comes from: the context with which pydantic validates it.
+
+    ``folder`` is the one in which relative paths start, ``root`` the value of ``models_root``; None
+    where there is none. ``written_root`` is ``models_root`` as the file has it, also where a
+    variable sets another one. ``notes`` are lines about keys of the file that have no effect.
+    """
 
     folder: Path | None = None
     """Where its relative paths start."""
@@ -167,22 +176,35 @@ class Origin:
 
 
 def resolve(text: str, folder: Path | None) -> Path:
-    """Return the path that ``text`` means in a configuration file that lies in ``folder`` (None:
-    there is no file, and a relative path stays one).
+    """Return the path that ``text`` means in a configuration file in the folder ``folder``: a
+    relative path begins there. Where ``folder`` is None it stays relative.
 
-    ``~`` is the user's home. A Windows path with a drive stays one, also where it leads nowhere.
-    Raises ValueError for a text that is blank, has control characters or more than 4096 characters,
-    and for the home of a user whom there is not.
+    ``~`` is the user's home. A Windows path with a drive is kept as it is, with slashes, on other
+    systems, too. Backslashes are slashes, unless a file or folder has them in its name. Raises
+    ValueError for a text that is blank, has control characters or more than 4096 characters, and
+    for the home of a user who does not exist.
     """
     if not text.strip() or _CONTROL.search(text) or len(text) > 4096:
         raise ValueError("no path")
     if is_foreign(text):
         return Path(text.replace("\\", "/"))
+    text = _with_slashes(text, folder)
     try:
         path = Path(text).expanduser() if text.startswith("~") else Path(text)
     except RuntimeError as error:  # ~nobody
         raise ValueError("no home folder") from error
     return path if folder is None else folder / path
+
+
+def _with_slashes(text: str, folder: Path | None) -> str:
+    """``text`` with slashes, unless what it names in ``folder`` is there with backslashes."""
+    if "\\" not in text or is_foreign(text):
+        return text
+    try:
+        there = (folder or Path()).joinpath(text).exists()
+    except OSError:  # not for this user to see, or too long
+        there = False
+    return text if there else text.replace("\\", "/")
 
 
 def is_foreign(path: str | Path) -> bool:
@@ -204,7 +226,7 @@ def _in_root(value: object, info: ValidationInfo) -> object:
     found, origin = _resolved(value, info), Origin.of(info)
     if not isinstance(value, str) or origin.root is None or Path(value).is_absolute():
         return found
-    inside = origin.root / value
+    inside = origin.root / _with_slashes(value, origin.root)
     if origin.written_root is not None and is_foreign(value):
         whole = PureWindowsPath(value)
         if whole.is_relative_to(origin.written_root):

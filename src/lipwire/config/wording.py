@@ -5,26 +5,29 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-_SHOWN_CHARACTERS: Final = 60
+from lipwire.domain.wording import SHOWN_CHARACTERS
+from lipwire.domain.wording import shown as quoted
+
 _BARE: Final = re.compile(r"[\w.+:/-]+", re.ASCII)
 
 
 def shown(text: str) -> str:
-    """Return ``text`` for a message: as it is where it is one plain word, quoted otherwise; on one
-    line, printable, cut to 60 characters."""
-    cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-    return cut if _BARE.fullmatch(cut) else repr(cut)
+    """Return ``text`` as it is shown in a message: unchanged where it is one plain word, else in
+    quotes, on one line, with what cannot be printed escaped, cut to 60 characters."""
+    bare = len(text) <= SHOWN_CHARACTERS and _BARE.fullmatch(text)
+    return text if bare else quoted(text)
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the entry of ``known`` that ``word`` was probably meant to be; None where none is
-    similar. ``cutoff`` is how similar it has to be, 0 to 1 (``difflib``)."""
+    """Return the one of ``known`` that is most similar to ``word``, to suggest it for a misspelt
+    one; None where none is similar. ``cutoff`` is how similar it has to be, 0 to 1, as for
+    ``difflib.get_close_matches``."""
     by_folded = {entry.casefold(): entry for entry in known}
     found = get_close_matches(word.casefold()[:200], list(by_folded), n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None
 
 
 def listed(words: Iterable[str]) -> str:
-    """Return ``words`` as a list in a sentence: "a", "a or b", "a, b or c"."""
+    """Return ``words`` as a list of alternatives for a sentence: "a", "a or b", "a, b or c"."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last

@@ -7,17 +7,27 @@ from typing import Final, Literal, get_args
 
 from lipwire.domain.errors import InvalidInput, NotFound, PermissionDenied
 from lipwire.domain.names import MAX_NAME_CHARACTERS, canonical_name
+from lipwire.domain.versions import parted
 
-Operation = Literal["live", "render", "read", "manage", "infer"]
+Operation = Literal["live", "render", "read", "manage", "infer", "deliver"]
 """``live``: live sessions. ``render``: frames of a recording. ``read``: lists, numbers and health.
-``manage``: loading and unloading. ``infer``: mouths, from an inference server."""
+``manage``: loading and unloading. ``infer``: mouths, from an inference server.
+``deliver``: finished videos, ordered, fetched and removed."""
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one caller may do."""
+    """What one caller may do, and for whom.
+
+    ``subject`` says who it is, for logs: the name of an API key, or the subject of a token.
+    ``tenant`` is the customer whose requests these are; empty where the caller may ask for every
+    tenant. ``operations`` are those that are allowed, by default all: live, render, read, manage,
+    infer and deliver. ``avatars`` are patterns of the names of avatars that the caller may know of,
+    as ``*``, ``acme-*``, ``anna``. ``session`` is the id of the one live session that the caller
+    may use; empty for all of the tenant.
+    """
 
     subject: str
     """Who it is, for logs: the name of a key, the subject of a token."""
@@ -26,9 +36,18 @@ class Access:
     operations: frozenset[Operation] = field(default_factory=lambda: frozenset(OPERATIONS))
     avatars: tuple[str, ...] = ("*",)
     """Patterns of the avatars' names, as ``*``, ``acme-*``, ``anna``."""
+    session: str = ""
+    """The id of the one live session that the caller may use; empty: all of the tenant."""
+
+    @property
+    def counts_for(self) -> str:
+        """For whom is counted what the caller asks for, as limits do: ``tenant NAME``, or the
+        subject where there is no tenant."""
+        return f"tenant {self.tenant}" if self.tenant else self.subject
 
     def may(self, operation: Operation) -> bool:
-        """Return whether the caller may do ``operation`` at all."""
+        """Return whether the caller may do ``operation``, one of live, render, read, manage,
+        infer and deliver, with those avatars that the caller sees."""
         return operation in self.operations
 
     @property
@@ -38,14 +57,15 @@ class Access:
 
     def sees(self, model_id: str) -> bool:
         """Return whether the caller may know of the avatar named ``model_id``: whether one of the
-        patterns in ``avatars`` matches the name."""
+        patterns in ``avatars`` matches the name. A version's name counts as its avatar's."""
         if self.sees_all:
             return True
-        name = canonical_name(model_id)
+        name = canonical_name(parted(model_id)[0])
         return any(fnmatch.fnmatchcase(name, canonical_name(one)) for one in self.avatars)
 
     def check(self, operation: Operation) -> None:
-        """Raise PermissionDenied unless the caller may do ``operation``."""
+        """Raise PermissionDenied unless the caller may do ``operation``, one of live, render, read,
+        manage, infer and deliver."""
         if not self.may(operation):
             given = ", ".join(sorted(self.operations)) or "nothing"
             raise PermissionDenied(f"this needs {operation}; {self.subject} may do {given}")
@@ -57,20 +77,23 @@ class Access:
             raise NotFound(f"no avatar named {canonical_name(model_id)[:MAX_NAME_CHARACTERS]}")
 
     def told(self) -> str:
-        """Return this access as one line of ASCII text (JSON), of which ``of_text`` makes it again
-        in another process of the same server."""
-        return json.dumps([self.subject, self.tenant, sorted(self.operations), list(self.avatars)])
+        """Return this access as one line of ASCII text (JSON). ``of_text`` makes an equal access of
+        it, in another process of the same server."""
+        told = [self.subject, self.tenant, sorted(self.operations), list(self.avatars)]
+        return json.dumps([*told, self.session])
 
     @classmethod
     def of_text(cls, text: str) -> "Access":
-        """Return the access that ``text`` describes, which ``told`` wrote in another process of the
-        same server. Raises InvalidInput where ``text`` is not of that form."""
+        """Return the access that is written in ``text``, a line that ``told`` returned in another
+        process of the same server. Raises InvalidInput where ``text`` is not such a line."""
         try:
             told = json.loads(text)
-            subject, tenant, operations, avatars = told
+            subject, tenant, operations, avatars, session = told
             if not (isinstance(told, list) and set(operations) <= set(OPERATIONS)):
                 raise ValueError(text)
-            return cls(str(subject), str(tenant), frozenset(operations), tuple(avatars))
+            return cls(
+                str(subject), str(tenant), frozenset(operations), tuple(avatars), str(session)
+            )
         except (ValueError, TypeError):
             raise InvalidInput(
                 "another process tells of a caller in a way not known here"

@@ -31,17 +31,21 @@ networks of the family make them themselves."""
 
 
 class Visual(np.ndarray[tuple[Any, ...], np.dtype[np.float32]]):
-    """What the networks of the family take themselves: the crop, and the crop with the mask black.
+    """An array of what lip-sync networks of this family (SyncTalk_2D) take for N frames: (N, 6,
+    320, 320) float32, finite, by custom in [0, 1], in the package's colour order.
 
-    (N, 6, 320, 320) float32, finite, by custom in [0, 1], in the package's colour order. It is a
-    view of a plain array, ``array.view(Visual)``, by which the guide's form is told from crops.
+    Channels 0 to 2 are the crop, the picture of the face in a frame, and 3 to 5 the crop with the
+    mouth blacked out. It is a view of a plain array, ``array.view(Visual)``: a function that takes
+    crops, too, tells the two apart by this type.
     """
 
 
 class FrameNumbers(np.ndarray[tuple[Any, ...], np.dtype[np.int64]]):
-    """Numbers of an avatar's frames, which stand for their crops where a device keeps these.
+    """An array of numbers of N frames of an avatar, (N,) int64, from 0, in place of their crops,
+    the pictures of the face that the network is shown, where a device keeps the crops itself.
 
-    (N,) int64, 0 and above. It is a view of a plain array, ``array.view(FrameNumbers)``.
+    It is a view of a plain array, ``array.view(FrameNumbers)``: a function that takes crops, too,
+    tells the two apart by this type.
     """
 
 

@@ -15,6 +15,7 @@ ENCODER_NAME: Final = "checkpoint/audio_encoder.onnx"
 FRAMES_NAME: Final = "frames"
 VIDEO_NAME: Final = "source_video.mp4"
 RECTANGLES_NAME: Final = "crop_rects.json"
+MASKS_NAME: Final = "masks"
 """Where a package's files lie in its folder."""
 
 
@@ -22,8 +23,12 @@ RECTANGLES_NAME: Final = "crop_rects.json"
 class AvatarFiles:
     """Where an avatar's files lie: in one folder, each for itself, or some of both.
 
-    A file that is not named is looked for under its usual name in ``folders``. Raises InvalidInput
-    where nothing is named.
+    ``folder`` is an avatar package, the folder of everything that is not named. ``model`` is the
+    network and ``audio_encoder`` the audio encoder, both ONNX files; ``frames`` is a folder of
+    images or a video, ``rectangles`` the crop rectangles, a JSON file. What is None is looked for
+    under its usual name in ``folders``. ``compiled`` is the folder of its compiled form; None is
+    one in the package, or in the user's caches. Raises InvalidInput where all of ``folder``,
+    ``model``, ``frames`` and ``rectangles`` are None.
     """
 
     folder: Path | None = None
@@ -36,6 +41,8 @@ class AvatarFiles:
     """The crop rectangles, a JSON file."""
     audio_encoder: Path | None = None
     """The audio encoder, an ONNX file."""
+    compiled: Path | None = None
+    """The folder of its compiled form, which need not exist; None is one that is found."""
 
     def __post_init__(self) -> None:
         if self.folder is None and not (self.model or self.frames or self.rectangles):
@@ -49,9 +56,13 @@ class AvatarFiles:
 
     @property
     def named(self) -> tuple[Path, ...]:
-        """The paths of network, frames, rectangles and audio encoder, as far as they are named."""
-        each = (self.model, self.frames, self.rectangles, self.audio_encoder)
-        return tuple(path for path in each if path is not None)
+        """The paths that were given, of ``model``, ``frames``, ``rectangles`` and ``audio_encoder``
+        in this order, without those that are None."""
+        return tuple(path for path in self._apart if path is not None)
+
+    @property
+    def _apart(self) -> tuple[Path | None, ...]:
+        return self.model, self.frames, self.rectangles, self.audio_encoder
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -69,11 +80,12 @@ class AvatarFiles:
 
     @property
     def key(self) -> str:
-        """A text that tells avatars apart which share a folder: the absolute paths of network,
-        frames and rectangles, a line each, empty for one that is not named.
+        """A text that differs between avatars which have their first folder, ``folders[0]``, in
+        common: the absolute paths of network, frames and rectangles, a line each, empty for one
+        that is not named.
 
-        The whole text is empty where those that are named lie where a package in ``folders[0]`` has
-        them.
+        The whole text is empty where each of them is either not named or lies where an avatar
+        package in ``folders[0]`` has it.
         """
         root = self.folders[0]
         usual = {
@@ -87,18 +99,21 @@ class AvatarFiles:
         return "\n".join("" if path is None else os.path.abspath(path) for path in each)  # noqa: PTH100
 
     def completed_by(self, other: AvatarFiles) -> AvatarFiles:
-        """Return these files, and those of ``other`` where these name none."""
+        """Return new AvatarFiles with each path of these files, and with that of ``other`` in place
+        of each that is None."""
         return AvatarFiles(
             folder=self.folder or other.folder,
             model=self.model or other.model,
             frames=self.frames or other.frames,
             rectangles=self.rectangles or other.rectangles,
             audio_encoder=self.audio_encoder or other.audio_encoder,
+            compiled=self.compiled or other.compiled,
         )
 
     def through(self, change: Callable[[Path], Path]) -> AvatarFiles:
-        """Return these files with every path replaced by ``change(path)``."""
-        each = (self.folder, self.model, self.frames, self.rectangles, self.audio_encoder)
+        """Return new AvatarFiles in which each path is replaced by what ``change(path)`` returns;
+        what is None stays None."""
+        each = (self.folder, *self._apart, self.compiled)
         return AvatarFiles(*(None if path is None else change(path) for path in each))
 
     def __str__(self) -> str:
@@ -107,10 +122,11 @@ class AvatarFiles:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Hashes that say which form of an avatar's files is meant, the same on every machine.
+    """Hashes that say which version of an avatar's files is meant, the same on every machine.
 
-    The frames have one and the network has one, since one server may hold the frames and another
-    the network. An empty one is not known, or does not matter.
+    ``frames`` is that of the frames, their crop rectangles, and the settings that decide about
+    pixels; ``model`` is that of the network. They are two since one server may hold the frames and
+    another the network. An empty one is not known, or does not matter.
     """
 
     frames: str = ""

@@ -21,13 +21,25 @@ SERVICES: Final[tuple[Service, ...]] = ("live", "batch", "render")
 
 
 class Cancelled(LipwireError):
-    """Nobody waits for the answer any more. Raised so that work stops; no client gets it."""
+    """Nobody waits for the answer of a request any more. It is raised so that work for the request
+    stops, and is never sent to a client."""
 
 
 class Call:
-    """One request under way. Methods may be called from any thread."""
+    """One request to a server while it is worked on: its deadline, class and tenant, and whether
+    the client still waits. Whatever works for the request is given it. Methods may be called from
+    any thread."""
 
-    __slots__ = ("_access", "_deadline", "_ended", "_lock", "_service", "_tenant", "_watchers")
+    __slots__ = (
+        "_access",
+        "_client",
+        "_deadline",
+        "_ended",
+        "_lock",
+        "_service",
+        "_tenant",
+        "_watchers",
+    )
 
     def __init__(
         self,
@@ -36,17 +48,21 @@ class Call:
         service: Service = "batch",
         tenant: str = "",
         access: Access = EVERYTHING,
+        client: str = "",
     ) -> None:
-        """``remaining_s`` is how many seconds the caller gives it; None where it has no deadline.
-        ``service`` is the call's class. ``tenant`` names who asks; it is empty where there is one
-        tenant alone. ``access`` is what whoever asks may do."""
+        """``remaining_s`` is how many seconds from now the caller gives the request; None where it
+        has no deadline. ``service`` is the request's class, by which schedulers order work.
+        ``tenant`` is the customer who asks; it is empty where customers are not told apart.
+        ``access`` is what whoever asks may do, by default everything. ``client`` is what they call
+        themselves among those of the tenant, empty where they do not say."""
         self._access: Final = access
+        self._client: Final = client
         self._service: Final[Service] = service
         self._tenant: Final = tenant
         self._deadline = None if remaining_s is None else time.monotonic() + remaining_s
         self._lock: Final = Lock()
         self._ended = False
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[], object]] = []
 
     @property
     def service(self) -> Service:
@@ -60,16 +76,23 @@ class Call:
         return self._tenant
 
     @property
+    def client(self) -> str:
+        """What the caller calls itself among those of the tenant; empty where it does not say.
+        Whoever says the same is shown the same version of an avatar."""
+        return self._client
+
+    @property
     def access(self) -> Access:
-        """What the caller may do: operations, avatars, tenant."""
+        """What the caller may do: which operations, with which avatars, for which tenant."""
         return self._access
 
     def classed(self, service: Service, tenant: str) -> "Call":
-        """Return a call of class ``service`` and of ``tenant`` with the deadline and access of this
-        one. It ends when this one does; it is this one where both are the same."""
+        """Return a call with the deadline and access of this one, but of class ``service`` and of
+        ``tenant``; this call itself where it has both already. The new call ends when this one
+        does."""
         if (service, tenant) == (self._service, self._tenant):
             return self
-        call = Call(None, service=service, tenant=tenant, access=self._access)
+        call = Call(None, service=service, tenant=tenant, access=self._access, client=self._client)
         call._deadline = self._deadline
         self.on_end(call.end)
         return call
@@ -80,7 +103,8 @@ class Call:
         return self._ended
 
     def remaining_s(self) -> float | None:
-        """Return the seconds until the deadline, 0 or more; None where there is none."""
+        """Return how many seconds are left until the deadline, 0 where it has passed; None where
+        the call has no deadline."""
         if self._deadline is None:
             return None
         return max(0.0, self._deadline - time.monotonic())
@@ -93,11 +117,12 @@ class Call:
         if self._ended:
             raise Cancelled("the caller has gone")
 
-    def on_end(self, watcher: Callable[[], None]) -> None:
-        """Have ``watcher`` called once, without arguments, when the call ends for whatever reason;
-        at once if it has ended.
+    def on_end(self, watcher: Callable[[], object]) -> None:
+        """Have ``watcher`` called once, without arguments, when ``end`` is called; at once, in this
+        thread, where the call has ended.
 
-        It may run in another thread, and must be quick and raise nothing, as ``future.cancel``.
+        It may be called in another thread, and has to be quick and raise nothing, as
+        ``future.cancel``.
         """
         with self._lock:
             if not self._ended:
@@ -106,8 +131,8 @@ class Call:
         watcher()
 
     def end(self) -> None:
-        """End the call, and call the watchers of ``on_end``. To be called when the answer is sent,
-        and when the client has gone. Ending twice is allowed."""
+        """Mark the call as ended, and call the watchers that ``on_end`` was given. To be called
+        when the answer is sent, and when the client has gone. Ending twice is allowed."""
         with self._lock:
             self._ended = True
             watchers, self._watchers = self._watchers, []

@@ -6,7 +6,8 @@ from typing import Self
 
 
 class Closing(ABC):
-    """Something that owns what has to be given back: closed with the block of ``with``."""
+    """Base class of context managers that own files, memory or threads: leaving the ``with`` block
+    calls ``close``."""
 
     __slots__ = ()
 

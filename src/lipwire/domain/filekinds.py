@@ -1,4 +1,5 @@
-"""What a file is that should have been another, by its first bytes.
+"""What kind of file a name stands for; and what a file is that should have been another, by its
+first bytes.
 
 Sources: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md; the file formats' own magic
 numbers.
@@ -6,6 +7,8 @@ numbers.
 
 from typing import Final
 
+VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mov")
+"""What the names of videos that Lipwire writes may end in."""
 HEAD_BYTES: Final = 512
 """So much of a file is enough."""
 
@@ -26,9 +29,11 @@ _KINDS: Final = (
 
 
 def kind_hint(data: bytes) -> str:
-    """Return what a file that begins with ``data`` is, as the end of a message: "; this is ...".
+    """Return what kind of file begins with ``data``, as the end of an error message: "; this is a
+    ZIP file". Only the first 512 bytes are looked at.
 
-    Only kinds are known that are often put in the place of networks and settings; empty for others.
+    Known are kinds that are often put in the place of networks and configurations, as Git LFS
+    pointers, HTML pages and PyTorch checkpoints; the text is empty for all others.
     """
     kind = _kind(data[:HEAD_BYTES])
     return f"; this is {kind}" if kind else ""

@@ -39,7 +39,8 @@ this family have themselves."""
 
 @dataclass(frozen=True, slots=True)
 class CropRect:
-    """Where the face is in a frame, in pixels; x2 and y2 are exclusive."""
+    """Where the face is in a frame: the pixels of columns ``x1`` up to but without ``x2``, and of
+    rows ``y1`` up to but without ``y2``, both counted from 0 at the top left."""
 
     x1: int
     y1: int
@@ -48,12 +49,12 @@ class CropRect:
 
     @property
     def width(self) -> int:
-        """Columns of the rectangle."""
+        """Width of the rectangle in pixels."""
         return self.x2 - self.x1
 
     @property
     def height(self) -> int:
-        """Rows of the rectangle."""
+        """Height of the rectangle in pixels."""
         return self.y2 - self.y1
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ import unicodedata
 from typing import Final
 
 from lipwire.domain.errors import InvalidInput
+from lipwire.domain.wording import shown
 
 MAX_NAME_CHARACTERS: Final = 128
 NAME_RULE: Final = (
@@ -24,7 +25,6 @@ _CONTROLS: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what is not shown, turns lines round or ends them, or is no text."""
 _JOINERS: Final = frozenset("\u200c\u200d")
 """In category Cf, and parts of words (Persian, Hindi) and of emoji."""
-_SHOWN_CHARACTERS: Final = 60
 
 
 def canonical_name(text: str) -> str:
@@ -40,8 +40,9 @@ def spellings(name: str) -> tuple[str, ...]:
 
 
 def is_name(text: object) -> bool:
-    """Return whether ``text`` can be the name of an avatar: a str that NAME_RULE allows once it is
-    canonical."""
+    """Return whether ``text`` can be an avatar's name: a str of 1 to 128 characters, none of which
+    is a slash, a backslash, a colon or a control character, that begins with neither a dot nor a
+    hyphen and has no blank at either end. Its canonical form (``canonical_name``) is looked at."""
     if not isinstance(text, str):
         return False
     name = canonical_name(text)
@@ -58,11 +59,8 @@ def is_name(text: object) -> bool:
 
 
 def checked_name(text: str) -> str:
-    """Return ``text`` in canonical form. Raises InvalidInput where it cannot be an avatar's
-    name."""
+    """Return ``text`` in its canonical form (NFC). Raises InvalidInput where it cannot be an
+    avatar's name (``is_name``)."""
     if not is_name(text):
-        shown = repr(text)
-        if len(shown) > _SHOWN_CHARACTERS:
-            shown = f"{shown[: _SHOWN_CHARACTERS - 1]}…"
-        raise InvalidInput(f"avatar name is {shown}; allowed are {NAME_RULE}")
+        raise InvalidInput(f"avatar name is {shown(text)}; allowed are {NAME_RULE}")
     return canonical_name(text)

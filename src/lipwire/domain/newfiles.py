@@ -27,11 +27,12 @@ _NOT_FLUSHABLE: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, er
 
 @contextmanager
 def new_path(target: Path) -> Iterator[Path]:
-    """Context manager: give a free name beside ``target``; the file or folder that the block makes
-    there becomes ``target`` when the block ends well, and is removed otherwise.
+    """Context manager: give a path beside ``target`` under which nothing is. A file or folder that
+    the block makes there gets the name ``target`` when the block ends without an error, in the
+    place of what had it, and is removed otherwise.
 
-    The name ends as ``target`` does, for programs that tell the format by it. Raises OSError where
-    nothing was made under that name, and where it cannot be written or renamed.
+    The path has the suffix of ``target``, for programs that tell the format by it. Raises OSError
+    where nothing was made there, and where it cannot be written or renamed.
     """
     temporary = temporary_name(target.parent, target.suffix)
     with _published(temporary, target):
@@ -40,9 +41,10 @@ def new_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[IO[bytes]]:
-    """Context manager: open a binary stream for writing, whose content becomes the file ``target``
-    when the block ends well. Raises OSError where that cannot be written, for want of room,
-    permission or its folder."""
+    """Context manager: open a binary stream for writing. What is written becomes the file
+    ``target``, in the place of one that is there, when the block ends without an error, and is
+    dropped otherwise. Raises OSError where it cannot be written, for want of room, permission or
+    its folder."""
     with new_path(target) as temporary, temporary.open("xb") as stream:
         yield stream
 
@@ -56,9 +58,10 @@ def write_file(target: Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Context manager: make an empty folder under a temporary name and give its path; it becomes
-    ``target``, with what the block put into it, when the block ends well. Raises OSError where that
-    cannot be written, for want of room, permission or the folder above."""
+    """Context manager: make an empty folder under a temporary name beside ``target`` and give its
+    path. When the block ends without an error the folder gets the name ``target``, in the place of
+    what had it; otherwise it is removed. Raises OSError where it cannot be written, for want of
+    room, permission or the folder above."""
     temporary = temporary_name(target.parent)
     with _published(temporary, target):
         temporary.mkdir()
@@ -66,7 +69,8 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def temporary_name(folder: Path, suffix: str = "") -> Path:
-    """Return a path in ``folder`` under which there is nothing; nothing is made there either.
+    """Return a path in ``folder`` under which there is nothing. Nothing is made there, either: that
+    is for the caller.
 
     The name is short enough for every file system, and ends in ``suffix`` where that has 8
     characters at most.
@@ -76,11 +80,9 @@ def temporary_name(folder: Path, suffix: str = "") -> Path:
 
 
 def flush(path: Path) -> None:
-    """Have the bytes of the file ``path``, or of all files in the folder ``path`` and below, on the
-    disk (fsync). Raises OSError where that fails.
-
-    Some file systems find out only then that there is no room for them.
-    """
+    """Write what the system still holds of the file ``path``, or of all files in and below the
+    folder ``path``, to the disk (fsync). Raises OSError where that fails: some file systems find
+    out only then that there is no room."""
     if not path.is_dir():
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -92,11 +94,11 @@ def flush(path: Path) -> None:
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Give the file or folder ``temporary`` the name ``target``. Raises OSError where it cannot be
-    renamed, as from one disk to another.
+    """Rename the file or folder ``temporary`` to ``target``, in the place of what is there. Raises
+    OSError where it cannot be renamed, as from one disk to another.
 
-    A file replaces a file in one step. Whatever a folder replaces is moved aside before and removed
-    after; when that fails it is moved back.
+    A file replaces a file in one step. What a folder replaces is renamed first and removed
+    afterwards; where the folder cannot be renamed it gets its name back.
     """
     if not temporary.is_dir() or not target.exists():
         temporary.replace(target)
@@ -112,7 +114,8 @@ def publish(temporary: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder if it is there; what cannot be removed stays."""
+    """Remove the file, the link or the whole folder ``path`` if it is there. Raises nothing: what
+    cannot be removed stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -122,10 +125,10 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Context manager: turn an OSError of the block into StorageFailed, whose message names
-    ``target`` as the caller gave it.
+    """Context manager: where the block raises an OSError, raise StorageFailed in its place, with a
+    message that names ``target``, the path that the caller gave, and the reason.
 
-    PyAV's errors of the file system are OSErrors too.
+    PyAV's errors of the file system are OSErrors, too.
     """
     try:
         yield
@@ -134,8 +137,8 @@ def storage_errors(target: Path) -> Iterator[None]:
 
 
 def storage_failed(error: OSError, target: Path) -> StorageFailed:
-    """Return, without raising it, the error that ``target`` could not be written; its message has
-    the reason that ``error`` gives, in one line for a person."""
+    """Return, without raising it, a StorageFailed whose message says, in one line, that ``target``
+    could not be written and for which reason, that of ``error``."""
     if error.errno == errno.ENOENT:
         folder = followed(target).parent
         return StorageFailed(f"cannot write {target}: folder {folder} does not exist")
@@ -144,10 +147,9 @@ def storage_failed(error: OSError, target: Path) -> StorageFailed:
 
 
 def followed(target: Path) -> Path:
-    """Return where ``target`` leads if it is a symbolic link, whether something is there or not.
-
-    Returns ``target`` itself if it is none. Raises OSError for links that lead round in a circle.
-    """
+    """Return the path that ``target`` leads to where it is a symbolic link, whether something is
+    there or not; ``target`` itself where it is no link. Raises OSError for links that lead round in
+    a circle."""
     if not target.is_symlink():
         return target
     real = Path(os.path.realpath(target))

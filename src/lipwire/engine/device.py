@@ -9,12 +9,13 @@ MAX_DEVICES: Final = 64
 
 
 class DeviceLost(Unavailable):
-    """The device has failed, and this process cannot use it any more."""
+    """A GPU has failed, and this process cannot use it any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The processor, or one GPU. ``str`` of it is ``cpu``, ``cuda:0``, ``cuda:1``, ..."""
+    """What networks run on: ``kind`` is "cpu" for the processor, "cuda" for a GPU, whose number, as
+    CUDA counts, is ``index``. ``str`` of it is ``cpu``, ``cuda:0``, ``cuda:1``, ..."""
 
     kind: Literal["cpu", "cuda"]
     index: int
@@ -28,13 +29,13 @@ class Device:
 
     @classmethod
     def cpu(cls) -> "Device":
-        """Return the processor."""
+        """Return the device that is the processor."""
         return cls("cpu", 0)
 
     @classmethod
     def cuda(cls, index: int) -> "Device":
-        """Return GPU number ``index`` as CUDA counts them, 0 to 63. Raises InvalidInput for another
-        number. Whether there is such a GPU is not checked."""
+        """Return the device that is GPU number ``index``, as CUDA counts them, 0 to 63. Raises
+        InvalidInput for another number. Whether there is such a GPU is not checked."""
         return cls("cuda", index)
 
     def __str__(self) -> str:

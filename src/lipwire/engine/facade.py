@@ -22,11 +22,12 @@ from lipwire.domain import (
 )
 from lipwire.domain.arrays import check_array, check_finite
 from lipwire.domain.closing import Closing
-from lipwire.engine.cpu.processor import Processor
+from lipwire.engine.cpu.processor import Processor, ProcessorNetwork
 from lipwire.engine.device import CPU, Device
 from lipwire.engine.forms import OUTPUT_SHAPE, PIXELS_SHAPE, VISUAL_SHAPE
 from lipwire.engine.model import Model, Request
 from lipwire.engine.runner import Frames, Network, NetworkRequest, Runner
+from lipwire.engine.special.hot import HotStats, HotTier
 from lipwire.engine.store.modelfiles import read_manifest
 from lipwire.engine.store.runtimekey import runtime_key
 from lipwire.engine.tuning import MOST_FRAMES, Tuning
@@ -43,7 +44,8 @@ _Array = npt.NDArray[Any]
 
 
 class Engine(Closing):
-    """Runs the networks of many avatars; a context manager, safe to use from several threads.
+    """Runs the networks of many avatars on one device; a context manager, safe to use from several
+    threads.
 
     >>> with Engine(threads=2) as engine:
     ...     model = engine.load(compiled_folder)
@@ -57,13 +59,17 @@ class Engine(Closing):
         device: Device = CPU,
         tuning: Tuning | None = None,
         memory: "Memory | None" = None,
+        hot: HotTier | None = None,
     ) -> None:
-        """``threads`` is how many cores one call may use; None for all of them.
+        """``device`` is what networks run on, and ``threads`` how many cores one call may use; None
+        for all of them. ``tuning`` says how a GPU is used; None for the defaults. ``hot`` has
+        networks on the processor specialised that are used much, so that their mouths are made
+        faster and are a little others; it is closed with the engine. None has all run in float32.
 
-        ``tuning`` is for GPUs. ``memory`` is that of ``device`` where it is to be another than its
-        own: where it is in the host, the processor runs what a GPU would. Raises InvalidInput;
-        DependencyMissing where CUDA cannot be used, neither by ONNX Runtime nor by kernels of our
-        own, Unavailable where there is no such GPU.
+        ``memory`` is that of ``device`` where it is to be another than its own: where it is in the
+        host, the processor runs what a GPU would. Raises InvalidInput where ``threads`` or
+        ``tuning`` is out of range; DependencyMissing where CUDA cannot be used, neither by ONNX
+        Runtime nor by Lipwire's own kernels; Unavailable where there is no such GPU.
         """
         if threads is not None and (
             not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
@@ -72,15 +78,15 @@ class Engine(Closing):
         self._device = device
         self._closed = False
         self._mark = object()
-        self._processor = Processor(threads=threads)
+        self._processor = Processor(threads=threads, hot=hot)
         self._gpu: Gpu | None = None
         if memory is not None or device.kind == "cuda":
             self._gpu = _open_gpu(device, tuning or Tuning(), memory, threads)
 
     @property
     def session_count(self) -> int:
-        """Number of open ONNX Runtime sessions on the processor: one for each architecture and form
-        in use."""
+        """Number of open ONNX Runtime sessions on the processor: one for each architecture
+        (networks with equal graphs) and form ("pixels" or "floats") in use."""
         return self._processor.session_count
 
     @property
@@ -101,12 +107,14 @@ class Engine(Closing):
 
     @property
     def weights(self) -> WeightsStats | None:
-        """Which weights are on the GPU, with counts since the start; None on the processor."""
+        """Numbers about the networks' weights that are on the GPU, with counts since the start;
+        None on the processor."""
         return None if self._gpu is None else self._gpu.stats
 
     @property
     def crops(self) -> CropStats | None:
-        """Which crops are on the GPU, with counts since the start; None on the processor."""
+        """Numbers about the crops (the pictures of the face that networks are shown) that are on
+        the GPU, with counts since the start; None on the processor."""
         return None if self._gpu is None else self._gpu.crop_stats
 
     @property
@@ -114,15 +122,28 @@ class Engine(Closing):
         """How much of the GPU's memory is in use, and for what; None on the processor."""
         return None if self._gpu is None else self._gpu.memory_use
 
+    @property
+    def hot(self) -> HotStats:
+        """What runs specialised on the processor because it is used much, and counts since the
+        start."""
+        return self._processor.hot_stats
+
     def load(
-        self, compiled: Path, frames: Frames | None = None, *, for_gpu: Path | None = None
+        self,
+        compiled: Path,
+        frames: Frames | None = None,
+        *,
+        for_gpu: Path | None = None,
+        source: Path | None = None,
     ) -> Model:
-        """Open a folder that ``compile_model`` filled; takes milliseconds and copies no weights.
+        """Load a network from the folder ``compiled``, which ``compile_model`` filled, and return
+        it; takes milliseconds on the processor, where weights are mapped and not copied.
 
         ``for_gpu`` is the folder that ``compile_for_gpu`` filled for the same network; without it
         the network runs on the processor, whatever the engine's device. On a GPU weights are copied
-        there, where there is room for them. Models may come and go there at any time; they are
-        brought back when they are used. ``frames`` are those of the avatar, for ``infer_frames``.
+        there, where there is room for them; they may be evicted at any time, and are copied again
+        when they are used. ``frames`` are those of the avatar, for ``infer_frames``. ``source`` is
+        the ONNX file that ``compiled`` was made of; without it the network is never specialised.
 
         The files must stay as they are while the model is in use. Raises NotFound where a folder
         holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
@@ -140,7 +161,7 @@ class Engine(Closing):
             on_gpu = self._gpu.load(for_gpu, manifest.source_sha256, frames)
         self._check_open()
         if on_gpu is None:
-            network = self._processor.load(compiled, manifest)
+            network = self._processor.load(compiled, manifest, source=source)
             return Model(manifest, self._mark, self._processor, network, frames)
         gpu = self._own_gpu()
         floats = None
@@ -151,8 +172,8 @@ class Engine(Closing):
     def unload(self, model: Model) -> None:
         """Free what ``model`` takes: at once, or when its last run is over.
 
-        Later runs raise Unavailable. Unloading twice is allowed; a model that nobody refers to any
-        more is unloaded later.
+        Later runs raise Unavailable. Unloading twice is allowed. A model that was not unloaded is
+        freed some time after nobody refers to it any more.
         """
         if model._unloaded:
             return
@@ -165,21 +186,49 @@ class Engine(Closing):
         """Copy the weights of ``model`` to the device before they are used; to be called when
         somebody is about to speak.
 
-        Returns False where there is no room for them. On the processor nothing is done, and True
-        returned. Raises Unavailable where the GPU has failed or the model was unloaded,
-        RuntimeError where the engine is closed or the model is another engine's.
+        Returns False where there is no room for them. On the processor True is returned, and the
+        network counts as one that is used much, for the ``hot`` tier. Raises Unavailable where the
+        GPU has failed or the model was unloaded, RuntimeError where the engine is closed or the
+        model is another engine's.
         """
         self._check_usable(model)
         return model._runner.prefetch(model._network)
 
-    def infer(self, model: Model, crops: Crops, windows: AudioWindows) -> Mouths:
-        """Return mouths for crops and windows, (N, 320, 320, 3) uint8, N at least 1.
+    def specialise(
+        self, model: Model, crops: Crops, windows: AudioWindows, *, lanes: int = 1
+    ) -> str | None:
+        """Have ``model`` run specialised for this processor from now on, in bfloat16, if that is
+        faster and its mouths are as good; up to ``lanes`` calls run at a time then, and others
+        wait. Not for engines with a ``hot`` tier, which decides itself.
 
-        ``crops`` (N, 320, 320, 3) uint8 in the avatar's colour order, which is also that of the
-        result; ``windows`` (N, 32, 16, 16) float32. Values are rounded to the nearest, ties to
-        even. Raises InvalidInput for anything else, AvatarInvalid where the network fails,
-        Overloaded where the GPU has no room left, Unavailable where it has failed or the model was
-        unloaded, RuntimeError where the engine is closed or the model is another engine's.
+        It is tried with ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16, 16)
+        float32, which takes seconds and is remembered on this machine: equal arguments give the
+        same answer. Returns why it is not, in one line; None where it is. Raises InvalidInput for
+        anything else, Unavailable where the model was unloaded, RuntimeError where the engine is
+        closed or the model is another engine's.
+        """
+        batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
+        check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
+        check_finite("windows", windows)
+        self._check_usable(model)
+        if lanes < 1:
+            raise InvalidInput(f"lanes is {lanes}; allowed are 1 and more")
+        if model.on_gpu:
+            return "it runs on a GPU"
+        return self._processor.specialise(
+            cast(ProcessorNetwork, model._network), crops, windows, lanes
+        )
+
+    def infer(self, model: Model, crops: Crops, windows: AudioWindows) -> Mouths:
+        """Return mouths, the pictures of the mouth region that the network makes, (N, 320, 320, 3)
+        uint8, for N frames, at least 1.
+
+        ``crops``, the pictures of the face in these frames, are (N, 320, 320, 3) uint8 in the
+        avatar's colour order, which is also that of the result; ``windows``, the speech around
+        each, are (N, 32, 16, 16) float32. Values are rounded to the nearest, ties to even. Raises
+        InvalidInput for anything else, AvatarInvalid where the network fails, Overloaded where the
+        GPU has no room left, Unavailable where it has failed or the model was unloaded,
+        RuntimeError where the engine is closed or the model is another engine's.
         """
         batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -246,13 +295,14 @@ class Engine(Closing):
         return made
 
     def infer_float(self, model: Model, visual: Float32Array, windows: AudioWindows) -> FloatMouths:
-        """Return what the network itself makes of its input, in the guide's form.
+        """Return the network's own output for its own input, N frames, at least 1, as floats: (N,
+        3, 320, 320) float32.
 
-        ``visual`` (N, 6, 320, 320) float32, by custom in [0, 1], N at least 1: the crop, and the
-        crop with the mask black; ``windows`` (N, 32, 16, 16) float32. Returns (N, 3, 320, 320)
-        float32. Raises InvalidInput for anything else, AvatarInvalid where the network fails,
-        Overloaded where the GPU has no room left, Unavailable where it has failed or the model was
-        unloaded, RuntimeError where the engine is closed or the model is another engine's.
+        ``visual``, (N, 6, 320, 320) float32, by custom in [0, 1], is the crop, and the crop with
+        the mouth blacked out; ``windows`` are (N, 32, 16, 16) float32. Raises InvalidInput for
+        anything else, AvatarInvalid where the network fails, Overloaded where the GPU has no room
+        left, Unavailable where it has failed or the model was unloaded, RuntimeError where the
+        engine is closed or the model is another engine's.
         """
         batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)

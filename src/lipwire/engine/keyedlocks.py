@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 
 class KeyedLocks:
-    """A lock for each key that is in use. Thread-safe."""
+    """A lock for each key, made when it is first needed and dropped when nobody uses it.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -6,12 +6,14 @@ from typing import Any, Final
 
 from lipwire.domain import AudioWindows, UInt8Array
 from lipwire.engine.cpu.processor import ProcessorNetwork
+from lipwire.engine.graphs import RunPrecision
 from lipwire.engine.runner import Frames, Network, Runner
 from lipwire.engine.store.modelfiles import Manifest
 
 
 class Model:
-    """An avatar's network, ready to run. Made by ``Engine.load``; used with that engine only."""
+    """An avatar's network that ``Engine.load`` has loaded, to be given to that engine to be run or
+    unloaded; no other engine takes it."""
 
     def __init__(
         self,
@@ -22,8 +24,10 @@ class Model:
         frames: Frames | None,
         floats: ProcessorNetwork | None = None,
     ) -> None:
-        """``runner`` has loaded ``network``. ``floats`` runs the guide's form of a network whose
-        GPU does not."""
+        """``manifest`` describes the compiled network, and ``owner`` is the engine that it belongs
+        to. ``runner`` has loaded ``network``. ``frames`` are those of the avatar; None where crops
+        are given. ``floats`` runs the network with its own arrays where ``runner``, a GPU, takes
+        pixels alone; else it is None."""
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
         self.parameters: Final = manifest.parameters
@@ -35,8 +39,6 @@ class Model:
         """Size of the mapped weights; on a GPU, of what they take of its memory."""
         self.device_bytes: Final = network.device_bytes
         """What the weights take of a GPU; 0 where it runs on the processor."""
-        self.precision: Final = network.precision
-        """``half`` only on a GPU."""
         self.on_gpu: Final = network.on_gpu
         """Whether it runs there; what has no form for GPUs runs on the processor."""
         self.in_kernels: Final = network.in_kernels
@@ -59,6 +61,12 @@ class Model:
         return self._unloaded
 
     @property
+    def precision(self) -> RunPrecision:
+        """The precision in which it runs now: "half" only on a GPU, "bfloat16" only on a processor,
+        where it runs specialised."""
+        return self._network.precision
+
+    @property
     def warm(self) -> bool:
         """Whether its weights are on its device, so that a run need not wait for them."""
         return self._network.warm
@@ -66,7 +74,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """Arguments of ``Engine.infer`` or ``Engine.infer_frames``, for ``Engine.infer_together``."""
+    """Some frames of one avatar for ``Engine.infer_together``: its ``model``; its ``faces``, which
+    are crops, (N, 320, 320, 3) uint8, or numbers of the avatar's frames; and the audio ``windows``,
+    (N, 32, 16, 16) float32."""
 
     model: Model
     faces: UInt8Array | Sequence[int]

@@ -16,7 +16,9 @@ from lipwire.engine.device import DeviceLost
 
 @dataclass(frozen=True, slots=True)
 class GpuInfo:
-    """Facts about a GPU that do not change."""
+    """Facts about a GPU that do not change: ``index``, CUDA's number for it in this process (that
+    of ``nvidia-smi``, unless CUDA_VISIBLE_DEVICES leaves some out), its ``name``, and the size of
+    its memory, 0 where the driver does not say."""
 
     index: int
     """CUDA's number for it in this process: that of ``nvidia-smi``, unless CUDA_VISIBLE_DEVICES
@@ -28,7 +30,9 @@ class GpuInfo:
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """The state of a GPU at one moment, with the use that other programs make of it."""
+    """The state of a GPU at one moment, with the use that other programs make of it: bytes of its
+    memory that are used and free, and the share of the last moments in which it was at work, 0 to 1
+    (0 where the driver does not say)."""
 
     used_bytes: int
     free_bytes: int
@@ -53,7 +57,8 @@ class Driver(Protocol):
 
 
 class NoDriver:
-    """A ``Driver`` for a machine that has none."""
+    """A ``Driver``, which answers questions about GPUs, for a machine on which there is nothing to
+    ask."""
 
     def __init__(self, reason: str) -> None:
         """``reason`` is why there is none: one line, for people."""
@@ -69,10 +74,13 @@ class NoDriver:
 
 
 class NvmlDriver:
-    """A ``Driver`` that asks NVIDIA's management library, which stays initialised."""
+    """A ``Driver``, which answers questions about GPUs, that asks NVIDIA's management library
+    (NVML), which stays initialised."""
 
     def __init__(self, nvml: Any, environ: Mapping[str, str] = os.environ) -> None:
-        """``nvml`` is the module pynvml. Raises its NVMLError."""
+        """``nvml`` is the module pynvml. ``environ`` has the environment's variables, of which
+        CUDA_VISIBLE_DEVICES counts. Raises the module's NVMLError where the library cannot be used.
+        """
         self._nvml = nvml
         self._handles: dict[int, Any] = dict(enumerate(_visible(nvml, environ)))
         self._lost: Final = frozenset(
@@ -116,8 +124,8 @@ class NvmlDriver:
 
 
 def open_driver() -> Driver:
-    """Return the driver of this machine's GPUs; a ``NoDriver`` where there is none. Raises
-    nothing."""
+    """Return what answers questions about this machine's GPUs: NVIDIA's management library, or a
+    ``NoDriver`` where that is not there. Raises nothing."""
     try:
         import pynvml
     except ImportError:

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwire.domain import AudioWindows, Form, UInt8Array
-from lipwire.engine.graphs import Precision
+from lipwire.engine.graphs import RunPrecision
 
 
 class Frames(Protocol):
-    """The frames of an avatar, of which a network is shown the crops. Thread-safe."""
+    """The frames of an avatar, as an engine needs them: only their crops, the pictures of the face
+    that the network is shown. Thread-safe."""
 
     @property
     def frame_count(self) -> int:
@@ -25,16 +26,17 @@ class Frames(Protocol):
 
 
 class Network(Protocol):
-    """A network that a runner has loaded."""
+    """An avatar's network that a ``Runner`` has loaded on its device."""
 
     @property
-    def precision(self) -> Precision:
-        """The precision in which it runs, "single" or "half"; "half" only on a GPU."""
+    def precision(self) -> RunPrecision:
+        """The precision in which the network runs now: "single", "half", which is only on a GPU, or
+        "bfloat16", which is only on a processor."""
         ...
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it runs on a GPU."""
+        """Whether the network runs on a GPU."""
 
     @property
     def device_bytes(self) -> int:
@@ -43,13 +45,14 @@ class Network(Protocol):
 
     @property
     def in_kernels(self) -> bool:
-        """Whether Lipwire's own kernels run it where its input is pixels; else ONNX Runtime
-        does."""
+        """Whether Lipwire's own kernels run the network where its input is crops of uint8; else
+        ONNX Runtime runs it."""
         ...
 
     @property
     def keeps_crops(self) -> bool:
-        """Whether crops that were used stay on the device."""
+        """Whether crops (the pictures of the face that the network is shown) stay on the device
+        once they were used."""
         ...
 
     @property
@@ -69,7 +72,8 @@ _N = TypeVar("_N", bound=Network, contravariant=True)
 
 
 class Runner(Protocol[_N]):
-    """Runs networks on one device. Thread-safe. Each runner has its own way to load networks."""
+    """Runs networks on one device, the processor or a GPU. Thread-safe. How networks are loaded is
+    not the same for all runners, and not described here."""
 
     def prefetch(self, network: _N, /) -> bool:
         """Copy the weights of ``network`` to the device before they are used; False where there is
@@ -109,7 +113,9 @@ class Runner(Protocol[_N]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkRequest(Generic[N]):
-    """Frames of one network, for a run of several."""
+    """Frames of one avatar, N, in a run of several: its ``network``; ``faces``, which are crops,
+    (N, 320, 320, 3) uint8, or numbers of the avatar's frames; the windows (``speech``), (N, 32, 16,
+    16) float32; and the array into which the ``mouths`` are written, (N, 320, 320, 3) uint8."""
 
     network: N
     faces: npt.NDArray[Any] | Sequence[int]

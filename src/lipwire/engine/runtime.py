@@ -23,6 +23,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from lipwire.config import usable_cores
 from lipwire.domain import DependencyMissing
+from lipwire.domain.wording import escaped
 from lipwire.engine.device import CPU, FIRST_GPU, Device
 
 Optimisation = Literal["full", "basic", "none"]
@@ -47,9 +48,16 @@ RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class CudaOptions:
-    """How a session uses its GPU.
+    """How an ONNX Runtime session uses its GPU; the options are those of
+    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html.
 
-    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html has the options.
+    ``stream`` is the handle of the CUDA stream that it computes in; 0 for one of its own.
+    ``channels_last`` has convolutions computed in NHWC. ``graphs`` records the kernels of a run and
+    launches them together from then on, for which inputs and outputs must stay where they are.
+    ``tf32`` lets products use the matrix units, which rounds factors of float32 to 10 bits.
+    ``fuse`` joins a convolution and what follows it into one kernel; ``fuse_bias`` has cuDNN add
+    the bias while it convolves. ``exhaustive`` looks longer for the quickest convolution on the
+    first run.
     """
 
     stream: int = 0
@@ -73,9 +81,12 @@ class CudaOptions:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of the message of ``error``, which a library raised: without ONNX
-    Runtime's error code, and cut to 240 characters. The name of its type where there is none."""
+    Runtime's error code, and cut to 240 characters. Names that come from a file may hold what a
+    terminal obeys; it is escaped. The name of the error's type where there is no message."""
     lines = _RUNTIME_CODE.sub("", str(error).strip()).splitlines()
-    return lines[0][:240] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return escaped(lines[0])[:240]
 
 
 def providers(device: Device, cuda: CudaOptions | None = None) -> list[Any]:

@@ -16,7 +16,18 @@ _MAX_STREAMS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How a GPU is used. It changes speed and memory, and results only where a field says so."""
+    """How a GPU is used. What is set here changes speed and memory; of results only what
+    ``precision`` and ``kernels`` say.
+
+    ``streams`` is how many runs are under way at a time. ``precision`` is "half" or "single";
+    mouths in half precision differ by at most 2 of 255, 0.2 in the mean. ``batch_sizes`` are the
+    sizes of batches that ONNX Runtime is opened for. ``kernels`` has Lipwire's own kernels run what
+    they can run in half precision. ``cuda`` is for sessions of ONNX Runtime. ``device_bytes`` is
+    for weights and crops together (None: three quarters of what is free at the start),
+    ``crop_bytes`` for crops at most (None: what weights leave; 0 keeps none), ``host_bytes`` the
+    pinned memory of the host in which copies of weights are kept, and ``max_models`` the most
+    networks on the device at a time (None: no limit). Raises InvalidInput for a value out of range.
+    """
 
     streams: int = 2
     """Runs at a time: copies of one go on while another computes."""

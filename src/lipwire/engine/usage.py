@@ -8,8 +8,11 @@ from dataclasses import dataclass
 class GpuMemoryUse:
     """Bytes that this process has allocated on one device, and pinned of the host's memory for it.
 
-    What ONNX Runtime takes for its sessions is not in here: nobody counts it by process but the
-    device's driver.
+    On the device: networks' ``weights``; ``crops``; the ``slots`` of streams from which ONNX
+    Runtime reads weights; and ``staging``, inputs, outputs and what Lipwire's own kernels keep in
+    between. In the host: copies of weights (``pinned_weights``), and inputs and outputs
+    (``pinned_staging``). What ONNX Runtime takes for its sessions is not in here: nobody counts it
+    by process but the device's driver.
     """
 
     weights: int
@@ -30,7 +33,13 @@ class GpuMemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class WeightsStats:
-    """Numbers about weights on a device: counts since the start, and bytes now."""
+    """Numbers about networks' weights on a device: bytes and networks (items) that are there now
+    and in pinned host memory, and counts since the start.
+
+    ``hits`` are uses that found weights on the device; ``from_host`` and ``from_disk`` are copies
+    to the device from pinned memory and from the disk; ``evictions`` are networks whose weights
+    were evicted from the device; ``out_of_memory`` are allocations that failed at first.
+    """
 
     device_bytes: int
     device_items: int
@@ -49,7 +58,12 @@ class WeightsStats:
 
 @dataclass(frozen=True, slots=True)
 class CropStats:
-    """Numbers about crops on a device: counts since the start, and bytes now."""
+    """Numbers about crops on a device: bytes, ``blocks`` of 20 crops and ``avatars`` with any crop
+    that are there now, and counts since the start.
+
+    ``hits`` are frames of requests whose crops were there, ``misses`` those whose crops were
+    uploaded, ``evictions`` blocks that were evicted.
+    """
 
     device_bytes: int
     blocks: int

@@ -49,10 +49,10 @@ def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float
     """Return by how many frames the curves ``late`` run behind ``reference``, to a fraction of a
     frame, -8 to 8; negative where they run ahead.
 
-    Both lists have a curve, (T,) float32 with a value for each frame, for each sequence. The
+    Both lists have one curve for each sequence, (T,) float32 with a value for each frame. The
     correlation of all sequences together is taken at each whole offset; a parabola through the
-    highest three gives the fraction. Sequences of less than 24 frames are left out; 0 where none is
-    longer.
+    highest three gives the fraction. Sequences of less than 24 frames are left out; 0 is returned
+    where none is longer.
     """
     pairs = [
         (curve, against)

@@ -126,13 +126,14 @@ def _judge_sequence(
 def judge_material(
     stage: Stage, material: Material, path: Path, out_dir: Path, progress: Progress | None
 ) -> Report:
-    """Compare the avatar's mouths with the truth of its held-out sequences, and draw pictures.
+    """Compare the mouths that an avatar makes with the true ones, in sequences that its network was
+    not trained on (held out), and draw pictures. Returns the figures.
 
-    ``stage`` is the opened avatar, ``material`` what it is judged by, ``path`` the folder of its
-    package. Pictures go into the folder ``out_dir``, which has to exist. ``progress`` is called
-    after each frame. Raises AvatarInvalid where the material or the package is broken, InvalidInput
-    where a recording cannot be decoded or the truth has another size than the crop rectangle, and
-    StorageFailed where a picture cannot be written.
+    ``stage`` is the opened avatar, ``material`` has the sequences, ``path`` is the folder of the
+    avatar's package. Pictures go into the folder ``out_dir``, which has to exist. ``progress`` is
+    called after each frame. Raises AvatarInvalid where the material or the package is broken,
+    InvalidInput where a recording cannot be decoded or the truth has another size than the crop
+    rectangle, and StorageFailed where a picture cannot be written.
     """
     entries = material.index.sequences
     speeches = [decode_audio(material.audio_path(entry)) for entry in entries]

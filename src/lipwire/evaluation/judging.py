@@ -21,17 +21,20 @@ def evaluate(
     compiling: CompileProgress | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure ``avatar`` (a name or folder) and write pictures into ``out_dir``.
+    """Measure how well the mouths of ``avatar`` (a name or a folder) fit the speech, write pictures
+    into the folder ``out_dir``, and return the figures.
 
-    Without ``audio``, its held-out sequences are compared with their truth. With ``audio``, the
-    file of any recording, the mouth's opening is compared with the loudness of the speech.
-    ``compiling`` is called while the avatar is compiled, ``progress`` after each frame.
+    Where ``audio`` is None, the avatar's held-out sequences, which its network was not trained on,
+    are compared with their truth. Else ``audio`` is the file of any recording, and the mouth's
+    opening is compared with the loudness of its speech. ``compiling`` is called while the avatar is
+    compiled, ``progress`` after each frame.
 
     Raises NotFound where there is no such avatar, or neither held-out sequences nor ``audio``;
     InvalidInput where ``audio`` cannot be decoded; AvatarInvalid where the package is broken; and
     StorageFailed where something cannot be written.
     """
     path = avatar if isinstance(avatar, Path) else find_avatar(avatar)
+    name = path.resolve().name
     material = None
     try:
         material = read_material(path)
@@ -39,7 +42,7 @@ def evaluate(
         if audio is None:
             raise
     if material is not None and audio is None and not material.index.sequences:
-        raise NotFound(f"{path.name} lists no held-out sequences; give a recording (--audio FILE)")
+        raise NotFound(f"{name} lists no held-out sequences; give a recording (--audio FILE)")
     pcm = decode_audio(audio) if audio is not None else None
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,5 @@ def evaluate(
         if audio is not None and pcm is not None:
             return judge_recording(stage, material, audio, pcm, out_dir, progress)
         if material is None:
-            raise NotFound(
-                f"{path.name} has no held-out sequences; give a recording (--audio FILE)"
-            )
+            raise NotFound(f"{name} has no held-out sequences; give a recording (--audio FILE)")
         return judge_material(stage, material, path, out_dir, progress)

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lipwire.domain import AvatarInvalid, CropRect, Float32Array, NotFound, UInt8Array
+from lipwire.domain.media import open_media
 
 FOLDER: Final = "evaluation"
 INDEX: Final = "evaluation.json"
@@ -34,7 +35,10 @@ class _Strict(BaseModel):
 
 
 class Interior(_Strict):
-    """How the inside of the mouth differs from lips and skin, in pixels of 0-255."""
+    """How the inside of a mouth is told from lips and skin in pictures of 0-255: ``dark_below`` is
+    the brightest channel of a pixel of the dark inside, ``pale_below`` the saturation, (max - min)
+    / max, of a pixel of a tooth. ``closed_below_px`` is the opening up to which a mouth counts as
+    closed, in pixels of the crop rectangle."""
 
     dark_below: Annotated[float, Field(ge=0, le=255)] = 70
     """Brightest channel of a pixel of the dark inside."""
@@ -46,14 +50,21 @@ class Interior(_Strict):
 
 
 class Viseme(_Strict):
-    """A mouth shape in a sequence: its name, and the frame that shows it."""
+    """A mouth shape that a sequence shows: its name (``label``) and the number of the ``frame``
+    that shows it."""
 
     label: Annotated[str, Field(min_length=1, max_length=12)]
     frame: Annotated[int, Field(ge=0)]
 
 
 class SequenceEntry(_Strict):
-    """One sequence as the index lists it. Spans are [first frame, one past the last]."""
+    """A held-out sequence of an avatar, one that its network was not trained on, as
+    ``evaluation.json`` lists it: its ``name``, whose ``voice`` speaks, and frames in which the
+    mouth is known.
+
+    ``closures`` are spans in which p, b or m close the lips, ``pauses`` those in which nobody
+    speaks, each [first frame, one past the last]; ``visemes`` are single frames with a mouth shape.
+    """
 
     name: _Name
     voice: Annotated[str, Field(max_length=200)] = ""
@@ -63,7 +74,12 @@ class SequenceEntry(_Strict):
 
 
 class Index(_Strict):
-    """The content of ``evaluation.json``."""
+    """The content of ``evaluation.json``, which describes the held-out sequences of an avatar.
+
+    ``mouth_region`` is where the network may change pixels, ``lips_box`` where lips and inside of
+    the mouth are, both x1, y1, x2, y2 in pixels from the top left of the crop rectangle.
+    ``interior`` says how the inside of the mouth is told from the rest.
+    """
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     mouth_region: tuple[int, int, int, int]
@@ -74,8 +90,9 @@ class Index(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The evaluation folder of a package, with its index; sequences are read when they are asked
-    for."""
+    """What an avatar is judged by: the folder of its package that holds recordings and the true
+    pictures of held-out sequences, and the ``index`` of these. Sequences are read when they are
+    asked for."""
 
     folder: Path
     index: Index
@@ -93,18 +110,19 @@ class Material:
         return CropRect(*self.index.lips_box)
 
     def audio_path(self, entry: SequenceEntry) -> Path:
-        """Return the path of the sequence's speech, a FLAC file, whether it is there or not."""
+        """Return the path of the speech of the sequence ``entry``, a FLAC file, whether it is there
+        or not."""
         return self.folder / f"{entry.name}.flac"
 
     def truth(self, entry: SequenceEntry) -> UInt8Array:
-        """Return what the crop rectangle should show in each frame of the sequence, (T, rectangle
-        height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid where its video is missing,
-        cannot be decoded, or has no frame."""
+        """Return what the crop rectangle should show in each frame of the sequence ``entry``, (T,
+        rectangle height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid where its video is
+        missing, cannot be decoded, or has no frame."""
         path = self.folder / f"{entry.name}.mp4"
         try:
-            with av.open(str(path)) as video:
+            with path.open("rb") as file, open_media(file) as video:
                 frames = [frame.to_ndarray(format="bgr24") for frame in video.decode(video=0)]
-        except (av.FFmpegError, OSError, IndexError) as error:
+        except (av.FFmpegError, OSError, ValueError, IndexError) as error:
             raise AvatarInvalid(
                 f"evaluation/{path.name} cannot be decoded: {type(error).__name__}"
             ) from error
@@ -113,9 +131,9 @@ class Material:
         return np.asarray(np.stack(frames), np.uint8)
 
     def controls(self, entry: SequenceEntry) -> Float32Array | None:
-        """Return the mouth controls that the truth of the sequence was made with, (T, K) float32 in
-        [0, 1]; None where the package gives none. Raises AvatarInvalid where their file is no such
-        array, or has values that are not finite."""
+        """Return the mouth controls that the truth of the sequence ``entry`` was made with, (T, K)
+        float32 in [0, 1]; None where the package gives none. Raises AvatarInvalid where their file
+        is no such array, or has values that are not finite."""
         path = self.folder / f"{entry.name}.npy"
         if not path.is_file():
             return None
@@ -132,7 +150,8 @@ class Material:
 
 
 def read_material(package: Path) -> Material:
-    """Return the evaluation folder of the avatar package ``package``, with its index read.
+    """Return what the avatar in the folder ``package`` is judged by: its evaluation folder, with
+    the index read.
 
     Raises NotFound where it has none, AvatarInvalid where its index is broken.
     """

@@ -50,11 +50,12 @@ def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32A
 
 
 def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tuple[int, int]]:
-    """Return the spans [first, one past the last] of frames in which nobody speaks, without
-    ``settle`` frames beside sound, of ``least`` frames or more.
+    """Return the spans of frames in which nobody speaks, each (first, one past the last), of
+    ``least`` frames or more. The ``settle`` frames next to sound are left out.
 
-    ``levels`` are those of :func:`loudness`. Recordings have noise of their own: what is at most 6
-    dB above the quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.
+    ``levels`` is the loudness of each frame in decibels above a floor, (T,) float32, as
+    ``loudness`` returns it. Recordings have noise of their own: what is at most 6 dB above the
+    quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.
     """
     noise = float(np.percentile(levels, 10))
     threshold = noise + 6.0 if noise <= LOUDEST_DB - 20.0 else 3.0

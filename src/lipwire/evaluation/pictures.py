@@ -32,7 +32,13 @@ MARGIN = 46
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One row of curves: speech, and how far the mouth was open in each frame."""
+    """One row of curves of a chart: the speech, ``pcm``, (samples,) float32, of which
+    ``samples_per_frame`` belong to each frame, and how far the mouth was open in each frame.
+
+    ``made`` is the avatar's opening and ``truth`` what it should have been (None where that is not
+    known), both (T,) float32. ``pauses``, in which nobody speaks, and ``closures``, in which p, b
+    or m close the lips, are spans of frames, (first, one past the last).
+    """
 
     title: str
     pcm: Float32Array
@@ -51,10 +57,11 @@ class Track:
 def viseme_sheet(
     tiles: Sequence[tuple[str, UInt8Array, UInt8Array]], *, columns: int = 4
 ) -> UInt8Array:
-    """Return one picture, (H, W, 3) uint8 BGR, of all ``tiles``, ``columns`` of them in a row.
+    """Return one picture, (H, W, 3) uint8 BGR, that shows true and made mouths side by side,
+    ``columns`` pairs in a row.
 
-    Each tile, of which there is one at least, is (label, truth, made): a text, and two pictures,
-    square and all of one size, (S, S, 3) uint8 BGR. The truth is shown on the left.
+    Each of ``tiles``, of which there is one at least, is (label, truth, made): a text, and two
+    pictures, square and all of one size, (S, S, 3) uint8 BGR. The truth is shown on the left.
     """
     side = tiles[0][1].shape[0]
     label, gap = 30, 14

@@ -24,7 +24,8 @@ def judge_recording(
     out_dir: Path,
     progress: Progress | None,
 ) -> Report:
-    """Compare the mouth's opening with the loudness of a recording, and draw pictures.
+    """Have an avatar speak a recording, compare the mouth's opening with the loudness, and draw
+    pictures. Returns the figures.
 
     ``stage`` is the opened avatar; ``material`` says where its lips are, which are looked for where
     it is None. ``pcm`` is (samples,) float32 mono at 16 kHz, ``audio`` the path of the file it came

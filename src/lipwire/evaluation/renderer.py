@@ -21,12 +21,13 @@ Renderer = Callable[[UInt8Array, Float32Array], UInt8Array]
 
 
 def controls_renderer(model_path: Path) -> Renderer | None:
-    """Return a function that runs the part of the network behind its audio branch: (crop (320, 320,
-    3) uint8, mouth controls (K,) float32) -> mouth (320, 320, 3) uint8, in the package's colour
-    order.
+    """Return a function that makes a mouth of mouth controls, numbers from 0 to 1 which the network
+    computes from the audio: (crop (320, 320, 3) uint8, controls (K,) float32) -> mouth (320, 320,
+    3) uint8, in the package's colour order. It runs the part of the network behind its audio
+    branch.
 
     ``model_path`` is the network's ONNX file, which must have been validated (it is the avatar's
-    own, which was compiled). None where no tensor in it is called ``mouth_controls``.
+    own, which was compiled). Returns None where no tensor in it is called ``mouth_controls``.
     """
     model = onnx.load(str(model_path))
     if all(CONTROLS_TENSOR not in node.output for node in model.graph.node):

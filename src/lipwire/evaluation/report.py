@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One figure and its limit."""
+    """A measured figure and its limit: ``value`` has to be at least, or at most (``sense``), the
+    ``limit``; both are in ``unit``, empty for a plain number. A value that could not be measured is
+    NaN."""
 
     name: str
     value: float
@@ -32,7 +34,9 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome for one avatar. ``figures`` are further numbers, by sequence and name."""
+    """What the evaluation of one avatar found: how many ``frames`` were looked at, the ``bars``,
+    figures with limits, further ``figures`` by sequence and name, and the paths of the ``pictures``
+    that were drawn."""
 
     avatar: str
     frames: int

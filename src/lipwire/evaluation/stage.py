@@ -22,7 +22,10 @@ MARGIN_PX = 2
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An avatar that is evaluated, with the patches of its frames in memory."""
+    """An avatar that is evaluated, opened to speak (``performer``), with the pixels around the crop
+    rectangle of each frame in memory: ``patches``, (h, w, 3) uint8 BGR each, of which the rectangle
+    is ``inner``. ``border_px`` is how many pixels on each side of the resized crop the network does
+    not see; ``swap`` says that the package's colours are RGB."""
 
     performer: Performer
     patches: list[UInt8Array]  # of each frame: its rectangle and MARGIN_PX around, BGR
@@ -52,15 +55,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """What the avatar showed for one recording."""
+    """What an avatar showed for one recording: ``pictures``, (T, h, w, 3) uint8 BGR, the content of
+    the crop rectangle in each frame, and ``seam``, (N,) float32, how visible the border of the
+    rectangle is in levels of 0-255, over all frames and pixels of the border."""
 
     pictures: UInt8Array  # (T, h, w, 3) the crop rectangle of each frame
     seam: Float32Array  # (N,) levels, over all frames and border pixels
 
 
 def set_stage(path: Path, performer: Performer) -> Stage:
-    """Return the avatar in folder ``path`` with the patches of its frames in memory; ``performer``
-    is the same avatar, opened to speak, and stays the caller's to close.
+    """Return the avatar in the folder ``path`` with its frames in memory, ready to be evaluated;
+    ``performer`` is the same avatar, opened to speak, and stays the caller's to close.
 
     Raises InvalidInput where its crop rectangles differ in size, NotFound and AvatarInvalid where
     the package is missing or broken.
@@ -81,8 +86,8 @@ def set_stage(path: Path, performer: Performer) -> Stage:
 
 
 def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Performance:
-    """Have the avatar speak ``pcm``, (samples,) float32 mono at 16 kHz, and return what it showed;
-    ``told`` is called without arguments after each frame."""
+    """Have the avatar of ``stage`` speak ``pcm``, (samples,) float32 mono at 16 kHz, and return
+    what it showed; ``told`` is called without arguments after each frame."""
     pictures, seams = [], []
     for batch in animate(stage.performer, pcm):
         for offset, mouth in enumerate(batch.mouths):
@@ -94,9 +99,11 @@ def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Perfor
 
 
 def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8Array:
-    """Return what the crop rectangle shows in each frame when ``renderer``, which
-    ``controls_renderer`` returned for the avatar's network, makes the mouths from ``controls``, (T,
-    K) float32: (T, h, w, 3) uint8 BGR."""
+    """Return what the crop rectangle shows in each frame when the mouths are made from
+    ``controls``, (T, K) float32 in [0, 1], and not from speech: (T, h, w, 3) uint8 BGR.
+
+    ``renderer`` is what ``controls_renderer`` returned for the network of the avatar of ``stage``.
+    """
     pictures = []
     for index, row in enumerate(controls):
         number = ping_pong(index, len(stage.patches))

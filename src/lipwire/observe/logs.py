@@ -8,7 +8,12 @@ import json
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final, Literal, TextIO
+
+from lipwire.domain.tracing import current_trace
+from lipwire.domain.wording import escaped
+from lipwire.observe.logfile import FileHandler
 
 LogLevel = Literal["debug", "info", "warn", "error"]
 
@@ -26,21 +31,37 @@ _ORDINARY: Final = frozenset(
 
 
 def configure_logging(
-    level: LogLevel, *, as_json: bool = False, stream: TextIO | None = None
-) -> None:
-    """Write what Lipwire logs at ``level`` and above to ``stream`` (None: stdout, as in the guide).
+    level: LogLevel,
+    *,
+    as_json: bool = False,
+    stream: TextIO | None = None,
+    file: Path | None = None,
+) -> FileHandler | None:
+    """Write what the loggers below "lipwire" log at ``level`` ("debug" to "error") and above to
+    ``stream``; None is stdout. With ``file`` it is also appended to the file at that path, by a
+    thread of its own, and the handler that does is returned.
 
     A record is one line of text, or with ``as_json`` one JSON object on a line. Called again, this
-    replaces what it did before. Other libraries are left alone, except that gRPC's own warnings are
-    written the same way.
+    replaces what it did before. Other libraries' loggers are left alone, except that gRPC's
+    warnings are written the same way.
     """
-    handler = _Handler(stream or sys.stdout)
-    handler.setFormatter(_JsonLines() if as_json else _TextLines())
+    formatter = _JsonLines() if as_json else _TextLines()
+    handlers: list[logging.Handler] = [_Handler(stream or sys.stdout)]
+    written = None if file is None else FileHandler(file)
+    if written is not None:
+        handlers.append(written)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    before: set[logging.Handler] = set()
     for name in ("lipwire", "grpc"):
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
+        before |= {each for each in logger.handlers if isinstance(each, FileHandler)}
+        logger.handlers[:] = handlers
         logger.propagate = False
         logger.setLevel(_LEVELS[level] if name == "lipwire" else logging.WARNING)
+    for each in before:
+        each.close()
+    return written
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -61,13 +82,16 @@ class _TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        message = _one_line(record.getMessage())
+        message = escaped(record.getMessage())  # what a client sent may be part of it
+        if trace := current_trace():
+            message += f" (request {trace.request_id})"
         line = f"{clock}.{int(record.msecs):03d} {_word(record):<5} {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonLines(logging.Formatter):
-    """One object a line: time (RFC 3339, UTC), level, logger, message, pid, and the extras."""
+    """One object a line: time (RFC 3339, UTC), level, logger, message, pid, request_id where there
+    is one, and the extras."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -78,12 +102,9 @@ class _JsonLines(logging.Formatter):
             "message": record.getMessage(),
             "pid": record.process,
         }
+        if trace := current_trace():
+            entry["request_id"] = trace.request_id
         entry |= {key: value for key, value in vars(record).items() if key not in _ORDINARY}
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str)
-
-
-def _one_line(message: str) -> str:
-    """A message cannot end its line or drive a terminal: what a client sent may be part of it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in message)

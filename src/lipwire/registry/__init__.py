@@ -4,7 +4,7 @@ What is loaded is for the caller to say: nothing here depends on avatars, networ
 """
 
 from lipwire.registry.eviction import Policy
-from lipwire.registry.items import ItemStats, Loaded, RegistryStats
+from lipwire.registry.items import ItemStats, Loaded, RegistryStats, RegistryTotals
 from lipwire.registry.registry import Registry, Use
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "Policy",
     "Registry",
     "RegistryStats",
+    "RegistryTotals",
     "Use",
 ]

@@ -17,15 +17,17 @@ V = TypeVar("V")
 
 
 class Budget(Generic[V]):
-    """How much may be held: ``max_items`` values that take ``max_bytes`` together. Not thread-safe.
+    """Counts how much a registry holds, and chooses what is evicted for more. Not thread-safe: the
+    registry's lock guards it.
 
-    None is no limit. ``kind`` names what is held in messages.
+    At most ``max_items`` values of ``max_bytes`` together may be held; None is no limit. ``kind``
+    names what is held in messages ("avatar").
     """
 
     def __init__(
         self, max_items: int | None, max_bytes: int | None, kind: str, held: PinnedItems[Item[V]]
     ) -> None:
-        """``held`` is what may be evicted."""
+        """``held`` has the items that may be evicted, with how often each is pinned."""
         self.max_items = max_items
         self.max_bytes: Final = max_bytes
         self._kind = kind
@@ -45,11 +47,11 @@ class Budget(Generic[V]):
         return self._sizes.get(name)
 
     def reserve(self, load: Load[V], items: int, size: int) -> bool:
-        """Reserve ``items`` items of ``size`` bytes together for ``load``, besides what was
-        reserved for it before, and return True; False, and nothing is reserved, where they do not
-        fit now.
+        """Reserve room for ``items`` items of ``size`` bytes together for ``load``, a load under
+        way, besides what was reserved for it before. Returns True, or False where they do not fit
+        now: then nothing is reserved.
 
-        When the load has ended well what was reserved is counted as its item's.
+        When the load has ended well, what was reserved counts as what its item takes.
         """
         over_items, over_bytes = self._lacking(items, size)
         if over_items > 0 or over_bytes > 0:
@@ -61,13 +63,13 @@ class Budget(Generic[V]):
         return True
 
     def give_back(self, load: Load[V]) -> None:
-        """Release what was reserved for a load that failed."""
+        """Release all that was reserved for ``load``, a load that failed."""
         self.items -= load.reserved_items
         self.bytes -= load.reserved_bytes
 
     def will_fit(self, items: int, size: int) -> bool:
-        """Return whether ``items`` items of ``size`` bytes fit when all that is being closed is
-        closed."""
+        """Return whether ``items`` more items of ``size`` bytes together will fit once all items
+        that are being closed now are closed."""
         over_items, over_bytes = self._lacking(items, size)
         return over_items <= self._closing_items and over_bytes <= self._closing_bytes
 
@@ -97,7 +99,8 @@ class Budget(Generic[V]):
         raise self._full_error(sparing)
 
     def begin_closing(self, item: Item[V]) -> None:
-        """Note that ``item`` is being closed; it is counted until ``closed``."""
+        """Note that ``item`` is being closed. What it takes still counts until ``closed`` is called
+        for it."""
         item.state = State.CLOSING
         self._closing_items += 1
         self._closing_bytes += item.bytes

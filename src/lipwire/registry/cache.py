@@ -21,8 +21,9 @@ V = TypeVar("V")
 
 
 class Cache(Generic[V]):
-    """Items within a budget, of which those of least worth that nobody uses are evicted first.
-    Thread-safe."""
+    """The items of a registry, found by name and held within a budget: where a new one needs room,
+    the least used ones that nobody uses are evicted. Thread-safe, but for methods that say that the
+    caller holds the lock, which is ``lock``."""
 
     def __init__(
         self,
@@ -33,8 +34,10 @@ class Cache(Generic[V]):
         clock: Callable[[], float],
         kind: str,
     ) -> None:
-        """The arguments have been checked. ``max_items`` and ``max_bytes`` are None for no limit.
-        ``clock`` gives seconds. ``kind`` names what is held in messages."""
+        """At most ``max_items`` items of ``max_bytes`` together are held; None is no limit.
+        ``policy`` says which are evicted first: "lru" those not used for longest, "lfu" those used
+        least often. ``clock`` gives seconds. ``kind`` names what is held in messages ("avatar").
+        Nothing is checked: ``Registry`` does that."""
         self.kind: Final = kind
         self.clock: Final = clock
         self.lock: Final = threading.Lock()
@@ -57,11 +60,12 @@ class Cache(Generic[V]):
     # -- users -----------------------------------------------------------------------------------
 
     def hit(self, name: str, suits: Callable[[V], bool] | None) -> Item[V] | None:
-        """Return the item of ``name``, pinned once more, which counts as a use; None where nothing
-        of that name is held or the one held may be out of date.
+        """Return the item of ``name``, pinned for the caller, which counts as a use; None where
+        none of that name is held, or it will not do. The caller has to call ``unpin`` when it is
+        done.
 
         ``suits(value)`` says whether the value held will do; it is called with the lock held. Where
-        ``suits`` is None a value will do until its version is to be looked at again.
+        ``suits`` is None a value will do until it is time to look at its version again.
         """
         now = self.clock()
         with self.lock:
@@ -82,8 +86,8 @@ class Cache(Generic[V]):
         item.last_used_s = now
 
     def unpin(self, item: Item[V]) -> None:
-        """Count one user of ``item`` less, and close it where it was the last one of an item that
-        was unloaded or replaced. The caller must not hold the lock."""
+        """Count one user of ``item`` less. Where it was the last one of an item that was unloaded
+        or replaced meanwhile, close it. The caller must not hold the lock."""
         now = self.clock()
         with self.lock:
             item.last_used_s = now  # a use may last longer than the idle time
@@ -105,10 +109,11 @@ class Cache(Generic[V]):
     # -- coming and going ------------------------------------------------------------------------
 
     def put(self, item: Item[V], *, users: int, now: float) -> list[Item[V]]:
-        """Hold ``item`` in the place of any other of its name. Returns the items to be closed.
+        """Hold ``item``, which was just loaded, in the place of any other of its name. Returns the
+        items that are to be closed for that: the other one where nobody uses it, or none.
 
-        ``users`` is how many times it is pinned at once, ``now`` the time of ``clock``. What was
-        reserved for its load is counted as the item's from then on, so the sums stay as they are.
+        ``users`` is how many pins it gets at once, one for each thread that waits for it; ``now``
+        is the time of ``clock``. What was reserved for its load counts as the item's from then on.
         The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
         """
         old = self.items.get(item.name)
@@ -126,8 +131,9 @@ class Cache(Generic[V]):
         return closing
 
     def retire(self, item: Item[V]) -> list[Item[V]]:
-        """Have ``item`` no longer found by its name. Returns the items to be closed: this one where
-        nobody uses it, else none, and its last user closes it.
+        """Unload ``item``: it is no longer found by its name. Returns the items that are to be
+        closed now: this one where nobody uses it; an empty list where somebody does, whose last
+        ``unpin`` closes it.
 
         The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
         """
@@ -148,8 +154,8 @@ class Cache(Generic[V]):
         return [item]
 
     def finish(self, closing: Iterable[Item[V]]) -> None:
-        """Close the items ``closing``, as the methods above return them, and count the room that
-        each took as free when it is closed.
+        """Close the items ``closing``, which ``put``, ``retire`` or ``unpinned`` returned, one
+        after the other, and count the room of each as free when it is closed.
 
         The caller must not hold the lock: closing may take long.
         """
@@ -160,18 +166,15 @@ class Cache(Generic[V]):
                 self._room.notify_all()
 
     def close_value(self, item: Item[V]) -> None:
-        """Close the value of ``item``; an error in that is logged."""
+        """Call ``item.close()``; what it raises is logged and not passed on."""
         try:
             item.close()
         except Exception:
             _LOG.exception("%s %s could not be closed", self.kind, item.name)
 
     def wait_empty(self, until_s: float | None) -> bool:
-        """Wait until everything is closed, at most until the time ``until_s``, in seconds of
-        ``time.monotonic``; None is no limit.
-
-        Returns whether everything is.
-        """
+        """Wait until all items are closed and all loads have ended, and return True; False where
+        that is not so at time ``until_s``, in seconds of ``time.monotonic`` (None: no limit)."""
         with self.lock:
             while self.budget.items:
                 left = None if until_s is None else until_s - time.monotonic()
@@ -183,11 +186,11 @@ class Cache(Generic[V]):
     # -- room ------------------------------------------------------------------------------------
 
     def reserve(self, load: Load[V]) -> None:
-        """Reserve room for the item of ``load`` before it is loaded, evicting others where that is
-        needed, and waiting for those that are being closed.
+        """Reserve room for what ``load`` is going to load, before it is loaded. Items that nobody
+        uses are evicted where that is needed, and those that are being closed are waited for.
 
-        Its size is what it took last time. Where it was never measured the mean of the items held
-        is reserved, if there is room for it. Raises Overloaded where too much is in use, and
+        Its size is taken to be what it was last time; where it was never measured, the mean of the
+        items held, if there is room for that. Raises Overloaded where too much is in use, and
         Unavailable where there is no room and the cache was closed.
         """
         self._make_room(load, items=1, size=0)
@@ -201,7 +204,9 @@ class Cache(Generic[V]):
                 raise
 
     def measured(self, load: Load[V], item: Item[V]) -> None:
-        """Reserve for ``load`` what its loaded ``item`` really takes, and remember that size.
+        """Reserve what ``item``, which ``load`` has loaded, really takes, in place of what was
+        taken for granted, evicting others where that is needed, and remember that size for the next
+        time.
 
         Raises AvatarInvalid where the item is larger than the whole budget, Overloaded where it
         does not fit beside what is in use, Unavailable where it does not and the cache was closed.
@@ -216,9 +221,24 @@ class Cache(Generic[V]):
         self._make_room(load, items=0, size=item.bytes - load.reserved_bytes)
 
     def give_back(self, load: Load[V]) -> None:
-        """Release what was reserved for a load that failed. The caller holds the lock."""
+        """Release the room that was reserved for ``load``, a load that failed. The caller holds the
+        lock."""
         self.budget.give_back(load)
         self._room.notify_all()
+
+    def take_idle(self, count: int) -> list[Item[V]]:
+        """Unload up to ``count`` items that nobody uses, the least used first, and return them. The
+        caller must not hold the lock, and gives what is returned to ``finish``."""
+        closing: list[Item[V]] = []
+        with self.lock:
+            for _ in range(count):
+                item = self._pinned.victim()
+                if item is None:
+                    break
+                self._pinned.worths.remember(item.name, item.worth, len(self.items))
+                closing += self.retire(item)
+            self.counts.evictions += len(closing)
+        return closing
 
     def _make_room(self, load: Load[V], *, items: int, size: int) -> None:
         """Reserve for ``load``, evicting what is not in use. Raises Overloaded."""

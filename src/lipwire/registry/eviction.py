@@ -37,7 +37,8 @@ _REMEMBERED_AT_LEAST: Final = 1024
 
 
 class Worthy(Protocol):
-    """Something that has a ``worth``, which says what is evicted last."""
+    """Something that has a ``worth``, a number that rises with each use; what has the lowest one is
+    evicted first."""
 
     worth: float
 
@@ -46,20 +47,23 @@ W = TypeVar("W", bound=Worthy)
 
 
 class Worths:
-    """Computes the worths of items as they are used. Not thread-safe."""
+    """Computes the ``worth`` of items, a number that says how much an item is used, each time that
+    one is used. Not thread-safe."""
 
     __slots__ = ("_aged", "_now", "_past", "_step")
 
     def __init__(self, policy: Policy) -> None:
-        """``policy`` is "lru" or "lfu", as described above."""
+        """``policy`` is what makes an item worth more: "lru" how lately it was used; "lfu" how
+        often, where old uses count less and less."""
         self._aged = policy == "lfu"
         self._now = 0.0
         self._past: OrderedDict[str, float] = OrderedDict()
         self._step = 1.0
 
     def set_item_count(self, items: int) -> None:
-        """Set how many items are held. With "lfu" a use counts half as much after 16 times so many
-        uses of any items, and half of that after as many again."""
+        """Set how many items are held, which says with "lfu" how fast old uses lose weight: a use
+        counts half as much after 16 * ``items`` further uses of any items. With "lru" nothing is
+        done."""
         if self._aged:
             self._step = 1.0 / (USES_A_HALF_LIFE * max(items, 1))
 
@@ -76,10 +80,11 @@ class Worths:
         return now + math.log2(1.0 + 2.0 ** (worth - now))
 
     def remember(self, name: str, worth: float, items: int) -> None:
-        """Keep the ``worth`` of the evicted item ``name``, for ``remembered`` when it is loaded
-        again. With "lru" nothing is kept.
+        """Keep the ``worth`` of the item ``name``, which is being evicted, so that ``remembered``
+        returns it when it is loaded again. With "lru" nothing is kept.
 
-        ``items`` is how many items are held; so many times eight worths are kept, 1024 at least.
+        ``items`` is how many items are held: the latest 8 * ``items`` worths are kept, 1024 at
+        least.
         """
         if not self._aged:
             return
@@ -90,16 +95,17 @@ class Worths:
 
     def remembered(self, name: str) -> float:
         """Return the ``worth`` that item ``name`` had when it was evicted, and forget it;
-        NEVER_USED where none is remembered."""
+        NEVER_USED, minus infinity, where none is kept."""
         return self._past.pop(name, NEVER_USED)
 
 
 class Candidates(Generic[W]):
-    """Items by worth, lowest first. Not thread-safe.
+    """Items that may be evicted, in order of their ``worth``, lowest first. Not thread-safe.
 
-    A heap of (worth when it was written down, number of the item). Since worths only rise, an entry
-    that is out of date stands too far in front, never too far back: the lowest is found by writing
-    such entries down again until one is true. A use therefore costs nothing here.
+    Worths only rise, and may do so while items are held here, at no cost. A heap holds (worth when
+    it was written down, number of the item): an entry that is out of date stands too far in front,
+    never too far back, so the lowest item is found by writing such entries down again until one is
+    right.
     """
 
     __slots__ = ("_heap", "_items", "_numbers", "_serial")
@@ -161,7 +167,8 @@ class Candidates(Generic[W]):
 
 
 class Pinnable(Worthy, Protocol):
-    """Something with a ``worth`` that can be pinned."""
+    """Something that may be evicted: it has a ``worth``, a number that rises with each use, and
+    ``pins``, how many users it has at this moment. With any it is not evicted."""
 
     pins: int
     """Users at this moment; an item with any is not given up."""
@@ -171,16 +178,16 @@ P = TypeVar("P", bound=Pinnable)
 
 
 class PinnedItems(Generic[P]):
-    """The items that may be evicted, by worth, and how often each is pinned. Not thread-safe: the
-    owner's lock guards it.
+    """The items that an owner holds and may evict, with how often each is pinned. Not thread-safe:
+    the owner's lock guards it.
 
-    A registry, a GPU's weights and its crops are alike in which items may be evicted, and which are
-    evicted first. What an item takes, how it is made and how it is freed differs, and is done by
-    their owners.
+    Owners are registries, a GPU's weights and its crops; they know what an item takes, and how it
+    is made and freed.
     """
 
     def __init__(self, policy: Policy) -> None:
-        """``policy`` is how items to evict are chosen, "lru" or "lfu"."""
+        """``policy`` says which items are evicted first: "lru" those not used for longest, "lfu"
+        those used least often, where old uses count less and less."""
         self.worths: Final = Worths(policy)
         self._held: Candidates[P] = Candidates()
         self._removed: deque[P] = deque()
@@ -195,7 +202,8 @@ class PinnedItems(Generic[P]):
         return iter(self._held)
 
     def add(self, item: P) -> None:
-        """Hold ``item``, which may be evicted from now on. Nothing is done where it is held."""
+        """Hold ``item``: from now on it may be evicted while it has no pins. Nothing is done where
+        it is held."""
         self._held.add(item)
         self.worths.set_item_count(len(self._held))
 
@@ -216,7 +224,7 @@ class PinnedItems(Generic[P]):
         self.use(item)
 
     def unpin(self, item: P) -> None:
-        """Take one pin of ``item`` away."""
+        """Remove one of the pins of ``item``."""
         item.pins -= 1
         self.pins -= 1
 
@@ -240,8 +248,8 @@ class PinnedItems(Generic[P]):
         return None if found is None else found[0]
 
     def remove_later(self, item: P) -> None:
-        """Have a later call of ``removed`` return ``item``. May be called during a garbage
-        collection, in any thread: it takes no lock."""
+        """Note that ``item`` is to be removed: a later call of ``removed`` returns it. Takes no
+        lock, so that it may be called during a garbage collection, in any thread."""
         self._removed.append(item)
 
     def removed(self) -> list[P]:

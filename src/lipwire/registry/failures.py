@@ -13,7 +13,9 @@ _MAX_FAILURES: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A load that failed."""
+    """A load that failed: the ``error`` that it raised, the ``version`` of what was to be loaded
+    (None where versions are not looked at), and when it failed, ``at_s`` in seconds of the
+    registry's clock."""
 
     error: BaseException
     version: object
@@ -22,15 +24,16 @@ class Failure:
 
 
 class Failures:
-    """Failed loads by name, each kept for ``memory_s`` seconds. Not thread-safe."""
+    """The latest failed load of each name, kept for ``memory_s`` seconds, so that what cannot be
+    loaded is not tried for each request. Not thread-safe."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
         self._failures: OrderedDict[str, Failure] = OrderedDict()
 
     def note(self, name: str, failure: Failure) -> None:
-        """Keep ``failure`` as the latest of ``name``, in the place of an earlier one. Of more than
-        1024 names the oldest is forgotten."""
+        """Keep ``failure`` as the latest one of ``name``, in the place of an earlier one. At most
+        1024 names are kept; beyond that the oldest failure is forgotten."""
         self._failures[name] = failure
         self._failures.move_to_end(name)
         while len(self._failures) > _MAX_FAILURES:
@@ -60,9 +63,10 @@ class Failures:
         return tuple((name, str(failure.error)) for name, failure in self._failures.items())
 
     def told_again(self, failure: Failure, now: float) -> BaseException:
-        """Return an error for a later caller to raise: of the same type as that of ``failure``,
-        with how long before ``now`` it was (seconds of the clock that gave ``Failure.at_s``) in its
-        message. Of an error that is no LipwireError, return a copy."""
+        """Return an error for a later caller to raise: one of the same type as that of ``failure``,
+        with how many seconds before ``now`` the load failed (in seconds of the clock that gave
+        ``Failure.at_s``) at the end of its message. An error that is no LipwireError is only
+        copied."""
         error = failure.error
         if not isinstance(error, LipwireError):
             return fresh(error)

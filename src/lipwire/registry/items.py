@@ -13,7 +13,9 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[V]):
-    """What the ``load`` function of a registry returns."""
+    """What a registry's ``load`` function returns: the ``value``; how many ``bytes`` of memory it
+    takes, 0 or more; and ``close``, which is called once, without arguments, when the value is
+    unloaded and its last user is done."""
 
     value: V
     bytes: int
@@ -23,7 +25,8 @@ class Loaded(Generic[V]):
 
 
 class State(Enum):
-    """How an item can be found, and whether it is being closed."""
+    """Whether an item is held (found by its name), retired (unloaded or replaced while in use: its
+    last user closes it), or closing (nobody uses it, and it is being closed or was closed)."""
 
     HELD = "held"
     """Found by its name."""
@@ -34,9 +37,10 @@ class State(Enum):
 
 
 class Item(Generic[V]):
-    """A loaded value in a registry.
+    """A loaded value in a registry, with its users and uses.
 
-    All fields but name, value, bytes and close are read and written under the registry's lock.
+    ``name``, ``value``, ``bytes`` and ``close`` never change; all other fields are read and written
+    under the registry's lock.
     """
 
     __slots__ = (
@@ -59,8 +63,9 @@ class Item(Generic[V]):
     )
 
     def __init__(self, name: str, loaded: Loaded[V], version: object, load_s: float) -> None:
-        """``loaded`` is what loading ``name`` returned, which took ``load_s`` seconds; ``version``
-        was looked up before."""
+        """``loaded`` is what the registry's ``load`` returned for ``name``, after ``load_s``
+        seconds. ``version`` is what its ``version`` function returned before that; None where it
+        has none."""
         self.name = name
         self.value = loaded.value
         self.bytes = loaded.bytes
@@ -79,8 +84,8 @@ class Item(Generic[V]):
         self.replacement_error: str | None = None
 
     def stats(self) -> "ItemStats":
-        """Return the item's numbers at this moment; without the lock they may be of slightly
-        different moments."""
+        """Return numbers about the item. Where the caller does not hold the registry's lock, they
+        may be of slightly different moments."""
         return ItemStats(
             name=self.name,
             bytes=self.bytes,
@@ -94,10 +99,9 @@ class Item(Generic[V]):
 
 
 class Load(Generic[V]):
-    """A load under way, with the number of threads that wait for it.
-
-    The value is pinned for each of them when it is there.
-    """
+    """A load that threads wait for, and what came of it: ``done`` is set when it has ended, with
+    ``item`` or with ``error``. When it ends well the item is pinned once for each of the
+    ``waiters``."""
 
     __slots__ = (
         "discard",
@@ -124,7 +128,13 @@ class Load(Generic[V]):
 
 @dataclass(frozen=True, slots=True)
 class ItemStats:
-    """Numbers about one item; times are of the registry's clock, in seconds."""
+    """Numbers about one item of a registry. Times are in seconds of the registry's clock.
+
+    ``bytes`` is how much memory it takes. ``uses`` is how often it was used in all, ``pins`` how
+    many users it has now; with any it is not evicted. ``loaded_at_s`` and ``last_used_s`` are when
+    it was loaded and last used, ``load_s`` is how long loading took. ``stale`` is why its newer
+    version could not be loaded; None where it is up to date.
+    """
 
     name: str
     bytes: int
@@ -141,7 +151,10 @@ class ItemStats:
 
 @dataclass(slots=True)
 class Counts:
-    """How often each thing happened since the registry was made; see ``RegistryStats``."""
+    """How often each thing has happened since a registry was made: uses of what was there
+    (``hits``) and of what was not (``misses``), ``loads`` that ended well, ``evictions`` to make
+    room, ``expirations`` of what nobody used for the idle time, ``swaps`` for newer versions,
+    ``failures`` of loads, and ``refusals`` of loads for want of room."""
 
     hits: int = 0
     misses: int = 0
@@ -154,8 +167,38 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryTotals:
+    """Sums of a registry at one moment, without its items; see ``RegistryStats``, where ``items``
+    are listed. Counts are since it was made."""
+
+    items: int
+    bytes: int
+    max_items: int | None
+    hits: int
+    misses: int
+    loads: int
+    evictions: int
+    expirations: int
+    swaps: int
+    failures: int
+    refusals: int
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryStats:
-    """Numbers about a registry at one moment. Times are of its clock, in seconds."""
+    """Numbers about a registry at one moment; counts are since it was made.
+
+    ``items`` are the values held, most recently used first; ``loading`` are names; ``failed`` has
+    (name, message) of what failed to load a moment ago. ``bytes`` is what all takes that is not
+    closed, loads under way included; ``max_bytes`` and ``max_items`` are the limits, None where
+    there is none. ``retired`` values were unloaded or replaced and are still in use.
+
+    ``hits`` and ``misses`` count uses of what was there and of what had to be loaded, ``loads``
+    what was loaded, ``evictions`` what was closed to make room, ``expirations`` what was closed
+    because nobody used it for the idle time, ``swaps`` what was replaced by a newer version,
+    ``failures`` loads that failed, and ``refusals`` those refused because the budget was full with
+    what is in use, or too many waited.
+    """
 
     items: tuple[ItemStats, ...]
     """What is held, most recently used first."""

@@ -18,13 +18,15 @@ _RETRY_AFTER_S = 0.25
 
 
 class Loaders(Generic[T]):
-    """Threads that carry out tasks in the order in which they came. Thread-safe."""
+    """Up to ``most`` threads that carry out tasks, the loads of a registry, in the order in which
+    they came. A thread is started when a task comes, and ends when none is left. Thread-safe."""
 
     def __init__(
         self, carry_out: Callable[[T], None], *, most: int, max_waiting: int, kind: str
     ) -> None:
-        """``carry_out`` is called with each task and must not raise. ``most`` tasks are carried out
-        at a time and ``max_waiting`` wait; ``kind`` names what is loaded, in messages."""
+        """``carry_out`` is called with each task, in another thread, and must not raise. ``most``
+        tasks are carried out at a time, and at most ``max_waiting`` wait for that. ``kind`` names
+        what is loaded in messages ("avatar")."""
         self._carry_out = carry_out
         self._most = most
         self._max_waiting = max_waiting
@@ -70,11 +72,8 @@ class Loaders(Generic[T]):
         return waiting
 
     def wait_idle(self, until_s: float | None) -> bool:
-        """Wait until no task is carried out, at most until the time ``until_s``, in seconds of
-        ``time.monotonic``; None is no limit.
-
-        Returns whether none is.
-        """
+        """Wait until no thread carries out a task, and return True; False where that is not so at
+        time ``until_s``, in seconds of ``time.monotonic`` (None: no limit)."""
         with self._lock:
             while self._busy:
                 left_s = None if until_s is None else until_s - time.monotonic()

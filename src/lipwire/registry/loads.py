@@ -4,16 +4,18 @@ join ──▶ loader thread: version → make room → load → publish, pinned
  └─▶ wait, as long as the caller likes; the load goes on without it
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from lipwire.domain import DeadlineExceeded, NotFound, Overloaded, Unavailable
+from lipwire.domain import DeadlineExceeded, LipwireError, NotFound, Overloaded, Unavailable
 from lipwire.registry.cache import Cache
 from lipwire.registry.failures import Failure, Failures, fresh
 from lipwire.registry.items import Item, Load, Loaded
 from lipwire.registry.loaders import Loaders
 
+_LOG: Final = logging.getLogger(__name__)
 PASSING: Final = (Overloaded, DeadlineExceeded, Unavailable)
 """Errors that say nothing about the package, and are not remembered."""
 
@@ -21,8 +23,8 @@ V = TypeVar("V")
 
 
 class Loads(Generic[V]):
-    """Loads values into a cache, in threads of its own. Thread-safe: the cache's lock guards it
-    too."""
+    """Loads values into the cache of a registry, each name once at a time, in threads of its own.
+    Thread-safe: it uses the lock of the cache."""
 
     def __init__(
         self,
@@ -35,8 +37,8 @@ class Loads(Generic[V]):
         loaders: int,
         max_waiting: int,
     ) -> None:
-        """The arguments are those of ``Registry`` of the same names; ``max_waiting`` is its
-        max_waiting_loads."""
+        """``cache`` is where loaded values go. ``max_waiting`` is ``max_waiting_loads`` of
+        ``Registry``; all other arguments are those of the same names of ``Registry``."""
         self._cache = cache
         self._load_value = load
         self._version = version
@@ -49,12 +51,13 @@ class Loads(Generic[V]):
         )
 
     def join(self, name: str, instead_of: Item[V] | None = None) -> Load[V]:
-        """Return the load of ``name``, begun now where none is under way. The caller counts as
-        waiting for it, and has to call ``wait``.
+        """Return the load of ``name`` that is under way; where none is, begin one. The caller
+        counts as waiting for it from then on, and has to call ``wait`` with it.
 
-        ``instead_of`` is the item that is to be replaced; None where none was held. Where another
-        item is held by now, the load returned has ended with that one. Raises Unavailable where the
-        cache was closed; where too many loads wait, ``wait`` raises Overloaded.
+        ``instead_of`` is the item of that name that is to be replaced; None where there is none.
+        Where another item is held by now, the load that is returned has ended already, with that
+        one. Raises Unavailable where the cache was closed. Where too many loads wait, ``wait``
+        raises Overloaded.
         """
         cache = self._cache
         with cache.lock:
@@ -81,10 +84,11 @@ class Loads(Generic[V]):
         return load
 
     def wait(self, load: Load[V], timeout_s: float | None) -> Item[V]:
-        """Wait for a load that the caller has joined and return its item, pinned for the caller.
+        """Wait until ``load``, which ``join`` returned, has ended, and return its item, pinned for
+        the caller, who has to unpin it.
 
-        Raises DeadlineExceeded where it has not ended after ``timeout_s`` seconds (None: waits
-        without limit), and what loading raised.
+        Raises DeadlineExceeded where it has not ended after ``timeout_s`` seconds (None: no limit),
+        and otherwise the error with which the load failed.
         """
         try:
             load.done.wait(timeout_s)
@@ -110,19 +114,18 @@ class Loads(Generic[V]):
             return True
 
     def tell_again(self, name: str, failure: Failure) -> None:
-        """Raise the error of ``failure``, the remembered one of ``name``, again where the version
-        of ``name`` is still the one that failed; otherwise forget it and return."""
+        """Raise the error of ``failure``, the latest of ``name``, once more if the version of
+        ``name`` is still the one that could not be loaded. Otherwise forget the failure and return.
+        """
         if self._version_of(name) == failure.version:
             raise self.failures.told_again(failure, self._cache.clock())
         with self._cache.lock:
             self.failures.forget(name)
 
     def close(self, until_s: float | None) -> bool:
-        """End the loads that wait for a thread with Unavailable, and wait for the others.
-
-        Waits at most until the time ``until_s``, in seconds of ``time.monotonic`` (None: no limit).
-        Returns whether all have ended.
-        """
+        """End all loads that no thread has begun with Unavailable, and wait for those under way, at
+        most until the time ``until_s``, in seconds of ``time.monotonic`` (None: no limit). Returns
+        whether all have ended."""
         for load in self._loaders.withdraw():
             self._fail(load, self._cache.closed_error(), None)
         return self._loaders.wait_idle(until_s)
@@ -200,7 +203,16 @@ class Loads(Generic[V]):
                 elif not cache.closed:
                     self.failures.note(load.name, Failure(error, version, cache.clock()))
             load.error = error
+        if item is None and isinstance(error, LipwireError):
+            self._say_why(load.name, error)
         load.done.set()
+
+    def _say_why(self, name: str, error: LipwireError) -> None:
+        """Log what is for the owner of ``name`` to mend: not that the registry is full or closed,
+        and not names of nothing, which anybody can ask for."""
+        if not isinstance(error, (*PASSING, NotFound)):
+            extra = {"model": name}
+            _LOG.warning("%s %s cannot be loaded: %s", self._cache.kind, name, error, extra=extra)
 
     def _version_of(self, name: str) -> object:
         if self._version is None:

@@ -24,7 +24,8 @@ V = TypeVar("V")
 
 
 class Lookups(Generic[V]):
-    """Finds items in a cache and pins them, loading them where they are missing. Thread-safe."""
+    """Finds the items of a registry and pins them for their users; loads those that are missing or
+    out of date. Thread-safe."""
 
     def __init__(
         self,
@@ -33,21 +34,26 @@ class Lookups(Generic[V]):
         *,
         version: Callable[[str], object] | None,
         version_every_s: float,
+        refresh: Callable[[str], object] | None = None,
     ) -> None:
-        """``version`` and ``version_every_s`` are those of ``Registry``."""
+        """``cache`` has the items, ``loads`` loads them. ``version``, ``version_every_s`` and
+        ``refresh`` are those of ``Registry``."""
         self._cache = cache
         self._loads = loads
         self._version = version
         self._version_every_s = version_every_s
+        self._refresh = refresh
 
     def obtain(self, name: str, timeout_s: float | None, *, insist: bool) -> Item[V]:
-        """Return the item of ``name``, pinned for the caller, loading it where needed. Waits for a
-        load at most ``timeout_s`` (None: without limit).
+        """Return the item of ``name``, pinned for the caller, who has to unpin it. Where it is not
+        held, or there is a newer version, it is loaded, for which the caller waits at most
+        ``timeout_s`` seconds (None: no limit).
 
-        ``insist`` has the version looked at in any case, and raises where a newer one cannot be
-        loaded; without it the older one, if held, is returned then. Raises DeadlineExceeded after
-        ``timeout_s`` seconds, Overloaded where too much is in use or too many loads wait,
-        Unavailable where the cache was closed, and what loading raised, now or a moment ago.
+        With ``insist`` the version is looked at however lately that was done, and an error is
+        raised where a newer one cannot be loaded; without it the older one, where it is held, is
+        returned then. Raises DeadlineExceeded after ``timeout_s`` seconds, Overloaded where too
+        much is in use or too many loads wait, Unavailable where the cache was closed, and the error
+        with which loading failed now or a moment ago.
         """
         cache = self._cache
         start_s = cache.clock()
@@ -82,6 +88,8 @@ class Lookups(Generic[V]):
         """``item``, which is pinned, or what takes its place where it has changed on disk."""
         cache = self._cache
         try:
+            if insist and self._refresh is not None:
+                self._refresh(item.name)
             version = look(item.name)
         except NotFound:
             with cache.lock:

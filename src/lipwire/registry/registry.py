@@ -20,10 +20,13 @@ from typing import Final, Generic, Self, TypeVar
 from lipwire.domain import InvalidInput
 from lipwire.registry.cache import Cache
 from lipwire.registry.eviction import Policy
-from lipwire.registry.items import Item, Loaded, RegistryStats
+from lipwire.registry.items import Item, Loaded, RegistryStats, RegistryTotals
 from lipwire.registry.loads import Loads
 from lipwire.registry.lookups import Lookups
 
+LOADERS: Final = 8
+MAX_WAITING_LOADS: Final = 256
+"""What a registry has unless it is told otherwise."""
 _OFTEN_S: Final = 1.0
 _CLOSE_TIMEOUT_S: Final = 20.0
 """How long the end of a ``with`` block waits for users; what they hold is closed by the last."""
@@ -32,8 +35,9 @@ V = TypeVar("V")
 
 
 class Use(Generic[V]):
-    """A value while it is in use, made by ``Registry.use``. A context manager to be entered
-    once."""
+    """Context manager that ``Registry.use`` returns: entering gives the value, which is loaded
+    where it is not held, and leaving counts one user less. To be entered once. Entering raises what
+    ``Registry.use`` says."""
 
     __slots__ = ("_cache", "_item", "_lookups", "_name", "_suits", "_timeout_s")
 
@@ -99,9 +103,10 @@ class Registry(Generic[V]):
         clock: Callable[[], float] = time.monotonic,
         failure_memory_s: float = 5.0,
         version: Callable[[str], object] | None = None,
+        refresh: Callable[[str], object] | None = None,
         version_every_s: float = _OFTEN_S,
-        loaders: int = 8,
-        max_waiting_loads: int = 256,
+        loaders: int = LOADERS,
+        max_waiting_loads: int = MAX_WAITING_LOADS,
         kind: str = "avatar",
     ) -> None:
         """Values are loaded by ``load``. At most ``max_items`` values of ``max_bytes`` together are
@@ -110,7 +115,8 @@ class Registry(Generic[V]):
         ``failure_memory_s`` seconds.
 
         The version of a value is looked at with ``version`` when it is used, once in
-        ``version_every_s`` seconds; without it values are never replaced. ``loaders`` loads run at
+        ``version_every_s`` seconds; without it values are never replaced. ``refresh(name)`` is
+        called before that where the newest version is needed. ``loaders`` loads run at
         a time, ``max_waiting_loads`` wait for a turn, more are refused. ``clock`` gives seconds;
         ``kind`` names what is held in messages. Raises InvalidInput for numbers out of range.
         """
@@ -138,7 +144,11 @@ class Registry(Generic[V]):
             max_waiting=max_waiting_loads,
         )
         self._lookups = Lookups(
-            self._cache, self._loads, version=version, version_every_s=version_every_s
+            self._cache,
+            self._loads,
+            version=version,
+            version_every_s=version_every_s,
+            refresh=refresh,
         )
 
     def use(
@@ -182,11 +192,11 @@ class Registry(Generic[V]):
         return item is not before
 
     def unload(self, name: str) -> bool:
-        """Evict ``name`` at once. Returns whether it was held or being loaded. In use, it is closed
-        by its last user.
+        """Unload ``name``, and return whether it was held or being loaded. The value is closed at
+        once where nobody uses it, else by its last user.
 
-        A load under way is finished for those who wait for it and evicted then, unless somebody
-        asks for it in the meantime.
+        A load under way is finished for those who wait for it, and its value is unloaded then,
+        unless somebody asks for it in the meantime.
         """
         with self._cache.lock:
             self._loads.failures.forget(name)
@@ -204,6 +214,14 @@ class Registry(Generic[V]):
         with self._cache.lock:
             self._cache.budget.max_items = max_items
 
+    def evict(self, count: int = 1) -> list[str]:
+        """Close up to ``count`` values that nobody uses, the least used first, and return their
+        names. Unlike all else it may be called by ``load``, which needs room that is not counted
+        here."""
+        closing = self._cache.take_idle(count)
+        self._cache.finish(closing)
+        return [item.name for item in closing]
+
     def sweep(self) -> list[str]:
         """Close the values that nobody has used for ``idle_s`` seconds and return their names; none
         where ``idle_s`` is None. The owner is to call it now and then."""
@@ -219,6 +237,17 @@ class Registry(Generic[V]):
                 cache.counts.expirations += len(closing)
         cache.finish(closing)
         return [item.name for item in closing]
+
+    def totals(self) -> RegistryTotals:
+        """Return the sums of ``stats``, without a row for each item."""
+        cache = self._cache
+        with cache.lock:
+            return RegistryTotals(
+                items=len(cache.items),
+                bytes=cache.budget.bytes,
+                max_items=cache.budget.max_items,
+                **dataclasses.asdict(cache.counts),
+            )
 
     def stats(self) -> RegistryStats:
         """Return what is held and being loaded at this moment, and counts since the registry was

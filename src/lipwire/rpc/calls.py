@@ -27,12 +27,14 @@ from lipwire.domain import (
     Operation,
     PermissionDenied,
 )
+from lipwire.domain.tracing import REQUEST_ID, Trace, span, trace_of, traced
 from lipwire.rpc.credentials import credentials_of
 from lipwire.rpc.errors import internal_status, status_of
 from lipwire.rpc.generated.lipwire.v1.mouths_pb2 import SERVICE_LIVE, MouthsRequest
 from lipwire.rpc.parsing import LARGE_BYTES, PARSERS
+from lipwire.rpc.routing import CLIENT_ID
 from lipwire.rpc.server.admission import Admission
-from lipwire.security import OPEN, Control
+from lipwire.security import OPEN, Caller, Control
 
 _log: Final = logging.getLogger("lipwire.rpc")
 
@@ -71,8 +73,26 @@ _OPERATIONS: Final[Mapping[str, Operation]] = {
     "/lipwire.v1.MouthService/ReleaseLease": "infer",
     "/lipwire.v1.AvatarService/Converse": "live",
     "/lipwire.v1.AvatarService/InterruptSession": "live",
+    "/lipwire.v1.AvatarService/EraseAvatar": "manage",
+    "/lipwire.v1.RenderService/Submit": "deliver",
+    "/lipwire.v1.RenderService/Get": "deliver",
+    "/lipwire.v1.RenderService/List": "deliver",
+    "/lipwire.v1.RenderService/Cancel": "deliver",
 }
-"""What each call does. One that is missing is refused to everybody."""
+"""What each call does; one that is missing is refused."""
+
+
+_STREAMS: Final = frozenset({"/lipwire.v1.AvatarService/Converse"})
+"""Calls that take as long as their client likes."""
+
+Finished = Callable[[str, str, float | None, Access | None], object]
+"""Called as (method, status, seconds, access) when a call has ended: the full name of its method,
+the name of its status, how long it took (None for a stream), and what its caller may do, None where
+that was not found out."""
+
+
+def not_measured(method: str, status: str, seconds: float | None, access: Access | None) -> None:
+    """Do nothing: where calls are not measured."""
 
 
 def _kind_of(method: str, request: object) -> str | None:
@@ -88,8 +108,19 @@ class _Received:
     size_bytes: int
 
 
+@dataclass(slots=True)
+class _Ended:
+    """Who makes a request, None where it makes no difference who that is, and how it has ended: OK,
+    or the name of a status."""
+
+    caller: Caller | None
+    outcome: str = "OK"
+
+
 class ErrorInterceptor(grpc.ServerInterceptor):
-    """Runs Lipwire's own calls: admits them, opens their ``Call``, turns errors into statuses.
+    """A gRPC interceptor that runs Lipwire's own calls: it limits how many are worked on, finds out
+    who asks, opens a ``Call`` for each (its deadline, class and tenant), and turns errors into
+    statuses.
 
     Servicers find the ``Call`` in their context (``call_of``). Each error of Lipwire's tree becomes
     the status that belongs to it. Anything else is a defect: it is logged with an incident number,
@@ -97,13 +128,19 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     """
 
     def __init__(
-        self, admission: Admission, packages: tuple[str, ...], control: Control = OPEN
+        self,
+        admission: Admission,
+        packages: tuple[str, ...],
+        control: Control = OPEN,
+        finished: Finished = not_measured,
     ) -> None:
         """``admission`` limits how many requests are worked on. ``packages`` are the protobuf
         packages whose calls are run in this way; health checks and reflection are passed on
-        unchanged. ``control`` says who asks."""
+        unchanged. ``control`` says who asks. ``finished`` is told of each call that has
+        ended."""
         self._admission = admission
         self._control = control
+        self._finished = finished
         self._prefixes = tuple(f"/{package}." for package in packages)
 
     def intercept_service(
@@ -112,18 +149,21 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return the handler of a method, which runs the request as this class does; the handler
-        that ``continuation`` returns where the method is of no such package. See
+        that ``continuation`` returns where the method is of no such package; for a method of which
+        it is not known what it does one that refuses with PERMISSION_DENIED, whoever asks. See
         ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith(self._prefixes):
             return handler
+        if method not in _OPERATIONS:
+            return _refusing(method)
         if handler.stream_stream is not None:
             return self._streaming(method, handler)
         behaviour = handler.unary_unary
         small = handler.request_deserializer
         if behaviour is None or small is None:
-            return handler
+            return _refusing(method)
         large = PARSERS.get(method, small)
 
         def parse(data: bytes) -> _Received:
@@ -149,11 +189,18 @@ class ErrorInterceptor(grpc.ServerInterceptor):
 
         def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             with (
-                self._ending(method, context) as caller,
-                open_call(context, caller.enter()) as call,
+                self._ending(method, context) as ended,
+                open_call(context, _enter(ended.caller)) as call,
             ):
+                caller = ended.caller
                 handed = with_call(context, call)
-                messages = Messages(requests, parse, method, caller.saw)
+
+                def saw(message: Any) -> None:
+                    if caller is not None:
+                        caller.model_id = message.start.model_id
+
+                took = _uncounted if caller is None else caller.upload
+                messages = Messages(requests, parse, method, saw, took)
                 with self._admission.admit(_KINDS[method.rpartition("/")[2]]):
                     yield from behaviour(messages, handed)
 
@@ -169,8 +216,11 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> object:
         request = received.message
-        with self._ending(method, context) as caller:
-            access = caller.enter(request)
+        with self._ending(method, context) as ended:
+            caller = ended.caller
+            access = _enter(caller, request)
+            if caller is not None:
+                caller.upload(received.size_bytes)
             if request is None:
                 raise _not_parsed(method)
             with open_call(context, access) as call:
@@ -182,109 +232,105 @@ class ErrorInterceptor(grpc.ServerInterceptor):
                 else:
                     with self._admission.admit(kind, received.size_bytes):
                         answer = behaviour(request, handed)
-                caller.outcome = getattr(answer, "error_code", "") or caller.outcome
+                ended.outcome = getattr(answer, "error_code", "") or ended.outcome
                 return answer
 
     @contextmanager
-    def _ending(self, method: str, context: grpc.ServicerContext) -> Iterator[_Caller]:
-        """End the request with the status that belongs to an error of the block, which is given
-        whoever makes it, and record it."""
-        caller = _Caller(self._control, method, context)
-        status: grpc.Status
-        try:
-            yield caller
-            caller.left(caller.outcome)
+    def _ending(self, method: str, context: grpc.ServicerContext) -> Iterator[_Ended]:
+        """End the request with the status that belongs to an error of the block, record it, and
+        tell of it. The block is given how it has ended, to be changed."""
+        trace = _trace_of(context)
+        context.set_trailing_metadata(((REQUEST_ID, trace.request_id),))
+        service, _, name = method[1:].rpartition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+        with traced(trace), span(method[1:], "server", **attributes) as spent:
+            began_s = time.perf_counter()
+            caller = None
+            if self._control.asks:
+                credentials = credentials_of(context)
+                caller = Caller(self._control, _OPERATIONS[method], method[1:], credentials)
+            ended = _Ended(caller)
+            status: grpc.Status | None = None
+            try:
+                yield ended
+                if not context.is_active():
+                    ended.outcome = "CANCELLED"  # it ended because its client has gone
+            except GeneratorExit:  # a stream whose client has gone
+                ended.outcome = "CANCELLED"
+                raise
+            except Exception as error:
+                status = _status_for(method, error)
+            finally:
+                outcome = ended.outcome if status is None else status.code.name
+                if outcome != "OK":
+                    spent.fail(outcome)
+                if caller is not None:
+                    caller.left(outcome)
+                self._finished(
+                    method[1:],
+                    outcome,
+                    None if method in _STREAMS else time.perf_counter() - began_s,
+                    EVERYTHING if caller is None else caller.access,
+                )
+        if status is None:
             return
-        except GeneratorExit:  # a stream whose client has gone
-            caller.left("CANCELLED")
-            raise
-        except Cancelled as error:
-            status = status_of(error)  # nobody reads it
-        except LipwireError as error:
-            status = status_of(error)
-            level = logging.ERROR if error.code == "INTERNAL" else logging.DEBUG
-            _log.log(level, "%s: %s: %s", method, error.code, error)
-        except Exception:
-            incident = secrets.token_hex(4)
-            _log.exception("%s failed; incident %s", method, incident)
-            status = internal_status(incident)
-        caller.left(status.code.name)
         # Outside of the try: it raises, which is how gRPC wants a behaviour to end.
         context.abort_with_status(status)
 
 
-class _Caller:
-    """Whoever makes one request. ``enter`` comes first, ``left`` when it has ended."""
+def _trace_of(context: grpc.ServicerContext) -> Trace:
+    metadata = context.invocation_metadata()
+    return trace_of({name: value for name, value in metadata if isinstance(value, str)})
 
-    __slots__ = (
-        "_address",
-        "_began_s",
-        "_context",
-        "_control",
-        "_method",
-        "access",
-        "model_id",
-        "outcome",
-    )
 
-    def __init__(self, control: Control, method: str, context: grpc.ServicerContext) -> None:
-        self._control = control
-        self._method = method
-        self._context = context
-        self._began_s = time.perf_counter()
-        self._address = ""
-        self.access: Access = EVERYTHING
-        """What they may do; known once they have entered."""
-        self.model_id = ""
-        """The avatar that the request names."""
-        self.outcome = "OK"
-        """What it ends with, unless with an error: a status' name."""
+def _status_for(method: str, error: Exception) -> grpc.Status:
+    """What a request of ``method`` ends with that has raised ``error``."""
+    if type(error) is grpc.RpcError:  # which the context raises where the client has gone
+        error = Cancelled("the caller has gone")
+    if isinstance(error, Cancelled):
+        return status_of(error)  # nobody reads it
+    if isinstance(error, LipwireError):
+        level = logging.ERROR if error.code == "INTERNAL" else logging.DEBUG
+        _log.log(level, "%s: %s: %s", method, error.code, error)
+        return status_of(error)
+    incident = secrets.token_hex(4)
+    _log.exception("%s failed; incident %s", method, incident, exc_info=error)
+    return internal_status(incident)
 
-    def enter(self, request: object = None) -> Access:
-        """Let ``request`` begin, and return what its caller may do. Raises Unauthenticated,
-        PermissionDenied, and what ``AccessControl.enter`` raises."""
-        operation = _OPERATIONS.get(self._method)
-        if operation is None:
-            raise PermissionDenied(f"nobody may call {self._method[1:]}")
-        if not self._control.asks:
-            return EVERYTHING
-        self.model_id = getattr(request, "model_id", "")
-        credentials = credentials_of(self._context)
-        self._address = credentials.address
-        self.access = self._control.access(credentials)
-        frames = getattr(request, "batch_size", 0) or getattr(request, "count", 0)
-        self._control.enter(self.access, operation, max(0, frames))
-        return self.access
 
-    def saw(self, message: Any) -> None:
-        """Take the avatar's name from the first ``message`` of a live session's stream."""
-        self.model_id = message.start.model_id
+def _refusing(method: str) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler of ``method`` that refuses each request, before it is read."""
 
-    def left(self, outcome: str) -> None:
-        """Record the request, which has ended with ``outcome``: OK, or a status' name."""
-        audit = self._control.audit
-        if audit is None:
-            return
-        known = self.access is not EVERYTHING
-        audit.write(
-            {
-                "tenant": self.access.tenant,
-                "subject": self.access.subject if known else "",
-                "address": self._address,
-                "operation": _OPERATIONS.get(self._method, ""),
-                "call": self._method[1:],
-                "avatar": self.model_id,
-                "outcome": outcome,
-                "ms": round((time.perf_counter() - self._began_s) * 1000, 1),
-            }
-        )
+    def refuse(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+        _log.error("%s is refused: it is not known what it does", method)
+        error = PermissionDenied(f"{method[1:]} is for nobody")
+        context.abort_with_status(status_of(error))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _enter(caller: Caller | None, request: object = None) -> Access:
+    """Let ``request`` of ``caller`` begin, and return what they may do. Raises what
+    ``Caller.enter`` raises."""
+    if caller is None:
+        return EVERYTHING
+    caller.model_id = getattr(request, "model_id", "")
+    frames = getattr(request, "batch_size", 0) or getattr(request, "count", 0)
+    return caller.enter(max(0, frames))
+
+
+def _uncounted(size_bytes: int) -> None:
+    """Of a stream whose client may send what it likes."""
 
 
 class Messages:
-    """The messages of a stream, as servicers get them. One that cannot be parsed raises
-    InvalidInput, and the next one can be had all the same."""
+    """The messages of a client's stream, parsed, as servicers iterate over them. One that cannot be
+    parsed raises InvalidInput, one that the client may not send now LimitExceeded, and the next one
+    can be had all the same. ``datas`` are the serialised messages of the gRPC method ``method``,
+    which ``parse`` makes messages of; ``took(size_bytes)`` counts each one, and ``saw(message)`` is
+    called with each that was parsed."""
 
-    __slots__ = ("_datas", "_method", "_parse", "_saw")
+    __slots__ = ("_datas", "_method", "_parse", "_saw", "_took")
 
     def __init__(
         self,
@@ -292,7 +338,9 @@ class Messages:
         parse: Callable[[bytes], object],
         method: str,
         saw: Callable[[Any], None],
+        took: Callable[[int], None],
     ) -> None:
+        self._took = took
         self._saw: Callable[[Any], None] | None = saw
         self._datas = datas
         self._parse = parse
@@ -303,6 +351,7 @@ class Messages:
 
     def __next__(self) -> Any:
         data = next(self._datas)
+        self._took(len(data))
         try:
             message = self._parse(data)
         except Exception:  # protobuf's DecodeError has no common type among its versions
@@ -313,7 +362,8 @@ class Messages:
         return message
 
     def unparsed(self) -> Iterator[bytes]:
-        """Return an iterator over the messages that follow, serialised as they come."""
+        """Return an iterator over the messages that follow, serialised as they come. They are not
+        counted: whoever parses them counts them."""
         return self._datas
 
 
@@ -348,13 +398,25 @@ def open_call(context: grpc.ServicerContext, access: Access = EVERYTHING) -> Ite
     remaining_s = context.time_remaining()
     # gRPC says infinity, or hundreds of years, where the caller set none.
     unlimited = remaining_s is None or not math.isfinite(remaining_s) or remaining_s > 1e9
-    call = Call(None if unlimited else remaining_s, tenant=access.tenant, access=access)
+    call = Call(
+        None if unlimited else remaining_s,
+        tenant=access.tenant,
+        access=access,
+        client=_client_of(context),
+    )
     if not context.add_callback(call.end):
         call.end()
     try:
         yield call
     finally:
         call.end()
+
+
+def _client_of(context: grpc.ServicerContext) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == CLIENT_ID and isinstance(value, str):
+            return value
+    return ""
 
 
 def with_call(context: grpc.ServicerContext, call: Call) -> grpc.ServicerContext:

@@ -1,32 +1,35 @@
 """A client's connection to a compositing server."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lipwire.domain import Unavailable
+from lipwire.domain import LipwireError, Unavailable
 from lipwire.domain.closing import Closing
-from lipwire.rpc.backends.statuses import error_of_answer, error_of_call
+from lipwire.domain.tracing import current_trace, new_trace
+from lipwire.rpc.backends.statuses import error_of_answer, error_of_call, error_of_request
 from lipwire.rpc.credentials import PLAIN, ClientSecurity
 from lipwire.rpc.generated import compositing_pb2 as pb
 from lipwire.rpc.generated import management_pb2
 from lipwire.rpc.generated.compositing_pb2_grpc import CompositingServiceStub
 from lipwire.rpc.reachability import Cause, Peer, cause_of, check_address
+from lipwire.rpc.routing import routing
 from lipwire.rpc.transport import connecting_within, open_channel
 
 MAX_MESSAGE_MB: Final = 200
 _CONNECTED_WITHIN_S: Final = 10.0
 _TRY_EVERY_S: Final = 0.1
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Composited:
-    """The frames of a request, and how long each part of the work took."""
+    """The frames that a server made for one request, each as ``frame_format`` says: "jpeg" (a
+    file), "bgr24" (height x width x 3 bytes) or "h264" (an access unit). The times in milliseconds
+    are of network, compositing and audio, of the server's whole work, and, as ``elapsed_ms``, from
+    the call to the answer by the client's clock."""
 
     frames: tuple[bytes, ...]
     frame_format: str
@@ -113,10 +116,9 @@ class CompositingConnection(Closing):
         without limit). Raises the error that the server sent."""
         started_s = time.perf_counter()
         answer: pb.CompositeBatchResponse = self._called(
-            lambda: self._stub.InferBatchComposite(request, timeout=timeout_s)
+            self._stub.InferBatchComposite, request, timeout_s
         )
         elapsed_ms = (time.perf_counter() - started_s) * 1000
-        _check(answer)
         return Composited(
             frames=tuple(answer.composited_frames),
             frame_format=answer.frame_format,
@@ -133,8 +135,9 @@ class CompositingConnection(Closing):
         return list(self.listing(timeout_s).models)
 
     def listing(self, timeout_s: float | None = None) -> management_pb2.ListModelsResponse:
-        """Return all pages of the server's list as one; ``workers`` and ``detail`` are the last
-        page's."""
+        """Return all pages of the server's list of avatars as one message; its ``workers`` and
+        ``detail`` are the last page's. Waits at most ``timeout_s`` seconds for each page (None:
+        without limit). Raises the error that the server sent."""
         whole = self._page("", timeout_s)
         while whole.next_page_token:
             page = self._page(whole.next_page_token, timeout_s)
@@ -146,7 +149,7 @@ class CompositingConnection(Closing):
     def _page(self, token: str, timeout_s: float | None) -> management_pb2.ListModelsResponse:
         request = management_pb2.ListModelsRequest(page_token=token)
         page: management_pb2.ListModelsResponse = self._called(
-            lambda: self._stub.ListModels(request, timeout=timeout_s)
+            self._stub.ListModels, request, timeout_s
         )
         return page
 
@@ -157,9 +160,8 @@ class CompositingConnection(Closing):
         ``timeout_s`` seconds (None: without limit). Raises the error that the server sent."""
         request = management_pb2.LoadModelRequest(model_id=model_id)
         answer: management_pb2.LoadModelResponse = self._called(
-            lambda: self._stub.LoadModel(request, timeout=timeout_s)
+            self._stub.LoadModel, request, timeout_s
         )
-        _check(answer)
         return answer
 
     def unload(
@@ -170,9 +172,8 @@ class CompositingConnection(Closing):
         that the server sent."""
         request = management_pb2.UnloadModelRequest(model_id=model_id)
         answer: management_pb2.UnloadModelResponse = self._called(
-            lambda: self._stub.UnloadModel(request, timeout=timeout_s)
+            self._stub.UnloadModel, request, timeout_s
         )
-        _check(answer)
         return answer
 
     def stats(self, model_id: str = "", timeout_s: float | None = None) -> pb.GetModelStatsResponse:
@@ -181,33 +182,33 @@ class CompositingConnection(Closing):
         the server sent."""
         request = management_pb2.GetModelStatsRequest(model_id=model_id)
         answer: pb.GetModelStatsResponse = self._called(
-            lambda: self._stub.GetModelStats(request, timeout=timeout_s)
+            self._stub.GetModelStats, request, timeout_s
         )
         return answer
 
     def health(self, timeout_s: float | None = None) -> pb.HealthResponse:
-        """Return the server's own health and that of its inference servers."""
+        """Return the server's own health and that of its inference servers. Waits at most
+        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent."""
         answer: pb.HealthResponse = self._called(
-            lambda: self._stub.Health(management_pb2.HealthRequest(), timeout=timeout_s)
+            self._stub.Health, management_pb2.HealthRequest(), timeout_s
         )
         return answer
 
-    def _called(self, call: Callable[[], _Answer]) -> _Answer:
+    def _called(self, method: Any, request: object, timeout_s: float | None) -> Any:
+        """The answer of the stub's ``method`` to ``request``. Raises what it says."""
+        trace = current_trace() or new_trace()
+        metadata = (*routing(model_id=getattr(request, "model_id", "")), *trace.headers())
         try:
-            return call()
+            answer = method(request, timeout=timeout_s, metadata=metadata)
+            if not getattr(answer, "success", True):
+                raise error_of_answer(answer.error_code, answer.error)
         except grpc.RpcError as failure:
-            raise error_of_call(failure, self._peer) from None
+            raise error_of_request(failure, self._peer, trace) from None
+        except LipwireError as error:
+            error.request_id = trace.request_id
+            raise
+        return answer
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
         self._channel.close()
-
-
-def _check(
-    answer: pb.CompositeBatchResponse
-    | management_pb2.LoadModelResponse
-    | management_pb2.UnloadModelResponse,
-) -> None:
-    """Raise what an answer with success = false says."""
-    if not answer.success:
-        raise error_of_answer(answer.error_code, answer.error)

@@ -1,10 +1,14 @@
 """The client's end of a live session."""
 
+from __future__ import annotations
+
+import secrets
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import numpy as np
@@ -12,14 +16,19 @@ import numpy.typing as npt
 
 from lipwire.domain import Cancelled, Float32Array, LipwireError, Unavailable
 from lipwire.domain.closing import Closing
-from lipwire.rpc.backends.statuses import error_of_call
+from lipwire.domain.tracing import current_trace, new_trace
+from lipwire.rpc.backends.statuses import error_of_request
 from lipwire.rpc.credentials import PLAIN, ClientSecurity
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
 from lipwire.rpc.generated.lipwire.v1.avatar_pb2_grpc import AvatarServiceStub
 from lipwire.rpc.reachability import Peer, check_address
 from lipwire.rpc.received import Received, int16_of, received_of
+from lipwire.rpc.routing import REFUSED, routing
 from lipwire.rpc.transport import Option, connecting_within, open_channel
 from lipwire.session.live import SessionSettings, State
+
+if TYPE_CHECKING:
+    from lipwire.rpc.moving import MovingStream
 
 _MAX_MESSAGE_BYTES: Final = 200 * 1024 * 1024
 _CONNECTED_WITHIN_S: Final = 10.0
@@ -72,10 +81,32 @@ class AvatarConnection(Closing):
         )
         self._stub: Any = AvatarServiceStub(self._channel)
 
-    def converse(self, model_id: str, settings: SessionSettings | None = None) -> "ConverseStream":
+    def erase(
+        self, model_id: str, *, dry_run: bool = False, timeout_s: float | None = None
+    ) -> Sequence[pb.ErasedFolder]:
+        """Have the server remove all that it keeps of the avatar ``model_id``, for good, and return
+        what that was; with ``dry_run``, only return it. Waits at most ``timeout_s`` seconds (None:
+        without limit). Raises the error that the server sent: NotFound, InvalidInput,
+        StorageFailed, ..."""
+        request = pb.EraseAvatarRequest(model_id=model_id, dry_run=dry_run)
+        trace = current_trace() or new_trace()
+        try:
+            answer: pb.EraseAvatarResponse = self._stub.EraseAvatar(
+                request,
+                timeout=timeout_s,
+                metadata=(*routing(model_id=model_id), *trace.headers()),
+            )
+        except grpc.RpcError as failure:
+            raise error_of_request(failure, self._peer, trace) from None
+        return answer.folders
+
+    def converse(
+        self, model_id: str, settings: SessionSettings | None = None, *, client_id: str = ""
+    ) -> ConverseStream:
         """Begin a session with avatar ``model_id``, and return it when its first frame is on the
-        way. ``settings`` say how it is to behave; None are the usual ones. Raises what the server
-        refuses it with: NotFound, Overloaded, Unavailable, ..."""
+        way. ``settings`` say how it is to behave; None are the usual ones. Of an avatar of which
+        there are two versions, the same one is shown in all sessions with one ``client_id``; empty
+        for none. Raises what the server refuses it with: NotFound, Overloaded, Unavailable, ..."""
         settings = settings or SessionSettings()
         start = pb.StartSession(
             model_id=model_id,
@@ -87,30 +118,43 @@ class AvatarConnection(Closing):
             end_of_speech_timeout=settings.end_of_speech_timeout_s,
             unpaced=not settings.paced,
         )
-        return ConverseStream(self._stub, start, self._peer)
+        return ConverseStream(self._stub, start, self._peer, client_id)
 
-    def resume(self, session_id: str) -> "ConverseStream":
+    def converse_anywhere(
+        self, model_id: str, settings: SessionSettings | None = None
+    ) -> MovingStream:
+        """Begin a session as ``converse`` does, which goes on on another server, found at the same
+        address, when its own says that it stops. Raises what ``converse`` raises."""
+        from lipwire.rpc.moving import MovingStream
+
+        begin = partial(self.converse, client_id=secrets.token_hex(8))
+        return MovingStream(begin, model_id, settings or SessionSettings())
+
+    def resume(self, session_id: str) -> ConverseStream:
         """Return a stream of the session ``session_id`` (``ConverseStream.id``), which went on when
         its connection broke; another stream that it still has ends. Raises NotFound where the
         session has ended, Unavailable where the server cannot be reached."""
         return ConverseStream(self._stub, pb.StartSession(session_id=session_id), self._peer)
 
     def close(self) -> None:
-        """Close the connection; sessions that were not closed go on for a while."""
+        """Close the connection. Sessions that were not ended go on for the time in which the server
+        lets a client come back (30 s by default), and end then."""
         self._channel.close()
 
 
 class ConverseStream(Closing):
-    """A live session. A context manager; iterating gives what the server sends, in order.
+    """The client's side of a live session. A context manager; iterating gives what the server
+    sends, in order: ``LiveFrame``, ``Sound``, events, ``Refused``, and ``Ended`` at last.
 
     One thread iterates, while others may push speech. Messages are received in a thread of its own,
     so that Ctrl-C never falls into gRPC, which would not get over it.
     """
 
-    def __init__(self, stub: Any, start: pb.StartSession, peer: Peer) -> None:
+    def __init__(self, stub: Any, start: pb.StartSession, peer: Peer, client_id: str = "") -> None:
         """Open a stream with the message ``start`` and wait for the session's first answer.
-        ``stub`` is gRPC's of AvatarService, and ``peer`` names the server in errors. Made by
-        ``AvatarConnection.converse`` and ``resume``. Raises what the server refuses it with."""
+        ``stub`` is gRPC's of AvatarService, ``peer`` names the server in errors, and ``client_id``
+        is what the client calls itself. Made by ``AvatarConnection.converse`` and ``resume``.
+        Raises what the server refuses it with."""
         self._stub = stub
         self._peer = peer
         self._changed = threading.Condition()
@@ -123,7 +167,9 @@ class ConverseStream(Closing):
         self._received: deque[pb.ConverseResponse] = deque()
         self._over = self._gone = False
         self._error: LipwireError | None = None
-        self._stream = stub.Converse(self._messages())
+        self._trace = current_trace() or new_trace()
+        about = routing(model_id=start.model_id, session_id=start.session_id, client_id=client_id)
+        self._stream = stub.Converse(self._messages(), metadata=(*about, *self._trace.headers()))
         self._stream.add_callback(self._go)
         self._receiver = threading.Thread(
             target=self._receive, name="lipwire-receiving", daemon=True
@@ -210,10 +256,11 @@ class ConverseStream(Closing):
             self._add(pb.ConverseRequest(interrupt=pb.Interrupt(number=number)))
         # Beside the stream as well: there it may wait behind audio that the server has no room for.
         request = pb.InterruptSessionRequest(session_id=self.id, number=number)
+        metadata = (*routing(session_id=self.id), *self._trace.headers())
         try:
-            self._stub.InterruptSession(request, timeout=_QUICK_S)
+            self._stub.InterruptSession(request, timeout=_QUICK_S, metadata=metadata)
         except grpc.RpcError as failure:
-            raise error_of_call(failure, self._peer) from None
+            raise error_of_request(failure, self._peer, self._trace) from None
 
     def listen(self, listening: bool) -> None:
         """Tell the server whether somebody speaks to the avatar now. Raises Cancelled once the
@@ -271,8 +318,12 @@ class ConverseStream(Closing):
 
     def _receive(self) -> None:
         error: LipwireError | None = LipwireError("receiving from the server failed")
+        ended = False
         try:
+            if any(name == REFUSED for name, _ in self._stream.initial_metadata()):
+                self._stop_sending()
             for message in self._stream:
+                ended = message.WhichOneof("message") == "ended"
                 with self._changed:
                     self._changed.wait_for(
                         lambda: self._gone or len(self._received) < _MOST_RECEIVED
@@ -282,7 +333,8 @@ class ConverseStream(Closing):
                         self._changed.notify_all()
             error = None
         except grpc.RpcError as failure:
-            error = error_of_call(failure, self._peer)
+            # Once the session has ended, how the stream does says nothing: a balancer may break it.
+            error = None if ended else error_of_request(failure, self._peer, self._trace)
         finally:
             self._stop_sending()
             with self._changed:

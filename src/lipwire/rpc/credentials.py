@@ -22,7 +22,9 @@ FORWARDED: Final = "lipwire-access"
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """Files of a server's certificate, PEM."""
+    """PEM files with which a server encrypts: its certificate, the certificate's private key, and
+    the authority that clients' certificates have to be signed by; None lets clients connect without
+    one."""
 
     cert: Path
     key: Path
@@ -32,8 +34,10 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """Files that a client checks a server by and shows it, PEM. All may be None: gRPC brings the
-    certificates that browsers trust."""
+    """PEM files with which a client encrypts: the authority ``ca`` that the server's certificate is
+    checked by (None: those that gRPC brings, which browsers trust), and the certificate and key
+    that it shows itself (None: it shows none). ``server_name`` is the name in the server's
+    certificate, where that is not the host of the address."""
 
     ca: Path | None = None
     cert: Path | None = None
@@ -44,7 +48,8 @@ class ClientTls:
 
 @dataclass(frozen=True, slots=True)
 class ClientSecurity:
-    """How a client connects, and shows who it is."""
+    """How a client's connection is encrypted (``tls``; None: not at all), and the API key or token
+    that it sends with each call (empty: none)."""
 
     tls: ClientTls | None = None
     """Without it nothing is encrypted."""

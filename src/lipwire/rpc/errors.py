@@ -1,8 +1,8 @@
 """What went wrong, as callers see it: a gRPC status with details, or the guide's success = false.
 
-Statuses carry google.rpc.ErrorInfo (domain "lipwire", a reason) and, where trying again can help,
-google.rpc.RetryInfo (https://google.aip.dev/193, google/rpc/error_details.proto), which the retry
-policies of gRPC clients understand.
+Statuses carry google.rpc.ErrorInfo (domain "lipwire", a reason), google.rpc.RequestInfo with the
+request's id and, where trying again can help, google.rpc.RetryInfo (https://google.aip.dev/193,
+google/rpc/error_details.proto), which the retry policies of gRPC clients understand.
 """
 
 import re
@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status
 
 from lipwire.domain import LipwireError
+from lipwire.domain.tracing import current_trace
 
 ERROR_DOMAIN: Final = "lipwire"
 RETRY_AFTER_S: Final = 0.5
@@ -30,7 +31,8 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 
 def public_message(error: BaseException) -> str:
-    """Return the error's text for a client: one line of 500 characters at most, without folders."""
+    """Return the text of ``error`` for a client: one line of 500 characters at most, with the
+    folders left out of paths."""
     line = " ".join(_PATH.sub("", str(error)).split())
     if len(line) > _MESSAGE_CHARACTERS:
         line = line[: _MESSAGE_CHARACTERS - 1] + "…"
@@ -39,9 +41,10 @@ def public_message(error: BaseException) -> str:
 
 
 def is_answer(error: LipwireError) -> bool:
-    """Return whether the guide's API reports ``error`` with success = false: the request is wrong.
+    """Return whether the guide's gRPC API reports ``error`` in an answer with success = false:
+    whether the request is wrong.
 
-    The rest (overload, drain, deadlines, defects) are statuses, so that retry policies and load
+    Other errors (overload, drain, deadlines, defects) are statuses, so that retry policies and load
     balancers can act on them.
     """
     return error.code in _OF_THE_REQUEST and not error.retryable
@@ -60,12 +63,14 @@ def refusal(kind: type[_Answer], error: LipwireError) -> _Answer:
 
 
 def reason(error: LipwireError) -> str:
-    """Return the kind of error as a word for programs, AVATAR_INVALID for example."""
+    """Return the kind of ``error`` as a word for programs: the name of its class, as AVATAR_INVALID
+    for AvatarInvalid."""
     return _REASON.sub("_", type(error).__name__).upper()
 
 
 def status_of(error: LipwireError) -> grpc.Status:
-    """Return ``error`` as a gRPC status with details."""
+    """Return ``error`` as a gRPC status: its code, a text for clients, and details with its kind
+    and, where another attempt can help, after how long."""
     details = [
         error_details_pb2.ErrorInfo(
             reason=reason(error),
@@ -91,7 +96,9 @@ def internal_status(incident: str) -> grpc.Status:
 
 
 def _packed(
-    message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo,
+    message: error_details_pb2.ErrorInfo
+    | error_details_pb2.RetryInfo
+    | error_details_pb2.RequestInfo,
 ) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
@@ -107,4 +114,8 @@ def _retry_info(after_s: float) -> error_details_pb2.RetryInfo:
 
 def _status(code: grpc.StatusCode, message: str, details: list[any_pb2.Any]) -> grpc.Status:
     number: int = code.value[0]
-    return rpc_status.to_status(status_pb2.Status(code=number, message=message, details=details))
+    trace = current_trace()
+    if trace is not None:
+        details = [*details, _packed(error_details_pb2.RequestInfo(request_id=trace.request_id))]
+    status = status_pb2.Status(code=number, message=message, details=details)
+    return rpc_status.to_status(status)

@@ -25,7 +25,8 @@ Parser = Callable[[bytes], Any]
 
 
 class ViewedMessage:
-    """A message whose large fields are read-only views; every other attribute is the message's."""
+    """A protobuf message some of whose large bytes fields are read-only views of the data that it
+    was parsed from: ``views``, by field name. Every other attribute is the message's."""
 
     __slots__ = ("_message", "_views")
 

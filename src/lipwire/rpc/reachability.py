@@ -30,7 +30,8 @@ _LONGEST: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The server that a client calls: its address, its kind, and whether proxies are used."""
+    """The server that a client calls: its address, its kind ("inference server" for example), and
+    whether the environment's proxy variables count."""
 
     address: str
     kind: Kind
@@ -39,7 +40,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a call did not reach its server."""
+    """Why a call did not reach its server: a text without addresses, and a hint for whoever looks
+    after the server, which may have them or be empty. ``lasting`` says that waiting does not help,
+    because something else answers there."""
 
     text: str
     """Without addresses, so that it may be told to a client of the one that asked."""

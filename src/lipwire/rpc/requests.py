@@ -35,9 +35,9 @@ in the whole recording, and so every window."""
 def requests_of_windows(
     model_id: str, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield requests for frames of avatar ``model_id`` that bring ``windows``, (N, 32, 16, 16)
-    float32. Each asks for ``batch_size`` frames, the last for what is left. ``start_frame`` is the
-    avatar's frame that the first request begins with."""
+    """Yield requests for frames of avatar ``model_id`` that bring ``windows``, what the network
+    hears of each frame, (N, 32, 16, 16) float32. Each asks for ``batch_size`` frames, the last for
+    what is left. ``start_frame`` is the avatar's frame that the first request begins with."""
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
         yield CompositeBatchRequest(
@@ -76,8 +76,10 @@ def requests_of_audio(
 def requests_of_frames(
     model_id: str, avatar: Avatar, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield the requests of ``requests_of_windows``, each also with the crops of ``avatar`` in the
-    guide's form."""
+    """Yield the requests of ``requests_of_windows`` for frames of avatar ``model_id``, each also
+    with the crops of these frames of ``avatar`` as the network takes them (``visual_frames``), 2.4
+    MB a frame. ``windows`` are (N, 32, 16, 16) float32. Each request asks for ``batch_size``
+    frames, the last for what is left; the first begins with the avatar's frame ``start_frame``."""
     for request in requests_of_windows(model_id, windows, batch_size, start_frame):
         first = request.start_frame_idx
         crops = np.stack([avatar.crop(first + i) for i in range(request.batch_size)])
@@ -86,8 +88,8 @@ def requests_of_frames(
 
 
 def visual_frames(crops: Crops) -> Visual:
-    """Return crops, (N, 320, 320, 3) uint8, in the guide's form, (N, 6, 320, 320) float32 in [0,
-    1]: the crop, and the crop with the mask black."""
+    """Return ``crops``, (N, 320, 320, 3) uint8, as the network takes them: (N, 6, 320, 320) float32
+    in [0, 1], the crop, and the crop with the mask black."""
     visual = np.empty((len(crops), 6, *crops.shape[1:3]), "<f4")
     np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=visual[:, :3])
     visual[:, 3:] = visual[:, :3]

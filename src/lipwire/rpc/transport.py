@@ -20,6 +20,8 @@ from lipwire.rpc.credentials import (
 Option = tuple[str, int | str]
 
 UNLIMITED_BYTES: Final = -1
+_HANDSHAKE_MS: Final = 15_000
+"""gRPC's own are two minutes, for which who connects and says nothing would hold a connection."""
 
 
 def open_channel(
@@ -71,14 +73,17 @@ def connecting_within(seconds: float) -> Option:
 def server_options(
     *, max_message_bytes: int, share_port: bool, keepalive_s: float
 ) -> tuple[Option, ...]:
-    """Return gRPC's options for a server; the arguments are the fields of ``ServerOptions`` of the
-    same names."""
+    """Return gRPC channel options for a server: for messages of up to ``max_message_bytes``, with
+    the port shared between processes (SO_REUSEPORT) where ``share_port``, and a sign of life asked
+    for on an idle connection every ``keepalive_s`` seconds."""
     return (
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.so_reuseport", int(share_port)),
         ("grpc.keepalive_time_ms", round(keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # Within which a new connection has to say that it is one of gRPC, encrypted or not.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         # Also: clients may ask for a sign of life when no call is under way.
         ("grpc.keepalive_permit_without_calls", 1),
         # Clients ask every 10 s, in a call and out of one. This is far below, so that no delay

@@ -5,7 +5,7 @@ The scheduler is given a callable that runs them, so nothing here depends on net
 
 from lipwire.scheduling.jobs import Across, Array, Job
 from lipwire.scheduling.scheduler import MAX_RUN_FRAMES, Scheduler
-from lipwire.scheduling.schedulerstats import ClassStats, Quantiles, SchedulerStats
+from lipwire.scheduling.schedulerstats import ClassStats, Observer, Quantiles, SchedulerStats
 
 __all__ = [
     "MAX_RUN_FRAMES",
@@ -13,6 +13,7 @@ __all__ = [
     "Array",
     "ClassStats",
     "Job",
+    "Observer",
     "Quantiles",
     "Scheduler",
     "SchedulerStats",

@@ -11,11 +11,11 @@ from lipwire.scheduling.jobs import Job, K, MayJoin, Piece
 
 
 class DeadlineQueue(Generic[K]):
-    """Jobs that wait, the one with the earliest deadline first. Not thread-safe; it does not know
-    the time.
+    """A queue of jobs, requests for frames, of which the one with the earliest deadline is run
+    first. Not thread-safe; it does not know the time.
 
-    Of equal deadlines tenants have turns. Jobs without a deadline come last, in the order in which
-    they came.
+    Where deadlines are equal, tenants take turns. Jobs without a deadline come last, in the order
+    in which they came.
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,12 @@ class DeadlineQueue(Generic[K]):
 
     @property
     def frames(self) -> int:
-        """How many frames wait."""
+        """How many frames wait, of all jobs together."""
         return sum(job.left for job in self._waiting)
 
     def frames_by_key(self) -> dict[K, int]:
-        """Return how many frames wait, by key; keys of which none waits are left out."""
+        """Return how many frames wait of each key (a job's key names the network that is run); keys
+        of which none waits are left out."""
         return _by_key(self._waiting)
 
     def frames_before(self, job: Job[K]) -> dict[K, float]:
@@ -46,7 +47,8 @@ class DeadlineQueue(Generic[K]):
         return {**_by_key(other for other in self._waiting if _deadline(other) <= until)}
 
     def push(self, job: Job[K]) -> None:
-        """Add a job."""
+        """Add ``job`` by its deadline; ``take`` gives those of its frames that were not taken
+        yet."""
         insort(self._waiting, job, key=_deadline)
         self._jobs_of[job.tenant] += 1
         self.jobs += 1
@@ -66,7 +68,7 @@ class DeadlineQueue(Generic[K]):
     def newest_of_longest_line(self, rather_than: K, tenant: str) -> Job[K] | None:
         """Return the job that is to be refused, in a full queue, instead of a new job of
         ``tenant``: of the tenant with most jobs the one with the latest deadline that was not
-        begun.
+        begun. It stays in the queue.
 
         None where there is none, or that tenant has no more jobs than ``tenant`` would have with
         one more: then the new job is to be refused. ``rather_than``, the new job's key, makes no

@@ -6,6 +6,10 @@ and what could not be used of a turn may be used in the next one, as long as the
 of n tenants gets a n-th of the workers, and of that each of its m keys a m-th, whatever the others
 ask for, however many keys they have and however large their requests are. Who is alone gets all.
 
+A tenant that has had less than others, because it did not ask, goes first until it is a turn behind
+them, or until 200 of its frames were run. So who asks for much has to wait for those who ask for
+little, and not they for him.
+
 Live jobs are in the order of their deadlines (``DeadlineQueue``).
 """
 
@@ -18,14 +22,25 @@ from lipwire.domain import SERVICES, Service
 from lipwire.scheduling.deadlines import DeadlineQueue
 from lipwire.scheduling.jobs import Job, K, MayJoin, Piece
 
+_MOST_BEHIND: Final = 200
+"""By so many frames a tenant that comes is behind the others at most: 8 s of video, those of some
+large requests."""
+_REMEMBERED: Final = 1000
+"""Tenants without work of which it is known what they have had."""
+
 
 class FairQueue(Generic[K]):
-    """Jobs that wait, in the order in which they are to be run. Not thread-safe; it does not know
-    the time."""
+    """A queue of jobs, requests for frames, in the order in which they are to be run. Not
+    thread-safe; it does not know the time.
+
+    Live jobs come first, by deadline; then those of class batch, then those of class render. Within
+    these two, tenants take turns of some frames, and within a tenant's turns its keys do (a job's
+    key names the network that is run). Tenants that have asked for less than their share go first.
+    """
 
     def __init__(self, quantum: int) -> None:
-        """``quantum`` is how many frames a tenant may have run in a turn, and a key in one of its
-        tenant's."""
+        """``quantum`` is how many frames are run of a tenant in one of its turns, and of a key in
+        one of that tenant's."""
         self._classes: Final[dict[Service, DeadlineQueue[K] | TenantTurns[K]]] = {
             service: DeadlineQueue() if service == "live" else TenantTurns(quantum)
             for service in SERVICES
@@ -46,15 +61,16 @@ class FairQueue(Generic[K]):
         return sum(waiting.frames for waiting in self._classes.values() if waiting.jobs)
 
     def jobs_of(self, service: Service) -> int:
-        """Return of how many jobs of class ``service`` any frame waits."""
+        """Return how many jobs of class ``service`` wait, with all their frames or some."""
         return self._classes[service].jobs
 
     def frames_of(self, service: Service) -> int:
-        """Return how many frames wait of class ``service``."""
+        """Return how many frames wait, of all jobs of class ``service``."""
         return self._classes[service].frames
 
     def frames_by_key(self) -> dict[K, int]:
-        """Return how many frames wait of each key that has any."""
+        """Return how many frames wait of each key, of all classes together; keys of which none
+        waits are left out."""
         frames: dict[K, int] = {}
         for waiting in self._classes.values():
             if waiting.jobs:
@@ -74,8 +90,8 @@ class FairQueue(Generic[K]):
                 yield from waiting.frames_by_key().items()
 
     def push(self, job: Job[K]) -> None:
-        """Add a job: a live one by its deadline, another behind those of its tenant and key. A key
-        and a tenant that had none get their turns after all others."""
+        """Add ``job``: a live one by its deadline, any other behind the jobs of its tenant and key.
+        A key and a tenant that had none get their turns after all others."""
         self._classes[job.service].push(job)
 
     def remove(self, job: Job[K]) -> bool:
@@ -150,6 +166,8 @@ class _Tenant(Generic[K]):
     lines: OrderedDict[K, _Line[K]] = field(default_factory=OrderedDict)
     deficit: int = 0
     jobs: int = 0
+    had: int = 0
+    """Frames that were run for it, and what it came too late for."""
 
     @property
     def frames(self) -> int:
@@ -157,15 +175,18 @@ class _Tenant(Generic[K]):
 
 
 class TenantTurns(Generic[K]):
-    """Jobs of one class, in turns of tenants and of their keys. Methods are those of
-    ``FairQueue``."""
+    """A queue of jobs of one class, in turns of tenants, and within a tenant's turns in those of
+    its keys (a job's key names the network that is run). Not thread-safe."""
 
     def __init__(self, quantum: int) -> None:
-        """``quantum`` is how many frames a tenant may have run in a turn, and a key in one of its
-        tenant's."""
+        """``quantum`` is how many frames are run of a tenant in one of its turns, and of a key in
+        one of that tenant's."""
         self._quantum = quantum
         # In the order of their turns, the first is next. A tenant without jobs is not in here.
         self._tenants: OrderedDict[str, _Tenant[K]] = OrderedDict()
+        self._most_had = 0
+        self._had: OrderedDict[str, int] = OrderedDict()
+        """What tenants without work have had; the one that had work last is last."""
         self.jobs = 0
         """Jobs of which any frame waits. Not to be changed from outside."""
 
@@ -177,11 +198,12 @@ class TenantTurns(Generic[K]):
 
     @property
     def frames(self) -> int:
-        """How many frames wait."""
+        """How many frames wait, of all jobs together."""
         return sum(tenant.frames for tenant in self._tenants.values())
 
     def frames_by_key(self) -> dict[K, int]:
-        """Return how many frames wait of each key that has any, of all tenants together."""
+        """Return how many frames wait of each key, of all tenants together; keys of which none
+        waits are left out."""
         frames: dict[K, int] = {}
         for tenant in self._tenants.values():
             for key, line in tenant.lines.items():
@@ -191,26 +213,31 @@ class TenantTurns(Generic[K]):
     def frames_before(self, job: Job[K]) -> dict[K, float]:
         """Return how many frames of each key would be run before the last one of ``job``, were it
         added now: all that wait of its tenant and key, of the tenant's other keys as many as of its
-        own, and of each other tenant as many as of its own. Fractions are possible."""
+        own, and of each other tenant as many as of its own, more or less by what the two have had.
+        Fractions are possible."""
         before: dict[K, float] = {}
         lines = self._tenants[job.tenant].lines if job.tenant in self._tenants else {}
         own = job.frames + (lines[job.key].frames if job.key in lines else 0)
         for key, line in lines.items():
             before[key] = line.frames if key == job.key else min(line.frames, own)
         share = job.frames + sum(before.values())
+        had = self._had_of(job.tenant)
         for name, tenant in self._tenants.items():
             if name != job.tenant:
-                part = min(1.0, share / tenant.frames)
+                ahead = had - tenant.had
+                most = share + ahead if abs(ahead) > self._quantum else share
+                part = min(1.0, max(0.0, most / tenant.frames))
                 for key, line in tenant.lines.items():
                     before[key] = before.get(key, 0) + part * line.frames
         return before
 
     def push(self, job: Job[K]) -> None:
         """Add a job behind the others of its tenant and key; a key and a tenant that had none get
-        their turns after all others."""
+        their turns after all others, unless the tenant has had less than they."""
         tenant = self._tenants.get(job.tenant)
         if tenant is None:
-            tenant = self._tenants[job.tenant] = _Tenant()
+            tenant = self._tenants[job.tenant] = _Tenant(had=self._had_of(job.tenant))
+            self._had.pop(job.tenant, None)
         line = tenant.lines.get(job.key)
         if line is None:
             line = tenant.lines[job.key] = _Line()
@@ -233,21 +260,24 @@ class TenantTurns(Generic[K]):
         return True
 
     def newest(self) -> Job[K] | None:
-        """Return the job to be refused for one of an earlier class: of the tenant with most jobs
-        the last job of its key with most, of those keys first whose last job was not begun. None
-        where nothing waits."""
+        """Return the job that is to be refused where the queue is full and a job of an earlier
+        class comes; None where nothing waits.
+
+        It is one of the tenant with most jobs: the last job of that tenant's key with most, where
+        keys whose last job has not begun go before others.
+        """
         lines = [line for tenant in self._longest_tenants() for line in tenant.lines.values()]
         waiting = [line for line in lines if not line.jobs[-1].taken]
         return _last_of_longest(waiting or lines)
 
     def newest_of_longest_line(self, rather_than: K, tenant: str) -> Job[K] | None:
         """Return the job that is to be refused, in a full queue, instead of a new job of ``tenant``
-        with key ``rather_than``; None where the new job is to be.
+        with key ``rather_than``; None where the new job is to be refused.
 
-        It is one of the tenant with most jobs, if that has more than ``tenant`` would have with the
-        new job: of that tenant's key with most jobs the last one, None where all were begun.
-        Otherwise it is the last job of the key of ``tenant`` with most jobs, if that has more than
-        ``rather_than`` would have.
+        Where the tenant with most jobs has more than ``tenant`` would have with the new job, it is
+        the last job of that tenant's key with most jobs, of those keys whose last job has not
+        begun; None where there is no such key. Otherwise it is the last job of the key of
+        ``tenant`` with most jobs, if these are more than ``rather_than`` would have; else None.
         """
         own = self._tenants.get(tenant)
         for longest in self._longest_tenants():
@@ -261,10 +291,12 @@ class TenantTurns(Generic[K]):
 
     def head(self) -> Job[K] | None:
         """Return the job that ``take`` would begin with; None where nothing waits."""
-        for tenant in self._tenants.values():
-            for line in tenant.lines.values():
-                return line.jobs[0]
-        return None
+        if not self._tenants:
+            return None
+        first = next(iter(self._tenants.values()))
+        least = min(self._tenants.values(), key=lambda tenant: tenant.had)
+        behind = first.had - least.had > self._quantum
+        return next(iter((least if behind else first).lines.values())).jobs[0]
 
     def take(
         self,
@@ -336,6 +368,8 @@ class TenantTurns(Generic[K]):
             room -= count
             line.deficit -= count
             line.frames -= count
+            tenant.had += count
+            self._most_had = max(self._most_had, tenant.had)
             if not alone:
                 tenant.deficit -= count
             if job.left == 0:
@@ -355,6 +389,16 @@ class TenantTurns(Generic[K]):
             del tenant.lines[key]
         if not tenant.lines:
             del self._tenants[name]
+            self._had[name] = tenant.had
+            if len(self._had) > _REMEMBERED:
+                self._had.popitem(last=False)
+
+    def _had_of(self, name: str) -> int:
+        """What tenant ``name`` counts as having had."""
+        tenant = self._tenants.get(name)
+        if tenant is not None:
+            return tenant.had
+        return max(self._had.get(name, self._most_had), self._most_had - _MOST_BEHIND)
 
     def _longest_tenants(self) -> list[_Tenant[K]]:
         """The tenant with most jobs; none where nothing waits."""

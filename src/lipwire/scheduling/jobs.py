@@ -16,11 +16,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Job(Future[Array], Generic[K]):
-    """A request of N frames, and the future of its mouths; made by ``Scheduler.submit``.
+    """A request for the mouths of N frames, which a scheduler has taken; the future of the mouths,
+    an array with one for each frame. Made by ``Scheduler.submit``.
 
-    ``cancel()`` succeeds at any time before the last frame is done: frames not begun are never run,
-    and the results of those being run are dropped. When the future is done ``started_s`` and
-    ``finished_s`` are set (the scheduler's clock; None where no frame was begun).
+    ``cancel()`` succeeds until the last frame is done. ``started_s`` is when the first frame was
+    begun and ``finished_s`` when the last one was done or a run failed, in seconds of the
+    scheduler's clock; None where that has not happened.
     """
 
     def __init__(
@@ -36,9 +37,9 @@ class Job(Future[Array], Generic[K]):
         service: Service = "batch",
         tenant: str = "",
     ) -> None:
-        """Arguments are those of ``Scheduler.submit``; ``submitted_s`` is the time of the
-        scheduler's clock. ``withdraw`` is called with the job to cancel it, and returns whether it
-        is cancelled."""
+        """``submitted_s`` is when the request came, in seconds of the scheduler's clock.
+        ``withdraw`` is called with the job to cancel it, and returns whether it is cancelled. All
+        other arguments are those of ``Scheduler.submit``."""
         super().__init__()
         self.key = key
         self.form: Form = form
@@ -68,7 +69,7 @@ class Job(Future[Array], Generic[K]):
 
     @property
     def left(self) -> int:
-        """Frames that no worker has been given yet."""
+        """How many of the job's frames no worker has been given yet."""
         return self.frames - self.taken
 
     @property
@@ -83,14 +84,14 @@ class Job(Future[Array], Generic[K]):
         return self._withdraw(self)
 
     def end_cancelled(self) -> None:
-        """End the future as cancelled. The scheduler calls this, without its lock, after it has set
-        ``settled`` for the job."""
+        """End the future as cancelled, so that whoever waits for it gets CancelledError. To be
+        called by the scheduler alone, without its lock, after it has set ``settled``."""
         super().cancel()
         self.set_running_or_notify_cancel()
 
     def shaped_like(self, other: "Job[K]") -> bool:
-        """Return whether frames of both jobs can be in one run: form, shapes and types are the
-        same."""
+        """Return whether frames of this job and of ``other`` can be in one run of a network: the
+        form, the shapes of a frame's arrays and the type of the faces are the same."""
         return (
             self.form == other.form
             and self.faces.dtype == other.faces.dtype
@@ -99,11 +100,12 @@ class Job(Future[Array], Generic[K]):
         )
 
     def place(self, piece: "Piece[K]", mouths: Array) -> Array:
-        """Return the array into which the caller is to copy ``mouths``, those of ``piece``,
-        (frames, ...): a view of the job's mouths, made of the same type where there were none.
+        """Return the array into which the caller is to copy ``mouths``, (frames, ...), those that a
+        run made of ``piece``, a piece of this job: a part of the array that the future gives in the
+        end, which is made where it is not there.
 
-        Where the piece is the whole job it is ``mouths`` itself, and nothing is to be copied.
-        Called under the scheduler's lock.
+        Where the piece is the whole job, ``mouths`` itself becomes that array and is returned:
+        nothing is to be copied. The caller holds the scheduler's lock.
         """
         if self.mouths is None:
             if piece.frames == self.frames:
@@ -115,7 +117,8 @@ class Job(Future[Array], Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class Piece(Generic[K]):
-    """Consecutive frames of one job that are run together."""
+    """Consecutive frames of one job that are run together: from number ``start`` up to but without
+    ``stop`` of those of ``job``, counted from 0."""
 
     job: Job[K]
     start: int
@@ -128,12 +131,14 @@ class Piece(Generic[K]):
 
     @property
     def faces(self) -> Array:
-        """The faces of the piece's frames, (frames, ...), a view of the job's."""
+        """What the network is shown of the piece's frames, a view of that part of ``Job.faces``:
+        (frames, ...), of the shape and type that ``Scheduler.submit`` was given."""
         return self.job.faces[self.start : self.stop]
 
     @property
     def windows(self) -> Float32Array:
-        """The windows of the piece's frames, (frames, 32, 16, 16) float32, a view of the job's."""
+        """The audio windows of the piece's frames, (frames, 32, 16, 16) float32, a view of that
+        part of ``Job.windows``."""
         return self.job.windows[self.start : self.stop]
 
 
@@ -143,9 +148,12 @@ join the run."""
 
 
 def together(pieces: list[Piece[K]]) -> tuple[Array, Float32Array]:
-    """Return the faces, (N, ...), and the windows, (N, 32, 16, 16) float32, of all N frames of
-    ``pieces``, in their order. The pieces, at least one, are of one key and shaped alike
-    (``Job.shaped_like``); those of a single piece are views, not copies."""
+    """Return the faces, (N, ...), and the audio windows, (N, 32, 16, 16) float32, of all N frames
+    of ``pieces``, in their order.
+
+    ``pieces`` is one or more, whose jobs are ``Job.shaped_like`` each other. Of a single piece both
+    are views, not copies.
+    """
     if len(pieces) == 1:
         return pieces[0].faces, pieces[0].windows
     faces = np.concatenate([piece.faces for piece in pieces])
@@ -155,8 +163,13 @@ def together(pieces: list[Piece[K]]) -> tuple[Array, Float32Array]:
 
 @dataclass(frozen=True, slots=True)
 class Across(Generic[K]):
-    """The rule by which frames of several keys are put into one run, and the function that makes
-    this run."""
+    """How a scheduler puts frames of several keys into one run, where a device can run several
+    networks at once.
+
+    ``group(key)``: keys for which it is equal may be in one run; a key for which it is None may not
+    be in a run with others. It is called under the scheduler's lock. ``run`` makes such a run: it
+    takes a list of (key, faces, windows), each key once, and returns their mouths in that order.
+    """
 
     group: Callable[[K], Hashable | None]
     """Returns the group of a key: keys of equal groups may be in one run, and a key whose group is

@@ -15,7 +15,6 @@ run together, may be joined where that costs none of them its deadline.
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,48 +23,35 @@ from typing import Final, Generic
 import numpy as np
 
 from lipwire.domain import (
-    FPS,
-    SERVICES,
     AudioWindows,
-    DeadlineExceeded,
     Float32Array,
     Form,
     InvalidInput,
-    Overloaded,
     Service,
     Unavailable,
 )
 from lipwire.domain.closing import Closing
-from lipwire.scheduling.estimates import RecentTimes, ServiceTimes
-from lipwire.scheduling.fairness import FairQueue
+from lipwire.scheduling.dispatcher import Dispatcher
 from lipwire.scheduling.jobs import Across, Array, Job, K, Piece, together
-from lipwire.scheduling.schedulerstats import ClassCounts, Counts, SchedulerStats, stats_of
+from lipwire.scheduling.livereserve import LIVE_FOR_S
+from lipwire.scheduling.schedulerstats import NO_OBSERVER, Observer, SchedulerStats
 
 _LOG: Final = logging.getLogger(__name__)
-_RETRY_S: Final = (0.01, 10.0)
-"""Bounds of ``retry_after_s``."""
-_ROUNDING: Final = 1e-9
-"""So that 40 ms hold two frames of 20."""
 
 MAX_RUN_FRAMES: Final = 8
 """Frames in one run unless the owner says otherwise: a third of a second of speech, and on one
 core some 0.4 s of work at the mobile widths, which is how long another key may have to wait."""
 
-LIVE_FOR_S: Final = 2.0
-"""So long after a live request was submitted another one may come at any moment."""
-LIVE_RUN_S: Final = 1 / FPS
-"""The longest that a run of another class is expected to take meanwhile: the time of one frame."""
-
 
 class Scheduler(Closing, Generic[K]):
-    """Runs requests on ``workers`` threads. Thread-safe; a context manager.
+    """Runs requests for mouths on ``workers`` threads. Thread-safe; a context manager.
 
         with Scheduler(run, workers=2, queue_size=100) as scheduler:
             job = scheduler.submit(model, crops, windows, deadline=clock() + 2.0)
             mouths = job.result(timeout=2.0)
 
-    ``run(key, faces, windows)`` takes N frames of one key and one form and returns N mouths. It is
-    called by several workers at once, may raise, and must not change what it is given.
+    ``run(key, faces, windows)`` runs the network of ``key`` for N frames of one form, and returns N
+    mouths. It is called by several workers at once, may raise, and must not change its arguments.
     """
 
     def __init__(
@@ -79,10 +65,11 @@ class Scheduler(Closing, Generic[K]):
         join: bool = False,
         across: Across[K] | None = None,
         split: bool = True,
+        observer: Observer = NO_OBSERVER,
         name: str = "lipwire-run",
     ) -> None:
         """``queue_size`` requests may wait. A run holds at most ``max_run_frames``. ``clock`` gives
-        seconds; the threads are called ``name`` and a number.
+        seconds; threads are called ``name`` and a number; ``observer`` is told what waits and runs.
 
         ``join`` lets a run hold frames of several requests of one key. That is for devices on which
         a run of many frames is cheaper than as many runs; a processor works frame by frame, and a
@@ -91,37 +78,26 @@ class Scheduler(Closing, Generic[K]):
         whose workers compute side by side: on a GPU the pieces would take turns, and each nearly as
         long as the whole. Raises InvalidInput.
         """
-        for label, number in (
-            ("workers", workers),
-            ("queue_size", queue_size),
-            ("max_run_frames", max_run_frames),
-        ):
+        sizes = {"workers": workers, "queue_size": queue_size, "max_run_frames": max_run_frames}
+        for label, number in sizes.items():
             if number < 1:
                 raise InvalidInput(f"{label} is {number}; allowed are 1 and above")
         self._run = run
         self._clock = clock
-        self._queue_size = queue_size
-        self._max_run_frames = max_run_frames
-        self._join = join
-        self._across = across
+        self._across = across if join else None
         self._split = split
 
         self._lock = threading.Lock()
         self._work_there = threading.Condition(self._lock)
         self._all_done = threading.Condition(self._lock)
-        self._queue: FairQueue[K] = FairQueue(max_run_frames)
-        self._times = ServiceTimes()
-        self._live_times = RecentTimes()
-        self._ends_s: dict[int, float] = {}
-        """When each busy worker is expected to be free."""
-        self._others_run: set[int] = set()
-        """Workers that are busy with requests that are not live."""
-        self._live_until_s = self._expected_until_s = -math.inf
-        """Until the later of them runs of other classes are short; until the first, one worker
-        takes none."""
+        self._dispatcher: Dispatcher[K] = Dispatcher(
+            **sizes,
+            join=join,
+            group=None if across is None else across.group,
+            split=split,
+            observer=observer,
+        )
         self._draining = self._stopping = False
-        self._counts = Counts()
-        self._counts_of = {service: ClassCounts() for service in SERVICES}
         self._workers = [
             threading.Thread(
                 target=self._work, args=(number,), name=f"{name}-{number}", daemon=True
@@ -180,13 +156,7 @@ class Scheduler(Closing, Generic[K]):
             with self._lock:
                 if self._draining:
                     raise Unavailable("the server is stopping; ask another one")
-                if service == "live":
-                    self._live_until_s = now + LIVE_FOR_S
-                self._refuse_hopeless(job, now)
-                if len(self._queue) >= self._queue_size + len(self._workers) - len(self._ends_s):
-                    pushed_out = self._pushed_out(job, now)
-                self._counts.submitted += 1
-                self._queue.push(job)
+                pushed_out = self._dispatcher.submit(job, now)
                 self._work_there.notify(job.frames)
         finally:
             for other, error in pushed_out:
@@ -203,14 +173,14 @@ class Scheduler(Closing, Generic[K]):
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             self._draining = True
-            while len(self._queue) or self._ends_s:
+            while len(self._dispatcher.queue) or self._dispatcher.busy:
                 left_s = None if until is None else until - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     break
                 self._all_done.wait(left_s)
             self._stopping = True
-            unfinished = self._take_out(list(self._queue))
-            busy = bool(self._ends_s)
+            unfinished = self._take_out(list(self._dispatcher.queue))
+            busy = bool(self._dispatcher.busy)
             self._work_there.notify_all()
         for job in unfinished:
             job.set_exception(Unavailable("the server stopped before it came to this request"))
@@ -230,14 +200,12 @@ class Scheduler(Closing, Generic[K]):
     def stats(self) -> SchedulerStats:
         """Return the scheduler's numbers at this moment, and its counts since it was made."""
         with self._lock:
-            return stats_of(
-                self._queue,
-                self._queue_size,
-                len(self._ends_s),
-                len(self._workers),
-                self._counts,
-                self._counts_of,
-            )
+            return self._dispatcher.stats()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all workers are there, as they should be until they are stopped."""
+        return self._stopping or all(worker.is_alive() for worker in self._workers)
 
     @property
     def side_by_side(self) -> int:
@@ -250,94 +218,23 @@ class Scheduler(Closing, Generic[K]):
         """Have runs of other classes be short for ``for_s`` seconds from now: a live request may
         come at any moment."""
         with self._lock:
-            self._expected_until_s = max(self._expected_until_s, self._clock() + for_s)
+            self._dispatcher.reserve.expect(self._clock() + for_s)
 
     def live_frame_s(self, key: K) -> float | None:
         """Return the median seconds that a frame of ``key`` took in the latest runs of live
         requests and of single frames; None where there was none within a minute."""
         with self._lock:
-            return self._live_times.frame_s(key, self._clock())
-
-    # -- admission (all under the lock) ------------------------------------------------------------
-
-    def _refuse_hopeless(self, job: Job[K], now: float) -> None:
-        if job.deadline is None:
-            return
-        needed_s = self._expected_s(job, now)
-        if now + needed_s > job.deadline or now >= job.deadline:
-            self._counts_of[job.service].refused_deadline += 1
-            raise DeadlineExceeded(
-                f"{job.frames} frames would take about {needed_s * 1000:.0f} ms with those that"
-                f" wait; the deadline is in {(job.deadline - now) * 1000:.0f} ms"
-            )
-
-    def _expected_s(self, job: Job[K], now: float) -> float:
-        """How long from now until a job pushed now is done, if turns are fair and nothing comes."""
-        frame_s = self._frame_s(job, now)
-        work_s = job.frames * frame_s
-        work_s += sum(max(end_s - now, 0.0) for end_s in self._ends_s.values())
-        for key, frames in self._queue.frames_before(job):
-            work_s += frames * self._times.frame_s((key, job.form), job.form, now)
-        workers = len(self._workers)
-        return max(work_s / workers, self._rounds(job.frames) * frame_s)
-
-    def _rounds(self, frames: int) -> int:
-        """Frames that a worker runs one after the other, where all work on one request of these."""
-        return math.ceil(frames / len(self._workers)) if self._split else frames
-
-    def _frame_s(self, job: Job[K], now: float) -> float:
-        return self._times.frame_s((job.key, job.form), job.form, now)
-
-    def _pushed_out(self, job: Job[K], now: float) -> list[tuple[Job[K], Exception]]:
-        """Make room in a full queue; who had to go, and why. Raises Overloaded."""
-        late = [other for other in self._queue if self._is_hopeless(other, now)]
-        if late:
-            return [(other, self._too_late(other, now)) for other in self._take_out(late)]
-        before = SERVICES[: SERVICES.index(job.service) + 1]
-        backlog_s = sum(
-            self._frame_s(other, now) * other.left
-            for other in self._queue
-            if other.service in before
-        )
-        low_s, high_s = _RETRY_S
-        full = Overloaded(
-            f"{len(self._queue)} requests wait for a worker; allowed are {self._queue_size}",
-            retry_after_s=min(max(backlog_s / len(self._workers) / 2, low_s), high_s),
-        )
-        newest = self._queue.newest_of_longest_line(job.key, job.tenant, job.service)
-        if newest is None or not self._take_out([newest]):
-            self._counts_of[job.service].refused_full += 1
-            raise full
-        self._counts_of[newest.service].refused_full += 1
-        return [(newest, full)]
-
-    def _is_hopeless(self, job: Job[K], now: float) -> bool:
-        """Whether even all workers together could not keep its deadline."""
-        if job.deadline is None:
-            return False
-        needed_s = self._rounds(job.left) * self._frame_s(job, now)
-        return now >= job.deadline or now + needed_s > job.deadline
-
-    def _too_late(self, job: Job[K], now: float) -> DeadlineExceeded:
-        self._counts_of[job.service].refused_deadline += 1
-        return DeadlineExceeded(
-            f"after {(now - job.submitted_s) * 1000:.0f} ms of waiting, {job.left} of"
-            f" {job.frames} frames cannot be made by the deadline any more"
-        )
+            return self._dispatcher.live_frame_s(key, self._clock())
 
     def _take_out(self, jobs: list[Job[K]]) -> list[Job[K]]:
-        """Take jobs out of the queue that nobody has ended yet; those that the caller is to end."""
-        taken = []
-        for job in jobs:
-            self._queue.remove(job)
-            if not job.settled:
-                job.settled = True
-                taken.append(job)
+        """Take jobs out of the queue that nobody has ended yet; those that the caller is to end.
+        Under the lock."""
+        taken = self._dispatcher.take_out(jobs)
         self._tell_if_done()
         return taken
 
     def _tell_if_done(self) -> None:
-        if not len(self._queue) and not self._ends_s:
+        if not len(self._dispatcher.queue) and not self._dispatcher.busy:
             self._all_done.notify_all()
 
     def _withdraw(self, job: Job[K]) -> bool:
@@ -346,21 +243,24 @@ class Scheduler(Closing, Generic[K]):
             if not self._take_out([job]):
                 return job.withdrawn
             job.withdrawn = True
-            self._counts.cancelled += 1
+            self._dispatcher.counts.cancelled += 1
         job.end_cancelled()
         return True
 
     # -- workers -----------------------------------------------------------------------------------
 
     def _work(self, number: int) -> None:
+        dispatcher = self._dispatcher
         while True:
             with self._lock:
-                while not self._may_begin(now := self._clock()):
-                    if self._stopping and not len(self._queue):
+                while not dispatcher.may_begin(now := self._clock()):
+                    waiting = len(dispatcher.queue)
+                    if self._stopping and not waiting:
                         return
-                    self._work_there.wait(LIVE_FOR_S if len(self._queue) else None)
-                late = self._late_heads(now)
-                pieces = self._take(number, now)
+                    self._work_there.wait(LIVE_FOR_S if waiting else None)
+                late = dispatcher.late_heads(now)
+                pieces = dispatcher.take(number, now)
+                self._tell_if_done()
             for job, error in late:
                 job.set_exception(error)
             if not pieces:
@@ -369,77 +269,10 @@ class Scheduler(Closing, Generic[K]):
                 self._run_pieces(number, pieces)
             finally:
                 with self._lock:
-                    self._ends_s.pop(number, None)
-                    self._others_run.discard(number)
-                    if len(self._queue):
+                    dispatcher.freed(number)
+                    if len(dispatcher.queue):
                         self._work_there.notify()
                     self._tell_if_done()
-
-    def _may_begin(self, now: float) -> bool:
-        """Whether a free worker is to take what is next in the queue."""
-        head = self._queue.head()
-        if head is None:
-            return False
-        if head.service == "live" or now >= self._live_until_s or not self._split:
-            return True
-        return len(self._others_run) < max(1, len(self._workers) - 1)
-
-    def _late_heads(self, now: float) -> list[tuple[Job[K], Exception]]:
-        """Those next in turn that are not worth beginning any more."""
-        late: list[tuple[Job[K], Exception]] = []
-        while (head := self._queue.head()) is not None and self._is_hopeless(head, now):
-            late += [(job, self._too_late(job, now)) for job in self._take_out([head])]
-        return late
-
-    def _take(self, number: int, now: float) -> list[Piece[K]]:
-        head = self._queue.head()
-        if head is None:
-            return []
-        most = self._max_run_frames
-        if self._split:
-            free = len(self._workers) - len(self._ends_s)  # this one too
-            most = min(most, max(math.ceil(self._queue.frames_of(head.service) / free), 1))
-        live_until_s = max(self._live_until_s, self._expected_until_s)
-        hurried = head.service != "live" and now < live_until_s
-        longest_s = LIVE_RUN_S if hurried else math.inf
-        if hurried:
-            most = min(most, self._frames_within(longest_s, head))
-
-        def may_join(pieces: list[Piece[K]], job: Job[K], frames: int) -> bool:
-            if not self._join:
-                return False
-            if job.key != pieces[0].job.key and job.form != "pixels":
-                return False
-            needed_s = frames * self._frame_s(job, now)
-            needed_s += sum(piece.frames * self._frame_s(piece.job, now) for piece in pieces)
-            deadlines = [piece.job.deadline for piece in pieces] + [job.deadline]
-            return needed_s <= longest_s + _ROUNDING and all(
-                deadline is None or now + needed_s <= deadline for deadline in deadlines
-            )
-
-        if self._across is None or not self._join:
-            pieces = self._queue.take(most, may_join)
-        else:
-            pieces = self._queue.take(most, may_join, self._across.group)
-        for piece in pieces:
-            job = piece.job
-            if job.started_s is None:
-                job.started_s = now
-                job.worker = number
-                self._counts_of[job.service].waits_s.append(now - job.submitted_s)
-        if pieces:
-            frames = sum(piece.frames for piece in pieces)
-            self._ends_s[number] = now + frames * self._frame_s(pieces[0].job, now)
-            if pieces[0].job.service != "live":
-                self._others_run.add(number)
-            self._counts.joined += len(pieces) if len(pieces) > 1 else 0
-        return pieces
-
-    def _frames_within(self, longest_s: float, job: Job[K]) -> int:
-        """How many frames of ``job`` a run may have that is expected to take ``longest_s``; one at
-        least, and one where nothing is known of such frames."""
-        frame_s = self._times.latest_s((job.key, job.form), job.form)
-        return max(int((longest_s + _ROUNDING) / frame_s), 1) if frame_s > 0 else 1
 
     def _run_pieces(self, number: int, pieces: list[Piece[K]]) -> None:
         pieces = [piece for piece in pieces if not piece.job.settled]
@@ -473,16 +306,8 @@ class Scheduler(Closing, Generic[K]):
             if len(mouths) != len(faces):
                 raise RuntimeError(f"a run of {len(faces)} frames gave {len(mouths)} mouths")
         frame_s = (now - start_s) / frames
-        form = pieces[0].job.form
-        live = frames == 1 or pieces[0].job.service == "live"
         with self._lock:
-            for key, _, _ in parts:
-                self._times.learn((key, form), form, frame_s, now)
-                if live:
-                    self._live_times.learn(key, frame_s, now)
-            self._counts.frame_times_s.append(frame_s)
-            self._counts.runs += 1
-            self._counts_of[pieces[0].job.service].frames += frames
+            self._dispatcher.ran(pieces, now - start_s, now)
         for group, mouths in zip(of_key, made, strict=True):
             at = 0
             for piece in group:
@@ -508,7 +333,7 @@ class Scheduler(Closing, Generic[K]):
                 return
             job.settled = True
             job.finished_s = now
-            self._counts.finished += 1
+            self._dispatcher.counts.finished += 1
         job.set_result(job.mouths)
 
     def _fail(self, job: Job[K], error: BaseException) -> None:
@@ -522,5 +347,5 @@ class Scheduler(Closing, Generic[K]):
             if not self._take_out([job]):
                 return
             job.finished_s = self._clock()
-            self._counts.failed += 1
+            self._dispatcher.counts.failed += 1
         job.set_exception(error)

@@ -14,10 +14,24 @@ _REMEMBERED: Final = 512
 _K = TypeVar("_K", bound=Hashable)
 
 
+class Observer:
+    """Told what happens in a scheduler, as it happens, by its workers; this one does nothing with
+    it. What another does has to be quick, as the scheduler's lock is held."""
+
+    def waited(self, service: Service, seconds: float) -> None:
+        """Note that a request of class ``service`` waited ``seconds`` for its first run."""
+
+    def ran(self, frames: int, seconds: float) -> None:
+        """Note that a run of ``frames`` frames took ``seconds``."""
+
+
+NO_OBSERVER: Final = Observer()
+
+
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Median and 99th percentile of the latest values, 512 at most, or as many of each class; None
-    where there are none."""
+    """Median (``p50_s``) and 99th percentile (``p99_s``), in seconds, of the latest 512 values;
+    None where there are none."""
 
     p50_s: float | None
     p99_s: float | None
@@ -25,8 +39,14 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class ClassStats:
-    """Numbers about the requests of one class at one moment; counts are since the scheduler was
-    made."""
+    """Numbers about the requests of one class (live, batch or render) at one moment; counts are
+    since the scheduler was made.
+
+    ``queued`` requests wait with ``queued_frames`` frames; ``frames`` were run. ``refused_full``
+    requests found no room, at once or when others took their place in the queue;
+    ``refused_deadline`` ones had a deadline out of reach. ``wait`` is the time from submitting to
+    the first frame's beginning.
+    """
 
     queued: int
     """Requests of which any frame waits."""
@@ -43,8 +63,18 @@ class ClassStats:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerStats:
-    """Numbers about a scheduler at one moment, of all classes together where it is not said
-    otherwise; counts are since it was made."""
+    """Numbers about a scheduler at one moment, of all classes of requests together; counts are
+    since the scheduler was made.
+
+    ``queued`` requests, of at most ``queue_size``, wait with ``queued_frames`` frames; ``busy`` of
+    the ``workers`` threads run something. ``submitted`` requests were accepted, of which
+    ``finished``, ``failed`` and ``cancelled`` have ended so. ``refused_full`` ones found no room,
+    at once or when others took their place in the queue, and ``refused_deadline`` ones had a
+    deadline out of reach. ``runs`` of networks made ``frames`` frames; ``joined`` pieces of
+    requests shared a run with another request's. ``wait`` is the time from submitting to the first
+    frame's beginning, ``service`` that of a run for each of its frames. ``classes`` has the numbers
+    of each class.
+    """
 
     queued: int
     """Requests of which any frame waits."""
@@ -81,7 +111,9 @@ def _remembered() -> deque[float]:
 
 @dataclass(slots=True)
 class ClassCounts:
-    """What a scheduler counts of one class."""
+    """What a scheduler counts of the requests of one class: ``frames`` that were run, requests
+    refused for want of room (``refused_full``) or for their deadline (``refused_deadline``), and
+    how long the latest 512 waited, in seconds."""
 
     frames: int = 0
     refused_full: int = 0
@@ -89,17 +121,17 @@ class ClassCounts:
     waits_s: deque[float] = field(default_factory=_remembered)
 
 
-@dataclass(slots=True)
 class Counts:
-    """What a scheduler counts of all classes together."""
+    """What a scheduler counts: requests that were accepted (``submitted``) and that ended as
+    ``finished``, ``failed`` or ``cancelled``, ``runs`` of networks, pieces of requests that were
+    ``joined`` with others in a run, seconds a frame of the latest 512 runs (``frame_times_s``), and
+    what there is of each class (``of``). Not thread-safe: the scheduler's lock is held."""
 
-    submitted: int = 0
-    finished: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    runs: int = 0
-    joined: int = 0
-    frame_times_s: deque[float] = field(default_factory=_remembered)
+    def __init__(self) -> None:
+        self.submitted = self.finished = self.failed = self.cancelled = 0
+        self.runs = self.joined = 0
+        self.frame_times_s = _remembered()
+        self.of: Final = {service: ClassCounts() for service in SERVICES}
 
 
 def stats_of(
@@ -108,25 +140,24 @@ def stats_of(
     busy: int,
     workers: int,
     counts: Counts,
-    counts_of: Mapping[Service, ClassCounts],
 ) -> SchedulerStats:
-    """Return the numbers of a scheduler at this moment, with its lock held.
+    """Return the numbers of a scheduler at this moment; the caller holds the scheduler's lock.
 
-    ``queue_size`` is how many requests its ``queue`` takes; ``busy`` of its ``workers`` threads run
-    something. ``counts`` is what it has counted of all classes, ``counts_of`` of each.
+    ``queue`` has the requests that wait, of at most ``queue_size``; ``busy`` of the ``workers``
+    threads run something. ``counts`` is what the scheduler has counted.
     """
     classes = {
         service: ClassStats(
             queue.jobs_of(service),
             queue.frames_of(service),
-            counts_of[service].frames,
-            counts_of[service].refused_full,
-            counts_of[service].refused_deadline,
-            quantiles(list(counts_of[service].waits_s)),
+            counts.of[service].frames,
+            counts.of[service].refused_full,
+            counts.of[service].refused_deadline,
+            quantiles(list(counts.of[service].waits_s)),
         )
         for service in SERVICES
     }
-    waits_s = [wait_s for each in counts_of.values() for wait_s in each.waits_s]
+    waits_s = [wait_s for each in counts.of.values() for wait_s in each.waits_s]
     return SchedulerStats(
         queued=len(queue),
         queued_frames=queue.frames,

@@ -2,9 +2,13 @@
 
 from lipwire.security.addresses import AllowedAddresses
 from lipwire.security.audit import AuditLog
+from lipwire.security.caller import Caller
 from lipwire.security.control import OPEN, AccessControl, Control, Credentials, ForwardedControl
 from lipwire.security.keys import PREFIX, ApiKey, KeyFile
-from lipwire.security.limits import LimitRules, TenantLimits
+from lipwire.security.limits import LimitRules, Standing, TenantLimits
+from lipwire.security.minutes import LiveMinutes
+from lipwire.security.tickets import Ticket, Tickets
+from lipwire.security.ticketstores import FolderStore
 from lipwire.security.tokens import ALGORITHMS, TokenRules, Tokens
 
 __all__ = [
@@ -15,12 +19,18 @@ __all__ = [
     "AllowedAddresses",
     "ApiKey",
     "AuditLog",
+    "Caller",
     "Control",
     "Credentials",
+    "FolderStore",
     "ForwardedControl",
     "KeyFile",
     "LimitRules",
+    "LiveMinutes",
+    "Standing",
     "TenantLimits",
+    "Ticket",
+    "Tickets",
     "TokenRules",
     "Tokens",
 ]

@@ -10,11 +10,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class AllowedAddresses:
-    """A list of addresses and networks; an empty one allows all."""
+    """The IP addresses and networks from which requests may come; an empty list allows all."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """``texts`` are as ``10.0.0.0/8``, ``192.0.2.7``, ``2001:db8::/32``. Raises
-        InvalidInput."""
+        """``texts`` are addresses and networks, as ``10.0.0.0/8``, ``192.0.2.7``,
+        ``2001:db8::/32``. Raises InvalidInput where one is neither."""
         self._networks: Final = tuple(_network(text) for text in texts)
 
     @property

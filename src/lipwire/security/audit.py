@@ -21,8 +21,9 @@ _LONGEST: Final = 200
 
 
 class AuditLog(Closing):
-    """Appends lines to a file. Thread-safe; several processes may write one file. A context
-    manager. A file that was moved away is made anew within a second."""
+    """Appends one line of JSON to a file for each request of a server. Thread-safe; several
+    processes may write one file. A context manager. A file that was moved away is made anew within
+    a second."""
 
     def __init__(
         self,

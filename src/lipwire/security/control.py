@@ -9,12 +9,16 @@ from lipwire.security.addresses import AllowedAddresses
 from lipwire.security.audit import AuditLog
 from lipwire.security.keys import PREFIX, KeyFile
 from lipwire.security.limits import TenantLimits
+from lipwire.security.shared.keys import SharedKeys
 from lipwire.security.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request brings to show who asks."""
+    """What a request brings to show who asks: the ``address`` that it comes from, without a port
+    (empty for a Unix socket); the API key or JSON Web Token sent as ``Bearer`` (empty for none);
+    the names in the client's certificate, which the connection has checked; and, as ``forwarded``,
+    what another process of the same server has found out of who asks (empty for nothing)."""
 
     address: str = ""
     """Where it comes from, without a port; empty for a Unix socket."""
@@ -28,30 +32,46 @@ class Credentials:
 
 
 class ForwardedControl:
-    """Of a process whose socket other processes of the same server alone can reach: they have found
-    out who asks, and say so."""
+    """Takes the word of other processes of the same server for who asks, in place of an
+    ``AccessControl``. Only for a process whose socket nobody but them can reach."""
 
     audit: Final = None
     asks: Final = True
 
+    def __init__(self, limits: TenantLimits | None = None) -> None:
+        """``limits`` are those of this process, for the bytes that clients send through the others;
+        None where that is not limited."""
+        self._limits = limits
+
     def access(self, credentials: Credentials) -> Access:
         """Return what the caller may do, as the other process says in ``credentials.forwarded``;
-        everything where that is empty: the other process asks for itself. Raises InvalidInput where
-        it cannot be read."""
+        everything where that is empty, as the other process then asks for itself. Raises
+        InvalidInput where the text cannot be read."""
         return Access.of_text(credentials.forwarded) if credentials.forwarded else EVERYTHING
+
+    def check_address(self, address: str) -> None:
+        """Do nothing, and never raise: the process that passes a request on has checked its
+        address."""
 
     def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
         """Do nothing, and never raise: whether a call may begin was checked and counted by the
         process that passes it on."""
 
+    def upload(self, access: Access, size_bytes: int) -> None:
+        """Count ``size_bytes`` that the caller with ``access`` has sent. Raises LimitExceeded where
+        its tenant sends more than the limits of this process allow."""
+        if self._limits is not None:
+            self._limits.upload(access, size_bytes)
+
 
 class AccessControl(Closing):
-    """Says who asks by what a request brings. Thread-safe; a context manager."""
+    """Finds out who makes a request, by its address, API key, token or certificate, and whether
+    they may. Thread-safe; a context manager."""
 
     def __init__(
         self,
         *,
-        keys: KeyFile | None = None,
+        keys: KeyFile | SharedKeys | None = None,
         tokens: Tokens | None = None,
         certificates: tuple[str, ...] = (),
         allow_from: AllowedAddresses | None = None,
@@ -67,7 +87,7 @@ class AccessControl(Closing):
         self._tokens = tokens
         self._certificates: Final = frozenset(certificates)
         self._allow_from = allow_from or AllowedAddresses(())
-        self._limits = limits
+        self.limits: Final = limits
         self.audit: Final = audit
         self.asks: Final = bool(self.closed or self._allow_from.limited or limits or audit)
         """Whether what a request brings makes a difference."""
@@ -88,25 +108,35 @@ class AccessControl(Closing):
 
         ``access`` is what the caller may do, as ``access()`` returns it, ``operation`` what the
         call does, and ``frames`` how many frames it asks for. Raises PermissionDenied where
-        ``access`` does not allow the operation, Overloaded where its tenant asks for more than the
-        limits allow, and StorageFailed where calls have to be recorded and cannot be.
+        ``access`` does not allow the operation, LimitExceeded where its tenant asks for more than
+        the limits allow, and StorageFailed where calls have to be recorded and cannot be.
         """
         if self.audit is not None:
             self.audit.check()
         access.check(operation)
-        if self._limits is not None:
-            self._limits.take(access, frames)
+        if self.limits is not None:
+            self.limits.take(access, frames)
+
+    def upload(self, access: Access, size_bytes: int) -> None:
+        """Count ``size_bytes`` that the caller with ``access`` has sent; to be called before they
+        are used. Raises LimitExceeded where its tenant sends more than the limits allow."""
+        if self.limits is not None:
+            self.limits.upload(access, size_bytes)
+
+    def check_address(self, address: str) -> None:
+        """Raise PermissionDenied where requests may not come from ``address``, an IP address as
+        text without a port; empty for a Unix socket, which is allowed."""
+        if not self._allow_from.allow(address):
+            raise PermissionDenied(
+                f"requests from {address[:60]} are not allowed (security.allow_from)"
+            )
 
     def access(self, credentials: Credentials) -> Access:
         """Return what the caller that brings ``credentials`` may do; everything where callers are
         not told apart. Raises PermissionDenied for an address that requests may not come from,
-        Unauthenticated where no certificate, key or token says who asks, or it is not valid,
-        Unavailable where the keys that tokens are checked with cannot be fetched, and InvalidInput
-        where the file of API keys is damaged, once a second."""
-        if not self._allow_from.allow(credentials.address):
-            raise PermissionDenied(
-                f"requests from {credentials.address[:60]} are not allowed (security.allow_from)"
-            )
+        Unauthenticated where no certificate, key or token says who asks, or it is not valid, and
+        Unavailable where the keys that tokens are checked with cannot be fetched."""
+        self.check_address(credentials.address)
         if not self.closed:
             return EVERYTHING
         named = self._certificates.intersection(credentials.certificates)

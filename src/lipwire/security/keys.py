@@ -34,6 +34,7 @@ from lipwire.domain.newfiles import write_file
 _LOG: Final = logging.getLogger("lipwire.security")
 PREFIX: Final = "lipwire_"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_HASH: Final = re.compile("[0-9a-f]{64}")
 _VERSION: Final = 1
 _LOOK_EVERY_S: Final = 1.0
 """How often the file is looked at for changes."""
@@ -42,7 +43,10 @@ _LOCK_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the file has it, without its secret."""
+    """An API key as its file has it: without its secret, with the SHA-256 of the whole key as
+    hexadecimal digits. It allows ``operations`` with the avatars that match one of the patterns
+    ``avatars`` (``*``, ``acme-*``) for ``tenant``; an empty tenant is any. Times are in seconds
+    since 1970; ``expires_s`` None is never."""
 
     name: str
     sha256: str
@@ -55,9 +59,18 @@ class ApiKey:
     expires_s: float | None
     """None where it does not expire."""
 
+    def access(self, now_s: float) -> Access:
+        """Return what the key allows. Raises Unauthenticated where it has expired at ``now_s``."""
+        if self.expires_s is not None and now_s >= self.expires_s:
+            raise Unauthenticated(f"the API key {self.name} has expired")
+        return Access(
+            f"key {self.name}", self.tenant, frozenset(self.operations), tuple(self.avatars)
+        )
+
 
 class KeyFile:
-    """The keys of one file. Thread-safe; a change of the file counts within a second."""
+    """The API keys in one JSON file, which may be changed by other processes: a change counts
+    within a second. Thread-safe."""
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         """``now`` gives seconds since 1970. Nothing is read yet."""
@@ -67,6 +80,7 @@ class KeyFile:
         self._seen: tuple[int, int, int] | None = None
         self._looked_s = -math.inf
         self._keys: dict[str, ApiKey] = {}
+        self._revoked: frozenset[str] = frozenset()
         self._damaged = False
 
     def create(
@@ -105,14 +119,14 @@ class KeyFile:
         now = self._now()
         made = ApiKey(
             name,
-            _hash(key),
+            hash_of(key),
             tenant,
             tuple(operations),
             tuple(avatars),
             now,
             None if lifetime_s is None else now + lifetime_s,
         )
-        with self._changing() as keys:
+        with self._changing() as (keys, _):
             if name in keys:
                 raise InvalidInput(f"there is a key {name} already; revoke it, or choose a name")
             keys[name] = made
@@ -120,12 +134,14 @@ class KeyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """Remove the key called ``name`` from the file; servers refuse it within a second. Raises
-        NotFound where there is none of that name, InvalidInput where the file is damaged,
-        StorageFailed where it cannot be written."""
-        with self._changing() as keys:
-            if keys.pop(name, None) is None:
+        """Remove the key called ``name`` from the file, which keeps its hash as revoked; servers
+        refuse it within a second. Raises NotFound where there is none of that name, InvalidInput
+        where the file is damaged, StorageFailed where it cannot be written."""
+        with self._changing() as (keys, revoked):
+            found = keys.pop(name, None)
+            if found is None:
                 raise NotFound(f"there is no key {name[:60]} in {self.path.name}")
+            revoked.add(found.sha256)
         self._looked_s = -math.inf
 
     def listed(self) -> list[ApiKey]:
@@ -134,6 +150,13 @@ class KeyFile:
         self._read()
         return [self._keys[name] for name in sorted(self._keys)]
 
+    def now_in_it(self) -> tuple[list[ApiKey], frozenset[str]]:
+        """Return the file's keys, and the hashes (hexadecimal digits) of those that were revoked in
+        it; while it is damaged those that it had before."""
+        with self._lock:
+            self._look()
+        return list(self._keys.values()), self._revoked
+
     def access(self, key: str) -> Access:
         """Return what the whole ``key``, as a caller sent it (``lipwire_NAME_SECRET``), allows.
 
@@ -141,20 +164,20 @@ class KeyFile:
         is damaged the keys that it had before count, and the log says so.
         """
         with self._lock:
-            if abs(self._now() - self._looked_s) >= _LOOK_EVERY_S:
-                self._read_if_whole()
+            self._look()
         name = key.removeprefix(PREFIX).partition("_")[0]
         found = self._keys.get(name)
-        given = _hash(key)
+        given = hash_of(key)
         # Also where there is no such name: it must not show in the time that this takes.
         same = hmac.compare_digest(given, found.sha256 if found is not None else given[::-1])
         if found is None or not same:
             raise Unauthenticated("the API key is not known here; it may have been revoked")
-        if found.expires_s is not None and self._now() >= found.expires_s:
-            raise Unauthenticated(f"the API key {name} has expired")
-        return Access(
-            f"key {name}", found.tenant, frozenset(found.operations), tuple(found.avatars)
-        )
+        return found.access(self._now())
+
+    def _look(self) -> None:
+        """The lock is held."""
+        if abs(self._now() - self._looked_s) >= _LOOK_EVERY_S:
+            self._read_if_whole()
 
     def _read_if_whole(self) -> None:
         try:
@@ -173,12 +196,14 @@ class KeyFile:
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            self._seen, self._keys = None, {}
+            self._seen, self._keys, self._revoked = None, {}, frozenset()
             return
+        except OSError as error:
+            raise InvalidInput(f"{self.path} cannot be read: {error.strerror}") from None
         seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if seen == self._seen:
             return
-        self._keys = _parsed(self.path)
+        self._keys, self._revoked = _parsed(self.path)
         self._seen = seen
 
     def _changing(self) -> "_Change":
@@ -192,39 +217,45 @@ class _Change:
         self._path = file.path
         self._lock = FileLock(f"{file.path}.lock", timeout=_LOCK_S)
         self._keys: dict[str, ApiKey] = {}
+        self._revoked: set[str] = set()
 
-    def __enter__(self) -> dict[str, ApiKey]:
+    def __enter__(self) -> tuple[dict[str, ApiKey], set[str]]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except (OSError, TimeoutError) as error:
             raise StorageFailed(f"the keys in {self._path} cannot be changed: {error}") from None
         try:
-            self._keys = _parsed(self._path) if self._path.exists() else {}
+            if self._path.exists():
+                self._keys, revoked = _parsed(self._path)
+                self._revoked = set(revoked)
         except BaseException:
             self._lock.release()
             raise
-        return self._keys
+        return self._keys, self._revoked
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             if error is None:
-                _write(self._path, self._keys)
+                _write(self._path, self._keys, self._revoked)
         finally:
             self._lock.release()
 
 
-def _hash(key: str) -> str:
+def hash_of(key: str) -> str:
+    """Return the SHA-256 of a whole key, in hexadecimal digits."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-def _write(path: Path, keys: dict[str, ApiKey]) -> None:
+def _write(path: Path, keys: dict[str, ApiKey], revoked: set[str]) -> None:
     """Raises StorageFailed."""
-    text = json.dumps({"version": _VERSION, "keys": [asdict(key) for key in keys.values()]})
-    write_file(path, f"{text}\n".encode())
+    told: dict[str, Any] = {"version": _VERSION, "keys": [asdict(key) for key in keys.values()]}
+    if revoked:
+        told["revoked"] = sorted(revoked)
+    write_file(path, f"{json.dumps(told)}\n".encode())
 
 
-def _parsed(path: Path) -> dict[str, ApiKey]:
+def _parsed(path: Path) -> tuple[dict[str, ApiKey], frozenset[str]]:
     """Raises InvalidInput."""
     try:
         data: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -232,14 +263,20 @@ def _parsed(path: Path) -> dict[str, ApiKey]:
             raise InvalidInput(
                 f"{path} is of version {data['version']!r:.20}; allowed is {_VERSION}"
             )
-        return {entry["name"]: _key_of(entry) for entry in data["keys"]}
+        keys = {entry["name"]: key_of(entry) for entry in data["keys"]}
+        revoked = frozenset(data.get("revoked", ()))
+        if not all(isinstance(each, str) and _HASH.fullmatch(each) for each in revoked):
+            raise ValueError("what was revoked is no list of hashes")
+        return keys, revoked
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"{path} is no file of API keys: {error!r:.200}") from None
 
 
-def _key_of(entry: dict[str, Any]) -> ApiKey:
+def key_of(entry: dict[str, Any]) -> ApiKey:
+    """Return the key that ``entry`` describes, a mapping of the fields of ``ApiKey``. Raises
+    ValueError, KeyError, TypeError or AttributeError where it describes none."""
     operations = tuple(entry["operations"])
     if not set(operations) <= set(OPERATIONS):
         raise ValueError(f"operations are {operations!r:.100}")

@@ -1,6 +1,10 @@
 """How much each tenant may ask for."""
 
 import math
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,63 +12,193 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from lipwire.domain import Access, Overloaded
+from lipwire.domain import Access, LimitExceeded
+from lipwire.security.shared.counts import Asked, SharedCounts
+from lipwire.stores import StoreAway
 
+REQUESTS: Final = "requests"
+FRAMES: Final = "frames"
+UPLOAD: Final = "upload"
 _SHORTEST_S: Final = 0.05
 _FRAMES_SPAN_S: Final = 10
 _LARGEST_BATCH: Final = 50
 """Frames of a request, at most."""
+_MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class LimitRules:
-    """What each tenant may ask one process of a server for; None is no limit."""
+    """What each tenant may ask one process of a server for, or all that share their counts; None is
+    no limit. ``frames_per_second``
+    counts the frames of batches, not those of live sessions; ``upload_mb_per_minute`` what requests
+    and messages bring, in MiB. False in a condition where nothing is limited."""
 
     requests_per_minute: int | None = None
     frames_per_second: int | None = None
     """Frames of batches; live sessions make their own, 25 a second each."""
+    upload_mb_per_minute: int | None = None
+    """What requests, bodies and messages bring, in MiB."""
+
+    def __bool__(self) -> bool:
+        """Whether anything is limited."""
+        rules = (self.requests_per_minute, self.frames_per_second, self.upload_mb_per_minute)
+        return any(one is not None for one in rules)
+
+    def divided_by(self, processes: int) -> "LimitRules":
+        """Return what one of so many ``processes`` may be asked for, so that all together are not
+        asked for more: at least 1 of each."""
+
+        def share(most: int | None) -> int | None:
+            return None if most is None else max(1, most // processes)
+
+        return LimitRules(
+            share(self.requests_per_minute),
+            share(self.frames_per_second),
+            share(self.upload_mb_per_minute),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of one limit a tenant has left: ``remaining`` of the ``most`` that may be asked for
+    within ``span_s`` seconds, and in how many seconds there will be more. ``policy`` says what is
+    counted: "requests", "frames" or "upload" (bytes)."""
+
+    policy: str
+    """``requests``, ``frames`` or ``upload``."""
+    most: int
+    """What may be asked for within ``span_s``: requests, frames or bytes."""
+    span_s: int
+    remaining: int
+    renewed_in_s: float
+    """In how many seconds there will be more."""
 
 
 class TenantLimits:
-    """Counts what tenants ask for. Thread-safe. Callers without a tenant are counted each by
-    itself."""
+    """Counts what each tenant (customer) asks for, and refuses what is more than the rules allow. A
+    caller without a tenant counts for itself. Thread-safe.
 
-    def __init__(self, rules: LimitRules) -> None:
+    Counted is what this process is asked for; with ``shared`` what all processes are that share it.
+    While those cannot be asked, each allows its share: the rules, divided by how many they were.
+    """
+
+    def __init__(self, rules: LimitRules, shared: SharedCounts | None = None) -> None:
+        """``shared`` counts for several processes; None where this one counts for itself."""
+        self._rules = rules
+        self._shared = shared
+        self._lock = threading.Lock()
         self._counter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        requests, frames = rules.requests_per_minute, rules.frames_per_second
-        self._requests = None if requests is None else RateLimitItemPerMinute(requests)
-        self._frames = None
-        if frames is not None:
-            # Over so long that the largest batch is let in.
-            span_s = max(_FRAMES_SPAN_S, math.ceil(_LARGEST_BATCH / frames))
-            self._frames = RateLimitItemPerSecond(span_s * frames, span_s)
+        self._limits: Final = _limits_of(rules)
+        self._share: tuple[int, Mapping[str, _Limit]] = (1, self._limits)
+        """The limits of one of so many processes."""
 
     def take(self, access: Access, frames: int) -> None:
         """Count a request of ``frames`` frames, which may be 0, for the tenant of ``access``, or
-        for its subject where it has none. Raises Overloaded, with after how many seconds to come
+        for its subject where it has none. Raises LimitExceeded, with after how many seconds to come
         back (``retry_after_s``), where that is more than it may ask for; the request is then not
         counted."""
-        who = f"tenant {access.tenant}" if access.tenant else access.subject
-        counted: list[tuple[RateLimitItem, int]] = []
-        if self._requests is not None:
-            allowed = f"{self._requests.amount} requests a minute"
-            self._check(self._requests, who, 1, allowed)
-            counted.append((self._requests, 1))
-        if self._frames is not None and frames:
-            allowed = f"{self._frames.amount // self._frames.multiples} frames a second"
-            self._check(self._frames, who, frames, allowed)
-            counted.append((self._frames, frames))
-        for limit, cost in counted:
-            self._counter.hit(limit, who, cost=cost)
+        who = access.counts_for
+        wanted = {REQUESTS: 1, **({FRAMES: frames} if frames else {})}
+        self._count(who, {name: cost for name, cost in wanted.items() if name in self._limits})
 
-    def _check(self, limit: RateLimitItem, who: str, cost: int, allowed: str) -> None:
-        if self._counter.test(limit, who, cost=cost):
+    def upload(self, access: Access, size_bytes: int) -> None:
+        """Count ``size_bytes`` that the caller with ``access`` has sent. Raises LimitExceeded, with
+        after how many seconds to come back (``retry_after_s``), where that is more than its tenant
+        may send; it is then not counted, and what was sent is not to be used."""
+        if UPLOAD in self._limits and size_bytes:
+            self._count(access.counts_for, {UPLOAD: size_bytes})
+
+    def standing(self, access: Access) -> list[Standing]:
+        """Return how much the tenant of ``access``, or the caller itself where it has no tenant,
+        has left of each limit that there is."""
+        who = access.counts_for
+        if self._shared is not None:
+            with suppress(StoreAway):
+                asked = [limit.asked(name, 0) for name, limit in self._limits.items()]
+                _, left = self._shared.count(who, asked)
+                return [
+                    Standing(each.name, each.most, each.span_s, its.remaining, its.renewed_in_s)
+                    for each, its in zip(asked, left, strict=True)
+                ]
+        found = []
+        for name, limit in self._own_limits().items():
+            stats = self._counter.get_window_stats(limit.item, name, who)
+            after_s = max(0.0, stats.reset_time - time.time())
+            found.append(Standing(name, limit.most, limit.span_s, max(0, stats.remaining), after_s))
+        return found
+
+    def _count(self, who: str, costs: Mapping[str, int]) -> None:
+        """Count what is asked for of each limit, where all of them allow it, else nothing."""
+        if not costs:
             return
-        stats = self._counter.get_window_stats(limit, who)
-        span_s = limit.get_expiry()
+        if self._shared is not None:
+            with suppress(StoreAway):
+                asked = [self._limits[name].asked(name, cost) for name, cost in costs.items()]
+                refused, left = self._shared.count(who, asked)
+                if refused is not None:
+                    name, cost = asked[refused].name, asked[refused].cost
+                    raise self._limits[name].exceeded(name, who, cost, left[refused].remaining)
+                return
+        limits = self._own_limits()
+        with self._lock:  # what is looked at here is what is counted, whoever asks meanwhile
+            for name, cost in costs.items():
+                item = limits[name].item
+                if not self._counter.test(item, name, who, cost=cost):
+                    stats = self._counter.get_window_stats(item, name, who)
+                    raise limits[name].exceeded(name, who, cost, stats.remaining)
+            for name, cost in costs.items():
+                self._counter.hit(limits[name].item, name, who, cost=cost)
+
+    def _own_limits(self) -> "Mapping[str, _Limit]":
+        """The limits that this process counts by itself."""
+        if self._shared is None:
+            return self._limits
+        members, limits = self._share
+        if members != self._shared.members:
+            members = self._shared.members
+            limits = _limits_of(self._rules.divided_by(members))
+            self._share = members, limits
+        return limits
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit: ``item`` of the library, and ``allowed``, in words."""
+
+    item: RateLimitItem
+    allowed: str
+
+    @property
+    def most(self) -> int:
+        return self.item.amount
+
+    @property
+    def span_s(self) -> int:
+        return self.item.get_expiry()
+
+    def asked(self, name: str, cost: int) -> Asked:
+        return Asked(name, cost, self.most, self.span_s)
+
+    def exceeded(self, name: str, who: str, cost: int, remaining: int) -> LimitExceeded:
+        """The error for ``who``, who asks for ``cost`` while ``remaining`` are left."""
         # So long until as much as was asked for beyond the rest has left the window.
-        missing = max(1, cost - stats.remaining)
-        raise Overloaded(
-            f"{who} asks for more than {allowed}; allowed is no more",
-            retry_after_s=max(_SHORTEST_S, min(span_s, span_s * missing / limit.amount)),
+        missing = max(1, cost - remaining)
+        return LimitExceeded(
+            f"{who} asks for more than {self.allowed}; allowed is no more",
+            policy=name,
+            retry_after_s=max(_SHORTEST_S, min(self.span_s, self.span_s * missing / self.most)),
         )
+
+
+def _limits_of(rules: LimitRules) -> dict[str, _Limit]:
+    limits = {}
+    if (requests := rules.requests_per_minute) is not None:
+        limits[REQUESTS] = _Limit(RateLimitItemPerMinute(requests), f"{requests} requests a minute")
+    if (frames := rules.frames_per_second) is not None:
+        # Over so long that the largest batch is let in.
+        span_s = max(_FRAMES_SPAN_S, math.ceil(_LARGEST_BATCH / frames))
+        item = RateLimitItemPerSecond(span_s * frames, span_s)
+        limits[FRAMES] = _Limit(item, f"{frames} frames a second")
+    if (upload := rules.upload_mb_per_minute) is not None:
+        limits[UPLOAD] = _Limit(RateLimitItemPerMinute(upload * _MIB), f"{upload} MiB a minute")
+    return limits

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import jwt
 
-from lipwire.domain import OPERATIONS, Access, InvalidInput, Operation, Unauthenticated, Unavailable
+from lipwire.domain import OPERATIONS, Access, InvalidInput, Operation, Unauthenticated
+from lipwire.security.jwks import JwksKeys
 
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "HS256")
 _MAX_TOKEN_CHARACTERS: Final = 8192
@@ -23,12 +24,13 @@ _MAX_KNOWN: Final = 4096
 _MAX_PATTERNS: Final = 1000
 _MAX_TENANT: Final = 200
 _SECRET_BYTES: Final = 32
-_JWKS_TIMEOUT_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """Which tokens count."""
+    """Which JSON Web Tokens are accepted: signed with one of ``algorithms`` (such as RS256), from
+    ``issuer`` and for ``audience``, neither expired nor early by more than ``leeway_s``. The claim
+    ``tenant_claim`` names the tenant."""
 
     algorithms: tuple[str, ...]
     """Of ALGORITHMS. Which one a token names does not count by itself: it has to be one of these,
@@ -41,7 +43,7 @@ class TokenRules:
 
 
 class Tokens:
-    """Checks tokens against one key, or against the keys of a JWKS URL. Thread-safe."""
+    """Checks JSON Web Tokens against one key, or against the keys of a JWKS URL. Thread-safe."""
 
     def __init__(
         self,
@@ -73,11 +75,7 @@ class Tokens:
         self._rules = rules
         self._now = now
         self._key: Any = None if key_file is None else _key_of(key_file, rules.algorithms)
-        self._jwks = (
-            None
-            if jwks_url is None
-            else jwt.PyJWKClient(jwks_url, timeout=_JWKS_TIMEOUT_S, cooldown_duration=jwks_pause_s)
-        )
+        self._jwks = None if jwks_url is None else JwksKeys(jwks_url, jwks_pause_s)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[float, Access]] = OrderedDict()
 
@@ -139,13 +137,10 @@ class Tokens:
     def _key_for(self, token: str) -> jwt.PyJWK:
         assert self._jwks is not None
         try:
-            # One thread asks for the keys; the others find them.
-            with self._lock:
-                return self._jwks.get_signing_key_from_jwt(token)
-        except jwt.PyJWKClientConnectionError:
-            raise Unavailable("the keys of security.jwt.jwks_url cannot be had now") from None
-        except (jwt.PyJWKClientError, jwt.InvalidTokenError, RecursionError) as error:
+            name = jwt.get_unverified_header(token).get("kid")
+        except (jwt.InvalidTokenError, RecursionError, ValueError, TypeError) as error:
             raise Unauthenticated(f"the token does not count: {error!s:.100}") from None
+        return self._jwks.key(name)
 
     def _access_of(self, claims: Mapping[str, Any]) -> Access:
         scope = claims.get("scope", "")

@@ -4,6 +4,7 @@ Whoever serves, over gRPC or otherwise, opens a ``Call`` for each request and ha
 here; nothing of gRPC is needed.
 """
 
+from lipwire.serving.across import run_across
 from lipwire.serving.backend import (
     Backend,
     BackendHealth,
@@ -24,10 +25,11 @@ from lipwire.serving.compositor import (
 )
 from lipwire.serving.devices import Devices
 from lipwire.serving.encoders import AudioEncoders
-from lipwire.serving.leases import LEASE_S, LeasesStats, SpeedLeases
+from lipwire.serving.leases import LEASE_S, FrameCost, LeasesStats, SpeedLeases
 from lipwire.serving.loadedavatars import LoadedAvatar, Network, load_avatar, load_network
 from lipwire.serving.local import LocalBackend
-from lipwire.serving.networks import NetworkKey, ServerDevice, Speed, run_across, run_on
+from lipwire.serving.networkfacts import Speed
+from lipwire.serving.networks import NetworkKey, ServerDevice, run_on
 from lipwire.serving.placement import Placement
 from lipwire.serving.restmouths import RestMouths
 from lipwire.serving.speech import RawAudio, windows_from_raw
@@ -43,6 +45,7 @@ __all__ = [
     "Devices",
     "DrawnFloatMouths",
     "DrawnMouths",
+    "FrameCost",
     "FrameFormat",
     "GpuStatus",
     "LeasesStats",

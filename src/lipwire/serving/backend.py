@@ -29,7 +29,11 @@ Called where the backend is without those frames, perhaps more than once."""
 
 @dataclass(frozen=True, slots=True)
 class DrawnMouths:
-    """Mouths that a network made for consecutive frames, as uint8 pixels."""
+    """Mouths that a network made for consecutive frames: ``pixels``, (N, 320, 320, 3) uint8, in the
+    package's colour order. ``gpu_id`` is the number of the device that made them, as CUDA counts, 0
+    where it was a processor. ``inference_ms`` is how long the network ran, without the time that
+    the request waited. ``revision`` is the hash of the network's file, as ``Revision.model`` has
+    it; empty where that is not known."""
 
     pixels: Mouths
     """(N, 320, 320, 3) uint8, in the package's colour order."""
@@ -40,10 +44,17 @@ class DrawnMouths:
     inference_ms: float
     """How long the network ran, without the time that the request waited."""
 
+    revision: str = ""
+    """The hash of the network's file, as ``Revision.model`` has it; empty where not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class DrawnFloatMouths:
-    """Mouths that a network made for consecutive frames, as its own floats: the guide's form."""
+    """Mouths that a network made for consecutive frames, as floats, which is what networks make
+    themselves: ``values``, (N, 3, 320, 320) float32, by custom in [0, 1], in the package's colour
+    order. ``gpu_id`` is the number of the device that made them, as CUDA counts, 0 where it was a
+    processor. ``inference_ms`` is how long the network ran, without the time that the request
+    waited."""
 
     values: FloatMouths
     """(N, 3, 320, 320) float32, by custom in [0, 1], in the package's colour order."""
@@ -58,7 +69,7 @@ class DrawnFloatMouths:
         """Return these mouths as uint8 pixels: times 255, clipped to 0...255, rounded, ties to
         even.
 
-        NaN becomes 0. Networks in the form *pixels* convert their output in the same way.
+        NaN becomes 0. The result is what the network gives where it is asked for uint8.
         """
         count, channels, height, width = self.values.shape
         pixels = np.empty((count, height, width, channels), np.uint8)
@@ -74,7 +85,16 @@ class DrawnFloatMouths:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """Numbers about one loaded network."""
+    """Numbers about the loaded network of avatar ``model_id``.
+
+    ``gpu_id`` is its device, as CUDA counts. ``memory_bytes`` are mapped weights and, where the
+    backend holds them, mapped crops; ``device_bytes`` what its weights take of the GPU, or of
+    memory where it runs on the processor, 0 where another process holds it. ``use_count`` calls
+    have used it since it was loaded, ``in_use`` of them do now; ``idle_s`` is the seconds since the
+    last. ``runner`` and ``precision`` say how it is run now. ``server`` is the address of the
+    server that holds it, empty for this process; ``loaded_in`` processes of that server do.
+    ``revision`` is that of its file.
+    """
 
     model_id: str
     gpu_id: int
@@ -91,13 +111,26 @@ class ModelStatus:
     device_bytes: int = 0
     """Bytes that its weights take of the GPU, or of memory where it runs on the processor; 0 where
     another process holds it."""
+    runner: str = ""
+    """What runs it now, as ``Running`` has it; empty where that is not known."""
+    precision: str = ""
+    """The precision that it runs in now; empty where that is not known."""
     loaded_in: int = 1
     """Processes of that server which hold it; the numbers are of all of them together."""
+    revision: str = ""
+    """The hash of the network's file, as ``Revision.model`` has it; empty where not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """The state of a GPU that networks run on, or ran on before it was lost."""
+    """The state of a GPU that networks run on, or ran on before it was lost.
+
+    ``index`` is its number, as CUDA counts. ``loaded_models`` networks are on it. ``memory_bytes``
+    is all of its memory, ``used_bytes`` what all programs together used when it was last looked at,
+    ``utilisation`` the share of the last moments in which it was at work, 0 to 1; each is 0 where
+    it is not known. ``lost`` is why it is lost, in one line; empty where it is not. ``server`` is
+    the address of the server that it is in; empty where that is this process.
+    """
 
     index: int
     name: str
@@ -117,7 +150,14 @@ class GpuStatus:
 
 @dataclass(frozen=True, slots=True)
 class BackendHealth:
-    """Whether a backend can make mouths, and how much it holds."""
+    """Whether a backend can make mouths, and how much it holds.
+
+    ``gpu_count`` GPUs are there; ``loaded_models`` of at most ``max_models`` networks are loaded.
+    ``version`` is Lipwire's. ``detail`` is one line for people on what is wrong, or on which
+    servers answer. ``gpus`` has lost GPUs, too, and is empty where networks run on a processor.
+    ``live_sessions`` is how many live sessions have reserved what they take (``Backend.acquire``),
+    ``live_capacity`` how many could; 0 where nothing was measured yet.
+    """
 
     healthy: bool
     gpu_count: int
@@ -135,7 +175,8 @@ class BackendHealth:
 
 
 class Backend(Protocol):
-    """A source of mouths. Methods may be called from any number of threads.
+    """What makes mouths, the pictures of the mouth region that an avatar's network draws: this
+    process, or servers that are asked. Methods may be called from any number of threads.
 
     ``call`` is the request that a method works for. The method ends by its deadline, waiting and
     retries included; when the call ends early, the work is given up where that still saves
@@ -156,11 +197,12 @@ class Backend(Protocol):
         call: Call | None = None,
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
-        for each of ``windows``, (N, 32, 16, 16) float32.
+        for each of ``windows``, the audio windows, (N, 32, 16, 16) float32.
 
         ``revision`` (``Avatar.revision``) is that of the avatar whose frames the mouths will be
         pasted into. Where the backend has these very frames, it shows them to the network;
-        elsewhere ``crops`` is called for what the network is to see.
+        elsewhere ``crops()`` is called, which returns the pictures that the network is to see, (N,
+        320, 320, 3) uint8.
 
         Raises AvatarChanged where the newest network is of another revision, CropsNeeded where the
         backend is without these frames and ``crops`` is None, NotFound where there is no avatar
@@ -178,14 +220,14 @@ class Backend(Protocol):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
-        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form, in which the caller
-        sends what the network sees.
+        """Return the network's own output, (N, 3, 320, 320) float32, for its own input: ``visual``,
+        (N, 6, 320, 320), the crop and the crop with the mouth blacked out, and ``windows``, (N, 32,
+        16, 16), both float32.
 
-        Of ``revision`` only the network's half is compared. Raises AvatarChanged where the newest
-        network is of another revision, NotFound where there is no avatar ``model_id``, InvalidInput
-        for arrays of other shapes or values, AvatarInvalid where its network cannot be loaded or
-        fails.
+        ``model_id`` names the avatar. Of ``revision`` only the network's half is compared. Raises
+        AvatarChanged where the newest network is of another revision, NotFound where there is no
+        avatar ``model_id``, InvalidInput for arrays of other shapes or values, AvatarInvalid where
+        its network cannot be loaded or fails.
         """
         ...
 
@@ -196,12 +238,14 @@ class Backend(Protocol):
         ...
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
-        """Unload the network of avatar ``model_id``; calls under way finish before. Returns False
+        """Unload the network of avatar ``model_id``; runs under way finish before. Returns False
         where it was not loaded. ``call`` is the request that this is for."""
         ...
 
-    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, in the order of their names."""
+    def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        """Return numbers about each loaded network, in the order of their avatars' names, or about
+        that of avatar ``model_id`` alone where one is named. ``call`` is the request that this is
+        for."""
         ...
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
@@ -217,13 +261,14 @@ class Backend(Protocol):
         ...
 
     def release(self, holder: str) -> None:
-        """Give back the lease of ``holder``, the session's name as it was given to ``acquire``. It
-        need not have one. Raises nothing: a lease that cannot be given back ends by itself."""
+        """Give back what ``acquire`` has reserved for the live session ``holder``, the name that it
+        was given. Nothing need be reserved. Raises nothing: what cannot be given back ends by
+        itself, within 30 s."""
         ...
 
     def health(self, *, call: Call | None = None) -> BackendHealth:
         """Return whether the next call will probably be answered, and how much the backend holds.
-        Raises nothing."""
+        ``call`` is the request that this is for. Raises nothing."""
         ...
 
     def close(self) -> None:

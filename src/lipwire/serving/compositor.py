@@ -6,6 +6,7 @@ speech ──▶ windows ──▶ the avatar's network: mouths ──▶ pasted
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,6 +22,8 @@ from lipwire.domain import (
     Unavailable,
     Visual,
 )
+from lipwire.domain.tracing import span
+from lipwire.domain.versions import Choose, one_version, who_of
 from lipwire.registry import Registry
 from lipwire.serving.encoders import AudioEncoders
 from lipwire.serving.loadedavatars import LoadedAvatar
@@ -43,7 +46,13 @@ _ANSWER_OVERHEAD_BYTES: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A request for ``count`` consecutive frames of avatar ``model_id``."""
+    """A request for ``count`` consecutive frames of avatar ``model_id``, from number ``first`` on,
+    0 or above; past the avatar's last frame they run back and forth.
+
+    ``visual`` is what the network is shown, (count, 6, 320, 320) float32; None where it is shown
+    the avatar's own frames. ``speech`` is the audio windows, (count, 32, 16, 16) float32, or the
+    audio that they are made of.
+    """
 
     model_id: str
     count: int
@@ -59,7 +68,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class CompositedBatch:
-    """The frames of a batch, and how long each step took."""
+    """The frames of a batch, and how long each step took.
+
+    ``frames`` are JPEG files; or raw pixels, height x width x 3, BGR; or access units of H.264, for
+    which ``width`` and ``height`` are even. ``gpu_id`` is the device that made the mouths, as CUDA
+    counts, 0 for a processor. ``audio_ms`` is how long it took to make windows of raw audio, 0
+    where windows were given, ``inference_ms`` how long the network ran, and ``composite_ms`` how
+    long it took to paste mouths and encode frames.
+    """
 
     frames: list[bytes]
     """JPEG files; or raw pixels: height x width x 3, BGR; or access units of H.264."""
@@ -77,7 +93,8 @@ class CompositedBatch:
 
 
 class Compositor:
-    """Makes batches with the avatars of one registry. Thread-safe."""
+    """Answers batches, requests for some frames, with the avatars of one registry: has mouths made
+    and pastes them into the avatars' frames. Thread-safe."""
 
     def __init__(
         self,
@@ -88,16 +105,19 @@ class Compositor:
         crf: int = DEFAULT_CRF,
         max_answer_bytes: int | None = None,
         threads: Executor | None = None,
+        choose: Choose = one_version,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``avatars`` are loaded with their frames, and with the part that ``frame_format`` needs
-        (jpeg, pixels, or planes for H.264). ``encoders`` make windows of raw audio. ``crf`` is the
-        quality of H.264, 1 to 51, less is better.
+        """``avatars`` are loaded with their frames, and with the part that ``frame_format``
+        ("jpeg", "raw" or "h264") needs: jpeg, pixels, or planes for H.264. ``encoders`` make
+        windows of raw audio. ``crf`` is the quality of H.264, 1 to 51, less is better.
 
-        Batches whose raw frames take more than ``max_answer_bytes`` are refused. ``threads``
-        compose the frames of a batch side by side; without them one comes after the other.
-        ``clock`` gives seconds.
+        Batches whose raw frames take more than ``max_answer_bytes`` are refused (None: none are).
+        ``threads`` compose the frames of a batch side by side; without them one comes after the
+        other. ``choose`` says of which version of an avatar a batch is made, ``clock`` gives
+        seconds.
         """
+        self._choose = choose
         self._avatars = avatars
         self._encoders = encoders
         self.frame_format: Final = frame_format
@@ -119,18 +139,22 @@ class Compositor:
         different revisions or one is stopping, DeadlineExceeded and Cancelled where ``call`` ends
         before.
         """
-        for _ in range(_REVISIONS):
-            try:
-                return self._composite(batch, call)
-            except AvatarChanged:
-                self._avatars.load(batch.model_id, timeout_s=call.remaining_s())
-        raise Unavailable(
-            f"avatar {batch.model_id} is not the same here and where its network is; it is being"
-            " replaced, or their folders differ"
-        )
+        who = who_of(call.tenant, call.client)
+        with self._choose(batch.model_id, who, call.service) as chosen:
+            for _ in range(_REVISIONS):
+                try:
+                    return self._composite(chosen.name, batch, call)
+                except AvatarChanged:
+                    self._avatars.load(chosen.name, timeout_s=call.remaining_s())
+            raise Unavailable(
+                f"avatar {batch.model_id} is not the same here and where its network is; it is"
+                " being replaced, or their folders differ"
+            )
 
-    def _composite(self, batch: Batch, call: Call) -> CompositedBatch:
-        with self._avatars.use(batch.model_id, timeout_s=call.remaining_s()) as avatar:
+    def _composite(self, name: str, batch: Batch, call: Call) -> CompositedBatch:
+        with ExitStack() as stack:
+            with span("avatar", avatar=batch.model_id):  # which may have to be loaded
+                avatar = stack.enter_context(self._avatars.use(name, timeout_s=call.remaining_s()))
             frames = avatar.frames
             assert frames is not None  # as __init__ asks for
             self._check_size(batch.count, frames)
@@ -138,39 +162,41 @@ class Compositor:
             audio_ms = 0.0
             if isinstance(windows, RawAudio):
                 started = self._clock()
-                with self._encoders.use(avatar.encoder, call) as encoder:
+                with span("audio"), self._encoders.use(avatar.encoder, call) as encoder:
                     windows = windows_from_raw(windows, batch.count, encoder)
                 audio_ms = self._ms_since(started)
             call.check()
-            if batch.visual is None:
-                mouths = avatar.network.mouths(batch.first, windows, call=call)
-            else:
-                mouths = avatar.network.mouths_of(batch.visual, windows, call=call).as_mouths()
+            with span("mouths", avatar=batch.model_id, frames=batch.count):
+                if batch.visual is None:
+                    mouths = avatar.network.mouths(batch.first, windows, call=call)
+                else:
+                    mouths = avatar.network.mouths_of(batch.visual, windows, call=call).as_mouths()
             started = self._clock()
-            width, height = frames.width, frames.height
-            if self.frame_format == "h264":
-                composited = encode_frames(
-                    frames, batch.first, mouths.pixels, crf=self._crf, call=call
-                )
-                width, height = width + width % 2, height + height % 2
-            else:
-                composited = compose_frames(
-                    frames,
-                    batch.first,
-                    mouths.pixels,
-                    frame_format=self.frame_format,
-                    threads=self._threads,
-                    call=call,
-                )
+            with span("composite", frames=batch.count, form=self.frame_format):
+                composited = self._composed(frames, batch.first, mouths.pixels, call)
+            even = int(self.frame_format == "h264")
             return CompositedBatch(
                 frames=composited,
-                width=width,
-                height=height,
+                width=frames.width + even * (frames.width % 2),
+                height=frames.height + even * (frames.height % 2),
                 gpu_id=mouths.gpu_id,
                 audio_ms=audio_ms,
                 inference_ms=mouths.inference_ms,
                 composite_ms=self._ms_since(started),
             )
+
+    def _composed(self, frames: Avatar, first: int, mouths: Mouths, call: Call) -> list[bytes]:
+        """Frames in this compositor's format."""
+        if self.frame_format == "h264":
+            return encode_frames(frames, first, mouths, crf=self._crf, call=call)
+        return compose_frames(
+            frames,
+            first,
+            mouths,
+            frame_format=self.frame_format,
+            threads=self._threads,
+            call=call,
+        )
 
     def _check_size(self, count: int, frames: Avatar) -> None:
         """Raw frames are large: better refused than computed and then too big to be sent."""

@@ -7,7 +7,7 @@ needs a reset, and a process whose CUDA context broke cannot have another.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
@@ -15,15 +15,10 @@ from weakref import WeakValueDictionary
 from lipwire.avatars import Avatar
 from lipwire.domain import AvatarInvalid, LipwireError, Unavailable
 from lipwire.domain.closing import Closing
-from lipwire.engine import DeviceLost, Driver, GpuState
+from lipwire.engine import DeviceLost, Driver, GpuState, HotStats
 from lipwire.serving.backend import GpuStatus
-from lipwire.serving.networks import (
-    CompiledNetwork,
-    DeviceNetwork,
-    NetworkKey,
-    Placed,
-    ServerDevice,
-)
+from lipwire.serving.networkfacts import CompiledNetwork, Running
+from lipwire.serving.networks import DeviceNetwork, NetworkKey, Placed, ServerDevice
 from lipwire.serving.placement import Home, Placement
 
 _LOG: Final = logging.getLogger(__name__)
@@ -33,16 +28,17 @@ _UNKNOWN: Final = GpuState(0, 0, 0.0)
 
 
 class Devices(Closing):
-    """The devices that a server's networks run on; a context manager.
+    """The devices that a server's networks run on, and which network is on which; a context
+    manager.
 
-    It closes none of the devices. ``check`` is to be called now and then.
+    It closes none of the devices: whoever opened them does. ``check`` is to be called now and then.
     """
 
     def __init__(
         self, devices: Sequence[ServerDevice], placement: Placement, driver: Driver
     ) -> None:
-        """``placement`` says which device a network is loaded on, by the devices' ``index``.
-        ``driver`` is asked how the GPUs do."""
+        """``devices`` have different numbers (``ServerDevice.index``). ``placement`` says, by that
+        number, which device a network is loaded on. ``driver`` is asked about the state of GPUs."""
         self._devices = {device.index: device for device in devices}
         self._placement = placement
         self._driver = driver
@@ -58,9 +54,9 @@ class Devices(Closing):
         return tuple(device for device in self._devices.values() if not device.lost)
 
     def expect_live(self, index: int, for_s: float) -> None:
-        """For ``for_s`` seconds from now, have device number ``index`` keep its runs of other
-        classes short, as live frames may come at any moment. Nothing is done where that device is
-        lost or not known."""
+        """Have device number ``index`` keep its runs of other classes short for ``for_s`` seconds
+        from now, as frames of live sessions may come at any moment. Nothing is done where that
+        device is lost or not known."""
         for device in self.left:
             if device.index == index:
                 device.expect_live(for_s)
@@ -98,9 +94,28 @@ class Devices(Closing):
         with self._lock:
             return self._networks.get(model_id)
 
+    def loaded(self) -> dict[str, Mapping[Running, int]]:
+        """Return how many networks are loaded on each device, by how they are run: by its name,
+        "cpu", "gpu0" and so on."""
+        return {
+            "cpu" if device.gpu is None else f"gpu{device.index}": device.loaded
+            for device in self._devices.values()
+        }
+
+    def hot(self) -> HotStats:
+        """Return what runs specialised on the processor because it is used much, and counts since
+        the start."""
+        each = [device.hot for device in self._devices.values()]
+        return HotStats(
+            sum(stats.networks for stats in each),
+            sum(stats.memory_bytes for stats in each),
+            sum(stats.specialised for stats in each),
+            sum(stats.evicted for stats in each),
+        )
+
     @property
     def on_gpu(self) -> bool:
-        """Whether networks run on GPUs, and need what is compiled for them."""
+        """Whether networks run on GPUs here, so that avatars have to be compiled for GPUs, too."""
         return any(device.on_gpu for device in self._devices.values())
 
     def home_of(self, model_id: str) -> Home | None:
@@ -168,7 +183,7 @@ class Devices(Closing):
                 raise
             else:
                 self._placement.measured(home, device.held_bytes(model))
-                return Placed(device, model, NetworkKey(model))
+                return Placed(device, model, NetworkKey(model), compiled.revision)
 
     def _has_gone(self, device: ServerDevice, error: LipwireError) -> bool:
         """Whether ``error`` came of the device's going, which is then taken out."""

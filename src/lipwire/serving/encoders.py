@@ -15,15 +15,16 @@ _MOST: Final = 64
 
 
 class EncoderFile(str):
-    """An audio encoder's file as it was when it was looked at: equal for all links that lead to it,
-    and another one once it is replaced. ``path`` is where it was found."""
+    """An audio encoder's file as it was at one moment: a text of its device, inode, size and time
+    of change, equal for all links that lead to the file, and another one once it is replaced.
+    ``path`` is where it was found."""
 
     path: Path
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """Return the file that is at ``path`` now, told from others by its device, inode, size and
-        time of change. Raises nothing where it cannot be found: opening it will say so."""
+        """Return what stands for the file that is at ``path`` now. Raises nothing where there is
+        none: opening it will say so."""
         try:
             found = path.stat()
         except OSError:
@@ -52,8 +53,8 @@ class AudioEncoders(Closing):
         most: int = _MOST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``open_encoder`` opens a file; at most ``most`` are open at a time. ``clock`` gives
-        seconds."""
+        """``open_encoder`` is called with the path of a file, and returns the encoder in it. At
+        most ``most`` encoders are open at a time. ``clock`` gives seconds."""
 
         def load(name: str) -> Loaded[AudioEncoder]:
             assert isinstance(name, EncoderFile)

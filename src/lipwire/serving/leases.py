@@ -1,7 +1,8 @@
 """How many live sessions the devices of this process carry, and who holds a share of them.
 
 A session takes the time of 25 frames a second of its avatar's device, as measured; a device gives
-away at most ``SHARE`` of the time of those frames that it computes side by side. A share is held
+away at most ``SHARE`` of the time of those frames that it computes side by side. Where networks run
+on the processor, composing and encoding frames takes time of the same cores. A share is held
 for LEASE_S seconds, and longer where it is renewed. Frames of live sessions are run before all
 others, so other load takes nothing of what is given away.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lipwire.domain import FPS, Call, DeadlineExceeded, InvalidInput, Overloaded
-from lipwire.serving.networks import Speed
+from lipwire.serving.networkfacts import Speed
 
 SHARE: Final = 0.9
 """What sessions may take of a device's time; the rest is for frames that take longer than usual."""
@@ -22,11 +23,42 @@ LEASE_S: Final = 30.0
 """How long a share is held that nobody renews."""
 _RETRY_AFTER_S: Final = 5.0
 _LONGEST_HOLDER: Final = 200
+_FIRST_FRAMES: Final = FPS
+_LATEST_FRAMES: Final = 500
+"""What the cost of a frame is a mean of, roughly."""
+
+
+class FrameCost:
+    """The processor time that a process takes for a frame of a live session besides its mouth: to
+    hear speech, and to compose, encode and send the frame. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._frame_s = 0.0
+        self._first = _FIRST_FRAMES
+        self._count = 0
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds of a core, the mean of the latest frames; 0 before the first that counts."""
+        return self._frame_s
+
+    def took(self, frame_s: float) -> None:
+        """Note that a frame took ``frame_s`` seconds of a core. The first 25 do not count, as
+        libraries are loaded then."""
+        with self._lock:
+            if self._first:
+                self._first -= 1
+                return
+            self._count = min(self._count + 1, _LATEST_FRAMES)
+            self._frame_s += (frame_s - self._frame_s) / self._count
 
 
 @dataclass(frozen=True, slots=True)
 class LeasesStats:
-    """How many live sessions hold a share now, and how many would fit."""
+    """``held`` live sessions hold a share of a device's time now. ``fit`` is how many could on all
+    devices together, if the others were of the avatar that was asked for last; None before any
+    avatar's speed was measured."""
 
     held: int
     fit: int | None
@@ -43,7 +75,9 @@ class _Held:
 
 
 class SpeedLeases:
-    """Shares of the devices' time, held by live sessions. Thread-safe."""
+    """Gives live sessions shares of the time of the devices that networks run on, as long as there
+    is time left, so that admitted sessions stay in time. A share, a lease, is held for 30 s unless
+    it is renewed. Thread-safe."""
 
     def __init__(
         self,
@@ -52,16 +86,20 @@ class SpeedLeases:
         devices: Callable[[], Sequence[int]],
         expect: Callable[[int, float], None],
         *,
+        share: float = SHARE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``speed(model_id)`` returns how fast the avatar's network is, None where that was not
-        measured of late; ``measure(model_id, call)`` has it measured, and loaded where it is not.
-        ``devices()`` are the numbers of the devices that are there. ``expect(device, seconds)`` is
-        told for how long a device may get live frames at any moment. ``clock`` gives seconds."""
+        measured of late; ``measure(model_id, call)`` loads the network where it is not loaded,
+        measures that and returns it. ``devices()`` returns the numbers of the devices that are not
+        lost. ``expect(device, seconds)`` is called to say for how long a device may get live frames
+        at any moment. ``share`` of a device's time is given away at most; more than 1 is more than
+        it has. ``clock`` gives seconds."""
         self._speed = speed
         self._measure = measure
         self._devices = devices
         self._expect = expect
+        self._share = share
         self._clock = clock
         self._lock = threading.Lock()
         self._measuring = threading.Lock()
@@ -176,7 +214,7 @@ class SpeedLeases:
     def _fit(self, speed: Speed) -> int:
         """How many sessions fit on a device: those that are there, and more with ``speed``."""
         held = self._on(speed.device)
-        left = SHARE - sum(map(_cost, held))
+        left = self._share - sum(map(_cost, held))
         more = math.floor(left / _cost(speed) + _ROUNDING) if speed.frame_s > 0 else 1
         return max(len(held) + more, 1)
 

@@ -12,7 +12,8 @@ from lipwire.avatars.compiled.compiling import CompiledParts
 from lipwire.avatars.compiled.parts import FOR_GPU, MODEL_ONLY
 from lipwire.avatars.compiled.restpart import stored_bytes
 from lipwire.avatars.frames.framecache import FrameCache
-from lipwire.avatars.package import BOTH
+from lipwire.avatars.package import BOTH, AvatarPackage
+from lipwire.avatars.sandbox.sandbox import Sandbox
 from lipwire.domain import (
     AudioWindows,
     AvatarFiles,
@@ -26,13 +27,13 @@ from lipwire.registry import Loaded
 from lipwire.serving.backend import DrawnFloatMouths, DrawnMouths, MakeCrops
 from lipwire.serving.devices import Devices
 from lipwire.serving.encoders import AudioEncoders, EncoderFile
-from lipwire.serving.networks import CompiledNetwork
+from lipwire.serving.networkfacts import CompiledNetwork
 from lipwire.serving.restmouths import RestMouths
 
 
 class Network(Protocol):
-    """Makes the mouths of one avatar: with a network here, or by asking a server that has the
-    network."""
+    """Makes the mouths of one avatar: with a network that is loaded here, or by asking a server
+    that has the network."""
 
     def mouths(
         self,
@@ -57,9 +58,9 @@ class Network(Protocol):
     def mouths_of(
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
-        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form. ``call`` is the
-        request that this is for.
+        """Return the network's own output, (N, 3, 320, 320) float32, for its own input: ``visual``,
+        (N, 6, 320, 320), the crop and the crop with the mouth blacked out, and ``windows``, (N, 32,
+        16, 16), both float32. ``call`` is the request that this is for.
 
         Raises InvalidInput for arrays of another shape, AvatarChanged where the network is of
         another revision by now, AvatarInvalid where it fails, Overloaded where too many requests
@@ -71,7 +72,13 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedAvatar:
-    """An entry of a server's registry: an avatar's frames, and what makes its mouths."""
+    """An avatar that a server has loaded: its ``frames``, None where only the network is here, and
+    the ``network`` that makes its mouths.
+
+    ``revision`` is hashes of the frames and of the network that are here; that of a half that is
+    not here is empty, or not to be compared. ``encoder`` is the file of its audio encoder as it was
+    when the avatar was loaded; None where it has none here.
+    """
 
     frames: Avatar | None
     """The avatar's frames; None where only the network is here."""
@@ -90,7 +97,8 @@ class LoadedAvatar:
         object.__setattr__(self, "encoder", None if path is None else EncoderFile.at(path))
 
     def rest_mouths(self, encoders: AudioEncoders, call: Call | None = None) -> RestMouths:
-        """Return what the avatar shows while nobody speaks; the same for all who ask.
+        """Return the avatar's rest mouths, those of each frame for silence, which are shown while
+        nobody speaks; the same object for all who ask.
 
         ``encoders`` opens its audio encoder, which makes the window of silence, and ``call`` is the
         request that it is for. No mouth is made yet. Raises InvalidInput where the avatar has no
@@ -116,7 +124,7 @@ class LoadedAvatar:
             return self._rest[0]
 
     def close(self) -> None:
-        """Close its rest mouths. Frames and network are closed by whoever opened them."""
+        """Close the avatar's rest mouths. Frames and network are closed by whoever opened them."""
         for rest in self._rest:
             rest.close()
 
@@ -129,35 +137,44 @@ def load_avatar(
     parts: frozenset[Part],
     quality: int = DEFAULT_QUALITY,
     cache: FrameCache | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Loaded[LoadedAvatar]:
     """Open an avatar with its frames and its network, for a server that does everything.
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
     compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``.
     ``parts`` says which forms of the frames are needed (jpeg, pixels, planes), ``quality`` is that
-    of JPEGs, and ``cache`` holds decoded frames, as for ``Avatar.open``.
+    of JPEGs, ``cache`` holds decoded frames, and ``sandbox`` is where what is missing is compiled,
+    as for ``Avatar.open``.
 
     Raises NotFound where a file is missing, AvatarInvalid where one is damaged, InvalidInput for a
     quality or part that is not allowed, StorageFailed where compiled parts cannot be written,
     Overloaded where a GPU is full, Unavailable where no device is left.
     """
     package = read_package(where)
-    compiled = compile_avatar(package, parts=parts | ALWAYS | _of_network(devices), quality=quality)
+    compiled = compile_avatar(
+        package, parts=parts | ALWAYS | _of_network(devices), quality=quality, sandbox=sandbox
+    )
     with ExitStack() as opened:
         frames = opened.enter_context(Avatar(package, compiled, quality, parts, cache))
-        return _loaded(model_id, compiled, frames, devices, opened)
+        return _loaded(model_id, package, compiled, frames, devices, opened)
 
 
 def load_network(
-    model_id: str, where: AvatarFiles | Path, devices: Devices
+    model_id: str,
+    where: AvatarFiles | Path,
+    devices: Devices,
+    *,
+    sandbox: Sandbox | None = None,
 ) -> Loaded[LoadedAvatar]:
     """Open an avatar's network, with its frames where they are there, for a server that gives
     mouths to others.
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
-    compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``. A
-    package in one folder has to have frames. Where files were named one by one the network alone is
-    enough: if its frames are neither beside it nor where they are named, callers send crops.
+    compiled first, in the ``sandbox`` if there is one. The network is loaded onto one of
+    ``devices`` under the name ``model_id``. A package in one folder has to have frames. Where files
+    were named one by one the network alone is enough: if its frames are neither beside it nor where
+    they are named, callers send crops.
 
     Raises NotFound where a file is missing, AvatarInvalid where one is damaged, InvalidInput where
     ``where`` names an audio encoder alone, StorageFailed where compiled parts cannot be written,
@@ -170,12 +187,12 @@ def load_network(
     alone = bool(files.named) and not there
     package = read_package(files, frozenset({"model"}) if alone else BOTH)
     parts = ALWAYS if package.frames is not None else MODEL_ONLY
-    compiled = compile_avatar(package, parts=parts | _of_network(devices))
+    compiled = compile_avatar(package, parts=parts | _of_network(devices), sandbox=sandbox)
     with ExitStack() as opened:
         frames = None
         if package.frames is not None:
             frames = opened.enter_context(Avatar(package, compiled, DEFAULT_QUALITY))
-        return _loaded(model_id, compiled, frames, devices, opened)
+        return _loaded(model_id, package, compiled, frames, devices, opened)
 
 
 def mapped_bytes(frames: Avatar) -> int:
@@ -192,13 +209,21 @@ def _of_network(devices: Devices) -> frozenset[Part]:
 
 def _loaded(
     model_id: str,
+    package: AvatarPackage,
     compiled: CompiledParts,
     frames: Avatar | None,
     devices: Devices,
     opened: ExitStack,
 ) -> Loaded[LoadedAvatar]:
     network = devices.network(
-        model_id, CompiledNetwork(compiled.network, compiled.network_for_gpu), frames
+        model_id,
+        CompiledNetwork(
+            compiled.network,
+            compiled.network_for_gpu,
+            package.model_path,
+            compiled.revision.model,
+        ),
+        frames,
     )
     opened.callback(network.close)
     avatar = LoadedAvatar(frames, network, compiled.revision)

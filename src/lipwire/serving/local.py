@@ -1,7 +1,9 @@
 """The backend that runs networks on the devices of this process."""
 
+import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import lipwire
 from lipwire.domain import (
@@ -9,6 +11,7 @@ from lipwire.domain import (
     AudioWindows,
     AvatarChanged,
     Call,
+    CompiledFormGone,
     CropsNeeded,
     InvalidInput,
     Revision,
@@ -25,13 +28,18 @@ from lipwire.serving.backend import (
     ModelStatus,
 )
 from lipwire.serving.devices import Devices
-from lipwire.serving.leases import SpeedLeases
+from lipwire.serving.leases import SHARE, FrameCost, SpeedLeases
 from lipwire.serving.loadedavatars import LoadedAvatar
-from lipwire.serving.networks import Speed
+from lipwire.serving.networkfacts import Speed
+
+_log = logging.getLogger(__name__)
+
+_Drawn = TypeVar("_Drawn", DrawnMouths, DrawnFloatMouths)
 
 
 class LocalBackend(Closing):
-    """A backend over networks on the devices of this process; a context manager.
+    """A ``Backend``, which makes mouths, with networks on the devices of this process; a context
+    manager.
 
         with (
             Registry(lambda name: load_network(name, catalog.files(name), devices)) as avatars,
@@ -39,7 +47,7 @@ class LocalBackend(Closing):
         ):
             mouths = backend.mouths("anna", 0, windows)
 
-    It closes neither the registry nor the devices.
+    It closes neither the registry nor the devices. Methods may be called from any thread.
     """
 
     def __init__(
@@ -47,18 +55,24 @@ class LocalBackend(Closing):
         avatars: Registry[LoadedAvatar],
         devices: Devices,
         *,
+        live_share: float = SHARE,
+        besides: FrameCost | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``avatars`` have their networks on ``devices``. ``clock`` gives seconds; it has to be the
-        clock of the registry."""
+        """``avatars`` have their networks on ``devices``, of whose time live sessions get
+        ``live_share`` at most, as ``SpeedLeases`` says. ``besides`` says what this process takes
+        for a live frame besides its mouth; None where it composes none. ``clock`` gives seconds; it
+        has to be the clock of the registry."""
         self._avatars = avatars
         self._devices = devices
+        self._besides = besides or FrameCost()
         self._clock = clock
         self._leases = SpeedLeases(
             self._speed,
             self._measure,
             lambda: [device.index for device in devices.left],
             devices.expect_live,
+            share=live_share,
             clock=clock,
         )
         self._closed = False
@@ -88,13 +102,15 @@ class LocalBackend(Closing):
         """
         if first < 0:
             raise InvalidInput(f"first frame is {first}, allowed are 0 and above")
-        with self._use(model_id, revision, call) as avatar:
-            _check_network(model_id, avatar, revision)
+
+        def run(avatar: LoadedAvatar) -> DrawnMouths:
             own = avatar.frames is not None and avatar.revision.same_frames(revision)
             if not own and crops is None:
                 raise _crops_needed(avatar)
             given = None if own else crops
             return avatar.network.mouths(first, windows, crops=given, call=call)
+
+        return self._run(model_id, revision, call, run)
 
     def mouths_of(
         self,
@@ -105,18 +121,22 @@ class LocalBackend(Closing):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
-        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form, in which the caller
-        sends what the network sees. ``call`` is the request that this is for.
+        """Return the network's own output, (N, 3, 320, 320) float32, for its own input: ``visual``,
+        (N, 6, 320, 320), the crop and the crop with the mouth blacked out, and ``windows``, (N, 32,
+        16, 16), both float32. ``model_id`` names the avatar, and ``call`` is the request that this
+        is for.
 
-        Raises AvatarChanged where the newest network is of another revision, NotFound where there
-        is no such avatar, InvalidInput for arrays of another shape, AvatarInvalid where the network
-        cannot be loaded or fails, and Overloaded, Unavailable, DeadlineExceeded and Cancelled as
-        all backends do (``Backend``).
+        Of ``revision`` only the network's half is compared. Raises AvatarChanged where the newest
+        network is of another revision, NotFound where there is no such avatar, InvalidInput for
+        arrays of another shape, AvatarInvalid where the network cannot be loaded or fails, and
+        Overloaded, Unavailable, DeadlineExceeded and Cancelled as all backends do (``Backend``).
         """
-        with self._use(model_id, revision, call) as avatar:
-            _check_network(model_id, avatar, revision)
-            return avatar.network.mouths_of(visual, windows, call=call)
+        return self._run(
+            model_id,
+            revision,
+            call,
+            lambda avatar: avatar.network.mouths_of(visual, windows, call=call),
+        )
 
     def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
         """Load the network of avatar ``model_id`` before mouths of it are asked for, and return its
@@ -126,9 +146,10 @@ class LocalBackend(Closing):
         self._check_open()
         left_s = None if call is None else call.remaining_s()
         self._avatars.load(model_id, timeout_s=left_s)
-        rows = (status for status in self.models() if status.model_id == model_id)
+        if (network := self._devices.network_of(model_id)) is not None:
+            network.expect_use()
         # Evicted again already, it is none.
-        return next(rows, ModelStatus(model_id, 0, 0, 0, 0.0))
+        return next(iter(self.models(model_id)), ModelStatus(model_id, 0, 0, 0, 0.0))
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         """Unload the network of avatar ``model_id``, without waiting for calls under way, which
@@ -137,12 +158,14 @@ class LocalBackend(Closing):
         self._check_open()
         return self._avatars.unload(model_id)
 
-    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, in the order of their names. A network whose
-        device was lost is not among them until it is used again. ``call`` makes no difference.
-        Raises Unavailable once the backend is closed."""
+    def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        """Return numbers about each loaded network, in the order of their names, or about that of
+        avatar ``model_id`` alone where one is named. A network whose device was lost is not among
+        them until it is used again. ``call`` makes no difference. Raises Unavailable once the
+        backend is closed."""
         self._check_open()
-        rows = map(self._status, self._avatars.stats().items)
+        items = self._avatars.stats().items
+        rows = (self._status(item) for item in items if not model_id or item.name == model_id)
         return tuple(sorted((row for row in rows if row), key=lambda row: row.model_id))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
@@ -159,22 +182,31 @@ class LocalBackend(Closing):
         """
         self._check_open()
         self._leases.acquire(holder, model_id, call.classed("live", call.tenant))
+        if (network := self._devices.network_of(model_id)) is not None:
+            network.expect_use()
 
     def release(self, holder: str) -> None:
-        """Give back what ``acquire`` reserved for ``holder``. Nothing is done where that is
-        nothing."""
+        """Give back what ``acquire`` reserved for the session ``holder``. Nothing is done where it
+        has nothing reserved."""
         self._leases.release(holder)
 
     def _speed(self, model_id: str) -> Speed | None:
         network = self._devices.network_of(model_id)
-        return None if network is None else network.speed()
+        speed = None if network is None else network.speed()
+        return None if speed is None else self._with_composing(speed)
 
     def _measure(self, model_id: str, call: Call) -> Speed:
         with self._use(model_id, ANY_REVISION, call):
             network = self._devices.network_of(model_id)
             if network is None:
                 raise Unavailable(f"the network of avatar {model_id} was unloaded")
-            return network.measure(call)
+            return self._with_composing(network.measure(call))
+
+    def _with_composing(self, speed: Speed) -> Speed:
+        """On a processor, frames are composed by the cores that networks run on."""
+        if self._devices.on_gpu:
+            return speed
+        return speed._replace(frame_s=speed.frame_s + self._besides.frame_s)
 
     def health(self, *, call: Call | None = None) -> BackendHealth:
         """Return whether mouths can be made here, and how much is loaded: healthy while the backend
@@ -203,6 +235,28 @@ class LocalBackend(Closing):
         Unavailable, and calls under way finish. Closing twice is allowed."""
         self._closed = True
 
+    def _run(
+        self,
+        model_id: str,
+        revision: Revision,
+        call: Call | None,
+        run: Callable[[LoadedAvatar], _Drawn],
+    ) -> _Drawn:
+        """What ``run`` returns for the avatar. Where its compiled form was removed since it was
+        loaded, it is loaded again, once."""
+
+        def once() -> _Drawn:
+            with self._use(model_id, revision, call) as avatar:
+                _check_network(model_id, avatar, revision)
+                return run(avatar)
+
+        try:
+            return once()
+        except CompiledFormGone as error:
+            _log.warning("avatar %s is loaded again: %s", model_id, error)
+            self._avatars.unload(model_id)
+            return once()
+
     def _use(self, model_id: str, revision: Revision, call: Call | None) -> Use[LoadedAvatar]:
         self._check_open()
 
@@ -220,6 +274,8 @@ class LocalBackend(Closing):
         home = self._devices.home_of(item.name)
         if home is None:
             return None
+        network = self._devices.network_of(item.name)
+        running = None if network is None else network.running
         return ModelStatus(
             model_id=item.name,
             gpu_id=home.device,
@@ -228,6 +284,9 @@ class LocalBackend(Closing):
             idle_s=0.0 if item.pins else max(0.0, self._clock() - item.last_used_s),
             in_use=item.pins,
             device_bytes=home.held_bytes or 0,
+            runner="" if running is None else running.runner,
+            precision="" if running is None else running.precision,
+            revision="" if network is None else network.revision,
         )
 
     def _check_open(self) -> None:

@@ -7,13 +7,13 @@ On a GPU that keeps crops the scheduler and the engine are given the frames' num
 whose device is lost is loaded on another one, and its requests go on there.
 """
 
+import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,7 +25,6 @@ from lipwire.domain import (
     AudioWindows,
     Call,
     Cancelled,
-    Crops,
     DeadlineExceeded,
     Faces,
     Form,
@@ -36,30 +35,11 @@ from lipwire.domain import (
     Visual,
     ping_pong,
 )
-from lipwire.engine import DeviceLost, Engine, GpuInfo, Model, Request
-from lipwire.scheduling import Across, Job, Scheduler
+from lipwire.domain.tracing import current_trace, span_passed
+from lipwire.engine import DeviceLost, Engine, GpuInfo, HotStats, Model
+from lipwire.scheduling import Job, Scheduler
 from lipwire.serving.backend import DrawnFloatMouths, DrawnMouths, MakeCrops
-
-
-class CompiledNetwork(NamedTuple):
-    """The folders of a compiled network. As they are paths alone, no file is kept open by this."""
-
-    folder: Path
-    """Filled by ``compile_model``."""
-    for_gpu: Path | None = None
-    """Filled by ``compile_for_gpu``, where a GPU is to run it."""
-
-
-class Speed(NamedTuple):
-    """How fast a network makes live frames."""
-
-    device: int
-    """Number of the device that the network is on."""
-    frame_s: float
-    """Median seconds that a frame takes of a worker."""
-    side_by_side: int
-    """How many frames that device computes at a time."""
-
+from lipwire.serving.networkfacts import CompiledNetwork, Running, Speed
 
 _MEASURED_ROUNDS: Final = 4
 """Runs by which a network is measured that is asked for the first time; the first of them may
@@ -67,7 +47,8 @@ have to wait for weights, and a median leaves it out."""
 
 
 class ServerDevice:
-    """One device of a server: an engine, and a scheduler whose workers run networks with it.
+    """One device of a server, the processor or a GPU: an engine, and a scheduler whose workers run
+    networks with it. Thread-safe.
 
     It closes neither engine nor scheduler. A scheduler takes in more requests than it has threads,
     so whoever calls limits how many requests there are.
@@ -82,9 +63,9 @@ class ServerDevice:
         gpu: GpuInfo | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``index`` is the device's number in answers, as CUDA counts; 0 for the processor, whose
-        ``gpu`` is None. ``scheduler`` was made with ``run_on(engine)`` and the same ``clock``,
-        which gives seconds."""
+        """``engine`` runs on the device. ``scheduler`` was made with ``run_on(engine)`` and the
+        same ``clock``, which gives seconds. ``index`` is the device's number in answers, as CUDA
+        counts, and ``gpu`` what is known of the GPU; for the processor they are 0 and None."""
         self.index: Final = index
         self.gpu: Final = gpu
         self._engine = engine
@@ -100,7 +81,7 @@ class ServerDevice:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether networks run on a GPU here, and need what is compiled for one."""
+        """Whether networks run on a GPU here, so that they have to be compiled for GPUs, too."""
         return self._engine.on_gpu
 
     def load(
@@ -181,7 +162,7 @@ class ServerDevice:
         )
         self._keep(job)
         if call is not None:
-            call.on_end(lambda: _cancel(job))
+            call.on_end(lambda: job.cancel())
         try:
             mouths = job.result(None if deadline is None else max(0.0, deadline - self._clock()))
         except CancelledError:
@@ -194,13 +175,34 @@ class ServerDevice:
             ) from None
         finally:
             job.cancel()  # nothing where it is done
-        return mouths, _ran_s(job) * 1000
+        ran_s = _ran_s(job)
+        span_passed(
+            "network",
+            current_trace(),
+            ran_s,
+            device=self.index,
+            frames=len(windows),
+            queue_ms=(job.queue_s or 0.0) * 1000,
+        )
+        return mouths, ran_s * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return the median seconds a frame of the network of ``key`` within the last minute, over
-        runs of live requests and runs of a single frame; None where there was none."""
+        """Return how fast the network of ``key`` was within the last minute, in runs of live
+        requests and runs of a single frame; None where there was none."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
+
+    @property
+    def loaded(self) -> Mapping[Running, int]:
+        """How many networks are loaded here, by how they are run now."""
+        with self._lock:
+            models = list(self._on_unload)
+        return Counter(map(Running.of, models))
+
+    @property
+    def hot(self) -> HotStats:
+        """What runs specialised here because it is used much, and counts since the start."""
+        return self._engine.hot
 
     @property
     def side_by_side(self) -> int:
@@ -211,6 +213,12 @@ class ServerDevice:
         """Keep runs of classes other than live short for ``for_s`` seconds from now, as live frames
         may come at any moment."""
         self._scheduler.expect_live(for_s)
+
+    def expect_use(self, model: Model) -> None:
+        """Note that the network ``model`` is about to be used much. Does nothing on a GPU."""
+        if not self.on_gpu and not model.unloaded:
+            with contextlib.suppress(Unavailable):  # unloaded meanwhile
+                self._engine.prefetch(model)
 
     def abandon(self, reason: str) -> None:
         """Mark the device as lost: loads and runs under way, and later ones, raise DeviceLost with
@@ -244,7 +252,9 @@ class ServerDevice:
     def _load(
         self, compiled: CompiledNetwork, frames: Avatar | None, on_unload: Callable[[], None]
     ) -> Model:
-        model = self._engine.load(compiled.folder, frames, for_gpu=compiled.for_gpu)
+        model = self._engine.load(
+            compiled.folder, frames, for_gpu=compiled.for_gpu, source=compiled.source
+        )
         with self._lock:
             self._on_unload[model] = on_unload
         return model
@@ -264,13 +274,13 @@ class ServerDevice:
 
 
 class NetworkKey:
-    """Stands for a network in a scheduler's queue. A scheduler remembers keys for long, so a key
-    keeps no network in memory."""
+    """Stands for a loaded network in a scheduler's queue. A scheduler remembers keys for long, so a
+    key does not keep its network in memory."""
 
     __slots__ = ("__weakref__", "_model", "together")
 
     def __init__(self, model: Model) -> None:
-        """``model`` is the network."""
+        """``model`` is the network, which the key refers to weakly."""
         self._model = weakref.ref(model)
         self.together: Final = model.together
         """``Model.together``: networks that share it can be run in one batch; None for none."""
@@ -285,25 +295,28 @@ class NetworkKey:
 
     @property
     def group(self) -> int | None:
-        """A number that is the same for networks which can be run in one batch now. None where this
-        one cannot be run with others, or where its weights are not on its device yet: the others
-        would wait for them."""
+        """A number that is equal for networks which can be run in one batch now. None where this
+        network cannot be run with others, or where its weights are not on its device at this
+        moment: the others would have to wait for them."""
         model = self._model()
         return None if model is None or model.unloaded or not model.warm else self.together
 
 
 class Placed(NamedTuple):
-    """A network that is loaded on a device."""
+    """A network (``model``) that is loaded on a ``device``, the ``key`` that stands for it in the
+    device's scheduler, and the ``revision`` of its file, as ``Revision.model`` has it."""
 
     device: ServerDevice
     model: Model
     key: NetworkKey
+    revision: str = ""
 
 
 class DeviceNetwork:
-    """An avatar's network on one of a server's devices, and on another when that one is lost."""
+    """An avatar's network on one of a server's devices; when that device is lost, it is loaded on
+    another. Thread-safe."""
 
-    __slots__ = ("__weakref__", "_frames", "_lock", "_move", "_placed", "weights_bytes")
+    __slots__ = ("__weakref__", "_frames", "_lock", "_move", "_placed", "revision", "weights_bytes")
 
     def __init__(
         self,
@@ -320,12 +333,12 @@ class DeviceNetwork:
         self._frames = frames
         self._move = move
         self._lock = threading.Lock()
+        self.revision: Final = placed.revision
+        """The hash of the network's file, as ``Revision.model`` has it; empty where not known."""
         self.weights_bytes: Final = placed.model.weights_bytes
-        """Size of the mapped weights, or what they take of a GPU.
-
-        Their pages come and go with use; this is what they come to when all are in memory. The
-        session that avatars of one architecture share is not counted.
-        """
+        """Size of the mapped weights, or what they take of a GPU. Their pages come and go with use;
+        this is what they come to when all are in memory. The session that avatars of one
+        architecture share is not counted."""
 
     def mouths(
         self,
@@ -352,14 +365,14 @@ class DeviceNetwork:
             return self._own_faces(first, len(windows), placed.model.keeps_crops)
 
         pixels, index, inference_ms = self._run("pixels", faces, windows, call)
-        return DrawnMouths(pixels, index, inference_ms)
+        return DrawnMouths(pixels, index, inference_ms, self.revision)
 
     def mouths_of(
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
-        320), and ``windows``, (N, 32, 16, 16), both float32: the guide's form, in which the caller
-        sends what the network sees.
+        """Return the network's own output, (N, 3, 320, 320) float32, for its own input: ``visual``,
+        (N, 6, 320, 320), the crop and the crop with the mouth blacked out, and ``windows``, (N, 32,
+        16, 16), both float32.
 
         ``call`` is the request: its deadline, class and tenant count. Raises InvalidInput for
         arrays of another shape, AvatarInvalid where the network fails, Overloaded where too many
@@ -370,8 +383,8 @@ class DeviceNetwork:
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return the network's median seconds a frame within the last minute, over runs of live
-        requests and runs of a single frame; None where there was none, and once it is closed."""
+        """Return how fast the network was within the last minute, in runs of live requests and runs
+        of a single frame; None where there was none, and once it is closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 
@@ -389,12 +402,25 @@ class DeviceNetwork:
             count = 1 if placed is None else placed.device.side_by_side
             windows = np.zeros((count, *AUDIO_WINDOW_SHAPE), np.float32)
             crops = np.zeros((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
-            given = partial(_same, crops) if self._frames is None else None
+            given = crops.copy if self._frames is None else None
             self.mouths(0, windows, crops=given, call=call)
         speed = self.speed()
         if speed is None:
             raise Unavailable("the network was unloaded while it was measured")
         return speed
+
+    @property
+    def running(self) -> Running | None:
+        """How the network is run now; None once it is closed."""
+        placed = self._placed
+        return None if placed is None else Running.of(placed.model)
+
+    def expect_use(self) -> None:
+        """Note that somebody is about to speak with the network: on a processor that is faster in
+        bfloat16, it is specialised soon. Waits for nothing."""
+        placed = self._placed
+        if placed is not None:
+            placed.device.expect_use(placed.model)
 
     def close(self) -> None:
         """Unload the network. Runs under way finish; later ones raise Unavailable."""
@@ -463,31 +489,6 @@ def run_on(engine: Engine) -> Callable[[NetworkKey, Any, AudioWindows], Any]:
             raise
 
     return run
-
-
-def run_across(engine: Engine) -> Across[NetworkKey]:
-    """Return the rule by which a scheduler puts frames of several networks into one run, and the
-    function that makes this run with ``engine``. Networks with equal ``NetworkKey.group`` may be in
-    one run, which takes crops or numbers of frames and makes mouths of (N, 320, 320, 3) uint8."""
-
-    def run(parts: list[tuple[NetworkKey, Any, AudioWindows]]) -> list[Any]:
-        requests = [
-            Request(
-                key.model(), faces.tolist() if isinstance(faces, FrameNumbers) else faces, windows
-            )
-            for key, faces, windows in parts
-        ]
-        return list(engine.infer_together(requests))
-
-    return Across(lambda key: key.group, run)
-
-
-def _same(crops: Crops) -> Crops:
-    return crops
-
-
-def _cancel(job: Job[NetworkKey]) -> None:
-    job.cancel()
 
 
 def _ran_s(job: Job[NetworkKey]) -> float:

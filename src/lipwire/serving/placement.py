@@ -16,7 +16,9 @@ Strategy = Literal["round-robin", "least-loaded"]
 
 
 class Home:
-    """The device that a model is on, and how many bytes it takes there."""
+    """The device that a model (an avatar's network) is on: the ``model_id``, the number of the
+    ``device``, and how many bytes the model takes there (``held_bytes``; None until it is loaded).
+    Made by ``Placement.opened``."""
 
     __slots__ = ("device", "held_bytes", "model_id", "open")
 
@@ -45,7 +47,8 @@ class _Tally:
 
 
 class Placement:
-    """Chooses which device each model of a server is loaded on, and remembers it. Thread-safe."""
+    """Chooses which device each model (an avatar's network) of a server is loaded on, and remembers
+    it. It knows devices only by number. Thread-safe."""
 
     def __init__(self, strategy: Strategy, devices: Sequence[int], *, most: int) -> None:
         """``devices`` are the numbers of the devices, in the order in which they are filled;

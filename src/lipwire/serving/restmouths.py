@@ -31,6 +31,7 @@ from lipwire.domain import (
     Call,
     InvalidInput,
     Mouths,
+    NotFound,
     Progress,
     StorageFailed,
     UInt8Array,
@@ -50,17 +51,21 @@ _logger = logging.getLogger(__name__)
 
 
 class RestMouths(Closing):
-    """The rest mouths of one avatar; a context manager, to be used from any number of threads.
+    """The rest mouths of one avatar, the mouths that its network makes of each frame for silence,
+    which are shown while nobody speaks. Each is made once, and all are compiled into a file, the
+    part ``rest``, when there are none missing. A context manager, to be used from any number of
+    threads.
 
-    A mouth is (320, 320, 3) uint8 in the package's colour order, as ``Avatar.jpeg`` takes it.
-    Frame numbers start at 0; past the last frame they run back and forth. At most one JPEG a frame
-    is kept in memory, some 27 kB each, and none once the part is written. Once it is closed every
+    A mouth is (320, 320, 3) uint8 in the package's colour order, as ``Avatar.jpeg`` takes it. Frame
+    numbers start at 0; past the last frame they run back and forth. At most one JPEG a frame is
+    kept in memory, some 27 kB each, and none once the part is written. Once it is closed every
     method raises InvalidInput.
     """
 
     def __init__(self, frames: Avatar, draw: Draw, silence: AudioWindows) -> None:
-        """``frames`` are the avatar's, and ``draw`` makes its mouths; both are closed by whoever
-        opened them. ``silence`` is what the network hears of it, (1, 32, 16, 16) float32
+        """``frames`` are the avatar's. ``draw(first, windows, call)`` returns the mouths of frames
+        ``first``, ``first + 1`` and so on, one for each of ``windows``. Both are closed by whoever
+        opened them. ``silence`` is the audio window of silence, (1, 32, 16, 16) float32
         (``audio.silence_window``).
 
         Where the revision of ``frames`` does not name the network (only another process has it) the
@@ -86,13 +91,14 @@ class RestMouths(Closing):
 
     @property
     def complete(self) -> bool:
-        """Whether the mouths of all frames are there."""
+        """Whether the rest mouths of all frames have been made."""
         with self._lock:
             return self._complete()
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the JPEGs of all mouths that are there take, in memory or mapped."""
+        """How many bytes the JPEGs of all mouths that have been made take, in memory or mapped from
+        the file."""
         with self._lock:
             if self._part is not None:
                 return self._part.size_bytes
@@ -137,10 +143,11 @@ class RestMouths(Closing):
         waiting: Callable[[], None] = lambda: None,
         call: Call | None = None,
     ) -> None:
-        """Have the mouths of all frames made that are not there, and write the part.
+        """Have the network make the mouths of all frames that have none yet, and write the part,
+        the file of all mouths.
 
         ``progress`` is called with (frames done, frames in all) where any is made. ``waiting()`` is
-        called now and then while another process writes parts of this avatar, and may raise to give
+        called now and then while another process writes files of this avatar, and may raise to give
         up. ``call`` is the request that this is for. Raises StorageFailed where the part cannot be
         written, DeadlineExceeded and Cancelled where ``call`` ends before, and what
         ``Network.mouths`` and ``waiting`` raise.
@@ -232,7 +239,8 @@ class RestMouths(Closing):
     def _open_part(self) -> RestPart | None:
         if self._key is None:
             return None
-        places = homes(self._frames.path, self._frames.files.key)
+        files = self._frames.files
+        places = homes(self._frames.path, files.key, own=files.compiled)
         return open_rest(places, self._key, self._count)
 
     def _write_once(self) -> None:
@@ -248,6 +256,11 @@ class RestMouths(Closing):
                 "rest mouths of avatar %s are kept in memory: another process writes its parts",
                 self._frames.name,
             )
+        except NotFound:  # it was erased: nothing of it is kept
+            _logger.info(
+                "rest mouths of avatar %s are not kept: it is not there any more",
+                self._frames.name,
+            )
         except StorageFailed as error:
             _logger.warning(
                 "rest mouths of avatar %s are kept in memory alone: %s", self._frames.name, error
@@ -255,7 +268,8 @@ class RestMouths(Closing):
 
     def _write(self, waiting: Callable[[], None]) -> None:
         """Write the part, and use it instead of what is in memory. Nothing where it is there, or
-        its network is not known. Raises StorageFailed, and what ``waiting`` raises."""
+        its network is not known. Raises NotFound where the avatar's folder is not there any more,
+        StorageFailed, and what ``waiting`` raises."""
         with self._lock:
             if self._key is None or self._part is not None or len(self._jpegs) < self._count:
                 return

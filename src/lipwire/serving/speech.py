@@ -25,7 +25,9 @@ spectrogram reaches 400 samples further; what the cut does to the edges lies bey
 
 @dataclass(frozen=True, slots=True)
 class RawAudio:
-    """16-bit PCM as it was sent, and from which frame on windows are wanted."""
+    """16-bit PCM as a client sent it: ``samples``, (n, channels) int16, a read-only view, of
+    ``sample_rate_hz`` samples a second. ``first_frame`` is the first frame of video, 25 a second,
+    counted from the first sample, that windows are wanted of."""
 
     samples: npt.NDArray[np.int16]
     """(n, channels) int16, full scale 32768; a read-only view."""
@@ -35,15 +37,15 @@ class RawAudio:
 
 
 def windows_from_raw(audio: RawAudio, count: int, encoder: AudioEncoder) -> AudioWindows:
-    """Return the windows of ``count`` frames of ``audio`` from its ``first_frame`` on, (count, 32,
-    16, 16) float32.
+    """Return the audio windows, what the network takes of the sound around each frame, of ``count``
+    frames of ``audio`` from its ``first_frame`` on, (count, 32, 16, 16) float32.
 
     They are those that ``extract_windows`` gives for the whole audio, bit for bit, but only the
     audio that they depend on is passed to ``encoder``, the avatar's audio encoder. Several channels
     are averaged, or one is taken (``heard_columns``). Raises InvalidInput where the audio ends
     before the last of these frames.
     """
-    columns = heard_columns(audio.samples)
+    columns = heard_columns(audio.samples, audio.sample_rate_hz)
     resampler = StreamResampler(audio.sample_rate_hz, columns.shape[1])
     pcm = np.concatenate([resampler.push(columns), resampler.flush()])
     first, last = audio.first_frame, audio.first_frame + count

@@ -2,7 +2,7 @@
 order."""
 
 from lipwire.session.offline import MouthBatch, animate
-from lipwire.session.performer import Performer
+from lipwire.session.performer import Performer, Performing
 from lipwire.session.render import Pace, render_frames, render_video
 from lipwire.session.timing import Stage, StageTime, Stopwatch
 
@@ -10,6 +10,7 @@ __all__ = [
     "MouthBatch",
     "Pace",
     "Performer",
+    "Performing",
     "Stage",
     "StageTime",
     "Stopwatch",

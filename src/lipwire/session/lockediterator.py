@@ -8,7 +8,8 @@ T = TypeVar("T")
 
 
 class LockedIterator(Generic[T]):
-    """Iterates over ``generator`` in any thread; ``close`` may be called in another one.
+    """Iterates over ``generator`` in any thread; ``close`` may be called in another one, and waits
+    for the value that is being made. After it, iteration ends.
 
     A generator by itself raises ValueError when it is closed while it runs. Usually a thread is
     waited for before the generator that it advances is closed; but where a signal's exception cuts
@@ -31,7 +32,7 @@ class LockedIterator(Generic[T]):
             return next(self._generator)
 
     def close(self) -> None:
-        """Close the generator, after it has made the value that it is making. Closing twice is
+        """Close the generator, waiting for the value that it is making, if any. Closing twice is
         allowed."""
         with self._lock:
             self._closed = True

@@ -18,7 +18,7 @@ import numpy as np
 
 from lipwire.audio import WindowStream
 from lipwire.domain import FPS, SAMPLE_RATE_HZ, Float32Array, InvalidInput, UInt8Array
-from lipwire.session.performer import Performer
+from lipwire.session.performer import Performing
 from lipwire.session.timing import Stopwatch
 
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
@@ -26,7 +26,10 @@ SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 
 @dataclass(frozen=True, slots=True)
 class MouthBatch:
-    """The mouths of consecutive frames."""
+    """The mouths of n consecutive frames, (n, 320, 320, 3) uint8, channels in the order of the
+    avatar's package. ``first`` is the first frame's number in the video, from 0, and ``background``
+    the avatar's frame that its mouth goes onto; past the avatar's last, numbers run back and forth
+    over its frames."""
 
     first: int  # frame of the video, from 0
     background: int  # frame of the avatar that `first` goes onto, before the walk back and forth
@@ -38,7 +41,7 @@ WindowsObserver = Callable[[Float32Array], object]
 
 
 def animate(
-    performer: Performer,
+    performer: Performing,
     speech: Float32Array | Iterable[Float32Array],
     *,
     start_frame: int = 0,
@@ -47,13 +50,15 @@ def animate(
     stopwatch: Stopwatch | None = None,
     observer: WindowsObserver | None = None,
 ) -> Generator[MouthBatch]:
-    """Yield the mouths that say ``speech``, in order, ``frame_count(samples)`` of them in all.
+    """Yield the mouths that say ``speech``, in batches in order, 25 for each second in all
+    (``frame_count``), made ahead in threads.
 
     ``speech`` is (samples,) float32 at 16 kHz, mono, in [-1, 1], or an iterable of such pieces,
     which are taken in another thread, some seconds ahead. ``start_frame`` (>= 0) is the frame of
     the avatar under the first mouth. Batches have ``batch_size`` frames, and the network works on
     ``lanes`` of them at a time. ``stopwatch`` adds up the time of each stage. ``observer`` is
-    called with the windows, in the thread that makes them.
+    called with what the network hears of each batch, (n, 32, 16, 16) float32, in the thread that
+    makes it.
 
     Close the iterator (``contextlib.closing``) where it may be left half-way: an error's traceback
     would keep its threads waiting otherwise.
@@ -72,7 +77,7 @@ def animate(
 
 
 def _animate(
-    performer: Performer,
+    performer: Performing,
     windows: Iterator[Float32Array],
     start_frame: int,
     batch_size: int,
@@ -87,12 +92,7 @@ def _animate(
         batch = heard.result()
         if batch is None:
             return None
-        with watch.measure("crop"):
-            crops = np.stack(
-                [performer.avatar.crop(start_frame + first + i) for i in range(len(batch))]
-            )
-        with watch.measure("network"):
-            return performer.engine.infer(performer.model, crops, batch)
+        return performer.mouths(start_frame + first, batch, watch)
 
     def submit(first: int) -> None:
         # The one thread of the audio keeps the order; each batch waits for its own windows.
@@ -119,7 +119,7 @@ def _animate(
 
 
 def _windows(
-    performer: Performer, pieces: Iterable[Float32Array], batch_size: int, watch: Stopwatch
+    performer: Performing, pieces: Iterable[Float32Array], batch_size: int, watch: Stopwatch
 ) -> Iterator[Float32Array]:
     """The windows of the speech in batches of `batch_size`, the last one shorter."""
     stream = WindowStream(performer.encoder)

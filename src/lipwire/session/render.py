@@ -13,7 +13,7 @@ from lipwire.config import usable_cores
 from lipwire.domain import FPS, Float32Array, Progress, UInt8Array
 from lipwire.session.lockediterator import LockedIterator
 from lipwire.session.offline import animate
-from lipwire.session.performer import Performer
+from lipwire.session.performer import Performing
 from lipwire.session.shutmouth import ShutMouth
 from lipwire.session.timing import Stopwatch
 
@@ -23,8 +23,8 @@ MAX_LANES = 16
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a render uses the machine: ``lanes`` batches of ``batch_size`` frames in the network at a
-    time."""
+    """How a render uses the machine: the network works on ``lanes`` batches at a time, each in a
+    thread of its own and of ``batch_size`` frames."""
 
     batch_size: int
     lanes: int
@@ -42,7 +42,7 @@ class Pace:
 
 
 def render_video(
-    performer: Performer,
+    performer: Performing,
     recording: Recording,
     writer: VideoWriter,
     *,
@@ -54,16 +54,16 @@ def render_video(
     """Render the avatar saying ``recording`` into ``writer``, which was opened with the recording's
     rate and channels; return what the user should be warned of, besides ``recording.warnings``.
 
-    The avatar has to be opened with its part "planes". ``start_frame`` is the frame under the first
-    mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage, and
-    ``progress`` is called as frames are done. The recording is gone through once: sound and
-    pictures are written side by side, so that neither waits in memory for the other.
+    The avatar has to be opened with its part "planes". ``start_frame`` is the avatar's frame under
+    the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage,
+    and ``progress(done, total)`` is called as frames are done. The recording is gone through once:
+    sound and pictures are written side by side, so that neither waits in memory for the other.
 
     Raises what ``recording.pieces`` raises, when the render gets there, and StorageFailed.
     """
     planes = None  # written over from frame to frame: the encoder has its copy by then
     track = _SoundTrack(recording, writer)
-    shut = ShutMouth(performer.encoder)
+    shut = ShutMouth(performer)
     mouths = _perform(
         performer, recording, track.heard(), start_frame, pace, stopwatch, progress, shut
     )
@@ -79,7 +79,7 @@ def render_video(
 
 
 def render_frames(
-    performer: Performer,
+    performer: Performing,
     recording: Recording,
     folder: JpegFolderWriter,
     *,
@@ -91,13 +91,13 @@ def render_frames(
     """Render the avatar saying ``recording`` into ``folder``, one JPEG a frame; return what the
     user should be warned of, besides ``recording.warnings``.
 
-    The avatar has to be opened with its part "jpeg". ``start_frame`` is the frame under the first
-    mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage, and
-    ``progress`` is called as frames are done. Raises what ``recording.pieces`` raises, InvalidInput
-    for example, when the render gets there, and StorageFailed.
+    The avatar has to be opened with its part "jpeg". ``start_frame`` is the avatar's frame under
+    the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage,
+    and ``progress(done, total)`` is called as frames are done. Raises what ``recording.pieces``
+    raises, InvalidInput for example, when the render gets there, and StorageFailed.
     """
     heard = LockedIterator(recording.heard())
-    shut = ShutMouth(performer.encoder)
+    shut = ShutMouth(performer)
     mouths = _perform(performer, recording, heard, start_frame, pace, stopwatch, progress, shut)
     with closing(heard), closing(mouths):
         for _, background, mouth in mouths:
@@ -138,7 +138,7 @@ class _SoundTrack:
 
 
 def _perform(
-    performer: Performer,
+    performer: Performing,
     recording: Recording,
     heard: Iterable[Float32Array],
     start_frame: int,
@@ -160,6 +160,7 @@ def _perform(
     with closing(batches):
         for batch in batches:
             for offset, mouth in enumerate(batch.mouths):
+                shut.show(batch.background + offset, mouth)
                 yield batch.first + offset, batch.background + offset, mouth
                 if progress is not None:
                     progress(batch.first + offset + 1, frame_count(recording.samples))

@@ -16,14 +16,16 @@ audio encoder's network."""
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """How long one stage took in all, over all threads that worked in it."""
+    """How long one stage of a render took in all, over all threads that worked in it: wall time,
+    and processor time of the threads that called it, not of threads that it starts itself."""
 
     wall_ms: float
     cpu_ms: float  # of the threads that called the stage, not of threads that it starts itself
 
 
 class Stopwatch:
-    """Adds up the time of each stage. Any thread may measure, also several at once."""
+    """Adds up the time of each stage of a render ("audio", "crop", "network", "compose", "encode").
+    Any thread may measure, also several at once."""
 
     def __init__(
         self,

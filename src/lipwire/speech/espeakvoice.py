@@ -20,15 +20,16 @@ _STANDARD_INPUT_IS_UTF8: Final = ("-b", "1")
 
 
 class EspeakVoice:
-    """See ``Voice``. A process is started for each sentence, without a shell; the text is its
-    standard input."""
+    """A ``Voice`` that is the program espeak-ng. A process is started for each sentence, without a
+    shell; the text is its standard input. For use by many threads."""
 
     name: Final = PROGRAM
 
     def __init__(self, *, language: str, speed: float = 1.0, timeout_s: float = 10.0) -> None:
         """``language`` is as ``espeak-ng --voices`` has it: en-us, de, cmn. ``speed`` is a factor,
         0.5 to 2. A sentence may take ``timeout_s``. Raises DependencyMissing where there is no such
-        program, InvalidInput for a language that it does not have."""
+        program, InvalidInput for text that cannot name a language; ``prepare`` finds out whether
+        the program has it."""
         program = shutil.which(PROGRAM)
         if program is None:
             raise DependencyMissing(
@@ -46,16 +47,17 @@ class EspeakVoice:
         self._known = False
 
     def prepare(self) -> None:
-        """See whether the program runs and has the language; nothing where that was seen. Raises
-        InvalidInput where it has not the language, Unavailable where it does not run."""
+        """Run the program once, to see that it works and has the language; nothing where that was
+        seen. Raises InvalidInput where it does not have the language, Unavailable where it does not
+        run."""
         if not self._known:
             self._run("")
             self._known = True
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
         """Return the sound of ``text``, sentence by sentence, each as one piece that is made when
-        it is asked for. Raises InvalidInput at once where ``text`` is too long or has nothing to
-        say, and Unavailable while it is iterated where the program fails. See ``Voice.say``."""
+        it is asked for. Raises InvalidInput at once where ``text`` has more than 10,000 characters
+        or nothing to say, and Unavailable while it is iterated where the program fails."""
         return self._spoken(sentences(text))
 
     def _spoken(self, said: list[str]) -> Generator[SpokenPiece, None, None]:
@@ -97,8 +99,8 @@ def samples_of(wav: bytes) -> tuple[Float32Array, int]:
     """Return (the samples of a WAV file of 16-bit mono, (n,) float32 in [-1, 1]; their rate in Hz).
     ``wav`` is the file's bytes.
 
-    What is written to a pipe does not know its length: everything behind the header counts. Raises
-    Unavailable for anything else.
+    Everything behind the header counts as samples, whatever length the header says: a program that
+    writes to a pipe does not know it beforehand. Raises Unavailable where ``wav`` is no such file.
     """
     at, rate_hz = 12, 0
     while wav[:4] == b"RIFF" and at + 8 <= len(wav):

@@ -34,8 +34,8 @@ def hibari_is_installed() -> bool:
 
 
 class HibariVoice:
-    """See ``Voice``. It is loaded when it is first needed; of many threads one is served at a
-    time."""
+    """A ``Voice`` that speaks English, of the package hibari-tts. It is loaded when it is first
+    needed. For use by many threads, of which one is served at a time."""
 
     name: Final = "hibari"
 
@@ -57,11 +57,11 @@ class HibariVoice:
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
         """Return the sound of ``text``, sentence by sentence, each as one piece that is made when
-        it is asked for. See ``Voice.say``.
+        it is asked for.
 
-        Raises InvalidInput at once where ``text`` is too long, or has neither Latin letters nor
-        digits: the voice speaks English. Raises Unavailable while it is iterated where the voice
-        fails, and DependencyMissing where it cannot be loaded.
+        Raises InvalidInput at once where ``text`` has more than 10,000 characters, or neither Latin
+        letters nor digits: the voice speaks English. Raises Unavailable while it is iterated where
+        the voice fails, and DependencyMissing where it cannot be loaded.
         """
         said = sentences(_LONG_NUMBER.sub(lambda number: " ".join(number[0]), text))
         if not any(_LATIN.search(sentence) for sentence in said):

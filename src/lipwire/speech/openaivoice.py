@@ -4,13 +4,14 @@ one of the many programs that offer the same."""
 import json
 import re
 from collections.abc import Generator, Iterator
-from contextlib import closing
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from lipwire.audio import from_int16
 from lipwire.domain import DeadlineExceeded, InvalidInput, Unavailable
+from lipwire.domain.wording import one_line
+from lipwire.security.outgoing import Times, requested
 from lipwire.speech.sentences import sentences
 from lipwire.speech.synthesis import SpokenPiece
 
@@ -20,15 +21,20 @@ _PIECE_BYTES: Final = 4_800
 """100 ms; less is waited for, so that the first is heard soon."""
 _MOST_BYTES: Final = 2 * _RATE_HZ * 180
 """Of one sentence: three minutes."""
+_MOST_S: Final = 300.0
+"""For one sentence, however steadily it comes."""
 _MOST_ERROR_BYTES: Final = 16 * 1024
 _PCM: Final = ("", "audio/pcm", "audio/l16", "audio/x-pcm", "audio/raw", "application/octet-stream")
 _RATE: Final = re.compile(r"rate=\"?(\d{4,6})")
+_TOLD_CHARACTERS: Final = 200
+"""Of what a server says, in a message."""
 _CONTAINERS: Final = (b"RIFF", b"ID3", b"OggS", b"fLaC", b"{")
 """How answers begin that are no bare samples, whatever they say they are."""
 
 
 class OpenAiVoice:
-    """See ``Voice``. A connection is made for each sentence; its sound is given as it comes."""
+    """A ``Voice`` that asks a server with OpenAI's protocol ``/v1/audio/speech``. A connection is
+    made for each sentence; its sound is given as it comes. For use by many threads."""
 
     name: Final = "openai"
 
@@ -43,8 +49,11 @@ class OpenAiVoice:
         timeout_s: float = 10.0,
     ) -> None:
         """``url`` is the server's as programs are given it, with /v1 at its end, or that of speech
-        itself. ``api_key`` is sent to it, and nowhere else. Connecting, and each wait for more of
-        the answer, may take ``timeout_s``. Raises InvalidInput for a URL that is none of http."""
+        itself. ``model``, ``voice_name`` and ``speed``, a factor, are sent to it. ``api_key`` is
+        sent to it, and nowhere else; None sends none. Connecting, and each wait for more of the
+        answer, may take ``timeout_s``. Redirects are not followed, and proxies that the environment
+        names are not used. Raises InvalidInput where ``url`` is not of http or https, and for a key
+        with blanks or characters that no key has."""
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -56,10 +65,10 @@ class OpenAiVoice:
                 f"url is {_without_user(url)!r}; allowed are such as https://api.example.org/v1"
             )
         assert parts.hostname is not None
-        self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname, port
+        self._host = parts.hostname
         path = parts.path.rstrip("/")
-        self._path = path if path.endswith("/audio/speech") else path + "/audio/speech"
+        path = path if path.endswith("/audio/speech") else path + "/audio/speech"
+        self._url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
         self._asked = {
             "model": model,
             "voice": voice_name,
@@ -74,16 +83,15 @@ class OpenAiVoice:
         self._timeout_s = timeout_s
 
     def prepare(self) -> None:
-        """Nothing is loaded here."""
+        """Do nothing: there is nothing to load, and the server is not asked."""
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
         """Return the sound of ``text``, sentence by sentence, in pieces of 100 ms and more as they
-        come; the server is asked for a sentence when its first piece is asked for. See
-        ``Voice.say``.
+        come; the server is asked for a sentence when its first piece is asked for.
 
-        Raises InvalidInput at once where ``text`` is too long or has nothing to say; while it is
-        iterated, Unavailable where the server refuses or answers with something else than samples,
-        and DeadlineExceeded where it does not answer within ``timeout_s``.
+        Raises InvalidInput at once where ``text`` has more than 10,000 characters or nothing to
+        say; while it is iterated, Unavailable where the server refuses or answers with something
+        else than samples, and DeadlineExceeded where it does not answer within ``timeout_s``.
         """
         return self._spoken(sentences(text))
 
@@ -96,26 +104,31 @@ class OpenAiVoice:
 
     def _sound(self, sentence: str) -> Iterator[tuple[bytes, int]]:
         """Whole samples of 16 bits, and their rate."""
-        kind = HTTPSConnection if self._secure else HTTPConnection
-        with closing(kind(self._host, self._port, timeout=self._timeout_s)) as connection:
-            try:
-                body = json.dumps(self._asked | {"input": sentence}).encode()
-                connection.request("POST", self._path, body, self._headers)
-                answer = connection.getresponse()
+        body = json.dumps(self._asked | {"input": sentence}).encode()
+        try:
+            with requested(
+                self._url,
+                given_by="operator",
+                times=Times(self._timeout_s, _MOST_S),
+                method="POST",
+                body=body,
+                headers=self._headers,
+            ) as answer:
                 if answer.status != 200:
                     raise Unavailable(self._refused(answer))
                 rate_hz = _rate_of(answer)
                 for pcm in _pieces(answer):
                     yield pcm, rate_hz
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"the voice at {self._host} does not answer; allowed are {self._timeout_s:g} s"
-                ) from None
-            except (OSError, HTTPException) as error:
-                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise Unavailable(
-                    f"the voice at {self._host} cannot be had: {_line(why)}"
-                ) from None
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the voice at {self._host} does not answer; allowed are {self._timeout_s:g} s, and"
+                f" {_MOST_S:g} s for a sentence"
+            ) from None
+        except (OSError, HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Unavailable(
+                f"the voice at {self._host} cannot be had: {one_line(why, _TOLD_CHARACTERS)}"
+            ) from None
 
     def _refused(self, answer: HTTPResponse) -> str:
         """In one line, why there is no sound."""
@@ -128,7 +141,8 @@ class OpenAiVoice:
             pass  # it is no JSON
         if answer.status in (401, 403):
             return f"the voice at {self._host} refuses the API key: status {answer.status}"
-        return f"the voice at {self._host} answers with status {answer.status}: {_line(text)}"
+        told = one_line(text, _TOLD_CHARACTERS)
+        return f"the voice at {self._host} answers with status {answer.status}: {told}"
 
 
 def _rate_of(answer: HTTPResponse) -> int:
@@ -136,7 +150,9 @@ def _rate_of(answer: HTTPResponse) -> int:
     said = answer.headers.get("Content-Type", "").lower()
     kind = said.partition(";")[0].strip()
     if kind not in _PCM:
-        raise Unavailable(f"the voice answers with {_line(kind)}; allowed is audio/pcm")
+        raise Unavailable(
+            f"the voice answers with {one_line(kind, _TOLD_CHARACTERS)}; allowed is audio/pcm"
+        )
     found = _RATE.search(said)
     return int(found[1]) if found else _RATE_HZ
 
@@ -164,10 +180,5 @@ def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
         yield kept[: len(kept) // 2 * 2]
 
 
-def _line(text: str) -> str:
-    """``text`` on one line of at most 200 characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
-
-
 def _without_user(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", _line(url))
+    return re.sub(r"//[^/@]*@", "//", one_line(url, _TOLD_CHARACTERS))

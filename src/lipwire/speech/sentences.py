@@ -49,12 +49,13 @@ _CUTS: Final = (
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences of ``text``, each of at most 300 characters and with something to say.
+    """Return the sentences of ``text``, each of at most 300 characters and with a letter or a
+    digit.
 
-    Control characters and others without a form are left out. A sentence ends with its mark, in any
-    of many scripts, and with a line that the next does not go on. A longer one is cut at commas, or
-    between words. Raises InvalidInput where the text is longer than 10,000 characters, or has
-    neither letters nor digits.
+    Control characters and others that are not seen are left out. A sentence ends with a mark such
+    as a full stop, in any of many scripts, or where a line ends that the next does not continue.
+    One of more than 300 characters is cut at commas, or between words. Raises InvalidInput where
+    the text is longer than 10,000 characters, or has neither letters nor digits.
     """
     if len(text) > MAX_TEXT:
         raise InvalidInput(f"the text has {len(text):,} characters; allowed are up to {MAX_TEXT:,}")

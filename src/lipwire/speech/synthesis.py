@@ -20,7 +20,8 @@ _QUIET_OF_PEAK: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class SpokenPiece:
-    """Some of what a voice says."""
+    """Some sound of a sentence that a voice says: ``pcm`` is (n,) float32, mono, in [-1, 1], at
+    ``rate_hz``. ``text`` is the sentence where the piece is its first; empty in further pieces."""
 
     pcm: Float32Array
     """(n,) float32 mono in [-1, 1]."""
@@ -30,19 +31,19 @@ class SpokenPiece:
 
 
 class Voice(Protocol):
-    """Somebody who says texts. For use by many threads."""
+    """Makes sound of texts (text to speech). For use by many threads."""
 
     @property
     def name(self) -> str:
-        """Who it is, in a word or two for people."""
+        """The voice's name, for people: a word or two."""
         ...
 
     def prepare(self) -> None:
-        """Load what is needed, so that the first text need not wait for it. Nothing where that was
-        done.
+        """Load what is needed, so that the first text need not wait for it; may take seconds.
+        Nothing where that was done.
 
         Raises DependencyMissing where the voice is not installed or lacks a file, InvalidInput
-        where it has not the language that was asked for, Unavailable where it does not run.
+        where it does not have the language that was asked for, Unavailable where it does not run.
         """
         ...
 

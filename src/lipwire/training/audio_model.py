@@ -57,7 +57,8 @@ class _Residual(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """(N, 1, 80, 16) float32 mel in [-4, 4] -> (N, 512) float32.
+    """The network that makes 512 numbers (a row) of 16 columns of a mel spectrogram: (N, 1, 80, 16)
+    float32 in [-4, 4] to (N, 512) float32.
 
     About 0.8 M parameters and 17 MFLOP a row. No column is skipped, so that a closure of the lips
     (four columns) stays visible.
@@ -117,7 +118,8 @@ class _Glance(nn.Module):
 
 
 class AudioHead(nn.Module):
-    """Turns a frame's window (N, 32, 16, 16) float32 into mouth controls (N, 6) in [0, 1].
+    """The network that makes mouth controls of what a frame hears: a window, (N, 32, 16, 16)
+    float32, to (N, 6) in [0, 1], in the order of `visemes.CONTROLS`.
 
     The window is 16 rows of 512 numbers, laid out flat. About 0.6 M parameters and 9 MFLOP.
     """
@@ -139,8 +141,8 @@ class AudioHead(nn.Module):
         return torch.sigmoid(torch.flatten(self.read(rows), 1))
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return the logits of the mouth controls for every window of 16 rows among ``rows``, (N,
-        6, rows - 15, 1) float32.
+        """Return the logits of the mouth controls (their values before the sigmoid) for every
+        window of 16 rows among ``rows``, (N, 6, rows - 15, 1) float32.
 
         ``rows`` is (N, 512, rows, 1) float32, 16 rows or more. No convolution pads the rows, so
         that windows share what they have in common: training on whole recordings computes each row
@@ -151,7 +153,8 @@ class AudioHead(nn.Module):
 
 
 class AudioModel(nn.Module):
-    """Encoder and head together, for training on recordings of one length."""
+    """Audio encoder and head together: makes mouth controls of mel spectrograms, for training on
+    recordings of one length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,9 +181,10 @@ class AudioModel(nn.Module):
         return logits.squeeze(3).transpose(1, 2)
 
 
-def export_encoder(encoder: AudioEncoder, path: Path) -> None:
-    """Write the encoder as the ONNX file ``path``, with the input ``mel`` (N, 1, 80, 16) and the
-    output ``features`` (N, 512), float32, any N.
+def export_encoder(encoder: nn.Module, path: Path) -> None:
+    """Write the encoder, an ``AudioEncoder`` or one that takes and makes the same shapes, as the
+    ONNX file ``path``, with the input ``mel`` (N, 1, 80, 16) and the output ``features`` (N, 512),
+    float32, any N.
 
     Raises `StorageFailed` where it cannot be written; a file that was there stays until the new one
     is whole.

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, and enough to go on as if nothing had happened."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"checkpoint {path} is not a file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):
+            raise InvalidInput(f"checkpoint {path} is damaged: UnpicklingError") from error
+        raise InvalidInput(
+            f"checkpoint {path} holds more than weights, which needs code to be run that is in it;"
+            " save the state_dict() of the network instead"
+        ) from error
     except Exception as error:  # a damaged file surfaces as one of many types
         raise InvalidInput(f"checkpoint {path} is damaged: {type(error).__name__}") from error
     if not isinstance(state, dict):

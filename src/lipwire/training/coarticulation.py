@@ -50,7 +50,8 @@ RELEASE: Final = 0.65
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """One sound of an utterance: IPA, or `visemes.SILENCE` for a pause."""
+    """One sound of an utterance, from ``start_s`` to ``end_s`` in seconds: its symbol in IPA, or
+    `visemes.SILENCE` for a pause."""
 
     symbol: str
     start_s: float

@@ -33,7 +33,10 @@ from lipwire.domain import (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The samples of one training step, B of them."""
+    """The samples of one training step, B of them. Pictures are (B, 320, 320, 3) uint8, BGR:
+    ``real`` the crop whose mouth is to be repainted, ``masked`` the crop of the target's frame with
+    the face black, ``target`` what the network should make. ``condition`` is (B, K) mouth controls
+    in [0, 1], or (B, 32, 16, 16) audio windows, float32."""
 
     real: UInt8Array
     """(B, 320, 320, 3) BGR: the crop whose mouth is to be repainted (or a reference crop)."""
@@ -46,7 +49,8 @@ class Batch:
 
 
 class CropDataset(Protocol):
-    """A dataset that training can draw samples from."""
+    """A dataset that training can draw samples from: ``len()`` is their number, and ``batch``
+    returns some of them."""
 
     def __len__(self) -> int: ...
 
@@ -101,11 +105,13 @@ def read_base(studio: Path, frame: int) -> UInt8Array:
 
 
 class PairDataset:
-    """Pairs of a studio folder: a base crop with mouth controls, and the rendered truth.
+    """Training pairs of a studio folder, each the crop of a base frame with mouth controls, and the
+    crop of a rendered frame with that mouth.
 
     ``border_px`` is the package's crop border (4 or 0). One sample in ``rest_every`` is replaced by
     a pair that teaches that at rest (all controls 0) nothing changes. Both pictures of a batch are
-    moved together by up to ``shift_px``, so that few pairs go further.
+    moved together by up to ``shift_px``, so that few pairs go further. Raises InvalidInput where
+    the folder's rectangles or list of pairs are missing or wrong, or no pair has its pictures.
     """
 
     def __init__(
@@ -240,8 +246,9 @@ class VideoDataset:
         border_px: BorderPx = MOUTH_BORDER_PX,
         apart: int = 10,
     ) -> None:
-        """``frames``: (H, W, 3) BGR; ``windows``: (T, 32, 16, 16), one a frame; the shortest list
-        decides how many frames are used."""
+        """``frames`` are (H, W, 3) uint8 BGR each, ``rectangles`` their crop rectangles, and
+        ``windows`` what each of them hears, (T, 32, 16, 16) float32; the shortest of the three
+        decides how many frames are used. ``border_px`` is the package's crop border (4 or 0)."""
         count = min(len(frames), len(rectangles), len(windows))
         if count < 2:
             raise InvalidInput(f"a video of {count} usable frames; training needs at least 2")

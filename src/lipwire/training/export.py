@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 import torch
 import yaml
+from torch import nn
 
 from lipwire.avatars import validate_package
 from lipwire.compose import VideoWriter
@@ -51,7 +52,13 @@ def export_network(network: LipUNet, path: Path) -> None:
     the engine refuses the file, and OSError where it cannot be written; what was at ``path`` then
     stays.
     """
-    shipped = Clipped(network.to(memory_format=torch.contiguous_format)).eval()
+    write_network(Clipped(network.to(memory_format=torch.contiguous_format)), path)
+
+
+def write_network(network: nn.Module, path: Path) -> None:
+    """Write ``network``, which maps a crop with its masked copy and audio windows to mouths in
+    [0, 1], as the ONNX file ``path`` that ``export_network`` describes, whose errors it has."""
+    shipped = network.eval()
     generator = torch.Generator().manual_seed(0)
     crop = torch.rand(2, 6, MOUTH_PX, MOUTH_PX, generator=generator)
     audio = torch.randn(2, *AUDIO_WINDOW_SHAPE, generator=generator)
@@ -96,7 +103,9 @@ def _name_controls(graph: onnx.GraphProto) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PackageParts:
-    """Where the parts of a package come from."""
+    """Where the parts of a package come from: the studio folder (base frames, rectangles, held-out
+    sequences), the checkpoint of the mouth renderer, and the run folder of the audio encoder and
+    its head; and the texts of the package's manifest."""
 
     studio: Path
     """The studio folder: base frames, rectangles, held-out sequences."""

@@ -36,7 +36,11 @@ CODE_HIDDEN = 64
 
 @dataclass(frozen=True, slots=True)
 class UNetConfig:
-    """Everything that is needed to build the same network again."""
+    """Everything that is needed to build the same network again: channels at 160, 80, 40 and 20
+    pixels; how many numbers the code of the mouth has; whether the output is added to the crop
+    ("real") or to the masked crop; and ``window``, the (top, left, height, width) of the part of
+    the crop that is worked on, in pixels, multiples of 16. Raises InvalidInput for another
+    window."""
 
     widths: tuple[int, int, int, int] = (16, 32, 96, 160)
     """Channels at 160, 80, 40 and 20 pixels."""
@@ -112,11 +116,11 @@ class _Modulation(nn.Module):
 
 
 class LipUNet(nn.Module):
-    """A U-Net that makes a picture of a crop and speech; :meth:`forward_controls` takes a code
-    instead.
+    """A U-Net that makes the picture of a mouth from a crop and what is heard;
+    :meth:`forward_controls` takes a code, the mouth controls, in place of sound.
 
-    ``audio_branch`` maps windows (N, 32, 16, 16) to codes (N, code_size) in [0, 1]. It may be
-    missing while the network is trained from controls.
+    ``audio_branch`` maps windows (N, 32, 16, 16) to codes (N, code_size) in [0, 1]. It may be None
+    while the network is trained from controls.
     """
 
     def __init__(self, config: UNetConfig, audio_branch: nn.Module | None = None) -> None:
@@ -231,7 +235,8 @@ class AudioConvolutions(nn.Module):
     """
 
     def __init__(self, code_size: int, widths: Sequence[int] = (64, 96, 128)) -> None:
-        """``widths`` are the numbers of channels of its convolutions."""
+        """``code_size`` is how many numbers the code has; ``widths`` are the numbers of channels of
+        the convolutions."""
         super().__init__()
         layers: list[nn.Module] = []
         channels = 32
@@ -264,7 +269,7 @@ def _without_blocks(convolution: nn.Conv2d) -> nn.Conv2d:
 
 
 class Clipped(nn.Module):
-    """The network as it is shipped, a copy: values outside [0, 1] are cut off."""
+    """A copy of ``network`` as it is shipped: its output is clipped to [0, 1]."""
 
     def __init__(self, network: LipUNet) -> None:
         super().__init__()

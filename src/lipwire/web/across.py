@@ -9,24 +9,34 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lipwire.session.live.sessions import NO_SESSION
+from lipwire.web.asked import is_listing, is_opening, session_of
 from lipwire.web.passing import NotThere, is_passed_on, pass_on
-from lipwire.web.problems import problem, refuse
+from lipwire.web.problems import Told, refuse
 
 _LIST_WITHIN_S: Final = 2.0
 """What another process has to say which sessions it has in."""
+_ENDED: Final = Told(
+    503,
+    "the process that was to have the session has ended; ask again",
+    retry_after_s=1.0,
+    code="UNAVAILABLE",
+)
 
 _Answering = Callable[[Scope, Receive, Send], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class WebWorkers:
-    """The processes of a server, seen from one of them."""
+    """The processes of a server that share its web port, seen from one of them: its own number
+    (``index``); the Unix sockets on which the others answer requests that are passed on, by their
+    numbers; ``owner_of(session_id)``, which returns the number of the process that has a session
+    (None for no process); and ``sessions()``, which returns how many sessions each process that
+    runs has, by its number."""
 
     index: int
     """Its number."""
@@ -39,8 +49,8 @@ class WebWorkers:
 
 
 class AcrossWorkers:
-    """Answers a request here, or has another process answer it. What was passed on is answered
-    here, so a request cannot go round."""
+    """ASGI middleware that answers a request in this process, or passes it on to the process that
+    has the session or the fewest sessions. A request that was passed on is answered here."""
 
     def __init__(self, app: ASGIApp, workers: WebWorkers) -> None:
         """``app`` answers for this process."""
@@ -54,23 +64,14 @@ class AcrossWorkers:
         if is_passed_on(scope):
             await self._app(scope, receive, send)
             return
-        asked = (scope.get("method"), *scope["path"].strip("/").split("/"))
-        match asked:
-            case ("GET", "v1", "sessions"):
-                await self._list(scope, receive, send)
-            case ("POST", "v1", "sessions"):
-                await self._begin(scope, receive, send)
-            case ("POST", "whep", _):
-                query = parse_qs(scope["query_string"].decode("latin-1"))
-                session_id = query.get("session", [""])[-1]
-                if session_id:
-                    await self._ask_owner(session_id, scope, receive, send)
-                else:
-                    await self._begin(scope, receive, send)
-            case (_, "v1", "sessions", session_id, *_) | (_, "whep", _, _, session_id):
-                await self._ask_owner(session_id, scope, receive, send)
-            case _:
-                await self._app(scope, receive, send)
+        if is_opening(scope):
+            await self._begin(scope, receive, send)
+        elif (session_id := session_of(scope)) is not None:
+            await self._ask_owner(session_id, scope, receive, send)
+        elif is_listing(scope):
+            await self._list(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     async def _ask_owner(self, session_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         owner = self._workers.owner_of(session_id)
@@ -84,34 +85,36 @@ class AcrossWorkers:
         if answered:
             return
         # The sessions of a process end with it.
-        if scope["type"] == "websocket":
-            await refuse(scope, receive, send, 404, NO_SESSION)
-        else:
-            await problem(404, NO_SESSION, code="NOT_FOUND")(scope, receive, send)
+        await refuse(scope, receive, send, Told(404, NO_SESSION, code="NOT_FOUND"))
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have a session begin in the process that has the fewest."""
         index = self._fewest()
         self._beginning[index] = self._beginning.get(index, 0) + 1
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            if not begun:  # it is counted by its process now; a socket goes on for long
+                begun = True
+                self._beginning[index] -= 1
+            await send(message)
+
         try:
             path = self._workers.others.get(index)
             if path is None:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, answer)
                 return
             try:
-                answered = await pass_on(path, scope, receive, send)
+                answered = await pass_on(path, scope, receive, answer)
             except NotThere:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, answer)
                 return
             if not answered:
-                await problem(
-                    503,
-                    "the process that was to have the session has ended; ask again",
-                    retry_after_s=1.0,
-                    code="UNAVAILABLE",
-                )(scope, receive, send)
+                await refuse(scope, receive, answer, _ENDED)
         finally:
-            self._beginning[index] -= 1
+            if not begun:
+                self._beginning[index] -= 1
 
     def _fewest(self) -> int:
         """Of equal ones this process is asked first, which costs the least."""

@@ -36,7 +36,8 @@ def check_text(text: object) -> str:
 
 
 def check_format(rate_hz: int, channels: int) -> None:
-    """Raise InvalidInput where a session cannot take audio of this rate or so many channels."""
+    """Raise InvalidInput where a session cannot take audio of the rate ``rate_hz`` or with so many
+    ``channels``."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise InvalidInput(f"channels is {channels}; allowed are 1 to {MAX_CHANNELS}")
     check_rate(rate_hz)
@@ -54,7 +55,8 @@ def samples_of(data: bytes, channels: int) -> Samples:
 
 
 class AudioIn:
-    """Takes audio for one session, in the order in which it comes. Used in one event loop."""
+    """Pushes audio to one session in the order in which it comes. Used in one event loop; waits in
+    threads, so that the loop does not."""
 
     def __init__(self, session: LiveSession) -> None:
         self._session = session
@@ -85,10 +87,12 @@ class AudioIn:
             self.waiting -= 1
 
     async def push_now(self, pcm: Samples, rate_hz: int, *, ends: bool, interrupts: int) -> None:
-        """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session at once, for a caller
-        that waits for each call before the next. ``ends`` and what is raised are as for ``push``.
-        ``interrupts`` is the session's count of interrupts when the audio came: it is dropped where
-        there were more since."""
+        """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session, waiting until it has
+        room, but not for other calls: for a caller that makes one call after the other.
+        ``interrupts`` is the session's count of interrupts when the audio came; the audio is
+        dropped where there were more since. ``ends`` says that it is the last of its piece of
+        speech. Raises InvalidInput where it is not audio of a session, Cancelled where the session
+        has ended."""
         step = max(1, round(rate_hz * _STEP_S))
         for first in range(0, max(1, len(pcm)), step):
             while not await asyncio.to_thread(

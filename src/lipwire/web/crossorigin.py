@@ -7,17 +7,34 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANY_ORIGIN: Final = "*"
-_EXPOSED: Final = "Location, ETag, Link, Retry-After"
+from lipwire.web.identified import REQUEST_ID_HEADER
+from lipwire.web.ratelimits import FIELDS
+from lipwire.web.ticketed import ANY_ORIGIN, SECRET_HEADER
+
+_EXPOSED: Final = ", ".join(
+    (
+        "Location",
+        "ETag",
+        "Link",
+        "Retry-After",
+        "Content-Range",
+        "Accept-Ranges",
+        REQUEST_ID_HEADER,
+        *FIELDS,
+        SECRET_HEADER,
+    )
+)
 _METHODS: Final = "GET, POST, PATCH, DELETE, OPTIONS"
-_TAKEN: Final = "Authorization, Content-Type, If-Match"
+_TAKEN: Final = (
+    "Authorization, Content-Type, If-Match, Idempotency-Key, Range, If-Range, If-None-Match"
+)
 _KEPT_S: Final = 600
 """How long a browser may keep what it was told."""
 
 
 class CrossOrigin:
-    """Tells browsers that pages of some origins may ask, and read what is answered. Whether what
-    they ask for is done is for the app to say."""
+    """ASGI middleware for CORS: tells browsers that pages of the listed origins may send requests
+    and read the answers. It refuses nothing itself."""
 
     def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
         """``origins`` are as browsers send them, in lower case: scheme, host, and port where it is

@@ -3,32 +3,103 @@ whoever can reach a server that tells callers apart has to show who they are."""
 
 import asyncio
 import hmac
-import time
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import TracebackType
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
-from lipwire.domain import EVERYTHING, Access, LipwireError, Operation
-from lipwire.security import OPEN, AccessControl, Credentials
-from lipwire.web.crossorigin import ANY_ORIGIN
+from lipwire.domain import EVERYTHING, Access, LipwireError
+from lipwire.security import OPEN, AccessControl, Caller, Credentials, Ticket, Tickets
+from lipwire.security.tickets import SECRET, TICKET, is_ticket, ticket_of, ticket_text
+from lipwire.web.asked import avatar_of, call_of, is_api, is_opening, is_signed, operation_of
 from lipwire.web.passing import is_passed_on
-from lipwire.web.problems import Told, problem, refuse, told_of
+from lipwire.web.problems import Told, code_of, refuse, told_of
+from lipwire.web.ratelimits import rate_limit_fields
+from lipwire.web.ticketed import ANY_ORIGIN, LOOPBACK, check_asked
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HAS_TOKEN: Final = "has_token"
 _MAY_CHANGE: Final = "may_change"
 _ACCESS: Final = "access"
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-_API: Final = ("v1", "whep")
+_TICKET: Final = "ticket"
+_GONE: Final = 499
+"""The status of a request whose client has gone before it had an answer."""
+_REFUSED: Final = 403
+"""The status of a WebSocket that was closed before it was opened."""
+_MAY_HAVE_OPENED: Final = frozenset({200, 201, _GONE})
+"""Statuses with which a session may have been opened."""
+
+WEB_TOKEN: Final = Access("web.token")
+"""Of whoever has the server's own token: everything, and counted for itself."""
+
+
+class _Outcome:
+    """What one request ends with. A context manager, around all that answers it: it hears of errors
+    that nobody foresaw, which are answered outside of it."""
+
+    def __init__(self) -> None:
+        self._status = _GONE
+        self._failed = False
+        self._gone = False
+
+    @property
+    def has_opened_none(self) -> bool:
+        """Whether the request has certainly opened no session."""
+        return self._status not in _MAY_HAVE_OPENED
+
+    @property
+    def code(self) -> str:
+        """OK or the name of a gRPC status, for the record."""
+        return "INTERNAL" if self._failed else code_of(self._status)
+
+    def hear(self, message: Message) -> None:
+        """Take note of an ASGI message that answers the request."""
+        match message["type"]:
+            case "http.response.start" | "websocket.http.response.start":
+                self._status = message["status"]
+            case "websocket.accept":
+                self._status = 200
+            case "websocket.close" if self._status == _GONE:
+                self._status = _REFUSED
+
+    @contextmanager
+    def sending(self, message: Message) -> Iterator[None]:
+        """Take note of a client that has gone before it was sent ``message``, which the block
+        sends."""
+        try:
+            yield
+        except OSError:
+            self._gone = True
+            if message["type"] == "websocket.accept":
+                self._status = _GONE
+            raise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or self._gone or isinstance(error, WebSocketDisconnect):
+            return
+        self._failed = True
+        if self._status == _GONE:
+            self._status = 500
 
 
 class Guard:
-    """Refuses requests under another name than this server's (DNS rebinding), those that change
-    something and come from another page without the token (cross-site requests), and those to the
-    API by whoever may not make them."""
+    """ASGI middleware that refuses requests under another name than this server's (DNS rebinding),
+    those that change something and come from another page without the token (cross-site requests),
+    and those to the API by whoever may not make them."""
 
     def __init__(
         self,
@@ -38,17 +109,24 @@ class Guard:
         token: str,
         origins: Collection[str] = (),
         control: AccessControl = OPEN,
+        tickets: Tickets | None = None,
+        signed: Callable[[Scope], Access | None] = lambda scope: None,
     ) -> None:
         """``hosts`` are the names that this server is reached by, besides loopback. Who has
         ``token`` may ask from anywhere, and pages of ``origins``, in lower case, without it; ``*``
         among them is none. ``control`` says who asks; where it tells callers apart, a page's origin
-        alone is not enough."""
+        alone is not enough. ``tickets`` are those that pages may bring; None is for none.
+        ``signed(scope)`` returns what a request with a signed link, and without a token, may do,
+        None where nothing follows from the link; it is called in a thread, and raises LipwireError
+        where the link is not right."""
         self._app = app
-        self._hosts = _LOOPBACK | {host.lower() for host in hosts}
+        self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._any = "*" in hosts
         self._token = token
         self._origins = frozenset(origins) - {ANY_ORIGIN}
         self._control = control
+        self._tickets = tickets or Tickets()
+        self._signed = signed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it. One that another process of the server has passed on
@@ -56,16 +134,97 @@ class Guard:
         if scope["type"] not in ("http", "websocket") or is_passed_on(scope):
             await self._app(scope, receive, send)
             return
-        caller = _Caller(self._control, scope)
-        why = self._other_name(scope)
-        access = EVERYTHING
-        if why is None and self._control.asks and caller.operation is not None:
+        operation = operation_of(scope)
+        token = _token_of(scope) if is_api(scope) else ""
+        if operation is None or not (self._control.asks or is_ticket(token)):
+            caller = None
+        else:
+            client = scope.get("client")
+            credentials = Credentials(client[0] if client else "", token)
+            caller = Caller(self._control, operation, call_of(scope), credentials)
+            caller.model_id = avatar_of(scope)
+        outcome = _Outcome()
+        ticket: Ticket | None = None
+
+        async def give_back() -> None:
+            """Let the ticket be used again where the request has opened no session."""
+            nonlocal ticket
+            if caller is not None and ticket is not None and outcome.has_opened_none:
+                given, ticket = ticket, None
+                await asyncio.to_thread(self._give_back, token, given)
+
+        async def heard(message: Message) -> None:
+            outcome.hear(message)
+            if "status" in message and caller is not None and caller.access is not None:
+                limits = self._control.limits
+                standing = [] if limits is None else limits.standing(caller.access)
+                MutableHeaders(scope=message).update(rate_limit_fields(standing))
+            await give_back()  # whoever is told that it was refused may use it at once
+            with outcome.sending(message):
+                await send(message)
+
+        try:
+            with outcome:
+                why = self._other_name(scope)
+                if why is None and is_ticket(token):
+                    try:
+                        ticket = await asyncio.to_thread(self._admitted, scope, token, caller)
+                    except LipwireError as error:
+                        why = told_of(error, scope["path"])
+                await self._guarded(scope, receive, heard, caller, ticket, why)
+        finally:
+            await give_back()
+            if caller is not None:
+                caller.left(outcome.code)
+
+    def _admitted(self, scope: Scope, token: str, caller: Caller | None) -> Ticket:
+        """What the ticket or secret ``token`` of a request allows, which is used by it where the
+        request opens a session. Raises LipwireError where it does not allow the request, or
+        ``caller``, who makes it, may not make one now."""
+        ticket = self._tickets.find(token)
+        check_asked(scope, ticket)
+        if caller is not None:
+            caller.enter(known=ticket.access)
+            if token.startswith(TICKET):
+                return self._tickets.take(token)
+        return ticket
+
+    def _give_back(self, token: str, ticket: Ticket) -> None:
+        """Let a ticket be used again, as it opened no session."""
+        if token.startswith(TICKET):
+            with suppress(LipwireError):  # it counts as used then
+                self._tickets.give_back(token, ticket)
+
+    async def _guarded(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        caller: Caller | None,
+        ticket: Ticket | None,
+        why: Told | None,
+    ) -> None:
+        """Pass the request on, or refuse it: for ``why``, where there is a reason already.
+        ``caller`` is who makes it, where it is asked who that is, and ``ticket`` what their ticket
+        allows."""
+        known = self._has_token(scope)
+        access, linked = EVERYTHING, None
+        if why is None and is_signed(scope) and not _token_of(scope):
             try:
-                access = await self._enter(caller)
+                linked = await asyncio.to_thread(self._signed, scope)
             except LipwireError as error:
                 why = told_of(error, scope["path"])
-        has = self._has_token(scope)
-        known = has or caller.known
+        if ticket is not None:
+            access, known = ticket.access, True
+        elif why is None and caller is None:
+            access = linked or EVERYTHING
+        elif why is None and caller is not None:
+            try:
+                shown = WEB_TOKEN if known else linked
+                access = await asyncio.to_thread(partial(caller.enter, known=shown))
+                known = known or self._control.closed
+            except LipwireError as error:
+                why = told_of(error, scope["path"])
         may = known or (
             not self._control.closed and (_from_own_page(scope) or self._from_listed_page(scope))
         )
@@ -75,6 +234,8 @@ class Guard:
             _MAY_CHANGE: may,
             _ACCESS: access.told(),
         }
+        if ticket is not None and is_opening(scope):
+            scope["state"][_TICKET] = ticket_text(ticket)
         if why is None and not may and not _only_reads(scope):
             why = Told(
                 403,
@@ -82,37 +243,15 @@ class Guard:
                 " log has it), or ask from the server's own page or one of web.allowed_origins",
             )
         if why is None:
-            await self._app(scope, receive, caller.heard(send))
-            caller.left()
-            return
-        caller.status = why.status
-        caller.left()
-        if scope["type"] == "websocket":
-            await refuse(scope, receive, send, why.status, why.detail)
+            await self._app(scope, receive, send)
         else:
-            headers = {"WWW-Authenticate": "Bearer"} if why.status == 401 else {}
-            answer = problem(
-                why.status,
-                why.detail,
-                retry_after_s=why.retry_after_s,
-                headers=headers,
-                **why.more,
-            )
-            await answer(scope, receive, send)
+            await refuse(scope, receive, send, why)
 
     def _other_name(self, scope: Scope) -> Told | None:
         host = Headers(scope=scope).get("host", "")
         if self._any or _name_of(host) in self._hosts:
             return None
         return Told(403, f"this server is not called {host[:100]}; web.hosts names its names")
-
-    async def _enter(self, caller: "_Caller") -> Access:
-        """What whoever asks may do. Raises what ``AccessControl`` raises."""
-        if self._has_token(caller.scope):
-            caller.known = True
-            return EVERYTHING
-        # In a thread: keys may have to be read, or asked for.
-        return await asyncio.to_thread(caller.enter)
 
     def _from_listed_page(self, scope: Scope) -> bool:
         return Headers(scope=scope).get("origin", "").lower() in self._origins
@@ -122,100 +261,30 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
 
 
-class _Caller:
-    """Whoever makes one request, and the record of it."""
-
-    def __init__(self, control: AccessControl, scope: Scope) -> None:
-        self._control = control
-        self.scope: Final = scope
-        self._began_s = time.perf_counter()
-        self.operation: Final = _operation_of(scope)
-        """None where the request is for no part of the API."""
-        self.access = EVERYTHING
-        self.known = False
-        """Whether they have shown who they are."""
-        self.status = 0
-        client = scope.get("client")
-        self._address = client[0] if client else ""
-
-    def enter(self) -> Access:
-        """Let the request begin, and return what its caller may do. Raises what ``AccessControl``
-        raises."""
-        assert self.operation is not None
-        credentials = Credentials(self._address, _token_of(self.scope))
-        self.access = self._control.access(credentials)
-        self._control.enter(self.access, self.operation)
-        self.known = self._control.closed
-        return self.access
-
-    def heard(self, send: Send) -> Send:
-        """Return ``send``, which takes note of the answer's status."""
-        if self._control.audit is None:
-            return send
-
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-            elif message["type"] == "websocket.accept":
-                self.status = 101
-            await send(message)
-
-        return sent
-
-    def left(self) -> None:
-        """Record the request, which has ended."""
-        if self._control.audit is None or self.operation is None:
-            return
-        parts = self.scope["path"].strip("/").split("/")
-        self._control.audit.write(
-            {
-                "tenant": self.access.tenant,
-                "subject": self.access.subject if self.access is not EVERYTHING else "",
-                "address": self._address,
-                "operation": self.operation,
-                "call": f"{self.scope.get('method', 'WebSocket')} {_without_ids(parts)}",
-                "avatar": parts[1] if parts[0] == "whep" and len(parts) > 1 else "",
-                "outcome": self.status,
-                "ms": round((time.perf_counter() - self._began_s) * 1000, 1),
-            }
-        )
-
-
 def has_token(scope: Scope) -> bool:
-    """Return whether a request, of which ``scope`` is what ``Guard`` has passed on, came with the
-    server's token or with another credential that shows who asks."""
+    """Return whether a request came with the server's token or with another credential that shows
+    who asks. ``scope`` is the ASGI scope that ``Guard`` has passed on."""
     return bool(scope["state"][_HAS_TOKEN])
 
 
 def may_change(scope: Scope) -> bool:
-    """Return whether a request, of which ``scope`` is what ``Guard`` has passed on, may change
-    something: it came with the token or another credential, or from the server's own page or one of
-    the listed origins."""
+    """Return whether a request may change something: it came with the server's token or another
+    credential, or from the server's own page or one of the listed origins. ``scope`` is the ASGI
+    scope that ``Guard`` has passed on."""
     return bool(scope["state"][_MAY_CHANGE])
 
 
 def access_of(scope: Scope) -> Access:
-    """Return what the caller of a request may do; ``scope`` is what ``Guard`` has passed on."""
+    """Return what the caller of a request may do; ``scope`` is the ASGI scope that ``Guard`` has
+    passed on."""
     return Access.of_text(scope["state"][_ACCESS])
 
 
-def _operation_of(scope: Scope) -> Operation | None:
-    parts = scope["path"].strip("/").split("/")
-    if parts[0] not in _API or scope.get("method") == "OPTIONS":
-        return None
-    return "read" if parts[:2] == ["v1", "avatars"] else "live"
-
-
-def _without_ids(parts: list[str]) -> str:
-    """A path without ids of sessions, by which whoever has one can take part."""
-    match parts:
-        case ["v1", "sessions", _, *rest]:
-            shown: list[Any] = ["v1", "sessions", "{id}", *rest]
-        case ["whep", avatar, *rest]:
-            shown = ["whep", avatar, *("{id}" for _ in rest)]
-        case _:
-            shown = parts
-    return "/" + "/".join(shown)
+def opened_by(scope: Scope) -> Ticket | None:
+    """Return the ticket with which a request opens a session; None where it is not by one.
+    ``scope`` is the ASGI scope that ``Guard`` has passed on."""
+    told = scope["state"].get(_TICKET)
+    return None if told is None else ticket_of(told)
 
 
 def _only_reads(scope: Scope) -> bool:
@@ -242,8 +311,9 @@ def _token_of(scope: Scope) -> str:
         return rest.strip()
     if given := headers.get("x-api-key", ""):
         return given.strip()
-    if scope["type"] == "websocket":  # browsers cannot set headers of one
-        query = scope.get("query_string", b"").decode("latin-1")
-        given = dict(parse_qsl(query)).get("token", "")
-        return str(given)
+    # Browsers cannot set headers of a WebSocket, nor of what an EventSource or an <img> asks for.
+    query = scope.get("query_string", b"").decode("latin-1")
+    given = str(dict(parse_qsl(query)).get("token", ""))
+    if scope["type"] == "websocket" or (scope["method"] == "GET" and given.startswith(SECRET)):
+        return given
     return ""

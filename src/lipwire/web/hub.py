@@ -5,25 +5,35 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from lipwire.domain import EVERYTHING, Access, Call, NotFound
+from lipwire.domain import EVERYTHING, Access, Call, NotFound, Overloaded, PermissionDenied
 from lipwire.session.live import LiveSession, LiveSessions, SessionSettings
 from lipwire.session.live.broadcast import Broadcast
 from lipwire.session.live.sessions import NO_SESSION
 from lipwire.web.audio import AudioIn
-from lipwire.web.peers import IceServers, Peer
+from lipwire.web.ice import IceServers
+from lipwire.web.peers import Peer
 
 _OPEN_TIMEOUT_S: Final = 60.0
+PART_AFTER_S: Final = 5.0
+"""How long a viewer stays connected to a session that has ended, unless it leaves by itself: it is
+to hear of the end first."""
+MOST_VIEWERS: Final = 400
+"""Over WebRTC, of all sessions of a process: each has sockets and keys of its own."""
+MOST_OF_SESSION: Final = 100
+_FULL_S: Final = 5.0
 _OPENING: Final = 8
 """Threads that open avatars, so that what is quick does not wait for them."""
 
 
 class Hub:
-    """The sessions of a server, for browsers. Used in one event loop."""
+    """The live sessions of a server as its HTTP API uses them, and the WebRTC viewers of each. Used
+    in one event loop."""
 
     def __init__(
         self,
@@ -31,12 +41,16 @@ class Hub:
         ice: IceServers,
         *,
         clock: Callable[[], float] = time.monotonic,
+        part_after_s: float = PART_AFTER_S,
     ) -> None:
         """``ice`` are the servers that viewers beyond this network need. ``clock`` is that of the
-        sessions, in seconds."""
+        sessions, in seconds. ``part_after_s`` is how many seconds after the end of a session its
+        viewers are disconnected."""
+        self._loop = asyncio.get_running_loop()
         self._clock = clock
+        self._part_after_s = part_after_s
         self.sessions: Final = sessions
-        self.ice: Final = ice
+        self._ice = ice
         self._broadcasts: dict[str, Broadcast] = {}
         self._peers: dict[str, tuple[Peer, LiveSession, Callable[[], None]]] = {}
         self._watched: Counter[str] = Counter()
@@ -44,16 +58,25 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = ThreadPoolExecutor(_OPENING, thread_name_prefix="lipwire-web-opening")
 
+    def ice(self) -> IceServers:
+        """Return the STUN and TURN servers as one viewer is told of them, with the username and
+        credential that it is to show them."""
+        return self._ice.issued(time.time())
+
     async def open(
         self,
         model_id: str,
         settings: SessionSettings | None = None,
         *,
         access: Access = EVERYTHING,
+        lasts_s: float | None = None,
     ) -> LiveSession:
-        """Begin a session with avatar ``model_id`` for the caller who has ``access``; ``settings``
-        None are the usual ones. Raises NotFound where ``access`` does not allow that avatar or
+        """Begin a session with avatar ``model_id`` for the caller who has ``access``, which ends
+        after ``lasts_s`` at most; ``settings`` None are the usual ones. Raises PermissionDenied
+        where ``access`` is to one session alone, NotFound where it does not allow that avatar or
         there is none, and what ``LiveSessions.open`` raises (Overloaded, Unavailable, ...)."""
+        if access.session:
+            raise PermissionDenied("this is for one session, and opens no other")
         access.check_avatar(model_id)
 
         def opened() -> LiveSession:
@@ -65,17 +88,27 @@ class Hub:
                     tenant=access.tenant,
                     call=call,
                     with_outbox=False,
+                    lasts_s=lasts_s,
                 )
             finally:
                 call.end()
 
-        return await asyncio.get_running_loop().run_in_executor(self._opening, opened)
+        opening = self._opening.submit(copy_context().run, opened)  # with the request's id
+        try:
+            return await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:  # nobody waits for it any more
+            opening.add_done_callback(self._end_opened)
+            raise
+
+    def _end_opened(self, opening: Future[LiveSession]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self.sessions.end(opening.result())
 
     def find(self, session_id: str, access: Access = EVERYTHING) -> LiveSession:
         """Return the running session with that id. Raises NotFound where there is none, or it is
         not one that the caller with ``access`` may see."""
         session = self.sessions.find(session_id, access.tenant)
-        if not access.sees(session.avatar.name):
+        if access.session not in ("", session_id) or not access.sees(session.avatar.name):
             raise NotFound(NO_SESSION)
         return session
 
@@ -84,7 +117,9 @@ class Hub:
         none, it is made and added to the session's outputs."""
         found = self._broadcasts.get(session.id)
         if found is None:
-            found = self._broadcasts[session.id] = Broadcast(clock=self._clock)
+            found = self._broadcasts[session.id] = Broadcast(
+                clock=self._clock, on_close=lambda: self._ended(session)
+            )
             session.add_output(found)
         return found
 
@@ -95,6 +130,12 @@ class Hub:
         if found is None:
             found = self._audio[session] = AudioIn(session)
         return found
+
+    @property
+    def all_viewers(self) -> int:
+        """How many viewers all sessions have now, over WebRTC or a socket. May be read in any
+        thread."""
+        return len(self._peers) + self._watched.total()
 
     def viewers(self, session: LiveSession) -> int:
         """Return how many viewers ``session`` has now, over WebRTC or a socket."""
@@ -116,7 +157,16 @@ class Hub:
         """Connect a WebRTC viewer to ``session``. ``offer`` is the viewer's SDP; returns the
         viewer's id (for ``leave``) and the SDP to answer with. Raises NoCommonCodec where the
         viewer lacks H.264 or Opus, InvalidInput where ``offer`` is not one, Unavailable where the
-        TURN server that is needed gives no address."""
+        TURN server that is needed gives no address, NotFound where the session ends meanwhile,
+        Overloaded where too many view already."""
+        for count, most in (
+            (self._peers_of(session), MOST_OF_SESSION),
+            (len(self._peers), MOST_VIEWERS),
+        ):
+            if count >= most:
+                raise Overloaded(
+                    f"{count} viewers are connected; allowed are {most}", retry_after_s=_FULL_S
+                )
         broadcast = self.broadcast(session)
         peer_id = secrets.token_urlsafe(12)
 
@@ -124,7 +174,7 @@ class Hub:
             self._forget(peer_id)
 
         peer = Peer(
-            self.ice,
+            self.ice(),
             on_key_wanted=broadcast.want_key,
             on_bit_rate=lambda bits: broadcast.limit(peer.deliver, bits),
             on_gone=gone,
@@ -136,16 +186,26 @@ class Hub:
         except BaseException:
             await peer.close()
             raise
+        if session.closed or peer_id not in self._peers:  # it has ended meanwhile
+            await peer.close()
+            raise NotFound(NO_SESSION)
         broadcast.add(peer.deliver)
         return peer_id, answer
 
-    async def leave(self, peer_id: str) -> None:
-        """Close the connection of the viewer with the id ``peer_id``. Raises NotFound where there
-        is no such viewer."""
+    async def leave(self, peer_id: str, session_id: str, access: Access = EVERYTHING) -> None:
+        """Close the connection of the viewer with the id ``peer_id`` to the session ``session_id``.
+        Raises NotFound where there is no such viewer, or the session is not one that the caller
+        with ``access`` may see."""
+        await self.peer(peer_id, session_id, access).close()
+
+    def peer(self, peer_id: str, session_id: str, access: Access = EVERYTHING) -> Peer:
+        """Return the connection of the viewer with the id ``peer_id`` to the session
+        ``session_id``. Raises NotFound where there is no such viewer, or the session is not one
+        that the caller with ``access`` may see."""
         found = self._peers.get(peer_id)
-        if found is None:
+        if found is None or found[1] is not self.find(session_id, access):
             raise NotFound("there is no such viewer; it may have left")
-        await found[0].close()
+        return found[0]
 
     async def close(self) -> None:
         """Close the connections of all viewers, and wait for that."""
@@ -155,6 +215,19 @@ class Hub:
 
     def _peers_of(self, session: LiveSession) -> int:
         return sum(one is session for _, one, _ in self._peers.values())
+
+    def _ended(self, session: LiveSession) -> None:
+        """Disconnect the viewers of ``session`` in some seconds, where it has ended. In any
+        thread."""
+        if not session.closed:
+            return  # its last viewer has left
+
+        def part() -> None:
+            for peer_id in [one for one, (_, of, _) in self._peers.items() if of is session]:
+                self._forget(peer_id)
+
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._part_after_s, part)
 
     def _forget(self, peer_id: str) -> None:
         found = self._peers.pop(peer_id, None)

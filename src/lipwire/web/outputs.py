@@ -23,7 +23,9 @@ _MOST_WAITING: Final = 50
 
 
 class EventTap:
-    """An ``Output`` that takes the events alone."""
+    """An ``Output`` of a session that takes only its events, and puts them into the asyncio queue
+    ``events``; None follows the last. Where 1000 wait, the oldest is dropped. Made in the event
+    loop."""
 
     has_room: Final = False
     planes: Final = False
@@ -47,7 +49,7 @@ class EventTap:
         """Ignore the picture."""
 
     def close(self) -> None:
-        """Add None to ``events``: nothing follows."""
+        """Add None to ``events``, which says that nothing follows. In any thread."""
         self._hand(None)
 
     def _hand(self, event: Event | None) -> None:
@@ -61,13 +63,14 @@ class EventTap:
 
 
 class PictureTap:
-    """An ``Output`` that takes a picture when the one before was taken, as a JPEG file; what comes
-    in between is left out."""
+    """An ``Output`` of a session that keeps one picture, as a JPEG file, until ``next`` has
+    returned it; the pictures in between are left out. Made in the event loop."""
 
     planes: Final = False
 
     def __init__(self, quality: int = 80) -> None:
-        """``quality`` is that of files that are made here, where the session has pixels."""
+        """``quality``, 1 to 100, is that of JPEG files made here, of a session whose frames are raw
+        pixels."""
         self._loop = asyncio.get_running_loop()
         self._quality = quality
         self._free = True
@@ -112,14 +115,16 @@ class PictureTap:
 
 
 class MediaTap:
-    """An ``Output`` that takes pictures, as ``PictureTap`` does, and the sound, as messages: 8
-    bytes of which the first says what follows, 1 a JPEG file and 2 PCM (mono, 16 bits), and the
-    last four the time on the session's clock in ms (uint32, little endian)."""
+    """An ``Output`` of a session that takes its pictures and sound as messages; a picture is left
+    out while the one before waits. Each message has 8 bytes of head, of which the first says what
+    follows, 1 a JPEG file and 2 PCM (mono, 16 bits), and the last four the time on the session's
+    clock in ms (uint32, little endian). Made in the event loop."""
 
     planes: Final = False
 
     def __init__(self, quality: int = 80) -> None:
-        """``quality`` is that of files that are made here, where the session has pixels."""
+        """``quality``, 1 to 100, is that of JPEG files made here, of a session whose frames are raw
+        pixels."""
         self._loop = asyncio.get_running_loop()
         self._quality = quality
         self._free = True
@@ -153,8 +158,8 @@ class MediaTap:
         self._hand(None)
 
     async def next(self) -> bytes | None:
-        """Wait for the next message and return it, 8 bytes of head and the content (see the class);
-        None after the last."""
+        """Wait for the next message and return it: 8 bytes of head, and a JPEG file or PCM. None
+        after the last."""
         data = await self._messages.get()
         self._look(data)
         return data
@@ -175,8 +180,8 @@ class MediaTap:
 
 
 class OutputResponse(StreamingResponse):
-    """An answer that goes on while ``output`` takes what leaves ``session``; the output is removed
-    at its end, however it ends."""
+    """An HTTP answer, sent from ``content``, during which ``session`` gives ``output`` what leaves
+    it. When the answer ends, however that is, the output is removed from the session and closed."""
 
     def __init__(
         self,

@@ -50,7 +50,8 @@ _SCOPE: Final = (
 
 
 class NotThere(Exception):
-    """The process is not there; nothing of the request was read or answered."""
+    """Raised by ``pass_on`` where no process listens at the socket; nothing of the request was read
+    or answered, so another process may be asked."""
 
 
 def is_passed_on(scope: Scope) -> bool:

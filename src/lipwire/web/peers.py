@@ -5,7 +5,6 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
@@ -41,6 +40,8 @@ from lipwire.compose.livevideo import (
 )
 from lipwire.domain import FPS, InvalidInput, LipwireError, Unavailable
 from lipwire.session.live.broadcast import Media
+from lipwire.web.ice import IceServers
+from lipwire.web.trickle import Fragment, IceRestart, users_of
 
 Packet = Any  # av.Packet, whose stream's type does not count here
 
@@ -52,36 +53,18 @@ _MOST_SOUNDS: Final = 100
 _SOUND_S: Final = OPUS_FRAME_SAMPLES / OPUS_RATE_HZ
 _PROFILE: Final = "42e01f"
 """Constrained baseline, level 3.1: what every browser decodes."""
-
-
-@dataclass(frozen=True, slots=True)
-class IceServers:
-    """STUN and TURN servers, for viewers that cannot reach this machine directly."""
-
-    urls: tuple[str, ...] = ()
-    """As ``stun:example.org:3478``, ``turn:example.org:3478?transport=tcp``."""
-    username: str | None = None
-    """For TURN."""
-    credential: str | None = None
-    relay_only: bool = False
-    """Whether all media goes over the TURN server."""
-
-    def links(self) -> list[str]:
-        """Return the servers as values of the HTTP header ``Link``, one for each URL, which tell a
-        viewer of them (RFC 9725, section 4.6)."""
-        links = []
-        for url in self.urls:
-            link = f'<{url}>; rel="ice-server"'
-            if url.startswith("turn") and self.username is not None:
-                link += f"; username={_quoted(self.username)}"
-                link += f"; credential={_quoted(self.credential or '')}"
-                link += '; credential-type="password"'
-            links.append(link)
-        return links
+CONNECT_WITHIN_S: Final = 30.0
+"""Within which a viewer that was answered has to be connected: ICE gives up sooner, where there is
+a candidate to try."""
+MOST_CANDIDATES: Final = 100
+"""Of one viewer, in all its messages: a machine with many networks has some thirty."""
+MOST_OFFERED: Final = 300
+"""Candidates in an offer, which repeats them for each of its media."""
 
 
 class NoCommonCodec(InvalidInput):
-    """The viewer's browser has not what is sent: H.264 in packetization mode 1, and Opus."""
+    """Raised where a viewer's browser cannot receive what is sent: H.264 in packetization mode 1,
+    and Opus."""
 
 
 class _Track(MediaStreamTrack):
@@ -127,7 +110,8 @@ class _Track(MediaStreamTrack):
 
 
 class Peer:
-    """One viewer. Made and used in one event loop; ``deliver`` may be called in any thread."""
+    """The WebRTC connection to one viewer of a session. Made and used in one event loop;
+    ``deliver`` may be called in any thread."""
 
     def __init__(
         self,
@@ -136,13 +120,22 @@ class Peer:
         on_key_wanted: Callable[[], None],
         on_bit_rate: Callable[[int], None],
         on_gone: Callable[[], None],
+        connect_within_s: float = CONNECT_WITHIN_S,
     ) -> None:
-        """``on_key_wanted`` is called when the viewer cannot decode, ``on_bit_rate`` with the bits
-        a second that it can receive, ``on_gone`` once when the connection is lost or closed."""
+        """``ice`` are the STUN and TURN servers. ``on_key_wanted()`` is called when the viewer
+        needs a key frame, ``on_bit_rate(bits_a_second)`` with what it can receive, and
+        ``on_gone()`` once when the connection is lost or closed, or was not made within
+        ``connect_within_s`` seconds of the answer."""
         self._loop = asyncio.get_running_loop()
         self._on_key_wanted = on_key_wanted
         self._on_bit_rate = on_bit_rate
         self._on_gone: Callable[[], None] | None = on_gone
+        self._connect_within_s = connect_within_s
+        self._connecting: asyncio.TimerHandle | None = None
+        """Ends the connection unless it is made in time; None before the answer, and once it
+        is."""
+        self._candidates = 0
+        """That have come since the offer."""
         servers = [
             RTCIceServer(urls=[url], username=ice.username, credential=ice.credential)
             for url in ice.urls
@@ -157,14 +150,24 @@ class Peer:
         self._began_ntp: int | None = None
         """When the session's clock was 0, in units of 2^-32 s since 1900."""
         self._held: tuple[Packet, asyncio.TimerHandle] | None = None
+        self._users: frozenset[str] = frozenset()
+        """Of the viewer's ICE agent, as its offer has them."""
         self._connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
         """Accept a viewer's ``offer``, SDP, and return the SDP to answer with; the connection is
-        made once the viewer has it. Raises NoCommonCodec where the viewer lacks H.264 or Opus,
+        made once the viewer has it, or the viewer is gone. Raises NoCommonCodec where the viewer
+        lacks H.264 or Opus,
         InvalidInput where ``offer`` is not one, and Unavailable where all goes over a TURN server
         and that gives no address."""
+        sdp = await self._answered(offer)
+        if self._on_gone is not None and self._connection.connectionState != "connected":
+            self._connecting = self._loop.call_later(self._connect_within_s, self._gone)
+        return sdp
+
+    async def _answered(self, offer: str) -> str:
         connection = self._connection
+        self._users = users_of(offer)
         try:
             offered = RTCSessionDescription(offer, "offer")
             video = connection.addTransceiver(self._video, direction="sendonly")
@@ -195,6 +198,27 @@ class Peer:
         if self._relay_only and "a=candidate" not in sdp:
             raise Unavailable("the TURN server gives no address; the viewer cannot be reached")
         return sdp
+
+    async def trickle(self, fragment: Fragment) -> None:
+        """Take further ICE candidates of the viewer, as ``parse_fragment`` returns them. Raises
+        IceRestart where they are those of another ICE session than that of the offer, and
+        InvalidInput where one cannot be used, or they are more than 100 with those before."""
+        if fragment.user and fragment.user not in self._users:
+            raise IceRestart("an ICE restart needs a new offer: post one, with ?session=ID")
+        count = self._candidates + len(fragment.candidates)
+        if count > MOST_CANDIDATES:
+            raise InvalidInput(
+                f"the viewer has sent {count} candidates; allowed are {MOST_CANDIDATES}"
+            )
+        self._candidates = count
+        try:
+            for candidate in fragment.candidates:
+                await self._connection.addIceCandidate(candidate)
+            if fragment.ended:
+                await self._connection.addIceCandidate(None)
+        except Exception as error:  # aiortc's and aioice's, of addresses that are none
+            _LOG.debug("a candidate was refused", exc_info=True)
+            raise InvalidInput("a candidate cannot be used") from error
 
     def deliver(self, media: Sequence[Media]) -> None:
         """Send ``media``, the encoded pictures and sound and the events that left the session at
@@ -301,19 +325,23 @@ class Peer:
         sender._handle_rtcp_packet = watched  # type: ignore[method-assign]
 
     def _state_changed(self) -> None:
-        if self._connection.connectionState in ("failed", "closed"):
-            self._gone()
+        match self._connection.connectionState:
+            case "connected":
+                self._stop_waiting()
+            case "failed" | "closed":
+                self._gone()
+
+    def _stop_waiting(self) -> None:
+        """Let the connection be, however long it takes."""
+        waiting, self._connecting = self._connecting, None
+        if waiting is not None:
+            waiting.cancel()
 
     def _gone(self) -> None:
+        self._stop_waiting()
         told, self._on_gone = self._on_gone, None
         if told is not None:
             told()
-
-
-def _quoted(text: str) -> str:
-    """``text`` as a quoted string of a header (RFC 9110, section 5.6.4)."""
-    escaped = text.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
 
 
 def _h264() -> list[RTCRtpCodecCapability]:
@@ -329,8 +357,12 @@ def _h264() -> list[RTCRtpCodecCapability]:
 
 
 def check_offer(offer: str) -> None:
-    """Raise InvalidInput where ``offer`` is not SDP, and NoCommonCodec where it does not name
-    H.264. To be called before a connection is made for the offer."""
+    """Raise InvalidInput where ``offer`` is not SDP or has more than 300 candidates, and
+    NoCommonCodec where it does not name H.264. To be called before a connection is made for the
+    offer."""
+    count = offer.count("a=candidate:")
+    if count > MOST_OFFERED:
+        raise InvalidInput(f"the offer has {count} candidates; allowed are {MOST_OFFERED}")
     try:
         if not offer.startswith("v=0"):
             raise ValueError

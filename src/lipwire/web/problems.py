@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose
 
-from lipwire.domain import Cancelled, LipwireError
+from lipwire.domain import Cancelled, LimitExceeded, LipwireError, MinutesUsedUp
+from lipwire.domain.tracing import current_trace
 from lipwire.web.peers import NoCommonCodec
 
 _LOG: Final = logging.getLogger("lipwire.web")
@@ -29,13 +30,34 @@ _STATUSES: Final[Mapping[str, int]] = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
+_CODES: Final[Mapping[int, str]] = {
+    **{status: code for code, status in reversed(list(_STATUSES.items()))},
+    402: "RESOURCE_EXHAUSTED",
+    405: "UNIMPLEMENTED",
+    406: "INVALID_ARGUMENT",
+    408: "DEADLINE_EXCEEDED",
+    412: "FAILED_PRECONDITION",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    416: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    507: "RESOURCE_EXHAUSTED",
+}
 _RETRY_AFTER_S: Final = 1.0
 PROBLEM: Final = "application/problem+json"
+QUOTA: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+"""The type of a problem that is a limit of the tenant's, as the draft of the RateLimit fields has
+it; its member ``violated-policies`` says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a client is told of an error."""
+    """What a client is told of an error: the HTTP status, one line of text, after how many seconds
+    another attempt may succeed (None: not known), the name of a gRPC status, the number under which
+    the log has the error (empty where the client is told all), and numbers about it by name."""
 
     status: int
     detail: str
@@ -44,13 +66,15 @@ class Told:
     """The name of a gRPC status."""
     incident: str = ""
     """What the log has it under; empty where the client is told all."""
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    """What was counted, where that is too much: members of the problem details."""
 
     @property
     def more(self) -> dict[str, Any]:
         """Further members of the problem details: ``code`` and ``incident``, those that are not
-        empty."""
+        empty, and ``counts``."""
         told = {"code": self.code, "incident": self.incident}
-        return {name: value for name, value in told.items() if value}
+        return {**{name: value for name, value in told.items() if value}, **self.counts}
 
 
 def problem(
@@ -62,36 +86,54 @@ def problem(
     **more: Any,
 ) -> Response:
     """Return an HTTP answer of ``status`` with problem details (RFC 9457); ``detail`` says in one
-    line what is wrong. ``retry_after_s`` says after how many seconds another attempt may succeed;
-    ``headers`` are added to the answer's, ``more`` to the members of its JSON object."""
+    line what is wrong, ``code`` which gRPC status that is. ``retry_after_s`` says after how many
+    seconds another attempt may succeed; ``headers`` are added to the answer's, ``more`` to the
+    members of its JSON object, which has the request's id, too."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
         "status": status,
+        "code": code_of(status),
     }
     told = dict(headers or {})
     if retry_after_s is not None:
         told["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+    if trace := current_trace():
+        body["request_id"] = trace.request_id
     # Escaped, as what was asked for may be no text that UTF-8 has.
     text = json.dumps({**body, "detail": detail, **more})
     return Response(text, status, told, media_type=PROBLEM)
 
 
+def code_of(status: int) -> str:
+    """Return the name of the gRPC status that an HTTP ``status`` stands for: OK below 400,
+    NOT_FOUND for 404; UNKNOWN for a status that this server does not answer with."""
+    if status < 400:
+        return "OK"
+    return _CODES.get(status, "UNKNOWN")
+
+
 _TITLES: Final[Mapping[int, str]] = {
     400: "Bad request",
+    401: "Unauthorized",
+    402: "Used up",
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
     406: "Not acceptable",
+    408: "Too slow",
     409: "Conflict",
+    412: "Precondition failed",
     413: "Too large",
     415: "Unsupported media type",
+    416: "Not such a part",
     422: "Cannot be done",
-    429: "Too many sessions",
+    429: "Too many requests",
     500: "Internal error",
     501: "Not there",
     503: "Unavailable",
     504: "Timed out",
+    507: "No room",
 }
 
 
@@ -102,28 +144,54 @@ def answering(active: Callable[[], int]) -> Callable[[Request, Exception], Await
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
             return problem(error.status_code, error.detail, headers=error.headers)
-        told = told_of(error, request.url.path)
-        more: dict[str, Any] = {"active": active()} if told.status == 429 else {}
-        return problem(
-            told.status, told.detail, retry_after_s=told.retry_after_s, **told.more, **more
-        )
+        return answer_of(told_of(error, request.url.path, active))
 
     return answer
 
 
-def told_of(error: Exception, place: str) -> Told:
+def answer_of(told: Told) -> Response:
+    """Return the HTTP answer, with problem details, that tells a client ``told``."""
+    return problem(
+        told.status,
+        told.detail,
+        retry_after_s=told.retry_after_s,
+        headers={"WWW-Authenticate": "Bearer"} if told.status == 401 else None,
+        **told.more,
+    )
+
+
+def told_of(error: Exception, place: str, active: Callable[[], int] | None = None) -> Told:
     """Return what a client is told of ``error``. One that nobody foresaw is logged under a new
     incident number, which the client is told instead; ``place`` says in the log what failed, such
-    as a path."""
+    as a path. ``active()`` returns how many live sessions run, which the client is told where there
+    is too much of something; None where it is not told."""
+    told = _told_of(error, place)
+    if told.status != 429 or active is None:
+        return told
+    return replace(told, counts={**told.counts, "active": active()})
+
+
+def _told_of(error: Exception, place: str) -> Told:
     if isinstance(error, Cancelled):
         return Told(404, "there is no such session; it has ended", code="NOT_FOUND")
     if isinstance(error, NoCommonCodec):
         return Told(406, str(error), code=error.code)
+    if isinstance(error, MinutesUsedUp):
+        counts = {
+            "type": QUOTA,
+            "violated-policies": ["live-minutes"],
+            "used_minutes": round(error.used_minutes, 1),
+            "allowed_minutes": error.allowed_minutes,
+        }
+        return Told(402, str(error), error.renewed_in_s, error.code, counts=counts)
     if isinstance(error, LipwireError) and error.code in _STATUSES:
         after_s = getattr(error, "retry_after_s", None)
         if error.retryable and after_s is None:
             after_s = _RETRY_AFTER_S
-        return Told(_STATUSES[error.code], str(error), after_s, error.code)
+        counts = {}
+        if isinstance(error, LimitExceeded):
+            counts = {"type": QUOTA, "violated-policies": [error.policy]}
+        return Told(_STATUSES[error.code], str(error), after_s, error.code, counts=counts)
     incident = secrets.token_hex(4)
     _LOG.error("%s failed; incident %s", place, incident, exc_info=error)
     return Told(
@@ -131,12 +199,13 @@ def told_of(error: Exception, place: str) -> Told:
     )
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, status: int, detail: str) -> None:
-    """Refuse the WebSocket of the ASGI ``scope``, ``receive`` and ``send`` before it is opened:
-    with an HTTP answer of ``status`` and ``detail`` where the server can send one, else by closing
-    it with code 1008."""
-    if "websocket.http.response" in scope.get("extensions", {}):
-        socket = WebSocket(scope, receive, send)
-        await socket.send_denial_response(problem(status, detail))
+async def refuse(scope: Scope, receive: Receive, send: Send, told: Told) -> None:
+    """Answer the request of the ASGI ``scope``, ``receive`` and ``send`` with ``told``. A WebSocket
+    is refused before it is opened: with an HTTP answer where the server can send one, else by
+    closing it with code 1008."""
+    if scope["type"] == "http":
+        await answer_of(told)(scope, receive, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        await WebSocket(scope, receive, send).send_denial_response(answer_of(told))
     else:
-        await WebSocketClose(1008, detail[:100])(scope, receive, send)
+        await WebSocketClose(1008, told.detail[:100])(scope, receive, send)

@@ -16,19 +16,31 @@ from starlette.types import ASGIApp
 
 from lipwire.domain import InvalidInput, Unavailable
 from lipwire.domain.closing import Closing
+from lipwire.web.connections import Connections, SeldomWarnings
 from lipwire.web.passing import answering_passed_on
 
 _LOG: Final = logging.getLogger("lipwire.web")
+_UVICORN_LOG: Final = logging.getLogger("uvicorn.error")
+_SELDOM: Final = SeldomWarnings()
 OTHER_PORT: Final = "choose another one with web.port or --web-port, 0 for any that is free"
+_OTHER_PORTS: Final = {
+    "web": OTHER_PORT,
+    "metrics": "choose another one with metrics.port, 0 for any that is free",
+}
 _STARTED_WITHIN_S: Final = 30.0
 _STOPPED_WITHIN_S: Final = 10.0
 _MOST_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Of a WebSocket; a larger one ends it."""
+MOST_CONNECTIONS: Final = 1000
+_WAITING_CONNECTIONS: Final = 128
+"""That the system has accepted. So many are taken at once, before others are read on."""
 _LAG_EVERY_S: Final = 0.5
+_ANSWERS_WITHIN_S: Final = 5.0
 
 
 class WebServer(Closing):
-    """Serves an app that is made in its event loop. A context manager: it listens inside."""
+    """Serves an ASGI app over HTTP in a thread with an event loop of its own. A context manager: it
+    listens from when it is made until it is closed."""
 
     def __init__(
         self,
@@ -39,20 +51,26 @@ class WebServer(Closing):
         on_stop: Callable[[], object] | None = None,
         among: Path | None = None,
         certificate: tuple[Path, Path] | None = None,
+        name: str = "web",
+        most_connections: int = MOST_CONNECTIONS,
     ) -> None:
         """``make_app`` is called in the event loop. ``port`` 0 is any free one. ``on_stop`` returns
         what is awaited there at the end. ``among`` is the Unix socket on which this process answers
-        what others of the server pass on, with which it shares the port; None where there are
-        none. ``certificate`` are the files of the server's certificate and its key, PEM; a change
-        of them counts for the next connections. None: nothing is encrypted. Raises Unavailable
-        where the address is taken, InvalidInput where it is no address of this machine or the files
-        are no certificate."""
+        what others of the server pass on, with which it shares the port; None where there are none.
+        ``certificate`` are the files of the server's certificate and its key, PEM; a change of them
+        counts for the next connections. None: nothing is encrypted. ``name`` is what messages and
+        the thread call it, and the part of the configuration with its port. ``most_connections``
+        are kept at a time. Raises Unavailable where the address is taken, InvalidInput where it is
+        no address of this machine or the files are no certificate."""
         self._make_app = make_app
+        self._name = name
+        self._connections = Connections(most_connections)
+        _UVICORN_LOG.addFilter(_SELDOM)  # once, however many servers there are
         self._certificate = certificate
         self._encryption = None if certificate is None else _encryption(*certificate)
         self._certificate_seen = _state_of(certificate)
         self._among = among
-        self._socket = _listening(host, port, shared=among is not None)
+        self._socket = _listening(host, port, shared=among is not None, name=name)
         self.port: Final[int] = self._socket.getsockname()[1]
         self._on_stop = on_stop
         self._started = threading.Event()
@@ -60,13 +78,28 @@ class WebServer(Closing):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.lag_s = 0.0
         """How late the event loop was when it was last looked at."""
-        self._thread = threading.Thread(target=self._run, name="lipwire-web", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"lipwire-{name}", daemon=True)
         self._thread.start()
         if not self._started.wait(_STARTED_WITHIN_S):
-            raise Unavailable("the web server did not start")
+            raise Unavailable(f"the {name} server did not start")
+
+    def answers(self, timeout_s: float = _ANSWERS_WITHIN_S) -> bool:
+        """Return whether the event loop turns: comes to what it is asked to do within ``timeout_s``
+        seconds. True once it is being closed."""
+        loop, server = self._loop, self._server
+        if loop is None or (server is not None and server.should_exit):
+            return True
+        if not self._thread.is_alive():
+            return False
+        turned = threading.Event()
+        try:
+            loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:  # the loop has just been closed
+            return False
+        return turned.wait(timeout_s)
 
     def close(self) -> None:
-        """Answer nothing more, and end the thread."""
+        """Take no more requests, and end the event loop and its thread, waiting for them."""
         if self._server is not None:
             self._server.should_exit = True
         self._thread.join(_STOPPED_WITHIN_S)
@@ -79,11 +112,12 @@ class WebServer(Closing):
         try:
             asyncio.run(self._serve())
         except Exception:
-            _LOG.exception("the web server failed")
+            _LOG.exception("the %s server failed", self._name)
         finally:
             self._started.set()
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         app = self._make_app()
         config = uvicorn.Config(
             app,
@@ -94,9 +128,12 @@ class WebServer(Closing):
             timeout_graceful_shutdown=2,
             ws_max_size=_MOST_MESSAGE_BYTES,
             ws_max_queue=8,
+            backlog=_WAITING_CONNECTIONS,
         )
         config.load()
-        config.ssl = self._encryption
+        config.http_protocol_class = self._connections.protocol(
+            config.http_protocol_class, self._encryption
+        )
         self._server = server = uvicorn.Server(config)
         among = nullcontext() if self._among is None else answering_passed_on(app, self._among)
         watching = asyncio.ensure_future(self._watch_lag())
@@ -158,12 +195,12 @@ def _state_of(paths: tuple[Path, ...] | None) -> list[tuple[int, int, int]]:
 
 
 def family_of(host: str) -> socket.AddressFamily:
-    """Return the address family that the server listens in: IPv6 where ``host`` is an IPv6 address,
-    else IPv4."""
+    """Return the address family in which a server for ``host`` listens: IPv6 where ``host`` is an
+    IPv6 address, else IPv4."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
+def _listening(host: str, port: int, *, shared: bool, name: str) -> socket.socket:
     family = family_of(host)
     # asyncio sends small packets at once (TCP_NODELAY) only where it is told that this is TCP.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -171,7 +208,7 @@ def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
         option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
         listening.setsockopt(socket.SOL_SOCKET, option, 1)
         listening.bind((host.strip("[]"), port))
-        listening.listen(128)
+        listening.listen(_WAITING_CONNECTIONS)
     except OverflowError:
         listening.close()
         raise InvalidInput(f"port is {port}; allowed are 0 to 65535") from None
@@ -179,6 +216,6 @@ def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
         listening.close()
         hint = ""
         if error.errno == errno.EADDRINUSE:
-            hint = f"; {OTHER_PORT}"
+            hint = f"; {_OTHER_PORTS[name]}"
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from None
     return listening

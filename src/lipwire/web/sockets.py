@@ -57,7 +57,8 @@ class _Piece:
 
 
 class SessionSocket:
-    """One client's socket of one session; used once, in the event loop."""
+    """One client's WebSocket to one session, over which audio comes and events leave, and with
+    ``media`` pictures and sound. Used once, in the event loop."""
 
     def __init__(
         self,
@@ -70,10 +71,16 @@ class SessionSocket:
         channels: int,
         speak: Callable[[LiveSession, str], None] | None,
         media: bool = False,
+        upload: Callable[[int], object] = bool,
+        hold: Callable[[int], object] = bool,
     ) -> None:
-        """``rate_hz`` and ``channels`` are those of audio that says nothing of them; ``media`` says
-        whether the client is sent pictures and sound. Raises InvalidInput where a session takes no
-        such audio."""
+        """``rate_hz`` and ``channels`` are those of audio whose message does not say them.
+        ``speak`` has the session say a text; None where there is no voice. ``media`` says whether
+        the client is sent pictures and sound. ``upload(size_bytes)`` counts each message, and
+        raises LimitExceeded for one that the client may not send now. ``hold(size_bytes)`` holds
+        what waits for room in the session, gives back what is negative, and raises Overloaded where
+        the process holds too much. Raises InvalidInput where a session takes no audio of that
+        form."""
         check_format(rate_hz, channels)
         self._socket = socket
         self._session = session
@@ -83,17 +90,23 @@ class SessionSocket:
         self._channels = channels
         self._speak = speak
         self._media = media
+        self._upload = upload
+        self._hold = hold
         self._sending = asyncio.Lock()
         self._pieces: deque[_Piece] = deque()
         self._waiting_bytes = 0
         self._there = asyncio.Event()
         self._left = False
 
-    async def run(self, first: Mapping[str, Any]) -> None:
+    async def run(self, first: Mapping[str, Any]) -> bool:
         """Send ``first``, a JSON object, as the first message, then serve the client. Returns when
-        the client has left or the session has ended."""
+        the client has left or the session has ended: whether the client was there for ``first``."""
         asked = self._socket.scope.get("subprotocols", [])
-        await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)
+        try:
+            await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            return False  # the client has left
+        told = False
         tap = EventTap()
         self._session.add_output(tap)
         media = MediaTap() if self._media else None
@@ -103,6 +116,7 @@ class SessionSocket:
         showing: asyncio.Future[None] | None = None
         try:
             await self._send(first)
+            told = True
             pushing = asyncio.ensure_future(self._push())
             if media is not None:
                 showing = asyncio.ensure_future(self._show(media))
@@ -129,8 +143,10 @@ class SessionSocket:
                 await asyncio.gather(showing, return_exceptions=True)
             if media is not None:
                 self._session.remove_output(media)
+            self._drop_waiting()
             self._session.remove_output(tap)
             self._sessions.detach(self._session)
+        return told
 
     async def _send(self, told: Mapping[str, Any]) -> None:
         async with self._sending:
@@ -159,6 +175,7 @@ class SessionSocket:
                 return
             try:
                 data = message.get("bytes")
+                self._upload(len(message["text"].encode() if data is None else data))
                 if data is not None:
                     self._put(data, self._rate_hz, self._channels)
                 else:
@@ -177,8 +194,7 @@ class SessionSocket:
             case "input_audio_buffer.commit" | "end_of_speech":
                 self._put(b"", self._rate_hz, 1, ends=True)
             case "response.cancel" | "output_audio_buffer.clear":
-                self._pieces.clear()
-                self._waiting_bytes = 0
+                self._drop_waiting()
                 await asyncio.to_thread(self._session.interrupt)
             case "listening":
                 listening = message.get("listening")
@@ -203,9 +219,15 @@ class SessionSocket:
                 f"{self._waiting_bytes:,} bytes of audio wait for room, in {len(self._pieces)}"
                 f" pieces; allowed are {_MOST_WAITING_BYTES:,} and {_MOST_WAITING}"
             )
+        self._hold(piece.size)
         self._pieces.append(piece)
         self._waiting_bytes += piece.size
         self._there.set()
+
+    def _drop_waiting(self) -> None:
+        self._hold(-self._waiting_bytes)
+        self._pieces.clear()
+        self._waiting_bytes = 0
 
     async def _push(self) -> None:
         """Have the session take what has come, as it has room."""
@@ -225,6 +247,8 @@ class SessionSocket:
                 return  # the session has ended
             except LipwireError as error:
                 await self._fail(error)
+            finally:
+                self._hold(-piece.size)
 
 
 def _parsed(text: str) -> Mapping[str, Any]:

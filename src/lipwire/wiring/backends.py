@@ -2,15 +2,16 @@
 servers."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from lipwire.config import CompositingConfig, InferenceConfig
 from lipwire.domain import Tell
 from lipwire.engine import MOST_FRAMES, DeviceLost, Engine
+from lipwire.observe.metrics import ServerMetrics
 from lipwire.rpc.backends import RemoteBackend
-from lipwire.scheduling import MAX_RUN_FRAMES, Scheduler
+from lipwire.scheduling import MAX_RUN_FRAMES, Observer, Scheduler, SchedulerStats
 from lipwire.serving import (
     Backend,
     Devices,
@@ -21,6 +22,7 @@ from lipwire.serving import (
     run_on,
 )
 from lipwire.wiring.choosing import STREAMS, ChosenDevice, MakeEngine, choose_devices, make_engine
+from lipwire.wiring.measuring import MeasuredRuns, measure_networks, measure_schedulers
 from lipwire.wiring.security import client_security
 
 _logger = logging.getLogger("lipwire.wiring")
@@ -28,22 +30,31 @@ _logger = logging.getLogger("lipwire.wiring")
 
 @dataclass(frozen=True, slots=True)
 class OpenedDevices:
-    """The devices that this process runs networks on."""
+    """The GPUs, or the processor, that this process runs networks on, each with its engine and
+    scheduler; ``requests``, how many requests run or wait on them at a time, at most; and
+    ``alive()``, whether the workers of each device that is not lost are there."""
 
     devices: Devices
     requests: int
     """How many requests are run or wait for a worker at a time, at most."""
+    alive: Callable[[], bool]
+    """Whether the workers of each device that is not lost are there."""
 
 
 @contextmanager
 def open_devices(
-    config: InferenceConfig, *, tell: Tell, make_engine: MakeEngine = make_engine
+    config: InferenceConfig,
+    *,
+    tell: Tell,
+    metrics: ServerMetrics,
+    make_engine: MakeEngine = make_engine,
 ) -> Iterator[OpenedDevices]:
-    """Open the devices that ``config`` asks for, each with an engine and a scheduler, give them to
-    the ``with`` block, and close them afterwards. A context manager.
+    """Open the devices (GPUs, or the processor) that ``config`` asks for, each with an engine and a
+    scheduler, give them to the ``with`` block, and close them afterwards. A context manager.
 
-    ``make_engine(chosen)`` opens the engine of a device (``ChosenDevice``). ``tell`` is called with
-    a heading and the facts about the devices. A GPU that does not work is left out. Raises
+    ``make_engine(chosen)`` opens the engine of a device (``ChosenDevice``). ``tell(heading,
+    facts)`` is called with a mapping of names to values about the devices, for people who start the
+    server; ``metrics`` is told of their queues. A GPU that does not work is left out. Raises
     DependencyMissing where CUDA is required and not there, DeviceLost where CUDA is required and
     one of the GPUs does not work, or where no GPU works, and InvalidInput where
     ``onnx.cuda_device_id`` is not the number of a GPU.
@@ -56,11 +67,18 @@ def open_devices(
     )
     with ExitStack() as stack:
         opened: list[ServerDevice] = []
+        schedulers: dict[str, Callable[[], SchedulerStats]] = {}
+        workers: list[tuple[ServerDevice, Scheduler[NetworkKey]]] = []
         facts = dict(chosen.facts)
         for device in chosen.devices:
-            opening = _open_device(device, config.server.queue_size, make_engine)
+            opening = _open_device(
+                device, config.server.queue_size, make_engine, MeasuredRuns(metrics)
+            )
             try:
-                opened.append(stack.enter_context(opening))
+                there, scheduler = stack.enter_context(opening)
+                opened.append(there)
+                workers.append((there, scheduler))
+                schedulers["cpu" if device.gpu is None else f"gpu{device.index}"] = scheduler.stats
             except DeviceLost as error:
                 # The driver lists it and it does not work: the others do.
                 if config.requires_cuda or placement.devices == (device.index,):
@@ -70,20 +88,26 @@ def open_devices(
                 placement.lose(device.index)
         devices = stack.enter_context(Devices(opened, placement, chosen.driver))
         tell("GPU status", facts)
+        measure_schedulers(metrics, schedulers)
+        measure_networks(metrics, devices)
         # Each device has as many workers as any other.
         taken_in = chosen.devices[0].workers + config.server.queue_size
-        yield OpenedDevices(devices, len(opened) * taken_in)
+
+        def alive() -> bool:
+            return all(device.lost or scheduler.alive for device, scheduler in workers)
+
+        yield OpenedDevices(devices, len(opened) * taken_in, alive)
 
 
 @contextmanager
 def _open_device(
-    chosen: ChosenDevice, queue_size: int, make_engine: MakeEngine
-) -> Iterator[ServerDevice]:
+    chosen: ChosenDevice, queue_size: int, make_engine: MakeEngine, observer: Observer
+) -> Iterator[tuple[ServerDevice, Scheduler[NetworkKey]]]:
     with make_engine(chosen) as engine:
-        scheduler = _scheduler(engine, chosen, queue_size)
+        scheduler = _scheduler(engine, chosen, queue_size, observer)
         device = ServerDevice(engine, scheduler, index=chosen.index, gpu=chosen.gpu)
         try:
-            yield device
+            yield device, scheduler
         finally:
             if device.lost:  # nobody waits for what still runs there
                 scheduler.drain(0.0)
@@ -91,7 +115,9 @@ def _open_device(
                 scheduler.close()
 
 
-def _scheduler(engine: Engine, chosen: ChosenDevice, queue_size: int) -> Scheduler[NetworkKey]:
+def _scheduler(
+    engine: Engine, chosen: ChosenDevice, queue_size: int, observer: Observer
+) -> Scheduler[NetworkKey]:
     on_gpu = chosen.gpu is not None
     return Scheduler(
         run_on(engine),
@@ -103,20 +129,22 @@ def _scheduler(engine: Engine, chosen: ChosenDevice, queue_size: int) -> Schedul
         join=on_gpu,
         across=run_across(engine) if on_gpu else None,
         split=not on_gpu,
+        observer=observer,
         name=f"lipwire-run-gpu-{chosen.index}" if on_gpu else "lipwire-run",
     )
 
 
 @contextmanager
 def connect_backend(config: CompositingConfig) -> Iterator[Backend]:
-    """Give the ``with`` block a backend that asks the inference servers of ``config``, and close it
-    afterwards. A context manager. It connects in the background. Raises InvalidInput where an
-    address or a file of ``config`` is not usable."""
+    """Give the ``with`` block what has mouths made by the inference servers of ``config``, and
+    close it afterwards. A context manager. It connects in the background: the servers need not be
+    there yet. Raises InvalidInput where an address or a file of ``config`` is not usable."""
     servers = config.inference_server
     with RemoteBackend(
         servers.url,
         timeout_s=servers.timeout_seconds,
         max_retries=servers.max_retries,
+        replicas=servers.replicas,
         max_message_bytes=config.server.max_message_bytes,
         use_proxy=servers.use_proxy,
         security=client_security(servers),

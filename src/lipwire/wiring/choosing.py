@@ -13,6 +13,7 @@ from lipwire.engine import (
     Driver,
     Engine,
     GpuInfo,
+    HotTier,
     NoDriver,
     Tuning,
     cuda_problem,
@@ -21,18 +22,26 @@ from lipwire.engine import (
 )
 
 GIB: Final = 2**30
+_MIB: Final = 2**20
 STREAMS: Final = Tuning().streams
 """Runs at a time on a GPU: one computes while the other is brought and fetched. What more of them
 would do for many small requests, one batch for all of them does."""
 _SHARE: Final = 0.75
 """Of the memory that is free, what several processes take for weights and crops; the rest is for
 running them."""
+_LANES: Final = 4
+"""Runs of one specialised network at a time: each takes memory of its own. What comes besides runs
+in the session that all share."""
 _logger = logging.getLogger("lipwire.wiring")
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenDevice:
-    """A device that networks are to run on, with its limits."""
+    """A device that networks are to run on (``gpu`` None is the processor), with its limits:
+    ``workers`` runs of networks at a time; ``memory_bytes`` for weights and crops in this process
+    and ``crop_bytes`` of them for crops (None: no limit but the device's memory, and what weights
+    leave). ``kernels`` says whether Lipwire's own GPU kernels may run there. On the processor
+    specialised networks may take ``hot_bytes``; 0 where there are to be none."""
 
     gpu: GpuInfo | None
     """The GPU; None is the processor."""
@@ -45,10 +54,13 @@ class ChosenDevice:
     """The most of it for crops; None for whatever weights leave."""
     kernels: bool = True
     """Whether kernels of our own may run there (``Tuning.kernels``)."""
+    hot_bytes: int = 0
+    """The most memory for specialised networks on the processor; 0 for none of them."""
 
     @property
     def index(self) -> int:
-        """The device's number in answers, as CUDA counts; 0 where it is the processor."""
+        """The device's number in answers to clients, as CUDA counts, from 0; 0 where it is the
+        processor."""
         return 0 if self.gpu is None else self.gpu.index
 
     @property
@@ -59,7 +71,9 @@ class ChosenDevice:
 
 @dataclass(frozen=True, slots=True)
 class ChosenDevices:
-    """The devices that networks are to run on, and what a server says of them when it starts."""
+    """The devices that networks are to run on, the processor alone or one or more GPUs; the driver
+    that answers about the GPUs' state; and, as ``facts``, what is printed about the devices when a
+    server starts, by name."""
 
     devices: tuple[ChosenDevice, ...]
     """One or more, the processor alone or GPUs."""
@@ -127,8 +141,9 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
 
 
 def make_engine(chosen: ChosenDevice) -> Engine:
-    """Return a new engine on the device ``chosen``, within its limits of memory; the caller closes
-    it. Raises what ``Engine`` raises."""
+    """Return a new engine, which runs networks, on the device ``chosen`` within its limits of
+    memory; the caller closes it. Raises what ``Engine`` raises (DependencyMissing, DeviceLost,
+    ...)."""
     # One thread a run.
     tuning = Tuning(
         streams=min(chosen.workers, STREAMS),
@@ -136,12 +151,14 @@ def make_engine(chosen: ChosenDevice) -> Engine:
         device_bytes=chosen.memory_bytes,
         crop_bytes=chosen.crop_bytes,
     )
-    return Engine(threads=1, device=chosen.device, tuning=tuning)
+    hot = HotTier(chosen.hot_bytes, min(chosen.workers, _LANES)) if chosen.hot_bytes else None
+    return Engine(threads=1, device=chosen.device, tuning=tuning, hot=hot)
 
 
 def workers_on_processor(config: InferenceConfig) -> int:
-    """Return how many runs of networks this process makes at a time: what ``config`` says, but at
-    most its share of the cores."""
+    """Return how many runs of networks this process makes on the processor at a time: the
+    ``worker_count_per_gpu`` of ``config``, but at most its share of the cores, which the server's
+    processes divide; 1 at least."""
     share = max(1, usable_cores() // config.server.workers)
     return min(config.server.worker_count_per_gpu, share)
 
@@ -158,7 +175,7 @@ def _problem(config: InferenceConfig, index: int) -> str | None:
 def _processor(config: InferenceConfig, facts: dict[str, object]) -> ChosenDevices:
     workers = workers_on_processor(config)
     return ChosenDevices(
-        (ChosenDevice(None, workers, None),),
+        (ChosenDevice(None, workers, None, hot_bytes=_hot_bytes(config)),),
         NoDriver("networks run on the processor"),
         {
             "GPU": "none, networks run on the processor",
@@ -167,6 +184,15 @@ def _processor(config: InferenceConfig, facts: dict[str, object]) -> ChosenDevic
             f" there are {usable_cores()} cores)",
         },
     )
+
+
+def _hot_bytes(config: InferenceConfig) -> int:
+    """The share of each of the server's processes; 0 for no specialised networks. Those are
+    compiled in a process without the sandbox's limits, so with that there are none."""
+    if config.onnx.precision == "float32" or config.capacity.compile_sandbox:
+        return 0
+    total: int = config.capacity.hot_memory_mb * _MIB
+    return total // config.server.workers
 
 
 def _believed(config: InferenceConfig) -> tuple[GpuInfo, ...]:

@@ -2,13 +2,34 @@
 any."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from lipwire.rpc.server.server import RpcServer, ServerOptions, Service
 from lipwire.rpc.workers import OwnerInterceptor, SharingInterceptor, Siblings, WorkerPlace
-from lipwire.security import ForwardedControl
+from lipwire.security import AccessControl, ForwardedControl
+from lipwire.serving import BackendHealth
+
+_log = logging.getLogger(__name__)
+
+
+def telling_why_not(health: Callable[[], BackendHealth]) -> Callable[[], bool]:
+    """Return a function without arguments that calls ``health`` and returns whether it is healthy.
+    Where it is not, the reason is logged, each one once until it is healthy again."""
+    told: set[str] = set()
+
+    def healthy() -> bool:
+        seen = health()
+        if seen.healthy:
+            told.clear()
+        elif seen.detail not in told:
+            told.add(seen.detail)
+            _log.warning("no mouths can be made: %s", seen.detail or "no reason was given")
+        return seen.healthy
+
+    return healthy
 
 
 @contextmanager
@@ -17,6 +38,7 @@ def listening(
     options: ServerOptions,
     *,
     healthy: Callable[[], bool],
+    live: Callable[[], bool] = lambda: True,
     on_drain: Callable[[float], object] | None = None,
     place: WorkerPlace | None,
     parts: Sequence[Service],
@@ -25,8 +47,9 @@ def listening(
     """Start a gRPC server with ``services`` as ``options`` say, give it to the ``with`` block, and
     stop it afterwards. A context manager.
 
-    ``healthy()`` is called every second for what gRPC health checking says. ``on_drain(left_s)`` is
-    called when the server is drained, with the seconds that are left, and must not wait. ``place``
+    ``healthy()`` is called every second for what gRPC health checking says, and ``live()`` for each
+    check of whether the process works. ``on_drain(left_s)`` is called when the server is drained,
+    with the seconds that are left, and must not wait. ``place``
     is that of this process among those of the server; None where it is the only one. At a ``place``
     it shares the port with the others, passes calls about the whole server on to them, and those
     about one live session to the process that has it, and answers their calls with ``parts``: what
@@ -50,12 +73,14 @@ def listening(
                 options,
                 socket=place.socket(),
                 # A file that only this user can reach: who asks was found out on the port.
-                control=ForwardedControl(),
+                control=ForwardedControl(
+                    options.control.limits if isinstance(options.control, AccessControl) else None
+                ),
                 credentials=None,
                 max_requests=1,
                 max_loads=options.max_loads * max(1, len(place.others)),
             )
-            inner = stack.enter_context(RpcServer(parts, among))
+            inner = stack.enter_context(RpcServer(parts, among, live=live))
             # Clients of its sessions whose connections lead to other processes have time to leave.
             stack.callback(lambda: inner.drain(max(0.0, until_s - time.monotonic())))
             options = dataclasses.replace(options, share_port=True)
@@ -66,6 +91,11 @@ def listening(
             ]
         yield stack.enter_context(
             RpcServer(
-                services, options, healthy=healthy, on_drain=draining, interceptors=interceptors
+                services,
+                options,
+                healthy=healthy,
+                live=live,
+                on_drain=draining,
+                interceptors=interceptors,
             )
         )

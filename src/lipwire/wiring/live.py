@@ -9,10 +9,14 @@ from typing import Final
 
 from lipwire.config import CompositingConfig, usable_cores
 from lipwire.config.compositing import LiveSettings
-from lipwire.config.settings import LimitSettings
+from lipwire.config.securitysettings import LimitSettings
+from lipwire.domain.versions import Choose, one_version
+from lipwire.observe.metrics import ServerMetrics
 from lipwire.registry import Registry
-from lipwire.security import AuditLog
-from lipwire.serving import AudioEncoders, LoadedAvatar
+from lipwire.security import AuditLog, LiveMinutes
+from lipwire.security.shared.minutes import SharedMinutes
+from lipwire.security.shared.sessions import SharedSessions
+from lipwire.serving import AudioEncoders, FrameCost, LoadedAvatar
 from lipwire.session.live import (
     Leases,
     LiveSessions,
@@ -22,6 +26,9 @@ from lipwire.session.live import (
     SessionRules,
     SessionUsage,
 )
+from lipwire.stores import RedisConnection
+from lipwire.wiring.erasing import watching_for_gone
+from lipwire.wiring.measuring import MeasuredSessions
 from lipwire.wiring.sessionavatars import SessionAvatar
 
 _MORE_WORKERS: Final = 4
@@ -35,38 +42,74 @@ def open_live_sessions(
     encoders: AudioEncoders,
     leases: Leases | None = None,
     *,
+    exists: Callable[[str], bool] = lambda name: True,
     count: SessionCount | None = None,
     prefix: str = "",
+    metrics: ServerMetrics | None = None,
+    cost: FrameCost | None = None,
+    redis: RedisConnection | None = None,
+    choose: Choose = one_version,
 ) -> Iterator[LiveSessions]:
-    """Give the ``with`` block the live sessions of a server as ``config`` says, and end them
-    afterwards. A context manager.
+    """Give the ``with`` block the live sessions of a server as ``config`` says, and end them and
+    their threads afterwards. A context manager.
 
-    ``avatars`` are loaded with their frames, and ``encoders`` are their audio encoders. ``leases``
-    decides how many sessions the machine can carry; None where that is not limited. ``count``
-    counts the sessions of all processes of the server, None where this is the only one; ``prefix``
-    is what the sessions' ids begin with.
+    ``avatars`` gives the avatars that sessions ask for, with their frames, and ``encoders`` their
+    audio encoders; both stay the caller's to close. ``leases`` decides how many sessions the
+    machine can carry; None where that is not limited. ``exists(name)`` says whether there still is
+    an avatar of that name: its sessions end else. ``count`` counts the sessions of all processes of
+    the server, None where this is the only one; ``prefix`` is what the sessions' ids begin with.
+    ``metrics`` is told what happens in them, and ``cost`` what their frames take; None where nobody
+    measures. Minutes, and how many sessions a tenant has, are counted with all who share ``redis``,
+    which stays open as long; None: on this machine. ``choose`` says which version of an avatar a
+    session shows.
     """
     live = config.live
-    with (
-        ExitStack() as stack,
-        Pacer() as pacer,
-        ThreadPoolExecutor(
-            2 * live.max_sessions + _MORE_WORKERS, thread_name_prefix="lipwire-live"
-        ) as workers,
-        ThreadPoolExecutor(usable_cores(), thread_name_prefix="lipwire-frames") as composing,
-        LiveSessions(
+    with ExitStack() as outer, ExitStack() as stack:
+        pacer = stack.enter_context(Pacer())
+        workers = stack.enter_context(
+            ThreadPoolExecutor(
+                2 * live.max_sessions + _MORE_WORKERS, thread_name_prefix="lipwire-live"
+            )
+        )
+        composing = stack.enter_context(
+            ThreadPoolExecutor(usable_cores(), thread_name_prefix="lipwire-frames")
+        )
+        threads = LiveThreads(pacer, workers, composing)
+        sessions = LiveSessions(
             lambda model_id, call: SessionAvatar(model_id, avatars, encoders, call).live_avatar(
                 config.output.live_format
             ),
-            LiveThreads(pacer, workers, composing),
+            threads,
             rules=_rules(live, config.security.limits),
             leases=leases,
             count=count,
             prefix=prefix,
-            on_end=_recording(stack, config.security.usage_file),
-        ) as sessions,
-    ):
+            minutes=_minutes(outer, config.security.limits, redis),
+            shared=_shared(config.security.limits, redis),
+            on_end=_recording(outer, config.security.usage_file),
+            observer=MeasuredSessions(metrics or ServerMetrics(), cost or FrameCost()),
+            choose=choose,
+        )
+        stack.enter_context(sessions)
+        stack.enter_context(watching_for_gone(sessions, exists, threads))
         yield sessions
+
+
+def _minutes(
+    stack: ExitStack, limits: LimitSettings, redis: RedisConnection | None
+) -> LiveMinutes | None:
+    """Return what counts the sessions' minutes in the file of ``limits`` and in ``redis``, which
+    have all of them when ``stack`` closes."""
+    if limits.live_minutes_per_month is None:
+        return None
+    shared = None if redis is None else SharedMinutes(redis)
+    return stack.enter_context(
+        LiveMinutes(limits.minutes_file, limits.live_minutes_per_month, shared)
+    )
+
+
+def _shared(limits: LimitSettings, redis: RedisConnection | None) -> SharedSessions | None:
+    return None if redis is None or limits.live_sessions is None else SharedSessions(redis)
 
 
 def _recording(stack: ExitStack, file: Path | None) -> Callable[[SessionUsage], object]:

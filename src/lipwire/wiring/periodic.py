@@ -18,8 +18,8 @@ _stats_logger = logging.getLogger("lipwire.avatars")
 
 @contextmanager
 def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[None]:
-    """Call ``work()`` every ``seconds`` in a thread of its own during the ``with`` block. A context
-    manager. ``name`` says in the log what the work is.
+    """Call ``work()`` every ``seconds``, first after so many, in a thread of its own during the
+    ``with`` block. A context manager. ``name`` says in the log what the work is.
 
     An error of ``work`` is logged and does not end it. At the end of the block work under way is
     waited for, but only for a limited time: a driver or a disk that hangs must not keep a server
@@ -45,8 +45,8 @@ def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[Non
 
 @contextmanager
 def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None]:
-    """Call ``sweep()``, which closes what has been idle for ``idle_s`` seconds, at intervals of a
-    quarter of that (a limit applies) during the ``with`` block. A context manager. Nothing is
+    """Call ``sweep()``, which closes what has been idle for ``idle_s`` seconds, about four times in
+    that time during the ``with`` block, in a thread of its own. A context manager. Nothing is
     called where ``idle_s`` is None."""
     if idle_s is None:
         yield

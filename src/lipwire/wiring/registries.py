@@ -2,6 +2,7 @@
 by its name."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,17 +10,23 @@ from typing import Final, TypeVar
 
 from lipwire.avatars import Avatar, Part, list_avatars
 from lipwire.avatars.catalog import Catalog
-from lipwire.avatars.compiled.versions import package_version
 from lipwire.avatars.frames.framecache import FrameCache, shared_cache
 from lipwire.avatars.package import BOTH, Half
+from lipwire.avatars.packages import Packages
+from lipwire.avatars.sandbox.limits import SandboxLimits, limits_memory
+from lipwire.avatars.sandbox.sandbox import Sandbox
+from lipwire.avatars.store.storedavatars import StoredAvatars
 from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, ServerConfig
 from lipwire.config.links import let_links_lead_out
-from lipwire.config.settings import CapacitySettings
+from lipwire.config.settings import MIB, CapacitySettings
 from lipwire.domain import AvatarFiles, AvatarInvalid, LipwireError, NotFound
+from lipwire.observe.metrics import ServerMetrics
 from lipwire.registry import Loaded, Policy, Registry
+from lipwire.registry.registry import LOADERS, MAX_WAITING_LOADS
 from lipwire.rpc.backends.network import RemoteNetwork
 from lipwire.serving import Backend, Devices, LoadedAvatar, load_avatar, load_network
 from lipwire.serving.loadedavatars import mapped_bytes
+from lipwire.wiring.measuring import MeasuredFrames, measure_registry
 from lipwire.wiring.periodic import every, logging_stats, sweeping
 
 CHECK_GPUS_EVERY_S: Final = 2.0
@@ -34,8 +41,8 @@ _N = TypeVar("_N", int, float)
 
 
 def open_catalog(config: ServerConfig, *, also: ServerConfig | None = None) -> Catalog:
-    """Return the catalog of the avatars that ``config`` serves: its ``models``, and the packages in
-    its ``models_root``.
+    """Return the catalog, by which avatars are found by name, of the avatars that ``config``
+    serves: its ``models``, and the packages in its ``models_root``.
 
     Files that its ``models`` do not name are taken from ``also``, if that names them. Where
     ``config`` has neither models nor a models_root, the avatars are those of ``list_avatars``;
@@ -51,7 +58,7 @@ def open_catalog(config: ServerConfig, *, also: ServerConfig | None = None) -> C
             if name in files:
                 files[name] = files[name].completed_by(others)
         # Another tenant's avatar must not be told by its name.
-        return Catalog(config.models_root, files, hinting=not config.tells_apart)
+        return Catalog(config.models_folder, files, hinting=not config.tells_apart)
     known = {path.name: path for path in list_avatars()}
     if not known:
         raise NotFound(
@@ -82,10 +89,16 @@ class _Limits:
 
 @contextmanager
 def open_avatars(
-    config: CompositingConfig, inference: InferenceConfig, catalog: Catalog, devices: Devices
+    config: CompositingConfig,
+    inference: InferenceConfig,
+    catalog: Packages,
+    devices: Devices,
+    metrics: ServerMetrics,
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the ``with`` block the registry of a server that does everything, of avatars with frames
-    and networks, and close it afterwards. A context manager. Avatars are found in ``catalog``.
+    """Give the ``with`` block the registry of a server that does everything, and close it
+    afterwards. A context manager. It loads an avatar of ``catalog`` when it is first asked for,
+    with its frames and with its network on one of ``devices``, and unloads others where a limit is
+    reached. ``metrics`` is told of all this.
 
     Of each limit that both configurations have the lower one counts; the eviction policy is that of
     ``config``. How many networks fit on ``devices`` counts only where ``inference`` sets max_models
@@ -104,7 +117,8 @@ def open_avatars(
         own.eviction_policy,
         _least(own.idle_timeout_s, others.idle_timeout_s),
     )
-    cache = _frame_cache(config)
+    cache, measured = _frame_cache(config), MeasuredFrames(metrics)
+    sandbox = _sandbox(own) or _sandbox(others)
 
     def load(name: str, files: AvatarFiles) -> Loaded[LoadedAvatar]:
         loaded = load_avatar(
@@ -114,17 +128,22 @@ def open_avatars(
             parts=_parts(config, serve=True),
             quality=config.output.jpeg_quality,
             cache=cache,
+            sandbox=sandbox,
         )
         with _closed_on_error(loaded.close):
             frames = loaded.value.frames
             assert frames is not None  # as load_avatar says
+            frames.observer = measured
+            frames.observer = measured
             _prepare(name, frames, config)
             check_frames(name, frames, inference.models)
         return loaded
 
     logs = config.logging.log_cache_stats or inference.logging.log_cache_stats
     with (
-        _registry(load, catalog, BOTH, limits, what="avatars open" if logs else "") as avatars,
+        _registry(
+            load, catalog, BOTH, limits, metrics, what="avatars open" if logs else ""
+        ) as avatars,
         _watching(devices, avatars, most),
     ):
         yield avatars
@@ -132,16 +151,22 @@ def open_avatars(
 
 @contextmanager
 def open_frames(
-    config: CompositingConfig, catalog: Catalog, backend: Backend
+    config: CompositingConfig, catalog: Packages, backend: Backend, metrics: ServerMetrics
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the ``with`` block the registry of a compositing server, of avatars with frames whose
-    mouths ``backend`` makes, and close it afterwards. A context manager. Avatars are found in
-    ``catalog``."""
+    """Give the ``with`` block the registry of a compositing server, and close it afterwards. A
+    context manager. It loads an avatar of ``catalog`` when it is first asked for, with its frames,
+    and has ``backend`` make its mouths; others are unloaded where a limit of ``config`` is
+    reached. ``metrics`` is told of all this."""
     parts, quality = _parts(config, serve=False), config.output.jpeg_quality
-    cache = _frame_cache(config)
+    cache, measured = _frame_cache(config), MeasuredFrames(metrics)
+    sandbox = _sandbox(config.capacity)
 
     def load(name: str, files: AvatarFiles) -> Loaded[LoadedAvatar]:
-        frames = Avatar.open(files, parts=parts, with_model=False, quality=quality, cache=cache)
+        frames = Avatar.open(
+            files, parts=parts, with_model=False, quality=quality, cache=cache, sandbox=sandbox
+        )
+        frames.observer = measured
+        frames.observer = measured
         with _closed_on_error(frames.close):
             _prepare(name, frames, config)
         network = RemoteNetwork(backend, name, frames)
@@ -155,20 +180,22 @@ def open_frames(
 
     limits = _Limits.of(config.capacity, config.capacity.max_models)
     what = "avatars open" if config.logging.log_cache_stats else ""
-    with _registry(load, catalog, frozenset({"frames"}), limits, what=what) as avatars:
+    with _registry(load, catalog, frozenset({"frames"}), limits, metrics, what=what) as avatars:
         yield avatars
 
 
 @contextmanager
 def open_networks(
-    config: InferenceConfig, catalog: Catalog, devices: Devices
+    config: InferenceConfig, catalog: Packages, devices: Devices, metrics: ServerMetrics
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the ``with`` block the registry of an inference server, of avatars with networks on
-    ``devices`` and, where their files are there, frames, and close it afterwards. A context
-    manager. Avatars are found in ``catalog``."""
+    """Give the ``with`` block the registry of an inference server, and close it afterwards. A
+    context manager. It loads an avatar of ``catalog`` when it is first asked for, with its network
+    on one of ``devices`` and, where their files are there, its frames; others are unloaded where a
+    limit of ``config`` is reached. ``metrics`` is told of all this."""
+    sandbox = _sandbox(config.capacity)
 
     def load(name: str, files: AvatarFiles) -> Loaded[LoadedAvatar]:
-        loaded = load_network(name, files, devices)
+        loaded = load_network(name, files, devices, sandbox=sandbox)
         frames = loaded.value.frames
         with _closed_on_error(loaded.close):
             if frames is not None:
@@ -185,7 +212,9 @@ def open_networks(
     limits = _Limits.of(config.capacity, devices.max_models)
     what = "networks loaded" if config.logging.log_cache_stats else ""
     with (
-        _registry(load, catalog, frozenset({"model"}), limits, what=what, kind="model") as avatars,
+        _registry(
+            load, catalog, frozenset({"model"}), limits, metrics, what=what, kind="model"
+        ) as avatars,
         _watching(devices, avatars, lambda: devices.max_models),
     ):
         yield avatars
@@ -194,9 +223,10 @@ def open_networks(
 @contextmanager
 def _registry(
     load: Callable[[str, AvatarFiles], Loaded[LoadedAvatar]],
-    catalog: Catalog,
+    catalog: Packages,
     need: frozenset[Half],
     limits: _Limits,
+    metrics: ServerMetrics,
     *,
     what: str,
     kind: str = "avatar",
@@ -207,18 +237,36 @@ def _registry(
     What is idle is given up meanwhile, and how the registry does is logged: how many of ``what`` it
     has; empty for no log.
     """
+
+    # While some loads wait for a store, others are opened.
+    loaders = LOADERS + (MAX_WAITING_LOADS if isinstance(catalog, StoredAvatars) else 0)
+    opening = threading.BoundedSemaphore(LOADERS)
+
+    def timed(name: str) -> Loaded[LoadedAvatar]:
+        with metrics.cold_start_s.time(), ExitStack() as held:
+            files = held.enter_context(catalog.hold(name))
+            with opening:
+                loaded = load(name, files.files)
+            held.callback(loaded.close)
+            files.measure()
+            return Loaded(loaded.value, loaded.bytes, held.pop_all().close)
+
     with ExitStack() as stack:
         avatars = stack.enter_context(
             Registry(
-                lambda name: load(name, catalog.files(name)),
+                timed,
                 max_items=limits.max_items,
                 max_bytes=limits.max_bytes,
                 policy=limits.policy,
                 idle_s=limits.idle_s,
-                version=lambda name: package_version(catalog.files(name), need),
+                version=lambda name: catalog.version(name, need),
+                refresh=catalog.refresh,
+                loaders=loaders,
                 kind=kind,
             )
         )
+        catalog.opened_by(avatars.evict, avatars.unload)
+        measure_registry(metrics, f"{kind}s", avatars)
         stack.enter_context(sweeping(avatars.sweep, limits.idle_s))
         if what:
             stack.enter_context(logging_stats(what, avatars))
@@ -245,7 +293,8 @@ def _watching(
 def _parts(config: CompositingConfig, *, serve: bool) -> frozenset[Part]:
     """What avatars are opened with."""
     parts = _PARTS[config.output.format]
-    return parts | {"planes"} if has_web(config, serve=serve) else parts
+    video = has_web(config, serve=serve) or config.renders.enabled
+    return parts | {"planes"} if video else parts
 
 
 def has_web(config: CompositingConfig, *, serve: bool) -> bool:
@@ -254,6 +303,21 @@ def has_web(config: CompositingConfig, *, serve: bool) -> bool:
     ``lipwire serve``."""
     enabled = config.web.enabled
     return serve if enabled is None else enabled
+
+
+def _sandbox(capacity: CapacitySettings) -> Sandbox | None:
+    """Where packages are compiled; None is this process."""
+    if not capacity.compile_sandbox:
+        return None
+    if not limits_memory():
+        _logger.warning(
+            "capacity.compile_sandbox: this system does not limit a process's memory, so"
+            " compile_memory_mb does not count; its time does"
+        )
+    limits = SandboxLimits(
+        capacity.compile_memory_mb * MIB, float(capacity.compile_timeout_seconds)
+    )
+    return Sandbox(limits)
 
 
 def _frame_cache(config: CompositingConfig) -> FrameCache:
@@ -272,8 +336,9 @@ def _prepare(name: str, frames: Avatar, config: CompositingConfig) -> None:
 
 
 def check_frames(name: str, frames: Avatar, entries: Mapping[str, ModelEntry]) -> None:
-    """Raise AvatarInvalid where the avatar ``name``, opened as ``frames``, has another number of
-    source frames than ``num_frames`` of its entry in ``entries`` (by avatar name) says."""
+    """Raise AvatarInvalid where ``frames``, the opened avatar called ``name``, has another number
+    of source frames (of its package's video) than the configuration says: ``num_frames`` of its
+    entry in ``entries``, which is by avatar name. Nothing where there is no such number."""
     entry, count = entries.get(name), frames.source_frame_count
     if entry is not None and entry.num_frames not in (None, count):
         raise AvatarInvalid(

@@ -5,6 +5,7 @@ from functools import partial
 from lipwire.audio import AudioEncoder, silence_window
 from lipwire.avatars import Avatar
 from lipwire.domain import AudioWindows, Call, CompileProgress, InvalidInput, Mouths
+from lipwire.domain.callbacks import WAITING
 from lipwire.engine import Engine
 from lipwire.serving import RestMouths
 
@@ -12,8 +13,9 @@ _WHAT = "compiling the mouths for silence"
 
 
 def compile_rest(frames: Avatar, progress: CompileProgress) -> None:
-    """Make the compiled part ``rest`` of the avatar ``frames``, which was opened with its network;
-    nothing where it is there. ``progress`` is called while something is made.
+    """Have the network make the avatar's mouths at rest (shown while nobody speaks), and keep them
+    in its compiled part "rest"; nothing where that is there. ``frames`` is the avatar, opened with
+    its network. ``progress(done, total, what)`` is called meanwhile.
 
     Raises InvalidInput where the avatar has no audio encoder of its own, AvatarInvalid where its
     network or audio encoder fails, StorageFailed where the part can be written nowhere.
@@ -34,7 +36,5 @@ def compile_rest(frames: Avatar, progress: CompileProgress) -> None:
         with RestMouths(frames, draw, silence) as rest:
             rest.fill(
                 lambda done, total: progress(done, total, _WHAT),
-                waiting=partial(
-                    progress, 0, 0, "waiting for another process that compiles this avatar"
-                ),
+                waiting=partial(progress, 0, 0, WAITING),
             )

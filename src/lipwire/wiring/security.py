@@ -1,15 +1,10 @@
 """Who may ask a server, and what its connections are encrypted with, from its configuration."""
 
-from typing import Any
+from typing import Any, Literal
 
 from lipwire.config.compositing import InferenceAddressSettings
-from lipwire.config.settings import (
-    LimitSettings,
-    SecuritySettings,
-    ServerSettings,
-    TlsSettings,
-)
-from lipwire.domain import Tell
+from lipwire.config.securitysettings import LimitSettings, SecuritySettings
+from lipwire.config.settings import ServerSettings, TlsSettings
 from lipwire.rpc.credentials import (
     PLAIN,
     ClientSecurity,
@@ -27,16 +22,29 @@ from lipwire.security import (
     TokenRules,
     Tokens,
 )
+from lipwire.security.shared.counts import SharedCounts
+from lipwire.security.shared.keys import SharedKeys
+from lipwire.stores import RedisConnection
 
 
-def open_access_control(security: SecuritySettings, server: ServerSettings) -> AccessControl:
+def open_access_control(
+    security: SecuritySettings,
+    server: ServerSettings,
+    redis: RedisConnection | None = None,
+    shared_keys: Literal["none", "revoked", "all"] = "none",
+) -> AccessControl:
     """Return what decides who may ask ``server`` and for what, by the keys, tokens and addresses of
     ``security`` and the server's certificate names; a context manager, which the caller closes.
-    Raises InvalidInput where a key, an address or a file of the settings is not usable."""
-    keys = None
+    Limits are counted with all who share ``redis``, which stays open as long; None where this
+    process counts for itself; ``shared_keys`` is what these tell each other of API keys.
+    Raises InvalidInput where a key, an address or a file of the settings is not usable, and
+    StorageFailed where the audit file cannot be opened."""
+    keys: KeyFile | SharedKeys | None = None
     if security.keys_file is not None:
-        keys = KeyFile(security.keys_file)
-        keys.listed()  # a damaged file is told now, not at the first request
+        file = keys = KeyFile(security.keys_file)
+        file.listed()  # a damaged file is told now, not at the first request
+        if redis is not None and shared_keys != "none":
+            keys = SharedKeys(file, redis, new=shared_keys == "all")
     tokens = None
     rules = security.jwt
     if rules.issuer is not None and rules.audience is not None:
@@ -56,7 +64,7 @@ def open_access_control(security: SecuritySettings, server: ServerSettings) -> A
         tokens=tokens,
         certificates=server.tls.client_names,
         allow_from=AllowedAddresses(security.allow_from),
-        limits=_limits(security.limits),
+        limits=_limits(security.limits, redis),
         audit=(
             None
             if security.audit_file is None
@@ -65,10 +73,13 @@ def open_access_control(security: SecuritySettings, server: ServerSettings) -> A
     )
 
 
-def _limits(limits: LimitSettings) -> TenantLimits | None:
-    if limits.requests_per_minute is None and limits.frames_per_second is None:
+def _limits(limits: LimitSettings, redis: RedisConnection | None) -> TenantLimits | None:
+    rules = LimitRules(
+        limits.requests_per_minute, limits.frames_per_second, limits.upload_mb_per_minute
+    )
+    if not rules:
         return None
-    return TenantLimits(LimitRules(limits.requests_per_minute, limits.frames_per_second))
+    return TenantLimits(rules, None if redis is None else SharedCounts(redis))
 
 
 def transport_options(control: AccessControl, server: ServerSettings) -> dict[str, Any]:
@@ -100,25 +111,3 @@ def client_security(servers: InferenceAddressSettings) -> ClientSecurity:
         ClientTls(tls.ca, tls.cert, tls.key, tls.server_name) if tls.wanted else None,
         "" if token is None else token.get_secret_value(),
     )
-
-
-def tell_exposure(
-    control: AccessControl, security: SecuritySettings, server: ServerSettings, tell: Tell
-) -> None:
-    """Call ``tell`` with a heading and facts that say who can ask ``server``, and how to change
-    that."""
-    who = "whoever has an API key, a token or a certificate" if control.closed else "anybody"
-    facts: dict[str, object] = {
-        "Asked by": who,
-        "Encrypted": "TLS" if server.tls.enabled else "no",
-    }
-    if security.allow_from:
-        facts["Allowed from"] = ", ".join(security.allow_from)
-    if server.reaches_others:
-        if server.insecure and not (server.tls.enabled and control.closed):
-            facts["INSECURE"] = (
-                f"other machines can ask at {server.host}; server.insecure says that this is wanted"
-            )
-    else:
-        facts["Reached from"] = "this machine alone; server.host, server.tls and security open it"
-    tell("Security", facts)

@@ -5,23 +5,26 @@ The caller drains the server before the block ends. What the inference server an
 server do in two processes ``open_serve`` does in one, without a socket in between.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lipwire.avatars.catalog import Catalog
+from lipwire.avatars.packages import Packages
 from lipwire.config import CompositingConfig, InferenceConfig, ModelEntry, usable_cores
-from lipwire.config.compositing import OutputSettings
 from lipwire.domain import Call, Tell
+from lipwire.observe.metrics import ServerMetrics
 from lipwire.registry import Registry
 from lipwire.rpc.server.server import (
     RpcServer,
     ServerOptions,
+    Service,
     avatar_service,
     compositing_service,
     inference_service,
     mouth_service,
+    render_service,
 )
 from lipwire.rpc.services.avatars import AvatarsServicer
 from lipwire.rpc.services.compositing import CompositingServicer, LoggingCompositingServicer
@@ -32,39 +35,61 @@ from lipwire.rpc.services.inference import (
     LoggingMouthServicer,
     MouthServicer,
 )
+from lipwire.rpc.services.renders import RendersServicer
 from lipwire.rpc.workers import WorkerPlace
-from lipwire.serving import AudioEncoders, Backend, Compositor, LoadedAvatar, LocalBackend
+from lipwire.serving import (
+    AudioEncoders,
+    Backend,
+    Compositor,
+    FrameCost,
+    LoadedAvatar,
+    LocalBackend,
+)
+from lipwire.serving.leases import SHARE
 from lipwire.session.live import Leases
 from lipwire.wiring.backends import connect_backend, open_devices
 from lipwire.wiring.choosing import MakeEngine, make_engine
-from lipwire.wiring.listening import listening
+from lipwire.wiring.erasing import erasing
+from lipwire.wiring.facts import HEALTH_TIMEOUT_S, frames_fact, health_facts, registry_facts
+from lipwire.wiring.listening import listening, telling_why_not
 from lipwire.wiring.live import open_live_sessions
+from lipwire.wiring.measuring import (
+    measure_audit,
+    measure_backend,
+    measure_sessions,
+    measured_calls,
+    recent_health,
+)
+from lipwire.wiring.packages import open_packages
 from lipwire.wiring.registries import (
     has_web,
     open_avatars,
-    open_catalog,
     open_frames,
     open_networks,
     preload,
 )
+from lipwire.wiring.renders import OpenedRenders, open_renders
 from lipwire.wiring.security import (
     open_access_control,
     server_tls,
-    tell_exposure,
     transport_options,
 )
+from lipwire.wiring.sharing import hearing_of_versions, open_redis
 from lipwire.wiring.speaking import open_speaking
+from lipwire.wiring.versions import choosing
 from lipwire.wiring.web import check_web, open_web
 
 if TYPE_CHECKING:
     from lipwire.rpc.workers.sessioncount import SharedCount
+    from lipwire.web.server import WebServer
 
 _COMPOSITING_REQUESTS: Final = 64
+_MORE_THAN_THERE_IS: Final = 1000.0
+"""Of a device's time, to measure what happens then."""
 _TO_BE_REFUSED: Final = 8
 """Requests in hand besides those that the schedulers take in, so that it is they who refuse: they
 know when to come back, and whose turn it is. Likewise streams besides the live sessions that there
 may be: one may come to resume a session whose broken connection was not noticed yet."""
-_HEALTH_TIMEOUT_S: Final = 1.0
 
 
 @contextmanager
@@ -73,29 +98,41 @@ def open_inference_server(
     *,
     tell: Tell,
     place: WorkerPlace | None = None,
+    own_socket: Path | None = None,
     make_engine: MakeEngine = make_engine,
+    metrics: ServerMetrics | None = None,
 ) -> Iterator[RpcServer]:
     """Give the ``with`` block the inference server of ``config``, listening, and stop it
     afterwards; ``RpcServer.drain`` lets requests finish before that. A context manager.
 
     ``tell(heading, facts)`` is called, for people who start the server, with a heading and a
     mapping of names to values, for each part that is opened. ``place`` is that of this process
-    among those that share the port; None where it is alone. ``make_engine(chosen)`` opens the
-    engine of a device (``ChosenDevice``). Raises NotFound where there is no avatar,
-    DependencyMissing where CUDA is required and not there, DeviceLost where a GPU that is needed
-    does not work, InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU or a file
-    of the configuration is not usable, Unavailable where the port is taken.
+    among those that share the port; None where it is alone. ``own_socket`` is a Unix socket on
+    which it listens as well, for this process alone. ``make_engine(chosen)`` opens the engine of a
+    device (``ChosenDevice``). ``metrics`` is told of all that happens; None where nobody measures.
+    Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
+    there, DeviceLost where a GPU that is needed does not work, InvalidInput where
+    ``onnx.cuda_device_id`` is not the number of a GPU or a file of the configuration is not usable,
+    Unavailable where the port is taken.
     """
-    catalog = open_catalog(config)
+    metrics = metrics or ServerMetrics()
     with ExitStack() as stack:
+        sandboxed = config.capacity.compile_sandbox
+        catalog = stack.enter_context(
+            open_packages(config, sandboxed=sandboxed, tell=tell, metrics=metrics)
+        )
         control = stack.enter_context(open_access_control(config.security, config.server))
-        opened = stack.enter_context(open_devices(config, tell=tell, make_engine=make_engine))
-        networks = stack.enter_context(open_networks(config, catalog, opened.devices))
+        opened = stack.enter_context(
+            open_devices(config, tell=tell, metrics=metrics, make_engine=make_engine)
+        )
+        networks = stack.enter_context(open_networks(config, catalog, opened.devices, metrics))
         backend = stack.enter_context(LocalBackend(networks, opened.devices))
+        measure_backend(metrics, recent_health(backend))
+        measure_audit(metrics, control)
         wanted = [name for name, entry in config.models.items() if entry.preload]
         loaded = preload(wanted, backend.load)
         most = backend.health().max_models
-        tell("Model registry", _registry_facts(catalog, loaded, most))
+        tell("Model registry", registry_facts(catalog, loaded, most))
         logging_times = config.logging.log_inference_times
         servicer = LoggingInferenceServicer if logging_times else InferenceServicer
         mouth_servicer = LoggingMouthServicer if logging_times else MouthServicer
@@ -103,28 +140,35 @@ def open_inference_server(
         options = ServerOptions(
             host=config.server.host,
             port=config.server.port,
+            own_socket=own_socket,
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=opened.requests + _TO_BE_REFUSED,
+            finished=measured_calls(metrics),
             **transport_options(control, config.server),
         )
         server = stack.enter_context(
             listening(
                 [inference, mouth_service(mouth_servicer(backend))],
                 options,
-                healthy=lambda: backend.health().healthy,
+                healthy=telling_why_not(backend.health),
+                live=opened.alive,
                 place=place,
                 parts=[inference],
             )
         )
         tell(f"Inference server listening on port {server.port}", {"Protocol": "gRPC, protobuf"})
-        tell_exposure(control, config.security, config.server, tell)
         yield server
 
 
 @contextmanager
 def open_compositing_server(
-    config: CompositingConfig, *, tell: Tell, place: WorkerPlace | None = None
+    config: CompositingConfig,
+    *,
+    tell: Tell,
+    place: WorkerPlace | None = None,
+    metrics: ServerMetrics | None = None,
+    own_socket: Path | None = None,
 ) -> Iterator[RpcServer]:
     """Give the ``with`` block the compositing server of ``config``, listening, and stop it
     afterwards; ``RpcServer.drain`` lets requests finish before that. A context manager. The
@@ -132,16 +176,22 @@ def open_compositing_server(
 
     ``tell(heading, facts)`` is called, for people who start the server, with a heading and a
     mapping of names to values, for each part that is opened. ``place`` is that of this process
-    among those that share the port; None where it is alone. Raises NotFound where there is no
-    avatar, InvalidInput where an address or a file of the configuration is not usable,
-    DependencyMissing where its voice is not installed, Unavailable where the port is taken.
+    among those that share the port; None where it is alone. ``own_socket`` is a Unix socket on
+    which it listens as well, for this process alone. ``metrics`` is told of all that happens; None
+    where nobody measures. Raises NotFound where there is no avatar, InvalidInput where an address
+    or a file of the configuration is not usable, DependencyMissing where its voice is not
+    installed, Unavailable where the port is taken.
     """
-    catalog = open_catalog(config)
     urls = ", ".join(config.inference_server.url)
+    metrics = metrics or ServerMetrics()
     with ExitStack() as stack:
+        sandboxed = config.capacity.compile_sandbox
+        catalog = stack.enter_context(
+            open_packages(config, sandboxed=sandboxed, tell=tell, metrics=metrics)
+        )
         backend = stack.enter_context(connect_backend(config))
-        tell(f"Inference server {urls}", _health_facts(backend))
-        avatars = stack.enter_context(open_frames(config, catalog, backend))
+        tell(f"Inference server {urls}", health_facts(backend))
+        avatars = stack.enter_context(open_frames(config, catalog, backend, metrics))
         server = stack.enter_context(
             _compositing(
                 config,
@@ -154,6 +204,8 @@ def open_compositing_server(
                 max_requests=_COMPOSITING_REQUESTS,
                 tell=tell,
                 place=place,
+                metrics=metrics,
+                own_socket=own_socket,
             )
         )
         yield server
@@ -166,23 +218,46 @@ def open_serve(
     *,
     tell: Tell,
     place: WorkerPlace | None = None,
+    own_socket: Path | None = None,
     make_engine: MakeEngine = make_engine,
     by_speed: bool = True,
+    metrics: ServerMetrics | None = None,
 ) -> Iterator[RpcServer]:
-    """Give the ``with`` block a server that does what both servers do, in this process, and stop it
-    afterwards. A context manager.
+    """Give the ``with`` block a server that is compositing and inference server in one process,
+    listening, and stop it afterwards; ``RpcServer.drain`` lets requests finish before that. A
+    context manager.
 
     It listens where ``config`` says, and serves its avatars. ``inference`` says how networks are
     run, where files lie that ``config`` does not name, and what is preloaded; where ``inference``
-    would listen does not count. Without ``by_speed``, live sessions are admitted although the
-    networks are too slow for them, to measure what then happens. The other arguments, and what is
-    raised, are as for ``open_inference_server``.
+    would listen does not count. ``tell(heading, facts)`` is called, for people who start the
+    server, for each part that is opened. ``place`` is that of this process among those that share
+    the port; None where it is alone. ``own_socket`` is a Unix socket on which it listens as well,
+    for this process alone. ``make_engine(chosen)`` opens the engine of a device. Without
+    ``by_speed``, live sessions are admitted although the networks are too slow for them, to measure
+    what then happens.
+
+    Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not there
+    or the voice not installed, DeviceLost where a GPU that is needed does not work, InvalidInput
+    where an address, a file or a GPU's number of a configuration is not usable, Unavailable where a
+    port is taken.
     """
-    catalog = open_catalog(config, also=inference)
+    metrics = metrics or ServerMetrics()
+    sandboxed = config.capacity.compile_sandbox or inference.capacity.compile_sandbox
     with ExitStack() as stack:
-        opened = stack.enter_context(open_devices(inference, tell=tell, make_engine=make_engine))
-        avatars = stack.enter_context(open_avatars(config, inference, catalog, opened.devices))
-        backend = stack.enter_context(LocalBackend(avatars, opened.devices))
+        catalog = stack.enter_context(
+            open_packages(config, also=inference, sandboxed=sandboxed, tell=tell, metrics=metrics)
+        )
+        opened = stack.enter_context(
+            open_devices(inference, tell=tell, metrics=metrics, make_engine=make_engine)
+        )
+        avatars = stack.enter_context(
+            open_avatars(config, inference, catalog, opened.devices, metrics)
+        )
+        share = SHARE if by_speed else _MORE_THAN_THERE_IS
+        cost = FrameCost()
+        backend = stack.enter_context(
+            LocalBackend(avatars, opened.devices, live_share=share, besides=cost)
+        )
         entries = dict(config.models)
         for name, entry in inference.models.items():
             if entry.preload and name in catalog:
@@ -195,10 +270,14 @@ def open_serve(
                 backend,
                 entries,
                 url="",
-                leases=backend if by_speed else None,
+                leases=backend,
                 max_requests=opened.requests + _TO_BE_REFUSED,
                 tell=tell,
                 place=place,
+                metrics=metrics,
+                own_socket=own_socket,
+                live=opened.alive,
+                cost=cost,
             )
         )
         yield server
@@ -207,7 +286,7 @@ def open_serve(
 @contextmanager
 def _compositing(
     config: CompositingConfig,
-    catalog: Catalog,
+    catalog: Packages,
     avatars: Registry[LoadedAvatar],
     backend: Backend,
     entries: Mapping[str, ModelEntry],
@@ -217,18 +296,27 @@ def _compositing(
     max_requests: int,
     tell: Tell,
     place: WorkerPlace | None,
+    metrics: ServerMetrics,
+    own_socket: Path | None,
+    live: Callable[[], bool] = lambda: True,
+    cost: FrameCost | None = None,
 ) -> Iterator[RpcServer]:
     web = has_web(config, serve=not url)
     if web:
         check_web(config.web, closed=config.closed(config.server))
     with ExitStack() as stack:
-        control = stack.enter_context(open_access_control(config.security, config.server))
+        redis = stack.enter_context(open_redis(config.redis, tell=tell, metrics=metrics))
+        stack.enter_context(hearing_of_versions(config.redis, catalog, metrics))
+        control = stack.enter_context(
+            open_access_control(config.security, config.server, redis, config.redis.keys)
+        )
         wanted = [
             name for name, entry in entries.items() if entry.preload or entry.preload_backgrounds
         ]
         loaded = preload(wanted, avatars.load)
         most = avatars.stats().max_items or 0
-        tell("Compositing registry", _registry_facts(catalog, loaded, most))
+        tell("Compositing registry", registry_facts(catalog, loaded, most))
+        choose = choosing(catalog, avatars, backend if url else None, metrics)
         encoders = stack.enter_context(AudioEncoders())
         count = None if place is None else stack.enter_context(_shared_count(place))
         sessions = stack.enter_context(
@@ -237,8 +325,13 @@ def _compositing(
                 avatars,
                 encoders,
                 leases,
+                exists=catalog.__contains__,
                 count=count,
                 prefix="" if place is None else place.session_prefix,
+                metrics=metrics,
+                cost=cost,
+                redis=redis,
+                choose=choose,
             )
         )
         compositor = Compositor(
@@ -248,6 +341,7 @@ def _compositing(
             crf=config.output.h264_crf,
             max_answer_bytes=config.server.max_message_bytes,
             threads=stack.enter_context(_threads()),
+            choose=choose,
         )
         kind = (
             LoggingCompositingServicer
@@ -265,18 +359,55 @@ def _compositing(
         options = ServerOptions(
             host=config.server.host,
             port=config.server.port,
+            own_socket=own_socket,
             max_message_bytes=config.server.max_message_bytes,
             max_request_bytes=config.server.max_request_bytes,
             max_requests=max_requests,
             max_streams=config.live.max_sessions + _TO_BE_REFUSED,
+            finished=measured_calls(metrics),
             **transport_options(control, config.server),
         )
 
-        def healthy() -> bool:
-            return backend.health(call=Call(_HEALTH_TIMEOUT_S)).healthy
+        health = recent_health(backend)
+        measure_backend(metrics, health)
+        measure_sessions(
+            metrics,
+            sessions,
+            lambda: min(health().live_capacity, config.live.max_sessions),
+        )
+        measure_audit(metrics, control)
 
+        healthy = telling_why_not(lambda: backend.health(call=Call(HEALTH_TIMEOUT_S)))
+
+        pages: list[WebServer] = []
+        """The one that is opened below, where there is one."""
         speaking = stack.enter_context(open_speaking(config, tell=tell))
-        conversing = ConversingServicer(sessions, config.output.live_format, speak=speaking)
+        renders = stack.enter_context(
+            open_renders(
+                config,
+                avatars,
+                encoders,
+                voice=None if speaking is None else speaking.voice,
+                tell=tell,
+                metrics=metrics,
+                backend=backend,
+                redis=redis,
+                first=place is None or place.index == 0,
+                choose=choose,
+            )
+        )
+        conversing = ConversingServicer(
+            sessions,
+            config.output.live_format,
+            speak=speaking,
+            erase=erasing(
+                catalog,
+                avatars,
+                backend,
+                sessions,
+                renders=None if renders is None else renders.renders,
+            ),
+        )
         # Networks elsewhere are told by whoever is asked, and not once more by every process.
         part = AvatarsServicer(
             avatars,
@@ -289,22 +420,21 @@ def _compositing(
                 [
                     compositing_service(servicer),
                     avatar_service(conversing),
+                    *_render_services(renders, catalog, speaking is not None),
                 ],
                 options,
                 healthy=healthy,
+                live=lambda: live() and all(page.answers() for page in pages),
                 on_drain=conversing.drain,
                 place=place,
                 parts=[compositing_service(part), avatar_service(conversing)],
                 most_live=config.live.max_sessions,
             )
         )
-        tell(
-            f"Compositing server listening on port {server.port}",
-            {"Protocol": "gRPC, protobuf", "Frames": _frames_fact(config.output)},
-        )
-        tell_exposure(control, config.security, config.server, tell)
+        facts = {"Protocol": "gRPC, protobuf", "Frames": frames_fact(config.output)}
+        tell(f"Compositing server listening on port {server.port}", facts)
         if web:
-            stack.enter_context(
+            page = stack.enter_context(
                 open_web(
                     config.web,
                     sessions,
@@ -316,11 +446,22 @@ def _compositing(
                     tls=server_tls(config.server.tls),
                     place=place,
                     counts=dict if count is None else count.each,
+                    metrics=metrics,
+                    redis=redis,
+                    renders=renders,
                 )
             )
+            pages.append(page)
             if speaking is not None:
                 speaking.prepare()  # somebody who opens the page need not wait for it
         yield server
+
+
+def _render_services(
+    renders: OpenedRenders | None, catalog: Packages, speaks: bool
+) -> Iterator[Service]:
+    if renders is not None:
+        yield render_service(RendersServicer(renders.renders, catalog.names, speaks=speaks))
 
 
 def _shared_count(place: WorkerPlace) -> "SharedCount":
@@ -338,27 +479,3 @@ def _threads() -> Iterator[Executor | None]:
         return
     with ThreadPoolExecutor(cores, thread_name_prefix="lipwire-compose") as threads:
         yield threads
-
-
-def _registry_facts(catalog: Catalog, loaded: int, most: int) -> dict[str, object]:
-    return {"Known avatars": len(catalog.names()), "Preloaded": loaded, "Most at a time": most}
-
-
-def _frames_fact(output: OutputSettings) -> str:
-    if output.format == "raw":
-        return "raw"
-    if output.format == "h264":
-        return f"H.264, quality {output.h264_crf}"
-    return f"JPEG, quality {output.jpeg_quality}"
-
-
-def _health_facts(backend: Backend) -> dict[str, object]:
-    health = backend.health(call=Call(_HEALTH_TIMEOUT_S))
-    if not health.healthy:
-        return {"Not there yet": health.detail or "no answer"}
-    return {
-        "Connected": "yes",
-        "GPUs": health.gpu_count,
-        "Loaded models": f"{health.loaded_models}/{health.max_models}",
-        "Version": health.version,
-    }

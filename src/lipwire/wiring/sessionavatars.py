@@ -18,6 +18,7 @@ from lipwire.domain import (
     Unavailable,
 )
 from lipwire.domain.closing import Closing
+from lipwire.domain.versions import parted
 from lipwire.registry import Registry
 from lipwire.serving import AudioEncoders, LoadedAvatar, PictureFormat
 from lipwire.session.live import LiveAvatar, Rest
@@ -41,17 +42,19 @@ class _Revision:
 
 
 class SessionAvatar(Closing):
-    """Avatar ``model_id`` for one session, kept loaded until it is closed. Thread-safe.
+    """Avatar ``model_id``, or one version of it, for one live session, kept loaded until it is
+    closed. Thread-safe; a context manager.
 
-    Where its network turns out to be of another revision than its frames are, as the package was
-    replaced meanwhile, both are taken anew, and the session goes on with them.
+    Where its network turns out to be of another revision (hash of the files) than its frames are,
+    as the package was replaced meanwhile, both are loaded anew, and the session goes on with them.
     """
 
     def __init__(
         self, model_id: str, avatars: Registry[LoadedAvatar], encoders: AudioEncoders, call: Call
     ) -> None:
-        """``avatars`` are loaded with their frames, and ``encoders`` are their audio encoders.
-        ``call`` is the request that it is opened for. Raises what using both raises."""
+        """``avatars`` loads avatars with their frames, and ``encoders`` their audio encoders; both
+        are used until this object is closed. ``call`` is the request that it is opened for. Raises
+        what loading raises (NotFound, AvatarInvalid, Overloaded, ...)."""
         self._model_id: Final = model_id
         self._avatars = avatars
         self._encoders = encoders
@@ -60,11 +63,12 @@ class SessionAvatar(Closing):
         self._now = self._open(call)
 
     def live_avatar(self, frame_format: PictureFormat) -> LiveAvatar:
-        """Return the avatar in the form that a session uses, which composes frames as JPEG files or
-        raw pixels by ``frame_format``. Its ``close`` closes this object."""
+        """Return the avatar in the form that a session uses, which composes frames as
+        ``frame_format`` says: JPEG files for "jpeg", else raw pixels. Its ``close`` closes this
+        object."""
         first = self._now
         return LiveAvatar(
-            name=self._model_id,
+            name=parted(self._model_id)[0],
             width=first.frames.width,
             height=first.frames.height,
             frame_count=first.frames.frame_count,
@@ -79,19 +83,21 @@ class SessionAvatar(Closing):
 
     def mouths(self, position: int, windows: AudioWindows, call: Call) -> Mouths:
         """Return the mouths of frames ``position``, ``position + 1`` and so on, one for each of
-        ``windows``: (N, 32, 16, 16) float32 gives (N, 320, 320, 3) uint8. ``call`` is the request
-        that this is done for. Raises AvatarChanged where the package was replaced by one that the
-        session cannot go on with, Unavailable where frames and network go on being of different
-        revisions, and what the network raises (Overloaded, DeadlineExceeded, ...)."""
+        ``windows``, what the network hears of a frame: (N, 32, 16, 16) float32 gives (N, 320, 320,
+        3) uint8. ``call`` is the request that this is done for. Raises AvatarChanged where the
+        package was replaced by one that the session cannot go on with, Unavailable where frames and
+        network go on being of different revisions, and what the network raises (Overloaded,
+        DeadlineExceeded, ...)."""
         return self.of_one_revision(
             lambda now: now.loaded.network.mouths(position, windows, call=call).pixels, call
         )
 
     def of_one_revision(self, make: Callable[[_Revision], _Made], call: Call | None) -> _Made:
-        """Return ``make(revision)``, called with the frames and network of the avatar as they are
-        now; where it raises AvatarChanged, they are taken anew and it is called again, three times
-        at most. ``call`` is the request that this is done for. Raises Unavailable where frames and
-        network go on being different."""
+        """Return ``make(revision)``, where ``revision`` is the avatar as it is now: its frames, its
+        network and its audio encoder. Where ``make`` raises AvatarChanged, as they do not belong
+        together any more, they are loaded anew and it is called again, three times at most.
+        ``call`` is the request that this is done for. Raises Unavailable where they go on being
+        different."""
         for _ in range(_REVISIONS):
             with self.used() as now:
                 try:

@@ -41,7 +41,8 @@ class _Text:
 
 
 class Speaking(Closing):
-    """Has live sessions say texts, each session its own in order. Thread-safe; a context manager.
+    """Has live sessions say texts with ``voice``: ``speaking(session, text)`` adds a text to those
+    that the session is to say, in order, and returns at once. Thread-safe; a context manager.
 
     A text that waits or is said when its session is interrupted is dropped; one that comes after
     that is new. A session that says something takes one of the threads.
@@ -49,7 +50,8 @@ class Speaking(Closing):
 
     def __init__(self, voice: Voice, threads: Executor) -> None:
         """``threads`` are closed with it."""
-        self._voice = voice
+        self.voice: Final = voice
+        """What says texts."""
         self._threads = threads
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[_Text]] = {}
@@ -63,7 +65,7 @@ class Speaking(Closing):
         Raises InvalidInput where there is nothing to say, or too much, Overloaded where 8 texts
         wait, and Unavailable once closed.
         """
-        said = _Text(self._voice.say(text), session.interrupts)
+        said = _Text(self.voice.say(text), session.interrupts)
         with self._lock:
             if self._closed.is_set():
                 raise Unavailable("the server is shutting down; ask another one")
@@ -81,8 +83,8 @@ class Speaking(Closing):
         self._submit(session)
 
     def prepare(self) -> None:
-        """Load the voice in another thread, so that the first text is said sooner. Returns at
-        once."""
+        """Load the voice in another thread, so that the first text is said sooner. Returns at once;
+        nothing on later calls."""
         with self._lock:
             if self._prepared or self._closed.is_set():
                 return
@@ -91,7 +93,7 @@ class Speaking(Closing):
             self._threads.submit(self._prepare)
 
     def close(self) -> None:
-        """Stop saying texts, drop those that wait, and end the threads."""
+        """Stop saying texts, drop those that wait, and end the threads, waiting for them."""
         with self._lock:
             self._closed.set()
             for waiting in self._waiting.values():
@@ -106,11 +108,11 @@ class Speaking(Closing):
 
     def _prepare(self) -> None:
         try:
-            self._voice.prepare()
+            self.voice.prepare()
         except LipwireError as error:
-            _LOG.warning("the voice %s cannot be used: %s", self._voice.name, error)
+            _LOG.warning("the voice %s cannot be used: %s", self.voice.name, error)
         except Exception:
-            _LOG.exception("the voice %s cannot be used", self._voice.name)
+            _LOG.exception("the voice %s cannot be used", self.voice.name)
 
     def _work(self, session: LiveSession) -> None:
         """Say the texts of ``session`` until there are none."""
@@ -174,9 +176,10 @@ def _drop_interrupted(waiting: deque[_Text], interrupts: int) -> None:
 @contextmanager
 def open_speaking(config: CompositingConfig, *, tell: Tell) -> Iterator[Speaking | None]:
     """Give the ``with`` block what has live sessions say texts with the voice that ``config``
-    names, and close it afterwards; None where there is no voice. A context manager. ``tell`` is
-    called with a heading and facts about the voice. Raises DependencyMissing where the voice that
-    ``config`` asks for is not installed, InvalidInput where its settings are not usable."""
+    names, and close it afterwards; None where there is no voice. A context manager. ``tell(heading,
+    facts)`` is called, for people who start the server, with facts about the voice by name. Raises
+    DependencyMissing where the voice that ``config`` asks for is not installed, InvalidInput where
+    its settings are not usable, Unavailable where its program does not run."""
     voice = open_voice(config.speech)
     if voice is None:
         yield None

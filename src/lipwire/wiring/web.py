@@ -3,23 +3,29 @@
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TypeVar
 
 from starlette.types import ASGIApp
 
-from lipwire.config.compositing import WebSettings
+from lipwire.config.compositing import IceSettings, WebSettings
 from lipwire.config.values import is_loopback
 from lipwire.domain import InvalidInput, Tell, Unavailable
+from lipwire.observe.metrics import ServerMetrics
 from lipwire.rpc.credentials import ServerTls
 from lipwire.rpc.server.ports import held_port
 from lipwire.rpc.workers import WorkerPlace
-from lipwire.security import OPEN, AccessControl
+from lipwire.security import OPEN, AccessControl, FolderStore, Tickets
+from lipwire.security.shared.tickettexts import SharedTexts
 from lipwire.session.live import LiveSessions
+from lipwire.stores import RedisConnection
 from lipwire.web.across import WebWorkers
 from lipwire.web.app import Speak, web_app
 from lipwire.web.hub import Hub
-from lipwire.web.peers import IceServers
+from lipwire.web.ice import IceServers
 from lipwire.web.server import OTHER_PORT, WebServer, family_of
+from lipwire.wiring.measuring import measure_web
+from lipwire.wiring.renders import OpenedRenders
 
 _Listening = TypeVar("_Listening")
 
@@ -37,30 +43,32 @@ def open_web(
     tls: ServerTls | None = None,
     place: WorkerPlace | None = None,
     counts: Callable[[], Mapping[int, int]] = dict,
+    metrics: ServerMetrics | None = None,
+    redis: RedisConnection | None = None,
+    renders: OpenedRenders | None = None,
 ) -> Iterator[WebServer]:
     """Give the ``with`` block the web server that ``web`` describes, listening, and stop it
     afterwards. A context manager.
 
     ``sessions`` are the live sessions that it shows. ``names()`` returns the avatars that may be
     asked for, ``healthy()`` whether a session could begin now. ``speak(session, text)`` has a
-    session say a text, None where there is no voice; ``control`` says who asks. ``tell`` is called
-    with a heading and facts. ``tls`` is the server's certificate; without one nothing is encrypted.
-    ``place`` is that of this process among those that share the port, as ``shared_web`` has it;
-    None where it is alone. ``counts()`` returns how many sessions each process has, by its number.
-    Raises Unavailable where the address is taken, and InvalidInput where other machines reach it
-    and there is no token for them.
+    session say a text, None where there is no voice; ``control`` says who asks. ``tell(heading,
+    facts)`` is called for people who start the server, with the page's address and the like by
+    name. ``tls`` is the server's certificate; without one nothing is encrypted. ``place`` is that
+    of this process among those that share the port, as ``shared_web`` has it; None where it is
+    alone. ``counts()`` returns how many sessions each process has, by its number. ``metrics``
+    is told of requests and viewers; None where nobody measures. Tickets count at all servers
+    that share ``redis``; None: at this one. ``renders`` are the finished videos that can be
+    ordered; None where none are made. Raises Unavailable where the address is taken, and
+    InvalidInput where other machines reach it and there is no token for them.
     """
     check_web(web, closed=control.closed)
     token = web.token or _new_token()
-    secret = web.ice.credential
-    ice = IceServers(
-        web.ice.urls,
-        web.ice.username,
-        None if secret is None else secret.get_secret_value(),
-        relay_only=web.ice.relay_only,
-    )
+    ice = _ice_servers(web.ice)
     hubs: list[Hub] = []
     workers = None
+    store = None if place is None else FolderStore(place.folder / "tickets")
+    tickets = Tickets(store, None if redis is None else SharedTexts(redis))
     if place is not None:
         others = {index: place.web_socket(index) for index in place.others}
         workers = WebWorkers(place.index, others, place.owner_of, counts)
@@ -76,9 +84,13 @@ def open_web(
             token=token,
             origins=web.allowed_origins,
             control=control,
+            tickets=tickets,
             speak=speak,
             lag_s=lambda: servers[0].lag_s if servers else 0.0,
             workers=workers,
+            finished=None if metrics is None else partial(metrics.call, "http"),
+            renders=None if renders is None else renders.renders,
+            links=None if renders is None else renders.links,
         )
 
     def listen(port: int) -> WebServer:
@@ -89,12 +101,20 @@ def open_web(
             on_stop=lambda: hubs[0].close() if hubs else None,
             among=None if place is None else place.web_socket(),
             certificate=None if tls is None else (tls.cert, tls.key),
+            most_connections=web.max_connections,
         )
 
     servers: list[WebServer] = []
     with _on_a_port(web, listen) as server:
         servers.append(server)
-        _tell(web, server.port, token, tell, "http" if tls is None else "https")
+        if metrics is not None:
+            measure_web(
+                metrics,
+                viewers=lambda: sum(hub.all_viewers for hub in hubs),
+                lag_s=lambda: server.lag_s,
+            )
+        told = None if control.closed else token
+        _tell(web, server.port, told, tell, "http" if tls is None else "https")
         yield server
 
 
@@ -106,9 +126,10 @@ def shared_web(
     A context manager. Gives environment variables (name to value) with which each of the processes
     has that port and the same token.
 
-    ``tell`` is called with a heading and facts. ``closed`` says whether callers are told apart by
-    keys, and ``encrypted`` whether the server has a certificate. Raises Unavailable where the
-    address is taken, and InvalidInput where other machines reach it and there is no token for them.
+    ``tell(heading, facts)`` is called for people who start the server, with the page's address and
+    the like by name. ``closed`` says whether callers are told apart by keys, and ``encrypted``
+    whether the server has a certificate. Raises Unavailable where the address is taken, and
+    InvalidInput where other machines reach it and there is no token for them.
     """
     check_web(web, closed=closed)
     token = web.token or _new_token()
@@ -124,7 +145,7 @@ def shared_web(
                 raise Unavailable(f"{error}; {OTHER_PORT}") from None
 
         port = _on_a_port(web, hold)
-        _tell(web, port, token, tell, "https" if encrypted else "http")
+        _tell(web, port, None if closed else token, tell, "https" if encrypted else "http")
         yield {
             "LIPWIRE_COMPOSITING__WEB__PORT": str(port),
             "LIPWIRE_COMPOSITING__WEB__TOKEN": token,
@@ -142,13 +163,22 @@ def _on_a_port(web: WebSettings, listen: Callable[[int], _Listening]) -> _Listen
         return listen(0)
 
 
-def _tell(web: WebSettings, port: int, token: str, tell: Tell, scheme: str) -> None:
+def _tell(web: WebSettings, port: int, token: str | None, tell: Tell, scheme: str) -> None:
+    """Tell where the page is, and ``token`` where this start has made it. None is for callers who
+    are told apart: they show keys of their own, and the token may do everything."""
     told: dict[str, object] = {"Page": f"{scheme}://{_shown(web.host)}:{port}/"}
     if port != web.port and web.port:
         told["Port"] = f"{web.port} is taken by another program (--web-port N chooses one)"
-    if web.token is None:
+    if web.token is None and token is not None:
         told["Token"] = token
     tell("Web", told)
+
+
+def _ice_servers(ice: IceSettings) -> IceServers:
+    credential, secret = (
+        None if each is None else each.get_secret_value() for each in (ice.credential, ice.secret)
+    )
+    return IceServers(ice.urls, ice.username, credential, ice.relay_only, secret)
 
 
 def _new_token() -> str:
@@ -156,9 +186,10 @@ def _new_token() -> str:
 
 
 def check_web(web: WebSettings, *, closed: bool = False) -> None:
-    """Raise InvalidInput where other machines reach ``web.host``, ``web.token`` is not set, and
-    callers are not told apart otherwise (``closed``): the token that a start makes is in the log
-    alone."""
+    """Raise InvalidInput where other machines reach ``web.host`` and nobody there could show who
+    they are: ``web.token`` is not set (one that is made at the start is in the log alone), and
+    ``closed``, which says that callers are told apart by keys, tokens or certificates, is
+    False."""
     if web.token is None and not closed and not is_loopback(web.host):
         raise InvalidInput(
             f"web.host is {web.host}, which other machines reach, and web.token is not set; set it"

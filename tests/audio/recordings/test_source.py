@@ -135,7 +135,7 @@ def test_a_socket_is_a_recording(content: bytes, expected: Float32Array) -> None
 
 
 @pytest.mark.parametrize("way", quick_first(["/dev/stdin", "/dev/fd/0"]))
-@pytest.mark.parametrize("piped", [True, False], ids=["a pipe", "a file"])
+@pytest.mark.parametrize("piped", quick_first([True, False]), ids=["a pipe", "a file"])
 def test_standard_input_is_a_recording_by_its_path(
     tmp_path: Path, content: bytes, expected: Float32Array, way: str, piped: bool
 ) -> None:

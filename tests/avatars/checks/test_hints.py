@@ -104,8 +104,8 @@ def test_a_checkpoint_that_was_not_exported(avatar_package: Path) -> None:
     for epoch in (5, 100, 95):
         (avatar_package / "checkpoint" / f"{epoch}.pth").write_bytes(b"")
     assert refusal(avatar_package).endswith(
-        "; checkpoint/100.pth and 2 more are there, which PyTorch reads: export ONNX from it"
-        " (docs/avatars.md)"
+        "; checkpoint/100.pth and 2 more are there, which PyTorch reads: lipwire avatar import"
+        " converts it"
     )
 
 
@@ -126,7 +126,7 @@ def test_landmarks_instead_of_rectangles(avatar_package: Path) -> None:
     (avatar_package / "crop_rects.json").unlink()
     (avatar_package / "landmarks").mkdir()
     (avatar_package / "landmarks" / "0.lms").write_text("")
-    assert "landmarks/ is there: docs/avatars.md says" in refusal(avatar_package)
+    assert "landmarks/ is there: lipwire avatar import makes" in refusal(avatar_package)
 
 
 def test_no_audio_encoder_is_a_warning(avatar_package: Path) -> None:

@@ -116,3 +116,27 @@ def test_rectangles_in_the_order_of_texts_jump() -> None:
 def test_a_cut_in_the_recording_is_usual() -> None:
     rects = [CropRect(100, 100, 220, 220)] * 50 + [CropRect(700, 100, 820, 220)] * 50
     assert list(doubts(rects, 1280, 720)) == []
+
+
+def test_sizes_that_are_nearly_squares_as_corners_are_told() -> None:
+    """x, y, width, height of a face in the upper left corner, where x and y are alike."""
+    written = [CropRect(20 + n % 5, 22 + n % 3, 200, 200) for n in range(30)]
+    assert misplaced(written, 640, 480) is None
+    (doubt,) = doubts(written, 640, 480)
+    assert (
+        "frames 0-29: rectangle of frame 0 is [20,22,200,200], and in all of them x2 is y2" in doubt
+    )
+    assert doubt.endswith("x1, y1, x2, y2 are expected: [20,22,220,222]")
+
+
+@pytest.mark.parametrize(
+    "rects",
+    [
+        [CropRect(20 + n, 20 + n, 200 + n, 200 + n) for n in range(30)],  # on the diagonal
+        [CropRect(20 + n % 5, 22, 200 + n % 5, 202) for n in range(30)],
+        [CropRect(20, 22, 200, 200)] * 30,
+        [CropRect(320 + n % 5, 322 + n % 3, 470, 470) for n in range(30)],  # no room for sizes
+    ],
+)
+def test_corners_that_are_alike_by_chance_are_not(rects: list[CropRect]) -> None:
+    assert list(doubts(rects, 640, 480)) == []

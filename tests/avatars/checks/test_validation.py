@@ -365,3 +365,27 @@ def as_nobody(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("source_video: anna.mp4\ncrop_border: [1\n", ["not YAML"]),
+        ("crop_border: [1\nsource_video: anna.mp4\n", ["not YAML"]),
+        ('source_video: "anna.mp4\n', ["not YAML"]),  # where the frames are is not known
+        ("source_video: [anna.mp4]\n", ["source_video is a list"]),
+        ("source_video:\n", ["say source_video: anna.mp4"]),
+        ("source_video:\nfps: 30\n", ["fps is 30", "say source_video: anna.mp4"]),
+        ("name: 'anna\n", ["not YAML", "say source_video: anna.mp4"]),
+    ],
+)
+def test_broken_settings_bring_no_other_errors(
+    make_package: Callable[..., Path], tmp_path: Path, settings: str, told: list[str]
+) -> None:
+    package = video_package(make_package(tmp_path / "a", frames=8), 8)
+    (package / "source_video.mp4").rename(package / "anna.mp4")
+    (package / "avatar.yaml").write_text(settings)
+    found = [message for message in messages(package) if "avatar.yaml" in message]
+    assert len(found) == len(told)
+    for message, part in zip(found, told, strict=True):
+        assert part in message

@@ -97,6 +97,27 @@ def test_a_network_of_an_older_form_is_swept(
     assert kinds(avatar_package) == ["model", "patches"]
 
 
+def test_what_the_last_minor_version_made_is_kept(
+    avatar_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its servers may still run."""
+    monkeypatch.setattr(part_keys, "_FORMAT", part_keys.EARLIER_FORMAT)
+    monkeypatch.setattr(part_keys, "NETWORK_FORMAT", part_keys.EARLIER_NETWORK_FORMAT)
+    compile_parts(avatar_package, frozenset({"jpeg"}))
+    before = parts(avatar_package)
+    monkeypatch.undo()
+    compile_parts(avatar_package, frozenset({"jpeg"}))
+    after = parts(avatar_package)
+    assert before.keys() < after.keys()
+    assert {name: after[name] for name in before} == before
+    (avatar_package / "crop_rects.json").write_text(
+        (avatar_package / "crop_rects.json").read_text().replace("[", "[ ", 1)
+    )
+    compile_parts(avatar_package, frozenset({"jpeg"}))
+    kept = parts(avatar_package).keys()
+    assert {name.split("-")[0] for name in before.keys() & kept} == {"model"}
+
+
 def test_whole_frames_are_not_compiled(avatar_package: Path) -> None:
     compile_parts(avatar_package, frozenset({"planes", "pixels"}))
     assert kinds(avatar_package) == ["model", "patches"]

@@ -1,4 +1,6 @@
+import errno
 import io
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,28 @@ def test_arrays_outlive_the_container_and_the_file(tmp_path: Path) -> None:
     table = Container(tmp_path / "c", "patches", "k1").array("table")
     (tmp_path / "c").unlink()
     assert table.sum() == 66
+
+
+@pytest.mark.parametrize("section", [{"offset": 1e999}, {"shape": [1e999]}])
+def test_numbers_without_end_are_damage(tmp_path: Path, section: dict[str, object]) -> None:
+    with (tmp_path / "c").open("wb") as stream:
+        writer = ContainerWriter(stream)
+        writer.array("table", np.arange(12, dtype=np.int32))
+        writer._sections["table"] |= section
+        writer.finish("patches", "k1", {})
+    with pytest.raises(ContainerDamagedError, match="no sound section table"):
+        Container(tmp_path / "c", "patches", "k1").array("table")
+
+
+def test_no_room_to_map_it_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "c")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", full)
+    with pytest.raises(MemoryError):
+        Container(tmp_path / "c", "patches", "k1")
 
 
 @pytest.mark.parametrize("length", [0, 1, 39, 40, 4095, 4096, -1])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lipwire.avatars import ALWAYS, compile_avatar, homes, read_package
+from lipwire.avatars.compiled import keys as part_keys
 from lipwire.avatars.compiled.container import Container, ContainerDamagedError, ContainerWriter
 from lipwire.avatars.compiled.restpart import (
     RestKey,
@@ -111,6 +112,20 @@ def test_old_content_is_swept_and_other_encoders_are_not(package: Path) -> None:
         write(package, key)
     there = {path.name for path in (package / ".lipwire").glob("rest-*")}
     assert there == {heard.name, key_of().name}
+
+
+def test_mouths_that_the_last_minor_version_made_are_kept(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_keys, "_FORMAT", part_keys.EARLIER_FORMAT)
+    old = key_of()
+    write(package, old)
+    monkeypatch.undo()
+    assert old.name != key_of().name
+    write(package, key_of())
+    sweep_rest(package / ".lipwire", REVISION)
+    there = {path.name for path in (package / ".lipwire").glob("rest-*")}
+    assert there == {old.name, key_of().name}
 
 
 def test_compiling_sweeps_mouths_of_another_network(

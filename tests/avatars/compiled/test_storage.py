@@ -22,7 +22,7 @@ from lipwire.avatars.compiled.storage import (
     storage_errors,
     writable_home,
 )
-from lipwire.domain import StorageFailed
+from lipwire.domain import NotFound, StorageFailed
 from lipwire.domain.newfiles import temporary_name
 
 
@@ -287,3 +287,35 @@ def test_no_link_is_followed_for_what_git_ignores(tmp_path: Path) -> None:
     (tmp_path / "anna" / ".lipwire" / ".gitignore").symlink_to(tmp_path / "elsewhere")
     writable_home(tmp_path / "anna")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_files_that_lie_elsewhere_are_compiled_into_the_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may name folders that only another server has."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "networks").mkdir()
+    none = tmp_path / "none"
+    home = writable_home(none, "of files", others=[none, tmp_path / "networks"])
+    assert home.is_relative_to(tmp_path / "cache")
+    assert not none.exists()
+    with pytest.raises(NotFound, match="none is not there any more"):
+        writable_home(none, "of files", others=[none, tmp_path / "nothing"])
+
+
+def test_nothing_is_made_anew_of_a_package_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was erased while it was being opened."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(NotFound, match="anna is not there any more"):
+        writable_home(tmp_path / "anna")
+    package = tmp_path / "bert"
+    package.mkdir()
+    monkeypatch.setattr(Path, "is_dir", lambda _self: True)  # it goes just afterwards
+    package.rmdir()
+    for key in ("", "of files"):
+        with pytest.raises(NotFound, match="bert is not there any more"):
+            writable_home(package, key)
+    monkeypatch.undo()
+    assert names(tmp_path) == []

@@ -74,6 +74,20 @@ def test_refuses_a_forged_size_before_memory_is_taken() -> None:
         decode_image(forged, "a")
 
 
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
+def test_a_chunk_that_says_it_is_larger_than_the_file_is_damage(kind: bytes) -> None:
+    """OpenCV would take 4 GiB for it."""
+    place = PNG.index(kind) - 4
+    forged = PNG[:place] + b"\xff\0\0\0" + PNG[place + 4 :]
+    with pytest.raises(AvatarInvalid, match="is cut off or damaged"):
+        decode_image(forged, "a")
+
+
+def test_facts_of_a_header_that_is_cut_off_are_the_usual_ones() -> None:
+    for length in range(len(PNG)):
+        assert image_facts(PNG[:length]).bits == 8
+
+
 def exif(orientation: int, order: str = "<") -> bytes:
     """A TIFF of one directory with one entry."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)

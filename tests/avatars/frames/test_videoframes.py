@@ -1,5 +1,6 @@
 """Videos as players show them, against FFmpeg's autorotation, OpenCV and plain arithmetic."""
 
+import socket
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -162,6 +163,59 @@ def test_a_video_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> N
     path.write_bytes(data)
     with pytest.raises(AvatarInvalid, match=r"^a.mp4 cannot be decoded as a video; invalid data"):
         first_frame(path)
+
+
+PLAYLISTS = {
+    "v.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n",
+    "v.mp4": "ffconcat version 1.0\nfile {target}\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+@pytest.mark.parametrize("target", ["{folder}/other.ts", "file://{folder}/other.ts", "other.ts"])
+def test_a_playlist_leads_to_no_other_file(tmp_path: Path, name: str, target: str) -> None:
+    """FFmpeg would read it, wherever it lies: a package could show any video of this machine."""
+    write_video(tmp_path / "other.ts", range(8))
+    text = PLAYLISTS[name].format(target=target.format(folder=tmp_path))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AvatarInvalid, match=rf"^{name} cannot be decoded as a video"):
+        first_frame(tmp_path / name)
+
+
+def test_a_playlist_asks_no_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = f"http://127.0.0.1:{server.getsockname()[1]}/other.ts"
+        (tmp_path / "v.m3u8").write_text(PLAYLISTS["v.m3u8"].format(target=target))
+        with pytest.raises(AvatarInvalid, match="cannot be decoded as a video"):
+            first_frame(tmp_path / "v.m3u8")
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_what_no_decoder_is_known_for_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", range(8))
+    path.write_bytes(path.read_bytes().replace(b"avc1\0\0\0\0", b"xyz1\0\0\0\0"))
+    with pytest.raises(AvatarInvalid, match="a video stream that no decoder is known for"):
+        first_frame(path)
+
+
+def test_texts_in_old_encodings_do_no_harm(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", range(8))
+    data = path.read_bytes()
+    assert b"VideoHandler" in data
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9\xffHandler"))
+    assert first_frame(path).shape[2] == 3
+
+
+def test_a_size_that_is_too_large_is_refused_before_a_frame_is_decoded(tmp_path: Path) -> None:
+    wide = np.zeros((64, 8200, 3), np.uint8)
+    path = write_video(tmp_path / "a.avi", [0], frames=[wide], codec="png", pix_fmt="rgb24")
+    with (
+        pytest.raises(AvatarInvalid, match=r"a\.avi is 8200x64; each side has to be 1 to 8192"),
+        opened_video(path),
+    ):
+        pass
 
 
 def test_frame_times_are_those_of_the_frames(tmp_path: Path) -> None:

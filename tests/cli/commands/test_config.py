@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 GUIDE = Path(__file__).parents[2] / "config" / "guide"
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tests set for servers would be told."""
+    monkeypatch.delenv("LIPWIRE_ONNX__PRECISION")
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """``run("check", file)`` gives the exit code and what was printed."""

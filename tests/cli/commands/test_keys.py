@@ -28,7 +28,9 @@ def test_a_key_is_made_shown_once_listed_and_revoked(
 
     run(["keys", "list", *file])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "admin: every tenant, may live, render, read, manage, infer, avatars *"
+    assert (
+        lines[0] == "admin: every tenant, may live, render, read, manage, infer, deliver, avatars *"
+    )
     assert lines[1].startswith("phone: tenant acme, may live, read, avatars acme-*, demo, expires")
     run(["keys", "list", "--json", *file])
     said = capsys.readouterr().out

@@ -18,6 +18,8 @@ import pytest
 from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S, until
 
+from lipwire.api import talkingavatar
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,6 +49,31 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "films" / "out.mp4"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "asked"), [((), 1), (("--precision", "float32"), 0)])
+def test_long_speech_is_in_float32_where_that_is_asked_for(
+    lipwire: Lipwire,
+    avatar_package: Path,
+    tmp_path: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    asked: int,
+) -> None:
+    specialised: list[object] = []
+
+    def none(performer: object, lanes: int) -> tuple[None, str]:
+        specialised.append(performer)
+        return None, "no units"
+
+    monkeypatch.setattr(talkingavatar, "specialised", none)
+    long = write_wav(tmp_path / "long.wav", 10.1)
+    outcome = lipwire("render", avatar_package, long, "-o", out, *options)
+    assert outcome.code == 0
+    assert "bfloat16" not in outcome.out
+    assert len(specialised) == asked
+
+
 def test_a_video_is_written_and_summed_up(
     lipwire: Lipwire, avatar_package: Path, recording: Path, out: Path
 ) -> None:
@@ -60,6 +87,7 @@ def test_a_video_is_written_and_summed_up(
     assert list(out.parent.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_quality_settings_reach_the_encoder(
     lipwire: Lipwire, avatar_package: Path, recording: Path, out: Path
 ) -> None:

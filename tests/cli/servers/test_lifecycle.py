@@ -1,5 +1,6 @@
 """Signals need a process of their own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import until
+
+USED = """
+import sys, time
+from lipwire.cli.servers.lifecycle import Stopping
+with Stopping(on_hangup=lambda: print("reopened", flush=True)) as stopping:
+    print("up", flush=True)
+    stopping.wait()
+    print("asked", flush=True)
+"""
+
+IN_TERMINAL = """
+import os, sys
+os.close(os.open(sys.argv[1], os.O_RDWR))  # a session's first terminal is the one that controls it
+"""
 
 SERVER = """
 import sys, time
@@ -76,6 +92,43 @@ def test_a_terminal_that_closes_is_heard_of_twice(done: Path) -> None:
         done.touch()
         out, _ = process.communicate(timeout=60)
         assert (process.returncode, out) == (0, "drained\n")
+
+
+def test_a_hangup_that_has_a_use_does_not_ask_for_the_end() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", USED], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert process.stdout.readline() == "reopened\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "asked\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals are POSIX")
+def test_a_terminal_that_closes_asks_for_the_end_whatever_else_a_hangup_does() -> None:
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_TERMINAL + USED, os.ttyname(theirs)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "reopened\n"
+        os.close(theirs)
+        os.close(ours)
+        try:
+            until(lambda: process.poll() is not None)
+        finally:
+            process.kill()
+        assert process.stdout.read() == "asked\n"
+    assert process.returncode == 0
 
 
 def test_a_child_that_is_told_twice_finishes_its_work(done: Path) -> None:

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.quickfirst import quick_first
 
 from lipwire.bench.randomnetworks import write_tiny_unet
-from lipwire.domain import AvatarInvalid, NotFound, StorageFailed
+from lipwire.domain import AvatarInvalid, Form, NotFound, StorageFailed
 from lipwire.engine import Engine, compile_model
-from lipwire.engine.compile import compilation, lifting, optimising
+from lipwire.engine.compile import compilation, lifting, optimising, wrapping
 from lipwire.engine.graphs import Weight
 from lipwire.engine.store import modelfiles
 from lipwire.engine.store.modelfiles import read_manifest
@@ -183,15 +183,50 @@ def test_a_graph_that_differs_by_one_bit_is_not_shared(
 ) -> None:
     def lift_and_spoil(model: Any, kept: Any = frozenset()) -> Any:
         graph, weights = lifting.lift(model, kept)
-        values = np.array(weights[0].values)
-        values.view(np.uint32).reshape(-1)[0] ^= 1 << 22
-        weights[0] = Weight(weights[0].name, values)
+        # Of the network's last layer: all that it makes is seen.
+        place = max(place for place, weight in enumerate(weights) if weight.values.ndim)
+        values = np.array(weights[place].values)
+        values.view(np.uint32)[0] ^= 1 << 22
+        weights[place] = Weight(weights[place].name, values)
         return graph, weights
 
     monkeypatch.setattr(optimising, "lift", lift_and_spoil)
     write_tiny_unet(tmp_path / "model.onnx", seed=1)
     compile_model(tmp_path / "model.onnx", _folder(tmp_path))
-    assert "differs" in read_manifest(tmp_path / "target").graphs["floats"].reason
+    graphs = read_manifest(tmp_path / "target").graphs
+    assert "differs" in graphs["floats"].reason
+    assert "differs" in graphs["pixels"].reason
+
+
+@pytest.mark.parametrize("fixed_batch", [None, 3])
+def test_the_mouths_of_one_form_are_those_that_the_other_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_batch: int | None
+) -> None:
+    """What the layers round a network compute is computed in NumPy, bit for bit."""
+    tried = []
+
+    def try_out(session: Any, form: Form, *more: Any) -> Any:
+        tried.append(form)
+        return optimising.try_out(session, form, *more)
+
+    monkeypatch.setattr(compilation, "try_out", try_out)
+    write_tiny_unet(tmp_path / "model.onnx", seed=1, fixed_batch=fixed_batch)
+    compile_model(tmp_path / "model.onnx", _folder(tmp_path))
+    graphs = read_manifest(tmp_path / "target").graphs
+    assert graphs["pixels"].shared
+    assert tried == ["floats"]
+
+
+def test_forms_that_are_optimised_in_different_ways_are_both_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_pixels(mouths: Any) -> Any:
+        return wrapping.pixels_of(mouths) ^ 1
+
+    monkeypatch.setattr(compilation, "pixels_of", other_pixels)
+    write_tiny_unet(tmp_path / "model.onnx", seed=1)
+    compile_model(tmp_path / "model.onnx", _folder(tmp_path))
+    assert all(each.shared for each in read_manifest(tmp_path / "target").graphs.values())
 
 
 def test_compiling_twice_gives_the_same_files(tmp_path: Path, pair: Any) -> None:

@@ -75,6 +75,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> tuple[Late, list[Exception]]:
     return memory, fails
 
 
+@pytest.mark.slow
 def test_copies_that_wait_their_turn_change_nothing(
     late: Any, folders: Any, frames: Any, wanted: Any
 ) -> None:

@@ -46,6 +46,7 @@ def test_interleaved_avatars_equal_plain_sessions(
         assert engine.session_count == 0  # none of the processor's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", quick_first([3, 1]))
 @pytest.mark.parametrize("weights", quick_first([2, 100]))
 def test_no_face_shows_in_another_under_concurrency_and_eviction(

@@ -60,6 +60,7 @@ def windows(frames: int, seed: int) -> Float32Array:
     return np.random.default_rng(seed).standard_normal((frames, 32, 16, 16), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop_bytes", quick_first([None, 0]))
 def test_every_frame_is_its_own_avatars(
     memory: HostMemory,

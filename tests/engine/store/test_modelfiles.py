@@ -1,6 +1,8 @@
 """Compiled models that were damaged are refused before anything runs."""
 
+import errno
 import json
+import mmap
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +44,16 @@ def test_weights_that_are_short_or_missing(folder: Path) -> None:
     _refused(folder, "weights.bin has")
     weights.unlink()
     _refused(folder, "weights.bin is missing")
+
+
+def test_no_room_to_map_weights_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    manifest = read_manifest(folder)
+    monkeypatch.setattr(mmap, "mmap", full)
+    with pytest.raises(MemoryError):
+        map_weights(folder, manifest)
 
 
 def test_a_graph_that_was_changed_or_is_missing(folder: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchResponse
 from lipwire.rpc.generated.inference_pb2 import InferBatchRequest, InferBatchResponse
@@ -13,7 +14,7 @@ OUTPUT = InferBatchResponse.OUTPUT_FIELD_NUMBER
 
 
 @given(st.text(max_size=20), st.integers(-(2**31), 2**31 - 1), st.binary(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_what_is_added_is_what_the_library_reads(name: str, size: int, large: bytes) -> None:
     message = InferBatchRequest(model_id=name, batch_size=size)
     fields = {2: np.frombuffer(large, np.uint8), 3: np.arange(4, dtype="<f4")}
@@ -23,7 +24,7 @@ def test_what_is_added_is_what_the_library_reads(name: str, size: int, large: by
 
 
 @given(st.booleans(), st.text(max_size=20), st.floats(width=32), st.binary(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_what_is_split_off_is_what_the_library_wrote(
     success: bool, error: str, took: float, large: bytes
 ) -> None:
@@ -78,7 +79,7 @@ def test_every_truncation_is_noticed_or_is_a_shorter_message() -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_noise_never_does_worse_than_being_refused(noise: bytes) -> None:
     try:
         rest, found = split_fields(noise, {OUTPUT})

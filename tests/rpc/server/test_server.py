@@ -170,6 +170,7 @@ def test_random_and_cut_messages_get_an_answer_and_do_no_harm(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.slow
 def test_a_message_of_200_mb_is_refused_by_its_size(channel: grpc.Channel) -> None:
     failed = failure(lambda: send(channel, bytes(200 * 1024 * 1024)).result())
     assert failed.code() is CODES.RESOURCE_EXHAUSTED
@@ -265,6 +266,18 @@ def test_draining_finishes_what_is_in_hand_and_refuses_the_rest(
     assert ended == [True]
     failed = failure(lambda: stub.InferBatchComposite(REQUEST, timeout=WAIT_S))
     assert failed.code() is CODES.UNAVAILABLE
+
+
+def test_a_server_that_withdraws_is_not_ready_and_answers_all_the_same(
+    server: RpcServer, channel: grpc.Channel
+) -> None:
+    ready = [server.ready]
+    server.withdraw()
+    ready.append(server.ready)
+    assert ready == [True, False]
+    assert serving(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert CompositingServiceStub(channel).InferBatchComposite(REQUEST).success
+    assert server.drain(WAIT_S)
 
 
 def test_draining_cuts_off_what_takes_too_long(

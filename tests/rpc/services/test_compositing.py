@@ -348,7 +348,7 @@ def test_a_network_that_stays_of_another_revision_is_said(
 def test_what_is_loaded_is_told_without_networks_too(
     stub: CompositingServiceStub, backend: "PlainBackend", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(**_: object) -> None:
+    def gone(*_: object, **__: object) -> None:
         raise Unavailable("no inference server answers")
 
     monkeypatch.setattr(backend, "models", gone)

@@ -1,6 +1,7 @@
 """Live sessions over a socket, as a client of another make sees them, which may send anything."""
 
 import threading
+import time
 
 import grpc
 import pytest
@@ -8,8 +9,10 @@ from tests.rpc.conftest import ServeLive
 from tests.rpc.liveserver import LiveServer, Raw, noise
 from tests.support.waiting import until
 
+from lipwire.domain import Call
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
-from lipwire.session.live import SessionRules
+from lipwire.rpc.services import conversing, livemessages
+from lipwire.session.live import Item, LiveSession, SessionObserver, SessionRules
 
 
 def test_an_interruption_beside_the_stream_is_the_one_in_it(live: LiveServer) -> None:
@@ -53,6 +56,28 @@ def test_a_wrong_first_message_is_refused(live: LiveServer, first: bytes | None)
             raw.until("started")
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert live.sessions.stats().active == 0
+
+
+def test_a_session_ends_whose_client_has_gone_before_it_was_told_of_it(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = conversing.ConversingServicer._begin
+
+    with Raw(live) as raw:
+
+        def begin_and_leave(
+            servicer: conversing.ConversingServicer, message: pb.ConverseRequest | None, call: Call
+        ) -> tuple[LiveSession, bool]:
+            begun = begin(servicer, message, call)
+            raw.answers.cancel()
+            until(lambda: call.ended)
+            return begun
+
+        monkeypatch.setattr(conversing.ConversingServicer, "_begin", begin_and_leave)
+        raw.say(start=pb.StartSession(model_id="anna"))
+        until(lambda: live.closed == ["anna"])
+    assert live.sessions.stats().active == 0
+    assert "incident" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -129,3 +154,26 @@ def test_a_client_that_goes_while_an_avatar_is_opened_leaves_nothing(serve_live:
     go_on.set()
     until(lambda: live.closed == ["anna"])
     until(lambda: live.sessions.stats().active == 0)
+
+
+def test_the_work_of_sending_counts_for_the_picture_after_it(
+    serve_live: ServeLive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_s: list[float] = []
+
+    class Told(SessionObserver):
+        def composed(self, processor_s: float) -> None:
+            worked_s.append(processor_s)
+
+    def laborious(item: Item) -> pb.ConverseResponse:
+        until_s = time.thread_time() + 0.02
+        while time.thread_time() < until_s:
+            pass
+        return livemessages.message_of(item)
+
+    monkeypatch.setattr(conversing, "message_of", laborious)
+    live = serve_live(observer=Told())
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna"))
+        raw.until("started")
+        until(lambda: sum(worked_s) > 0.3)  # which composing takes minutes to come to

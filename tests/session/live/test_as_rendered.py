@@ -80,6 +80,7 @@ def shown(performer: Performer, speech: Float32Array, **settings: Any) -> UInt8A
         )
         threads = LiveThreads(pacer, workers, composing)
         with LiveSession(live, SessionSettings(paced=False, **settings), threads) as session:
+            session.fill_outbox()
             outbox = session.outbox
             session.start()
             for first in range(0, len(speech), 3333):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.livesimulation import RATE_HZ, Simulation, check, speech_like
 
 from lipwire.session.live import SpeechEnded, State, StateChanged
@@ -106,7 +107,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.slow
-@tried(max_examples=60, deadline=None)
+@tried(max_examples=examples(60), deadline=None)
 @given(steps=STEPS, processing=st.sampled_from([0.0, 0.01, 0.05, 0.2]), late=st.integers(0, 3))
 def test_whatever_the_client_does_each_speech_is_heard_in_order_and_none_after_its_interruption(
     steps: list[tuple[str, int, int]], processing: float, late: int

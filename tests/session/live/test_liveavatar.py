@@ -43,6 +43,7 @@ def test_where_that_was_not_made_a_frame_before_it_is_shown() -> None:
     assert mouth_in(avatar, Picture(3, 7, None, 0.0, 0), position=4) == 101
     assert mouth_in(avatar, Picture(3, 7, SPEAKS, 0.5, 0), position=4) == 56  # closing
     assert mouth_in(avatar, Picture(3, 7, SPEAKS, 0.5, 1)) == 11  # made for this frame
+    assert mouth_in(avatar, Picture(3, 7, None, 0.0, 1), position=4) == 101  # none could be made
     assert mouth_in(avatar, Picture(3, 109, None, 0.0, 0), position=109) == 255
 
 

@@ -29,7 +29,7 @@ def threads() -> Iterator[LiveThreads]:
 def session_of(avatar: FakeAvatar, settings: SessionSettings, threads: LiveThreads) -> LiveSession:
     """A session that has an outbox, and was not started."""
     session = LiveSession(avatar.live(), settings, threads)
-    assert session.outbox.has_room
+    session.fill_outbox()
     return session
 
 
@@ -164,6 +164,23 @@ def test_the_avatar_is_closed_when_its_last_mouths_are_made(threads: LiveThreads
     block.go_on.set()
     until(lambda: avatar.closed == 1 and not session._composing and not session._working)
     assert not avatar.misused
+
+
+def test_the_avatar_is_closed_where_the_workers_end_with_the_session() -> None:
+    """As they do when a server stops: the last of them finds that no other takes anything."""
+    block = Block()
+    avatar = FakeAvatar(complete=False, on_rest=lambda position: block() if position else None)
+    with Pacer() as pacer, ThreadPoolExecutor(1) as composing:
+        workers = ThreadPoolExecutor(2)
+        session = session_of(avatar, SMALL, LiveThreads(pacer, workers, composing))
+        session.start()
+        assert block.reached.wait(WAIT_S)
+        session.close()
+        workers.shutdown(wait=False)
+        assert not avatar.closed
+        block.go_on.set()
+        workers.shutdown()
+    assert (avatar.closed, avatar.misused) == (1, 0)
 
 
 def test_the_avatar_is_closed_when_its_last_frame_is_composed(threads: LiveThreads) -> None:

@@ -2,98 +2,19 @@
 
 import gc
 import weakref
-from collections import Counter
-from collections.abc import Callable
 
 import pytest
-from tests.support.liveparts import SETTINGS, FakeAvatar, LiveTime, buzz, frames, sounds, taken
+from tests.session.live.sessionhouse import FakeLeases, House
+from tests.support.liveparts import buzz, frames, sounds, taken
 
 from lipwire.domain import AvatarInvalid, Call, NotFound, Overloaded, Unavailable
 from lipwire.session.live import (
     GoingAway,
-    LiveAvatar,
     LiveSession,
-    LiveSessions,
     SessionRules,
     SessionUsage,
     State,
 )
-
-
-class FakeLeases:
-    """Shares for ``most`` sessions."""
-
-    def __init__(self, most: int = 1000) -> None:
-        self.most = most
-        self.held: dict[str, str] = {}
-        self.acquired: Counter[str] = Counter()
-        self.fails = False
-
-    def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        assert call.service == "live"
-        if self.fails:
-            raise Unavailable("gone")
-        if holder not in self.held and len(self.held) >= self.most:
-            raise Overloaded(f"{len(self.held)} are held; {self.most} fit", retry_after_s=2.0)
-        self.held[holder] = model_id
-        self.acquired[holder] += 1
-
-    def release(self, holder: str) -> None:
-        self.held.pop(holder, None)
-
-
-class House(LiveTime):
-    """Sessions with what they need."""
-
-    def __init__(
-        self,
-        rules: SessionRules | None = None,
-        *,
-        leases: FakeLeases | None = None,
-        on_end: Callable[[SessionUsage], object] = lambda usage: None,
-    ) -> None:
-        super().__init__()
-        self.avatars: list[FakeAvatar] = []
-        self.leases = leases or FakeLeases()
-        self.on_open: Callable[[], object] = lambda: None
-        self.sessions = LiveSessions(
-            self._open_avatar,
-            self.threads,
-            rules=rules,
-            leases=self.leases,
-            on_end=on_end,
-            clock=self.clock,
-        )
-
-    def _open_avatar(self, model_id: str, call: Call) -> LiveAvatar:
-        if model_id == "unknown":
-            raise NotFound("no avatar unknown")
-        self.on_open()
-        avatar = FakeAvatar(len(self.avatars) % 100)
-        if model_id == "broken":
-            avatar = FakeAvatar(complete=False, on_rest=self._broken)
-        self.avatars.append(avatar)
-        return avatar.live()
-
-    @staticmethod
-    def _broken(position: int) -> None:
-        raise AvatarInvalid("broken")
-
-    def open(self, model_id: str = "anna", *, tenant: str = "", attach: bool = True) -> LiveSession:
-        session = self.sessions.open(
-            model_id, SETTINGS, tenant=tenant, call=Call(1.0, service="live")
-        )
-        assert session.outbox.has_room  # it is an output from now on
-        if attach:
-            self.sessions.attach(session)
-        return session
-
-    @property
-    def closed(self) -> list[int]:
-        return [avatar.closed for avatar in self.avatars]
-
-    def ended(self) -> dict[str, int]:
-        return self.sessions.stats().ended
 
 
 def test_a_session_is_opened_found_and_ended() -> None:
@@ -290,35 +211,30 @@ def test_a_session_whose_client_has_gone_makes_room_for_another(limit: str) -> N
     assert house.leases.held.keys() == {first.id, third.id, other.id}
 
 
-def test_a_tenant_has_no_more_sessions_than_it_may_have() -> None:
-    house = House(SessionRules(max_sessions_of_tenant=2))
-    first, second = house.open(tenant="acme"), house.open(tenant="acme")
-    with pytest.raises(Overloaded, match="2 live sessions of the tenant run; allowed are 2"):
-        house.open(tenant="acme")
-    house.open(tenant="beta")
-    house.sessions.detach(second)  # its client has gone: it makes room
-    third = house.open(tenant="acme")
-    assert [first.closed, second.closed, third.closed] == [False, True, False]
+class CrossingLeases(FakeLeases):
+    """Of a server to which the end of a lease and the next one are on their way at one time: the
+    next one is refused, and when that is known, the end is over too."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.ending = ""
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        try:
+            super().acquire(holder, model_id, call)
+        finally:
+            self.held.pop(self.ending, None)
+
+    def release(self, holder: str) -> None:
+        self.ending = holder
+
+
+def test_the_room_of_a_session_that_has_just_ended_is_found() -> None:
+    house = House(leases=CrossingLeases())
+    first = house.open()
     house.sessions.end(first)
-    house.open(tenant="acme")
-    assert house.sessions.stats().refused == 1
-
-
-def test_sessions_of_a_tenant_that_are_being_opened_count() -> None:
-    house = House(SessionRules(max_sessions_of_tenant=1))
-
-    def another() -> None:
-        house.on_open = lambda: None
-        with pytest.raises(Overloaded):
-            house.open(tenant="acme")
-        house.open(tenant="beta")
-
-    house.on_open = another
-    house.open(tenant="acme")
-    house.on_open = lambda: None
-    with pytest.raises(NotFound):
-        house.open("unknown", tenant="gamma")  # counts no more
-    house.open(tenant="gamma")
+    second = house.open()
+    assert house.leases.held.keys() == {second.id}
 
 
 def test_what_a_session_was_is_told_once_it_has_ended() -> None:

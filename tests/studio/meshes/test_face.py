@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from lipwire.training.visemes import BITE, CONTROLS, OPEN, PRESS, ROUND, WIDE
 from studio.meshes.face import (
@@ -141,7 +142,7 @@ def test_the_tongue_moves_no_skin(grid: FaceGrid) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_nothing_moves_outside_the_window(controls: list[float]) -> None:
     grid = built_grid()

@@ -4,8 +4,10 @@ import io
 import shutil
 import wave
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,18 @@ from tests.web.page.visits import ARGUMENTS, CHROMIUM, SIZE, Open, Visit, servin
 
 from lipwire.audio import decode_audio
 from lipwire.domain import SAMPLE_RATE_HZ
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """An empty page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +106,14 @@ def speech() -> FilePayload:
         file.setframerate(SAMPLE_RATE_HZ)
         file.writeframes(samples.tobytes())
     return {"name": "speech.wav", "mimeType": "audio/wav", "buffer": data.getvalue()}
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """The origin of another server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

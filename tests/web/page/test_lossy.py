@@ -51,13 +51,14 @@ def test_what_was_lost_is_sent_again_and_the_picture_goes_on(house: WebHouse) ->
         first = viewer.pictures[0].pts
         with beeping(session, 60):
             until(lambda: viewer.pictures[-1].pts - first >= PICTURES * 3600)
-        shown = len(viewer.pictures)
-        encoded = house.hub.broadcast(session).encoded
+        # Of those until the last one: on a busy machine others wait to be decoded.
+        shown = viewer.pictures.copy()
+        sent = (shown[-1].pts - first) / 3600 + 1
         assert network.lost > 10
         assert viewer.resent
         assert viewer.resent <= viewer.missed
         assert len(viewer.resent) >= 0.9 * len(viewer.missed) - 2
-        assert shown >= 0.8 * encoded
+        assert len(shown) >= 0.8 * sent
 
 
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs chromium")
@@ -85,14 +86,17 @@ def test_in_a_browser_sound_stays_whole_and_the_picture_goes_on(
             here = visit(page, prepare)
             here.shows("[data-phase=live]")
             broadcast = house.hub.broadcast(session)
+            until(lambda: Figures(here).whole > 0)
             encoded, before = broadcast.encoded, Figures(here)
             until(
                 lambda: broadcast.encoded - encoded > PICTURES and Figures(here).resent > 0,
                 seen=lambda: (Figures(here), here.errors),
             )
             encoded, now = broadcast.encoded - encoded, Figures(here)
-    assert now.shown - before.shown >= 0.8 * encoded
-    # How much of the sound is made up depends on how busy the machine is: benchmarks/page_fps.py.
+    # How many of these the browser decodes in time, and how much of the sound it makes up, depends
+    # on how busy the machine is: benchmarks/page_fps.py.
+    assert now.whole - before.whole >= 0.8 * encoded
+    assert now.shown > before.shown
     assert now.sounds_lost - before.sounds_lost > 0
 
 
@@ -101,6 +105,8 @@ class Figures:
 
     def __init__(self, visit: Visit) -> None:
         video, sound = visit.page.evaluate(FIGURES)
+        self.whole: int = video.get("framesReceived", 0)
+        """Pictures of which every packet has come."""
         self.shown: int = video["framesDecoded"]
         self.resent: int = video.get("retransmittedPacketsReceived", 0)
         self.sounds_lost: int = sound["packetsLost"]

@@ -1,9 +1,6 @@
 """The page's module in a page of another origin."""
 
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from tests.web.page.visits import BROWSER, SIZE, Open, serving
@@ -25,29 +22,6 @@ TALK = """async ([server, avatar, media]) => {
     await session.end()
     return { names, speech, width, height }
 }"""
-
-
-class Elsewhere(BaseHTTPRequestHandler):
-    """An empty page."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[str]:
-    """The origin of another server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("media", ["webrtc", "pictures"])

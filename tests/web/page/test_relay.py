@@ -17,7 +17,7 @@ from tests.web.test_app import fails
 from tests.web.test_viewing import plays
 
 from lipwire.session.live import SessionRules
-from lipwire.web.peers import IceServers
+from lipwire.web.ice import IceServers
 
 RELAY_ALONE: Final = """
     globalThis.RTCPeerConnection = class extends RTCPeerConnection {
@@ -78,6 +78,30 @@ def test_a_credential_that_the_relay_refuses_is_said_at_once(turn: TurnServer) -
         fails(house.ask("POST", "/whep/anna", viewer.offer(), SDP), 503, "TURN server")
         assert not house.hub._peers
         until(lambda: not house.sessions.stats().active)
+
+
+def test_a_credential_that_ends_is_made_for_each_viewer(tmp_path: Path) -> None:
+    with TurnServer(tmp_path, secret="shared") as turn:
+        ice = IceServers((turn.url,), secret="shared", relay_only=True)
+        with WebHouse(SessionRules(reconnect_grace_s=5), ice=ice) as house:
+            one, other = house.hub.ice(), house.hub.ice()
+            assert one.username != other.username
+            server = RTCIceServer(turn.url, one.username, one.credential)
+            configuration = RTCConfiguration([server], RTCIceTransportPolicy.RELAY)
+            with WebViewer(house, configuration) as viewer:
+                viewer.view()
+                plays(house, lambda: len(viewer.pictures) >= 5 and len(viewer.sounds) >= 10)
+                assert viewer.pair == ("relay", "relay")
+
+
+def test_a_credential_that_has_ended_is_refused(tmp_path: Path) -> None:
+    with TurnServer(tmp_path, secret="shared") as turn:
+        long_ago = IceServers((turn.url,), secret="shared", relay_only=True).issued(1e9)
+        with (
+            WebHouse(SessionRules(reconnect_grace_s=5), ice=long_ago) as house,
+            WebViewer(house) as viewer,
+        ):
+            fails(house.ask("POST", "/whep/anna", viewer.offer(), SDP), 503, "TURN server")
 
 
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs chromium")

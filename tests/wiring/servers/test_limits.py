@@ -1,11 +1,13 @@
 """How many avatars stay loaded, and which go."""
 
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.avatars.sandbox.hostilenetworks import allocate_endlessly, run_for_minutes
 from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S, until
 from tests.wiring.servers.asking import Serve, ask, loaded
@@ -13,6 +15,7 @@ from tests.wiring.servers.asking import Serve, ask, loaded
 from lipwire.avatars import Avatar
 from lipwire.avatars.frames.framecache import FrameCache
 from lipwire.config import load_compositing_config, load_inference_config
+from lipwire.domain import AvatarInvalid
 from lipwire.engine import Engine
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.wiring import registries
@@ -166,3 +169,59 @@ def test_whole_frames_in_memory_have_the_limit_of_the_configuration(
     (cache,) = caches
     assert cache.budget_bytes == 16 * 2**20
     assert cache.held_bytes > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.parametrize("place", ["compositing", "inference"])
+def test_packages_are_compiled_in_a_sandbox(
+    serve: Serve, root: Path, place: str, make_package: Any
+) -> None:
+    shutil.rmtree(root / "b")
+    shutil.rmtree(root / "c")
+    make_package(root / "b", frames=4)
+    make_package(root / "c", frames=4)
+    allocate_endlessly(root / "c" / "checkpoint" / "model_best.onnx")
+    said = "capacity: {compile_sandbox: true, compile_memory_mb: 1024}"
+    connection = serve(**({"yaml": said} if place == "compositing" else {"inference": said}))
+    ask(connection, "b")
+    with pytest.raises(AvatarInvalid, match="c: compiling it needs more than 1024 MiB of memory"):
+        ask(connection, "c")
+    ask(connection, "a")
+    assert loaded(connection) == {"a", "b"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["compositing", "inference"])
+def test_compiling_in_a_sandbox_ends_after_the_time_of_the_configuration(
+    serve: Serve, root: Path, place: str, make_package: Any
+) -> None:
+    shutil.rmtree(root / "c")
+    make_package(root / "c", frames=4)
+    run_for_minutes(root / "c" / "checkpoint" / "model_best.onnx")
+    said = "capacity: {compile_sandbox: true, compile_timeout_seconds: 1.5}"
+    connection = serve(**({"yaml": said} if place == "compositing" else {"inference": said}))
+    with pytest.raises(AvatarInvalid, match=r"c: compiling it takes longer than 1\.5 s, which are"):
+        ask(connection, "c")
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_system_that_limits_no_memory_is_named(
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limited: bool,
+) -> None:
+    monkeypatch.setattr(registries, "limits_memory", lambda: limited)
+    serve("capacity: {compile_sandbox: false}")
+    assert "compile_sandbox" not in caplog.text
+    serve("capacity: {compile_sandbox: true}")
+    said = [each.getMessage() for each in caplog.records if "compile_sandbox" in each.getMessage()]
+    assert said == (
+        []
+        if limited
+        else [
+            "capacity.compile_sandbox: this system does not limit a process's memory, so"
+            " compile_memory_mb does not count; its time does"
+        ]
+    )

@@ -8,32 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.spoken import spoken
 from tests.support.waiting import WAIT_S, until
 from tests.wiring.servers.asking import Serve
 
 from lipwire.config import load_compositing_config, load_inference_config
 from lipwire.domain import Overloaded
 from lipwire.rpc.connection import CompositingConnection
-from lipwire.rpc.conversing import AvatarConnection, ConverseStream
+from lipwire.rpc.conversing import AvatarConnection
 from lipwire.rpc.requests import requests_of_audio
-from lipwire.session.live import LiveFrame, SessionSettings, SpeechEnded
+from lipwire.session.live import SessionSettings
 from lipwire.wiring.servers import open_compositing_server, open_inference_server
 
 SPEECH = np.random.default_rng(4).integers(-9000, 9000, 16_000).astype(np.int16)
 EXACT = SessionSettings(gate=False, crossfade_frames=0, paced=False)
-
-
-def spoken(session: ConverseStream) -> list[bytes]:
-    """The frames of SPEECH."""
-    session.push(SPEECH, 16_000)
-    session.end_of_speech()
-    frames = []
-    for received in session:
-        if isinstance(received, LiveFrame):
-            frames.append(received.data)
-        if isinstance(received, SpeechEnded):
-            return frames
-    raise AssertionError("the session ended")
 
 
 def batch(connection: CompositingConnection, name: str, start_frame: int = 0) -> list[bytes]:
@@ -47,7 +35,7 @@ def batch(connection: CompositingConnection, name: str, start_frame: int = 0) ->
 def test_a_live_session_shows_the_frames_that_a_batch_has(serve: Serve, output: str) -> None:
     connection = serve(f"output: {{format: {output}}}")
     with AvatarConnection(connection.address) as client, client.converse("a", EXACT) as session:
-        assert spoken(session) == batch(connection, "a")
+        assert spoken(session, SPEECH) == batch(connection, "a")
 
 
 def test_a_live_session_shows_jpeg_where_batches_are_h264(serve: Serve) -> None:
@@ -55,7 +43,7 @@ def test_a_live_session_shows_jpeg_where_batches_are_h264(serve: Serve) -> None:
     connection = serve("output: {format: h264}\nweb: {enabled: false}")
     with AvatarConnection(connection.address) as client, client.converse("a", EXACT) as session:
         assert session.frame_format == "jpeg"
-        assert spoken(session) == wanted
+        assert spoken(session, SPEECH) == wanted
 
 
 def test_live_sessions_have_the_limits_of_the_configuration(serve: Serve) -> None:
@@ -95,7 +83,7 @@ def test_a_session_goes_on_where_its_avatars_package_is_replaced(
     apart: CompositingConnection, root: Path, make_package: Any
 ) -> None:
     with AvatarConnection(apart.address) as client, client.converse("a", EXACT) as session:
-        before = spoken(session)
+        before = spoken(session, SPEECH)
         assert before == batch(apart, "a")
         new = make_package(root.parent / "new", seed=9)
         shutil.rmtree(root / "a")
@@ -105,7 +93,7 @@ def test_a_session_goes_on_where_its_avatars_package_is_replaced(
 
         def is_the_new_one() -> bool:
             nonlocal shown, after
-            after = spoken(session)
+            after = spoken(session, SPEECH)
             same = after == batch(apart, "a", shown)
             shown += len(after)
             return same and after != before

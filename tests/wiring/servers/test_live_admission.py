@@ -7,13 +7,14 @@ from tests.wiring.servers.asking import Serve
 from lipwire.domain import Call, Overloaded
 from lipwire.rpc.conversing import AvatarConnection
 from lipwire.rpc.received import Refused
-from lipwire.serving import SpeedLeases, leases
+from lipwire.serving import SpeedLeases
+from lipwire.wiring import servers
 
 
 def test_sessions_are_refused_where_no_more_fit(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "SHARE", 1e-6)  # only the one that is always admitted fits
+    monkeypatch.setattr(servers, "SHARE", 1e-6)  # only the one that is always admitted fits
     connection = serve()
     assert connection.health(WAIT_S).live_capacity == 0  # not known yet
     with AvatarConnection(connection.address) as server:

@@ -110,7 +110,9 @@ def loaded_in_both(farm: Farm) -> bool:
 def speak(farm: Farm, *, paced: bool, then: Callable[[], None]) -> Seen:
     """Have a session say the speech, and call ``then`` in the middle of it."""
     # No rest mouth is mixed in, so that every frame can be compared.
-    settings = SessionSettings(16_000, gate=False, crossfade_frames=0, paced=paced)
+    settings = SessionSettings(
+        16_000, gate=False, crossfade_frames=0, paced=paced, end_of_speech_timeout_s=60
+    )
     seen = Seen()
     with AvatarConnection(farm.address) as server, server.converse("anna", settings) as session:
         until(lambda: loaded_in_both(farm))

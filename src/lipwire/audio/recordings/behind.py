@@ -35,13 +35,14 @@ _LONGEST_BEGINNING_BYTES: Final = 80
 
 
 def note_what_lies_behind(
-    file: BinaryIO, size_bytes: int, format_name: str, findings: Findings
+    file: BinaryIO, size_bytes: int, format_name: str, findings: Findings, *, last: bool
 ) -> None:
     """Note in ``findings`` what of ``file`` lies behind its last decoded packet
     (``findings.last_packet``) and is not heard, as a second recording that was appended.
 
     Indexes and tags are parts of a file and are not noted. ``file`` is seekable; its position is
-    changed. ``size_bytes`` is its length, ``format_name`` FFmpeg's name of its container.
+    changed. ``size_bytes`` is its length, ``format_name`` FFmpeg's name of its container. ``last``
+    is whether no other part of the recording comes after it.
     """
     begin, end = findings.last_packet
     if not end:
@@ -58,7 +59,16 @@ def note_what_lies_behind(
     if format_name in BARE and left_bytes >= _LEAST_BYTES:
         file.seek(end)
         if not tag_bytes(file.read(64)):
-            findings.note(f"{left_bytes} bytes at its end are no sound and were passed over")
+            place = " at its end" if last else f", {findings.heard_s:.2f} s after its beginning,"
+            findings.note(f"{left_bytes} bytes{place} are no sound and were passed over")
+
+
+def another_file_follows(file: BinaryIO, size_bytes: int, findings: Findings) -> bool:
+    """Return whether another file begins right behind the last decoded packet
+    (``findings.last_packet``) of ``file``, which is ``size_bytes`` long."""
+    begin, end = findings.last_packet
+    found = _next_file(file, min(size_bytes, end + _LEAST_BYTES), begin) if end else None
+    return found is not None
 
 
 def _next_file(file: BinaryIO, size_bytes: int, start: int) -> tuple[str, int] | None:

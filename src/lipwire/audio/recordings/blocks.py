@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lipwire.audio.recordings.channels import Columns
 from lipwire.audio.recordings.findings import Findings
+from lipwire.audio.recordings.frames import samples_of, silent_frame
 from lipwire.audio.recordings.reading import read_frames
 from lipwire.audio.recordings.source import Source
 from lipwire.audio.resample import StreamResampler
@@ -19,7 +20,9 @@ from lipwire.domain import Float32Array, InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Up to a second of decoded sound, of one rate, number of channels and format."""
+    """Up to a second of decoded sound, of one rate, number of channels and format: FFmpeg's
+    ``frames``, and the samples of all of them, ``columns``, (samples, channels) int16 or float32.
+    """
 
     frames: list[av.AudioFrame]
     columns: Columns  # (samples, channels) int16 as it is, everything else as float32
@@ -102,8 +105,9 @@ class HeardForm:
 class SoundForm:
     """Turns blocks into sound of one rate and one or two channels, as people hear it.
 
-    Samples are otherwise unchanged. More than two channels are mixed by FFmpeg's rules; a mono
-    block is put on both channels of stereo.
+    Samples are otherwise unchanged. More than two channels are mixed by FFmpeg's rules; where it
+    has none, as for nine channels without places, they are averaged. A mono block is put on both
+    channels of stereo.
     """
 
     def __init__(self, rate_hz: int, channels: int) -> None:
@@ -112,6 +116,7 @@ class SoundForm:
         self._channels = channels
         self._resampler: av.AudioResampler | None = None
         self._form: tuple[int, str, str] | None = None
+        self._averaged = False  # whether the channels at hand are
 
     def push(self, block: Block) -> Float32Array:
         """Add a block and return the samples that are ready, (n, channels) float32 in [-1, 1]. The
@@ -121,14 +126,21 @@ class SoundForm:
         if form != self._form:
             before = [self.flush()]
             self._form = form
-            if block.rate_hz != self._rate_hz or block.channels > 2:
+            self._averaged = not _can_be_mixed(block)
+            if not self._averaged and (block.rate_hz != self._rate_hz or block.channels > 2):
                 layout = "mono" if block.channels == 1 else "stereo"
                 self._resampler = av.AudioResampler("flt", layout, self._rate_hz)
+            elif block.rate_hz != self._rate_hz:
+                self._resampler = av.AudioResampler("flt", "mono", self._rate_hz)
+        columns, frames = block.columns, block.frames
+        if self._averaged:
+            columns = full_scale(columns).mean(axis=1, keepdims=True)
+            frames = [_mono_frame(columns, block.rate_hz)]
         if self._resampler is None:
-            return _joined([*before, self._fitted(full_scale(block.columns))])
-        for frame in block.frames:
+            return _joined([*before, self._fitted(full_scale(columns))])
+        for frame in frames:
             frame.pts = None  # what they say was used already
-        converted = [each for frame in block.frames for each in self._resampler.resample(frame)]
+        converted = [each for frame in frames for each in self._resampler.resample(frame)]
         return _joined([*before, *map(self._columns, converted)])
 
     def flush(self) -> Float32Array:
@@ -138,7 +150,7 @@ class SoundForm:
         return _joined([np.empty((0, self._channels), np.float32), *map(self._columns, converted)])
 
     def _columns(self, frame: av.AudioFrame) -> Float32Array:
-        samples: npt.NDArray[Any] = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+        samples = samples_of(frame).reshape(-1, frame.layout.nb_channels)
         return self._fitted(samples.astype(np.float32, copy=False))
 
     def _fitted(self, columns: Float32Array) -> Float32Array:
@@ -155,17 +167,32 @@ def full_scale(columns: Columns) -> Float32Array:
     return columns.astype(np.float32, copy=False)
 
 
+def _can_be_mixed(block: Block) -> bool:
+    """Whether FFmpeg can mix the channels of ``block`` to two, or need not."""
+    if block.channels <= 2:
+        return True
+    try:
+        av.AudioResampler("flt", "stereo", block.rate_hz).resample(silent_frame(block.frames[0], 1))
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _mono_frame(columns: Float32Array, rate_hz: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(columns.reshape(1, -1), "flt", "mono")
+    frame.sample_rate = rate_hz
+    return frame
+
+
 def _form(frame: av.AudioFrame) -> tuple[int, str, str]:
     return frame.sample_rate, frame.layout.name, frame.format.name
 
 
 def _block(source: Source, frames: list[av.AudioFrame]) -> Block:
     try:
-        arrays = [frame.to_ndarray() for frame in frames]
-    except ValueError as error:
-        raise InvalidInput(
-            f"{source.name}: samples of the unknown format {frames[0].format.name}"
-        ) from error
+        arrays = [samples_of(frame) for frame in frames]
+    except InvalidInput as error:
+        raise InvalidInput(f"{source.name}: {error}") from error
     planar = frames[0].format.is_planar
     whole: npt.NDArray[Any] = np.concatenate(arrays, axis=1) if len(arrays) > 1 else arrays[0]
     columns = whole.T if planar else whole.reshape(-1, frames[0].layout.nb_channels)

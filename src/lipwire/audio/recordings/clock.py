@@ -16,12 +16,12 @@ goes on without a hole.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import av
-import numpy as np
 
 from lipwire.audio.recordings.findings import Findings
+from lipwire.audio.recordings.frames import silent_frame
 
 MAX_HOLE_S: Final = 600.0
 """The longest hole that becomes silence."""
@@ -34,8 +34,9 @@ _NOTED_HOLE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A decoded frame of audio with the time at which it is heard; they come in the order of the
-    file."""
+    """A decoded frame of audio. ``time_s`` is when it is heard, in seconds from the beginning of
+    the file; None where that is not known. ``lost_s`` is how many seconds could not be decoded
+    between the frame before and this one."""
 
     frame: av.AudioFrame
     time_s: float | None  # when it is heard, from the beginning of the file; None: not known
@@ -137,14 +138,8 @@ def _pairs(frames: Iterable[Decoded]) -> Iterator[tuple[Decoded, Decoded | None]
 
 def _silence(like: av.AudioFrame, length_s: float) -> Iterator[av.AudioFrame]:
     """Frames of silence in the form of ``like``."""
-    middle = 128 if like.format.name.startswith("u8") else 0  # of unsigned samples
-    channels = like.layout.nb_channels
     left = round(length_s * like.sample_rate)
     while left > 0:
         count = min(left, like.sample_rate)
         left -= count
-        shape = (channels, count) if like.format.is_planar else (1, channels * count)
-        samples: Any = np.full(shape, middle, like.to_ndarray().dtype)
-        frame = av.AudioFrame.from_ndarray(samples, like.format.name, like.layout)
-        frame.sample_rate = like.sample_rate
-        yield frame
+        yield silent_frame(like, count)

@@ -8,37 +8,43 @@ from av.container import InputContainer
 from lipwire.audio.recordings.joins import beginnings
 from lipwire.audio.recordings.source import Part, Source
 from lipwire.domain import InvalidInput
+from lipwire.domain.media import beyond_limits, open_media
 
 BARE: Final = frozenset({"mp3", "aac", "ac3", "eac3"})
 """Formats without a container: all that a file holds is sound, or tags."""
 
 
 class NotAudioError(InvalidInput):
-    """FFmpeg does not know the file."""
+    """FFmpeg does not know the format of the file that was given as a recording, or the file is
+    beyond the limits of what is opened."""
 
 
 def open_container(source: Source) -> InputContainer:
     """Open ``source`` from its beginning with FFmpeg; the caller closes what is returned. Raises
-    NotAudioError, an InvalidInput, where FFmpeg does not know the file's format."""
+    NotAudioError, an InvalidInput, where FFmpeg does not know the file's format, or opening it
+    takes more memory or tracks than ``open_media`` allows."""
     file = source.file
     file.seek(0)
     try:
-        # The file is handed over open, and FFmpeg may open no other: neither an address in the name
-        # nor one inside a playlist leads anywhere. Tags in old encodings are not worth failing for.
-        return av.open(file, "r", metadata_errors="ignore", options={"protocol_whitelist": "none"})
+        return open_media(file)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise NotAudioError(f"{source.name} is not audio that can be decoded") from error
+        reason = beyond_limits(error) or "is not audio that can be decoded"
+        raise NotAudioError(f"{source.name} {reason}") from error
 
 
 def parts_of(container: InputContainer, source: Source) -> list[Source]:
     """Return the files that ``source``, opened as ``container``, was put together from with
     ``cat``, in their order; mostly only ``source`` itself.
 
-    Parts are looked for in MP3, Ogg and FLAC. They read from the file of ``source``; ``container``
-    can be read on afterwards.
+    Parts are looked for in MP3, Ogg, FLAC and fragmented MP4. They read from the file of
+    ``source``; ``container`` can be read on afterwards. Raises InvalidInput where there are more
+    than are allowed.
     """
     position = source.file.tell()
-    starts = beginnings(source.file, source.size_bytes, container.format.name)
+    try:
+        starts = beginnings(source.file, source.size_bytes, container.format.name)
+    except InvalidInput as error:
+        raise InvalidInput(f"{source.name} {error}") from None
     source.file.seek(position)
     if len(starts) == 1:
         return [source]

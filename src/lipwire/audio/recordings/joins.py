@@ -1,12 +1,21 @@
 """Files that were put together from several: where each of them begins.
 
-FFmpeg takes such a file for one damaged stream, or for its first part. Three formats are put
-together with ``cat`` and allow it: MP3 (tags lie between the parts), Ogg (a chained stream) and
-FLAC.
+FFmpeg takes such a file for one damaged stream, or for its first part. Four formats are put
+together with ``cat`` and allow it: MP3 (tags lie between the parts), Ogg (a chained stream), FLAC,
+and MP4 in fragments, of which FFmpeg reads the samples of all parts in the order of their times.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO, Final
+
+from lipwire.domain import InvalidInput
+
+MAX_PARTS: Final = 10_000
+"""Files that one file may be put together from."""
+MAX_BOXES: Final = 1_000_000
+"""Of an MP4 file, none in another: two, of some encoders five, for each fragment. In four hours,
+the longest that is heard, fragments may so be as short as 72 ms."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _LONGEST_HEADER_BYTES: Final = 64
@@ -19,20 +28,30 @@ _APE_IS_HEADER: Final = 1 << 29
 
 
 def beginnings(file: BinaryIO, size_bytes: int, format_name: str) -> list[int]:
-    """Return the offsets in bytes at which the files begin that ``file`` was joined of; the first
-    is 0.
+    """Return the offsets in bytes at which the files begin that were put one behind the other to
+    make ``file``; the first is 0, and mostly the only one.
 
     ``size_bytes`` is its length, ``format_name`` FFmpeg's name of the container. Each of the parts
-    can be decoded alone.
+    can be decoded alone. Raises InvalidInput where there are more than MAX_PARTS, or an MP4 file
+    has more than MAX_BOXES boxes; its message goes on from the recording's name.
     """
-    found = [0]
-    if format_name == "ogg":
-        found += _ogg_links(file, size_bytes)
-    elif format_name == "flac":
-        found += [at for at, _ in _occurrences(file, size_bytes, (_FLAC_BEGINNING,)) if at]
-    elif format_name == "mp3":
-        found += _mp3_parts(file, size_bytes)
+    found = [0, *islice(_further(file, size_bytes, format_name), MAX_PARTS)]
+    if len(found) > MAX_PARTS:
+        raise InvalidInput(
+            f"was put together from more than {MAX_PARTS} files; allowed are up to {MAX_PARTS}"
+        )
     return found
+
+
+def _further(file: BinaryIO, size_bytes: int, format_name: str) -> Iterator[int]:
+    if format_name == "ogg":
+        yield from _ogg_links(file, size_bytes)
+    elif format_name == "flac":
+        yield from (at for at, _ in _occurrences(file, size_bytes, (_FLAC_BEGINNING,)) if at)
+    elif "mp4" in format_name.split(","):
+        yield from _mp4_parts(file, size_bytes)
+    elif format_name == "mp3":
+        yield from _mp3_parts(file, size_bytes)
 
 
 def _ogg_links(file: BinaryIO, size_bytes: int) -> Iterator[int]:
@@ -43,6 +62,43 @@ def _ogg_links(file: BinaryIO, size_bytes: int) -> Iterator[int]:
         if begins and not beginning:
             yield at
         beginning = begins
+
+
+def _mp4_parts(file: BinaryIO, size_bytes: int) -> list[int]:
+    """Where further files begin behind one in fragments, which has boxes "moof": with "ftyp", or
+    with a "moov" of their own. Behind one that is whole nothing is played on (``behind``)."""
+    starts: list[int] = []
+    seen: set[bytes] = set()  # of the part at hand
+    fragmented = False  # the first one
+    for at, kind in _boxes(file, size_bytes):
+        if kind in (b"ftyp", b"moov") and b"moov" in seen:
+            starts.append(at)
+            seen.clear()
+        if kind in (b"ftyp", b"moov"):
+            seen.add(kind)
+        fragmented = fragmented or (kind == b"moof" and not starts)
+    return starts if fragmented else []
+
+
+def _boxes(file: BinaryIO, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """The boxes of an MP4 file that lie in no other (ISO/IEC 14496-12, 4.2): where, and which."""
+    at = count = 0
+    while at + 8 <= size_bytes:
+        count += 1
+        if count > MAX_BOXES:
+            raise InvalidInput(
+                f"is an MP4 file of more than {MAX_BOXES} boxes; allowed are up to {MAX_BOXES}"
+            )
+        header = _read_at(file, at, 16)
+        size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if size == 1:
+            size = int.from_bytes(header[8:16], "big")
+        if size == 0:  # it reaches to the end
+            size = size_bytes - at
+        if size < 8:
+            return
+        yield at, kind
+        at += size
 
 
 def _mp3_parts(file: BinaryIO, size_bytes: int) -> Iterator[int]:

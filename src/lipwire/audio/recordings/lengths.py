@@ -13,6 +13,7 @@ from lipwire.audio.recordings.containers import BARE, open_container, parts_of
 from lipwire.audio.recordings.source import Source
 from lipwire.audio.recordings.tracks import choose_track
 from lipwire.domain import InvalidInput
+from lipwire.domain.media import packets_of
 
 _EXACT_LENGTHS: Final = frozenset({"wav", "w64", "flac", "aiff", "au", "caf", "ogg", "mov"})
 _MISSING_S: Final = 0.5  # what a file may lack of its own length: edit lists, encoder padding
@@ -21,7 +22,8 @@ _MISSING_SHARE: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How long a recording is and whether its end is missing, by what its containers say."""
+    """What a recording's file says of it: its length in seconds (``length_s``), about, 0 where
+    nothing tells it; and whether it was ``cut_short``, as the end that it declares is not there."""
 
     length_s: float  # about; 0 where nothing tells it
     cut_short: bool  # whether the end that the file declares is not there
@@ -106,7 +108,7 @@ def _last_end_s(container: InputContainer, stream: AudioStream) -> float:
     begin_s = (container.start_time or 0) / av.time_base
     end_s = 0.0
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.pts is not None and packet.time_base is not None:
                 packet_s = float(packet.pts * packet.time_base) - begin_s
                 end_s = max(end_s, packet_s + packet_length_s(packet))

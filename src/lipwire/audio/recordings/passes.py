@@ -35,7 +35,9 @@ end, where what resampling held back is left."""
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a recording is to be heard: by people, and by the network."""
+    """How a recording is to be heard. ``rate_hz`` and ``channels``, 1 or 2, are those of the sound
+    for people. ``choices`` is for the network: for a number of channels that the recording has, the
+    index of the one channel to take in place of their average."""
 
     rate_hz: int  # by people
     channels: int  # by people: 1 or 2
@@ -43,7 +45,8 @@ class Form:
 
 
 class FormChanged(Exception):
-    """A recording goes on in a way that asks for another ``Form`` than its beginning did."""
+    """A later part of a recording needs another ``Form`` (rate, channels, or which of them is
+    heard) than its beginning: what was made of it so far has to be made again."""
 
 
 class FirstPass:
@@ -169,7 +172,7 @@ class _Measures:
         self._rate_hz = max(self._rate_hz, block.rate_hz)
         levels = self._levels.setdefault(block.channels, ChannelLevels(block.channels))
         with np.errstate(invalid="ignore", over="ignore"):  # what is no sound is refused later
-            levels.add(block.columns)
+            levels.add(block.columns, block.rate_hz)
 
     def form(self) -> Form:
         """The form of all that was added."""

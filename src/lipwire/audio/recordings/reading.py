@@ -13,13 +13,19 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from lipwire.audio.recordings.behind import note_what_lies_behind
+from lipwire.audio.recordings.behind import another_file_follows, note_what_lies_behind
 from lipwire.audio.recordings.clock import Decoded, on_one_clock
-from lipwire.audio.recordings.containers import NotAudioError, open_container, parts_of
+from lipwire.audio.recordings.containers import (
+    BARE,
+    NotAudioError,
+    open_container,
+    parts_of,
+)
 from lipwire.audio.recordings.findings import Findings
 from lipwire.audio.recordings.lengths import declared_length_s, packet_length_s, too_short
 from lipwire.audio.recordings.source import Source
 from lipwire.audio.recordings.tracks import choose_track
+from lipwire.domain.media import packets_of
 
 _TIMED: Final = frozenset({"matroska", "mov", "mpegts", "flv", "asf", "ogg", "nut", "mxf", "rm"})
 """Containers whose time stamps say when sound is heard, where others count samples."""
@@ -41,33 +47,34 @@ def read_frames(source: Source, track: int | None, findings: Findings) -> Genera
     with open_container(source) as container:
         parts = parts_of(container, source)
         if len(parts) == 1:
-            yield from _sound_of(container, source, track, findings)
+            yield from _sound_of(container, source, track, findings, last=True)
             return
     for part in parts:
         try:
             with open_container(part) as container:
-                yield from _sound_of(container, part, track, findings)
+                last = part is parts[-1]
+                yield from _sound_of(container, part, track, findings, last=last)
         except NotAudioError as error:
             findings.damage(f"damaged {findings.heard_s:.2f} s after its beginning", cause=error)
 
 
 def _sound_of(
-    container: InputContainer, source: Source, track: int | None, findings: Findings
+    container: InputContainer, source: Source, track: int | None, findings: Findings, *, last: bool
 ) -> Iterator[av.AudioFrame]:
     before_s, findings.last_packet = findings.heard_s, (0, 0)
     stream = choose_track(container, track, source.name)
-    yield from on_one_clock(_decoded(container, stream, findings), findings)
+    yield from on_one_clock(_decoded(container, source, stream, findings), findings)
     length_s = findings.heard_s - before_s
     declared_s = declared_length_s(container, stream) - findings.closed_up_s
     if length_s and too_short(length_s, declared_s):
         findings.damage(f"truncated or damaged: {length_s:.2f} s of {declared_s:.2f} s are there")
     name = container.format.name
     if name != "wav":  # what a WAV holds more was looked at (``wav``)
-        note_what_lies_behind(source.file, source.size_bytes, name, findings)
+        note_what_lies_behind(source.file, source.size_bytes, name, findings, last=last)
 
 
 def _decoded(
-    container: InputContainer, stream: AudioStream, findings: Findings
+    container: InputContainer, source: Source, stream: AudioStream, findings: Findings
 ) -> Iterator[Decoded]:
     """Frames, each with what failed in front of it. What fails at the end is passed over: files
     carry junk there."""
@@ -78,7 +85,7 @@ def _decoded(
     lost_s = last_s = 0.0
     junk_bytes = 0
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -102,7 +109,10 @@ def _decoded(
                 yield Decoded(frame, time_s, lost_s)
                 lost_s, junk_bytes = 0.0, 0
     except (av.FFmpegError, OSError, ValueError) as error:  # or the file was closed
-        findings.damage(f"truncated or damaged at {findings.heard_s:.2f} s", cause=error)
+        # Of a bare format FFmpeg reads on in a file of another one, and fails.
+        bare = names[0] in BARE and isinstance(error, av.FFmpegError)
+        if not (bare and another_file_follows(source.file, source.size_bytes, findings)):
+            findings.damage(f"truncated or damaged at {findings.heard_s:.2f} s", cause=error)
 
 
 def _begins_with(packet: bytes, sync: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol, Self, TypeVar
 from lipwire.audio.recordings.blocks import SoundForm
 from lipwire.audio.recordings.findings import Findings
 from lipwire.audio.recordings.lengths import outlook
+from lipwire.audio.recordings.otherheaders import without_rest
 from lipwire.audio.recordings.passes import MAX_AUDIO_S, FirstPass, FormChanged, Step, later_pass
 from lipwire.audio.recordings.source import RecordingFile, open_source
 from lipwire.audio.recordings.wav import check_wav_length
@@ -137,7 +138,7 @@ class FileRecording(Closing):
         self._closed = False
         self._declared_s = 0.0
         with ExitStack() as stack:
-            self._source = stack.enter_context(open_source(recording))
+            self._whole = stack.enter_context(open_source(recording))
             self._begin()
             if not self._first.ended:
                 look = outlook(self._source, track)
@@ -202,7 +203,8 @@ class FileRecording(Closing):
         self._stack.close()
 
     def _begin(self) -> None:
-        self._findings = Findings(self._source.name, allow_damaged=self._allow_damaged)
+        self._findings = Findings(self._whole.name, allow_damaged=self._allow_damaged)
+        self._source = without_rest(self._whole, self._findings)
         check_wav_length(self._source, self._findings)
         self._first = FirstPass(self._source, self._track, self._findings)
         self._begun = False

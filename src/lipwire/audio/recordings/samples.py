@@ -39,7 +39,7 @@ class PcmRecording:
         for heard in self.heard():
             self.samples += len(heard)
         for columns in self._seconds():
-            levels.add(columns)
+            levels.add(columns, rate_hz)
         self.loudest_rms = levels.loudest_rms
         self._choice = levels.choice()
         if not self.samples:

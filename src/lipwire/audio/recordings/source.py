@@ -32,7 +32,9 @@ RecordingFile = str | os.PathLike[str] | bytes | bytearray | memoryview | Readab
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open recording."""
+    """An open recording: its ``name`` for messages, as the caller gave it; the ``file``, open for
+    reading bytes and seekable, in which the recording begins at position 0; and its length in
+    bytes."""
 
     name: str  # for messages: what the caller gave
     file: BinaryIO  # can be read and sought in; position 0 is where the recording begins

@@ -11,7 +11,9 @@ from typing import Final
 from lipwire.audio.recordings.findings import Findings
 from lipwire.audio.recordings.source import Source
 
-_MISSING_BYTES: Final = 4096  # some programs count their header in
+_LEAST_BYTES: Final = 128  # some programs count their header in
+_MOST_BYTES: Final = 4096
+_MISSING_S: Final = 0.02
 _MISSING_SHARE: Final = 0.02
 _CHUNKS: Final = 64  # in front of the samples; two or three are usual
 _SEE_DS64: Final = 0xFFFF_FFFF
@@ -53,16 +55,25 @@ def check_wav_length(source: Source, findings: Findings) -> None:
     file.seek(0)
 
 
+def missing_bytes(bytes_a_second: int) -> int:
+    """Return how many bytes a file may have too few or too many without a word: 0.02 s of its
+    sound, but 128 at least and 4096 at most."""
+    if not bytes_a_second:
+        return _MOST_BYTES
+    return max(_LEAST_BYTES, min(_MOST_BYTES, round(_MISSING_S * bytes_a_second)))
+
+
 def _check_data(
     source: Source, start: int, size: int, bytes_a_second: int, findings: Findings
 ) -> None:
     there = source.size_bytes - start
-    if size - there > max(_MISSING_BYTES, _MISSING_SHARE * size):
+    least = missing_bytes(bytes_a_second)
+    if size - there > max(least, _MISSING_SHARE * size):
         findings.damage(
             f"truncated{_at(there, bytes_a_second)}: {there} of {size} bytes of samples are there"
         )
     behind = _bytes_behind(source, start + size + size % 2)
-    if behind > _MISSING_BYTES:
+    if behind > least:
         findings.note(
             f"the header counts {size} bytes of samples, and {behind} bytes more follow"
             f"{_at(size, bytes_a_second)}, which are not heard; "

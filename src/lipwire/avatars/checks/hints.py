@@ -21,27 +21,25 @@ _MAX_NAME: Final = 100
 _VIDEOS: Final = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 _IMAGES: Final = re.compile(r"(?:frame_)?\d{1,9}\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII)
 _CHECKPOINTS: Final = (".pth", ".pt", ".ckpt", ".safetensors")
-_PARTS_OF_FRAMES: Final = re.compile(
+PARTS_OF_FRAMES: Final = re.compile(
     r"crop|rois?_|mask|model_input|landmark|parsing|preview", re.IGNORECASE
 )
 """In names of what is no whole frame."""
-_SPEECH: Final = re.compile(
+SPEECH: Final = re.compile(
     r"audio|encoder|(?<![a-z])ave(?![a-z])|hubert|wenet|syncnet", re.IGNORECASE
 )
 _RECTANGLES: Final = re.compile(r"rect|crop|bbox|box", re.IGNORECASE)
 
 
 def frames_hint(root: Path, *, besides: str | None = None) -> str:
-    """Return the end of a message that there are no frames: what else lies in the folder ``root``.
-
-    Empty where nothing looks like frames. ``besides`` is a video or folder that was looked at
-    already.
-    """
+    """Return the end of a message that a package has no frames, which says what lies in its folder
+    ``root`` that may be meant as such; empty where nothing does. ``besides`` is the name of a video
+    or folder that is not to be mentioned, as it was looked at already."""
     files = _files(root)
     videos = _likely(
         name
         for name in files[""]
-        if name.lower().endswith(_VIDEOS) and name != besides and not _PARTS_OF_FRAMES.search(name)
+        if name.lower().endswith(_VIDEOS) and name != besides and not PARTS_OF_FRAMES.search(name)
     )
     found = {
         name: f"{name} is there: say source_video: {name} in avatar.yaml" for name in videos[:1]
@@ -49,7 +47,7 @@ def frames_hint(root: Path, *, besides: str | None = None) -> str:
     counts = {
         folder: sum(_IMAGES.fullmatch(name) is not None for name in names)
         for folder, names in files.items()
-        if folder != besides and not _PARTS_OF_FRAMES.search(folder)
+        if folder != besides and not PARTS_OF_FRAMES.search(folder)
     }
     for folder in _likely(folder for folder, count in counts.items() if count)[:1]:
         place = f"{folder}/" if folder else "the folder itself"
@@ -59,9 +57,9 @@ def frames_hint(root: Path, *, besides: str | None = None) -> str:
 
 
 def network_hint(root: Path) -> str:
-    """Return the end of a message that there is no network: what in the folder ``root`` looks like
-    one. Empty where nothing does."""
-    paths = [path for path in _paths(root) if not _SPEECH.search(path)]
+    """Return the end of a message that a package has no network, which says what in its folder
+    ``root`` looks like one; empty where nothing does."""
+    paths = [path for path in listed_paths(root) if not SPEECH.search(path)]
     networks = [path for path in paths if path.lower().endswith(".onnx")]
     if networks:
         return _joined(
@@ -69,31 +67,33 @@ def network_hint(root: Path) -> str:
         )
     checkpoints = [path for path in paths if path.lower().endswith(_CHECKPOINTS)]
     if checkpoints:
-        last = sorted(checkpoints, key=_natural, reverse=True)
+        last = sorted(checkpoints, key=natural, reverse=True)
         return _joined(
-            [f"{_first_of(last)} there, which PyTorch reads: export ONNX from it (docs/avatars.md)"]
+            [f"{_first_of(last)} there, which PyTorch reads: lipwire avatar import converts it"]
         )
     return ""
 
 
 def encoder_hint(root: Path) -> str:
-    """Return the end of a message that there is no audio encoder: what in the folder ``root`` looks
-    like one. Empty where nothing does."""
-    paths = [path for path in _paths(root) if path.endswith(".onnx") and _SPEECH.search(path)]
+    """Return the end of a message that a package has no audio encoder, which says what in its
+    folder ``root`` looks like one; empty where nothing does."""
+    paths = [path for path in listed_paths(root) if path.endswith(".onnx") and SPEECH.search(path)]
     return _joined(
         f"{path} is there: say audio_encoder: {path} in avatar.yaml" for path in paths[:1]
     )
 
 
 def rectangles_hint(root: Path) -> str:
-    """Return the end of a message that there are no rectangles: what in the folder ``root`` looks
-    like a file of them. Empty where nothing does."""
+    """Return the end of a message that a package has no crop rectangles, which says what in its
+    folder ``root`` looks like a file of them; empty where nothing does."""
     paths = [
-        path for path in _paths(root) if path.lower().endswith(".json") and _RECTANGLES.search(path)
+        path
+        for path in listed_paths(root)
+        if path.lower().endswith(".json") and _RECTANGLES.search(path)
     ]
     if paths:
         return _joined([f"{_first_of(paths)} there: the rectangles have to be in crop_rects.json"])
-    pickled = [path for path in _paths(root) if path.endswith("coords.pkl")]
+    pickled = [path for path in listed_paths(root) if path.endswith("coords.pkl")]
     if pickled:
         return _joined(
             [
@@ -103,7 +103,7 @@ def rectangles_hint(root: Path) -> str:
         )
     landmarks = sum(name.endswith(".lms") for name in _files(root).get("landmarks", []))
     if landmarks:
-        return _joined(["landmarks/ is there: docs/avatars.md says how they give rectangles"])
+        return _joined(["landmarks/ is there: lipwire avatar import makes rectangles of it"])
     return ""
 
 
@@ -133,11 +133,14 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
             ]
     except OSError:
         return [], []
-    kept.sort(key=lambda each: _natural(each[0]))
+    kept.sort(key=lambda each: natural(each[0]))
     return [name for name, is_dir in kept if not is_dir], [name for name, is_dir in kept if is_dir]
 
 
-def _paths(root: Path) -> list[str]:
+def listed_paths(root: Path) -> list[str]:
+    """Return the paths of the files in the folder ``root`` and in those two levels below it,
+    relative to it, with forward slashes, the upper ones first; those that begin with a dot are left
+    out, and of very many some."""
     return [
         f"{folder}/{name}" if folder else name
         for folder, names in _files(root).items()
@@ -150,8 +153,8 @@ def _likely(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: not re.search("full|body|source", name, re.IGNORECASE))
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts numbers in names by their value."""
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names with the numbers in them by their value: 9 before 10."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d{1,9})", name)]
 
 

@@ -6,12 +6,11 @@ said. Nothing fails then, and the video is wrong.
 
 from collections.abc import Callable
 from contextlib import closing
-from importlib.resources import as_file, files
 from typing import Final
 
 import numpy as np
 
-from lipwire.audio import AudioEncoder, decode_audio, extract_windows
+from lipwire.audio import AudioEncoder, extract_windows, sample_speech
 from lipwire.avatars.checks.problems import Findings
 from lipwire.avatars.frames.framefiles import Pictures
 from lipwire.avatars.frames.frameloading import frame_tasks
@@ -49,12 +48,13 @@ def try_network(
     findings: Findings,
     waiting: Callable[[], None],
 ) -> None:
-    """Run the network on the first frame, for silence and for speech, and check its answers.
+    """Run a package's network on the first frame, for silence and for speech, and check its output.
 
     ``trial`` runs the network; ``pictures`` and ``settings`` are those of its package. What is
-    wrong with the answers goes into ``findings``; nothing is raised. ``rect`` is the crop rectangle
-    of the first frame and lies inside it. Without an ``encoder`` the windows are zeros and noise.
-    ``waiting`` is called without arguments now and then while the network runs.
+    wrong with the output goes into ``findings``; nothing is raised. ``rect`` is the crop rectangle
+    of the first frame and lies inside it. ``encoder`` makes the audio windows; where it is None
+    they are zeros and noise. ``waiting`` is called without arguments now and then while the network
+    runs.
     """
     try:
         crop = _crop(pictures, rect, settings)
@@ -123,8 +123,6 @@ def _windows(encoder: AudioEncoder | None) -> tuple[Float32Array, Float32Array]:
         noise = np.random.default_rng(0).standard_normal(AUDIO_WINDOW_SHAPE, np.float32)
         return np.zeros(AUDIO_WINDOW_SHAPE, np.float32), noise
     (silence,) = extract_windows(np.zeros(SAMPLE_RATE_HZ // 25, np.float32), encoder)
-    with as_file(files("lipwire") / "assets" / "speech" / "sample.flac") as path:
-        pcm = decode_audio(path)[: 3 * SAMPLE_RATE_HZ]
-    spoken = extract_windows(pcm, encoder)
+    spoken = extract_windows(sample_speech()[: 3 * SAMPLE_RATE_HZ], encoder)
     loudest = int(np.argmax([np.square(window - silence).sum() for window in spoken]))
     return silence, spoken[loudest]

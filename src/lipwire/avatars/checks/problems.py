@@ -10,15 +10,16 @@ from difflib import get_close_matches
 from typing import Literal
 
 from lipwire.domain import AvatarInvalid
+from lipwire.domain.wording import escaped
 
-_SHOWN_CHARACTERS = 60
 _SHOWN_RUNS = 8
 _MAX_KINDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a package: an error stops it from being used, a warning does not."""
+    """One thing that is wrong with a package: an error stops it from being used, a warning does
+    not. ``message`` is one line with the value seen and the value allowed."""
 
     severity: Literal["error", "warning"]
     message: str
@@ -30,17 +31,18 @@ class Problem:
 
 @dataclass(slots=True)
 class Findings:
-    """Problems in the order in which they were met. Not thread-safe."""
+    """Collects what is wrong with a package: ``problems``, in the order in which they were met. Not
+    thread-safe."""
 
     problems: list[Problem] = field(default_factory=list)
 
     def error(self, message: str) -> None:
         """Add an error; ``message`` is one line."""
-        self.problems.append(Problem("error", _on_one_line(message)))
+        self.problems.append(Problem("error", escaped(message)))
 
     def warning(self, message: str) -> None:
         """Add a warning; ``message`` is one line."""
-        self.problems.append(Problem("warning", _on_one_line(message)))
+        self.problems.append(Problem("warning", escaped(message)))
 
     def errors(self) -> Iterator[Problem]:
         """Yield the errors, without the warnings."""
@@ -53,7 +55,8 @@ class Findings:
 
 
 class FrameFindings:
-    """Problems of single frames, grouped: one error for each kind, with all frames that have it."""
+    """Collects what is wrong with single frames of a package, and reports it as one error for each
+    kind of problem, with all frames that have it."""
 
     __slots__ = ("_kinds", "_numbers")
 
@@ -91,26 +94,9 @@ class FrameFindings:
             findings.error(f"{more} more frames are wrong in other ways")
 
 
-def _on_one_line(message: str) -> str:
-    """File names may hold line ends and what a terminal obeys; they are escaped."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in message
-    )
-
-
-def shown(value: object) -> str:
-    """Return ``value`` for a message: its repr on one line, cut to 60 characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more than 4300 digits has no decimal form
-        text = "a number too long to print"
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-
-
 def frames_shown(numbers: Iterable[int]) -> str:
-    """Return frames as messages name them, "frame 3" or "frames 3, 7-9"; ``numbers`` are theirs, in
-    ascending order.
+    """Return the frames ``numbers``, which are in ascending order, as messages name them: "frame 3"
+    or "frames 3, 7-9".
 
     Eight runs of numbers are listed; the frames in others are counted ("and 5 more").
     """

@@ -54,11 +54,12 @@ def mostly_squares(
 def other_order(
     rects: Sequence[CropRect] | Sequence[Sequence[int]], size: tuple[int, int] | None = None
 ) -> str:
-    """Return the end of a message about rectangles whose numbers are probably in another order.
+    """Return the end of a message about crop rectangles whose four numbers are probably in another
+    order than x1, y1, x2, y2.
 
-    It names the order in which all are squares inside a frame of ``size`` (width, height; None
-    where it is not known), with the first rectangle as it then has to be written; the two likeliest
-    orders where there are several. Empty where there is none.
+    It names the order in which all of ``rects`` are squares inside a frame of ``size`` (width,
+    height; None where it is not known), with the first rectangle as it then has to be written; the
+    two likeliest orders where there are several. Empty where there is none.
     """
     quads = np.array([_numbers(rect) for rect in rects], np.int64)
     fitting = _fitting(_READINGS, quads, size) or _fitting(_CENTRED, quads, size)

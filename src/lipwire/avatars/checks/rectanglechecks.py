@@ -20,6 +20,8 @@ _NO_SQUARE: Final = 1.05
 _MANY_JUMPS: Final = 3
 _JUMPING: Final = 0.05
 """Of the frames; a cut in the recording makes one jump."""
+_FREE_CORNERS: Final = 3
+"""Different ones; two may have x2 = y2 by chance."""
 _TINY_PX: Final = 32
 """A tenth of what the network makes."""
 
@@ -68,6 +70,13 @@ def doubts(
             f"{_described(rects, stretched, first_frame, with_size=True)}; squares are expected,"
             f" sides of at most {_FAR_FROM_SQUARE:g} to 1: the face is stretched"
         )
+    if _are_sizes(rects, width, height):
+        rect = rects[0]
+        yield (
+            f"{_described(rects, range(len(rects)), first_frame)}, and in all of them x2 is y2"
+            " while x1 and y1 change; they may be x, y, width, height, and x1, y1, x2, y2 are"
+            f" expected: [{rect.x1},{rect.y1},{rect.x1 + rect.x2},{rect.y1 + rect.y2}]"
+        )
     tiny = [i for i, rect in enumerate(rects) if min(rect.width, rect.height) < _TINY_PX]
     if tiny:
         yield (
@@ -85,6 +94,17 @@ def doubts(
             f"{_described(rects, jumps, first_frame)}, {moved:.0f} pixels from the one before; less"
             " than half its side is expected: are they of these frames and in their order?"
         )
+
+
+def _are_sizes(rects: Sequence[CropRect], width: int, height: int) -> bool:
+    """Whether the last two numbers are a square's width and height and make nearly squares of
+    corners by chance: they are equal in every frame, and the first two go their own ways."""
+    return (
+        all(rect.x2 == rect.y2 for rect in rects)
+        and len({(rect.x1, rect.y1) for rect in rects}) >= _FREE_CORNERS
+        and len({rect.x1 - rect.y1 for rect in rects}) > 1
+        and all(rect.x1 + rect.x2 <= width and rect.y1 + rect.y2 <= height for rect in rects)
+    )
 
 
 def _moved_px(before: CropRect, rect: CropRect) -> float:

@@ -15,6 +15,7 @@ from lipwire.avatars.checks.rectanglechecks import doubts, misplaced
 from lipwire.avatars.compiled.compiling import other_size
 from lipwire.avatars.frames.framefiles import Pictures
 from lipwire.avatars.frames.frameloading import FrameTask, frame_tasks, in_order
+from lipwire.avatars.frames.masks import Masks
 from lipwire.avatars.frames.origins import Origins
 from lipwire.avatars.frames.picturenotes import compiled_notes, picture_notes
 from lipwire.avatars.locating import MISSING, what_is_wrong
@@ -25,6 +26,7 @@ from lipwire.avatars.package import (
     inspect_structure,
 )
 from lipwire.avatars.packagesettings import AvatarSettings
+from lipwire.avatars.sandbox.sandbox import Sandbox
 from lipwire.domain import AvatarInvalid, CompileProgress, LipwireError
 from lipwire.domain.avatarfiles import ENCODER_NAME
 from lipwire.engine import NetworkTrial
@@ -35,13 +37,18 @@ _WORKERS: Final = 2
 """Validation is a background job: it leaves the other cores alone."""
 
 
-def validate_package(path: Path, *, progress: CompileProgress | None = None) -> list[Problem]:
+def validate_package(
+    path: Path, *, progress: CompileProgress | None = None, sandbox: Sandbox | None = None
+) -> list[Problem]:
     """Return all problems of the package in folder ``path``, in the order of its files.
 
     Empty where everything is in order. Every frame is decoded, and the network runs on the first
-    for silence and for speech; ``progress`` is called meanwhile. Raises NotFound where nothing is
-    there; everything else is in the list.
+    for silence and for speech; ``progress`` is called meanwhile. With a ``sandbox`` a process of
+    its own does that, within its limits. Raises NotFound where nothing is there, with a sandbox
+    also Unavailable where there can be no process; everything else is in the list.
     """
+    if sandbox is not None:
+        return sandbox.validate(path, progress or _silent)
     findings = Findings()
     try:
         found = inspect_structure(path, findings)
@@ -106,11 +113,27 @@ def _check_frames(
         return False
     placed = size is not None and _check_rectangles(pictures, found, size, findings)
     wrong.report(findings)
+    if found.masks is not None and size is not None:
+        _check_masks(found.masks, pictures, size, findings)
     if pictures.video_path is not None:
         if found.rects is not None:
             compare_counts(len(found.rects), count, findings)
         check_closed_eyes(found.settings or AvatarSettings(), count, findings)
     return placed and pictures.first_number not in wrong
+
+
+def _check_masks(
+    masks: Masks, pictures: Pictures, size: tuple[int, int], findings: Findings
+) -> None:
+    """Put an error into ``findings`` for each mask that cannot be read or has another size."""
+    wrong = FrameFindings()
+    for number in sorted(masks.paths):
+        label = masks.label(number)
+        try:
+            masks.read(number, size)
+        except AvatarInvalid as error:
+            wrong.add(pictures.first_number + number, label, str(error).removeprefix(label).strip())
+    wrong.report(findings)
 
 
 def _check_rectangles(

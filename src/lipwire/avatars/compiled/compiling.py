@@ -9,6 +9,7 @@
 All parts made from frames are built in one pass, so a frame is decoded once.
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,16 +41,25 @@ from lipwire.avatars.compiled.restpart import sweep_rest
 from lipwire.avatars.compiled.storage import exclusive, homes, new_file, writable_home
 from lipwire.avatars.frames.frameloading import (
     FrameTask,
-    frame_tasks,
     frames_in_flight,
     in_order,
     shown_frames,
 )
 from lipwire.avatars.frames.origins import Origins, frame_sum
-from lipwire.avatars.package import AvatarPackage
+from lipwire.avatars.package import AvatarPackage, Half
+from lipwire.avatars.sandbox.sandbox import Sandbox
 from lipwire.config import usable_cores
-from lipwire.domain import AvatarInvalid, CompileProgress, InvalidInput, Revision, StorageFailed
+from lipwire.domain import (
+    AvatarInvalid,
+    CompileProgress,
+    InvalidInput,
+    NotFound,
+    Revision,
+    StorageFailed,
+    UInt8Array,
+)
 from lipwire.domain.avatarfiles import RECTANGLES_NAME
+from lipwire.domain.callbacks import WAITING
 from lipwire.domain.newfiles import remove
 
 DEFAULT_QUALITY = 75
@@ -59,7 +69,14 @@ _NETWORK: Final[frozenset[Part]] = frozenset(NETWORK_PARTS)
 
 @dataclass(slots=True)
 class CompiledParts:
-    """The parts of one avatar, opened and checked."""
+    """What ``compile_avatar`` returns: the compiled parts of one avatar, files that its own files
+    were made into, opened and checked.
+
+    ``revision`` is hashes of its frames and its network, the same on every machine; ``frames`` is a
+    hash of the frames' files alone. ``networks`` has the folder of the compiled network by part
+    ("model" or "gpu"). ``patches`` and ``jpegs`` are None where they were not asked for. ``found``
+    are the parts that it has.
+    """
 
     revision: Revision
     """Hashes of the frames and of the network, the same on every machine; see ``PackageKeys``."""
@@ -93,17 +110,22 @@ def compile_avatar(
     parts: frozenset[Part] = ALWAYS,
     quality: int = DEFAULT_QUALITY,
     progress: CompileProgress | None = None,
+    sandbox: Sandbox | None = None,
+    foreign: bool = False,
 ) -> CompiledParts:
-    """Open the compiled ``parts`` of an avatar, building what is missing, stale or damaged.
+    """Open the compiled ``parts`` of an avatar, files that its own files are made into, and build
+    those that are missing, stale or damaged.
 
     Parts are ``model`` (the network), ``gpu`` (the network for GPUs), ``patches`` and ``jpeg`` (of
     the frames); ``planes`` and ``pixels`` ask for ``patches``. ``progress`` is called while
-    something is built. ``quality`` (1-100) is that of ``jpeg``.
+    something is built. ``quality`` (1-100) is that of ``jpeg``. With a ``sandbox`` what is missing
+    is built in a process of its own, within its limits. A package is ``foreign`` then, and may be
+    so without: its compiled form lies in the user's cache alone, and one in its folder is not used.
 
     Raises InvalidInput for unknown parts or another quality, AvatarInvalid where the package is
     broken or changes meanwhile, StorageFailed where neither the package nor the user's cache folder
-    can take the result. Whatever is raised, Ctrl-C included, what was there before is still there
-    and nothing else.
+    can take the result, and what ``Sandbox.compile`` raises. Whatever is raised, Ctrl-C included,
+    what was there before is still there and nothing else.
     """
     _check(parts, quality)
     wanted = frozenset(part for part in FILE_PARTS if part in parts)
@@ -112,13 +134,21 @@ def compile_avatar(
     if "gpu" in wanted:
         wanted |= {"model"}
     report = progress or _silent
-    places = homes(package.path, package.files.key)
+    foreign = foreign or sandbox is not None
+    own = package.files.compiled
+    places = homes(package.path, package.files.key, foreign=foreign, own=own)
     fingerprints = Fingerprints.load(package.path, places)
     keys = package_keys(package, fingerprints, quality)
     compiled = _open(wanted, keys, places, package, fingerprints)
-    if compiled.found != wanted:
-        home = writable_home(package.path, package.files.key)
-        waiting = partial(report, 0, 0, "waiting for another process that compiles this avatar")
+    if compiled.found != wanted and sandbox is not None:
+        sandbox.compile(package.files, _halves(package), parts, quality, report)
+        keys = package_keys(package, fingerprints, quality)
+        compiled = _open(wanted, keys, places, package, fingerprints)
+        if compiled.found != wanted:
+            raise _not_read_back(wanted - compiled.found, places[-1])
+    elif compiled.found != wanted:
+        home = _home(package, foreign)
+        waiting = partial(report, 0, 0, WAITING)
         with exclusive(home, waiting):
             keys = package_keys(package, fingerprints, quality)
             compiled = _open(wanted, keys, places, package, fingerprints)
@@ -126,14 +156,25 @@ def compile_avatar(
             if missing:
                 model = compiled.networks.get("model")
                 _build(missing, keys.parts, home, model, package, fingerprints, quality, report)
-                _sweep(home, keys.parts)
+                _sweep(home, keys)
                 sweep_rest(home, keys.revision)
                 compiled = _open(wanted, keys, places, package, fingerprints)
         if compiled.found != wanted:
-            lost = ", ".join(sorted(wanted - compiled.found))
-            raise StorageFailed(f"cannot read back {lost} from {home} after writing; try again")
-    _save(fingerprints, package)
+            raise _not_read_back(wanted - compiled.found, home)
+    _save(fingerprints, package, foreign)
     return compiled
+
+
+def _halves(package: AvatarPackage) -> frozenset[Half]:
+    """Those that ``package`` was read with."""
+    halves: dict[Half, object] = {"model": package.model, "frames": package.frames}
+    return frozenset(half for half, found in halves.items() if found is not None)
+
+
+def _not_read_back(lost: Iterable[FilePart], home: Path) -> StorageFailed:
+    return StorageFailed(
+        f"cannot read back {', '.join(sorted(lost))} from {home} after writing; try again"
+    )
 
 
 def _check(parts: frozenset[Part], quality: int) -> None:
@@ -202,41 +243,65 @@ def _build(
             )
 
     frame_parts = [part for part in FRAME_PARTS if part in missing]
-    if frame_parts:  # before the network, which takes long
-        _check_rectangles(package)
-    if "model" in missing:
-        report(0, 1, "optimising the network")
-        model = home / keys["model"].name
-        build_model(model, package, fingerprints)
-        check_unchanged("model")
-        report(1, 1, "optimising the network")
-    if "gpu" in missing:
-        assert model is not None  # it is wanted with this one
-        report(0, 1, "optimising the network for GPUs")
-        build_for_gpu(home / keys["gpu"].name, model, package, fingerprints)
-        check_unchanged("gpu")
-        report(1, 1, "optimising the network for GPUs")
-    if frame_parts:
-        with ExitStack() as stack:
-            _build_frames(stack, frame_parts, keys, home, package, quality, report)
+    with ExitStack() as stack:
+        if frame_parts:  # before the network, which takes long
+            frames = _open_frames(stack, package)
+        if "model" in missing:
+            report(0, 1, "optimising the network")
+            model = home / keys["model"].name
+            build_model(model, package, fingerprints)
+            check_unchanged("model")
+            report(1, 1, "optimising the network")
+        if "gpu" in missing:
+            assert model is not None  # it is wanted with this one
+            report(0, 1, "optimising the network for GPUs")
+            build_for_gpu(home / keys["gpu"].name, model, package, fingerprints)
+            check_unchanged("gpu")
+            report(1, 1, "optimising the network for GPUs")
+        if frame_parts:
+            _build_frames(stack, frame_parts, frames, keys, home, package, quality, report)
             # Inside the block: leaving it with an error drops everything written.
             for part in frame_parts:
                 check_unchanged(part)
 
 
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    """The frames of a package, opened, of which the first is there already."""
+
+    origins: Origins
+    """Where they come from; complete when the last frame was taken."""
+    source: int
+    first: UInt8Array  # (height, width, 3) uint8 BGR, of frame `source` of the file
+    others: Iterator[tuple[int, FrameTask]]
+
+
+def _open_frames(stack: ExitStack, package: AvatarPackage) -> _Frames:
+    """The package's frames, open until ``stack`` is closed. Raises AvatarInvalid with all
+    rectangles that are not inside frames as the first."""
+    pictures = package.pictures
+    origins = Origins()
+    tasks = stack.enter_context(closing(shown_frames(pictures, origins)))
+    source, task = next(tasks)
+    first = task()
+    height, width = first.shape[:2]
+    wrong = misplaced(pictures.used(package.rects), width, height, pictures.first_number)
+    if wrong is not None:
+        raise AvatarInvalid(wrong)
+    return _Frames(origins, source, first, tasks)
+
+
 def _build_frames(
     stack: ExitStack,
     parts: list[FramePart],
+    frames: _Frames,
     keys: dict[FilePart, PartKey],
     home: Path,
     package: AvatarPackage,
     quality: int,
     report: CompileProgress,
 ) -> None:
-    origins = Origins()
-    tasks = stack.enter_context(closing(shown_frames(package.pictures, origins)))
-    source, first_task = next(tasks)
-    first = first_task()
+    origins, first = frames.origins, frames.first
     size = first.shape[1], first.shape[0]
     builders = [
         builder(
@@ -252,7 +317,7 @@ def _build_frames(
     total = len(package.pictures.frame_paths)
     jobs = (
         partial(_prepare, package, builders, source, task, size)
-        for source, task in chain([(source, lambda: first)], tasks)
+        for source, task in chain([(frames.source, lambda: first)], frames.others)
     )
     report(0, total, "compiling frames")
     workers = usable_cores()
@@ -294,7 +359,8 @@ def _prepare(
     seen = (frame.shape[1], frame.shape[0])
     if seen != size:
         raise AvatarInvalid(f"{package.pictures.label(source)} {other_size(seen, size)}")
-    payloads = [part_builder.prepare(frame, rect) for part_builder in builders]
+    mask = None if package.masks is None else package.masks.under(source, rect, size)
+    payloads = [part_builder.prepare(frame, rect, mask) for part_builder in builders]
     return _Prepared(source, frame_sum(frame), payloads)
 
 
@@ -304,32 +370,30 @@ def other_size(seen: tuple[int, int], size: tuple[int, int]) -> str:
     return f"is {seen[0]}x{seen[1]}; all frames have to be as the first, {size[0]}x{size[1]}"
 
 
-def _check_rectangles(package: AvatarPackage) -> None:
-    """Raises AvatarInvalid with all rectangles that are not inside frames as the first."""
-    with closing(frame_tasks(package.pictures)) as tasks:
-        height, width = next(tasks)().shape[:2]
-    pictures = package.pictures
-    wrong = misplaced(pictures.used(package.rects), width, height, pictures.first_number)
-    if wrong is not None:
-        raise AvatarInvalid(wrong)
-
-
-def _sweep(home: Path, keys: dict[FilePart, PartKey]) -> None:
+def _sweep(home: Path, keys: PackageKeys) -> None:
     """Remove parts of content that the package no longer has, and of kinds that are not kept any
-    more."""
+    more. What the last minor version made of its content is kept."""
     for part in WHOLE:
         for path in home.glob(f"{part}-*"):
             remove(path)
-    for part, key in keys.items():
+    for part, key in keys.parts.items():
+        kept = tuple(f"{part}-{content}-" for content in (key.content, *keys.earlier))
         for path in home.glob(f"{part}-*"):
-            if not path.name.startswith(f"{part}-{key.content}-"):
+            if not path.name.startswith(kept):
                 remove(path)
 
 
-def _save(fingerprints: Fingerprints, package: AvatarPackage) -> None:
+def _home(package: AvatarPackage, foreign: bool) -> Path:
+    files = package.files
+    return writable_home(
+        package.path, files.key, foreign=foreign, others=files.folders, own=files.compiled
+    )
+
+
+def _save(fingerprints: Fingerprints, package: AvatarPackage, foreign: bool) -> None:
     if fingerprints.changed:
-        with suppress(StorageFailed):
-            fingerprints.save(writable_home(package.path, package.files.key))
+        with suppress(StorageFailed, NotFound):  # the latter where it was erased meanwhile
+            fingerprints.save(_home(package, foreign))
 
 
 def _silent(done: int, total: int, what: str) -> None:

@@ -9,6 +9,7 @@ says, or with a header of another sum, is damaged. Sections carry no sum: checki
 all of it.
 """
 
+import errno
 import json
 import math
 import mmap
@@ -20,7 +21,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 """Raised whenever what is inside any part changes its meaning."""
 
 # As in PNG: a byte above 127, a line ending of each kind and an end-of-file mark show a mangled
@@ -35,13 +36,16 @@ AnyArray = npt.NDArray[Any]
 
 
 class ContainerDamagedError(Exception):
-    """The file is not a whole container of this version. Its part is then compiled again."""
+    """The file of a compiled part is damaged or of another version; the part has to be compiled
+    again."""
 
 
 class ContainerWriter:
-    """Writes one container to a seekable stream: ``append`` to the open section, then ``finish``.
+    """Writes a container, a file of named sections of bytes and arrays in which a compiled part is
+    stored, to ``stream``, which is seekable and stays the caller's.
 
-    Errors of the stream, OSError, are passed on.
+    Sections are written with ``begin`` and ``append``, or with ``array``; ``finish`` makes the file
+    valid. Errors of the stream, OSError, are passed on.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -112,7 +116,9 @@ class ContainerWriter:
 
 
 class Container:
-    """An opened container. Arrays are read-only views of the mapping and keep it alive.
+    """A container, a file of named sections in which a compiled part is stored, mapped into memory.
+    Arrays are read-only views of the mapping and keep it alive. ``facts`` are the numbers and texts
+    that were stored with it.
 
     Safe to read from several threads.
     """
@@ -122,7 +128,7 @@ class Container:
     def __init__(self, path: Path, part: str, key: str) -> None:
         """Map the file ``path``, which ``ContainerWriter.finish`` was given ``part`` and ``key``
         for. Raises ContainerDamagedError where it is damaged or has another part or key, OSError
-        where it cannot be opened."""
+        where it cannot be opened, MemoryError where this process has no room to map it."""
         if not path.is_file():  # opening a pipe would wait for ever
             raise ContainerDamagedError(f"{path.name} is not there, or no file")
         with path.open("rb") as stream:
@@ -130,6 +136,10 @@ class Container:
                 self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:  # an empty file cannot be mapped
                 raise ContainerDamagedError(f"{path.name} is empty") from error
+            except OSError as error:
+                if error.errno == errno.ENOMEM:  # the file is sound
+                    raise MemoryError from error
+                raise
         self.path = path
         self.part = part
         header = self._header()
@@ -140,7 +150,7 @@ class Container:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the file."""
+        """Size of the container's file in bytes."""
         return len(self._map)
 
     def array(self, name: str) -> AnyArray:
@@ -155,7 +165,7 @@ class Container:
             dtype = np.dtype(_DTYPES[section["dtype"]])
             shape = tuple(int(side) for side in section["shape"])
             offset = int(section["offset"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ContainerDamagedError(f"{self.path.name} has no sound section {name}") from error
         count = math.prod(shape)
         if (

@@ -38,9 +38,11 @@ Stamp = tuple[int, int, int, int]
 
 @dataclass(slots=True)
 class Fingerprints:
-    """Content hashes of files, by their paths below ``root`` or, elsewhere, by full path.
+    """Content hashes of an avatar's files, recorded so that a file is read only if its size or
+    times have changed since. Not thread-safe.
 
-    A file is read only if its size or times have changed. Not thread-safe.
+    ``root`` is the package's folder: files in it are recorded by their paths below it, others by
+    full path. ``changed`` says whether there is something new to ``save``.
     """
 
     root: Path
@@ -117,9 +119,9 @@ class Fingerprints:
         return [digest for digest in found if digest is not None]
 
     def save(self, home: Path) -> None:
-        """Write the record into the folder ``home`` where something in it is new.
+        """Write the hashes into the folder ``home``, where one of them is new since ``load``.
 
-        A record that cannot be written is left out: the next opening reads the files again.
+        Nothing is raised where they cannot be written: then the files are read again the next time.
         """
         if not self.changed:
             return

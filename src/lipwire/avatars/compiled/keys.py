@@ -4,7 +4,9 @@
 
 CONTENT stands for the package's files and the format; VARIANT for what else the bytes depend on
 (JPEG quality and encoder; ONNX Runtime, and for the part ``model`` the processor). Parts of old
-content are swept, variants live side by side: machines of several kinds may share a folder.
+content are swept, variants live side by side: machines of several kinds may share a folder. Those
+of the last minor version live beside them, too, since its servers run while they are replaced one
+by one.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ import av
 from lipwire.avatars.compiled.container import FORMAT_VERSION
 from lipwire.avatars.compiled.fingerprints import Fingerprints
 from lipwire.avatars.compiled.parts import FilePart, encoder_version
+from lipwire.avatars.frames.masks import Masks
 from lipwire.avatars.package import AvatarPackage, FramesHalf
 from lipwire.domain import Revision
 from lipwire.engine import FORMAT_VERSION as NETWORK_FORMAT
@@ -22,15 +25,16 @@ from lipwire.engine import gpu_runtime_key, runtime_key
 
 _DIGEST_BYTES = 10
 _FORMAT = str(FORMAT_VERSION)
+EARLIER_FORMAT = "4"
+EARLIER_NETWORK_FORMAT = "3"
+"""The formats of the last minor version, which may be the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartKey:
-    """Names one form of a compiled part.
-
-    ``content`` is a hash of the files that it is made from, ``variant`` a text for what it depends
-    on besides: versions, and the quality of JPEG.
-    """
+    """The name of a compiled part, by which it is found again: which ``part`` it is, a hash of the
+    files that it is made from (``content``), and a text for what it depends on besides, as versions
+    and the quality of JPEG (``variant``)."""
 
     part: FilePart
     content: str
@@ -38,62 +42,78 @@ class PartKey:
 
     @property
     def name(self) -> str:
-        """Name of the part's file or folder, and the key inside it."""
+        """The key as one text, which is the name of the part's file or folder and is written inside
+        it."""
         return f"{self.part}-{self.content}-{self.variant}"
 
 
 @dataclass(frozen=True, slots=True)
 class PackageKeys:
-    """Hashes that stand for a package's files as they are at one moment."""
+    """Hashes that stand for an avatar's files as they are at one moment.
+
+    ``parts`` has the key of each compiled part, but for those of a half (network or frames) that
+    the package was read without. ``frames`` stands for the frames alone, whatever the crop
+    rectangles; empty where they are not there. ``revision`` stands for frames and network on every
+    machine. ``earlier`` has the hashes by which the last minor version finds parts of these files.
+    """
 
     parts: dict[FilePart, PartKey]
     """The key of each part; a half that the package was read without has none."""
     frames: str
     """Stands for the frames alone, whatever the rectangles; empty where they are not there."""
     revision: Revision
+    earlier: frozenset[str]
+    """``PartKey.content`` of these files in the last minor version."""
 
 
 def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: int) -> PackageKeys:
-    """Return the keys of the package's files as they are now. Raises AvatarInvalid where one is
-    gone or cannot be read.
+    """Return the hashes that stand for the files of ``package`` as they are now, by which its
+    compiled parts are found. Raises AvatarInvalid where a file is gone or cannot be read.
 
     ``fingerprints`` are those of the package's folder, and are brought up to date. ``quality`` is
     that of JPEG, 1 to 100.
     """
     keys: list[PartKey] = []
     model = shown = frames = ""
+    earlier: set[str] = set()
     if package.model is not None:
         hashed = fingerprints.network(package.model)
         model = _digest(hashed)
-        # Parts of an older form of the network are of no use any more: they are to be swept.
+        # Parts of a still older form of the network are of no use any more: they are to be swept.
         content = _digest([_FORMAT, str(NETWORK_FORMAT), *hashed])
+        earlier.add(_digest([EARLIER_FORMAT, EARLIER_NETWORK_FORMAT, *hashed]))
         keys += [
             PartKey("model", content, _digest([_FORMAT, runtime_key()])),
             PartKey("gpu", content, _digest([_FORMAT, gpu_runtime_key()])),
         ]
     if package.frames is not None:
-        shown, frames, frame_keys = _frames_keys(package, package.frames, fingerprints, quality)
+        shown, frames, frame_keys, of_earlier = _frames_keys(
+            package, package.frames, fingerprints, quality
+        )
         keys += frame_keys
+        earlier.add(of_earlier)
     revision = Revision(frames=frames, model=model)
-    return PackageKeys({key.part: key for key in keys}, shown, revision)
+    return PackageKeys({key.part: key for key in keys}, shown, revision, frozenset(earlier))
 
 
-def rest_content(revision: Revision, form: str) -> str:
+def rest_content(revision: Revision, form: str, *, earlier: bool = False) -> str:
     """Return a hash, 20 hexadecimal digits, of the frames and the network of ``revision``, for the
     key of the part ``rest``; empty where one of the two is not known.
 
-    ``form`` names the form in which mouths are stored, which the hash depends on too.
+    ``form`` names the form in which mouths are stored, which the hash depends on too. With
+    ``earlier`` it is the hash that the last minor version has for them.
     """
     if not (revision.frames and revision.model):
         return ""
-    return _digest([_FORMAT, form, revision.frames, revision.model])
+    version = EARLIER_FORMAT if earlier else _FORMAT
+    return _digest([version, form, revision.frames, revision.model])
 
 
 def _frames_keys(
     package: AvatarPackage, half: FramesHalf, fingerprints: Fingerprints, quality: int
-) -> tuple[str, str, list[PartKey]]:
-    """What stands for the frames alone, their revision, and the keys of the parts that are made
-    from them."""
+) -> tuple[str, str, list[PartKey], str]:
+    """What stands for the frames alone, their revision, the keys of the parts that are made from
+    them, and what stands for those in the last minor version."""
     pictures = half.pictures
     filmed = fingerprints.hashes(
         pictures.frame_paths if pictures.video_path is None else [pictures.video_path]
@@ -101,9 +121,10 @@ def _frames_keys(
     # Decoders may round colours differently from one version to the next.
     shown = filmed if pictures.video_path is None else [av.__version__, *filmed]
     (rects,) = fingerprints.hashes([half.rects_path])
+    masks = _of_masks(half.masks, fingerprints)
     settings = package.settings
-    revision = _digest([*filmed, rects, str(settings.crop_border), settings.colour_order])
-    frames_and_rects = _digest([_FORMAT, *shown, rects])
+    revision = _digest([*filmed, rects, str(settings.crop_border), settings.colour_order, *masks])
+    frames_and_rects = _digest([_FORMAT, *shown, rects, *masks])
     jpeg_variant = f"q{quality}-{_digest([_FORMAT, encoder_version()])}"
     return (
         _digest([_FORMAT, *shown]),
@@ -112,7 +133,17 @@ def _frames_keys(
             PartKey("patches", frames_and_rects, "raw"),
             PartKey("jpeg", frames_and_rects, jpeg_variant),
         ],
+        _digest([EARLIER_FORMAT, *shown, rects]),
     )
+
+
+def _of_masks(masks: Masks | None, fingerprints: Fingerprints) -> list[str]:
+    """What stands for which frames have masks, and for these; nothing where none has."""
+    if masks is None:
+        return []
+    numbers = sorted(masks.paths)
+    hashes = fingerprints.hashes([masks.paths[number] for number in numbers])
+    return [f"{number} {found}" for number, found in zip(numbers, hashes, strict=True)]
 
 
 def _digest(facts: list[str]) -> str:

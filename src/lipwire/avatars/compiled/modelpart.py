@@ -47,9 +47,9 @@ def network_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerp
 
 
 def build_model(target: Path, package: AvatarPackage, fingerprints: Fingerprints) -> None:
-    """Compile the package's network for the processor into the new folder ``target``. Raises
-    AvatarInvalid where the network is no valid one, StorageFailed where ``target`` cannot be
-    written."""
+    """Compile the package's network for the processor into the new folder ``target``.
+    ``fingerprints`` are those of the package's folder. Raises AvatarInvalid where the network is no
+    valid one, StorageFailed where ``target`` cannot be written."""
     _build(target, package, fingerprints, partial(compile_model, package.model_path))
 
 
@@ -57,7 +57,8 @@ def build_for_gpu(
     target: Path, model: Path, package: AvatarPackage, fingerprints: Fingerprints
 ) -> None:
     """Compile the package's network for GPUs into the folder ``target``. ``model`` is the folder of
-    the part ``model``, with which the result is compared. Raises AvatarInvalid where the network
+    the network compiled for the processor, with whose mouths those of the result are compared.
+    ``fingerprints`` are those of the package's folder. Raises AvatarInvalid where the network
     cannot be compiled so, StorageFailed where ``target`` cannot be written."""
     _build(target, package, fingerprints, partial(compile_for_gpu, package.model_path, model))
 

@@ -1,9 +1,11 @@
 """The parts of a compiled avatar by name; those made from frames: what each keeps, how it is
 written, how it is read.
 
-    patches   pixels of the box round each crop rectangle, and the rectangle's rim as the network's
-              size has it (`compose.crop_rim`); every kind of output needs them
-    jpeg      each frame as a JPEG with restart intervals, at one quality
+    patches   pixels of the box round each crop rectangle, the rectangle's rim as the network's
+              size has it (`compose.crop_rim`), and its mask where the frame has one; every kind of
+              output needs them
+    jpeg      each frame as a JPEG with restart intervals, at one quality, without the box's
+              segments, which are made from the pixels in ``patches``
 
 Besides there is the part ``rest``, made from frames and network together; see ``restpart``.
 
@@ -55,11 +57,13 @@ Boxes = npt.NDArray[np.int32]  # (frames, 4): x1, y1, x2, y2
 
 
 class Builder(Protocol):
-    """Writes one compiled part, frame by frame."""
+    """Writes one compiled part of an avatar's frames, frame by frame."""
 
-    def prepare(self, frame: UInt8Array, rect: CropRect) -> Any:
+    def prepare(self, frame: UInt8Array, rect: CropRect, mask: UInt8Array | None) -> Any:
         """Return what ``append`` takes for ``frame``, (height, width, 3) uint8 BGR, whose crop
-        rectangle is ``rect``. May run in any thread."""
+        rectangle is ``rect``. ``mask`` is what is in front of the mouth there, (rect.height,
+        rect.width) uint8, 0 for what is; None for nothing. May run in any thread, which has
+        ``frame`` for itself."""
 
     def append(self, prepared: Any) -> None:
         """Write what ``prepare`` returned for the next frame; to be called in the frames' order."""
@@ -76,8 +80,8 @@ def builder(
     quality: int,
     origins: Origins,
 ) -> Builder:
-    """Return what writes ``part``, of frames of ``size`` (width, height), to the seekable
-    ``stream``.
+    """Return what writes the compiled ``part``, "patches" or "jpeg", of frames of ``size`` (width,
+    height), to the seekable ``stream``.
 
     ``key`` is the name of the part's file, which is needed to open it again. ``quality`` is that of
     the part ``jpeg``, 1 to 100. ``origins``, where the frames come from, are written with the part
@@ -102,15 +106,20 @@ class _PatchesBuilder:
         self._starts: list[int] = []
         self._boxes: list[tuple[int, int, int, int]] = []
         self._rects: list[tuple[int, int, int, int]] = []
+        self._masked: list[bool] = []
 
-    def prepare(self, frame: UInt8Array, rect: CropRect) -> tuple[CropRect, CropRect, bytes]:
+    def prepare(
+        self, frame: UInt8Array, rect: CropRect, mask: UInt8Array | None
+    ) -> tuple[CropRect, CropRect, bytes, bool]:
         box = patch_box(frame.shape[1], frame.shape[0], rect)
         patch = frame[box.y1 : box.y2, box.x1 : box.x2].tobytes()
         # Behind its patch: both are read at once, which shows when a frame comes from the disk.
-        return rect, box, patch + crop_rim(frame, rect).tobytes()
+        kept = b"" if mask is None else mask.tobytes()
+        return rect, box, patch + crop_rim(frame, rect).tobytes() + kept, mask is not None
 
-    def append(self, prepared: tuple[CropRect, CropRect, bytes]) -> None:
-        rect, box, data = prepared
+    def append(self, prepared: tuple[CropRect, CropRect, bytes, bool]) -> None:
+        rect, box, data, masked = prepared
+        self._masked.append(masked)
         self._rects.append((rect.x1, rect.y1, rect.x2, rect.y2))
         self._boxes.append((box.x1, box.y1, box.x2, box.y2))
         self._starts.append(self._writer.append(data))
@@ -120,6 +129,9 @@ class _PatchesBuilder:
         self._writer.array("boxes", np.array(self._boxes, np.int32))
         self._writer.array("rects", np.array(self._rects, np.int32))
         self._origins.write(self._writer)
+        if any(self._masked):
+            self._writer.array("masked", np.array(self._masked, np.uint8))
+            self._facts |= {"masked": True}
         self._writer.finish("patches", self._key, self._facts | {"frames": len(self._starts)})
 
 
@@ -136,8 +148,8 @@ class _JpegBuilder:
         self._row_starts = [0]
         self._row_bounds: list[npt.NDArray[np.int32]] = []
 
-    def prepare(self, frame: UInt8Array, rect: CropRect) -> Background:
-        return self._layout.background(frame, rect)
+    def prepare(self, frame: UInt8Array, rect: CropRect, mask: UInt8Array | None) -> Background:
+        return self._layout.surroundings(frame, rect)
 
     def append(self, prepared: Background) -> None:
         data = bytes(prepared.jpeg)
@@ -154,10 +166,25 @@ class _JpegBuilder:
 
 
 class Patches:
-    """The opened part ``patches``. Raises ContainerDamagedError where its tables do not fit each
-    other."""
+    """The opened part ``patches``: of each frame the pixels around the crop rectangle (the patch),
+    which is all that changes when a mouth is pasted, the rim that is needed for it, and the mask
+    where it has one. Frames are numbered from 0 to ``count`` - 1.
 
-    __slots__ = ("_boxes", "_data", "_rects", "_starts", "count", "height", "origins", "width")
+    ``container`` is the part's file. Raises ContainerDamagedError where its tables do not fit each
+    other.
+    """
+
+    __slots__ = (
+        "_boxes",
+        "_data",
+        "_masked",
+        "_rects",
+        "_starts",
+        "count",
+        "height",
+        "origins",
+        "width",
+    )
 
     def __init__(self, container: Container) -> None:
         self.width, self.height = _size(container)
@@ -165,14 +192,20 @@ class Patches:
         rects, boxes = container.array("rects"), container.array("boxes")
         starts = container.array("starts")
         self.count = frame_count(container)
+        masked = np.zeros(self.count, np.uint8)
+        if container.facts.get("masked"):
+            masked = container.array("masked")
         if (
             starts.shape != (self.count,)
+            or masked.shape != (self.count,)
             or boxes.shape != (self.count, 4)
             or rects.shape != (self.count, 4)
         ):
             raise ContainerDamagedError(f"{container.path.name} has tables of different lengths")
         x1, y1, x2, y2 = boxes.T.astype(np.int64)
         sizes = (x2 - x1) * (y2 - y1) * 3 + RIM_BYTES
+        left, top, right, bottom = rects.T.astype(np.int64)
+        sizes += (right - left) * (bottom - top) * (masked != 0)
         if not (
             _inside(boxes, np.zeros(2, np.int32), np.array([self.width, self.height]))
             and _inside(rects, boxes[:, :2], boxes[:, 2:])
@@ -184,13 +217,14 @@ class Patches:
         self._starts: list[int] = starts.tolist()
         self._boxes: list[list[int]] = boxes.tolist()
         self._rects: list[list[int]] = rects.tolist()
+        self._masked: list[int] = masked.tolist()
         self.origins = Origins.read(container, self.count)
         if self.box(0) != patch_box(self.width, self.height, self.rect(0)):
             raise ContainerDamagedError(f"{container.path.name} has boxes of another layout")
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all patches with their rims."""
+        """Bytes of all patches with their rims and masks."""
         return self._data.nbytes
 
     def rect(self, index: int) -> CropRect:
@@ -198,8 +232,9 @@ class Patches:
         return CropRect(*self._rects[index])
 
     def box(self, index: int) -> CropRect:
-        """Return the box that the patch of frame ``index`` covers, in pixels of the frame: whole
-        JPEG segments round its crop rectangle. See ``compose.patch_box``."""
+        """Return the box that the patch of frame ``index`` covers, in pixels of the frame: the
+        smallest one around its crop rectangle that can be replaced in a JPEG
+        (``compose.patch_box``)."""
         return CropRect(*self._boxes[index])
 
     def patch(self, index: int) -> UInt8Array:
@@ -217,10 +252,25 @@ class Patches:
         rim: UInt8Array = self._data[start : start + RIM_BYTES]
         return rim
 
+    def mask(self, index: int) -> UInt8Array | None:
+        """Return what is in front of the mouth in frame ``index``, (rect.height, rect.width) uint8,
+        255 where the mouth is shown and 0 where the frame stays, read-only, mapped; None where the
+        mouth is shown in all of the crop rectangle."""
+        if not self._masked[index]:
+            return None
+        box, rect = self.box(index), self.rect(index)
+        start = self._starts[index] + box.width * box.height * 3 + RIM_BYTES
+        size = rect.width * rect.height
+        return self._data[start : start + size].reshape(rect.height, rect.width)
+
 
 class Jpegs:
-    """The opened part ``jpeg``. Raises ContainerDamagedError where its tables do not fit each
-    other."""
+    """The opened part ``jpeg``: each frame as a JPEG file, in which the patch can be replaced.
+    Frames are numbered from 0.
+
+    ``container`` is the part's file. Raises ContainerDamagedError where its tables do not fit each
+    other.
+    """
 
     __slots__ = ("_data", "_row_bounds", "_row_starts", "_starts")
 
@@ -243,18 +293,19 @@ class Jpegs:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all JPEG files."""
+        """Bytes of what is kept of all frames."""
         return self._data.nbytes
 
-    def jpeg(self, index: int) -> UInt8Array:
-        """Return frame ``index`` as it was filmed, a JPEG: (length,) uint8, read-only, mapped."""
+    def stored(self, index: int) -> UInt8Array:
+        """Return what is kept of frame ``index``: a JPEG without the segments of its box, (length,)
+        uint8, read-only, mapped."""
         return self._data[self._starts[index] : self._starts[index + 1]]
 
     def background(self, index: int, box: CropRect) -> Background:
         """Return frame ``index`` as a JPEG that is ready to have its patch replaced by
         ``PartialJpeg.encode``; ``box`` is what ``Patches.box`` returns for that frame."""
         rows = slice(self._row_starts[index], self._row_starts[index + 1])
-        return Background(self.jpeg(index), box, self._row_bounds[rows])
+        return Background(self.stored(index), box, self._row_bounds[rows])
 
 
 def frame_count(container: Container) -> int:
@@ -269,7 +320,8 @@ def frame_count(container: Container) -> int:
 def encoder_version() -> str:
     """Return the name and version of the JPEG encoder, as "opencv-4.12.0".
 
-    A patch is spliced into a background encoded earlier, so both have to come from one encoder.
+    A part ``jpeg`` is of use with the same version only: patches that are put into its files have
+    to come from the same encoder.
     """
     return f"opencv-{cv2.__version__}"
 

@@ -67,13 +67,20 @@ def _head() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RestKey:
-    """Names one form of the part, as ``PartKey`` does of others."""
+    """The name of a part ``rest``, the compiled mouths of an avatar for silence, by which it is
+    found again.
+
+    ``content`` is a hash of the frames, the network, and how mouths are stored. ``variant`` is a
+    hash of the audio window of silence, which may differ in its last bits from one processor to the
+    next. ``earlier`` is what ``content`` is in the last minor version.
+    """
 
     content: str
     """Stands for the frames, the network, and how mouths are stored."""
     variant: str
     """Stands for what the network heard. That comes from the audio encoder, and may differ in its
     last bits from one processor to the next."""
+    earlier: str = ""
 
     @classmethod
     def of(cls, revision: Revision, silence: Float32Array) -> Self | None:
@@ -82,16 +89,22 @@ class RestKey:
         content = rest_content(revision, _FORM)
         heard = np.ascontiguousarray(silence, "<f4").tobytes()
         variant = hashlib.blake2b(heard, digest_size=_DIGEST_BYTES).hexdigest()
-        return cls(content, variant) if content else None
+        earlier = rest_content(revision, _FORM, earlier=True)
+        return cls(content, variant, earlier) if content else None
 
     @property
     def name(self) -> str:
-        """Name of the part's file, and the key inside it."""
+        """The key as one text, which is the name of the part's file and is written inside it."""
         return f"{REST_PART}-{self.content}-{self.variant}"
 
 
 class RestPart:
-    """The opened part. Raises ContainerDamagedError where its tables do not fit each other."""
+    """The opened part ``rest``: the mouths that an avatar's network makes of each frame for
+    silence, each a JPEG file. Frames are numbered from 0 to ``count`` - 1.
+
+    ``container`` is the part's file. Raises ContainerDamagedError where its tables do not fit each
+    other.
+    """
 
     __slots__ = ("_data", "_starts", "count", "path")
 
@@ -141,10 +154,11 @@ def write_rest(
     ``package`` is the avatar's folder and ``files`` are its files; ``key`` names what is written.
     What another process has written meanwhile is kept, unless ``replace``. ``waiting`` is called
     without arguments now and then while another process writes there; what it raises is passed on.
-    Raises StorageFailed where the part cannot be written; what was there before is then still there
+    Raises NotFound where ``package`` is not there any more, StorageFailed where the part cannot be
+    written; what was there before is then still there
     and nothing else.
     """
-    home = writable_home(package, files.key)
+    home = writable_home(package, files.key, others=files.folders, own=files.compiled)
     with exclusive(home, waiting):
         if not replace and open_rest((home,), key, len(mouths)) is not None:
             return
@@ -157,7 +171,7 @@ def write_rest(
                 starts.append(starts[-1] + len(mouth))
             writer.array("starts", np.array(starts, np.int64))
             writer.finish(REST_PART, key.name, {"frames": len(mouths)})
-        _remove_others(home, key.content)
+        _remove_others(home, key.content, key.earlier)
 
 
 def sweep_rest(home: Path, revision: Revision) -> None:
@@ -165,7 +179,7 @@ def sweep_rest(home: Path, revision: Revision) -> None:
     network than ``revision`` names; none where it leaves one of the two empty."""
     content = rest_content(revision, _FORM)
     if content:
-        _remove_others(home, content)
+        _remove_others(home, content, rest_content(revision, _FORM, earlier=True))
 
 
 def stored_bytes(package: Path, files: AvatarFiles, revision: Revision) -> int:
@@ -176,14 +190,15 @@ def stored_bytes(package: Path, files: AvatarFiles, revision: Revision) -> int:
     if not content:
         return 0
     sizes = [0]
-    for home in homes(package, files.key):
+    for home in homes(package, files.key, own=files.compiled):
         for path in home.glob(f"{REST_PART}-{content}-*"):
             with suppress(OSError):
                 sizes.append(path.stat().st_size)
     return max(sizes)
 
 
-def _remove_others(home: Path, content: str) -> None:
+def _remove_others(home: Path, *kept: str) -> None:
+    names = tuple(f"{REST_PART}-{content}-" for content in kept if content)
     for path in home.glob(f"{REST_PART}-*"):
-        if not path.name.startswith(f"{REST_PART}-{content}-"):
+        if not path.name.startswith(names):
             remove(path)

@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
@@ -19,7 +19,7 @@ from typing import IO, Final
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from lipwire.config.folders import cache_folders
-from lipwire.domain import StorageFailed, newfiles
+from lipwire.domain import NotFound, StorageFailed, newfiles
 from lipwire.domain.newfiles import TEMPORARY, remove
 
 HOME_NAME: Final = ".lipwire"
@@ -60,32 +60,54 @@ def storage_errors(target: Path) -> Iterator[None]:
         raise StorageFailed(f"cannot write {target}; {reason}") from error
 
 
-def homes(package: Path, key: str = "") -> tuple[Path, ...]:
-    """Return the folders where a package's compiled form may lie, best first.
+def homes(
+    package: Path, key: str = "", *, foreign: bool = False, own: Path | None = None
+) -> tuple[Path, ...]:
+    """Return the folders where a package's compiled form may lie, best first; they need not exist.
 
     The first is in the package, the others are in the user's caches. ``key`` tells avatars apart
-    that share the folder ``package`` (``AvatarFiles.key``).
+    that share the folder ``package`` (``AvatarFiles.key``). Of a ``foreign`` package, one that came
+    from a stranger, only the caches count: what came with it as its compiled form may be of
+    anything. Where ``own`` is given (``AvatarFiles.compiled``), it is the only one.
     """
+    if own is not None:
+        return (own,)
     digest = hashlib.blake2b(os.fsencode(f"{package}\n{key}" if key else package), digest_size=8)
     name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', package.name)[:40]}-{digest.hexdigest()}"
     inside = package / HOME_NAME
     caches = (folder / "avatars" / name for folder in cache_folders())
-    return (inside / digest.hexdigest() if key else inside), *caches
+    with_it = () if foreign else (inside / digest.hexdigest() if key else inside,)
+    return *with_it, *caches
 
 
-def writable_home(package: Path, key: str = "") -> Path:
-    """Return the first of the folders ``homes(package, key)`` that can be written to, and make it
-    where it is missing.
+def writable_home(
+    package: Path,
+    key: str = "",
+    *,
+    foreign: bool = False,
+    others: Sequence[Path] = (),
+    own: Path | None = None,
+) -> Path:
+    """Return the first of the folders ``homes`` (with the same arguments) that can be written to,
+    and make it where it is missing.
 
-    Raises StorageFailed where none can be written to, or the disk is full.
+    Where ``package`` is not there, but one of ``others`` is, in which the avatar's files lie as
+    well (``AvatarFiles.folders``), it is one of the caches: ``package`` is not made. Raises
+    NotFound where none of them is there, as the avatar may have been erased meanwhile: nothing of
+    it is made anew. Raises StorageFailed where none can be written to, or the disk is full.
     """
-    inside, *caches = homes(package, key)
+    there = package.is_dir()
+    if not there and not any(folder.is_dir() for folder in others):
+        raise NotFound(f"the avatar's folder {package} is not there any more")
     # A link could send what is written to anywhere: packages come from strangers.
-    tried = caches if (package / HOME_NAME).is_symlink() else [inside, *caches]
+    linked = (package / HOME_NAME).is_symlink()
+    tried = homes(package, key, foreign=foreign or linked or not there, own=own)
     for home in tried[:-1]:
         try:
-            _prepare(home)
+            _prepare(home, within=package)
             return home
+        except FileNotFoundError:
+            raise NotFound(f"the avatar's folder {package} is not there any more") from None
         except OSError as error:
             if error.errno not in _UNFIT:
                 with storage_errors(home):
@@ -95,8 +117,14 @@ def writable_home(package: Path, key: str = "") -> Path:
     return tried[-1]
 
 
-def _prepare(home: Path) -> None:
-    home.mkdir(mode=0o755, parents=True, exist_ok=True)
+def _prepare(home: Path, within: Path | None = None) -> None:
+    """Make ``home``, and the folders above it, but none above ``within`` nor that itself."""
+    if within is not None and home.is_relative_to(within):
+        for above in reversed([each for each in home.parents if each.is_relative_to(within)][:-1]):
+            above.mkdir(mode=0o755, exist_ok=True)
+        home.mkdir(mode=0o755, exist_ok=True)
+    else:
+        home.mkdir(mode=0o755, parents=True, exist_ok=True)
     # Opening for writing is the only test that holds for root, ACLs and read-only mounts alike.
     # What lies there may be a stranger's: no link is followed, and no pipe waited for.
     plain = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -192,17 +220,18 @@ def _has_flock(folder: Path) -> bool:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[IO[bytes]]:
-    """Context manager: open a binary stream for writing, whose content becomes the file ``target``
-    when the block ends well. Raises StorageFailed where that cannot be written."""
+    """Context manager: open a binary stream for writing. What is written becomes the file
+    ``target``, in the place of one that is there, when the block ends without an error, and is
+    dropped otherwise. Raises StorageFailed where it cannot be written."""
     with storage_errors(target), newfiles.new_file(target) as stream:
         yield stream
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Context manager: make an empty folder and give its path; it becomes ``target``, with what the
-    block put into it, when the block ends well. Raises StorageFailed where that cannot be
-    written."""
+    """Context manager: make an empty folder under a temporary name and give its path. When the
+    block ends without an error it gets the name ``target``, in the place of what had it; otherwise
+    it is removed. Raises StorageFailed where it cannot be written."""
     with storage_errors(target), newfiles.new_folder(target) as folder:
         yield folder
 

@@ -20,8 +20,10 @@ FrameKey = tuple[str, int]
 
 
 class FrameCache:
-    """Decoded frames by key, at most ``budget_bytes`` together. Thread-safe.
+    """Keeps decoded frames in memory, of all avatars of a process together, at most
+    ``budget_bytes`` bytes; beyond that the least recently used ones are evicted. Thread-safe.
 
+    A key is (text that says which frames, of which content and in which form; number of the frame).
     The arrays are shared: nobody may write to them.
     """
 
@@ -65,8 +67,8 @@ class FrameCache:
                 self._held_bytes -= oldest.nbytes
 
     def use(self, content: str) -> None:
-        """Count one more user of the frames whose keys begin with ``content``; each ``use`` needs a
-        ``leave``."""
+        """Count one more user of the frames whose keys begin with the text ``content``. Each call
+        needs one of ``leave`` in the end."""
         with self._lock:
             self._users[content] += 1
 
@@ -83,6 +85,6 @@ class FrameCache:
 
 @cache
 def shared_cache() -> FrameCache:
-    """Return the cache of this process: 768 MiB at first, or a quarter of the memory if that is
-    less."""
+    """Return the cache of decoded frames that all avatars of this process use unless they are given
+    another: of 768 MiB, or a quarter of the machine's memory if that is less."""
     return FrameCache(min(MAX_DEFAULT_BUDGET_BYTES, usable_memory_bytes() // 4))

@@ -19,7 +19,12 @@ _IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg"})
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Where a package's frames come from: image files, or one video."""
+    """Where a package's frames come from: image files, or one video.
+
+    ``root`` is the package's folder. ``frame_paths`` are the image files in the order of their
+    numbers, empty where there is a video, ``video_path``, which is None otherwise. ``first_number``
+    is the number in the first frame's file name.
+    """
 
     root: Path
     frame_paths: tuple[Path, ...]

@@ -20,7 +20,8 @@ _PNG_ALPHA: Final = frozenset({4, 6})
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the headers of an image file say."""
+    """What the headers of an image file say: its EXIF ``orientation``, 1 to 8, where 1 is upright;
+    whether pixels may be transparent (``alpha``); and how many ``bits`` each channel has."""
 
     orientation: int
     """1 to 8 as EXIF counts; 1 is upright."""
@@ -50,7 +51,7 @@ def _png_facts(data: bytes) -> ImageFacts:
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4])
         kind, content = data[position + 4 : position + 8], data[position + 8 :][:length]
-        if kind == b"IHDR" and length >= 10:
+        if kind == b"IHDR" and len(content) >= 10:
             bits, alpha = content[8], content[9] in _PNG_ALPHA
         elif kind == b"tRNS":
             alpha = True

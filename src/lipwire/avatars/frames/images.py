@@ -95,6 +95,8 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
     position = len(_PNG_MAGIC)
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4])
+        if length > len(data) - position - 12:
+            return None  # OpenCV takes memory for what a chunk says, before it looks for it
         if data[position + 4 : position + 8] == b"IEND":
             return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
         position += 12 + length

@@ -17,9 +17,14 @@ _ROWS_APART: Final = 16
 
 @dataclass(slots=True)
 class Origins:
-    """The frames of a source, counted from 0, and which of them an avatar shows.
+    """Which frames an avatar shows, 25 a second, of those of its source, a folder of images or a
+    video, and how they are found in it. Frames are counted from 0. It is filled frame by frame
+    while an avatar is compiled.
 
-    It is filled frame by frame while an avatar is compiled.
+    For each frame that is shown, ``shown`` has the number of its source frame, never falling, and
+    ``sums`` the checksum of its pixels (``frame_sum``). Of a video, ``times`` has for each source
+    frame what to seek it by, ``keys`` the numbers of the key frames, with which decoding can begin,
+    and ``damage`` what could not be decoded. ``sources`` is how many source frames there are.
     """
 
     shown: list[int] = field(default_factory=list)

@@ -19,7 +19,7 @@ MAX_GAP_S: Final = 60
 
 
 class Timed(Protocol):
-    """A frame that has a time."""
+    """A frame that has a time, ``pts``, at which it is shown."""
 
     @property
     def pts(self) -> int | None:

@@ -32,7 +32,9 @@ _NEAR: Final = 64
 
 
 class Source(Protocol):
-    """Where whole frames come from. Numbers are those of frames that are shown."""
+    """A folder of images or a video from which whole frames are decoded when they are needed.
+    Frames are numbered as the avatar shows them, 25 a second, from 0. ``workers`` is how many
+    threads may use it at a time."""
 
     workers: int
     """How many threads may use it at a time."""
@@ -53,7 +55,8 @@ class Source(Protocol):
 
 
 def open_source(pictures: Pictures, origins: Origins, workers: int) -> Source:
-    """Return the source of the frames of ``pictures``; the caller closes it.
+    """Return what decodes whole frames of ``pictures``, a folder of images or a video, when they
+    are needed; the caller closes it.
 
     ``origins`` is what was noted of them when they were compiled. ``workers`` is how many threads
     may decode images at a time; of a video it is one. Raises AvatarInvalid where a video cannot be
@@ -65,7 +68,7 @@ def open_source(pictures: Pictures, origins: Origins, workers: int) -> Source:
 
 
 class ImageSource:
-    """A ``Source`` over a folder of images, each of which is decoded by itself."""
+    """Decodes frames from a folder of images, each of which is decoded by itself. A ``Source``."""
 
     def __init__(self, pictures: Pictures, origins: Origins, workers: int) -> None:
         """``pictures`` are the images, ``origins`` what was noted of them when they were compiled;
@@ -95,10 +98,11 @@ class ImageSource:
 
 
 class VideoSource:
-    """A ``Source`` over a video. The file stays open, so replacing it does no harm.
+    """Decodes frames from a video. A ``Source`` for one thread at a time. The file stays open, so
+    replacing it does no harm.
 
-    A few decoders stand at several places of it, one for each of the walks that go on, as far as
-    their memory allows.
+    Several decoders are kept, each at another place of the video, one for each viewer that goes
+    through it, as far as their memory allows.
     """
 
     workers = 1

@@ -2,9 +2,9 @@
 
 Taken from the file: the rotation and mirroring of its display matrix, the matrix and range of its
 colours, its edit list, its time stamps. Refused, with the command that converts it: pixels that
-are not square, HDR (HLG, PQ), the wide colours of BT.2020, rotations other than quarter turns. Of
-pixels with alpha only the colour is taken, and interlaced frames are shown as they are. What is
-damaged is passed over as players do it, and counted.
+are not square, colours that would not be shown right (``videocolours``), rotations other than
+quarter turns. Of pixels with alpha only the colour is taken, and interlaced frames are shown as
+they are. What is damaged is passed over as players do it, and counted.
 
 Display matrix: ISO/IEC 14496-12, 6.2.2 (``matrix``), as FFmpeg's ``libavutil/display.h`` has it.
 """
@@ -26,18 +26,16 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from lipwire.avatars.frames.images import MAX_SIDE_PX
+from lipwire.avatars.frames.videoalpha import says_alpha
+from lipwire.avatars.frames.videocolours import check_colours, conversion
 from lipwire.config import usable_cores
 from lipwire.domain import FPS, AvatarInvalid, UInt8Array
 from lipwire.domain.closing import Closing
 from lipwire.domain.filekinds import HEAD_BYTES, kind_hint
+from lipwire.domain.media import beyond_limits, open_media, packets_of
 
 _SHOWN_AS_SQUARE: Final = 0.01
 """Pixels are taken as square where width and height differ by less than this part."""
-
-_HDR: Final = {16: "PQ", 18: "HLG"}
-"""Transfer characteristics (ITU-T H.273, table 3)."""
-_BT2020: Final = 9
-"""Colour primaries (ITU-T H.273, table 2)."""
 
 _UNTIMED: Final = "avi"
 """A format that says when frames are decoded, and not when they are shown."""
@@ -45,11 +43,6 @@ _UNTIMED: Final = "avi"
 _MAX_THREADS: Final = 8
 """Each holds a frame or more; beyond these a video is hardly decoded faster."""
 
-_TO_SDR: Final = (
-    "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
-    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p"
-)
-_TO_BT709: Final = "zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p"
 _TO_SQUARE: Final = "scale=trunc(iw*sar/2)*2:ih,setsar=1"
 _TO_PROGRESSIVE: Final = "bwdif=mode=send_frame"
 
@@ -88,14 +81,15 @@ class Damage:
 class VideoFrame:
     """One decoded frame. Its pixels are made when they are asked for, in any thread."""
 
-    __slots__ = ("_frame", "_turn", "interlaced", "is_key", "mark", "number", "pts")
+    __slots__ = ("_frame", "_label", "_turn", "interlaced", "is_key", "mark", "number", "pts")
 
     def __init__(
-        self, frame: av.VideoFrame, number: int, turn: Turn, *, timed: bool = True
+        self, frame: av.VideoFrame, number: int, turn: Turn, label: str, *, timed: bool = True
     ) -> None:
-        """``frame`` is the decoder's, number ``number`` of the video. ``timed`` is whether the file
-        says when it is shown."""
+        """``frame`` is the decoder's, number ``number`` of the video ``label``. ``timed`` is
+        whether the file says when it is shown."""
         self._frame = frame
+        self._label = label
         self._turn = turn
         self.number = number
         """How many frames were shown before it."""
@@ -109,9 +103,17 @@ class VideoFrame:
         self.interlaced: bool = frame.interlaced_frame
 
     def pixels(self) -> UInt8Array:
-        """Return the frame as (height, width, 3) uint8 BGR, upright."""
-        # One thread: the frames beside this one are converted by others.
-        bgr = self._frame.reformat(format="bgr24", threads=1).to_ndarray()
+        """Return the frame as (height, width, 3) uint8 BGR, upright. Raises AvatarInvalid where
+        FFmpeg cannot convert its pixels."""
+        try:
+            # One thread: the frames beside this one are converted by others.
+            bgr = self._frame.reformat(format="bgr24", threads=1).to_ndarray()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise AvatarInvalid(
+                f"{self._label} has pixels of the format {self._frame.format.name}, which cannot be"
+                f" converted to BGR; allowed is yuv420p, so"
+                f" {conversion(self._label, 'format=yuv420p')}"
+            ) from error
         return self._turn(np.ascontiguousarray(bgr, np.uint8))
 
 
@@ -164,7 +166,7 @@ class Video(Closing):
         """
         broken: Exception | None = None
         try:
-            for packet in self._container.demux(self._video):
+            for packet in packets_of(self._container, self._video):
                 try:
                     frames = packet.decode()
                 except av.InvalidDataError as error:
@@ -173,12 +175,13 @@ class Video(Closing):
                     continue
                 for frame in frames:
                     self._check_size(frame)
+                    check_colours(frame, self._label)  # they may change on the way
                     if self._turn is None:
-                        self._check_kind(frame)
+                        self._check_shape()
                         self._turn = _turn(frame, self._label)
                     if frame.is_corrupt:
                         self.damage.frames.append(number)
-                    yield VideoFrame(frame, number, self._turn, timed=self._timed)
+                    yield VideoFrame(frame, number, self._turn, self._label, timed=self._timed)
                     number += 1
         except (av.FFmpegError, OSError) as error:
             raise video_broken(self._label, error) from error
@@ -195,7 +198,7 @@ class Video(Closing):
         try:
             packets = [
                 packet.pts if self._timed else packet.dts
-                for packet in self._container.demux(self._video)
+                for packet in packets_of(self._container, self._video)
                 if packet.size and not packet.is_discard
             ]
         except (av.FFmpegError, OSError) as error:
@@ -211,9 +214,10 @@ class Video(Closing):
 
     @property
     def alpha(self) -> bool:
-        """Whether pixels have alpha, as far as it is decoded."""
+        """Whether pixels have alpha, decoded or not; known after the first frame."""
         pixels = self._video.codec_context.format
-        return pixels is not None and any(part.is_alpha for part in pixels.components)
+        decoded = pixels is not None and any(part.is_alpha for part in pixels.components)
+        return decoded or says_alpha(self._video)
 
     def seek(self, pts: int) -> None:
         """Have ``frames`` begin at or before the frame whose time is ``pts``, in units of
@@ -247,7 +251,7 @@ class Video(Closing):
 
     def _open(self) -> None:
         try:
-            self._container: InputContainer = av.open(self._stream, "r")
+            self._container: InputContainer = open_media(self._stream)
         except (av.FFmpegError, OSError) as error:
             raise video_broken(self._label, error, self._head()) from error
         streams = self._container.streams.video
@@ -261,27 +265,28 @@ class Video(Closing):
         self._timed = not (
             form.name == _UNTIMED or FormatFlags(form.flags) & FormatFlags.no_timestamps
         )
-        self._video.thread_type = "AUTO" if self._threads > 1 else "NONE"
-        self._video.codec_context.thread_count = self._threads
+        context: av.VideoCodecContext | None = self._video.codec_context
+        if context is None:
+            self._container.close()
+            raise AvatarInvalid(f"{self._label} holds a video stream that no decoder is known for")
+        if max(context.width, context.height) > MAX_SIDE_PX:
+            self._container.close()
+            raise self._too_large(context.width, context.height)
+        # The header may say one size and the frames another; none is decoded before it is checked.
+        context.options = {"max_pixels": str(MAX_SIDE_PX**2)}
+        context.thread_type = "AUTO" if self._threads > 1 else "NONE"
+        context.thread_count = self._threads
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         if max(frame.width, frame.height) > MAX_SIDE_PX:
-            raise AvatarInvalid(
-                f"{self._label} is {frame.width}x{frame.height};"
-                f" each side has to be 1 to {MAX_SIDE_PX} pixels"
-            )
+            raise self._too_large(frame.width, frame.height)
 
-    def _check_kind(self, frame: av.VideoFrame) -> None:
-        if frame.color_trc in _HDR:
-            seen = f"is HDR ({_HDR[frame.color_trc]})"
-            raise AvatarInvalid(
-                f"{self._label} {seen}; allowed is SDR, so {conversion(self._label, _TO_SDR)}"
-            )
-        if frame.color_primaries == _BT2020:
-            raise AvatarInvalid(
-                f"{self._label} has the colours of BT.2020; allowed are those of BT.709 and"
-                f" BT.601, so {conversion(self._label, _TO_BT709)}"
-            )
+    def _too_large(self, width: int, height: int) -> AvatarInvalid:
+        return AvatarInvalid(
+            f"{self._label} is {width}x{height}; each side has to be 1 to {MAX_SIDE_PX} pixels"
+        )
+
+    def _check_shape(self) -> None:
         ratio = self._video.sample_aspect_ratio
         if ratio and not 1 - _SHOWN_AS_SQUARE < ratio < 1 + _SHOWN_AS_SQUARE:
             raise AvatarInvalid(
@@ -292,8 +297,8 @@ class Video(Closing):
 
 @contextmanager
 def opened_video(path: Path) -> Generator[Video]:
-    """Context manager: open the video at ``path`` for the block, decoded with as many threads as
-    help, 8 at most.
+    """Context manager: open the video at ``path`` for the block, decoded by half as many threads as
+    there are cores, 8 at most.
 
     Raises AvatarInvalid where it cannot be opened or is no video.
     """
@@ -301,15 +306,10 @@ def opened_video(path: Path) -> Generator[Video]:
         stream = path.open("rb")
     except OSError as error:
         raise video_broken(path.name, error) from error
-    with stream, Video(stream, path.name, threads=min(usable_cores(), _MAX_THREADS)) as video:
+    # As many again make something of the frames. Each that decodes beside another costs more.
+    threads = max(1, min(usable_cores() // 2, _MAX_THREADS))
+    with stream, Video(stream, path.name, threads=threads) as video:
         yield video
-
-
-def conversion(label: str, filters: str) -> str:
-    """Return the end of a message that tells a person how to convert the video: "convert it: ffmpeg
-    -i ...". ``label`` is the video's file name, ``filters`` what FFmpeg's option -vf is given."""
-    name = shlex.quote(label)
-    return f'convert it: ffmpeg -i {name} -vf "{filters}" -c:v libx264 -crf 12 converted.mp4'
 
 
 def interlaced_warning(label: str) -> str:
@@ -349,4 +349,6 @@ def video_broken(label: str, error: Exception, head: bytes = b"") -> AvatarInval
     another kind of file.
     """
     reason = (getattr(error, "strerror", None) or type(error).__name__).lower()
+    if limits := beyond_limits(error):
+        reason = f"it {limits}"
     return AvatarInvalid(f"{label} cannot be decoded as a video; {reason}{kind_hint(head)}")

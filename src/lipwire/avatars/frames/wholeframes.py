@@ -49,7 +49,8 @@ class _Run:
 
 
 class WholeFrames:
-    """The whole frames of one opened avatar, decoded when needed. Thread-safe."""
+    """The whole frames of one opened avatar, each decoded when it is needed and kept in a cache.
+    Thread-safe."""
 
     def __init__(
         self, source: Source, count: int, pixels: int, cache: FrameCache, content: str, name: str

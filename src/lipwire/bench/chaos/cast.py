@@ -23,7 +23,6 @@ _SIZE: Final = (320, 240)
 _NARROW: Final[Widths] = (4, 4, 4, 4, 4)
 _SPEECHES: Final = 2
 _SPEECH_S: Final = 3
-_FRAMES: Final = _SPEECH_S * 25
 LARGEST_BATCH: Final = 47
 """1 to 47 at random are 24 on average."""
 _LARGEST_OF_FRAMES: Final = 4
@@ -36,7 +35,8 @@ _FARTHEST: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One package, with the frames that a server has to send for it, by speech and frame."""
+    """One avatar package, with the JPEG files that a server has to send for it:
+    ``frames[speech][frame]``."""
 
     package: Path
     frames: tuple[tuple[bytes, ...], ...]
@@ -44,14 +44,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request, with the answers that are right: all frames have to be of one of them."""
+    """A request, with the answers that are right: each is a tuple of JPEG files, one a frame, and
+    all frames of the server's answer have to be of the same one."""
 
     request: CompositeBatchRequest
     answers: tuple[tuple[bytes, ...], ...]
 
 
 class Role:
-    """A name that the servers know, which is a link to a package. Thread-safe."""
+    """An avatar's name that the servers know: a symbolic link to one of several packages, which may
+    be replaced while they run. Thread-safe."""
 
     def __init__(self, link: Path, looks: Sequence[Look], windows: Sequence[Float32Array]) -> None:
         """``looks`` are the packages that may be behind ``link``; the first is, to begin with. They
@@ -79,23 +81,30 @@ class Role:
         new.symlink_to(self.shown.package)
         new.replace(self._link)
 
-    def ask(self, chance: random.Random, speeches: Sequence[Float32Array]) -> Question:
-        """Return a request for frames of a random speech, in one of the three forms of requests,
-        with the right answers. ``chance`` draws it. ``speeches`` are those that ``windows`` belong
-        to, (n,) float32 at 16 kHz each.
+    def ask(
+        self,
+        chance: random.Random,
+        speeches: Sequence[Float32Array],
+        *,
+        largest: int = LARGEST_BATCH,
+    ) -> Question:
+        """Return a request for 1 to ``largest`` frames of a random speech, with windows, audio or
+        the avatar's frames, and with the right answers. ``chance`` draws it. ``speeches`` are those
+        that the role's windows belong to, (n,) float32 at 16 kHz each.
 
-        It may begin anywhere in the avatar's endless loop, at frames with the same backgrounds.
+        It may begin at any frame of the avatar's loop that shows the same frames as the beginning.
         """
         speech, form = chance.randrange(len(speeches)), chance.random()
-        size = chance.randint(1, LARGEST_BATCH)
+        frames = len(self.windows[speech])
+        size = chance.randint(1, min(largest, frames))
         if form < 0.2:
             pieces = requests_of_audio(self.name, speeches[speech], size)
-            request = next(islice(pieces, chance.randrange(_FRAMES // size), None))
+            request = next(islice(pieces, chance.randrange(frames // size), None))
         else:
             windows = self.windows[speech]
             in_frames = form > 0.95 and len(self.looks) == 1
             size = min(size, _LARGEST_OF_FRAMES) if in_frames else size
-            first = chance.randint(0, _FRAMES - size)
+            first = chance.randint(0, frames - size)
             part = windows[first : first + size]
             if in_frames:
                 with Avatar.open(self.looks[0].package) as avatar:
@@ -107,17 +116,18 @@ class Role:
         answers = tuple(look.frames[speech][first : first + size] for look in self.looks)
         return Question(request, answers)
 
-    def whole(self) -> Question:
-        """Return a request for the beginning of the first speech, with the present package's frames
-        as the only right answer."""
-        part = self.windows[0][:LARGEST_BATCH]
+    def whole(self, most: int = LARGEST_BATCH) -> Question:
+        """Return a request for the first ``most`` frames of the first speech, or as many as there
+        are, with the present package's frames as the only right answer."""
+        part = self.windows[0][:most]
         request = next(requests_of_windows(self.name, part, len(part)))
         return Question(request, (self.shown.frames[0][: len(part)],))
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The avatars that clients may ask for, and the speeches."""
+    """The avatars that clients may ask for (``roles``), which lie in the folder ``models_root``,
+    and the speeches that they say, (n,) float32 at 16 kHz each."""
 
     models_root: Path
     roles: tuple[Role, ...]
@@ -125,7 +135,8 @@ class Cast:
 
     @property
     def changing(self) -> list[Role]:
-        """The roles whose packages may be replaced."""
+        """The roles (names of avatars) that have several packages, which may be replaced by one
+        another."""
         return [role for role in self.roles if len(role.looks) > 1]
 
 
@@ -135,18 +146,18 @@ def make_cast(folder: Path, *, changing: bool) -> Cast:
     without servers."""
     root = folder / "avatars"
     root.mkdir()
-    speeches = tuple(_speech(number) for number in range(_SPEECHES))
+    speeches = tuple(make_speech(number) for number in range(_SPEECHES))
     roles: list[Role] = []
     for number in range(_DISTINCT):
-        look = _look(folder / f"package-{number}", speeches, frames=5 + number, seed=number)
-        windows = _windows(look.package, speeches)
+        look = make_look(folder / f"package-{number}", speeches, frames=5 + number, seed=number)
+        windows = windows_of(look.package, speeches)
         roles += (
             Role(root / f"avatar-{number}-{copy}", [look], windows) for copy in range(_COPIES)
         )
     for number in range(_CHANGING if changing else 0):
         seed = 100 + 10 * number
         looks = [
-            _look(
+            make_look(
                 folder / f"package-{seed + version}",
                 speeches,
                 frames=6,
@@ -155,13 +166,13 @@ def make_cast(folder: Path, *, changing: bool) -> Cast:
             )
             for version in range(2)
         ]
-        windows = _windows(looks[0].package, speeches)
+        windows = windows_of(looks[0].package, speeches)
         roles.append(Role(root / f"changing-{number}", looks, windows))
-    _check_distinct(roles)
+    check_distinct(roles)
     return Cast(root, tuple(roles), speeches)
 
 
-def _look(
+def make_look(
     package: Path,
     speeches: Sequence[Float32Array],
     *,
@@ -169,7 +180,9 @@ def _look(
     seed: int,
     encoder_seed: int | None = None,
 ) -> Look:
-    """A package and its frames, which ``lipwire.api`` makes."""
+    """Write the avatar package ``package`` with ``frames`` frames and networks of random weights,
+    drawn from ``seed`` (the audio encoder's from ``encoder_seed``, where that is given), and return
+    it with the frames in which it says ``speeches``, made by ``lipwire.api``."""
     write_package(package, frames, _SIZE, _NARROW, seed)
     checkpoint = package / "checkpoint"
     write_tiny_unet(checkpoint / "model_best.onnx", seed=seed)
@@ -184,7 +197,9 @@ def _look(
     return Look(package, tuple(spoken))
 
 
-def _windows(package: Path, speeches: Sequence[Float32Array]) -> list[Float32Array]:
+def windows_of(package: Path, speeches: Sequence[Float32Array]) -> list[Float32Array]:
+    """Return what the network of the avatar ``package`` hears of each of ``speeches``, (n, 32, 16,
+    16) float32."""
     with Avatar.open(package) as avatar:
         path = avatar.encoder_path
         if path is None:
@@ -193,18 +208,20 @@ def _windows(package: Path, speeches: Sequence[Float32Array]) -> list[Float32Arr
     return [extract_windows(speech, encoder) for speech in speeches]
 
 
-def _speech(seed: int) -> Float32Array:
-    """(48000,) float32 in steps of 16-bit PCM: noise that swells and fades."""
-    samples = _SPEECH_S * SAMPLE_RATE_HZ
+def make_speech(seed: int, seconds: int = _SPEECH_S) -> Float32Array:
+    """Return ``seconds`` of noise that swells and fades, drawn from ``seed``: (n,) float32 at 16
+    kHz in steps of 16-bit PCM."""
+    samples = seconds * SAMPLE_RATE_HZ
     noise = np.random.default_rng(seed).normal(0, 3000, samples)
     swell = np.abs(np.sin(np.arange(samples) * (2 + seed) / SAMPLE_RATE_HZ))
     return (np.rint(noise * swell).clip(-32768, 32767) / 32768).astype(np.float32)
 
 
-def _check_distinct(roles: Sequence[Role]) -> None:
-    """A wrong avatar, frame or speech has to be seen as such."""
+def check_distinct(roles: Sequence[Role]) -> None:
+    """Raise RuntimeError where two avatars, or two speeches of one, look alike at some frame: a
+    wrong avatar, frame or speech has to be seen as such."""
     looks = {look.package: look for role in roles for look in role.looks}.values()
-    for number in range(_FRAMES):
+    for number in range(min(len(frames) for look in looks for frames in look.frames)):
         seen = [frames[number] for look in looks for frames in look.frames]
         if len(set(seen)) < len(seen):
             raise RuntimeError(f"two avatars or speeches look alike at frame {number}")

@@ -29,7 +29,8 @@ _MAX_MESSAGE_BYTES: Final = 100 * 2**20
 
 
 class Tally:
-    """Counts how requests ended. Thread-safe."""
+    """Counts how requests about the avatars of ``cast`` ended, and keeps lines about wrong frames
+    (``wrong``) and about errors (``errors``). Thread-safe."""
 
     def __init__(self, cast: Cast) -> None:
         self.counts: Counter[str] = Counter()
@@ -111,7 +112,8 @@ class Tally:
 
 
 class Clients:
-    """Threads that ask for one batch after another; ``stop`` ends them."""
+    """Threads that ask a server for one batch after another, from ``start`` to ``stop``, and look
+    at the answers."""
 
     def __init__(
         self, address: str, cast: Cast, tally: Tally, *, count: int, rate: float, seed: int

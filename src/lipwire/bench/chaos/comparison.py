@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 
 from lipwire.audio import AudioEncoder, silence_window
@@ -17,18 +18,19 @@ from lipwire.domain.closing import Closing
 from lipwire.engine import Engine
 from lipwire.session.live import FRAME_MS, LiveFrame, Sound
 
-_SHIFTS: Final = (0, -1, 1, -2, 2, -3, 3, -4, 4)
-"""By how many frames a speech may be shown earlier or later than it began: the session follows its
-sender's clock."""
 _KEPT: Final = 96
-"""Mouths of each package that are remembered."""
+"""Mouths of each package that are remembered, unless another number is asked for."""
 
 
 class Renderer(Closing):
-    """What a package shows, made without servers. Thread-safe; a context manager."""
+    """What an avatar package shows, computed in this process without servers, to compare with.
+    Thread-safe; a context manager."""
 
-    def __init__(self, package: Path, windows: Sequence[AudioWindows]) -> None:
-        """``windows``, (n, 32, 16, 16) float32, are those of each speech."""
+    def __init__(
+        self, package: Path, windows: Sequence[AudioWindows], *, kept: int = _KEPT
+    ) -> None:
+        """``windows`` are what the network hears of each frame, (n, 32, 16, 16) float32, one array
+        for each speech. ``kept`` mouths, 300 kB each, are remembered."""
         self._lock = threading.Lock()
         self._windows = windows
         with ExitStack() as stack:
@@ -39,7 +41,7 @@ class Renderer(Closing):
                 raise RuntimeError(f"{package.name} has lost its audio encoder")
             self._silence = silence_window(AudioEncoder.open(self._avatar.encoder_path))
             self._opened = stack.pop_all()
-        self._mouth = lru_cache(_KEPT)(self._draw)
+        self._mouth = lru_cache(kept)(self._draw)
         self._rest = [self._resting(number) for number in range(self._avatar.frame_count)]
 
     def close(self) -> None:
@@ -51,8 +53,8 @@ class Renderer(Closing):
         return len(self._windows[speech])
 
     def spoken(self, position: int, speech: int, number: int, made_at: int | None = None) -> bytes:
-        """Return the JPEG file of the frame at ``position``, a frame of the avatar before the walk
-        back and forth, with the mouth of frame ``number`` of speech number ``speech`` (its index in
+        """Return the JPEG file of the avatar's frame at ``position`` (past the last, back and
+        forth) with the mouth of frame ``number`` of speech number ``speech`` (its index in
         ``windows``).
 
         The network makes a mouth from the crop of the frame at ``made_at``; None for ``position``
@@ -64,13 +66,34 @@ class Renderer(Closing):
             mouth = self._mouth(ping_pong(shown, self._avatar.frame_count), speech, number)
             return self._avatar.jpeg(position, mouth)
 
-    def rests(self, position: int, frame: bytes) -> bool:
-        """Return whether ``frame``, a JPEG file, shows the frame at ``position`` with a rest mouth:
-        its own, or that of another frame, which is shown where its own was not made yet."""
+    def resting(self, position: int) -> bytes:
+        """Return the JPEG file of the avatar's frame at ``position`` with its mouth at rest."""
         with self._lock:
-            own = ping_pong(position, self._avatar.frame_count)
-            order = [self._rest[own], *self._rest]
-            return any(self._avatar.jpeg(position, mouth) == frame for mouth in order)
+            mouth = self._rest[ping_pong(position, self._avatar.frame_count)]
+            return self._avatar.jpeg(position, mouth)
+
+    def filmed(self, position: int) -> bytes:
+        """Return the JPEG file of the avatar's frame at ``position`` as it was filmed."""
+        with self._lock:
+            return self._avatar.jpeg(position, None)
+
+    def shown(self, frame: LiveFrame, speech: int, number: int) -> str:
+        """Return in words what ``frame`` shows in place of frame ``number`` of speech number
+        ``speech``: another mouth, or how far it is from the right one. Takes seconds."""
+        if self.filmed(frame.position) == frame.data:
+            return "the frame as it was filmed"
+        for other, windows in enumerate(self._windows):
+            for mouth in range(len(windows)):
+                for made_at in range(self._avatar.frame_count):
+                    if self.spoken(frame.position, other, mouth, made_at) == frame.data:
+                        return f"speech {other}, frame {mouth}, made for position {made_at}"
+        right = np.frombuffer(self.spoken(frame.position, speech, number), np.uint8)
+        came = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
+        wanted = cv2.imdecode(right, cv2.IMREAD_COLOR)
+        if came is None or wanted is None or came.shape != wanted.shape:
+            return "no such picture"
+        apart = cv2.absdiff(came, wanted).max(axis=2)
+        return f"another in {np.count_nonzero(apart)} pixels, by {apart.max()} of 255 at most"
 
     def _draw(self, number: int, speech: int, frame: int) -> UInt8Array:
         crops = self._avatar.crops(number, 1)
@@ -88,7 +111,9 @@ class Renderer(Closing):
 
 
 class Comparison:
-    """Compares what one session sends with what it has to."""
+    """Compares the frames and the sound that one live session sends with what it has to send. It
+    counts frames that are right, that show an earlier mouth (``held``) and that were left out, and
+    keeps a line about each that is ``wrong``."""
 
     def __init__(self, renderer: Renderer, speech: int, samples: Float32Array) -> None:
         """The session says ``samples``, which is number ``speech`` of those that ``renderer``
@@ -100,45 +125,67 @@ class Comparison:
         self._renderer = renderer
         self._speech = speech
         self._samples = samples
-        self._began_ms = 0
-        self._begins: int | None = None
-        """Position of frame 0 of the speech."""
         self._heard = 0
+        self._number_at: dict[int, int] = {}
+        """Which frame of the speech is heard, by the time of the session's frame, in ms."""
+        self._begins: list[int] = []
+        """Positions of frame 0 of the speech, the latest last: frames that wait move it."""
+        self._rested = False
+        """Whether a mouth at rest has come: from then on, there is one."""
+        self._resumed = self._missed = False
+        """Whether a stream has taken the session up again, and no sound has come since."""
 
-    def began(self, at_ms: int) -> None:
-        """Note that the speech began ``at_ms`` milliseconds after the session's start."""
-        self._began_ms = at_ms
+    def resumed(self) -> None:
+        """Note that another stream has taken the session up again: what nobody took meanwhile is
+        left out, so that sound goes on somewhere behind, and a frame may be without its own."""
+        self._resumed = self._missed = True
 
     def frame(self, frame: LiveFrame) -> None:
-        """Compare a frame that came with what it has to show; count it as right or held, or add a
-        line to ``wrong``."""
+        """Compare a frame that came with what it has to show, which its sound says and which has to
+        have come before it. Count it as right; as held where it shows an earlier mouth, because its
+        own could not be made; or add a line to ``wrong``."""
         if not frame.speech:
-            if self._renderer.rests(frame.position, frame.data) or self._is_held(frame):
+            if self._rests(frame) or self._is_held(frame):
                 self.right += 1
             else:
                 self.wrong.append(f"position {frame.position} at rest")
             return
-        if self._begins is None:  # frames before it may have been left out
-            self._begins = frame.position - (frame.at_ms - self._began_ms) // FRAME_MS
-        number = frame.position - self._begins
-        for shift in _SHIFTS:
-            of = number + shift
-            if not 0 <= of < self._renderer.length(self._speech):
-                continue
-            if self._renderer.spoken(frame.position, self._speech, of) == frame.data:
-                self._begins -= shift
-                self.right += 1
+        number = self._number_at.get(frame.at_ms)
+        if number is None:
+            if self._missed:
                 return
-        if self._is_held(frame) or self._renderer.rests(frame.position, frame.data):
+            self.wrong.append(f"position {frame.position} without its sound")
+            return
+        right = self._renderer.spoken(frame.position, self._speech, number) == frame.data
+        if not right and self._rests(frame):  # no mouth was made since it began, or went on
+            self.held += 1
+            return
+        begins = frame.position - number
+        if begins not in self._begins[-1:]:
+            self._begins.append(begins)
+        if right:
+            self.right += 1
+        elif self._is_held(frame):
             self.held += 1
         else:
-            self.wrong.append(f"position {frame.position}, speech {self._speech}, frame {number}")
+            line = f"position {frame.position}, speech {self._speech}, frame {number}"
+            if not self.wrong:
+                line += f", shows {self._renderer.shown(frame, self._speech, number)}"
+            self.wrong.append(line)
 
     def sound(self, sound: Sound) -> None:
         """Compare the sound of a frame with the next samples of the speech; add a line to ``wrong``
         where it differs. Silence between speeches is ignored."""
         if not sound.speech:
             return
+        if self._missed:
+            self._heard = self._found(sound.samples)
+            self._missed = False
+        self._number_at[sound.at_ms] = self._heard * 1000 // (SAMPLE_RATE_HZ * FRAME_MS)
+        if sound.speech > 1 and not self.wrong:
+            self.wrong.append(
+                f"the speech was cut {self._heard / SAMPLE_RATE_HZ:.2f} s after it began"
+            )
         wanted = self._samples[self._heard : self._heard + len(sound.samples)]
         self._heard += len(sound.samples)
         if not np.array_equal(sound.samples[: len(wanted)], wanted):
@@ -146,18 +193,32 @@ class Comparison:
 
     def ended(self, interrupted: bool) -> None:
         """Note that the speech is over; add a line to ``wrong`` where not all of it was heard and
-        it was not ``interrupted``."""
-        if not interrupted and self._heard < len(self._samples):
+        it was neither ``interrupted`` nor resumed."""
+        if not interrupted and not self._resumed and self._heard < len(self._samples):
             self.wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
+
+    def _found(self, sound: Float32Array) -> int:
+        """Where in the speech ``sound`` is, behind what was heard, in steps of a frame; where it is
+        not, what was heard."""
+        step = SAMPLE_RATE_HZ * FRAME_MS // 1000
+        for first in range(self._heard, len(self._samples), step):
+            wanted = self._samples[first : first + len(sound)]
+            if np.array_equal(sound[: len(wanted)], wanted):
+                return first
+        return self._heard
+
+    def _rests(self, frame: LiveFrame) -> bool:
+        """Whether it has a mouth at rest; or, as long as none has come, none at all."""
+        rests = self._renderer.resting(frame.position) == frame.data
+        self._rested |= rests
+        return rests or (not self._rested and self._renderer.filmed(frame.position) == frame.data)
 
     def _is_held(self, frame: LiveFrame) -> bool:
         """Whether it has the mouth of an earlier frame, which need not have been shown itself."""
-        if self._begins is None:
-            return False
-        begins = self._begins
-        latest = min(frame.position - begins, self._renderer.length(self._speech)) - 1
         return any(
             self._renderer.spoken(frame.position, self._speech, number, begins + number)
             == frame.data
-            for number in range(latest, -1, -1)
+            for begins in reversed(self._begins)
+            for number in range(self._renderer.length(self._speech) - 1, -1, -1)
+            if begins + number < frame.position
         )

@@ -16,7 +16,6 @@ from lipwire.session.live import (
     LiveFrame,
     SessionSettings,
     Sound,
-    SpeechBegan,
     SpeechEnded,
 )
 
@@ -25,13 +24,17 @@ _VANISHING: Final = 0.15
 """Shares of the sessions; the others say all of a speech."""
 _BEFORE: Final = 40
 """Frames after which a session is interrupted or left, at most."""
-_SETTINGS: Final = SessionSettings(SAMPLE_RATE_HZ, gate=False, crossfade_frames=0)
-"""No rest mouth is mixed in, and sound comes as it was sent, so that both can be compared."""
+_SETTINGS: Final = SessionSettings(
+    SAMPLE_RATE_HZ, gate=False, crossfade_frames=0, end_of_speech_timeout_s=60
+)
+"""No rest mouth is mixed in, and sound comes as it was sent, so that both can be compared; and a
+busy machine does not make two pieces of speech of one, which sound and look different."""
 _REFUSED_PAUSE_S: Final = 1.0
 
 
 class LiveClients:
-    """Threads that begin one session after another; ``stop`` ends them."""
+    """Threads that begin one live session after another, from ``start`` to ``stop``, let the avatar
+    speak and look at what comes."""
 
     def __init__(
         self,
@@ -126,7 +129,7 @@ class LiveClients:
             if isinstance(received, LiveFrame):
                 comparison.frame(received)
                 spoken += received.speech > 0
-                if ended is not None:
+                if ended is not None and received.at_ms >= ended.at_ms:  # not one that came late
                     if received.speech:
                         comparison.wrong.append("a frame speaks after its speech has ended")
                     return
@@ -137,8 +140,6 @@ class LiveClients:
                     before = None
             elif isinstance(received, Sound):
                 comparison.sound(received)
-            elif isinstance(received, SpeechBegan):
-                comparison.began(received.at_ms)
             elif isinstance(received, FramesDropped):
                 comparison.dropped += received.count
             elif isinstance(received, SpeechEnded):

@@ -31,7 +31,12 @@ _TOLD_EVERY_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long clients ask, how many there are, and what is done to the servers meanwhile."""
+    """What ``run_chaos`` does: for how many ``minutes``, drawn from ``seed``, how many requests a
+    second (``rate``; 0: as many as there can be), and by how many clients for batches and for live
+    sessions. Each of ``inference_servers`` but the first is killed every ``kill_every_s`` seconds
+    in the mean, avatars are loaded or unloaded every ``manage_every_s``, and, with
+    ``replace_packages``, a package is replaced every ``replace_every_s``. A server keeps
+    ``most_avatars`` open."""
 
     minutes: float = 2.0
     seed: int = 0
@@ -52,7 +57,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Chaos:
-    """What a run of ``run_chaos`` has found."""
+    """What a run of ``run_chaos`` has found: how long it took, how many requests were answered, how
+    many frames looked at, what happened how often (``counts``), what each server holds at the end
+    (``held``), and a line for each wrong frame, each error that a client saw, and each crash, error
+    in a log or exit with another code (``unclean``)."""
 
     seconds: float
     requests: int
@@ -68,8 +76,8 @@ class Chaos:
 
     @property
     def hours(self) -> float:
-        """How many hours one live session would have to last for as many requests as were
-        answered."""
+        """How many hours of one live session the answered requests are as much as, at the rate at
+        which such a session asks."""
         return self.requests / REQUESTS_AN_HOUR
 
     @property

@@ -6,12 +6,14 @@ import random
 import select
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from lipwire.domain.pythonprocess import python_command
 
 _START_S: Final = 120.0
 _END_S: Final = 60.0
@@ -32,37 +34,54 @@ class Process:
     Methods may be called from any thread, except that one thread at a time kills and starts.
     """
 
-    def __init__(self, name: str, folder: Path, arguments: list[str], **environ: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        arguments: list[str],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        within: Sequence[str] = (),
+        **environ: str,
+    ) -> None:
         """The process is called ``name`` in messages and has its log in ``folder``; ``environ`` are
-        variables for it."""
+        variables for it. It listens at ``host`` and ``port``; 0 is any free port, which it keeps.
+        ``within`` is a command, as nsenter's, that its command line is appended to, and that has to
+        become it without another process in between."""
         self.name: Final = name
-        self.port = 0
+        self.host: Final = host
+        self.port = port
         self.life = 0
         """How many times it was started."""
         self.unclean: list[str] = []
         """Ends that should have been another."""
         self._folder = folder
+        self._within = within
         self._arguments = arguments
         self._environ = environ
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
-        """Its process id; None while it does not run."""
+        """The operating system's process id; None while the process does not run."""
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
     def start(self) -> None:
-        """Start it and wait until it listens. Raises RuntimeError where it does not."""
+        """Start the process and wait until it listens. Raises RuntimeError where it does not."""
         self.life += 1
         ready, telling = os.pipe()
         try:
             with self._log().open("wb") as log, self._words().open("wb") as words:
                 self._process = subprocess.Popen(
                     [
-                        *(sys.executable, "-m", "lipwire", *self._arguments),
-                        *("--host", "127.0.0.1", "--port", str(self.port)),
-                        *("--json-logs", "--ready-fd", str(telling)),
+                        *self._within,
+                        *python_command(
+                            *("-m", "lipwire", *self._arguments),
+                            *("--host", self.host, "--port", str(self.port)),
+                            *("--json-logs", "--ready-fd", str(telling)),
+                        ),
                     ],
                     stdin=subprocess.PIPE,  # it drains when this process dies
                     stdout=log,
@@ -105,12 +124,19 @@ class Process:
     def pause(self, seconds: float) -> None:
         """Stop the process with SIGSTOP, wait ``seconds``, and let it go on: its connections stay
         meanwhile, and nothing is answered. Nothing where it was not started."""
-        process = self._process
-        if process is None:
-            return
-        process.send_signal(signal.SIGSTOP)
+        self.stop()
         time.sleep(seconds)
-        process.send_signal(signal.SIGCONT)
+        self.go_on()
+
+    def stop(self) -> None:
+        """Stop the process with SIGSTOP. Nothing where it was not started."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let the process that was stopped go on. Nothing where it was not started."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def troubles(self) -> list[str]:
         """Return a line for each error in its logs, each crash on its stderr and each end of
@@ -185,6 +211,7 @@ class Farm:
                 logs,
                 ["inference-server", *root],
                 LIPWIRE_CAPACITY__MAX_MODELS_PER_GPU=str(most),
+                LIPWIRE_ONNX__PRECISION="float32",  # each frame has one right answer
             )
             for number in range(inference)
         ]

@@ -29,8 +29,10 @@ gRPC's threads and opened avatars come and go; a leak of one in a hundred reques
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How much a server's figures have grown after the warm-up; slopes are for each thousand
-    requests."""
+    """How much memory, files and threads the server process called ``server`` holds at the end:
+    megabytes resident, and the same with shared pages divided (proportional); and how these figures
+    have grown after the warm-up, by name, with slopes for each thousand requests. ``growths`` is
+    empty where there was too little to see."""
 
     server: str
     resident_mb: float

@@ -23,7 +23,7 @@ UNGATED: Final = SessionSettings(gate=False)
 
 
 class Client(Closing):
-    """One session, whose frames a thread of its own receives; a context manager."""
+    """One live session, whose frames a thread of its own receives and counts; a context manager."""
 
     def __init__(self, connection: AvatarConnection, model_id: str) -> None:
         """Begin a session with avatar ``model_id``. Raises what the server refuses it with."""

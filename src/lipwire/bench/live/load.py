@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, Call, LipwireError, Overloaded
+from lipwire.domain.pythonprocess import python_command
 from lipwire.rpc.backends import RemoteBackend
 
 FRAMES: Final = 24
@@ -27,7 +28,7 @@ def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterato
     """Load an inference server during the ``with`` block: a process of its own with ``clients``
     threads asks the one at ``address`` (HOST:PORT) for 24 mouths of avatar ``model_id`` again and
     again, for ``tenant``. A context manager. Raises RuntimeError where no request is answered."""
-    command = [sys.executable, "-c", _MAIN, address, model_id, str(clients), tenant]
+    command = python_command("-c", _MAIN, address, model_id, str(clients), tenant)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

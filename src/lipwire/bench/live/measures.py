@@ -21,13 +21,18 @@ _TIMES_AS_MANY: Final = 10
 _TIMES_BESIDE: Final = 5
 _TIMEOUT_S: Final = 120.0
 _SETTLE_S: Final = 1.0
+_WARM_UP_S: Final = 2.0
+_SPOKEN_S: Final = 20.0
+_SPECIALISED_S: Final = 60.0
+_LOOK_S: Final = 0.1
 MOST_MISSING: Final = 0.01
 """Share of its frames that a session may be without, to count as held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: a time as median and 99th percentile, or a number; and what it says besides."""
+    """One figure of a measurement, called ``what``: a time as median and 99th percentile in
+    milliseconds (None where it is no time), and a note with a number or a remark."""
 
     what: str
     p50_ms: float | None = None
@@ -41,18 +46,35 @@ class Figure:
         return cls(what, percentile(times_ms, 50), percentile(times_ms, 99), note)
 
 
+def specialise(rig: Rig, servers: Servers) -> None:
+    """Speak with each avatar of ``rig`` at ``servers`` until its network runs in bfloat16, as one
+    that is used much does. Raises RuntimeError where one does not within a minute."""
+    with CompositingConnection(servers.compositing) as connection:
+        for package in rig.packages:
+            with _session(servers, package.name) as client:
+                client.session.push(rig.said(_SPOKEN_S), SAMPLE_RATE_HZ)
+                until_s = time.monotonic() + _SPECIALISED_S
+                while connection.stats(package.name, _TIMEOUT_S).models[0].precision != "bfloat16":
+                    if time.monotonic() > until_s:
+                        raise RuntimeError("the network does not run in bfloat16; see the log")
+                    time.sleep(_LOOK_S)
+
+
 def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], str]:
-    """Push ``seconds`` of speech to a new session as a microphone would. Returns, for each frame
-    that came, how many milliseconds after the last sample that it needs it came, and a text that
-    says how many did not come."""
+    """Push ``seconds`` of speech, as a microphone would, to a new session with the first avatar of
+    ``rig`` at ``servers``, after another has spoken for two seconds. Returns, for each frame that
+    came, how many milliseconds after the last sample that it needs it came, and a text that says
+    how many did not come."""
+    with _session(servers) as client:  # how long mouths take is known then
+        latencies_ms(client, rig.said(_WARM_UP_S), UNGATED.lookahead_ms)
     with _session(servers) as client:
         times_ms, left_out = latencies_ms(client, rig.said(seconds), UNGATED.lookahead_ms)
     return times_ms, f"{left_out:.1%} of the frames left out"
 
 
 def interruptions(rig: Rig, servers: Servers, times: int) -> list[float]:
-    """Interrupt a session that speaks, ``times`` times; return how many milliseconds after each
-    interruption the first frame without speech came."""
+    """Interrupt a session at ``servers`` that says speech of ``rig``, ``times`` times; return how
+    many milliseconds after each interruption the first frame without speech came."""
     with _session(servers) as client:
         return [_interruption(rig, client) for _ in range(times)]
 
@@ -75,8 +97,9 @@ def _interruption(rig: Rig, client: Client) -> float:
 
 
 def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
-    """Begin a session, ``times`` times one after the other; return how many milliseconds after it
-    was asked for the first frame of each came. With ``cold`` the avatar is unloaded before each."""
+    """Begin a session at ``servers``, ``times`` times one after the other; return how many
+    milliseconds after it was asked for the first frame of each came. With ``cold`` the avatar is
+    unloaded before each."""
     found = []
     with CompositingConnection(servers.compositing) as connection:
         for _ in range(times):
@@ -88,15 +111,17 @@ def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
 
 
 def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int, str]:
-    """Find how many sessions that all speak the server carries: add one after the other, up to
-    ``most``, and watch each number of them for ``seconds``, until one session lacks 1 % of its
-    frames, or 1 % of all frames are late by more than the time of a frame. Returns the number
-    before that, and a text that says what ended it."""
+    """Find how many sessions that all speak the server carries, with all avatars of ``rig`` in
+    turn: add one after the other, up to ``most``, and watch each number of them for ``seconds``,
+    until one session lacks 1 % of its frames, or 1 % of all frames are late by more than the time
+    of a frame. Returns the number before that, and a text that says what ended it."""
     with ExitStack() as stack:
         connection = stack.enter_context(AvatarConnection(servers.compositing))
         clients: list[Client] = []
+        names = [package.name for package in rig.packages]
         for number in range(most):
-            clients.append(stack.enter_context(Client(connection, AVATAR)))
+            model_id = names[number % len(names)]
+            clients.append(stack.enter_context(Client(connection, model_id)))
             firsts = []
             for client in clients:
                 client.session.interrupt()
@@ -163,8 +188,8 @@ def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
 
 
 @contextmanager
-def _session(servers: Servers) -> Iterator[Client]:
+def _session(servers: Servers, avatar: str = AVATAR) -> Iterator[Client]:
     """A session whose first frame has come."""
-    with AvatarConnection(servers.compositing) as connection, Client(connection, AVATAR) as client:
+    with AvatarConnection(servers.compositing) as connection, Client(connection, avatar) as client:
         client.wait(lambda: client.frames, _TIMEOUT_S)
         yield client

@@ -1,21 +1,22 @@
 """Avatars under several names, and servers in this process that show them live."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
-from lipwire.audio import decode_audio
+from lipwire.audio import sample_speech
 from lipwire.avatars import Avatar, find_avatar
 from lipwire.bench.coldstart import write_package
 from lipwire.bench.randomnetworks import Widths, write_tiny_audio_encoder, write_tiny_unet
-from lipwire.config import load_compositing_config, load_inference_config
+from lipwire.config import InferenceConfig, load_compositing_config, load_inference_config
 from lipwire.domain import SAMPLE_RATE_HZ, Float32Array
+from lipwire.wiring.choosing import MakeEngine, make_engine
 from lipwire.wiring.resting import compile_rest
 from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
 
@@ -33,7 +34,8 @@ _HERE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Addresses of servers that are ready."""
+    """Addresses, HOST:PORT, of a compositing and an inference server that are ready; ``inference``
+    is empty where one server is both."""
 
     compositing: str
     inference: str
@@ -41,7 +43,8 @@ class Servers:
 
 
 class Rig:
-    """Avatars in a folder, and servers for them on one kind of device."""
+    """Avatars in a folder for measurements of live sessions, and servers for them on one kind of
+    device."""
 
     def __init__(self, root: Path, speech: Float32Array, *, use_gpu: bool) -> None:
         """``root`` holds the avatars ``live-0``, ``live-1`` and so on, and ``speech`` is what
@@ -51,31 +54,46 @@ class Rig:
         self._root = {"LIPWIRE_MODELS_ROOT": str(root)}
         self._device = {"LIPWIRE_ONNX__USE_CUDA": str(use_gpu).lower()}
 
+    @property
+    def packages(self) -> list[Path]:
+        """The folders of the avatars."""
+        return sorted(Path(self._root["LIPWIRE_MODELS_ROOT"]).iterdir())
+
     def said(self, seconds: float) -> Float32Array:
         """Return ``seconds`` of speech, (n,) float32 at 16 kHz: the same sentence again and
         again."""
         return np.resize(self.speech, round(seconds * SAMPLE_RATE_HZ))
 
     @contextmanager
-    def serve(self, *, by_speed: bool = True) -> Iterator[Servers]:
+    def serve(
+        self,
+        *,
+        by_speed: bool = True,
+        make_engine: MakeEngine = make_engine,
+        precision: str = "float32",
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[Servers]:
         """Give the ``with`` block a server that does everything, in this process. A context
-        manager. Without ``by_speed`` it admits more sessions than it can carry."""
+        manager. Without ``by_speed`` it admits more sessions than it can carry. ``make_engine``
+        makes what runs its networks, and ``precision`` is the setting ``onnx.precision``; ``more``
+        are other settings, as variables of the environment."""
         with open_serve(
-            load_compositing_config(None, _HERE | self._root),
-            load_inference_config(None, self._device),
+            load_compositing_config(None, {**_HERE, **self._root, **more}),
+            self._inference(precision),
             tell=lambda _heading, _facts: None,
             by_speed=by_speed,
+            make_engine=make_engine,
         ) as server:
             yield Servers(f"127.0.0.1:{server.port}", "")
 
     @contextmanager
-    def two_servers(self) -> Iterator[Servers]:
+    def two_servers(self, *, precision: str = "float32") -> Iterator[Servers]:
         """Give the ``with`` block an inference server, and a compositing server that asks it, in
-        this process. A context manager."""
+        this process. A context manager. ``precision`` is the setting ``onnx.precision``."""
         with ExitStack() as stack:
             inference = stack.enter_context(
                 open_inference_server(
-                    load_inference_config(None, _HERE | self._root | self._device),
+                    self._inference(precision, _HERE | self._root),
                     tell=lambda _heading, _facts: None,
                 )
             )
@@ -89,6 +107,12 @@ class Rig:
                 )
             )
             yield Servers(f"127.0.0.1:{compositing.port}", address)
+
+    def _inference(
+        self, precision: str, more: Mapping[str, str] = MappingProxyType({})
+    ) -> InferenceConfig:
+        chosen = {"LIPWIRE_ONNX__PRECISION": precision}
+        return load_inference_config(None, {**more, **self._device, **chosen})
 
 
 @contextmanager
@@ -105,7 +129,7 @@ def rig(*, avatars: int, quick: bool, use_gpu: bool = False) -> Iterator[Rig]:
         root.mkdir()
         for number in range(avatars):
             (root / f"live-{number}").symlink_to(package)
-        yield Rig(root, _sample(), use_gpu=use_gpu)
+        yield Rig(root, sample_speech(), use_gpu=use_gpu)
 
 
 def _quick_package(package: Path) -> Path:
@@ -113,9 +137,3 @@ def _quick_package(package: Path) -> Path:
     write_tiny_unet(package / "checkpoint" / "model_best.onnx", seed=0)
     write_tiny_audio_encoder(package / "checkpoint" / "audio_encoder.onnx", seed=0)
     return package
-
-
-def _sample() -> Float32Array:
-    """The sentence that comes with Lipwire, (n,) float32 at 16 kHz."""
-    with as_file(files("lipwire") / "assets" / "speech" / "sample.flac") as path:
-        return decode_audio(path)

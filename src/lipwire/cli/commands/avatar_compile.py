@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lipwire.cli.sandboxing import SANDBOX_HELP, opened_sandbox
+
 if TYPE_CHECKING:
     from lipwire.avatars import Part
 
 
 class Purpose(StrEnum):
-    """What an avatar is compiled for: its frames for a kind of output, its network for a device,
-    its mouths for silence."""
+    """What an avatar is compiled for: its frames as JPEG files (serve), for videos (render),
+    uncompressed (raw), or for all of these; its network for the processor (cpu) or GPUs as well
+    (gpu); its mouths at rest (live)."""
 
     SERVE = "serve"
     RENDER = "render"
@@ -38,6 +41,7 @@ def command(
     quality: Annotated[
         int, typer.Option(min=1, max=100, help="JPEG quality, for serve and all.")
     ] = 75,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help=SANDBOX_HELP)] = False,
 ) -> None:
     """Prepare an avatar, so that opening it later takes milliseconds.
 
@@ -47,8 +51,9 @@ def command(
 
     from lipwire.avatars import Avatar, find_avatar
     from lipwire.avatars.compiled.parts import FOR_GPU
-    from lipwire.cli.terminal import compile_progress, duration, plain
-    from lipwire.wiring.resting import compile_rest
+    from lipwire.cli.terminal import compile_progress, duration
+    from lipwire.domain import InvalidInput
+    from lipwire.domain.wording import escaped
 
     of_output: dict[Purpose, frozenset[Part]] = {
         Purpose.SERVE: frozenset({"jpeg"}),
@@ -57,6 +62,11 @@ def command(
         Purpose.ALL: frozenset({"jpeg", "planes", "pixels"}),
     }
     chosen = purposes or [Purpose.ALL]
+    if sandbox and Purpose.LIVE in chosen:
+        raise InvalidInput(
+            "--sandbox and --for live are given; the mouths for silence are made by the network,"
+            " which runs in this process. Give one of the two"
+        )
     outputs = [purpose for purpose in chosen if purpose in of_output] or [Purpose.ALL]
     parts = frozenset(part for output in outputs for part in of_output[output])
     if Purpose.GPU in chosen:
@@ -65,12 +75,20 @@ def command(
     started_s = time.monotonic()
     with (
         compile_progress() as progress,
-        Avatar.open(path, parts=parts, quality=quality, progress=progress) as opened,
+        Avatar.open(
+            path,
+            parts=parts,
+            quality=quality,
+            progress=progress,
+            sandbox=opened_sandbox(sandbox),
+        ) as opened,
     ):
         if Purpose.LIVE in chosen:
+            from lipwire.wiring.resting import compile_rest  # brings what serves along
+
             compile_rest(opened, progress)
         elapsed = duration(time.monotonic() - started_s)
         typer.echo(
-            f"{plain(opened.name)}: {opened.frame_count} frames are compiled for"
+            f"{escaped(opened.name)}: {opened.frame_count} frames are compiled for"
             f" {', '.join(purpose.value for purpose in chosen)} ({elapsed})"
         )

@@ -31,7 +31,8 @@ def command(
 
     Exits with 1 when a figure misses its bar.
     """
-    from lipwire.cli.terminal import compile_progress, plain, progress_bar
+    from lipwire.cli.terminal import compile_progress, progress_bar
+    from lipwire.domain.wording import escaped
     from lipwire.evaluation import evaluate
 
     with compile_progress() as compiling, progress_bar("evaluating", "frames") as progress:
@@ -41,14 +42,14 @@ def command(
 
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:
-        typer.echo(f"{plain(report.avatar)}: {report.frames} frames")
+        typer.echo(f"{escaped(report.avatar)}: {report.frames} frames")
         for bar in report.bars:
             colour = typer.colors.GREEN if bar.passed else typer.colors.RED
             verdict, rest = bar.line().split("  ", 1)
             typer.echo(f"{typer.style(verdict, fg=colour)}  {rest}")
         for name, figures in report.figures.items():
             listed = ", ".join(f"{key} {value:.3g}" for key, value in figures.items())
-            typer.echo(f"{plain(name)}: {listed}")
+            typer.echo(f"{escaped(name)}: {listed}")
         for path in report.pictures:
             typer.echo(f"picture: {path}")
     if not report.passed:

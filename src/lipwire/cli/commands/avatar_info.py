@@ -107,7 +107,8 @@ def _print_table(facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lipwire.cli.terminal import duration, file_size, plain
+    from lipwire.cli.terminal import duration, file_size
+    from lipwire.domain.wording import one_line
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
@@ -115,7 +116,7 @@ def _print_table(facts: dict[str, Any]) -> None:
 
     def row(label: str, value: object) -> None:
         # As Text: what a package says must not be taken for markup.
-        table.add_row(label, Text(plain(str(value))))
+        table.add_row(label, Text(one_line(str(value))))
 
     rects, model = facts["rects"], facts["model"]
     row("name", facts["name"])

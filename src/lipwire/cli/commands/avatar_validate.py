@@ -5,22 +5,25 @@ from typing import Annotated
 import typer
 
 from lipwire.cli.exits import EXIT_FAILED
+from lipwire.cli.sandboxing import SANDBOX_HELP, opened_sandbox
 
 
 def command(
     avatar: Annotated[str, typer.Argument(help="An avatar's folder or name.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help=SANDBOX_HELP)] = False,
 ) -> None:
     """Check everything about an avatar and list all that is wrong with it.
 
     Exits with 1 when there are errors; warnings alone are fine.
     """
     from lipwire.avatars import find_avatar, validate_package
-    from lipwire.cli.terminal import compile_progress, plain
+    from lipwire.cli.terminal import compile_progress
+    from lipwire.domain.wording import escaped
 
     path = find_avatar(avatar)
     with compile_progress("decoding") as progress:
-        problems = validate_package(path, progress=progress)
+        problems = validate_package(path, progress=progress, sandbox=opened_sandbox(sandbox))
     errors = sum(problem.severity == "error" for problem in problems)
     if as_json:
         import json
@@ -36,7 +39,7 @@ def command(
     else:
         for problem in problems:
             colour = typer.colors.RED if problem.severity == "error" else typer.colors.YELLOW
-            typer.echo(f"{typer.style(problem.severity, fg=colour)}: {plain(problem.message)}")
+            typer.echo(f"{typer.style(problem.severity, fg=colour)}: {escaped(problem.message)}")
         warnings = len(problems) - errors
         verdict = "is valid" if errors == 0 else "cannot be used"
         counts = ", ".join(
@@ -44,6 +47,6 @@ def command(
             for number, noun in ((errors, "error"), (warnings, "warning"))
             if number
         )
-        typer.echo(f"{path} {verdict}" + (f": {counts}" if counts else ""))
+        typer.echo(f"{escaped(str(path))} {verdict}" + (f": {counts}" if counts else ""))
     if errors:
         raise typer.Exit(EXIT_FAILED)

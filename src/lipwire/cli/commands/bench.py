@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class Subject(StrEnum):
-    """What can be measured: the modules of `lipwire.bench`, and all of them in turn."""
+    """What can be measured, by the names of modules of `lipwire.bench`; ``all`` is most of them in
+    turn."""
 
     COMPOSE = "compose"
     ENGINE = "engine"
@@ -23,6 +24,7 @@ class Subject(StrEnum):
     CAPACITY = "capacity"
     GPU = "gpu"
     LIVE = "live"
+    DENSITY = "density"
     CHAOS = "chaos"
     ALL = "all"
 
@@ -49,9 +51,10 @@ def command(
             "mapped avatar to its first frame against decoding and a new session. serve: a server "
             "under 1 to 8 clients, and the guide's form against a bare gRPC echo. capacity: 11,000 "
             "avatars behind one server. gpu: speed, swaps, memory and live sessions on an NVIDIA "
-            "GPU. live: live sessions from speech to frame, and how many a machine carries. chaos: "
-            "servers that are killed and whose avatars change, under clients that look at every "
-            "frame. The last four are not part of all."
+            "GPU. live: live sessions from speech to frame, and how many a machine carries. "
+            "density: what a live session costs, and how many this machine and a larger one hold. "
+            "chaos: servers that are killed and whose avatars change, under clients that look at "
+            "every frame. The last five are not part of all."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -66,7 +69,7 @@ def command(
         typer.Option(
             min=1,
             help="How long capacity asks (default: 60), gpu may take (default: 480), or each "
-            "figure of live takes (default: 10).",
+            "figure of live and density takes (default: 10).",
         ),
     ] = None,
     out: Annotated[
@@ -78,11 +81,20 @@ def command(
     rate: Annotated[
         float, typer.Option(min=0, help="Requests a second in chaos; 0: as many as there can be.")
     ] = 0.0,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="capacity: the URL of a store to put the avatars into; the server has a cache for"
+            " 500 of them.",
+            show_default=False,
+        ),
+    ] = None,
     replace_packages: Annotated[
         bool, typer.Option("--replace-packages", help="In chaos avatars change on disk as well.")
     ] = False,
 ) -> None:
-    """Measure Lipwire's ways against the plain ways, in turns and in one process."""
+    """Measure how fast Lipwire is, against the plain way to do the same, in turns and in one
+    process."""
     from lipwire.config import describe_machine
 
     if subject is Subject.CHAOS:
@@ -97,13 +109,17 @@ def command(
         )
         measure_chaos(plan, as_json)
         return
-    if subject is Subject.LIVE:
-        from lipwire.cli.commands.bench_live import measure_live
+    if subject in (Subject.LIVE, Subject.DENSITY):
+        from lipwire.cli.commands import bench_live
 
-        measure_live(seconds or (2.0 if quick else 10.0), quick, as_json)
+        measure = {
+            Subject.LIVE: bench_live.measure_live,
+            Subject.DENSITY: bench_live.measure_density,
+        }
+        measure[subject](seconds or (2.0 if quick else 10.0), quick, as_json)
         return
     if subject is Subject.CAPACITY:
-        _measure_capacity(QUICK_SECONDS if quick else seconds or 60.0, as_json)
+        _measure_capacity(QUICK_SECONDS if quick else seconds or 60.0, as_json, store)
         return
     if subject is Subject.GPU:
         _measure_gpu(seconds or 480.0, quick, as_json, out)
@@ -146,12 +162,15 @@ def _run(subject: Subject, rounds: int) -> "list[Comparison]":
     return comparisons
 
 
-def _measure_capacity(seconds: float, as_json: bool) -> None:
+def _measure_capacity(seconds: float, as_json: bool, store: str | None) -> None:
+    import os
+
     from lipwire.bench.capacity import run_capacity
     from lipwire.cli.terminal import file_size
     from lipwire.config import describe_machine
 
-    found = run_capacity(seconds)
+    endpoint_url = os.environ.get("LIPWIRE_STORE__ENDPOINT_URL")
+    found = run_capacity(seconds, store=store, endpoint_url=endpoint_url)
     if as_json:
         import json
         from dataclasses import asdict
@@ -169,6 +188,11 @@ def _measure_capacity(seconds: float, as_json: bool) -> None:
         f" {file_size(found.budget_bytes)}, their networks {file_size(found.peak_network_bytes)},"
         f" the process {file_size(found.peak_resident_bytes)} with shared pages"
     )
+    if store is not None:
+        typer.echo(
+            f"{found.stored} avatars in the store, the others published alone; the cache took at"
+            f" most {file_size(found.peak_cache_bytes)} of {file_size(found.cache_bytes)}"
+        )
     for name, spread in (
         ("cold", found.cold),
         ("warm, beside cold ones", found.warm),
@@ -178,6 +202,15 @@ def _measure_capacity(seconds: float, as_json: bool) -> None:
             f"{name}: {spread.p50_ms:.1f} ms (p50), {spread.p99_ms:.1f} ms (p99) a frame besides"
             " its network"
         )
+    for precision, spread in found.hot.items():
+        typer.echo(
+            f"used much, networks in {precision}: {spread.p50_ms:.1f} ms (p50),"
+            f" {spread.p99_ms:.1f} ms (p99) a frame, the whole answer"
+        )
+    typer.echo(
+        f"specialised networks took at most {file_size(found.peak_hot_bytes)} of"
+        f" {file_size(found.hot_budget_bytes)}"
+    )
     typer.echo(f"warm p99 beside cold ones: {found.slowed:.2f} times that beside warm ones")
     typer.echo(describe_machine().line())
 

@@ -1,4 +1,4 @@
-"""What `lipwire bench live` prints."""
+"""What `lipwire bench live` and `lipwire bench density` print."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from lipwire.bench.live import Figure, LiveReport
+    from lipwire.bench.live import Density, Figure, LiveReport
 
 
 def measure_live(seconds: float, quick: bool, as_json: bool) -> None:
@@ -30,6 +30,60 @@ def measure_live(seconds: float, quick: bool, as_json: bool) -> None:
     for report in reports:
         _print(report)
     typer.echo(describe_machine().line())
+
+
+def measure_density(seconds: float, quick: bool, as_json: bool) -> None:
+    """Measure what live sessions cost, ``seconds`` for each figure, and print how many this machine
+    and a larger one hold, as JSON where ``as_json``. ``quick`` only checks that everything runs,
+    with a tiny network."""
+    from lipwire.bench.live import LARGE_CORES, run_density
+    from lipwire.config import describe_machine
+
+    found = run_density(seconds, quick=quick, tell=lambda line: typer.echo(line, err=True))
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        document = {
+            "machine": describe_machine().as_json(),
+            "density": [
+                asdict(each)
+                | {
+                    "session_share": each.session_share,
+                    "sessions": each.sessions(each.cores),
+                    f"sessions_{LARGE_CORES}_cores": each.sessions(LARGE_CORES),
+                }
+                for each in found
+            ],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    for each in found:
+        _print_density(each, LARGE_CORES)
+    typer.echo(describe_machine().line())
+
+
+def _print_density(found: Density, large_cores: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"live sessions that speak, {found.runner}", title_justify="left")
+    table.add_column("what")
+    table.add_column("", justify="right")
+    for what, figure in (
+        ("a mouth, on one core alone", f"{found.mouth_ms:.1f} ms"),
+        (f"mouths a second, {found.cores} cores", f"{found.mouths_a_second:.1f}"),
+        ("mouths a second and core", f"{found.mouths_a_second / found.cores:.1f}"),
+        ("a session besides its mouths", f"{100 * found.besides_share:.1f} % of a core"),
+        ("a session in all", f"{found.session_share:.2f} cores"),
+        ("sessions of this machine, computed", f"{found.sessions(found.cores)}"),
+        ("sessions of this machine, held", f"{found.held}"),
+        ("sessions that leases allow", f"{found.allowed}"),
+        (f"sessions of {large_cores} such cores, computed", f"{found.sessions(large_cores)}"),
+    ):
+        table.add_row(what, figure)
+    Console().print(table)
+    typer.echo(f"held: {found.held_until}")
 
 
 def _tell(runner: str, figure: Figure) -> None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
-    """What is sent for the speech and the avatar."""
+    """What a request carries: windows made of the speech here, the audio itself, windows and the
+    avatar's frames, or (auto) windows where the avatar is known here, else audio."""
 
     AUTO = "auto"
     WINDOWS = "windows"
@@ -123,11 +124,14 @@ def run(
     audio_track: int | None = None,
     allow_damaged: bool = False,
 ) -> None:
-    """Have an avatar speak through a running server, as ``lipwire client`` does; the arguments are
-    its options.
+    """Have ``avatar`` say the recording ``audio`` (None: the bundled sentence) through the server
+    at ``address``, in requests of ``batch`` frames, and print where the time went. The arguments
+    are the options of ``lipwire client``: ``limit`` is the most requests, ``save`` a folder for the
+    frames, ``timeout`` the seconds for each request.
 
     ``stopped`` is called between two requests, and ends the run where it returns True: ``lipwire
-    up`` uses this.
+    up`` uses this. Raises InvalidInput for arguments and audio that cannot work, and the error that
+    the server sends (Unavailable where it cannot be reached).
     """
     from itertools import islice
 

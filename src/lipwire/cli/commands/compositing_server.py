@@ -50,6 +50,8 @@ def command(
             "Eviction policy": capacity.eviction_policy,
             "Configured models": len(settings.models),
         },
-        lambda tell, place: open_compositing_server(settings, tell=tell, place=place),
+        lambda tell, place, metrics, own_socket: open_compositing_server(
+            settings, tell=tell, place=place, metrics=metrics, own_socket=own_socket
+        ),
         web=settings.web if has_web(settings, serve=False) else None,
     )

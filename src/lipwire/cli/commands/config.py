@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Server(StrEnum):
-    """Whose configuration it is."""
+    """Whose configuration a file is: the inference server's or the compositing server's."""
 
     INFERENCE = "inference"
     COMPOSITING = "compositing"
@@ -40,8 +40,8 @@ def check(
     """
     import os
 
-    from lipwire.cli.terminal import plain
     from lipwire.config import check_config
+    from lipwire.domain.wording import escaped
 
     which = kind.value if kind is not None else _told_by_keys(file)
     checked = check_config(file, os.environ, which)
@@ -65,11 +65,11 @@ def check(
         typer.echo(json.dumps(told | {"problems": problems, "notes": notes}, indent=2))
     else:
         for found in checked.problems:
-            typer.echo(f"{typer.style('error', fg=typer.colors.RED)}: {plain(str(found))}")
+            typer.echo(f"{typer.style('error', fg=typer.colors.RED)}: {escaped(str(found))}")
         for note in notes:
-            typer.echo(f"{typer.style('note', fg=typer.colors.YELLOW)}: {plain(note)}")
+            typer.echo(f"{typer.style('note', fg=typer.colors.YELLOW)}: {escaped(note)}")
         wrong = f"cannot be used: {count} error{'' if count == 1 else 's'}"
-        typer.echo(f"{plain(str(file))} {wrong if count else f'is ok, for the {which} server'}")
+        typer.echo(f"{escaped(str(file))} {wrong if count else f'is ok, for the {which} server'}")
     if checked.problems:
         raise typer.Exit(EXIT_FAILED)
 
@@ -122,7 +122,7 @@ def _missing(config: ServerConfig) -> Iterator[str]:
         for name, files in config.files.items()
         for path in (files.folder, *files.named)
     ]
-    places.append(("models_root", config.models_root))
+    places.append(("models_root", config.models_folder))
     for key, path in places:
         if path is not None and not is_foreign(path) and not path.exists():
             yield f"{key}: there is nothing at {path}"

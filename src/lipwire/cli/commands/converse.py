@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lipwire.cli.live.figures import Figures
     from lipwire.cli.live.keeping import SessionKeeper
     from lipwire.cli.live.speech import SpeechSender
-    from lipwire.rpc.conversing import ConverseStream
+    from lipwire.rpc.moving import MovingStream
     from lipwire.rpc.received import Received
 
 _TAIL_MS: Final = 400
@@ -36,7 +36,7 @@ _ROUNDING_MS: Final = 2.0
 
 
 class Pace(StrEnum):
-    """How fast speech is sent."""
+    """How fast speech is sent: as it is spoken (live) or at once (fast)."""
 
     LIVE = "live"
     FAST = "fast"
@@ -172,7 +172,7 @@ def command(
             )
         )
         figures = Figures(time.monotonic())
-        session = server.converse(name, settings)
+        session = server.converse_anywhere(name, settings)
         sender = stack.enter_context(SpeechSender(source, live=pace is Pace.LIVE))
         stack.enter_context(session)
         typer.echo(
@@ -197,8 +197,8 @@ def command(
 
 
 def _check_targets(out: Path | None, save: Path | None, force: bool) -> None:
-    from lipwire.cli.commands.render import VIDEO_SUFFIXES
     from lipwire.domain import InvalidInput
+    from lipwire.domain.filekinds import VIDEO_SUFFIXES
 
     if save is not None and save.is_dir() and any(save.iterdir()) and not force:
         raise InvalidInput(f"{save} is there already and holds files; --force replaces them")
@@ -254,7 +254,7 @@ class _Talk:
 
 
 def _follow(
-    session: ConverseStream,
+    session: MovingStream,
     sender: SpeechSender,
     figures: Figures,
     keeper: SessionKeeper,
@@ -263,8 +263,8 @@ def _follow(
     """Take what the session sends until all was said. Raises Unavailable where it ends before, and
     what sending the speech has failed with."""
     from lipwire.cli.live.figures import told
-    from lipwire.cli.terminal import plain
     from lipwire.domain import Unavailable
+    from lipwire.domain.wording import escaped
     from lipwire.rpc.received import Ended
     from lipwire.session.live import LiveFrame, Sound
 
@@ -273,7 +273,7 @@ def _follow(
         figures.take(received, time.monotonic())
         talk.take(received)
         if line := told(received):
-            typer.echo(plain(line))
+            typer.echo(escaped(line))
         if isinstance(received, Ended):
             raise Unavailable(f"the session ended before all was said: {received.reason}")
         if not isinstance(received, LiveFrame | Sound):

@@ -34,5 +34,7 @@ def command(
             "Eviction policy": capacity.eviction_policy,
             "Configured models": len(settings.models),
         },
-        lambda tell, place: open_inference_server(settings, tell=tell, place=place),
+        lambda tell, place, metrics, own_socket: open_inference_server(
+            settings, tell=tell, place=place, metrics=metrics, own_socket=own_socket
+        ),
     )

@@ -15,7 +15,7 @@ KeysFile = Annotated[
         show_default=False,
     ),
 ]
-_OPERATIONS = "live, render, read, manage, infer"
+_OPERATIONS = "live, render, read, manage, infer, deliver"
 _DAY_S = 86_400
 
 

@@ -1,4 +1,4 @@
-"""`lipwire models list|load|unload|stats`: the avatars of a running server."""
+"""`lipwire models list|load|unload|stats|erase`: the avatars of a running server."""
 
 import json
 from typing import Annotated
@@ -33,7 +33,7 @@ def list_models(
     tls_key: TlsKey = None,
 ) -> None:
     """The avatars that the server has, and which of them are in memory."""
-    from lipwire.cli.terminal import plain
+    from lipwire.domain.wording import escaped
     from lipwire.rpc.connection import CompositingConnection
 
     security = security_of(token, tls_ca, tls_cert, tls_key)
@@ -49,7 +49,7 @@ def list_models(
     else:
         for model in models:
             where = _in_some(model.loaded_in, found.workers)
-            typer.echo(plain(model.model_id) + (f"  (loaded{where})" if model.loaded else ""))
+            typer.echo(escaped(model.model_id) + (f"  (loaded{where})" if model.loaded else ""))
     _say_who_is_missing(found.detail)
 
 
@@ -107,7 +107,8 @@ def stats(
     tls_key: TlsKey = None,
 ) -> None:
     """What the server holds in memory, and how it was used."""
-    from lipwire.cli.terminal import file_size, plain
+    from lipwire.cli.terminal import file_size
+    from lipwire.domain.wording import escaped
     from lipwire.rpc.connection import CompositingConnection
 
     security = security_of(token, tls_ca, tls_cert, tls_key)
@@ -137,10 +138,47 @@ def stats(
         )
     for each in found.models:
         typer.echo(
-            f"{plain(each.model_id)}: {file_size(each.memory_bytes)}"
+            f"{escaped(each.model_id)}: {file_size(each.memory_bytes)}"
             f"{_in_some(each.loaded_in, found.workers)}, {each.uses} uses,"
             f" {each.in_use} now, idle for {each.idle_s:.0f} s"
+            f"{f', network in {each.precision}' if each.precision else ''}"
         )
+
+
+def erase(
+    model: Model,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = 60.0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+    ] = False,
+    use_proxy: UseProxy = False,
+    token: Token = "",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Forget a person: remove an avatar's package and all that was made of it on the server's
+    machine.
+
+    Live sessions that show it end within seconds. Inference servers with folders of their own,
+    backups, and videos that were rendered are not known to the server.
+    """
+    from lipwire.cli.terminal import file_size
+    from lipwire.domain.wording import escaped
+    from lipwire.rpc.conversing import AvatarConnection
+
+    security = security_of(token, tls_ca, tls_cert, tls_key)
+    with AvatarConnection(address, use_proxy=use_proxy, security=security) as connection:
+        for each in connection.erase(model, dry_run=True, timeout_s=timeout):
+            typer.echo(f"{each.what}: {each.files} files, {file_size(each.size_bytes)}")
+        if dry_run:
+            return
+        if not yes:
+            typer.confirm("Remove all of this for good?", abort=True)
+        connection.erase(model, timeout_s=timeout)
+    typer.echo(f"{escaped(model)}: erased")
 
 
 def _in_some(loaded_in: int, workers: int) -> str:
@@ -150,7 +188,7 @@ def _in_some(loaded_in: int, workers: int) -> str:
 
 def _say_who_is_missing(detail: str) -> None:
     """Processes of the server that are not in an answer; apart from it, for scripts."""
-    from lipwire.cli.terminal import plain
+    from lipwire.domain.wording import escaped
 
     if detail:
-        typer.echo(f"note: {plain(detail)}", err=True)
+        typer.echo(f"note: {escaped(detail)}", err=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class VoiceKind(StrEnum):
-    """Who says a text."""
+    """The kind of voice that says a text: hibari, the program espeak-ng, or a server with OpenAI's
+    protocol."""
 
     HIBARI = "hibari"
     ESPEAK = "espeak-ng"

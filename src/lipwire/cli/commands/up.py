@@ -56,11 +56,12 @@ def command(
     from lipwire.cli.commands import client
     from lipwire.cli.servers.children import Child
     from lipwire.cli.servers.lifecycle import Stopping
+    from lipwire.config.storesettings import is_store_url
     from lipwire.domain import LipwireError
 
     loopback = ["--host", "127.0.0.1"]
     if models_root is not None:
-        loopback += ["--models-root", str(models_root)]
+        loopback += ["--models-root", models_root]
     with Stopping() as stopping, ExitStack() as running:
 
         def start(name: str, *arguments: str, config: Path | None) -> int:
@@ -86,7 +87,8 @@ def command(
             try:
                 name = avatar or _first(here)
                 # The client sends what the avatar's own package hears, so it has to find it.
-                known = name if models_root is None else str(models_root.absolute() / name)
+                apart = models_root is None or is_store_url(models_root)
+                known = name if apart else str(Path(str(models_root)).absolute() / name)
                 client.run(known, audio, here, batch, save=save, stopped=lambda: stopping.asked)
             except LipwireError as error:
                 if not stay:

@@ -62,7 +62,8 @@ def told(received: Received) -> str:
 
 
 class Figures:
-    """Counts and times what comes of a session. Times are seconds of one clock."""
+    """Counts and times the frames and sound that come of a live session. Times are in seconds of
+    one clock."""
 
     def __init__(self, asked_s: float) -> None:
         """``asked_s`` is when the session was asked for."""
@@ -93,14 +94,14 @@ class Figures:
 
     @property
     def dropped(self) -> int:
-        """How many frames were left out: those up to the last one that came of which only the sound
-        came."""
+        """How many frames were left out: of which only the sound came, and which are not behind the
+        last frame that came."""
         last = max(self._frames, default=-1)
         return sum(frame <= last and frame not in self._frames for frame in self._sounds)
 
     @property
     def holes(self) -> int:
-        """How many times sound is missing between two that came."""
+        """In how many places the sound of one frame or more is missing between sound that came."""
         pairs = zip(self._sounds, self._sounds[1:], strict=False)
         return sum(after != before + 1 for before, after in pairs)
 

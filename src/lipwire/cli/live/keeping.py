@@ -21,6 +21,7 @@ from lipwire.session.live import FRAME_MS, LiveFrame, Sound
 
 if TYPE_CHECKING:
     from lipwire.rpc.conversing import ConverseStream
+    from lipwire.rpc.moving import MovingStream
 
 _MOST_WAITING: Final = 500
 """Items that wait to be written, ten seconds of them; whoever has more waits."""
@@ -29,10 +30,13 @@ _QUALITY: Final = 90
 
 
 class SessionKeeper:
-    """Writes the frames and the sound of a session in a thread of its own. A context manager; after
-    an error a video is not there, and files are those that were written until then."""
+    """Writes the frames and the sound of a session to files, in a thread of its own. A context
+    manager, which waits for the rest at its end. After an error there is no video, and single files
+    are those that were written until then."""
 
-    def __init__(self, session: ConverseStream, *, folder: Path | None, video: Path | None) -> None:
+    def __init__(
+        self, session: ConverseStream | MovingStream, *, folder: Path | None, video: Path | None
+    ) -> None:
         """``folder`` gets frames as JPEG files, with their times in their names, and sound.wav.
         ``video`` is a file of H.264 and sound. Of either, None is not written."""
         self._raw = (session.height, session.width, 3) if session.frame_format == "bgr24" else None

@@ -20,6 +20,7 @@ from lipwire.domain.closing import Closing
 
 if TYPE_CHECKING:
     from lipwire.rpc.conversing import ConverseStream
+    from lipwire.rpc.moving import MovingStream
     from lipwire.session.live.hearing import Pcm
 
 _PIECE_S: Final = 0.04
@@ -28,7 +29,9 @@ _PIECE_S: Final = 0.04
 
 @dataclass(frozen=True, slots=True)
 class SpeechSource:
-    """Audio that is to be said."""
+    """Audio that an avatar is to say: its rate, and its pieces in order, (n,) or (n, channels)
+    each, int16 or float32 in [-1, 1]. ``waits`` says that a piece may never come, as of standard
+    input."""
 
     rate_hz: int
     pieces: Iterator[Pcm]
@@ -101,8 +104,8 @@ def _bare(audio: Path) -> BinaryIO:
 
 
 class SpeechSender(Closing):
-    """Sends speech to a session, in a thread of its own. A context manager: what is not sent then
-    is not."""
+    """Sends speech to a live session, in a thread of its own. A context manager, at whose end
+    nothing more is sent."""
 
     def __init__(
         self, source: SpeechSource, *, live: bool, clock: Callable[[], float] = time.monotonic
@@ -123,7 +126,7 @@ class SpeechSender(Closing):
         self.error: LipwireError | None = None
         """Why it could not be sent; None where it could."""
 
-    def start(self, session: ConverseStream) -> None:
+    def start(self, session: ConverseStream | MovingStream) -> None:
         """Begin to send the speech to ``session``, in a thread; returns at once."""
         self._thread = threading.Thread(
             target=self._send, args=(session,), name="lipwire-speech", daemon=True
@@ -135,13 +138,13 @@ class SpeechSender(Closing):
         self._stopped.set()
 
     def close(self) -> None:
-        """Send nothing more, and wait for the thread, unless it may be waiting for input that never
-        comes."""
+        """Send nothing more, and wait for the thread's end; without waiting where the thread itself
+        may wait for standard input."""
         self.stop()
         if self._thread is not None and not self._source.waits:
             self._thread.join()
 
-    def _send(self, session: ConverseStream) -> None:
+    def _send(self, session: ConverseStream | MovingStream) -> None:
         try:
             for piece in self._paced():
                 session.push(piece, self._source.rate_hz)

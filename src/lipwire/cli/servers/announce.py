@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 
 import typer
 
@@ -11,7 +12,8 @@ _logger = logging.getLogger("lipwire.cli")
 
 
 class Announcer:
-    """Prints what a server says while it starts; with ``as_json`` it is logged instead."""
+    """Prints for people what a server says while it starts; with ``as_json`` the same is logged
+    instead."""
 
     def __init__(self, server: str, *, as_json: bool, quiet: bool = False) -> None:
         """``server`` is its name in the heading. With ``quiet`` nothing is printed or logged."""
@@ -46,7 +48,8 @@ class Announcer:
 
     def _print(self, *lines: str) -> None:
         if not self._quiet:
-            typer.echo("\n".join(lines))
+            with suppress(OSError):  # a server serves without whoever reads it, as with its log
+                typer.echo("\n".join(lines))
 
     def _log(self, message: str, facts: Mapping[str, object]) -> None:
         if not self._quiet:

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import Final
 from lipwire.cli.servers.lifecycle import Stopping
 from lipwire.domain import Unavailable
 from lipwire.domain.closing import Closing
+from lipwire.domain.pythonprocess import python_command
 
 START_TIMEOUT_S: Final = 120.0
 """Preloading may compile avatars first."""
@@ -35,7 +35,8 @@ _logger = logging.getLogger("lipwire.cli")
 
 
 class Child(Closing):
-    """``lipwire ARGUMENTS`` as a child process. Closing it drains it, and kills what lingers."""
+    """``lipwire ARGUMENTS`` as a child process, started when the object is made. A context manager;
+    closing asks the process to finish, and kills it where it does not."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None
@@ -46,7 +47,7 @@ class Child(Closing):
         self._ready, telling = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lipwire", *arguments, "--ready-fd", str(telling)],
+                python_command("-m", "lipwire", *arguments, "--ready-fd", str(telling)),
                 stdin=subprocess.PIPE,
                 pass_fds=(telling,),
                 start_new_session=True,
@@ -61,12 +62,12 @@ class Child(Closing):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The child's process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, below 0 where a signal ended it; None while it runs."""
+        """The child's exit code, below 0 where a signal ended it; None while it runs."""
         return self._process.poll()
 
     def wait_ready(self, stopping: Stopping, timeout_s: float = START_TIMEOUT_S) -> int:
@@ -127,13 +128,17 @@ def supervise(
     start: Callable[[int], Child],
     stopping: Stopping,
     on_ready: Callable[[], None],
+    on_end: Callable[[], None] = lambda: None,
+    *,
+    grace_s: float,
 ) -> None:
     """Run ``count`` worker processes until ``stopping`` says that this process is asked to end. A
     worker that ends before is replaced.
 
     ``start(i)`` starts worker ``i``, from 0, and returns it; ``on_ready()`` is called once, when
-    all have started. Returns when all have drained. Raises Unavailable where a worker fails before
-    all were ready.
+    all have started, and ``on_end()`` when they are asked to end. Returns when all have drained,
+    for which each has ``grace_s`` seconds before it is killed. Raises Unavailable where a worker
+    fails before all were ready.
     """
     places: list[_Place] = []
     try:
@@ -145,12 +150,14 @@ def supervise(
         while not stopping.wait(_POLL_S):
             for index, place in enumerate(places):
                 _look_after(index, place, start)
+        on_end()
     finally:
         children = [place.child for place in places if place.child is not None]
         for child in children:
             child.ask_to_end()
+        until_s = time.monotonic() + grace_s
         for child in children:
-            child.close()
+            child.close(max(0.0, until_s - time.monotonic()))
 
 
 def _look_after(index: int, place: _Place, start: Callable[[int], Child]) -> None:

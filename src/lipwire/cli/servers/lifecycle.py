@@ -12,24 +12,36 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from signal import SIGINT, SIGTERM
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Final, Self
 
+from lipwire.cli.servers.ownterminal import OwnTerminal
 from lipwire.cli.stopping import SIGNALS
+
+_SIGHUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stopping:
-    """SIGTERM, Ctrl-C and SIGHUP as a request to finish; a second one ends the process at once.
+    """Makes SIGTERM, Ctrl-C and SIGHUP a request to finish, which ``asked`` and ``wait`` tell; a
+    second one ends the process at once.
 
     A context manager for the main thread. ``with_stdin`` takes the end of stdin as such a request
     too: the process that started this one held the other end and is gone. A second signal is no
     haste then: whoever ends all processes of a service tells this one as well as its parent, which
     tells it again. Neither is a second SIGHUP: a terminal that closes sends it, and its shell.
+
+    ``on_hangup()`` is called, in a thread, for a SIGHUP that no closing terminal sent, which is
+    then no request to finish; where it is None, every SIGHUP is one.
     """
 
-    def __init__(self, *, with_stdin: bool = False) -> None:
+    def __init__(
+        self, *, with_stdin: bool = False, on_hangup: Callable[[], object] | None = None
+    ) -> None:
         self._with_stdin = with_stdin
+        self._on_hangup = on_hangup
+        self._terminal = OwnTerminal()
         self._asked = threading.Event()
         self._before: dict[int, object] = {}
         self._reading, self._writing = os.pipe()
@@ -54,8 +66,10 @@ class Stopping:
             os.set_blocking(self._writing, False)  # set_wakeup_fd insists on it
         self._wakeup_before = signal.set_wakeup_fd(self._writing)
         for number in SIGNALS:
-            # Whoever starts us in the background has Ctrl-C ignored, nohup SIGHUP; it stays so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # Whoever starts us in the background has Ctrl-C ignored, nohup SIGHUP; it stays so,
+            # unless SIGHUP does not end us.
+            used = number == _SIGHUP and self._on_hangup is not None
+            if used or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, _leave_to_the_listener)
         return self
 
@@ -71,11 +85,16 @@ class Stopping:
         os.close(self._writing)
         self._listener.join()
         os.close(self._reading)
+        self._terminal.close()
 
     def _listen(self) -> None:
         while numbers := os.read(self._reading, 64):
             for number in numbers:
                 if number not in self._before:
+                    continue
+                hangup = self._on_hangup if number == _SIGHUP else None
+                if hangup is not None and not self._terminal.closed():
+                    hangup()
                     continue
                 if self.asked and not self._with_stdin and number in (SIGINT, SIGTERM):
                     os._exit(128 + number)

@@ -13,8 +13,12 @@ Config = Annotated[
     _option("--config", "-c", help="YAML file (default: config.yaml here, where there is one)."),
 ]
 ModelsRoot = Annotated[
-    Path | None,
-    _option(help="Folder of avatar packages, served by their names (in place of models_root)."),
+    str | None,
+    _option(
+        metavar="PATH|URL",
+        help="Folder of avatar packages, served by their names, or a store as s3://BUCKET/FOLDER"
+        " (in place of models_root).",
+    ),
 ]
 Host = Annotated[str | None, _option(help="Address to listen on (in place of server.host).")]
 Port = Annotated[

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from lipwire.domain import AvatarInvalid
+from lipwire.domain.wording import shown
 
 PRODUCER: Final = "lipwire"
 
@@ -21,7 +22,8 @@ PRODUCER: Final = "lipwire"
 def canonicalise(
     model: onnx.ModelProto, *, inputs: Mapping[str, str], outputs: Mapping[str, str]
 ) -> onnx.ModelProto:
-    """Return ``model`` in canonical form, in which equal graphs have equal bytes.
+    """Return ``model``, an ONNX model, in canonical form: names, order of nodes and the like are
+    chosen so that equal graphs have equal bytes.
 
     ``inputs`` and ``outputs`` map the names that the model's inputs and outputs have to those that
     they get. Only the named outputs, and what they need, are kept. ``model`` is not changed. Raises
@@ -53,7 +55,8 @@ def canonicalise(
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
-    """Return a canonical model as the bytes of an ONNX file; equal models give equal bytes."""
+    """Return ``model``, which is in canonical form, as the bytes of an ONNX file; equal models give
+    equal bytes."""
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -98,7 +101,7 @@ class _Flat:
         for name in node.input:
             if name and name not in scope:
                 raise AvatarInvalid(
-                    f"layer {node.name[:60]!r} uses {name[:60]!r}: nothing makes it"
+                    f"layer {shown(node.name)} uses {shown(name)}: nothing makes it"
                 )
             copy.input.append(scope[name] if name else "")
         while copy.input and not copy.input[-1]:
@@ -124,7 +127,7 @@ class _Flat:
         target.name = PRODUCER
         for value in graph.output:
             if value.name not in scope:
-                raise AvatarInvalid(f"a branch returns {value.name[:60]!r}: nothing makes it")
+                raise AvatarInvalid(f"a branch returns {shown(value.name)}: nothing makes it")
             name = scope[value.name]
             if name not in made:  # a branch may not return what was made outside of it
                 nodes.append(helper.make_node("Identity", [name], [self._fresh()]))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import onnx
 
-from lipwire.domain import AvatarInvalid, Form, StorageFailed
+from lipwire.domain import AvatarInvalid, Float32Array, Form, StorageFailed
 from lipwire.engine.compile.inspection import ModelInfo, describe
 from lipwire.engine.compile.optimising import build, check_sizes, optimise, try_out
 from lipwire.engine.compile.sourcemodel import damage_refused, read_model
-from lipwire.engine.compile.wrapping import wrap
+from lipwire.engine.compile.wrapping import pixels_of, wrap
 from lipwire.engine.forms import FORMS
 from lipwire.engine.graphs import BuiltGraph
 from lipwire.engine.store.modelfiles import MANIFEST_NAME, WEIGHTS_NAME, write_compiled
@@ -21,11 +21,13 @@ from lipwire.engine.store.runtimekey import runtime_key
 
 
 def compile_model(source: Path, target: Path) -> None:
-    """Compile the ONNX file ``source`` into the existing, empty folder ``target``.
+    """Compile the network in the ONNX file ``source`` for the processor, into the existing, empty
+    folder ``target``, which ``Engine.load`` takes.
 
-    Takes about six inferences. Raises NotFound where ``source`` is missing, AvatarInvalid where
-    it is not a network of the guide's shapes or does not run, StorageFailed where ``target`` cannot
-    be written. On any error, an interruption included, ``target`` is left as it was.
+    Takes about as long as five inferences. Raises NotFound where ``source`` is missing,
+    AvatarInvalid where it is no network whose inputs and output have the shapes that Lipwire runs,
+    or does not run, StorageFailed where ``target`` cannot be written. On any error, an interruption
+    included, ``target`` is left as it was.
     """
     label = source.name
     model = read_model(source)
@@ -35,10 +37,10 @@ def compile_model(source: Path, target: Path) -> None:
         raise StorageFailed(f"the compiled model's folder {target.name} is not there")
     done = False
     try:
-        batch, floats = _build_floats(model.proto, info, label, target)
+        batch, floats, mouths = _build_floats(model.proto, info, label, target)
         with damage_refused(label):
             wrapped = wrap(model.proto, info, "pixels", batch)
-        pixels = _build(wrapped, "pixels", batch or 1, label, target)
+        pixels = _build_pixels(wrapped, mouths[: batch or 1], label, target)
         graphs: dict[Form, BuiltGraph] = {"pixels": pixels, "floats": floats}
         write_compiled(
             target,
@@ -60,8 +62,9 @@ def compile_model(source: Path, target: Path) -> None:
 
 def _build_floats(
     model: onnx.ModelProto, info: ModelInfo, label: str, scratch: Path
-) -> tuple[int | None, BuiltGraph]:
-    """The form *floats*, and the batch that the network turns out to be fixed at."""
+) -> tuple[int | None, BuiltGraph, Float32Array]:
+    """The batch that the network turns out to be fixed at, the form *floats*, and the mouths that
+    it was tried with."""
     for batch in (info.fixed_batch, 1):
         with damage_refused(label):
             wrapped = wrap(model, info, "floats", batch)
@@ -69,16 +72,24 @@ def _build_floats(
             check_sizes(wrapped, label)
         try:
             # Two frames where any number should do: some networks say so and then take only one.
-            return batch, _build(wrapped, "floats", batch or 2, label, scratch)
+            session, optimised = optimise(wrapped, label, scratch)
+            mouths = try_out(session, "floats", batch or 2, label)
         except AvatarInvalid:
             if batch is not None:
                 raise
+        else:
+            del session  # with the memory of its run
+            return batch, build(optimised, wrapped, "floats", mouths), mouths
     raise AssertionError("the last batch is a number")
 
 
-def _build(
-    wrapped: onnx.ModelProto, form: Form, frames: int, label: str, scratch: Path
+def _build_pixels(
+    wrapped: onnx.ModelProto, mouths: Float32Array, label: str, scratch: Path
 ) -> BuiltGraph:
-    """One form of the network, tried with a batch of so many frames."""
+    """The form *pixels*. ``mouths`` are those that the form *floats* made of the same noise."""
     session, optimised = optimise(wrapped, label, scratch)
-    return build(session, optimised, wrapped, form, try_out(session, form, frames, label))
+    built = build(optimised, wrapped, "pixels", pixels_of(mouths))
+    if built.reason:  # the layers may have been put together in another way in this form
+        made = try_out(session, "pixels", len(mouths), label)
+        built = build(optimised, wrapped, "pixels", made)
+    return built

@@ -13,11 +13,11 @@ import onnx
 from onnx import TensorProto
 
 from lipwire.domain import AUDIO_WINDOW_SHAPE, AvatarInvalid
+from lipwire.domain.wording import shown
 from lipwire.engine.compile.sourcemodel import (
     SourceModel,
     damage_refused,
     graphs_below,
-    quoted,
     read_model,
 )
 from lipwire.engine.compile.variants import Dims, known_variant
@@ -35,7 +35,14 @@ _WANTED: Final = "wanted is Nx6x320x320 (the crops) and Nx32x16x16 (the speech) 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A network of the guide's shapes, as its file describes it."""
+    """What the ONNX file of a lip-sync network says of it.
+
+    ``input_name`` is the input for the face, (N, 6, 320, 320), ``audio_name`` that for the audio
+    windows, (N, 32, 16, 16), and ``output_name`` the mouths, (N, 3, 320, 320). ``fixed_batch`` is
+    the only N that the network takes; None where any will do. ``element_types`` are the types of
+    the two inputs and the output, "float32" or "float16". ``parameters`` is how many floating-point
+    numbers it has learned, ``opset`` the version of ONNX's operators.
+    """
 
     input_name: str
     """Name of the input for both crops: (N, 6, 320, 320)."""
@@ -53,10 +60,11 @@ class ModelInfo:
 
 
 def inspect_model(path: Path) -> ModelInfo:
-    """Check the ONNX file at ``path`` and return what is in it, without running it.
+    """Check the ONNX file at ``path`` and return what it says of its network, without running it.
 
-    Raises NotFound where there is no file; AvatarInvalid where it is not ONNX, has other inputs or
-    outputs than the guide's, keeps data outside its folder, or uses operators that are not allowed.
+    Raises NotFound where there is no file; AvatarInvalid where it is not ONNX, has inputs or
+    outputs of other shapes than ``ModelInfo`` names, keeps data outside its folder, or uses
+    operators that are not allowed.
     """
     source = read_model(path)
     with damage_refused(path.name):
@@ -64,9 +72,9 @@ def inspect_model(path: Path) -> ModelInfo:
 
 
 def describe(source: SourceModel, label: str) -> ModelInfo:
-    """Return what the inputs and the output of ``source`` are, a network that has been read by
-    ``read_model``. ``label``, the file's name, begins messages. Raises AvatarInvalid where they are
-    others than the guide's."""
+    """Return what the inputs and the output of ``source`` are, a network that ``read_model`` has
+    read. ``label``, the file's name, begins messages. Raises AvatarInvalid where they have other
+    shapes than ``ModelInfo`` names."""
     graph = source.proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     # Up to IR version 3 weights are listed among the inputs, and some exporters still do so.
@@ -153,9 +161,7 @@ def _described(value: onnx.ValueInfoProto) -> str:
     )
     element = value.type.tensor_type.elem_type
     known = element in TensorProto.DataType.values()
-    return (
-        f"{quoted(value.name, 30)} {shape} {TensorProto.DataType.Name(element) if known else '?'}"
-    )
+    return f"{shown(value.name, 30)} {shape} {TensorProto.DataType.Name(element) if known else '?'}"
 
 
 def _listed(values: Sequence[onnx.ValueInfoProto]) -> str:

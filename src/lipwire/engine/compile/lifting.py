@@ -21,7 +21,8 @@ MAX_CONSTANT_BYTES: Final = 1 << 20
 def lift(
     model: onnx.ModelProto, kept: Set[str] = frozenset()
 ) -> tuple[onnx.ModelProto, list[Weight]]:
-    """Split a canonical model into a graph without weights and the weights, and return both.
+    """Split ``model``, an ONNX model in canonical form, into a graph without weights and the
+    weights, and return both: avatars with equal graphs can then share one session.
 
     Every floating-point constant becomes an input of the graph, after the inputs that are there,
     and the weights are in the order of these inputs. Constants named in ``kept`` stay inside:
@@ -49,9 +50,9 @@ def lift(
 
 
 def why_not_shared(graph: onnx.ModelProto, kept: Set[str] = frozenset()) -> str | None:
-    """Return why ``graph``, as ``lift`` returns it, cannot be shared by avatars: which numbers of
-    one avatar, besides the constants named in ``kept``, are still inside, as a part of a message.
-    None where it can be shared."""
+    """Return why avatars cannot share the graph ``graph``, which ``lift`` returned, as a part of a
+    message: which numbers of one avatar, besides the constants named in ``kept``, are still inside.
+    None where they can share it."""
     for tensor in graph.graph.initializer:
         if tensor.name not in kept and tensor.data_type in (TensorProto.BFLOAT16, *_LIFTED):
             kind = TensorProto.DataType.Name(tensor.data_type)

@@ -16,7 +16,8 @@ import onnx
 from lipwire.domain import AUDIO_WINDOW_SHAPE, AvatarInvalid, Float32Array, Form, StorageFailed
 from lipwire.engine.compile.canonical import canonicalise, serialised
 from lipwire.engine.compile.lifting import lift, why_not_shared
-from lipwire.engine.forms import FACE, MOUTH, OUTPUT_SHAPE, PIXELS_SHAPE, SPEECH, VISUAL_SHAPE
+from lipwire.engine.compile.wrapping import faces_of
+from lipwire.engine.forms import FACE, MOUTH, OUTPUT_SHAPE, PIXELS_SHAPE, SPEECH
 from lipwire.engine.graphs import BuiltGraph, Weight
 from lipwire.engine.runtime import (
     RUNTIME_ERRORS,
@@ -31,31 +32,32 @@ MAX_LAYER_VALUES: Final = 1 << 26
 
 _SMALL_BYTES: Final = 4096
 
+_THREADS: Final = 1
+"""More would run a network not much sooner, for up to twice the processor time."""
+
 _Array = np.ndarray[Any, Any]
 
 
 def trial_inputs(form: Form, batch: int) -> dict[str, _Array]:
     """Return inputs by name for a trial run of ``batch`` frames: noise, the same every time.
 
-    The face is (batch, 320, 320, 3) uint8 for the form "pixels", (batch, 6, 320, 320) float32 in
-    [0, 1) for "floats"; the speech is (batch, 32, 16, 16) float32.
+    The face is (batch, 320, 320, 3) uint8 for the form "pixels"; for "floats" it is what the layers
+    of that form make of the same noise, (batch, 6, 320, 320) float32. The speech is (batch, 32, 16,
+    16) float32. The first frames of a larger batch are those of a smaller one.
     """
-    random = np.random.default_rng(20)
-    face: _Array
-    if form == "pixels":
-        face = random.integers(0, 256, (batch, *PIXELS_SHAPE), np.uint8)
-    else:
-        face = random.random((batch, *VISUAL_SHAPE), np.float32)
-    speech: Float32Array = random.standard_normal((batch, *AUDIO_WINDOW_SHAPE), np.float32)
-    return {FACE: face, SPEECH: speech}
+    crops = np.random.default_rng(20).integers(0, 256, (batch, *PIXELS_SHAPE), np.uint8)
+    speech: Float32Array = np.random.default_rng(21).standard_normal(
+        (batch, *AUDIO_WINDOW_SHAPE), np.float32
+    )
+    return {FACE: crops if form == "pixels" else faces_of(crops), SPEECH: speech}
 
 
 def check_sizes(wrapped: onnx.ModelProto, label: str) -> None:
     """Raise AvatarInvalid where a layer of ``wrapped`` makes more than ``MAX_LAYER_VALUES`` numbers
     for a frame, or shapes do not fit each other.
 
-    ``wrapped`` is a network with the layers of a form around it (``wrap``). ``label``, the file's
-    name, begins the message.
+    ``wrapped`` is a network as ``wrap`` returns it, with layers that convert its inputs and output
+    around it. ``label``, the file's name, begins the message.
     """
     # Shapes may depend on the values of small constants, and not on those of weights.
     small = {t.name for t in wrapped.graph.initializer if t.ByteSize() <= _SMALL_BYTES}
@@ -89,14 +91,14 @@ def optimise(
     data = serialised(wrapped)
     with tempfile.TemporaryDirectory(prefix="optimising-", dir=scratch) as folder:
         saved = Path(folder, "graph.onnx")
-        options = session_options(threads=None, optimisation=level)
+        options = session_options(threads=_THREADS, optimisation=level)
         options.optimized_model_filepath = str(saved)
         try:
             session = open_session(data, options)
         except RUNTIME_ERRORS as error:
             # The disk or the network? Without the file it is the network.
             try:
-                open_session(data, session_options(threads=None, optimisation=level))
+                open_session(data, session_options(threads=_THREADS, optimisation=level))
             except RUNTIME_ERRORS as again:
                 raise AvatarInvalid(f"{label}: cannot be loaded: {first_line(again)}") from None
             raise StorageFailed(f"{label}: cannot be compiled: {first_line(error)}") from None
@@ -129,14 +131,14 @@ def try_out(session: Any, form: Form, batch: int, label: str) -> _Array:
 
 
 def build(
-    session: Any, optimised: onnx.ModelProto, wrapped: onnx.ModelProto, form: Form, mouth: _Array
+    optimised: onnx.ModelProto, wrapped: onnx.ModelProto, form: Form, mouth: _Array
 ) -> BuiltGraph:
-    """Return what is stored of a network in ``form``: the graph ``optimised`` without its weights,
-    and these, where that gives exactly ``mouth``. Else ``wrapped`` with its weights inside, which
-    no other avatar can share, and why (``BuiltGraph.reason``).
+    """Return what is stored of a network in ``form``, "pixels" or "floats": the graph ``optimised``
+    without its weights, and these, where that gives exactly ``mouth``. Else ``wrapped`` with its
+    weights inside, which no other avatar can share, and why (``BuiltGraph.reason``).
 
-    ``session`` and ``optimised`` are what ``optimise`` made of ``wrapped``; ``mouth`` is what
-    ``try_out`` returned for the session.
+    ``optimised`` is what ``optimise`` made of ``wrapped``; ``mouth`` is what the network makes of
+    the noise of ``trial_inputs`` for as many frames.
     """
     lifted, weights = lift(optimised)
     reason = why_not_shared(lifted)
@@ -151,7 +153,7 @@ def build(
 def _why_not_equal(graph: bytes, weights: list[Weight], form: Form, mouth: _Array) -> str | None:
     feeds = trial_inputs(form, mouth.shape[0]) | {w.name: w.values for w in weights}
     try:
-        session = open_session(graph, session_options(threads=None, optimisation="none"))
+        session = open_session(graph, session_options(threads=_THREADS, optimisation="none"))
         made: _Array = session.run([MOUTH], feeds)[0]
     except RUNTIME_ERRORS as error:
         return f"does not run with its weights fed: {first_line(error)}"

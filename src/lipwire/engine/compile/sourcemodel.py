@@ -22,6 +22,7 @@ from onnx import TensorProto
 from lipwire.config.links import HOW, links_may_lead_out
 from lipwire.domain import AvatarInvalid, NotFound
 from lipwire.domain.filekinds import kind_hint
+from lipwire.domain.wording import shown
 from lipwire.engine.compile.finite import check_finite_weights
 from lipwire.engine.runtime import first_line
 
@@ -54,7 +55,9 @@ _ITEM_BYTES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SourceModel:
-    """A network that was read from its file and checked, wholly in memory."""
+    """A network that was read from its ONNX file and checked, wholly in memory: ``proto`` is the
+    model with its weights inside, ``opset`` the version of its operators, and ``sha256`` the
+    SHA-256 of the file and of the files that it keeps weights in, in hexadecimal digits."""
 
     proto: onnx.ModelProto
     opset: int
@@ -62,16 +65,12 @@ class SourceModel:
     """SHA-256 of the file and, in the order of their use, of the files of its external data."""
 
 
-def quoted(name: str, limit: int = 60) -> str:
-    """Return ``name``, which comes from a file, for a message: cut to ``limit`` characters, escaped
-    and in quotation marks."""
-    return repr(name if len(name) <= limit else name[: limit - 3] + "...")
-
-
 def read_model(path: Path) -> SourceModel:
-    """Read and check the network at ``path``, its external data included.
+    """Read and check the network in the ONNX file at ``path``, with the files that it keeps weights
+    in.
 
-    Raises NotFound where there is no file, AvatarInvalid for everything that is wrong with it.
+    Raises NotFound where there is no file, AvatarInvalid where it is no ONNX model, is damaged or
+    too large, keeps data outside its folder, or uses operators that are not allowed.
     """
     with damage_refused(path.name):
         return _read_model(path, path.name)
@@ -103,8 +102,8 @@ def external_files(path: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def damage_refused(label: str) -> Iterator[None]:
-    """Context manager: turn every error that a damaged or hostile file causes in libraries, in the
-    block, into AvatarInvalid.
+    """Context manager: where a library raises an error in the block because the file that it works
+    on is damaged or hostile, raise AvatarInvalid in its place.
 
     Names that are not text, numbers that are too large, lists that are empty where they may not be:
     each shows up where it is first used. ``label``, the file's name, begins the message.
@@ -191,7 +190,7 @@ def _check_operators(proto: onnx.ModelProto, label: str) -> int:
     if opset < OLDEST_OPSET:
         raise AvatarInvalid(f"{label}: opset {opset}, allowed is {OLDEST_OPSET} or newer")
     if proto.functions:
-        function = quoted(f"{proto.functions[0].domain}.{proto.functions[0].name}")
+        function = shown(f"{proto.functions[0].domain}.{proto.functions[0].name}")
         raise AvatarInvalid(
             f"{label}: holds functions ({function}), allowed are plain layers: export it inlined"
         )
@@ -205,12 +204,12 @@ def _check_operators(proto: onnx.ModelProto, label: str) -> int:
         for node in graph.node:
             if node.domain not in _ALLOWED_DOMAINS:
                 raise AvatarInvalid(
-                    f"{label}: operator {quoted(node.op_type)} of domain {quoted(node.domain)},"
+                    f"{label}: operator {shown(node.op_type)} of domain {shown(node.domain)},"
                     " allowed are the standard operators of ONNX (domain ai.onnx)"
                 )
             if node.op_type in _LOOPS:
                 raise AvatarInvalid(
-                    f"{label}: operator {quoted(node.op_type)}, allowed are networks without loops"
+                    f"{label}: operator {shown(node.op_type)}, allowed are networks without loops"
                 )
     return opset
 
@@ -233,7 +232,7 @@ def _is_external(tensor: TensorProto) -> bool:
 
 def _check_tensor(tensor: TensorProto, path: Path, label: str, digest: "hashlib._Hash") -> int:
     """Check one tensor, take it in where it lies outside, and return its size in bytes."""
-    name = quoted(tensor.name)
+    name = shown(tensor.name)
     item_bytes = _ITEM_BYTES.get(tensor.data_type)
     if item_bytes is None:
         known = TensorProto.DataType.values()
@@ -263,7 +262,7 @@ def _check_tensor(tensor: TensorProto, path: Path, label: str, digest: "hashlib.
 
 def _external(tensor: TensorProto, size_bytes: int, path: Path, label: str) -> bytes:
     """The bytes of a tensor that lies in another file, which must be in the model's folder."""
-    name = quoted(tensor.name)
+    name = shown(tensor.name)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = path.parent.resolve()
@@ -281,40 +280,40 @@ def _external(tensor: TensorProto, size_bytes: int, path: Path, label: str) -> b
         length = int(entries.get("length", str(size_bytes)))
     except (OSError, ValueError, RuntimeError):
         raise AvatarInvalid(
-            f"{label}: weights {name} lie at {quoted(location)}, which cannot be read"
+            f"{label}: weights {name} lie at {shown(location)}, which cannot be read"
         ) from None
     if outside:
         raise AvatarInvalid(
-            f"{label}: weights {name} lie at {quoted(location)}, allowed are files in the model's"
+            f"{label}: weights {name} lie at {shown(location)}, allowed are files in the model's"
             " own folder"
         )
     if leads_out and not links_may_lead_out():
         raise AvatarInvalid(
-            f"{label}: weights {name} lie at {quoted(location)}, a link that leads out of the"
+            f"{label}: weights {name} lie at {shown(location)}, a link that leads out of the"
             f" model's folder; {HOW}"
         )
     if length != size_bytes or not 0 <= offset < 1 << 62:
         raise AvatarInvalid(
-            f"{label}: weights {name} say {length} bytes at offset {offset} of {quoted(location)},"
+            f"{label}: weights {name} say {length} bytes at offset {offset} of {shown(location)},"
             f" their shape says {size_bytes}"
         )
     try:
         with (folder / asked).open("rb") as file:
             if not stat.S_ISREG((folder / asked).stat().st_mode):
-                raise AvatarInvalid(f"{label}: {quoted(location)} is not a regular file")
+                raise AvatarInvalid(f"{label}: {shown(location)} is not a regular file")
             file.seek(offset)
             data = file.read(size_bytes)
     except FileNotFoundError:
         raise AvatarInvalid(
-            f"{label}: weights {name} lie in {quoted(location)}, which is missing"
+            f"{label}: weights {name} lie in {shown(location)}, which is missing"
         ) from None
     except OSError as error:
         raise AvatarInvalid(
-            f"{label}: {quoted(location)} cannot be read: {error.strerror}"
+            f"{label}: {shown(location)} cannot be read: {error.strerror}"
         ) from None
     if len(data) != size_bytes:
         raise AvatarInvalid(
-            f"{label}: {quoted(location)} ends after {len(data)} of {size_bytes} bytes of weights"
+            f"{label}: {shown(location)} ends after {len(data)} of {size_bytes} bytes of weights"
             f" {name}"
         )
     return data

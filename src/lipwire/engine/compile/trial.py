@@ -9,19 +9,12 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from lipwire.domain import (
-    MASK_COLUMNS,
-    MASK_ROWS,
-    AvatarInvalid,
-    DeadlineExceeded,
-    Float32Array,
-    UInt8Array,
-)
+from lipwire.domain import AvatarInvalid, DeadlineExceeded, Float32Array, UInt8Array
 from lipwire.engine.compile.canonical import serialised
 from lipwire.engine.compile.inspection import describe
 from lipwire.engine.compile.optimising import check_sizes
 from lipwire.engine.compile.sourcemodel import damage_refused, read_model
-from lipwire.engine.compile.wrapping import wrap
+from lipwire.engine.compile.wrapping import faces_of, wrap
 from lipwire.engine.forms import FACE, MOUTH, OUTPUT_SHAPE, SPEECH
 from lipwire.engine.runtime import RUNTIME_ERRORS, first_line, open_session, session_options
 
@@ -30,9 +23,10 @@ _ASK_EVERY_S: Final = 0.5
 
 
 class NetworkTrial:
-    """The network in the ONNX file ``path``, ready to be run a few times. Nothing is compiled.
+    """The network in the ONNX file ``path``, opened to be run a few times, so that a package can be
+    checked without being compiled.
 
-    Raises what ``inspect_model`` raises, and AvatarInvalid where ONNX Runtime refuses it.
+    Raises what ``inspect_model`` raises, and AvatarInvalid where ONNX Runtime refuses the network.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,13 +54,9 @@ class NetworkTrial:
         or gives another shape, DeadlineExceeded where it takes longer than ``limit_s`` seconds; it
         is ended after the layer that is being computed then.
         """
-        masked = crop.copy()
-        masked[MASK_ROWS, MASK_COLUMNS] = 0
-        both = np.concatenate([crop, masked], axis=2).transpose(2, 0, 1)
-        face = np.ascontiguousarray(both, np.float32) / np.float32(255)
         feeds = {
-            name: np.repeat(values[None], self._batch, axis=0)
-            for name, values in ((FACE, face), (SPEECH, window))
+            name: np.repeat(values, self._batch, axis=0)
+            for name, values in ((FACE, faces_of(crop[None])), (SPEECH, window[None]))
         }
         try:
             mouths: Any = self._run_within(feeds, limit_s, waiting)

@@ -8,14 +8,25 @@ crops (N, 320, 320, 3) uint8 ─ transpose ─┬──────────�
 network ─ x255 ─ clip ─ round to the nearest, ties to even ─ transpose ─▶ (N, 320, 320, 3) uint8
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lipwire.domain import AUDIO_WINDOW_SHAPE, MASK_COLUMNS, MASK_ROWS, MOUTH_PX, Form
+from lipwire.domain import (
+    AUDIO_WINDOW_SHAPE,
+    MASK_COLUMNS,
+    MASK_ROWS,
+    MOUTH_PX,
+    Float32Array,
+    Form,
+    UInt8Array,
+)
 from lipwire.engine.compile.canonical import canonicalise
 from lipwire.engine.compile.inspection import ModelInfo
+from lipwire.engine.compile.shapefolding import fold_shapes
 from lipwire.engine.forms import (
     BATCH,
     FACE,
@@ -30,12 +41,13 @@ from lipwire.engine.forms import (
 def wrap(
     model: onnx.ModelProto, info: ModelInfo, form: Form, fixed_batch: int | None
 ) -> onnx.ModelProto:
-    """Return ``model`` with the layers of ``form`` around it, in canonical form.
+    """Return ``model``, a network, in canonical form, with layers around it that convert inputs and
+    output: they scale, mask, clip and round.
 
-    These scale, mask, clip and round, so that inputs and output are those of ``form``: "pixels" is
-    crops and mouths of (N, 320, 320, 3) uint8, "floats" the network's own arrays as float32. The
-    weights stay inside. ``info`` describes the inputs and the output of ``model``; ``fixed_batch``
-    is the only N that it takes, None where any will do.
+    With ``form`` "pixels" the result takes crops and gives mouths of (N, 320, 320, 3) uint8; with
+    "floats" it takes and gives the network's own arrays as float32. The weights stay inside.
+    ``info`` describes the inputs and the output of ``model``; ``fixed_batch`` is the only N that it
+    takes, None where any will do.
     """
     network = canonicalise(
         model,
@@ -72,7 +84,24 @@ def wrap(
     graph.input.append(value(SPEECH, TensorProto.FLOAT, AUDIO_WINDOW_SHAPE))
     graph.output.append(value(MOUTH, element, PIXELS_SHAPE if pixels else OUTPUT_SHAPE))
     graph.initializer.extend(passes.constants)
+    fold_shapes(network)
     return canonicalise(network, inputs={FACE: FACE, SPEECH: SPEECH}, outputs={MOUTH: MOUTH})
+
+
+def faces_of(crops: UInt8Array) -> Float32Array:
+    """Return what the layers before a network in the form "pixels" make of ``crops``, (N, 320, 320,
+    3) uint8: (N, 6, 320, 320) float32 in [0, 1], which the form "floats" takes."""
+    masked = crops.copy()
+    masked[:, MASK_ROWS, MASK_COLUMNS] = 0
+    both = np.concatenate([crops, masked], axis=3).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(both, np.float32) / np.float32(255)
+
+
+def pixels_of(mouths: Float32Array) -> UInt8Array:
+    """Return what the layers after a network in the form "pixels" make of ``mouths``, (N, 3, 320,
+    320) float32 as the form "floats" gives them: (N, 320, 320, 3) uint8."""
+    values: npt.NDArray[Any] = np.rint(np.clip(mouths * np.float32(255), 0, 255))
+    return np.ascontiguousarray(values.astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 class _Passes:

@@ -6,6 +6,7 @@ pages of its weights that the system keeps in its page cache, and those are shar
 that maps the file.
 """
 
+import logging
 import threading
 import weakref
 from collections import deque
@@ -17,9 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from lipwire.domain import AudioWindows, AvatarInvalid, Form, Unavailable
+from lipwire.domain import (
+    AudioWindows,
+    AvatarInvalid,
+    Crops,
+    Form,
+    Mouths,
+    StorageFailed,
+    Unavailable,
+)
 from lipwire.engine.cpu.sessionpool import SessionPool
 from lipwire.engine.forms import FACE, MOUTH, SPEECH
+from lipwire.engine.graphs import RunPrecision
 from lipwire.engine.runtime import (
     RUNTIME_ERRORS,
     Optimisation,
@@ -28,6 +38,9 @@ from lipwire.engine.runtime import (
     open_session,
     session_options,
 )
+from lipwire.engine.special.hot import HotStats, HotTier, Samples
+from lipwire.engine.special.openvino import OpenVinoFailed, SpecialisedNetwork, why_not
+from lipwire.engine.special.store import SpecialStore
 from lipwire.engine.store.modelfiles import Manifest, map_weights, read_graph, weight_views
 
 FRAMES_PER_RUN: Final = 1
@@ -36,10 +49,12 @@ activations stay nearest (per frame, one core: batches of 2, 4 and 8 take 4, 5 a
 the published widths, 7, 10 and 20 % at the mobile ones), and it holds the least memory."""
 
 _Array = npt.NDArray[Any]
+_LOG: Final = logging.getLogger("lipwire.engine")
 
 
 class SharedSession:
-    """An ``onnxruntime.InferenceSession``; safe to run from several threads at once.
+    """An ``onnxruntime.InferenceSession`` that all avatars of an architecture (networks with equal
+    graphs) share; safe to run from several threads at once.
 
     Its first run takes activations one by one and learns their pattern; later ones take them in one
     piece. The first run therefore gives its memory back, or it would be held twice (full network:
@@ -100,9 +115,9 @@ class _LoadedForm:
 
 
 class ProcessorNetwork:
-    """A network that is loaded for the processor; its ``Model`` owns it."""
+    """A network that ``Processor.load`` has loaded for the processor: weights that are mapped into
+    memory, and sessions that are shared. The ``Model`` that it belongs to owns it."""
 
-    precision: Final = "single"
     on_gpu: Final = False
     device_bytes: Final = 0
     in_kernels: Final = False
@@ -112,18 +127,37 @@ class ProcessorNetwork:
 
     __slots__ = (
         "__weakref__",
+        "counted",
+        "expected",
         "fixed_batch",
         "folder",
         "forms",
+        "frames",
         "lock",
         "mapped",
+        "samples",
+        "source",
+        "source_sha256",
+        "special",
         "stored",
         "unloaded",
     )
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """``folder`` is the compiled network with ``manifest``. Raises AvatarInvalid."""
+    def __init__(self, folder: Path, manifest: Manifest, source: Path | None) -> None:
+        """``folder`` is the compiled network, as ``compile_model`` filled it, and ``manifest`` what
+        its model.json says. ``source`` is the ONNX file that it was made of, where it may be
+        specialised. Raises AvatarInvalid where the file of weights is missing or damaged."""
         self.folder: Final = folder
+        self.source: Final = source
+        self.source_sha256: Final = manifest.source_sha256
+        self.special: SpecialisedNetwork | None = None
+        """What runs it as pixels in place of the session that all share; None for nothing."""
+        self.frames = self.counted = 0
+        """How many mouths it has made as pixels, about: threads may count at the same time."""
+        self.expected = False
+        """Whether somebody is about to use it much."""
+        self.samples: Samples | None = None
+        """Takes frames that it is asked for, where they are wanted."""
         self.fixed_batch: Final = manifest.fixed_batch
         self.mapped = map_weights(folder, manifest)
         """None where there are none, and once it is unloaded."""
@@ -133,13 +167,21 @@ class ProcessorNetwork:
         self.lock: Final = threading.Lock()
         self.unloaded = False
 
+    @property
+    def precision(self) -> RunPrecision:
+        """The precision in which it runs as pixels now: "bfloat16" where it runs specialised."""
+        return "single" if self.special is None else "bfloat16"
+
 
 class Processor:
-    """Runs networks on the processor. Thread-safe; to be closed."""
+    """Runs networks on the processor: in ONNX Runtime, or specialised, in OpenVINO. Thread-safe;
+    whoever makes it calls ``close``."""
 
-    def __init__(self, *, threads: int | None) -> None:
-        """``threads`` is how many cores one call may use; None for all of them."""
+    def __init__(self, *, threads: int | None, hot: HotTier | None = None) -> None:
+        """``threads`` is how many cores one call may use; None for all of them. ``hot`` has
+        networks specialised that are used much, and is closed with this; None for none."""
         self._threads = threads
+        self._hot = hot
         self._sessions: SessionPool[SharedSession] = SessionPool()
         self._networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -147,25 +189,71 @@ class Processor:
 
     @property
     def session_count(self) -> int:
-        """Number of open ONNX Runtime sessions: one for each architecture and form in use."""
+        """Number of open ONNX Runtime sessions: one for each architecture (networks with equal
+        graphs) and form ("pixels" or "floats") in use."""
         return len(self._sessions)
 
-    def load(self, folder: Path, manifest: Manifest, form: Form = "pixels") -> ProcessorNetwork:
+    @property
+    def hot_stats(self) -> HotStats:
+        """What runs specialised because it is used much, and counts since the start."""
+        return HotStats() if self._hot is None else self._hot.stats
+
+    def load(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        form: Form = "pixels",
+        *,
+        source: Path | None = None,
+    ) -> ProcessorNetwork:
         """Load the compiled network in ``folder``, with its ``manifest``, and open its session for
         ``form``; another form is made ready when it is first run. Weights are mapped, not copied.
-        Raises AvatarInvalid where a file is missing or damaged, RuntimeError once this is
-        closed."""
-        network = ProcessorNetwork(folder, manifest)
+        ``source`` is its ONNX file; without it, it is never specialised. Raises AvatarInvalid where
+        a file is missing or damaged, RuntimeError once this is closed."""
+        network = ProcessorNetwork(folder, manifest, source)
         with self._lock:
             self._check_open()
             self._networks.add(network)
         self._form(network, form)
+        if self._hot is not None:
+            self._hot.watch(self._loaded)
         return network
 
     def prefetch(self, network: ProcessorNetwork) -> bool:
-        """Return True, and do nothing: a network can be run at once. Its weights are mapped, and
-        the system reads them when they are used."""
+        """Return True: a network can be run at once. Its weights are mapped, and the system reads
+        them when they are used. It is specialised soon, where much-used networks are."""
+        network.expected = True
         return True
+
+    def specialise(
+        self, network: ProcessorNetwork, crops: Crops, windows: AudioWindows, lanes: int
+    ) -> str | None:
+        """Have ``network`` run specialised from now on, in up to ``lanes`` threads at a time, if
+        it is faster so and its mouths for ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N,
+        32, 16, 16) float32, are as good. Takes seconds where that was never tried here. Returns why
+        not, in one line; None where it does."""
+        if network.source is None:
+            return "its ONNX file is not known"
+        if (problem := why_not()) is not None:
+            return problem
+        store = SpecialStore(tried_with="sentence")
+        sha256 = network.source_sha256
+        try:
+            for _ in range(2):  # what is kept may be damaged
+                verdict = store.verdict(sha256, lanes) or store.make(
+                    network.source, sha256, crops, windows, lanes
+                )
+                if verdict.reason:
+                    return verdict.reason
+                if (blob := store.network(sha256, lanes)) is not None:
+                    network.special = SpecialisedNetwork(blob, lanes)
+                    return None
+        except (OpenVinoFailed, StorageFailed) as error:
+            return str(error)
+        except Exception as error:  # a faster network is nothing that a render may fail for
+            _LOG.exception("the network %s runs in float32", network.source)
+            return first_line(error)
+        return "it is not kept on the disk"
 
     def unload(self, network: ProcessorNetwork) -> None:
         """Free what ``network`` takes: at once, or when its last run is over.
@@ -175,6 +263,8 @@ class Processor:
         network.unloaded = True
         with self._lock:
             self._networks.discard(network)
+        if self._hot is not None:
+            self._hot.forget(network)
         _let_go(network)
 
     def run(
@@ -194,8 +284,42 @@ class Processor:
         Raises AvatarInvalid where the network fails, Unavailable where it was unloaded,
         RuntimeError once this is closed.
         """
-        ready = self._form(network, form)
+        self._check_usable(network)
         face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)
+        pixels = form == "pixels"
+        if not (pixels and self._run_special(network, face, windows, mouth)):
+            self._run_shared(network, form, face, windows, mouth)
+        if pixels:
+            network.frames += len(face)
+            if (samples := network.samples) is not None:
+                samples.add(face, windows)
+
+    def _run_special(
+        self, network: ProcessorNetwork, crops: Crops, windows: AudioWindows, mouths: Mouths
+    ) -> bool:
+        """Run it specialised; False where it is not, where that fails, or, in a server, where it is
+        run by as many as can already."""
+        special = network.special
+        if special is None:
+            return False
+        try:
+            return special.run(crops, windows, mouths, wait=self._hot is None)
+        except OpenVinoFailed as error:
+            _LOG.warning("the network %s runs in float32 again: %s", network.source, error)
+            network.special = None
+            if self._hot is not None:
+                self._hot.forget(network, refuse=True)
+            return False
+
+    def _run_shared(
+        self,
+        network: ProcessorNetwork,
+        form: Form,
+        face: _Array,
+        windows: AudioWindows,
+        mouth: _Array,
+    ) -> None:
+        ready = self._form(network, form)
         batch = len(face)
         step = network.fixed_batch or FRAMES_PER_RUN
         try:
@@ -212,12 +336,19 @@ class Processor:
     def close(self) -> None:
         """Free all sessions and weights. Runs under way finish; later loads and runs raise
         RuntimeError. Closing twice is allowed."""
+        if self._hot is not None:
+            self._hot.close()
         with self._lock:
             self._closed = True
             networks = list(self._networks)
             self._networks.clear()
         for network in networks:
             _let_go(network)
+
+    def _loaded(self) -> list[ProcessorNetwork]:
+        """The networks that are loaded now."""
+        with self._lock:
+            return list(self._networks)
 
     def _form(self, network: ProcessorNetwork, form: Form) -> _LoadedForm:
         """The form of ``network`` that is asked for, made ready on the first call."""
@@ -269,7 +400,7 @@ class Processor:
 def _let_go(network: ProcessorNetwork) -> None:
     with network.lock:
         network.forms.clear()
-        network.mapped = None
+        network.mapped = network.special = None
 
 
 def _padded(array: _Array, frames: int) -> _Array:

@@ -14,7 +14,8 @@ S = TypeVar("S")
 
 
 class SessionPool(Generic[S]):
-    """Open sessions by the content of their graphs. Thread-safe."""
+    """Open sessions, each found by a hash of its graph and kept as long as somebody refers to it,
+    so that networks with equal graphs share one. Thread-safe."""
 
     def __init__(self) -> None:
         self._making = KeyedLocks()

@@ -26,11 +26,12 @@ T = TypeVar("T")
 
 
 class FailureHandler:
-    """Runs actions on a device and handles its failures. Thread-safe."""
+    """Calls functions that work on a GPU, and does what is needed when they fail: makes room when
+    its memory is full, and remembers when it is lost. Thread-safe."""
 
     def __init__(self, memory: Memory, crops: Crops, weights_cache: WeightsCache) -> None:
-        """``memory`` is that of the device; ``crops`` and ``weights_cache`` are what may be evicted
-        from it."""
+        """``memory`` is that of the device. ``crops`` and ``weights_cache`` hold what may be
+        evicted from it."""
         self._memory = memory
         self._crops = crops
         self._weights = weights_cache

@@ -15,7 +15,8 @@ from lipwire.engine.tuning import MOST_FRAMES
 
 
 class GpuNetwork:
-    """A network that is loaded on a GPU; its ``Model`` owns it. See ``Network``."""
+    """A network that ``Gpu.load`` has loaded on a GPU. The ``Model`` that it belongs to owns it;
+    the properties are those of ``Network``."""
 
     __slots__ = (
         "__weakref__",
@@ -54,23 +55,24 @@ class GpuNetwork:
 
     @property
     def on_gpu(self) -> bool:
-        """True: it was loaded for a GPU."""
+        """Always True: the network was loaded for a GPU."""
         return True
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of the GPU that its weights take when they are there."""
+        """How many bytes of the GPU its weights take while they are there."""
         return self.weights.size_bytes
 
     @property
     def in_kernels(self) -> bool:
-        """Whether Lipwire's own kernels run it where its input is pixels; else ONNX Runtime does.
-        See ``Network.in_kernels``."""
+        """Whether Lipwire's own kernels run the network where its input is crops of uint8; else
+        ONNX Runtime runs it."""
         return self.program is not None
 
     @property
     def keeps_crops(self) -> bool:
-        """Whether crops that were used stay on the device. See ``Network.keeps_crops``."""
+        """Whether crops (the pictures of the face that the network is shown) stay on the device
+        once they were used."""
         return self.crops is not None
 
     @property
@@ -86,7 +88,7 @@ class GpuNetwork:
 
     def batches(self, frames: int, form: Form) -> tuple[int, ...]:
         """Return the sizes of the batches in which ``frames`` frames, at least 1, are run in
-        ``form``, in their order.
+        ``form``, "pixels" or "floats", in their order.
 
         Lipwire's own kernels take any number up to 50 (MOST_FRAMES). ONNX Runtime takes certain
         sizes only, and the sum of these may be more than ``frames``.

@@ -50,14 +50,16 @@ _SPARE_SHARE: Final = 0.125
 
 
 class Gpu:
-    """Runs networks on one GPU, in several streams. Thread-safe; to be closed.
+    """Runs networks on one GPU, in several streams at a time. Thread-safe; whoever makes it calls
+    ``close``.
 
-    Raises Unavailable from the first time on that the device fails for good.
+    Once the device has failed for good, every load and run raises Unavailable.
     """
 
     def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
         """``memory`` is that of the device, ``tuning`` how it is used. ``threads`` is how many
-        threads a run may use for what the processor computes."""
+        threads of the processor a run may use for what it computes there; None for one on each
+        core."""
         self._memory = memory
         self._tuning = tuning
         free_bytes = memory.free_bytes()
@@ -94,7 +96,8 @@ class Gpu:
 
     @property
     def crop_stats(self) -> CropStats:
-        """Numbers about the crops that are on the device, with counts since the start."""
+        """Numbers about the crops (the pictures of the face that networks are shown) that are on
+        the device, with counts since the start."""
         return self._crops.stats()
 
     @property
@@ -113,11 +116,12 @@ class Gpu:
 
     @property
     def architectures(self) -> int:
-        """Number of architectures in use, each with sessions of its own."""
+        """How many architectures (networks with equal graphs, which share sessions and kernels) are
+        in use."""
         return len(self._architectures)
 
     def runs(self, form: Form) -> bool:
-        """Return whether networks on the device can run in ``form`` there.
+        """Return whether networks can run on the device in ``form``, "pixels" or "floats".
 
         Lipwire's own kernels, which may be all that can run there, take only pixels.
         """
@@ -240,12 +244,12 @@ class Gpu:
                 close()
 
     def run_together(self, requests: Sequence[NetworkRequest[GpuNetwork]]) -> None:
-        """Write the mouths of all ``requests``, at least one, made in one batch.
+        """Write the mouths of all ``requests``, at least one, into their arrays, made in one batch.
 
-        They may have at most 50 frames (MOST_FRAMES) in all, and their networks have to have the
-        same ``program``, not None. Where there is no room for all their weights at a time they are
-        run one after the other. Raises what ``run`` and ``run_frames`` raise; then the mouths of
-        any may be written or not.
+        They may have at most 50 frames (MOST_FRAMES) in all, and their networks the same
+        ``GpuNetwork.together``, not None. Where there is no room for the weights of all at a time
+        they are run one after the other. Raises what ``run`` and ``run_frames`` raise; then the
+        mouths of any may be written or not.
         """
         program, architecture = requests[0].network.program, requests[0].network.architecture
         assert program is not None  # as asked for

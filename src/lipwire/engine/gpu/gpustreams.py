@@ -40,7 +40,10 @@ _ROOM_WAIT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamPart:
-    """The frames of one avatar in a batch for Lipwire's own kernels, at least 1."""
+    """The frames of one avatar, N, at least 1, in a batch for Lipwire's own kernels: the avatar's
+    ``weights``, its ``faces`` (crops, or where they are on the device), the windows (``speech``),
+    (N, 32, 16, 16) float32, and the array into which the ``mouths`` are written, (N, 320, 320, 3)
+    uint8."""
 
     weights: DeviceWeights
     faces: Faces
@@ -65,9 +68,10 @@ class _Prepared:
 
 
 class GpuStream:
-    """Runs batches on a device, one after another, in a thread of its own.
+    """A stream of a GPU: runs batches one after another, in a thread of its own, with the sessions,
+    weights and buffers that it keeps for that.
 
-    ``run`` is called in that thread, through ``submit``.
+    ``run`` and ``run_kernels`` are to be called in that thread, through ``submit``.
     """
 
     def __init__(
@@ -129,13 +133,14 @@ class GpuStream:
         self._thread.submit(self._run_kernels, weights_cache, architecture, program, parts).result()
 
     def holds(self, weights: DeviceWeights) -> bool:
-        """Return whether ``weights`` are in one of the stream's slots now, so that a run with them
-        need not copy them there."""
+        """Return whether ``weights`` are in one of the stream's slots now, the places from which
+        ONNX Runtime reads weights, so that a run with them need not copy them there."""
         return any(prepared.owner is weights for prepared in self._prepared)
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of the device that the stream's slots for weights take."""
+        """Bytes of the device that the stream's slots take, the places from which ONNX Runtime
+        reads an avatar's weights."""
         slots = [prepared.slot for prepared in tuple(self._prepared)]
         return sum(slot.size_bytes for slot in slots if slot is not None)
 
@@ -147,7 +152,8 @@ class GpuStream:
         return sum(each.device_bytes for each in ready), sum(each.host_bytes for each in ready)
 
     def tidy(self) -> None:
-        """Free what the stream keeps for architectures of which no network is loaded."""
+        """Free what the stream keeps for architectures (networks with equal graphs) of which no
+        network is loaded any more."""
         if self._prepared:
             self._thread.submit(self._drop_unused).result()
 

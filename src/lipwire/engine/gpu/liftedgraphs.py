@@ -9,7 +9,9 @@ from lipwire.engine.graphs import Precision, Weight
 
 @dataclass(frozen=True, slots=True)
 class LiftedGraph:
-    """One form of a network without its weights."""
+    """A network without its weights, in one form ("pixels" or "floats"): ``graph`` is the bytes of
+    an ONNX model, whose inputs are the face, the windows, and then the ``weights``, in this order.
+    """
 
     graph: bytes
     weights: tuple[Weight, ...]
@@ -18,7 +20,8 @@ class LiftedGraph:
 
 @dataclass(frozen=True, slots=True)
 class GpuGraphs:
-    """What was made of a network for GPUs: by precision, then by form."""
+    """What was made of a network for GPUs: ``graphs`` by precision ("half" or "single"), then by
+    form ("pixels" or "floats"). ``reasons`` says of a precision that is missing why, in a line."""
 
     graphs: Mapping[Precision, Mapping[Form, LiftedGraph]]
     reasons: Mapping[Precision, str]

@@ -18,7 +18,8 @@ _LOG: Final = logging.getLogger(__name__)
 def open_gpu(
     device: Device, tuning: Tuning, memory: Memory | None = None, *, threads: int | None = None
 ) -> Gpu:
-    """Return what runs networks on GPU ``device``, as ``tuning`` says; the caller closes it.
+    """Return a ``Gpu``, which runs networks on GPU ``device`` as ``tuning`` says; the caller closes
+    it.
 
     ``memory`` is that of the device where it is to be another than the GPU's own; ``device`` is not
     opened then. ``threads`` is how many threads a run may use for what the processor computes

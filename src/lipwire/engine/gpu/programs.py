@@ -14,15 +14,15 @@ HEADER_NAME: Final = "device.h"
 
 
 class KernelsUnavailable(Exception):
-    """These kernels cannot run on this device, now or later; the message is one line.
-
-    ONNX Runtime may be able to run there.
-    """
+    """Lipwire's own kernels cannot run on a device, now or later; the message is one line that says
+    why. ONNX Runtime may be able to run there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a device offers to kernels."""
+    """What a device offers to kernels: its compute ``capability``, as (9, 0), how many
+    ``multiprocessors`` it has, and the most bytes of shared memory that a block of threads can ask
+    for."""
 
     capability: tuple[int, int]
     """Compute capability, as (9, 0)."""
@@ -33,7 +33,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """The text of kernels that are compiled together."""
+    """The source of kernels that are compiled together: the ``text``, the ``header`` that it
+    includes as HEADER_NAME, and by the name of each of the ``kernels`` how many bytes of dynamic
+    shared memory a launch of it asks for at most."""
 
     text: str
     header: str
@@ -45,7 +47,13 @@ class KernelSource:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch of a kernel, over a grid of blocks of threads."""
+    """One launch of a ``kernel``, named as in its source, over a ``grid`` of blocks of ``threads``
+    threads each.
+
+    ``shared_bytes`` is the dynamic shared memory of a block, not more than ``KernelSource.kernels``
+    says. ``arguments`` is the one struct that the kernel takes, as C lays it out; its size is not
+    checked.
+    """
 
     kernel: str
     grid: tuple[int, int, int]
@@ -59,7 +67,9 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Module:
-    """Kernels loaded on a device. Only the ``Programs`` that loaded them knows what is in it."""
+    """Kernels that ``Programs.load`` has loaded on a device: ``functions`` has those that can be
+    launched, by the kernel's name. ``handle`` and the values of ``functions`` mean something only
+    to the ``Programs`` that loaded them. ``digest`` is a hash of what the device runs."""
 
     handle: Any
     functions: Mapping[str, Any]
@@ -70,8 +80,8 @@ class Module:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """Recorded launches, one after another. Only the ``Programs`` that recorded them knows what is
-    in it."""
+    """Launches of kernels that ``Programs.record`` has recorded, to be run one after another.
+    ``handle`` means something only to the ``Programs`` that recorded them."""
 
     handle: Any
 
@@ -80,7 +90,7 @@ class Programs(Protocol):
     """Loads and runs kernels on one device. Thread-safe, but a recording is for one thread at a
     time.
 
-    Everything raises DeviceLost where the device has failed.
+    Every method raises DeviceLost where the device has failed.
     """
 
     @property

@@ -10,7 +10,8 @@ from lipwire.engine.gpu.memory.deviceweights import DeviceWeights
 
 
 class StreamPool:
-    """Gives streams to threads that have something to run. Thread-safe; to be closed."""
+    """Gives the streams of a GPU, one at a time, to threads that have something to run.
+    Thread-safe; to be closed."""
 
     def __init__(self, streams: Sequence[GpuStream]) -> None:
         self._streams = tuple(streams)
@@ -41,8 +42,8 @@ class StreamPool:
         """Context manager: give a stream, for the caller alone during the block. Waits where all
         are taken.
 
-        A stream that has ``weights`` in its slot is preferred; None where that does not matter.
-        Raises RuntimeError where the pool is closed.
+        A stream that has ``weights`` in its slot, the place from which ONNX Runtime reads them, is
+        preferred; None where that does not matter. Raises RuntimeError where the pool is closed.
         """
         stream = self._take(weights)
         try:

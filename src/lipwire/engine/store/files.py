@@ -4,6 +4,7 @@ A file of weights holds arrays one after another, little endian, each at a multi
 cache line, and the widest vector there is); equal arrays are there once.
 """
 
+import errno
 import hashlib
 import mmap
 import os
@@ -15,7 +16,7 @@ from typing import BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from lipwire.domain import AvatarInvalid
+from lipwire.domain import AvatarInvalid, CompiledFormGone
 
 ALIGNMENT_BYTES: Final = 64
 ELEMENT_TYPES: Final = ("float16", "float32", "float64")
@@ -25,8 +26,8 @@ MAX_GRAPH_BYTES: Final = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class StoredWeight:
-    """Where one weight lies in a file of weights: of a processor's network the array itself, of a
-    GPU's the input of a graph."""
+    """Where one weight lies in a file of weights: its ``name`` in the graph, the ``element_type``
+    and ``shape`` of the array, and its offset in bytes."""
 
     name: str
     element_type: str
@@ -35,7 +36,8 @@ class StoredWeight:
 
 
 class WeightsFile:
-    """A file of weights while it is written; equal arrays are written once."""
+    """Writes a file of weights: arrays one behind the other, equal ones once. ``file`` is open for
+    writing, and stays the caller's to close."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -59,7 +61,8 @@ class WeightsFile:
 
 
 def bytes_of(values: npt.NDArray[np.generic]) -> bytes:
-    """Return ``values`` as they are stored: contiguous, little endian."""
+    """Return the numbers in ``values``, an array of any shape, as they are stored: one behind the
+    other in C order, little endian."""
     values = np.ascontiguousarray(values)
     if sys.byteorder == "big":
         values = values.astype(values.dtype.newbyteorder("<"))
@@ -67,8 +70,8 @@ def bytes_of(values: npt.NDArray[np.generic]) -> bytes:
 
 
 def write_graph(path: Path, graph: bytes) -> str:
-    """Write ``graph``, a serialised ONNX model, to ``path``; return its SHA-256 in hexadecimal
-    digits. Raises OSError."""
+    """Write ``graph``, the bytes of an ONNX model, to the file ``path``; return its SHA-256 in
+    hexadecimal digits. Raises OSError where it cannot be written."""
     path.write_bytes(graph)
     return hashlib.sha256(graph).hexdigest()
 
@@ -77,13 +80,13 @@ def read_graph_file(folder: Path, file: str, sha256: str, manifest: str) -> byte
     """Return the bytes of a graph's file, which is called ``file`` in ``folder``.
 
     ``sha256`` is what its SHA-256 has to be, in hexadecimal digits, and ``manifest`` the name of
-    the file that says so, for messages. Raises AvatarInvalid where it is missing, cannot be read or
-    has another SHA-256.
+    the file that says so, for messages. Raises CompiledFormGone where it is missing, AvatarInvalid
+    where it cannot be read or has another SHA-256.
     """
     try:
         data = read_limited(folder / file, MAX_GRAPH_BYTES)
     except FileNotFoundError:
-        raise AvatarInvalid(f"compiled model: {file} is missing") from None
+        raise CompiledFormGone(f"compiled model: {file} is missing") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise AvatarInvalid(f"compiled model: {file} is not what {manifest} says it is")
     return data
@@ -94,7 +97,8 @@ def map_file(folder: Path, file: str, size_bytes: int, manifest: str) -> npt.NDA
     (size_bytes,) uint8, read-only.
 
     Nothing is copied; the system is asked to read ahead what its page cache does not hold. Raises
-    AvatarInvalid where the file is missing, cannot be read or is not ``size_bytes`` long.
+    CompiledFormGone where the file is missing, AvatarInvalid where it cannot be read or is not
+    ``size_bytes`` long, and MemoryError where this process has no room to map it.
     ``manifest`` is the name of the file that says so, for messages.
     """
     try:
@@ -111,8 +115,10 @@ def map_file(folder: Path, file: str, size_bytes: int, manifest: str) -> npt.NDA
             mapped.madvise(mmap.MADV_WILLNEED)
         return np.frombuffer(mapped, np.uint8)
     except FileNotFoundError:
-        raise AvatarInvalid(f"compiled model: {file} is missing") from None
+        raise CompiledFormGone(f"compiled model: {file} is missing") from None
     except OSError as error:
+        if error.errno == errno.ENOMEM:  # the file is sound
+            raise MemoryError from error
         raise AvatarInvalid(f"compiled model: {file} cannot be read: {error.strerror}") from None
 
 

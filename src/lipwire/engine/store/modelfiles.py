@@ -5,6 +5,7 @@ weights.bin (``files``) holds what the processor uses; an array that both forms 
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ WEIGHTS_NAME: Final = "weights.bin"
 
 @dataclass(frozen=True, slots=True)
 class StoredGraph:
-    """One form of the network."""
+    """What model.json says of a network in one form ("pixels" or "floats"): the name of its ONNX
+    ``file``, the SHA-256 of that, whether avatars can share it (``shared``), or the ``reason`` why
+    not, and where each of its ``weights`` lies in the file of weights."""
 
     file: str
     sha256: str
@@ -49,7 +52,14 @@ class StoredGraph:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of model.json."""
+    """The content of model.json, which describes a network that was compiled for the processor.
+
+    ``runtime`` says for which versions and kind of processor it was compiled (``runtime_key``),
+    ``source_sha256`` is the SHA-256 of the ONNX file that it was made of. ``fixed_batch`` is the
+    only batch size that it takes; None where any will do. ``parameters`` is how many numbers it has
+    learned, ``weights_bytes`` the size of the file of weights. ``graphs`` has it by form ("pixels"
+    or "floats").
+    """
 
     runtime: str
     source_sha256: str
@@ -166,12 +176,19 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         )
     return Manifest(
         runtime=str(fields["runtime"]),
-        source_sha256=str(fields["source_sha256"]),
+        source_sha256=_hexadecimal(fields["source_sha256"]),
         fixed_batch=None if fixed is None else 1 + whole(fixed - 1, MAX_FIXED_BATCH - 1),
         parameters=whole(fields["parameters"], 1 << 40),
         weights_bytes=weights_bytes,
         graphs=graphs,
     )
+
+
+def _hexadecimal(value: object) -> str:
+    """``value`` if it is a SHA-256: it becomes a part of paths."""
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError(f"SHA-256 {value}")
+    return value
 
 
 def _stored_weight(fields: dict[str, Any], weights_bytes: int) -> StoredWeight:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from lipwire.engine.runtime import RUNTIME_ERRORS, open_session, session_options
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 """Of everything that compiling writes; raised whenever any of it changes."""
 
 

@@ -58,7 +58,8 @@ class Pending(Protocol[Answer]):
 
 
 class Connection:
-    """The channel to one inference server. Methods may be called from any thread."""
+    """A gRPC channel to one inference server, with the calls under way on it. Methods may be called
+    from any thread."""
 
     def __init__(
         self,
@@ -145,8 +146,8 @@ class Connection:
 
 
 class Caller:
-    """The request that a call to an inference server is made for: when it ends, the attempt under
-    way is cancelled."""
+    """The request that a call to an inference server is made for: when the request ends, the
+    attempt under way is cancelled. For one thread; the request may end in any."""
 
     __slots__ = ("_lock", "_on_end", "_pending", "gone")
 

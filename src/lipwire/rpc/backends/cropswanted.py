@@ -11,7 +11,8 @@ _MOST: Final = 20_000
 
 
 class CropsWanted:
-    """Remembers for a minute which server needs crops of which avatar. Thread-safe."""
+    """Remembers for a minute which inference server needs crops of which avatar sent to it, as it
+    is without the avatar's frames. ``(address, model_id) in`` it asks for that. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """``clock`` gives seconds."""

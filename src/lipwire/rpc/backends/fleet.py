@@ -30,7 +30,15 @@ LEAST_WEIGHT: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class FleetPolicy:
-    """When a server counts as unreachable, and when it is used again. Times are in seconds."""
+    """When an inference server counts as unreachable, and when it is used again. Times are in
+    seconds.
+
+    A server is out after ``silent_checks`` health checks in a row without an answer, except where
+    it has answered a call within ``silence_s``. Where it is lost a second time it stays out for
+    ``first_hold_s`` at least, then for twice as long each time, up to ``longest_hold_s``; after
+    ``forgive_s`` up it counts as never lost. One that is back gets its share of models within
+    ``ramp_s``.
+    """
 
     silent_checks: int = 3
     """Checks in a row without an answer that put out a server that was up."""
@@ -50,7 +58,8 @@ class FleetPolicy:
 
 
 class Standing:
-    """Whether one server is up, and its history. Guarded by its fleet's lock."""
+    """Whether one server is up, not asked yet, or out, since when and why, and how often it was
+    lost. Not thread-safe: its ``Fleet`` uses it under its lock."""
 
     __slots__ = ("answered_at", "losses", "reason", "returned", "since", "state", "unanswered")
 
@@ -69,7 +78,8 @@ class Standing:
 
 
 class Fleet:
-    """Which of several servers are up. Methods may be called from any thread."""
+    """Which of several inference servers are up, by health checks and by how calls end. Does no I/O
+    itself. Methods may be called from any thread."""
 
     def __init__(
         self, servers: Sequence[str], *, clock: Callable[[], float], policy: FleetPolicy
@@ -83,7 +93,7 @@ class Fleet:
         self._may_wait = True
 
     def order(self, model_id: str) -> list[str]:
-        """Return the servers that are up, in the order in which they are to be asked for
+        """Return the servers that are up, in the order in which they are to be asked for model
         ``model_id``.
 
         All servers where none is up, because health checks may be wrong about every one of them.
@@ -116,8 +126,8 @@ class Fleet:
     def judge(
         self, server: str, verdict: Verdict, *, asked_at: float, reason: str = ""
     ) -> Change | None:
-        """Take in the result of a health check of ``server`` that was sent at ``asked_at``, in
-        seconds of the fleet's clock.
+        """Take in the ``verdict`` of a health check of ``server`` that was sent at ``asked_at``, in
+        seconds of the fleet's clock: "serving", "refused" or "silent" (no answer in time).
 
         ``reason`` says in one line why the verdict is not "serving". Returns "out" where the server
         is out now and was not before, "back" where it was out and is up again, else None.

@@ -6,10 +6,12 @@ from lipwire.serving import Backend, DrawnFloatMouths, DrawnMouths, MakeCrops
 
 
 class RemoteNetwork:
-    """Makes the mouths of one avatar by asking a backend; the avatar's frames are here.
+    """Makes the mouths of one avatar by asking a backend (inference servers); the avatar's frames
+    are in this process.
 
-    The backend is asked for mouths of these frames' revision. Where a server has other frames, or
-    none, it is sent the crops of these.
+    The backend is asked for mouths of these frames' revision (hash of the files). Where a server
+    has other frames, or none, it is sent the crops of these, the pictures that the network is
+    shown.
     """
 
     def __init__(self, backend: Backend, model_id: str, frames: Avatar) -> None:
@@ -28,7 +30,8 @@ class RemoteNetwork:
         call: Call | None = None,
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
-        (N, 32, 16, 16) float32. See ``Network.mouths``.
+        what the network hears of a frame, (N, 32, 16, 16) float32; mouths are (N, 320, 320, 3)
+        uint8. Waits for the answer.
 
         ``crops()`` returns what the network is shown, (N, 320, 320, 3) uint8, and is called only
         where the server needs it; None for the crops of the avatar's own frames. ``call`` is the
@@ -50,11 +53,11 @@ class RemoteNetwork:
     def mouths_of(
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual``, (N, 6, 320,
-        320), and ``windows``, (N, 32, 16, 16), float32 both: the guide's form, in which the caller
-        says what the network sees. ``call`` is the request that this is done for. See
-        ``Network.mouths_of``. Raises AvatarChanged where the server's network is of another
-        revision than the frames here, and otherwise as ``mouths``."""
+        """Return the network's own output, (N, 3, 320, 320) float32, for pictures that the caller
+        gives: ``visual``, (N, 6, 320, 320) float32 in [0, 1], the crop and the crop with the mask
+        black. ``windows`` are (N, 32, 16, 16) float32. ``call`` is the request that this is done
+        for. Raises AvatarChanged where the server's network is of another revision than the frames
+        here, and otherwise as ``mouths``."""
         return self._backend.mouths_of(
             self._model_id, visual, windows, revision=self._frames.revision, call=call
         )

@@ -32,17 +32,16 @@ from lipwire.rpc.backends.channels import (
 )
 from lipwire.rpc.backends.cropswanted import CropsWanted
 from lipwire.rpc.backends.fleet import FleetPolicy
-from lipwire.rpc.backends.retries import RetryPolicy
-from lipwire.rpc.backends.servers import InferenceServers
+from lipwire.rpc.backends.replicas import ReplicaPolicy
+from lipwire.rpc.backends.retries import MAX_RETRIES, RetryPolicy
+from lipwire.rpc.backends.servers import InferenceServers, Send
 from lipwire.rpc.backends.statuses import error_of_answer
 from lipwire.rpc.backends.transfer import (
-    Metadata,
     answer_with,
     array_of,
     check_batch,
     check_name,
     gpu_of,
-    metadata_of,
     request_with,
     status_of,
 )
@@ -50,6 +49,7 @@ from lipwire.rpc.credentials import PLAIN, ClientSecurity
 from lipwire.rpc.generated import inference_pb2, management_pb2
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
 from lipwire.rpc.reachability import check_address
+from lipwire.rpc.routing import Metadata
 from lipwire.serving import BackendHealth, DrawnFloatMouths, DrawnMouths, MakeCrops, ModelStatus
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -60,8 +60,6 @@ HEALTH_TIMEOUT_S: Final = 2.0
 LOAD_TIMEOUT_S: Final = 120.0
 """For loading, where the caller sets no limit: an avatar may have to be compiled first."""
 
-_ELSEWHERE_ONLY: Final = RetryPolicy(0)
-"""A lease that a server refuses is refused; one that it does not answer is asked of the next."""
 _RELEASE_TIMEOUT_S: Final = 2.0
 
 _LOG: Final = logging.getLogger("lipwire.rpc")
@@ -74,7 +72,8 @@ _SERVICE_NUMBERS: Final[Mapping[Service, "mouths_pb2.Service.ValueType"]] = {
 
 
 class RemoteBackend(Closing):
-    """A backend over one or more inference servers; a context manager.
+    """Makes mouths by asking one or more inference servers; a context manager. Methods may be
+    called from any thread, and wait for the answer.
 
         with RemoteBackend(["10.0.0.1:50051", "10.0.0.2:50051"], max_retries=3) as backend:
             mouths = backend.mouths("anna", 0, windows, call=Call(2.0))
@@ -93,6 +92,7 @@ class RemoteBackend(Closing):
         security: ClientSecurity = PLAIN,
         retries: RetryPolicy | None = None,
         fleet: FleetPolicy | None = None,
+        replicas: int | ReplicaPolicy = 1,
         check_every_s: float = 1.0,
     ) -> None:
         """``urls`` are HOST:PORT; one may be a load balancer. Connects in the background.
@@ -102,7 +102,9 @@ class RemoteBackend(Closing):
         ``max_message_bytes``. ``use_proxy`` says whether the environment's proxy variables count,
         and ``security`` how connections are encrypted and what token is sent (see
         ``open_channel``). With several servers each gets a health check every ``check_every_s``
-        seconds; ``fleet`` says when a server counts as unreachable. Raises InvalidInput for
+        seconds; ``fleet`` says when a server counts as unreachable, and ``replicas`` of how many
+        servers one model is asked while it is more than one carries, or when. Raises InvalidInput
+        for
         arguments out of range, an address that cannot be one, and a file of ``security`` that
         cannot be read.
         """
@@ -118,12 +120,20 @@ class RemoteBackend(Closing):
             raise InvalidInput(
                 f"messages of {max_message_bytes} bytes, allowed are 1 to {MAX_MESSAGE_BYTES}"
             )
+        if isinstance(replicas, int):
+            replicas = ReplicaPolicy(replicas)
+        if not 1 <= replicas.most <= MAX_RETRIES:
+            raise InvalidInput(f"replicas is {replicas.most}, allowed are 1 to {MAX_RETRIES}")
+        # A lease that a server refuses is asked of the model's other replicas, and of nobody else;
+        # one that it does not answer, of the next.
+        self._lease_retries = RetryPolicy(replicas.most - 1)
         self._timeout_s = timeout_s
         self._crops_wanted = CropsWanted(time.monotonic)
         self._servers = InferenceServers(
             urls,
             retries=retries or RetryPolicy(max_retries),
             fleet=fleet or FleetPolicy(),
+            replicas=replicas,
             max_message_bytes=max_message_bytes,
             use_proxy=use_proxy,
             security=security,
@@ -141,13 +151,14 @@ class RemoteBackend(Closing):
         call: Call | None = None,
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
-        for each of ``windows``: (N, 32, 16, 16) float32 gives (N, 320, 320, 3) uint8. See
-        ``Backend.mouths``.
+        for each of ``windows``, what the network hears of a frame: (N, 32, 16, 16) float32 gives
+        (N, 320, 320, 3) uint8. Waits for the answer.
 
-        ``revision`` is that of the avatar whose frames the mouths will be pasted into. ``crops()``
-        returns those frames' crops, (N, 320, 320, 3) uint8; it is called, and they are sent, only
-        where a server has answered that it is without these frames. ``call`` is the request that
-        this is done for; the server is told its class and tenant.
+        ``revision`` is that of the avatar whose frames the mouths will be pasted into (hashes of
+        its files). ``crops()`` returns those frames' crops, which the network is shown, (N, 320,
+        320, 3) uint8; it is called, and they are sent, only where a server has answered that it is
+        without these frames. ``call`` is the request that this is done for; the server is told its
+        class and tenant.
 
         Raises AvatarChanged where the server's network is of another revision, CropsNeeded where
         the server is without these frames and ``crops`` is None, NotFound, InvalidInput,
@@ -179,7 +190,7 @@ class RemoteBackend(Closing):
         field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
         answer, pixels = answer_with(mouths_pb2.MouthsResponse, data, field)
         pixels = array_of(pixels, (count, MOUTH_PX, MOUTH_PX, 3), np.dtype(np.uint8))
-        return DrawnMouths(pixels, answer.gpu_id, answer.inference_time_ms)
+        return DrawnMouths(pixels, answer.gpu_id, answer.inference_time_ms, answer.model_revision)
 
     def _ask_for_mouths(
         self,
@@ -203,7 +214,8 @@ class RemoteBackend(Closing):
 
         while True:
             try:
-                return self._servers.ask(model_id, send, until_s - time.monotonic(), call)
+                left_s = until_s - time.monotonic()
+                return self._servers.ask(model_id, send, left_s, call, worked_s=_mouths_worked_s)
             except CropsNeeded:
                 if large is None or sent is not small:
                     raise
@@ -226,13 +238,14 @@ class RemoteBackend(Closing):
         call: Call | None = None,
     ) -> DrawnFloatMouths:
         """Return the network's own output, (N, 3, 320, 320) float32, for ``visual`` (N, 6, 320,
-        320) and ``windows`` (N, 32, 16, 16), float32 both: the guide's form, in which the caller
-        sends what the network sees. See ``Backend.mouths_of``.
+        320) and ``windows`` (N, 32, 16, 16), float32 both. ``visual`` is what the network sees, in
+        [0, 1]: the crop, and the crop with the mask black. See ``Backend.mouths_of``.
 
-        The guide's messages name neither class nor tenant, so servers run it as batch. Raises
-        AvatarChanged where the newest network is of another revision, NotFound, InvalidInput,
-        AvatarInvalid; and where no server answers in time Unavailable, Overloaded,
-        DeadlineExceeded, or Cancelled where ``call`` ends first.
+        ``revision`` is that of the avatar that the crops are of. The messages of this form name
+        neither class nor tenant, so servers run it as batch. Raises AvatarChanged where the newest
+        network is of another revision, NotFound, InvalidInput, AvatarInvalid; and where no server
+        answers in time Unavailable, Overloaded, DeadlineExceeded, or Cancelled where ``call`` ends
+        first.
         """
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if check_batch("visual", visual, (6, MOUTH_PX, MOUTH_PX)) != count:
@@ -258,6 +271,7 @@ class RemoteBackend(Closing):
             ),
             _budget_s(call, self._timeout_s),
             call,
+            worked_s=_floats_worked_s,
         )
         field = inference_pb2.InferBatchResponse.OUTPUT_FIELD_NUMBER
         answer, output = answer_with(inference_pb2.InferBatchResponse, data, field)
@@ -267,11 +281,12 @@ class RemoteBackend(Closing):
         return DrawnFloatMouths(values, answer.gpu_id, answer.inference_time_ms)
 
     def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
-        """Load the network of avatar ``model_id`` before it is asked for, and return its numbers.
-        See ``Backend.load``.
+        """Have the network of avatar ``model_id`` loaded before it is asked for, waiting for that,
+        and return its numbers (memory, device, use). ``call`` is the request that this is done for.
 
         Only the server that this model's calls go to is asked: on the others it would take the
-        place of models that are asked for there. Raises NotFound, AvatarInvalid.
+        place of models that are asked for there. Raises NotFound, AvatarInvalid, and where no
+        server answers in time Unavailable, Overloaded or DeadlineExceeded.
         """
         check_name(model_id)
         served_by = ""
@@ -291,7 +306,7 @@ class RemoteBackend(Closing):
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         """Unload the network of avatar ``model_id`` in all servers, each when its calls under way
-        are done. Returns whether any server had it. See ``Backend.unload``.
+        are done. Returns whether any server had it. ``call`` is the request that this is done for.
 
         All are asked, because any may have loaded it while others were out. Raises the error of a
         server that is up and failed; one that is out need not answer, and one that has come back
@@ -310,10 +325,11 @@ class RemoteBackend(Closing):
         """Whether any server had it, and why one that is up did not answer."""
         request = management_pb2.UnloadModelRequest(model_id=model_id)
         answers = self._servers.tell_all(
-            lambda server, left_s: server.inference.UnloadModel.future(
-                request, timeout=left_s, metadata=metadata_of(model_id)
+            lambda server, left_s, metadata: server.inference.UnloadModel.future(
+                request, timeout=left_s, metadata=metadata
             ),
             _budget_s(call, self._timeout_s),
+            model_id,
         )
         expected = self._servers.expected()
         unloaded = False
@@ -327,13 +343,16 @@ class RemoteBackend(Closing):
                 raise error_of_answer(answer.error_code, answer.error)
         return unloaded, failed
 
-    def models(self, *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, sorted by name; one that several servers hold
-        is listed for each. See ``Backend.models``. Raises the first server's error where no server
-        answers."""
-        request = management_pb2.GetModelStatsRequest()
+    def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
+        """Return numbers about each loaded network, sorted by name, or about that of avatar
+        ``model_id`` alone where one is named; one that several servers hold is listed for each.
+        ``call`` is the request that this is done for. Raises the first server's error where no
+        server answers."""
+        request = management_pb2.GetModelStatsRequest(model_id=model_id)
         answers = self._servers.tell_all(
-            lambda server, left_s: server.inference.GetModelStats.future(request, timeout=left_s),
+            lambda server, left_s, metadata: server.inference.GetModelStats.future(
+                request, timeout=left_s, metadata=metadata
+            ),
             _budget_s(call, self._timeout_s),
         )
         found: list[ModelStatus] = []
@@ -348,14 +367,16 @@ class RemoteBackend(Closing):
         return tuple(sorted(found, key=lambda model: (model.model_id, model.server)))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Give ``holder`` (a live session's id) a lease for a session of avatar ``model_id``, for
-        ``LEASE_S`` seconds, or renew the one that it has. ``call`` is the request that this is done
-        for. See ``Backend.acquire``.
+        """Reserve the time that a live session of avatar ``model_id`` takes (a lease) for
+        ``LEASE_S`` seconds, under the name ``holder`` (the session's id), or renew the lease that
+        ``holder`` has. ``call`` is the request that this is done for.
 
         The lease is held at the server that the avatar's calls go to, or at the next one where that
-        is out. The server after it is told to load the network, so that a session finds it there
-        when its own goes. Raises Overloaded where there is no room for one more, NotFound,
-        InvalidInput, AvatarInvalid, and Unavailable where no server answers.
+        is out; where it has no room, at the next one of the avatar's replicas, as many as there may
+        be. A lease that was held at another server until now ends there. The server after it is
+        told to load the network, so that a session finds it there when its own goes. Raises
+        Overloaded where there is no room for one more, NotFound, InvalidInput, AvatarInvalid, and
+        Unavailable where no server answers.
         """
         check_name(model_id)
         request = mouths_pb2.LeaseRequest(holder=holder, model_id=model_id)
@@ -372,7 +393,10 @@ class RemoteBackend(Closing):
             return lease
 
         budget_s = _budget_s(call, LOAD_TIMEOUT_S)
-        self._servers.ask(model_id, send, budget_s, call, retries=_ELSEWHERE_ONLY)
+        self._servers.ask(model_id, send, budget_s, call, retries=self._lease_retries)
+        left = self._servers.replicas.held(holder, model_id, holds)
+        if left:
+            self._servers.tell(model_id, left, _release(holder), _RELEASE_TIMEOUT_S)
         load = management_pb2.LoadModelRequest(model_id=model_id)
         self._servers.tell_next(
             model_id,
@@ -387,16 +411,14 @@ class RemoteBackend(Closing):
         """End the lease of ``holder`` at all servers; nothing where it has none. Raises nothing: at
         a server that does not answer the lease ends by itself after ``LEASE_S`` seconds. See
         ``Backend.release``."""
-        request = mouths_pb2.ReleaseLeaseRequest(holder=holder)
         with suppress(LipwireError):
             self._servers.tell_all(
-                lambda server, left_s: server.leases.ReleaseLease.future(request, timeout=left_s),
-                _RELEASE_TIMEOUT_S,
+                _release(holder), _RELEASE_TIMEOUT_S, self._servers.replicas.released(holder)
             )
 
     def health(self, *, call: Call | None = None) -> BackendHealth:
         """Return whether mouths can be had, which is so while at least one server is healthy.
-        Raises nothing. See ``Backend.health``.
+        ``call`` is the request that this is done for. Raises nothing.
 
         Numbers are sums over all servers that answer, and the GPUs are those of all of them;
         ``detail`` names the servers that are not healthy.
@@ -404,7 +426,9 @@ class RemoteBackend(Closing):
         request = management_pb2.HealthRequest()
         try:
             answers = self._servers.tell_all(
-                lambda server, left_s: server.inference.Health.future(request, timeout=left_s),
+                lambda server, left_s, metadata: server.inference.Health.future(
+                    request, timeout=left_s, metadata=metadata
+                ),
                 _budget_s(call, HEALTH_TIMEOUT_S),
             )
         except LipwireError as error:
@@ -436,6 +460,24 @@ class RemoteBackend(Closing):
         """Close all connections; calls under way and later ones raise Unavailable. Closing twice is
         allowed. See ``Backend.close``."""
         self._servers.close()
+
+
+def _mouths_worked_s(data: bytes) -> float:
+    field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
+    return answer_with(mouths_pb2.MouthsResponse, data, field)[0].inference_time_ms / 1000
+
+
+def _floats_worked_s(data: bytes) -> float:
+    field = inference_pb2.InferBatchResponse.OUTPUT_FIELD_NUMBER
+    return answer_with(inference_pb2.InferBatchResponse, data, field)[0].inference_time_ms / 1000
+
+
+def _release(holder: str) -> Send[mouths_pb2.ReleaseLeaseResponse]:
+    """What ends the lease of ``holder`` at a server."""
+    request = mouths_pb2.ReleaseLeaseRequest(holder=holder)
+    return lambda server, left_s, metadata: server.leases.ReleaseLease.future(
+        request, timeout=left_s, metadata=metadata
+    )
 
 
 def _budget_s(call: Call | None, longest_s: float) -> float:

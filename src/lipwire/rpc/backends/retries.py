@@ -1,7 +1,8 @@
 """What follows an attempt that failed: another server, a pause, or the end. No clock, no sockets.
 
-Only what can be repeated is: the server did not take the call (Unavailable) or had no room for it
-(Overloaded). Inference changes nothing, so a call that was lost half way may be repeated as well.
+Only what can be repeated is: the server did not take the call (Unavailable), or had no room for it
+(Overloaded), or on its disk for the avatar (StorageFailed). Inference changes nothing, so a call
+that was lost half way may be repeated as well.
 All attempts of a call share its one deadline.
 
     failed with                a server not yet tried    no other server
@@ -9,6 +10,7 @@ All attempts of a call share its one deadline.
     Unavailable                at once, not counted      after a pause, counted
     Overloaded                 at once, counted          after a pause, counted; not sooner
                                                          than the server asked for
+    StorageFailed              at once, counted          the end
     anything else              the end                   the end
 
 It also ends when all retries are counted, or when the pause would outlast the deadline: then the
@@ -20,15 +22,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from lipwire.domain import InvalidInput, LipwireError, Overloaded, Unavailable
+from lipwire.domain import InvalidInput, LipwireError, Overloaded, StorageFailed, Unavailable
 
 MAX_RETRIES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a call is tried again, and after which pauses: they double, and vary by half so
-    that clients do not all come at once."""
+    """How often a call is tried again, ``max_retries`` times (0 to 100), and after which pauses:
+    they begin at ``first_pause_s``, double up to ``longest_pause_s``, and vary by half so that
+    clients do not all come at once. Raises InvalidInput for another ``max_retries``."""
 
     max_retries: int = 3
     """Counted retries of one call, 0 to 100."""
@@ -41,13 +44,14 @@ class RetryPolicy:
 
     def pause_s(self, retry: int, random: Random) -> float:
         """Return the seconds to wait before retry number ``retry``, counted from 0. ``random``
-        varies it."""
+        draws by how much it varies."""
         full = min(self.longest_pause_s, self.first_pause_s * 2.0**retry)
         return full * random.uniform(0.5, 1.0)
 
 
 class Tries:
-    """The attempts of one call. For one thread."""
+    """The attempts of one call to inference servers: which server is asked next, and after which
+    pause. For one thread."""
 
     __slots__ = ("_asked", "_deadline", "_policy", "_random", "counted")
 
@@ -82,10 +86,12 @@ class Tries:
         call yet. ``now`` is in seconds of the clock that ``deadline`` is in.
         """
         another = any(name not in self._asked for name in order)
-        if not isinstance(error, Unavailable | Overloaded) or now >= self._deadline:
+        if not isinstance(error, Unavailable | Overloaded | StorageFailed) or now >= self._deadline:
             return None
         if another and isinstance(error, Unavailable):
             return 0.0
+        if isinstance(error, StorageFailed) and not another:
+            return None
         if self.counted >= self._policy.max_retries:
             return None
         retry, self.counted = self.counted, self.counted + 1

@@ -1,7 +1,8 @@
 """The inference servers as one: a call goes to the right one, and to the next when it fails.
 
 1. The servers that are up are put in the order of rendezvous hashing on the model's name, so that a
-   model's calls go where its weights are (``affinity``, ``fleet``).
+   model's calls go where its weights are (``affinity``, ``fleet``). One that is more than a server
+   carries is asked of several (``replicas``).
 2. The first is asked, with what is left of the deadline and ``x-model-id`` in the metadata.
 3. What fails and may be repeated goes to the next, or again to the first after a pause
    (``retries``). A server that failed is out until its health checks say otherwise.
@@ -13,19 +14,31 @@ check says nothing about the server that gets the next call.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
 import grpc
 
-from lipwire.domain import Call, Cancelled, DeadlineExceeded, LipwireError, Unavailable
+from lipwire.domain import (
+    Call,
+    Cancelled,
+    DeadlineExceeded,
+    LipwireError,
+    Overloaded,
+    Unavailable,
+)
+from lipwire.domain.tracing import span
 from lipwire.rpc.backends.channels import Caller, Connection, Pending
 from lipwire.rpc.backends.fleet import Fleet, FleetPolicy, Verdict
+from lipwire.rpc.backends.replicas import ReplicaPolicy, Replicas
 from lipwire.rpc.backends.retries import RetryPolicy, Tries
 from lipwire.rpc.backends.statuses import error_of_call, reason_of_call
-from lipwire.rpc.backends.transfer import Metadata, metadata_of
+from lipwire.rpc.backends.transfer import metadata_of
 from lipwire.rpc.credentials import ClientSecurity
+from lipwire.rpc.routing import Metadata
 
 _SETTLING_S: Final = 0.25
 """In their first moments calls wait for the first health check of every server, but never for more
@@ -40,9 +53,16 @@ Send = Callable[[Connection, float, Metadata], Pending[_Answer]]
 """Sends a request to a server, given the seconds left and the metadata."""
 
 
+@dataclass(slots=True)
+class _Fared:
+    """How a call fared: how many seconds its server has worked on it."""
+
+    worked_s: float = 0.0
+
+
 class InferenceServers:
-    """Connections to inference servers, and which of them are up. Thread-safe; its owner closes
-    it."""
+    """Connections to inference servers, and which of the servers are up. Thread-safe; its owner
+    closes it."""
 
     def __init__(
         self,
@@ -50,6 +70,7 @@ class InferenceServers:
         *,
         retries: RetryPolicy,
         fleet: FleetPolicy,
+        replicas: ReplicaPolicy,
         max_message_bytes: int,
         use_proxy: bool,
         security: ClientSecurity,
@@ -57,16 +78,17 @@ class InferenceServers:
     ) -> None:
         """``urls`` are HOST:PORT, each once. With several servers each gets a health check every
         ``check_every_s`` seconds, and ``fleet`` says when one counts as unreachable; ``retries``
-        says how often a call is tried. A message has at most ``max_message_bytes``; ``use_proxy``
-        says whether the environment's proxy variables count, and ``security`` how connections are
-        encrypted and what token is sent (see ``open_channel``). All arguments have been checked.
-        Connects in the background."""
+        says how often a call is tried, and ``replicas`` when a model is asked of several servers. A
+        message has at most ``max_message_bytes``; ``use_proxy`` says whether the environment's
+        proxy variables count, and ``security`` how connections are encrypted and what token is sent
+        (see ``open_channel``). All arguments have been checked. Connects in the background."""
         self._policy = retries
         self._random = Random()
         self._clock = time.monotonic
         self._check_every_s = check_every_s
         self._closing = threading.Event()
         self.fleet: Final = Fleet(urls, clock=self._clock, policy=fleet)
+        self.replicas: Final = Replicas(clock=self._clock, policy=replicas)
         self._connections = {
             url: Connection(
                 url,
@@ -108,6 +130,8 @@ class InferenceServers:
         budget_s: float,
         call: Call | None,
         retries: RetryPolicy | None = None,
+        *,
+        worked_s: Callable[[_Answer], float] | None = None,
     ) -> _Answer:
         """Make one call, with retries on this and other servers, and return the answer.
 
@@ -115,25 +139,39 @@ class InferenceServers:
         metadata)`` sends the request of one attempt, which has ``left_s`` seconds, and returns the
         call under way; all attempts together have ``budget_s`` seconds. ``call`` is the request
         that this is done for: when it ends, so does the attempt under way. ``retries`` takes the
-        place of the policy that these servers were made with; None keeps that. Raises the error
+        place of the policy that these servers were made with; None keeps that.
+        ``worked_s(answer)`` returns how many seconds a server has worked on the call; with it the
+        call goes to whichever of the model's replicas has the fewest of its calls, and counts as
+        load. Raises the error
         that the server sent, DeadlineExceeded when the time is over, Unavailable where no server
         can be reached, and Cancelled where ``call`` ends first.
         """
         deadline = self._clock() + budget_s
         tries = Tries(retries or self._policy, deadline, self._random)
         caller = Caller(call, self.fleet.recheck)
-        metadata = metadata_of(model_id)
+        live = call is not None and call.service == "live"
         if self._watched and (settling := self._settled_by - self._clock()) > 0:
             self.fleet.wait_known(min(settling, budget_s / 4))
         while True:
-            server = tries.choose(self.fleet.order(model_id))
+            order = self.fleet.order(model_id)
+            if worked_s is not None:
+                order = self.replicas.order(model_id, order, live=live)
+            server = tries.choose(order)
             left_s = deadline - self._clock()
             if left_s <= 0:
                 raise _late(budget_s)
             if caller.gone:
                 raise Cancelled("the caller has gone")
             try:
-                return self._try(self._connections[server], send, left_s, metadata, caller)
+                with span("inference", "client", **{"server.address": server}):
+                    metadata = metadata_of(model_id)
+                    connection = self._connections[server]
+                    if worked_s is None:
+                        return self._try(connection, send, left_s, metadata, caller)
+                    with self._counting(model_id, server, live) as fared:
+                        answer = self._try(connection, send, left_s, metadata, caller)
+                        fared.worked_s = worked_s(answer)
+                        return answer
             except Unavailable as error:
                 failed: LipwireError = error
             except DeadlineExceeded as error:
@@ -155,8 +193,12 @@ class InferenceServers:
         under way."""
         expected = self.expected() - {after}
         address = next((one for one in self.fleet.order(model_id) if one in expected), None)
-        if address is None:
-            return
+        if address is not None:
+            self.tell(model_id, address, send, timeout_s)
+
+    def tell(self, model_id: str, address: str, send: Send[object], timeout_s: float) -> None:
+        """Send one request about ``model_id`` to the server at ``address``, without waiting for its
+        answer, which nobody gets. ``send`` is as for ``tell_next``."""
         server = self._connections[address]
         try:
             pending = send(server, timeout_s, metadata_of(model_id))
@@ -166,23 +208,25 @@ class InferenceServers:
         pending.add_done_callback(lambda _: server.done(pending))
 
     def tell_all(
-        self, send: Callable[[Connection, float], Pending[_Answer]], timeout_s: float
+        self, send: Send[_Answer], timeout_s: float, model_id: str | None = None
     ) -> dict[str, _Answer | LipwireError]:
         """Send a request to every server at once, without retries, wait for all, and return each
         one's answer or error by its address.
 
-        ``send(connection, timeout_s)`` sends it to one server, which has that many seconds to
-        answer, and returns the call under way. Servers that are not up get a second at most, and
+        ``send(connection, timeout_s, metadata)`` sends it to one server, which has that many
+        seconds to answer, and returns the call under way. ``model_id`` is the model that it is
+        about; None for none. Servers that are not up get a second at most, and
         one that cannot be reached counts as out from then on. Raises Unavailable once closed.
         """
         if self._closing.is_set():
             raise self._closed()
         asked_at, expected = self._clock(), self.expected()
         short_s = min(timeout_s, _CHECK_TIMEOUT_S)
+        metadata = metadata_of(model_id)
         answers: dict[str, _Answer | LipwireError] = {}
         try:
             sent = {
-                address: send(server, timeout_s if address in expected else short_s)
+                address: send(server, timeout_s if address in expected else short_s, metadata)
                 for address, server in self._connections.items()
             }
         except ValueError:
@@ -198,6 +242,24 @@ class InferenceServers:
                 if address in expected and isinstance(error, Unavailable):
                     self._lost(self._connections[address], failed, asked_at)
         return answers
+
+    @contextmanager
+    def _counting(self, model_id: str, server: str, live: bool) -> Iterator["_Fared"]:
+        """Count the call of the block as load of ``model_id``."""
+        fared = _Fared()
+        began_s = self._clock()
+        self.replicas.began(model_id, server, live=live)
+        late: bool | None = None
+        try:
+            yield fared
+            late = self.replicas.is_late(self._clock() - began_s, fared.worked_s)
+        except Overloaded:
+            late = True
+            raise
+        finally:
+            if self.replicas.ended(model_id, server, live=live, late=late):
+                count = self.replicas.servers(model_id)
+                _log.info("%s is more than one server carries: %d are asked", model_id, count)
 
     def _try(
         self,
@@ -277,7 +339,13 @@ class InferenceServers:
                 _log.warning("inference server %s is out: %s", address, reason)
             elif change == "back":
                 _log.info("inference server %s is back", address)
-            if verdict == "silent" and (up := self.fleet.up()) and address not in up:
+            if verdict != "silent":
+                return
+            up = self.fleet.up()
+            if address in up:
+                # Whether it hangs is known after a few such checks: not one pause each later.
+                self._check(connection)
+            elif up:
                 connection.cancel_all()  # to be tried elsewhere, while there is time
 
         connection.check(_CHECK_TIMEOUT_S, tell)

@@ -24,6 +24,7 @@ from lipwire.domain import (
     Unauthenticated,
     Unavailable,
 )
+from lipwire.domain.tracing import Trace
 from lipwire.rpc.reachability import Peer, cause_of
 
 _BY_CODE: Final[dict[str, type[LipwireError]]] = {
@@ -88,15 +89,26 @@ def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
     return _make(kind, f"{text}: {cause.text}" if cause else text, retry_after_s)
 
 
+def error_of_request(failed: object, peer: Peer, trace: Trace) -> LipwireError:
+    """Return the error for ``failed``, what a gRPC call to ``peer`` raised that was sent with the
+    headers of ``trace``. Where the server has answered, the error has the request's id."""
+    error = error_of_call(failed, peer)
+    if isinstance(failed, grpc.Call) and says_why(failed):
+        error.request_id = trace.request_id
+    return error
+
+
 def says_why(failed: grpc.Call) -> bool:
-    """Return whether a Lipwire server answered a call with that status, and not gRPC itself."""
+    """Return whether ``failed``, a gRPC call that failed, was answered by a Lipwire server, which
+    sends details of its errors, and not ended by gRPC itself."""
     return bool(_details(failed)[0])
 
 
 def reason_of_call(failed: object, peer: Peer | None = None) -> str:
-    """Return why a call failed, as one line for the log.
+    """Return why a call failed, as one line for the log. ``failed`` is what the gRPC call raised.
 
-    It is the cause and a hint where ``peer`` was not reached, else code and text as they came.
+    It is the cause and a hint where the server ``peer`` was not reached, else code and text as they
+    came.
     """
     if not isinstance(failed, grpc.Call):
         return _line(str(failed))
@@ -116,7 +128,8 @@ def _told(failed: grpc.Call, peer: Peer) -> str:
 
 def error_of_answer(code: str, text: str) -> LipwireError:
     """Return the error that an answer with ``success = false`` stands for. ``code`` is its field
-    error_code ("AVATAR_INVALID" for example) and ``text`` its field error."""
+    error_code ("AVATAR_INVALID" for example) and ``text`` its field error. An unknown code gives a
+    LipwireError."""
     return _make(_BY_CODE.get(code, LipwireError), _line(text), None)
 
 

@@ -3,21 +3,19 @@
 import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from lipwire.domain import Float32Array, InvalidInput, LipwireError, UInt8Array
+from lipwire.domain.tracing import trace_headers
 from lipwire.rpc.generated import inference_pb2, management_pb2
+from lipwire.rpc.routing import Metadata, routing
 from lipwire.rpc.server.bulk import MalformedError, split_fields, with_fields
 from lipwire.serving import GpuStatus, ModelStatus
 
 _Answer = TypeVar("_Answer", bound=Message)
 
-Metadata = tuple[tuple[str, str], ...]
-
-_HEADER_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 _LONGEST_NAME: Final = 255
 
 
@@ -34,10 +32,11 @@ def check_name(model_id: str) -> None:
         raise InvalidInput("the model's name is not text") from None
 
 
-def metadata_of(model_id: str) -> Metadata:
-    """Return gRPC metadata for a call about ``model_id``: one pair ``x-model-id``, which load
-    balancers may hash on. Characters that a header may not hold become %XX."""
-    return (("x-model-id", quote(model_id, safe=_HEADER_SAFE)),)
+def metadata_of(model_id: str | None) -> Metadata:
+    """Return gRPC metadata for a call about ``model_id``: ``x-model-id``, which load balancers may
+    hash on, with characters that a header may not hold as %XX; None is for one about no model. Of
+    the request that this thread works for, its id goes with it."""
+    return (*routing(model_id=model_id or ""), *trace_headers())
 
 
 def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
@@ -95,6 +94,9 @@ def status_of(model: management_pb2.ModelStats, server: str) -> ModelStatus:
         in_use=model.in_use,
         server=server,
         loaded_in=max(1, model.loaded_in),
+        runner=model.runner,
+        precision=model.precision,
+        revision=model.revision,
     )
 
 

@@ -251,6 +251,9 @@ class ModelStats(_message.Message):
     IN_USE_FIELD_NUMBER: _builtins.int
     GPU_ID_FIELD_NUMBER: _builtins.int
     LOADED_IN_FIELD_NUMBER: _builtins.int
+    RUNNER_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     memory_bytes: _builtins.int
     uses: _builtins.int
@@ -264,6 +267,15 @@ class ModelStats(_message.Message):
     """Processes of the server that hold it. The numbers above are of all of them together, idle_s of the
     one that used it last.
     """
+    runner: _builtins.str
+    """What runs the network now: "cpu" (ONNX Runtime), "openvino", "cuda" or "kernels"; and in which precision:
+    "float32", "float16" or "bfloat16". Empty where the server does not know. Of several processes, of one of them.
+    """
+    precision: _builtins.str
+    revision: _builtins.str
+    """The hash of the network's file, the same on every machine. Empty where the server does not know it, and in a
+    compositing server's answer.
+    """
     def __init__(
         self,
         *,
@@ -274,10 +286,13 @@ class ModelStats(_message.Message):
         in_use: _builtins.int = ...,
         gpu_id: _builtins.int = ...,
         loaded_in: _builtins.int = ...,
+        runner: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "idle_s", b"idle_s", "in_use", b"in_use", "loaded_in", b"loaded_in", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "idle_s", b"idle_s", "in_use", b"in_use", "loaded_in", b"loaded_in", "memory_bytes", b"memory_bytes", "model_id", b"model_id", "precision", b"precision", "revision", b"revision", "runner", b"runner", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

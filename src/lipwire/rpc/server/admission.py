@@ -1,9 +1,20 @@
-"""How many requests are worked on at a time; none is admitted once the server drains."""
+"""How many requests are worked on at a time, none once the server drains; and how many calls wait
+for their client.
 
-from collections.abc import Iterator
+gRPC gives each call a thread as soon as its head is there, and the thread waits for the message as
+long as the client likes, before anybody has asked who that is: some hundred calls that say nothing
+would keep all others away. So would calls whose client takes no answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
-from typing import Final
+from typing import Any, Final
+
+import grpc
 
 from lipwire.domain import InvalidInput, Overloaded, Unavailable
 
@@ -79,3 +90,107 @@ class Admission:
         with self._changed:
             self._draining = True
             return self._changed.wait_for(lambda: not any(self._in_hand.values()), timeout_s)
+
+
+class WaitingCalls:
+    """Limits how many calls wait for a message of their client, or for their client to take one:
+    where there is one more, that which has waited for longest is cancelled. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        """``most`` calls may wait at a time; the server has so many threads for them."""
+        self._most: Final = most
+        self._lock = threading.Lock()
+        self._waiting: dict[object, grpc.ServicerContext] = {}
+
+    @contextmanager
+    def waiting(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """Count the call of ``context`` as waiting during the ``with`` block. A context manager."""
+        key = object()
+        longest = None
+        with self._lock:
+            if len(self._waiting) >= self._most:
+                longest = self._waiting.pop(next(iter(self._waiting)))
+            self._waiting[key] = context
+        if longest is not None:
+            longest.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.pop(key, None)
+
+
+class WaitingCallsInterceptor(grpc.ServerInterceptor):
+    """A gRPC interceptor, the outermost one, that limits by ``WaitingCalls`` how many calls wait
+    for their message, for the next one of a stream, or, where the call is of a kind that nothing
+    else limits, for their client to take an answer."""
+
+    def __init__(self, waiting: WaitingCalls, lasting: tuple[str, ...] = ()) -> None:
+        """Streams of methods that begin with one of ``lasting`` ("/package.") may wait for as long
+        as they like, as others limit how many there are."""
+        self._calls = waiting
+        self._lasting = lasting
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of a method, which counts as waiting until it has its message. See
+        ``grpc.ServerInterceptor``."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        parse, pack = handler.request_deserializer, handler.response_serializer
+        # As streams, these are called before their message has come.
+        if handler.unary_unary is not None:
+            return grpc.stream_unary_rpc_method_handler(self._one(handler.unary_unary), parse, pack)
+        if handler.unary_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._one(handler.unary_stream), parse, pack
+            )
+        lasting = handler_call_details.method.startswith(self._lasting)
+        if handler.stream_stream is not None and not lasting:
+            return grpc.stream_stream_rpc_method_handler(
+                self._each(handler.stream_stream), parse, pack
+            )
+        return handler
+
+    def _one(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        def run(requests: Iterator[Any], context: grpc.ServicerContext, *more: Any) -> Any:
+            with self._calls.waiting(context):
+                request = next(requests, self)
+            if request is self:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
+            return behaviour(request, context, *more)
+
+        if not getattr(behaviour, "experimental_non_blocking", False):
+            return run
+
+        def watch(
+            requests: Iterator[Any], context: grpc.ServicerContext, send: Callable[[Any], object]
+        ) -> Any:
+            def counted(answer: Any) -> None:
+                with self._calls.waiting(context):
+                    send(answer)
+
+            return run(requests, context, counted)
+
+        watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC's own mark
+        return watch
+
+    def _each(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        def run(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            def heard() -> Iterator[Any]:
+                while True:
+                    with self._calls.waiting(context):
+                        request = next(requests, self)
+                    if request is self:
+                        return
+                    yield request
+
+            for answer in behaviour(heard(), context):
+                with self._calls.waiting(context):
+                    yield answer
+
+        return run

@@ -21,7 +21,8 @@ _FIXED_BYTES: Final = {1: 8, 5: 4}
 
 
 class MalformedError(ValueError):
-    """The bytes are not the encoding of a message, or of one with unusual parts."""
+    """Raised where bytes are not the encoding of a protobuf message, or of one with unusual
+    parts."""
 
 
 def with_fields(message: bytes, fields: Mapping[int, npt.NDArray[Any]]) -> bytes:

@@ -22,13 +22,17 @@ from lipwire.rpc.calls import (
     LIVE_KIND,
     LOADING_KIND,
     ErrorInterceptor,
+    Finished,
+    not_measured,
 )
 from lipwire.rpc.generated import compositing_pb2_grpc, inference_pb2_grpc
-from lipwire.rpc.generated.lipwire.v1 import avatar_pb2_grpc, mouths_pb2_grpc
-from lipwire.rpc.server.admission import Admission
+from lipwire.rpc.generated.lipwire.v1 import avatar_pb2_grpc, mouths_pb2_grpc, renders_pb2_grpc
+from lipwire.rpc.server.admission import Admission, WaitingCalls, WaitingCallsInterceptor
+from lipwire.rpc.server.health import HealthServicer
 from lipwire.rpc.services.avatars import AvatarsServicer
 from lipwire.rpc.services.conversing import ConversingServicer
 from lipwire.rpc.services.inference import InferenceServicer, MouthServicer
+from lipwire.rpc.services.renders import RendersServicer
 from lipwire.rpc.transport import server_options
 from lipwire.rpc.workers.place import address_of
 from lipwire.security import OPEN, Control
@@ -40,6 +44,8 @@ _QUICK_THREADS: Final = 8
 """For health checks and lists, when every other thread waits for a network."""
 _LEASES: Final = 16
 """Leases that are asked for at a time; the first of an avatar waits until its network is loaded."""
+_WAITING_CALLS: Final = 64
+"""Threads for calls whose message has not come."""
 _UNCOUNTED: Final = 64
 """Calls beyond those threads that gRPC holds before it refuses by itself."""
 _HEALTH_EVERY_S: Final = 1.0
@@ -48,14 +54,16 @@ _STOP_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One gRPC service: its full name, and what adds it to a server."""
+    """One gRPC service: its full name, and ``add(server)``, which adds it to a server before that
+    starts."""
 
     name: str
     add: Callable[[grpc.Server], None]
 
 
 def compositing_service(servicer: AvatarsServicer) -> Service:
-    """Return CompositingService, answered by ``servicer``."""
+    """Return the gRPC service CompositingService (frames and management of avatars), answered by
+    ``servicer``."""
     return Service(
         "compositing.CompositingService",
         lambda server: compositing_pb2_grpc.add_CompositingServiceServicer_to_server(
@@ -65,7 +73,8 @@ def compositing_service(servicer: AvatarsServicer) -> Service:
 
 
 def inference_service(servicer: InferenceServicer) -> Service:
-    """Return InferenceService, answered by ``servicer``."""
+    """Return the gRPC service InferenceService (mouths in the guide's form), answered by
+    ``servicer``."""
     return Service(
         "inference.InferenceService",
         lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server),
@@ -73,7 +82,8 @@ def inference_service(servicer: InferenceServicer) -> Service:
 
 
 def mouth_service(servicer: MouthServicer) -> Service:
-    """Return MouthService, answered by ``servicer``."""
+    """Return the gRPC service MouthService (mouths by frame number, and leases), answered by
+    ``servicer``."""
     return Service(
         "lipwire.v1.MouthService",
         lambda server: mouths_pb2_grpc.add_MouthServiceServicer_to_server(servicer, server),
@@ -81,16 +91,33 @@ def mouth_service(servicer: MouthServicer) -> Service:
 
 
 def avatar_service(servicer: ConversingServicer) -> Service:
-    """Return AvatarService, answered by ``servicer``."""
+    """Return the gRPC service AvatarService (live sessions), answered by ``servicer``."""
     return Service(
         "lipwire.v1.AvatarService",
         lambda server: avatar_pb2_grpc.add_AvatarServiceServicer_to_server(servicer, server),
     )
 
 
+def render_service(servicer: RendersServicer) -> Service:
+    """Return the gRPC service RenderService (finished videos), answered by ``servicer``."""
+    return Service(
+        "lipwire.v1.RenderService",
+        lambda server: renders_pb2_grpc.add_RenderServiceServicer_to_server(servicer, server),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How a server listens and how much it takes on."""
+    """How a gRPC server listens, and how much it takes on.
+
+    It listens on ``port`` of ``host`` (0: any free one), which other processes may share with
+    ``share_port``, or on the Unix socket ``socket`` instead. At a time there may be
+    ``max_requests`` batches (and as many more for live sessions), ``max_loads`` loads of avatars
+    and ``max_streams`` streams of live sessions, in messages of ``max_message_bytes`` each and
+    ``max_request_bytes`` together; what is more is refused as RESOURCE_EXHAUSTED. ``credentials``
+    encrypt (None: plain text), ``control`` says who asks, ``finished`` is told of each call that
+    has ended, and an idle connection is asked for a sign of life every ``keepalive_s`` seconds.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -108,12 +135,17 @@ class ServerOptions:
     """Streams of live sessions at a time: one thread each."""
     socket: Path | None = None
     """A Unix socket to listen on, in place of host and port."""
+    own_socket: Path | None = None
+    """A Unix socket to listen on as well, on which this process asks itself how it is. It lies in a
+    folder that only this user can reach."""
     share_port: bool = False
     """Let other processes listen on the same port (SO_REUSEPORT)."""
     credentials: grpc.ServerCredentials | None = None
     """TLS; None speaks plain text."""
     control: Control = OPEN
     """Says who asks."""
+    finished: Finished = not_measured
+    """Told of each call that has ended."""
     keepalive_s: float = 60.0
     """A connection on which nothing happens is asked for a sign of life this often."""
 
@@ -135,13 +167,15 @@ class RpcServer:
         options: ServerOptions,
         *,
         healthy: Callable[[], bool] | None = None,
+        live: Callable[[], bool] = lambda: True,
         on_drain: Callable[[float], object] | None = None,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
     ) -> None:
         """``services`` are served as ``options`` say. ``healthy`` is asked every second for what
-        gRPC health checking says; None: always healthy. ``on_drain`` is called with the seconds
-        that are left when the server is drained, and must not wait. ``interceptors`` run inside
-        ``ErrorInterceptor``, which makes statuses of their errors."""
+        gRPC health checking says; None: always healthy. ``live`` is asked for each check of the
+        service ``LIVENESS``. ``on_drain`` is called with the seconds that are left when the server
+        is drained, and must not wait. ``interceptors`` run inside ``ErrorInterceptor``, which makes
+        statuses of their errors."""
         self._options = options
         self._services = tuple(services)
         self._healthy = healthy
@@ -156,14 +190,18 @@ class RpcServer:
             },
             max_bytes=options.max_request_bytes,
         )
-        self._health = health.HealthServicer()
+        self._health = HealthServicer(live)
         threads = 2 * options.max_requests + options.max_loads + options.max_streams
         threads += _LEASES + _QUICK_THREADS
+        # So that as many as are worked on may send their messages at the same time.
+        waiting = 2 * options.max_requests + _WAITING_CALLS
+        threads += waiting
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lipwire-rpc")
         self._server = grpc.server(
             self._threads,
             interceptors=[
-                ErrorInterceptor(self._admission, _PACKAGES, options.control),
+                WaitingCallsInterceptor(WaitingCalls(waiting), lasting=("/lipwire.v1.",)),
+                ErrorInterceptor(self._admission, _PACKAGES, options.control, options.finished),
                 *interceptors,
             ],
             options=server_options(
@@ -182,6 +220,8 @@ class RpcServer:
         )
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._healthy_now = True
+        self._withdrawn = False
         self._port = 0
 
     @property
@@ -191,8 +231,15 @@ class RpcServer:
 
     @property
     def in_hand(self) -> int:
-        """Inferences and loads that are being worked on."""
+        """How many inferences and loads of avatars are being worked on now."""
         return self._admission.in_hand
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers, as health checks say: it is started, not being drained, and was
+        healthy when it was last looked at."""
+        ending = self._withdrawn or self._stopping.is_set()
+        return self._healthy_now and self._port != 0 and not ending
 
     def start(self) -> None:
         """Listen and answer. Raises Unavailable where the address is taken, InvalidInput where it
@@ -217,11 +264,19 @@ class RpcServer:
                 f"cannot listen on {address}: another program does, or this machine does not have"
                 " that address"
             )
+        if options.own_socket is not None:
+            self._server.add_insecure_port(address_of(options.own_socket))
         self._say(True)
         self._server.start()
         if self._healthy is not None:
             self._watcher = threading.Thread(target=self._watch, daemon=True, name="lipwire-health")
             self._watcher.start()
+
+    def withdraw(self) -> None:
+        """Have health checks say NOT_SERVING from now on, and answer as before: balancers that look
+        give new work to others, until ``drain`` refuses what still comes."""
+        self._withdrawn = True
+        self._health.drain()
 
     def drain(self, timeout_s: float) -> bool:
         """Stop with care: health checks say NOT_SERVING and new work is refused with UNAVAILABLE
@@ -229,7 +284,7 @@ class RpcServer:
         Returns False where some had not finished and were cut off."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
-        self._health.enter_graceful_shutdown()
+        self._health.drain()
         if self._on_drain is not None:
             self._on_drain(timeout_s)
         done = self._admission.drain(timeout_s)
@@ -241,7 +296,7 @@ class RpcServer:
     def stop(self) -> None:
         """Cut off the requests in hand and stop. Stopping twice, or after ``drain``, is allowed."""
         self._stopping.set()
-        self._health.enter_graceful_shutdown()
+        self._health.drain()
         self._admission.drain(0.0)
         self._server.stop(0.0).wait()
         self._threads.shutdown(wait=False)
@@ -265,14 +320,13 @@ class RpcServer:
             self._health.set(name, status)
 
     def _watch(self) -> None:
-        said = True
         while not self._stopping.wait(_HEALTH_EVERY_S):
             try:
                 now = self._healthy is None or self._healthy()
             except Exception:
                 _log.exception("asking for the server's health failed")
                 now = False
-            if now != said:
+            if now != self._healthy_now:
                 self._say(now)
                 _log.warning("the server is %s", "healthy again" if now else "not healthy")
-                said = now
+                self._healthy_now = now

@@ -27,7 +27,8 @@ from lipwire.session.live import LiveSessions
 
 
 class AvatarsServicer(CompositingServiceServicer):
-    """Lists, loads and unloads the avatars of one registry, and their networks.
+    """Lists, loads and unloads the avatars of one registry, and their networks: the management
+    calls of gRPC's CompositingService.
 
     Errors that say what is wrong with the request become ``success = false`` in the answer; the
     others are raised, and ``ErrorInterceptor`` makes statuses of them.
@@ -43,9 +44,9 @@ class AvatarsServicer(CompositingServiceServicer):
         sessions: LiveSessions | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``names`` returns every avatar that may be asked for, sorted. ``networks`` is the backend
-        that is asked for its health and its loaded networks; None where another process is asked
-        for these.
+        """``avatars`` loads avatars. ``names`` returns every avatar that may be asked for, sorted.
+        ``networks`` is the backend that is asked for its health and its loaded networks; None where
+        another process is asked for these.
 
         ``inference_url`` is the address of ``networks`` in other processes, whose networks are then
         loaded and unloaded too; empty where they are part of ``avatars``. ``sessions`` are the live
@@ -68,16 +69,16 @@ class AvatarsServicer(CompositingServiceServicer):
     def ListModels(  # noqa: N802
         self, request: management_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> management_pb2.ListModelsResponse:
-        """Return one page of the avatars that may be asked for, and which of them are loaded here.
-        Raises InvalidInput for a bad page_size."""
+        """Return one page of the avatars that may be asked for, and which of them are loaded in
+        this process. Raises InvalidInput for a page_size below 0 or above 10000."""
         loaded = {item.name for item in self._avatars.stats().items}
         return list_models(request, self._names(), loaded, call_of(context).access)
 
     def LoadModel(  # noqa: N802
         self, request: management_pb2.LoadModelRequest, context: grpc.ServicerContext
     ) -> management_pb2.LoadModelResponse:
-        """Load an avatar here, and its network where that is in another process, and return how
-        long it took."""
+        """Load the avatar that the request names in this process, and its network where that is in
+        another process; return how long that took."""
         call = call_of(context)
 
         def load(model_id: str) -> None:
@@ -90,8 +91,8 @@ class AvatarsServicer(CompositingServiceServicer):
     def UnloadModel(  # noqa: N802
         self, request: management_pb2.UnloadModelRequest, context: grpc.ServicerContext
     ) -> management_pb2.UnloadModelResponse:
-        """Unload an avatar here, and its network where that is in another process; return whether
-        either was loaded."""
+        """Unload the avatar that the request names in this process, and its network where that is
+        in another process; return whether either was loaded."""
 
         def unload(model_id: str) -> bool:
             unloaded = self._avatars.unload(model_id)
@@ -131,20 +132,26 @@ class AvatarsServicer(CompositingServiceServicer):
             failures=stats.failures,
             workers=1,
         )
-        if self._networks is not None and not wanted:
+        if self._networks is not None:
             with suppress(LipwireError):  # frames can be told of without networks
-                networks = self._networks.models(call=Call(HEALTH_TIMEOUT_S))
-                answer.loaded_networks = sum(status.loaded_in for status in networks)
-                answer.network_memory_bytes = sum(
-                    status.device_bytes if self._remote is None else status.memory_bytes
-                    for status in networks
-                )
+                networks = self._networks.models(wanted, call=Call(HEALTH_TIMEOUT_S))
+                if not wanted:
+                    answer.loaded_networks = sum(status.loaded_in for status in networks)
+                    answer.network_memory_bytes = sum(
+                        status.device_bytes if self._remote is None else status.memory_bytes
+                        for status in networks
+                    )
+                running = {status.model_id: status for status in networks}
+                for row in answer.models:
+                    if (status := running.get(row.model_id)) is not None:
+                        row.runner, row.precision = status.runner, status.precision
         return answer
 
     def Health(  # noqa: N802
         self, request: management_pb2.HealthRequest, context: grpc.ServicerContext
     ) -> pb.HealthResponse:
-        """Return whether a batch sent now would probably be served, and what is loaded."""
+        """Return whether a batch sent now would probably be served, and which avatars and networks
+        are loaded."""
         health = self._health()
         stats = self._avatars.stats()
         active, capacity = self._live(health)

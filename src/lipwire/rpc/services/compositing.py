@@ -36,7 +36,8 @@ _WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24", "h
 
 
 class CompositingServicer(AvatarsServicer):
-    """Answers for the avatars of one registry, with batches made by one compositor.
+    """Answers gRPC's CompositingService for the avatars of one registry, with batches of frames
+    made by one compositor.
 
     Errors that say what is wrong with the request become ``success = false`` in the answer; the
     others are raised, and ``ErrorInterceptor`` makes statuses of them.
@@ -53,8 +54,11 @@ class CompositingServicer(AvatarsServicer):
         sessions: LiveSessions | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``compositor`` makes the frames, of ``avatars``. The other arguments are those of
-        ``AvatarsServicer``."""
+        """``compositor`` makes the frames, of ``avatars``. ``networks`` is the backend that makes
+        their mouths. ``names`` returns every avatar that may be asked for, sorted.
+        ``inference_url`` is the address of ``networks`` in other processes; empty where they are
+        part of ``avatars``. ``sessions`` are the live sessions of this process, where it has any.
+        ``clock`` gives seconds."""
         super().__init__(
             avatars,
             names=names,
@@ -100,8 +104,8 @@ class LoggingCompositingServicer(CompositingServicer):
     def InferBatchComposite(  # noqa: N802
         self, request: pb.CompositeBatchRequest, context: grpc.ServicerContext
     ) -> pb.CompositeBatchResponse:
-        """Return what ``CompositingServicer`` returns, and log one line: the times of a batch, or,
-        as a warning, why it was refused."""
+        """Return the 1 to 50 frames that ``request`` asks for, with mouths that fit its speech, and
+        log one line: the times of the batch, or, as a warning, why it was refused."""
         answer = super().InferBatchComposite(request, context)
         if not answer.success:
             _log.warning(

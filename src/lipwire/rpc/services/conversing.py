@@ -6,12 +6,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import grpc
 import numpy as np
 
+from lipwire.avatars.erasing import Kept
 from lipwire.domain import (
     Call,
     Cancelled,
@@ -24,6 +26,7 @@ from lipwire.domain import (
 from lipwire.rpc.calls import call_of
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2_grpc
+from lipwire.rpc.routing import REFUSED, routing
 from lipwire.rpc.services.livemessages import interrupt_number, message_of, refused_of, settings_of
 from lipwire.rpc.services.livestreams import LiveStream, LiveStreams
 from lipwire.rpc.services.messages import model_id_of, raw_audio_of
@@ -40,14 +43,21 @@ _OPEN_TIMEOUT_S: Final = 60.0
 _BEFORE_STOP_S: Final = 1.0
 """So long before a drained server stops, sessions that are left are ended, which their clients are
 told."""
+_REFUSED_WITHIN_S: Final = 0.5
+"""How long a client that is refused may take to end its side, before it is told why."""
+_MOST_REFUSED: Final = 8
+"""Streams that wait for that at a time; others are told at once."""
 _REPLACED: Final = "resumed by another stream"
 
 Speak = Callable[[LiveSession, str], None]
 """Has a session say a text, and does not wait for it."""
+Erase = Callable[[str, bool], Sequence[Kept]]
+"""Removes all that is kept of the avatar of that name, and returns what that was; only returns it
+where the second argument is true."""
 
 
 class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
-    """Answers with the sessions of one ``LiveSessions``."""
+    """Answers gRPC's AvatarService with the live sessions of one ``LiveSessions``."""
 
     def __init__(
         self,
@@ -55,16 +65,20 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         frame_format: PictureFormat,
         *,
         speak: Speak | None = None,
+        erase: Erase | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``frame_format`` is what the avatars of ``sessions`` are composed as. ``speak`` has a
-        session say a text; None where there is no voice. ``clock`` gives seconds."""
+        session say a text; None where there is no voice. ``erase`` removes an avatar; None where
+        nobody may. ``clock`` gives seconds."""
         self._sessions = sessions
         self._frame_format: Final = frame_format
         self._speak = speak
+        self._erase = erase
         self._clock = clock
         self._streams = LiveStreams(sessions)
         self._ends_s = math.inf
+        self._refusing = threading.Semaphore(_MOST_REFUSED)
 
     def drain(self, left_s: float) -> None:
         """Begin no more sessions, tell the clients of the others that they have ``left_s`` seconds
@@ -75,10 +89,23 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def Converse(  # noqa: N802
         self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ConverseResponse]:
-        """Send the pictures, sound and events of a session, while another thread follows the
-        client's messages."""
+        """Begin the session that the first message asks for, or take up one that runs, and yield
+        its frames, sound and events while another thread follows the client's further messages.
+        Raises InvalidInput where the first message is not ``start``, and what ``LiveSessions.open``
+        or ``find`` raises."""
         call = call_of(context)
-        session, resumed = self._begin(next(request_iterator, None), call)
+        try:
+            session, resumed = self._begin(next(request_iterator, None), call)
+        except LipwireError:
+            self._refuse(request_iterator, context)
+            raise
+        # Before the first message: what is between learns here which server has the session.
+        try:
+            context.send_initial_metadata(routing(session_id=session.id))
+        except grpc.RpcError:
+            if not resumed:  # its client has gone, and nobody else knows its id
+                self._sessions.end(session)
+            raise
         with self._streams.open(session, call) as stream:
             yield self._started(session, resumed)
             threading.Thread(
@@ -97,8 +124,9 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
                 if items is None:
                     yield self._last(session)
                     return
-                for item in items:
-                    yield message_of(item)
+                with session.observed.working():  # gRPC sends what is yielded in this thread
+                    for item in items:
+                        yield message_of(item)
                 if self._clock() >= self._ends_s:
                     self._sessions.end(session)
 
@@ -111,6 +139,22 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         self._sessions.find(request.session_id, call_of(context).tenant).interrupt(number)
         return pb.InterruptSessionResponse()
 
+    def EraseAvatar(  # noqa: N802
+        self, request: pb.EraseAvatarRequest, context: grpc.ServicerContext
+    ) -> pb.EraseAvatarResponse:
+        """Remove all that is kept of the avatar that the request names, or say what that is. Raises
+        NotFound where there is none, InvalidInput where it cannot be removed, and StorageFailed
+        where the disk refuses."""
+        if self._erase is None:
+            raise InvalidInput("this server erases no avatars")
+        model_id = model_id_of(request.model_id, call_of(context).access)
+        return pb.EraseAvatarResponse(
+            folders=[
+                pb.ErasedFolder(what=each.what, files=each.files, size_bytes=each.size_bytes)
+                for each in self._erase(model_id, request.dry_run)
+            ]
+        )
+
     def _begin(self, message: pb.ConverseRequest | None, call: Call) -> tuple[LiveSession, bool]:
         """The session that the first message asks for, and whether it was there before."""
         if message is None or message.WhichOneof("message") != "start":
@@ -120,13 +164,34 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
             return self._sessions.find(start.session_id, call.tenant), True
         settings = settings_of(start)
         model_id = model_id_of(start.model_id, call.access)
-        opening = Call(_OPEN_TIMEOUT_S, service="live", tenant=call.tenant)
+        opening = Call(_OPEN_TIMEOUT_S, service="live", tenant=call.tenant, client=call.client)
         call.on_end(opening.end)
         try:
             session = self._sessions.open(model_id, settings, tenant=call.tenant, call=opening)
         finally:
             opening.end()
         return session, False
+
+    def _refuse(
+        self, messages: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
+    ) -> None:
+        """Tell the client that it is refused, and give it a moment to end its side."""
+        if not self._refusing.acquire(blocking=False):
+            return
+        try:
+            context.send_initial_metadata(((REFUSED, "1"),))
+            ended = threading.Event()
+
+            def read() -> None:
+                with suppress(Exception):  # gRPC raises its own when a stream breaks off
+                    for _ in messages:
+                        pass
+                ended.set()
+
+            threading.Thread(target=read, name="lipwire-refused", daemon=True).start()
+            ended.wait(_REFUSED_WITHIN_S)
+        finally:
+            self._refusing.release()
 
     def _started(self, session: LiveSession, resumed: bool) -> pb.ConverseResponse:
         avatar = session.avatar

@@ -46,7 +46,7 @@ _log: Final = logging.getLogger("lipwire.rpc.times")
 
 
 class InferenceServicer(InferenceServiceServicer):
-    """Answers for the networks of one backend.
+    """Answers gRPC's InferenceService for the networks of one backend.
 
     Errors that say what is wrong with the request become ``success = false`` in the answer; the
     others are raised, and ``ErrorInterceptor`` makes statuses of them.
@@ -68,8 +68,8 @@ class InferenceServicer(InferenceServiceServicer):
     def InferBatch(  # noqa: N802
         self, request: pb.InferBatchRequest, context: grpc.ServicerContext
     ) -> pb.InferBatchResponse:
-        """Return the network's own output for the 1 to 50 frames of ``request``: (count, 3, 320,
-        320) float32."""
+        """Return the network's own output for the 1 to 50 frames of ``request``, (count, 3, 320,
+        320) float32, by its windows and either its crops or its frame numbers."""
         started = self._clock()
         try:
             answer, output = self._infer(request, call_of(context))
@@ -84,7 +84,7 @@ class InferenceServicer(InferenceServiceServicer):
     def _infer(
         self, request: pb.InferBatchRequest, call: Call
     ) -> tuple[pb.InferBatchResponse, Float32Array]:
-        model_id = model_id_of(request.model_id, call.access)
+        model_id = model_id_of(request.model_id, call.access, versions=True)
         count = batch_size_of(request.batch_size)
         first = frame_index_of(request.start_frame_idx)
         windows = windows_of(request.audio_features, count)
@@ -112,35 +112,42 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: management_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> management_pb2.ListModelsResponse:
         """Return one page of the models that may be asked for, and which of them are loaded. Raises
-        InvalidInput for a bad page_size."""
+        InvalidInput for a page_size below 0 or above 10000."""
         loaded = {status.model_id for status in self._backend.models(call=call_of(context))}
         return list_models(request, self._names(), loaded, call_of(context).access)
 
     def LoadModel(  # noqa: N802
         self, request: management_pb2.LoadModelRequest, context: grpc.ServicerContext
     ) -> management_pb2.LoadModelResponse:
-        """Load the network, so that it is ready before it is asked for."""
+        """Load the network of the avatar that the request names, so that it is ready before it is
+        asked for, and return how long that took."""
         call = call_of(context)
         return load_model(
             request,
             lambda model_id: _stats_message(self._backend.load(model_id, call=call)),
             self._clock,
             call.access,
+            versions=True,
         )
 
     def UnloadModel(  # noqa: N802
         self, request: management_pb2.UnloadModelRequest, context: grpc.ServicerContext
     ) -> management_pb2.UnloadModelResponse:
-        """Unload the network, once requests that use it are done."""
+        """Unload the network of the avatar that the request names, once requests that use it are
+        done; return whether it was loaded."""
         call = call_of(context)
         return unload_model(
-            request, lambda model_id: self._backend.unload(model_id, call=call), call.access
+            request,
+            lambda model_id: self._backend.unload(model_id, call=call),
+            call.access,
+            versions=True,
         )
 
     def GetModelStats(  # noqa: N802
         self, request: management_pb2.GetModelStatsRequest, context: grpc.ServicerContext
     ) -> pb.GetModelStatsResponse:
-        """Return numbers about one loaded network, or all."""
+        """Return numbers about the loaded network of the avatar that the request names, or about
+        all loaded ones where it names none."""
         call = call_of(context)
         statuses = self._backend.models(call=call)
         wanted = canonical_name(request.model_id)
@@ -159,7 +166,8 @@ class InferenceServicer(InferenceServiceServicer):
     def Health(  # noqa: N802
         self, request: management_pb2.HealthRequest, context: grpc.ServicerContext
     ) -> pb.HealthResponse:
-        """Return whether a request sent now would probably be served, and what is loaded."""
+        """Return whether a request sent now would probably be served, and which networks are
+        loaded."""
         health = self._backend.health(call=Call(HEALTH_TIMEOUT_S))
         return pb.HealthResponse(
             healthy=health.healthy,
@@ -176,8 +184,9 @@ class InferenceServicer(InferenceServiceServicer):
 
 
 class MouthServicer(MouthServiceServicer):
-    """Makes mouths for the frames that a request names by number, as work of the class and the
-    tenant that it names. Every error is raised, and becomes a status."""
+    """Answers gRPC's MouthService: makes mouths for the frames that a request names by number, as
+    work of the class (live, batch or render) and the tenant that it names. Every error is raised,
+    and ``ErrorInterceptor`` makes a status of it."""
 
     def __init__(self, backend: Backend) -> None:
         """``backend`` makes the mouths."""
@@ -186,10 +195,14 @@ class MouthServicer(MouthServiceServicer):
     def Mouths(  # noqa: N802
         self, request: mouths_pb2.MouthsRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.MouthsResponse:
-        """Return consecutive mouths, (count, 320, 320, 3) uint8 in the package's colour order."""
+        """Return the mouths of the consecutive frames that the request names, (count, 320, 320, 3)
+        uint8 in the package's colour order, by its windows. Raises what the backend raises
+        (NotFound, AvatarChanged, CropsNeeded, Overloaded, ...)."""
         mouths = self._draw(request, call_of(context))
         answer = mouths_pb2.MouthsResponse(
-            gpu_id=mouths.gpu_id, inference_time_ms=mouths.inference_ms
+            gpu_id=mouths.gpu_id,
+            inference_time_ms=mouths.inference_ms,
+            model_revision=mouths.revision,
         )
         field = mouths_pb2.MouthsResponse.PIXELS_FIELD_NUMBER
         return with_array(answer, field, mouths.pixels)
@@ -197,22 +210,24 @@ class MouthServicer(MouthServiceServicer):
     def Lease(  # noqa: N802
         self, request: mouths_pb2.LeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.LeaseResponse:
-        """Give the live session that the request names a lease for its avatar, or renew it. Raises
-        Overloaded where there is no room for one more."""
+        """Reserve the network's time for the live session that the request names (a lease), for its
+        avatar, or renew the lease that it has. Raises Overloaded where there is no room for one
+        more."""
         call = call_of(context)
-        model_id = model_id_of(request.model_id, call.access)
+        model_id = model_id_of(request.model_id, call.access, versions=True)
         self._backend.acquire(request.holder, model_id, call)
         return mouths_pb2.LeaseResponse(lasts_s=LEASE_S)
 
     def ReleaseLease(  # noqa: N802
         self, request: mouths_pb2.ReleaseLeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.ReleaseLeaseResponse:
-        """End the lease of the live session that the request names; nothing where it has none."""
+        """End what the live session that the request names has reserved of this server's device
+        (its lease), and answer; nothing is changed where it has reserved nothing."""
         self._backend.release(request.holder)
         return mouths_pb2.ReleaseLeaseResponse()
 
     def _draw(self, request: mouths_pb2.MouthsRequest, call: Call) -> DrawnMouths:
-        model_id = model_id_of(request.model_id, call.access)
+        model_id = model_id_of(request.model_id, call.access, versions=True)
         count = batch_size_of(request.count, "count")
         first = frame_index_of(request.first_frame, "first_frame")
         windows = windows_of(request.windows, count, "windows")
@@ -230,7 +245,8 @@ class MouthServicer(MouthServiceServicer):
 
 
 class LoggingInferenceServicer(InferenceServicer):
-    """An ``InferenceServicer`` that logs how long networks ran (``log_inference_times``)."""
+    """An ``InferenceServicer`` that logs for each batch how long the network ran
+    (``log_inference_times`` in the configuration)."""
 
     def _infer(
         self, request: pb.InferBatchRequest, call: Call
@@ -241,7 +257,8 @@ class LoggingInferenceServicer(InferenceServicer):
 
 
 class LoggingMouthServicer(MouthServicer):
-    """A ``MouthServicer`` that logs how long networks ran."""
+    """A ``MouthServicer`` that logs for each batch how long the network ran
+    (``log_inference_times`` in the configuration)."""
 
     def _draw(self, request: mouths_pb2.MouthsRequest, call: Call) -> DrawnMouths:
         mouths = super()._draw(request, call)
@@ -274,4 +291,7 @@ def _stats_message(status: ModelStatus) -> management_pb2.ModelStats:
         in_use=status.in_use,
         gpu_id=status.gpu_id,
         loaded_in=status.loaded_in,
+        runner=status.runner,
+        precision=status.precision,
+        revision=status.revision,
     )

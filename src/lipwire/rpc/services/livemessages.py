@@ -113,7 +113,8 @@ def message_of(item: Item) -> pb.ConverseResponse:
 
 
 def refused_of(error: LipwireError) -> pb.ConverseResponse:
-    """Return the message that tells a client why a message of its was not followed: ``error``."""
+    """Return the message that tells a client why a message that it sent was not followed:
+    ``error``."""
     return pb.ConverseResponse(
         refused=pb.Refused(error_code=error.code, error=public_message(error))
     )

@@ -12,7 +12,9 @@ _MOST_REFUSALS: Final = 100
 
 
 class LiveStream:
-    """A client's stream: the session that it is of, and what was refused of its messages."""
+    """One gRPC stream over which a client takes what a live session sends, and the errors for which
+    messages of the client were not followed. A session has one stream at a time: a newer one
+    replaces it."""
 
     def __init__(self, session: LiveSession, call: Call) -> None:
         """``call`` is the request whose answer the stream is."""
@@ -64,7 +66,7 @@ class LiveStream:
 
 
 class LiveStreams:
-    """The streams of a server's sessions. Thread-safe."""
+    """The gRPC streams of a server's live sessions, one for each session at a time. Thread-safe."""
 
     def __init__(self, sessions: LiveSessions) -> None:
         self._sessions = sessions
@@ -77,7 +79,8 @@ class LiveStreams:
         that it has. A context manager. ``call`` is the request whose answer the stream is. What the
         earlier stream has not taken is dropped: its client was not reached, or has gone."""
         stream = LiveStream(session, call)
-        outbox = session.outbox  # takes what leaves from now on
+        session.fill_outbox()
+        outbox = session.outbox
         with self._lock:
             before = self._newest.get(session.id)
             self._newest[session.id] = stream

@@ -64,17 +64,20 @@ def load_model(
     load: Callable[[str], pb.ModelStats | None],
     clock: Callable[[], float],
     access: Access,
+    *,
+    versions: bool = False,
 ) -> pb.LoadModelResponse:
     """Call ``load(model_id)`` with the canonical name of the model that ``request`` names, and
     return the answer to LoadModel.
 
     ``load`` returns the statistics that go into the answer, or None. ``clock`` returns seconds, and
-    ``access`` is what the caller may do. Errors about the request become ``success = false``; the
-    others are raised (see ``refusal``).
+    ``access`` is what the caller may do; with ``versions`` the request may name a version of an
+    avatar. Errors that say what is wrong with the request become ``success = false`` in the answer;
+    others, such as Overloaded, are raised.
     """
     started_s = clock()
     try:
-        model = load(model_id_of(request.model_id, access))
+        model = load(model_id_of(request.model_id, access, versions=versions))
     except LipwireError as error:
         return refusal(pb.LoadModelResponse, error)
     return pb.LoadModelResponse(
@@ -83,22 +86,29 @@ def load_model(
 
 
 def unload_model(
-    request: pb.UnloadModelRequest, unload: Callable[[str], bool], access: Access
+    request: pb.UnloadModelRequest,
+    unload: Callable[[str], bool],
+    access: Access,
+    *,
+    versions: bool = False,
 ) -> pb.UnloadModelResponse:
     """Call ``unload(model_id)`` with the canonical name of the model that ``request`` names, and
     return the answer to UnloadModel.
 
-    ``unload`` returns whether the model was loaded, and ``access`` is what the caller may do.
-    Errors about the request become ``success = false``; the others are raised (see ``refusal``).
+    ``unload`` returns whether the model was loaded, which is ``unloaded`` of the answer;
+    ``success`` is true either way. ``access`` is what the caller may do: a model that it does not
+    allow is answered as one that does not exist. With ``versions`` the request may name a version
+    of an avatar. Errors that say what is wrong with the request (InvalidInput, NotFound) become
+    ``success = false`` in the answer; others, such as Overloaded, are raised.
     """
     try:
-        unloaded = unload(model_id_of(request.model_id, access))
+        unloaded = unload(model_id_of(request.model_id, access, versions=versions))
     except LipwireError as error:
         return refusal(pb.UnloadModelResponse, error)
     return pb.UnloadModelResponse(success=True, unloaded=unloaded)
 
 
 def gpu_message(kind: type[_GpuMessage], gpu: GpuStatus) -> _GpuMessage:
-    """Return ``gpu`` as the message ``kind`` of one of the services, whose fields have the same
-    names."""
+    """Return ``gpu`` as a protobuf message of the type ``kind``, one of those of the gRPC services
+    for a GPU's state, whose fields have the same names."""
     return kind(**{name: getattr(gpu, name) for name in kind.DESCRIPTOR.fields_by_name})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lipwire.domain import (
     AUDIO_WINDOW_SHAPE,
@@ -19,7 +20,8 @@ from lipwire.domain import (
     Service,
     Visual,
 )
-from lipwire.domain.names import canonical_name
+from lipwire.domain.names import canonical_name, checked_name
+from lipwire.domain.versions import parted
 from lipwire.rpc.fileformats import HEAD_BYTES, file_kind
 from lipwire.rpc.generated.lipwire.v1 import mouths_pb2
 from lipwire.serving import RawAudio
@@ -53,9 +55,11 @@ _SERVICES: Final[Mapping[int, Service]] = {
 Buffer = bytes | memoryview
 
 
-def model_id_of(model_id: str, access: Access) -> str:
-    """Return ``model_id`` in canonical form. Raises InvalidInput where it is empty or longer than
-    200 characters, NotFound where ``access``, what the caller may do, does not allow that model."""
+def model_id_of(model_id: str, access: Access, *, versions: bool = False) -> str:
+    """Return ``model_id`` in canonical form. With ``versions`` it may be the name of one version of
+    an avatar, by which servers ask each other. Raises InvalidInput where it is empty or longer than
+    200 characters, or is of a version where it may not be; NotFound where ``access``, what the
+    caller may do, does not allow that model."""
     if not model_id:
         raise InvalidInput("model_id is empty; name an avatar")
     if len(model_id) > _MAX_MODEL_ID:
@@ -63,6 +67,8 @@ def model_id_of(model_id: str, access: Access) -> str:
             f"model_id has {len(model_id)} characters; allowed are up to {_MAX_MODEL_ID}"
         )
     access.check_avatar(model_id)
+    if not versions and parted(model_id)[1]:
+        checked_name(model_id)
     return canonical_name(model_id)
 
 
@@ -78,7 +84,8 @@ def revision_of(frames: str, model: str) -> Revision:
 
 
 def service_of(number: int) -> Service:
-    """Return the class that ``number`` of ``lipwire.v1.Service`` stands for; batch for 0.
+    """Return the class of work (live, batch or render) that ``number`` of the enum
+    ``lipwire.v1.Service`` stands for; batch for 0.
 
     Raises InvalidInput for a number that stands for none.
     """
@@ -88,15 +95,16 @@ def service_of(number: int) -> Service:
 
 
 def tenant_of(tenant: str) -> str:
-    """Return ``tenant``. Raises InvalidInput where it is longer than 200 characters."""
+    """Return ``tenant``, the customer's name in a request, as it is. Raises InvalidInput where it
+    is longer than 200 characters."""
     if len(tenant) > _MAX_TENANT:
         raise InvalidInput(f"tenant has {len(tenant)} characters; allowed are up to {_MAX_TENANT}")
     return tenant
 
 
 def crops_of(data: Buffer, count: int) -> Crops | None:
-    """Return the crops in ``data``, (count, 320, 320, 3) uint8, a read-only view; None where it is
-    empty.
+    """Return the crops (the pictures that the network is shown) in ``data``, (count, 320, 320, 3)
+    uint8, a read-only view; None where it is empty.
 
     Raises InvalidInput for another length.
     """
@@ -130,8 +138,8 @@ def frame_index_of(index: int, field: str = "start_frame_idx") -> int:
 
 
 def windows_of(data: Buffer, count: int, field: str = "audio_features") -> AudioWindows:
-    """Return the windows in ``data``, (count, 32, 16, 16) float32, a read-only view where that is
-    possible.
+    """Return the windows (what the network hears of each frame) in ``data``, (count, 32, 16, 16)
+    float32, a read-only view where that is possible.
 
     One window stands for all ``count``. Raises InvalidInput for another length and for NaN or
     infinity; ``field`` names them in the message.
@@ -151,8 +159,8 @@ def windows_of(data: Buffer, count: int, field: str = "audio_features") -> Audio
 
 
 def visual_of(data: Buffer, count: int) -> Visual | None:
-    """Return the network's visual input in ``data``, (count, 6, 320, 320) float32, a read-only
-    view.
+    """Return the network's visual input in ``data``, (count, 6, 320, 320) float32, the crop and the
+    crop with the mask black, as a read-only view.
 
     None where ``data`` is empty. Raises InvalidInput for another length and for NaN or infinity.
     """
@@ -185,6 +193,27 @@ def raw_audio_of(
     """
     if not data:
         return None
+    samples, rate_hz = samples_of(data, sample_rate=sample_rate, channels=channels, field=field)
+    if len(data) > MAX_RAW_AUDIO_BYTES:
+        raise InvalidInput(f"{field} is {len(data)} bytes; allowed are up to {MAX_RAW_AUDIO_BYTES}")
+    length_s = len(samples) / rate_hz
+    if length_s > MAX_RAW_AUDIO_S:
+        raise InvalidInput(
+            f"{field} is {length_s:.2f} s long; allowed are up to {MAX_RAW_AUDIO_S} s"
+        )
+    frame_index_of(first_frame, "audio_start_frame")
+    return RawAudio(samples, rate_hz, first_frame)
+
+
+def samples_of(
+    data: bytes, *, sample_rate: int, channels: int, field: str
+) -> tuple[npt.NDArray[np.int16], int]:
+    """Return (the 16-bit little-endian samples in ``data``, (n, channels) int16; their rate in Hz).
+
+    ``sample_rate`` 0 stands for 16000 Hz and ``channels`` 0 for one. Raises InvalidInput where a
+    number is out of range, where ``data`` is not whole samples, and where it begins as a file does;
+    ``field`` is what the error calls ``data``.
+    """
     if kind := file_kind(data[:HEAD_BYTES]):
         raise InvalidInput(
             f"{field} begins as {kind} does; allowed are bare samples of 16 bits, little endian:"
@@ -202,16 +231,7 @@ def raw_audio_of(
             f"{field} is {len(data)} bytes; allowed are whole samples of 16 bits in {channels}"
             f" {'channel' if channels == 1 else 'channels'}: a multiple of {2 * channels}"
         )
-    if len(data) > MAX_RAW_AUDIO_BYTES:
-        raise InvalidInput(f"{field} is {len(data)} bytes; allowed are up to {MAX_RAW_AUDIO_BYTES}")
-    length_s = len(data) / (2 * channels * rate_hz)
-    if length_s > MAX_RAW_AUDIO_S:
-        raise InvalidInput(
-            f"{field} is {length_s:.2f} s long; allowed are up to {MAX_RAW_AUDIO_S} s"
-        )
-    frame_index_of(first_frame, "audio_start_frame")
-    samples = np.frombuffer(data, np.dtype("<i2")).reshape(-1, channels)
-    return RawAudio(samples, rate_hz, first_frame)
+    return np.frombuffer(data, np.dtype("<i2")).reshape(-1, channels), rate_hz
 
 
 def _check_finite(values: Float32Array, field: str) -> None:

@@ -104,9 +104,9 @@ def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
 
 
 def one_health(index: int, own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
-    """Return one answer of all processes of a server to Health: healthy where all processes are
-    that answered. ``own`` is the answer of process number ``index``, this one, and ``others`` are
-    the answers or errors of the others by their numbers.
+    """Return one answer of all processes of a server to Health, healthy where each process that
+    answered is healthy; errors are left out. ``own`` is the answer of this process, of number
+    ``index``, and ``others`` are the answers or errors of the others by their numbers.
 
     The GPUs are those of all processes, each once.
     """
@@ -200,6 +200,8 @@ def _add_row(there: Answer, row: Answer) -> None:
     for name in _ROW_SUMS:
         setattr(there, name, getattr(there, name) + getattr(row, name))
     there.idle_s = min(there.idle_s, row.idle_s)
+    if there.revision != row.revision:  # a new file that not every process has loaded yet
+        there.revision = ""
 
 
 def _key(row: Answer) -> tuple[str, int]:

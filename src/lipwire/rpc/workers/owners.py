@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 class OwnerInterceptor(grpc.ServerInterceptor):
-    """Passes a call about a session of another process on to that process, and everything else to
-    this one.
+    """A gRPC interceptor that passes a call about a live session of another process of the server
+    on to that process, and everything else to this one.
 
     It goes behind ``ErrorInterceptor``, whose ``Call`` ends what is passed on.
     """

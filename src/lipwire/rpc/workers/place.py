@@ -18,7 +18,8 @@ that macOS allows (Linux: 108)."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlace:
-    """One of ``count`` processes that share a port, and the folder of their sockets."""
+    """One of ``count`` processes of a server that share a port: its number ``index``, from 0, and
+    the folder of the Unix sockets on which they answer each other."""
 
     folder: Path
     index: int
@@ -37,13 +38,19 @@ class WorkerPlace:
         return cls(path.parent, int(name), count)
 
     def socket(self, index: int | None = None) -> Path:
-        """Return the path of the socket of this process, or of number ``index``."""
+        """Return the path of the Unix socket on which process number ``index`` answers the others'
+        gRPC calls; None for this process."""
         return self.folder / f"{self.index if index is None else index}.sock"
 
     def web_socket(self, index: int | None = None) -> Path:
-        """Return the path of the socket on which this process, or number ``index``, answers web
-        requests about its sessions."""
+        """Return the path of the Unix socket on which process number ``index`` answers web requests
+        about its sessions; None for this process."""
         return self.folder / f"{self.index if index is None else index}.web"
+
+    def metrics_socket(self, index: int | None = None) -> Path:
+        """Return the path of the Unix socket on which process number ``index`` tells its numbers;
+        None for this process."""
+        return self.folder / f"{self.index if index is None else index}.numbers"
 
     @property
     def session_prefix(self) -> str:
@@ -52,8 +59,8 @@ class WorkerPlace:
         return f"{self.index}."
 
     def owner_of(self, session_id: str) -> int | None:
-        """Return the number of the process that the id of a live session names; None where it names
-        none of these."""
+        """Return the number of the process that has the live session ``session_id``, by what the id
+        begins with; None where it names none of these processes."""
         number, dot, _ = session_id.partition(".")
         if not dot or number not in map(str, range(self.count)):
             return None
@@ -61,7 +68,7 @@ class WorkerPlace:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The numbers of the other processes."""
+        """The numbers of the server's other processes, rising."""
         return tuple(index for index in range(self.count) if index != self.index)
 
 

@@ -72,7 +72,8 @@ _METHODS: Final[Mapping[str, tuple[type[Message], _Shared]]] = {
 
 
 class SharingInterceptor(grpc.ServerInterceptor):
-    """Answers calls about the whole server for all of its processes.
+    """A gRPC interceptor that answers calls about the whole server (lists, loads, statistics,
+    health) for all of its processes: it asks them all and merges the answers.
 
     It goes behind ``ErrorInterceptor``, whose ``Call`` says how long there is.
     """

@@ -8,6 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from lipwire.domain import Call, DeadlineExceeded, LipwireError, NotFound, Unavailable
+from lipwire.domain.tracing import trace_headers
 from lipwire.rpc.backends.statuses import error_of_call, says_why
 from lipwire.rpc.credentials import FORWARDED
 from lipwire.rpc.transport import UNLIMITED_BYTES, connecting_within, open_channel
@@ -31,7 +32,8 @@ ending."""
 
 
 class Siblings:
-    """The other processes of a server, seen from the one at ``place``. Thread-safe."""
+    """Asks the other processes of a server over their Unix sockets, from the process at ``place``.
+    Thread-safe."""
 
     def __init__(self, place: WorkerPlace) -> None:
         self.place: Final = place
@@ -105,8 +107,8 @@ class Siblings:
 
 
 def _told(call: Call) -> tuple[tuple[str, str], ...]:
-    """Who asks, as metadata."""
-    return ((FORWARDED, call.access.told()),)
+    """Who asks, and the request's id, as metadata."""
+    return ((FORWARDED, call.access.told()), *trace_headers())
 
 
 def _stream_error(failed: Any, answered: bool) -> LipwireError:

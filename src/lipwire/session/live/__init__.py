@@ -16,16 +16,19 @@ from lipwire.session.live.events import (
     SpeechEnded,
     StateChanged,
 )
+from lipwire.session.live.leasing import Leases
 from lipwire.session.live.liveavatar import LiveAvatar, Rest
 from lipwire.session.live.livesession import LiveSession
+from lipwire.session.live.observer import SessionObserver
 from lipwire.session.live.outbox import Item, LiveFrame, Outbox
 from lipwire.session.live.outputs import Output, Shown
 from lipwire.session.live.pacing import Pacer
 from lipwire.session.live.rules import SessionRules
-from lipwire.session.live.sessions import Leases, LiveSessions, SessionsStats, SessionUsage
+from lipwire.session.live.sessions import LiveSessions
 from lipwire.session.live.settings import FRAME_MS, PIECE_MS, SessionSettings
 from lipwire.session.live.states import State
 from lipwire.session.live.threads import LiveCounts, LiveThreads
+from lipwire.session.live.usage import SessionsStats, SessionUsage
 
 __all__ = [
     "FRAME_MS",
@@ -49,6 +52,7 @@ __all__ = [
     "Pacer",
     "Rest",
     "SessionCount",
+    "SessionObserver",
     "SessionRules",
     "SessionSettings",
     "SessionUsage",

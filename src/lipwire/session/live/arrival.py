@@ -15,9 +15,9 @@ _REMEMBERED_S: Final = 10.0
 
 
 class Arrival:
-    """When the pieces of a piece of speech came. Their *lateness* is how much later each came,
-    compared with the first, than their place in the audio says; it is below 0 for those that came
-    earlier."""
+    """When the pieces of audio of one stretch of speech came, and how late. Their *lateness* is how
+    much later each came, compared with the first, than its place in the audio says; it is below 0
+    for those that came earlier. ``come_s`` is how much audio has come, in seconds."""
 
     __slots__ = (
         "_before_late_s",
@@ -52,13 +52,15 @@ class Arrival:
 
     @property
     def is_live(self) -> bool:
-        """Whether the audio comes about as fast as it is spoken, as far as can be told now."""
+        """Whether the audio comes about as fast as it is spoken, as from a microphone: what came
+        behind the first piece came at 1.5 times its speed at most. False while only one piece has
+        come."""
         more_s = self.come_s - self._first_end_s
         return 0 < more_s <= _REAL_TIME * (self._last_s - self._first_s)
 
     @property
     def is_live_for_long(self) -> bool:
-        """Whether the audio has come as fast as it is spoken for ten seconds and more."""
+        """Whether audio has come for ten seconds and more, and no faster than it is spoken."""
         took_s = self._last_s - self._first_s
         more_s = self.come_s - self._first_end_s
         return took_s >= _KNOWN_AFTER_S and more_s <= _SAME_PACE * took_s + _AHEAD_S
@@ -70,9 +72,9 @@ class Arrival:
         return max(0.0, self._latest_s)
 
     def due_s(self, at_s: float) -> float:
-        """Return when the audio at ``at_s`` seconds of the piece of speech will have come at the
-        latest, on the session's clock in seconds, if it is as late as the latest piece of the last
-        10 to 20 seconds."""
+        """Return when the audio at ``at_s`` seconds from the beginning of the speech will have
+        come, on the session's clock in seconds, if it is as late as the most delayed piece of the
+        last 10 to 20 seconds. Call it only after ``add``."""
         return self._first_s + at_s + self._latest_s
 
     @property

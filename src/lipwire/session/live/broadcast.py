@@ -43,16 +43,23 @@ _RATE_CHANGES: Final = 0.15
 
 
 class Broadcast:
-    """An ``Output`` that encodes once, and gives what it has encoded to any number of viewers. What
-    it is given while nobody views is not encoded."""
+    """An ``Output`` that encodes a session's video (H.264) and sound (Opus) once, and gives what it
+    has encoded to any number of viewers, which are callables. What it is given while nobody views
+    is not encoded. Viewers may be added and removed in any thread."""
 
     planes: Final = True
 
     def __init__(
-        self, *, bits_a_second: int | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        bits_a_second: int | None = None,
+        on_close: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bits_a_second`` is the most that video takes; None: what suits the frames' size.
-        ``clock`` gives seconds."""
+        ``on_close()`` is called, in any thread, when nothing follows: the session has ended, or the
+        output was removed from it. ``clock`` gives seconds."""
+        self._on_close = on_close
         self._most_bits = bits_a_second
         self._clock = clock
         self._lock = threading.Lock()
@@ -72,7 +79,7 @@ class Broadcast:
 
     @property
     def closed(self) -> bool:
-        """Whether it takes nothing more."""
+        """Whether ``close`` was called: no viewer is added and nothing encoded any more."""
         return self._closed
 
     @property
@@ -82,7 +89,7 @@ class Broadcast:
 
     @property
     def has_room(self) -> bool:
-        """Whether anybody views."""
+        """Whether pictures are to be composed and given to ``show``: whether there is a viewer."""
         return bool(self._viewers)
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
@@ -114,14 +121,15 @@ class Broadcast:
                 self._key_wanted = True
 
     def want_key(self) -> None:
-        """Have the next picture be a key frame, for a viewer that lost some; at most one a
-        second."""
+        """Have the next picture encoded as a key frame, for a viewer that lost some; key frames are
+        a second apart at least, so it may be a later picture."""
         with self._lock:
             self._key_wanted = True
 
     def limit(self, viewer: Viewer, bits_a_second: int) -> None:
-        """Have video take no more than ``viewer`` can receive, which its browser estimates to be
-        ``bits_a_second``."""
+        """Lower the video's bit rate, where need be, to what ``viewer`` can receive: its browser
+        estimates ``bits_a_second``. All viewers get that video. Nothing for a viewer that was not
+        added, and before the first picture."""
         with self._lock:
             rate = self._viewers.get(viewer)
             if rate is None or self._video is None:
@@ -134,9 +142,9 @@ class Broadcast:
             rate.estimated(bits_a_second, sent, self._most_bits or usual, now)
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events, and give the viewers what was kept before. Where there is sound
-        among ``items``, these are kept until the next picture is shown or ``put`` is called again;
-        else they leave at once. Sound is encoded when it leaves."""
+        """Take sound and events, in the order in which they leave, and give the viewers those taken
+        before that have not left. Where there is sound among ``items``, all of them are kept until
+        the next ``show`` or ``put``; else they leave at once. Sound is encoded when it leaves."""
         waits = bool(self._viewers) and any(isinstance(item, Sound) for item in items)
         with self._lock:
             before = self._waiting
@@ -146,7 +154,8 @@ class Broadcast:
 
     def show(self, shown: Shown) -> None:
         """Give the viewers the sound and events that were kept, then encode the picture ``shown``
-        and give them that."""
+        and give it to them. For one thread at a time. Raises InvalidInput where the avatar was not
+        opened for I420."""
         self._send_waiting()
         now = self._clock()
         with self._lock:
@@ -171,13 +180,14 @@ class Broadcast:
             viewer((picture,))
 
     def close(self) -> None:
-        """Give the viewers the sound and events that were kept, then remove all viewers and take
-        nothing more."""
+        """Give the viewers the sound and events that were kept, then remove all viewers. No viewer
+        can be added after that."""
         self._send_waiting()
         with self._lock:
             self._closed = True
             self._viewers.clear()
             self._kept.clear()
+        self._on_close()
 
     def _encoder_for(self, shown: Shown, now: float) -> LiveVideoEncoder:
         """The encoder for such a picture: a new one where its size or the bit rate has changed."""

@@ -15,17 +15,17 @@ shown at that position plus *k*. Sound never waits for a mouth: a frame whose mo
 out. It does wait for audio that has not come yet; the avatar rests then.
 """
 
-from collections import deque
+import math
 from typing import Final
 
 import numpy as np
 
 from lipwire.domain import InvalidInput, Mouths
 from lipwire.session.live.crossfade import Crossfade
+from lipwire.session.live.dropped import DroppedFrames
 from lipwire.session.live.events import (
     Caption,
     Event,
-    FramesDropped,
     Picture,
     Sound,
     SpeechBegan,
@@ -33,20 +33,23 @@ from lipwire.session.live.events import (
     StateChanged,
     Tick,
 )
-from lipwire.session.live.hearing import Heard, SpeechPiece, joined
+from lipwire.session.live.framegrid import FrameGrid
+from lipwire.session.live.hearing import Heard, SpeechPiece
 from lipwire.session.live.planning import MOST_WAITED_FRAMES, Planning, Work
 from lipwire.session.live.settings import FRAME_MS, SessionSettings
+from lipwire.session.live.speechqueue import SpeechQueue
 from lipwire.session.live.spoken import Speech
 from lipwire.session.live.states import State, Trigger, after
 
-_HEARD_AHEAD_FRAMES: Final = 50
-"""So much speech is heard ahead of what is shown; a window is 32 KB."""
 _REST_AHEAD_FRAMES: Final = 25
 """Mouths at rest are made for so many frames ahead."""
 
+_EARLY_S: Final = 0.005
+"""Speech begins no more than so much before its frames can follow in time."""
+
 
 class Conversation:
-    """The state of one session; see the module."""
+    """What one live session shows and says, without threads or clock; its owner holds a lock."""
 
     def __init__(self, settings: SessionSettings) -> None:
         self.settings: Final = settings
@@ -55,18 +58,14 @@ class Conversation:
         """The next frame to leave."""
         self.position = settings.start_frame
         """The position of that frame."""
-        self._start_s: float | None = None
-        self._speeches: deque[Speech] = deque()  # the first is spoken now, or is next
-        self._numbers = 0
-        self._sequence: int | None = None
+        self._grid = FrameGrid()
+        self._speeches = SpeechQueue(settings)
         self._listening = False
         self._planning = Planning(settings)
         self._crossfade = Crossfade(settings.crossfade_frames)
         self._events: list[Event] = []
-        self.dropped = 0
-        """Frames that were left out since the start."""
-        self._dropped: dict[str, int] = {}  # and nobody was told
-        self._told_second = 0
+        self.dropped: Final = DroppedFrames()
+        """Those that were left out; whoever leaves out a picture of a ``Tick`` adds it."""
         self._silence = np.zeros(settings.frame_samples, np.float32)
 
     # -- the client --------------------------------------------------------------------------------
@@ -74,24 +73,21 @@ class Conversation:
     @property
     def buffered_s(self) -> float:
         """Seconds of speech that have come and are not spoken yet."""
-        rate = self.settings.sound_rate_hz
-        return sum(
-            max(0.0, speech.come_s - speech.spoken_samples / rate) for speech in self._speeches
-        )
+        return self._speeches.buffered_s
 
     @property
     def has_room(self) -> bool:
         """Whether more speech may come now."""
-        return self.buffered_s < self.settings.max_buffered_speech_s
+        return self._speeches.has_room
 
     @property
     def silent(self) -> bool:
-        """Whether there is no speech, neither spoken nor waiting."""
+        """Whether there is no speech of the avatar, neither spoken nor waiting."""
         return not self._speeches
 
     @property
     def at_rest(self) -> bool:
-        """Whether there is no speech, and the last frame showed nothing of any."""
+        """Whether there is no speech, and the last frame showed only the mouth at rest."""
         return not self._speeches and self._crossfade.closed
 
     def push(
@@ -111,26 +107,13 @@ class Conversation:
         the session is closed.
         """
         self._check_open()
-        if sequence is not None:
-            expected = sequence if self._sequence is None else self._sequence + 1
-            if sequence != expected:
-                raise InvalidInput(f"audio number {sequence}; expected is {expected}")
-            self._sequence = sequence
-        if dropped or not len(piece.pcm):
-            return
-        last = self._speeches[-1] if self._speeches else None
-        if last is None or last.ended:
-            self._numbers += 1
-            last = Speech(self._numbers)
-            self._speeches.append(last)
-        last.came(piece, now)
+        self._speeches.push(piece, now, sequence, dropped=dropped)
 
     def end_of_speech(self) -> None:
         """Mark the piece of speech that was pushed last as complete: no more audio comes for it.
         Nothing where it has ended already. Raises InvalidInput once the session is closed."""
         self._check_open()
-        if self._speeches:
-            self._speeches[-1].ended = True
+        self._speeches.end_last()
 
     def interrupt(self) -> None:
         """Drop all speech, spoken or waiting: the next frame shows and says nothing of it. Raises
@@ -139,7 +122,8 @@ class Conversation:
         for speech in self._speeches:
             self._told_end(speech, interrupted=True)
         if self.state is State.INTERRUPTED:
-            self._tell_state(self._speeches[0].number if self._speeches else 0)
+            spoken = self._speeches.first
+            self._tell_state(0 if spoken is None else spoken.number)
         self._speeches.clear()
         if not self.settings.paced:  # no frame follows
             self._crossfade.reset()
@@ -162,7 +146,7 @@ class Conversation:
         self._speeches.clear()
         if self.state is not State.CLOSED:
             self.state = after(self.state, Trigger.CLOSE)
-            self._tell_all_dropped()
+            self._events += self.dropped.all_untold(self.frame)
             self._tell_state(0)
 
     # -- who works ---------------------------------------------------------------------------------
@@ -175,37 +159,19 @@ class Conversation:
         The audio is removed: make windows and sound of it (``SpeechReader``) and call ``heard``
         with them.
         """
-        for speech in self._speeches:
-            shown = 0 if speech.begins is None else max(0, self.position - speech.begins)
-            if speech.total is None and speech.heard - shown >= _HEARD_AHEAD_FRAMES:
-                return None
-            if speech.incoming:
-                piece = joined(speech.incoming)
-                return speech, piece, speech.ended and not speech.incoming
-            if speech.ended and speech.total is None:
-                return speech, None, True
-        return None
+        return self._speeches.next_to_hear(self.position)
 
     def heard(self, speech: Speech, heard: Heard, last: bool) -> None:
         """Take in the windows and sound that were made of the audio of ``speech``, which
         ``next_speech`` returned. ``last`` says that nothing of that piece of speech follows.
         Ignored where it was interrupted meanwhile."""
-        if speech not in self._speeches:
-            return
-        speech.take_in(heard)
-        if last:
-            speech.total = speech.heard
+        self._speeches.heard(speech, heard, last=last)
 
     def check(self, now: float) -> None:
         """End the last piece of speech where no audio of it has come for
-        ``end_of_speech_timeout_s`` at time ``now`` (seconds of the session's clock), as the client
-        may have forgotten to end it. Time in which ``has_room`` is false does not count."""
-        if self._speeches:
-            last = self._speeches[-1]
-            if not self.has_room:
-                last.waited_s = now
-            if now - last.waited_s >= self.settings.end_of_speech_timeout_s:
-                last.ended = True
+        ``end_of_speech_timeout_s`` at time ``now`` (seconds of the session's clock). ``tick`` does
+        it too."""
+        self._speeches.check(now)
 
     def next_frames(self, now: float, in_hand: int = 0) -> Work | None:
         """Return frames whose mouths are to be made now, at time ``now`` (seconds of the session's
@@ -214,7 +180,7 @@ class Conversation:
         Frames that cannot be shown in time any more are left out. ``in_hand`` is how many earlier
         results of this method were given to neither ``made`` nor ``failed`` yet.
         """
-        if self._start_s is None or in_hand >= self._planning.most_in_hand:
+        if not self._grid.started or in_hand >= self._planning.most_in_hand:
             return None
         for speech in self._speeches:
             if speech.begins is None and not self._plan(speech, now):
@@ -229,7 +195,7 @@ class Conversation:
         """The next positions (frames of the avatar), at most 25, that will probably show the mouth
         at rest: those that come next while nobody speaks, else those of the pauses in speech that
         was heard."""
-        speech = self._current()
+        speech = self._speeches.first
         if speech is None:
             return list(range(self.position, self.position + _REST_AHEAD_FRAMES))
         if speech.begins is None:
@@ -238,14 +204,15 @@ class Conversation:
         numbers = range(shown, min(speech.heard, shown + _REST_AHEAD_FRAMES))
         return [speech.begins + number for number in numbers if speech.weight(number) < 1]
 
-    def made(self, work: Work, mouths: Mouths, now: float) -> None:
+    def made(self, work: Work, mouths: Mouths, now: float) -> float:
         """Take in the mouths of ``work``, (n, 320, 320, 3) uint8, one for each of its n frames,
-        which were ready at time ``now`` (seconds of the session's clock)."""
-        self._planning.took(now - work.asked_s, len(work.windows))
+        which were ready at time ``now`` (seconds of the session's clock). Returns how many seconds
+        a mouth that is asked for alone takes, as far as is known now."""
         for number, mouth in enumerate(mouths, work.first):
-            made = work.speech.made.get(number)
-            if made is not None:
+            if (made := work.speech.made.get(number)) is not None:
                 made.mouth = mouth
+        took_s = now - work.asked_s
+        return self._planning.took(took_s, len(work.windows), tried=work.tried)
 
     def failed(self, work: Work) -> None:
         """Note that the mouths of ``work`` could not be made: the mouth before them is shown in
@@ -257,27 +224,37 @@ class Conversation:
 
     # -- the clock ---------------------------------------------------------------------------------
 
+    def expect(self, mouth_s: float | None) -> None:
+        """Expect of each mouth from now on that it takes ``mouth_s`` seconds, as in an earlier
+        session of the avatar that is shown; None where there was none."""
+        self._planning = Planning(self.settings, mouth_s)
+
     def start(self, now: float) -> None:
         """Start the clock: frame 0 is due at time ``now``, in seconds, and each further one 40 ms
-        later."""
-        self._start_s = now
+        later; where speech begins, that changes by less than a frame (``FrameGrid``)."""
+        self._grid.start(now)
 
     @property
     def due_s(self) -> float:
         """When the next frame is due, in seconds of the session's clock. Only once ``start`` was
-        called."""
-        assert self._start_s is not None
-        return self._start_s + self.frame * FRAME_MS / 1000
+        called. ``phase_s`` is a part of it."""
+        return self._grid.due_s(self.frame)
+
+    @property
+    def phase_s(self) -> float:
+        """By how many seconds the next frames leave later than at multiples of 40 ms after the
+        start; negative for earlier. ``next_frames`` and ``tick`` may change it."""
+        return self._grid.phase_s
 
     def can_tick(self, now: float) -> bool:
         """Return whether ``tick`` may be called at time ``now``, in seconds of the session's clock:
         whether the next frame is due or, where frames are not paced, whether a frame of speech is
         complete or the speech is over. False before ``start`` and once closed."""
-        if self._start_s is None or self.state is State.CLOSED:
+        if not self._grid.started or self.state is State.CLOSED:
             return False
         if self.settings.paced:
             return now >= self.due_s
-        speech = self._current()
+        speech = self._speeches.first
         if speech is None or speech.begins is None:
             return False
         frame = self.position - speech.begins
@@ -287,13 +264,13 @@ class Conversation:
         """Return what leaves at time ``now``, in seconds of the session's clock: the frame that is
         due, and, where this is late, also the sound of the frames that were due before it. Call it
         where ``can_tick`` is true."""
-        self.check(now)
+        self._speeches.check(now)
         sounds: list[Sound] = []
         picture: Picture | None = None
         late = False
         while not sounds or self.can_tick(now):
             if sounds:
-                self.drop("late" if late else "pacing")
+                self.dropped.add("late" if late else "pacing")
             self._end_past()
             if not self.settings.paced and not self.can_tick(now):
                 break  # that was the end of the speech
@@ -302,15 +279,9 @@ class Conversation:
             if not self.settings.paced:
                 break
         if late:
-            self.drop("late")
-        self._tell_dropped()
+            self.dropped.add("late")
+        self._events += self.dropped.to_tell(self.frame)
         return Tick(tuple(sounds), picture, self.last_events())
-
-    def drop(self, reason: str) -> None:
-        """Count a frame that is left out. ``reason`` is "late", "pacing" or "unread", as in
-        ``FramesDropped``, which tells the client."""
-        self.dropped += 1
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
 
     def last_events(self) -> tuple[Event, ...]:
         """Remove and return the events that were not told yet, for use after ``close``: no ``tick``
@@ -324,31 +295,36 @@ class Conversation:
         if self.state is State.CLOSED:
             raise InvalidInput("the session is closed")
 
-    def _current(self) -> Speech | None:
-        return self._speeches[0] if self._speeches else None
-
     def _plan(self, speech: Speech, now: float) -> bool:
         """Choose the position of the first frame; whether that could be done."""
         if not speech.heard:
             return False
         earliest = self.position
-        index = self._speeches.index(speech)
-        if index:
-            before = self._speeches[index - 1]
+        before = self._speeches.before(speech)
+        if before is not None:
             if before.begins is None or before.total is None:
                 return False
             earliest = before.begins + before.total
-        lead = self._planning.lead(speech, now, self.due_s) if self.settings.paced else 0
-        speech.begins = max(earliest, self.position + lead)
+        speech.begins = max(earliest, self.position + self._lead(speech, now))
         return True
+
+    def _lead(self, speech: Speech, now: float) -> int:
+        """How many frames after the next one ``speech`` can begin. Where its audio comes as it is
+        spoken and nobody speaks, the grid of frames is moved so that it need not wait for one."""
+        if not self.settings.paced:
+            return 0
+        ready_s = self._planning.begins_s(speech, now)
+        if self._planning.is_live(speech) and self._speeches.first is speech:
+            return self._grid.align(self.frame, ready_s) - self.frame
+        return max(0, math.ceil((ready_s - self.due_s) * 1000 / FRAME_MS))
 
     def _end_past(self) -> None:
         """End what has been spoken."""
-        while (speech := self._current()) is not None and speech.begins is not None:
+        while (speech := self._speeches.first) is not None and speech.begins is not None:
             if not self._is_past(speech, self.position - speech.begins):
                 return
             self._told_end(speech, interrupted=False)
-            self._speeches.popleft()
+            self._speeches.remove_first()
             if not self.settings.paced and not self._speeches:
                 self._crossfade.reset()
                 if self.state is State.SPEAKING:
@@ -357,7 +333,7 @@ class Conversation:
 
     def _frame(self) -> tuple[Sound, Picture | None, bool]:
         """The next frame's sound, its picture, and whether that is left out for want of a mouth."""
-        speech = self._current()
+        speech = self._speeches.first
         if speech is None or speech.begins is None or speech.begins > self.position:
             return self._rest(stays=False)
         number = self.position - speech.begins
@@ -366,9 +342,25 @@ class Conversation:
             number = self._leave_out(speech, number)
         elif correction > 0 and not speech.made:
             speech.begins += 1
-        if correction > 0 or self._waits(speech, number):
-            return self._rest(stays=speech.begins + number == self.position)
+        early = not correction and self._is_early(speech, number)
+        if correction > 0 or early or self._waits(speech, number):
+            left = self._rest(stays=speech.begins + number == self.position)
+            if early:
+                speech.waited += 1
+                self._grid.shorten(self.frame, self._planning.ready_s(speech, number))
+            return left
         return self._speak(speech, number)
+
+    def _is_early(self, speech: Speech, number: int) -> bool:
+        """Whether frame ``number``, the next one and the first of ``speech``, comes so early that
+        the mouths of later ones would not be there in time."""
+        return (
+            self.settings.paced
+            and not speech.begun
+            and speech.waited < MOST_WAITED_FRAMES
+            and self._planning.is_live(speech)
+            and self._planning.ready_s(speech, number) > self.due_s + _EARLY_S
+        )
 
     def _correction(self, speech: Speech, number: int) -> int:
         """By how many frames ``speech`` is to be shown later from this frame on, -1 to 1: where
@@ -428,8 +420,7 @@ class Conversation:
                 speech.begins += 1  # nothing is being made for what was not heard
             speech.stalled = speech.begun
             return True
-        early = not speech.begun and self._planning.is_early(speech, self.due_s)
-        if (speech.begun and not speech.stalled) or (self._is_ready(speech, number) and not early):
+        if (speech.begun and not speech.stalled) or self._is_ready(speech, number):
             speech.waited = 0
             return False
         speech.waited += 1
@@ -444,7 +435,9 @@ class Conversation:
                 self._tell_state(speech.number)
         speech.stalled = False
         weight = speech.weight(number)
-        self._tell_captions(speech)
+        end = speech.spoken_samples + self.settings.frame_samples
+        for text in speech.captions_until(end / self.settings.sound_rate_hz):
+            self._events.append(Caption(self.frame * FRAME_MS, speech.number, text))
         samples, made = speech.take(number, self.settings.frame_samples)
         mouth = None if made is None else made.mouth
         late = weight > 0 and mouth is None and (made is None or not made.failed)
@@ -471,7 +464,7 @@ class Conversation:
         return sound, picture, False
 
     def _any_begun(self) -> bool:
-        speech = self._current()
+        speech = self._speeches.first
         return speech is not None and speech.begun
 
     def _mouth_closed(self) -> None:
@@ -504,23 +497,3 @@ class Conversation:
 
     def _tell_state(self, speech: int) -> None:
         self._events.append(StateChanged(self.frame * FRAME_MS, self.state, speech))
-
-    def _tell_captions(self, speech: Speech) -> None:
-        """Tell what begins to be said in the frame that leaves, or began in one left out."""
-        end = speech.spoken_samples + self.settings.frame_samples
-        rate_hz = self.settings.sound_rate_hz
-        while speech.captions and round(speech.captions[0][0] * rate_hz) < end:
-            _, text = speech.captions.popleft()
-            self._events.append(Caption(self.frame * FRAME_MS, speech.number, text))
-
-    def _tell_dropped(self) -> None:
-        """Once a second, not with every frame."""
-        second = self.frame * FRAME_MS // 1000
-        if self._dropped and second != self._told_second:
-            self._told_second = second
-            self._tell_all_dropped()
-
-    def _tell_all_dropped(self) -> None:
-        for reason, count in sorted(self._dropped.items()):
-            self._events.append(FramesDropped(self.frame * FRAME_MS, count, reason))
-        self._dropped.clear()

@@ -9,8 +9,8 @@ _RETRY_AFTER_S: Final = 5.0
 
 
 class SessionCount(Protocol):
-    """The number of sessions of all processes of a server, as one of the processes sees it.
-    Thread-safe."""
+    """The number of live sessions in all processes of a server, as one of the processes counts and
+    sees it. Thread-safe."""
 
     def begin(self, most: int | None) -> None:
         """Count one more session of this process. Raises Overloaded, with how many run, where all
@@ -19,7 +19,7 @@ class SessionCount(Protocol):
         ...
 
     def end(self) -> None:
-        """Count one session of this process less."""
+        """Count one session of this process less, which ``begin`` has counted."""
         ...
 
     @property
@@ -29,7 +29,7 @@ class SessionCount(Protocol):
 
 
 class OwnCount:
-    """The sessions of a server that is one process."""
+    """A ``SessionCount`` for a server that is one process: it counts in memory. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,7 +54,8 @@ class OwnCount:
 
 
 def check_most(running: int, most: int | None) -> None:
-    """Raise Overloaded where ``running`` sessions are as many as there may be, or more."""
+    """Raise Overloaded, with a time to come back after, where ``running`` live sessions are
+    ``most`` or more; ``most`` None is no limit."""
     if most is not None and running >= most:
         raise Overloaded(
             f"{running} live sessions run; allowed are {most}", retry_after_s=_RETRY_AFTER_S

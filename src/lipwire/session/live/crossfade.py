@@ -6,9 +6,9 @@ from lipwire.domain import UInt8Array
 
 
 class Crossfade:
-    """Limits how much of a speaking mouth is shown, so that from one frame to the next it changes
-    by one step at most. It keeps the mouth that was shown last, for frames that have none of their
-    own."""
+    """Limits how much of a speaking mouth is shown in place of the mouth at rest, so that it
+    changes by one step at most from one frame to the next. Keeps the mouth that was shown last, for
+    frames that have none of their own."""
 
     def __init__(self, frames: int) -> None:
         """``frames`` lie between none of the mouth and all of it; 0 to change at once."""
@@ -18,7 +18,7 @@ class Crossfade:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing of a speaking mouth was shown in the last frame."""
+        """Whether the last frame showed only the mouth at rest, nothing of a speaking one."""
         return not self._weight
 
     def toward(
@@ -40,5 +40,6 @@ class Crossfade:
         return self._mouth, self._weight if self._mouth is not None else 0.0
 
     def reset(self) -> None:
-        """Forget the mouth that was shown: the next frame starts from rest, weight 0."""
+        """Forget the mouth that was shown: the next frame starts from the mouth at rest (weight
+        0)."""
         self._weight, self._mouth = 0.0, None

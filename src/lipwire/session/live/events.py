@@ -9,7 +9,9 @@ from lipwire.session.live.states import State
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """The session does something else from this frame on."""
+    """Event: the session is in another state from the frame at ``at_ms`` on, in milliseconds from
+    its start. ``speech`` is the number of the piece of speech that it is about, from 1; 0 where
+    there is none."""
 
     at_ms: int
     """Time of the frame on the session's clock."""
@@ -20,7 +22,8 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class SpeechBegan:
-    """The first frame of a piece of speech is shown."""
+    """Event: the first frame of piece of speech number ``speech`` (from 1) is shown at ``at_ms``
+    milliseconds from the session's start."""
 
     at_ms: int
     speech: int
@@ -28,7 +31,9 @@ class SpeechBegan:
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """A piece of speech is over, spoken to its end or interrupted."""
+    """Event: piece of speech number ``speech`` (from 1) is over at ``at_ms`` milliseconds from the
+    session's start, spoken to its end or ``interrupted``. ``spoken_ms`` of it were spoken;
+    ``left_ms`` had come and were not, 0 unless interrupted."""
 
     at_ms: int
     speech: int
@@ -41,7 +46,9 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What is said from this frame on, as text: a sentence, or so."""
+    """Event: ``text``, a sentence or so, is what is said from the frame at ``at_ms`` on, in
+    milliseconds from the session's start. ``speech`` is the number of its piece of speech, from
+    1."""
 
     at_ms: int
     speech: int
@@ -50,7 +57,10 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class FramesDropped:
-    """Frames were left out, for the time stamps to stay right."""
+    """Event: ``count`` frames were left out since the last such event, so that the others keep
+    their time. ``at_ms`` is now, in milliseconds from the session's start. ``reason`` is "late" (a
+    mouth was not made in time), "pacing" (the machine was too busy to compose) or "unread" (the
+    client had not taken the frames before)."""
 
     at_ms: int
     count: int
@@ -62,7 +72,9 @@ class FramesDropped:
 
 @dataclass(frozen=True, slots=True)
 class GoingAway:
-    """The server will end the session; the client should open one on another server."""
+    """Event: the server will end the session in ``left_s`` seconds, and the client should open one
+    on another server. ``at_ms`` is now, in milliseconds from the session's start; ``reason`` is
+    text for people."""
 
     at_ms: int
     reason: str
@@ -75,7 +87,11 @@ Event = StateChanged | SpeechBegan | SpeechEnded | Caption | FramesDropped | Goi
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What one frame is to show. It is composed outside of the session's lock."""
+    """What one frame of a session is to show, before it is composed. ``frame`` counts from 0, 25 a
+    second. ``position`` is the avatar's frame under it; past the avatar's last frame, positions run
+    back and forth over its frames. ``mouth`` is a speaking mouth, (320, 320, 3) uint8, shown with
+    ``weight`` (above 0, to 1), the rest being the mouth at rest; None where only that is shown.
+    ``speech`` is the number of the piece of speech shown; 0 for none."""
 
     frame: int
     """On the session's clock, from 0."""
@@ -97,7 +113,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The sound of one frame."""
+    """The sound of one frame of a session: 40 ms, (samples,) float32, mono, in [-1, 1], at the
+    session's sound rate. ``frame`` counts from 0; ``speech`` is the number of the piece of speech
+    that is heard, from 1, and 0 in silence."""
 
     frame: int
     samples: Float32Array
@@ -113,7 +131,8 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What leaves the session at one moment."""
+    """What leaves a session at one moment: the sound of a frame (of several, where this is late),
+    the picture of the last of them (None where it is left out), and events."""
 
     sounds: tuple[Sound, ...]
     """One; more where the tick came late and makes up for earlier ones."""

@@ -19,8 +19,9 @@ it."""
 
 
 class SpeechGate:
-    """Weighs the frames of audio that arrives in pieces: 1 where somebody speaks, 0 elsewhere, and
-    a few frames of passage between. Not for use from several threads at once."""
+    """Finds the frames (40 ms) of audio in which somebody speaks, as it arrives in pieces, and
+    gives each a weight: 1 there, 0 in silence, noise and music, and a few frames in between where
+    it passes from one to the other. Not for use from several threads at once."""
 
     def __init__(self, *, crossfade_frames: int, lookahead_samples: int) -> None:
         """A frame is weighed when ``lookahead_samples`` from its first sample on are known.
@@ -50,8 +51,8 @@ class SpeechGate:
 
     def weights(self, frames: int) -> list[float]:
         """Return the weights of the next ``frames`` frames, 0 to 1 each: how much of the network's
-        mouth they show. All audio that they depend on (``lookahead_samples``) has to have been
-        pushed."""
+        mouth they show, the rest being the mouth at rest. All audio that they depend on,
+        ``lookahead_samples`` from each frame's first sample on, has to have been pushed."""
         return [self._next() for _ in range(frames)]
 
     def _next(self) -> float:

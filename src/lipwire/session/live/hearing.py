@@ -28,7 +28,9 @@ STEP_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SpeechPiece:
-    """Audio as it came."""
+    """Audio as it came from a client: ``pcm`` is (n,) or (n, channels), int16 or float32 in [-1,
+    1], at ``rate_hz``. ``caption`` is the text that is said from its beginning on; empty where
+    unknown."""
 
     pcm: Pcm
     """(n,) or (n, channels), int16 or float32 in [-1, 1]."""
@@ -48,8 +50,8 @@ class SpeechPiece:
 
 
 def check_piece(pcm: Pcm, rate_hz: int) -> None:
-    """Raise InvalidInput where ``pcm`` is not audio of a session: (n,) or (n, channels), int16 or
-    float32 in [-1, 1], without NaN, at a rate of ``rate_hz`` that can be resampled."""
+    """Raise InvalidInput where ``pcm`` cannot be audio of a session. Allowed are (n,) and (n,
+    channels), int16 or float32 in [-1, 1], without NaN, at a ``rate_hz`` that can be resampled."""
     check_rate(rate_hz)
     if pcm.ndim not in (1, 2) or (pcm.ndim == 2 and not 1 <= pcm.shape[1] <= MAX_CHANNELS):
         raise InvalidInput(
@@ -63,9 +65,9 @@ def check_piece(pcm: Pcm, rate_hz: int) -> None:
 
 
 def joined(pieces: deque[SpeechPiece]) -> SpeechPiece:
-    """Remove the first of ``pieces``, and those behind it that have the same rate, channels and
-    dtype, up to half a second in all, and return them as one piece. ``pieces`` must not be empty;
-    the first is taken however long it is."""
+    """Remove the first of ``pieces``, and those behind it with the same rate, channels and dtype,
+    up to half a second in all, and return them as one piece; the first is taken however long it is.
+    Their captions are kept only where one is taken alone. ``pieces`` must not be empty."""
     taken = [pieces.popleft()]
     samples = len(taken[0].pcm)
     form = (taken[0].rate_hz, taken[0].pcm.shape[1:], taken[0].pcm.dtype)
@@ -81,7 +83,10 @@ def joined(pieces: deque[SpeechPiece]) -> SpeechPiece:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What has become of some audio: all of it belongs to the same piece of speech."""
+    """What was made of some audio of one piece of speech. ``windows`` are what the network hears of
+    the next n frames, (n, 32, 16, 16) float32; ``weights`` how much of the network's mouth each of
+    them shows, 0 to 1; ``sound`` the next samples for listeners, (m,) float32 in [-1, 1]. A window
+    is known once ``ahead_s`` seconds of audio from its frame's beginning on have come."""
 
     windows: AudioWindows
     """(n, 32, 16, 16) float32, of the next n frames."""
@@ -95,7 +100,8 @@ class Heard:
 
 
 class SpeechReader:
-    """Makes windows and sound of one piece of speech. Not for use from several threads at once."""
+    """Makes of one piece of speech, as its audio comes, what the network hears (windows) and what
+    people hear (sound). Not for use from several threads at once."""
 
     def __init__(self, encoder: AudioEncoder, settings: SessionSettings) -> None:
         """``encoder`` is the avatar's audio encoder. ``settings`` say how far ahead is heard, and
@@ -116,8 +122,9 @@ class SpeechReader:
         self._pushed = self._got = self._sounded = 0
 
     def push(self, piece: SpeechPiece) -> Heard:
-        """Add audio, and return the windows, weights and sound that are complete now. Raises
-        InvalidInput where it is not audio (``check_piece``)."""
+        """Add audio, and return the windows (what the network hears of each frame), weights and
+        sound that are complete now; there may be none. Raises InvalidInput where ``piece`` is not
+        audio of a session (see ``check_piece``)."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:
@@ -138,8 +145,8 @@ class SpeechReader:
         return self._heard(np.concatenate(heard), np.concatenate(sound))
 
     def flush(self) -> Heard:
-        """End the piece of speech, and return the windows, weights and sound that were still
-        missing."""
+        """End the piece of speech, and return the windows (what the network hears of each frame),
+        weights and sound that were still missing. Nothing may be pushed after that."""
         pcm, sound = self._end_of_form()
         known = self._heard(pcm, sound)
         last = self._windows.flush()

@@ -31,33 +31,44 @@ _REST_BACK: Final = 100
 
 
 class Rest(Protocol):
-    """The mouths of an avatar at rest, by the number of the frame that they are for; past the last
-    frame they run back and forth."""
+    """The mouths of an avatar at rest (what is shown while nobody speaks), one for each frame of
+    the avatar, by the frame's number; numbers past the last frame run back and forth over the
+    frames."""
 
     @property
     def complete(self) -> bool:
-        """Whether there is one for every frame."""
+        """Whether the mouths at rest of all of the avatar's frames are made."""
         ...
 
     def has(self, number: int) -> bool:
-        """Return whether the mouth for frame ``number`` is there."""
+        """Return whether the mouth at rest for frame ``number`` is made."""
         ...
 
     def ready(self, number: int) -> UInt8Array | None:
-        """Return the mouth for frame ``number``, (320, 320, 3) uint8; None where the network would
-        have to make it."""
+        """Return the mouth at rest for frame ``number``, (320, 320, 3) uint8, without waiting; None
+        where the network would have to make it."""
         ...
 
     def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
-        """Return the mouth for frame ``number``, (320, 320, 3) uint8. Where it is not there yet,
-        the network makes it; ``call`` is the request that this is done for. Raises what the network
-        does, Overloaded and DeadlineExceeded for example."""
+        """Return the mouth at rest for frame ``number``, (320, 320, 3) uint8. Where it is not made
+        yet, waits for the network to make it; ``call`` is the request that this is done for (None:
+        none in particular). Raises what the network raises, Overloaded and DeadlineExceeded for
+        example."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveAvatar:
-    """What a session needs of its avatar. Its callables are used from several threads at once."""
+    """What a live session needs of its avatar. Its callables are used from several threads at once;
+    ``position`` in their arguments is a frame of the avatar (past the last, back and forth), and
+    ``mouth`` what is pasted into it, (320, 320, 3) uint8, None for nothing.
+
+    ``compose(position, mouth)`` returns the frame as a JPEG file or raw BGR pixels,
+    ``planes(position, mouth, out)`` as I420. ``mouths(position, windows, call)`` waits for the
+    network's mouths of consecutive frames, (n, 320, 320, 3) uint8, from windows (n, 32, 16, 16)
+    float32. ``look_ahead(position)`` has the I420 frames behind that one prepared, and does not
+    wait. ``close()`` is called once, when the session no longer uses the avatar.
+    """
 
     name: str
     width: int
@@ -78,9 +89,10 @@ class LiveAvatar:
     does not wait."""
 
     def rest_mouth(self, position: int, tenant: str, service: Service) -> UInt8Array | None:
-        """Return the mouth at rest for frame ``position``, (320, 320, 3) uint8. Where it is not
-        there yet, the network makes it, as work of the class ``service`` for ``tenant``; None where
-        it cannot be made now, because of load or time."""
+        """Return the mouth at rest (shown while nobody speaks) for frame ``position``, (320, 320,
+        3) uint8. Where it is not made yet, waits up to 10 s for the network to make it, as work of
+        the class ``service`` for ``tenant``; returns None where it cannot be made now, because of
+        load or time."""
         mouth = self.rest.ready(position)
         if mouth is not None:
             return mouth
@@ -94,16 +106,17 @@ class LiveAvatar:
             call.end()
 
     def shown(self, picture: Picture) -> Shown:
-        """Return ``picture`` with the mouth that is to be pasted into its frame, ready to be
-        composed.
+        """Return the frame that ``picture`` asks for, ready to be composed: the avatar's frame, and
+        the mouth that is to be pasted into it.
 
-        Where nobody speaks and the frame's own mouth at rest was not made yet, an earlier frame
-        that has one is shown, at most 99 frames before it: the mouth of another frame would not fit
-        its face. Where there is none either, the frame is left as it was filmed.
+        Where nobody speaks, or no mouth of the speech could be made, and the frame's own mouth at
+        rest was not made yet, an earlier frame that has one is shown, at most 99 frames before it:
+        the mouth of another frame would not fit its face. Where there is none either, the frame is
+        left as it was filmed.
         """
         position, mouth = picture.position, picture.mouth
         if mouth is None or picture.weight < 1:
-            if not picture.speech:
+            if mouth is None or not picture.speech:
                 position = self._at_rest(position)
             rest = self.rest.ready(position)
             if mouth is None:
@@ -120,18 +133,18 @@ class LiveAvatar:
 
 
 def nothing_ahead(position: int) -> None:
-    """Do nothing: the ``look_ahead`` of avatars that have nothing to prepare."""
+    """Do nothing. It is the ``LiveAvatar.look_ahead`` of avatars that have nothing to prepare."""
 
 
 def no_planes(position: int, mouth: UInt8Array | None, out: UInt8Array | None = None) -> UInt8Array:
-    """Raise InvalidInput, always: the ``planes`` of avatars that were opened for JPEG or raw pixels
-    only."""
+    """Raise InvalidInput, always. It is the ``LiveAvatar.planes`` of avatars that were opened for
+    JPEG or raw pixels only, not for I420."""
     raise InvalidInput("the avatar was not opened for video")
 
 
 def blend(rest: UInt8Array, mouth: UInt8Array, weight: float) -> UInt8Array:
-    """Return the mouth that is ``weight`` (0 to 1) of ``mouth`` and else ``rest``, both (320, 320,
-    3) uint8."""
+    """Return a mix of two mouths: ``weight`` (0 to 1) of ``mouth`` and 1 - ``weight`` of ``rest``.
+    All are (320, 320, 3) uint8; the result is a new array."""
     parts = round(weight * 256)
     mixed = mouth.astype(np.uint16) * parts + rest.astype(np.uint16) * (256 - parts)
     return ((mixed + 128) >> 8).astype(np.uint8)

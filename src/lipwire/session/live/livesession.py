@@ -17,23 +17,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from lipwire.domain import (
-    Call,
-    Cancelled,
-    DeadlineExceeded,
-    LipwireError,
-    Overloaded,
-    Unavailable,
-)
+from lipwire.domain import Cancelled, DeadlineExceeded, LipwireError, Unavailable
 from lipwire.domain.closing import Closing
+from lipwire.domain.tracing import current_trace, traced
+from lipwire.session.live.avatarslot import AvatarSlot
 from lipwire.session.live.conversation import Conversation
 from lipwire.session.live.events import GoingAway, Picture
 from lipwire.session.live.hearing import STEP_S, Pcm, SpeechPiece, SpeechReader, check_piece
 from lipwire.session.live.liveavatar import LiveAvatar
+from lipwire.session.live.mouthrequests import MouthRequests
+from lipwire.session.live.mouthtimes import MouthTimes
+from lipwire.session.live.observer import NO_OBSERVER, Observed
 from lipwire.session.live.outbox import Outbox
 from lipwire.session.live.outputs import Output, Outputs
-from lipwire.session.live.planning import Work
-from lipwire.session.live.resting import Resting
 from lipwire.session.live.settings import FRAME_MS, SessionSettings
 from lipwire.session.live.spoken import Speech
 from lipwire.session.live.states import State
@@ -45,7 +41,7 @@ _CHECK_S: Final = 0.1
 
 
 class LiveSession(Closing):
-    """One session; see the module. Methods may be called from any thread."""
+    """One client's session with an avatar: speech in, frames and sound out. Thread-safe."""
 
     def __init__(
         self,
@@ -54,29 +50,46 @@ class LiveSession(Closing):
         threads: LiveThreads,
         *,
         tenant: str = "",
-        prefix: str = "",
+        session_id: str | None = None,
+        times: MouthTimes | None = None,
+        observed: Observed | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a session with ``avatar``, which is closed with it. ``tenant`` is who it is for.
-        ``prefix`` is what its id begins with. ``clock`` is that of ``threads.pacer``, in
-        seconds."""
-        self.id: Final = prefix + secrets.token_urlsafe(16)
-        self._outbox: Outbox | None = None
+        ``session_id`` is its id; None has one made. ``times`` are those of the sessions before;
+        None where there were none. ``observed`` is told what leaves. ``clock`` is that of
+        ``threads.pacer``, in seconds."""
+        self.id: Final = session_id or secrets.token_urlsafe(16)
+        self.outbox: Final = Outbox()
+        """What the session has ready for its client, once ``fill_outbox`` was called."""
         self._outputs: Final = Outputs()
         self.counts: Final = LiveCounts()
         self.settings: Final = settings
         self.tenant: Final = tenant
-        self._avatar = avatar
-        self._resting = Resting(avatar, tenant, clock)
-        self._next: tuple[LiveAvatar, Resting] | None = None
+        trace = current_trace()
+        self.trace: Final = None if trace is None else trace.unrecorded()
+        """That of the request that began the session, for the thousands that follow."""
+        self._slot = AvatarSlot(avatar, tenant, clock)
         self._threads = threads
         self._clock = clock
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self.observed: Final = observed or Observed(NO_OBSERVER, clock)
+        self._times = times or MouthTimes()
         self._conversation = Conversation(settings)
+        self._conversation.expect(self._times.expected_s(avatar.name))
         self._reader: tuple[Speech, SpeechReader] | None = None
-        self._calls: set[Call] = set()
-        """Of the mouths that were asked for and have not come."""
+        self._requests = MouthRequests(
+            self._conversation,
+            self._lock,
+            threads,
+            tenant=tenant,
+            clock=clock,
+            counts=self.counts,
+            times=self._times,
+            on_done=self._request_done,
+            trace=self.trace,
+        )
         self._working = self._again = False
         self._interrupts = 0
         """Interrupts by the client's count."""
@@ -89,30 +102,15 @@ class LiveSession(Closing):
         self.pushed_s = clock()
         """When audio was last pushed, and before that, when it was made; by its clock."""
 
-    @property
-    def outbox(self) -> Outbox:
-        """What the session has ready for its client. It takes what leaves from the first time on
-        that this property, or ``add_outbox``, is used."""
-        return self.add_outbox()
-
-    def add_outbox(self) -> Outbox:
-        """Return the session's outbox, made on the first call: it takes what leaves the session
-        from then on."""
-        with self._lock:
-            if self._outbox is None:
-                self._outbox = Outbox()
-                self.add_output(self._outbox)
-            return self._outbox
+    def fill_outbox(self) -> None:
+        """Have ``outbox`` take all that leaves the session from now on; calling it again changes
+        nothing."""
+        self._outputs.add(self.outbox)
 
     def add_output(self, output: Output) -> None:
         """Give ``output`` all pictures, sound and events that leave from now on, besides the other
         outputs. It is closed when the session ends, at once where it has ended."""
         self._outputs.add(output)
-
-    def drop_unsent(self) -> None:
-        """Drop what the outbox holds and the client did not take."""
-        if self._outbox is not None:
-            self._outbox.clear()
 
     def remove_output(self, output: Output) -> None:
         """Give ``output`` nothing any more, and close it."""
@@ -121,7 +119,7 @@ class LiveSession(Closing):
     @property
     def avatar(self) -> LiveAvatar:
         """The avatar that is shown."""
-        return self._avatar
+        return self._slot.avatar
 
     @property
     def state(self) -> State:
@@ -130,7 +128,7 @@ class LiveSession(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended."""
+        """Whether the session has ended."""
         return self._closed
 
     @property
@@ -152,7 +150,7 @@ class LiveSession(Closing):
                 return
             self._working = True
         try:
-            self._resting.prepare([self._conversation.position])
+            self._slot.resting.prepare([self._conversation.position])
         finally:
             with self._lock:
                 self._working = False
@@ -253,7 +251,7 @@ class LiveSession(Closing):
             self._interrupts = self._interrupts + 1 if number is None else number
             self._conversation.interrupt()
             self._reader = None
-            calls = list(self._calls)
+            calls = self._requests.under_way()
             self._changed.notify_all()
         for call in calls:
             call.end()
@@ -270,23 +268,19 @@ class LiveSession(Closing):
         made before this returns. The session closes ``avatar`` when it ends, or at once where this
         fails, and closes the one before when nothing uses that any more."""
         try:
-            resting = Resting(avatar, self.tenant, self._clock)
-            resting.prepare([self._conversation.position])
+            resting = self._slot.prepared(avatar, self._conversation.position)
         except BaseException:
             avatar.close()
             raise
         with self._lock:
-            before, self._next = self._next, (avatar, resting)
-            if self._closed:
-                before, self._next = self._next, None
-        if before is not None:
-            before[0].close()
+            unused = avatar if self._closed else self._slot.set_next(avatar, resting)
+        if unused is not None:
+            unused.close()
 
     def going_away(self, reason: str, left_s: float) -> None:
         """Tell the client that the session will end in ``left_s`` seconds; ``reason`` is text for
         people."""
-        at_ms = self._conversation.frame * FRAME_MS
-        self._outputs.put(GoingAway(at_ms, reason, left_s))
+        self._outputs.put(GoingAway(self._conversation.frame * FRAME_MS, reason, left_s))
 
     def close(self, because: str = "", error: LipwireError | None = None) -> None:
         """End the session. ``because`` is a word for the reason, kept in ``ended_because``, and
@@ -300,7 +294,8 @@ class LiveSession(Closing):
             self.error = error
             self._conversation.close()
             events = self._conversation.last_events()
-            calls = list(self._calls)
+            self.observed.told(events)
+            calls = self._requests.under_way()
             self._reader = None
             self._changed.notify_all()
         self._threads.pacer.remove(self)
@@ -324,7 +319,8 @@ class LiveSession(Closing):
                 due_s = now + _CHECK_S
                 picture = None
             else:
-                picture = self._tick(now)
+                due = self._conversation.can_tick(now)  # a worker may have moved the frame
+                picture = self._tick(now) if due else None
                 due_s = self._conversation.due_s
         if picture is not None:
             self._threads.composing.submit(self._compose, picture)
@@ -337,46 +333,36 @@ class LiveSession(Closing):
         self._outputs.put(*tick.sounds, *tick.events)
         self._changed.notify_all()
         self.counts.spoken_ms += FRAME_MS * sum(sound.speech > 0 for sound in tick.sounds)
-        picture = tick.picture
-        if picture is not None and not self._outputs:
+        picture = tick.picture if self._outputs else None
+        # The frame before is not done, or the client does not take them.
+        busy = bool(self._composing)
+        if picture is not None and self.settings.paced and (busy or not self._outputs.have_room):
+            self._conversation.dropped.add("pacing" if busy else "unread")
             picture = None
-        if picture is not None and self.settings.paced:
-            # The frame before is not done, or the client does not take them.
-            reason = "pacing" if self._composing else ""
-            reason = reason or ("" if self._outputs.have_room else "unread")
-            if reason:
-                self._conversation.drop(reason)
-                picture = None
         if picture is not None:
             self._composing.add(picture.frame)
         elif self._outputs.want_planes:
             self._threads.composing.submit(self._outputs.put)  # sound need not wait for it
-        self.counts.dropped = self._conversation.dropped
+        self.counts.dropped = self._conversation.dropped.total
+        self.observed.ticked(now, tick.events, self._conversation.dropped)
         if self._outputs.want_planes:
-            self._avatar.look_ahead(self._conversation.position)
+            self._slot.avatar.look_ahead(self._conversation.position)
         return picture
 
     def _swap_if_at_rest(self) -> None:
         """Under the lock: show the next avatar where nothing is done with the one before."""
-        if self._next is None or self._in_use:
-            return
-        if not self._conversation.at_rest:
-            return
-        before = self._avatar
-        self._avatar, self._resting = self._next
-        self._next = None
-        self._threads.workers.submit(before.close)
+        if self._slot.replacing and not self._in_use and self._conversation.at_rest:
+            self._threads.call_later(self._slot.replace().close)
+            self._conversation.expect(self._times.expected_s(self._slot.avatar.name))
 
     def _compose(self, picture: Picture) -> None:
-        avatar = self._avatar  # stays while something is being composed
+        avatar = self._slot.avatar  # stays while something is being composed
         try:
-            self._outputs.show(avatar.shown(picture))
+            with self.observed.showing(paced=self.settings.paced):
+                self._outputs.show(avatar.shown(picture))
             self.counts.frames += 1
-        except LipwireError as error:
-            self._fail(error)
-        except Exception:
-            _LOG.exception("composing a frame of avatar %s failed", avatar.name)
-            self._fail(Unavailable("a frame could not be composed"))
+        except Exception as error:
+            self._fail(error, "a frame could not be composed")
         finally:
             with self._changed:
                 self._composing.discard(picture.frame)
@@ -387,7 +373,7 @@ class LiveSession(Closing):
 
     def _wake_if_needed(self) -> None:
         """Have a worker look for work where time alone may have brought some."""
-        if not self._conversation.silent or self._rest_wanted():
+        if not self._conversation.silent or self._slot.rest_wanted:
             self._wake()
 
     def _wake(self) -> None:
@@ -400,15 +386,13 @@ class LiveSession(Closing):
         self._threads.workers.submit(self._work)
 
     def _work(self) -> None:
-        try:
-            while self._step():
-                pass
-        except LipwireError as error:
-            self._fail(error, working=True)
-        except Exception:
-            _LOG.exception("a live session of avatar %s failed", self._avatar.name)
-            self._fail(Unavailable("the session failed"), working=True)
-        self._free()
+        with traced(self.trace):
+            try:
+                while self._step():
+                    pass
+            except Exception as error:
+                self._fail(error, "the session failed", working=True)
+            self._free()
 
     def _step(self) -> bool:
         """Do one thing; whether to go on."""
@@ -424,7 +408,7 @@ class LiveSession(Closing):
             self._hear(*speech)
         busy = self._ask() or busy
         busy = self._send_unpaced() or busy
-        if not busy and self._rest_wanted():
+        if not busy and self._slot.rest_wanted:
             busy = self._prepare_rest()
         with self._lock:
             if busy or self._again:
@@ -436,11 +420,11 @@ class LiveSession(Closing):
     def _hear(self, speech: Speech, piece: SpeechPiece | None, last: bool) -> None:
         reader = self._reader
         if reader is None or reader[0] is not speech:
-            reader = (speech, SpeechReader(self._avatar.encoder, self.settings))
-        _, hears = reader
-        parts = [] if piece is None else [hears.push(piece)]
-        if last:
-            parts.append(hears.flush())
+            reader = (speech, SpeechReader(self._slot.avatar.encoder, self.settings))
+        with self.observed.working():
+            parts = [] if piece is None else [reader[1].push(piece)]
+            if last:
+                parts.append(reader[1].flush())
         with self._lock:
             for index, part in enumerate(parts):
                 self._conversation.heard(speech, part, last and index == len(parts) - 1)
@@ -451,39 +435,15 @@ class LiveSession(Closing):
         with self._lock:
             if self._closed:
                 return False
-            now = self._clock()
-            work = self._conversation.next_frames(now, len(self._calls))
-            if work is None:
-                return False
-            left_s = None if work.due_s is None else max(0.001, work.due_s - now)
-            call = Call(left_s, service="live", tenant=self.tenant)
-            self._calls.add(call)
-        self._threads.workers.submit(self._make, work, call)
-        return True
+            phase_s = self._conversation.phase_s
+            asked = self._requests.ask(self._slot.avatar)
+            if self._conversation.phase_s != phase_s:  # the pacer has the time before
+                self._threads.pacer.add(self, max(self._conversation.due_s, self._clock()))
+            return asked
 
-    def _make(self, work: Work, call: Call) -> None:
-        error: LipwireError | None = None
-        try:
-            mouths = self._avatar.mouths(work.position, work.windows, call)
-        except (Cancelled, DeadlineExceeded, Overloaded, Unavailable) as refused:
-            _LOG.debug("frames of a live session were not made: %s", refused)
-            with self._lock:
-                self._conversation.failed(work)
-        except LipwireError as failed:
-            error = failed
-        except Exception:
-            _LOG.exception("mouths of avatar %s could not be made", self._avatar.name)
-            error = Unavailable("the session failed")
-        else:
-            with self._lock:
-                self._conversation.made(work, mouths, self._clock())
-                self.counts.mouths += len(mouths)
-        finally:
-            call.end()
-            with self._lock:
-                self._calls.discard(call)
+    def _request_done(self, error: LipwireError | None) -> None:
         if error is not None:
-            self._fail(error)
+            self._fail(error, "")
         self._wake()
         self._free()
 
@@ -492,7 +452,7 @@ class LiveSession(Closing):
         with self._lock:
             positions = self._conversation.resting_positions
             spoken = not self._conversation.silent
-        return self._resting.prepare(positions, spoken=spoken)
+        return self._slot.resting.prepare(positions, spoken=spoken)
 
     def _send_unpaced(self) -> bool:
         """Let frames leave as they are made, where they are not paced; whether one did."""
@@ -504,22 +464,21 @@ class LiveSession(Closing):
         if not self._outputs.wait_for_room(_CHECK_S):
             return not self._closed
         with self._lock:
-            if self._closed:
-                return False
-            picture = self._tick(self._clock())
+            picture = None if self._closed else self._tick(self._clock())
         if picture is not None:
             if picture.weight < 1:  # it is waited for, as the mouths of the speech are
-                self._resting.prepare([picture.position], spoken=True)
+                self._slot.resting.prepare([picture.position], spoken=True)
             self._compose(picture)
         return True
 
-    def _rest_wanted(self) -> bool:
-        """Whether mouths at rest are to be made now. Not while another avatar is to be shown: it is
-        waited for that nothing is done with this one."""
-        return self._next is None and self._resting.wanted
-
-    def _fail(self, error: LipwireError, *, working: bool = False) -> None:
-        """End with ``error``. ``working`` says that it is the worker's, which ends with it."""
+    def _fail(self, error: Exception, what: str, *, working: bool = False) -> None:
+        """End with ``error``; one that nobody foresaw is logged, and told as ``what``. ``working``
+        says that it is the worker's, which ends with it."""
+        if not isinstance(error, LipwireError):
+            with traced(self.trace):
+                name = self._slot.avatar.name
+                _LOG.error("a live session of avatar %s: %s", name, what, exc_info=error)
+            error = Unavailable(what)
         if working:
             with self._lock:
                 self._working = False
@@ -528,7 +487,7 @@ class LiveSession(Closing):
     @property
     def _in_use(self) -> bool:
         """Whether a thread of the session uses the avatar now."""
-        return self._working or bool(self._calls or self._composing)
+        return self._working or bool(self._requests or self._composing)
 
     def _free(self) -> None:
         """Close the avatar once the session has ended and nobody uses it any more."""
@@ -536,7 +495,6 @@ class LiveSession(Closing):
             if not self._closed or self._freed or self._in_use:
                 return
             self._freed = True
-            avatars = [self._avatar] if self._next is None else [self._avatar, self._next[0]]
-            self._next = None
+            avatars = self._slot.take_all()
         for avatar in avatars:
-            self._threads.workers.submit(avatar.close)
+            self._threads.call_later(avatar.close)

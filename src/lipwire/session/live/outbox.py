@@ -19,7 +19,10 @@ _MOST_EVENTS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
-    """A frame with its mouth on it."""
+    """A frame of a live session, with its mouth on it. ``frame`` counts from 0, 25 a second.
+    ``data`` is a JPEG file or raw pixels, ``height`` x ``width`` x 3, BGR. ``position`` is the
+    avatar's frame that it shows; past the avatar's last, positions run back and forth. ``speech``
+    is the number of the piece of speech shown, from 1; 0 for none."""
 
     frame: int
     """On the session's clock, from 0."""
@@ -42,8 +45,10 @@ Item = LiveFrame | Sound | Event
 
 
 class Outbox:
-    """Items in the order in which they left the session. Thread-safe, and bounded: a client that
-    does not take its items loses pictures first, then the oldest sound."""
+    """An ``Output`` that keeps composed frames, sound and events, in the order in which they left
+    the session, until the client takes them. Thread-safe, and bounded: where the client does not
+    take them, pictures are left out from five on, and the oldest sound is dropped from 50 frames
+    on."""
 
     planes: Final = False
 
@@ -57,7 +62,7 @@ class Outbox:
 
     @property
     def has_room(self) -> bool:
-        """Whether a picture would be taken in."""
+        """Whether a picture would be taken in: whether fewer than five wait."""
         return self._pictures < MOST_PICTURES
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
@@ -68,8 +73,9 @@ class Outbox:
             return self.has_room and not self._closed
 
     def put(self, *items: Item) -> None:
-        """Add items in their order; nothing once closed. Where there are too many, the oldest sound
-        and the pictures before it are dropped, or the oldest item."""
+        """Add frames, sound or events in their order, and wake those who wait in ``take``; nothing
+        once closed. Where too many wait, the oldest sound and the pictures before it are dropped,
+        or the oldest item of any kind."""
         with self._changed:
             if self._closed:
                 return
@@ -84,7 +90,8 @@ class Outbox:
             self._changed.notify_all()
 
     def show(self, shown: Shown) -> None:
-        """Compose ``shown``, and add it as a ``LiveFrame``."""
+        """Compose ``shown`` as a JPEG file or raw pixels, as the avatar was opened, and add it as a
+        ``LiveFrame``. Takes the time of composing."""
         picture, avatar = shown.picture, shown.avatar
         self.put(
             LiveFrame(
@@ -98,9 +105,9 @@ class Outbox:
         )
 
     def take(self, timeout_s: float | None = None) -> list[Item] | None:
-        """Wait for items, at most ``timeout_s`` seconds (None: without limit), and remove and
-        return all there are; an empty list where that time has passed. None once the outbox is
-        closed and empty."""
+        """Wait for frames, sound or events, at most ``timeout_s`` seconds (None: without limit),
+        and remove and return all there are; an empty list where that time has passed. None once the
+        outbox is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
             if self._closed and not self._items:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """A frame that is being shown: composed in each form once, when an output asks for it. For the
-    thread that composes."""
+    """A frame that is being shown. Its JPEG file or pixels (``data``) are composed once, when they
+    are first asked for, and kept; its I420 planes are composed each time. For one thread at a time.
+    ``picture`` says which frame of the session it is."""
 
     def __init__(
         self, picture: Picture, avatar: LiveAvatar, position: int, mouth: UInt8Array | None
@@ -37,13 +38,15 @@ class Shown:
         return self._data
 
     def planes(self, out: UInt8Array | None = None) -> UInt8Array:
-        """Return the frame as I420, (even height * 3/2, even width) uint8; written to ``out`` where
-        it is given. Raises InvalidInput where the avatar was not opened for that."""
+        """Return the frame composed as I420, (even height * 3/2, even width) uint8, written to
+        ``out``, an array of that shape, where it is given. Raises InvalidInput where the avatar was
+        not opened for I420."""
         return self.avatar.planes(self.position, self._mouth, out)
 
 
 class Output(Protocol):
-    """Takes the pictures, sound and events of a session. Its methods are quick, or drop."""
+    """Takes the pictures, sound and events of a live session, to send or keep them. Its methods
+    must not wait for a client: they are quick, or drop what they are given."""
 
     @property
     def has_room(self) -> bool:
@@ -76,7 +79,7 @@ class Output(Protocol):
 
 
 class Outputs:
-    """The outputs of one session. Thread-safe."""
+    """The outputs of one live session. Iterable, and ``len()`` is their number. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,7 +96,7 @@ class Outputs:
 
     @property
     def have_room(self) -> bool:
-        """Whether any would take a picture in."""
+        """Whether at least one output would take a picture now."""
         return any(output.has_room for output in self._all)
 
     @property
@@ -102,10 +105,12 @@ class Outputs:
         return any(output.planes and output.has_room for output in self._all)
 
     def add(self, output: Output) -> None:
-        """Have ``output`` take what leaves from now on; once closed, it is closed at once."""
+        """Have ``output`` take what leaves from now on. Once these outputs are closed, ``output``
+        is closed at once instead."""
         with self._lock:
             if not self._closed:
-                self._all = (*self._all, output)
+                if output not in self._all:
+                    self._all = (*self._all, output)
                 return
         output.close()
 
@@ -121,18 +126,19 @@ class Outputs:
         return all(output.wait_for_room(timeout_s) for output in self._all)
 
     def put(self, *items: Sound | Event) -> None:
-        """Give all of them sound and events."""
+        """Give every output ``items``, sound and events in the order in which they leave."""
         for output in self._all:
             output.put(*items)
 
     def show(self, shown: Shown) -> None:
-        """Give a picture to those that have room."""
+        """Give the picture ``shown`` to the outputs that have room. Called in a thread that
+        composes."""
         for output in self._all:
             if output.has_room:
                 output.show(shown)
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all outputs, and each one that is added afterwards."""
         with self._lock:
             self._closed = True
         for output in self._all:

@@ -18,7 +18,7 @@ _REMEMBERED: Final = 4096
 
 
 class Paced(Protocol):
-    """Something that has to be called at certain times."""
+    """Something that is called at times that it chooses itself, by a ``Pacer``."""
 
     def on_due(self, now: float) -> float | None:
         """Do what is due at time ``now``, quickly, and return when to be called again; None: never.
@@ -27,9 +27,11 @@ class Paced(Protocol):
 
 
 class Pacer(Closing):
-    """Calls each of its members when it is due; a context manager.
+    """Calls each of its members when it is due, in a thread of its own; a context manager.
+    ``len()`` is the number of members. Thread-safe.
 
     Members are called one after the other, in the order of their due times, so each must be quick.
+    One that raises an error is logged and called no more.
     """
 
     def __init__(
@@ -70,8 +72,8 @@ class Pacer(Closing):
             return len(self._members)
 
     def lateness_s(self, percent: int) -> float | None:
-        """Return how late members were called, in seconds: the percentile ``percent`` (0 to 100) of
-        the latest 4096 calls; None where there was none."""
+        """Return how late the members, as live sessions, were called, in seconds: the percentile
+        ``percent`` (0 to 100) of the latest 4096 calls; None where there was none."""
         with self._changed:
             late_s = list(self._late_s)
         return percentile(late_s, percent) if late_s else None

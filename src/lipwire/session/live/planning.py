@@ -22,13 +22,18 @@ only wait for each other where a machine has few cores."""
 _FIRST_PROCESSING_S: Final = 0.03
 """How long hearing and making a frame is expected to take before it was ever measured."""
 _MARGIN: Final = 1.3
+"""A mouth may take so many times its measured time before it counts as late."""
+_LEAST_MARGIN: Final = 0.15
 _DEVIATIONS: Final = 2.0
 _MOST_DEVIATION_S: Final = 2 * FRAME_MS / 1000
 _COMPOSE_S: Final = 0.005
-"""What is planned for: so many times the measured time of a mouth, or that and so many times its
-mean deviation (so much at most), whichever is longer, and so long for composing it."""
+"""What is planned for: the measured time of a mouth, such a part of it or so many times its mean
+deviation (so much at most), whichever is longer, and so long for composing it."""
 _MOST_PROCESSING_S: Final = _AHEAD_FRAMES * 0.75 * FRAME_MS / 1000
 """A mouth is tried for where there is so much time left, however long others have taken."""
+_TRIED_EVERY_S: Final = 0.5
+"""A mouth is tried for this often, however late it would be: a network that has become fast again
+is found by that alone."""
 _WEIGHT: Final = 0.2
 """Of the newest measurement in the running mean."""
 _JITTER_MARGIN: Final = 0.25
@@ -41,7 +46,7 @@ _LATE_OF: Final = 8
 _MOST_LATE: Final = 2
 """Speech that comes while it is spoken is shown later where more than this many of so many frames
 had no mouth in time."""
-_MOST_DELAYED_FRAMES: Final = 3
+_MOST_DELAYED_FRAMES: Final = 4
 """By so many frames it is delayed for that, at most: where a network makes too few mouths, no delay
 is enough."""
 MOST_WAITED_FRAMES: Final = 25
@@ -50,46 +55,55 @@ MOST_WAITED_FRAMES: Final = 25
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """Frames whose mouths are to be made now."""
+    """Consecutive frames of one piece of speech whose mouths are to be made now. ``first`` is the
+    number of the first of them in ``speech``, from 0, and ``position`` the avatar's frame that it
+    goes onto. ``windows`` are what the network hears of them, (n, 32, 16, 16) float32. ``due_s`` is
+    when the first is due at the latest (None where frames wait for their mouths), and ``asked_s``
+    when they were asked for; both in seconds of the session's clock. ``tried`` says that they are
+    asked for although they would be too late, by what is known."""
 
     speech: Speech
     first: int
-    """Number of the first frame in the piece of speech."""
     position: int
-    """Position of the first frame: which frame of the avatar the network is shown."""
     windows: AudioWindows
-    """(n, 32, 16, 16) float32."""
     due_s: float | None
-    """When the first of them is due at the latest; None where they are waited for."""
     asked_s: float
-    """When they were asked for."""
+    tried: bool
 
 
 class Planning:
-    """Plans the frames of one session by how long its mouths have taken. Its owner's lock guards
-    it.
+    """Plans when the speech of one session is shown and which mouths are made next, by how long its
+    mouths have taken so far. Not thread-safe: its owner calls it under the session's lock.
 
-    ``position`` is everywhere that of the next frame to leave, and ``due_s`` when that is due.
+    In its methods ``position`` is the avatar's frame that the next frame to leave shows, and
+    ``due_s`` when that frame is due, in seconds of the session's clock.
     """
 
-    def __init__(self, settings: SessionSettings) -> None:
+    def __init__(self, settings: SessionSettings, mouth_s: float | None = None) -> None:
+        """``mouth_s`` is how many seconds a mouth took in an earlier session of the avatar; None
+        where there was none."""
         self._settings: Final = settings
-        self._frame_s = _FIRST_PROCESSING_S
+        self._frame_s = _FIRST_PROCESSING_S if mouth_s is None else mouth_s
         """Time for each mouth of those that are asked for together."""
-        self._alone_s = _FIRST_PROCESSING_S
+        self._alone_s = self._frame_s
         """Time of a mouth that is asked for alone."""
         self._deviation_s = 0.0
-        self._measured = False
+        self._measured = mouth_s is not None
+        self._asked_s = -math.inf
+        """When mouths were last asked for."""
         self._corrected_s = -math.inf
         self._late: deque[bool] = deque(maxlen=_LATE_OF)
         """Which of the latest frames had no mouth in time."""
         self._delayed = 0
 
-    def took(self, seconds: float, frames: int) -> None:
+    def took(self, seconds: float, frames: int, *, tried: bool = False) -> float:
         """Note that ``frames`` mouths that were asked for together took ``seconds`` from being
-        asked for until they were there."""
+        asked for until they were made. Returns how many seconds one that is asked for alone takes,
+        as far as is known now. With ``tried``, a mouth was asked for although it would be too
+        late, and what was known before is out of date."""
         frame_s = seconds / frames
-        weight = _WEIGHT if self._measured else 1.0
+        known = self._measured and not tried
+        weight = _WEIGHT if known else 1.0
         self._measured = True
         self._frame_s += weight * (frame_s - self._frame_s)
         # Of several, some may have been made side by side: one alone takes as long as they at most,
@@ -97,11 +111,13 @@ class Planning:
         alone_s = min(max(self._alone_s, frame_s), seconds)
         difference_s = alone_s - self._alone_s
         self._alone_s += weight * difference_s
-        self._deviation_s += _WEIGHT * (abs(difference_s) - self._deviation_s)
+        if known:
+            self._deviation_s += _WEIGHT * (abs(difference_s) - self._deviation_s)
+        return self._alone_s
 
     def spoke(self, *, late: bool) -> None:
-        """Note that a frame of speech was due; ``late`` says that its mouth was not there in
-        time."""
+        """Note that a frame of speech was due; ``late`` says that its mouth was not made in time.
+        ``wants_delay`` follows it."""
         self._late.append(late)
 
     @property
@@ -111,47 +127,49 @@ class Planning:
         frames = self._alone_s * _MARGIN * 1000 / FRAME_MS
         return min(max(1, math.ceil(frames)), _MOST_IN_HAND)
 
-    def lead(self, speech: Speech, now: float, due_s: float) -> int:
-        """Return how many frames after the next one (due at ``due_s``) the first frame of
-        ``speech`` can be shown, 0 or more. ``now`` is the present, when its first audio has been
-        heard. Times are seconds of the session's clock."""
+    def begins_s(self, speech: Speech, now: float) -> float:
+        """Return when the first frame of ``speech`` can be shown, in seconds of the session's
+        clock. ``now`` is the present on that clock; the first windows of ``speech`` are known, and
+        their mouths not made yet."""
         ready_s = now + self._takes_s
-        if speech.arrival.is_live and not speech.ended:
+        if self.is_live(speech):
             jitter_s = speech.arrival.jitter_s * _JITTER_MARGIN
-            ready_s = max(ready_s, self._ready_s(speech, 0) + jitter_s)
-        return max(0, math.ceil((ready_s - due_s) * 1000 / FRAME_MS))
+            ready_s = max(ready_s, self.ready_s(speech, 0) + jitter_s)
+        return ready_s
 
-    def is_early(self, speech: Speech, due_s: float) -> bool:
-        """Return whether ``speech``, which has not begun, would begin too early if the next frame,
-        due at ``due_s``, were its first: its audio comes as it is spoken, and the mouths of its
-        later frames would not be there in time."""
-        if speech.ended or not speech.arrival.is_live:
-            return False
-        return due_s < self._ready_s(speech, 0)
+    def is_live(self, speech: Speech) -> bool:
+        """Return whether the audio of ``speech`` comes as it is spoken and goes on."""
+        return speech.arrival.is_live and not speech.ended
+
+    def ready_s(self, speech: Speech, number: int) -> float:
+        """Return when frame ``number`` (from 0) of ``speech``, whose audio comes as it is spoken,
+        can probably be shown, in seconds of the session's clock: when its audio will have come and
+        its mouth been made."""
+        takes_s = min(self._takes_s, _MOST_PROCESSING_S)
+        return speech.arrival.due_s(number * FRAME_MS / 1000 + speech.ahead_s) + takes_s
 
     def wants_delay(self, speech: Speech, due_s: float) -> bool:
-        """Return whether ``speech`` should be shown a frame later from the next one on, due at
-        ``due_s``, even where somebody speaks in it, as too many of its mouths were not there in
-        time."""
-        if speech.ended or not speech.arrival.is_live or not self._may_correct(due_s):
+        """Return whether ``speech`` should be shown a frame later from the next frame on, which is
+        due at ``due_s``, because too many of its latest mouths were not made in time. Only for
+        speech whose audio comes as it is spoken, four times at most."""
+        if not self.is_live(speech) or not self._may_correct(due_s):
             return False
         return sum(self._late) > _MOST_LATE and self._delayed < _MOST_DELAYED_FRAMES
 
     def correction(self, speech: Speech, number: int, due_s: float) -> int:
         """Return by how many frames ``speech`` should be shown later from its frame ``number`` on,
-        which is the next to leave and due at ``due_s``: 1, 0 or -1 (earlier). 0 where its audio
-        does not come as it is spoken. The clock of a microphone differs from that of the session,
-        and the jitter of a connection changes."""
+        which is the next to leave and due at ``due_s``: 1, 0 or -1 (earlier). It is 0 where its
+        audio does not come as it is spoken, and within five frames of the last correction.
+        Corrections are needed because a microphone's clock differs from the session's, and because
+        jitter changes."""
+        if not self.is_live(speech) or not self._may_correct(due_s):
+            return 0
         arrival = speech.arrival
-        if speech.ended or not arrival.is_live_for_long:
-            return 0
-        if not self._may_correct(due_s):
-            return 0
-        spare_s = due_s - self._ready_s(speech, number)
+        spare_s = due_s - self.ready_s(speech, number)
         correction = 0
         if spare_s < 0:
             correction = 1
-        elif spare_s - arrival.jitter_s * _JITTER_MARGIN > _EXCESS_S:
+        elif arrival.is_live_for_long and spare_s - arrival.jitter_s * _JITTER_MARGIN > _EXCESS_S:
             correction = -1
         return correction
 
@@ -163,20 +181,21 @@ class Planning:
         self._late.clear()
 
     def work_of(self, speech: Speech, position: int, now: float, due_s: float) -> Work | None:
-        """Return the frames of ``speech`` whose mouths are to be made now, up to 4; None where
-        there are none. They are no longer in ``speech.waiting`` then, and are in ``speech.made``.
+        """Return the frames of ``speech`` whose mouths are to be made now, up to 4, and move them
+        from ``speech.waiting`` to ``speech.made``; None where there are none. Frames that cannot be
+        shown in time any more are left out.
 
-        ``speech.begins`` has to be set. ``position`` is that of the next frame to leave, which is
-        due at ``due_s``; ``now`` is the present, both in seconds of the session's clock. Frames
-        that cannot be shown in time any more are left out.
+        ``speech.begins`` has to be set. ``position`` is the avatar's frame that the next frame to
+        leave shows, and ``due_s`` when that is due; ``now`` is the present. Times are in seconds of
+        the session's clock.
         """
         assert speech.begins is not None
         waiting = speech.waiting
+        may_try = now >= self._asked_s + _TRIED_EVERY_S
         while waiting:  # what has passed meanwhile
             at = speech.begins + waiting[0][0]
-            if at >= position and not self._too_late(
-                speech, self._due_at(at - position, due_s), now
-            ):
+            latest_s = self._due_at(at - position, due_s)
+            if at >= position and (may_try or not self._too_late(speech, latest_s, now)):
                 break
             waiting.popleft()
         if not waiting or speech.begins + waiting[0][0] >= position + _AHEAD_FRAMES:
@@ -184,6 +203,7 @@ class Planning:
         first = waiting[0][0]
         at = speech.begins + first
         latest_s = self._due_at(at - position, due_s)
+        tried = self._too_late(speech, latest_s, now)
         most = _WORK_FRAMES
         if latest_s is not None:
             # All of them come together, so they have to be there when the first one is due.
@@ -196,23 +216,18 @@ class Planning:
             number, window = waiting.popleft()
             windows.append(window)
             speech.made[number] = Made()
-        return Work(speech, first, at, np.concatenate(windows), latest_s, now)
+        self._asked_s = now
+        return Work(speech, first, at, np.concatenate(windows), latest_s, now, tried)
 
     @property
     def _takes_s(self) -> float:
         varies_s = min(_DEVIATIONS * self._deviation_s, _MOST_DEVIATION_S)
-        margin_s = max((_MARGIN - 1) * self._alone_s, varies_s)
+        margin_s = max(_LEAST_MARGIN * self._alone_s, varies_s)
         return self._alone_s + margin_s + _COMPOSE_S
 
     def _may_correct(self, due_s: float) -> bool:
         """Whether the last correction is long enough ago."""
         return due_s >= self._corrected_s + _CORRECTED_EVERY_FRAMES * FRAME_MS / 1000
-
-    def _ready_s(self, speech: Speech, number: int) -> float:
-        """When frame ``number`` of speech that comes while it is spoken can be shown, as far as can
-        be told."""
-        takes_s = min(self._takes_s, _MOST_PROCESSING_S)
-        return speech.arrival.due_s(number * FRAME_MS / 1000 + speech.ahead_s) + takes_s
 
     def _due_at(self, frames: int, due_s: float) -> float | None:
         """When the frame is due that is so many ``frames`` after the next; None where frames are

@@ -12,8 +12,8 @@ _AGAIN_S: Final = 1.0
 
 
 class Resting:
-    """Has the mouths at rest of one avatar made, one after the other, while there is time. For one
-    thread at a time."""
+    """Has the missing mouths at rest of one avatar made (the mouths shown while nobody speaks), one
+    after the other, while there is time. For one thread at a time."""
 
     def __init__(self, avatar: LiveAvatar, tenant: str, clock: Callable[[], float]) -> None:
         """``tenant`` is who the session is for. ``clock`` gives seconds."""
@@ -31,8 +31,9 @@ class Resting:
         return not self._avatar.rest.complete and self._clock() >= self._again_s
 
     def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:
-        """Make the mouth at rest of the first of ``positions`` (frames of the avatar) that has
-        none, waiting for it. Returns whether one was made.
+        """Have the mouth at rest made of the first of ``positions`` (frames of the avatar) that has
+        none, waiting for the network. Returns whether one was made; False where none is missing or
+        it cannot be made now, because of load or time.
 
         ``spoken`` says that the frames are pauses in speech, where no other frame can be shown
         instead: the mouth is then made as urgently as those of the speech.

@@ -7,11 +7,20 @@ from lipwire.domain import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """Limits of all sessions of a process. Each duration is in seconds; None means no limit.
-    Raises InvalidInput for numbers out of range."""
+    """Limits of the live sessions of a process. None means no limit. Raises InvalidInput for
+    numbers out of range.
+
+    ``max_sessions_of_tenant`` is how many sessions one tenant (customer) may have at a time in this
+    process, or at all servers that share their count, ``max_sessions`` how many all processes of
+    the server may have. A session ends after ``max_duration_s``, after ``max_idle_s`` in which
+    nothing is said and no ``keep_alive`` comes, where no client comes within
+    ``nobody_joined_timeout_s``, and where its last client has gone for ``reconnect_grace_s``; all
+    in seconds.
+    """
 
     max_sessions_of_tenant: int | None = None
-    """Sessions of one tenant at a time, in one process; None is no limit."""
+    """Sessions of one tenant at a time, in one process, and at all servers that share their count;
+    None is no limit."""
     max_sessions: int | None = None
     """Sessions of all processes of a server at a time; None where only the machine's speed
     counts."""

@@ -1,22 +1,30 @@
 """All live sessions of a process: admitting them, finding them again, ending them."""
 
 import logging
+import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from lipwire.domain import Call, LipwireError, NotFound, Overloaded, Unavailable
 from lipwire.domain.closing import Closing
+from lipwire.domain.versions import Choose, one_version, who_of
+from lipwire.security import LiveMinutes
+from lipwire.security.shared.sessions import Place, SharedSessions
 from lipwire.serving.leases import LEASE_S
 from lipwire.session.live.counting import OwnCount, SessionCount
+from lipwire.session.live.kept import Kept
+from lipwire.session.live.leasing import Leases, SessionLeases
 from lipwire.session.live.liveavatar import LiveAvatar
 from lipwire.session.live.livesession import LiveSession
+from lipwire.session.live.mouthtimes import MouthTimes
+from lipwire.session.live.observer import NO_OBSERVER, Observed, SessionObserver
 from lipwire.session.live.rules import SessionRules
 from lipwire.session.live.settings import SessionSettings
 from lipwire.session.live.threads import LiveThreads
+from lipwire.session.live.usage import SessionsStats, SessionUsage
 
 NO_SESSION: Final = "there is no such session; it may have ended"
 """What is said of an id that no session has."""
@@ -24,74 +32,15 @@ _LOG: Final = logging.getLogger(__name__)
 _EVERY_S: Final = 1.0
 """How often sessions are looked at."""
 _RETRY_AFTER_S: Final = 5.0
+_SETTLES_S: Final = 2.0
+"""How long a new session waits for the leases of those that have just ended."""
 _RENEW_EVERY_S: Final = LEASE_S / 3
 """How often leases are renewed."""
 
 
-class Leases(Protocol):
-    """Shares of the speed of whatever makes the mouths, held by sessions while they live."""
-
-    def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Give ``holder`` (a session's id) a lease for LEASE_S seconds on the time that a session
-        with avatar ``model_id`` takes, or renew the one that it has. ``call`` is the request that
-        this is done for. Raises Overloaded, with how many are held and how many fit, where no more
-        fit."""
-        ...
-
-    def release(self, holder: str) -> None:
-        """End the lease of ``holder`` (a session's id); nothing where it has none."""
-        ...
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A session, and what its rules need to know."""
-
-    session: LiveSession
-    model_id: str
-    began_s: float
-    active_s: float
-    """When something was last said to it."""
-    renewed_s: float
-    joined: bool = False
-    attached: int = 0
-    left_s: float | None = None
-    """When its last client left."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionsStats:
-    """Numbers about all sessions of a process."""
-
-    active: int
-    most: int | None
-    """Sessions that ``max_sessions`` allows, in all processes together; None where only the
-    machine's speed counts."""
-    opened: int
-    refused: int
-    ended: dict[str, int]
-    """Sessions that have ended, by the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionUsage:
-    """What a session was, told when it has ended."""
-
-    tenant: str
-    avatar: str
-    """The one that it showed last."""
-    lasted_s: float
-    spoken_s: float
-    frames: int
-    """Frames that were composed."""
-    mouths: int
-    """Mouths that the network made for it."""
-    reason: str
-    """Why it has ended."""
-
-
 class LiveSessions(Closing):
-    """The live sessions of a process. Thread-safe; a context manager."""
+    """The live sessions of a process: it admits them, finds them by id, and ends them when their
+    time is over. Thread-safe; a context manager."""
 
     def __init__(
         self,
@@ -102,24 +51,36 @@ class LiveSessions(Closing):
         leases: Leases | None = None,
         count: SessionCount | None = None,
         prefix: str = "",
+        minutes: LiveMinutes | None = None,
+        shared: SharedSessions | None = None,
         on_end: Callable[[SessionUsage], object] = lambda usage: None,
+        observer: SessionObserver = NO_OBSERVER,
+        choose: Choose = one_version,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``open_avatar(model_id, call)`` returns an avatar that is the session's until it closes
-        it. ``threads`` are closed by whoever opened them. ``leases`` says what the machine can
-        carry; None where that is not limited. ``count`` has the sessions of the server's other
-        processes too; None where there are none. ``prefix`` is what the sessions' ids begin with.
-        ``on_end`` is told what each session was. ``clock`` is that of ``threads.pacer``."""
+        """``open_avatar(name, call)`` returns an avatar that is the session's until it closes it;
+        ``choose`` says of which version ``name`` is. ``threads`` are closed by whoever opened them.
+        ``leases`` says what the machine can carry; None where that is not limited. ``count`` has
+        the sessions of the server's other processes too; None where there are none. ``prefix`` is
+        what the sessions' ids begin with. ``minutes`` counts how long they last; None where that is
+        not limited. ``shared`` counts tenants' sessions at all servers; None where this one is
+        alone. ``on_end`` is told what each session was, and ``observer`` what happens in them.
+        ``clock`` is that of ``threads.pacer``."""
         self._open_avatar = open_avatar
         self._threads = threads
         self._rules = rules or SessionRules()
-        self._leases = leases
+        self._leases = SessionLeases(leases, threads)
         self._count = count or OwnCount()
         self._prefix = prefix
+        self._minutes = minutes
+        self._shared = shared
         self._on_end = on_end
+        self._observer = observer
+        self._choose = choose
         self._clock = clock
+        self._times = MouthTimes()
         self._lock = threading.Lock()
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Kept] = {}
         self._opening: Counter[str] = Counter()
         """Sessions of each tenant that are being opened."""
         self._draining = False
@@ -135,51 +96,61 @@ class LiveSessions(Closing):
         tenant: str = "",
         call: Call,
         with_outbox: bool = True,
+        lasts_s: float | None = None,
     ) -> LiveSession:
         """Begin a session with avatar ``model_id``, for ``tenant``. ``call`` is the request that
-        asks for it. ``with_outbox`` has its outbox take what leaves from the first frame on.
+        asks for it; its client, or else the session's id, is by what a version of the avatar is
+        chosen. ``with_outbox`` has its outbox take what leaves from the first frame on.
+        ``lasts_s`` is how many seconds it lasts at most; None: only the rules say.
 
         The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
         is no room, the session of the same tenant whose client left first is ended for it. Raises
-        Overloaded where there are still too many or the machine cannot carry one more, Unavailable
-        once draining, and what opening the avatar raises (NotFound, AvatarInvalid, ...).
+        Overloaded where there are still too many or the machine cannot carry one more,
+        MinutesUsedUp where the tenant has had its minutes of the month, Unavailable once draining,
+        and what opening the avatar raises (NotFound, AvatarInvalid, ...).
         """
-        self._admit(tenant)
+        if self._minutes is not None:
+            self._minutes.check(tenant)
+        asked_s = self._clock()
+        place = self._admit(tenant)
         session = None
         try:
-            avatar = self._open_avatar(model_id, call)
-            session = LiveSession(
-                avatar,
-                settings,
-                self._threads,
-                tenant=tenant,
-                prefix=self._prefix,
-                clock=self._clock,
-            )
-            try:
-                self._acquire(session.id, model_id, call)
-            except Overloaded:
-                if not self._make_room(tenant):
-                    raise
-                self._acquire(session.id, model_id, call)
-            if with_outbox:
-                session.add_outbox()
-            session.start()
-            now = self._clock()
-            with self._lock:
-                self._check_not_draining()
-                self._left_opening(tenant)
-                self._opened += 1
-                self._kept[session.id] = _Kept(session, model_id, now, now, now)
+            session_id = self._prefix + secrets.token_urlsafe(16)
+            who = who_of(tenant, call.client or session_id)
+            with self._choose(model_id, who, "live") as chosen:
+                avatar = self._open_avatar(chosen.name, call)
+                session = LiveSession(
+                    avatar,
+                    settings,
+                    self._threads,
+                    tenant=tenant,
+                    session_id=session_id,
+                    times=self._times,
+                    observed=Observed(self._observer.of(chosen), self._clock, asked_s),
+                    clock=self._clock,
+                )
+                self._find_room(session_id, chosen.name, tenant, call)
+                if with_outbox:
+                    session.fill_outbox()
+                session.start()
+                now = self._clock()
+                kept = Kept(
+                    session, model_id, who, chosen.name, now, now, now, now, lasts_s, place=place
+                )
+                with self._lock:
+                    self._check_not_draining()
+                    self._left_opening(tenant)
+                    self._opened += 1
+                    self._kept[session_id] = kept
         except BaseException as error:
             with self._lock:
                 self._left_opening(tenant)
                 self._refused += isinstance(error, Overloaded)
             self._count.end()
+            self._leave(place)
             if session is not None:
                 session.close("refused")
-                if self._leases is not None:
-                    self._leases.release(session.id)
+                self._leases.release(session.id)
             raise
         return session
 
@@ -187,18 +158,22 @@ class LiveSessions(Closing):
         """Show avatar ``model_id`` in ``session`` as soon as nobody speaks. ``call`` is the request
         that asks for it. Raises Overloaded where the machine cannot carry the session with that
         avatar, and what opening the avatar raises (NotFound, AvatarInvalid, ...)."""
-        avatar = self._open_avatar(model_id, call)
-        try:
-            self._acquire(session.id, model_id, call)
-        except BaseException:
-            avatar.close()
-            raise
-        session.change_avatar(avatar)
         with self._lock:
             kept = self._kept.get(session.id)
-            if kept is not None:
-                kept.model_id = model_id
-        if session.closed and self._leases is not None:  # it has given its lease back already
+        who = session.id if kept is None else kept.who
+        with self._choose(model_id, who, "live") as chosen:
+            avatar = self._open_avatar(chosen.name, call)
+            try:
+                self._leases.acquire(session.id, chosen.name, call)
+            except BaseException:
+                avatar.close()
+                raise
+            session.change_avatar(avatar)
+        session.observed.observer = self._observer.of(chosen)
+        if kept is not None:
+            with self._lock:
+                kept.model_id, kept.loaded_as = model_id, chosen.name
+        if session.closed:  # it has given its lease back already
             self._leases.release(session.id)
 
     def find(self, session_id: str, tenant: str = "") -> LiveSession:
@@ -211,7 +186,8 @@ class LiveSessions(Closing):
         return kept.session
 
     def every(self, tenant: str = "") -> list[LiveSession]:
-        """Return the running sessions of ``tenant``, the oldest first."""
+        """Return the running sessions that were opened with just this ``tenant``, the oldest first;
+        the empty name is a tenant too."""
         with self._lock:
             sessions = [kept.session for kept in self._kept.values()]
         return [one for one in sessions if one.tenant == tenant and not one.closed]
@@ -224,7 +200,7 @@ class LiveSessions(Closing):
             if kept is None:
                 return
             if kept.joined and not kept.attached:
-                session.drop_unsent()
+                session.outbox.clear()
             kept.joined = True
             kept.attached += 1
             kept.left_s = None
@@ -242,9 +218,19 @@ class LiveSessions(Closing):
         if self._rules.reconnect_grace_s == 0:
             self._look(kept, self._clock())
 
+    def when_ended(self, session: LiveSession, ended: Callable[[], object]) -> None:
+        """Have ``ended()`` called, in some thread, when ``session`` has ended; in this one where it
+        has already. At most one such call is kept for a session."""
+        with self._lock:
+            kept = self._kept.get(session.id)
+            if kept is not None:
+                kept.on_end = ended
+        if kept is None:
+            ended()
+
     def keep_alive(self, session: LiveSession) -> None:
-        """Note that ``session`` is wanted though nothing is said: the time of ``max_idle_s`` begins
-        anew."""
+        """Note that ``session`` is wanted though nothing is said: the time after which an idle
+        session ends (``max_idle_s``) begins anew."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is not None:
@@ -252,7 +238,7 @@ class LiveSessions(Closing):
 
     @property
     def running(self) -> int:
-        """How many sessions run in all processes of the server."""
+        """How many live sessions run now in all processes of the server."""
         return self._count.running
 
     def stats(self) -> SessionsStats:
@@ -261,6 +247,7 @@ class LiveSessions(Closing):
         with self._lock:
             return SessionsStats(
                 len(self._kept) + self._opening.total(),
+                self._opening.total(),
                 self._rules.max_sessions,
                 self._opened,
                 self._refused,
@@ -277,7 +264,8 @@ class LiveSessions(Closing):
             session.going_away("the server is shutting down", left_s)
 
     def close(self) -> None:
-        """End all sessions."""
+        """End all sessions, telling their clients that the server has stopped, and begin no more.
+        Does not close ``threads``."""
         with self._lock:
             self._draining = True
             every = list(self._kept.values())
@@ -294,16 +282,22 @@ class LiveSessions(Closing):
             every = list(self._kept.values())
         for kept in every:
             self._look(kept, now)
+        if every and self._minutes is not None and self._minutes.due:
+            self._threads.workers.submit(self._minutes.sync)
         return now + _EVERY_S
 
-    def _look(self, kept: _Kept, now: float) -> None:
+    def _look(self, kept: Kept, now: float) -> None:
         session, rules = kept.session, self._rules
         if session.closed:
             self._end(kept, session.ended_because or "closed")
             return
+        if not self._counted(kept, now):
+            self._end(kept, "minutes_used_up")
+            return
         kept.active_s = max(kept.active_s, session.pushed_s if session.silent else now)
         for reason, since_s, limit_s in (
             ("max_duration", kept.began_s, rules.max_duration_s),
+            ("ticket_over", kept.began_s, kept.lasts_s),
             ("max_idle", kept.active_s, rules.max_idle_s),
             (
                 "nobody_joined_timeout",
@@ -315,31 +309,46 @@ class LiveSessions(Closing):
             if since_s is not None and limit_s is not None and now - since_s >= limit_s:
                 self._end(kept, reason)
                 return
-        if self._leases is not None and now - kept.renewed_s >= _RENEW_EVERY_S:
+        if self._leases.limited and now - kept.renewed_s >= _RENEW_EVERY_S:
             kept.renewed_s = now
             self._threads.workers.submit(self._renew, kept)
 
-    def _renew(self, kept: _Kept) -> None:
+    def _counted(self, kept: Kept, now: float) -> bool:
+        """Count the time of a session for its tenant; whether the tenant has more of it."""
+        if self._minutes is None:
+            return True
+        with self._lock:
+            passed_s, kept.counted_s = now - kept.counted_s, max(now, kept.counted_s)
+        return self._minutes.spend(kept.session.tenant, max(0.0, passed_s))
+
+    def _renew(self, kept: Kept) -> None:
         """Renew the lease; a session that runs is not ended where that fails, but tries again."""
         try:
-            self._acquire(kept.session.id, kept.model_id, Call(_RENEW_EVERY_S, service="live"))
+            call = Call(_RENEW_EVERY_S, service="live")
+            self._leases.acquire(kept.session.id, kept.loaded_as, call)
         except LipwireError as error:
             _LOG.info("the lease of a live session was not renewed: %s", error)
-        if kept.session.closed and self._leases is not None:
+        if kept.session.closed:
             self._leases.release(kept.session.id)
 
-    def _end(self, kept: _Kept, because: str, error: LipwireError | None = None) -> None:
+    def _end(self, kept: Kept, because: str, error: LipwireError | None = None) -> None:
         with self._lock:
             if self._kept.pop(kept.session.id, None) is None:
                 return
             self._ended[because] = self._ended.get(because, 0) + 1
+        self._leases.release_later(kept.session.id)  # who is let in for this can wait for it
         self._count.end()
+        if kept.place is not None:
+            self._threads.workers.submit(self._leave, kept.place)
+        self._counted(kept, self._clock())
         kept.session.close(because, error)
+        if error is None and kept.session.error is not None:  # not for the server's own end
+            kept.session.observed.observer.failed(kept.session.error.code)
         self._threads.workers.submit(self._on_end, self._usage(kept, because))
-        if self._leases is not None:
-            self._threads.workers.submit(self._leases.release, kept.session.id)
+        if kept.on_end is not None:
+            self._threads.workers.submit(kept.on_end)
 
-    def _usage(self, kept: _Kept, because: str) -> SessionUsage:
+    def _usage(self, kept: Kept, because: str) -> SessionUsage:
         counts = kept.session.counts
         return SessionUsage(
             kept.session.tenant,
@@ -359,6 +368,18 @@ class LiveSessions(Closing):
             self._end(kept, "closed")
         session.close("closed")
 
+    def shown(self) -> set[str]:
+        """Return the names of the avatars that running sessions show, or are about to show."""
+        with self._lock:
+            return {kept.model_id for kept in self._kept.values()}
+
+    def end_all_of(self, model_id: str) -> None:
+        """End all sessions that show the avatar ``model_id``, as it is not there any more."""
+        with self._lock:
+            gone = [kept for kept in self._kept.values() if kept.model_id == model_id]
+        for kept in gone:
+            self._end(kept, "avatar_removed")
+
     def _make_room(self, tenant: str) -> bool:
         """End the session of ``tenant`` whose client left first; whether there was one."""
         with self._lock:
@@ -370,22 +391,22 @@ class LiveSessions(Closing):
         if not left:
             return False
         _, first = min(left, key=lambda each: each[0])
+        self._leave(first.place)  # at once, for who is let in for it
         self._end(first, "made_room")
-        if self._leases is not None:
-            self._leases.release(first.session.id)
         return True
 
-    def _admit(self, tenant: str) -> None:
-        """Count a session of ``tenant`` that is being opened. Raises Overloaded, and counts that,
-        where it may have no more, or the server has no room."""
+    def _admit(self, tenant: str) -> Place | None:
+        """Count a session of ``tenant`` that is being opened, and return its place among those of
+        the tenant at all servers. Raises Overloaded, and counts that, where it may have no more, or
+        the server has no room."""
         try:
-            self._reserve(tenant)
+            return self._reserve(tenant)
         except Overloaded:
             with self._lock:
                 self._refused += 1
             raise
 
-    def _reserve(self, tenant: str) -> None:
+    def _reserve(self, tenant: str) -> Place | None:
         most = self._rules.max_sessions_of_tenant
         while True:
             with self._lock:
@@ -400,12 +421,31 @@ class LiveSessions(Closing):
                     f"{own} live sessions of the tenant run; allowed are {most}",
                     retry_after_s=_RETRY_AFTER_S,
                 )
+        place = None
         try:
+            place = self._find_place(tenant)
             self._begin_counted(tenant)
         except BaseException:
             with self._lock:
                 self._left_opening(tenant)
+            self._leave(place)
             raise
+        return place
+
+    def _find_place(self, tenant: str) -> Place | None:
+        most = self._rules.max_sessions_of_tenant
+        if self._shared is None or most is None:
+            return None
+        try:
+            return self._shared.begin(tenant, most)
+        except Overloaded:
+            if not self._make_room(tenant):
+                raise
+        return self._shared.begin(tenant, most)
+
+    def _leave(self, place: Place | None) -> None:
+        if self._shared is not None and place is not None:
+            self._shared.end(place)
 
     def _left_opening(self, tenant: str) -> None:
         """Count a session of ``tenant`` less that is being opened. The lock is held."""
@@ -425,6 +465,24 @@ class LiveSessions(Closing):
         if self._draining:
             raise Unavailable("the server is shutting down; ask another one")
 
-    def _acquire(self, holder: str, model_id: str, call: Call) -> None:
-        if self._leases is not None:
-            self._leases.acquire(holder, model_id, call)
+    def _find_room(self, session_id: str, name: str, tenant: str, call: Call) -> None:
+        """Acquire the lease of a new session of ``tenant``. Where there is no room, that of
+        sessions which have just ended is waited for, then one is ended whose client has left.
+        Raises Overloaded where there is no room even then."""
+        try:
+            self._leases.acquire(session_id, name, call)
+            return
+        except Overloaded:
+            self._settle(call)
+        try:  # also where no lease is ending: the last one may have ended meanwhile
+            self._leases.acquire(session_id, name, call)
+            return
+        except Overloaded:
+            if not self._make_room(tenant):
+                raise
+            self._settle(call)
+        self._leases.acquire(session_id, name, call)
+
+    def _settle(self, call: Call) -> None:
+        left_s = call.remaining_s()
+        self._leases.settle(_SETTLES_S if left_s is None else max(0.0, min(_SETTLES_S, left_s)))

@@ -16,7 +16,17 @@ _RATES_HZ: Final = range(8_000, 96_001)
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """How one session is to behave. Raises InvalidInput for numbers out of range."""
+    """How one live session is to behave. Raises InvalidInput for numbers out of range.
+
+    ``sound_rate_hz`` is the rate of the sound that leaves, 8,000 to 96,000, in multiples of 50.
+    ``start_frame`` (>= 0) is the avatar's frame to begin with. ``lookahead_ms`` (0 to 452.5) is how
+    much of the audio behind a frame's beginning is waited for before its mouth is made; with less
+    than 452.5 the rest is guessed and speech is shown earlier. ``gate`` keeps the mouth at rest in
+    silence, noise and music. ``crossfade_frames`` (0 to 12) are between rest and speech. Speech
+    ends by itself where no audio comes for ``end_of_speech_timeout_s`` (0.1 to 60); a sender waits
+    while more than ``max_buffered_speech_s`` (1 to 3600) are not spoken yet. With ``paced`` a frame
+    leaves each 40 ms, else each when it is made.
+    """
 
     sound_rate_hz: int = 48_000
     """Of the sound that leaves; 8,000 to 96,000, in whole samples per 20 ms."""

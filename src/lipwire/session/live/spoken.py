@@ -9,12 +9,14 @@ from lipwire.domain import AudioWindows, Float32Array, UInt8Array
 from lipwire.session.live.arrival import Arrival
 from lipwire.session.live.hearing import Heard, SpeechPiece
 
+_SAME_S: Final = 1e-5
 _QUIET: Final = 0.01
 """Samples of at most this size, -40 dB of full scale, may be left out."""
 
 
 class Made:
-    """A frame whose mouth is asked for: on its way, there, or not to be had."""
+    """The mouth of one frame that was asked for. ``mouth`` is (320, 320, 3) uint8, None until it is
+    made; ``failed`` says that it could not be made."""
 
     __slots__ = ("failed", "mouth")
 
@@ -24,7 +26,9 @@ class Made:
 
 
 class Speech:
-    """One piece of speech. Its owner's lock guards it."""
+    """One piece of speech of a live session, on its way from audio to frames: audio that was not
+    worked on yet, the windows and weights of its frames, their mouths, and its sound. ``number``
+    counts from 1. Not thread-safe: its owner calls it under the session's lock."""
 
     def __init__(self, number: int) -> None:
         self.number: Final = number
@@ -64,7 +68,7 @@ class Speech:
 
     @property
     def heard(self) -> int:
-        """How many of its frames were heard: windows and weights are known for them."""
+        """How many of its frames have windows (what the network hears) and weights already."""
         return self._first + len(self._weights)
 
     @property
@@ -73,16 +77,24 @@ class Speech:
         return self.arrival.come_s
 
     def came(self, piece: SpeechPiece, now: float) -> None:
-        """Add audio that came at time ``now``, in seconds of the session's clock; it waits to be
-        heard."""
+        """Add audio that came at time ``now``, in seconds of the session's clock. It is kept in
+        ``incoming`` until windows and sound are made of it."""
         if piece.caption:
             self.captions.append((self.come_s, piece.caption))
         self.arrival.add(piece.seconds, now)
         self.incoming.append(piece)
         self.waited_s = now
 
+    def captions_until(self, at_s: float) -> list[str]:
+        """Remove and return the captions, texts, of what begins before ``at_s`` seconds of it."""
+        texts = []
+        while self.captions and self.captions[0][0] < at_s - _SAME_S:
+            texts.append(self.captions.popleft()[1])
+        return texts
+
     def take_in(self, heard: Heard) -> None:
-        """Add the windows, weights and sound that were made of its audio, behind those before."""
+        """Add what was made of this speech's next audio (windows, which the network hears, weights
+        and sound) behind what was added before."""
         self.ahead_s = max(self.ahead_s, heard.ahead_s)
         for window, weight in zip(heard.windows, heard.weights, strict=True):
             if weight > 0:
@@ -93,18 +105,19 @@ class Speech:
             self._sound_samples += len(heard.sound)
 
     def weight(self, number: int) -> float:
-        """Return how much of the network's mouth frame ``number`` of this speech shows, 0 to 1. The
-        frame must have been heard, and not yet taken."""
+        """Return how much of the network's mouth frame ``number`` (from 0) of this speech shows, 0
+        to 1. The frame's weight has to be known (``number`` < ``heard``), and ``take`` not yet
+        called for it."""
         return self._weights[number - self._first]
 
     def has_sound(self, samples: int) -> bool:
-        """Return whether the next ``samples`` samples of its sound are there, or its sound is
-        complete."""
+        """Return whether ``take`` can be called: whether the next ``samples`` samples of the sound
+        are there, or all sound of the speech is."""
         return self._sound_samples >= samples or self.total is not None
 
     def is_quiet(self, samples: int) -> bool:
-        """Return whether its next ``samples`` samples are there and all below -40 dB of full scale,
-        so that they may be left out."""
+        """Return whether the next ``samples`` samples of the sound are there and none is above -40
+        dB of full scale, so that they may be left out."""
         for part in self._sound:
             if np.abs(part[:samples]).max(initial=0) > _QUIET:
                 return False
@@ -117,8 +130,8 @@ class Speech:
         """Remove frame ``number``, the next one, and return its sound and its mouth.
 
         The sound is the next ``samples`` samples, (samples,) float32, filled with silence behind
-        the end. The mouth is a ``Made``, which may still be on its way; None where none was asked
-        for.
+        the end. The mouth is a ``Made``, whose ``mouth`` may still be None; None where no mouth was
+        asked for.
         """
         taken = np.zeros(samples, np.float32)
         filled = 0

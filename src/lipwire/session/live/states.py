@@ -20,7 +20,9 @@ from lipwire.domain import InvalidInput
 
 
 class State(StrEnum):
-    """What a session does at a moment."""
+    """What a live session does at a moment: idle (nobody speaks), listening (the client says that
+    somebody speaks to the avatar), speaking (the avatar speaks), interrupted (its speech was broken
+    off and its mouth closes), or closed."""
 
     IDLE = "idle"
     LISTENING = "listening"
@@ -30,7 +32,9 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What may lead to another state."""
+    """What may lead a live session from one state to another. From the client: listen, rest (the
+    end of listening), interrupt; from the clock: speech begins, speech ends, mouth closed (nothing
+    of interrupted speech is shown any more); from either side: close."""
 
     LISTEN = "listen"
     """The client: somebody speaks to the avatar now."""
@@ -85,8 +89,8 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
 
 
 def after(state: State, trigger: Trigger) -> State:
-    """Return the state that ``trigger`` leads to from ``state``. Raises InvalidInput where it is
-    not allowed there."""
+    """Return the state that a session is in after ``trigger`` in ``state``; it may be the same.
+    Raises InvalidInput where ``trigger`` is not allowed in that state."""
     try:
         return TRANSITIONS[state][trigger]
     except KeyError:

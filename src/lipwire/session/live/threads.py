@@ -1,5 +1,6 @@
 """The threads that live sessions share, and what each session has done with them."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -8,7 +9,10 @@ from lipwire.session.live.pacing import Pacer
 
 @dataclass(frozen=True, slots=True)
 class LiveThreads:
-    """The threads that the sessions of a process share; closed by whoever opened them."""
+    """The threads that the live sessions of a process share; closed by whoever opened them.
+    ``pacer`` calls sessions when frames are due; ``workers`` work on speech and wait for mouths,
+    two threads for each session that may speak at once; ``composing`` paste mouths and encode
+    frames, as many threads as cores."""
 
     pacer: Pacer
     workers: Executor
@@ -16,10 +20,19 @@ class LiveThreads:
     composing: Executor
     """Paste mouths and encode frames; as many threads as cores."""
 
+    def call_later(self, call: Callable[[], object]) -> None:
+        """Have a worker call ``call``, without arguments. Where the workers take nothing more, as
+        their owner waits for the last of them, it is called here and now."""
+        try:
+            self.workers.submit(call)
+        except RuntimeError:
+            call()
+
 
 @dataclass(slots=True)
 class LiveCounts:
-    """What a session has done since it began."""
+    """What one live session has done since it began: ``frames`` composed, ``dropped`` (left out),
+    milliseconds spoken, and ``mouths`` that the network made for it."""
 
     frames: int = 0
     """Frames that were composed."""

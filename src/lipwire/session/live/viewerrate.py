@@ -15,7 +15,8 @@ _RAISED: Final = 2.0
 
 
 class ViewerRate:
-    """The most bits a second for one viewer. Not for use from several threads at once."""
+    """The most bits a second that one viewer can be sent, from its browser's estimates: ``limit``,
+    None where there is no limit. Not for use from several threads at once."""
 
     def __init__(self) -> None:
         self.limit: int | None = None
@@ -23,9 +24,10 @@ class ViewerRate:
         self._since_s = 0.0
 
     def estimated(self, bits_a_second: int, sent: float, most: int, now: float) -> None:
-        """Update ``limit`` by a browser's estimate of what it can receive, ``bits_a_second``.
-        ``sent`` is what is being sent to it and ``most`` what would be sent without any limit, in
-        bits a second; ``now`` is in seconds of any one clock."""
+        """Update ``limit`` by a browser's estimate of what it can receive, ``bits_a_second``:
+        lowered to the estimate where that is below 0.9 of what is sent, doubled or removed ten
+        seconds later. ``sent`` is what is being sent to it and ``most`` what would be sent without
+        any limit, in bits a second; ``now`` is in seconds of any one clock."""
         if bits_a_second < _QUEUES_BELOW * sent:
             self.limit, self._since_s = bits_a_second, now
         elif self.limit is not None and now - self._since_s >= _HELD_S:

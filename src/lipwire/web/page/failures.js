@@ -95,6 +95,11 @@ export function explainEnd(reason) {
     max_duration: "It lasted as long as a session may here.",
     reconnect_grace: "The connection was lost for too long.",
     nobody_joined_timeout: "Nobody joined it in time.",
+    ticket_over: "The time of its ticket is over.",
+    minutes_used_up: "The minutes of this month are used up.",
+    made_room: "The connection was lost, and its place was given to another session.",
+    avatar_removed: "The avatar was removed from the server.",
+    error: "The avatar failed. Whoever runs the server finds the reason in its log.",
     closed: "Whoever began it has ended it.",
     "the server is shutting down": "The server is shutting down.",
   });

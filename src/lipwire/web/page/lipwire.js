@@ -15,12 +15,13 @@
  * @module lipwire
  */
 
-import { ask, iceServers, LipwireError, serverSentEvents, settled, wait } from "./asking.js";
+import { iceServers, LipwireError, serverSentEvents, settled, wait } from "./asking.js";
 import { Figures } from "./figures.js";
 import { PictureViewer } from "./pictures.js";
 import { AudioSender, decodeAudio, Microphone } from "./recording.js";
+import { avatars, Server } from "./server.js";
 
-export { decodeAudio, LipwireError };
+export { avatars, decodeAudio, LipwireError };
 
 const CONNECTED_WITHIN_MS = 6_000;
 const GATHERED_WITHIN_MS = 1_000;
@@ -38,6 +39,8 @@ const FILE_RATE_HZ = 48_000;
  * @property {string} [server] address of the server; where it is not given, the page's own
  * @property {string} [token] the server's token, for pages that are not the server's own, or an API
  *   key or token where the server asks for one
+ * @property {string | (() => string | Promise<string>)} [ticket] a ticket in place of `token`, for
+ *   pages of others to see, or what gets one: called for each attempt to begin the session
  * @property {RTCIceServer[]} [iceServers] STUN and TURN servers, where others than the
  *   server's are needed
  * @property {"auto"|"webrtc"|"pictures"} [media] how video and sound come: over WebRTC and, where
@@ -79,7 +82,8 @@ export class LipwireSession extends EventTarget {
   #options = {};
   /** The first event has come. */
   #heard = () => {};
-  #server = "";
+  /** @type {Server} once it is connected with */
+  #server;
   /** @type {RTCPeerConnection | PictureViewer | null} */
   #connection = null;
   /** @type {URL | null} the viewer, as WHEP has it */
@@ -110,7 +114,7 @@ export class LipwireSession extends EventTarget {
     }
     this.#options = options;
     if (options.media === "pictures") this.media = "pictures";
-    this.#server = new URL(options.server ?? "/", globalThis.location?.href).href;
+    this.#server = new Server(options);
     this.phase = "connecting";
     addEventListener("pagehide", this.#onPageHide);
     try {
@@ -181,7 +185,7 @@ export class LipwireSession extends EventTarget {
     const microphone = this.#microphone;
     await microphone.open();
     if (this.state === "speaking") await this.interrupt();
-    const url = this.#socketUrl(`rate=${microphone.rateHz}`);
+    const url = this.#server.socketUrl(this.id, `rate=${microphone.rateHz}`);
     microphone.start(new AudioSender(url, this.#post.bind(this), microphone.rateHz));
   }
 
@@ -248,15 +252,17 @@ export class LipwireSession extends EventTarget {
   /** View the session as pictures: begin one where there is none yet. */
   async #viewPictures() {
     if (!this.id) {
+      await this.#getTicket();
       const body = JSON.stringify({ avatar: this.avatar });
       const headers = { "Content-Type": "application/json" };
       const made = await this.#ask("v1/sessions", { method: "POST", body, headers });
+      this.#server.keepSecret(made);
       this.id = (await made.json()).id;
     }
     const viewer = new PictureViewer(await this.#json(`v1/sessions/${encodeURIComponent(this.id)}`));
     try {
       if (this.phase === "closed") throw new LipwireError("ended", "the session was closed");
-      await viewer.open(this.#socketUrl("media=1"), {
+      await viewer.open(this.#server.socketUrl(this.id, "media=1"), {
         onBroken: () => this.#broken(viewer),
         onEnded: (reason) => this.#connection === viewer && this.#end(reason),
       });
@@ -283,6 +289,7 @@ export class LipwireSession extends EventTarget {
     if (typeof RTCPeerConnection === "undefined") {
       throw new LipwireError("codec", "this browser has no WebRTC");
     }
+    await this.#getTicket();
     const endpoint = `whep/${encodeURIComponent(this.avatar)}`;
     const servers = this.#options.iceServers ?? (await this.#iceServers(endpoint));
     if (this.phase === "closed") throw new LipwireError("ended", "the session was closed");
@@ -306,6 +313,7 @@ export class LipwireSession extends EventTarget {
       headers: { "Content-Type": "application/sdp" },
       body: connection.localDescription?.sdp,
     });
+    this.#server.keepSecret(answer);
     const viewer = new URL(answer.headers.get("Location") ?? "", answer.url);
     const id = decodeURIComponent(viewer.pathname.split("/").pop() ?? "");
     if (this.phase === "closed") {
@@ -402,7 +410,7 @@ export class LipwireSession extends EventTarget {
     this.#connection = this.#viewer = null;
     if (viewer) {
       // keepalive: it is sent even where the page is being left.
-      fetch(viewer, { method: "DELETE", keepalive: true, headers: this.#authorization() }).catch(
+      fetch(viewer, { method: "DELETE", keepalive: true, headers: this.#server.authorization() }).catch(
         () => {},
       );
     }
@@ -467,23 +475,10 @@ export class LipwireSession extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  // -- HTTP --------------------------------------------------------------------------------------
-
-  /** @param {string} path @returns {URL} */
-  #url(path) {
-    return new URL(path, this.#server);
-  }
-
-  /** @param {string} query @returns {URL} */
-  #socketUrl(query) {
-    const url = this.#url(`v1/sessions/${encodeURIComponent(this.id)}/socket?${query}`);
-    url.protocol = url.protocol.replace("http", "ws");
-    if (this.#options.token) url.searchParams.set("token", this.#options.token);
-    return url;
-  }
-
-  #authorization() {
-    return authorization(this.#options.token);
+  /** Have a ticket to begin the session with, where the page was given one or a way to one. */
+  async #getTicket() {
+    const { ticket } = this.#options;
+    if (ticket && !this.id) await this.#server.useTicket(ticket);
   }
 
   /** @param {string} path @param {BodyInit} [body] @param {string} [type] */
@@ -500,25 +495,6 @@ export class LipwireSession extends EventTarget {
 
   /** @param {string} path @param {RequestInit} [init] @returns {Promise<Response>} */
   #ask(path, init = {}) {
-    const headers = { ...init.headers, ...this.#authorization() };
-    return ask(this.#url(path), { ...init, headers }, Boolean(this.id));
+    return this.#server.ask(path, init, Boolean(this.id));
   }
-}
-
-/** @param {string} [token] @returns {Record<string, string>} */
-function authorization(token) {
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
-
-/**
- * The names of the avatars that a server has.
- *
- * @param {{server?: string, token?: string}} [options] as those of a session
- * @returns {Promise<string[]>}
- * @throws {LipwireError}
- */
-export async function avatars({ server = "/", token } = {}) {
-  const headers = authorization(token);
-  const answer = await ask(new URL("v1/avatars", new URL(server, location.href)), { headers }, false);
-  return (await answer.json()).avatars.map((/** @type {{id: string}} */ { id }) => id);
 }

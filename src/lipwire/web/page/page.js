@@ -3,6 +3,7 @@
 import { Captions } from "./captions.js";
 import { explain, explainEnd, explainPictures, explainUnsaid } from "./failures.js";
 import { avatars, decodeAudio, LipwireError, LipwireSession } from "./lipwire.js";
+import { following, Unsaid } from "./moving.js";
 
 const FIGURES_EVERY_MS = 1000;
 const NOTICE_MS = 9000;
@@ -24,6 +25,7 @@ let countdown;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let noticeTimer;
 let speaking = false;
+let unsaid = new Unsaid();
 /** Says that the session is no longer this tab's. */
 let unlock = () => {};
 
@@ -36,6 +38,7 @@ async function begin() {
   show("connecting", "Connecting…");
   const made = new LipwireSession();
   session = made;
+  unsaid = new Unsaid();
   follow(made);
   made.attach(video);
   try {
@@ -81,6 +84,28 @@ function key() {
   return sessionStorage.getItem(KEY) ?? undefined;
 }
 
+/**
+ * Go on with a session on another server, which is found at the same address.
+ *
+ * @param {LipwireSession} before @param {number} leftS seconds until its server stops
+ */
+async function move(before, leftS) {
+  const media = before.media === "pictures" ? "pictures" : "auto";
+  const made = await following(before, leftS, { avatar: before.avatar, token: key(), media });
+  if (!made) return;
+  await release();
+  if (session !== before) return void made.end().catch(() => {});
+  session = made;
+  follow(made);
+  void before.end().catch(() => {});
+  made.attach(video);
+  document.body.dataset.session = made.id;
+  keep(made);
+  show("live");
+  void video.play().catch(() => {});
+  await say(() => unsaid.sayAgain(made));
+}
+
 /** The page may be loaded again, and find its session. @param {LipwireSession} made */
 function keep({ id, avatar }) {
   kept.setItem(KEPT, JSON.stringify({ id, avatar }));
@@ -117,10 +142,14 @@ function follow(made) {
     $("media").title = text;
     tell(text);
   });
-  on("speech_ended", ({ interrupted }) => captions.end(interrupted));
-  on("going_away", ({ left_s: leftS }) =>
-    tell(`The server is shutting down: this session ends in ${Math.ceil(leftS)} s.`),
-  );
+  on("speech_ended", ({ interrupted }) => {
+    captions.end(interrupted);
+    if (!held) unsaid.ended(interrupted);
+  });
+  on("going_away", ({ left_s: leftS }) => {
+    if (!watching) return void move(made, leftS);
+    tell(`The server is shutting down: this session ends in ${Math.ceil(leftS)} s.`);
+  });
   on("reconnecting", ({ attempt, error }) => {
     if (attempt < 3) return show("connecting", "Connection lost. Reconnecting…");
     // It goes on trying.
@@ -226,13 +255,22 @@ async function say(act) {
   }
 }
 
+/** @param {LipwireSession} made @param {import("./moving.js").Say} act */
+async function give(made, act) {
+  const takeBack = unsaid.give(act);
+  // Where it is moved meanwhile, it is said elsewhere.
+  const given = await say(() => act(made).catch((error) => session !== made || Promise.reject(error)));
+  if (!given) takeBack();
+  return given;
+}
+
 async function sayText() {
   const text = $("text").value.trim();
   if (!text || !session) return;
   $("text").value = "";
   grow();
   const made = session;
-  if (!(await say(() => made.speak(text))) && !$("text").value) {
+  if (!(await give(made, (each) => each.speak(text))) && !$("text").value) {
     $("text").value = text;
     grow();
   }
@@ -243,15 +281,19 @@ async function sayFile(file) {
   if (!file || !session) return;
   const made = session;
   tell(`${file.name} is on its way.`);
-  const said = await say(async () => {
+  /** @type {Blob | null} */
+  let sound = null;
+  const decoded = await say(async () => {
     const pcm = await decodeAudio(file);
     const seconds = pcm.length / 48_000;
     if (seconds > LONGEST_FILE_S) {
       throw new LipwireError("other", `the recording has ${Math.round(seconds)} s; allowed are ${LONGEST_FILE_S}`);
     }
-    await made.speak(new Blob([pcm], { type: "audio/pcm" }), { rateHz: 48_000 });
+    sound = new Blob([pcm], { type: "audio/pcm" });
   });
-  if (said) tell("");
+  if (!decoded || !sound) return;
+  const pcm = sound;
+  if (await give(session ?? made, (each) => each.speak(pcm, { rateHz: 48_000 }))) tell("");
 }
 
 /** Make the field as high as its text, where the style sheet cannot. */

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 from tests.support.hostmemory import HostMemory
 from tests.support.waiting import until
 
@@ -437,7 +438,7 @@ class Books(RuleBasedStateMachine):
 
 
 TestBooks = pytest.mark.slow(Books.TestCase)
-TestBooks.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestBooks.settings = settings(max_examples=examples(25), stateful_step_count=20, deadline=None)
 
 
 def test_places_are_side_by_side_within_a_block_and_nowhere_else() -> None:

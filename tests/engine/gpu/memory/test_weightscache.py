@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 from tests.support.hostmemory import HostMemory
 from tests.support.waiting import until
 
@@ -407,4 +408,4 @@ class Tiers(RuleBasedStateMachine):
 
 
 TestTiers = pytest.mark.slow(Tiers.TestCase)
-TestTiers.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestTiers.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)

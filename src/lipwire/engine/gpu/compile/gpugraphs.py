@@ -49,8 +49,8 @@ def build_for_gpu(
     mouths: _Array,
     precisions: Collection[Precision],
 ) -> GpuGraphs:
-    """Return the graphs for GPUs of ``network``, which is in the form *floats* with its constants
-    folded.
+    """Return the graphs for GPUs of ``network``, a network that takes and gives its own float32
+    arrays, with its constants folded.
 
     ``info`` describes it, ``fixed_batch`` is the only N that it takes (None: any), and
     ``precisions`` are those to make. ``mouths``, (N, 320, 320, 3) uint8, are those that the
@@ -96,8 +96,8 @@ def build_for_gpu(
 
 
 def hard_inputs(fixed_batch: int | None) -> list[dict[str, _Array]]:
-    """Return batches of inputs by name, common and extreme: three frames, or more where the last is
-    repeated to fill a batch.
+    """Return batches of inputs by name with which precisions are compared: three frames, in batches
+    of N, where the last frame is repeated to fill a batch.
 
     Their faces are noise, black beside white, and a chessboard, (N, 320, 320, 3) uint8; their
     windows common, four times as loud, and silent, (N, 32, 16, 16) float32. ``fixed_batch`` is the

@@ -31,8 +31,8 @@ class CannotHalve(Exception):
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of ``model`` (canonical, float32 within) with float16 in place of every
-    float32; scales of a Resize stay float32.
+    """Return a copy of ``model``, an ONNX model in canonical form that computes in float32, with
+    float16 in place of every float32; scales of a Resize stay float32.
 
     Its inputs and output are float16 too. Raises CannotHalve where a weight is too large for
     float16, or the model has branches.
@@ -60,9 +60,9 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of ``model`` that computes in float32, but rounds weights, inputs and the
-    output of every layer to float16: what ``halved`` gives on a GPU, for the processor. Raises
-    CannotHalve where a weight is too large for float16."""
+    """Return a copy of ``model``, an ONNX model in canonical form, that computes in float32, but
+    rounds weights, inputs and the output of every layer to float16: on the processor it gives what
+    ``halved`` gives on a GPU. Raises CannotHalve where a weight is too large for float16."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph

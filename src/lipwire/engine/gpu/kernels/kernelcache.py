@@ -32,8 +32,8 @@ class _Made:
 
 
 class KernelCache:
-    """The kernels of each architecture on one device. Thread-safe; to be closed when nothing
-    runs."""
+    """The compiled kernels for each architecture (networks with equal graphs) on one device.
+    Thread-safe; to be closed when nothing runs any more."""
 
     def __init__(self, memory: Memory, trials: Trials | None = None) -> None:
         """``memory`` is that of the device. ``trials`` tries new kernels before they are used; None

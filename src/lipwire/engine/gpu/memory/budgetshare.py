@@ -7,9 +7,11 @@ from lipwire.engine.gpu.memory.devicememory import Memory, Region
 
 
 class BudgetShare:
-    """A share of a budget, and the regions that are allocated in it. Not thread-safe.
+    """A share of a device's budget of bytes, and the regions of memory that are allocated in it.
+    Not thread-safe.
 
-    Bytes are taken first, then their region is allocated; both are given back one by one as well.
+    Bytes are taken first, then their region is allocated; the region is freed, then the bytes are
+    given back. Neither call makes the other.
     """
 
     def __init__(
@@ -20,8 +22,8 @@ class BudgetShare:
         most_bytes: int | None = None,
         most_items: int | None = None,
     ) -> None:
-        """Regions are of ``memory``. The share is at most ``most_bytes`` and ``most_items`` (None:
-        no limit), of what others leave of ``budget``."""
+        """Regions are allocated in ``memory``. At most ``most_bytes`` bytes and ``most_items``
+        items (None: no limit) can be taken at a time, of what other shares leave of ``budget``."""
         self._memory = memory
         self._budget = budget
         self.most_bytes: Final = budget.size_bytes if most_bytes is None else most_bytes

@@ -4,7 +4,8 @@ from lipwire.engine.gpu.memory.devicememory import Bytes, Memory, Region
 
 
 class Buffers:
-    """Regions of a device and blocks of pinned host memory, all freed by ``close``."""
+    """Allocates regions of a device and blocks of pinned host memory, and frees all of them with
+    ``close``."""
 
     def __init__(self, memory: Memory) -> None:
         """``memory`` is that of the device."""

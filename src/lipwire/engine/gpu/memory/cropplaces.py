@@ -16,7 +16,8 @@ CROP_BYTES: Final = prod(PIXELS_SHAPE)
 
 @dataclass(frozen=True, slots=True)
 class CropPlace:
-    """Where a crop is on the device, or will be when it is copied there."""
+    """Where the crop of a frame, (320, 320, 3) uint8, is on the device, or is to be copied to:
+    ``start_bytes`` from the beginning of ``region``. ``there`` says whether it has been copied."""
 
     region: Region
     """A block's: copies do not reach from one into another."""
@@ -36,8 +37,8 @@ class CropPlace:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The crop of one frame of a batch: on the device, or (320, 320, 3) uint8 pixels to be copied
-    there."""
+    """The crop of one frame of a batch: its ``place`` on the device, None where it has none there;
+    and its ``pixels``, (320, 320, 3) uint8, to be copied there, None where it is there already."""
 
     place: CropPlace | None
     pixels: UInt8Array | None

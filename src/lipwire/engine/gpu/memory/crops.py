@@ -48,7 +48,8 @@ class _Block:
 
 
 class AvatarCrops:
-    """Which crops of one avatar are kept. Belongs to its ``Crops``."""
+    """Stands for the crops of one avatar in the ``Crops`` that made it (``Crops.add``), and says
+    which of them are on the device."""
 
     __slots__ = ("blocks", "closed", "frames", "pins", "worth")
 
@@ -63,10 +64,11 @@ class AvatarCrops:
 
 
 class Crops:
-    """The crops that one device keeps. Thread-safe.
+    """Keeps crops, the pictures of the face that networks are shown, on one device, so that a
+    request brings frames' numbers in place of pixels. Thread-safe.
 
-    with crops.use(of_avatar, numbers) as places:
-        ...  # copy from places that are there, to those that are not; nothing takes them away
+        with crops.use(of_avatar, numbers) as places:
+            ...  # copy from places that are there, to those that are not; nothing takes them away
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Crops:
         spare_bytes: int = 0,
         policy: Policy = "lfu",
     ) -> None:
-        """``memory`` is that of the device. At most ``most_bytes`` are kept, of what others leave
-        of ``budget``, and only while the device has ``spare_bytes`` free besides. ``policy`` says
-        what is evicted first."""
+        """``memory`` is that of the device. At most ``most_bytes`` are kept (None: no limit), of
+        what others leave of ``budget``, and only while the device has ``spare_bytes`` free besides.
+        ``policy`` says which avatar's crops are evicted first: "lru" those not used for longest,
+        "lfu" those used least often."""
         self._memory = memory
         self._share = BudgetShare(memory, budget, most_bytes=most_bytes)
         self._spare_bytes = spare_bytes

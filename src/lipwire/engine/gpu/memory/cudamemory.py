@@ -34,7 +34,8 @@ _Size = ctypes.c_size_t
 
 
 class KernelNode(ctypes.Structure):
-    """The driver's struct CUDA_KERNEL_NODE_PARAMS_v2."""
+    """The struct CUDA_KERNEL_NODE_PARAMS_v2 of CUDA's driver: which kernel a node of a CUDA graph
+    launches, with which grid and arguments."""
 
     _fields_ = (
         ("func", _Handle),
@@ -87,11 +88,11 @@ _SIGNATURES: Final = {
 
 
 class Refused(Exception):
-    """The driver refuses an argument; the device still works."""
+    """CUDA's driver refuses an argument of a call. The device still works."""
 
 
 class CudaMemory:
-    """``Memory`` of one NVIDIA GPU, through CUDA's driver."""
+    """The memory of one NVIDIA GPU, as ``Memory`` describes, through CUDA's driver. Thread-safe."""
 
     def __init__(
         self,
@@ -100,10 +101,10 @@ class CudaMemory:
         *,
         make_programs: Callable[["CudaMemory"], Programs] | None = None,
     ) -> None:
-        """``device`` is the GPU. ``driver`` is the library of CUDA's driver; None for that of this
-        machine. ``make_programs`` returns what runs Lipwire's own kernels there; without it there
-        is nothing that does. Raises DependencyMissing without a driver, DeviceLost where there is
-        no such GPU."""
+        """``device`` is the GPU. ``driver`` is the library of CUDA's driver, as ``ctypes.CDLL``
+        opens it; None for that of this machine. ``make_programs`` is called with this object, and
+        returns what runs Lipwire's own kernels there; with None there is nothing that does. Raises
+        DependencyMissing without a driver, DeviceLost where there is no such GPU."""
         self._driver = _open_driver(device) if driver is None else driver
         self.device: Final = device
         self.allocation_lock: Final = SharedExclusiveLock()
@@ -208,7 +209,8 @@ class CudaMemory:
 
     def wait(self, stream: int) -> None:
         """Wait until everything that was put into ``stream`` is done. Raises DeviceLost where the
-        device has failed, RuntimeError where a recording in it was spoilt."""
+        device has failed, RuntimeError where a CUDA graph in it could not be recorded because
+        something else used the device meanwhile."""
         self.call("cuStreamSynchronize", stream)
 
     def call(self, name: str, *arguments: object, refusals: Container[int] = ()) -> None:
@@ -218,8 +220,9 @@ class CudaMemory:
         The context is set each time, for half a microsecond: a thread may work for several GPUs,
         and ONNX Runtime sets the one that it works on. ``refusals`` are those of the driver's
         statuses (CUresult) that say something of the arguments and not of the device. Raises
-        Refused for one of these, RuntimeError for a recording that was spoilt, DeviceOutOfMemory,
-        and DeviceLost for any other status but success.
+        Refused for one of these, RuntimeError where recording a CUDA graph failed because something
+        else used the device meanwhile, DeviceOutOfMemory, and DeviceLost for any other status but
+        success.
         """
         self._check("cuCtxSetCurrent", self._driver.cuCtxSetCurrent(self._context))
         self._check(name, getattr(self._driver, name)(*arguments), refusals)

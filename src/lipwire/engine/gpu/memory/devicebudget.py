@@ -5,7 +5,8 @@ from typing import Final
 
 
 class DeviceBudget:
-    """A number of bytes of a device that may be used, which several share. Thread-safe."""
+    """How many bytes of a device's memory may be used, by all that share this budget together. It
+    only counts. Thread-safe."""
 
     __slots__ = ("_left_bytes", "_lock", "size_bytes")
 

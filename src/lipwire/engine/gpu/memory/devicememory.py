@@ -14,12 +14,13 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class DeviceOutOfMemory(Exception):
-    """The device, or what may be pinned of the host's memory, has no room. Nothing was changed."""
+    """There is no room for an allocation in the memory of the device, or in what may be pinned of
+    the host's. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A piece of a device's memory."""
+    """A piece of a device's memory: ``size_bytes`` bytes from ``address`` on."""
 
     address: int
     size_bytes: int
@@ -46,22 +47,26 @@ class Memory(Protocol):
         ...
 
     def allocate(self, size_bytes: int) -> Region:
-        """Allocate ``size_bytes`` of the device. Raises DeviceOutOfMemory."""
+        """Allocate ``size_bytes`` of the device. The caller holds ``allocation_lock`` shared.
+        Raises DeviceOutOfMemory."""
         ...
 
     def free(self, region: Region) -> None:
-        """Free ``region``, as ``allocate`` returned it; nothing may use it any more."""
+        """Free ``region``, as ``allocate`` returned it; nothing may use it any more. The caller
+        holds ``allocation_lock`` shared."""
         ...
 
     def allocate_host(self, size_bytes: int) -> Bytes:
         """Allocate pinned memory of the host, which the device copies from and to at full speed.
+        The caller holds ``allocation_lock`` shared.
 
         Returns (size_bytes,) uint8. Raises DeviceOutOfMemory.
         """
         ...
 
     def free_host(self, block: Bytes) -> None:
-        """Free what ``allocate_host`` returned; nothing may use it any more."""
+        """Free ``block``, which ``allocate_host`` returned; nothing may use it any more. The caller
+        holds ``allocation_lock`` shared."""
 
     def free_bytes(self) -> int:
         """Return how many bytes are free on the device now."""

@@ -7,7 +7,7 @@ from lipwire.registry.eviction import NEVER_USED
 
 
 class Source(Protocol):
-    """Where the weights of one avatar are read from."""
+    """Where the weights of one avatar are read from, when they are copied to a device."""
 
     @property
     def size_bytes(self) -> int:
@@ -20,7 +20,8 @@ class Source(Protocol):
 
 
 class DeviceWeights:
-    """One avatar's weights, on the device or not. Belongs to its ``WeightsCache``."""
+    """Stands for one avatar's weights in the ``WeightsCache`` that made it (``WeightsCache.add``),
+    whether they are on the device or not."""
 
     __slots__ = (
         "closed",

@@ -12,9 +12,10 @@ _RETRY_S: Final = 0.05
 
 
 class PinnedTier:
-    """Copies of weights in pinned host memory, from which a device is filled without the disk.
+    """Keeps copies of networks' weights in pinned host memory, from which they are copied to a
+    device without reading the disk.
 
-    Not thread-safe: called under its owner's lock.
+    Not thread-safe: it is called under its owner's lock.
     """
 
     def __init__(self, memory: Memory, size_bytes: int) -> None:

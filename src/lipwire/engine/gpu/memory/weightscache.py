@@ -29,10 +29,11 @@ _RETRY_S: Final = 0.05
 
 
 class WeightsCache:
-    """Weights on one device. Thread-safe.
+    """Keeps networks' weights on one device, copies those there that are used, and evicts the least
+    used ones that are not in use when there is no room. Thread-safe.
 
-    with weights_cache.use(weights) as region:
-        ...  # region holds the weights, and nothing takes them away
+        with weights_cache.use(weights) as region:
+            ...  # region holds the weights, and nothing takes them away
     """
 
     def __init__(
@@ -45,10 +46,15 @@ class WeightsCache:
         policy: Policy = "lfu",
         evict_others: Callable[[int], int] = lambda size_bytes: 0,
     ) -> None:
-        """At most ``device_bytes`` and ``max_items`` are on the device, and ``host_bytes`` pinned.
-        Where ``device_bytes`` is shared with others, ``evict_others`` is called with a number of
-        bytes that they are to free, before any weights are evicted; it returns how many bytes that
-        were. It is called under a lock and must not call this object."""
+        """``memory`` is that of the device. At most ``device_bytes`` bytes, or what a budget has
+        left, and ``max_items`` networks' weights (None: no limit) are on the device; copies of
+        ``host_bytes`` bytes at most are kept in pinned host memory. ``policy`` says what is evicted
+        first: "lru" what was not used for longest, "lfu" what was used least often.
+
+        Where ``device_bytes`` is a budget shared with others, ``evict_others`` is called with a
+        number of bytes that they are to free, before any weights are evicted; it returns how many
+        bytes that were. It is called under a lock and must not call this object.
+        """
         self._memory = memory
         self._budget = (
             device_bytes if isinstance(device_bytes, DeviceBudget) else DeviceBudget(device_bytes)

@@ -15,8 +15,13 @@ from lipwire.engine.store.files import StoredWeight
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """What avatars with equal graphs share: sessions and kernels. Freed when none of them is
-    loaded."""
+    """What networks with equal graphs have in common, whatever their weights: sessions and kernels
+    are made once for all of them, and freed when none of them is loaded.
+
+    By form ("pixels" or "floats"), ``graphs`` are the bytes of ONNX models, and ``weights`` says
+    where each weight lies in the block of ``image_bytes`` bytes that holds all weights of an
+    avatar. ``precision`` is "half" or "single".
+    """
 
     graphs: Mapping[Form, bytes]
     weights: Mapping[Form, Sequence[StoredWeight]]
@@ -29,7 +34,8 @@ OpenSession = Callable[[Architecture, Form, int, int], Any]
 
 
 class Architectures:
-    """The architectures in use; networks keep theirs alive. Thread-safe."""
+    """Finds the architecture of a network, what it has in common with all networks whose graphs are
+    equal. An architecture is kept as long as a network refers to it. Thread-safe."""
 
     def __init__(self) -> None:
         self._found: weakref.WeakValueDictionary[Hashable, Architecture] = (

@@ -30,7 +30,8 @@ _MOUTHS: Final[Mapping[Form, tuple[tuple[int, ...], type]]] = {
 
 
 class BoundSession:
-    """A session at one batch size, with buffers for its inputs and output."""
+    """An ONNX Runtime session for batches of one size, with buffers for its inputs and output on a
+    GPU."""
 
     def __init__(
         self,
@@ -43,9 +44,10 @@ class BoundSession:
         *,
         record: bool,
     ) -> None:
-        """``session`` was opened for ``form`` and has inputs for ``batch`` frames. It reads its
-        weights, which ``weights`` name, from ``slot``, a region of ``memory``. With ``record`` its
-        kernels are recorded after a few runs and launched together from then on (CUDA graphs)."""
+        """``session`` was opened for ``form``, "pixels" or "floats", and has inputs for ``batch``
+        frames. It reads its weights, whose names and offsets are in ``weights``, from ``slot``, a
+        region of ``memory``. With ``record`` its kernels are recorded after a few runs and launched
+        together from then on (CUDA graphs)."""
         self._memory = memory
         self._session = session
         self._binding = session.io_binding()

@@ -17,10 +17,12 @@ _DEVICE_LOST: Final = re.compile(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error of ONNX Runtime says that the device was full."""
+    """Return whether ``error``, which ONNX Runtime raised, says that the memory of the device was
+    full."""
     return _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def is_device_lost(error: Exception) -> bool:
-    """Return whether an error of ONNX Runtime says that this process can use the device no more."""
+    """Return whether ``error``, which ONNX Runtime raised, says that this process cannot use the
+    device any more."""
     return _DEVICE_LOST.search(str(error)) is not None

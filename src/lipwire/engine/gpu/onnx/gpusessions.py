@@ -17,13 +17,13 @@ from lipwire.engine.runtime import (
 
 
 def session_opener(memory: Memory, cuda: CudaOptions, *, threads: int | None) -> OpenSession:
-    """Return a function that opens sessions on the device of ``memory``.
+    """Return a function that opens ONNX Runtime sessions on the device of ``memory``.
 
     ``cuda`` says how the sessions use the GPU, ``threads`` how many threads a run may use for what
     the processor computes (None: one for each core). The function takes ``(architecture, form,
-    batch, stream)``: what to run, in which form, for how many frames, in the stream with which
-    handle. It raises AvatarInvalid where an input would be read on the processor, and what ONNX
-    Runtime raises.
+    batch, stream)``: what to run, in which form ("pixels" or "floats"), for how many frames, in the
+    stream with which handle. It raises AvatarInvalid where an input would be read on the processor,
+    and what ONNX Runtime raises.
     """
     level: Optimisation = "full" if cuda.fuse else "basic"
 

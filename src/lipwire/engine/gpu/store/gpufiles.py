@@ -39,7 +39,9 @@ GPU_MANIFEST_NAME: Final = "gpu.json"
 
 @dataclass(frozen=True, slots=True)
 class GpuGraph:
-    """One form of the network in one precision."""
+    """What gpu.json says of a network's graph in one form and precision: the name of its ONNX
+    ``file``, the SHA-256 of that, in hexadecimal digits, and where each of its ``weights`` lies in
+    the file of weights."""
 
     file: str
     sha256: str
@@ -49,7 +51,8 @@ class GpuGraph:
 
 @dataclass(frozen=True, slots=True)
 class GpuModel:
-    """A network in one precision."""
+    """What gpu.json says of a network in one ``precision``, "half" or "single": its ``graphs`` by
+    form ("pixels" or "floats"), and how many bytes its weights take."""
 
     precision: Precision
     graphs: Mapping[Form, GpuGraph]
@@ -63,7 +66,13 @@ class GpuModel:
 
 @dataclass(frozen=True, slots=True)
 class GpuManifest:
-    """The content of gpu.json."""
+    """The content of gpu.json, which describes a network that was compiled for GPUs.
+
+    ``runtime`` says for which versions it was compiled (``gpu_runtime_key``), ``source_sha256`` is
+    the SHA-256 of the ONNX file that it was made of. ``fixed_batch`` is the only batch size that it
+    takes; None where any will do. ``models`` has it by precision ("half" or "single"); ``reasons``
+    says of a precision that is missing why.
+    """
 
     runtime: str
     source_sha256: str
@@ -182,7 +191,8 @@ def read_gpu_graph(folder: Path, graph: GpuGraph) -> bytes:
 
 
 class ImageFile:
-    """The image of a model, mapped. Threads may share it."""
+    """The file of a network's weights, as a GPU takes them, mapped into memory. Threads may share
+    it."""
 
     def __init__(self, folder: Path, model: GpuModel) -> None:
         """Map the file of the weights of ``model`` in ``folder``. Raises AvatarInvalid where it is

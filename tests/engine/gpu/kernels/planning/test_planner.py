@@ -286,6 +286,7 @@ VARIANTS: dict[str, Mutation] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", quick_first(VARIANTS.values()), ids=VARIANTS)
 def test_a_variant_is_planned_as_it_is(small_unet: Halved, mutation: Mutation) -> None:
     graph = changed(small_unet.graph, mutation)

@@ -12,7 +12,8 @@ def _fields(kind: type, names: str) -> list[tuple[str, type]]:
 
 
 class WeightOffsets(ctypes.Structure):
-    """Offsets of weights and biases in an image of weights, in bytes."""
+    """Where a kernel finds its weights and biases: offsets in bytes from the beginning of the block
+    that holds all weights of an avatar, in the layout that the CUDA text declares."""
 
     _fields_ = _fields(
         ctypes.c_uint32,
@@ -21,8 +22,8 @@ class WeightOffsets(ctypes.Structure):
 
 
 class BlockArguments(ctypes.Structure):
-    """Argument of a kernel that computes an inverted residual, in the layout that the CUDA text
-    declares."""
+    """The argument of the kernel ``Block``, which computes an inverted residual: addresses, sizes
+    and offsets of weights, in the layout that the CUDA text declares."""
 
     _fields_ = [
         *_fields(ctypes.c_uint64, "weights first second out"),
@@ -35,8 +36,8 @@ class BlockArguments(ctypes.Structure):
 
 
 class LayerArguments(ctypes.Structure):
-    """Argument of a kernel that computes one convolution, in the layout that the CUDA text
-    declares."""
+    """The argument of the kernel ``Layer``, which computes one convolution: addresses, sizes and
+    offsets of weights, in the layout that the CUDA text declares."""
 
     _fields_ = [
         *_fields(ctypes.c_uint64, "weights first second residual out"),
@@ -49,8 +50,8 @@ class LayerArguments(ctypes.Structure):
 
 
 class SpeechArguments(ctypes.Structure):
-    """Argument of the kernel that reorders the window, in the layout that the CUDA text
-    declares."""
+    """The argument of the kernel that puts the channels of audio windows last: addresses and sizes,
+    in the layout that the CUDA text declares."""
 
     _fields_ = [
         *_fields(ctypes.c_uint64, "speech out"),
@@ -59,8 +60,8 @@ class SpeechArguments(ctypes.Structure):
 
 
 class DoubledArguments(ctypes.Structure):
-    """Argument of the kernel that doubles height and width, in the layout that the CUDA text
-    declares."""
+    """The argument of the kernel that doubles the height and width of a tensor: addresses and
+    sizes, in the layout that the CUDA text declares."""
 
     _fields_ = [
         *_fields(ctypes.c_uint64, "small out"),
@@ -69,8 +70,8 @@ class DoubledArguments(ctypes.Structure):
 
 
 class NeighboursArguments(ctypes.Structure):
-    """Argument of the kernel that gathers the neighbours of each pixel, in the CUDA text's
-    layout."""
+    """The argument of the kernel that gathers the neighbours of each pixel for a convolution:
+    addresses and sizes, in the layout that the CUDA text declares."""
 
     _fields_ = [
         *_fields(ctypes.c_uint64, "picture out"),

@@ -26,21 +26,23 @@ _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
 
 class Cubins:
-    """Compiles kernels, and keeps the compiled ones in a folder. Thread-safe."""
+    """Compiles CUDA kernels for a GPU, and keeps what was compiled in a folder, for later processes
+    too. Thread-safe."""
 
     def __init__(
         self,
         folder: Path | None = None,
         find: Callable[[int], Nvrtc | None] = find_nvrtc,
     ) -> None:
-        """Compiled kernels are kept in ``folder``; None for the user's cache. ``find`` returns a
-        compiler."""
+        """Compiled kernels are kept in ``folder``; None for one in the user's cache folder.
+        ``find`` returns a compiler for a major version of CUDA that it may not be above, or None
+        where there is none."""
         self._folder = folder or cache_folders()[-1] / "kernels"
         self._find = find
 
     def check_compiler(self, newest_major: int) -> None:
-        """Raise KernelsUnavailable where there is no compiler here, so that there are only those
-        kernels that were compiled before.
+        """Raise KernelsUnavailable where there is no compiler on this machine: then only those
+        kernels can be had that were compiled before.
 
         ``newest_major`` is the newest major version of CUDA that the compiler may be of: the
         driver's.

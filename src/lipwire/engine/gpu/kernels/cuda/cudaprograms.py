@@ -56,10 +56,13 @@ class _Function:
 
 
 class CudaPrograms:
-    """``Programs`` on the GPU whose memory is ``memory``."""
+    """Loads and runs Lipwire's own kernels on an NVIDIA GPU, as ``Programs`` describes.
+    Thread-safe."""
 
     def __init__(self, memory: CudaMemory, cubins: Cubins | None = None) -> None:
-        """Raises KernelsUnavailable for a GPU that lacks what the kernels need, and DeviceLost."""
+        """``memory`` is that of the GPU; ``cubins`` compiles kernels, and is None for one that
+        keeps them in the user's cache folder. Raises KernelsUnavailable for a GPU that lacks what
+        the kernels need, and DeviceLost where it has failed."""
         self._memory = memory
         self._cubins = cubins or Cubins()
         version = ctypes.c_int()
@@ -82,8 +85,8 @@ class CudaPrograms:
             )
 
     def check_compiler(self) -> None:
-        """Raise KernelsUnavailable where there is no compiler here for kernels that were not
-        compiled before."""
+        """Raise KernelsUnavailable where there is no compiler on this machine for kernels that were
+        not compiled before."""
         self._cubins.check_compiler(self._cuda_major)
 
     def load(self, source: KernelSource) -> Module:

@@ -14,14 +14,15 @@ PREPARING: Final = ("speech_picture", "doubled_picture", "neighbours_picture")
 
 
 class CannotLower(Exception):
-    """There are no kernels for this plan; the message is one line that says why."""
+    """There are no kernels for a network's plan; the message is one line that says why."""
 
 
 class KernelTexts:
-    """Collects the kernels that a plan needs, each once, and writes their source."""
+    """Collects the kernels that a network needs, each once, and writes their CUDA source."""
 
     def __init__(self, most_shared_bytes: int) -> None:
-        """``most_shared_bytes`` is how much shared memory a block of threads can have."""
+        """``most_shared_bytes`` is how many bytes of shared memory a block of threads can have on
+        the device."""
         self._most_shared_bytes = most_shared_bytes
         self._uses: dict[tuple[str, str, int], str] = {}
 
@@ -50,7 +51,7 @@ class KernelTexts:
 
     @property
     def source(self) -> KernelSource:
-        """All kernels as one text to be compiled."""
+        """The CUDA source of all kernels that ``name`` has added, as one text to be compiled."""
         folder = resources.files("lipwire.engine.gpu.kernels.cuda")
         entries = [
             f"typedef {template} {name}_program;\n"

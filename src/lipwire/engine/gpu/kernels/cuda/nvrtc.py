@@ -43,7 +43,8 @@ class Nvrtc:
     """NVIDIA's compiler for kernels, as a library. Thread-safe."""
 
     def __init__(self, library: Any) -> None:
-        """``library`` is libnvrtc, with its functions declared."""
+        """``library`` is the library libnvrtc, as ``ctypes.CDLL`` opens it, with the types of its
+        functions declared."""
         self._library = library
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._check("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))

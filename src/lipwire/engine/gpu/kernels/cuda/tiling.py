@@ -18,10 +18,11 @@ _TAPS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The part of a matrix product that one block of threads computes.
+    """The part of a matrix product that one block of threads computes: ``pixels`` rows of
+    ``outputs`` channels, divided among ``warps_down`` x ``warps_across`` warps.
 
-    It is ``pixels`` rows of ``outputs`` channels, divided among ``warps_down`` x ``warps_across``
-    warps.
+    ``ahead`` is how many chunks of the two factors are being copied to shared memory while one is
+    computed with.
     """
 
     pixels: int

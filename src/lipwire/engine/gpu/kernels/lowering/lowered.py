@@ -67,12 +67,14 @@ _MOST_BEFORE_MOUTH: Final = 16
 
 
 class Lowered:
-    """A plan as kernels, for one kind of device and one architecture."""
+    """The kernels that compute what a network's plan says, for one kind of device and one
+    architecture (networks with equal graphs), and how they are launched."""
 
     def __init__(self, plan: Plan, places: Mapping[str, int], limits: Limits) -> None:
-        """``plan`` is lowered for devices with these ``limits``. ``places`` are the offsets of
-        weights in an image of weights, by name, in bytes. Raises CannotLower where there are no
-        kernels for the plan, or they need more than the device has."""
+        """``plan`` is the network's, and ``limits`` what the device offers. ``places`` says where
+        each weight lies, by name: its offset in bytes in the block that holds all weights of an
+        avatar. Raises CannotLower where there are no kernels for the plan, or they need more than
+        the device has."""
         self._places = places
         self._multiprocessors = limits.multiprocessors
         self._texts = KernelTexts(limits.shared_bytes)
@@ -88,7 +90,7 @@ class Lowered:
 
     @property
     def source(self) -> KernelSource:
-        """The text of all kernels, to be compiled."""
+        """The CUDA source of all kernels, to be compiled."""
         return self._texts.source
 
     @property

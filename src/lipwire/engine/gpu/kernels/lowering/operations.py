@@ -11,7 +11,14 @@ from lipwire.engine.gpu.programs import Launch
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Addresses on the device at which a run finds its inputs, weights and outputs."""
+    """Addresses on the device at which a run of N frames finds its inputs, weights and outputs.
+
+    ``weights`` is a table with the address of an avatar's weights for each frame, ``crops`` one
+    with the address of the crop, (320, 320, 3) uint8, of each frame. ``speech`` is the windows, (N,
+    32, 16, 16) float32, and ``mouths`` where the mouths are written to, (N, 320, 320, 3) uint8.
+    ``scratch`` is ``Lowered.scratch_bytes`` bytes for intermediate tensors, which nobody else uses
+    meanwhile.
+    """
 
     weights: int
     """A table: the address of the weights' image, for each frame."""
@@ -26,9 +33,11 @@ class Addresses:
 
 
 class Where:
-    """Addresses for a batch of ``frames``, on a device with ``multiprocessors`` multiprocessors.
+    """Computes the addresses of tensors for a batch of ``frames`` frames, on a device with
+    ``multiprocessors`` multiprocessors.
 
-    ``offsets`` are those of the tensors of one frame, by number, in bytes.
+    ``addresses`` are those of the run. ``offsets`` are those of the tensors of one frame within the
+    scratch memory, in bytes, by the tensor's number.
     """
 
     def __init__(
@@ -45,7 +54,9 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One step of a plan as a kernel, and what it reads and writes."""
+    """One step of a network's plan as a kernel: the tensors that it reads and the one that it
+    ``writes`` (None: the mouth), the function that makes its ``launch`` for a batch, a ``label``
+    for people, and how many bytes it reads and writes for one frame besides tensors and weights."""
 
     reads: tuple[Tensor, ...]
     writes: Tensor | None

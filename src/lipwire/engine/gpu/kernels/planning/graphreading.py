@@ -29,7 +29,9 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A Conv node with a square kernel, and one stride and one padding for all sides."""
+    """What a Conv node with a square kernel, and one stride and one padding for all sides,
+    computes: the names and sizes of its weights (``convolution``), the side of its ``kernel``,
+    ``stride`` and ``padding`` in pixels, and whether it is ``depthwise`` or over all channels."""
 
     node: onnx.NodeProto
     convolution: Convolution
@@ -40,7 +42,8 @@ class Layer:
 
 
 def said(node: onnx.NodeProto, what: str) -> NotPlanned:
-    """Return an error to raise where something about ``node`` is not supported.
+    """Return a NotPlanned error, for the caller to raise, that says that something about ``node``
+    is not supported.
 
     Its message names the node by operator and output, and ends with ``what``.
     """
@@ -70,10 +73,9 @@ def expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
 
 
 class GraphReader:
-    """A graph whose weights are inputs: its nodes, who uses their outputs, and its constants.
-
-    Nodes are marked as taken when a plan has them.
-    """
+    """Reads an ONNX graph whose weights are inputs, node by node, to recognise what its nodes
+    compute: tells who uses a node's output and which values are constants. Nodes that were
+    recognised are marked as taken."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         """``model`` is the graph, in canonical form."""
@@ -145,8 +147,9 @@ class GraphReader:
         """Raise NotPlanned where input number ``slot`` of ``node``, from 0, is not the number
         ``wanted``.
 
-        Where that number is not in the graph, as each avatar has it among its weights, it is added
-        to ``lifted``: each avatar's weights have to be compared with it.
+        Where that number is not in the graph, as it is among each avatar's weights, its name and
+        ``wanted`` are added to ``lifted``: the weights of each avatar have to be compared with it
+        before they are used.
         """
         name = node.input[slot] if slot < len(node.input) else ""
         found = self.constant(name)

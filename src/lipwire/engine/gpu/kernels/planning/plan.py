@@ -17,12 +17,14 @@ Ending = Literal["sigmoid", "clip", "none"]
 
 
 class NotPlanned(Exception):
-    """The network is not of the family that the kernels run; one line says in what it differs."""
+    """A network is not of the family that Lipwire's own kernels run; the message is one line that
+    says in what it differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """The output of a step: (height, width, channels) float16."""
+    """The output of a step of a plan, (height, width, channels) float16, in that order of its
+    values. ``number`` is its place in ``Plan.tensors``."""
 
     number: int
     """Its place in ``Plan.tensors``."""
@@ -33,9 +35,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """The weights of one convolution, by the names of the graph's inputs; float16.
+    """The weights of one convolution, float16: ``weight`` and ``bias`` are names of the graph's
+    inputs; ``bias``, (outputs,), is None where it has none.
 
-    Full (outputs, inputs, k, k), or depthwise (outputs, 1, 3, 3) with as many inputs as outputs.
+    The weight is (outputs, inputs, k, k) for a full convolution, or (outputs, 1, 3, 3) for a
+    depthwise one, with as many inputs as outputs.
     """
 
     weight: str
@@ -47,29 +51,29 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """An input of the first step: the crop (320, 320, 3) uint8, then it with MASK_ROWS x
-    MASK_COLUMNS black.
-
-    It is (320, 320, 6), divided by 255 in float32, and rounded to float16.
-    """
+    """The input of a plan's first step, (320, 320, 6): the crop of a frame, (320, 320, 3) uint8,
+    and then the crop with rows MASK_ROWS of columns MASK_COLUMNS black, divided by 255 in float32,
+    and rounded to float16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """An input of a step: the window (32, 16, 16) float32, channels first, rounded to float16."""
+    """An input of a plan's step: the audio window of a frame, (32, 16, 16) float32, channels first,
+    rounded to float16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """An input of a step: one tensor."""
+    """An input of a plan's step that is the output of another one, ``tensor``, as it is."""
 
     tensor: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """An input of a step: two tensors of one height and width, their channels one after the
-    other."""
+    """An input of a plan's step that is the outputs of two others, of one height and width, the
+    channels of ``first`` before those of ``second``. Where ``doubled`` is set, ``first`` is made
+    twice as high and wide before: bilinear, corners aligned, rounded to float16."""
 
     first: Tensor
     doubled: bool
@@ -83,8 +87,10 @@ Source = Pixels | Speech | Plain | Joined
 
 @dataclass(frozen=True, slots=True)
 class InvertedResidual:
-    """A step: 1x1 to more channels, ReLU, 3x3 depthwise with a padding of one, ReLU, 1x1 to
-    fewer."""
+    """A step of a plan: a 1x1 convolution to more channels (``expand``), ReLU, a 3x3 ``depthwise``
+    one with a padding of one pixel and a ``stride`` of 1 or 2, ReLU, and a 1x1 one to fewer
+    (``project``). Where ``add`` is set its input, ``source``, is added to the result, which is
+    ``out``."""
 
     source: Source
     expand: Convolution
@@ -99,7 +105,9 @@ class InvertedResidual:
 
 @dataclass(frozen=True, slots=True)
 class FullConvolution:
-    """A step: a 3x3 convolution over all channels."""
+    """A step of a plan: a 3x3 convolution of ``source`` over all channels, with its ``stride``, a
+    ``padding`` of zeros on all four sides, and ReLU behind it where ``relu`` is set. ``out`` is the
+    result."""
 
     source: Plain | Speech
     convolution: Convolution
@@ -112,10 +120,12 @@ class FullConvolution:
 
 @dataclass(frozen=True, slots=True)
 class Mouth:
-    """The last step: 1x1 to three channels, ``ending``, times 255, clipped, rounded to even, uint8.
+    """The last step of a plan: a 1x1 ``convolution`` of ``source`` to three channels, the
+    ``ending`` (what brings values to [0, 1]: "sigmoid", "clip" or "none"), times 255, clipped,
+    rounded to even.
 
     What the convolution and the ending compute is rounded to float16; the rest is float32. The
-    result is (320, 320, 3).
+    result is the mouth, (320, 320, 3) uint8.
     """
 
     source: Tensor
@@ -128,7 +138,14 @@ Step = InvertedResidual | FullConvolution | Mouth
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps by which one frame's mouth is computed."""
+    """The steps by which a network of the family computes one frame's mouth, recognised in its
+    graph, for which kernels can be written.
+
+    ``steps`` come after those whose ``tensors`` they read; the last one is the ``Mouth``.
+    ``constants`` has (name, value) of inputs of the graph that are single numbers: the plan has
+    these values built in, so whoever runs it for an avatar has to see that the avatar's weights
+    agree.
+    """
 
     steps: tuple[Step, ...]
     """Each after those whose tensors it reads; the last one is the ``Mouth``."""

@@ -71,7 +71,8 @@ _Value = Source | _Doubled
 
 
 def plan_network(graph: bytes) -> Plan:
-    """Return the plan of ``graph``, the bytes of the compiled network's file pixels-half.onnx.
+    """Return the plan of a network, the steps for which there are kernels. ``graph`` is the bytes
+    of the file pixels-half.onnx of the network compiled for GPUs.
 
     Raises NotPlanned, with one line that says why, where it is not valid ONNX, or anything in it is
     not part of a block that the kernels run.

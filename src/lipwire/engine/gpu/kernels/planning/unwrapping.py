@@ -59,7 +59,8 @@ def check_ends(graph: onnx.GraphProto) -> int | None:
 
 
 class CropPasses:
-    """Recognises the nodes that turn the crop into the network's own input."""
+    """Recognises, in a graph, the nodes that turn the crop, uint8, into the network's own input:
+    scaled, with a copy that is black where the mouth is. They are those that ``wrap`` adds."""
 
     def __init__(self, reader: GraphReader) -> None:
         self._reader = reader
@@ -102,10 +103,11 @@ class CropPasses:
 
 
 def find_ending(reader: GraphReader, name: str) -> Ending:
-    """Take all nodes of ``reader`` from ``name``, the last convolution's output, to the mouth.
+    """Take all nodes of ``reader`` from ``name``, the last convolution's output, to the mouth:
+    those that the network ends with, and those that ``wrap`` adds.
 
-    Returns by what they bring it to [0, 1]: "sigmoid", "clip" or "none". Raises NotPlanned where
-    they are others than ``wrapping`` writes.
+    Returns by which of them values are brought to [0, 1]: "sigmoid", "clip" or "none". Raises
+    NotPlanned where they are others.
     """
     kind = reader.kind_after(name)
     ending: Ending = "none"

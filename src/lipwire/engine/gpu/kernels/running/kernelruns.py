@@ -33,7 +33,10 @@ _ADDRESS_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The frames of one avatar in a batch, at least 1."""
+    """The frames of one avatar, N, at least 1, in a batch: the address on the device of its weights
+    (``image``), its ``faces`` (crops, or where they are on the device), the windows (``speech``),
+    (N, 32, 16, 16) float32, and the array into which the ``mouths`` are written, (N, 320, 320, 3)
+    uint8."""
 
     image: int
     """The address of the avatar's weights on the device."""
@@ -45,7 +48,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """The compiled kernels of one architecture, on one device."""
+    """The compiled kernels of one architecture (networks with equal graphs), loaded on one device:
+    ``lowered`` says how they are launched, ``module`` is them on the device, and ``programs`` runs
+    them. No other program of the process has its ``number``."""
 
     lowered: Lowered
     programs: Programs
@@ -55,7 +60,8 @@ class Program:
 
 
 class KernelRuns:
-    """Runs one program in one stream. For one thread at a time, which also closes it."""
+    """Runs the kernels of one architecture in one stream of a device, with buffers and recorded
+    launches of its own. For one thread at a time, which also closes it."""
 
     def __init__(self, memory: Memory, program: Program, stream: int) -> None:
         """``memory`` is that of the device, ``program`` the kernels to run, ``stream`` the handle
@@ -78,9 +84,9 @@ class KernelRuns:
         return 0 if self._batch_memory is None else self._batch_memory.host_bytes
 
     def prepare(self, frames: int) -> None:
-        """Allocate and record what a run of ``frames`` frames needs, so that ``run`` need not.
-        Raises DeviceOutOfMemory, DeviceLost where the device has failed, KernelsUnavailable where
-        the kernels cannot run on it."""
+        """Allocate buffers and record launches for runs of ``frames`` frames, so that ``run`` need
+        not do it then. Raises DeviceOutOfMemory where there is no room, DeviceLost where the device
+        has failed, KernelsUnavailable where the kernels cannot run on it."""
         self._ready(frames)
 
     def run(self, parts: Sequence[Part]) -> None:
@@ -88,8 +94,9 @@ class KernelRuns:
         and wait for the end.
 
         Crops that are to be kept on the device are copied to their places by then. Raises
-        DeviceOutOfMemory, DeviceLost where the device has failed, KernelsUnavailable where the
-        kernels cannot run on it, RuntimeError where something else spoilt a recording.
+        DeviceOutOfMemory where there is no room, DeviceLost where the device has failed,
+        KernelsUnavailable where the kernels cannot run on it, RuntimeError where launches could not
+        be recorded because something else used the device meanwhile.
         """
         frames = sum(len(part.mouths) for part in parts)
         batch, recording = self._ready(frames)

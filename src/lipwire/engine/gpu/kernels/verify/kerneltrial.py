@@ -27,11 +27,12 @@ _MULTIPROCESSORS: Final = (1, 1 << 16)
 
 
 def why_not_planned(plan: Plan, weights: Sequence[StoredWeight], image: Bytes) -> str | None:
-    """Return in one line which of the numbers that are built into ``plan`` is another one in
-    ``image``; None where all are the same, and kernels of the plan may run with it.
+    """Return in one line which of the numbers that are built into ``plan`` (``Plan.constants``) is
+    another one among an avatar's weights; None where all are the same, and kernels of the plan may
+    run with them.
 
-    ``image`` is an avatar's weights as they are stored, (bytes,) uint8; ``weights`` says where each
-    lies in it.
+    ``image`` is the avatar's weights as they are stored, (bytes,) uint8; ``weights`` says where
+    each lies in it.
     """
     of_name = {weight.name: weight for weight in weights}
     for name, wanted in plan.constants:

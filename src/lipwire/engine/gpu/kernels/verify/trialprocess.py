@@ -24,6 +24,7 @@ import numpy as np
 
 from lipwire.config.folders import cache_folders
 from lipwire.domain import LipwireError
+from lipwire.domain.pythonprocess import python_command
 from lipwire.engine.device import Device
 from lipwire.engine.gpu.kernels.cuda.cudaprograms import CudaPrograms
 from lipwire.engine.gpu.kernels.cuda.kerneltexts import CannotLower
@@ -51,11 +52,12 @@ _FAILURES: Final[tuple[type[Exception], ...]] = (
 
 
 class Trials:
-    """Tries kernels in processes of their own, and remembers the results. Thread-safe."""
+    """Tries new kernels in processes of their own, where a fault does no harm, and remembers which
+    have passed. Thread-safe."""
 
     def __init__(self, folder: Path | None = None, *, limit_s: float = _LIMIT_S) -> None:
-        """Successful trials are remembered in ``folder``; None for the user's cache. A trial may
-        take ``limit_s``."""
+        """Which kernels have passed is remembered in ``folder``; None for one in the user's cache
+        folder. A trial that takes longer than ``limit_s`` seconds is ended, and has not passed."""
         self._folder = folder or cache_folders()[-1] / "kernels"
         self._limit_s = limit_s
 
@@ -104,7 +106,7 @@ class Trials:
         return reason
 
     def _command(self, device: Device, compiled: Path) -> list[str]:
-        return [sys.executable, "-m", __name__, str(compiled), str(device.index)]
+        return python_command("-m", __name__, str(compiled), str(device.index))
 
 
 def tried(compiled: Path, device: Device) -> str | None:

@@ -44,6 +44,11 @@ class AvatarServiceStub:
                 request_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.InterruptSessionRequest.SerializeToString,
                 response_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.InterruptSessionResponse.FromString,
                 _registered_method=True)
+        self.EraseAvatar = channel.unary_unary(
+                '/lipwire.v1.AvatarService/EraseAvatar',
+                request_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.EraseAvatarRequest.SerializeToString,
+                response_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.EraseAvatarResponse.FromString,
+                _registered_method=True)
 
 
 class AvatarServiceServicer:
@@ -65,6 +70,14 @@ class AvatarServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseAvatar(self, request, context):
+        """Forgets a person, for good: removes an avatar's package and all that was made of it on the machine of this
+        server. Live sessions that show it end within seconds, and it is NOT_FOUND then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AvatarServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_AvatarServiceServicer_to_server(servicer, server):
                     servicer.InterruptSession,
                     request_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.InterruptSessionRequest.FromString,
                     response_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.InterruptSessionResponse.SerializeToString,
+            ),
+            'EraseAvatar': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseAvatar,
+                    request_deserializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.EraseAvatarRequest.FromString,
+                    response_serializer=lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.EraseAvatarResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +151,33 @@ class AvatarService:
             '/lipwire.v1.AvatarService/InterruptSession',
             lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.InterruptSessionRequest.SerializeToString,
             lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.InterruptSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseAvatar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lipwire.v1.AvatarService/EraseAvatar',
+            lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.EraseAvatarRequest.SerializeToString,
+            lipwire_dot_rpc_dot_generated_dot_lipwire_dot_v1_dot_avatar__pb2.EraseAvatarResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class AvatarServiceStub:
     """
     InterruptSession: _grpc.UnaryUnaryMultiCallable[_avatar_pb2.InterruptSessionRequest, _avatar_pb2.InterruptSessionResponse]
     """Interrupts a session beside its stream, whose messages may wait behind audio that is not read yet."""
+    EraseAvatar: _grpc.UnaryUnaryMultiCallable[_avatar_pb2.EraseAvatarRequest, _avatar_pb2.EraseAvatarResponse]
+    """Forgets a person, for good: removes an avatar's package and all that was made of it on the machine of this
+    server. Live sessions that show it end within seconds, and it is NOT_FOUND then.
+    """
 
 @_typing.type_check_only
 class AvatarServiceAsyncStub(AvatarServiceStub):
@@ -55,6 +59,10 @@ class AvatarServiceAsyncStub(AvatarServiceStub):
     """
     InterruptSession: _aio.UnaryUnaryMultiCallable[_avatar_pb2.InterruptSessionRequest, _avatar_pb2.InterruptSessionResponse]  # type: ignore[assignment]
     """Interrupts a session beside its stream, whose messages may wait behind audio that is not read yet."""
+    EraseAvatar: _aio.UnaryUnaryMultiCallable[_avatar_pb2.EraseAvatarRequest, _avatar_pb2.EraseAvatarResponse]  # type: ignore[assignment]
+    """Forgets a person, for good: removes an avatar's package and all that was made of it on the machine of this
+    server. Live sessions that show it end within seconds, and it is NOT_FOUND then.
+    """
 
 class AvatarServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -75,5 +83,15 @@ class AvatarServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_avatar_pb2.InterruptSessionResponse, _abc.Awaitable[_avatar_pb2.InterruptSessionResponse]]:
         """Interrupts a session beside its stream, whose messages may wait behind audio that is not read yet."""
+
+    @_abc_1.abstractmethod
+    def EraseAvatar(
+        self,
+        request: _avatar_pb2.EraseAvatarRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_avatar_pb2.EraseAvatarResponse, _abc.Awaitable[_avatar_pb2.EraseAvatarResponse]]:
+        """Forgets a person, for good: removes an avatar's package and all that was made of it on the machine of this
+        server. Live sessions that show it end within seconds, and it is NOT_FOUND then.
+        """
 
 def add_AvatarServiceServicer_to_server(servicer: AvatarServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

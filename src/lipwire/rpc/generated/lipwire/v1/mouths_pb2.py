@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lipwire/rpc/generated/lipwire/v1/mouths.proto\x12\nlipwire.v1\"\xcc\x01\n\rMouthsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07windows\x18\x03 \x01(\x0c\x12\x13\n\x0b\x66irst_frame\x18\x04 \x01(\x03\x12\x17\n\x0f\x66rames_revision\x18\x05 \x01(\t\x12\x16\n\x0emodel_revision\x18\x06 \x01(\t\x12\r\n\x05\x63rops\x18\x07 \x01(\x0c\x12$\n\x07service\x18\x08 \x01(\x0e\x32\x13.lipwire.v1.Service\x12\x0e\n\x06tenant\x18\t \x01(\t\"K\n\x0eMouthsResponse\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0e\n\x06gpu_id\x18\x02 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x03 \x01(\x02\"0\n\x0cLeaseRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\" \n\rLeaseResponse\x12\x0f\n\x07lasts_s\x18\x01 \x01(\x01\"%\n\x13ReleaseLeaseRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\"\x16\n\x14ReleaseLeaseResponse*[\n\x07Service\x12\x17\n\x13SERVICE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSERVICE_LIVE\x10\x01\x12\x11\n\rSERVICE_BATCH\x10\x02\x12\x12\n\x0eSERVICE_RENDER\x10\x03\x32\xe0\x01\n\x0cMouthService\x12?\n\x06Mouths\x12\x19.lipwire.v1.MouthsRequest\x1a\x1a.lipwire.v1.MouthsResponse\x12<\n\x05Lease\x12\x18.lipwire.v1.LeaseRequest\x1a\x19.lipwire.v1.LeaseResponse\x12Q\n\x0cReleaseLease\x12\x1f.lipwire.v1.ReleaseLeaseRequest\x1a .lipwire.v1.ReleaseLeaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lipwire/rpc/generated/lipwire/v1/mouths.proto\x12\nlipwire.v1\"\xcc\x01\n\rMouthsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07windows\x18\x03 \x01(\x0c\x12\x13\n\x0b\x66irst_frame\x18\x04 \x01(\x03\x12\x17\n\x0f\x66rames_revision\x18\x05 \x01(\t\x12\x16\n\x0emodel_revision\x18\x06 \x01(\t\x12\r\n\x05\x63rops\x18\x07 \x01(\x0c\x12$\n\x07service\x18\x08 \x01(\x0e\x32\x13.lipwire.v1.Service\x12\x0e\n\x06tenant\x18\t \x01(\t\"c\n\x0eMouthsResponse\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x0e\n\x06gpu_id\x18\x02 \x01(\x05\x12\x19\n\x11inference_time_ms\x18\x03 \x01(\x02\x12\x16\n\x0emodel_revision\x18\x04 \x01(\t\"0\n\x0cLeaseRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\" \n\rLeaseResponse\x12\x0f\n\x07lasts_s\x18\x01 \x01(\x01\"%\n\x13ReleaseLeaseRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\"\x16\n\x14ReleaseLeaseResponse*[\n\x07Service\x12\x17\n\x13SERVICE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSERVICE_LIVE\x10\x01\x12\x11\n\rSERVICE_BATCH\x10\x02\x12\x12\n\x0eSERVICE_RENDER\x10\x03\x32\xe0\x01\n\x0cMouthService\x12?\n\x06Mouths\x12\x19.lipwire.v1.MouthsRequest\x1a\x1a.lipwire.v1.MouthsResponse\x12<\n\x05Lease\x12\x18.lipwire.v1.LeaseRequest\x1a\x19.lipwire.v1.LeaseResponse\x12Q\n\x0cReleaseLease\x12\x1f.lipwire.v1.ReleaseLeaseRequest\x1a .lipwire.v1.ReleaseLeaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lipwire.rpc.generated.lipwire.v1.mouths_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERVICE']._serialized_start=492
-  _globals['_SERVICE']._serialized_end=583
+  _globals['_SERVICE']._serialized_start=516
+  _globals['_SERVICE']._serialized_end=607
   _globals['_MOUTHSREQUEST']._serialized_start=62
   _globals['_MOUTHSREQUEST']._serialized_end=266
   _globals['_MOUTHSRESPONSE']._serialized_start=268
-  _globals['_MOUTHSRESPONSE']._serialized_end=343
-  _globals['_LEASEREQUEST']._serialized_start=345
-  _globals['_LEASEREQUEST']._serialized_end=393
-  _globals['_LEASERESPONSE']._serialized_start=395
-  _globals['_LEASERESPONSE']._serialized_end=427
-  _globals['_RELEASELEASEREQUEST']._serialized_start=429
-  _globals['_RELEASELEASEREQUEST']._serialized_end=466
-  _globals['_RELEASELEASERESPONSE']._serialized_start=468
-  _globals['_RELEASELEASERESPONSE']._serialized_end=490
-  _globals['_MOUTHSERVICE']._serialized_start=586
-  _globals['_MOUTHSERVICE']._serialized_end=810
+  _globals['_MOUTHSRESPONSE']._serialized_end=367
+  _globals['_LEASEREQUEST']._serialized_start=369
+  _globals['_LEASEREQUEST']._serialized_end=417
+  _globals['_LEASERESPONSE']._serialized_start=419
+  _globals['_LEASERESPONSE']._serialized_end=451
+  _globals['_RELEASELEASEREQUEST']._serialized_start=453
+  _globals['_RELEASELEASEREQUEST']._serialized_end=490
+  _globals['_RELEASELEASERESPONSE']._serialized_start=492
+  _globals['_RELEASELEASERESPONSE']._serialized_end=514
+  _globals['_MOUTHSERVICE']._serialized_start=610
+  _globals['_MOUTHSERVICE']._serialized_end=834
 # @@protoc_insertion_point(module_scope)

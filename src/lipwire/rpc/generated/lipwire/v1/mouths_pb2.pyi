@@ -110,21 +110,25 @@ class MouthsResponse(_message.Message):
     PIXELS_FIELD_NUMBER: _builtins.int
     GPU_ID_FIELD_NUMBER: _builtins.int
     INFERENCE_TIME_MS_FIELD_NUMBER: _builtins.int
+    MODEL_REVISION_FIELD_NUMBER: _builtins.int
     pixels: _builtins.bytes
     """count x 320 x 320 x 3 bytes, in the package's colour order."""
     gpu_id: _builtins.int
     """The device that ran the network; 0 where it was a processor."""
     inference_time_ms: _builtins.float
+    model_revision: _builtins.str
+    """The hash of the file of the network that made them; empty where the server does not know it."""
     def __init__(
         self,
         *,
         pixels: _builtins.bytes = ...,
         gpu_id: _builtins.int = ...,
         inference_time_ms: _builtins.float = ...,
+        model_revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "inference_time_ms", b"inference_time_ms", "pixels", b"pixels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_id", b"gpu_id", "inference_time_ms", b"inference_time_ms", "model_revision", b"model_revision", "pixels", b"pixels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Archives of strangers, unpacked within limits of memory, time and disk."""

@@ -1,0 +1,1 @@
+"""Compiling and validating a package in a process of its own, with limits."""

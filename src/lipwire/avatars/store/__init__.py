@@ -1,0 +1,1 @@
+"""Avatars in a store: their versions there, how they come and go, and the cache on this machine."""

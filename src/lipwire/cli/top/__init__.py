@@ -1,0 +1,1 @@
+"""The view of running servers that ``lipwire top`` shows."""

@@ -1,0 +1,169 @@
+"""What the threads of this process do: their stacks, looked at again and again, with the processor
+time that each took meanwhile.
+
+A profile is in the folded form that flamegraph.pl and speedscope read: a line for each stack,
+frames from the outermost to the innermost with semicolons between them, a blank, a number
+(https://github.com/brendangregg/FlameGraph).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+SAMPLES_PER_SECOND: Final = 50
+_DEEPEST: Final = 128
+"""Frames of a stack that are kept, the innermost ones."""
+_MOST_STACKS: Final = 20_000
+"""Different stacks that are kept; further ones count as one."""
+_TASKS: Final = Path("/proc/self/task")
+_OTHERS: Final = "further stacks"
+
+Times = Mapping[int, int]
+
+
+def thread_times(tasks: Path = _TASKS) -> dict[int, int] | None:
+    """Return the processor time that each thread of this process has had, in nanoseconds, by the
+    system's number of the thread; None where the system does not tell. ``tasks`` is the folder of
+    proc with the threads. Source: Documentation/scheduler/sched-stats.rst of Linux."""
+    found: dict[int, int] = {}
+    with suppress(OSError):
+        for task in tasks.iterdir():
+            with suppress(OSError, ValueError, IndexError):  # it has ended
+                found[int(task.name)] = int((task / "schedstat").read_text().split()[0])
+    return found or None
+
+
+def thread_name(number: int, tasks: Path = _TASKS) -> str:
+    """Return the system's name of the thread with the system's ``number``; "ended" where it is not
+    there any more."""
+    try:
+        return (tasks / str(number) / "comm").read_text().strip() or "unnamed"
+    except OSError:
+        return "ended"
+
+
+class Sampler:
+    """Counts stacks. ``sample`` looks at them once."""
+
+    def __init__(
+        self,
+        *,
+        wall: bool = False,
+        frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
+        times: Callable[[], Times | None] = thread_times,
+        name: Callable[[int], str] = thread_name,
+    ) -> None:
+        """``wall`` counts samples of every thread, one that waits too, in place of processor time;
+        so does a system that does not tell that. ``frames`` gives the stacks by Python's number of
+        the thread, ``times`` the processor time, ``name`` the name of a thread without a stack."""
+        self._frames = frames
+        self._times = times
+        self._name = name
+        self._last = None if wall else times()
+        self._names: dict[int, str] = {}
+        self.counts: Counter[str] = Counter()
+        """By stack: nanoseconds of processor time, or samples."""
+
+    @property
+    def wall(self) -> bool:
+        """Whether samples are counted and not processor time."""
+        return self._last is None
+
+    def sample(self) -> None:
+        """Look at all threads but this one, and count the stack of each."""
+        own = threading.get_ident()
+        threads = {thread.ident: thread for thread in threading.enumerate()}
+        stacks = {
+            ident: self._stack(threads.get(ident), frame)
+            for ident, frame in self._frames().items()
+            if ident != own
+        }
+        if self._last is None:
+            for stack in stacks.values():
+                self._count(stack, 1)
+            return
+        now = self._times() or {}
+        idents = {thread.native_id: ident for ident, thread in threads.items()}
+        for number, time_ns in now.items():
+            # A thread that began after the last look has had all its time since.
+            spent_ns = time_ns - self._last.get(number, 0)
+            ident = idents.get(number)
+            if spent_ns <= 0 or ident == own:
+                continue
+            found = None if ident is None else stacks.get(ident)
+            self._count(found or f"native thread {self._native(number)}", spent_ns)
+        self._last = now
+
+    def folded(self) -> str:
+        """Return the profile in folded form, the largest numbers first: microseconds of processor
+        time, or samples."""
+        unit = 1 if self.wall else 1000
+        lines = [
+            f"{stack} {number // unit}\n"
+            for stack, number in self.counts.most_common()
+            if number >= unit
+        ]
+        return "".join(lines)
+
+    def _count(self, stack: str, number: int) -> None:
+        if stack not in self.counts and len(self.counts) >= _MOST_STACKS:
+            stack = _OTHERS
+        self.counts[stack] += number
+
+    def _native(self, number: int) -> str:
+        if number not in self._names:
+            self._names[number] = _plain(self._name(number))
+        return self._names[number]
+
+    def _stack(self, thread: threading.Thread | None, frame: FrameType | None) -> str:
+        parts: list[str] = []
+        while frame is not None and len(parts) < _DEEPEST:
+            code = frame.f_code
+            module = frame.f_globals.get("__name__", Path(code.co_filename).name)
+            parts.append(_plain(f"{module}.{code.co_qualname}:{frame.f_lineno}"))
+            frame = frame.f_back
+        parts.append(_plain(thread.name if thread is not None else "thread of a library"))
+        return ";".join(reversed(parts))
+
+
+def profile(
+    seconds: float,
+    *,
+    wall: bool = False,
+    ended: threading.Event,
+    clock: Callable[[], float] = time.monotonic,
+) -> Sampler:
+    """Look at all threads for ``seconds``, ``SAMPLES_PER_SECOND`` times a second, and return what
+    was counted. ``wall`` is as in ``Sampler``. Returns early where ``ended`` is set. ``clock``
+    gives seconds."""
+    sampler = Sampler(wall=wall)
+    until_s = clock() + seconds
+    while clock() < until_s and not ended.wait(1 / SAMPLES_PER_SECOND):
+        sampler.sample()
+    return sampler
+
+
+def stacks() -> str:
+    """Return where each thread of this process is, as text: its name and its stack."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = []
+    for ident, frame in sys._current_frames().items():
+        stack = "".join(traceback.format_stack(frame))
+        parts.append(f"{names.get(ident, 'thread of a library')} ({ident}):\n{stack}")
+    return "\n".join(sorted(parts))
+
+
+def _plain(text: str) -> str:
+    """``text`` as one frame of a folded stack."""
+    return "".join(
+        "?" if letter in ";\n\r" or not letter.isprintable() else letter for letter in text
+    )

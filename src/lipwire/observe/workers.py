@@ -1,0 +1,105 @@
+"""Numbers of a server's processes, read by their parent over Unix sockets that only their user can
+reach."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from lipwire.domain.closing import Closing
+from lipwire.observe.summing import Summed
+
+_LOG: Final = logging.getLogger("lipwire.observe")
+_ANSWERED_WITHIN_S: Final = 2.0
+_POLL_S: Final = 0.2
+_PIECE_BYTES: Final = 65536
+HEALTHY: Final = b"\nlipwire_healthy 1.0\n"
+"""What the numbers of a process have in them that can make mouths."""
+
+
+class AnsweringSocket(Closing):
+    """Answers whoever connects to a Unix socket with what a function returns. A context manager: it
+    listens, in a thread of its own, until it is closed."""
+
+    def __init__(self, path: Path, read: Callable[[], bytes]) -> None:
+        """``read()`` returns the bytes that a connection is sent before it is closed. ``path`` is
+        made; what a process that had it before has left there is replaced."""
+        self._read = read
+        self._path = path
+        self._stopping = threading.Event()
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(str(path))
+        self._socket.listen(8)
+        self._socket.settimeout(_POLL_S)
+        self._thread = threading.Thread(target=self._run, name="lipwire-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer nobody any more, and wait for the thread."""
+        self._stopping.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except TimeoutError:
+                continue
+            with connection, suppress(OSError):
+                connection.settimeout(_ANSWERED_WITHIN_S)
+                try:
+                    text = self._read()
+                except Exception:
+                    _LOG.exception("the numbers of this process could not be read")
+                    continue
+                connection.sendall(text)
+
+
+class WorkersMetrics:
+    """The numbers of the processes of a server, added up. Thread-safe."""
+
+    def __init__(self, sockets: Sequence[Path]) -> None:
+        """``sockets`` are those of the processes, by their numbers."""
+        self._sockets = sockets
+        self._lock = threading.Lock()
+        self._summed = Summed()
+        self._registry = CollectorRegistry()
+        self._registry.register(self._summed)
+
+    def read(self) -> bytes:
+        """Return the sums in Prometheus' text format. A process that does not answer is left out,
+        but for what it had counted before."""
+        with self._lock:
+            texts = {
+                number: text
+                for number, path in enumerate(self._sockets)
+                if (text := _answer_of(path))
+            }
+            self._summed.take(texts)
+            return generate_latest(self._registry)
+
+    def any_healthy(self) -> bool:
+        """Return whether a process answers and can make mouths."""
+        return any(HEALTHY in _answer_of(path) for path in self._sockets)
+
+
+def _answer_of(path: Path) -> bytes:
+    """What is answered at the socket ``path``; empty where nothing is."""
+    pieces = []
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_ANSWERED_WITHIN_S)
+            connection.connect(str(path))
+            while piece := connection.recv(_PIECE_BYTES):
+                pieces.append(piece)
+    except OSError:
+        return b""
+    return b"".join(pieces)

@@ -1,0 +1,102 @@
+"""How many servers an autoscaler asks for, and how late: Kubernetes' HorizontalPodAutoscaler, and
+KEDA, which gives its numbers to one.
+
+The rule is that of Kubernetes' documentation ("Horizontal Pod Autoscaling"): as many servers as
+bring the mean of a number to its target, nothing where that is within a tenth, at most twice as
+many or four more at a time; downwards, what was asked for at most in a window, and one at a time.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.domain import InvalidInput
+
+_TOLERANCE: Final = 0.1
+_ROUNDING: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRules:
+    """How an autoscaler reacts. It looks every ``poll_s`` seconds at a number that is ``age_s`` old
+    (scraped, and asked for), and wants the mean of it to be ``target`` for each server. A server
+    that it asks for serves ``start_s`` later: a node, the image, the process, its networks. There
+    are ``least`` to ``most`` servers. Downwards the highest wish of the last ``stabilisation_s``
+    counts, and one server goes in ``down_every_s``.
+
+    Raises InvalidInput for numbers out of range.
+    """
+
+    name: str
+    target: float = 0.8
+    poll_s: float = 15.0
+    age_s: float = 30.0
+    start_s: float = 90.0
+    stabilisation_s: float = 600.0
+    down_every_s: float = 300.0
+    least: int = 1
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.target > 0:
+            raise InvalidInput(f"target is {self.target:g}; allowed is what is above 0")
+        if not self.poll_s > 0:
+            raise InvalidInput(f"poll_s is {self.poll_s:g}; allowed is what is above 0")
+        for label, number in (("age_s", self.age_s), ("start_s", self.start_s)):
+            if not number >= 0:
+                raise InvalidInput(f"{label} is {number:g}; allowed are 0 and above")
+        if not 1 <= self.least <= self.most:
+            raise InvalidInput(
+                f"least is {self.least} and most is {self.most}; allowed is 1 <= least <= most"
+            )
+
+
+def hpa(**changes: float | int) -> ScalingRules:
+    """Return the rules of a HorizontalPodAutoscaler with prometheus-adapter, with ``changes`` to
+    fields of ``ScalingRules``: a look each 15 s (Kubernetes' default), at numbers that Prometheus
+    scraped up to 15 s ago and the adapter took over 15 s later."""
+    return _with(ScalingRules("hpa"), changes)
+
+
+def keda(**changes: float | int) -> ScalingRules:
+    """Return the rules of KEDA, which asks Prometheus itself, with ``changes`` to fields of
+    ``ScalingRules``: a look each 15 s, by the HorizontalPodAutoscaler that it makes, at numbers
+    that are up to 15 s old. (Its own polling, each 30 s, only decides between none and one.)"""
+    return _with(ScalingRules("keda", age_s=15.0), changes)
+
+
+def _with(rules: ScalingRules, changes: dict[str, float | int]) -> ScalingRules:
+    fields = {name: getattr(rules, name) for name in ScalingRules.__slots__}
+    return ScalingRules(**(fields | changes))
+
+
+class Autoscaler:
+    """Says how many servers there are to be. Not thread-safe; times are seconds of any one
+    clock."""
+
+    def __init__(self, rules: ScalingRules) -> None:
+        """``rules`` say how it reacts."""
+        self.rules: Final = rules
+        self._wishes: deque[tuple[float, int]] = deque()
+        self._down_s = -math.inf
+
+    def wanted(self, current: int, total: float, now: float) -> int:
+        """Return how many servers there are to be from ``now`` on, where there are ``current``,
+        those that start included, and ``total`` is the sum of the number of all that serve."""
+        rules = self.rules
+        ratio = total / (rules.target * current)
+        wish = current
+        if abs(ratio - 1.0) > _TOLERANCE + _ROUNDING:
+            wish = math.ceil(total / rules.target - _ROUNDING)
+        wish = min(max(wish, rules.least), rules.most)
+        self._wishes.append((now, wish))
+        while self._wishes[0][0] < now - rules.stabilisation_s:
+            self._wishes.popleft()
+        if wish > current:
+            return min(wish, max(2 * current, current + 4))
+        highest = max(wish for _, wish in self._wishes)
+        if highest >= current or now - self._down_s < rules.down_every_s:
+            return current
+        self._down_s = now
+        return current - 1

@@ -1,0 +1,130 @@
+"""What is simulated, and what is counted meanwhile."""
+
+from dataclasses import dataclass, field
+
+from lipwire.domain import InvalidInput, percentile
+from lipwire.planning.autoscaling import ScalingRules
+from lipwire.planning.server import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is simulated: ``servers`` of one kind (``server``) with ``avatars`` in all, of which
+    requests want one by Zipf's law of ``exponent``.
+
+    ``talking`` people would be in live sessions at once in the mean, if none were refused; a
+    session lasts ``talk_s`` in the mean, exponentially distributed. With ``frames`` each asks for
+    its mouths, else only its lease and its avatar are simulated. Besides, ``batches_a_second``
+    requests come for ``batch_frames`` mouths each, to be there within ``batch_deadline_s``;
+    sessions and requests come independently of each other (Poisson).
+
+    The first ``warm_up_s`` are not counted, the ``measured_s`` after them are. ``surge_s`` after
+    these have begun, ``surge`` times as many people come from then on. ``scaling`` says how servers
+    are added; None where they are not. ``seed`` makes the random numbers; ``naming`` says which
+    names servers have, and so which of them has which avatars (None: that depends on the seed).
+    Raises InvalidInput for numbers out of range.
+    """
+
+    server: ServerSettings
+    servers: int
+    avatars: int
+    exponent: float = 0.8
+    talking: float = 0.0
+    talk_s: float = 60.0
+    frames: bool = False
+    batches_a_second: float = 0.0
+    batch_frames: int = 24
+    batch_deadline_s: float = 10.0
+    warm_up_s: float = 300.0
+    measured_s: float = 600.0
+    surge: float = 1.0
+    surge_s: float = 0.0
+    scaling: ScalingRules | None = None
+    seed: int = 1
+    naming: int | None = None
+
+    def __post_init__(self) -> None:
+        for label, number, least in (
+            ("servers", self.servers, 1),
+            ("batch_frames", self.batch_frames, 1),
+            ("talking", self.talking, 0),
+            ("batches_a_second", self.batches_a_second, 0),
+            ("warm_up_s", self.warm_up_s, 0),
+            ("surge", self.surge, 0),
+        ):
+            if not number >= least:
+                raise InvalidInput(f"{label} is {number:g}; allowed are {least} and above")
+        for label, seconds in (("talk_s", self.talk_s), ("measured_s", self.measured_s)):
+            if not seconds > 0:
+                raise InvalidInput(f"{label} is {seconds:g}; allowed is what is above 0")
+
+
+@dataclass(slots=True)
+class Window:
+    """What happened in ten seconds, from ``from_s`` after the beginning of what is measured: people
+    who came, and of them those ``refused``; how many talked and how many servers served at its
+    end."""
+
+    from_s: float
+    came: int = 0
+    refused: int = 0
+    talking: int = 0
+    servers: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a simulation has counted in the time that is measured, ``seconds``.
+
+    Of ``sessions`` that were asked for ``refused`` found no share of a server free, and
+    ``refused_memory`` no room for their avatar. ``talking`` is how many were there at once, and
+    ``talked_s`` how long one that ended lasted, in the mean. ``utilisation`` is the share of the
+    workers' time that was given to sessions or spent in runs.
+
+    Of ``batches`` ``refused_batches`` were refused at all servers that were asked or found their
+    deadline out of reach; ``waits_s`` are how long the others waited for their first run.
+    ``live_requests`` for mouths were made by sessions, of which ``live_refused`` came too late.
+
+    ``hits`` and ``misses`` are of avatars in memory, ``evictions`` made room. ``events`` is how
+    much was simulated, warm-up included; ``windows`` are ten seconds each.
+    """
+
+    seconds: float
+    sessions: int = 0
+    refused: int = 0
+    refused_memory: int = 0
+    moved: int = 0
+    """Sessions that went on at another server."""
+    ended: int = 0
+    talking: float = 0.0
+    talked_s: float = 0.0
+    utilisation: float = 0.0
+    batches: int = 0
+    refused_batches: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    took_s: list[float] = field(default_factory=list)
+    """From a batch's request to its last mouth."""
+    live_requests: int = 0
+    live_refused: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    events: int = 0
+    servers: int = 0
+    """That served at the end."""
+    windows: list[Window] = field(default_factory=list)
+
+    @property
+    def refused_share(self) -> float:
+        """Share of the sessions that were refused, 0 to 1."""
+        return (self.refused + self.refused_memory) / max(1, self.sessions)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the uses of avatars that found theirs in memory, 0 to 1."""
+        return self.hits / max(1, self.hits + self.misses)
+
+    def wait_s(self, percent: int) -> float:
+        """Return how long batches waited at most in ``percent`` per cent of cases; 0 where there
+        were none."""
+        return percentile(self.waits_s, percent) if self.waits_s else 0.0

@@ -1,0 +1,37 @@
+"""Time that goes by as fast as a simulation can be computed."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+
+class VirtualTime:
+    """A clock for simulations, and what happens at which time of it. Calling it gives the time, in
+    seconds from 0; ``run`` lets time pass. Not thread-safe."""
+
+    __slots__ = ("_events", "_order", "now")
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        """The time, in seconds. Not to be changed from outside."""
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        """Have ``do`` called in ``seconds``, 0 or more, from now. Of several at one time the first
+        that was given is called first."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._order), do))
+
+    def run(self, until_s: float) -> int:
+        """Let time pass until ``until_s``, and call what is due. Returns how much was called."""
+        count = 0
+        events = self._events
+        while events and events[0][0] <= until_s:
+            self.now, _, do = heapq.heappop(events)
+            do()
+            count += 1
+        self.now = max(self.now, until_s)
+        return count

@@ -1,0 +1,196 @@
+"""The files of renders in their folder: recordings that wait, what is being made, and finished
+videos under the hash of their content.
+
+::
+
+    renders.sqlite3       what is to be done, and what was
+    inputs/ID.wav         the recording of a job
+    work/OWNER/           what one process is making
+    owners/OWNER.lock     locked by that process for as long as it lives
+    videos/ab/abcd….mp4   finished: the name is the SHA-256 of the content
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from lipwire.domain import StorageFailed
+from lipwire.domain.closing import Closing
+from lipwire.domain.newfiles import flush, new_path, publish, remove, storage_errors
+
+_PRIVATE: Final = 0o700
+_PIECE_BYTES: Final = 1 << 20
+_TRIES: Final = 5
+_OWN_LONGEST_S: Final = 3600.0
+"""How old a file is that nobody knows before it is removed: longer than it takes to write one."""
+
+
+class RenderFiles(Closing):
+    """The folder of a server's renders, shared by its processes, and this process's own part of it.
+    A context manager. Methods may be called from any number of threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is made where it is not there; nobody but this user can read it then. Raises
+        StorageFailed where it cannot be written to."""
+        self.folder: Final = folder
+        self.database: Final = folder / "renders.sqlite3"
+        self._owners = folder / "owners"
+        self._inputs = folder / "inputs"
+        self._videos = folder / "videos"
+        with _storage_errors():
+            folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+            for inner in (self._owners, self._inputs, self._videos, folder / "work"):
+                inner.mkdir(exist_ok=True, mode=_PRIVATE)
+            self._lock = self._own_lock()
+            self._work = folder / "work" / self.owner
+            self._work.mkdir(mode=_PRIVATE)
+
+    @property
+    def owner(self) -> str:
+        """This process, among those that share the folder."""
+        return Path(self._lock.lock_file).stem
+
+    def close(self) -> None:
+        """Remove what this process was making, and tell the others that it has ended. Closing
+        twice is allowed."""
+        remove(self._work)
+        self._lock.release()
+        remove(self._owners / f"{self.owner}.lock")
+
+    def has_ended(self, owner: str) -> bool:
+        """Return whether another process, ``owner``, has ended; what it was making is removed
+        then, and it is forgotten."""
+        if owner == self.owner:
+            return False
+        lock = self._lock_of(owner)
+        try:
+            lock.acquire(blocking=False)
+        except (Timeout, OSError):
+            return False
+        remove(self.folder / "work" / owner)
+        lock.release()
+        remove(self._owners / f"{owner}.lock")
+        return True
+
+    def write_input(self, job_id: str, pcm: npt.NDArray[np.int16], rate_hz: int) -> int:
+        """Write the recording of a job, (n, channels) int16 at ``rate_hz``, and return its size in
+        bytes. Raises StorageFailed where there is no room for it."""
+        target = self.input(job_id)
+        with _storage_errors(), new_path(target) as temporary:
+            with wave.open(str(temporary), "wb") as file:
+                file.setnchannels(pcm.shape[1])
+                file.setsampwidth(2)
+                file.setframerate(rate_hz)
+                file.writeframes(pcm.astype("<i2", copy=False).tobytes())
+            size = temporary.stat().st_size
+        return size
+
+    def input(self, job_id: str) -> Path:
+        """Return where the recording of a job is; it need not be there."""
+        return self._inputs / f"{job_id}.wav"
+
+    def forget_input(self, job_id: str) -> None:
+        """Remove the recording of a job, if it is there. Raises nothing."""
+        remove(self.input(job_id))
+
+    def new_file(self, suffix: str) -> Path:
+        """Return a path for a file that is to be made, which ends in ``suffix``; nothing is there
+        yet. It is this process's own."""
+        return self._work / f"{secrets.token_hex(8)}{suffix}"
+
+    def video(self, sha256: str, suffix: str) -> Path:
+        """Return where the video with that content is; it need not be there."""
+        return self._videos / sha256[:2] / f"{sha256}{suffix}"
+
+    def keep(self, made: Path, sha256: str, suffix: str) -> None:
+        """Give the file ``made``, whose content has that hash, its name among the videos; nothing
+        else is done where one of that content is there. Raises StorageFailed where the disk
+        refuses."""
+        target = self.video(sha256, suffix)
+        with _storage_errors():
+            if target.is_file() and target.stat().st_size == made.stat().st_size:
+                return
+            target.parent.mkdir(exist_ok=True, mode=_PRIVATE)
+            flush(made)
+            publish(made, target)
+            flush_names(target.parent)
+
+    def remove_video(self, sha256: str, suffix: str) -> None:
+        """Remove the video with that content. Raises nothing."""
+        remove(self.video(sha256, suffix))
+
+    def remove_unknown(self, jobs: set[str], videos: set[str]) -> None:
+        """Remove recordings of no job among ``jobs`` and videos that are not among ``videos``, as
+        they are left where a process was killed between two steps; but no recording that may be
+        about to get its job."""
+        before_s = time.time() - _OWN_LONGEST_S
+        for path in self._inputs.iterdir():
+            with contextlib.suppress(OSError):
+                if path.stem not in jobs and path.stat().st_mtime < before_s:
+                    remove(path)
+        for path in self._videos.glob("*/*"):
+            if path.stem not in videos:
+                remove(path)
+        for path in (self.folder / "work").iterdir():
+            if not (self._owners / f"{path.name}.lock").exists():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def other_owners(self) -> list[str]:
+        """Return the other processes that share the folder, or did when they were killed."""
+        names = {path.stem for path in self._owners.glob("*.lock")}
+        return sorted(names - {self.owner})
+
+    def _own_lock(self) -> FileLock:
+        """A lock of this process. Raises OSError where there can be none."""
+        for _ in range(_TRIES):
+            lock = self._lock_of(secrets.token_hex(8))
+            with contextlib.suppress(Timeout):  # another one has looked whether this one has ended
+                lock.acquire(blocking=False)
+                return lock
+        raise OSError(f"no lock in {_TRIES} tries")
+
+    def _lock_of(self, owner: str) -> FileLock:
+        # Other threads may release it than the one that has acquired it.
+        return FileLock(self._owners / f"{owner}.lock", thread_local=False)
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits. Raises StorageFailed where it
+    cannot be read."""
+    with storage_errors(path), path.open("rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def flush_names(folder: Path) -> None:
+    """Have the names in ``folder`` on the disk, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Where the block raises an OSError, raise StorageFailed, which clients are told: it names no
+    path."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StorageFailed(f"renders cannot be written to the disk: {reason}") from error

@@ -1,0 +1,117 @@
+"""A render as a job: what was ordered, and how far it is.
+
+Theory of operation. A job is in one of five states, and what leads from one to another is this
+table; a job in one of the last three has ended, and is removed when its time is over, or when its
+tenant wants that::
+
+    from        to          because
+    queued      running     a worker has taken it
+    queued      cancelled   its tenant does not want it any more
+    running     done        its video is there
+    running     failed      it cannot be made, or was begun too often
+    running     cancelled   its tenant does not want it any more
+    running     queued      its process has ended, or what failed may succeed later
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+"""What a job does: wait, be rendered, or have ended in one of three ways."""
+
+ENDED: Final[frozenset[State]] = frozenset({"done", "failed", "cancelled"})
+"""The states in which nothing happens to a job any more."""
+
+VideoFormat = Literal["mp4", "hls"]
+"""``mp4``: one file. ``hls``: a playlist, and a file of which its segments are parts (HTTP Live
+Streaming, RFC 8216, with fragmented MP4 and byte ranges)."""
+
+FORMATS: Final[tuple[VideoFormat, ...]] = get_args(VideoFormat)
+
+SUFFIXES: Final[Mapping[VideoFormat, str]] = {"mp4": ".mp4", "hls": ".m4s"}
+"""What the names of the files of video end in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants rendered, and for whom.
+
+    ``tenant`` is the customer whose render it is, empty where customers are not told apart, and
+    ``subject`` who asked. ``avatar`` says ``text``, or a recording where that is None, from its
+    frame ``start_frame`` on. ``webhook`` is the URL that is told of its end, None for none of its
+    own. ``key`` names the order for its tenant (an idempotency key; None: it has none), and
+    ``fingerprint`` is a hash of all that was asked for, by which orders of one key are compared.
+    """
+
+    tenant: str
+    subject: str
+    avatar: str
+    format: VideoFormat = "mp4"
+    fingerprint: str = ""
+    text: str | None = None
+    start_frame: int = 0
+    webhook: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A finished video: the SHA-256 of its file in hexadecimal digits, which is its name as well,
+    the file's size, and, for HLS, the playlist whose segments are parts of the file."""
+
+    sha256: str
+    size_bytes: int
+    playlist: str = ""
+    """The text of the playlist, with the file as ``video.m4s``; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job has failed: the name of a gRPC status, and one line for whoever ordered it."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A render that was ordered, as it is at one moment. Times are seconds since 1970;
+    ``starts`` is how often it was begun without an end, ``tries`` how often it has failed and may
+    still succeed, and ``done_frames`` of ``frames`` (0: not known yet) are made. ``cached`` says
+    whether its video is that of an earlier order."""
+
+    id: str
+    order: Order
+    state: State
+    created_s: float
+    started_s: float | None = None
+    ended_s: float | None = None
+    starts: int = 0
+    tries: int = 0
+    done_frames: int = 0
+    frames: int = 0
+    failure: Failure | None = None
+    video: Video | None = None
+    cached: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing happens to it any more."""
+        return self.state in ENDED
+
+    @property
+    def progress(self) -> float:
+        """How much of it is made, 0 to 1."""
+        if self.state == "done":
+            return 1.0
+        return min(1.0, self.done_frames / self.frames) if self.frames else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """How many jobs wait and are rendered, and how many bytes the files of all jobs take."""
+
+    queued: int
+    running: int
+    bytes: int

@@ -1,0 +1,61 @@
+"""What has to be removed of the renders that servers share: written down together with the change
+that it follows from, until it is done. So neither a store that is away nor a restart keeps it."""
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from lipwire.renders.database import Database
+
+Kind = Literal["video", "tenant", "avatar"]
+"""One shared video, all of a tenant, or all of an avatar."""
+
+ALL_OF: Final[tuple[Kind, ...]] = ("tenant", "avatar")
+"""The kinds that other servers are told of, as they may have renders of their own of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Something that is to be removed: of ``kind``, under ``name`` (that of a shared video, or of a
+    tenant or an avatar), with all that was ordered before ``at_s``, in seconds since 1970."""
+
+    kind: Kind
+    name: str
+    at_s: float
+
+
+class Removals:
+    """The removals that are still to be done. Thread-safe, and shared with the server's other
+    processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pending(self) -> list[Removal]:
+        """Return all, in the order in which they were written down."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT kind, name, at_s FROM removals ORDER BY rowid")
+            return [Removal(cast(Kind, row["kind"]), row["name"], row["at_s"]) for row in rows]
+
+    def done(self, removal: Removal) -> None:
+        """Forget ``removal``, unless it was written down anew meanwhile."""
+        with self._database.changing() as connection:
+            connection.execute(
+                "DELETE FROM removals WHERE kind = ? AND name = ? AND at_s = ?",
+                (removal.kind, removal.name, removal.at_s),
+            )
+
+    def clear(self) -> None:
+        """Forget all, as this server shares nothing."""
+        if self.pending():
+            with self._database.changing() as connection:
+                connection.execute("DELETE FROM removals")
+
+
+def note_removal(connection: sqlite3.Connection, kind: Kind, name: str, at_s: float) -> None:
+    """Write down a removal, as part of the change that ``connection`` makes."""
+    connection.execute(
+        "INSERT INTO removals (kind, name, at_s) VALUES (?, ?, ?)"
+        " ON CONFLICT (kind, name) DO UPDATE SET at_s = excluded.at_s",
+        (kind, name, at_s),
+    )

@@ -1,0 +1,55 @@
+"""An avatar of a server, as a render uses it: its network runs among the requests of others."""
+
+import logging
+import threading
+from typing import Final
+
+from lipwire.audio import AudioEncoder
+from lipwire.avatars import Avatar
+from lipwire.domain import Call, Float32Array, Overloaded, UInt8Array
+from lipwire.serving import LoadedAvatar
+from lipwire.session import Stopwatch
+
+_LOG: Final = logging.getLogger(__name__)
+_AGAIN_S: Final = 1.0
+_LONGEST_S: Final = 10.0
+
+
+class ServedPerformer:
+    """A loaded avatar with its audio encoder, for one render. Whatever is asked for belongs to one
+    call; where the network has no room for it, as others come first, it is asked for again until
+    the call ends. Methods may be called from several threads."""
+
+    def __init__(self, loaded: LoadedAvatar, encoder: AudioEncoder, call: Call) -> None:
+        """``loaded`` has frames; its network is asked as part of ``call``."""
+        assert loaded.frames is not None
+        self.avatar: Final[Avatar] = loaded.frames
+        self.encoder: Final = encoder
+        self._network = loaded.network
+        self._own_revision = loaded.revision.model
+        self._revisions: set[str] = set()
+        self._call = call
+        self._ended = threading.Event()
+        call.on_end(self._ended.set)
+
+    @property
+    def model_revision(self) -> str:
+        """The revision of the network that has made all mouths so far; empty where that is not
+        known, or they were several, as where servers have not the same files."""
+        return next(iter(self._revisions)) if len(self._revisions) == 1 else ""
+
+    def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
+        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``.
+        See ``Performing.mouths``. Raises Cancelled where the call ends before, AvatarChanged where
+        the network is of another package by now, and what the network raises."""
+        with watch.measure("network"):
+            while True:
+                self._call.check()
+                try:
+                    drawn = self._network.mouths(first, windows, call=self._call)
+                    self._revisions.add(drawn.revision or self._own_revision)
+                    return drawn.pixels
+                except Overloaded as error:
+                    _LOG.debug("frames of a render wait: %s", error)
+                    wait_s = error.retry_after_s or _AGAIN_S
+                    self._ended.wait(min(_LONGEST_S, wait_s))

@@ -1,0 +1,226 @@
+"""Webhooks: whoever wants to know is told of a render's end, by a signed POST.
+
+They are signed as Standard Webhooks are (https://www.standardwebhooks.com): the header
+``webhook-signature`` has ``v1,`` and, in Base64, an HMAC-SHA256 over the headers ``webhook-id`` and
+``webhook-timestamp`` and the body, with dots between them. What is to be told is written down
+together with the end itself, and stays until the receiver has answered with a status of 2xx, or has
+not for too long; so it may come twice, with one ``webhook-id``.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, Final
+
+from lipwire import __version__
+from lipwire.domain import LipwireError
+from lipwire.domain.closing import Closing
+from lipwire.renders.database import Database
+from lipwire.renders.job import Job
+from lipwire.security.outgoing import GivenBy, RefusedUrlError, Times, requested
+
+_LOG: Final = logging.getLogger(__name__)
+PREFIX: Final = "whsec_"
+"""What a secret in Base64 begins with; others are taken as they are."""
+_FIRST_S: Final = 5.0
+_LONGEST_S: Final = 3600.0
+"""The pause after the first failure, which doubles, and the longest."""
+_LOOK_EVERY_S: Final = 2.0
+"""How often it is looked for what other processes have written down."""
+_LEAVE_S: Final = 10.0
+_THREADS: Final = 4
+"""Which send, so that receivers who take their time do not hold up all others."""
+_GONE: Final = 410
+"""With this status a receiver says that it wants none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRules:
+    """Who is told of renders: ``url`` of all of them (None: nobody), and, with ``of_orders``, the
+    URL that an order names. ``secret`` signs what is sent. A request takes ``timeout_s`` at most,
+    and is tried ``max_tries`` times."""
+
+    secret: str
+    url: str | None = None
+    of_orders: bool = False
+    timeout_s: float = 10.0
+    max_tries: int = 20
+
+    def told(self, job: Job, told: dict[str, Any]) -> Iterable[tuple[str, GivenBy, str]]:
+        """Return the webhooks of the end of ``job``, which clients see as ``told``: for each its
+        URL, whose that is, and the body."""
+        body = json.dumps({"type": f"render.{job.state}", "timestamp": told["ended"], "data": told})
+        if self.url is not None:
+            yield self.url, "operator", body
+        if self.of_orders and job.order.webhook is not None:
+            yield job.order.webhook, "others", body
+
+
+def key_of(secret: str) -> bytes:
+    """Return the key that ``secret`` stands for: what is behind ``whsec_``, in Base64, or the text
+    itself. Raises ValueError where it is no Base64."""
+    if not secret.startswith(PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("the secret begins with whsec_, and what follows is no Base64") from None
+
+
+def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
+    """Return what the header ``webhook-signature`` has for a message."""
+    text = f"{message_id}.{timestamp_s}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(key, text, hashlib.sha256)).decode()
+
+
+def pause_s(tries: int) -> float:
+    """Return how long to wait after so many ``tries`` (1 or more) that have failed: 5 s, 10 s, 20 s
+    and so on, an hour at most."""
+    return min(_LONGEST_S, _FIRST_S * 2.0 ** min(tries - 1, 30))
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    id: str
+    url: str
+    given_by: GivenBy
+    body: str
+    tries: int
+    """How often it was tried, this time included."""
+
+
+class Webhooks(Closing):
+    """Sends what is written down in the database, in threads of its own, until it is taken. A
+    context manager. Of several processes each sends something."""
+
+    def __init__(
+        self, database: Database, rules: WebhookRules, *, now: Callable[[], float] = time.time
+    ) -> None:
+        """``now()`` gives seconds since 1970. Raises ValueError where the secret is none."""
+        self._database = database
+        self._rules = rules
+        self._key = key_of(rules.secret)
+        self._now = now
+        self._wake = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._run, name="lipwire-webhooks", daemon=True)
+            for _ in range(_THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def notify(self) -> None:
+        """Look for new messages at once."""
+        with self._wake:
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Stop sending; what is being sent is waited for, but not for long, and what was not taken
+        stays written down."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(_LEAVE_S)
+
+    def send_due(self) -> bool:
+        """Send one message whose time has come; returns whether there was one. Raises StorageFailed
+        where the database cannot be used."""
+        message = self._claimed()
+        if message is None:
+            return False
+        if self._taken(message) or message.tries >= self._rules.max_tries:
+            with self._database.changing() as connection:
+                connection.execute("DELETE FROM webhooks WHERE id = ?", (message.id,))
+            return True
+        with self._database.changing() as connection:
+            connection.execute(
+                "UPDATE webhooks SET next_s = ? WHERE id = ?",
+                (self._now() + pause_s(message.tries), message.id),
+            )
+        return True
+
+    def _run(self) -> None:
+        while True:
+            try:
+                sent = self.send_due()
+            except LipwireError as error:
+                _LOG.warning("webhooks wait: %s", error)
+                sent = False
+            except Exception:
+                _LOG.exception("a webhook could not be sent")
+                sent = False
+            with self._wake:
+                if not self._closed and not sent:
+                    self._wake.wait(_LOOK_EVERY_S)
+                if self._closed:
+                    return
+
+    def _claimed(self) -> _Message | None:
+        """The next message; nobody else takes it before it has had its time."""
+        with self._database.reading() as connection:
+            due = connection.execute(
+                "SELECT 1 FROM webhooks WHERE next_s <= ? LIMIT 1", (self._now(),)
+            ).fetchone()
+        if due is None:
+            return None
+        with self._database.changing() as connection:
+            row = connection.execute(
+                "UPDATE webhooks SET tries = tries + 1, next_s = ? WHERE id ="
+                " (SELECT id FROM webhooks WHERE next_s <= ? ORDER BY next_s LIMIT 1)"
+                " RETURNING id, url, given_by, body, tries",
+                (self._now() + 3 * self._rules.timeout_s, self._now()),
+            ).fetchall()
+        return _Message(*row[0]) if row else None
+
+    def _taken(self, message: _Message) -> bool:
+        """Send a message; whether nobody has to send it again."""
+        timestamp_s, body = int(self._now()), message.body.encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"lipwire/{__version__}",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(timestamp_s),
+            "webhook-signature": signature(self._key, message.id, timestamp_s, body),
+        }
+        times = Times(self._rules.timeout_s, self._rules.timeout_s)
+        try:
+            with requested(
+                message.url,
+                given_by=message.given_by,
+                times=times,
+                method="POST",
+                body=body,
+                headers=headers,
+            ) as answer:
+                status = answer.status
+        except RefusedUrlError as error:
+            _LOG.warning("webhook %s is not sent: %s", message.id, error)
+            return True
+        except (OSError, HTTPException) as error:
+            self._log(message, str(error) or type(error).__name__)
+            return False
+        if 200 <= status < 300 or status == _GONE:
+            return True
+        self._log(message, f"status {status}")
+        return False
+
+    def _log(self, message: _Message, why: str) -> None:
+        last = message.tries >= self._rules.max_tries
+        _LOG.log(
+            logging.WARNING if last else logging.INFO,
+            "webhook %s was not taken, try %d of %d: %s",
+            message.id,
+            message.tries,
+            self._rules.max_tries,
+            why,
+        )

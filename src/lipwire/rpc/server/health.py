@@ -1,0 +1,159 @@
+"""gRPC health checking v1: what a server says of itself, to who asks and to who watches.
+
+grpcio-health-checking's own servicer sends while it holds the lock that every check and every end
+of a watch take. gRPC's one thread of events ends the watches and confirms what was sent: where a
+watch ended while another was told of a change, each waited for the other, and the server answered
+nobody any more. Here nothing is sent under a lock.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_log: Final = logging.getLogger("lipwire.rpc")
+
+LIVENESS: Final = "liveness"
+"""The service name under which gRPC health checking says whether the process works. A server that
+waits for an inference server, or drains, is not serving; only one that is not live is better
+started anew."""
+
+_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_THREADS: Final = 8
+"""Watches that are told of a change at the same time."""
+_TAKES_S: Final = 2.0
+"""A watch whose client has not taken an answer of some bytes after these seconds is cancelled."""
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):
+    """The gRPC service grpc.health.v1.Health: the statuses that are ``set``, and ``LIVENESS``.
+    Thread-safe."""
+
+    def __init__(self, live: Callable[[], bool]) -> None:
+        """``live()`` says whether the parts of the process work; it is called for each check of
+        ``LIVENESS`` and must return within seconds. One that raises is not live."""
+        self._live = live
+        self._lock: Final = threading.Lock()
+        self._statuses: Final[dict[str, int]] = {"": _SERVING}
+        self._watches: Final[dict[str, set[_Watch]]] = {}
+        self._draining = False
+        self._threads: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="lipwire-watch")
+
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  # the name in the .proto
+        """Answer a ``HealthCheckRequest``, of ``LIVENESS`` by asking now. A service that the server
+        does not have is NOT_FOUND."""
+        if request.service == LIVENESS:
+            live = _SERVING if self._asked() else _NOT_SERVING
+            return health_pb2.HealthCheckResponse(status=live)
+        status = self._status(request.service, None)
+        if status is None:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            return health_pb2.HealthCheckResponse()
+        return health_pb2.HealthCheckResponse(status=status)
+
+    def Watch(  # type: ignore[override]  # noqa: N802  # gRPC's form without a thread a call
+        self, request: Any, context: Any, send: Callable[[Any], object]
+    ) -> None:
+        """Answer a ``HealthCheckRequest`` now and after each change, until the call ends. A service
+        that the server does not have is SERVICE_UNKNOWN."""
+        service = request.service
+        watch = _Watch(lambda: self._status(service, _UNKNOWN), send, context.cancel)
+        with self._lock:
+            self._watches.setdefault(service, set()).add(watch)
+        if context.add_callback(lambda: self._ended(service, watch)):
+            watch.tell()
+        else:
+            self._ended(service, watch)
+
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC's own mark
+
+    def set(self, service: str, status: int) -> None:
+        """Say ``status``, a ``HealthCheckResponse.ServingStatus``, of ``service`` from now on.
+        Nothing once the server drains."""
+        with self._lock:
+            if self._draining:
+                return
+            self._say(service, status)
+
+    def drain(self) -> None:
+        """Say NOT_SERVING of every service for ever, to those who watch as well."""
+        with self._lock:
+            if self._draining:
+                return
+            self._draining = True
+            for service in self._statuses:
+                self._say(service, _NOT_SERVING)
+            self._threads.shutdown(wait=False)
+
+    def _status(self, service: str, unknown: int | None) -> int | None:
+        with self._lock:
+            return self._statuses.get(service, unknown)
+
+    def _say(self, service: str, status: int) -> None:
+        self._statuses[service] = status
+        for watch in self._watches.get(service, ()):
+            self._threads.submit(watch.tell)
+
+    def _ended(self, service: str, watch: "_Watch") -> None:
+        with self._lock:
+            watches = self._watches[service]
+            watches.discard(watch)
+            if not watches:
+                del self._watches[service]
+
+    def _asked(self) -> bool:
+        try:
+            return self._live()
+        except Exception:
+            _log.exception("asking whether the process works failed")
+            return False
+
+
+class _Watch:
+    """One call of ``Watch``, which is told what the status is when it can be sent: not each of
+    several that follow one another."""
+
+    def __init__(
+        self,
+        status: Callable[[], int | None],
+        send: Callable[[Any], object],
+        cancel: Callable[[], object],
+    ) -> None:
+        self._status: Final = status
+        self._send: Final = send
+        self._cancel: Final = cancel
+        self._lock: Final = threading.Lock()
+        self._told: int | None = None
+        self._telling = False
+
+    def tell(self) -> None:
+        """Send the status until the client has the last one, and wait for that; at once where
+        another thread does so already."""
+        with self._lock:
+            if self._telling:
+                return
+            self._telling = True
+        while (status := self._changed()) is not None:
+            late = threading.Timer(_TAKES_S, self._cancel)
+            late.daemon = True
+            late.start()
+            try:
+                self._send(health_pb2.HealthCheckResponse(status=status))
+            finally:
+                late.cancel()
+            self._told = status
+
+    def _changed(self) -> int | None:
+        with self._lock:
+            status = self._status()
+            if status != self._told:
+                return status
+            self._telling = False
+            return None

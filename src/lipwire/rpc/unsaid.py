@@ -1,0 +1,168 @@
+"""What a client has given a live session to say, and the session has not said yet.
+
+Audio is told apart by its length: of each piece of speech the session says how much was spoken.
+Texts are told apart by their captions, sentence by sentence.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwire.session.live import Caption, SpeechBegan, SpeechEnded
+
+_ROUNDING_MS: Final = 5.0
+"""By how much the length of a piece that a session tells may be off."""
+_MOST_MS: Final = 180_000.0
+"""How much audio is kept: more than a session buffers (a minute) and a connection. What is older
+was said, or is silence of a microphone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Samples, (n, channels) int16, at ``rate_hz``."""
+
+    samples: npt.NDArray[np.int16]
+    rate_hz: int
+
+    @property
+    def ms(self) -> float:
+        """How long it lasts."""
+        return len(self.samples) * 1000 / self.rate_hz
+
+    def after(self, ms: float) -> "Audio":
+        """Return what follows its first ``ms``."""
+        return Audio(self.samples[round(ms * self.rate_hz / 1000) :], self.rate_hz)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to be said."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfSpeech:
+    """The audio before it is a piece of speech."""
+
+
+Given = Audio | Text | EndOfSpeech
+
+
+class Unsaid:
+    """What was given to a session and not said, in its order. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._given: deque[Given] = deque()
+        self._kept_ms = self._left_out_ms = 0.0
+        """How much audio is kept; and how much of the first piece is not any more, as it was said
+        long ago."""
+        self._captions: list[str] = []
+        """Of the piece that is being said, the last of which has not been said to its end."""
+        self._began_ms: int | None = None
+        """When the piece that is being said began; None where none is."""
+
+    def __iter__(self) -> Iterator[Given]:
+        return iter(tuple(self._given))
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def give(self, given: Given) -> None:
+        """Note that ``given`` was sent."""
+        self._given.append(given)
+        if isinstance(given, Audio):
+            self._kept_ms += given.ms
+        while self._kept_ms > _MOST_MS and isinstance(first := self._given[0], Audio):
+            self._given.popleft()
+            self._kept_ms -= first.ms
+            self._left_out_ms += first.ms
+
+    def drop(self) -> None:
+        """Note that nothing of what was given will be said."""
+        self._given.clear()
+        self._captions.clear()
+        self._kept_ms = self._left_out_ms = 0.0
+
+    def drop_last_text(self) -> None:
+        """Note that the text that was given last was refused; nothing where there is none."""
+        for index in range(len(self._given) - 1, -1, -1):
+            if isinstance(self._given[index], Text):
+                del self._given[index]
+                return
+
+    def take(self, event: object) -> None:
+        """Note what a session tells of a piece of speech."""
+        if isinstance(event, SpeechBegan):
+            self._began_ms = event.at_ms
+        elif isinstance(event, Caption):
+            self._captions.append(event.text)
+        elif isinstance(event, SpeechEnded):
+            if self._captions:
+                self._said_texts(self._captions, whole=True)
+            else:
+                self._said_audio(event.spoken_ms + event.left_ms)
+            self._captions, self._began_ms = [], None
+
+    def break_off(self, at_ms: int) -> float | None:
+        """Note that nothing more will be said from ``at_ms`` on, and return how much of a piece was
+        said by then, in milliseconds; None where none was being said. A sentence that was begun
+        counts as not said."""
+        began_ms, captions = self._began_ms, self._captions
+        self._captions, self._began_ms = [], None
+        if began_ms is None:
+            return None
+        spoken_ms = float(max(0, at_ms - began_ms))
+        if captions:
+            self._said_texts(captions[:-1], whole=False)
+        else:
+            self._said_audio(spoken_ms)
+        return spoken_ms
+
+    def _said_audio(self, ms: float) -> None:
+        ms, self._left_out_ms = max(0.0, ms - self._left_out_ms), 0.0
+        before = 0.0
+        for given in self._given:
+            if not isinstance(given, Audio):
+                break
+            before += given.ms
+        if before <= ms + _ROUNDING_MS:
+            ms = before
+        while self._given and isinstance(first := self._given[0], Audio):
+            if first.ms > ms:
+                self._given[0] = first.after(ms)
+                self._kept_ms -= ms
+                return
+            ms -= first.ms
+            self._kept_ms -= first.ms
+            self._given.popleft()
+        if self._given and isinstance(self._given[0], EndOfSpeech):
+            self._given.popleft()
+
+    def _said_texts(self, captions: list[str], *, whole: bool) -> None:
+        if not self._given or not isinstance(first := self._given[0], Text):
+            return
+        rest = _after(first.text, captions)
+        if rest or (rest is None and not whole):
+            self._given[0] = Text(first.text if rest is None else rest)
+        else:
+            self._given.popleft()
+
+
+def _after(text: str, captions: list[str]) -> str | None:
+    """What of ``text`` follows ``captions``, however blanks are written; None where it does not
+    begin with them."""
+    left = "".join("".join(captions).split())
+    for index, letter in enumerate(text):
+        if not left:
+            return text[index:].strip()
+        if letter.isspace():
+            continue
+        if letter != left[0]:
+            return None
+        left = left[1:]
+    return None if left else ""

@@ -1,0 +1,1 @@
+"""What several servers know together of tenants, tickets and minutes, by a Redis server."""

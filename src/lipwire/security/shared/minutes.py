@@ -1,0 +1,97 @@
+"""Minutes of live sessions that several servers have counted, in Redis.
+
+Each source of minutes, which is a machine's file or a process without one, has a number of its own
+for each tenant and month: all that it has counted, which only grows. Writing it twice, late or once
+more after Redis has lost it changes nothing, and what a tenant has used is the sum.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lipwire.stores import RedisConnection, Script, digest
+
+_AT_A_TIME: Final = 100
+_KEPT_S: Final = 7 * 86_400
+"""How long a month's numbers are kept after its end: clocks may differ."""
+
+_EXCHANGE: Final = Script(
+    """
+local function count_of(text)
+  local count = tonumber(text)
+  if count and count >= 0 and count < 1e15 then return count end
+  return 0
+end
+local answer = {}
+for at, key in ipairs(KEYS) do
+  local total = tonumber(ARGV[at + 2])
+  local own, others = count_of(redis.call('HGET', key, ARGV[1])), 0
+  if total > own then
+    redis.call('HSET', key, ARGV[1], ARGV[at + 2])
+  end
+  local kept = redis.call('HGETALL', key)
+  for field = 1, #kept, 2 do
+    if kept[field] ~= ARGV[1] then others = others + count_of(kept[field + 1]) end
+  end
+  if #kept > 0 then redis.call('PEXPIRE', key, ARGV[2]) end
+  answer[2 * at - 1], answer[2 * at] = own, math.min(others, 1e15)
+end
+return answer
+"""
+)
+"""Keys: of each tenant. Arguments: the source, for how many milliseconds keys are kept, then of
+each tenant the milliseconds that the source has counted. Returns for each tenant what the source's
+number was, and the sum of the others'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Seconds that a tenant has used in a month as Redis knows it: ``own_s`` are those of the
+    source that asks, as they were before it told a new number, ``others_s`` those of all others."""
+
+    own_s: float
+    others_s: float
+
+
+class SharedMinutes:
+    """What several servers have counted of live sessions' time. Thread-safe."""
+
+    def __init__(self, redis: RedisConnection) -> None:
+        """``redis`` stays the caller's to close."""
+        self._redis = redis
+
+    @property
+    def epoch(self) -> int:
+        """Another number than before means that Redis may have lost what it was told."""
+        return self._redis.epoch
+
+    def exchange(
+        self, month: str, source: str, seconds: Mapping[str, float], *, left_s: float
+    ) -> dict[str, Exchanged]:
+        """Tell that ``source`` has counted ``seconds`` for each tenant in ``month`` ("2030-01"), of
+        which ``left_s`` are left, and return what is known of these tenants. A lower number than
+        that of before changes nothing. Raises StoreAway where Redis does not say."""
+        found: dict[str, Exchanged] = {}
+        tenants = list(seconds)
+        for at in range(0, len(tenants), _AT_A_TIME):
+            part = tenants[at : at + _AT_A_TIME]
+            found |= zip(part, self._exchanged(month, source, part, seconds, left_s), strict=True)
+        return found
+
+    def _exchanged(
+        self,
+        month: str,
+        source: str,
+        tenants: Sequence[str],
+        seconds: Mapping[str, float],
+        left_s: float,
+    ) -> list[Exchanged]:
+        keys = [self._redis.key("minutes", month, digest(tenant)) for tenant in tenants]
+        totals = [round(1000 * seconds[tenant]) for tenant in tenants]
+        told = self._redis.script(
+            _EXCHANGE, keys, [source, round(1000 * (left_s + _KEPT_S)), *totals]
+        )
+        return [
+            Exchanged(own / 1000, others / 1000)
+            for own, others in zip(told[::2], told[1::2], strict=True)
+        ]

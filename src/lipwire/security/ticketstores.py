@@ -1,0 +1,85 @@
+"""Where the processes of one server keep what their tickets allow."""
+
+import logging
+from pathlib import Path
+from typing import Final, Protocol
+
+from lipwire.domain import StorageFailed
+from lipwire.domain.newfiles import write_file
+
+_LOG: Final = logging.getLogger("lipwire.security")
+
+
+class TicketStore(Protocol):
+    """Keeps texts by name, for all processes of a server: what was issued, under hashes of tickets.
+    Thread-safe."""
+
+    def put(self, name: str, text: str) -> None:
+        """Keep ``text`` as ``name``, hexadecimal digits. Raises StorageFailed where that is not
+        possible."""
+        ...
+
+    def get(self, name: str) -> str | None:
+        """Return the text of ``name``; None where there is none."""
+        ...
+
+    def take(self, name: str) -> bool:
+        """Forget the text of ``name``, and return whether it was there: of several callers at one
+        time True is returned to one."""
+        ...
+
+
+class OwnStore:
+    """A ``TicketStore`` in the memory of one process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def put(self, name: str, text: str) -> None:
+        """Keep ``text`` as ``name``."""
+        self._texts[name] = text
+
+    def get(self, name: str) -> str | None:
+        """Return the text of ``name``; None where there is none."""
+        return self._texts.get(name)
+
+    def take(self, name: str) -> bool:
+        """Forget the text of ``name``, and return whether it was there."""
+        return self._texts.pop(name, None) is not None
+
+
+class FolderStore:
+    """A ``TicketStore`` of several processes: a folder with a file for each text. A file is removed
+    by one process alone, which is what ``take`` tells."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is made where it is not there, for this user alone; its own folder has to be
+        there. Raises StorageFailed where it cannot be made."""
+        self._folder = folder
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"tickets cannot be kept: {error.strerror}") from None
+
+    def put(self, name: str, text: str) -> None:
+        """Keep ``text`` as ``name``. Raises StorageFailed where the file cannot be written."""
+        try:
+            write_file(self._folder / name, text.encode())
+        except StorageFailed as error:  # whose text has the folder, which is no client's business
+            _LOG.error("tickets cannot be kept: %s", error)
+            raise StorageFailed("tickets cannot be kept now") from None
+
+    def get(self, name: str) -> str | None:
+        """Return the text of ``name``; None where there is none."""
+        try:
+            return (self._folder / name).read_text("utf-8")
+        except OSError:
+            return None
+
+    def take(self, name: str) -> bool:
+        """Forget the text of ``name``, and return whether it was there."""
+        try:
+            (self._folder / name).unlink()
+        except OSError:
+            return False
+        return True

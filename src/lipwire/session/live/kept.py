@@ -1,0 +1,35 @@
+"""What is known of a live session that runs, besides the session itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lipwire.security.shared.sessions import Place
+from lipwire.session.live.livesession import LiveSession
+
+
+@dataclass(slots=True)
+class Kept:
+    """A live session that runs, and what the rules of its server need to know of it; times are in
+    seconds of the server's clock."""
+
+    session: LiveSession
+    model_id: str
+    who: str
+    """By which text versions are chosen for it."""
+    loaded_as: str
+    """The name of the version that is shown; ``model_id`` where there is one alone."""
+    began_s: float
+    active_s: float
+    """When something was last said to it."""
+    renewed_s: float
+    counted_s: float
+    """Until when its time was counted for its tenant."""
+    lasts_s: float | None = None
+    """How long it lasts at most, where that is not for the rules of all sessions to say."""
+    on_end: Callable[[], object] | None = None
+    place: Place | None = None
+    """Its place among those of its tenant at all servers."""
+    joined: bool = False
+    attached: int = 0
+    left_s: float | None = None
+    """When its last client left."""

@@ -1,0 +1,71 @@
+"""What live sessions reserve of whatever makes their mouths."""
+
+import threading
+from concurrent.futures import Future, wait
+from typing import Protocol
+
+from lipwire.domain import Call
+from lipwire.session.live.threads import LiveThreads
+
+
+class Leases(Protocol):
+    """Reserves, for each live session while it lives, a share of the time of whatever makes the
+    mouths, so that no more sessions begin than can be served."""
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Reserve the time that a session with avatar ``model_id`` takes, for LEASE_S (30) seconds,
+        under the name ``holder`` (a session's id), or renew the lease that ``holder`` has. ``call``
+        is the request that this is done for. Raises Overloaded, with how many are held and how many
+        fit, where no more fit."""
+        ...
+
+    def release(self, holder: str) -> None:
+        """End the lease of ``holder`` (a session's id); nothing where it has none."""
+        ...
+
+
+class SessionLeases:
+    """The leases of the sessions of a process. Thread-safe."""
+
+    def __init__(self, leases: Leases | None, threads: LiveThreads) -> None:
+        """``leases`` says what can be carried; None where that is not limited. ``threads.workers``
+        end leases, which may take the time of a request to another server."""
+        self._leases = leases
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._ending: set[Future[None]] = set()
+
+    @property
+    def limited(self) -> bool:
+        """Whether there are leases at all."""
+        return self._leases is not None
+
+    def acquire(self, holder: str, model_id: str, call: Call) -> None:
+        """Do as ``Leases.acquire``; nothing where nothing is limited."""
+        if self._leases is not None:
+            self._leases.acquire(holder, model_id, call)
+
+    def release(self, holder: str) -> None:
+        """Do as ``Leases.release``, and wait for it."""
+        if self._leases is not None:
+            self._leases.release(holder)
+
+    def release_later(self, holder: str) -> None:
+        """Have a worker end the lease of ``holder`` (a session's id)."""
+        if self._leases is None:
+            return
+        ending = self._threads.workers.submit(self._leases.release, holder)
+        with self._lock:
+            self._ending.add(ending)
+        ending.add_done_callback(self._ended)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the leases have ended that ``release_later`` was called for, at most
+        ``timeout_s`` seconds."""
+        with self._lock:
+            ending = tuple(self._ending)
+        wait(ending, timeout_s)
+
+    def _ended(self, ending: Future[None]) -> None:
+        with self._lock:
+            self._ending.discard(ending)

@@ -1,0 +1,41 @@
+"""Numbers of the live sessions of a process, and of one that has ended."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsStats:
+    """Numbers of the live sessions of one process since it began: ``active`` now, ``opened``,
+    ``refused`` as there was no room, and ``ended`` by the reason ("closed", "max_idle", ...).
+    ``opening`` of the active ones are being opened. ``most`` is how many the server's processes may
+    have together; None for no limit."""
+
+    active: int
+    opening: int
+    """Those of them that wait for their avatar, or for room."""
+    most: int | None
+    """Sessions that ``max_sessions`` allows, in all processes together; None where only the
+    machine's speed counts."""
+    opened: int
+    refused: int
+    ended: dict[str, int]
+    """Sessions that have ended, by the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUsage:
+    """What one live session has used, told when it has ended: whose it was (``tenant``), the name
+    of the avatar that it showed last, how long it lasted and spoke, how many frames were composed
+    and mouths made for it, and why it ended ("closed", "max_idle", ...)."""
+
+    tenant: str
+    avatar: str
+    """The one that it showed last."""
+    lasted_s: float
+    spoken_s: float
+    frames: int
+    """Frames that were composed."""
+    mouths: int
+    """Mouths that the network made for it."""
+    reason: str
+    """Why it has ended."""

@@ -1,0 +1,136 @@
+"""Bodies of requests: how much of them one process holds, and within which time they come."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from lipwire.domain import Overloaded
+from lipwire.security import AccessControl
+from lipwire.web.guard import access_of
+
+_MIB: Final = 1 << 20
+MOST_BYTES: Final = 512 * _MIB
+"""Of all bodies that come, and of audio that waits for room in its session."""
+MOST_OF_ONE_BYTES: Final = MOST_BYTES // 2
+"""The same of one tenant, so that there is room for others."""
+PART_WITHIN_S: Final = 30.0
+"""Within which more of a body has to come."""
+ALL_WITHIN_S: Final = 600.0
+"""Within which all of it has to be there: the largest one comes over a line of 1 Mbit/s."""
+_RETRY_AFTER_S: Final = 2.0
+
+
+class BodyRoom:
+    """What one process holds of the bodies that clients send. Used in one event loop."""
+
+    def __init__(
+        self,
+        most_bytes: int = MOST_BYTES,
+        most_of_one_bytes: int = MOST_OF_ONE_BYTES,
+        *,
+        part_within_s: float = PART_WITHIN_S,
+        all_within_s: float = ALL_WITHIN_S,
+    ) -> None:
+        """``most_bytes`` are held at a time, and ``most_of_one_bytes`` of one tenant; more of a
+        body has to come within ``part_within_s`` seconds, and all of it within ``all_within_s``."""
+        self._most = most_bytes
+        self._most_of_one = most_of_one_bytes
+        self._part_within_s = part_within_s
+        self._all_within_s = all_within_s
+        self._held: Counter[str] = Counter()
+
+    @property
+    def held_bytes(self) -> int:
+        """How much is held now."""
+        return self._held.total()
+
+    @contextmanager
+    def taking(self, who: str) -> Iterator[Callable[[int], None]]:
+        """Hold what the block takes for tenant ``who`` until its end. A context manager: gives a
+        function that takes so many bytes, and raises Overloaded where there is no room."""
+        taken = 0
+
+        def take(size_bytes: int) -> None:
+            nonlocal taken
+            self.hold(who, size_bytes)
+            taken += size_bytes
+
+        try:
+            yield take
+        finally:
+            self.hold(who, -taken)
+
+    def hold(self, who: str, size_bytes: int) -> None:
+        """Hold so many bytes for tenant ``who``; give them back where ``size_bytes`` is negative.
+        Raises Overloaded where there is no room."""
+        for held, most in (
+            (self._held[who], self._most_of_one),
+            (self._held.total(), self._most),
+        ):
+            if size_bytes > 0 and held + size_bytes > most:
+                raise Overloaded(
+                    f"{held:,} bytes of bodies are held; allowed are {most:,}",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+        self._held[who] += size_bytes
+        if not self._held[who]:
+            del self._held[who]
+
+    @asynccontextmanager
+    async def body(
+        self, request: Request, control: AccessControl, most_bytes: int
+    ) -> AsyncIterator[bytes]:
+        """Give the ``async with`` block the body of ``request``, which is held until its end, and
+        which ``control`` counts for the tenant of whoever sends it: before it comes, where its
+        length was said, else as it comes. An asynchronous context manager.
+
+        Raises HTTPException where it has more than ``most_bytes``, breaks off or takes too long,
+        LimitExceeded where the tenant may not send it now, and Overloaded where there is no room.
+        """
+        access = access_of(request.scope)
+        told = request.headers.get("content-length", "")
+        known = told.isdecimal()
+        if known:
+            expected = int(told[:20])
+            if expected > most_bytes:
+                raise HTTPException(413, f"the body is larger than {most_bytes:,} bytes")
+            control.upload(access, expected)
+        with self.taking(access.counts_for) as take:
+
+            def came(size_bytes: int) -> None:
+                take(size_bytes)
+                if not known:
+                    control.upload(access, size_bytes)
+
+            yield await self._read(request, most_bytes, came)
+
+    async def _read(self, request: Request, most_bytes: int, came: Callable[[int], None]) -> bytes:
+        now = asyncio.get_running_loop().time
+        ends_s = now() + self._all_within_s
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._part_within_s) as limit:
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most_bytes:
+                        raise HTTPException(413, f"the body is larger than {most_bytes:,} bytes")
+                    came(len(part))
+                    if part:
+                        parts.append(part)
+                        limit.reschedule(min(ends_s, now() + self._part_within_s))
+        except ClientDisconnect:
+            raise HTTPException(400, "the body broke off") from None
+        except TimeoutError:
+            raise HTTPException(
+                408,
+                f"{size:,} bytes of the body came; allowed are pauses of {self._part_within_s:g} s,"
+                f" and {self._all_within_s:g} s for all of it",
+                {"Connection": "close"},
+            ) from None
+        return b"".join(parts)

@@ -1,0 +1,81 @@
+"""The Redis server by which a server shares with others, from its configuration."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lipwire.avatars.packages import Packages
+from lipwire.avatars.store.storedavatars import StoredAvatars
+from lipwire.config.redissettings import RedisSettings
+from lipwire.domain import Tell
+from lipwire.observe.metrics import ServerMetrics
+from lipwire.stores import Notices, RedisAddress, RedisConnection, RedisTls, notice
+from lipwire.wiring.measuring import measure_notices, measure_redis
+
+
+@contextmanager
+def open_redis(
+    settings: RedisSettings, *, tell: Tell, metrics: ServerMetrics | None = None
+) -> Iterator[RedisConnection | None]:
+    """Give the ``with`` block a connection to the Redis server of ``settings``, None where they
+    name none, and close it afterwards. A context manager. Redis need not be there yet.
+
+    ``tell(heading, facts)`` is called for people who start the server; ``metrics`` tells how the
+    connection does. Raises DependencyMissing where redis-py is not installed, InvalidInput where a
+    file of the settings cannot be read.
+    """
+    if not settings.enabled:
+        yield None
+        return
+    address = address_of(settings)
+    with RedisConnection(
+        address,
+        prefix=settings.prefix,
+        timeout_s=settings.timeout_ms / 1000,
+        retry_s=settings.retry_seconds,
+    ) as redis:
+        tell(f"Redis {address}", {"Connected": "yes" if redis.up else "not yet"})
+        if metrics is not None:
+            measure_redis(metrics, redis)
+        yield redis
+
+
+def address_of(settings: RedisSettings) -> RedisAddress:
+    """Return where the Redis server of ``settings`` is, which name one, and who a server is to
+    it."""
+    username, password = settings.credentials
+    return RedisAddress(
+        settings.host,
+        settings.port,
+        settings.database,
+        username,
+        password,
+        RedisTls(settings.ca, settings.cert, settings.key) if settings.encrypted else None,
+    )
+
+
+@contextmanager
+def hearing_of_versions(
+    settings: RedisSettings, catalog: Packages, metrics: ServerMetrics
+) -> Iterator[None]:
+    """Have ``catalog``, where it is of a store, look at it when others of the Redis server of
+    ``settings`` say that something was published, during the ``with`` block. A context manager;
+    nothing where they name no Redis server. ``metrics`` tells how that does."""
+    if not settings.enabled or not isinstance(catalog, StoredAvatars):
+        yield
+        return
+    with Notices(
+        address_of(settings), _channel(settings), catalog.poll, retry_s=settings.retry_seconds
+    ) as notices:
+        measure_notices(metrics, notices)
+        yield
+
+
+def tell_of_versions(settings: RedisSettings) -> int:
+    """Have all servers that share the Redis server of ``settings``, which name one, look at their
+    stores now, and return how many processes were told. Raises Unavailable where Redis cannot be
+    told, DependencyMissing where redis-py is not installed."""
+    return notice(address_of(settings), _channel(settings))
+
+
+def _channel(settings: RedisSettings) -> str:
+    return f"{settings.prefix}:published"

@@ -1,0 +1,35 @@
+"""The web server's event loop."""
+
+import asyncio
+import threading
+
+from starlette.types import Receive, Scope, Send
+from tests.support.waiting import WAIT_S
+
+from lipwire.web.server import WebServer
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    del scope, receive, send
+
+
+def test_an_event_loop_that_is_blocked_does_not_answer() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+    begun, over = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        over.wait(WAIT_S)
+
+    def make() -> object:
+        loops.append(asyncio.get_running_loop())
+        return app
+
+    with WebServer(make, host="127.0.0.1", port=0) as server:  # type: ignore[arg-type]  # ASGI
+        assert server.answers(WAIT_S)
+        loops[0].call_soon_threadsafe(block)
+        assert begun.wait(WAIT_S)
+        assert not server.answers(0.0)
+        over.set()
+        assert server.answers(WAIT_S)
+    assert server.answers(0.0)  # it is closed, as it should be
