@@ -42,7 +42,8 @@ install: $(VENV)/.run ## only install: .venv/bin/lipwire
 
 # A file's tests share what they have made, so that one process has them all; files in the order of
 # their names, which ends with quick ones.
-SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+# Where one dies the run ends there, and says in which test: it would wait for it without end.
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # Python keeps what it has compiled, also where the environment says otherwise: each process of a run
 # would compile the tests again, and each command that a test starts all of Lipwire.

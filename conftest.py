@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import signal
+import sys
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -18,6 +19,9 @@ from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from tests.support import snippets
+
+if sys.platform == "linux":
+    import resource
 
 # The same examples every time, and no limit on the time that one takes: what fails here fails
 # everywhere, however busy the machine is. `--hypothesis-profile=default` tries new ones, and "fast"
@@ -39,6 +43,8 @@ pytest_collect_file = Sybil(
 ).pytest()
 documented = snippets.documented
 
+MOST_MEMORY_BYTES = 12 << 30
+"""Of a process of the suite, or one that it starts. The largest has 3 GiB."""
 REQUIRE_ALL = os.environ.get("LIPWIRE_REQUIRE_ALL", "0") not in ("", "0")
 MISSING = re.compile(r"^(Skipped: )?(needs |could not import |.* is not installed)", re.IGNORECASE)
 
@@ -89,7 +95,14 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_configure() -> None:
     """Whoever starts the suite in the background has Ctrl-C ignored, and with nohup the terminal's
-    end, here and in what it starts; tests of them need them."""
+    end, here and in what it starts; tests of them need them.
+
+    A process of the suite that takes ever more memory fails where it does, with every thread's stack,
+    before the system ends it without a word.
+    """
+    if sys.platform == "linux":
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY_BYTES, most))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

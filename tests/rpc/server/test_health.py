@@ -160,3 +160,25 @@ def test_a_client_that_takes_nothing_is_left_and_told_the_last_status_alone(
     health.set("", SERVING)
     health.drain()
     assert (slow.sent, gone.sent) == ([SERVING, NOT_SERVING], [NOT_SERVING])
+
+
+def test_changes_do_not_pile_up_behind_a_client_that_takes_nothing() -> None:
+    health = HealthServicer(lambda: True)
+    slow = Calls()
+    told = threading.Thread(
+        target=health.Watch, args=(health_pb2.HealthCheckRequest(), slow, slow.send)
+    )
+    told.start()
+    until(lambda: slow.ended)
+    for _ in range(1000):
+        health.set("", NOT_SERVING)
+        health.set("", SERVING)
+    assert health._threads._work_queue.qsize() == 0  # it has one thread that tells it, its own
+    health.set("", NOT_SERVING)
+    slow.taken.set()
+    told.join()
+    assert slow.sent == [SERVING, NOT_SERVING]
+    for change in (SERVING, NOT_SERVING):
+        health.set("", change)
+        until(lambda: slow.sent[-1] == change)  # noqa: B023  # within the turn
+    health.drain()

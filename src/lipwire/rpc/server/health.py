@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -63,14 +64,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     ) -> None:
         """Answer a ``HealthCheckRequest`` now and after each change, until the call ends. A service
         that the server does not have is SERVICE_UNKNOWN."""
-        service = request.service
-        watch = _Watch(lambda: self._status(service, _UNKNOWN), send, context.cancel)
+        watch = _Watch(request.service, send, context.cancel, telling=True)
         with self._lock:
-            self._watches.setdefault(service, set()).add(watch)
-        if context.add_callback(lambda: self._ended(service, watch)):
-            watch.tell()
+            self._watches.setdefault(watch.service, set()).add(watch)
+        if context.add_callback(lambda: self._ended(watch)):
+            self._tell(watch)
         else:
-            self._ended(service, watch)
+            self._ended(watch)
 
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC's own mark
 
@@ -97,16 +97,39 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             return self._statuses.get(service, unknown)
 
     def _say(self, service: str, status: int) -> None:
+        """Under the lock. However often a status changes, one thread tells a watch of it."""
         self._statuses[service] = status
         for watch in self._watches.get(service, ()):
-            self._threads.submit(watch.tell)
+            if not watch.telling:
+                watch.telling = True
+                self._threads.submit(self._tell, watch)
 
-    def _ended(self, service: str, watch: "_Watch") -> None:
+    def _tell(self, watch: "_Watch") -> None:
+        """Send the status until the client has the last one, and wait for that."""
+        while (status := self._untold(watch)) is not None:
+            late = threading.Timer(_TAKES_S, watch.cancel)
+            late.daemon = True
+            late.start()
+            try:
+                watch.send(health_pb2.HealthCheckResponse(status=status))
+            finally:
+                late.cancel()
+            watch.told = status
+
+    def _untold(self, watch: "_Watch") -> int | None:
         with self._lock:
-            watches = self._watches[service]
+            status = self._statuses.get(watch.service, _UNKNOWN)
+            if status != watch.told:
+                return status
+            watch.telling = False
+            return None
+
+    def _ended(self, watch: "_Watch") -> None:
+        with self._lock:
+            watches = self._watches[watch.service]
             watches.discard(watch)
             if not watches:
-                del self._watches[service]
+                del self._watches[watch.service]
 
     def _asked(self) -> bool:
         try:
@@ -116,44 +139,15 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             return False
 
 
+@dataclass(slots=True, eq=False)
 class _Watch:
     """One call of ``Watch``, which is told what the status is when it can be sent: not each of
     several that follow one another."""
 
-    def __init__(
-        self,
-        status: Callable[[], int | None],
-        send: Callable[[Any], object],
-        cancel: Callable[[], object],
-    ) -> None:
-        self._status: Final = status
-        self._send: Final = send
-        self._cancel: Final = cancel
-        self._lock: Final = threading.Lock()
-        self._told: int | None = None
-        self._telling = False
-
-    def tell(self) -> None:
-        """Send the status until the client has the last one, and wait for that; at once where
-        another thread does so already."""
-        with self._lock:
-            if self._telling:
-                return
-            self._telling = True
-        while (status := self._changed()) is not None:
-            late = threading.Timer(_TAKES_S, self._cancel)
-            late.daemon = True
-            late.start()
-            try:
-                self._send(health_pb2.HealthCheckResponse(status=status))
-            finally:
-                late.cancel()
-            self._told = status
-
-    def _changed(self) -> int | None:
-        with self._lock:
-            status = self._status()
-            if status != self._told:
-                return status
-            self._telling = False
-            return None
+    service: str
+    send: Callable[[Any], object]
+    cancel: Callable[[], object]
+    telling: bool
+    """Whether a thread tells it, or is about to. Under the servicer's lock."""
+    told: int | None = None
+    """The status that the client was told last; of the thread that tells it."""
