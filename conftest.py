@@ -97,8 +97,8 @@ def pytest_configure() -> None:
     """Whoever starts the suite in the background has Ctrl-C ignored, and with nohup the terminal's
     end, here and in what it starts; tests of them need them.
 
-    A process of the suite that takes ever more memory fails where it does, with every thread's stack,
-    before the system ends it without a word.
+    A process of the suite that takes ever more memory fails where it does, with every thread's
+    stack, before the system ends it without a word.
     """
     if sys.platform == "linux":
         _, most = resource.getrlimit(resource.RLIMIT_DATA)

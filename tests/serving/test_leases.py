@@ -129,6 +129,31 @@ def test_a_share_ends_by_itself_unless_it_is_renewed() -> None:
         machine.leases.acquire("forgotten", "anna", CALL)
 
 
+def test_who_is_refused_comes_again_when_a_share_ends_that_is_not_renewed_in_time() -> None:
+    machine = Machine(anna=36, bert=36)
+    machine.speeds["bert"] = Speed(1, 0.036, 2)
+    machine.devices = [0, 1]
+    for holder in ("one", "two"):
+        machine.leases.acquire(holder, "anna", CALL)
+    machine.clock.now += LEASE_S / 2
+    machine.fill("bert")  # of another device, and not renewed either
+    machine.leases.acquire("one", "anna", CALL)
+
+    def retry_after_s(model_id: str) -> float | None:
+        with pytest.raises(Overloaded) as refused:
+            machine.leases.acquire("new", model_id, CALL)
+        return refused.value.retry_after_s
+
+    assert retry_after_s("anna") == 5
+    machine.clock.now += LEASE_S / 4
+    assert retry_after_s("anna") == pytest.approx(LEASE_S / 4)
+    assert retry_after_s("bert") == 5
+    machine.clock.now += LEASE_S / 4 - 0.01
+    assert retry_after_s("anna") == 0.25
+    machine.clock.now += 0.01
+    machine.leases.acquire("new", "anna", CALL)
+
+
 def test_a_share_that_is_given_back_is_free_at_once() -> None:
     machine = Machine(anna=36)
     assert machine.fill("anna") == 2

@@ -250,7 +250,7 @@ class Backend(Protocol):
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         """Reserve, or renew, what a live session of avatar ``model_id`` takes of the device that
-        runs its network: a lease, which lasts 30 s (``leases.LEASE_S``) unless it is renewed.
+        runs its network: a lease, which lasts ``LEASE_S`` seconds unless it is renewed.
 
         ``holder`` is the session's name, 1 to 200 characters, chosen by the caller and different
         for each session. ``call`` is the request that it is for: its deadline counts
@@ -263,7 +263,7 @@ class Backend(Protocol):
     def release(self, holder: str) -> None:
         """Give back what ``acquire`` has reserved for the live session ``holder``, the name that it
         was given. Nothing need be reserved. Raises nothing: what cannot be given back ends by
-        itself, within 30 s."""
+        itself, within ``LEASE_S`` seconds."""
         ...
 
     def health(self, *, call: Call | None = None) -> BackendHealth:

@@ -2,9 +2,11 @@
 
 A session takes the time of 25 frames a second of its avatar's device, as measured; a device gives
 away at most ``SHARE`` of the time of those frames that it computes side by side. Where networks run
-on the processor, composing and encoding frames takes time of the same cores. A share is held
-for LEASE_S seconds, and longer where it is renewed. Frames of live sessions are run before all
-others, so other load takes nothing of what is given away.
+on the processor, composing and encoding frames takes time of the same cores. Frames of live
+sessions are run before all others, so other load takes nothing of what is given away.
+
+A share is held for LEASE_S seconds, and longer where it is renewed. What a server held that has
+died is free by the time its clients begin again at another.
 """
 
 import math
@@ -19,9 +21,10 @@ from lipwire.serving.networkfacts import Speed
 
 SHARE: Final = 0.9
 """What sessions may take of a device's time; the rest is for frames that take longer than usual."""
-LEASE_S: Final = 30.0
+LEASE_S: Final = 4.0
 """How long a share is held that nobody renews."""
 _RETRY_AFTER_S: Final = 5.0
+_SOONEST_S: Final = 0.25
 _LONGEST_HOLDER: Final = 200
 _FIRST_FRAMES: Final = FPS
 _LATEST_FRAMES: Final = 500
@@ -76,8 +79,8 @@ class _Held:
 
 class SpeedLeases:
     """Gives live sessions shares of the time of the devices that networks run on, as long as there
-    is time left, so that admitted sessions stay in time. A share, a lease, is held for 30 s unless
-    it is renewed. Thread-safe."""
+    is time left, so that admitted sessions stay in time. A share, a lease, is held for LEASE_S
+    seconds unless it is renewed. Thread-safe."""
 
     def __init__(
         self,
@@ -110,7 +113,7 @@ class SpeedLeases:
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         """Reserve, or renew, the share of a device's time that a live session of avatar
-        ``model_id`` takes, for 30 s (LEASE_S) from now.
+        ``model_id`` takes, for LEASE_S seconds from now.
 
         ``holder`` is the session's name, 1 to 200 characters, different for each session. ``call``
         is the request that this is for: it limits how long is waited where the network has to be
@@ -119,8 +122,9 @@ class SpeedLeases:
         device that is too slow for it leaves frames out.
 
         Raises Overloaded, with how many sessions run and how many fit, where there is no share
-        left; InvalidInput where ``holder`` is empty or too long; DeadlineExceeded where other
-        networks are being measured until ``call``'s deadline; and what measuring raises.
+        left; soon after, one may be free whose holder is late to renew it. Raises InvalidInput
+        where ``holder`` is empty or too long, DeadlineExceeded where other networks are being
+        measured until ``call``'s deadline, and what measuring raises.
         """
         if not 0 < len(holder) <= _LONGEST_HOLDER:
             raise InvalidInput(
@@ -135,7 +139,7 @@ class SpeedLeases:
             self._asked_last = speed
             before = self._held.pop(holder, None)
             try:
-                self._check_room(model_id, speed)
+                self._check_room(model_id, speed, now)
             except Overloaded:
                 if before is not None:
                     self._held[holder] = before
@@ -194,7 +198,7 @@ class SpeedLeases:
         for model_id in wanted:
             self._known[model_id] = self._speed(model_id) or self._known[model_id]
 
-    def _check_room(self, model_id: str, speed: Speed) -> None:
+    def _check_room(self, model_id: str, speed: Speed, now: float) -> None:
         held = self._on(speed.device)
         fit = self._fit(speed)
         if len(held) < fit:
@@ -203,8 +207,17 @@ class SpeedLeases:
         raise Overloaded(
             f"{_sessions(len(held))} here; {fit} fit, as a frame of avatar {model_id} takes"
             f" {speed.frame_s * 1000:.3g} ms on {workers}",
-            retry_after_s=_RETRY_AFTER_S,
+            retry_after_s=self._retry_after_s(speed.device, now),
         )
+
+    def _retry_after_s(self, device: int, now: float) -> float:
+        """Soon where a holder has not renewed its share in time: it may have died."""
+        left_s = min(
+            held.until_s - now
+            for held in self._held.values()
+            if self._known[held.model_id].device == device
+        )
+        return max(left_s, _SOONEST_S) if left_s < LEASE_S / 3 else _RETRY_AFTER_S
 
     def _on(self, device: int) -> list[Speed]:
         """The speeds of all sessions on ``device``."""

@@ -169,8 +169,8 @@ class LocalBackend(Closing):
         return tuple(sorted((row for row in rows if row), key=lambda row: row.model_id))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Reserve, or renew, for 30 s what a live session of avatar ``model_id`` takes of the
-        device that its network is on. A network that was not measured of late is loaded and
+        """Reserve, or renew, for LEASE_S seconds what a live session of avatar ``model_id`` takes
+        of the device that its network is on. A network that was not measured of late is loaded and
         measured first.
 
         ``holder`` is the session's name, 1 to 200 characters, different for each session; ``call``

@@ -1,7 +1,7 @@
 """How many live sessions each tenant has at all servers that share a Redis server.
 
 Each session is a member of its tenant's set, under a name of its own, for as long as it is renewed:
-so those of a server that was killed count no more after half a minute, and a session that is told
+so those of a server that was killed count no more after some seconds, and a session that is told
 twice, late, or once more after Redis has forgotten it, counts once.
 """
 
@@ -18,7 +18,7 @@ from lipwire.domain import Overloaded
 from lipwire.stores import RedisConnection, Script, StoreAway, digest
 
 _LOG: Final = logging.getLogger(__name__)
-LEASE_S: Final = 30.0
+LEASE_S: Final = 6.0
 """How long a session counts that nobody renews."""
 _RENEW_EVERY_S: Final = LEASE_S / 3
 _RETRY_AFTER_S: Final = 5.0

@@ -13,7 +13,7 @@ class Leases(Protocol):
     mouths, so that no more sessions begin than can be served."""
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Reserve the time that a session with avatar ``model_id`` takes, for LEASE_S (30) seconds,
+        """Reserve the time that a session with avatar ``model_id`` takes, for LEASE_S seconds,
         under the name ``holder`` (a session's id), or renew the lease that ``holder`` has. ``call``
         is the request that this is done for. Raises Overloaded, with how many are held and how many
         fit, where no more fit."""
