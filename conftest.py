@@ -18,6 +18,7 @@ from hypothesis import settings
 from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
+from tests.fuzz.costs import resident_bytes
 from tests.support import snippets
 
 if sys.platform == "linux":
@@ -45,6 +46,8 @@ documented = snippets.documented
 
 MOST_MEMORY_BYTES = 12 << 30
 """Of a process of the suite, or one that it starts. The largest has 3 GiB."""
+MOST_GARBAGE_BYTES = 256 << 20
+"""By so much memory may grow before garbage is looked for."""
 REQUIRE_ALL = os.environ.get("LIPWIRE_REQUIRE_ALL", "0") not in ("", "0")
 MISSING = re.compile(r"^(Skipped: )?(needs |could not import |.* is not installed)", re.IGNORECASE)
 
@@ -91,6 +94,29 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.set_threshold(5000, 10, 10)
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Garbage is counted by objects, and few of them can hold much: networks, pictures. Where
+    memory has grown by the end of a file, it is looked for."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is not None and nextitem.path != item.path:
+            _collect_where_grown()
+
+
+_collected_at_bytes = 0
+
+
+def _collect_where_grown() -> None:
+    global _collected_at_bytes
+    if resident_bytes() > _collected_at_bytes + MOST_GARBAGE_BYTES:
+        gc.collect()
+        _collected_at_bytes = resident_bytes()
 
 
 def pytest_configure() -> None:
