@@ -1,14 +1,14 @@
 """Turns on two levels: of tenants, and of the keys of each."""
 
+import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.scheduling.schedules import frames
 
 from lipwire.domain import SERVICES, Service
-from lipwire.scheduling import fairness
 from lipwire.scheduling.fairness import FairQueue
 from lipwire.scheduling.jobs import Job, Piece
 
@@ -51,6 +51,8 @@ def shares(pieces: list[Piece[str]]) -> list[tuple[str, str, int]]:
     return [(piece.job.tenant, piece.job.key, piece.frames) for piece in pieces]
 
 
+@pytest.mark.slow
+@settings(max_examples=25)
 @given(
     quantum=st.integers(1, 12),
     most=st.lists(st.integers(1, 12), min_size=1, max_size=7),
@@ -69,17 +71,25 @@ def test_tenants_have_equal_shares_and_in_them_their_keys(
     for (tenant, key), size in sizes.items():
         for _ in range(2):
             queue.push(job(key, size, tenant))
-    for number in range(150):
+    settled = False  # at first it counts who has asked for more
+    for number in itertools.count():
         for piece in queue.take(most[number % len(most)], never):
             line = piece.job.tenant, piece.job.key
             of_tenant[piece.job.tenant] += piece.frames
             of_key[line] += piece.frames
             if piece.job.left == 0:
                 queue.push(job(piece.job.key, sizes[line], piece.job.tenant))
-        assert max(of_tenant.values()) - min(of_tenant.values()) <= quantum
+        if not settled and sum(of_tenant.values()) > 3000:
+            settled = True
+            of_tenant, of_key = dict.fromkeys(of_tenant, 0), dict.fromkeys(of_key, 0)
+        if not settled:
+            continue
+        assert max(of_tenant.values()) - min(of_tenant.values()) <= 2 * quantum
         for tenant in of_tenant:
             counts = [count for (name, _), count in of_key.items() if name == tenant]
-            assert max(counts) - min(counts) <= quantum
+            assert max(counts) - min(counts) <= 2 * quantum
+        if sum(of_tenant.values()) > 600:
+            break
 
 
 @pytest.mark.slow
@@ -135,8 +145,8 @@ def test_whatever_is_pushed_comes_out_once_and_in_order(data: st.DataObject) -> 
 def test_a_thousand_keys_of_one_tenant_have_one_turn() -> None:
     queue = filled(*(job(f"a{number}", 8, "large") for number in range(1000)))
     queue.push(job("b", 24, "small"))
-    order = [queue.take(8, never)[0].job.tenant for _ in range(6)]
-    assert order == ["large", "small"] * 3
+    order = [queue.take(8, never)[0].job.tenant for _ in range(5)]
+    assert order == ["large", "small", "small", "small", "large"], "it has asked for more"
 
 
 def test_a_key_of_two_tenants_has_a_line_in_each() -> None:
@@ -329,53 +339,52 @@ def test_who_asks_for_little_goes_before_who_asks_for_much() -> None:
     assert order(queue, 2) == "sl"
 
 
-def test_nobody_is_behind_by_more_than_eight_seconds_of_video() -> None:
+def test_who_comes_back_does_not_go_before_those_who_were_there() -> None:
     queue = filled()
-    known(queue, "s")
-    spent(queue, "l", 10_000)
-    queue.push(job("a", 400, "l"))
-    queue.push(job("b", 400, "s"))
-    taken = order(queue, 40)
-    assert taken.startswith("s" * 24)  # 8 each: until it is a turn behind
-    assert taken[24:].startswith(("lslslsls", "slslslsl")), "turns are equal after that"
+    spent(queue, "s", 100)
+    for _ in range(20):
+        for name in "lm":
+            spent(queue, name, 200)
+    for name in "lms":
+        queue.push(job("a", 200, name))
+    assert order(queue, 6) == "lmslms"
 
 
-def test_a_tenant_that_nobody_knows_is_owed_nothing() -> None:
+def test_who_has_asked_for_much_has_half_a_share_all_the_same() -> None:
+    queue = filled()
+    for name in "lab":
+        spent(queue, name, 100)
+    for _ in range(40):
+        queue.push(job("a", 100, "l"))
+        for name in "ab":
+            queue.push(job("a", 30, name))
+    had = Counter(order(queue, 160))
+    assert abs(had["a"] - had["b"]) <= 1, "though they have enough to do for all of the time"
+    assert 0.25 <= had["l"] / had["a"] <= 0.45
+
+
+def test_a_tenant_that_nobody_knows_goes_before_none_by_as_much() -> None:
     queue = filled()
     spent(queue, "l", 400)
-    queue.push(job("a", 400, "l"))
+    queue.push(job("a", 100, "l"))
     queue.push(job("b", 400, "s"))
     assert order(queue, 6) == "lslsls"
 
 
-def test_those_that_are_owed_take_turns() -> None:
+def test_those_who_ask_for_little_take_turns() -> None:
     queue = filled()
-    known(queue, "s", "t")
     spent(queue, "l", 400)
     for name in "lst":
         queue.push(job(name, 24, name))
     assert order(queue, 9) == "stststlll"
 
 
-def test_of_the_tenants_that_were_served_only_some_are_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fairness, "_REMEMBERED", 2)
+def test_before_a_job_are_all_frames_of_those_who_ask_for_little_and_none_of_others() -> None:
     queue = filled()
-    known(queue, "s", "t", "u")
-    spent(queue, "l", 400)
-    for name in "lstu":
-        queue.push(job(name, 8, name))
-    assert order(queue, 4) == "ulst", "the others were forgotten"
-
-
-def test_before_a_job_that_is_owed_are_few_frames_of_those_that_are_not() -> None:
-    queue = filled()
-    known(queue, "s")
+    spent(queue, "s", 24)
     spent(queue, "l", 400)
     queue.push(job("a", 400, "l"))
     assert dict(queue.frames_before(job("b", 24, "s"))) == {"a": 0.0}
-    assert dict(queue.frames_before(job("b", 210, "s"))) == {"a": pytest.approx(10)}
     queue.push(job("b", 24, "s"))
     before = dict(queue.frames_before(job("c", 8, "l")))
     assert before["b"] == 24

@@ -89,11 +89,11 @@ def conversing(*at_s: float, key: str = "anna", workers: int = 2) -> LiveReserve
 def test_the_worker_kept_free_takes_what_ends_before_the_next_live_request() -> None:
     reserve = conversing(10.0, 10.16, 10.36)  # again at 10.52 at the earliest
     assert reserve.may_begin("batch", 1, FRAME_S, now=10.4)
-    assert reserve.may_begin("batch", 1, FRAME_S, now=10.5)
-    assert not reserve.may_begin("batch", 1, FRAME_S, now=10.501)
+    assert reserve.may_begin("batch", 1, FRAME_S, now=10.495), "if it takes 25 ms and not 20"
+    assert not reserve.may_begin("batch", 1, FRAME_S, now=10.496)
     assert not reserve.may_begin("batch", 1, 0.2, now=10.4)
     assert reserve.longest_s("batch", 1, now=10.4) == LIVE_RUN_S
-    assert reserve.longest_s("batch", 1, now=10.5) == pytest.approx(0.02)
+    assert reserve.longest_s("batch", 1, now=10.495) == pytest.approx(0.02)
     assert reserve.longest_s("batch", 0, now=10.5) == LIVE_RUN_S, "another worker is kept free"
 
 
@@ -113,7 +113,7 @@ def test_of_several_conversations_the_next_counts_and_none_that_has_ended() -> N
     reserve = conversing(10.0, 10.16)
     for when in (10.05, 10.15):
         reserve.came("bert", when)  # again at 10.25
-    assert reserve.longest_s("batch", 1, now=10.22) == pytest.approx(0.03)
+    assert reserve.longest_s("batch", 1, now=10.22) == pytest.approx(0.024)
     for number in range(20):
         reserve.came("anna", 10.32 + 0.16 * number)
     assert reserve.longest_s("batch", 1, now=13.37) == LIVE_RUN_S

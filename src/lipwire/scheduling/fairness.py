@@ -6,9 +6,10 @@ and what could not be used of a turn may be used in the next one, as long as the
 of n tenants gets a n-th of the workers, and of that each of its m keys a m-th, whatever the others
 ask for, however many keys they have and however large their requests are. Who is alone gets all.
 
-A tenant that has had less than others, because it did not ask, goes first until it is a turn behind
-them, or until 200 of its frames were run. So who asks for much has to wait for those who ask for
-little, and not they for him.
+A tenant that asks for much goes after those who do not: of the frames that wait and those that were
+run of late, it has more than one and a half times its equal share. Of what is run it is sure of
+half an equal share all the same. So who asks for much waits for those who ask for little, and not
+they for him.
 
 Live jobs are in the order of their deadlines (``DeadlineQueue``).
 """
@@ -21,12 +22,12 @@ from typing import Final, Generic
 from lipwire.domain import SERVICES, Service
 from lipwire.scheduling.deadlines import DeadlineQueue
 from lipwire.scheduling.jobs import Job, K, MayJoin, Piece
+from lipwire.scheduling.recentframes import RecentFrames
 
-_MOST_BEHIND: Final = 200
-"""By so many frames a tenant that comes is behind the others at most: 8 s of video, those of some
-large requests."""
-_REMEMBERED: Final = 1000
-"""Tenants without work of which it is known what they have had."""
+_MUCH: Final = 1.5
+"""A tenant yields to others that has asked for more than so many equal shares,"""
+_SURE: Final = 0.5
+"""and has had more than so many."""
 
 
 class FairQueue(Generic[K]):
@@ -35,7 +36,7 @@ class FairQueue(Generic[K]):
 
     Live jobs come first, by deadline; then those of class batch, then those of class render. Within
     these two, tenants take turns of some frames, and within a tenant's turns its keys do (a job's
-    key names the network that is run). Tenants that have asked for less than their share go first.
+    key names the network that is run). Tenants that ask for much go after those that do not.
     """
 
     def __init__(self, quantum: int) -> None:
@@ -166,12 +167,7 @@ class _Tenant(Generic[K]):
     lines: OrderedDict[K, _Line[K]] = field(default_factory=OrderedDict)
     deficit: int = 0
     jobs: int = 0
-    had: int = 0
-    """Frames that were run for it, and what it came too late for."""
-
-    @property
-    def frames(self) -> int:
-        return sum(line.frames for line in self.lines.values())
+    frames: int = 0
 
 
 class TenantTurns(Generic[K]):
@@ -184,22 +180,17 @@ class TenantTurns(Generic[K]):
         self._quantum = quantum
         # In the order of their turns, the first is next. A tenant without jobs is not in here.
         self._tenants: OrderedDict[str, _Tenant[K]] = OrderedDict()
-        self._most_had = 0
-        self._had: OrderedDict[str, int] = OrderedDict()
-        """What tenants without work have had; the one that had work last is last."""
+        self._had: Final = RecentFrames()
         self.jobs = 0
         """Jobs of which any frame waits. Not to be changed from outside."""
+        self.frames = 0
+        """How many frames wait, of all jobs together. Not to be changed from outside."""
 
     def __iter__(self) -> Iterator[Job[K]]:
         """All jobs; nothing may be changed meanwhile."""
         for tenant in self._tenants.values():
             for line in tenant.lines.values():
                 yield from line.jobs
-
-    @property
-    def frames(self) -> int:
-        """How many frames wait, of all jobs together."""
-        return sum(tenant.frames for tenant in self._tenants.values())
 
     def frames_by_key(self) -> dict[K, int]:
         """Return how many frames wait of each key, of all tenants together; keys of which none
@@ -213,36 +204,36 @@ class TenantTurns(Generic[K]):
     def frames_before(self, job: Job[K]) -> dict[K, float]:
         """Return how many frames of each key would be run before the last one of ``job``, were it
         added now: all that wait of its tenant and key, of the tenant's other keys as many as of its
-        own, and of each other tenant as many as of its own, more or less by what the two have had.
-        Fractions are possible."""
+        own, and of each other tenant as many as of its own; all where it goes after that tenant,
+        and none where that one goes after it. Fractions are possible."""
         before: dict[K, float] = {}
         lines = self._tenants[job.tenant].lines if job.tenant in self._tenants else {}
         own = job.frames + (lines[job.key].frames if job.key in lines else 0)
         for key, line in lines.items():
             before[key] = line.frames if key == job.key else min(line.frames, own)
         share = job.frames + sum(before.values())
-        had = self._had_of(job.tenant)
+        yields = self._yields(job.tenant)
         for name, tenant in self._tenants.items():
-            if name != job.tenant:
-                ahead = had - tenant.had
-                most = share + ahead if abs(ahead) > self._quantum else share
-                part = min(1.0, max(0.0, most / tenant.frames))
-                for key, line in tenant.lines.items():
-                    before[key] = before.get(key, 0) + part * line.frames
+            if name == job.tenant:
+                continue
+            part = min(1.0, share / tenant.frames)
+            if yields != (other_yields := self._yields(name)):
+                part = 0.0 if other_yields else 1.0
+            for key, line in tenant.lines.items():
+                before[key] = before.get(key, 0) + part * line.frames
         return before
 
     def push(self, job: Job[K]) -> None:
-        """Add a job behind the others of its tenant and key; a key and a tenant that had none get
-        their turns after all others, unless the tenant has had less than they."""
+        """Add a job behind the others of its tenant and key; a key and a tenant that had none
+        get their turns after all others."""
         tenant = self._tenants.get(job.tenant)
         if tenant is None:
-            tenant = self._tenants[job.tenant] = _Tenant(had=self._had_of(job.tenant))
-            self._had.pop(job.tenant, None)
+            tenant = self._tenants[job.tenant] = _Tenant()
         line = tenant.lines.get(job.key)
         if line is None:
             line = tenant.lines[job.key] = _Line()
         line.jobs.append(job)
-        line.frames += job.left
+        self._waits(tenant, line, job.left)
         tenant.jobs += 1
         self.jobs += 1
 
@@ -253,7 +244,7 @@ class TenantTurns(Generic[K]):
         if tenant is None or line is None or job not in line.jobs:
             return False
         line.jobs.remove(job)
-        line.frames -= job.left
+        self._waits(tenant, line, -job.left)
         tenant.jobs -= 1
         self.jobs -= 1
         self._drop_if_empty(job.tenant, job.key)
@@ -293,10 +284,9 @@ class TenantTurns(Generic[K]):
         """Return the job that ``take`` would begin with; None where nothing waits."""
         if not self._tenants:
             return None
-        first = next(iter(self._tenants.values()))
-        least = min(self._tenants.values(), key=lambda tenant: tenant.had)
-        behind = first.had - least.had > self._quantum
-        return next(iter((least if behind else first).lines.values())).jobs[0]
+        first = next((name for name in self._tenants if not self._yields(name)), None)
+        tenant = self._tenants[first if first is not None else next(iter(self._tenants))]
+        return next(iter(tenant.lines.values())).jobs[0]
 
     def take(
         self,
@@ -367,9 +357,8 @@ class TenantTurns(Generic[K]):
             job.taken += count
             room -= count
             line.deficit -= count
-            line.frames -= count
-            tenant.had += count
-            self._most_had = max(self._most_had, tenant.had)
+            self._waits(tenant, line, -count)
+            self._had.add(name, count)
             if not alone:
                 tenant.deficit -= count
             if job.left == 0:
@@ -383,22 +372,25 @@ class TenantTurns(Generic[K]):
         self._drop_if_empty(name, key)
         return pieces
 
+    def _waits(self, tenant: _Tenant[K], line: _Line[K], more: int) -> None:
+        """Count that many ``more`` frames as waiting, or fewer where it is negative."""
+        line.frames += more
+        tenant.frames += more
+        self.frames += more
+
     def _drop_if_empty(self, name: str, key: K) -> None:
         tenant = self._tenants[name]
         if not tenant.lines[key].jobs:
             del tenant.lines[key]
         if not tenant.lines:
             del self._tenants[name]
-            self._had[name] = tenant.had
-            if len(self._had) > _REMEMBERED:
-                self._had.popitem(last=False)
 
-    def _had_of(self, name: str) -> int:
-        """What tenant ``name`` counts as having had."""
-        tenant = self._tenants.get(name)
-        if tenant is not None:
-            return tenant.had
-        return max(self._had.get(name, self._most_had), self._most_had - _MOST_BEHIND)
+    def _yields(self, name: str) -> bool:
+        """Whether tenant ``name`` goes after those who do not ask for much."""
+        had, tenants = self._had.of(name), max(self._had.tenants, len(self._tenants))
+        waiting = self._tenants[name].frames if name in self._tenants else 0
+        asked, all_asked = had + waiting, self._had.all + self.frames
+        return asked * tenants > _MUCH * all_asked and had * tenants > _SURE * self._had.all
 
     def _longest_tenants(self) -> list[_Tenant[K]]:
         """The tenant with most jobs; none where nothing waits."""

@@ -18,6 +18,8 @@ LIVE_FOR_S: Final = 2.0
 """So long after a live request was submitted another one may come at any moment."""
 LIVE_RUN_S: Final = 1 / FPS
 """The longest that a run of another class is expected to take meanwhile: the time of one frame."""
+_LATER: Final = 1.25
+"""So much longer than expected a run may take, beside others that compute."""
 _ARRIVALS: Final = 5
 """Of so many live requests of a network it is known when they came."""
 
@@ -61,7 +63,7 @@ class LiveReserve:
         seconds; 0 where that is not known."""
         if service == "live" or now >= self._live_until_s or others < self._most_others:
             return True
-        return frame_s > 0 and fits(frame_s, self._next_s() - now)
+        return frame_s > 0 and fits(frame_s, self._left_s(now))
 
     def longest_s(self, service: Service, others: int, now: float) -> float:
         """Return how many seconds a run of class ``service`` may be expected to take that a free
@@ -71,15 +73,17 @@ class LiveReserve:
             return math.inf
         if now >= self._live_until_s or others < self._most_others:
             return LIVE_RUN_S
-        return min(LIVE_RUN_S, self._next_s() - now)
+        return min(LIVE_RUN_S, self._left_s(now))
 
-    def _next_s(self) -> float:
-        """When the next live request is expected: as soon after the latest one of a network as ever
-        two of its latest came one after the other, and at once where only one has come."""
-        return min(
+    def _left_s(self, now: float) -> float:
+        """What a run may be expected to take that ends before the next live request comes: that is
+        expected as soon after the latest one of a network as ever two of its latest came one after
+        the other, and at once where only one has come."""
+        next_s = min(
             at[-1] + min((b - a for a, b in pairwise(at)), default=0.0)
             for at in self._came.values()
         )
+        return (next_s - now) / _LATER
 
 
 def fits(needed_s: float, longest_s: float) -> bool:
