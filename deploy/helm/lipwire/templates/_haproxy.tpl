@@ -27,7 +27,7 @@ defaults
     log global
     option httplog
     option dontlognull
-    timeout connect 5s
+    timeout connect 2s
     timeout http-request 30s
     timeout client 1h
     timeout server 1h
