@@ -46,8 +46,20 @@ VALUES: dict[str, dict[str, Any]] = {
         "haproxy": {"replicas": 2, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
         "compositing": {"runtimeClassName": "runc", "drainTimeoutSeconds": 900},
         "networkPolicy": {"clients": [{"namespaceSelector": {}}], "compositingEgress": [{}]},
+        "renders": {
+            "enabled": True,
+            "config": {"workers": 2},
+            "env": [{"name": "LIPWIRE_RENDERS__URL_SECRET", "value": "b"}],
+        },
+        "serviceMonitor": {"enabled": True},
+    },
+    "renders, insecure and plain": INSECURE
+    | {
+        "haproxy": {"enabled": False},
+        "renders": {"enabled": True},
     },
 }
+WITHOUT_HAPROXY = ("plain", "renders, insecure and plain")
 every_way = pytest.mark.parametrize("way", VALUES)
 
 _TEXT = {"type": "string"}
@@ -142,6 +154,11 @@ def of_kind(way: str, kind: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def rendering(way: str) -> bool:
+    """Whether there is a server for finished videos."""
+    return bool(VALUES[way].get("renders"))
+
+
 def container(way: str, name: str) -> dict[str, Any]:
     (found,) = of_kind(way, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
     assert isinstance(found, dict)
@@ -187,7 +204,10 @@ def test_no_two_objects_have_one_name(way: str) -> None:
 def test_servers_take_their_configuration(way: str, tmp_path: Path) -> None:
     prefix = VALUES[way].get("namePrefix", "")
     maps = of_kind(way, "ConfigMap")
-    for name, file in (("inference-server", "inference"), ("compositing-server", "compositing")):
+    servers = [("inference-server", "inference"), ("compositing-server", "compositing")]
+    if rendering(way):
+        servers.append(("render-server", "compositing"))
+    for name, file in servers:
         path = tmp_path / f"{file}.yaml"
         path.write_text(maps[prefix + name]["data"][f"{file}.yaml"])
         config: Any
@@ -198,7 +218,8 @@ def test_servers_take_their_configuration(way: str, tmp_path: Path) -> None:
             (address,) = config.inference_server.url
             service = of_kind(way, "Service")[address.split(":")[0]]
             assert service["spec"]["ports"][0]["port"] == 50051
-        assert config.closed(config.server) is (way != "insecure")
+            assert (config.renders.folder is not None) is (name == "render-server")
+        assert config.closed(config.server) is ("insecure" not in way)
         pod = of_kind(way, "Deployment")[prefix + name]["spec"]["template"]["spec"]
         wait = config.server.drain_delay
         assert wait >= 5  # HAProxy looks every 2 s
@@ -239,6 +260,23 @@ def test_inference_servers_are_the_guides() -> None:
     assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
+def test_the_server_of_finished_videos_keeps_its_folder_to_itself() -> None:
+    name = "blue-render-server"
+    spec = of_kind("everything", "Deployment")[name]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    pod = spec["template"]["spec"]
+    volumes = {volume.pop("name"): volume for volume in map(dict, pod["volumes"])}
+    assert volumes["state"] == {"persistentVolumeClaim": {"claimName": "lipwire-renders"}}
+    (server,) = pod["containers"]
+    assert server["args"][0] == "compositing-server"
+    (mount,) = (mount for mount in server["volumeMounts"] if mount["name"] == "state")
+    text = of_kind("everything", "ConfigMap")[name]["data"]["compositing.yaml"]
+    renders = yaml.safe_load(text)["renders"]
+    assert renders == {"folder": f"{mount['mountPath']}/renders", "workers": 2}
+    assert "LIPWIRE_RENDERS__URL_SECRET" in [one["name"] for one in server["env"]]
+    assert name not in of_kind("everything", "PodDisruptionBudget"), "or its node cannot be emptied"
+
+
 def test_probes_follow_encryption() -> None:
     secure, plain = (
         container("as it is", "inference-server"),
@@ -271,7 +309,7 @@ def test_what_is_not_safe_has_to_be_said() -> None:
             chart.render(values, name="test", namespace="video")
 
 
-@pytest.mark.parametrize("way", [way for way in VALUES if way != "plain"])
+@pytest.mark.parametrize("way", [way for way in VALUES if way not in WITHOUT_HAPROXY])
 def test_haproxy_takes_its_configuration(way: str, tmp_path: Path) -> None:
     program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
@@ -313,16 +351,15 @@ def rules(text: str) -> dict[str, list[str]]:
     return said
 
 
-@pytest.mark.parametrize("way", [way for way in VALUES if way != "plain"])
+@pytest.mark.parametrize("way", [way for way in VALUES if way not in WITHOUT_HAPROXY])
 def test_haproxys_rules_are_those_of_the_file(way: str) -> None:
     name = VALUES[way].get("namePrefix", "") + "haproxy"
     charts = rules(of_kind(way, "ConfigMap")[name]["data"]["haproxy.cfg"])
     text = (CHART.parents[1] / "haproxy" / "haproxy.cfg").read_text()
-    # Pods are found by DNS, in any order: none of them is the one that has all videos.
     files = {
-        section: [rule for rule in said if "renders" not in rule]
+        section: [rule for rule in said if rendering(way) or "renders" not in rule]
         for section, said in rules(text).items()
-        if "renders" not in section
+        if rendering(way) or "renders" not in section
     }
     assert len(files) >= 9
     assert charts == {section: files[section] for section in files if section in charts}

@@ -2,6 +2,7 @@
 {{- define "lipwire.haproxyConfig" -}}
 {{- $domain := printf "%s.svc.%s" .Release.Namespace .Values.haproxy.clusterDomain -}}
 {{- $compositing := printf "%s-pods.%s" (include "lipwire.name" (dict "root" . "component" "compositing-server")) $domain -}}
+{{- $renders := printf "%s-pods.%s" (include "lipwire.name" (dict "root" . "component" "render-server")) $domain -}}
 {{- $inference := printf "%s-pods.%s" (include "lipwire.name" (dict "root" . "component" "inference-server")) $domain -}}
 {{- $tls := .Values.tls.enabled -}}
 {{- $bind := ternary "ssl crt /etc/haproxy/tls/tls.crt alpn h2" "proto h2" $tls -}}
@@ -49,6 +50,9 @@ defaults
 frontend grpc
     bind :50052 {{ $bind }}
     use_backend live if { path_beg /lipwire.v1.AvatarService/ }
+    {{- if .Values.renders.enabled }}
+    use_backend renders if { path_beg /lipwire.v1.RenderService/ }
+    {{- end }}
     use_backend batches if { req.hdr(x-model-id) -m found }
     default_backend batches-in-turn
 
@@ -74,11 +78,21 @@ backend live
     stick store-response res.hdr(x-session-id) table sessions
     server-template compositing 1-{{ $most }} {{ $compositing }}:50052 {{ $grpc }} port 9464
 
+{{- if .Values.renders.enabled }}
+
+backend renders
+    http-check disable-on-404
+    server renders {{ $renders }}:50052 {{ $grpc }} port 9464
+{{- end }}
+
 {{- if .Values.compositing.web.enabled }}
 
 frontend http
     bind :8080{{ $bindHttp }}
     option forwardfor
+    {{- if .Values.renders.enabled }}
+    use_backend renders-web if { path /v1/render } || { path /v1/renders } || { path_beg /v1/renders/ }
+    {{- end }}
     default_backend web
 
 backend web
@@ -90,6 +104,12 @@ backend web
     stick store-response res.hdr(location),field(4,/) table sessions if { res.hdr(location) -m beg /v1/sessions/ }
     stick store-response res.hdr(location),field(5,/) table sessions if { res.hdr(location) -m beg /whep/ }
     server-template compositing 1-{{ $most }} {{ $compositing }}:8080 {{ $http }} port 9464
+{{- if .Values.renders.enabled }}
+
+backend renders-web
+    http-check disable-on-404
+    server renders {{ $renders }}:8080 {{ $http }} port 9464
+{{- end }}
 {{- end }}
 
 frontend inference

@@ -64,7 +64,14 @@ logging:
 {{- mergeOverwrite (fromYaml (include "lipwire.common" .)) $own .Values.compositing.config | toYaml -}}
 {{- end -}}
 
-{{/* root, component, values (inference or compositing), port, metricsPort, file, config */}}
+{{/* That of a compositing server, with the section of finished videos. */}}
+{{- define "lipwire.renderConfig" -}}
+{{- $renders := mergeOverwrite (dict "folder" "/var/lib/lipwire/renders") .Values.renders.config -}}
+{{- mergeOverwrite (fromYaml (include "lipwire.compositingConfig" .)) (dict "renders" $renders) | toYaml -}}
+{{- end -}}
+
+{{/* root, component, command (inference-server or compositing-server), values (inference or compositing), port, metricsPort,
+     file, config; stateVolume and a fixed pod (fixed), where videos lie in it */}}
 {{- define "lipwire.server" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -76,10 +83,15 @@ spec:
   replicas: {{ .values.replicas }}
   {{- end }}
   strategy:
+    {{- if .fixed }}
+    # Two cannot have one folder of videos.
+    type: Recreate
+    {{- else }}
     rollingUpdate:
       # A GPU more for the time of an update may not be there.
       maxSurge: {{ ternary 0 1 (eq .component "inference-server") }}
       maxUnavailable: {{ ternary 1 0 (eq .component "inference-server") }}
+    {{- end }}
   selector:
     matchLabels: {{- include "lipwire.selector" . | nindent 6 }}
   template:
@@ -127,21 +139,21 @@ spec:
         - name: {{ .component }}
           image: "{{ .values.image.repository }}:{{ .values.image.tag | default .root.Chart.AppVersion }}"
           imagePullPolicy: {{ .values.image.pullPolicy }}
-          args: [{{ .component }}, --config, /etc/lipwire/config/{{ .file }}]
+          args: [{{ .command }}, --config, /etc/lipwire/config/{{ .file }}]
           ports:
             - name: grpc
               containerPort: {{ .port }}
             - name: metrics
               containerPort: {{ .metricsPort }}
-            {{- if eq .component "compositing-server" }}
+            {{- if eq .command "compositing-server" }}
             {{- if .values.web.enabled }}
             - name: http
               containerPort: 8080
             {{- end }}
             {{- end }}
-          {{- if or .values.env (eq .component "compositing-server") }}
+          {{- if or .values.env (eq .command "compositing-server") }}
           env:
-            {{- if eq .component "compositing-server" }}
+            {{- if eq .command "compositing-server" }}
             {{- if not .root.Values.insecure }}
             - name: LIPWIRE_INFERENCE_SERVER__TOKEN
               valueFrom:
@@ -235,7 +247,7 @@ spec:
         - name: cache
           {{- toYaml .values.cacheVolume | nindent 10 }}
         - name: state
-          emptyDir: {}
+          {{- toYaml (.stateVolume | default (dict "emptyDir" (dict))) | nindent 10 }}
         - name: tmp
           emptyDir: {}
         {{- if .root.Values.tls.enabled }}
@@ -282,6 +294,7 @@ spec:
   publishNotReadyAddresses: true
   selector: {{- include "lipwire.selector" . | nindent 4 }}
   ports: {{- include "lipwire.ports" . | nindent 4 }}
+{{- if not .fixed }}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -292,13 +305,14 @@ spec:
   minAvailable: {{ .values.minAvailable }}
   selector:
     matchLabels: {{- include "lipwire.selector" . | nindent 6 }}
+{{- end }}
 {{- end -}}
 
 {{- define "lipwire.ports" -}}
 - name: grpc
   port: {{ .port }}
   targetPort: grpc
-{{- if eq .component "compositing-server" }}
+{{- if eq .command "compositing-server" }}
 {{- if .values.web.enabled }}
 - name: http
   port: 8080
