@@ -1,5 +1,6 @@
 """aud_ave.npy beside a recording."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -46,3 +47,13 @@ def test_features_without_a_recording_are_counted(tmp_path: Path) -> None:
     assert "has 522 rows; they were not compared, as the recording" in features_note(
         tmp_path / "aud_ave.npy", None, None
     )
+
+
+def test_an_archive_is_no_file_of_features(tmp_path: Path) -> None:
+    features = tmp_path / "aud_ave.npy"
+    np.savez(tmp_path / "whole.npz", np.zeros((522, 512), np.float32))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    for data in (whole, whole[:300], b"PK\x03\x04"):  # numpy.load leaves a damaged one open
+        features.write_bytes(data)
+        assert "cannot be read and was not compared" in features_note(features, None, None)
+        gc.collect()

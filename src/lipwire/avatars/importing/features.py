@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from lipwire.audio import AudioEncoder, decode_audio, extract_rows
 from lipwire.domain import FEATURE_SIZE, Float32Array, LipwireError
@@ -27,7 +28,7 @@ def features_note(features: Path, recording: Path | None, encoder: Path | None) 
     try:
         if features.stat().st_size > _MAX_BYTES:
             return f"{name} has more than {_MAX_BYTES} bytes and was not compared"
-        stored = np.load(features, mmap_mode="r", allow_pickle=False)
+        stored = open_memmap(features, mode="r")  # np.load takes archives, too
     except Exception as error:  # numpy reads the header as Python does, and fails in many ways
         return f"{name} cannot be read and was not compared: {type(error).__name__}"
     if stored.ndim != 2 or stored.shape[1] != FEATURE_SIZE or stored.dtype.kind != "f":

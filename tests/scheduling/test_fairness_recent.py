@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from lipwire.scheduling import recentframes
-from lipwire.scheduling.recentframes import RecentFrames
+from lipwire.scheduling import fairness
+from lipwire.scheduling.fairness import RecentFrames
 
 
 def counted(*frames: tuple[str, int], times: int = 1) -> RecentFrames:
@@ -64,7 +64,7 @@ def test_what_was_long_ago_is_forgotten_by_and_by() -> None:
 
 
 def test_of_many_tenants_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recentframes, "_REMEMBERED", 2)
+    monkeypatch.setattr(fairness, "_REMEMBERED", 2)
     recent = counted(("s", 8), ("t", 8), ("u", 8))
     assert recent.of("s") == 0
     assert recent.of("t") > 0
@@ -72,7 +72,7 @@ def test_of_many_tenants_the_latest_are_remembered(monkeypatch: pytest.MonkeyPat
 
 def test_counts_stay_right_however_many_frames_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = counted(("one", 30), ("two", 10), times=500)
-    monkeypatch.setattr(recentframes, "_LARGEST_UNIT", 4.0)
+    monkeypatch.setattr(fairness, "_LARGEST_UNIT", 4.0)
     small = counted(("one", 30), ("two", 10), times=500)
     for tenant in ("one", "two"):
         assert small.of(tenant) == pytest.approx(kept.of(tenant), rel=1e-3)
