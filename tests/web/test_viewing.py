@@ -46,6 +46,15 @@ def tasks(house: WebHouse) -> int:
     return counted
 
 
+def told(house: WebHouse) -> str:
+    """What the tasks of the server's loop do."""
+
+    async def stacks() -> str:
+        return "\n".join(f"{task} {task.get_stack()}" for task in asyncio.all_tasks())
+
+    return str(house.in_loop(stacks()))
+
+
 def test_video_and_sound_arrive_and_begin_with_a_key_frame(house: WebHouse) -> None:
     with WebViewer(house) as viewer:
         viewer.view()
@@ -244,7 +253,7 @@ def test_a_thousand_bad_offers_do_no_harm(house: WebHouse) -> None:
     assert len(house.avatars) == 1
     assert house.hub.viewers(session) == 0
     assert not session._outputs
-    until(lambda: tasks(house) <= before)
+    until(lambda: tasks(house) <= before, seen=lambda: told(house))
     assert house.ask("GET", "/healthz").status == 200
 
 

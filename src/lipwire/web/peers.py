@@ -56,6 +56,8 @@ _PROFILE: Final = "42e01f"
 CONNECT_WITHIN_S: Final = 30.0
 """Within which a viewer that was answered has to be connected: ICE gives up sooner, where there is
 a candidate to try."""
+_CLOSES_WITHIN_S: Final = 5.0
+"""aiortc waits for ever for tasks of a connection that was closed while it was being made."""
 MOST_CANDIDATES: Final = 100
 """Of one viewer, in all its messages: a machine with many networks has some thirty."""
 MOST_OFFERED: Final = 300
@@ -150,6 +152,7 @@ class Peer:
         self._began_ntp: int | None = None
         """When the session's clock was 0, in units of 2^-32 s since 1900."""
         self._held: tuple[Packet, asyncio.TimerHandle] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._users: frozenset[str] = frozenset()
         """Of the viewer's ICE agent, as its offer has them."""
         self._connection.on("connectionstatechange", self._state_changed)
@@ -228,14 +231,28 @@ class Peer:
 
     async def close(self) -> None:
         """End the connection; closing twice is allowed."""
-        self._gone()
-        self._release()
-        self._video.stop()
-        self._sound.stop()
+        if self._ending is None:
+            self._gone()
+            self._release()
+            self._video.stop()
+            self._sound.stop()
+            self._ending = asyncio.ensure_future(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
-            await self._connection.close()
-        except Exception:  # aiortc's, of a connection that a bad offer left half made
+            await asyncio.wait_for(self._connection.close(), _CLOSES_WITHIN_S)
+        except Exception:  # aiortc's, of a connection that a bad offer left half made; TimeoutError
             _LOG.debug("a viewer's connection was closed badly", exc_info=True)
+            await self._stop_transports()
+
+    async def _stop_transports(self) -> None:
+        """Close the sockets, where aiortc did not come to that."""
+        for transceiver in self._connection.getTransceivers():
+            dtls = transceiver.receiver.transport
+            for transport in filter(None, (dtls, getattr(dtls, "transport", None))):
+                with contextlib.suppress(Exception):  # and TimeoutError
+                    await asyncio.wait_for(transport.stop(), _CLOSES_WITHIN_S)
 
     async def statistics(self) -> dict[str, Any]:
         """Return aiortc's statistics of the connection, each a report by its id."""
