@@ -19,12 +19,13 @@ from tests.cli.conftest import WAIT_S, serving_in
 from tests.deploy.balancedcluster import SERVERS, TOKEN, Cluster, own_ports
 from tests.rpc.inferenceservers import windows
 from tests.support.haproxy import Haproxy, exchanged, haproxy, program
+from tests.support.spoken import spoken
 from tests.support.waiting import until
 
 from lipwire.domain import LipwireError, NotFound, Unavailable
 from lipwire.rpc.backends import RemoteBackend
 from lipwire.rpc.connection import CompositingConnection
-from lipwire.rpc.conversing import AvatarConnection, ConverseStream
+from lipwire.rpc.conversing import AvatarConnection
 from lipwire.rpc.generated.compositing_pb2 import CompositeBatchRequest
 from lipwire.rpc.received import Ended
 from lipwire.rpc.workers.place import socket_folder
@@ -258,7 +259,7 @@ def test_sessions_are_shared_out_and_found_again(
         again = [stack.enter_context(anew.resume(each)) for each in ids]
         assert all(session.resumed for session in again)
         for session in again:
-            assert len(frames_of(session)) == 13
+            assert len(spoken(session, SPEECH)) == 13
 
 
 def test_why_a_session_is_refused_is_told(whole: Cluster, live: AvatarConnection) -> None:
@@ -271,19 +272,6 @@ def test_why_a_session_is_refused_is_told(whole: Cluster, live: AvatarConnection
 def test_a_session_that_has_ended_says_so_last(whole: Cluster, live: AvatarConnection) -> None:
     with live.converse("user-0", EXACT) as session, live.resume(session.id):
         assert list(session)[-1] == Ended("resumed by another stream")
-
-
-def frames_of(session: ConverseStream) -> list[bytes]:
-    """The frames of SPEECH, half a second, said by ``session``."""
-    session.push(SPEECH, 16_000)
-    session.end_of_speech()
-    frames = []
-    for received in session:
-        if isinstance(received, LiveFrame):
-            frames.append(received.data)
-        if isinstance(received, SpeechEnded):
-            return frames
-    raise AssertionError("the session ended")
 
 
 def test_a_server_that_stops_gets_nothing_new_but_what_belongs_to_its_sessions(

@@ -25,15 +25,17 @@ from lipwire.scheduling.deadlines import DeadlineQueue
 from lipwire.scheduling.jobs import Job, K, MayJoin, Piece
 
 _MUCH: Final = 1.5
-"""A tenant yields to others that has asked for more than so many equal shares,"""
+"""A tenant that has asked for more than so many equal shares yields to others..."""
 _SURE: Final = 0.5
-"""and has had more than so many."""
+"""...unless it has had at most so many: that much it gets in any case."""
 _MEMORY_FRAMES: Final = 800
 """A frame counts 1/e after so many more, of all tenants: 32 s of video."""
 _FEW: Final = 0.02
 """A tenant with less than this part of all frames counts as a part of one."""
 _REMEMBERED: Final = 1000
+"""Tenants whose frames are counted, the latest ones."""
 _LONGEST: Final = 20.0
+"""More memories than this at once leave nothing of what was before, and could not be computed."""
 _LARGEST_UNIT: Final = 1e100
 """Then all counts are made small again."""
 
@@ -425,6 +427,7 @@ class RecentFrames:
         self._of: OrderedDict[str, float] = OrderedDict()
         """By tenant; the one that had a frame last is last."""
         self._large: set[str] = set()
+        """The tenants with 2 % of all frames, or more."""
         self.tenants = 0.0
         """How many tenants the frames are of; those with less than 2 % each count as so many as
         would have 2 %. Not to be changed from outside."""

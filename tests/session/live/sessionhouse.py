@@ -27,9 +27,12 @@ class FakeLeases:
         self.held: dict[str, str] = {}
         self.acquired: Counter[str] = Counter()
         self.fails = False
+        self.meanwhile: Callable[[], object] = lambda: None
+        """Called while one is asked for."""
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         assert call.service == "live"
+        self.meanwhile()
         if self.fails:
             raise Unavailable("gone")
         if holder not in self.held and len(self.held) >= self.most:

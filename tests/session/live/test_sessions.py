@@ -269,6 +269,19 @@ def test_leases_are_renewed_while_a_session_lives() -> None:
     assert house.leases.held == {}
 
 
+def test_a_lease_that_takes_long_to_renew_is_asked_for_once() -> None:
+    house = House()
+    session = house.open()
+
+    def looked_at_again() -> None:
+        for passed_s in range(3, 12, 3):
+            house.sessions.on_due(house.clock.now + passed_s)
+
+    house.leases.meanwhile = looked_at_again
+    house.run(LEASE_S - 1)
+    assert house.leases.acquired[session.id] == 2, "the first one, and one renewal"
+
+
 def test_the_lease_is_for_the_avatar_that_is_shown() -> None:
     house = House()
     session = house.open()

@@ -11,10 +11,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable, MutableMapping
-from types import TracebackType
 from typing import Final, Self
 
 from lipwire.domain import LipwireError
+from lipwire.domain.closing import Closing
 
 _SOCKET: Final = "NOTIFY_SOCKET"
 _WATCHDOG: Final = "WATCHDOG_USEC"
@@ -26,7 +26,7 @@ _SENT_WITHIN_S: Final = 5.0
 _logger = logging.getLogger("lipwire.cli")
 
 
-class ServiceNotifier:
+class ServiceNotifier(Closing):
     """Tells the service manager about this process. A context manager: afterwards it is not told
     any more that the server works.
 
@@ -82,15 +82,8 @@ class ServiceNotifier:
         )
         self._watching.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Tell no more that the server works."""
         self._ended.set()
         if self._watching is not None:
             self._watching.join()

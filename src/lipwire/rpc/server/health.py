@@ -53,7 +53,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         if request.service == LIVENESS:
             live = _SERVING if self._asked() else _NOT_SERVING
             return health_pb2.HealthCheckResponse(status=live)
-        status = self._status(request.service, None)
+        with self._lock:
+            status = self._statuses.get(request.service)
         if status is None:
             context.set_code(grpc.StatusCode.NOT_FOUND)
             return health_pb2.HealthCheckResponse()
@@ -91,10 +92,6 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             for service in self._statuses:
                 self._say(service, _NOT_SERVING)
             self._threads.shutdown(wait=False)
-
-    def _status(self, service: str, unknown: int | None) -> int | None:
-        with self._lock:
-            return self._statuses.get(service, unknown)
 
     def _say(self, service: str, status: int) -> None:
         """Under the lock. However often a status changes, one thread tells a watch of it."""

@@ -22,6 +22,7 @@ class Kept:
     active_s: float
     """When something was last said to it."""
     renewed_s: float
+    """When its lease was last renewed, or was to be."""
     counted_s: float
     """Until when its time was counted for its tenant."""
     lasts_s: float | None = None
@@ -33,3 +34,5 @@ class Kept:
     attached: int = 0
     left_s: float | None = None
     """When its last client left."""
+    renewing: bool = False
+    """Whether its lease is being renewed, or waits for a worker to be."""

@@ -309,8 +309,9 @@ class LiveSessions(Closing):
             if since_s is not None and limit_s is not None and now - since_s >= limit_s:
                 self._end(kept, reason)
                 return
-        if self._leases.limited and now - kept.renewed_s >= _RENEW_EVERY_S:
-            kept.renewed_s = now
+        due = now - kept.renewed_s >= _RENEW_EVERY_S and not kept.renewing
+        if due and self._leases.limited:
+            kept.renewed_s, kept.renewing = now, True
             self._threads.workers.submit(self._renew, kept)
 
     def _counted(self, kept: Kept, now: float) -> bool:
@@ -328,6 +329,8 @@ class LiveSessions(Closing):
             self._leases.acquire(kept.session.id, kept.loaded_as, call)
         except LipwireError as error:
             _LOG.info("the lease of a live session was not renewed: %s", error)
+        finally:
+            kept.renewing = False
         if kept.session.closed:
             self._leases.release(kept.session.id)
 
