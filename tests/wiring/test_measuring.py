@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.support.numbers import Read
@@ -11,16 +11,20 @@ from tests.support.renderparts import Maker, ended, opened_renders, order
 from tests.support.waiting import Clock, until
 
 from lipwire.avatars.catalog import Catalog
-from lipwire.avatars.store.packagecache import PackageCache
+from lipwire.avatars.store.packagecache import Downloads, PackageCache
 from lipwire.avatars.store.storedavatars import StoredAvatars
 from lipwire.engine import HotStats
 from lipwire.observe.metrics import ServerMetrics
+from lipwire.registry import Registry
+from lipwire.registry.items import RegistryTotals
 from lipwire.renders.cache import RenderCache
 from lipwire.renders.job import ENDED
+from lipwire.scheduling.dispatcher import Dispatcher
 from lipwire.security import AccessControl, AuditLog
 from lipwire.serving import Backend, BackendHealth, Devices, FrameCost
 from lipwire.serving.backend import GpuStatus
 from lipwire.serving.networkfacts import Running
+from lipwire.session.live import LiveSessions, SessionsStats
 from lipwire.stores import RedisConnection, RedisStats
 from lipwire.stores.objects import ObjectStore
 from lipwire.wiring.measuring import (
@@ -29,8 +33,11 @@ from lipwire.wiring.measuring import (
     measure_backend,
     measure_networks,
     measure_redis,
+    measure_registry,
     measure_render_cache,
     measure_renders,
+    measure_schedulers,
+    measure_sessions,
     measure_store,
     recent_health,
 )
@@ -126,8 +133,71 @@ def test_a_store_and_its_cache_are_told(tmp_path: Path) -> None:
         assert found("lipwire_store_away") == 0
         assert found("lipwire_store_cache_bytes") == 400
         assert found("lipwire_store_cache_max_bytes") == 1000
-        for name in ("downloads", "downloaded_bytes", "failures", "damaged"):
-            assert found(f"lipwire_store_{name}_total") == 0
+        cache._done = Downloads(packages=1, bytes=2, failures=3, mended=4)
+        found = Read(metrics.read())
+        names = ("downloads", "downloaded_bytes", "failures", "damaged")
+        assert [found(f"lipwire_store_{name}_total") for name in names] == [1, 2, 3, 4]
+
+
+def test_each_number_of_a_registry_has_its_name() -> None:
+    metrics = ServerMetrics()
+    totals = RegistryTotals(
+        items=1,
+        bytes=2,
+        max_items=3,
+        hits=4,
+        misses=5,
+        loads=6,
+        evictions=7,
+        expirations=8,
+        swaps=9,
+        failures=10,
+        refusals=11,
+    )
+    registry = SimpleNamespace(totals=lambda: totals)
+    measure_registry(metrics, "avatars", cast("Registry[Any]", registry))
+    found = Read(metrics.read())
+    told = {
+        "resident": 1,
+        "resident_bytes": 2,
+        "resident_limit": 3,
+        "cache_hits_total": 4,
+        "cache_misses_total": 5,
+        "loads_total": 6,
+        "cache_evictions_total": 7,
+        "cache_expirations_total": 8,
+        "load_failures_total": 10,
+        "load_refusals_total": 11,
+    }
+    assert {name: found(f"lipwire_{name}", cache="avatars") for name in told} == told
+
+
+def test_each_number_of_live_sessions_has_its_name() -> None:
+    metrics = ServerMetrics()
+    stats = SessionsStats(1, 2, None, 3, 4, {"closed": 5, "max_idle": 6})
+    sessions = SimpleNamespace(stats=lambda: stats)
+    measure_sessions(metrics, cast("LiveSessions", sessions), lambda: 7)
+    found = Read(metrics.read())
+    told = {"active": 1, "waiting": 2, "total": 3, "refused_total": 4, "capacity": 7}
+    assert {name: found(f"lipwire_sessions_{name}") for name in told} == told
+    assert found("lipwire_sessions_ended_total", reason="max_idle") == 6
+
+
+def test_what_a_queue_refuses_and_who_is_busy_is_told() -> None:
+    metrics = ServerMetrics()
+    dispatcher: Dispatcher[str] = Dispatcher(workers=2, queue_size=3, max_run_frames=8)
+    counts = dispatcher.counts.of
+    counts["live"].refused_full, counts["batch"].refused_deadline = 4, 5
+    dispatcher._ends_s[0] = 1.0
+    measure_schedulers(metrics, {"cpu": dispatcher.stats})
+    found = Read(metrics.read())
+    assert found("lipwire_workers_busy", device="cpu") == 1
+    assert found("lipwire_workers", device="cpu") == 2
+    assert found("lipwire_queue_limit", device="cpu") == 3
+    refusals = "lipwire_queue_refusals_total"
+    assert found(refusals, service="live", reason="full") == 4
+    assert found(refusals, service="batch", reason="deadline") == 5
+    assert found(refusals) == 9
 
 
 def test_records_that_could_not_be_written_are_told(tmp_path: Path) -> None:

@@ -56,6 +56,26 @@ def test_a_taken_port_names_the_option() -> None:
             opened(WebSettings(port=port), {})
 
 
+def test_max_connections_are_open_at_most() -> None:
+    told: dict[str, Mapping[str, object]] = {}
+    with (
+        open_web(
+            WebSettings(port=0, max_connections=16),
+            no_sessions(),
+            lambda: [],
+            healthy=lambda: True,
+            tell=told.__setitem__,
+        ) as server,
+        ExitStack() as stack,
+    ):
+        address = "127.0.0.1", server.port
+        silent = [stack.enter_context(socket.create_connection(address, 60)) for _ in range(17)]
+        assert silent[0].recv(1) == b"", "the oldest one that asks nothing makes room"
+        silent[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_others_are_let_in_with_a_token_alone(host: str) -> None:
     with pytest.raises(InvalidInput, match=r"web\.token") as refused:
