@@ -13,7 +13,7 @@ from lipwire.bench.chaos.cast import Cast
 from lipwire.bench.chaos.clients import Tally
 from lipwire.bench.chaos.comparison import Comparison, Renderer
 from lipwire.domain import Float32Array
-from lipwire.session.live import LiveFrame, Sound
+from lipwire.session.live import FramesDropped, LiveFrame, Sound
 
 BEGINS = 3
 
@@ -50,6 +50,12 @@ def hear(comparison: Comparison, speech: Float32Array, at: dict[int, int]) -> No
     """Have the sound of frames come: of frame ``at[n]`` of ``speech`` with the session's n."""
     for moment, number in at.items():
         comparison.sound(Sound(moment, speech[640 * number : 640 * (number + 1)], 1))
+
+
+def rest(comparison: Comparison, moments: range) -> None:
+    """Have the sound of frames come in which nobody speaks."""
+    for moment in moments:
+        comparison.sound(Sound(moment, np.zeros(640, np.float32), 0))
 
 
 def test_frames_with_their_own_mouths_are_right(
@@ -117,7 +123,9 @@ def test_speech_may_wait_for_what_is_to_come(
     renderer: Renderer, comparison: Comparison, speech: Float32Array, waits: int
 ) -> None:
     """The avatar moves on where sound is waited for; its frames then come that much later."""
-    hear(comparison, speech, {0: 0, 1: 1, 2 + waits: 2, 3 + waits: 3})
+    hear(comparison, speech, {0: 0, 1: 1})
+    rest(comparison, range(2, 2 + waits))
+    hear(comparison, speech, {2 + waits: 2, 3 + waits: 3})
     comparison.frame(frame(1, renderer.spoken(BEGINS + 1, 0, 1)))
     comparison.frame(frame(2 + waits, renderer.spoken(BEGINS + 2 + waits, 0, 2)))
     held = renderer.spoken(BEGINS + 3 + waits, 0, 1, BEGINS + 1)
@@ -141,6 +149,46 @@ def test_sound_has_to_be_what_was_sent(comparison: Comparison, speech: Float32Ar
     comparison.ended(interrupted=False)
     comparison.sound(Sound(2, speech[:640], 1))
     assert comparison.wrong == ["640 of 12800 samples were heard", "sound before 0.08 s"]
+
+
+def test_no_sound_may_be_missing(comparison: Comparison, speech: Float32Array) -> None:
+    comparison.left_out(FramesDropped(0, 3, "late"))
+    hear(comparison, speech, {0: 0, 1: 1, 4: 2})
+    assert comparison.wrong == ["no sound from 80 to 160 ms"]
+    assert comparison.dropped == 3
+
+
+def test_sound_may_be_missing_behind_what_the_client_had_not_taken(
+    renderer: Renderer, comparison: Comparison, speech: Float32Array
+) -> None:
+    """What was under way comes first: the gap is seconds later than the client stood still."""
+    hear(comparison, speech, {0: 0, 1: 1})
+    comparison.left_out(FramesDropped(0, 9, "unread"))
+    hear(comparison, speech, {2: 2, 3: 3, 9: 9, 10: 10})
+    comparison.frame(frame(8, renderer.spoken(BEGINS + 8, 0, 8)))
+    comparison.frame(frame(9, renderer.spoken(BEGINS + 9, 0, 9)))
+    assert (comparison.right, comparison.held, comparison.wrong) == (1, 0, [])
+
+
+def test_of_missing_sound_some_may_have_been_silence(
+    comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {0: 0})
+    comparison.left_out(FramesDropped(0, 9, "unread"))
+    rest(comparison, range(1, 3))
+    hear(comparison, speech, {8: 4})
+    assert comparison.wrong == []
+    hear(comparison, speech, {9: 6})
+    assert comparison.wrong == ["sound before 0.24 s"]
+
+
+def test_more_speech_than_sound_is_missing_is_wrong(
+    comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {0: 0})
+    comparison.left_out(FramesDropped(0, 9, "unread"))
+    hear(comparison, speech, {4: 5})
+    assert comparison.wrong == ["sound before 0.08 s"]
 
 
 def test_a_speech_that_becomes_two_is_wrong(comparison: Comparison, speech: Float32Array) -> None:

@@ -35,9 +35,6 @@ _SETTINGS: Final = SessionSettings(
 _AGAIN_S: Final = 0.1
 _REST_MS: Final = 2_000
 """For which a session rests when its speech has ended."""
-_KEPT_S: Final = 1.0
-"""Where nothing came for longer, a server or the network stood still: what the server could not get
-rid of meanwhile it has left out."""
 _KEPT: Final = 1_000
 """Mouths of each avatar: making them twice would take the time that the servers need."""
 
@@ -164,12 +161,7 @@ class LiveClients(Threads):
     ) -> None:
         """Until some time after the speech has ended. Raises _Broken."""
         ended: SpeechEnded | None = None
-        last_s = time.monotonic()
         for received in session:
-            now_s, before_s = time.monotonic(), last_s
-            last_s = now_s
-            if now_s - before_s > _KEPT_S:
-                comparison.resumed()
             if isinstance(received, LiveFrame):
                 right, wrong = comparison.right, len(comparison.wrong)
                 comparison.frame(received)
@@ -182,7 +174,7 @@ class LiveClients(Threads):
             elif isinstance(received, Sound):
                 comparison.sound(received)
             elif isinstance(received, FramesDropped):
-                comparison.dropped += received.count
+                comparison.left_out(received)
             elif isinstance(received, SpeechEnded):
                 ended = received
                 comparison.ended(received.interrupted)

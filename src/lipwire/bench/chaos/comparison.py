@@ -16,7 +16,7 @@ from lipwire.avatars.compiled.restpart import mouth_of, stored_form
 from lipwire.domain import SAMPLE_RATE_HZ, AudioWindows, Float32Array, UInt8Array, ping_pong
 from lipwire.domain.closing import Closing
 from lipwire.engine import Engine
-from lipwire.session.live import FRAME_MS, LiveFrame, Sound
+from lipwire.session.live import FRAME_MS, FramesDropped, LiveFrame, Sound
 
 _KEPT: Final = 96
 """Mouths of each package that are remembered, unless another number is asked for."""
@@ -132,13 +132,23 @@ class Comparison:
         """Positions of frame 0 of the speech, the latest last: frames that wait move it."""
         self._rested = False
         """Whether a mouth at rest has come: from then on, there is one."""
-        self._resumed = self._missed = False
-        """Whether a stream has taken the session up again, and no sound has come since."""
+        self._may_miss = False
+        """Whether the session has had to leave out sound, or may have."""
+        self._next_ms: int | None = None
+        """When the next sound is due, in ms from the start of the session."""
+        self._missing = 0
+        """Frames whose sound did not come since the speech was heard last."""
 
     def resumed(self) -> None:
         """Note that another stream has taken the session up again: what nobody took meanwhile is
-        left out, so that sound goes on somewhere behind, and a frame may be without its own."""
-        self._resumed = self._missed = True
+        left out, so that sound may be missing from now on, and a frame be without its own."""
+        self._may_miss = True
+
+    def left_out(self, event: FramesDropped) -> None:
+        """Note that the session says that it has left out frames. Where that is because the client
+        had not taken earlier ones, sound may be missing from now on as well."""
+        self.dropped += event.count
+        self._may_miss |= event.reason == "unread"
 
     def frame(self, frame: LiveFrame) -> None:
         """Compare a frame that came with what it has to show, which its sound says and which has to
@@ -152,7 +162,7 @@ class Comparison:
             return
         number = self._number_at.get(frame.at_ms)
         if number is None:
-            if self._missed:
+            if self._may_miss:
                 return
             self.wrong.append(f"position {frame.position} without its sound")
             return
@@ -175,12 +185,17 @@ class Comparison:
 
     def sound(self, sound: Sound) -> None:
         """Compare the sound of a frame with the next samples of the speech; add a line to ``wrong``
-        where it differs. Silence between speeches is ignored."""
+        where it differs, or where sound is missing before it that the session need not have left
+        out. The samples of silence between speeches are ignored."""
+        missing = 0 if self._next_ms is None else (sound.at_ms - self._next_ms) // FRAME_MS
+        if missing and not self._may_miss:
+            self.wrong.append(f"no sound from {self._next_ms} to {sound.at_ms} ms")
+        self._missing += missing
+        self._next_ms = sound.at_ms + FRAME_MS
         if not sound.speech:
             return
-        if self._missed:
-            self._heard = self._found(sound.samples)
-            self._missed = False
+        self._heard = self._found(sound.samples)
+        self._missing = 0
         self._number_at[sound.at_ms] = self._heard * 1000 // (SAMPLE_RATE_HZ * FRAME_MS)
         if sound.speech > 1 and not self.wrong:
             self.wrong.append(
@@ -192,18 +207,19 @@ class Comparison:
             self.wrong.append(f"sound before {self._heard / SAMPLE_RATE_HZ:.2f} s")
 
     def ended(self, interrupted: bool) -> None:
-        """Note that the speech is over; add a line to ``wrong`` where not all of it was heard and
-        it was neither ``interrupted`` nor resumed."""
-        if not interrupted and not self._resumed and self._heard < len(self._samples):
+        """Note that the speech is over; add a line to ``wrong`` where not all of it was heard,
+        though it was not ``interrupted`` and no sound may be missing."""
+        if not interrupted and not self._may_miss and self._heard < len(self._samples):
             self.wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
 
     def _found(self, sound: Float32Array) -> int:
-        """Where in the speech ``sound`` is, behind what was heard, in steps of a frame; where it is
-        not, what was heard."""
+        """Where in the speech ``sound`` is: where it was heard to, or as many frames behind that as
+        are missing at most, as some of those may have been silence; where it is not found, where it
+        was heard to."""
         step = SAMPLE_RATE_HZ * FRAME_MS // 1000
-        for first in range(self._heard, len(self._samples), step):
+        for first in range(self._heard, self._heard + self._missing * step + 1, step):
             wanted = self._samples[first : first + len(sound)]
-            if np.array_equal(sound[: len(wanted)], wanted):
+            if len(wanted) and np.array_equal(sound[: len(wanted)], wanted):
                 return first
         return self._heard
 

@@ -141,7 +141,7 @@ class LiveClients:
             elif isinstance(received, Sound):
                 comparison.sound(received)
             elif isinstance(received, FramesDropped):
-                comparison.dropped += received.count
+                comparison.left_out(received)
             elif isinstance(received, SpeechEnded):
                 ended = received
                 comparison.ended(received.interrupted)
