@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.cluster.cast import Cast
-from tests.support.cluster.hosts import HUB, Host, Switch
+from tests.support.cluster.hosts import GRPC_PORT, HUB, INFERENCE_PORT, Host, Switch
 from tests.support.haproxy import Haproxy, haproxy, tls_variables
 from tests.support.redisserver import PROGRAM as REDIS
 from tests.support.s3server import BUCKET, CREDENTIALS
@@ -34,8 +34,6 @@ INFERENCE: Final = ("inference-1", "inference-2", "inference-3")
 COMPOSITING: Final = ("compositing-1", "compositing-2")
 NAME: Final = "lipwire"
 """In the servers' certificates."""
-GRPC_PORT: Final = 50052
-INFERENCE_PORT: Final = 50051
 HEALTH_PORT: Final = 9464
 WEB_PORT: Final = 8080
 _DISK_MB: Final = 192

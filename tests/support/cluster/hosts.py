@@ -24,6 +24,13 @@ _UNSHARED: Final = (
     *("unshare", "--net", "--mount", "--propagation", "private"),
     *("--pid", "--fork", "--mount-proc", "--kill-child"),
 )
+GRPC_PORT: Final = 50052
+INFERENCE_PORT: Final = 50051
+_RESERVED: Final = (
+    f"echo {INFERENCE_PORT},{GRPC_PORT} > /proc/sys/net/ipv4/ip_local_reserved_ports"
+)
+"""Connections that a machine makes have one of these ports else, now and then, and a server that
+starts there finds its own taken."""
 _FILLED_AT_A_TIME: Final = 64 * 1024
 
 
@@ -53,6 +60,7 @@ class Switch:
         _run("ip", "link", "add", "switch", "type", "bridge")
         _run("ip", "addr", "add", f"{HUB}/24", "dev", "switch")
         _run("ip", "link", "set", "switch", "up")
+        _run("sh", "-c", _RESERVED)
 
 
 class Host(Closing):
@@ -87,6 +95,7 @@ class Host(Closing):
                 ("ip", "link", "set", "lo", "up"),
                 ("ip", "addr", "add", f"{self.address}/24", "dev", "e0"),
                 ("ip", "link", "set", "e0", "up"),
+                ("sh", "-c", _RESERVED),
             ):
                 _run(*self.within, *command)
             self._stack = stack.pop_all()
