@@ -1,5 +1,7 @@
 """What one process counts and measures."""
 
+import time
+
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 from tests.support.numbers import Read
@@ -93,8 +95,10 @@ def test_numbers_of_others_are_read_when_somebody_asks(metrics: ServerMetrics) -
     assert read(metrics)("lipwire_queue_depth") == 2
 
 
-def test_the_version_and_the_process_are_told(metrics: ServerMetrics) -> None:
-    found = read(metrics)
+def test_the_version_and_the_process_are_told() -> None:
+    before_s = time.time()
+    found = read(ServerMetrics())
+    assert before_s <= found("lipwire_start_time_seconds") <= time.time()
     assert found("lipwire_build_info", version=lipwire.__version__) == 1
     assert found("process_resident_memory_bytes") > 10e6
     assert found("process_cpu_seconds_total") > 0

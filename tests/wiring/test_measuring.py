@@ -13,6 +13,7 @@ from tests.support.waiting import Clock, until
 from lipwire.avatars.catalog import Catalog
 from lipwire.avatars.store.packagecache import Downloads, PackageCache
 from lipwire.avatars.store.storedavatars import StoredAvatars
+from lipwire.domain.versions import Chosen
 from lipwire.engine import HotStats
 from lipwire.observe.metrics import ServerMetrics
 from lipwire.registry import Registry
@@ -76,6 +77,23 @@ def test_what_happens_in_sessions_is_told() -> None:
     found = Read(metrics.read())
     assert found("lipwire_frame_deadline_missed_total", reason="late") == 2
     assert found("lipwire_frame_deadline_missed_total") == 2
+
+
+def test_what_sessions_leave_out_is_told_by_version_where_an_avatar_has_a_canary() -> None:
+    metrics = ServerMetrics()
+    sessions = MeasuredSessions(metrics, FrameCost())
+    for count, chosen in (
+        (1, Chosen("anna", "3")),
+        (2, Chosen("anna", "3", "published")),
+        (4, Chosen("anna", "4", "canary")),
+        (8, Chosen("anna", "4", "canary")),
+    ):
+        sessions.of(chosen).left_out("late", count)
+    found = Read(metrics.read())
+    name = "lipwire_version_frames_missed_total"
+    assert found(name, version="published") == 2
+    assert found(name, version="canary") == 12
+    assert found("lipwire_frame_deadline_missed_total", reason="late") == 15
 
 
 def test_renders_are_told(tmp_path: Path) -> None:
