@@ -170,6 +170,15 @@ def test_sound_may_be_missing_behind_what_the_client_had_not_taken(
     assert (comparison.right, comparison.held, comparison.wrong) == (1, 0, [])
 
 
+def test_a_session_may_say_later_why_sound_is_missing(
+    comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {0: 0, 3: 3})
+    assert len(comparison.wrong) == 1
+    comparison.left_out(FramesDropped(0, 9, "unread"))
+    assert comparison.wrong == []
+
+
 def test_of_missing_sound_some_may_have_been_silence(
     comparison: Comparison, speech: Float32Array
 ) -> None:
@@ -198,7 +207,8 @@ def test_a_speech_that_becomes_two_is_wrong(comparison: Comparison, speech: Floa
 
 
 def test_what_a_session_showed_wrong_is_told(comparison: Comparison, tmp_path: Path) -> None:
-    comparison.wrong += ["position 4", "position 5"]
+    comparison.is_wrong("position 4")
+    comparison.is_wrong("position 5")
     tally = Tally(Cast(tmp_path, (), ()))
     tally.session("anna", comparison)
     assert tally.counts["wrong"] == 1

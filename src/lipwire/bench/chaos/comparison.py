@@ -121,7 +121,9 @@ class Comparison:
         self.right = self.held = self.dropped = 0
         """Frames with their own mouth, with an earlier one because no server made theirs in time,
         and left out."""
-        self.wrong: list[str] = []
+        self._wrong: list[str] = []
+        self._gaps: list[str] = []
+        """What is missing sound, while nothing has said yet that some may be."""
         self._renderer = renderer
         self._speech = speech
         self._samples = samples
@@ -139,6 +141,16 @@ class Comparison:
         self._missing = 0
         """Frames whose sound did not come since the speech was heard last."""
 
+    @property
+    def wrong(self) -> list[str]:
+        """A line about each frame and sound that is wrong, and each gap in the sound of which the
+        session has not said that it may be there."""
+        return self._wrong + self._gaps
+
+    def is_wrong(self, line: str) -> None:
+        """Note that something else is wrong, as ``line`` says."""
+        self._wrong.append(line)
+
     def resumed(self) -> None:
         """Note that another stream has taken the session up again: what nobody took meanwhile is
         left out, so that sound may be missing from now on, and a frame be without its own."""
@@ -146,9 +158,12 @@ class Comparison:
 
     def left_out(self, event: FramesDropped) -> None:
         """Note that the session says that it has left out frames. Where that is because the client
-        had not taken earlier ones, sound may be missing from now on as well."""
+        had not taken earlier ones, sound may be missing as well: before this event, which may be a
+        second late, and from now on."""
         self.dropped += event.count
-        self._may_miss |= event.reason == "unread"
+        if event.reason == "unread":
+            self._may_miss = True
+            self._gaps.clear()
 
     def frame(self, frame: LiveFrame) -> None:
         """Compare a frame that came with what it has to show, which its sound says and which has to
@@ -158,13 +173,12 @@ class Comparison:
             if self._rests(frame) or self._is_held(frame):
                 self.right += 1
             else:
-                self.wrong.append(f"position {frame.position} at rest")
+                self._wrong.append(f"position {frame.position} at rest")
             return
         number = self._number_at.get(frame.at_ms)
         if number is None:
-            if self._may_miss:
-                return
-            self.wrong.append(f"position {frame.position} without its sound")
+            if not self._may_miss:
+                self._gaps.append(f"position {frame.position} without its sound")
             return
         right = self._renderer.spoken(frame.position, self._speech, number) == frame.data
         if not right and self._rests(frame):  # no mouth was made since it began, or went on
@@ -179,9 +193,9 @@ class Comparison:
             self.held += 1
         else:
             line = f"position {frame.position}, speech {self._speech}, frame {number}"
-            if not self.wrong:
+            if not self._wrong:
                 line += f", shows {self._renderer.shown(frame, self._speech, number)}"
-            self.wrong.append(line)
+            self._wrong.append(line)
 
     def sound(self, sound: Sound) -> None:
         """Compare the sound of a frame with the next samples of the speech; add a line to ``wrong``
@@ -189,7 +203,7 @@ class Comparison:
         out. The samples of silence between speeches are ignored."""
         missing = 0 if self._next_ms is None else (sound.at_ms - self._next_ms) // FRAME_MS
         if missing and not self._may_miss:
-            self.wrong.append(f"no sound from {self._next_ms} to {sound.at_ms} ms")
+            self._gaps.append(f"no sound from {self._next_ms} to {sound.at_ms} ms")
         self._missing += missing
         self._next_ms = sound.at_ms + FRAME_MS
         if not sound.speech:
@@ -197,20 +211,20 @@ class Comparison:
         self._heard = self._found(sound.samples)
         self._missing = 0
         self._number_at[sound.at_ms] = self._heard * 1000 // (SAMPLE_RATE_HZ * FRAME_MS)
-        if sound.speech > 1 and not self.wrong:
-            self.wrong.append(
+        if sound.speech > 1 and not self._wrong:
+            self._wrong.append(
                 f"the speech was cut {self._heard / SAMPLE_RATE_HZ:.2f} s after it began"
             )
         wanted = self._samples[self._heard : self._heard + len(sound.samples)]
         self._heard += len(sound.samples)
         if not np.array_equal(sound.samples[: len(wanted)], wanted):
-            self.wrong.append(f"sound before {self._heard / SAMPLE_RATE_HZ:.2f} s")
+            self._wrong.append(f"sound before {self._heard / SAMPLE_RATE_HZ:.2f} s")
 
     def ended(self, interrupted: bool) -> None:
         """Note that the speech is over; add a line to ``wrong`` where not all of it was heard,
         though it was not ``interrupted`` and no sound may be missing."""
         if not interrupted and not self._may_miss and self._heard < len(self._samples):
-            self.wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
+            self._wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
 
     def _found(self, sound: Float32Array) -> int:
         """Where in the speech ``sound`` is: where it was heard to, or as many frames behind that as

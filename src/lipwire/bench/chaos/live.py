@@ -131,7 +131,7 @@ class LiveClients:
                 spoken += received.speech > 0
                 if ended is not None and received.at_ms >= ended.at_ms:  # not one that came late
                     if received.speech:
-                        comparison.wrong.append("a frame speaks after its speech has ended")
+                        comparison.is_wrong("a frame speaks after its speech has ended")
                     return
                 if before is not None and spoken == before:
                     if not interrupt:
