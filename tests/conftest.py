@@ -190,6 +190,36 @@ def impatient_servers() -> Iterator[None]:
         yield
 
 
+class _Unretrieved(logging.Handler):
+    """Keeps what asyncio says of tasks that failed without anybody to be told."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "never retrieved" in record.getMessage():
+            self.said.append(record.getMessage())
+
+
+@pytest.fixture(scope="session")
+def unretrieved() -> Iterator[_Unretrieved]:
+    """Of the whole run: it is said when the task is garbage, which may be in another test."""
+    handler = _Unretrieved()
+    logging.getLogger("asyncio").addHandler(handler)
+    yield handler
+    logging.getLogger("asyncio").removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def no_task_fails_alone(unretrieved: _Unretrieved) -> Iterator[None]:
+    """A test fails in which it is seen that a task has failed without anybody to be told. That
+    task may be of an earlier test: its name and its error are said."""
+    yield
+    said, unretrieved.said = unretrieved.said, []
+    assert not said, "\n".join(said)
+
+
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """What a test does to the loggers is undone: others look at what is logged."""

@@ -1,10 +1,12 @@
 """How many connections a web server keeps, and how long one may ask nothing."""
 
 import asyncio
+import gc
 import http.client
 import logging
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -117,6 +119,24 @@ def test_connections_that_never_say_how_they_are_encrypted_keep_nobody_away(
             connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # how TLS begins
         assert status(server, certificates) == 204
         assert all(map(is_closed, silent[:10]))
+    gc.collect()  # tasks that failed are told of then
+
+
+def test_a_client_that_goes_during_the_handshake_is_nothing_to_tell(
+    certificates: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(App(), most=20, certificates=certificates) as server:
+        for sent in (b"", b"\x16\x03\x01\x02\x00\x01", HEAD):
+            for reset in (False, True):
+                with ExitStack() as stack:
+                    connection = connected(server, stack)
+                    connection.sendall(sent)
+                    if reset:
+                        linger = struct.pack("ii", 1, 0)
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        assert status(server, certificates) == 204
+    gc.collect()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", HEAD], ids=repr)

@@ -180,7 +180,8 @@ class _Handshake(asyncio.Protocol):
         finally:
             self._limits._agreeing.discard(self)
             self._limits._leave(self)
-        assert encrypted is not None
+        if encrypted is None:  # it was closed meanwhile
+            return
         encrypted.set_protocol(self._then)
         self._then.connection_made(encrypted)
         for come in self._early:
