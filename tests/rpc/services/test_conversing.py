@@ -63,17 +63,17 @@ def test_a_session_ends_whose_client_has_gone_before_it_was_told_of_it(
 ) -> None:
     begin = conversing.ConversingServicer._begin
 
+    def begin_and_leave(
+        servicer: conversing.ConversingServicer, message: pb.ConverseRequest | None, call: Call
+    ) -> tuple[LiveSession, bool]:
+        begun = begin(servicer, message, call)
+        raw.answers.cancel()
+        until(lambda: call.ended)
+        return begun
+
+    # A server has what it will call before the first message comes.
+    monkeypatch.setattr(conversing.ConversingServicer, "_begin", begin_and_leave)
     with Raw(live) as raw:
-
-        def begin_and_leave(
-            servicer: conversing.ConversingServicer, message: pb.ConverseRequest | None, call: Call
-        ) -> tuple[LiveSession, bool]:
-            begun = begin(servicer, message, call)
-            raw.answers.cancel()
-            until(lambda: call.ended)
-            return begun
-
-        monkeypatch.setattr(conversing.ConversingServicer, "_begin", begin_and_leave)
         raw.say(start=pb.StartSession(model_id="anna"))
         until(lambda: live.closed == ["anna"])
     assert live.sessions.stats().active == 0
