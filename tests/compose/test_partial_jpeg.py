@@ -51,9 +51,6 @@ def assert_same_as_full(frame: UInt8Array, rect: CropRect, quality: int, seed: i
     assert partial == encode_jpeg(composited, quality)
     rest = background.without_box()
     assert layout.encode(rest, patch) == partial
-    alone = layout.surroundings(frame, rect)
-    assert (alone.jpeg, alone.box) == (rest.jpeg, rest.box)
-    assert np.array_equal(alone.row_bounds, rest.row_bounds)
     filmed = np.ascontiguousarray(frame[box.y1 : box.y2, box.x1 : box.x2])
     assert layout.encode(rest, filmed) == background.jpeg
     assert len(rest.jpeg) == len(background.jpeg) - int(np.diff(background.row_bounds).sum())
@@ -128,19 +125,6 @@ def test_a_background_rebuilt_from_a_mapped_file(tmp_path: Path) -> None:
         assert layout.encode(as_array, pixels) == expected
         del as_view, as_array, row_bounds, pixels
         view.release()
-
-
-@pytest.mark.parametrize("writable", [True, False])
-def test_a_frame_is_as_it_was_when_its_surroundings_are_encoded(writable: bool) -> None:
-    frame = picture(320, 200, 11)
-    before = frame.copy()
-    frame.setflags(write=writable)
-    layout = PartialJpeg(320, 200, 75)
-    made = layout.surroundings(frame, CropRect(90, 50, 200, 150))
-    assert np.array_equal(frame, before)
-    assert made.jpeg == layout.background(frame, CropRect(90, 50, 200, 150)).without_box().jpeg
-    with pytest.raises(InvalidInput, match="is 160x100"):
-        layout.surroundings(before[:100, :160].copy(), CropRect(0, 0, 10, 10))
 
 
 def test_a_patch_may_be_a_view_of_a_frame() -> None:

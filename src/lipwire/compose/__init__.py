@@ -12,6 +12,7 @@ from lipwire.compose.geometry import (
 from lipwire.compose.jpeg import patch_box, restart_interval
 from lipwire.compose.jpeg_folder import JpegFolderWriter
 from lipwire.compose.partial_jpeg import Background, PartialJpeg, encode_jpeg
+from lipwire.compose.surroundings import SurroundingsEncoder
 from lipwire.compose.video import VideoWriter, Writable, X264Preset
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "BorderPx",
     "JpegFolderWriter",
     "PartialJpeg",
+    "SurroundingsEncoder",
     "VideoWriter",
     "Writable",
     "X264Preset",

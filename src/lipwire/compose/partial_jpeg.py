@@ -19,7 +19,6 @@ composited frame, byte for byte.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 import cv2
 import numpy as np
@@ -36,9 +35,6 @@ from lipwire.compose.jpeg import (
 from lipwire.domain import CropRect, InvalidInput, UInt8Array
 
 RowBounds = npt.NDArray[np.int32]
-
-_PLAIN: Final = 128
-"""Grey, whose blocks are the shortest: all of their coefficients are 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,12 +111,7 @@ class PartialJpeg:
         ``frame`` is (height, width, 3) uint8 BGR; ``rect`` is in its pixels. Raises InvalidInput
         when the shape is another or the rectangle is empty or outside.
         """
-        check_pixels(frame, "the frame")
-        if frame.shape[:2] != (self.height, self.width):
-            raise InvalidInput(
-                f"the frame is {frame.shape[1]}x{frame.shape[0]}, "
-                f"this layout is for {self.width}x{self.height}"
-            )
+        self.check(frame)
         box = self.patch_box(rect)
         jpeg = imencode_jpeg(frame, self._options)
         first, across, rows, per_row = self._segments(box)
@@ -130,24 +121,33 @@ class PartialJpeg:
         bounds = np.stack((starts[row_firsts], ends[row_firsts + across - 1]), axis=1)
         return Background(jpeg.tobytes(), box, bounds.astype(np.int32))
 
-    def surroundings(self, frame: UInt8Array, rect: CropRect) -> Background:
-        """Return what ``background(frame, rect).without_box()`` returns, in less time: what a patch
-        covers costs next to nothing.
+    def header(self) -> bytes:
+        """Return what stands before the entropy-coded bytes in every JPEG file of such a frame."""
+        black = np.zeros((self.height, self.width, 3), np.uint8)
+        return imencode_jpeg(black, self._options)[: self._scan_start].tobytes()
 
-        ``frame`` and ``rect`` are those of ``background``. The frame is drawn into meanwhile, and
-        as it was afterwards: no other thread may read it. Raises what ``background`` raises.
-        """
+    def segments(self, pixels: UInt8Array) -> list[bytes]:
+        """Return the segments of ``pixels``, (any height, width, 3) uint8 BGR: the entropy-coded
+        bytes between markers, in their order. Each is that of the same pixels at any other place
+        of a frame, except where they end at the frame's edge inside an MCU."""
+        return self.split(imencode_jpeg(pixels, self._options).tobytes())
+
+    def split(self, jpeg: bytes | memoryview | UInt8Array) -> list[bytes]:
+        """Return the segments of ``jpeg``, a whole file of this layout's quality."""
+        data = bytes(jpeg)
+        ends = segment_ends(np.frombuffer(data, np.uint8), self._scan_start).tolist()
+        starts = [self._scan_start, *(end + 2 for end in ends[:-1])]
+        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    def check(self, frame: UInt8Array) -> None:
+        """Raise InvalidInput where ``frame`` is not (height, width, 3) uint8, or has another size
+        than frames of this layout."""
         check_pixels(frame, "the frame")
-        if not frame.flags.writeable:
-            frame = frame.copy()
-        box = self.patch_box(rect)
-        covered = frame[box.y1 : box.y2, box.x1 : box.x2]
-        seen = covered.copy()
-        covered[...] = _PLAIN  # segments stand alone, so those outside of the box stay the same
-        try:
-            return self.background(frame, rect).without_box()
-        finally:
-            covered[...] = seen
+        if frame.shape[:2] != (self.height, self.width):
+            raise InvalidInput(
+                f"the frame is {frame.shape[1]}x{frame.shape[0]}, "
+                f"this layout is for {self.width}x{self.height}"
+            )
 
     def encode(self, background: Background, patch: UInt8Array) -> bytes:
         """Return the frame of ``background`` as a JPEG file, with the pixels in its box replaced by

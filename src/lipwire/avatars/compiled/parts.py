@@ -29,6 +29,7 @@ from lipwire.compose import (
     RIM_BYTES,
     Background,
     PartialJpeg,
+    SurroundingsEncoder,
     crop_rim,
     patch_box,
     restart_interval,
@@ -143,13 +144,13 @@ class _JpegBuilder:
         self._writer.begin("jpegs")
         self._key = key
         self._facts = facts | {"interval": layout.interval}
-        self._layout = layout
+        self._encoder = SurroundingsEncoder(layout)
         self._starts = [0]
         self._row_starts = [0]
         self._row_bounds: list[npt.NDArray[np.int32]] = []
 
     def prepare(self, frame: UInt8Array, rect: CropRect, mask: UInt8Array | None) -> Background:
-        return self._layout.surroundings(frame, rect)
+        return self._encoder.encode(frame, rect)
 
     def append(self, prepared: Background) -> None:
         data = bytes(prepared.jpeg)
