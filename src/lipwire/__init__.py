@@ -22,7 +22,14 @@ __version__ = "0.1.0"
 def connect(
     address: str, *, use_proxy: bool = False, security: ClientSecurity | None = None
 ) -> AvatarConnection:
-    """Return a connection to a server with live sessions; see ``lipwire.api.connect``."""
+    """Return a connection to a server with live sessions; the same as ``lipwire.api.connect``.
+
+    ``address`` is the server's host:port. With ``use_proxy`` the environment's proxy variables
+    count. ``security`` says how the connection is encrypted and which API key or token is sent;
+    with None nothing is encrypted and nothing sent. The caller closes it; it connects when the
+    first session is begun. Raises InvalidInput where ``address`` cannot be an address, a file of
+    ``security`` cannot be read, or its token would go to another machine without encryption.
+    """
     from lipwire.api import connect as connect_to
 
     return connect_to(address, use_proxy=use_proxy, security=security)

@@ -67,13 +67,15 @@ def open_avatar(
     """Open an avatar by its name or its folder, compiling it first where that was never done. The
     caller closes it; a context manager.
 
+    ``name_or_path`` is a path where it is no str, holds a slash or is ".", ".." or "~"; else a
+    name, which is looked for in the folders of avatars (``lipwire.avatars.search_folders``).
     ``outputs`` are the forms of frames that will be asked for ("bgr", "jpeg", "i420"); what they
     need is compiled now and not at the first frame. ``jpeg_quality`` is 1 to 100. ``audio_encoder``
     is an ONNX file that replaces the package's own. ``threads`` is how many cores the network may
     use, None for all of them. With ``precision`` "auto", speech of 10 s or more is computed in
     bfloat16 where the processor has units for it, that is faster, and a trial shows the same mouths
     to the eye; with "float32" never. ``progress(done, total, what)`` is called while something is
-    compiled.
+    compiled; ``total`` is 0 where it is not known.
 
     >>> with open_avatar(avatar_path, outputs=("jpeg",), jpeg_quality=90) as avatar:
     ...     first = next(avatar.speak(speech, rate_hz=16_000))
@@ -111,23 +113,25 @@ def render(
     progress: Progress | None = None,
 ) -> RenderResult:
     """Open ``avatar``, write a video of it saying ``audio`` to ``out``, and close it. Returns what
-    was made and how fast.
+    was made and how fast, when the video is finished.
 
     >>> result = render(avatar_path, speech, out / "talking.mp4", rate_hz=16_000)
     >>> result.path.name, result.frames
     ('talking.mp4', 25)
 
     ``avatar`` is its name or folder. ``audio`` is a file (a path, an open binary file or the bytes
-    of one) or samples, (n,) or (n, channels), whose rate is ``rate_hz``; ``audio_track`` is the
-    number of a file's audio track, from 1 (None: the default one), and ``allow_damaged`` has a
-    damaged file rendered with silence where something is missing. ``out`` is a file ending in .mp4,
-    .m4v or .mov, which is replaced, or an open binary file. ``start_frame`` (0 or above) is the
-    avatar's frame to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its
-    quality, 0 (best) to 51. ``progress(done, total)`` is called as frames are done.
+    of one), what ``open_recording`` gave, or samples, (n,) or (n, channels), int16 or float with
+    full scale 1.0, whose rate is ``rate_hz``; ``audio_track`` is the number of a file's audio
+    track, from 1 (None: the default one), and ``allow_damaged`` has a damaged file rendered with
+    silence where something is missing. ``out`` is a file ending in .mp4, .m4v or .mov, which is
+    replaced, or an open binary file, which stays open. ``start_frame`` (0 or above) is the avatar's
+    frame to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its quality,
+    0 (best) to 51. ``progress(done, total)`` is called as frames are done.
 
     Raises NotFound and AvatarInvalid where there is no such avatar or it is broken, InvalidInput
     for audio or settings that cannot work, StorageFailed where ``out`` cannot be written,
-    BrokenPipeError where nobody reads an open file any more.
+    BrokenPipeError where nobody reads an open file any more. On an error a file that was at ``out``
+    is as it was.
     """
     with open_avatar(avatar, outputs=("i420",)) as opened:
         return opened.render(
@@ -157,21 +161,23 @@ def say(
     progress: Progress | None = None,
 ) -> RenderResult:
     """Open ``avatar``, write a video of it saying ``text`` to ``out``, and close it. Returns what
-    was made and how fast.
+    was made and how fast, when the video is finished.
 
     >>> say("demo", "Good morning.", "morning.mp4")  # doctest: +SKIP
 
-    ``voice`` is "hibari" (English, of ``lipwire[speech]``; the default where it is installed),
-    "espeak-ng" (the program of that name, in ``language``), or a ``lipwire.speech.Voice``.
-    ``speed`` is a factor, 0.5 to 2. ``avatar`` is its name or folder, and ``out`` a file ending in
-    .mp4, .m4v or .mov, which is replaced, or an open binary file. ``start_frame`` (0 or above) is
-    the avatar's frame to begin with. ``preset`` is x264's, ``crf`` its quality, 0 (best) to 51.
-    ``progress(done, total)`` is called as frames are done.
+    ``voice`` is "hibari" (English, of ``lipwire[speech]``), "espeak-ng" (the program of that name,
+    in ``language``, one of those that ``espeak-ng --voices`` lists), or a ``lipwire.speech.Voice``,
+    for which ``speed`` and ``language`` do not count; None is hibari. ``speed`` is a factor, 0.5 to
+    2. ``avatar`` is its name or folder, and ``out`` a file ending in .mp4, .m4v or .mov, which is
+    replaced, or an open binary file, which stays open. ``start_frame`` (0 or above) is the avatar's
+    frame to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its quality,
+    0 (best) to 51. ``progress(done, total)`` is called as frames are done.
 
-    Raises DependencyMissing where the voice is not there, InvalidInput for a text with nothing to
-    say or with more than 10,000 characters and for settings that cannot work, NotFound and
-    AvatarInvalid where there is no such avatar or it is broken, StorageFailed where ``out`` cannot
-    be written.
+    Raises DependencyMissing where the voice is not installed, Unavailable or DeadlineExceeded where
+    it fails, InvalidInput for a text with nothing to say or with more than 10,000 characters and
+    for settings that cannot work, NotFound and AvatarInvalid where there is no such avatar or it is
+    broken, StorageFailed where ``out`` cannot be written, BrokenPipeError where nobody reads an
+    open file any more.
     """
     from lipwire.api.saying import sound_of
 
@@ -205,14 +211,16 @@ def open_recording(
     ...     recording.samples / 16_000, recording.warnings
     (1.0, ())
 
-    ``audio`` is a file (a path, an open binary file or the bytes of one) or samples, whose rate is
-    ``rate_hz``. ``audio_track`` is the number of a file's audio track, from 1; None for the default
-    one. A damaged file is refused, or, with ``allow_damaged``, taken with silence where something
-    is missing. Holes in the time stamps of a file (pauses, lost packets) are silence, of up to ten
+    ``audio`` is a file (a path, an open binary file or the bytes of one) or samples, (n,) or (n,
+    channels), int16 or float with full scale 1.0, whose rate is ``rate_hz``; files say theirs.
+    ``audio_track`` is the number of a file's audio track, from 1; None for the default one. A
+    damaged file is refused, or, with ``allow_damaged``, taken with silence where something is
+    missing. Holes in the time stamps of a file (pauses, lost packets) are silence, of up to ten
     minutes each. A pipe is read to its end, into a temporary file. Raises InvalidInput for audio
-    that cannot be decoded.
+    that cannot be decoded or lasts more than four hours, StorageFailed where a pipe cannot be
+    copied.
 
-    Without ``examine`` only the first half minute of a file is decoded, and the rest when it is
+    With ``examine`` False only the first half minute of a file is decoded, and the rest when it is
     spoken or rendered for the first time: what is wrong there is raised and noticed then, and until
     then ``samples`` is what the file says.
     """
@@ -230,7 +238,7 @@ def connect(
     address: str, *, use_proxy: bool = False, security: ClientSecurity | None = None
 ) -> AvatarConnection:
     """Return a connection to a server with live sessions (``lipwire serve``, or a compositing
-    server); also ``lipwire.connect``.
+    server); also ``lipwire.connect``. It is a context manager, for use by many threads.
 
     >>> with connect("localhost:50052") as server:  # doctest: +SKIP
     ...     with server.converse("demo") as session:
@@ -240,11 +248,12 @@ def connect(
     ...             ...
 
     ``address`` is host:port. With ``use_proxy`` the variables ``grpc_proxy``, ``https_proxy``,
-    ``http_proxy`` and ``no_proxy`` count. ``security`` says how the connection is encrypted, and
-    has the API key or token that is sent: ``ClientSecurity(ClientTls(ca=Path("ca.crt")), key)``
-    (both in ``lipwire.api.live``); without it nothing is encrypted and nothing sent. It connects
-    when the first session is begun. Raises InvalidInput where ``address`` cannot be an address, a
-    file cannot be read, or a token would go to another machine without encryption.
+    ``http_proxy`` and ``no_proxy`` count; else no proxy is used. ``security`` says how the
+    connection is encrypted, and has the API key or token that is sent:
+    ``ClientSecurity(ClientTls(ca=Path("ca.crt")), key)`` (both in ``lipwire.api.live``); with None
+    nothing is encrypted and nothing sent. It connects when the first session is begun, so that a
+    server that is not there is told then. Raises InvalidInput where ``address`` cannot be an
+    address, a file cannot be read, or a token would go to another machine without encryption.
     """
     from lipwire.api.live import PLAIN, AvatarConnection
 

@@ -36,22 +36,23 @@ what ``open_recording`` gave. Samples need their ``rate_hz`` said beside them, w
 kHz."""
 
 Output = Literal["bgr", "jpeg", "i420"]
+"""A form in which frames can be had."""
 Precision = Literal["auto", "float32"]
 """What the network may be computed in on a processor."""
-"""A form in which frames can be had."""
 
 _Given = TypeVar("_Given")
 
 
 def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool) -> Recording:
     """Return ``audio`` as an opened recording; the caller closes it, unless ``audio`` was one
-    already.
+    already, which is returned itself.
 
     ``audio`` is a file that FFmpeg can decode (a path, an open binary file, or the bytes of one),
-    samples, (n,) or (n, channels), or a recording. ``rate_hz`` is the rate of samples; files say
-    theirs. ``track`` is the number of a file's audio track, from 1 (None: the default one), and
-    ``allow_damaged`` has a damaged file taken, with silence where something is missing. Raises
-    InvalidInput for audio that cannot be decoded.
+    samples, (n,) or (n, channels), int16 or float with full scale 1.0, or a recording. ``rate_hz``
+    is the rate of samples; files say theirs. ``track`` is the number of a file's audio track, from
+    1 (None: the default one), and ``allow_damaged`` has a damaged file taken, with silence where
+    something is missing. Raises InvalidInput for audio that cannot be decoded, StorageFailed where
+    a pipe cannot be copied.
     """
     if isinstance(audio, (FileRecording, PcmRecording)):
         return audio
@@ -66,11 +67,11 @@ def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: b
 def open_audio(
     audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool
 ) -> Iterator[Recording]:
-    """Give the ``with`` block ``audio`` (a file, samples or a recording) as a recording, and close
-    it afterwards, unless it was a recording already. A context manager. ``rate_hz`` is the rate of
-    samples, ``track`` the number of a file's audio track, from 1 (None: the default one), and
+    """Context manager: give the block ``audio`` (a file, samples or a recording) as a recording,
+    and close it afterwards, unless it was a recording already. ``rate_hz`` is the rate of samples,
+    ``track`` the number of a file's audio track, from 1 (None: the default one), and
     ``allow_damaged`` has a damaged file taken. Raises InvalidInput for audio that cannot be
-    decoded."""
+    decoded, StorageFailed where a pipe cannot be copied."""
     recording = recording_of(audio, rate_hz, track, allow_damaged)
     try:
         yield recording
@@ -83,7 +84,8 @@ def heard_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool)
     """Return all of ``audio`` (a file, samples or a recording) as the network hears it: (samples,)
     float32 at 16 kHz in [-1, 1], mono. ``rate_hz`` is the rate of samples, ``track`` the number of
     a file's audio track, from 1 (None: the default one), and ``allow_damaged`` has a damaged file
-    taken. Raises InvalidInput for audio that cannot be decoded."""
+    taken. Raises InvalidInput for audio that cannot be decoded, StorageFailed where a pipe cannot
+    be copied."""
     with open_audio(audio, rate_hz, track, allow_damaged) as recording:
         return heard_in_full(recording)
 
@@ -100,8 +102,8 @@ def _track(track: object) -> int | None:
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
     """Return ``value`` as an int; numpy's integers count, floats do not. Raises InvalidInput where
-    it is none, below ``least`` or above ``most`` (None: no limit); ``name`` is what the error calls
-    it."""
+    it is no whole number, below ``least`` or above ``most`` (None: no limit); ``name`` is what the
+    error calls it."""
     allowed = f"{least} and more" if most is None else f"{least} to {most}"
     try:
         number = operator.index(cast(SupportsIndex, value))

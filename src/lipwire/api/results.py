@@ -13,11 +13,12 @@ from lipwire.session import Stage, StageTime, Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class RenderResult:
-    """What a render made and how fast: the file or folder that was written (None for an open file),
-    the number of frames and the seconds of video that they last, the seconds that it took and the
-    processor time (``cpu_s``), the bytes written, the time of each stage by its name ("audio",
-    "crop", "network", "compose", "encode"), the precision that the network ran in ("float32" or
-    "bfloat16"), and warnings for the user, a line each."""
+    """What a render made and how fast: the file or folder that was written (``path``; None for an
+    open file), the number of ``frames`` and the seconds of video that they last (``video_s``), the
+    seconds that it took (``elapsed_s``) and this process's processor time (``cpu_s``), the bytes
+    written (``size_bytes``), the time of each stage by its name (``stages``: "audio", "crop",
+    "network", "compose", "encode"), the ``precision`` that the network ran in ("float32" or
+    "bfloat16"), and ``warnings`` for the user, a line each."""
 
     path: Path | None  # None: it went into an open file
     frames: int

@@ -13,11 +13,13 @@ from lipwire.speech.synthesis import said_in_full
 def sound_of(
     text: str, voice: str | Voice | None, speed: float, language: str
 ) -> tuple[Float32Array, int]:
-    """Return ``text`` as sound, (n,) float32 in [-1, 1], mono, and its rate in Hz.
+    """Return (``text`` as sound, (n,) float32 in [-1, 1], mono; its rate in Hz), when all of it is
+    made.
 
-    ``voice`` is the name of a voice ("hibari" or "espeak-ng"), a ``Voice``, or None for the
-    default; ``speed`` (0.5 to 2) and ``language`` count only for a name or None. Raises
-    DependencyMissing where the voice is not there, InvalidInput for arguments out of range, and for
+    ``voice`` is the name of a voice ("hibari" or "espeak-ng"), a ``Voice``, or None for hibari;
+    ``speed``, a factor (0.5 to 2), and ``language``, for espeak-ng, count only for a name or None.
+    Raises DependencyMissing where the voice is not installed, Unavailable or DeadlineExceeded where
+    it fails, InvalidInput for arguments out of range, a language that espeak-ng does not have, and
     a text with nothing to say or with more than 10,000 characters.
     """
     if not isinstance(text, str):

@@ -52,11 +52,15 @@ _PARTS: dict[Output, Part] = {"bgr": "pixels", "jpeg": "jpeg", "i420": "planes"}
 
 
 class Frame:
-    """One frame of a video in which an avatar speaks, made by ``TalkingAvatar.speak``; ``index`` is
-    its number, from 0. It is composed when one of its forms is asked for, each time anew.
+    """One frame of a video in which an avatar speaks, made by ``TalkingAvatar.speak`` alone;
+    ``index`` is its number, from 0. It is composed when one of its forms is asked for, each time
+    anew.
 
     A frame may be kept and used from any thread as long as its avatar is open. After that ``mouth``
-    is all that can be had of it; the other forms raise InvalidInput.
+    is all that can be had of it; the other forms raise InvalidInput. What a form needs that was not
+    named in ``outputs`` when the avatar was opened is compiled when it is first asked for, which
+    may raise AvatarInvalid or StorageFailed as ``open_avatar`` does; ``bgr`` and ``i420`` raise
+    AvatarInvalid where the package's frames were changed.
     """
 
     __slots__ = ("_avatar", "_background", "_mouth", "index")
@@ -75,7 +79,8 @@ class Frame:
     @property
     def mouth(self) -> UInt8Array:
         """The image of the mouth region that the network made for this frame: (320, 320, 3) uint8,
-        channels in the order of the avatar's package."""
+        channels in the order of the avatar's package (BGR unless its settings say RGB). The same
+        array each time, not to be written to."""
         return self._mouth
 
     @property
@@ -101,8 +106,10 @@ class Frame:
 
 
 class TalkingAvatar(Closing):
-    """An opened avatar, which says recordings as frames or videos; a context manager.
-    ``open_avatar`` takes the same arguments and says what they are.
+    """An opened avatar, which says recordings as frames or videos; a context manager. Made by
+    ``open_avatar``, which takes the same arguments and says what they are. Its frames and the
+    iterators of ``speak`` may be used in any thread, and any thread may close it. Once it is
+    closed, methods that make something raise InvalidInput.
 
     >>> with open_avatar(avatar_path) as avatar:
     ...     frames = list(avatar.speak(speech, rate_hz=16_000))
@@ -148,7 +155,7 @@ class TalkingAvatar(Closing):
 
     @property
     def name(self) -> str:
-        """The avatar's name."""
+        """The avatar's name for people: that of its settings, or its folder's."""
         return self._performer.avatar.name
 
     @property
@@ -168,7 +175,7 @@ class TalkingAvatar(Closing):
 
     @property
     def frame_count(self) -> int:
-        """How many frames the avatar's own video has, at 25 a second; speech that lasts longer
+        """How many frames of its own the avatar shows, at 25 a second; speech that lasts longer
         walks back and forth over them."""
         return self._performer.avatar.frame_count
 
@@ -188,18 +195,19 @@ class TalkingAvatar(Closing):
         allow_damaged: bool = False,
         start_frame: int = 0,
     ) -> Generator[Frame]:
-        """Yield the frames that say ``audio``, 25 for each second, computed a little ahead in
-        threads.
+        """Return an iterator of the frames that say ``audio``, 25 for each second, computed a
+        little ahead in threads. The audio is decoded to its end before this returns.
 
         ``audio`` is a file (a path, an open binary file or the bytes of one), what
-        ``open_recording`` gave, or samples, (n,) or (n, channels), whose rate is ``rate_hz``.
-        ``audio_track`` is the number of a file's audio track, from 1 (None: the default one), and
-        ``allow_damaged`` has a damaged file taken with silence where something is missing.
-        ``start_frame`` (0 or above) is the avatar's frame to begin with.
+        ``open_recording`` gave, or samples, (n,) or (n, channels), int16 or float with full scale
+        1.0, whose rate is ``rate_hz``. ``audio_track`` is the number of a file's audio track, from
+        1 (None: the default one), and ``allow_damaged`` has a damaged file taken with silence where
+        something is missing. ``start_frame`` (0 or above) is the avatar's frame to begin with.
 
         The threads end with the iterator. Where it may be left half-way, close it with
-        ``contextlib.closing``. Raises InvalidInput, before the first frame, for audio that cannot
-        be decoded, and instead of the next frame where the avatar was closed meanwhile.
+        ``contextlib.closing``. Raises InvalidInput at once for audio that cannot be decoded, other
+        arguments that cannot work, and once the avatar is closed; the iterator raises it instead of
+        the next frame where the avatar was closed meanwhile.
         """
         self._check_open()
         start = whole_number("start_frame", start_frame, 0)
@@ -228,7 +236,8 @@ class TalkingAvatar(Closing):
         crf: int = 18,
         progress: Progress | None = None,
     ) -> RenderResult:
-        """Write a video of the avatar saying ``audio``, and return how it went.
+        """Write a video of the avatar saying ``audio``, and return what was made and how fast, when
+        it is finished.
 
         ``audio`` is a recording (a path, an open binary file or the bytes of one, or what
         ``open_recording`` gave) or samples, (samples,) or (samples, channels), int16 or float in
@@ -241,11 +250,12 @@ class TalkingAvatar(Closing):
         file that was there is replaced when the new one is finished; on an error or Ctrl-C it stays
         as it was, and nothing new is left. ``out`` may also be an open binary file, which gets
         fragmented MP4 as it is made and stays open. ``start_frame`` (0 or above) is the frame of
-        the background to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf``
-        its quality, 0 (best) to 51. ``progress(done, total)`` is called as frames are done.
+        the avatar to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its
+        quality, 0 (best) to 51. ``progress(done, total)`` is called as frames are done.
 
-        Raises InvalidInput for audio or settings that cannot work, StorageFailed when ``out``
-        cannot be written, BrokenPipeError when nobody reads an open file any more.
+        Raises InvalidInput for audio or settings that cannot work and once the avatar is closed,
+        AvatarInvalid when the package was changed meanwhile, StorageFailed when ``out`` cannot be
+        written, BrokenPipeError when nobody reads an open file any more.
         """
         self._check_open()
         target = target_of(out)
@@ -306,17 +316,20 @@ class TalkingAvatar(Closing):
         start_frame: int = 0,
         progress: Progress | None = None,
     ) -> RenderResult:
-        """Write the frames of the avatar saying ``audio`` as JPEG files into ``folder``, and return
-        what was made and how fast.
+        """Write the frames of the avatar saying ``audio`` as JPEG files, in the avatar's
+        ``jpeg_quality``, into ``folder``, and return what was made and how fast, when all are
+        written.
 
         They are named frame_000000.jpg and so on. A folder that holds nothing but such files is
         replaced when the new one is finished; any other that is not empty is refused. ``audio`` is
         a file (a path, an open binary file or the bytes of one), what ``open_recording`` gave, or
-        samples, whose rate is ``rate_hz``; ``audio_track`` is the number of a file's audio track,
-        from 1 (None: the default one), and ``allow_damaged`` has a damaged file taken.
-        ``start_frame`` is the avatar's frame to begin with; ``progress(done, total)`` is called as
-        frames are done. Raises InvalidInput for audio or settings that cannot work, StorageFailed
-        when ``folder`` cannot be written.
+        samples, (n,) or (n, channels), int16 or float with full scale 1.0, whose rate is
+        ``rate_hz``; ``audio_track`` is the number of a file's audio track, from 1 (None: the
+        default one), and ``allow_damaged`` has a damaged file taken with silence where something is
+        missing. ``start_frame`` (0 or above) is the avatar's frame to begin with; ``progress(done,
+        total)`` is called as frames are done. Raises InvalidInput for audio or settings that cannot
+        work and once the avatar is closed, AvatarInvalid when the package was changed meanwhile,
+        StorageFailed when ``folder`` cannot be written.
         """
         self._check_open()
         path = path_of("folder", folder)
@@ -357,10 +370,11 @@ class TalkingAvatar(Closing):
     def opened(self, output: Output) -> Avatar:
         """Return the avatar as the lower layer has it (``lipwire.avatars.Avatar``), opened for
         frames in the form ``output`` ("bgr", "jpeg" or "i420"); what that needs is compiled now if
-        it never was. It stays this object's to close.
+        it never was. The same object each time; it stays this object's to close.
 
         Naming the outputs in ``open_avatar`` has that done before the first frame. Raises
-        InvalidInput for an unknown form, and after ``close``.
+        InvalidInput for an unknown form, and after ``close``; AvatarInvalid where the package is
+        broken by now, StorageFailed where what is compiled can be written nowhere.
         """
         output = output_of(output)
         with self._lock:
@@ -377,8 +391,9 @@ class TalkingAvatar(Closing):
             return self._outputs[output]
 
     def close(self) -> None:
-        """End speeches under way, and release threads, networks and mapped files. Whoever goes on
-        with such a speech gets InvalidInput for its next frame. Closing twice is allowed."""
+        """End speeches under way, and release threads, networks and mapped files; a frame that is
+        being made is waited for. Whoever goes on with such a speech gets InvalidInput for its next
+        frame. Closing twice is allowed."""
         for speech in list(self._speeches):
             speech.end(self.name)
         self._closed = True

@@ -44,8 +44,9 @@ class EarlyWindowStream(WindowStream):
         """Add audio and return the audio windows of the frames that began ``lookahead_ms`` or more
         before its end and were not given yet, (k, 32, 16, 16) float32; k is often 0.
 
-        ``pcm`` is (n,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type, for
-        NaN, and after ``flush``.
+        ``pcm`` is (n,) float32 mono at 16 kHz in [-1, 1]. Raises InvalidInput for another shape or
+        type, for NaN or infinite samples, and after ``flush``; the stream is then as it was before
+        the call.
         """
         known = super().push(pcm)
         began = self._frames
@@ -65,7 +66,8 @@ class EarlyWindowStream(WindowStream):
 
     def flush(self) -> Float32Array:
         """End the audio and return the audio windows that were not given yet, (k, 32, 16, 16)
-        float32, without guesses; k may be 0. Raises InvalidInput where it was called before."""
+        float32, without guesses; k may be 0. Afterwards only ``reset`` may be called. Raises
+        InvalidInput where it was called before."""
         first = self._frames
         last = super().flush()
         given, self._given = self._given, self._frames

@@ -54,11 +54,13 @@ class AudioEncoder:
 
     @classmethod
     def open(cls, path: Path, threads: int = 1) -> "AudioEncoder":
-        """Open the audio encoder in the ONNX file ``path``; one call runs on ``threads`` threads.
+        """Open the audio encoder in the ONNX file ``path``; one call of ``encode`` runs on
+        ``threads`` threads. There is nothing to close.
 
         The file has one float32 input (N, 1, 80, 16) and an output (N, 512) or (N, 512, 1, 1), N
         fixed or free, whatever their names. Raises AvatarInvalid where the file is missing, is no
-        ONNX model, keeps weights outside its folder, has other shapes, or gives NaN for silence.
+        ONNX model, keeps weights outside its folder, has other shapes, or gives NaN or infinity for
+        silence; InvalidInput for fewer threads than 1.
         """
         if threads < 1:
             raise InvalidInput(f"{threads} threads for the audio encoder; allowed: 1 or more")

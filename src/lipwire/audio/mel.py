@@ -132,9 +132,9 @@ class MelStream:
     def push(self, pcm: Float32Array) -> Float32Array:
         """Add audio and return the columns that are complete now.
 
-        ``pcm`` is (n,) float32 mono at 16 kHz. Returns (k, 80) float32 in [-4, 4], where k is often
-        0. Raises InvalidInput for another shape or type, for NaN, and after ``flush``; the stream
-        is then as it was before the call.
+        ``pcm`` is (n,) float32 mono at 16 kHz in [-1, 1], n 0 or more. Returns (k, 80) float32 in
+        [-4, 4], where k is often 0. Raises InvalidInput for another shape or type, for NaN or
+        infinite samples, and after ``flush``; the stream is then as it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -148,8 +148,9 @@ class MelStream:
         return np.concatenate(columns) if columns else np.empty((0, MEL_BANDS), np.float32)
 
     def flush(self) -> Float32Array:
-        """End the audio and return the last columns of its mel spectrogram, (k, 80) float32, for
-        which it is taken to go on with silence. Raises InvalidInput where it was called before."""
+        """End the audio and return the last columns of its mel spectrogram, (k, 80) float32 in [-4,
+        4], for which it is taken to go on with silence; k may be 0. Afterwards only ``reset`` may
+        be called. Raises InvalidInput where it was called before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True

@@ -23,8 +23,8 @@ def frame_count(samples: int) -> int:
 
 
 def to_int16(pcm: Float32Array) -> npt.NDArray[np.int16]:
-    """Return ``pcm``, float32 of any shape in [-1, 1], as an array of that shape of int16, little
-    endian; what is louder is clipped."""
+    """Return ``pcm``, float32 of any shape, as int16, little endian, of the same shape: 1.0 is
+    32768, rounded to nearest; what is outside [-1, 1] is clipped."""
     samples: npt.NDArray[np.int16] = np.rint(pcm * 32768).clip(-32768, 32767).astype("<i2")
     return samples
 

@@ -22,10 +22,11 @@ class StreamResampler:
     """Resamples PCM that arrives in pieces to mono, of 16 kHz unless told otherwise; the result
     does not depend on the pieces.
 
-    Input has ``rate_hz`` and ``channels``; channels are averaged. Output has ``to_hz``. To 16 kHz,
-    input runs ahead of output by up to 37 ms at 24 and 48 kHz, 40 ms at 22.05 and 44.1 kHz, 116 ms
-    at 8 kHz, and by nothing at 16 kHz; ``flush`` gives the rest, so that the whole is round(samples
-    * to_hz / rate) long. Not for use from several threads at once.
+    Input has ``rate_hz``, 1,000 to 768,000, and ``channels``, 1 to 64, which are averaged;
+    InvalidInput is raised for others. Output has ``to_hz``, which is not checked. To 16 kHz, input
+    runs ahead of output by up to 37 ms at 24 and 48 kHz, 40 ms at 22.05 and 44.1 kHz, 116 ms at 8
+    kHz, and by nothing at 16 kHz; ``flush`` gives the rest, so that the whole is round(samples *
+    to_hz / rate_hz) long. Not for use from several threads at once.
 
         resampler = StreamResampler(48_000, channels=2)
         stream.push(resampler.push(piece))  # piece: (n, 2) int16
@@ -55,11 +56,12 @@ class StreamResampler:
             self._soxr.clear()
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16]) -> Float32Array:
-        """Add samples and return what is ready, (k,) float32 in [-1, 1]; k is often 0.
+        """Add samples and return what is ready, mono, (k,) float32 in [-1, 1]; k is often 0. What
+        is louder is clipped.
 
-        ``pcm`` is (n,) or (n, channels), int16 or float32. Raises InvalidInput for another shape or
-        type, for NaN, infinite or absurdly loud samples (over 8.0), and after ``flush``; the stream
-        is then as it was before the call.
+        ``pcm`` is (n, channels), or (n,) for one channel: int16, or float32 with full scale 1.0.
+        Raises InvalidInput for another shape or type, for NaN, infinite or absurdly loud samples
+        (over 8.0), and after ``flush``; the stream is then as it was before the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -67,8 +69,8 @@ class StreamResampler:
         return self._resample(mono, last=False) if len(mono) else mono
 
     def flush(self) -> Float32Array:
-        """End the audio and return the last samples, (k,) float32 in [-1, 1]. Raises InvalidInput
-        where it was called before."""
+        """End the audio and return the last samples, (k,) float32 in [-1, 1]; k may be 0.
+        Afterwards only ``reset`` may be called. Raises InvalidInput where it was called before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True
@@ -109,7 +111,8 @@ def check_rate(rate_hz: int) -> None:
 
 
 def check_samples(pcm: npt.NDArray[Any]) -> None:
-    """Raise InvalidInput where float samples are NaN, infinite or absurdly loud (over 8.0)."""
+    """Raise InvalidInput where a sample of ``pcm``, floats of any shape with full scale 1.0, is
+    NaN, infinite or absurdly loud (above 8.0 or below -8.0)."""
     peak = float(np.max(np.abs(pcm), initial=0.0))  # NaN wins over every other value
     if not peak <= LOUDEST:
         raise InvalidInput(

@@ -34,10 +34,11 @@ MIN_SAMPLES: Final = (ROW_COLUMNS - 1) * HOP
 
 def row_columns(index: int, columns: int | None = None) -> slice:
     """Return which columns of a mel spectrogram the audio encoder makes row ``index`` from, the row
-    of frame ``index`` of the video (from 0): 16 columns.
+    of frame ``index`` of the video (0 or above): a slice of 16 columns.
 
-    ``columns`` (16 or more) is how many the spectrogram has: the last rows are made from its last
-    columns; None means that it does not end yet.
+    ``columns`` (16 or more) is how many the spectrogram has: rows that would reach beyond its end
+    are made from its last 16 columns; None means that it does not end yet. Neither argument is
+    checked.
     """
     start = COLUMNS_PER_SECOND * index // FPS
     if columns is not None:
@@ -56,13 +57,13 @@ def row_count(columns: int) -> int:
 
 
 def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) -> Float32Array:
-    """Return what the audio encoder makes rows ``start`` up to but without ``stop`` from: (rows,
-    80, 16) float32, 16 mel columns for each.
+    """Return what the audio encoder makes rows ``start`` up to but without ``stop`` from: (stop -
+    start, 80, 16) float32, 16 mel columns for each.
 
-    ``mel`` is the whole mel spectrogram, (columns, 80) float32. Without ``start`` and ``stop``
-    these are all ``row_count(columns)`` rows; with them only a part, so that hours of audio need
-    not be in memory at once. Raises InvalidInput for another shape, for fewer than 16 columns, and
-    for rows that do not exist.
+    ``mel`` is the whole mel spectrogram, (columns, 80) float32. ``stop`` None is
+    ``row_count(columns)``, the end; with both arguments only a part is made, so that hours of audio
+    need not be in memory at once. Raises InvalidInput for another shape, for fewer than 16 columns,
+    and for rows that do not exist.
     """
     if mel.ndim != 2 or mel.shape[1] != MEL_BANDS:
         raise InvalidInput(f"a spectrogram of shape {mel.shape}; allowed: (columns, {MEL_BANDS})")

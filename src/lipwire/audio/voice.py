@@ -29,8 +29,12 @@ class VoiceDetector:
         self._pending: Float32Array = np.empty(0, np.float32)
 
     def push(self, pcm: Float32Array) -> list[float]:
-        """Add audio, (n,) float32 at 16 kHz in [-1, 1], and return the probability of speech, 0 to
-        1, in each chunk of 512 samples that is complete now."""
+        """Add audio and return the probability of speech, 0 to 1, in each chunk of 512 samples (32
+        ms) that is complete now, in order; often an empty list. What is left of a chunk is kept for
+        the next call.
+
+        ``pcm`` is (n,) float32 mono at 16 kHz in [-1, 1], n 0 or more; it is not checked.
+        """
         pending = np.concatenate([self._pending, pcm])
         whole = len(pending) // CHUNK_SAMPLES * CHUNK_SAMPLES
         self._pending = pending[whole:]

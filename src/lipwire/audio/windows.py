@@ -117,8 +117,9 @@ class WindowStream:
         """Add audio and return the audio windows that are complete now, (k, 32, 16, 16) float32,
         read-only, those of the frames after the last one returned; k is often 0.
 
-        ``pcm`` is (n,) float32 mono at 16 kHz. Raises InvalidInput for another shape or type, for
-        NaN, and after ``flush``; the stream is then as it was before the call.
+        ``pcm`` is (n,) float32 mono at 16 kHz in [-1, 1]. Raises InvalidInput for another shape or
+        type, for NaN or infinite samples, and after ``flush``; the stream is then as it was before
+        the call.
         """
         if self._flushed:
             raise InvalidInput("audio pushed after the end of the stream; reset() begins a new one")
@@ -131,7 +132,7 @@ class WindowStream:
 
     def flush(self) -> Float32Array:
         """End the audio and return the audio windows of the last frames, (k, 32, 16, 16) float32,
-        read-only; k is at least 1.
+        read-only; k is at least 1. Afterwards only ``reset`` may be called.
 
         The stream has then given ``frame_count(samples)`` windows; without any audio that is one
         window of silence. Raises InvalidInput where it was called before.

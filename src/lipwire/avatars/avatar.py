@@ -45,13 +45,15 @@ class Avatar(Closing):
             crop = avatar.crop(0)                 # what the network sees of the first frame
             picture = avatar.jpeg(0, mouth)       # that frame with the mouth the network made
 
-    Frame numbers start at 0 and never end: past the last frame they run back and forth. Mouths and
-    crops are (320, 320, 3) uint8 in the package's colour order; frames are BGR whatever that is.
-    What was compiled of the avatar is mapped into memory; whole frames are decoded from the
-    package's files when they are needed, and kept in a cache. Methods may be called from several
-    threads. Once it is closed every method raises InvalidInput; arrays handed out stay good.
-    ``planes`` and ``pixels`` raise AvatarInvalid where the package's frames were changed after it
-    was opened.
+    Frame numbers start at 0 and have no upper limit: past the last frame they run back and forth.
+    Mouths and crops are (320, 320, 3) uint8 in the package's colour order (``colour_order`` in its
+    settings, "bgr" or "rgb"); frames are BGR whatever that is. What was compiled of the avatar is
+    mapped into memory; whole frames are decoded from the package's files when they are needed, and
+    kept in a cache. Methods may be called from several threads.
+
+    Once it is closed, the methods that return frames or crops, and ``preload``, raise InvalidInput;
+    arrays handed out before stay good. ``planes`` and ``pixels``, which decode whole frames, raise
+    AvatarInvalid where the package's frames were changed after it was compiled.
     """
 
     __slots__ = (
@@ -90,9 +92,10 @@ class Avatar(Closing):
         parts: frozenset[Part] = frozenset(),
         cache: FrameCache | None = None,
     ) -> None:
-        """``compiled`` is what ``compile_avatar`` returned for ``package``; ``quality``, ``parts``
-        and ``cache`` are as for ``open``, which is what to call to open an avatar. Raises
-        AvatarInvalid where the settings name frames that are not there."""
+        """To be made by ``open``. ``compiled`` is what ``compile_avatar`` returned for ``package``,
+        its patches among it; ``quality``, ``parts`` and ``cache`` are as for ``open``. Raises
+        InvalidInput where ``compiled`` has no patches, AvatarInvalid where the settings name frames
+        with closed eyes that are not there, or the package's video cannot be opened."""
         if compiled.patches is None:
             raise InvalidInput(f"avatar {package.name} is not compiled; open it with Avatar.open")
         lost = beyond(package.settings.closed_eyes, compiled.patches.origins.sources)
@@ -161,16 +164,20 @@ class Avatar(Closing):
         caller closes it.
 
         ``parts`` are those that will be asked for: ``jpeg``, ``planes`` or ``pixels`` for the
-        methods of these names, ``gpu`` for the network on a GPU. Where ``with_model`` is False the
-        network is not looked for, and only frames can be had. ``quality`` is that of JPEG, 1 to
-        100. ``cache`` keeps whole frames; None is the one of this process.
+        methods of these names, ``gpu`` for the network on a GPU; crops need none. Where
+        ``with_model`` is False the network is not looked for, and only frames can be had.
+        ``quality`` is that of JPEG, 1 to 100. ``cache`` keeps whole frames; None is the one that
+        all avatars of this process share (``shared_cache``).
 
         What of the avatar is not compiled, or has changed since, is compiled first, which takes
-        seconds to minutes; else it takes milliseconds. ``progress`` is called meanwhile. With a
-        ``sandbox`` a process of its own does that (``compile_avatar``). Raises NotFound where
-        nothing is there, AvatarInvalid where the package is broken or changes meanwhile,
-        InvalidInput for unknown parts or another quality, StorageFailed where what was compiled
-        cannot be written, and with a sandbox Unavailable where there can be no process.
+        seconds to minutes; else opening takes milliseconds. ``progress(done, total, what)`` is
+        called in this thread while something is compiled; ``total`` is 0 where it is not known.
+        With a ``sandbox`` the compiling is done in a process of its own, within its limits.
+
+        Raises NotFound where nothing is there, AvatarInvalid where the package is broken or changes
+        meanwhile, InvalidInput for unknown parts or another quality, StorageFailed where what was
+        compiled cannot be written, and with a sandbox also AvatarInvalid where its limits are
+        exceeded and Unavailable where its process cannot be started.
         """
         package = read_package(where, BOTH if with_model else frozenset({"frames"}))
         wanted = parts | (ALWAYS if with_model else FRAMES_ONLY)
@@ -195,9 +202,10 @@ class Avatar(Closing):
         return self._model_path
 
     def crops(self, first: int, count: int) -> Crops:
-        """Return the crops of ``count`` frames from number ``first`` on, what the network sees of
-        them: (count, 320, 320, 3) uint8 in the package's colour order. Raises InvalidInput for a
-        negative number, and once closed."""
+        """Return the crops of ``count`` frames from number ``first`` on (both 0 or above; see the
+        class for numbers past the last frame), what the network sees of them: (count, 320, 320, 3)
+        uint8 in the package's colour order. Raises InvalidInput for a negative frame number, and
+        once closed."""
         crops = np.empty((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
         for index in range(count):
             crops[index] = self.crop(first + index)
@@ -240,13 +248,15 @@ class Avatar(Closing):
         self, index: int, mouth: UInt8Array | None, out: UInt8Array | None = None
     ) -> UInt8Array:
         """Return frame ``index``, 0 or above, as I420, (even height * 3/2, even width) uint8, with
-        ``mouth`` on it; None leaves the frame as it was filmed.
+        ``mouth`` on it; None leaves the frame as it was filmed. Waits until the frame is decoded
+        where it is not in the cache.
 
-        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is an array of the
-        result's shape to write to and return, so that a caller who is done with the last frame need
-        not have a new one. Raises InvalidInput where ``planes`` was not among the ``parts`` that
-        the avatar was opened with or the mouth has another shape, and once closed; AvatarInvalid
-        where the package's frames were changed.
+        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is a writable uint8
+        array of the result's shape to write to and return, so that a caller who is done with the
+        last frame need not have a new one; None makes a new one. Raises InvalidInput where
+        ``planes`` was not among the ``parts`` that the avatar was opened with, or the mouth or
+        ``out`` has another shape or dtype, and once closed; AvatarInvalid where the package's
+        frames were changed.
         """
         started_s = time.perf_counter()
         patches, number = self._at(index)
@@ -261,12 +271,14 @@ class Avatar(Closing):
         self, index: int, mouth: UInt8Array | None, out: UInt8Array | None = None
     ) -> UInt8Array:
         """Return frame ``index``, 0 or above, as (height, width, 3) uint8 BGR, with ``mouth`` on
-        it; None leaves the frame as it was filmed.
+        it; None leaves the frame as it was filmed. Waits until the frame is decoded where it is not
+        in the cache.
 
-        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is an array of the
-        result's shape to write to and return. Raises InvalidInput where ``pixels`` was not among
-        the ``parts`` that the avatar was opened with or the mouth has another shape, and once
-        closed; AvatarInvalid where the package's frames were changed.
+        ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is a writable uint8
+        array of the result's shape to write to and return; None makes a new one. Raises
+        InvalidInput where ``pixels`` was not among the ``parts`` that the avatar was opened with,
+        or the mouth or ``out`` has another shape or dtype, and once closed; AvatarInvalid where the
+        package's frames were changed.
         """
         started_s = time.perf_counter()
         patches, number = self._at(index)
@@ -277,9 +289,10 @@ class Avatar(Closing):
         return frame
 
     def look_ahead(self, index: int) -> None:
-        """Have the frames that follow frame ``index`` decoded for ``planes``, in other threads,
-        without waiting. Nothing is done once closed, and where ``planes`` was not among the
-        ``parts`` that the avatar was opened with."""
+        """Begin to decode the frames that follow frame ``index``, 0 or above, for later calls of
+        ``planes``; returns at once, other threads decode. For callers that show frames when they
+        are due and leave out those that are late. Nothing is done once closed, and where ``planes``
+        was not among the ``parts`` that the avatar was opened with."""
         patches, whole = self._patches, self._whole
         if patches is None or whole is None or "planes" not in self._parts:
             return
@@ -291,8 +304,8 @@ class Avatar(Closing):
 
     @property
     def mapped_bytes(self) -> int:
-        """How many bytes of files are mapped for the frames, 0 once closed; how much of them is in
-        memory the system decides.
+        """How many bytes of compiled files are mapped into memory for the frames; 0 once closed.
+        The system decides how much of that is in memory at a time.
 
         Whole frames are not counted: the cache has a budget of its own.
         """
@@ -302,10 +315,13 @@ class Avatar(Closing):
         return patches.size_bytes + (0 if jpegs is None else jpegs.size_bytes)
 
     def preload(self, frames: int) -> int:
-        """Read the first ``frames`` frames into memory, all where there are fewer; return how many.
+        """Read what is compiled of the first ``frames`` frames into memory, all where there are
+        fewer, and return how many frames that were. Waits until it is done.
 
-        Of whole frames there may be fewer: as many as the cache has room for. The system may drop
-        mapped memory again when memory runs short. Raises InvalidInput once closed.
+        Where the avatar was opened with ``planes`` or ``pixels``, their whole frames are decoded
+        too, as many as the cache has room for; the number returned does not say how many. The
+        system may drop mapped memory again when memory runs short. Raises InvalidInput once closed,
+        AvatarInvalid where the package's frames were changed.
         """
         patches, _ = self._at(0)
         jpegs, whole = self._jpegs, self._whole

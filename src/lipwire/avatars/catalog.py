@@ -105,20 +105,26 @@ class Catalog:
         raise NotFound(f"no avatar named {name}{hint}")
 
     def hold(self, name: str) -> HeldFiles:
-        """Return ``files(name)``, which stay where they are. Raises what ``files`` does."""
+        """Return ``files(name)``, with nothing to close: the files stay where they are. Raises
+        InvalidInput where ``name`` cannot be an avatar's name, and NotFound where there is none of
+        that name."""
         return HeldFiles(self.files(name))
 
     def version(self, name: str, need: frozenset[Half] = frozenset()) -> object:
-        """Return a token that changes when a file of the avatar ``name`` does
-        (``package_version``). Raises what ``files`` does, and NotFound where a file of a half in
-        ``need`` is missing."""
+        """Return a token to compare with ``==``: it differs when a file of the avatar ``name`` was
+        changed (``package_version``). ``need`` are the halves that have to be there, of ``model``
+        (the network) and ``frames``. Raises InvalidInput where ``name`` cannot be an avatar's name;
+        NotFound where there is none of that name, its folder is gone, or a file of a half in
+        ``need`` that was named by itself is missing."""
         return package_version(self.files(name), need)
 
     def refresh(self, name: str) -> None:
-        """Nothing: ``version`` looks at the files."""
+        """Do nothing with ``name``: ``version`` looks at the files each time. See
+        ``Packages.refresh``."""
 
     def opened_by(self, evict: Callable[[int], list[str]], unload: Callable[[str], object]) -> None:
-        """Nothing: there is always room for files that are there, and others remove them."""
+        """Do nothing; ``evict`` and ``unload`` are never called: files that are there need no room,
+        and others remove them. See ``Packages.opened_by``."""
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all avatars in alphabetical order. The folder of avatars is read

@@ -34,8 +34,9 @@ def parse_spans(entries: Sequence[str]) -> Spans:
 
 
 def beyond(spans: Spans, frames: int) -> str | None:
-    """Return a line for a person that says that ``spans``, (first, last) numbers of frames, name
-    one that a source of ``frames`` frames does not have; None where all are there."""
+    """Return a line for a person that says that ``spans``, (first, last) numbers of source frames
+    from 0, go beyond the ``frames`` frames that a source has; None where they do not, or there are
+    no spans."""
     last = max((last for _, last in spans), default=0)
     if last < frames:
         return None

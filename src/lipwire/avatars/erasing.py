@@ -64,7 +64,7 @@ def package_of(name: str, where: AvatarFiles) -> Path:
 
 
 def erase(kept: Kept) -> None:
-    """Remove the folder ``kept`` with all that is in it.
+    """Remove the folder ``kept.path`` with all that is in it; links are removed and not followed.
 
     The folder is renamed before its files go, so that a server never finds half of an avatar.
     Raises StorageFailed where something cannot be removed, which then lies under the name in the

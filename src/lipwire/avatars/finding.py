@@ -56,7 +56,8 @@ def find_avatar(name_or_path: str) -> Path:
 
 
 def list_avatars() -> list[Path]:
-    """Return the folders of all avatars known by name, in the order of their names.
+    """Return the folders of all avatars that lie in one of ``search_folders()``, in the order of
+    their names.
 
     Of two with one name, the one found first is listed. A folder whose name cannot be an avatar's
     is left out, and logged.

@@ -21,12 +21,12 @@ def required_file(
     hint: Callable[[Path], str] = lambda root: "",
 ) -> Path | None:
     """Return the path of the file that is called ``name``, relative to the package's folder
-    ``root``; None where it is missing, is no file, or lies outside of the package: this is put into
-    ``findings`` as an error.
+    ``root`` (with links resolved); None where it is missing, is no file, or lies outside of the
+    package: this is put into ``findings`` as an error.
 
     ``key`` is the key of ``avatar.yaml`` that names the file, for the message; None where it has
     its usual name. ``hint`` is called with ``root`` where nothing is there, and returns the end of
-    the message, which says what is there instead.
+    the message, which says what is there instead; by default it is empty.
     """
     label = f"{SETTINGS_NAME}: {key} {shown(name)}" if key else name
     path = contained(root, name, label, findings)
@@ -71,12 +71,14 @@ def named_file(path: Path, findings: Findings) -> Path | None:
 
 
 def contained(root: Path, name: str, label: str, findings: Findings) -> Path | None:
-    """Return ``root / name`` with symbolic links resolved, whether something is there or not; None
-    where that lies outside of the package, whose folder is ``root``: this is put into ``findings``
-    as an error.
+    """Return the path ``name`` below the package's folder ``root``, with symbolic links resolved,
+    whether something is there or not; None where it may not be used, which is put into ``findings``
+    as an error. ``root`` has its own links resolved.
 
-    It does so where ``name`` has "..", begins at a root or a drive, or leads over a link, unless
-    links may lead out (``links_may_lead_out``). ``label`` names the path in the message.
+    It may not be used where ``name`` has "..", begins at a root or a drive, or leads over a link
+    that cannot be followed or that leads out of ``root``. Where links may lead out
+    (``links_may_lead_out``), such a path is returned with its links as they are. ``label`` names
+    the path in the message.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leaves = posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root
@@ -97,8 +99,9 @@ def contained(root: Path, name: str, label: str, findings: Findings) -> Path | N
 
 
 def read_file(path: Path, label: str, max_bytes: int, findings: Findings) -> bytes | None:
-    """Return all bytes of the file ``path``; None where it cannot be read or has over ``max_bytes``
-    bytes, which is put into ``findings`` as an error. ``label`` names the file in the message."""
+    """Return all bytes of the file ``path``; None where it is missing, no plain file, cannot be
+    read or has over ``max_bytes`` bytes, which is put into ``findings`` as an error. ``label``
+    names the file in the message."""
     try:
         size_bytes = path.stat().st_size
         if path.is_file() and size_bytes <= max_bytes:
@@ -114,7 +117,8 @@ def read_file(path: Path, label: str, max_bytes: int, findings: Findings) -> byt
 
 
 def holds(folder: Path, *names: str) -> bool:
-    """Return whether a file or folder of one of ``names`` is in ``folder``."""
+    """Return whether a file or folder of at least one of ``names`` is in ``folder``; False where
+    that cannot be told."""
     try:
         return any((folder / name).exists() for name in names)
     except OSError:

@@ -63,10 +63,10 @@ _ENCODER_BESIDE: Final = "audio_encoder.onnx"
 
 @dataclass(frozen=True, slots=True)
 class FramesHalf:
-    """The frames of an avatar: where the ``pictures`` come from, the file of crop rectangles, and
-    these themselves (``rects``), at least one for each image file; how many frames a video has
-    shows when it is decoded. ``masks`` say what is in front of the mouth; None where there are
-    none."""
+    """The frames of an avatar: where the ``pictures`` come from, the file of crop rectangles
+    (``rects_path``), and these themselves (``rects``) in the order of the source frames, at least
+    one for each image file; how many frames a video has shows when it is decoded. ``masks`` say
+    what is in front of the mouth; None where there are none."""
 
     pictures: Pictures
     rects_path: Path
@@ -135,7 +135,8 @@ class AvatarPackage:
         return self._frames.masks
 
     def label(self, path: Path) -> str:
-        """Return ``path`` as messages name it: relative to the package, with forward slashes."""
+        """Return ``path`` as messages name it: relative to the package's folder, with forward
+        slashes, where it lies there, else its last part."""
         return (
             path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else path.name
         )
@@ -144,8 +145,9 @@ class AvatarPackage:
 @dataclass(frozen=True, slots=True)
 class Structure:
     """What ``inspect_structure`` found of an avatar: the folder (``root``), its settings, the files
-    of network and audio encoder, where the frames come from, the file of crop rectangles, and these
-    themselves. What is missing or wrong is None."""
+    of network and audio encoder, where the frames come from, the file of crop rectangles, these
+    themselves in the order of the source frames, and the masks. What is missing or wrong is None;
+    ``masks`` is so too where there are none."""
 
     root: Path
     settings: AvatarSettings | None
@@ -159,7 +161,7 @@ class Structure:
 
 def read_package(where: AvatarFiles | Path | str, need: frozenset[Half] = BOTH) -> AvatarPackage:
     """Read and check the avatar whose files are ``where``, or whose package is the folder
-    ``where``.
+    ``where``. No frame is decoded, and no network opened.
 
     ``need`` are the halves that have to be there: ``model`` (the network) and ``frames`` (with
     their crop rectangles). A half that is not among them may be missing or wrong, and is None then.
@@ -190,11 +192,13 @@ def inspect_structure(
     where: AvatarFiles | Path, findings: Findings, need: frozenset[Half] = BOTH
 ) -> Structure:
     """Read and check the avatar whose files are ``where``, or whose package is the folder
-    ``where``, and put everything that is wrong into ``findings``.
+    ``where``, put everything that is wrong into ``findings``, and return what was found. No frame
+    is decoded, and no network opened.
 
     ``need`` are the halves that have to be there: ``model`` (the network) and ``frames`` (with
     their crop rectangles). What is wrong with another half is not put there, and the half is None.
-    Raises NotFound where nothing is there, and AvatarInvalid where it is no folder.
+    Raises NotFound where nothing is there, and AvatarInvalid where it is no folder or cannot be
+    read.
     """
     files = AvatarFiles.at(where)
     folders = _resolved_folders(files)
@@ -286,8 +290,8 @@ def compare_counts(rects: int, frames: int, findings: Findings) -> None:
 
 
 def check_closed_eyes(settings: AvatarSettings, frames: int, findings: Findings) -> None:
-    """Put an error into ``findings`` where the settings name frames with closed eyes that a source
-    of ``frames`` frames does not have."""
+    """Put an error into ``findings`` where ``closed_eyes`` of ``settings`` names frames that a
+    source of ``frames`` frames does not have."""
     lost = beyond(settings.closed_eyes, frames)
     if lost is not None:
         findings.error(f"{SETTINGS_NAME}: {lost}")

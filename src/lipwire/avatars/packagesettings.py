@@ -121,10 +121,11 @@ _LISTS: Final = frozenset({"closed_eyes"})
 
 def parse_settings(data: bytes, findings: Findings) -> AvatarSettings | None:
     """Return the settings in ``data``, the bytes of ``avatar.yaml``. Every problem is put into
-    ``findings`` as an error.
+    ``findings`` as an error, of very many the first and a count.
 
-    A key whose value is wrong has its default. Where ``data`` is no YAML as a whole, those keys
-    count that can be read by themselves. Returns None where none can.
+    A key that is unknown is left out, one whose value is wrong has its default. Where ``data`` is
+    no YAML as a whole, those keys count that can be read by themselves. Returns None where none
+    can.
     """
     problems: list[Problem] = []
     document = parse(data, problems)
@@ -172,8 +173,9 @@ def _read_alone(piece: bytes) -> Mapping | None:
 
 
 def unread_keys(data: bytes, settings: AvatarSettings | None) -> frozenset[str]:
-    """Return which keys ``data``, the bytes of ``avatar.yaml``, gives that ``settings``, what was
-    read of it, lacks: because they, or the whole file, are wrong."""
+    """Return the names of the keys that ``data``, the bytes of ``avatar.yaml``, gives and that are
+    not set in ``settings``, what ``parse_settings`` made of it (None where it could not be read):
+    their values, or the whole file, are wrong. Unknown keys are not among them."""
     given = keys_begun(data)
     if parse(data, []) is None:  # others may follow where it stops being YAML
         given = given.union(*(keys_begun(piece) for _, piece in _pieces(data)))

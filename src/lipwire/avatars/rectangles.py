@@ -44,11 +44,13 @@ class WrittenRectangles:
 def parse_rectangles(
     data: bytes, findings: Findings, *, first_frame: int | None
 ) -> tuple[CropRect, ...] | None:
-    """Return the crop rectangles in ``data``, the bytes of ``crop_rects.json``, one for each frame
-    in their order; None where anything is wrong, which is put into ``findings`` as errors.
+    """Return the crop rectangles in ``data``, the bytes of ``crop_rects.json``, one for each source
+    frame in their order; None where anything is wrong, which is put into ``findings`` as errors.
+    Whether they lie inside the frames is not checked.
 
     ``first_frame`` is the number in the first frame's file name: the keys of the file may start
-    there or at 0. None where frames have no such numbers, as those of a video.
+    there or at 0. None where frames have no such numbers, as those of a video; keys then start at
+    0.
     """
     loaded = _loaded(data, findings)
     if loaded is None:

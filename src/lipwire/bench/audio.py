@@ -48,7 +48,8 @@ _LAYERS: Final = (
 
 def run(rounds: int = 20, encoder: AudioEncoder | None = None) -> list[Comparison]:
     """Compare hearing speech in pieces of one video frame (40 ms) with hearing the same audio
-    whole, ``rounds`` times.
+    whole, ``rounds`` times. One result each for the mel spectrogram, the windows that the network
+    hears, and resampling from 48 to 16 kHz.
 
     ``encoder`` is the audio encoder; None for one of the published size with random weights. Raises
     RuntimeError when pieces and whole do not give the same bits.
@@ -81,8 +82,8 @@ def run(rounds: int = 20, encoder: AudioEncoder | None = None) -> list[Compariso
 
 
 def audio_like_speech(samples: int) -> Float32Array:
-    """Return noise in syllables with pauses of silence, as long as speech has, for measurements:
-    (samples,) float32 in [-1, 1], always the same."""
+    """Return ``samples`` (1 or more) samples that are like speech for measurements: noise in 12
+    bursts with silence between them, (samples,) float32 in [-0.5, 0.5], always the same."""
     loudness = np.clip(np.sin(np.arange(samples) * (2 * np.pi * 12 / samples)), 0, 1)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, samples)
     speech: Float32Array = (noise * loudness).astype(np.float32)

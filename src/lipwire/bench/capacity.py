@@ -99,13 +99,14 @@ class Capacity:
 
     @property
     def hit_rate(self) -> float:
-        """Share of the requests by Zipf's law whose avatar was in memory, 0 to 1."""
+        """Share of the requests of the client that asks by Zipf's law whose avatar was in memory, 0
+        to 1."""
         return 1 - self.cold_requests / max(1, self.zipf_requests)
 
     @property
     def slowed(self) -> float:
-        """How many times as long a warm request takes beside cold ones as beside warm ones, at the
-        99th percentile."""
+        """How many times as long a warm request takes while the other client asks for any avatar as
+        while it asks for warm ones, too, at the 99th percentile."""
         return self.warm.p99_ms / self.warm_alone.p99_ms
 
 
@@ -233,18 +234,20 @@ def run_capacity(
     endpoint_url: str | None = None,
     cached: int = 500,
 ) -> Capacity:
-    """Have a server serve ``avatars`` avatars for ``seconds`` with ``memory_mb`` of memory, and
-    return what was measured.
+    """Have a server serve ``avatars`` avatars for ``seconds`` with ``memory_mb`` MiB of memory for
+    them, and return what was measured. Making the avatars takes time besides.
 
     One client asks for warm avatars, ``warm_rate`` requests a second; another one, ``other_rate``
-    requests a second, for the avatar of rank r in proportion to r ** -``exponent``. Frames are of
-    ``size`` (width, height), networks of ``widths``. A third one asks ``hot_rate`` times a second
-    for eight frames of one of ``hot`` more avatars, the demo avatar under several names, whose
-    specialised networks may take ``hot_memory_mb``.
+    requests a second, for the avatar of rank r in proportion to r ** -``exponent``, in turns with
+    warm ones. Frames are of ``size`` (width, height), networks have layers of ``widths`` channels.
+    A third one asks ``hot_rate`` times a second for eight frames of one of ``hot`` more avatars,
+    the demo avatar under several names, whose specialised networks may take ``hot_memory_mb`` MiB.
 
-    Where ``store`` is the URL of a store (``endpoint_url`` as for ``ObjectStore``), the avatars are
-    put there first, and the server has a cache with room for ``cached`` of them and those that are
-    used much; they are small.
+    Where ``store`` is the URL of a store (``endpoint_url`` is the address of a server with S3's
+    protocol; None is Amazon's), the avatars are put there first, and the server has a cache with
+    room for ``cached`` of them and those that are used much; they are small then, whatever ``size``
+    and ``widths``. Requests that fail are counted in the result. Raises RuntimeError where the
+    server does not start.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-capacity-") as folder, ExitStack() as stack:
         weights = 1 / np.arange(1, avatars + 1) ** exponent

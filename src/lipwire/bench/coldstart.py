@@ -63,10 +63,13 @@ def run(
     widths: Widths = MOBILE_WIDTHS,
 ) -> list[Comparison]:
     """Compare the time to the first frame of a cold avatar with the plain way's, on a package of
-    ``frames`` frames of ``size`` (width, height), made for it in a temporary folder.
+    ``frames`` frames of ``size`` (width, height), made for it in a temporary folder. ``widths`` are
+    the channels of the layers of its network.
 
-    The notes say what the first frame costs besides its inference. Raises RuntimeError when the two
-    ways do not give the same picture.
+    Each of the three states that the module names is measured in ``rounds`` rounds, and is one
+    result; "From the disk" is there only where the system has ``posix_fadvise``. The notes say what
+    the first frame costs besides its inference. Raises RuntimeError when the two ways do not give
+    the same picture.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-coldstart-") as folder:
         random = np.random.default_rng(0)
@@ -212,8 +215,9 @@ def _drop_pages(package: Path) -> None:
 def write_package(
     path: Path, frames: int, size: tuple[int, int], widths: Widths, seed: int
 ) -> Path:
-    """Write a package into ``path``, with a network of random weights and ``frames`` frames of
-    moving noise, ``size`` (width, height), and return its path."""
+    """Write a package into ``path``, with ``frames`` frames of moving noise, ``size`` (width,
+    height), and a network of random weights, whose layers have the channels ``widths``; return
+    ``path``. The same ``seed`` gives the same package."""
     (path / "frames").mkdir(parents=True)
     (path / "checkpoint").mkdir()
     write_unet(path / "checkpoint" / "model_best.onnx", seed=seed, widths=widths)

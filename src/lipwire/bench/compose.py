@@ -49,7 +49,7 @@ class _Job:
 
 def run(rounds: int = 200) -> list[Comparison]:
     """Compare encoding, converting and pasting only what changed with doing it for whole frames, at
-    1280x720 and 1920x1080, ``rounds`` rounds each.
+    1280x720 and 1920x1080, ``rounds`` rounds each; return one result for each way and size.
 
     Raises RuntimeError when a partial frame does not have the pixels of the full one.
     """

@@ -27,7 +27,9 @@ from lipwire.engine.special.openvino import SpecialisedNetwork, specialise, why_
 
 def run(rounds: int = 15) -> list[Comparison]:
     """Compare the engine with plain ONNX Runtime, at the published and at the mobile widths,
-    ``rounds`` rounds each; takes about a minute on one core."""
+    ``rounds`` rounds each; takes about a minute on one core. Returns one result for each question
+    that the module names and each width; the last question is left out where bfloat16 cannot be
+    computed here."""
     with tempfile.TemporaryDirectory(prefix="lipwire-bench-") as folder:
         sources = {
             "mobile widths": Path(folder, "mobile"),

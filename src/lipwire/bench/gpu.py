@@ -89,13 +89,15 @@ class Part:
 
 @dataclass(slots=True)
 class GpuReport:
-    """What the parts of the GPU measurement have found, and facts about the machine by name."""
+    """What the parts of the GPU measurement have found, in their order, and facts about the machine
+    (``machine``, by name)."""
 
     machine: dict[str, str]
     parts: list[Part] = field(default_factory=list)
 
     def as_json(self) -> str:
-        """Return the report as JSON."""
+        """Return the report as a JSON document: ``machine``, and ``parts`` with the fields of
+        ``Part``."""
         return json.dumps(asdict(self), indent=1)
 
 
@@ -135,13 +137,14 @@ def run_gpu(
     clock_s: Callable[[], float] = time.monotonic,
 ) -> GpuReport:
     """Measure ``parts`` (names in ``PARTS``) on ``device`` (None: the first GPU), beginning none
-    after ``limit_s`` seconds, and return what was found.
+    after ``limit_s`` seconds, and return what was found. A part that fails is noted in the report,
+    and the next one goes on.
 
-    ``memory`` stands in for a GPU where there is none; ``widths`` are those of the networks'
-    layers, None for tiny ones; ``quick`` measures a few rounds only. ``tell(part)`` is called after
-    each part, and ``out`` is a file that gets the report as JSON. ``networks`` is a folder in which
-    networks are left for the next time; None for a temporary one. ``clock_s()`` gives seconds.
-    Raises DependencyMissing where there is no GPU and no ``memory``.
+    ``memory`` stands in for a GPU where there is none; ``widths`` are the channels of the networks'
+    layers, None for tiny networks; ``quick`` measures a few rounds only. ``tell(part)`` is called
+    after each part, and ``out`` is a file that then gets the report so far as JSON (None: no file).
+    ``networks`` is a folder in which networks are left for the next time; None for a temporary one.
+    ``clock_s()`` gives seconds. Raises DependencyMissing where there is no GPU and no ``memory``.
     """
     device = device or Device.cuda(0)
     if memory is None:

@@ -63,7 +63,7 @@ class Rig:
 
     def prefer(self, options: CudaOptions) -> None:
         """Let later parts of the measurement, and later processes with this folder, use the session
-        options ``options``."""
+        options ``options``: they are written to a file in ``folder``."""
         self._best.write_text(json.dumps(asdict(options)), "utf-8")
 
     @property
@@ -72,7 +72,7 @@ class Rig:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The batch sizes that are measured."""
+        """The batch sizes that are measured, in frames."""
         return (1, 4) if self.quick else BATCH_SIZES
 
     @property
@@ -86,7 +86,7 @@ class Rig:
         return 0.05 if self.quick else 0.6
 
     def time_is_up(self) -> bool:
-        """Return whether the time for all parts is over."""
+        """Return whether the time for all parts is over (``end_s``); parts then end early."""
         return self.clock_s() >= self.end_s
 
     @property
@@ -107,7 +107,7 @@ class Rig:
 
     def compiled(self, number: int, *, for_gpu: bool = False) -> Path:
         """Return the path of the folder with the compiled form of network ``number``, made on the
-        first call; with ``for_gpu`` that with its graphs and weights for GPUs."""
+        first call; with ``for_gpu`` of the folder with its graphs and weights for GPUs."""
         path = self.folder / f"{'gpu' if for_gpu else 'compiled'}-{number}"
         if not path.exists():
             path.mkdir()
@@ -119,7 +119,7 @@ class Rig:
 
     def load(self, engine: Engine, number: int, frames: Frames | None = None) -> Model:
         """Load network ``number`` into ``engine``, on the GPU where it runs there, and return it.
-        ``frames`` are the frames of its avatar, whose crops the network is shown by number; None
+        ``frames`` are the frames of its avatar, so that calls can name crops by frame number; None
         where crops are given with each call."""
         return engine.load(
             self.compiled(number), frames, for_gpu=self.compiled(number, for_gpu=True)
@@ -142,10 +142,10 @@ class Rig:
         """Give the ``with`` block a new engine and network 0, loaded in it, and close the engine
         afterwards. A context manager.
 
-        ``road`` is what has to run the network, ``KERNELS`` or ``ONNX``; ``tuning`` are the
-        engine's options, and ``frames`` those of the avatar, whose crops the network is shown by
-        number (None: crops are given with each call). Raises OtherRoad where something else runs
-        it, or ONNX Runtime does not run on the device.
+        ``road`` says what has to run the network, ``KERNELS`` (Lipwire's) or ``ONNX`` (ONNX
+        Runtime); ``tuning`` are the engine's options, but for its ``kernels``, which follow
+        ``road``. ``frames`` are as for ``load``. Raises OtherRoad where something else runs the
+        network, or ONNX Runtime does not run on the device.
         """
         problem = self.onnx_problem()
         if road == ONNX and problem is not None:
@@ -157,7 +157,8 @@ class Rig:
             yield engine, model
 
     def gpu_memory(self) -> Memory:
-        """Return what allocates and copies memory on the device."""
+        """Return what allocates and copies memory on the device: ``memory``, or, where that is
+        None, the GPU's, which is opened."""
         if self.memory is not None:
             return self.memory
         return open_cuda(self.device)
@@ -180,34 +181,36 @@ def road_of(model: Model) -> str:
 
 
 def inputs(frames: int, seed: int = 0) -> tuple[UInt8Array, Float32Array]:
-    """Return noise for ``frames`` frames (N): crops (N, 320, 320, 3) uint8 and windows (N, 32, 16,
-    16) float32."""
+    """Return noise for ``frames`` frames (N): crops (N, 320, 320, 3) uint8, 0 to 255, and windows
+    (N, 32, 16, 16) float32, normally distributed. The same ``seed`` gives the same."""
     random = np.random.default_rng(seed)
     crops = random.integers(0, 256, (frames, MOUTH_PX, MOUTH_PX, 3), np.uint8)
     return crops, random.standard_normal((frames, *AUDIO_WINDOW_SHAPE), np.float32)
 
 
 class Noise:
-    """Frames of an avatar for measurements: crops of noise, drawn from ``seed``, under
-    ``frame_count`` frame numbers; 8 different ones are in memory."""
+    """Frames of an avatar for measurements: crops of noise, drawn from ``seed``, under the frame
+    numbers 0 to ``frame_count`` - 1. Only 8 different ones are in memory, which are taken in turns.
+    """
 
     def __init__(self, frame_count: int, seed: int = 0) -> None:
         self.frame_count = frame_count
         self._crops, _ = inputs(8, seed)
 
     def crop(self, index: int) -> UInt8Array:
-        """Return the crop of frame ``index``, (320, 320, 3) uint8."""
+        """Return the crop of frame ``index``, (320, 320, 3) uint8, 0 to 255."""
         crop: UInt8Array = self._crops[index % len(self._crops)]
         return crop
 
     def crops(self, numbers: range) -> UInt8Array:
-        """Return the crops of frames ``numbers``, (N, 320, 320, 3) uint8."""
+        """Return the crops of frames ``numbers``, (N, 320, 320, 3) uint8, 0 to 255."""
         return np.stack([self.crop(number) for number in numbers])
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """How long repeated calls took, in seconds: each of them, and all together."""
+    """How long repeated calls took: ``times_s`` each of them, in seconds, and ``elapsed_s`` from
+    the begin of the first to the end of the last."""
 
     times_s: list[float]
     """Seconds of each call."""
@@ -222,10 +225,10 @@ class Calls:
 
 def called(rig: Rig, callers: int, call: Callable[[int], object]) -> Calls:
     """Call ``call(number)`` again and again in ``callers`` threads at once, ``number`` being the
-    thread's, from 0, for ``rig.seconds``; return how long the calls took.
+    thread's, from 0, for ``rig.seconds``; wait for all, and return how long the calls took.
 
-    The first four calls of each thread are not counted. Raises what the first call that failed
-    raised.
+    Each thread first makes four calls that are not counted, and then at least one that is. Raises
+    what the first call that failed raised.
     """
     together = threading.Barrier(callers + 1)
     times_s: list[list[float]] = [[] for _ in range(callers)]

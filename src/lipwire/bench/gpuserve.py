@@ -42,8 +42,8 @@ _SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800, 1200)
 
 
 def swaps(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how many milliseconds a network's weights take to a GPU from the device, the
-    host's memory and the disk, and what a change of avatar costs a call."""
+    """Yield rows with how many milliseconds a network's weights take to the GPU of ``rig`` from the
+    device, the host's memory and the disk, and what a change of avatar costs a call."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         models = [rig.gpu_model(number, precision) for number in range(2)]
@@ -119,7 +119,8 @@ def _copy_ms(memory: Memory, size_bytes: int) -> float:
 
 def residents(rig: Rig) -> Iterator[Row]:
     """Yield rows with how much of the device's memory each further avatar takes, as the device
-    itself counts."""
+    itself counts: one row for each number of avatars loaded on the device of ``rig``, until its
+    time is up."""
     counts = (2, 6) if rig.quick else (8, 50, 200, 500)
     memory = rig.gpu_memory()
     tuning = Tuning(streams=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
@@ -146,8 +147,9 @@ def residents(rig: Rig) -> Iterator[Row]:
 
 
 def crops(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of calls whose crops are sent each time (*brought*) and of calls
-    whose crops stay on the device (*kept*), and one with the memory that is used.
+    """Yield rows with the time of calls on the device of ``rig`` whose crops are sent each time
+    (*brought*) and of calls whose crops stay on the device (*kept*), and one with the memory that
+    is used.
 
     Crops are ready in memory: what cutting them out costs comes on top of *brought*.
     """
@@ -204,8 +206,8 @@ def crops(rig: Rig) -> Iterator[Row]:
 
 
 def live(rig: Rig) -> Iterator[Row]:
-    """Yield a row for each number of live sessions on the GPU, rising until a frame in a hundred is
-    late.
+    """Yield a row for each number of simulated live sessions on the GPU of ``rig``, rising until a
+    frame in a hundred is late, or the rig's time is up.
 
     They ask for frames by number, as a server's do, and are joined in batches as there.
     """
@@ -213,14 +215,15 @@ def live(rig: Rig) -> Iterator[Row]:
 
 
 def apart(rig: Rig) -> Iterator[Row]:
-    """Yield a row for each number of live sessions on the GPU, rising until a frame in a hundred is
-    late, where every request is run by itself instead of joined with others in batches."""
+    """As ``live``, but every request is run by itself instead of joined with others in batches:
+    yield a row for each number of live sessions on the GPU of ``rig``, rising until a frame in a
+    hundred is late."""
     yield from _live(rig, KERNELS, join=False)
 
 
 def onnx_live(rig: Rig) -> Iterator[Row]:
-    """Yield a row for each number of live sessions on the GPU, rising until a frame in a hundred is
-    late, with ONNX Runtime instead of Lipwire's kernels."""
+    """As ``live``, but with ONNX Runtime instead of Lipwire's kernels: yield a row for each number
+    of live sessions on the GPU of ``rig``, rising until a frame in a hundred is late."""
     yield from _live(rig, ONNX, join=True)
 
 

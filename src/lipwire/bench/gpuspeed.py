@@ -47,14 +47,16 @@ from lipwire.engine.store.files import StoredWeight
 
 
 def faces(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how much mouths made on the GPU by Lipwire's kernels differ from those of the
-    processor, in levels of 0 to 255; if they were wrong, their speed would say nothing."""
+    """Yield rows with how much the mouths that Lipwire's kernels make on the device of ``rig``
+    differ from those of the processor: the largest and the mean difference, in levels of 0 to 255.
+    If the mouths were wrong, their speed would say nothing."""
     yield from _faces(rig, KERNELS, ("half",))
 
 
 def onnx_faces(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how much mouths made on the GPU by ONNX Runtime differ from those of the
-    processor, in levels of 0 to 255."""
+    """Yield a row for each precision with how much the mouths that ONNX Runtime makes on the device
+    of ``rig`` differ from those of the processor: the largest and the mean difference, in levels of
+    0 to 255."""
     yield from _faces(rig, ONNX, PRECISIONS)
 
 
@@ -84,7 +86,7 @@ def _faces(rig: Rig, road: str, precisions: Sequence[Precision]) -> Iterator[Row
 
 def placement(rig: Rig) -> Iterator[Row]:
     """Yield rows with how many nodes of the network, and which operators, ONNX Runtime runs on the
-    GPU and on the processor; the latter cost copies there and back."""
+    GPU of ``rig`` and on the processor; the latter cost copies there and back."""
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
         if model is None:
@@ -112,7 +114,7 @@ def placement(rig: Rig) -> Iterator[Row]:
 
 def floor(rig: Rig) -> Iterator[Row]:
     """Yield rows with the least time that a frame can take if it is computed layer by layer: what
-    the layers read and write, at the device's measured bandwidth."""
+    the layers read and write, at the measured bandwidth of the memory of ``rig``."""
     bandwidth = copy_bytes_per_s(rig.gpu_memory(), 1 << (20 if rig.quick else 30))
     yield {"what": "copy within the device", "GB/s": round(bandwidth / 1e9, 1)}
     for precision in PRECISIONS:
@@ -148,10 +150,10 @@ def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
 
 
 def traffic_bytes(model: onnx.ModelProto) -> int:
-    """Return how many bytes the layers of ``model`` read and write for one frame, if each tensor is
-    read and written once by each.
+    """Return how many bytes the layers of ``model``, an ONNX network for GPUs, read and write for
+    one frame, if each tensor is read and written once by each.
 
-    Relu and the like behind a convolution cost nothing: they are done while it writes.
+    Relu, Sigmoid and Clip behind a convolution cost nothing: they are done while it writes.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
@@ -179,10 +181,11 @@ def traffic_bytes(model: onnx.ModelProto) -> int:
 
 
 def ways(rig: Rig) -> Iterator[Row]:
-    """Yield a row with the speed of ONNX Runtime for each set of its session's options; the fastest
-    is used by the parts that follow (``Rig.prefer``).
+    """Yield a row with the speed of ONNX Runtime on the device of ``rig`` for each set of its
+    session's options; the fastest is used by the parts that follow (``Rig.prefer``).
 
-    Options that give wrong mouths are not used: the last run is compared with the processor's.
+    Options that do not work, or that give wrong mouths (compared with the processor's), are not
+    used; their row has a ``problem``.
     """
     candidates = {
         "as it comes": CudaOptions(),
@@ -224,8 +227,10 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 
 def speed(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of calls by what runs them (kernels or ONNX Runtime), batch size and
-    number of streams; and that of a plain ONNX Runtime session, as the guide has it.
+    """Yield rows with the time of calls on the device of ``rig`` by what runs them (kernels or ONNX
+    Runtime), batch size and number of streams; and that of a plain ONNX Runtime session, as the
+    guide has it. What does not run there has a row with a ``problem``. Ends early when the rig's
+    time is up.
 
     A session takes seconds to open: of ONNX Runtime there are fewer batch sizes and streams.
     """
@@ -275,8 +280,8 @@ def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) 
 
 
 def plain(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of a call in one stream of ONNX Runtime, with the weights given as
-    inputs and with the weights as constants inside the graph."""
+    """Yield rows with the time of a call in one stream of ONNX Runtime on the device of ``rig``,
+    with the weights given as inputs and with the weights as constants inside the graph."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
@@ -311,9 +316,9 @@ def plain(rig: Rig) -> Iterator[Row]:
 
 
 def with_constants(graph: bytes, weights: tuple[StoredWeight, ...], image: UInt8Array) -> bytes:
-    """Return the ONNX model ``graph``, serialised, with weights as constants where it takes them as
-    inputs. ``weights`` say which inputs, and where their values lie in ``image``, (n,) uint8: one
-    avatar's."""
+    """Return the ONNX model ``graph``, serialised, with those inputs that are weights made
+    constants. ``weights`` name these inputs, with their shapes, types and offsets in ``image``,
+    (n,) uint8, which holds the values: the weights of one avatar."""
     model = onnx.load_from_string(graph)
     names = {weight.name for weight in weights}
     kept = [value for value in model.graph.input if value.name not in names]

@@ -51,7 +51,10 @@ def compare(
     notes: str = "",
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
-    """Time ``a`` against ``b``: ``warmup`` rounds that count for nothing, then ``rounds`` that do.
+    """Time the calls ``a()`` and ``b()`` against each other: ``warmup`` rounds that count for
+    nothing, then ``rounds`` that do, in each of which both are called once, in turns first. The
+    result has ``name``, ``label_a``, ``label_b`` and ``notes``, texts for people, as they are given
+    here. ``clock_s()`` gives seconds.
 
     Garbage is collected before the measurement and not during it. An exception of either side ends
     the comparison and is passed on.

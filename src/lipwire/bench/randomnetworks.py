@@ -173,9 +173,10 @@ def write_unet(
 
     Inputs ``input`` (N, 6, 320, 320) and ``audio`` (N, 32, 16, 16), output ``output`` (N, 3, 320,
     320), all float32, each name preceded by ``prefix``, as is every layer's. N is ``fixed_batch``,
-    or any where that is None. ``widths`` are the layers' channels. The output is in [0, 1]
-    (sigmoid), or clipped to it where ``sigmoid`` is false. ``opset`` is ONNX's. ``constant_nodes``
-    keeps the weights in Constant nodes, as some exporters do.
+    or any where that is None. ``widths`` are the channels of the layers. The output is in [0, 1]:
+    by a sigmoid, or clipped to it where ``sigmoid`` is false. ``opset`` is the version of ONNX's
+    operators. ``constant_nodes`` keeps the weights in Constant nodes, as some exporters do, instead
+    of initializers.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     c0, c1, c2, c3, c4 = widths
@@ -219,7 +220,8 @@ def write_tiny_unet(
     of the shapes of ``write_unet``, and run in about a millisecond.
 
     Every output pixel depends on the audio, on its own 8x8 block of both crops and on the weights.
-    ``ending`` is how the output is kept in [0, 1]; the other arguments are those of ``write_unet``.
+    ``ending`` is how the output is kept in [0, 1] ("none": it is not); ``fixed_batch``, ``prefix``,
+    ``opset`` and ``constant_nodes`` are as in ``write_unet``.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     visual, audio, output = (prefix + name for name in ("input", "audio", "output"))

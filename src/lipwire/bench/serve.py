@@ -139,8 +139,9 @@ def run_table(
     ``batches`` (in frames).
 
     In each row every client sends ``rounds`` requests that bring windows, for an avatar of its own,
-    to one ``lipwire serve``. Frames are of ``size`` (width, height), networks of ``widths`` (None:
-    the smallest).
+    to one ``lipwire serve``, a process. Frames are of ``size`` (width, height), networks have
+    layers of ``widths`` channels (None: the smallest network). Raises RuntimeError where the server
+    does not start.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         names = [f"avatar-{number}" for number in range(max(clients))]
@@ -158,9 +159,10 @@ def run_table(
 
 def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
     """Compare requests in the guide's 59 MB form, without the time of network and compositing, with
-    a bare gRPC echo of as many bytes; ``size`` (width, height) is that of frames.
+    a bare gRPC echo of as many bytes, ``rounds`` times; ``size`` (width, height) is that of frames.
 
     Requests are serialised beforehand on both sides. Both servers are processes, asked in turns.
+    Raises RuntimeError where one does not start or answers with an error.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         _write_avatars(Path(folder), ["tiny"], size, None)
@@ -218,7 +220,8 @@ def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
 
 def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
     """Measure the processor time that a frame of ``size`` (width, height) costs besides its
-    network: batches of 24 that bring windows, server and client in this process."""
+    network: batches of 24 that bring windows, server and client in this process. The medians of
+    ``rounds`` requests are returned."""
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         _write_avatars(Path(folder), ["tiny"], size, None)
         environ = {
@@ -267,10 +270,9 @@ class Process:
 @contextmanager
 def serving(models_root: Path | str, **environ: str) -> Iterator[Process]:
     """Start ``lipwire serve`` with the avatars in ``models_root``, a folder or a store's URL, as a
-    process, give the ``with`` block its port and process id when it is ready, and end it
-    afterwards. A context manager.
-    ``environ`` are environment variables that override its configuration. Raises RuntimeError where
-    it does not start."""
+    process on a free port; give the ``with`` block its port and process id when it is ready, and
+    end it afterwards. A context manager. ``environ`` are environment variables that override its
+    configuration. Raises RuntimeError where it does not start."""
     command = ["-m", "lipwire", "serve", "--models-root", str(models_root), "--host", "127.0.0.1"]
     quiet = {"LIPWIRE_LOGGING__LOG_COMPOSITING_TIMES": "false"}
     with _process([*command, "--port", "0", "--json-logs"], quiet | environ) as process:

@@ -26,8 +26,9 @@ _NO_VERSION: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a server is to be told of a store: its ``url``, its server's address (None: Amazon's),
-    the ``cache`` folder, and how many bytes that has (``cache_bytes``)."""
+    """What a server is to be told of a store of avatars: its ``url``; the address of its server
+    (``endpoint_url``; None: Amazon's); the ``cache`` folder on this machine, and how many bytes
+    that may take (``cache_bytes``)."""
 
     url: str
     endpoint_url: str | None
@@ -35,7 +36,8 @@ class Stored:
     cache_bytes: int
 
     def environ(self) -> dict[str, str]:
-        """Return the variables that set this in a server's configuration."""
+        """Return the environment variables, value by name, that set the cache and the endpoint in a
+        server's configuration; the ``url`` is not among them (it is the ``models_root``)."""
         found = {
             "LIPWIRE_STORE__CACHE_FOLDER": str(self.cache),
             "LIPWIRE_STORE__CACHE_GB": str(self.cache_bytes / GIB),
@@ -56,12 +58,13 @@ def fill_store(
     folder: Path,
     cached: int,
 ) -> Stored:
-    """Publish avatars in the store at ``url``, and return it with a cache in ``folder`` that has
-    room for ``cached`` of ``packages``, and for all of ``others``.
+    """Publish avatars in the store at ``url``, and return it with a cache: a folder inside
+    ``folder`` that has room for ``cached`` of ``packages``, and for all of ``others``.
 
-    Both are packages' folders by the avatars' names, and are compiled in ``folder``. Of the other
-    names that are ``announced`` nothing is there but that they are published. ``endpoint_url`` is
-    as for ``ObjectStore``. Raises Unavailable where the store cannot be asked.
+    ``packages`` and ``others`` have the folders of packages by the avatars' names; they are
+    compiled in ``folder``. The other names in ``announced`` are only published: none of their files
+    is put into the store. ``endpoint_url`` is the address of a server with S3's protocol; None is
+    Amazon's. Raises Unavailable where the store cannot be asked.
     """
     store = ObjectStore(url, endpoint_url=endpoint_url)
     wanted = {**packages, **others}

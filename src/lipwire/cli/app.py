@@ -53,8 +53,9 @@ class Commands(TyperGroup):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse empty arguments, put options that may stand anywhere first, and parse as typer
-        does."""
+        """Refuse empty arguments, put options of ``lipwire`` itself first, wherever they stand in
+        ``args`` (before ``--``), and parse as typer does; ``ctx`` is click's context. Returns the
+        arguments that are left. Raises InvalidInput for an empty argument."""
         for before, text in pairwise(["lipwire", *args]):
             if not text or (text.startswith("--") and text.endswith("=")):
                 from lipwire.domain import InvalidInput
@@ -67,7 +68,8 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, own + others + args[end:])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; Ctrl-C becomes ``Interrupted``."""
+        """Run the command of click's context ``ctx``, and return what it returns; KeyboardInterrupt
+        becomes ``Interrupted``."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:

@@ -18,5 +18,5 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class Interrupted(Exception):
-    """Raised for Ctrl-C inside a command, in place of KeyboardInterrupt: an ordinary exception, so
-    that typer passes it on unchanged."""
+    """Raised inside a command in place of KeyboardInterrupt, for Ctrl-C: an ordinary exception,
+    which typer passes on unchanged."""

@@ -17,8 +17,9 @@ from lipwire.cli.streams import flushed, prepare_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit with the command's code. ``arguments`` are those behind the
-    program's name; None for this process's own."""
+    """Run the command line, and exit the process with the command's code (SystemExit).
+    ``arguments`` are those behind the program's name; None for this process's own. Call it in the
+    main thread."""
     prepare_streams()
     listen()
     try:
@@ -63,13 +64,14 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def debugging() -> bool:
-    """Return whether tracebacks are wanted: ``--debug``, or LIPWIRE_DEBUG set to anything but 0."""
+    """Return whether tracebacks are wanted: the variable LIPWIRE_DEBUG, which ``--debug`` sets, is
+    neither empty nor 0."""
     return os.environ.get("LIPWIRE_DEBUG", "0") not in ("", "0")
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """Return a line about ``error`` for people, and the exit code of a command that ends with it: 2
-    for bad input, else 1."""
+    """Return one line about ``error`` for people, which begins with "error: ", and the exit code of
+    a command that ends with it: 2 for bad input (InvalidInput, NotFound), else 1."""
     from lipwire.domain.errors import InvalidInput, LipwireError, NotFound
     from lipwire.domain.wording import one_line
 

@@ -29,8 +29,8 @@ AllowDamaged = Annotated[
 
 
 def recording_of(audio: Path) -> Path | BinaryIO:
-    """Return ``audio`` as it is, or the binary stream of standard input where it is "-". Raises
-    InvalidInput where standard input is a terminal."""
+    """Return ``audio``, the path of a recording, unchanged, or the binary stream of standard input
+    where it is "-". Raises InvalidInput where standard input is a terminal or missing."""
     from lipwire.domain import InvalidInput
 
     if audio != DASH:
@@ -55,8 +55,8 @@ def standard_output() -> BinaryIO:
 
 
 def warn(lines: tuple[str, ...], *, told: tuple[str, ...] = ()) -> None:
-    """Print ``lines`` on stderr as warnings, leaving out those in ``told``, which were printed
-    before."""
+    """Print each of ``lines`` on stderr as a warning, leaving out those in ``told``, which were
+    printed before."""
     from lipwire.domain.wording import escaped
 
     for line in lines:

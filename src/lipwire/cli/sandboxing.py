@@ -12,8 +12,8 @@ SANDBOX_HELP: Final = (
 
 
 def opened_sandbox(wanted: bool) -> "Sandbox | None":
-    """Return the sandbox, which compiles and checks avatars in a process of its own with the usual
-    limits of time and memory, where it is ``wanted``; else None."""
+    """Where ``wanted``, return a sandbox, which compiles and checks avatars in a process of its
+    own: for 10 minutes at most and, on Linux, with 4 GiB of memory; else None."""
     if not wanted:
         return None
     from lipwire.avatars.sandbox.sandbox import Sandbox

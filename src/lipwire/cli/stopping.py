@@ -36,7 +36,8 @@ _over = False
 
 
 class Terminated(BaseException):
-    """Raised for SIGTERM or SIGHUP (``number``), as KeyboardInterrupt is for SIGINT."""
+    """Raised in the main thread for SIGTERM or SIGHUP, as KeyboardInterrupt is for SIGINT;
+    ``number`` is that of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -60,14 +61,16 @@ def listen() -> None:
 
 
 def end_if_asked() -> None:
-    """Raise KeyboardInterrupt or Terminated where such a signal came since ``listen``, in case its
-    exception was swallowed. Call it now and then during long work."""
+    """Raise KeyboardInterrupt (SIGINT) or Terminated (SIGTERM, SIGHUP) where such a signal came
+    since ``listen``, in case its exception was swallowed; else do nothing. Call it now and then
+    during long work."""
     if _received is not None:
         _raise(_received)
 
 
 def over() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP raise nothing from now on. Call it when the work is done or
+    """Have SIGTERM, SIGINT and SIGHUP that come from now on raise nothing: they are passed over,
+    but for the second SIGINT, which ends the process at once. Call it when the work is done or
     given up."""
     global _over
     _over = True

@@ -51,16 +51,18 @@ def bgr_to_rgb_bytes(frame: UInt8Array) -> bytes:
 
 def i420_shape(width: int, height: int) -> tuple[int, int]:
     """Return the shape of the I420 planes of a frame of ``width`` x ``height`` pixels: (even height
-    * 3 / 2, even width), each side rounded up to an even one."""
+    * 3 / 2, even width), where "even" is the side rounded up to an even number."""
     return (height + height % 2) * 3 // 2, width + width % 2
 
 
 def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
-    """Return ``frame`` as I420: the planes of a YUV 4:2:0 picture, as video encoders take it.
+    """Return ``frame`` as I420: the planes of a YUV 4:2:0 picture, as video encoders take it,
+    BT.709 in limited range.
 
-    ``frame`` is (height, width, 3) uint8 BGR. Returns ``i420_shape(width, height)`` uint8: the rows
-    of Y, then U and V, each of a quarter of the pixels, packed one behind the other. Raises
-    InvalidInput when the frame is something else.
+    ``frame`` is (height, width, 3) uint8 BGR; an odd side is completed by repeating its last column
+    or row. Returns ``i420_shape(width, height)`` uint8, contiguous: the rows of Y, then U and V,
+    each of a quarter of the pixels, packed one behind the other. Raises InvalidInput when the frame
+    is something else.
     """
     check_pixels(frame, "the frame")
     planes = np.empty(i420_shape(frame.shape[1], frame.shape[0]), np.uint8)
@@ -91,11 +93,11 @@ def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> N
     """Convert ``patch``, a rectangle of pixels of a frame, to I420 and put it into the frame's
     ``planes``, in place.
 
-    ``planes`` are those of the whole frame, (even height * 3/2, even width) uint8 I420, contiguous
-    and writable. ``patch`` is (patch height, patch width, 3) uint8 BGR; its top left pixel is (x,
-    y) of the frame. x and y are even; the patch's sides are even too, except where it ends at the
-    last column or row of a frame of odd size. The planes are then exactly those of the frame with
-    the patch on it.
+    ``planes`` are those of the whole frame as ``bgr_to_i420`` returns them, (even height * 3/2,
+    even width) uint8, contiguous and writable. ``patch`` is (patch height, patch width, 3) uint8
+    BGR; its top left pixel is (``x``, ``y``) of the frame. ``x`` and ``y`` are even; the patch's
+    sides are even too, except where it ends at the last column or row of a frame of odd size. The
+    planes are then exactly those of the frame with the patch on it.
 
     Raises InvalidInput when a shape or dtype is another, or the patch reaches outside the frame or
     has odd coordinates or sides inside it.

@@ -68,7 +68,8 @@ def network_crop(
     ``pixels`` is the frame, or a part of it whose top left pixel is ``origin`` (x, y) of the frame:
     (height, width, 3) uint8 BGR. ``rect`` is in pixels of the frame. With ``border_px`` 4 the
     content is resized to 328x328, and 4 pixels are cut off on each side; with 0 it is resized to
-    320x320. Returns (320, 320, 3) uint8 BGR, contiguous, not a view. Raises InvalidInput when the
+    320x320. Returns (320, 320, 3) uint8 BGR, contiguous, not a view; the caller swaps channels for
+    a network that takes RGB. Raises InvalidInput when ``pixels`` has another shape or dtype, or the
     rectangle is empty or reaches outside the pixels.
     """
     face = _face(pixels, rect, origin)
@@ -79,13 +80,13 @@ def network_crop(
 
 def crop_rim(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int] = (0, 0)) -> UInt8Array:
     """Return the outermost 4 pixels on each side of a frame's crop of 328x328 pixels, which the
-    network does not see; ``paste_mouth`` needs them.
+    network does not see where the border is 4; ``paste_mouth`` needs them.
 
     ``pixels`` is the frame, or a part of it whose top left pixel is ``origin`` (x, y) of the frame:
     (height, width, 3) uint8 BGR; ``rect`` is the crop rectangle in pixels of the frame. Returns
     (15552,) uint8 BGR: top and bottom rows, then what is left of the columns. A frame's rim never
-    changes: kept, it saves ``paste_mouth`` one of its two resizings. Raises InvalidInput when the
-    rectangle is empty or reaches outside the pixels.
+    changes: kept, it saves ``paste_mouth`` one of its two resizings. Raises InvalidInput when
+    ``pixels`` has another shape or dtype, or the rectangle is empty or reaches outside the pixels.
     """
     crop = _resized(_face(pixels, rect, origin), CROP_PX, CROP_PX)
     return np.concatenate([part.ravel() for part in _rim_of(crop)])
@@ -100,19 +101,21 @@ def paste_mouth(
     rim: UInt8Array | None = None,
     mask: UInt8Array | None = None,
 ) -> None:
-    """Paste a mouth over ``rect``, in place; no pixel outside ``rect`` is changed.
+    """Paste ``mouth`` over ``rect``, in place; no pixel outside ``rect`` is changed.
 
     ``pixels`` is a frame (``origin`` is then (0, 0)) or a patch of one whose top left pixel is
     ``origin`` (x, y) of the frame: (height, width, 3) uint8 BGR, writable, and still showing the
     background under ``rect``, because with a border of 4 the border comes from there. ``mouth`` is
-    (320, 320, 3) uint8 BGR and is left as it is. ``border_px`` is how many pixels of the resized
-    crop on each side the network does not see: with 4, ``mouth`` is the middle of 328x328; with 0,
-    it is the whole rectangle. ``rim`` is what `crop_rim` returned for the frame, (15552,) uint8,
-    where that is at hand; it saves time, and the result is the same. ``mask`` says what is in front
-    of the mouth, (rect.height, rect.width) uint8: 255 where the mouth is shown, 0 where the
-    background stays, and between them a mixture, rounded to nearest; None where nothing is.
+    (320, 320, 3) uint8 BGR and is left as it is. ``rect`` is in pixels of the frame. ``border_px``
+    is how many pixels of the resized crop on each side the network does not see: with 4, ``mouth``
+    is the middle of 328x328; with 0, it is the whole rectangle. ``rim`` is what ``crop_rim``
+    returned for the frame, (15552,) uint8, where that is at hand; None has it computed, with the
+    same result. ``mask`` says what is in front of the mouth, (rect.height, rect.width) uint8: 255
+    where the mouth is shown, 0 where the background stays, and between them a mixture, rounded to
+    nearest; None where nothing is.
 
-    Raises InvalidInput when a shape is wrong, or the rectangle is empty or outside the pixels.
+    Raises InvalidInput when a shape or dtype is wrong, or the rectangle is empty or outside the
+    pixels.
     """
     if mouth.shape != (MOUTH_PX, MOUTH_PX, 3) or mouth.dtype != np.uint8:
         raise InvalidInput(

@@ -43,7 +43,8 @@ def restart_interval(width: int) -> int:
 def patch_box(width: int, height: int, rect: CropRect) -> CropRect:
     """Return the smallest box around the crop rectangle ``rect``, in a frame of ``width`` x
     ``height`` pixels, that consists of whole JPEG segments, the pieces between restart markers, so
-    that it can be encoded alone and replaced in a JPEG of the frame.
+    that it can be encoded alone and replaced in a JPEG of the frame. Like ``rect``, the box is in
+    pixels of the frame, with x2 and y2 exclusive.
 
     x1 and y1 of the box are multiples of 16; x2 and y2 are so too, or are the frame's edge. It does
     not depend on the JPEG quality. Raises InvalidInput when the rectangle is empty or outside the

@@ -10,15 +10,19 @@ from lipwire.domain.newfiles import remove, storage_errors
 
 
 class JpegFolderWriter:
-    """Writes frame_000000.jpg, frame_000001.jpg, ... into a folder that appears when all is done.
+    """Writes frame_000000.jpg, frame_000001.jpg, ... into the folder ``path``, which appears when
+    all is done. For one thread at a time.
 
         with JpegFolderWriter(Path("out")) as writer:
             writer.write(jpeg)
 
     An empty folder, or one of such files, is replaced; anything else of that name is refused. On an
-    error or Ctrl-C nothing is left, and what was there before is as it was.
+    error or Ctrl-C nothing is left, and what was there before is as it was. ``frames_written``
+    counts the frames.
 
-    Entering raises InvalidInput or StorageFailed, as do writing and leaving.
+    Entering raises InvalidInput where ``path`` may not be replaced, and StorageFailed where the
+    folder cannot be made. Leaving raises InvalidInput where no frame was written or ``path`` may
+    not be replaced any more, and StorageFailed where it cannot be renamed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,8 +35,9 @@ class JpegFolderWriter:
         return self
 
     def write(self, jpeg: bytes) -> None:
-        """Add the next frame, the bytes of a JPEG file. Raises StorageFailed when it cannot be
-        written, as on a full disk, and RuntimeError outside the ``with`` block."""
+        """Add the next frame: ``jpeg`` is the bytes of a JPEG file, which are not looked at. Raises
+        StorageFailed when it cannot be written, as on a full disk, and RuntimeError outside the
+        ``with`` block."""
         if self._staged is None:
             raise RuntimeError("a JpegFolderWriter is written to inside its with block")
         with storage_errors(self._target):

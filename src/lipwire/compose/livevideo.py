@@ -132,11 +132,12 @@ class _VideoEncoder:
 
 class LiveVideoEncoder(_VideoEncoder):
     """Encodes the frames of a live session as H.264 (constrained baseline, 25 frames a second)
-    within a bit rate, each at once. For one thread at a time."""
+    within a bit rate, each at once. For one thread at a time; there is nothing to close."""
 
     def __init__(self, width: int, height: int, bits_a_second: int) -> None:
-        """Frames have ``width`` x ``height`` pixels. ``bits_a_second`` is the bit rate that is not
-        exceeded, 150,000 to 20,000,000. Raises InvalidInput for a number out of range."""
+        """Frames have ``width`` x ``height`` pixels, each side rounded up to an even number.
+        ``bits_a_second`` is the bit rate that is not exceeded, 150,000 to 20,000,000. Raises
+        InvalidInput for a bit rate out of range, or frames larger than H.264 allows."""
         if not LOWEST_BITS_A_SECOND <= bits_a_second <= HIGHEST_BITS_A_SECOND:
             raise InvalidInput(
                 f"a bit rate of {bits_a_second}; allowed are {LOWEST_BITS_A_SECOND:,} to"
@@ -154,23 +155,25 @@ class LiveVideoEncoder(_VideoEncoder):
         )
 
     def encode(self, planes: UInt8Array, frame: int, *, key: bool) -> EncodedPicture:
-        """Return a frame, encoded. ``frame`` is its number on the session's clock, from 0, higher
-        than that of the one before.
+        """Return one frame, encoded; nothing is held back. ``frame`` is its number on the session's
+        clock, from 0, higher than that of the call before; numbers may be left out.
 
-        ``planes`` are its I420 planes, (even height * 3/2, even width) uint8. ``key`` makes it a
-        key frame, with which decoding can begin.
+        ``planes`` are its I420 planes, (even height * 3/2, even width) uint8; the shape is not
+        checked. ``key`` makes it a key frame, with which decoding can begin; the first one is one
+        in any case.
         """
         return self._encode(self._context, planes, frame, key=key)
 
 
 class BatchVideoEncoder(_VideoEncoder):
     """Encodes the frames of one batch, an answer that is decoded by itself, as H.264 (constrained
-    baseline) of constant quality. For one thread at a time."""
+    baseline) of constant quality. For one thread at a time; there is nothing to close."""
 
     def __init__(self, width: int, height: int, crf: int) -> None:
-        """Frames have ``width`` x ``height`` pixels. ``crf`` is x264's quality, 1 to 51, less is
-        better; bits are limited to what the level of H.264 allows. Raises InvalidInput for a number
-        out of range."""
+        """Frames have ``width`` x ``height`` pixels, each side rounded up to an even number.
+        ``crf`` is x264's quality, 1 to 51, less is better; bits are limited to what the level of
+        H.264 allows. Raises InvalidInput for a ``crf`` out of range, or frames larger than H.264
+        allows."""
         if not BEST_CRF <= crf <= WORST_CRF:
             raise InvalidInput(f"crf is {crf}; allowed are {BEST_CRF} to {WORST_CRF}")
         super().__init__(width, height)
@@ -180,8 +183,8 @@ class BatchVideoEncoder(_VideoEncoder):
 
     def encode(self, planes: UInt8Array) -> bytes:
         """Return the next frame as an access unit of H.264 in Annex B, with start codes of 4 bytes;
-        the first is an IDR with its parameter sets. ``planes`` are I420, (even height * 3/2, even
-        width) uint8."""
+        the first is an IDR with its parameter sets. Nothing is held back. ``planes`` are I420,
+        (even height * 3/2, even width) uint8; the shape is not checked."""
         frame = self._frames
         self._frames += 1
         return self._encode(self._context, planes, frame, key=frame == 0).data
@@ -189,7 +192,7 @@ class BatchVideoEncoder(_VideoEncoder):
 
 class LiveSoundEncoder:
     """Encodes the speech of a live session as Opus, mono, in packets of 20 ms. For one thread at a
-    time."""
+    time; there is nothing to close."""
 
     def __init__(self) -> None:
         context = av.CodecContext.create("libopus", "w")
@@ -209,10 +212,11 @@ class LiveSoundEncoder:
         self._context = context
 
     def encode(self, samples: Float32Array, sample: int) -> Iterator[EncodedSound]:
-        """Yield ``samples`` encoded, in pieces of 20 ms.
+        """Yield ``samples`` encoded, in packets of 20 ms, one for each 960 samples.
 
-        ``samples`` are (n,) float32 mono at 48 kHz in [-1, 1], n a multiple of 960; the first one
-        is number ``sample`` on the session's clock, which counts 48,000 a second.
+        ``samples`` are (n,) float32 mono at 48 kHz in [-1, 1], n a multiple of 960, which is not
+        checked; what is louder is clipped. The first one is number ``sample`` on the session's
+        clock, which counts 48,000 a second. Calls follow one another in the order of the sound.
         """
         scaled = to_int16(samples)
         for first in range(0, len(scaled), OPUS_FRAME_SAMPLES):
@@ -226,8 +230,8 @@ class LiveSoundEncoder:
 
 
 def check_video_size(width: int, height: int) -> None:
-    """Raise InvalidInput where frames of ``width`` x ``height`` pixels are larger than any level of
-    H.264 allows."""
+    """Raise InvalidInput where frames of ``width`` x ``height`` pixels at 25 a second are larger
+    than any level of H.264 that is used allows."""
     _level(width, height)
 
 
@@ -249,7 +253,8 @@ def _level(width: int, height: int) -> _Level:
 
 def usual_bits_a_second(width: int, height: int) -> int:
     """Return a bit rate, in bits a second, at which a talking person in ``width`` x ``height``
-    pixels looks good: 1,500,000 at 1280 x 720, and 300,000 to 8,000,000 at any size."""
+    pixels looks good: 1,500,000 at 1280 x 720, growing with the number of pixels, within 300,000 to
+    8,000,000."""
     wanted = round(1_500_000 * (width * height / (1280 * 720)) ** 0.75)
     bits: int = min(max(wanted, 300_000), 8_000_000)
     return bits

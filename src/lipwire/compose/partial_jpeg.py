@@ -42,9 +42,10 @@ class Background:
     """A frame as a JPEG file in which a box of pixels, the patch with the mouth, can be replaced;
     made by ``PartialJpeg.background``, or from the same three values read from a file.
 
-    ``jpeg`` is the whole JPEG file, any contiguous buffer of bytes. ``box`` is what a patch covers,
-    in pixels of the frame. ``row_bounds`` is (rows of MCUs in the box, 2) int32: the offsets in
-    ``jpeg`` between which the bytes of that row are replaced.
+    ``jpeg`` is the whole JPEG file, or all of it but what a patch replaces (``without_box``), as
+    any contiguous buffer of bytes. ``box`` is what a patch covers, in pixels of the frame.
+    ``row_bounds`` is (rows of MCUs in the box, 2) int32: the offsets in ``jpeg`` between which the
+    bytes of that row are replaced.
     """
 
     jpeg: bytes | memoryview | UInt8Array
@@ -60,7 +61,8 @@ class Background:
 
     def without_box(self) -> "Background":
         """Return this background without the bytes that a patch replaces, from which
-        ``PartialJpeg.encode`` makes the same files. ``jpeg`` then is none by itself."""
+        ``PartialJpeg.encode`` makes the same files. Its ``jpeg`` is no valid JPEG file by itself.
+        """
         jpeg = self.jpeg
         old = jpeg.data if isinstance(jpeg, np.ndarray) else memoryview(jpeg)
         starts, stops = self.row_bounds.T.tolist()
@@ -82,8 +84,8 @@ class PartialJpeg:
         paste_mouth(patch, (box.x1, box.y1), mouth, rect, border_px=4)
         jpeg = layout.encode(background, patch)           # == encode_jpeg(the whole frame, 75)
 
-    ``quality`` is 1-100 in libjpeg's scale. Raises InvalidInput when a JPEG cannot have this size
-    or quality.
+    Frames have ``width`` x ``height`` pixels, 1 to 65,500 a side. ``quality`` is 1-100 in libjpeg's
+    scale. Raises InvalidInput when a JPEG cannot have this size or quality.
     """
 
     __slots__ = ("_options", "_scan_start", "height", "interval", "quality", "width")
@@ -122,18 +124,23 @@ class PartialJpeg:
         return Background(jpeg.tobytes(), box, bounds.astype(np.int32))
 
     def header(self) -> bytes:
-        """Return what stands before the entropy-coded bytes in every JPEG file of such a frame."""
+        """Return the bytes that stand before the entropy-coded ones in every JPEG file of a frame
+        of this size and quality."""
         black = np.zeros((self.height, self.width, 3), np.uint8)
         return imencode_jpeg(black, self._options)[: self._scan_start].tobytes()
 
     def segments(self, pixels: UInt8Array) -> list[bytes]:
-        """Return the segments of ``pixels``, (any height, width, 3) uint8 BGR: the entropy-coded
-        bytes between markers, in their order. Each is that of the same pixels at any other place
-        of a frame, except where they end at the frame's edge inside an MCU."""
+        """Encode ``pixels``, (height, width, 3) uint8 BGR of any size that a JPEG may have, and
+        return their segments: the entropy-coded bytes between restart markers, in their order, row
+        by row. Each is what the same pixels give at any other place of a frame, except where they
+        end inside an MCU of 16 x 16 pixels. The interval between markers is that of this layout,
+        whatever the width of ``pixels``."""
         return self.split(imencode_jpeg(pixels, self._options).tobytes())
 
     def split(self, jpeg: bytes | memoryview | UInt8Array) -> list[bytes]:
-        """Return the segments of ``jpeg``, a whole file of this layout's quality."""
+        """Return the segments of ``jpeg``, the bytes of a whole file that this layout has made: the
+        entropy-coded bytes between restart markers, in their order. Other files are not told apart.
+        """
         data = bytes(jpeg)
         ends = segment_ends(np.frombuffer(data, np.uint8), self._scan_start).tolist()
         starts = [self._scan_start, *(end + 2 for end in ends[:-1])]
@@ -153,9 +160,10 @@ class PartialJpeg:
         """Return the frame of ``background`` as a JPEG file, with the pixels in its box replaced by
         ``patch``.
 
-        ``background`` is what ``background`` of an equal layout returned for the frame. ``patch``
-        is (box height, box width, 3) uint8 BGR. The result equals ``encode_jpeg`` of the composited
-        frame byte for byte. Raises InvalidInput when the patch has another shape.
+        ``background`` is what ``background`` of a layout with the same size and quality returned
+        for the frame, or its ``without_box()``. ``patch`` is (box height, box width, 3) uint8 BGR.
+        The result equals ``encode_jpeg`` of the composited frame byte for byte. Raises InvalidInput
+        when the patch has another shape or dtype.
         """
         box = background.box
         if patch.shape != (box.height, box.width, 3) or patch.dtype != np.uint8:
@@ -204,8 +212,9 @@ def encode_jpeg(frame: UInt8Array, quality: int) -> bytes:
 
 def imencode_jpeg(pixels: UInt8Array, options: list[int]) -> UInt8Array:
     """Encode ``pixels``, (height, width, 3) uint8 BGR, as a JPEG file; return its bytes, (bytes,)
-    uint8, writable and the caller's own. ``options`` are those of ``jpeg_options``. Raises
-    InvalidInput where OpenCV cannot encode the pixels."""
+    uint8, writable and the caller's own. ``options`` are what ``jpeg_options`` returned. Raises
+    InvalidInput where OpenCV says that it cannot encode the pixels, and cv2.error for what is no
+    picture or too large."""
     done, encoded = cv2.imencode(".jpg", pixels, options)
     if not done:  # OpenCV raises for everything known; this is its only other way to fail
         raise InvalidInput(f"a picture of shape {pixels.shape} cannot be encoded as JPEG")
@@ -226,8 +235,9 @@ def segment_ends(jpeg: UInt8Array, scan_start: int) -> np.ndarray[tuple[int], np
 
 
 def scan_offset(jpeg: UInt8Array) -> int:
-    """Return the offset at which the entropy-coded bytes of a baseline JPEG file, ``jpeg`` (bytes,)
-    uint8, begin: behind the header of its one scan."""
+    """Return the offset at which the entropy-coded bytes of ``jpeg``, the bytes of a baseline JPEG
+    file with one scan as (bytes,) uint8, begin: right behind the scan's header. The file is not
+    checked; IndexError is raised where it has no scan."""
     at = 2  # SOI has no length
     while True:
         marker = int(jpeg[at + 1])

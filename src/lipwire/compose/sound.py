@@ -22,11 +22,13 @@ _AAC_BITS_A_FRAME: Final = 6144
 
 class AacQueue:
     """A queue of sound that waits to be encoded, cut into the frames of 1024 samples that AAC
-    takes."""
+    takes. ``rate_hz`` is the rate at which it comes out, that of the input, or 48,000 where AAC
+    does not know that; ``layout`` ("mono" or "stereo") and ``bits_a_second`` are for the encoder.
+    Unbounded; not thread-safe."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        """The sound that ``push`` is given has ``rate_hz`` samples a second and ``channels``
-        channels, 1 or 2."""
+        """The sound that ``push`` is given has ``rate_hz`` samples a second, which is not checked,
+        and ``channels`` channels, 1 or 2."""
         self._channels = channels
         self._resampler: soxr.ResampleStream | None = None
         self.rate_hz = rate_hz
@@ -41,9 +43,10 @@ class AacQueue:
         self._taken_samples = 0
 
     def push(self, pcm: Float32Array) -> None:
-        """Add sound, (samples,) or (samples, channels) float32 in [-1, 1]; what is louder is
-        clipped. Raises InvalidInput for another shape or type, and for samples that are not
-        finite."""
+        """Add ``pcm``, the sound that follows: (samples, channels) float32, or (samples,) for one
+        channel, in [-1, 1]; what is louder is clipped when it is taken. It is not copied, and must
+        not be changed until then. Raises InvalidInput for another shape or type, and for samples
+        that are not finite."""
         shaped = pcm[:, None] if pcm.ndim == 1 else pcm
         if shaped.ndim != 2 or shaped.shape[1] != self._channels or pcm.dtype != np.float32:
             raise InvalidInput(
@@ -57,11 +60,12 @@ class AacQueue:
         self._append(shaped)
 
     def take(self, limit: int | None) -> Iterator[tuple[int, Float32Array]]:
-        """Yield the waiting sound in whole AAC frames, of 1024 samples, that begin before sample
-        number ``limit``; with None all that is left, the last frame short, as the sound ends.
+        """Take waiting sound out of the queue and yield it in whole AAC frames, of 1024 samples,
+        that begin before sample number ``limit``. With None all that is left is yielded, the last
+        frame short: the sound has ended, and ``push`` may not be called any more.
 
         Each is (number of its first sample, (channels, samples) float32 in [-1, 1]). Samples are
-        numbered from 0 at ``rate_hz`` of this queue.
+        numbered from 0 at the ``rate_hz`` of this queue. Returns at once when too little waits.
         """
         if limit is None and self._resampler is not None:
             self._append(self._resampler.resample_chunk(_nothing(self._channels), last=True))

@@ -30,10 +30,11 @@ def stage_file(target: Path) -> Path:
 
 
 def publish_file(staged: Path, target: Path) -> None:
-    """Give the finished file ``staged`` the name ``target``; a file of that name is replaced.
+    """Flush the finished file ``staged``, which ``stage_file`` made, to the disk and give it the
+    name ``target``; a file of that name is replaced in one step.
 
-    Raises StorageFailed when it cannot be flushed to the disk or renamed, InvalidInput when
-    ``target`` has become a folder or a device meanwhile.
+    Raises StorageFailed when it cannot be flushed or renamed, InvalidInput when ``target`` has
+    become a folder or a device meanwhile; ``staged`` is then still there for the caller to remove.
     """
     with storage_errors(target):
         flush(staged)
@@ -57,11 +58,12 @@ def stage_folder(target: Path) -> Path:
 
 
 def publish_folder(staged: Path, target: Path) -> None:
-    """Give the finished folder ``staged`` the name ``target``; a folder of frames of that name is
-    replaced.
+    """Give the finished folder ``staged``, which ``stage_folder`` made, the name ``target``; an
+    empty folder, or one of frames, of that name is replaced.
 
     In a mount point the frames are replaced one by one. Raises StorageFailed when it cannot be
-    renamed, InvalidInput when ``target`` has become something else meanwhile.
+    renamed, InvalidInput when ``target`` has become something else meanwhile; ``staged`` is then
+    still there for the caller to remove.
     """
     with storage_errors(target):
         real = followed(target)

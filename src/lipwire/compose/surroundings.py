@@ -67,9 +67,9 @@ class SurroundingsEncoder:
         """Return what ``layout.background(frame, rect).without_box()`` returns, in less time.
 
         ``frame`` is (height, width, 3) uint8 BGR; ``rect`` is in its pixels. The frame is kept to
-        compare the next ones with, and must not be changed afterwards; it may be drawn into
-        meanwhile, so that no other thread may read it. Raises what ``PartialJpeg.background``
-        raises.
+        compare the next ones with, and must not be changed afterwards; while this runs it may be
+        drawn into and restored, so that no other thread may read it. Raises InvalidInput when the
+        shape is another or the rectangle is empty or outside.
         """
         box = self._layout.patch_box(rect)
         self._layout.check(frame)

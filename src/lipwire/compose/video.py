@@ -53,7 +53,8 @@ _AVX512: Final = 13
 
 
 class Writable(Protocol):
-    """An open binary file, or anything else to which bytes can be written."""
+    """An open binary file, or anything else to which bytes can be written. Where it has ``flush``,
+    that is called after each write."""
 
     def write(self, data: bytes | memoryview, /) -> int | None:
         """Write ``data``, or a part of it from its beginning; return how many bytes were written,
@@ -93,15 +94,19 @@ class VideoWriter:
     fragmented MP4 goes there as it is made, in fragments of about a second; the file is left open,
     and what came before an error stays in it.
 
-    A frame of odd width or height is completed to an even one by repeating its last column or row,
-    because H.264 at 4:2:0 knows only even ones. Without ``audio_rate_hz`` there is no sound; audio
-    at a rate that AAC does not know is resampled to 48 kHz. ``crf`` is x264's quality: 0-51, less
-    is better, 18 is hard to tell from the source. ``threads`` is the encoder's; None is as many as
-    suit the cores that may be used.
+    Frames are ``width`` x ``height`` pixels, 2 to 16,384 each; one of odd width or height is
+    completed to an even one by repeating its last column or row, because H.264 at 4:2:0 knows only
+    even ones. ``fps``, 1 to 1000, is how many are shown a second. ``audio_rate_hz``, 1,000 to
+    768,000, and ``audio_channels``, 1 or 2, are those of the sound that is written; without the
+    former there is no sound, and at a rate that AAC does not know it is resampled to 48 kHz.
+    ``preset`` is x264's: slower ones make smaller files. ``crf`` is x264's quality: 0-51, less is
+    better, 18 is hard to tell from the source. ``threads`` is the encoder's; None is as many as
+    suit the cores that may be used. ``frames_written`` counts frames, and ``size_bytes`` is the
+    length of the finished video.
 
-    One thread may write at a time; it need not be the one that entered.
-    Raises InvalidInput when an argument cannot work; entering, writing and leaving raise
-    StorageFailed when the folder is missing or may not be written to or the disk is full, and
+    One thread may write at a time; it need not be the one that entered. Raises InvalidInput when an
+    argument cannot work, and on leaving when no frame was written; entering, writing and leaving
+    raise StorageFailed when the folder is missing or may not be written to or the disk is full, and
     BrokenPipeError when nobody reads an open file any more.
     """
 
@@ -195,7 +200,8 @@ class VideoWriter:
                 self._encode_audio(self._audio, until=self.frames_written / self.fps)
 
     def write_frame(self, frame: UInt8Array) -> None:
-        """Add the next frame, (height, width, 3) uint8 BGR. Raises InvalidInput when the shape is
+        """Add ``frame``, the next one, (height, width, 3) uint8 BGR of the video's size; the array
+        may be used again as soon as this returns. Raises InvalidInput when the shape or dtype is
         another, StorageFailed when the disk is full, RuntimeError outside the ``with`` block."""
         check_pixels(frame, "the frame")
         if frame.shape[:2] != (self.height, self.width):
@@ -208,10 +214,11 @@ class VideoWriter:
     def write_audio(self, pcm: Float32Array) -> None:
         """Add sound behind what was given so far: all of it at once or piece by piece.
 
-        ``pcm`` is (samples,) or (samples, channels) float32 in [-1, 1]; what is louder is clipped.
-        It is encoded as the pictures come, and the array must not be changed until then. Raises
-        InvalidInput when the shape is another, a sample is not a finite number, or the video was
-        opened without sound; RuntimeError outside the ``with`` block.
+        ``pcm`` is (samples, channels) float32, or (samples,) for one channel, in [-1, 1]; what is
+        louder is clipped. It waits in memory and is encoded as the pictures come, so the array must
+        not be changed until then; sound that lasts longer than the pictures is written on leaving.
+        Raises InvalidInput when the shape or type is another, a sample is not a finite number, or
+        the video was opened without sound; RuntimeError outside the ``with`` block.
         """
         self._opened()
         if self._audio is None:

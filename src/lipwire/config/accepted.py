@@ -36,12 +36,12 @@ def translate(
 ) -> Mapping:
     """Return a copy of ``node``, a mapping of a configuration file, in which keys that only the Go
     servers' files have are replaced by Lipwire's keys of the same meaning, or left out where
-    Lipwire has none.
+    Lipwire has none. ``node`` is not changed.
 
     ``above`` is the name of the section in the file that ``node`` is, with a dot behind it
     ("logging."); empty for the whole file. ``notes``, a dict used as an ordered set of lines, gets
-    a line for each key that was left out, one for all models together. A key that is given under
-    both its names is added to ``problems``.
+    a line as a key for each key of the file that was left out, one for all models together; its
+    values are None. A key that is given under both its names is added to ``problems``.
     """
     items, places = dict(node.items), dict(node.key_places)
     for key, value in node.items.items():

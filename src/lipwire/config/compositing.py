@@ -342,7 +342,8 @@ class CompositingConfig(ServerConfig):
 
     @property
     def shares_minutes(self) -> bool:
-        """Whether minutes of live sessions are kept in Redis."""
+        """Whether minutes of live sessions are kept in Redis (``redis.url`` is set), so that a file
+        for them is not needed."""
         return self.redis.enabled
 
     @property

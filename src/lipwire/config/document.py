@@ -119,8 +119,8 @@ def read_file(path: Path) -> bytes:
 
 def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
     """Return the mapping that ``data``, the bytes of a YAML file, holds, with its values as texts;
-    None where it cannot be read, as where it is not YAML or holds something other than a mapping.
-    What is wrong is added to ``problems``; nothing is raised.
+    None where it cannot be read, as where it is not YAML, holds something other than a mapping, or
+    is nested too deep. What is wrong is added to ``problems``; nothing is raised.
 
     A key that is given twice counts once, with its first value, and is a problem.
     """

@@ -45,8 +45,9 @@ def cache_folders() -> tuple[Path, ...]:
 
 
 def use_cache_folders(folders: tuple[Path, ...]) -> None:
-    """Have ``cache_folders`` return ``folders`` in this process from now on: those of the process
-    that started this one, which may have another folder for temporary files."""
+    """Have ``cache_folders`` return ``folders``, in the order in which they are searched, in this
+    process from now on. They are those of the process that started this one, which may have another
+    folder for temporary files."""
     global _given
     _given = folders
 

@@ -36,7 +36,7 @@ class Machine:
         return f"{self.processor}, {cores}, {self.system}, Python {self.python}, {packages}"
 
     def as_json(self) -> dict[str, object]:
-        """Return all facts by name, for JSON."""
+        """Return all facts by name, as a dictionary for ``json.dumps``."""
         return asdict(self)
 
 
@@ -76,8 +76,9 @@ def usable_cores(system: Path = Path("/")) -> int:
 
 
 def keep_to_cores(most: int) -> None:
-    """Have this process, with all its threads, use at most ``most`` of the cores that it may use,
-    for good; on Linux alone, and nothing happens elsewhere."""
+    """Have this process, with all its threads, use at most ``most`` (1 or more) of the cores that
+    it may use, chosen at random, for good. On Linux alone; nothing happens elsewhere, or where it
+    may use no more."""
     if sys.platform != "linux":
         return
     usable = sorted(os.sched_getaffinity(0))

@@ -33,8 +33,9 @@ class InferenceMetricsSettings(MetricsSettings):
 
 
 class TracingSettings(Section):
-    """The section ``tracing`` of both servers' files: where (``endpoint``) OpenTelemetry's spans of
-    requests are sent, and of how many (``sample_ratio``)."""
+    """The section ``tracing`` of both servers' files: where OpenTelemetry's spans of requests are
+    sent (``endpoint``, a URL; None: nowhere), and which share of the requests has some
+    (``sample_ratio``, 0 to 1)."""
 
     endpoint: HttpUrl | None = None
     """The URL of an OpenTelemetry collector that takes OTLP over HTTP, as `http://127.0.0.1:4318`;

@@ -44,9 +44,10 @@ class RedisSettings(Section):
     finished videos (``renders.cache``), and as ``keys`` says API keys; without a ``url`` it shares
     nothing.
 
-    The names of all keys begin with ``prefix``: servers that have the same one share. While Redis
-    does not answer within ``timeout_ms`` each process goes by what it knows itself, and tries again
-    after ``retry_seconds``.
+    ``password`` counts where the URL has none; ``ca``, ``cert`` and ``key`` are files (PEM) for
+    TLS. The names of all keys in Redis begin with ``prefix``: servers that have the same one share.
+    While Redis does not answer within ``timeout_ms`` each process goes by what it knows itself, and
+    tries again after ``retry_seconds``.
     """
 
     url: (
@@ -108,12 +109,13 @@ class RedisSettings(Section):
 
     @property
     def encrypted(self) -> bool:
-        """Whether ``url`` is one of TLS."""
+        """Whether the connection is encrypted: ``url`` begins with ``rediss://``."""
         return self.url is not None and _split(self.url).scheme == "rediss"
 
     @property
     def credentials(self) -> tuple[str | None, str | None]:
-        """User and password, of ``url`` and ``password``; None where there is none."""
+        """User and password: those in ``url``, or as the password ``password`` where the URL has
+        none. None for each that is not given."""
         if self.url is None:
             return None, None
         parts = _split(self.url)
@@ -123,8 +125,8 @@ class RedisSettings(Section):
         return (unquote(parts.username) if parts.username else None), word
 
     def notes(self) -> list[str]:
-        """Return warnings, one line each: that other machines between here and Redis read what is
-        shared."""
+        """Return warnings, one line each, for the log when the server starts: one where Redis is
+        another machine and the connection is not encrypted; else none."""
         if self.url is None or self.encrypted or is_loopback(self.host):
             return []
         return [

@@ -38,7 +38,7 @@ class RenderWebhookSettings(Section):
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody may be told of renders."""
+        """Whether anybody may be told of renders: ``url`` is set, or ``from_requests``."""
         return self.url is not None or self.from_requests
 
     @field_validator("secret")
@@ -125,7 +125,7 @@ class RendersSettings(Section):
 
     @property
     def disk_budget_bytes(self) -> int:
-        """The most that videos and recordings take of the disk, in bytes."""
+        """The most bytes that videos and recordings may take of the disk (``disk_budget_mb``)."""
         return self.disk_budget_mb * _MIB
 
     @model_validator(mode="after")

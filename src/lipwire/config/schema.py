@@ -59,8 +59,9 @@ class Key:
 
 @cache
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """Return a JSON Schema (draft 2020-12) of the configuration file of the server ``kind``, which
-    refers to no other schema. The caller must not change it."""
+    """Return a JSON Schema (draft 2020-12) of the configuration file of the server ``kind``, as a
+    dictionary for ``json.dumps``; it refers to no other schema. Each call returns the same object,
+    which must not be changed."""
     schema: dict[str, Any] = json.loads(
         json.dumps(CONFIGS[kind].model_json_schema()), object_hook=_as_the_loader_has_it
     )
@@ -88,9 +89,10 @@ def _or_null(part: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def keys(kind: Kind) -> dict[str, Key]:
-    """Return all keys of one server's file, sections too, by name (``server.port``,
+    """Return all keys of the file of the server ``kind``, sections too, by name (``server.port``,
     ``models.*.path``), in the order in which they are explained: those of sections that only this
-    server has, then those that both have."""
+    server has, then those that both have. Each call returns the same object, which must not be
+    changed."""
     found = {key.name: key for key in _walk(CONFIGS[kind], json_schema(kind), "")}
     shared = ServerConfig.model_fields
     return dict(sorted(found.items(), key=lambda item: item[0].partition(".")[0] in shared))
@@ -105,16 +107,16 @@ def generic(path: Sequence[str]) -> str:
 
 
 def is_setting(kind: Kind, path: Sequence[str]) -> bool:
-    """Return whether the file of the server ``kind`` can have a key at ``path``, part by part, that
-    takes a value and is no section."""
+    """Return whether the file of the server ``kind`` can have a key at ``path``, part by part
+    (``("server", "port")``), that takes a value and is no section."""
     key = keys(kind).get(generic(path))
     return key is not None and not key.section
 
 
 @cache
 def settings(kind: Kind) -> tuple[str, ...]:
-    """Return the names ("server.port") of all keys of one server's file that take a value, without
-    sections and without those of a model."""
+    """Return the names ("server.port") of all keys of the file of the server ``kind`` that take a
+    value, without sections and without those of a model."""
     return tuple(n for n, key in keys(kind).items() if not key.section and ANY_NAME not in n)
 
 
@@ -209,7 +211,8 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def markdown(kind: Kind) -> str:
-    """Return the keys of one server's file as a table for the documentation, in Markdown."""
+    """Return the keys of the file of the server ``kind``, without sections, as a table for the
+    documentation, in Markdown."""
     rows = ["| key | default | allowed | what it does |", "|---|---|---|---|"]
     for key in keys(kind).values():
         if not key.section:

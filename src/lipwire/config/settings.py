@@ -127,7 +127,7 @@ class ServerSettings(Section):
     @property
     def max_request_bytes(self) -> int:
         """The most bytes that the messages of all requests which are being answered may have
-        together."""
+        together: ``max_request_memory_mb``, or ten of the largest messages."""
         return (self.max_request_memory_mb or 10 * self.max_message_size_mb) * MIB
 
     @model_validator(mode="after")
@@ -287,14 +287,16 @@ class ModelEntry(Section):
 
     @property
     def has_a_place(self) -> bool:
-        """Whether the entry's paths tell where the avatar is; an audio encoder's alone does not."""
+        """Whether one of the entry's paths tells where the avatar is: any but
+        ``audio_encoder_path``."""
         return any((self.path, self.model_path, self.background_dir, self.crop_rects_path))
 
     def files(self, folder: Path | None) -> AvatarFiles:
-        """Return where the avatar's files lie.
+        """Return where the avatar's files lie, each None where the entry does not say.
 
         ``folder`` is the avatar's folder in ``models_root``, None where that is not set. It is used
-        where the entry names no path, or a Windows path with a drive on another system.
+        where the entry names no path but that of an audio encoder, and where one of its paths is a
+        Windows path with a drive, on another system.
         """
         if folder is not None and self.foreign_path is not None:
             return AvatarFiles(folder=folder)
@@ -359,7 +361,8 @@ class ServerConfig(Section):
 
     @property
     def shares_minutes(self) -> bool:
-        """Whether minutes of live sessions are kept elsewhere than in a file of this machine."""
+        """Whether minutes of live sessions are kept elsewhere than in a file of this machine; False
+        here, a compositing server may keep them in Redis."""
         return False
 
     @model_validator(mode="after")

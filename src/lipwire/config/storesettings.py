@@ -92,5 +92,5 @@ class StoreSettings(Section):
 
     @property
     def cache_bytes(self) -> int:
-        """The most bytes in the cache folder."""
+        """The most bytes that the cache folder may take: ``cache_gb`` GiB."""
         return int(self.cache_gb * GIB)

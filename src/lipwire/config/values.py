@@ -50,16 +50,17 @@ def split_listen_address(text: str) -> tuple[str | None, int]:
 
 
 def bind_host(text: str) -> str:
-    """Return ``text``, a host name or an address to listen on, with IPv6 without brackets. Raises
-    ValueError where it can be neither."""
+    """Return ``text``, a host name or an address to listen on; an IPv6 address without its
+    brackets. Raises ValueError where it can be neither. Nothing is looked up."""
     if not _BIND_HOST.fullmatch(text):
         raise ValueError("no host")
     return text.removeprefix("[").removesuffix("]")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether ``host``, an IP address or a host name, is reached from this machine alone: a
-    loopback address, or "localhost". Any other name gives False."""
+    """Return whether ``host``, an IP address (IPv6 also in brackets) or a host name, is reached
+    from this machine alone: a loopback address, or "localhost". Any other name gives False; nothing
+    is looked up."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

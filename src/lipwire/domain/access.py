@@ -41,13 +41,14 @@ class Access:
 
     @property
     def counts_for(self) -> str:
-        """For whom is counted what the caller asks for, as limits do: ``tenant NAME``, or the
-        subject where there is no tenant."""
+        """Under which name limits and counters count what the caller asks for: ``tenant NAME``, or
+        ``subject`` where ``tenant`` is empty."""
         return f"tenant {self.tenant}" if self.tenant else self.subject
 
     def may(self, operation: Operation) -> bool:
-        """Return whether the caller may do ``operation``, one of live, render, read, manage,
-        infer and deliver, with those avatars that the caller sees."""
+        """Return whether ``operation``, one of live, render, read, manage, infer and deliver, is
+        allowed. Avatars are not looked at: ``sees`` says which of them the caller may do it with.
+        """
         return operation in self.operations
 
     @property
@@ -71,8 +72,8 @@ class Access:
             raise PermissionDenied(f"this needs {operation}; {self.subject} may do {given}")
 
     def check_avatar(self, model_id: str) -> None:
-        """Raise NotFound unless the caller sees the avatar ``model_id``: nothing tells it from one
-        that does not exist."""
+        """Raise NotFound unless the caller sees the avatar ``model_id`` (``sees``), with the
+        message for an avatar that does not exist, so that the caller cannot tell the two apart."""
         if not self.sees(model_id):
             raise NotFound(f"no avatar named {canonical_name(model_id)[:MAX_NAME_CHARACTERS]}")
 

@@ -77,8 +77,8 @@ def check_array(
 
 
 def check_finite(name: str, values: Float32Array) -> None:
-    """Raise InvalidInput where ``values`` hold NaN or infinity; ``name`` names them in the
-    message."""
+    """Raise InvalidInput where ``values``, an array of any shape with one value at least, hold NaN
+    or infinity; ``name`` names the array in the message."""
     # The largest and the smallest say it all, without an array of booleans: NaN wins in both.
     if not (np.isfinite(values.max()) and np.isfinite(values.min())):
         raise InvalidInput(f"{name} holds NaN or infinite values, wanted are finite ones")

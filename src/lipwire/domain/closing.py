@@ -13,8 +13,8 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> object:
-        """Release what is owned: files, memory, threads. ``with`` calls it at the end of its block,
-        and ignores what it returns."""
+        """Release what is owned: files, memory, threads. The ``with`` statement calls it at the end
+        of its block, and ignores what it returns."""
 
     def __enter__(self) -> Self:
         return self

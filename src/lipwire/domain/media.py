@@ -64,8 +64,10 @@ def limit_blocks() -> bool:
 
 
 def beyond_limits(error: BaseException) -> str:
-    """Return what is to be said of a file where ``error``, raised by FFmpeg, means that it asked
-    for too much: a part of a sentence with the values allowed. Empty for other errors."""
+    """Return what a message is to say of a file where ``error``, raised while it was opened or
+    read, is a MemoryError, so that it asked for more than MAX_BLOCK_BYTES or MAX_TRACKS: "asks for
+    more memory than ...", the end of a sentence that begins with the file. Empty for other errors.
+    """
     if not isinstance(error, MemoryError):
         return ""
     return (

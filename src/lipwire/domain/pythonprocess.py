@@ -18,6 +18,6 @@ def python_command(*arguments: str) -> list[str]:
 
 
 def program_beside(name: str) -> Path:
-    """Return where the program called ``name`` is when it is installed with this process's Python,
-    as in a virtual environment; nothing need be there."""
+    """Return the path that the program called ``name`` has where it is installed with this
+    process's Python, as in a virtual environment. Whether there is such a file is not looked at."""
     return Path(sys.executable).absolute().parent / name

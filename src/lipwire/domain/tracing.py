@@ -45,7 +45,9 @@ class Trace:
     state: str = ""
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Return the headers, or gRPC's metadata, with which a request tells of this."""
+        """Return what tells another process of this trace, as (name, value) pairs for HTTP headers
+        or gRPC metadata: ``x-request-id``, ``traceparent``, and ``tracestate`` where ``state`` is
+        not empty."""
         span_id = self.span_id or secrets.token_hex(8)
         told = [
             (REQUEST_ID, self.request_id),
@@ -56,7 +58,9 @@ class Trace:
         return tuple(told)
 
     def unrecorded(self) -> "Trace":
-        """Return this without spans: for work of which there is too much to record each part."""
+        """Return a copy of which no spans are recorded (``sampled`` is False), with a new
+        ``span_id`` where this one has none: for work of which there is too much to record each
+        part."""
         return replace(self, sampled=False, span_id=self.span_id or secrets.token_hex(8))
 
 
@@ -67,8 +71,8 @@ def new_trace() -> Trace:
 
 
 def trace_of(headers: Mapping[str, str]) -> Trace:
-    """Return the trace that a request tells of with its ``headers``, or gRPC's metadata, by names
-    in lower case.
+    """Return the trace that a request tells of with its ``headers``, or gRPC's metadata: values by
+    name in lower case, of which ``x-request-id``, ``traceparent`` and ``tracestate`` are looked at.
 
     Headers that are not well formed count as missing. What is missing is new; a request that has no
     id is called by its trace's.
@@ -98,16 +102,17 @@ def current_trace() -> Trace | None:
 
 
 def trace_headers() -> tuple[tuple[str, str], ...]:
-    """Return the headers, or gRPC's metadata, that tell another process of the request that this
-    thread or task works for; none where it works for none."""
+    """Return ``Trace.headers``, (name, value) pairs for HTTP headers or gRPC metadata, of the
+    request that this thread or task works for; an empty tuple where it works for none."""
     trace = _current.get()
     return () if trace is None else trace.headers()
 
 
 @contextmanager
 def traced(trace: Trace | None) -> Iterator[None]:
-    """Have this thread or task work for the request of ``trace`` during the ``with`` block; None:
-    for no request. A context manager."""
+    """Context manager: have this thread or task work for the request of ``trace`` during the
+    ``with`` block, so that ``current_trace`` returns it there; None: for no request. Afterwards it
+    works for what it did before."""
     token = _current.set(trace)
     try:
         yield
@@ -121,28 +126,38 @@ class Span(Protocol):
     """Something that takes time, as it is recorded."""
 
     def set(self, **attributes: Any) -> None:
-        """Note ``attributes`` of the span: texts, numbers and truth values."""
+        """Add ``attributes``, texts, numbers and truth values by name, to what is recorded of the
+        span; one of a name that it has already is replaced."""
 
     def fail(self, status: str) -> None:
-        """Note that it has failed, with ``status``, a name or a number."""
+        """Record the span as failed. ``status`` says how, a name or a number, as gRPC's or HTTP's
+        status."""
 
 
 class Recorder(Protocol):
-    """Records spans."""
+    """Records spans: how long parts of the work for requests took. One is set for the whole process
+    with ``record_spans``; ``span`` and ``span_passed`` call it, in any thread."""
 
     def begins(self, trace: Trace) -> bool:
-        """Return whether spans of ``trace`` are recorded."""
+        """Return whether ``span`` and ``passed`` are to be called for ``trace``: False where its
+        spans are not recorded."""
 
     def span(
         self, name: str, kind: SpanKind, trace: Trace, attributes: Mapping[str, Any]
     ) -> AbstractContextManager[tuple[Span, Trace]]:
-        """Record the ``with`` block as a span of ``trace``; the block is given the span, and the
-        trace with the span in it, to hand on. A context manager."""
+        """Return a context manager that records its ``with`` block as a span of ``trace``, called
+        ``name``, with ``attributes`` (texts, numbers and truth values by name). ``kind`` is
+        "server" where the block answers a request, "client" where it sends one, else "internal".
+
+        The block is given the span, and ``trace`` with the span's id in it, for requests and spans
+        inside the block.
+        """
 
     def passed(
         self, name: str, trace: Trace, seconds: float, attributes: Mapping[str, Any]
     ) -> None:
-        """Record a span that has ended now and began ``seconds`` ago."""
+        """Record a span of ``trace``, called ``name``, with ``attributes`` (texts, numbers and
+        truth values by name), that has ended now and began ``seconds`` ago."""
 
 
 class _NoSpan:
@@ -158,16 +173,22 @@ _recorder: Recorder | None = None
 
 
 def record_spans(recorder: Recorder | None) -> None:
-    """Have ``recorder`` record the spans of this process from now on; None: nobody does."""
+    """Have ``recorder`` record the spans of this process from now on, in place of the one that was
+    set before; None: nobody does."""
     global _recorder
     _recorder = recorder
 
 
 @contextmanager
 def span(name: str, kind: SpanKind = "internal", **attributes: Any) -> Iterator[Span]:
-    """Record the ``with`` block as a span of the request that this thread or task works for, with
-    ``attributes``; the block is given the span. Nothing is recorded where it works for none, or
-    nobody records. A context manager."""
+    """Context manager: record the ``with`` block as a span, called ``name``, of the request that
+    this thread or task works for, with ``attributes`` (texts, numbers and truth values). ``kind``
+    is "server" where the block answers a request, "client" where it sends one, else "internal".
+
+    The block is given the span, to which it may add. Where this thread or task works for no
+    request, or nobody records (``record_spans``), the block is run all the same and nothing is
+    recorded.
+    """
     trace = _current.get()
     recorder = _recorder
     if recorder is None or trace is None or not recorder.begins(trace):
@@ -178,8 +199,9 @@ def span(name: str, kind: SpanKind = "internal", **attributes: Any) -> Iterator[
 
 
 def span_passed(name: str, trace: Trace | None, seconds: float, **attributes: Any) -> None:
-    """Record a span of ``trace`` that has ended now and began ``seconds`` ago, with
-    ``attributes``; nothing where nobody records, or ``trace`` is None."""
+    """Record a span of ``trace``, called ``name``, that has ended now and began ``seconds`` ago,
+    with ``attributes`` (texts, numbers and truth values). Does nothing where nobody records
+    (``record_spans``), or ``trace`` is None."""
     recorder = _recorder
     if recorder is not None and trace is not None and recorder.begins(trace):
         recorder.passed(name, trace, seconds, attributes)

@@ -36,13 +36,15 @@ is empty for one who cannot be told from others. ``service`` is the class of the
 
 @contextmanager
 def one_version(avatar: str, who: str, service: str) -> Iterator[Chosen]:
-    """Give the block ``avatar`` under its own name: where there is one version of each, whoever
-    asks. A context manager."""
+    """Context manager: give the block ``avatar`` under its own name, with no version chosen. It is
+    a ``Choose`` for servers that have one version of each avatar; ``who`` asks, and the class of
+    the call, ``service``, make no difference."""
     yield Chosen(avatar, avatar)
 
 
 def who_of(tenant: str, client: str) -> str:
-    """Return by which text is chosen for ``client`` of ``tenant``; empty where both are."""
+    """Return the text that stands for ``client`` of ``tenant`` where a version is chosen for them
+    (``who`` of ``Choose``); empty where both are empty, so that they cannot be told from others."""
     return f"{tenant}\n{client}" if tenant or client else ""
 
 
@@ -53,14 +55,15 @@ def versioned(name: str, version: str) -> str:
 
 
 def parted(name: str) -> tuple[str, str]:
-    """Return an avatar's own name and the version that ``name`` is of; the version is empty where
-    ``name`` is no name of a version."""
+    """Return (avatar, version) for ``name``: of a version's name, NAME:VERSION, the avatar's own
+    name and the 64 hexadecimal digits; of any other ``name`` itself, and an empty version."""
     found = _VERSIONED.fullmatch(name)
     return (name, "") if found is None else (found[1], found[2])
 
 
 def in_share(share: float, *of: str) -> bool:
-    """Return whether what the texts ``of`` stand for belongs to ``share``, 0 to 1, of all: the same
-    for the same texts on every machine, and also in every larger share."""
+    """Return whether the texts ``of``, as the name of an avatar and of who asks, belong to the
+    share ``share``, 0 to 1, of all such texts. It is decided by their hash: the answer is the same
+    on every machine, and what belongs to a share belongs to every larger one."""
     digest = hashlib.sha256("\0".join(of).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64

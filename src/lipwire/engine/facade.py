@@ -91,7 +91,8 @@ class Engine(Closing):
 
     @property
     def device(self) -> Device:
-        """The device that networks run on."""
+        """The device that the engine was made for. Networks that were not compiled for a GPU run on
+        the processor all the same."""
         return self._device
 
     @property
@@ -102,19 +103,22 @@ class Engine(Closing):
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of the GPU's memory that weights of networks take now; 0 on the processor."""
+        """Bytes of the GPU's memory that weights of networks take now, those on their way there
+        included; 0 on the processor."""
         return 0 if self._gpu is None else self._gpu.stats.device_bytes
 
     @property
     def weights(self) -> WeightsStats | None:
-        """Numbers about the networks' weights that are on the GPU, with counts since the start;
-        None on the processor."""
+        """Numbers about networks' weights: how many are on the GPU and in pinned host memory now,
+        and how often they were found there, copied and evicted since the start. None on the
+        processor."""
         return None if self._gpu is None else self._gpu.stats
 
     @property
     def crops(self) -> CropStats | None:
         """Numbers about the crops (the pictures of the face that networks are shown) that are on
-        the GPU, with counts since the start; None on the processor."""
+        the GPU now, and how often they were found there, uploaded and evicted since the start. None
+        on the processor."""
         return None if self._gpu is None else self._gpu.crop_stats
 
     @property
@@ -124,8 +128,9 @@ class Engine(Closing):
 
     @property
     def hot(self) -> HotStats:
-        """What runs specialised on the processor because it is used much, and counts since the
-        start."""
+        """How many networks run specialised on the processor now, because they are used much
+        (``HotTier``), the memory that these take, and counts since the start. All are 0 without a
+        ``hot`` tier."""
         return self._processor.hot_stats
 
     def load(
@@ -225,10 +230,11 @@ class Engine(Closing):
 
         ``crops``, the pictures of the face in these frames, are (N, 320, 320, 3) uint8 in the
         avatar's colour order, which is also that of the result; ``windows``, the speech around
-        each, are (N, 32, 16, 16) float32. Values are rounded to the nearest, ties to even. Raises
-        InvalidInput for anything else, AvatarInvalid where the network fails, Overloaded where the
-        GPU has no room left, Unavailable where it has failed or the model was unloaded,
-        RuntimeError where the engine is closed or the model is another engine's.
+        each, are (N, 32, 16, 16) float32, finite. Values are rounded to the nearest, ties to even.
+        Raises InvalidInput for arrays of other shapes, types or values, AvatarInvalid where the
+        network fails, Overloaded where the GPU has no room left, Unavailable where it has failed or
+        the model was unloaded, RuntimeError where the engine is closed or the model is another
+        engine's.
         """
         batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -238,15 +244,17 @@ class Engine(Closing):
         return mouths
 
     def infer_frames(self, model: Model, numbers: Sequence[int], windows: AudioWindows) -> Mouths:
-        """Return mouths, (N, 320, 320, 3) uint8, for frames ``numbers`` of the avatar, one for each
-        of ``windows``, (N, 32, 16, 16) float32.
+        """Return mouths, (N, 320, 320, 3) uint8 in the avatar's colour order, for frames
+        ``numbers`` of the avatar, at least 1, one for each of ``windows``, (N, 32, 16, 16) float32,
+        finite.
 
         The model has to be loaded with the avatar's ``frames``; past the last one they run back and
         forth. On a GPU a crop is copied there when it is first used and kept while there is room.
         Raises InvalidInput where the model has no frames, a number is below 0 or ``windows`` have
-        another shape, what ``Frames.crop`` raises, AvatarInvalid where the network fails,
-        Overloaded where the GPU has no room left, Unavailable where it has failed or the model was
-        unloaded, RuntimeError where the engine is closed or the model is another engine's.
+        another shape or are not finite, AvatarInvalid where the network fails, Overloaded where the
+        GPU has no room left, Unavailable where it has failed or the model was unloaded,
+        RuntimeError where the engine is closed or the model is another engine's, and whatever
+        ``crop`` of the frames raises.
         """
         frames, shown = _shown(model, numbers)
         if not model.on_gpu:
@@ -259,12 +267,15 @@ class Engine(Closing):
         return mouths
 
     def infer_together(self, requests: Sequence[Request]) -> list[Mouths]:
-        """Return the mouths of each of ``requests``, (N, 320, 320, 3) uint8, made in one batch on
-        the GPU.
+        """Return the mouths of each of ``requests``, at least one, (N, 320, 320, 3) uint8, made in
+        one batch on the GPU.
 
         Their models have to have the same ``Model.together``, not None, and they may have at most
-        50 frames (MOST_FRAMES) in all. Raises InvalidInput where that is not so, and what ``infer``
-        and ``infer_frames`` raise, for whichever request it is.
+        50 frames (MOST_FRAMES) in all. Raises InvalidInput where that is not so, an array has
+        another shape or values, or frames are given by numbers that a model loaded without frames
+        cannot show; AvatarInvalid where a network fails, Overloaded where the GPU has no room left,
+        Unavailable where it has failed or a model was unloaded, RuntimeError where the engine is
+        closed or a model is another engine's. An error of one request fails all.
         """
         numbers = {request.model.together for request in requests}
         if len(numbers) != 1 or None in numbers:
@@ -296,13 +307,14 @@ class Engine(Closing):
 
     def infer_float(self, model: Model, visual: Float32Array, windows: AudioWindows) -> FloatMouths:
         """Return the network's own output for its own input, N frames, at least 1, as floats: (N,
-        3, 320, 320) float32.
+        3, 320, 320) float32, by custom in [0, 1], not clipped, in the avatar's colour order.
 
-        ``visual``, (N, 6, 320, 320) float32, by custom in [0, 1], is the crop, and the crop with
-        the mouth blacked out; ``windows`` are (N, 32, 16, 16) float32. Raises InvalidInput for
-        anything else, AvatarInvalid where the network fails, Overloaded where the GPU has no room
-        left, Unavailable where it has failed or the model was unloaded, RuntimeError where the
-        engine is closed or the model is another engine's.
+        ``visual``, (N, 6, 320, 320) float32, finite, by custom in [0, 1], is the crop in that
+        colour order, and behind it the crop with the mouth blacked out; ``windows`` are (N, 32, 16,
+        16) float32, finite. Raises InvalidInput for arrays of other shapes, types or values,
+        AvatarInvalid where the network fails, Overloaded where the GPU has no room left,
+        Unavailable where it has failed or the model was unloaded, RuntimeError where the engine is
+        closed or the model is another engine's.
         """
         batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -359,10 +371,10 @@ def compile_for_gpu(source: Path, compiled: Path, target: Path) -> None:
 
 
 def kernels_problem(device: Device) -> str | None:
-    """Return why Lipwire's own kernels cannot run on GPU ``device``, in one line; None where they
-    can.
+    """Return why Lipwire's own kernels cannot run on ``device``, a GPU, in one line; None where
+    they can.
 
-    Starts that GPU and no other. ONNX Runtime is not needed.
+    Starts that GPU and no other, and is asked anew each time. ONNX Runtime is not needed.
     """
     from lipwire.engine.gpu.kernels.cuda import cudaprograms
 

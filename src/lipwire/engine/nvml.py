@@ -42,10 +42,12 @@ class GpuState:
 
 
 class Driver(Protocol):
-    """Answers questions about the machine's GPUs, from any thread, within milliseconds."""
+    """Answers questions about the machine's GPUs, from any thread, within milliseconds. Where there
+    is no driver to ask, ``NoDriver`` answers."""
 
     def gpus(self) -> tuple[GpuInfo, ...]:
-        """Return the GPUs that CUDA offers to this process, in its order."""
+        """Return the GPUs that CUDA offers to this process, in the order of CUDA's numbers
+        (``GpuInfo.index``); none where there are none or nobody can be asked."""
         ...
 
     def state(self, index: int) -> GpuState:
@@ -65,11 +67,12 @@ class NoDriver:
         self.reason: Final = reason
 
     def gpus(self) -> tuple[GpuInfo, ...]:
-        """Return no GPUs."""
+        """Return an empty tuple: no GPU is known."""
         return ()
 
     def state(self, index: int) -> GpuState:
-        """Raise LipwireError: nothing is known about any GPU."""
+        """Raise LipwireError, for any ``index``: nothing is known about any GPU. The message gives
+        ``reason``."""
         raise LipwireError(f"nothing is known of GPU {index}: {self.reason}")
 
 

@@ -89,21 +89,21 @@ class Runner(Protocol[_N]):
         mouths: npt.NDArray[Any],
         /,
     ) -> None:
-        """Run ``network`` in ``form`` and write the mouths of N frames into ``mouths``.
+        """Run ``network`` in ``form`` and write the mouths of N frames, at least 1, into
+        ``mouths``.
 
         For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32.
-        ``windows`` are (N, 32, 16, 16) float32. Raises AvatarInvalid where the network fails,
+        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32, by
+        custom in [0, 1]; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16)
+        float32. Shapes and types are not checked. Raises AvatarInvalid where the network fails,
         Unavailable where it was unloaded or the device has failed, Overloaded where the device has
-        no room left.
+        no room left, RuntimeError once this is closed.
         """
         ...
 
     def unload(self, network: _N, /) -> None:
-        """Free what ``network`` takes: at once, or when its last run is over.
-
-        Later runs raise Unavailable.
-        """
+        """Free what ``network`` takes: at once, or when its last run is over, which is not waited
+        for. Later runs raise Unavailable."""
         ...
 
     def close(self) -> None:

@@ -157,12 +157,13 @@ def not_waited_for() -> Any:
 def open_session(
     model: bytes, options: Any, device: Device = CPU, cuda: CudaOptions | None = None
 ) -> Any:
-    """Return an ``onnxruntime.InferenceSession`` of ``model``, the bytes of an ONNX file.
+    """Return an ``onnxruntime.InferenceSession`` of ``model``, the bytes of an ONNX file, on
+    ``device``.
 
     ``options`` are as ``session_options`` makes them; ``cuda`` says how a GPU is used (None: as
     ``CudaOptions`` has it). Raises DependencyMissing where ``device`` is a GPU that cannot be used:
-    ONNX Runtime by itself would run it on the processor. Raises what ONNX Runtime raises for a
-    model that it cannot load (RUNTIME_ERRORS).
+    ONNX Runtime by itself would run it on the processor. Raises one of ``RUNTIME_ERRORS`` for a
+    model that ONNX Runtime cannot load.
     """
     if device.kind == "cuda":
         _load_cuda()
@@ -210,11 +211,12 @@ def note_placement(options: Any) -> None:
 
 
 def cuda_problem(device: Device = FIRST_GPU) -> str | None:
-    """Return why ONNX Runtime cannot run networks on GPU ``device``, in one line; None where it
+    """Return why ONNX Runtime cannot run networks on ``device``, a GPU, in one line; None where it
     can.
 
-    Loads CUDA's libraries where ONNX Runtime was built for them, and starts that GPU and no other.
-    The answer is kept: a process that could not use a GPU goes on without.
+    The first call loads CUDA's libraries where ONNX Runtime was built for them, starts that GPU and
+    no other, and runs a trial there. The answer is kept until the process ends, also where the GPU
+    could be used later.
     """
     return _cuda_problem(device)
 

@@ -127,13 +127,14 @@ def judge_material(
     stage: Stage, material: Material, path: Path, out_dir: Path, progress: Progress | None
 ) -> Report:
     """Compare the mouths that an avatar makes with the true ones, in sequences that its network was
-    not trained on (held out), and draw pictures. Returns the figures.
+    not trained on (held out), and write pictures: ``opening.png``, and ``visemes.png`` where mouth
+    shapes are listed. Returns the figures.
 
-    ``stage`` is the opened avatar, ``material`` has the sequences, ``path`` is the folder of the
-    avatar's package. Pictures go into the folder ``out_dir``, which has to exist. ``progress`` is
-    called after each frame. Raises AvatarInvalid where the material or the package is broken,
-    InvalidInput where a recording cannot be decoded or the truth has another size than the crop
-    rectangle, and StorageFailed where a picture cannot be written.
+    ``stage`` is the opened avatar, ``material`` has the sequences, at least one, ``path`` is the
+    folder of the avatar's package. Pictures go into the folder ``out_dir``, which has to exist.
+    ``progress(done, total)`` is called after each frame. Raises AvatarInvalid where the material or
+    the package is broken, InvalidInput where a recording cannot be decoded or the truth has another
+    size than the crop rectangle, and StorageFailed where a picture cannot be written.
     """
     entries = material.index.sequences
     speeches = [decode_audio(material.audio_path(entry)) for entry in entries]

@@ -21,17 +21,19 @@ def evaluate(
     compiling: CompileProgress | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure how well the mouths of ``avatar`` (a name or a folder) fit the speech, write pictures
-    into the folder ``out_dir``, and return the figures.
+    """Measure how well the mouths of ``avatar`` (a name, or its folder as a Path) fit the speech,
+    write pictures into the folder ``out_dir``, which is made where it is missing, and return the
+    figures. Takes about as long as rendering the speech.
 
     Where ``audio`` is None, the avatar's held-out sequences, which its network was not trained on,
     are compared with their truth. Else ``audio`` is the file of any recording, and the mouth's
-    opening is compared with the loudness of its speech. ``compiling`` is called while the avatar is
-    compiled, ``progress`` after each frame.
+    opening is compared with the loudness of its speech. ``compiling(done, total, what)`` is called
+    while the avatar is compiled, ``progress(done, total)`` after each frame.
 
     Raises NotFound where there is no such avatar, or neither held-out sequences nor ``audio``;
-    InvalidInput where ``audio`` cannot be decoded; AvatarInvalid where the package is broken; and
-    StorageFailed where something cannot be written.
+    InvalidInput where ``avatar`` cannot be a name, ``audio`` cannot be decoded, or the avatar's
+    crop rectangles differ in size; AvatarInvalid where the package is broken; and StorageFailed
+    where something cannot be written.
     """
     path = avatar if isinstance(avatar, Path) else find_avatar(avatar)
     name = path.resolve().name

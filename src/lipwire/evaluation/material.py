@@ -174,6 +174,6 @@ def read_material(package: Path) -> Material:
 
 def write_index(folder: Path, index: Index) -> None:
     """Write ``index`` as ``evaluation.json`` into the evaluation folder ``folder``, which has to
-    exist. Raises OSError where it cannot be written."""
+    exist; one that is there is overwritten. Raises OSError where it cannot be written."""
     text = json.dumps(index.model_dump(mode="json"), ensure_ascii=False, indent=1)
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")

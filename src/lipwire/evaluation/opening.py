@@ -16,8 +16,8 @@ LOUDEST_DB = 45.0
 
 
 def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool_]:
-    """Return where ``pixels`` (..., H, W, 3) uint8 BGR show the inside of a mouth, (..., H, W)
-    bool. ``interior`` has the colours by which that is known."""
+    """Return where ``pixels``, (..., H, W, 3) uint8 BGR or RGB, show the inside of a mouth, (...,
+    H, W) bool: dark, or pale as teeth are. ``interior`` has the limits of both."""
     most = pixels.max(axis=-1).astype(np.int16)
     least = pixels.min(axis=-1).astype(np.int16)
     pale = (most - least) < interior.pale_below * most
@@ -25,10 +25,12 @@ def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool
 
 
 def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float32Array:
-    """Return how far the mouth is open in each picture, (T,) float32, in pixels from top to bottom.
+    """Return how far the mouth is open in each picture, (T,) float32, in pixels from top to bottom:
+    the mean number of pixels of the inside in its middle columns.
 
-    ``pictures`` (T, H, W, 3) uint8 BGR show the crop rectangle; ``mouth`` is the box of the lips in
-    them, ``interior`` the colours by which the inside of the mouth is known.
+    ``pictures``, (T, H, W, 3) uint8 BGR, show the crop rectangle; ``mouth`` is the box of the lips
+    in them, in pixels from their top left; ``interior`` has the colours by which the inside of the
+    mouth is known.
     """
     middle = slice(mouth.x1 + mouth.width * 3 // 8, mouth.x1 + mouth.width * 5 // 8)
     mask = interior_mask(pictures[:, mouth.y1 : mouth.y2, middle], interior)
@@ -36,8 +38,8 @@ def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float
 
 
 def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32Array:
-    """Return the loudness of each of ``frames`` frames, (frames,) float32, 0 to 45: decibels above
-    a floor, which lies 45 dB (LOUDEST_DB) below the loudest frame.
+    """Return the loudness of each of ``frames`` frames, at least one, (frames,) float32, 0 to 45:
+    decibels above a floor, which lies 45 dB (LOUDEST_DB) below the loudest frame.
 
     ``pcm`` is (samples,) float32, of which ``samples_per_frame`` belong to each frame; where it
     ends earlier there is silence.
@@ -50,12 +52,13 @@ def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32A
 
 
 def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tuple[int, int]]:
-    """Return the spans of frames in which nobody speaks, each (first, one past the last), of
-    ``least`` frames or more. The ``settle`` frames next to sound are left out.
+    """Return the spans of frames in which nobody speaks, each (first, one past the last), in order.
+    At the end of a span next to sound ``settle`` frames are left out, and of what is left spans of
+    fewer than ``least`` frames.
 
     ``levels`` is the loudness of each frame in decibels above a floor, (T,) float32, as
-    ``loudness`` returns it. Recordings have noise of their own: what is at most 6 dB above the
-    quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.
+    ``loudness`` returns it, at least one. Recordings have noise of their own: what is at most 6 dB
+    above the quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.
     """
     noise = float(np.percentile(levels, 10))
     threshold = noise + 6.0 if noise <= LOUDEST_DB - 20.0 else 3.0

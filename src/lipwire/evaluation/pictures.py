@@ -83,8 +83,9 @@ def viseme_sheet(
 
 
 def opening_chart(tracks: Sequence[Track]) -> UInt8Array:
-    """Return a picture, (H, 1200, 3) uint8 BGR, of each track's opening of the mouth over its
-    waveform, one row for each eight seconds."""
+    """Return a picture, (H, 1200, 3) uint8 BGR, of how far the mouth is open in each of ``tracks``,
+    at least one, drawn over its waveform: a legend, then for each track one row for each eight
+    seconds. Openings have one scale in all rows."""
     highest = max(
         float(curve.max(initial=1.0))
         for track in tracks

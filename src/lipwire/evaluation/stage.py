@@ -35,10 +35,11 @@ class Stage:
 
     def composited(self, index: int, mouth: UInt8Array) -> tuple[UInt8Array, int]:
         """Return (a copy of the patch with ``mouth`` on it, the number of its frame) for frame
-        ``index`` of the walk back and forth.
+        ``index``, 0 or above, of the walk back and forth.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order; the patch is the crop
-        rectangle and 2 pixels around, (h, w, 3) uint8 BGR.
+        rectangle and up to 2 pixels around, (h, w, 3) uint8 BGR. Masks of the package are not
+        applied. Raises InvalidInput for a mouth of another shape or dtype.
         """
         number = ping_pong(index, len(self.patches))
         patch = self.patches[number].copy()
@@ -47,8 +48,9 @@ class Stage:
         return patch, number
 
     def inside(self, patch: UInt8Array, number: int) -> UInt8Array:
-        """Return what the crop rectangle shows of ``patch``, which is that of frame ``number``:
-        (rectangle height, rectangle width, 3) uint8 BGR, a view."""
+        """Return what the crop rectangle shows in ``patch``, which is that of the avatar's frame
+        ``number``, 0 to the number of its frames - 1: (rectangle height, rectangle width, 3) uint8
+        BGR, a view."""
         box = self.inner[number]
         return patch[box.y1 : box.y2, box.x1 : box.x2]
 
@@ -57,7 +59,8 @@ class Stage:
 class Performance:
     """What an avatar showed for one recording: ``pictures``, (T, h, w, 3) uint8 BGR, the content of
     the crop rectangle in each frame, and ``seam``, (N,) float32, how visible the border of the
-    rectangle is in levels of 0-255, over all frames and pixels of the border."""
+    rectangle is in levels of 0-255 (see ``seam_levels``), over all frames and pixels of the border.
+    """
 
     pictures: UInt8Array  # (T, h, w, 3) the crop rectangle of each frame
     seam: Float32Array  # (N,) levels, over all frames and border pixels
@@ -86,8 +89,10 @@ def set_stage(path: Path, performer: Performer) -> Stage:
 
 
 def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Performance:
-    """Have the avatar of ``stage`` speak ``pcm``, (samples,) float32 mono at 16 kHz, and return
-    what it showed; ``told`` is called without arguments after each frame."""
+    """Have the avatar of ``stage`` speak ``pcm``, (samples,) float32 mono at 16 kHz in [-1, 1],
+    from its first frame on, and return what it showed; ``told`` is called without arguments after
+    each frame. Raises InvalidInput for another shape or type of ``pcm``, and for NaN or infinite
+    samples."""
     pictures, seams = [], []
     for batch in animate(stage.performer, pcm):
         for offset, mouth in enumerate(batch.mouths):
@@ -100,7 +105,8 @@ def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Perfor
 
 def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8Array:
     """Return what the crop rectangle shows in each frame when the mouths are made from
-    ``controls``, (T, K) float32 in [0, 1], and not from speech: (T, h, w, 3) uint8 BGR.
+    ``controls``, (T, K) float32 in [0, 1], at least one frame, and not from speech: (T, h, w, 3)
+    uint8 BGR. Frame 0 is the avatar's first.
 
     ``renderer`` is what ``controls_renderer`` returned for the network of the avatar of ``stage``.
     """
@@ -116,9 +122,9 @@ def rendered(stage: Stage, renderer: Renderer, controls: Float32Array) -> UInt8A
 
 
 def teller(progress: Progress | None, total: int) -> Callable[[], None]:
-    """Return a function without arguments that is to be called after each frame; it calls
-    ``progress`` with how many frames are done and with ``total``, and does nothing where that is
-    None."""
+    """Return a function without arguments that is to be called after each frame. It calls
+    ``progress(done, total)`` with how many frames are done, at most ``total``; it does nothing
+    where ``progress`` is None."""
     done = 0
 
     def told() -> None:

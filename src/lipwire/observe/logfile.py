@@ -52,7 +52,8 @@ class FileHandler(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put ``record`` into the queue, or drop it where that is full."""
+        """Format ``record`` and put it into the queue, without waiting; where the queue is full, or
+        this is closed, it is dropped."""
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         except Exception:
@@ -71,13 +72,15 @@ class FileHandler(logging.Handler):
             self._ready.notify()
 
     def reopen(self) -> None:
-        """Have the file closed and opened again by its name, without waiting for that."""
+        """Have the thread close the file and open it by its name again, soon, without waiting for
+        that: for log rotation that has renamed it."""
         with self._ready:
             self._reopening = True
             self._ready.notify()
 
     def close(self) -> None:
-        """Write what is in the queue, and close the file."""
+        """Take no more records, write what is in the queue, for 5 seconds at most, and close the
+        file."""
         with self._ready:
             self._ended = True
             self._ready.notify()

@@ -191,16 +191,17 @@ class ServerMetrics:
             self._refusals.labels(reason, _class_of(access)).inc()
 
     def of_version(self, version: Kind, service: str, code: str, seconds: float | None) -> None:
-        """Count a batch, a live session or a render, as ``service`` says, of that ``version`` of an
-        avatar that has a canary, which ended with ``code``, "OK" or the name of a gRPC status,
-        after ``seconds``; None where that says nothing."""
+        """Count a batch, a live session or a render, as ``service`` ("batch", "live", "render")
+        says, that showed the ``version`` "published" or "canary" of an avatar which has a canary.
+        ``code`` is how it ended, "OK" or the name of a gRPC status, and ``seconds`` how long it
+        took; None where that says nothing. Of a live session its beginning is counted."""
         self._version_calls.labels(version, service, code).inc()
         if seconds is not None:
             self._version_s.labels(version, service).observe(seconds)
 
     def missed_of_version(self, version: Kind, count: int) -> None:
-        """Count ``count`` frames that a live session left out which shows that ``version`` of an
-        avatar that has a canary."""
+        """Count ``count`` frames that a live session left out, which shows the ``version``
+        "published" or "canary" of an avatar that has a canary."""
         self._version_missed.labels(version).inc(count)
 
     def add(self, read: Callable[[], Iterable[Metric]]) -> None:
@@ -209,7 +210,9 @@ class ServerMetrics:
         self._registry.register(_Reading(read))
 
     def read(self) -> bytes:
-        """Return all numbers of this process in Prometheus' text format."""
+        """Return all numbers of this process in Prometheus' text format, with those of the
+        functions that ``add`` was given, which are called in this thread; raises what they raise.
+        """
         return generate_latest(self._registry)
 
     def _histogram(self, name: str, meaning: str, buckets: Iterable[float]) -> Histogram:

@@ -72,7 +72,8 @@ class ProfileServer(Closing):
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; profiles under way end early."""
+        """Stop listening, and wait up to 5 s for the thread that listens; profiles under way end
+        early, in threads of their own."""
         self._server.ended.set()
         self._server.shutdown()
         self._server.server_close()

@@ -43,8 +43,9 @@ def thread_times(tasks: Path = _TASKS) -> dict[int, int] | None:
 
 
 def thread_name(number: int, tasks: Path = _TASKS) -> str:
-    """Return the system's name of the thread with the system's ``number``; "ended" where it is not
-    there any more."""
+    """Return the system's name of the thread that has the system's ``number``: "unnamed" where that
+    is empty, "ended" where the thread is not there any more. ``tasks`` is the folder of proc with
+    the threads."""
     try:
         return (tasks / str(number) / "comm").read_text().strip() or "unnamed"
     except OSError:
@@ -52,7 +53,8 @@ def thread_name(number: int, tasks: Path = _TASKS) -> str:
 
 
 class Sampler:
-    """Counts stacks. ``sample`` looks at them once."""
+    """Counts in which stacks the threads of this process are, by the processor time that each has
+    had (``counts``); each ``sample`` looks at them once. Not thread-safe."""
 
     def __init__(
         self,
@@ -75,11 +77,14 @@ class Sampler:
 
     @property
     def wall(self) -> bool:
-        """Whether samples are counted and not processor time."""
+        """Whether ``counts`` are numbers of samples; else they are nanoseconds of processor time.
+        True where that was asked for, or the system does not tell processor time."""
         return self._last is None
 
     def sample(self) -> None:
-        """Look at all threads but this one, and count the stack of each."""
+        """Look at all Python threads but this one, and count for the stack of each the processor
+        time that its thread has had since the last look; where ``wall`` is true, 1 instead. Threads
+        without a Python stack count under their system's names."""
         own = threading.get_ident()
         threads = {thread.ident: thread for thread in threading.enumerate()}
         stacks = {
@@ -104,8 +109,9 @@ class Sampler:
         self._last = now
 
     def folded(self) -> str:
-        """Return the profile in folded form, the largest numbers first: microseconds of processor
-        time, or samples."""
+        """Return the profile as text in the folded form of flamegraph.pl, a line for each stack,
+        the largest numbers first: microseconds of processor time, or numbers of samples where
+        ``wall`` is true."""
         unit = 1 if self.wall else 1000
         lines = [
             f"{stack} {number // unit}\n"
@@ -142,9 +148,13 @@ def profile(
     ended: threading.Event,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sampler:
-    """Look at all threads for ``seconds``, ``SAMPLES_PER_SECOND`` times a second, and return what
-    was counted. ``wall`` is as in ``Sampler``. Returns early where ``ended`` is set. ``clock``
-    gives seconds."""
+    """Look at the stacks of all threads but this one for ``seconds`` seconds, 50 times a second
+    (``SAMPLES_PER_SECOND``), and return what was counted. It works in the calling thread, and
+    returns early where ``ended`` is set.
+
+    With ``wall`` each thread counts as one at each look, one that waits too; without it by the
+    processor time that it had. ``clock`` gives seconds.
+    """
     sampler = Sampler(wall=wall)
     until_s = clock() + seconds
     while clock() < until_s and not ended.wait(1 / SAMPLES_PER_SECOND):

@@ -37,7 +37,10 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Summed(Collector):
-    """Adds up the numbers of processes. Not thread-safe."""
+    """Adds up the numbers of a server's processes: ``take`` is given them, and ``collect`` returns
+    the sums for a Prometheus registry. Counters and histograms are added, also over processes that
+    have ended; of other numbers the sum of now is told, or the largest where a sum says nothing.
+    Not thread-safe."""
 
     def __init__(self) -> None:
         self._last: dict[int, dict[_Key, float]] = {}
@@ -80,7 +83,8 @@ class Summed(Collector):
         self._families = {name: _with(families[name], sums.get(name, {})) for name in families}
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums of what was taken last."""
+        """Return the sums that ``take`` made last, one metric for each name; none before the first
+        ``take``."""
         return [family for family in self._families.values() if family.samples]
 
     def _note(self, number: int, started_s: float, counted: dict[_Key, float]) -> None:

@@ -100,14 +100,18 @@ class SpanRecorder(Closing):
         tracing.record_spans(self)
 
     def begins(self, trace: Trace) -> bool:
-        """Return whether spans of ``trace`` are recorded, or whether that is to be decided."""
+        """Return whether a span of ``trace`` is to be begun: True where its caller wants it
+        recorded, and where nobody has decided that yet, as ``sample_ratio`` decides then."""
         return trace.sampled or not trace.span_id
 
     @contextmanager
     def span(
         self, name: str, kind: tracing.SpanKind, trace: Trace, attributes: Mapping[str, Any]
     ) -> Iterator[tuple["_Recorded", Trace]]:
-        """Record the ``with`` block as a span of ``trace`` (see ``domain.tracing.Recorder``)."""
+        """Context manager: record the ``with`` block as a span of ``trace`` called ``name``, of
+        kind "server", "client" or "internal", with ``attributes``, by name. The block is given the
+        span and the trace inside it; an exception that leaves the block marks the span as failed.
+        See ``domain.tracing.Recorder.span``."""
         span = self._begun(name, kind, trace, attributes)
         context = span.get_span_context()
         inner = replace(
@@ -124,17 +128,20 @@ class SpanRecorder(Closing):
     def passed(
         self, name: str, trace: Trace, seconds: float, attributes: Mapping[str, Any]
     ) -> None:
-        """Record a span of ``trace`` that has ended now and began ``seconds`` ago."""
+        """Record a span of ``trace`` called ``name``, of kind "internal", with ``attributes``, by
+        name, that has ended now and began ``seconds`` ago."""
         ended = time.time_ns()
         began = ended - round(seconds * 1e9)
         self._begun(name, "internal", trace, attributes, began).end(ended)
 
     def flush(self) -> None:
-        """Send what waits now, and wait for that."""
+        """Send the spans that wait to the collector now, and wait until they are sent or that has
+        failed."""
         self._processor.force_flush()
 
     def close(self) -> None:
-        """Send what is left, for two seconds at most, and record nothing more."""
+        """Send what is left, for two seconds at most, and record nothing more: what was not sent by
+        then is lost."""
         tracing.record_spans(None)
         ending = threading.Thread(target=self._processor.shutdown, daemon=True)
         ending.start()

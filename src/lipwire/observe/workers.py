@@ -42,7 +42,8 @@ class AnsweringSocket(Closing):
         self._thread.start()
 
     def close(self) -> None:
-        """Answer nobody any more, and wait for the thread."""
+        """Stop listening, remove nothing, and wait for the thread, which finishes an answer that it
+        has begun."""
         self._stopping.set()
         self._thread.join()
         self._socket.close()
@@ -75,8 +76,9 @@ class WorkersMetrics:
         self._registry.register(self._summed)
 
     def read(self) -> bytes:
-        """Return the sums in Prometheus' text format. A process that does not answer is left out,
-        but for what it had counted before."""
+        """Return the sums in Prometheus' text format. Each process is asked in turn, and one that
+        does not answer within about two seconds is left out, but for what it had counted when it
+        last answered."""
         with self._lock:
             texts = {
                 number: text
@@ -87,7 +89,8 @@ class WorkersMetrics:
             return generate_latest(self._registry)
 
     def any_healthy(self) -> bool:
-        """Return whether a process answers and can make mouths."""
+        """Return whether any of the processes answers and can make mouths. They are asked one after
+        the other, each with about two seconds to answer."""
         return any(HEALTHY in _answer_of(path) for path in self._sockets)
 
 

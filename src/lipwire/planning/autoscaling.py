@@ -53,16 +53,24 @@ class ScalingRules:
 
 
 def hpa(**changes: float | int) -> ScalingRules:
-    """Return the rules of a HorizontalPodAutoscaler with prometheus-adapter, with ``changes`` to
-    fields of ``ScalingRules``: a look each 15 s (Kubernetes' default), at numbers that Prometheus
-    scraped up to 15 s ago and the adapter took over 15 s later."""
+    """Return the rules of a HorizontalPodAutoscaler with prometheus-adapter, called "hpa": a look
+    each 15 s (Kubernetes' default), at numbers that Prometheus scraped up to 15 s ago and the
+    adapter took over 15 s later.
+
+    ``changes`` are fields of ``ScalingRules`` by name, in place of these and of its defaults.
+    Raises InvalidInput for numbers out of range.
+    """
     return _with(ScalingRules("hpa"), changes)
 
 
 def keda(**changes: float | int) -> ScalingRules:
-    """Return the rules of KEDA, which asks Prometheus itself, with ``changes`` to fields of
-    ``ScalingRules``: a look each 15 s, by the HorizontalPodAutoscaler that it makes, at numbers
-    that are up to 15 s old. (Its own polling, each 30 s, only decides between none and one.)"""
+    """Return the rules of KEDA, which asks Prometheus itself, called "keda": a look each 15 s, by
+    the HorizontalPodAutoscaler that it makes, at numbers that are up to 15 s old. (Its own polling,
+    each 30 s, only decides between none and one.)
+
+    ``changes`` are fields of ``ScalingRules`` by name, in place of these and of its defaults.
+    Raises InvalidInput for numbers out of range.
+    """
     return _with(ScalingRules("keda", age_s=15.0), changes)
 
 
@@ -72,8 +80,9 @@ def _with(rules: ScalingRules, changes: dict[str, float | int]) -> ScalingRules:
 
 
 class Autoscaler:
-    """Says how many servers there are to be. Not thread-safe; times are seconds of any one
-    clock."""
+    """Says how many servers there are to be, by ``ScalingRules``: the caller asks ``wanted`` every
+    ``poll_s`` seconds. It remembers what it wished for and when it last removed a server. Not
+    thread-safe; times are seconds of any one clock."""
 
     def __init__(self, rules: ScalingRules) -> None:
         """``rules`` say how it reacts."""
@@ -82,8 +91,9 @@ class Autoscaler:
         self._down_s = -math.inf
 
     def wanted(self, current: int, total: float, now: float) -> int:
-        """Return how many servers there are to be from ``now`` on, where there are ``current``,
-        those that start included, and ``total`` is the sum of the number of all that serve."""
+        """Return how many servers there are to be from ``now`` on. ``current`` is how many there
+        are now, 1 or more, those that are starting included. ``total`` is the sum, over all servers
+        that serve, of the number that ``target`` of the rules is for, ``age_s`` old."""
         rules = self.rules
         ratio = total / (rules.target * current)
         wish = current

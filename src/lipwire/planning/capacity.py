@@ -105,8 +105,13 @@ class Plan:
 
 
 def make_plan(demand: Demand, figures: Mapping[str, Figure], *, gpus: int) -> Plan:
-    """Return what serves ``demand``, computed from ``figures``. A machine has ``gpus`` GPUs; with 0
-    networks run on its processor. Raises InvalidInput where a machine cannot hold one session."""
+    """Return how many machines serve ``demand``, computed from ``figures``, all those that
+    ``planning.figures.figures`` returns, by name. A machine has ``gpus`` GPUs; with 0 networks run
+    on its processor.
+
+    Raises InvalidInput where ``gpus`` is negative, the exponent of ``demand`` is not 0 to 4, a
+    machine cannot hold one session, or over 100,000 servers would be needed.
+    """
     if gpus < 0:
         raise InvalidInput(f"--gpus is {gpus}; allowed are 0 and above")
     of = {name: figure.value for name, figure in figures.items()}
@@ -166,9 +171,14 @@ def _filling(what: str, needed: float, of_machine: float, unit: str, why: str) -
 
 
 def places_of_server(fps: float, of: Mapping[str, float], gpus: int) -> int:
-    """Return how many live sessions at ``fps`` frames a second a server holds: what its leases
-    give away, and what its cores compose and send. ``of`` has figures by name; a server is one of
-    the ``gpus`` of a machine, or with 0 a machine."""
+    """Return how many live sessions at ``fps`` frames a second a server holds: the lesser of what
+    its leases admit and what its cores compose and send; 0 where not even one. A server is one of
+    the ``gpus`` GPUs of a machine, or with 0 a machine.
+
+    ``of`` has the values of figures by name, of which ``cores`` (of a machine), ``frame_ms``
+    (milliseconds a mouth takes) and ``besides_share`` (cores that a session takes besides its
+    mouths) are used.
+    """
     side_by_side = 1 if gpus else int(of["cores"])
     # Leases count 25 frames a second: other rates are as much longer frames.
     speed = Speed(0, of["frame_ms"] / 1000 * fps / FPS, side_by_side)
@@ -190,19 +200,25 @@ def places_of_server(fps: float, of: Mapping[str, float], gpus: int) -> int:
 
 
 def server_name(naming: int, number: int) -> str:
-    """Return the name of server ``number``, from 0 on, in the set of names ``naming``."""
+    """Return the made-up name of server ``number``, from 0 on. Names decide which server has which
+    avatar; ``naming``, any integer, stands for one set of names, so that another gives another
+    distribution."""
     return f"server-{naming}-{number}"
 
 
 def avatar_name(rank: int) -> str:
-    """Return the name of the avatar of ``rank``, from 0 on, which is the most popular."""
+    """Return the made-up name of the avatar of popularity ``rank``; 0 is the most popular."""
     return f"avatar-{rank}"
 
 
 def server_shares(zipf: Zipf, servers: int, naming: int) -> list[float]:
-    """Return the share of all requests that each of ``servers`` gets, by rendezvous hashing of
-    avatars' names: 1 in all. The most popular avatars are hashed, the others spread evenly.
-    ``naming`` is that of ``server_name``."""
+    """Return, for each of ``servers`` servers, the share of all requests that it gets, 1 in all,
+    where rendezvous hashing of names gives each avatar to one server and avatars are as popular as
+    ``zipf`` says.
+
+    The most popular avatars are hashed, the requests for all others spread evenly. ``naming`` is
+    which set of server names is used (``server_name``).
+    """
     hashed = min(len(zipf), max(_LEAST_HASHED, _HASHES // servers))
     shares = [0.0] * servers
     for rank, server in enumerate(_servers_of(hashed, servers, naming)):
@@ -221,8 +237,10 @@ def _servers_of(avatars: int, servers: int, naming: int) -> list[int]:
 
 
 def refused_share(zipf: Zipf, talking: float, places: int, servers: int) -> float:
-    """Return the share of sessions that find no place, 0 to 1, where ``talking`` would be there at
-    once in the mean and each of ``servers`` has ``places`` for the avatars that it has."""
+    """Return the share of live sessions that find no place, 0 to 1, by Erlang's formula.
+    ``talking`` sessions would run at once in the mean if none were refused; each of ``servers``
+    servers has ``places``, and takes only sessions of the avatars that rendezvous hashing gives it.
+    Avatars are as popular as ``zipf`` says. It is the mean over four sets of server names."""
     refused = 0.0
     for naming in range(_NAMINGS):
         for share in server_shares(zipf, servers, naming):
@@ -231,8 +249,9 @@ def refused_share(zipf: Zipf, talking: float, places: int, servers: int) -> floa
 
 
 def refused_alone(zipf: Zipf, talking: float, places: int) -> float:
-    """Return what ``refused_share`` would be with a server for each avatar: what more servers do
-    not help against."""
+    """Return the share of live sessions that find no place, 0 to 1, if each avatar had a server of
+    its own with ``places``: what more servers cannot help against. ``talking`` sessions would run
+    at once in the mean if none were refused, of avatars as popular as ``zipf`` says."""
     alone = 0.0
     for share in zipf.shares:
         refused = float(share) * erlang_b(float(share) * talking, places)
@@ -243,9 +262,12 @@ def refused_alone(zipf: Zipf, talking: float, places: int) -> float:
 
 
 def servers_for(zipf: Zipf, talking: float, places: int, refused: float, least: int) -> int:
-    """Return how many servers of ``places`` each bring the share of refused sessions to
-    ``refused`` or below; at least ``least``. Only to be called where enough of them do so
-    (``refused_alone``)."""
+    """Return the least number of servers of ``places`` sessions each, from ``least`` on, with which
+    ``refused_share(zipf, talking, places, servers)`` is ``refused`` or below.
+
+    To be called only where ``refused_alone`` is not above ``refused``. Raises InvalidInput where
+    over 100,000 servers would be needed.
+    """
     low, high = least - 1, least
     while refused_share(zipf, talking, places, high) > refused:
         low, high = high, high * 2

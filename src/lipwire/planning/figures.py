@@ -67,12 +67,15 @@ def figures(
     density: Path | None = None,
     live: Path | None = None,
 ) -> dict[str, Figure]:
-    """Return all figures by name: those that are ``given`` (None: not given), else what the files
-    ``density`` and ``live`` have, else what the documentation has, the guide, or nobody.
+    """Return all figures that a plan is computed from, by name (``NAMES``). Each is taken from the
+    first of these that has it: ``given``, values by name (None: not given); the files ``live`` and
+    ``density``; the documentation's measurements, the guide's numbers, or an assumption. ``kind``
+    of a figure says which.
 
-    ``density`` and ``live`` are what `lipwire bench density --json` and `lipwire bench live --json`
-    print. ``on_gpu`` says whether networks run on GPUs. Raises InvalidInput for a number that is
-    not above 0, and for a file that is something else.
+    ``density`` and ``live`` are files with what `lipwire bench density --json` and `lipwire bench
+    live --json` print. ``on_gpu`` says whether networks run on GPUs. Raises InvalidInput for a
+    number that is infinite or not above 0 (0 is allowed for ``besides_share`` and ``load_ms``), and
+    for a file that cannot be read or is something else.
     """
     found = _DEFAULTS | (_ON_GPU if on_gpu else _ON_PROCESSOR)
     if density is not None:
@@ -91,7 +94,8 @@ def figures(
 
 
 def option(name: str) -> str:
-    """Return the option of `lipwire plan` that gives the figure ``name``."""
+    """Return the option of `lipwire plan` that gives the figure ``name``: "--frame-ms" for
+    "frame_ms"."""
     return "--" + name.replace("_", "-")
 
 

@@ -32,13 +32,14 @@ class GuidesPlan:
 
     @property
     def gpus(self) -> int:
-        """The larger one of the two numbers of GPUs."""
+        """How many GPUs the guide would have: the larger one of ``gpus_for_memory`` and
+        ``gpus_for_speed``."""
         return max(self.gpus_for_memory, self.gpus_for_speed)
 
 
 def guides_plan(users: int, talking: float, fps: float) -> GuidesPlan:
-    """Return what the guide's arithmetic gives for ``users``, of whom ``talking`` talk at once and
-    see ``fps`` frames a second."""
+    """Return what the deployment guide's own arithmetic gives for ``users``, each with an avatar,
+    of whom ``talking`` talk at once and see ``fps`` frames a second."""
     return GuidesPlan(
         gpus_for_memory=math.ceil(users * NETWORK_MB / (GPU_GB * 1000)),
         gpus_for_speed=math.ceil(talking * fps / GPU_FRAMES_A_SECOND),

@@ -31,7 +31,8 @@ class Zipf:
         return len(self.shares)
 
     def draw(self, random: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
-        """Return the ranks, from 0 on, of ``count`` requests: (count,) int64."""
+        """Draw ``count`` requests with the generator ``random``, and return the rank of the avatar
+        that each asks for, from 0 on: (count,) int64."""
         found = np.searchsorted(self._cumulated, random.random(count), side="right")
         return np.minimum(found, len(self) - 1).astype(np.int64)
 
@@ -61,8 +62,9 @@ class Zipf:
         return float((self.shares * -np.expm1(-self.shares * high)).sum())
 
     def held_for(self, hit_rate: float) -> int:
-        """Return how many avatars a cache of the most recently used ones has to hold for
-        ``hit_rate``, 0 to 1, of the requests to find theirs; all where it is 1."""
+        """Return how many avatars a cache of the most recently used ones has to hold so that the
+        share ``hit_rate``, 0 to 1, of requests find theirs (``lru_hit_rate``), to about a
+        thousandth more than needed; all where it is 1."""
         low, high = 0, len(self)
         while high - low > max(1, low // 1000):
             middle = (low + high) // 2
@@ -79,7 +81,8 @@ class Zipf:
 
 
 class Draws:
-    """Ranks of avatars that are asked for, one after the other, drawn from ``zipf``."""
+    """An endless row of requests: the ranks of the avatars that they ask for, drawn from ``zipf``
+    with the generator ``random``. Not thread-safe."""
 
     def __init__(self, zipf: Zipf, random: np.random.Generator) -> None:
         self._zipf = zipf
@@ -87,7 +90,7 @@ class Draws:
         self._ranks: list[int] = []
 
     def next(self) -> int:
-        """Return the rank of the next request, from 0 on."""
+        """Return the rank of the avatar that the next request asks for; 0 is the most popular."""
         if not self._ranks:
             self._ranks = self._zipf.draw(self._random, _DRAWN).tolist()
         return self._ranks.pop()
@@ -110,7 +113,8 @@ def erlang_b(load: float, places: int) -> float:
 
 def places_for(load: float, refused: float) -> int:
     """Return the least number of places with which at most the share ``refused``, above 0, of
-    callers finds all taken; ``load`` is that of ``erlang_b``."""
+    callers finds all taken, by Erlang's formula (``erlang_b``). ``load`` is how many would be there
+    at once in the mean if there were places without end, 0 or more."""
     blocked, number = 1.0 if load > 0 else 0.0, 0
     while blocked > refused:
         number += 1

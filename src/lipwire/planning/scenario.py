@@ -116,15 +116,17 @@ class Outcome:
 
     @property
     def refused_share(self) -> float:
-        """Share of the sessions that were refused, 0 to 1."""
+        """Share of ``sessions`` that were refused, 0 to 1, for want of a server's time or of
+        memory; 0 where there were none."""
         return (self.refused + self.refused_memory) / max(1, self.sessions)
 
     @property
     def hit_rate(self) -> float:
-        """Share of the uses of avatars that found theirs in memory, 0 to 1."""
+        """Share of the uses of avatars that found theirs in memory, 0 to 1; 0 where there were
+        none."""
         return self.hits / max(1, self.hits + self.misses)
 
     def wait_s(self, percent: int) -> float:
-        """Return how long batches waited at most in ``percent`` per cent of cases; 0 where there
-        were none."""
+        """Return the percentile ``percent``, 0 to 100, of ``waits_s``: how many seconds that share
+        of the batches waited at most for their first run; 0 where there were none."""
         return percentile(self.waits_s, percent) if self.waits_s else 0.0

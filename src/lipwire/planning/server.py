@@ -69,7 +69,8 @@ class ServerSettings:
 
     @property
     def speed(self) -> Speed:
-        """How fast live frames are made, as leases count it."""
+        """How fast the server makes live frames, in the form in which leases count it: ``frame_s``
+        seconds a frame, and as many frames side by side as it has workers, 1 on a GPU."""
         return Speed(0, self.frame_s, 1 if self.gpu else self.workers)
 
 
@@ -81,7 +82,8 @@ Done = Callable[[Job[str], Exception | None], None]
 
 class SimulatedServer:
     """A server in virtual time. Its ``dispatcher``, ``cache`` and ``leases`` are those of a real
-    server; what is simulated are the workers' runs and the loads' time."""
+    server; what is simulated are the workers' runs and the loads' time. Functions that it is given
+    are called while ``VirtualTime.run`` lets time pass, in that thread. Not thread-safe."""
 
     def __init__(
         self, name: str, time: VirtualTime, settings: ServerSettings, seed: random.Random
@@ -128,8 +130,10 @@ class SimulatedServer:
     # -- avatars ---------------------------------------------------------------------------------
 
     def use(self, name: str, ready: Ready) -> None:
-        """Have ``ready`` called with the avatar ``name``, pinned, at once where it is loaded and
-        otherwise when it is. Whoever gets it has to call ``cache.unpin``."""
+        """Have ``ready`` called with the item of avatar ``name``, pinned: within this call where it
+        is loaded, otherwise at the virtual time at which it has been loaded. It is called with None
+        where there is no room for the avatar, or too many loads wait. Whoever gets an item has to
+        call ``cache.unpin`` with it."""
         item = self.cache.hit(name, None)
         if item is not None:
             ready(item)
@@ -196,9 +200,14 @@ class SimulatedServer:
         tenant: str = "",
         deadline: float | None = None,
     ) -> None:
-        """Queue a request for ``frames`` mouths of avatar ``name``; ``done`` is called when it has
-        ended. ``deadline`` is in seconds of the simulation's time. Raises Overloaded or
-        DeadlineExceeded where the scheduler refuses it."""
+        """Queue a request for ``frames`` mouths of avatar ``name``, of class ``service`` and asked
+        for by ``tenant``. ``deadline`` is the virtual time, in seconds, by which they have to be
+        there; None is none.
+
+        ``done`` is called once, later, with the job, and with None where it was run or the error
+        with which it was refused in the queue. Raises Overloaded or DeadlineExceeded where the
+        scheduler refuses it at once; ``done`` is not called then.
+        """
         now = self._time.now
         faces, windows = _arrays(frames)
         job: Job[str] = Job(
@@ -259,8 +268,9 @@ class SimulatedServer:
     # -- live sessions ---------------------------------------------------------------------------
 
     def lease(self, holder: str, name: str) -> Overloaded | None:
-        """Reserve or renew the share of a live session ``holder`` of avatar ``name``. Returns the
-        error where there is none left."""
+        """Reserve the share of the server that a live session of avatar ``name`` needs, or renew
+        it; ``holder`` is the session's name. Returns None where it is reserved, and, without
+        raising it, the Overloaded where none is left or ``most_sessions`` run."""
         most = self.settings.most_sessions
         if most is not None and holder not in self._holders and len(self._holders) >= most:
             return Overloaded(f"{len(self._holders)} live sessions run; allowed are {most}")
@@ -272,7 +282,8 @@ class SimulatedServer:
         return None
 
     def release(self, holder: str) -> None:
-        """Give back what ``holder`` has reserved."""
+        """Give back what the session ``holder`` has reserved with ``lease``; nothing is done where
+        it has nothing."""
         self.leases.release(holder)
         self._holders.discard(holder)
 

@@ -45,12 +45,13 @@ def simulate(
     *,
     requests: Iterable[tuple[float, int]] = (),
 ) -> Outcome:
-    """Simulate ``scenario``, and return what was counted. ``tell`` is called now and then with the
-    share that is done, 0 to 1; what it raises ends the simulation.
+    """Simulate ``scenario`` in virtual time, and return what was counted when it is over. The same
+    ``scenario`` and ``requests`` give the same outcome.
 
-    ``requests`` are batches that come besides those of the scenario, as they were seen elsewhere:
-    each with when it comes, in seconds from the beginning of the warm-up, and the rank of its
-    avatar, from 0 on.
+    ``tell`` is called in this thread, about 200 times, with the share that is done, 0 to 1; what it
+    raises ends the simulation, and is raised. ``requests`` are batches that come besides those of
+    the scenario, as they were seen elsewhere: each with when it comes, in seconds from the
+    beginning of the warm-up, and the rank of its avatar, from 0 on.
     """
     return _Simulation(scenario).run(tell, requests)
 

@@ -48,9 +48,13 @@ def scenario_of(
     sessions: int,
     seed: int,
 ) -> Scenario:
-    """Return the scenario of about ``sessions`` live sessions that ``plan`` is made for. A machine
-    has ``gpus`` GPUs. Servers hold no more sessions than ``plan.places``, also where that is for
-    what they compute besides mouths."""
+    """Return a scenario for ``simulate`` that tries ``plan``: its servers, with ``demand``,
+    measured for as long as about ``sessions`` live sessions take to come.
+
+    ``figures`` are those that ``plan`` was made from, by name; a machine has ``gpus`` GPUs, and
+    ``seed`` makes the random numbers. A server holds at most ``plan.places`` sessions, also where
+    what limits them is the work besides mouths.
+    """
     of = {name: figure.value for name, figure in figures.items()}
     gpu = gpus > 0
     avatar_mb = of["frames_mb"] + (0.0 if gpu else of["network_mb"])
@@ -92,9 +96,13 @@ def simulate_surge(
     allowed: float,
     tell: Callable[[float], None] = lambda _share: None,
 ) -> Surge:
-    """Return what it costs that ``factor`` times as many people come from one moment on, with
-    servers added by ``scaling`` (None: not at all), in the half hour after it. ``allowed`` is the
-    share of refused sessions that is planned with. ``tell`` is that of ``simulate``."""
+    """Simulate ``scenario`` with ``factor`` times as many people coming from one moment on, and
+    return what that costs in the half hour after it. Servers are added by the rules ``scaling``, to
+    no fewer than ``scenario`` has and twice what the surge needs at most; None: not at all.
+
+    ``allowed`` is the share of refused sessions, 0 to 1, by which it is told when the surge is
+    over. ``tell`` is called with the share that is done, 0 to 1.
+    """
     rules = None
     if scaling is not None:
         # Never what stops it: twice what the surge would need of servers like these.
@@ -170,11 +178,14 @@ def make_study(
     seed: int = 1,
     tell: Callable[[float], None] = lambda _share: None,
 ) -> Study:
-    """Plan for ``demand`` with ``figures``, with ``gpus`` GPUs a machine, and try the plan in a
-    simulation of about ``sessions`` live sessions; 0 is no simulation.
+    """Plan for ``demand`` with ``figures`` (``planning.figures.figures``), with ``gpus`` GPUs a
+    machine, and try the plan in simulations: with the machines that it names, and with one less, of
+    about ``sessions`` live sessions each. With 0 ``sessions`` nothing is simulated.
 
-    ``surge`` is tried as well. ``seed`` makes the random numbers. ``tell`` is called with the share
-    that is done, 0 to 1. Raises InvalidInput for numbers out of range.
+    ``surge`` says whether a sudden surge is simulated as well, and with which rules for adding
+    servers. ``seed`` makes the random numbers. ``tell`` is called in this thread with the share
+    that is done, 0 to 1. Raises InvalidInput for numbers out of range, and where ``make_plan``
+    finds no plan: a machine holds no session, or over 100,000 servers are needed.
     """
     if sessions < 0:
         raise InvalidInput(f"--sessions is {sessions}; allowed are 0 and above")

@@ -26,7 +26,8 @@ class VirtualTime:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), do))
 
     def run(self, until_s: float) -> int:
-        """Let time pass until ``until_s``, and call what is due. Returns how much was called."""
+        """Let time pass until ``until_s``, in seconds from 0, and call what is due by then, each at
+        its time; what is called may add more with ``after``. Returns how many calls were made."""
         count = 0
         events = self._events
         while events and events[0][0] <= until_s:

@@ -39,11 +39,12 @@ class Budget(Generic[V]):
         self._sizes: dict[str, int] = {}
 
     def learn(self, name: str, size: int) -> None:
-        """Remember that the value loaded as ``name`` takes ``size`` bytes."""
+        """Remember that the value loaded as ``name`` takes ``size`` bytes, for ``known_size``: what
+        the next load of it is expected to take."""
         self._sizes[name] = size
 
     def known_size(self, name: str) -> int | None:
-        """Return the bytes that ``name`` took when it was last loaded; None where it never was."""
+        """Return the bytes that ``learn`` was last told for ``name``; None where it never was."""
         return self._sizes.get(name)
 
     def reserve(self, load: Load[V], items: int, size: int) -> bool:
@@ -99,14 +100,14 @@ class Budget(Generic[V]):
         raise self._full_error(sparing)
 
     def begin_closing(self, item: Item[V]) -> None:
-        """Note that ``item`` is being closed. What it takes still counts until ``closed`` is called
-        for it."""
+        """Set the state of ``item`` to CLOSING. What it takes still counts until ``closed`` is
+        called for it, but ``will_fit`` and ``victims`` reckon with it as room to come."""
         item.state = State.CLOSING
         self._closing_items += 1
         self._closing_bytes += item.bytes
 
     def closed(self, item: Item[V]) -> None:
-        """Note that ``item`` has been closed: what it took is free."""
+        """Count the room of ``item``, for which ``begin_closing`` was called, as free."""
         self._closing_items -= 1
         self._closing_bytes -= item.bytes
         self.items -= 1

@@ -54,7 +54,8 @@ class Cache(Generic[V]):
         """Told whenever something has been closed."""
 
     def closed_error(self) -> Unavailable:
-        """Return the error that calls are to raise after the cache was closed."""
+        """Return, without raising it, the Unavailable that calls are to raise once the cache is
+        closed."""
         return Unavailable(f"{self.kind}s are being closed; ask another server")
 
     # -- users -----------------------------------------------------------------------------------
@@ -79,8 +80,8 @@ class Cache(Generic[V]):
             return item
 
     def pin(self, item: Item[V], now: float) -> None:
-        """Count one more user of ``item``, at time ``now`` of ``clock``. The caller holds the
-        lock."""
+        """Count one more user of ``item``, and one more use, at time ``now`` of ``clock``; it is
+        not closed until ``unpin`` was called as often. The caller holds the lock."""
         self._pinned.pin(item)
         item.uses += 1
         item.last_used_s = now
@@ -204,9 +205,9 @@ class Cache(Generic[V]):
                 raise
 
     def measured(self, load: Load[V], item: Item[V]) -> None:
-        """Reserve what ``item``, which ``load`` has loaded, really takes, in place of what was
-        taken for granted, evicting others where that is needed, and remember that size for the next
-        time.
+        """Reserve what ``item``, which ``load`` has loaded, really takes, in place of the size that
+        ``reserve`` assumed, evicting others where that is needed, and remember that size for the
+        next time. May wait until others are closed.
 
         Raises AvatarInvalid where the item is larger than the whole budget, Overloaded where it
         does not fit beside what is in use, Unavailable where it does not and the cache was closed.

@@ -248,8 +248,9 @@ class PinnedItems(Generic[P]):
         return None if found is None else found[0]
 
     def remove_later(self, item: P) -> None:
-        """Note that ``item`` is to be removed: a later call of ``removed`` returns it. Takes no
-        lock, so that it may be called during a garbage collection, in any thread."""
+        """Put ``item`` aside to be removed: ``removed`` returns it once it has no pins. Nothing
+        else is changed. Takes no lock and needs none, so that it may be called during a garbage
+        collection, in any thread."""
         self._removed.append(item)
 
     def removed(self) -> list[P]:

@@ -59,7 +59,8 @@ class Failures:
             self.recent(name, now)
 
     def messages(self) -> tuple[tuple[str, str], ...]:
-        """Return the name and the error's message of each failure, the oldest first."""
+        """Return (name, message of the error) of each failure that is kept, the oldest first; those
+        that are too old are among them until ``sweep`` or ``recent`` forgets them."""
         return tuple((name, str(failure.error)) for name, failure in self._failures.items())
 
     def told_again(self, failure: Failure, now: float) -> BaseException:

@@ -37,8 +37,9 @@ class Loaders(Generic[T]):
         self._idle = threading.Condition(self._lock)
 
     def begin(self, task: T) -> None:
-        """Have ``task`` carried out in another thread. Raises Overloaded where ``max_waiting``
-        tasks wait, or no thread can be started."""
+        """Have ``task`` carried out in another thread, and return at once: it is begun now, or
+        waits where ``most`` are carried out. Raises Overloaded where ``max_waiting`` tasks wait, or
+        no thread can be started."""
         with self._lock:
             if self._busy >= self._most:
                 if len(self._waiting) >= self._max_waiting:
@@ -65,7 +66,8 @@ class Loaders(Generic[T]):
             ) from error
 
     def withdraw(self) -> list[T]:
-        """Take back the tasks that wait and return them; they are not carried out."""
+        """Take back the tasks that wait and that no thread has begun, and return them; they are not
+        carried out. Those that have begun go on."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()

@@ -87,8 +87,10 @@ class Loads(Generic[V]):
         """Wait until ``load``, which ``join`` returned, has ended, and return its item, pinned for
         the caller, who has to unpin it.
 
-        Raises DeadlineExceeded where it has not ended after ``timeout_s`` seconds (None: no limit),
-        and otherwise the error with which the load failed.
+        Raises DeadlineExceeded where it has not ended after ``timeout_s`` seconds (None: no limit);
+        the load goes on. Where the load failed, raises its error: what the function ``load``
+        raised, Overloaded where there is no room or too many loads wait, AvatarInvalid where the
+        value is larger than the whole budget, or Unavailable where the cache was closed.
         """
         try:
             load.done.wait(timeout_s)

@@ -209,8 +209,8 @@ class Registry(Generic[V]):
         return item is not None or load is not None
 
     def limit_items(self, max_items: int) -> None:
-        """Set ``max_items``, 1 or above, from now on. Items beyond it are evicted when something is
-        loaded next."""
+        """Set ``max_items``, 1 or above (not checked), from now on. It closes nothing itself: where
+        more are held, they are evicted when something is loaded next."""
         with self._cache.lock:
             self._cache.budget.max_items = max_items
 
@@ -239,7 +239,8 @@ class Registry(Generic[V]):
         return [item.name for item in closing]
 
     def totals(self) -> RegistryTotals:
-        """Return the sums of ``stats``, without a row for each item."""
+        """Return the sums and counts of ``stats`` alone, without anything about single items:
+        cheap, however many are held."""
         cache = self._cache
         with cache.lock:
             return RegistryTotals(
@@ -270,8 +271,8 @@ class Registry(Generic[V]):
         return dataclasses.replace(numbers, items=tuple(rows))
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Refuse new users, close what nobody uses, and wait for the rest. Returns whether all is
-        closed.
+        """Refuse new users, who get Unavailable, close what nobody uses, and wait for the rest.
+        Returns whether all is closed.
 
         Waits at most about ``timeout_s`` seconds (None: without limit). What is still in use then
         is closed by its last user, and a load still running is closed when it ends. May be called

@@ -14,11 +14,13 @@ _LOST_AT_START: Final = 10
 
 class RayWorkers:
     """Workers as actors of a Ray cluster, one core each (``Workers``). Every node has to have this
-    version of Lipwire, and to see avatars, recordings and videos under the same paths."""
+    version of Lipwire, and to see avatars, recordings and videos under the same paths. For one
+    thread; whoever makes it calls ``close``."""
 
     def __init__(self, address: str, settings: RenderSettings, *, count: int | None = None) -> None:
         """Connect to the cluster at ``address`` ("HOST:PORT", or "auto" for the one that this
-        machine is a node of) and ask it for ``count`` workers; None: one for each of its cores.
+        machine is a node of) and ask it for ``count`` workers, which make videos as ``settings``
+        say; None: one for each of its cores. Does not wait until they are ready.
 
         Raises DependencyMissing where Ray is not installed, Unavailable where the cluster does not
         answer, InvalidInput where ``address`` is none.

@@ -11,10 +11,13 @@ ATTEMPTS: Final = 3
 
 
 class Dispatch:
-    """Jobs that wait for workers, and those that workers have. For one thread.
+    """Jobs that wait for workers, and those that workers have. For one thread. It starts no worker
+    and tells none: the caller does what ``give`` says, and tells it what has become of it.
 
-    A worker goes on with the avatar that it has open; else it gets the avatar with the most jobs
-    waiting for each worker that is at it.
+    Workers are told apart by their names, texts that whoever starts them chooses
+    (``Happened.worker``); a name is new to it when it is first given a job. A worker goes on with
+    the avatar that it has open; else it gets the avatar with the most jobs waiting for each worker
+    that is at it.
     """
 
     def __init__(self, jobs: Iterable[RenderJob], *, attempts: int = ATTEMPTS) -> None:
@@ -30,16 +33,18 @@ class Dispatch:
 
     @property
     def left(self) -> int:
-        """How many jobs wait, or are with workers."""
+        """How many jobs are not over: those that wait, and those that workers have."""
         return len(self._has) + sum(map(len, self._waiting.values()))
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a worker."""
+        """How many jobs wait for a worker, without those that workers have."""
         return sum(map(len, self._waiting.values()))
 
     def give(self, worker: str) -> RenderJob | None:
-        """Return the next job of ``worker``, a name, which has none now; None where none waits."""
+        """Return the job that the worker of the name ``worker`` is to do next, and count it as that
+        worker's until ``finished`` or ``lost``; None where none waits. The worker must have no job
+        now."""
         avatar = self._open.get(worker)
         if avatar not in self._waiting:
             avatar = self._neediest()
@@ -55,12 +60,15 @@ class Dispatch:
         return job
 
     def finished(self, worker: str) -> RenderJob:
-        """Take back the job of ``worker``, which is over, well or not, and return it."""
+        """Take the job of the worker ``worker`` from it, as it is over, well or not, and return it.
+        It is not given out again. Raises KeyError where the worker has none."""
         return self._has.pop(worker)
 
     def lost(self, worker: str) -> RenderJob | None:
-        """Note that ``worker`` is gone. Its job waits again, before others; where it was given out
-        as often as may be it is returned, and over."""
+        """Note that the worker ``worker`` has ended and takes no more jobs. The job that it had
+        waits again, before the others of its avatar, and None is returned; but where it was given
+        out as often as is allowed, it is over, and returned. None also where the worker had no
+        job."""
         self._open.pop(worker, None)
         job = self._has.pop(worker, None)
         if job is None:

@@ -20,8 +20,9 @@ _LARGEST_START: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class RenderSettings:
-    """How videos are made: x264's ``preset`` and quality ``crf`` (0, the best, to 51), and the
-    ``precision`` of networks on processors, "auto" or "float32"."""
+    """How videos are made: x264's ``preset`` (its name, as "veryfast") and quality ``crf`` (0, the
+    best, to 51), and the ``precision`` of networks on processors: "float32", or "auto", which takes
+    bfloat16 for speech of 10 s or more where the processor has units for it."""
 
     preset: str = "veryfast"
     crf: int = 18
@@ -30,8 +31,9 @@ class RenderSettings:
 
 @dataclass(frozen=True, slots=True)
 class RenderJob:
-    """One video: ``avatar``, a name or the path of a folder, says the recording ``audio``, from its
-    frame ``start_frame`` on, in the file ``out``. ``line`` is where the table says so, from 1."""
+    """One video: ``avatar``, a name, or the path of a folder where it has a slash in it, says the
+    recording ``audio``, from the avatar's frame ``start_frame`` (from 0) on, in the file ``out``.
+    ``line`` is the line of the table that says so, from 1."""
 
     line: int
     avatar: str
@@ -40,9 +42,10 @@ class RenderJob:
     start_frame: int = 0
 
     def key(self, settings: RenderSettings) -> str:
-        """Return a text that is another one where the video would be another one: it stands for the
-        job, the recording's size and time of change, and ``settings``. Raises NotFound where the
-        recording is not there."""
+        """Return 32 hexadecimal digits that are others where the video would be another one: a hash
+        of ``avatar``, ``start_frame``, the recording's path, size and time of change, and
+        ``settings``. ``out`` and ``line`` are no part of it, nor is what is in the avatar's folder.
+        Raises NotFound where the recording cannot be read."""
         try:
             found = self.audio.stat()
         except OSError as error:
@@ -59,13 +62,15 @@ class RenderJob:
 
 
 def read_jobs(table: Path) -> list[RenderJob]:
-    """Read the CSV file ``table``: a line of names (avatar, audio, out and, if wanted,
-    start_frame), then a line a video. Paths that are not absolute begin at its folder; an avatar
-    that has a slash in it is the path of a folder.
+    """Read the CSV file ``table``, in UTF-8, and return a job for each line, in their order: first
+    a line of names (avatar, audio, out and, if wanted, start_frame), then a line a video. Empty
+    lines are passed over. Paths that are not absolute begin at its folder; an avatar that has a
+    slash in it is the path of a folder.
 
-    Raises NotFound where there is no such file, and InvalidInput, which names the first ten lines
-    and what is wrong with each, where a line is no job, a recording or the folder of a video is not
-    there, or two lines have the same video, or one's video is another's recording.
+    Raises NotFound where there is no such file, and InvalidInput where it cannot be read or has no
+    job, or where a line is no job, a recording or the folder of a video is not there, or two lines
+    have the same video, or one's video is another's recording; the message names the first ten
+    lines and what is wrong with each.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")

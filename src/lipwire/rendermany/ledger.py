@@ -23,8 +23,9 @@ class _Entry:
 
 
 class Ledger(Closing):
-    """Says which videos are finished, after a power cut as well. A context manager, which is open
-    in one process at a time."""
+    """Says which videos of a table are finished: a file with a line a video, which outlasts a power
+    cut. A context manager, which is open in one process at a time. A video is known by its path as
+    text, just as ``add`` was given it."""
 
     def __init__(self, path: Path) -> None:
         """``path`` is the file; it need not exist, its folder has to. Raises InvalidInput where
@@ -51,8 +52,9 @@ class Ledger(Closing):
             raise
 
     def has(self, out: Path, key: str) -> bool:
-        """Return whether the video ``out`` was finished under ``key``, and is there as it was
-        written, by its size."""
+        """Return whether the video ``out`` was added under ``key`` (``RenderJob.key``) and its file
+        is there with as many bytes as then. False where the last ``add`` of ``out`` had another
+        key: the video would be another one now."""
         entry = self._entries.get(str(out))
         if entry is None or entry.key != key:
             return False
@@ -62,13 +64,14 @@ class Ledger(Closing):
             return False
 
     def knows(self, out: Path) -> bool:
-        """Return whether the video ``out`` was made by an earlier run."""
+        """Return whether the video ``out`` was ever added, by this run or an earlier one, under
+        whatever key, and whether or not its file is still there."""
         return str(out) in self._entries
 
     def add(self, out: Path, key: str, size_bytes: int) -> None:
-        """Note that the video ``out`` is finished under ``key``, with ``size_bytes`` bytes, so that
-        it is known from now on whatever happens. Raises StorageFailed where that cannot be
-        written."""
+        """Write down that the video ``out`` is finished under ``key`` (``RenderJob.key``), with
+        ``size_bytes`` bytes; ``has`` and ``knows`` say so from now on, in later runs too. Returns
+        when it is on the disk. Raises StorageFailed where that cannot be written."""
         line = json.dumps({"out": str(out), "key": key, "size_bytes": size_bytes})
         with self._failures():
             self._file.write(line.encode() + b"\n")
@@ -77,7 +80,7 @@ class Ledger(Closing):
         self._entries[str(out)] = _Entry(key, size_bytes)
 
     def close(self) -> None:
-        """Close the file. Closing twice is allowed."""
+        """Close the file, and let other processes open it. Closing twice is allowed."""
         self._file.close()
         self._lock.release()
 

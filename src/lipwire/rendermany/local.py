@@ -25,10 +25,12 @@ class _Process:
 
 
 class LocalWorkers:
-    """Workers as processes of this machine, each with an own network (``Workers``)."""
+    """Workers as processes of this machine, each with its own network (``Workers``). For one
+    thread; whoever makes it calls ``close``."""
 
     def __init__(self, count: int, settings: RenderSettings) -> None:
-        """Start ``count`` workers, one or more."""
+        """Start ``count`` workers, one or more, which make videos as ``settings`` say. Does not
+        wait until they are ready."""
         self._settings = settings
         self._spawn = multiprocessing.get_context("spawn")
         self._all: dict[str, _Process] = {}

@@ -16,7 +16,8 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A job that was not rendered, and why, in a line."""
+    """A job, and a line about it: why it was not rendered (``RunSummary.failed``), or what is to be
+    known of its video (``RunSummary.warnings``)."""
 
     job: RenderJob
     reason: str
@@ -24,8 +25,9 @@ class Failure:
 
 @dataclass(slots=True)
 class RunSummary:
-    """What a run has done: videos rendered now (``done``) and by earlier runs (``before``), what
-    failed, how often a worker was lost, and frames and seconds of video of those rendered now."""
+    """What a run has done: how many videos were rendered now (``done``) and by earlier runs
+    (``before``), what ``failed``, how often a worker was lost (``workers_lost``), and frames and
+    seconds of video of those rendered now. ``failed`` and ``warnings`` are in the table's order."""
 
     done: int = 0
     before: int = 0
@@ -46,17 +48,21 @@ def render_many(
     replace: bool = False,
     told: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> RunSummary:
-    """Render all ``jobs`` that ``ledger`` does not know as finished, with ``settings``, and return
-    what was done.
+    """Render all ``jobs`` that ``ledger`` does not know as finished, with ``settings``, wait for
+    the end, and return what was done.
 
     ``open_workers(count)`` starts workers for ``count`` jobs; it is not called where there is
-    nothing to do, and they are closed in the end. A job whose worker is lost is rendered again,
-    three times at most. ``told(done, total)`` is called after each job. A video that is there and
-    was not made by an earlier run is replaced with ``replace``.
+    nothing to do, and what it returns is closed in the end. A job whose worker is lost is rendered
+    again, three times at most; then it, and each job that cannot be rendered, is in ``failed`` of
+    the summary, and the others go on. ``told(done, total)`` is called in this thread before the
+    first job and after each: how many of all ``jobs`` are over, failed ones and those of earlier
+    runs included. A video that is there and was not made by an earlier run is replaced with
+    ``replace``.
 
     Raises InvalidInput where such a video is there without ``replace``, NotFound where a recording
-    has gone, StorageFailed where the ledger cannot be written, and what workers raise. What is
-    finished then stays, and is known to the next run.
+    has gone, both before anything is rendered; StorageFailed where the ledger cannot be written,
+    Unavailable where there are no workers to be had any more, and what ``open_workers`` raises.
+    What is finished then stays, and is known to the next run.
     """
     keys = {job: job.key(settings) for job in jobs}
     wanted = [job for job in jobs if not ledger.has(job.out, keys[job])]

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job went: the numbers of a video that is finished, or the ``error`` in its way, a line
-    (empty: none)."""
+    """How a job went. Where ``error`` is empty the video is finished: it has ``frames`` frames,
+    lasts ``video_s`` seconds and takes ``size_bytes``; ``warnings`` are lines for whoever ordered
+    it. Else ``error`` is a line that says what was in the way, and the numbers are 0."""
 
     error: str = ""
     frames: int = 0
@@ -27,7 +28,9 @@ class JobResult:
 
 
 class JobWorker:
-    """Renders one job after the other in this process, with the last one's avatar kept open."""
+    """Renders one job after the other in this process, with the last one's avatar kept open. For
+    one thread; whoever makes it calls ``close``. It can be told to leave the job under way by the
+    event ``ending``, which another thread or a signal handler may set."""
 
     def __init__(
         self,
@@ -37,15 +40,16 @@ class JobWorker:
         ending: threading.Event | None = None,
     ) -> None:
         """``settings`` are of all videos; networks are computed by ``threads`` cores. When
-        ``ending`` is set, the job under way is left."""
+        ``ending`` is set (None: never), the job under way is left at its next frame."""
         self._settings = settings
         self._threads = threads
         self._ending = ending or threading.Event()
         self._avatar: tuple[str, TalkingAvatar] | None = None
 
     def run(self, job: RenderJob) -> JobResult:
-        """Render ``job``. Raises SystemExit where that was left, with nothing written, and else
-        nothing: what is in the way is in the result."""
+        """Render ``job``, write its video, and return how it went; waits until it is over. Whatever
+        is in the way is in the result's ``error``, also a fault of the program. Raises SystemExit,
+        and leaves nothing written, where ``ending`` is set meanwhile."""
         try:
             avatar = self._opened(job.avatar)
             made = avatar.render(
@@ -63,7 +67,7 @@ class JobWorker:
             return JobResult(f"an internal fault: {type(error).__name__}: {error}")
 
     def close(self) -> None:
-        """Close the avatar that is open."""
+        """Close the avatar that is open, if any. Closing twice is allowed."""
         if self._avatar is not None:
             self._avatar[1].close()
             self._avatar = None
@@ -90,8 +94,10 @@ class JobWorker:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What happened to ``worker``, a name: it is ready for its first job, has finished one, with
-    ``result``, or is lost, because of ``reason``."""
+    """What happened to the worker of the name ``worker``. ``what`` says which: "ready", it waits
+    for its first job; "finished", its job is over, and ``result`` says how it went; "lost", it has
+    ended with its job, if it had one, because of ``reason``, a line. The other of ``result`` and
+    ``reason`` has no meaning."""
 
     worker: str
     what: Literal["ready", "finished", "lost"]
@@ -100,17 +106,29 @@ class Happened:
 
 
 class Workers(Protocol):
-    """Workers somewhere. Where one is lost, another one comes in its place by itself."""
+    """Workers somewhere: ``LocalWorkers`` on this machine, ``RayWorkers`` on a cluster. For one
+    thread.
+
+    Each worker has a name, made here: the caller learns it from ``happened`` when the worker is
+    ready, and gives it jobs by that name, one at a time. Where one is lost, another one comes in
+    its place by itself, under a new name, and says that it is ready.
+    """
 
     def happened(self, timeout_s: float) -> list[Happened]:
-        """Wait until something happens, at most ``timeout_s`` seconds, and return it. Raises
-        Unavailable where there are no workers to be had any more."""
+        """Return what has happened to workers since the last call. Where nothing has, waits until
+        something does, at most ``timeout_s`` seconds; an empty list where nothing did. Raises
+        Unavailable where there are no workers to be had any more: they end as soon as they are
+        started, or are of another version of Lipwire."""
         ...
 
     def give(self, worker: str, job: RenderJob) -> None:
-        """Have ``worker``, which has no job, render ``job``."""
+        """Have the worker of the name ``worker`` render ``job``, and return at once; ``happened``
+        tells of the end. The name is one that ``happened`` has told of as ready or finished, and
+        the worker has no job now. Raises KeyError for any other name. A worker that has ended
+        meanwhile is no error here: ``happened`` tells that it is lost."""
         ...
 
     def close(self) -> None:
-        """End all workers; a video that is not finished leaves nothing."""
+        """End all workers, and what they do; a video that is not finished leaves nothing. Closing
+        twice is allowed."""
         ...

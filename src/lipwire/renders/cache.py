@@ -36,7 +36,7 @@ RESULTS: Final[tuple[Result, ...]] = ("hit", "miss", "away")
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What is known of an order's video: ``content``, the hash of all that it depends on, made with
-    the avatar's ``version``, and where it is, None where it has to be made."""
+    the avatar's ``version``, and where it is (``shared``), None where it has to be made."""
 
     content: str
     version: str
@@ -45,8 +45,8 @@ class Looked:
 
 class RenderCache:
     """Finds finished videos of earlier orders, of all servers that share them, and has those of
-    this server found. Thread-safe. Nothing that Redis or the store fails in is an error: videos are
-    made as if there were no cache."""
+    this server found. Thread-safe. Nothing that Redis or the store fails in is an error: it is
+    logged, and videos are made as if there were no cache."""
 
     def __init__(
         self, videos: SharedVideos, files: RenderFiles, version: Callable[[str], str], voice: str
@@ -63,13 +63,15 @@ class RenderCache:
         self._told_away = False
 
     def results(self) -> Mapping[Result, int]:
-        """Return what came of looking for the videos of orders, in this process."""
+        """Return how often ``count`` was called with each result since this was made: what came of
+        looking for the videos of orders, in this process."""
         with self._lock:
             return {result: self._results[result] for result in RESULTS}
 
     def look(self, job: Job) -> Looked | None:
-        """Look for the video of ``job``, whose recording has to be there where it has no text. None
-        where it cannot be looked for."""
+        """Look for the video of ``job``, whose recording has to be on the disk where it has no
+        text, without fetching it. Returns what is known, also where there is none
+        (``Looked.shared`` is None then); None where it cannot be looked for."""
         try:
             version = self._version(job.order.avatar)
             if not version:
@@ -81,8 +83,9 @@ class RenderCache:
             return None
 
     def fetch(self, looked: Looked, job: Job) -> Made | None:
-        """Return the video of ``job`` that was found, as a file of this process's own; None where
-        there is none any more."""
+        """Return the video that ``looked`` (of ``look``) has found for ``job``, as a file of this
+        process's own, which the caller removes or keeps; downloads it where it is not here. None
+        where ``looked`` has none, or it is not there any more, is damaged, or cannot be fetched."""
         shared, suffix = looked.shared, SUFFIXES[job.order.format]
         if shared is None:
             return None
@@ -110,14 +113,17 @@ class RenderCache:
         return Made(path, shared.video, shared.frames, looked.version, shared.name)
 
     def count(self, result: Result) -> None:
-        """Count an order, by what came of looking for its video."""
+        """Count one order, by what came of looking for its video, for ``results``: "hit", "miss" or
+        "away"."""
         with self._lock:
             self._results[result] += 1
 
     def publish(self, job: Job, looked: Looked, made: Made, keeps: Callable[[str], bool]) -> None:
-        """Have the video ``made``, which ``job`` has now, be found for orders of the same content.
-        ``keeps(name)`` notes what it is called among the shared ones, and returns whether the job
-        is still there."""
+        """Have the video ``made``, which ``job`` has now, be found for orders of the same content
+        from now on; ``looked`` is what ``look`` has returned for the job. Copies it to the store,
+        and waits for that. ``keeps(name)`` is called with its name among the shared ones, to write
+        that down, and returns whether the job is still there. Nothing where the video was made with
+        another version of the avatar than ``looked`` is for."""
         if made.version != looked.version:
             return  # the avatar was replaced meanwhile, or is not everywhere the same
         try:
@@ -134,13 +140,14 @@ class RenderCache:
             self._tell_away(error)
 
     def hide(self, removal: Removal) -> None:
-        """Have nothing be found any more that ``removal`` names, as far as Redis can be asked."""
+        """Have nothing be found any more that ``removal`` names, as far as Redis can be asked now;
+        the videos stay in the store until ``remove``."""
         with suppress(*AWAY):
             self._videos.hide(removal)
 
     def remove(self, removal: Removal) -> bool:
-        """Remove what ``removal`` names everywhere. Returns False where that has to be tried
-        again."""
+        """Have nothing be found that ``removal`` names, and remove it from the store. Returns False
+        where that could not be done and has to be tried again."""
         removed = True
         for step in (self._videos.hide, self._videos.remove):
             try:
@@ -151,14 +158,17 @@ class RenderCache:
         return removed
 
     def remove_expired(self) -> None:
-        """Remove what has expired from the store, whoever has put it there."""
+        """Remove what has expired from the store, whoever has put it there; nothing where the store
+        is away."""
         try:
             self._videos.remove_expired()
         except AWAY as error:
             self._tell_away(error)
 
     def removed_elsewhere(self) -> Mapping[str, float]:
-        """Return what ``SharedVideos.removed_elsewhere`` does; nothing where Redis is away."""
+        """Return of whom all renders were removed since this was last called, and before when they
+        were ordered, as ``SharedVideos.removed_elsewhere`` does; an empty mapping where Redis is
+        away."""
         try:
             return self._videos.removed_elsewhere()
         except AWAY:

@@ -82,7 +82,8 @@ ALTER TABLE renders ADD COLUMN shared TEXT;
 
 
 class Database(Closing):
-    """An open database file, made where there is none. Thread-safe; a context manager."""
+    """An open database file, made where there is none. Thread-safe: one thread at a time uses it,
+    in a ``with`` block of ``changing`` or ``reading``, and others wait. A context manager."""
 
     def __init__(self, path: Path) -> None:
         """Raises StorageFailed where ``path`` cannot be opened or written, or is of another
@@ -108,9 +109,10 @@ class Database(Closing):
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
         """Give the ``with`` block a connection, with which it may change things; no other process
-        or thread changes anything meanwhile. All of it counts when the block ends, and nothing
-        after an error. A context manager. Raises StorageFailed where the file cannot be written,
-        as on a full disk."""
+        or thread changes anything meanwhile, which is waited for, 30 s at most where it is another
+        process. All of it is on the disk when the block ends, and nothing after an error. A context
+        manager. May be used in a block of ``reading``, but not in one of its own. Raises
+        StorageFailed where the file cannot be written, as on a full disk."""
         with self._lock, self._storage_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -123,8 +125,9 @@ class Database(Closing):
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the ``with`` block a connection to read with. A context manager. Raises
-        StorageFailed where the file cannot be read."""
+        """Give the ``with`` block a connection to read with. Other processes may change things
+        between two of its statements. A context manager. Raises StorageFailed where the file cannot
+        be read."""
         with self._lock, self._storage_errors():
             yield self._connection
 

@@ -38,7 +38,9 @@ _OWN_LONGEST_S: Final = 3600.0
 
 class RenderFiles(Closing):
     """The folder of a server's renders, shared by its processes, and this process's own part of it.
-    A context manager. Methods may be called from any number of threads."""
+    A context manager. Methods may be called from any number of threads. Recordings are kept by job
+    id, videos by the SHA-256 of their content in hexadecimal digits and the ``suffix`` of their
+    names, ".mp4" or ".m4s"."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is made where it is not there; nobody but this user can read it then. Raises
@@ -58,19 +60,21 @@ class RenderFiles(Closing):
 
     @property
     def owner(self) -> str:
-        """This process, among those that share the folder."""
+        """The name of this process among those that share the folder: 16 hexadecimal digits, new
+        each time that one starts."""
         return Path(self._lock.lock_file).stem
 
     def close(self) -> None:
-        """Remove what this process was making, and tell the others that it has ended. Closing
+        """Remove what this process was making, and let the others see that it has ended. Closing
         twice is allowed."""
         remove(self._work)
         self._lock.release()
         remove(self._owners / f"{self.owner}.lock")
 
     def has_ended(self, owner: str) -> bool:
-        """Return whether another process, ``owner``, has ended; what it was making is removed
-        then, and it is forgotten."""
+        """Return whether the process ``owner`` (``other_owners``) has ended; where it has, what it
+        was making is removed, and it is no longer among ``other_owners``. False for this
+        process."""
         if owner == self.owner:
             return False
         lock = self._lock_of(owner)
@@ -84,8 +88,9 @@ class RenderFiles(Closing):
         return True
 
     def write_input(self, job_id: str, pcm: npt.NDArray[np.int16], rate_hz: int) -> int:
-        """Write the recording of a job, (n, channels) int16 at ``rate_hz``, and return its size in
-        bytes. Raises StorageFailed where there is no room for it."""
+        """Write ``pcm``, the recording of the job ``job_id``, (n, channels) int16 at ``rate_hz``,
+        as a WAV file, and return the file's size in bytes. Raises StorageFailed where there is no
+        room for it."""
         target = self.input(job_id)
         with _storage_errors(), new_path(target) as temporary:
             with wave.open(str(temporary), "wb") as file:
@@ -97,25 +102,28 @@ class RenderFiles(Closing):
         return size
 
     def input(self, job_id: str) -> Path:
-        """Return where the recording of a job is; it need not be there."""
+        """Return the path of the recording of the job ``job_id``; it need not be there."""
         return self._inputs / f"{job_id}.wav"
 
     def forget_input(self, job_id: str) -> None:
-        """Remove the recording of a job, if it is there. Raises nothing."""
+        """Remove the recording of the job ``job_id``, if it is there. Raises nothing."""
         remove(self.input(job_id))
 
     def new_file(self, suffix: str) -> Path:
-        """Return a path for a file that is to be made, which ends in ``suffix``; nothing is there
-        yet. It is this process's own."""
+        """Return a path in this process's own folder for a file that is to be made, with a name
+        that no other has and that ends in ``suffix``. Nothing is there yet. What is left there is
+        removed when this process ends."""
         return self._work / f"{secrets.token_hex(8)}{suffix}"
 
     def video(self, sha256: str, suffix: str) -> Path:
-        """Return where the video with that content is; it need not be there."""
+        """Return the path of the video whose content has the hash ``sha256``, and whose name ends
+        in ``suffix``; it need not be there."""
         return self._videos / sha256[:2] / f"{sha256}{suffix}"
 
     def keep(self, made: Path, sha256: str, suffix: str) -> None:
-        """Give the file ``made``, whose content has that hash, its name among the videos; nothing
-        else is done where one of that content is there. Raises StorageFailed where the disk
+        """Move the file ``made``, whose content has the hash ``sha256``, to its place among the
+        videos, with a name that ends in ``suffix``; it is on the disk then. Where one of that
+        content is there, nothing is done, and ``made`` stays. Raises StorageFailed where the disk
         refuses."""
         target = self.video(sha256, suffix)
         with _storage_errors():
@@ -127,13 +135,15 @@ class RenderFiles(Closing):
             flush_names(target.parent)
 
     def remove_video(self, sha256: str, suffix: str) -> None:
-        """Remove the video with that content. Raises nothing."""
+        """Remove the video with the hash ``sha256`` and the suffix ``suffix``, if it is there.
+        Raises nothing."""
         remove(self.video(sha256, suffix))
 
     def remove_unknown(self, jobs: set[str], videos: set[str]) -> None:
-        """Remove recordings of no job among ``jobs`` and videos that are not among ``videos``, as
-        they are left where a process was killed between two steps; but no recording that may be
-        about to get its job."""
+        """Remove recordings whose ids are not among ``jobs`` and videos whose hashes are not among
+        ``videos``, as they are left where a process was killed between two steps; but no recording
+        of the last hour, which may be about to get its job. Nobody may add a job or a video
+        meanwhile (``JobList.among``)."""
         before_s = time.time() - _OWN_LONGEST_S
         for path in self._inputs.iterdir():
             with contextlib.suppress(OSError):
@@ -147,7 +157,8 @@ class RenderFiles(Closing):
                 shutil.rmtree(path, ignore_errors=True)
 
     def other_owners(self) -> list[str]:
-        """Return the other processes that share the folder, or did when they were killed."""
+        """Return the names of the other processes that share the folder, or did when they were
+        killed, sorted."""
         names = {path.stem for path in self._owners.glob("*.lock")}
         return sorted(names - {self.owner})
 
@@ -166,8 +177,8 @@ class RenderFiles(Closing):
 
 
 def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content in hexadecimal digits. Raises StorageFailed where it
-    cannot be read."""
+    """Return the SHA-256 of the content of the file ``path`` in hexadecimal digits. Raises
+    StorageFailed where it cannot be read."""
     with storage_errors(path), path.open("rb") as file:
         digest = hashlib.sha256()
         while piece := file.read(_PIECE_BYTES):
@@ -176,7 +187,8 @@ def hash_of(path: Path) -> str:
 
 
 def flush_names(folder: Path) -> None:
-    """Have the names in ``folder`` on the disk, where its file system can do that."""
+    """Wait until the names of the files in ``folder`` are on the disk, so that a power cut loses
+    none of them; nothing where its file system cannot do that. Raises nothing."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

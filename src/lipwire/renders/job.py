@@ -38,10 +38,11 @@ class Order:
     """What somebody wants rendered, and for whom.
 
     ``tenant`` is the customer whose render it is, empty where customers are not told apart, and
-    ``subject`` who asked. ``avatar`` says ``text``, or a recording where that is None, from its
-    frame ``start_frame`` on. ``webhook`` is the URL that is told of its end, None for none of its
-    own. ``key`` names the order for its tenant (an idempotency key; None: it has none), and
-    ``fingerprint`` is a hash of all that was asked for, by which orders of one key are compared.
+    ``subject`` who asked. ``avatar``, a canonical name, says ``text``, or a recording where that is
+    None, from its frame ``start_frame`` on. ``webhook`` is the URL that is told of its end, None
+    for none of its own. ``key`` names the order for its tenant (an idempotency key; None: it has
+    none), and ``fingerprint`` is a hash of all that was asked for, by which orders of one key are
+    compared; ``Renders.submit`` sets it.
     """
 
     tenant: str
@@ -68,7 +69,8 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job has failed: the name of a gRPC status, and one line for whoever ordered it."""
+    """Why a job has failed: ``code``, the name of a gRPC status, as "INVALID_ARGUMENT", and
+    ``detail``, one line for whoever ordered it."""
 
     code: str
     detail: str
@@ -97,12 +99,12 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing happens to it any more."""
+        """Whether it is done, failed or cancelled: nothing happens to it any more."""
         return self.state in ENDED
 
     @property
     def progress(self) -> float:
-        """How much of it is made, 0 to 1."""
+        """Which part of its frames is made, 0 to 1; 0 while their number is not known."""
         if self.state == "done":
             return 1.0
         return min(1.0, self.done_frames / self.frames) if self.frames else 0.0
@@ -110,7 +112,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """How many jobs wait and are rendered, and how many bytes the files of all jobs take."""
+    """How many jobs wait (``queued``) and are rendered (``running``), and how many ``bytes`` the
+    files of all jobs take."""
 
     queued: int
     running: int

@@ -25,7 +25,8 @@ class KeyTaken(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How many renders of an avatar there are, and how many bytes their files take."""
+    """How many renders of an avatar there are, and how many bytes their files take: recordings of
+    jobs that have not ended, and videos, each once."""
 
     renders: int
     size_bytes: int
@@ -37,10 +38,13 @@ Tell = Callable[[Job], Iterable[tuple[str, GivenBy, str]]]
 
 class JobList:
     """The jobs of a server in its database: who is next, and what has come of whom. Thread-safe,
-    and shared with the server's other processes.
+    and shared with the server's other processes. Every change is on the disk when its method
+    returns. Methods raise StorageFailed where the database cannot be used.
 
     Tenants take turns: the next job is of the tenant with the fewest that are rendered, among them
     of the one that has waited longest since it last had one begun, and of that tenant the oldest.
+    An *owner* is a process that renders, by the name that its ``RenderFiles`` has. Ids that a
+    method gets, and ``tenant``, are compared as they are; an empty ``tenant`` is any.
     """
 
     def __init__(
@@ -64,17 +68,19 @@ class JobList:
         self._now = now
 
     def check_room(self, order: Order, input_bytes: int) -> Job | None:
-        """Return the job that ``order`` has already, by its key; None where it has none, and there
-        is room for it. Raises what ``add`` raises."""
+        """Return the job that ``order`` has already, by its idempotency key, else None, where there
+        is room for a new one whose recording has ``input_bytes`` bytes. Nothing is changed, and no
+        room kept. Raises KeyTaken, Overloaded and StorageFailed where ``add`` would."""
         with self._database.reading() as connection:
             return self._found_or_room(connection, order, input_bytes)
 
     def add(self, job_id: str, order: Order, input_bytes: int) -> Job:
-        """Put ``order`` into the queue as job ``job_id``, whose recording has ``input_bytes``, and
-        return it; or return the job that the order has already, by its key.
+        """Put ``order`` into the queue as job ``job_id`` (``new_id``), whose recording has
+        ``input_bytes`` bytes (0 for a text), and return it; or return the job that the order has
+        already, by its key, which is under another id.
 
-        Raises KeyTaken where the key is that of another order, Overloaded where too many jobs
-        wait, and StorageFailed where the disk, or its budget, has no room.
+        Raises KeyTaken where the key is that of an order with another ``fingerprint``, Overloaded
+        where too many jobs wait, and StorageFailed where the disk, or its budget, has no room.
         """
         with self._database.changing() as connection:
             there = self._found_or_room(connection, order, input_bytes)
@@ -111,8 +117,8 @@ class JobList:
 
     def every(self, tenant: str = "", *, before: str = "", most: int = 100) -> list[Job]:
         """Return the newest ``most`` jobs of ``tenant`` (empty: of all), newest first; those that
-        are older than the job ``before`` where that is given. Raises NotFound where there is no
-        job ``before``."""
+        are older than the job of the id ``before`` where that is not empty. Raises NotFound where
+        there is no job ``before``."""
         with self._database.reading() as connection:
             where, values = "(? = '' OR tenant = ?)", [tenant, tenant]
             if before:
@@ -126,7 +132,8 @@ class JobList:
         return [job_of(row) for row in rows]
 
     def counts(self) -> JobCounts:
-        """Return how many jobs wait and are rendered, and how many bytes all files take."""
+        """Return how many jobs wait and are rendered, in all processes, and how many bytes the
+        files of all jobs take: recordings of those that have not ended, and videos."""
         with self._database.reading() as connection:
             return JobCounts(
                 count_of(connection, "state = 'queued'"),
@@ -135,7 +142,8 @@ class JobList:
             )
 
     def held(self, avatar: str) -> Held:
-        """Return how many renders of ``avatar`` there are, and what their files take."""
+        """Return how many renders of ``avatar``, a canonical name, there are in whatever state, and
+        what their files take."""
         with self._database.reading() as connection:
             count, inputs = connection.execute(
                 "SELECT COUNT(*), COALESCE(SUM(CASE WHEN state IN ('queued', 'running')"
@@ -150,7 +158,7 @@ class JobList:
         return Held(int(count), int(inputs) + int(videos))
 
     def mean_s(self) -> float | None:
-        """Return how long the last jobs that are done were rendered on average, in seconds; None
+        """Return how long the last 20 jobs that are done were rendered on average, in seconds; None
         where there were none."""
         with self._database.reading() as connection:
             (mean,) = connection.execute(
@@ -160,9 +168,9 @@ class JobList:
         return None if mean is None else float(mean)
 
     def claim(self, owner: str, job_id: str = "") -> Job | None:
-        """Give the next job that waits, or the job ``job_id`` where one is named, to ``owner``, who
-        renders it from now on, and return it; None where there is none whose time has come, or that
-        one does not wait."""
+        """Give the next job that waits, or the job ``job_id`` where that is not empty, to the
+        process ``owner``, which renders it from now on ("running"), and return it; None where none
+        waits whose time has come, or that one does not. Does not wait for one."""
         with self._database.reading() as connection:
             if not count_of(connection, "state = 'queued' AND not_before_s <= ?", self._now()):
                 return None
@@ -186,8 +194,9 @@ class JobList:
             return one_of(connection, row["id"], "")
 
     def advance(self, job_id: str, owner: str, done_frames: int, frames: int) -> bool:
-        """Note that ``done_frames`` of ``frames`` are made of a job that ``owner`` renders. Returns
-        False where it is not ``owner``'s any more, as it was cancelled."""
+        """Write down that ``done_frames`` of ``frames`` (0: not known yet) are made of the job
+        ``job_id``, which ``owner`` renders. Returns False, and changes nothing, where it is not
+        ``owner``'s any more, as it was cancelled, removed or taken back: ``owner`` then stops."""
         with self._database.changing() as connection:
             return bool(
                 connection.execute(
@@ -207,11 +216,13 @@ class JobList:
         *,
         shared: str = "",
     ) -> Job | None:
-        """Note that the job ``job_id``, which ``owner`` renders, is done: ``keep()`` is called,
-        which gives the file of ``video`` its name, that ends in ``suffix``. ``shared`` is what it
-        is called among those that servers share, where it was taken from there. Returns the job;
-        None where it is not ``owner``'s any more. Raises StorageFailed where the file cannot be
-        kept, or the budget has no room for it; the job goes on then."""
+        """End the job ``job_id``, which ``owner`` renders, as done, with ``video``. ``keep()`` is
+        called meanwhile, and gives the file its name among the videos; what it raises leaves all as
+        it was. ``suffix`` is what that name ends in, as ".mp4". ``shared`` is the video's name
+        among those that servers share, where it was taken from there; empty where it was made.
+        Webhooks are written down with it. Returns the job; None, without calling ``keep``, where it
+        is not ``owner``'s any more. Raises StorageFailed where the file cannot be kept, or the
+        budget has no room for it; the job is still "running" then."""
         with self._database.changing() as connection:
             mine = connection.execute(
                 "SELECT 1 FROM renders WHERE id = ? AND owner = ? AND state = 'running'",
@@ -237,8 +248,9 @@ class JobList:
             return self._end(connection, job_id, "done")
 
     def share(self, job_id: str, name: str) -> bool:
-        """Note that the video of the job ``job_id`` is called ``name`` among those that servers
-        share. Returns False where there is no such job any more."""
+        """Write down that the video of the job ``job_id`` is called ``name`` among those that
+        servers share, so that it is removed there with the job. Returns False where there is no
+        such job any more."""
         with self._database.changing() as connection:
             return bool(
                 connection.execute(
@@ -247,8 +259,8 @@ class JobList:
             )
 
     def fail(self, job_id: str, owner: str, failure: Failure) -> Job | None:
-        """Note that a job which ``owner`` renders cannot be made, and return it; None where it is
-        not ``owner``'s any more."""
+        """End the job ``job_id``, which ``owner`` renders, as failed because of ``failure``, write
+        down its webhooks, and return it; None where it is not ``owner``'s any more."""
         with self._database.changing() as connection:
             changed = connection.execute(
                 "UPDATE renders SET code = ?, detail = ?"
@@ -260,8 +272,9 @@ class JobList:
     def put_back(
         self, job_id: str, owner: str, *, after_s: float = 0, failed: bool = False
     ) -> None:
-        """Have a job that ``owner`` renders wait again, for ``after_s`` seconds at least, as if it
-        had not been begun; ``failed`` says that this try counts."""
+        """Have the job ``job_id``, which ``owner`` renders, wait again, for ``after_s`` seconds at
+        least, as if it had not been begun; ``failed`` says that it has failed and this counts as
+        one of its ``tries``. Nothing where it is not ``owner``'s any more."""
         with self._database.changing() as connection:
             connection.execute(
                 "UPDATE renders SET state = 'queued', owner = NULL, not_before_s = ?,"
@@ -271,14 +284,16 @@ class JobList:
             )
 
     def owners(self) -> set[str]:
-        """Return who renders something, those whose processes have ended among them."""
+        """Return the names of the processes that render something, those that have ended meanwhile
+        among them."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT DISTINCT owner FROM renders WHERE state = 'running'")
             return {str(row["owner"]) for row in rows}
 
     def take_back(self, owner: str) -> int:
-        """Have the jobs of ``owner``, whose process has ended, wait again; those that were begun
-        three times fail, as they may be why it ended. Returns how many there were."""
+        """Have the jobs that ``owner``, a process that has ended, was rendering wait again; those
+        that were begun three times fail, as they may be why it ended. Returns how many jobs of both
+        kinds there were."""
         with self._database.changing() as connection:
             spent = connection.execute(
                 "SELECT id FROM renders WHERE state = 'running' AND owner = ? AND starts >= ?",
@@ -303,15 +318,18 @@ class JobList:
 
     def cancel(self, job_id: str, tenant: str = "") -> Job:
         """Cancel the job ``job_id`` of ``tenant`` (empty: of any) if it waits or is rendered, and
-        return it as it is then. Raises NotFound where there is none."""
+        return it as it is then; one that has ended is returned unchanged. Whoever renders it learns
+        of it from ``advance``. Raises NotFound where there is none."""
         with self._database.changing() as connection:
             if one_of(connection, job_id, tenant).has_ended:
                 return one_of(connection, job_id, tenant)
             return self._end(connection, job_id, "cancelled")
 
     def remove(self, job_id: str, tenant: str = "") -> None:
-        """Take the job ``job_id`` of ``tenant`` (empty: of any) from the list; whoever renders it
-        stops. Raises NotFound where there is none."""
+        """Take the job ``job_id`` of ``tenant`` (empty: of any) from the list, whatever its state;
+        whoever renders it learns of it from ``advance``. Files are removed by ``collect`` and by
+        the caller; its shared video is written down to be removed. Raises NotFound where there is
+        none."""
         with self._database.changing() as connection:
             one_of(connection, job_id, tenant)
             self._removed(connection, "id = ?", job_id)
@@ -323,10 +341,11 @@ class JobList:
         avatar: str | None = None,
         before_s: float | None = None,
     ) -> list[str]:
-        """Take the jobs of ``tenant`` and of ``avatar`` (None: of any) from the list, and return
-        their ids; whoever renders them stops. What servers share of them is to be removed, too.
-        ``before_s`` has only those go that were ordered before, in seconds since 1970, as another
-        server has removed them; None: all."""
+        """Take the jobs of ``tenant`` and of ``avatar`` (None: of any) from the list, whatever
+        their state, and return their ids; whoever renders them learns of it from ``advance``. With
+        ``before_s``, only those that were ordered before that time, in seconds since 1970, go, as
+        another server has removed them; None: all. What servers share of them is written down to be
+        removed, too (``Removals``)."""
         with self._database.changing() as connection:
             if before_s is None and (tenant is None) != (avatar is None):
                 kind: Kind = "tenant" if avatar is None else "avatar"
@@ -339,7 +358,8 @@ class JobList:
             )
 
     def owners_of(self, kind: Kind) -> set[str]:
-        """Return the names of the tenants, or of the avatars, that there are jobs of."""
+        """Return the names of those that there are jobs of: of tenants, where ``kind`` is "tenant",
+        else of avatars."""
         column = "tenant" if kind == "tenant" else "avatar"
         with self._database.reading() as connection:
             rows = connection.execute(f"SELECT DISTINCT {column} AS name FROM renders")
@@ -347,7 +367,8 @@ class JobList:
 
     def remove_ended(self, before_s: float) -> list[str]:
         """Take the jobs that ended before ``before_s``, in seconds since 1970, from the list, and
-        return their ids."""
+        return their ids. A shared video that one of them was given stays; one that it made is
+        written down to be removed."""
         with self._database.changing() as connection:
             # A video that was taken from the shared ones goes from there with the job that made it.
             connection.execute(
@@ -366,8 +387,9 @@ class JobList:
         return [row["id"] for row in rows]
 
     def collect(self, remove: Callable[[str, str], object]) -> int:
-        """Call ``remove(sha256, suffix)`` for each video that no job has any more, and return how
-        many there were. No job gets one of them meanwhile."""
+        """Call ``remove(sha256, suffix)``, which removes the file, for each video that no job has
+        any more, forget these videos, and return how many there were. No job gets one of them
+        meanwhile. Call it after jobs were removed."""
         with self._database.changing() as connection:
             rows = connection.execute(
                 "DELETE FROM videos WHERE sha256 NOT IN"
@@ -378,8 +400,8 @@ class JobList:
         return len(rows)
 
     def among(self, work: Callable[[set[str], set[str]], object]) -> None:
-        """Call ``work(jobs, videos)`` with the ids of all jobs and the hashes of all videos, while
-        nobody adds any."""
+        """Call ``work(jobs, videos)`` with the ids of all jobs and the SHA-256 hashes of all
+        videos, while nobody, in any process, adds any."""
         with self._database.changing() as connection:
             jobs = {row["id"] for row in connection.execute("SELECT id FROM renders")}
             videos = {row["sha256"] for row in connection.execute("SELECT sha256 FROM videos")}

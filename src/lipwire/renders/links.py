@@ -41,16 +41,16 @@ class SignedLinks:
         self._now = now
 
     def query(self, path: str) -> tuple[str, float]:
-        """Return the query with which ``path`` can be fetched (GET and HEAD), without the question
-        mark, and until when, in seconds since 1970."""
+        """Return (the query with which ``path``, the path part of a URL, can be fetched with GET
+        and HEAD, without the question mark; until when, in seconds since 1970)."""
         expires_s = int(self._now() + self._lasts_s)
         signed = self._signature(self._current, "GET", path, str(expires_s))
         return f"{EXPIRES}={expires_s}&{KEY}={self._current}&{SIGNATURE}={signed}", expires_s
 
     def check(self, method: str, path: str, query: Mapping[str, str]) -> float:
-        """Return for how many seconds a link still counts, whose ``query`` is that of a request
-        with ``method`` for ``path``. Raises PermissionDenied where it is not signed for these, or
-        has expired."""
+        """Return for how many seconds more a link is valid. ``method`` and ``path`` are those of
+        the request that came with it, and ``query`` the parts of its query by name. Raises
+        PermissionDenied where it is not signed for these, or has expired."""
         key, expires = query.get(KEY, ""), query.get(EXPIRES, "")
         if method not in ("GET", "HEAD"):
             raise PermissionDenied("a signed link is for GET and HEAD; nothing else can be done")
@@ -76,5 +76,6 @@ class SignedLinks:
 
 
 def key_id(secret: str) -> str:
-    """Return which secret that is, for links: 8 digits that tell nothing of it."""
+    """Return 8 hexadecimal digits by which links name ``secret``, the one they are signed with;
+    they tell nothing else of it."""
     return hmac.new(secret.encode(), b"lipwire signed links", hashlib.sha256).hexdigest()[:8]

@@ -29,10 +29,16 @@ def order_of(
     key: str | None = None,
     takes_webhooks: bool = False,
 ) -> Order:
-    """Return the order of the caller with ``access``, who wants ``avatar``, one of ``names()``, to
-    say ``text`` (None: a recording). ``takes_webhooks`` says whether a ``webhook`` may be named;
-    ``key`` is the idempotency key (None: there is none). Raises NotFound where there is no such
-    avatar for the caller, InvalidInput where something else is not as it has to be."""
+    """Return the order of the caller with ``access``, checked: ``avatar``, one of ``names()``, says
+    ``text`` (None: a recording, which is not a part of the order), in ``video_format`` ("mp4" or
+    "hls"), from its frame ``start_frame`` (a whole number, 0 to 1,000,000) on. ``webhook`` is a URL
+    of http or https that is told of the end (None: none), allowed with ``takes_webhooks`` alone;
+    ``key`` is the idempotency key, 1 to 255 visible characters of ASCII (None: there is none).
+    Arguments that are ``object`` may be whatever a client has sent.
+
+    Raises NotFound where there is no such avatar for the caller, InvalidInput, with the value seen
+    and the values allowed, where something else is not as it has to be.
+    """
     name = canonical_name(avatar)
     if not access.sees(name) or name not in map(canonical_name, names()):
         raise NotFound(f"no avatar named {name[:MAX_NAME_CHARACTERS]}")
@@ -56,8 +62,8 @@ def order_of(
 
 
 def listed(most: int) -> int:
-    """Return ``most``, how many renders a list is to have. Raises InvalidInput where it is not 1 to
-    1000."""
+    """Return ``most``, how many renders a client wants in a list, as it is. Raises InvalidInput
+    where it is not 1 to 1000."""
     if not 1 <= most <= MOST_LISTED:
         raise InvalidInput(f"most is {most}; allowed are 1 to {MOST_LISTED}")
     return most

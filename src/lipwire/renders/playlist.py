@@ -20,8 +20,9 @@ _SEGMENT_S: Final = 6
 
 
 def write_playlist(video: Path, target: Path) -> str:
-    """Write the segments of the MP4 file ``video`` to the new file ``target``, and return the
-    playlist, which names it ``video.m4s``. Raises StorageFailed where the disk is full."""
+    """Write the segments of the MP4 file ``video`` to the new file ``target``, and return the text
+    of the playlist, which names that file ``video.m4s``. ``video`` stays. Raises StorageFailed
+    where the disk is full."""
     folder = temporary_name(target.parent)
     try:
         with storage_errors(target):
@@ -55,6 +56,6 @@ def write_playlist(video: Path, target: Path) -> str:
 
 
 def with_query(playlist: str, query: str) -> str:
-    """Return ``playlist`` with ``query`` behind the name of its file wherever it has that, so that
-    whoever may fetch the one may fetch the other."""
+    """Return ``playlist`` (``write_playlist``) with "?" and ``query`` behind the name of its file
+    wherever it has that, so that whoever may fetch the one may fetch the other."""
     return playlist.replace(FILE, f"{FILE}?{query}")

@@ -16,8 +16,10 @@ ALL_OF: Final[tuple[Kind, ...]] = ("tenant", "avatar")
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Something that is to be removed: of ``kind``, under ``name`` (that of a shared video, or of a
-    tenant or an avatar), with all that was ordered before ``at_s``, in seconds since 1970."""
+    """Something that servers share and that is to be removed. Of ``kind`` "video", ``name`` is that
+    of one shared video in the store. Of "tenant" or "avatar" it is the name of one, all of whose
+    renders go that were ordered before ``at_s``, in seconds since 1970 (without meaning for
+    "video")."""
 
     kind: Kind
     name: str
@@ -25,20 +27,22 @@ class Removal:
 
 
 class Removals:
-    """The removals that are still to be done. Thread-safe, and shared with the server's other
-    processes."""
+    """The removals that are written down and still to be done. Thread-safe, and shared with the
+    server's other processes. Methods raise StorageFailed where the database cannot be used."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def pending(self) -> list[Removal]:
-        """Return all, in the order in which they were written down."""
+        """Return the removals that are still to be done, in the order in which they were written
+        down."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT kind, name, at_s FROM removals ORDER BY rowid")
             return [Removal(cast(Kind, row["kind"]), row["name"], row["at_s"]) for row in rows]
 
     def done(self, removal: Removal) -> None:
-        """Forget ``removal``, unless it was written down anew meanwhile."""
+        """Forget ``removal``, which was done, unless it was written down anew with another time
+        meanwhile."""
         with self._database.changing() as connection:
             connection.execute(
                 "DELETE FROM removals WHERE kind = ? AND name = ? AND at_s = ?",
@@ -46,14 +50,17 @@ class Removals:
             )
 
     def clear(self) -> None:
-        """Forget all, as this server shares nothing."""
+        """Forget all that is to be removed, as this server shares nothing (any more)."""
         if self.pending():
             with self._database.changing() as connection:
                 connection.execute("DELETE FROM removals")
 
 
 def note_removal(connection: sqlite3.Connection, kind: Kind, name: str, at_s: float) -> None:
-    """Write down a removal, as part of the change that ``connection`` makes."""
+    """Write down that ``name`` of ``kind`` is to be removed, with all that was ordered before
+    ``at_s``, in seconds since 1970 (see ``Removal``), as part of the change that ``connection``
+    (``Database.changing``) makes. Where it is written down already, ``at_s`` takes the place of its
+    time."""
     connection.execute(
         "INSERT INTO removals (kind, name, at_s) VALUES (?, ?, ?)"
         " ON CONFLICT (kind, name) DO UPDATE SET at_s = excluded.at_s",

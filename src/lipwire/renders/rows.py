@@ -16,7 +16,9 @@ FIELDS: Final = (
 
 
 def one_of(connection: sqlite3.Connection, job_id: str, tenant: str) -> Job:
-    """Return the job ``job_id`` of ``tenant`` (empty: of any). Raises NotFound."""
+    """Return the job ``job_id`` of ``tenant`` (empty: of any), read from the database
+    ``connection``. Raises NotFound where there is none, in the same words where it is another
+    tenant's."""
     row = connection.execute(
         f"SELECT {FIELDS} FROM renders WHERE id = ? AND (? = '' OR tenant = ?)",
         (job_id, tenant, tenant),
@@ -27,7 +29,8 @@ def one_of(connection: sqlite3.Connection, job_id: str, tenant: str) -> Job:
 
 
 def job_of(row: Any) -> Job:
-    """Return the job of a row with ``FIELDS``."""
+    """Return the job of ``row``, an ``sqlite3.Row`` of the table ``renders`` that was selected with
+    ``FIELDS``."""
     order = Order(
         tenant=row["tenant"],
         subject=row["subject"],
@@ -57,13 +60,15 @@ def job_of(row: Any) -> Job:
 
 
 def count_of(connection: sqlite3.Connection, where: str, *values: object) -> int:
-    """Return how many jobs there are for which ``where`` holds."""
+    """Return how many jobs in the database of ``connection`` the SQL condition ``where`` holds for,
+    with ``values`` in the places of its question marks. ``where`` is never text from outside."""
     (count,) = connection.execute(f"SELECT COUNT(*) FROM renders WHERE {where}", values).fetchone()
     return int(count)
 
 
 def bytes_of(connection: sqlite3.Connection) -> int:
-    """What the files of all jobs take: recordings of those that have not ended, and videos."""
+    """Return how many bytes the files of all jobs take, by the database of ``connection``:
+    recordings of jobs that have not ended, and videos, each once."""
     (size,) = connection.execute(
         "SELECT (SELECT COALESCE(SUM(size_bytes), 0) FROM videos)"
         " + (SELECT COALESCE(SUM(input_bytes), 0) FROM renders"

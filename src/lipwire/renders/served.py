@@ -16,9 +16,9 @@ _LONGEST_S: Final = 10.0
 
 
 class ServedPerformer:
-    """A loaded avatar with its audio encoder, for one render. Whatever is asked for belongs to one
-    call; where the network has no room for it, as others come first, it is asked for again until
-    the call ends. Methods may be called from several threads."""
+    """A loaded avatar with its audio encoder, for one render (a ``Performing``). Whatever is asked
+    for belongs to one call; where the network has no room for it, as others come first, it is asked
+    for again until the call ends. Methods may be called from several threads. It closes nothing."""
 
     def __init__(self, loaded: LoadedAvatar, encoder: AudioEncoder, call: Call) -> None:
         """``loaded`` has frames; its network is asked as part of ``call``."""
@@ -39,9 +39,11 @@ class ServedPerformer:
         return next(iter(self._revisions)) if len(self._revisions) == 1 else ""
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
-        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``.
-        See ``Performing.mouths``. Raises Cancelled where the call ends before, AvatarChanged where
-        the network is of another package by now, and what the network raises."""
+        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``,
+        waiting while the network has no room; ``watch`` adds up the time as stage "network". See
+        ``Performing.mouths``. Raises Cancelled where the call ends before, AvatarChanged where the
+        network is of another package by now, and what else the network raises (NotFound,
+        AvatarInvalid, Unavailable, ...), but not Overloaded."""
         with watch.measure("network"):
             while True:
                 self._call.check()

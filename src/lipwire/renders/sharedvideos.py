@@ -73,7 +73,8 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class SharedVideo:
-    """A video in the store, under ``name``, with ``frames`` frames."""
+    """A video in the store: its ``name`` there (see ``SharedVideos``), what it is (``video``), and
+    how many ``frames`` it has."""
 
     name: str
     video: Video
@@ -81,8 +82,14 @@ class SharedVideo:
 
 
 class SharedVideos:
-    """The videos that servers share. Thread-safe. Methods that ask Redis raise StoreAway where it
-    does not say, and those that ask the store Unavailable."""
+    """The videos that servers share, in a store, and what leads to them, in Redis. Thread-safe.
+    Methods wait for both. Those that ask Redis raise StoreAway where it does not answer, and those
+    that ask the store Unavailable.
+
+    A video is looked for by its *content*: 32 hexadecimal digits, a hash of all that it depends on,
+    the tenant included. Its *name* in the store says when it expires, and has hashes of its tenant,
+    avatar and content.
+    """
 
     def __init__(
         self,
@@ -102,8 +109,10 @@ class SharedVideos:
         """What ``removed_elsewhere`` has told of, and when that was removed."""
 
     def find(self, content: str, order: Order) -> SharedVideo | None:
-        """Return the video for ``content``, 32 hexadecimal digits, as ``order`` wants it; None
-        where there is none. It need not be in the store any more."""
+        """Return the video for ``content``, 32 hexadecimal digits, as ``order`` wants it: of its
+        tenant and avatar, in its format. None where there is none, or all of the tenant or avatar
+        were removed since it was ordered. Asks Redis alone: it need not be in the store any more.
+        Raises StoreAway."""
         kept, *removed = self._redis.script(
             _FIND,
             [self._key(content), self._redis.key("renders", "removed")],
@@ -118,9 +127,9 @@ class SharedVideos:
         return shared if all(made_s > float(at or "-inf") for at in removed) else None
 
     def put(self, content: str, order: Order, path: Path, video: Video) -> str:
-        """Put the file ``path``, which is the finished ``video`` of ``order``, into the store, and
-        return its name there. Nothing leads to it yet. Raises NotFound where the file is not there
-        any more."""
+        """Copy the file ``path``, which is the finished ``video`` of ``order`` with this
+        ``content``, into the store, and return its name there. Nothing leads to it before
+        ``point``. Raises NotFound where the file is not there any more, and Unavailable."""
         expires_s = int(self._now() + self._retention_s)
         owners = f"{digest(order.tenant)}-{digest(order.avatar)}"
         name = f"{expires_s:012d}-{owners}-{content}{SUFFIXES[order.format]}"
@@ -128,8 +137,10 @@ class SharedVideos:
         return name
 
     def point(self, shared: SharedVideo, ordered_s: float) -> None:
-        """Have a video of the store be found, which was ordered at ``ordered_s``, in seconds since
-        1970. Nothing where its pointer would be too large."""
+        """Have ``shared``, a video of the store, be found by ``find`` until it expires; it was
+        ordered at ``ordered_s``, in seconds since 1970. Nothing where its pointer would be larger
+        than 1 MiB, or it has expired. Raises StoreAway, and ValueError where its name is none of a
+        shared video."""
         expires, *_, content, _ = _parts(shared.name)
         text = json.dumps(
             {
@@ -146,8 +157,10 @@ class SharedVideos:
             self._redis.run("SET", self._key(content), text.encode(), "PX", left_ms)
 
     def take(self, shared: SharedVideo, target: Path) -> None:
-        """Write a video of the store to the new file ``target``. Raises NotFound where it is not
-        in the store any more, or is another one, and StorageFailed where the disk is full."""
+        """Download ``shared``, a video of the store, to the new file ``target``. Raises NotFound
+        where it is not in the store any more, or is another one by its hash, StorageFailed where
+        the disk is full or ``target`` exists, and Unavailable. What was written then is for the
+        caller to remove."""
         hashed, at, size = hashlib.sha256(), 0, shared.video.size_bytes
         with storage_errors(target), target.open("xb") as file:
             while at < size:
@@ -162,7 +175,9 @@ class SharedVideos:
             raise NotFound(f"{shared.name} in the store is not what was put there")
 
     def hide(self, removal: Removal) -> None:
-        """Have nothing lead to what ``removal`` names, from now on and at all servers."""
+        """Have ``find`` lead no more to what ``removal`` names, from now on and at all servers; the
+        videos stay in the store. Raises StoreAway, and ValueError where it names one video by what
+        is no name."""
         if removal.kind == "video":
             content = _parts(removal.name)[3]
             self._redis.script(_DROP, [self._key(content)], [removal.name])
@@ -176,7 +191,8 @@ class SharedVideos:
         )
 
     def remove(self, removal: Removal) -> None:
-        """Remove what ``removal`` names from the store."""
+        """Remove the files of what ``removal`` names from the store; nothing where they are gone.
+        Raises Unavailable."""
         if removal.kind == "video":
             self._store.remove(f"{_FOLDER}/{removal.name}")
             return
@@ -186,16 +202,17 @@ class SharedVideos:
                 self._store.remove(f"{_FOLDER}/{name}")
 
     def remove_expired(self) -> int:
-        """Remove the videos whose time is over, of all servers, and return how many there were."""
+        """Remove the videos whose time is over from the store, whichever server put them there, and
+        return how many there were. Raises Unavailable."""
         over = [name for name in self._names() if int(_parts(name)[0]) < self._now()]
         for name in over:
             self._store.remove(f"{_FOLDER}/{name}")
         return len(over)
 
     def removed_elsewhere(self) -> Mapping[str, float]:
-        """Return what some server has removed all renders of, since this was last called:
-        "tenant:" or "avatar:" and the hash of a name, and before when these were ordered, in
-        seconds since 1970."""
+        """Return of whom all renders were removed, by this server or another one, since this was
+        last called: by "tenant:" or "avatar:" and the ``digest`` of a name, before when those
+        renders were ordered, in seconds since 1970. Raises StoreAway."""
         key = self._redis.key("renders", "removed")
         told = self._redis.run("ZRANGE", key, 0, -1, "WITHSCORES")
         found = {

@@ -30,7 +30,8 @@ _LEAVE_S: Final = 10.0
 
 class Sharing(Closing):
     """Answers new orders from the cache, ahead of those that have to be made, and removes what is
-    shared, in a thread of its own. Thread-safe; a context manager."""
+    not to be shared any more, in a thread of its own, every 10 s or when it is called. Thread-safe;
+    a context manager."""
 
     def __init__(
         self,
@@ -58,18 +59,23 @@ class Sharing(Closing):
         self._thread.start()
 
     def look_for(self, job_id: str) -> None:
-        """Have the job ``job_id``, which waits, be looked for in the cache. Returns at once."""
+        """Have the job ``job_id``, which waits, be looked for in the cache, and given the video
+        that is found there. Returns at once. Of more than 1000 that wait for this the oldest are
+        passed over: they are looked for when it is their turn to be made."""
         self._orders.append(job_id)
         self._changed.set()
 
     def hide_removed(self) -> None:
-        """Have nobody be given any more what is to be removed, and remove it soon."""
+        """Have nobody be given any more what is written down to be removed (``Removals``), as far
+        as Redis can be asked, before this returns; have the thread remove it from the store soon
+        after. Raises StorageFailed where what is written down cannot be read."""
         for removal in self._removals.pending():
             self._cache.hide(removal)
         self._changed.set()
 
     def close(self) -> None:
-        """End the thread; what is still to be removed stays written down."""
+        """End the thread, waiting 10 s at most; what is still to be removed stays written down for
+        the next start. Closing twice is allowed."""
         self._closed = True
         self._changed.set()
         self._thread.join(_LEAVE_S)

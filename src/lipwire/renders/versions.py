@@ -15,7 +15,7 @@ _LOAD_TIMEOUT_S: Final = 120.0
 
 
 class AvatarVersions:
-    """Tells which versions of avatars a server has now. Thread-safe."""
+    """Tells which versions of avatars a server has now: call it with a name. Thread-safe."""
 
     def __init__(
         self, avatars: Registry[LoadedAvatar], network: Callable[[str, Call], str]
@@ -37,8 +37,10 @@ class AvatarVersions:
 
 
 def version_of(loaded: LoadedAvatar, model: str) -> str:
-    """Return the version of the avatar ``loaded`` with the network of revision ``model``; empty
-    where a part of it is not known."""
+    """Return the version of the avatar ``loaded`` with the network of revision ``model``, a hash: a
+    text with the hashes of frames, network and audio encoder; empty where one of them is not known.
+    Reads the encoder's file when it is first asked for. Raises StorageFailed where that cannot be
+    read."""
     frames = "" if loaded.frames is None else loaded.frames.revision.frames
     if not (frames and model and loaded.encoder):
         return ""

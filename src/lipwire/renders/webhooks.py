@@ -45,8 +45,8 @@ _GONE: Final = 410
 @dataclass(frozen=True, slots=True)
 class WebhookRules:
     """Who is told of renders: ``url`` of all of them (None: nobody), and, with ``of_orders``, the
-    URL that an order names. ``secret`` signs what is sent. A request takes ``timeout_s`` at most,
-    and is tried ``max_tries`` times."""
+    URL that an order names. ``secret`` signs what is sent: "whsec_" and Base64, or any other text.
+    A request takes ``timeout_s`` seconds at most, and is tried ``max_tries`` times."""
 
     secret: str
     url: str | None = None
@@ -55,8 +55,10 @@ class WebhookRules:
     max_tries: int = 20
 
     def told(self, job: Job, told: dict[str, Any]) -> Iterable[tuple[str, GivenBy, str]]:
-        """Return the webhooks of the end of ``job``, which clients see as ``told``: for each its
-        URL, whose that is, and the body."""
+        """Yield the webhooks of the end of ``job``, which has ended and which clients see as
+        ``told`` (``Telling.told``): for each (its URL; "operator" where the configuration names
+        that, "others" where the order does, by which it is decided which addresses are allowed; the
+        body, JSON)."""
         body = json.dumps({"type": f"render.{job.state}", "timestamp": told["ended"], "data": told})
         if self.url is not None:
             yield self.url, "operator", body
@@ -65,8 +67,8 @@ class WebhookRules:
 
 
 def key_of(secret: str) -> bytes:
-    """Return the key that ``secret`` stands for: what is behind ``whsec_``, in Base64, or the text
-    itself. Raises ValueError where it is no Base64."""
+    """Return the bytes of the key that ``secret`` stands for: what is behind ``whsec_``, in Base64,
+    or the text itself where it does not begin so. Raises ValueError where that is no Base64."""
     if not secret.startswith(PREFIX):
         return secret.encode()
     try:
@@ -76,14 +78,16 @@ def key_of(secret: str) -> bytes:
 
 
 def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """Return what the header ``webhook-signature`` has for a message."""
+    """Return the content of the header ``webhook-signature`` for a message: "v1," and, in Base64,
+    an HMAC-SHA256 with ``key`` (``key_of``) over ``message_id`` and ``timestamp_s`` (seconds since
+    1970), the headers ``webhook-id`` and ``webhook-timestamp``, and ``body``."""
     text = f"{message_id}.{timestamp_s}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, text, hashlib.sha256)).decode()
 
 
 def pause_s(tries: int) -> float:
-    """Return how long to wait after so many ``tries`` (1 or more) that have failed: 5 s, 10 s, 20 s
-    and so on, an hour at most."""
+    """Return how many seconds to wait after ``tries`` attempts (1 or more) that have failed: 5, 10,
+    20 and so on, an hour at most."""
     return min(_LONGEST_S, _FIRST_S * 2.0 ** min(tries - 1, 30))
 
 
@@ -98,8 +102,9 @@ class _Message:
 
 
 class Webhooks(Closing):
-    """Sends what is written down in the database, in threads of its own, until it is taken. A
-    context manager. Of several processes each sends something."""
+    """Sends what is written down in the database, in threads of its own, until it is taken or was
+    tried too often. A context manager. Each of several processes may have one; each message is sent
+    by one of them at a time. Thread-safe."""
 
     def __init__(
         self, database: Database, rules: WebhookRules, *, now: Callable[[], float] = time.time
@@ -119,13 +124,14 @@ class Webhooks(Closing):
             thread.start()
 
     def notify(self) -> None:
-        """Look for new messages at once."""
+        """Have a thread look for new messages at once, and not only within 2 s. Does not wait for
+        it."""
         with self._wake:
             self._wake.notify()
 
     def close(self) -> None:
-        """Stop sending; what is being sent is waited for, but not for long, and what was not taken
-        stays written down."""
+        """Stop sending. Each of the four threads is waited for, 10 s at most; what was not taken
+        stays written down. Closing twice is allowed."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -133,8 +139,10 @@ class Webhooks(Closing):
             thread.join(_LEAVE_S)
 
     def send_due(self) -> bool:
-        """Send one message whose time has come; returns whether there was one. Raises StorageFailed
-        where the database cannot be used."""
+        """Send one message whose time has come, in this thread, and wait for the receiver's answer,
+        the rules' ``timeout_s`` at most. Returns whether there was one, taken or not; where it was
+        not, it is due again after a pause, until it was tried ``max_tries`` times. Raises
+        StorageFailed where the database cannot be used."""
         message = self._claimed()
         if message is None:
             return False

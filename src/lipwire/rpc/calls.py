@@ -92,7 +92,8 @@ that was not found out."""
 
 
 def not_measured(method: str, status: str, seconds: float | None, access: Access | None) -> None:
-    """Do nothing: where calls are not measured."""
+    """Do nothing. It is the ``Finished`` function of a server that measures no calls: called when
+    one has ended with its ``method``, ``status``, ``seconds`` and ``access``."""
 
 
 def _kind_of(method: str, request: object) -> str | None:
@@ -120,7 +121,7 @@ class _Ended:
 class ErrorInterceptor(grpc.ServerInterceptor):
     """A gRPC interceptor that runs Lipwire's own calls: it limits how many are worked on, finds out
     who asks, opens a ``Call`` for each (its deadline, class and tenant), and turns errors into
-    statuses.
+    statuses. gRPC calls it for each call.
 
     Servicers find the ``Call`` in their context (``call_of``). Each error of Lipwire's tree becomes
     the status that belongs to it. Anything else is a defect: it is logged with an incident number,
@@ -148,10 +149,11 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler of a method, which runs the request as this class does; the handler
-        that ``continuation`` returns where the method is of no such package; for a method of which
-        it is not known what it does one that refuses with PERMISSION_DENIED, whoever asks. See
-        ``grpc.ServerInterceptor``."""
+        """Return a handler for the method that ``handler_call_details`` names, which runs the one
+        that ``continuation`` returns as this class says. Where the method is of no package that
+        this was made with, that one is returned as it is; for a method of such a package of which
+        it is not known what it does, one that refuses with PERMISSION_DENIED, whoever asks. None
+        where there is no such method. Called by gRPC; see ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith(self._prefixes):
@@ -324,11 +326,12 @@ def _uncounted(size_bytes: int) -> None:
 
 
 class Messages:
-    """The messages of a client's stream, parsed, as servicers iterate over them. One that cannot be
-    parsed raises InvalidInput, one that the client may not send now LimitExceeded, and the next one
-    can be had all the same. ``datas`` are the serialised messages of the gRPC method ``method``,
-    which ``parse`` makes messages of; ``took(size_bytes)`` counts each one, and ``saw(message)`` is
-    called with each that was parsed."""
+    """The messages of a client's stream, parsed, as servicers iterate over them; each step waits
+    for the next one. One that cannot be parsed raises InvalidInput, one that the client may not
+    send now LimitExceeded, and the next one can be had all the same. ``datas`` are the serialised
+    messages of the gRPC method ``method``, which ``parse`` makes messages of; ``took(size_bytes)``
+    counts each one, and ``saw(message)`` is called with the first that was parsed. For one thread
+    at a time."""
 
     __slots__ = ("_datas", "_method", "_parse", "_saw", "_took")
 
@@ -362,8 +365,9 @@ class Messages:
         return message
 
     def unparsed(self) -> Iterator[bytes]:
-        """Return an iterator over the messages that follow, serialised as they come. They are not
-        counted: whoever parses them counts them."""
+        """Return an iterator over the messages that follow, serialised as they come; each step
+        waits for the next. They are not counted: whoever parses them counts them. It takes the same
+        messages as iterating does: use one of the two."""
         return self._datas
 
 
@@ -392,9 +396,10 @@ def _bytes_of(answer: Any) -> bytes:
 
 @contextmanager
 def open_call(context: grpc.ServicerContext, access: Access = EVERYTHING) -> Iterator[Call]:
-    """Open a ``Call`` with the deadline of the gRPC request ``context`` and the tenant of
-    ``access``, which says what the caller may do, and give it to the ``with`` block. A context
-    manager: the call ends with the block, or when the client cancels or disconnects."""
+    """Open a ``Call`` with the deadline of the gRPC request ``context`` (none where its client has
+    set none), the name that its client calls itself, and the tenant of ``access``, which says what
+    the caller may do, and give it to the ``with`` block. A context manager: the call ends with the
+    block, or when the client cancels or disconnects."""
     remaining_s = context.time_remaining()
     # gRPC says infinity, or hundreds of years, where the caller set none.
     unlimited = remaining_s is None or not math.isfinite(remaining_s) or remaining_s > 1e9
@@ -426,8 +431,8 @@ def with_call(context: grpc.ServicerContext, call: Call) -> grpc.ServicerContext
 
 
 def call_of(context: grpc.ServicerContext) -> Call:
-    """Return the call that ``with_call`` put into ``context``. Raises TypeError where there is
-    none."""
+    """Return the call that ``with_call`` put into ``context``, as ``ErrorInterceptor`` does for
+    every call of Lipwire's own. Raises TypeError where there is none."""
     if not isinstance(context, _CallContext):
         raise TypeError("no call was opened for this request")
     return context.call

@@ -27,9 +27,10 @@ _TRY_EVERY_S: Final = 0.1
 @dataclass(frozen=True, slots=True)
 class Composited:
     """The frames that a server made for one request, each as ``frame_format`` says: "jpeg" (a
-    file), "bgr24" (height x width x 3 bytes) or "h264" (an access unit). The times in milliseconds
-    are of network, compositing and audio, of the server's whole work, and, as ``elapsed_ms``, from
-    the call to the answer by the client's clock."""
+    file), "bgr24" (height x width x 3 bytes) or "h264" (an access unit). Times are in milliseconds:
+    ``inference_ms`` of the network, ``composite_ms`` of compositing and ``audio_ms`` of the audio
+    encoder, ``server_ms`` of the server's whole work, and ``elapsed_ms`` from the call to the
+    answer by the client's clock."""
 
     frames: tuple[bytes, ...]
     frame_format: str
@@ -43,18 +44,19 @@ class Composited:
 
     @property
     def overhead_ms(self) -> float:
-        """Milliseconds of the request that were not spent on network, compositing and audio: gRPC,
-        queues, copies."""
+        """Milliseconds of ``elapsed_ms`` that were not spent on network, compositing and audio, but
+        on gRPC, queues and copies; 0 or more."""
         return max(0.0, self.elapsed_ms - self.inference_ms - self.composite_ms - self.audio_ms)
 
 
 class CompositingConnection(Closing):
     """A connection to the compositing server at ``address`` (host:port).
 
-    A context manager, for use by many threads. Methods that ask the server wait at most
-    ``timeout_s`` seconds (None: without limit), and raise the error that the server sent:
-    InvalidInput, NotFound, Overloaded, ...; where the server cannot be reached, the error has the
-    address, the cause and a hint.
+    A context manager, for use by many threads. It connects by itself, also anew, when something is
+    asked. Methods that ask the server wait for its answer, at most ``timeout_s`` seconds (None:
+    without limit), and raise the error that the server sent: InvalidInput, NotFound, Overloaded,
+    ...; where the server cannot be reached (Unavailable) or does not answer in time
+    (DeadlineExceeded), the error has the address, the cause and a hint.
     """
 
     def __init__(
@@ -87,9 +89,9 @@ class CompositingConnection(Closing):
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until the server can be reached, at most ``timeout_s`` seconds. Raises Unavailable,
-        with the cause, where it cannot be reached in that time; at once where waiting would not
-        help."""
+        """Wait until the server answers, at most ``timeout_s`` seconds; whether it says that it is
+        healthy makes no difference. Raises Unavailable, with the cause, where it does not in that
+        time; at once where waiting would not help, as where something else answers there."""
         until_s = time.monotonic() + timeout_s
         cause: Cause | None = None
         while (left_s := until_s - time.monotonic()) > 0:
@@ -112,8 +114,9 @@ class CompositingConnection(Closing):
     def composite(
         self, request: pb.CompositeBatchRequest, timeout_s: float | None = None
     ) -> Composited:
-        """Send ``request`` and return its frames. Waits at most ``timeout_s`` seconds (None:
-        without limit). Raises the error that the server sent."""
+        """Send ``request`` (``lipwire.rpc.requests`` makes some), wait until the server has made
+        its frames, and return them. Waits at most ``timeout_s`` seconds (None: without limit).
+        Raises the error that the server sent."""
         started_s = time.perf_counter()
         answer: pb.CompositeBatchResponse = self._called(
             self._stub.InferBatchComposite, request, timeout_s
@@ -156,8 +159,9 @@ class CompositingConnection(Closing):
     def load(
         self, model_id: str, timeout_s: float | None = None
     ) -> management_pb2.LoadModelResponse:
-        """Have the server load avatar ``model_id``, and return its answer. Waits at most
-        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent."""
+        """Have the server load avatar ``model_id``, wait until it is loaded, and return its answer,
+        with the time that took. Waits at most ``timeout_s`` seconds (None: without limit). Raises
+        the error that the server sent: NotFound, AvatarInvalid, Overloaded, ...."""
         request = management_pb2.LoadModelRequest(model_id=model_id)
         answer: management_pb2.LoadModelResponse = self._called(
             self._stub.LoadModel, request, timeout_s
@@ -177,9 +181,9 @@ class CompositingConnection(Closing):
         return answer
 
     def stats(self, model_id: str = "", timeout_s: float | None = None) -> pb.GetModelStatsResponse:
-        """Return numbers about the loaded avatar ``model_id``, or about all loaded ones where that
-        is empty. Waits at most ``timeout_s`` seconds (None: without limit). Raises the error that
-        the server sent."""
+        """Return numbers about the avatar ``model_id``, or about all where that is empty, with a
+        row for each that is loaded, and counts of the server as a whole. Waits at most
+        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent."""
         request = management_pb2.GetModelStatsRequest(model_id=model_id)
         answer: pb.GetModelStatsResponse = self._called(
             self._stub.GetModelStats, request, timeout_s
@@ -210,5 +214,6 @@ class CompositingConnection(Closing):
         return answer
 
     def close(self) -> None:
-        """Close the connection; calls under way fail."""
+        """Close the connection; calls under way fail, and so do later ones. Closing twice is
+        allowed."""
         self._channel.close()

@@ -50,13 +50,15 @@ _QUICK_S: Final = 5.0
 
 
 class AvatarConnection(Closing):
-    """A connection to a server with live sessions. A context manager, for use by many threads.
+    """A connection to a server with live sessions. A context manager, for use by many threads. It
+    connects by itself, also anew, when something is asked; where the server cannot be reached,
+    methods raise Unavailable with the address, the cause and a hint.
 
-    with AvatarConnection("localhost:50052") as server, server.converse("demo") as session:
-        session.push(speech, 24_000)
-        session.end_of_speech()
-        for received in session:
-            ...
+        with AvatarConnection("localhost:50052") as server, server.converse("demo") as session:
+            session.push(speech, 24_000)
+            session.end_of_speech()
+            for received in session:
+                ...
     """
 
     def __init__(
@@ -85,9 +87,10 @@ class AvatarConnection(Closing):
         self, model_id: str, *, dry_run: bool = False, timeout_s: float | None = None
     ) -> Sequence[pb.ErasedFolder]:
         """Have the server remove all that it keeps of the avatar ``model_id``, for good, and return
-        what that was; with ``dry_run``, only return it. Waits at most ``timeout_s`` seconds (None:
-        without limit). Raises the error that the server sent: NotFound, InvalidInput,
-        StorageFailed, ..."""
+        what that was, folder by folder; with ``dry_run``, only return it. Waits at most
+        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent: NotFound
+        where there is no such avatar, InvalidInput where it cannot be removed, StorageFailed,
+        Unavailable, ...."""
         request = pb.EraseAvatarRequest(model_id=model_id, dry_run=dry_run)
         trace = current_trace() or new_trace()
         try:
@@ -103,10 +106,12 @@ class AvatarConnection(Closing):
     def converse(
         self, model_id: str, settings: SessionSettings | None = None, *, client_id: str = ""
     ) -> ConverseStream:
-        """Begin a session with avatar ``model_id``, and return it when its first frame is on the
-        way. ``settings`` say how it is to behave; None are the usual ones. Of an avatar of which
-        there are two versions, the same one is shown in all sessions with one ``client_id``; empty
-        for none. Raises what the server refuses it with: NotFound, Overloaded, Unavailable, ..."""
+        """Begin a session with avatar ``model_id``, and return its stream when its first frame is
+        on the way; waits for that without limit, as an avatar may have to be compiled first.
+        ``settings`` say how it is to behave; None are the usual ones. Of an avatar of which there
+        are two versions, the same one is shown in all sessions with one ``client_id``, any text;
+        empty for none. Raises what the server refuses it with: NotFound, InvalidInput, Overloaded,
+        MinutesUsedUp, Unavailable, ...."""
         settings = settings or SessionSettings()
         start = pb.StartSession(
             model_id=model_id,
@@ -123,8 +128,10 @@ class AvatarConnection(Closing):
     def converse_anywhere(
         self, model_id: str, settings: SessionSettings | None = None
     ) -> MovingStream:
-        """Begin a session as ``converse`` does, which goes on on another server, found at the same
-        address, when its own says that it stops. Raises what ``converse`` raises."""
+        """Begin a session with avatar ``model_id`` as ``converse`` does, which goes on on another
+        server, found at the same address (a load balancer's), when its own says that it stops.
+        ``settings`` say how it is to behave; None are the usual ones. Raises what ``converse``
+        raises."""
         from lipwire.rpc.moving import MovingStream
 
         begin = partial(self.converse, client_id=secrets.token_hex(8))
@@ -132,22 +139,28 @@ class AvatarConnection(Closing):
 
     def resume(self, session_id: str) -> ConverseStream:
         """Return a stream of the session ``session_id`` (``ConverseStream.id``), which went on when
-        its connection broke; another stream that it still has ends. Raises NotFound where the
-        session has ended, Unavailable where the server cannot be reached."""
+        its connection broke; another stream that it still has ends. What was missed meanwhile does
+        not come again. Raises NotFound where the session has ended, Unavailable where the server
+        cannot be reached."""
         return ConverseStream(self._stub, pb.StartSession(session_id=session_id), self._peer)
 
     def close(self) -> None:
-        """Close the connection. Sessions that were not ended go on for the time in which the server
-        lets a client come back (30 s by default), and end then."""
+        """Close the connection: its streams break off. Sessions that were not ended go on for the
+        time in which the server lets a client come back (30 s by default), and end then. Closing
+        twice is allowed."""
         self._channel.close()
 
 
 class ConverseStream(Closing):
-    """The client's side of a live session. A context manager; iterating gives what the server
-    sends, in order: ``LiveFrame``, ``Sound``, events, ``Refused``, and ``Ended`` at last.
+    """The client's side of a live session. A context manager, which ends the session; iterating
+    gives what the server sends, in order: ``LiveFrame``, ``Sound``, events, ``Refused``, and
+    ``Ended`` at last.
 
-    One thread iterates, while others may push speech. Messages are received in a thread of its own,
-    so that Ctrl-C never falls into gRPC, which would not get over it.
+    One thread iterates, while others may call the methods. Those that tell the server something
+    send it and do not wait for its effect, but wait while 32 messages are still to be sent; an
+    error of the server comes as ``Refused``. Messages are received in a thread of its own, so that
+    Ctrl-C never falls into gRPC, which would not get over it. Who iterates too slowly holds up the
+    server, which leaves out pictures then.
     """
 
     def __init__(self, stub: Any, start: pb.StartSession, peer: Peer, client_id: str = "") -> None:
@@ -195,12 +208,13 @@ class ConverseStream(Closing):
         """What the session did when the stream began."""
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16], rate_hz: int) -> None:
-        """Send audio to be spoken, of any length: ``pcm`` is (n,) or (n, channels), int16 or
-        float32 in [-1, 1], at ``rate_hz``.
+        """Send ``pcm``, audio to be spoken, of any length: (n,) or (n, channels), int16 or float32
+        in [-1, 1], at ``rate_hz``. It continues the piece of speech before it, unless that was
+        ended.
 
         Waits while the server takes no more; what was not sent when ``interrupt`` is called is
         dropped. Raises InvalidInput where ``pcm`` is not such audio, Cancelled once the session has
-        ended.
+        ended. A rate or a number of channels that the server does not take comes as ``Refused``.
         """
         samples = int16_of(pcm)
         with self._changed:
@@ -238,9 +252,10 @@ class ConverseStream(Closing):
             self._add(pb.ConverseRequest(say=said))
 
     def interrupt(self) -> None:
-        """Drop all speech that was sent, also what is being said. Returns when the server has done
-        so. Raises Cancelled once the session has ended, and the server's error where it refuses
-        (NotFound, Unavailable, ...)."""
+        """Drop all speech and texts that were sent, also what is being said. Waits until the server
+        has done so, 5 s at most. Raises Cancelled once the session has ended, DeadlineExceeded
+        where it takes longer, and the server's error where it refuses (NotFound, Unavailable,
+        ...)."""
         with self._changed:
             if self._sending_ends:
                 raise Cancelled("the session has ended")
@@ -263,8 +278,8 @@ class ConverseStream(Closing):
             raise error_of_request(failure, self._peer, self._trace) from None
 
     def listen(self, listening: bool) -> None:
-        """Tell the server whether somebody speaks to the avatar now. Raises Cancelled once the
-        session has ended."""
+        """Tell the server whether somebody speaks to the avatar now (``listening``); the session's
+        state shows it, and nothing else. Raises Cancelled once the session has ended."""
         self._say(pb.ConverseRequest(listening=pb.Listening(listening=listening)))
 
     def change_avatar(self, model_id: str) -> None:
@@ -278,8 +293,9 @@ class ConverseStream(Closing):
         self._say(pb.ConverseRequest(keep_alive=pb.KeepAlive()))
 
     def end(self) -> None:
-        """Ask the server to end the session and drop its speech; what it sends until then can still
-        be received by iterating. Nothing where it has ended."""
+        """Ask the server to end the session and drop its speech, waiting 5 s at most for the
+        latter; what it sends until the end can still be received by iterating. Nothing where it has
+        ended. Raises nothing."""
         with suppress(LipwireError):  # it has ended, or will where the connection has
             self.interrupt()  # or it would wait until the server has room for the audio before it
         with self._changed:
@@ -296,7 +312,8 @@ class ConverseStream(Closing):
                 yield received
 
     def close(self) -> None:
-        """End the session, and receive nothing more. Closing twice is allowed."""
+        """End the session, waiting for that, some seconds at most, and receive nothing more;
+        iteration ends. Closing twice is allowed. Raises nothing."""
         if self._closed:
             return
         self._closed = True
@@ -310,7 +327,8 @@ class ConverseStream(Closing):
 
     def leave(self) -> None:
         """Close this stream without ending the session: ``AvatarConnection.resume`` takes it up
-        again while the server keeps it."""
+        again while the server keeps it (30 s by default). Afterwards nothing can be sent or
+        received here."""
         self._closed = True
         self._stop_sending()
         self._stream.cancel()

@@ -61,9 +61,9 @@ PLAIN: Final = ClientSecurity()
 
 
 def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    """Return gRPC credentials for a server, of the certificate files ``tls``. Files that change
-    count for later connections; while they cannot be read, what they held before. Raises
-    InvalidInput where they cannot be read now."""
+    """Return gRPC credentials for a server, of the certificate files ``tls``. Files that change are
+    read again for later connections, without a restart; while they cannot be read, what they held
+    before counts. Raises InvalidInput where one cannot be read now or is no PEM file."""
     paths = [path for path in (tls.cert, tls.key, tls.client_ca) if path is not None]
     seen = _state_of(paths)
     checked = tls.client_ca is not None
@@ -89,7 +89,7 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
 
 def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
     """Return gRPC credentials for a client, of the files ``tls``. Raises InvalidInput where a file
-    cannot be read, or one of certificate and key is missing."""
+    cannot be read or is no PEM file, or one of certificate and key is missing."""
     if (tls.cert is None) != (tls.key is None):
         raise InvalidInput("a certificate and its key belong together; give both or neither")
     ca, key, cert = (None if one is None else _pem(one) for one in (tls.ca, tls.key, tls.cert))
@@ -97,8 +97,9 @@ def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 
 
 def check_token_is_safe(address: str, *, encrypted: bool) -> None:
-    """Raise InvalidInput where a token sent to ``address`` would go to another machine and not be
-    ``encrypted``, so that anybody on the way could read it."""
+    """Raise InvalidInput where a token sent to ``address`` (HOST:PORT, or what gRPC takes) would go
+    to another machine over a connection that is not ``encrypted``, so that anybody on the way could
+    read it."""
     host = address.removeprefix("dns:///").rpartition(":")[0]
     if not encrypted and not address.startswith("unix:") and not is_loopback(host):
         raise InvalidInput(
@@ -150,13 +151,15 @@ class _TokenInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClien
 
 def with_token(channel: grpc.Channel, token: str) -> grpc.Channel:
     """Return a channel that makes calls over ``channel`` and adds the metadata ``authorization:
-    Bearer TOKEN`` to each."""
+    Bearer TOKEN`` to each that is unary or streams both ways, where TOKEN is ``token``, an API key
+    or a token. Closing it closes ``channel``."""
     return grpc.intercept_channel(channel, _TokenInterceptor(token))
 
 
 def credentials_of(context: grpc.ServicerContext) -> Credentials:
-    """Return what a request brings to show who asks: its metadata ``authorization: Bearer TOKEN``
-    or ``x-api-key``, its address, and the names in the client's certificate."""
+    """Return what the request of ``context``, gRPC's own, brings to show who asks: its metadata
+    ``authorization: Bearer TOKEN`` or ``x-api-key``, its address, the names in the client's
+    certificate, and what another process of the server says of who asks. Nothing is checked."""
     token = forwarded = ""
     for name, value in context.invocation_metadata():
         if name == "authorization" and isinstance(value, str):

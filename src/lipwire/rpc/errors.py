@@ -42,7 +42,8 @@ def public_message(error: BaseException) -> str:
 
 def is_answer(error: LipwireError) -> bool:
     """Return whether the guide's gRPC API reports ``error`` in an answer with success = false:
-    whether the request is wrong.
+    whether the request is wrong, which INVALID_ARGUMENT, NOT_FOUND and FAILED_PRECONDITION say, and
+    trying again does not help.
 
     Other errors (overload, drain, deadlines, defects) are statuses, so that retry policies and load
     balancers can act on them.
@@ -51,8 +52,9 @@ def is_answer(error: LipwireError) -> bool:
 
 
 def refusal(kind: type[_Answer], error: LipwireError) -> _Answer:
-    """Return an answer of ``kind`` with success = false, and ``error`` in its fields error and
-    error_code.
+    """Return an answer of the message type ``kind`` with success = false, and ``error`` in its
+    fields error (the text for clients, ``public_message``) and error_code (its code's name).
+    ``kind`` has to have these fields.
 
     Raises ``error`` itself where it is to become a status (see ``is_answer``).
     """
@@ -69,8 +71,9 @@ def reason(error: LipwireError) -> str:
 
 
 def status_of(error: LipwireError) -> grpc.Status:
-    """Return ``error`` as a gRPC status: its code, a text for clients, and details with its kind
-    and, where another attempt can help, after how long."""
+    """Return ``error`` as a gRPC status: its code, a text for clients (``public_message``), and
+    details with its kind, the id of the request that this thread works for, and, where another
+    attempt can help, after how long."""
     details = [
         error_details_pb2.ErrorInfo(
             reason=reason(error),
@@ -86,8 +89,9 @@ def status_of(error: LipwireError) -> grpc.Status:
 
 
 def internal_status(incident: str) -> grpc.Status:
-    """Return the gRPC status for an error that nobody foresaw; ``incident`` is the number under
-    which the server's log has it, which the client is told."""
+    """Return the gRPC status (INTERNAL) for an error that nobody foresaw; ``incident`` is the
+    number, chosen by the caller, under which the server's log has it, and which the client is
+    told."""
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"incident": incident}
     )

@@ -53,10 +53,8 @@ _MP3_HZ: Final = {
 
 
 def file_kind(head: bytes) -> str | None:
-    """Return the kind of file that begins with ``head``, "a WAV file" for example.
-
-    None where it may be bare samples.
-    """
+    """Return the kind of file that begins with ``head``, its first ``HEAD_BYTES`` bytes (or fewer),
+    for a message: "a WAV file" for example. None where it may be bare samples."""
     for name, pattern in _BEGINNINGS:
         if pattern.match(head):
             return name

@@ -58,7 +58,10 @@ def check_serving(
     use_proxy: bool = False,
     security: ClientSecurity = PLAIN,
 ) -> None:
-    """Do as ``is_serving``, and raise Unavailable where the answer is no."""
+    """Ask the server at ``address`` (HOST:PORT, or unix:PATH) whether ``service`` serves (empty:
+    the server as a whole), waiting at most ``timeout_s`` seconds; returns where it does, and raises
+    Unavailable where it says no. ``use_proxy``, ``security`` and further errors are those of
+    ``is_serving``."""
     if not is_serving(
         address, service=service, timeout_s=timeout_s, use_proxy=use_proxy, security=security
     ):

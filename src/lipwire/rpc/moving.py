@@ -54,8 +54,13 @@ Begin = Callable[[str, SessionSettings], ConverseStream]
 
 class MovingStream(Closing):
     """The client's side of a live session that goes on elsewhere when its server stops. A context
-    manager, used as a ``ConverseStream``: one thread iterates, while others may push speech. They
-    wait for the moment in which the session is moved."""
+    manager, used as a ``ConverseStream``: one thread iterates, while others may call the methods.
+    They wait for the moment in which the session is moved. Made by
+    ``AvatarConnection.converse_anywhere``.
+
+    Where no other server takes it, the session goes on where it is, to its end, and iterating
+    raises what that is.
+    """
 
     def __init__(
         self,
@@ -97,17 +102,18 @@ class MovingStream(Closing):
 
     @property
     def id(self) -> str:
-        """The id of the session as it is now; another one after each move. It is secret."""
+        """The id of the session as it is now; another one after each move. Whoever has it can take
+        part in the session: keep it secret."""
         return self._stream.id
 
     @property
     def width(self) -> int:
-        """Of the frames, in pixels."""
+        """Width of the frames, in pixels, of the session as it is now."""
         return self._stream.width
 
     @property
     def height(self) -> int:
-        """Of the frames, in pixels."""
+        """Height of the frames, in pixels, of the session as it is now."""
         return self._stream.height
 
     @property
@@ -117,11 +123,12 @@ class MovingStream(Closing):
 
     @property
     def sound_rate_hz(self) -> int:
-        """Sampling rate of the sound."""
+        """Sampling rate of the sound that is received, in Hz."""
         return self._stream.sound_rate_hz
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16], rate_hz: int) -> None:
-        """Send audio to be spoken. See ``ConverseStream.push``."""
+        """Send ``pcm``, audio at ``rate_hz``, to be spoken. What was not said when the session is
+        moved is said where it goes on. See ``ConverseStream.push``."""
         samples = int16_of(pcm)
         with self._changed:
             interrupts = self._interrupts
@@ -152,7 +159,7 @@ class MovingStream(Closing):
                 self._stream.interrupt()
 
     def listen(self, listening: bool) -> None:
-        """Tell the server whether somebody speaks to the avatar now. See
+        """Tell the server whether somebody speaks to the avatar now (``listening``). See
         ``ConverseStream.listen``."""
         self._listening = listening
         self._tell(lambda stream: stream.listen(listening))
@@ -164,7 +171,8 @@ class MovingStream(Closing):
         self._tell(lambda stream: stream.change_avatar(model_id))
 
     def keep_alive(self) -> None:
-        """Tell the server that the session is wanted though nothing is said."""
+        """Tell the server that the session is wanted though nothing is said. See
+        ``ConverseStream.keep_alive``."""
         self._tell(lambda stream: stream.keep_alive())
 
     def end(self) -> None:

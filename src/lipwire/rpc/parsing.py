@@ -76,7 +76,8 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 
 class MessageWithArray:
-    """A message and an array to be sent in one of its bytes fields, made by ``with_array``."""
+    """A message and an array to be sent in one of its bytes fields, made by ``with_array``;
+    ``field`` is the field's number."""
 
     __slots__ = ("array", "field", "message")
 
@@ -91,10 +92,11 @@ class MessageWithArray:
 
 
 def with_array(message: _Answer, field: int, array: npt.NDArray[Any]) -> _Answer:
-    """Return an answer that is ``message`` with the bytes of ``array`` in its bytes field number
-    ``field``.
+    """Return an answer that is ``message`` with the bytes of ``array``, as they lie in memory in C
+    order, in its bytes field number ``field`` (as in the .proto).
 
     Its type is that of a message only because servicers have to return one: a server can send it,
-    with ``ErrorInterceptor``, but its fields cannot be read.
+    with ``ErrorInterceptor``, but its fields cannot be read. Neither is copied: do not change them
+    before it is sent.
     """
     return cast(_Answer, MessageWithArray(message, field, array))

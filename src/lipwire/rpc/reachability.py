@@ -127,9 +127,9 @@ _SIGNS: Final = (
 def cause_of(
     failed: grpc.RpcError | grpc.Call, kind: Kind, *, use_proxy: bool = False
 ) -> Cause | None:
-    """Return why the call ``failed`` did not reach a server of that ``kind``, with a hint; None
-    where it did reach one. ``use_proxy`` says whether the call minded the environment's proxy
-    variables."""
+    """Return why the gRPC call ``failed`` did not reach a server of that ``kind`` ("compositing
+    server" or "inference server"), with a hint; None where it did reach one. ``use_proxy`` says
+    whether the call minded the environment's proxy variables, for the hint."""
     text = failed.details() or ""
     if failed.code() is grpc.StatusCode.UNIMPLEMENTED:
         hint = (

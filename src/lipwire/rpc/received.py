@@ -58,8 +58,9 @@ Received = (
 
 
 def int16_of(pcm: Float32Array | npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Return ``pcm``, audio of (n,) or (n, channels), int16 or float32 in [-1, 1], as (n, channels)
-    int16, little endian. Raises InvalidInput where it is neither, or holds NaN or infinity."""
+    """Return ``pcm``, audio of (n,) or (n, channels), int16 or float32 in [-1, 1], as a new array
+    of (n, channels) int16, little endian; floats beyond [-1, 1] are limited to it. Raises
+    InvalidInput where it is neither, or holds NaN or infinity."""
     columns = pcm[:, None] if pcm.ndim == 1 else pcm
     if columns.ndim != 2 or columns.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
         raise InvalidInput(

@@ -35,9 +35,10 @@ in the whole recording, and so every window."""
 def requests_of_windows(
     model_id: str, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield requests for frames of avatar ``model_id`` that bring ``windows``, what the network
-    hears of each frame, (N, 32, 16, 16) float32. Each asks for ``batch_size`` frames, the last for
-    what is left. ``start_frame`` is the avatar's frame that the first request begins with."""
+    """Yield requests (InferBatchComposite) for the frames of avatar ``model_id`` that say a
+    recording, which bring ``windows``, what the network hears of each frame, (N, 32, 16, 16)
+    float32. Each asks for ``batch_size`` frames (the server takes 1 to 50), the last for what is
+    left. ``start_frame`` (from 0) is the avatar's frame that the first request begins with."""
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
         yield CompositeBatchRequest(
@@ -51,11 +52,13 @@ def requests_of_windows(
 def requests_of_audio(
     model_id: str, pcm: Float32Array, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield requests for frames of avatar ``model_id`` that bring 16-bit audio. Each asks for
-    ``batch_size`` frames, the last for what is left.
+    """Yield requests (InferBatchComposite) for the frames of avatar ``model_id`` that say ``pcm``,
+    which bring 16-bit audio. Each asks for ``batch_size`` frames (the server takes 1 to 50), the
+    last for what is left.
 
     ``pcm`` is (samples,) float32 at 16 kHz in [-1, 1]; each request brings the part of it that its
-    frames depend on. ``start_frame`` is the avatar's frame that the first request begins with.
+    frames depend on. ``start_frame`` (from 0) is the avatar's frame that the first request begins
+    with.
     """
     samples = to_int16(pcm)
     frames = frame_count(len(samples))
@@ -77,9 +80,10 @@ def requests_of_frames(
     model_id: str, avatar: Avatar, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
     """Yield the requests of ``requests_of_windows`` for frames of avatar ``model_id``, each also
-    with the crops of these frames of ``avatar`` as the network takes them (``visual_frames``), 2.4
-    MB a frame. ``windows`` are (N, 32, 16, 16) float32. Each request asks for ``batch_size``
-    frames, the last for what is left; the first begins with the avatar's frame ``start_frame``."""
+    with the crops of these frames of ``avatar``, the same one opened here, as the network takes
+    them (``visual_frames``), 2.4 MB a frame. ``windows`` are (N, 32, 16, 16) float32. Each request
+    asks for ``batch_size`` frames, the last for what is left; the first begins with the avatar's
+    frame ``start_frame``."""
     for request in requests_of_windows(model_id, windows, batch_size, start_frame):
         first = request.start_frame_idx
         crops = np.stack([avatar.crop(first + i) for i in range(request.batch_size)])
@@ -89,7 +93,8 @@ def requests_of_frames(
 
 def visual_frames(crops: Crops) -> Visual:
     """Return ``crops``, (N, 320, 320, 3) uint8, as the network takes them: (N, 6, 320, 320) float32
-    in [0, 1], the crop, and the crop with the mask black."""
+    in [0, 1], little endian: the three channels of the crop, in its order, and those of the crop
+    with the mask black. A new array."""
     visual = np.empty((len(crops), 6, *crops.shape[1:3]), "<f4")
     np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=visual[:, :3])
     visual[:, 3:] = visual[:, :3]

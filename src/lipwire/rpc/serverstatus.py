@@ -31,8 +31,10 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """An avatar in a server's memory: its name, bytes, how often it was used, in how many requests
-    it is used now, seconds since the last use, and how many of the server's processes hold it."""
+    """An avatar in a server's memory: its ``name``, ``memory_bytes``, how often it was used since
+    it was loaded (``uses``), in how many requests it is used now (``in_use``), seconds since the
+    last use (``idle_s``; 0 while in use), and how many of the server's processes hold it
+    (``loaded_in``)."""
 
     name: str
     memory_bytes: int
@@ -44,8 +46,9 @@ class ModelUse:
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """A GPU of a server: ``name`` and number, networks loaded, bytes of its memory in all and used,
-    the share of time at work (0 to 1), and why it is out (empty where it is not)."""
+    """A GPU of a server: ``name`` and number (``index``), networks loaded, bytes of its memory in
+    all (``memory_bytes``) and used (``used_bytes``), the share of time at work (``utilisation``, 0
+    to 1), and why it is out (``lost``; empty where it is not)."""
 
     name: str
     index: int
@@ -60,10 +63,11 @@ class GpuUse:
 class ServerStatus:
     """A running server at one moment. Numbers are sums over its processes (``workers``).
 
-    ``known`` is how many avatars may be asked for. ``detail`` says why it is not ``healthy``.
-    ``live_capacity`` is 0 before any avatar's speed was measured. ``hits``, ``misses``,
-    ``evictions`` and ``failures`` are those of a compositing server's avatars; None of an inference
-    server.
+    ``known`` is how many avatars may be asked for, ``loaded`` how many are in memory, with
+    ``memory_bytes``, and ``max_models`` how many may be (0: without limit). ``detail`` says why it
+    is not ``healthy``. ``live_sessions`` run, and ``live_capacity`` is how many it can carry, 0
+    before any avatar's speed was measured. ``hits``, ``misses``, ``evictions`` and ``failures`` are
+    those of a compositing server's avatars, when they were asked for; None of an inference server.
     """
 
     address: str
@@ -88,7 +92,7 @@ class ServerStatus:
 
 class StatusConnection(Closing):
     """A connection to the server at ``address`` (host:port), of either kind, that asks for its
-    status. A context manager."""
+    status. A context manager, for one thread at a time. Which kind it is it finds out itself."""
 
     def __init__(
         self,
@@ -116,9 +120,9 @@ class StatusConnection(Closing):
         )
 
     def status(self, timeout_s: float) -> ServerStatus:
-        """Return the server's status. Each of the calls for it waits at most ``timeout_s`` seconds.
-        Raises the error that the server sent, or Unavailable with the cause where it cannot be
-        reached."""
+        """Ask the server, and return its status. Each of the calls for it, three or four, waits at
+        most ``timeout_s`` seconds. Raises the error that the server sent, Unavailable with the
+        cause where it cannot be reached, and DeadlineExceeded where it does not answer in time."""
         health = self._health(timeout_s)
         stub: Any = _STUBS[self._kind](self._channel)
         stats: Any = self._called(

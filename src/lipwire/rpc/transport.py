@@ -32,13 +32,16 @@ def open_channel(
     security: ClientSecurity = PLAIN,
     options: Sequence[Option] = (),
 ) -> grpc.Channel:
-    """Return a channel to ``address`` (HOST:PORT, or unix:PATH); it connects when it is first used.
+    """Return a channel to ``address`` (HOST:PORT, or unix:PATH); it connects when it is first used,
+    and whoever gets it closes it. Whether there can be such an address is not checked
+    (``check_address``).
 
-    ``max_message_bytes`` limits one message, sent or received. With ``use_proxy`` the variables
-    ``grpc_proxy``, ``https_proxy``, ``http_proxy`` and ``no_proxy`` count, else none of them.
-    ``security`` says how it is encrypted, and what is sent to show who asks. ``options`` are added
-    to those that every channel has. Raises InvalidInput where a file of ``security`` cannot be
-    read, or where its token would go to another machine without encryption.
+    ``max_message_bytes`` limits one message, sent or received; -1 is no limit. With ``use_proxy``
+    the variables ``grpc_proxy``, ``https_proxy``, ``http_proxy`` and ``no_proxy`` count, else none
+    of them. ``security`` says how it is encrypted, and what is sent to show who asks. ``options``
+    are gRPC channel options, (name, value), added to those that every channel has. Raises
+    InvalidInput where a file of ``security`` cannot be read, or where its token would go to another
+    machine without encryption.
     """
     tls, token = security.tls, security.token
     if token:
@@ -73,9 +76,10 @@ def connecting_within(seconds: float) -> Option:
 def server_options(
     *, max_message_bytes: int, share_port: bool, keepalive_s: float
 ) -> tuple[Option, ...]:
-    """Return gRPC channel options for a server: for messages of up to ``max_message_bytes``, with
-    the port shared between processes (SO_REUSEPORT) where ``share_port``, and a sign of life asked
-    for on an idle connection every ``keepalive_s`` seconds."""
+    """Return gRPC channel options, (name, value), for a server: for messages of up to
+    ``max_message_bytes``, sent or received, with the port shared between processes (SO_REUSEPORT)
+    where ``share_port``, and a sign of life asked for on an idle connection every ``keepalive_s``
+    seconds, which is closed where none comes within 20 s."""
     return (
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),

@@ -23,18 +23,19 @@ was said, or is silence of a microphone."""
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Samples, (n, channels) int16, at ``rate_hz``."""
+    """``samples`` that were sent, (n, channels) int16, at ``rate_hz``."""
 
     samples: npt.NDArray[np.int16]
     rate_hz: int
 
     @property
     def ms(self) -> float:
-        """How long it lasts."""
+        """How long it lasts, in milliseconds."""
         return len(self.samples) * 1000 / self.rate_hz
 
     def after(self, ms: float) -> "Audio":
-        """Return what follows its first ``ms``."""
+        """Return the audio without its first ``ms`` milliseconds; empty where it is no longer than
+        that."""
         return Audio(self.samples[round(ms * self.rate_hz / 1000) :], self.rate_hz)
 
 
@@ -47,14 +48,19 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class EndOfSpeech:
-    """The audio before it is a piece of speech."""
+    """The mark that the audio before it is a whole piece of speech."""
 
 
 Given = Audio | Text | EndOfSpeech
 
 
 class Unsaid:
-    """What was given to a session and not said, in its order. Not thread-safe."""
+    """What was given to a session and not said, in its order. Iterating gives it (a copy, so that
+    it may be changed meanwhile), and ``len()`` is how many items there are. Not thread-safe.
+
+    ``give`` it what is sent, and have it ``take`` what the session tells: then what is left is what
+    another session has to be given to go on. Of audio the latest three minutes are kept.
+    """
 
     def __init__(self) -> None:
         self._given: deque[Given] = deque()
@@ -73,7 +79,8 @@ class Unsaid:
         return len(self._given)
 
     def give(self, given: Given) -> None:
-        """Note that ``given`` was sent."""
+        """Add ``given``, audio, a text or the end of a piece of speech, which was sent to the
+        session just now. Audio beyond three minutes is removed, the oldest first."""
         self._given.append(given)
         if isinstance(given, Audio):
             self._kept_ms += given.ms
@@ -83,20 +90,23 @@ class Unsaid:
             self._left_out_ms += first.ms
 
     def drop(self) -> None:
-        """Note that nothing of what was given will be said."""
+        """Remove all: it was interrupted, and nothing of it will be said."""
         self._given.clear()
         self._captions.clear()
         self._kept_ms = self._left_out_ms = 0.0
 
     def drop_last_text(self) -> None:
-        """Note that the text that was given last was refused; nothing where there is none."""
+        """Remove the text that was given last, as the session refused it; nothing where there is
+        none."""
         for index in range(len(self._given) - 1, -1, -1):
             if isinstance(self._given[index], Text):
                 del self._given[index]
                 return
 
     def take(self, event: object) -> None:
-        """Note what a session tells of a piece of speech."""
+        """Take in ``event``, what a session tells: at ``SpeechEnded``, what was said by then is
+        removed; ``SpeechBegan`` and ``Caption`` say where in it the session is. Anything else is
+        ignored."""
         if isinstance(event, SpeechBegan):
             self._began_ms = event.at_ms
         elif isinstance(event, Caption):
@@ -109,9 +119,10 @@ class Unsaid:
             self._captions, self._began_ms = [], None
 
     def break_off(self, at_ms: int) -> float | None:
-        """Note that nothing more will be said from ``at_ms`` on, and return how much of a piece was
-        said by then, in milliseconds; None where none was being said. A sentence that was begun
-        counts as not said."""
+        """Remove what was said before ``at_ms``, in milliseconds from the session's start, when the
+        session is left in the middle of a piece of speech, and return how much of that piece was
+        said by then, in milliseconds; None where none was being said. A sentence of a text that was
+        begun counts as not said."""
         began_ms, captions = self._began_ms, self._captions
         self._captions, self._began_ms = [], None
         if began_ms is None:

@@ -54,7 +54,8 @@ class DeadlineQueue(Generic[K]):
         self.jobs += 1
 
     def remove(self, job: Job[K]) -> bool:
-        """Remove a job. Returns whether it was in the queue."""
+        """Remove ``job``, with those of its frames that were not taken yet. Returns whether it was
+        in the queue."""
         if job not in self._waiting:
             return False
         self._waiting.remove(job)

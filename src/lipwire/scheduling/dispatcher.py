@@ -38,9 +38,13 @@ Refused = list[tuple[Job[K], Exception]]
 
 
 class Dispatcher(Generic[K]):
-    """The queue of a scheduler, and all that it decides about it. Not thread-safe; times are
-    seconds of any one clock. The caller runs what ``take`` returns, and says so with ``ran`` and
-    ``freed``."""
+    """The queue of a scheduler, and all that it decides about it, without threads or a clock:
+    ``now`` is the present time in each method, in seconds of any one clock. Not thread-safe.
+
+    The caller puts requests in with ``submit``. For a free worker it asks ``may_begin``, takes out
+    with ``late_heads`` what has become too late, runs what ``take`` returns, and says so with
+    ``ran`` and ``freed``. Workers are numbers that the caller gives them, each its own.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class Dispatcher(Generic[K]):
 
     @property
     def busy(self) -> int:
-        """How many workers run something."""
+        """How many workers have been given frames by ``take`` and were not ``freed`` since."""
         return len(self._ends_s)
 
     def stats(self) -> SchedulerStats:
@@ -83,18 +87,20 @@ class Dispatcher(Generic[K]):
         return stats_of(self.queue, self.queue_size, self.busy, self.workers, self.counts)
 
     def live_frame_s(self, key: K, now: float) -> float | None:
-        """Return the median seconds that a frame of ``key`` took in the latest runs of live
-        requests and of single frames; None where there was none within a minute before ``now``."""
+        """Return how many seconds a frame of the network ``key`` takes: the median of its latest
+        runs, 64 at most, that were for live requests or of a single frame, and ended within 60 s
+        before ``now``. None where there was none."""
         return self._live_times.frame_s(key, now)
 
     # -- admission -------------------------------------------------------------------------------
 
     def submit(self, job: Job[K], now: float) -> Refused[K]:
-        """Put ``job``, which came at ``now``, into the queue. Returns the jobs that had to make
-        room for it.
+        """Put ``job``, which came at ``now``, into the queue. Returns the jobs that were taken out
+        of it to make room, each with the error that the caller is to end it with.
 
-        Raises Overloaded when the queue is full, DeadlineExceeded when the deadline of ``job`` is
-        out of reach as far as can be told.
+        Raises Overloaded when the queue is full and no other job is to be refused in its place, and
+        DeadlineExceeded when the deadline of ``job`` is out of reach, judged by how long frames
+        took lately; ``job`` is not in the queue then.
         """
         if job.service == "live":
             self.reserve.came(job.key, now)
@@ -107,8 +113,8 @@ class Dispatcher(Generic[K]):
         return pushed_out
 
     def take_out(self, jobs: Sequence[Job[K]]) -> list[Job[K]]:
-        """Take ``jobs`` out of the queue. Returns those that nobody has ended yet, which the caller
-        is to end."""
+        """Take ``jobs`` out of the queue, where they are in it. Returns those whose future has not
+        been ended yet; they are marked as ``settled``, and the caller is to end them."""
         taken = []
         for job in jobs:
             self.queue.remove(job)
@@ -174,7 +180,9 @@ class Dispatcher(Generic[K]):
     # -- what is run -----------------------------------------------------------------------------
 
     def may_begin(self, now: float) -> bool:
-        """Return whether a free worker is to take what is next in the queue at ``now``."""
+        """Return whether a free worker is to take what is next in the queue at ``now``: False where
+        nothing waits, and where what is next is not live and the worker is kept free for live
+        requests."""
         head = self.queue.head()
         if head is None:
             return False
@@ -184,8 +192,9 @@ class Dispatcher(Generic[K]):
         return self.reserve.may_begin(head.service, others, self._latest_s(head), now)
 
     def late_heads(self, now: float) -> Refused[K]:
-        """Take the jobs next in turn that are not worth beginning any more out of the queue, and
-        return them."""
+        """Take jobs out of the head of the queue as long as the next one cannot keep its deadline
+        any more, even if all workers ran it at once. Returns them, each with the DeadlineExceeded
+        that the caller is to end it with."""
         late: Refused[K] = []
         while (head := self.queue.head()) is not None and self._is_hopeless(head, now):
             late += [(job, self._too_late(job, now)) for job in self.take_out([head])]
@@ -241,7 +250,9 @@ class Dispatcher(Generic[K]):
         return self._times.latest_s((job.key, job.form), job.form)
 
     def ran(self, pieces: Sequence[Piece[K]], seconds: float, now: float) -> None:
-        """Learn from a run of ``pieces``, one or more, that took ``seconds`` until ``now``."""
+        """Learn from a run that took ``seconds`` and ended at ``now`` how long frames take, and
+        count it. ``pieces``, one or more, are what ``take`` returned for it, without those of jobs
+        that had ended."""
         frames = sum(piece.frames for piece in pieces)
         frame_s, job = seconds / frames, pieces[0].job
         live = frames == 1 or job.service == "live"
@@ -255,7 +266,8 @@ class Dispatcher(Generic[K]):
         self._observer.ran(frames, seconds)
 
     def freed(self, number: int) -> None:
-        """Note that worker ``number`` runs nothing any more."""
+        """Count worker ``number`` as free from now on: what ``take`` returned for it has been run,
+        or failed. Nothing is done where it was not busy."""
         self._ends_s.pop(number, None)
         self._others_run.discard(number)
 

@@ -106,7 +106,8 @@ class FairQueue(Generic[K]):
         self._classes[job.service].push(job)
 
     def remove(self, job: Job[K]) -> bool:
-        """Remove a job. Returns whether it was in the queue."""
+        """Remove ``job``, with those of its frames that were not taken yet. Returns whether it was
+        in the queue."""
         return self._classes[job.service].remove(job)
 
     def newest_of_longest_line(
@@ -234,8 +235,8 @@ class TenantTurns(Generic[K]):
         return before
 
     def push(self, job: Job[K]) -> None:
-        """Add a job behind the others of its tenant and key; a key and a tenant that had none
-        get their turns after all others."""
+        """Add ``job`` behind the others of its tenant and key; a key and a tenant that had none get
+        their turns after all others."""
         tenant = self._tenants.get(job.tenant)
         if tenant is None:
             tenant = self._tenants[job.tenant] = _Tenant()
@@ -248,7 +249,8 @@ class TenantTurns(Generic[K]):
         self.jobs += 1
 
     def remove(self, job: Job[K]) -> bool:
-        """Remove a job. Returns whether it was in the queue."""
+        """Remove ``job``, with those of its frames that were not taken yet. Returns whether it was
+        in the queue."""
         tenant = self._tenants.get(job.tenant)
         line = None if tenant is None else tenant.lines.get(job.key)
         if tenant is None or line is None or job not in line.jobs:
@@ -417,7 +419,8 @@ def _last_of_longest(lines: list[_Line[K]]) -> Job[K] | None:
 
 
 class RecentFrames:
-    """Counts the latest frames of tenants, and forgets them by and by, as others come. Not
+    """Counts the latest frames that tenants had, and forgets them by and by: a frame counts 1/e
+    after 800 further ones of any tenant. The latest 1000 tenants are known by name. Not
     thread-safe."""
 
     def __init__(self) -> None:
@@ -434,15 +437,16 @@ class RecentFrames:
 
     @property
     def all(self) -> float:
-        """The frames of all tenants: 800 at most."""
+        """The weighted count of the frames of all tenants together, 0 to 800."""
         return self._all / self._unit * _MEMORY_FRAMES
 
     def of(self, tenant: str) -> float:
-        """Return how many of the frames are those of ``tenant``."""
+        """Return the part of ``all`` that are frames of ``tenant``; 0 where none is known."""
         return self._of.get(tenant, 0.0) / self._unit * _MEMORY_FRAMES
 
     def add(self, tenant: str, frames: int) -> None:
-        """Count ``frames`` more of ``tenant``."""
+        """Count ``frames`` more, 1 or more, of ``tenant``; what was counted before counts less from
+        then on."""
         # As if they had come one after the other; of very many the last ones count alone.
         before, passed = self._unit, min(frames / _MEMORY_FRAMES, _LONGEST)
         self._unit *= math.exp(passed)

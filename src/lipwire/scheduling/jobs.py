@@ -69,7 +69,7 @@ class Job(Future[Array], Generic[K]):
 
     @property
     def left(self) -> int:
-        """How many of the job's frames no worker has been given yet."""
+        """How many of the job's frames have not been handed to a worker yet."""
         return self.frames - self.taken
 
     @property

@@ -44,8 +44,9 @@ class LiveReserve:
         outside."""
 
     def came(self, key: Hashable, now: float) -> None:
-        """Note that a live request for the network ``key`` was submitted at time ``now``: for 2 s
-        others are expected, runs of other classes are to be short, and a worker is kept free."""
+        """Record that a live request for the network ``key`` was submitted at time ``now``. For 2 s
+        from then on further ones are expected: runs of other classes are to be short, and a worker
+        is kept free. The times of the latest 5 of each network tell when its next one comes."""
         self._live_until_s = now + LIVE_FOR_S
         self.expect(self._live_until_s)
         self._came.setdefault(key, deque(maxlen=_ARRIVALS)).append(now)
@@ -53,8 +54,9 @@ class LiveReserve:
             del self._came[other]
 
     def expect(self, until_s: float) -> None:
-        """Have runs of other classes be short until ``until_s``; an earlier time than was said
-        before changes nothing. No worker is kept free for this alone."""
+        """Have runs of other classes than live be short (40 ms) until ``until_s``, a time of the
+        clock; an earlier time than was given before changes nothing. No worker is kept free for
+        this alone."""
         self.until_s = max(self.until_s, until_s)
 
     def may_begin(self, service: Service, others: int, frame_s: float, now: float) -> bool:
@@ -66,9 +68,11 @@ class LiveReserve:
         return frame_s > 0 and fits(frame_s, self._left_s(now))
 
     def longest_s(self, service: Service, others: int, now: float) -> float:
-        """Return how many seconds a run of class ``service`` may be expected to take that a free
-        worker begins at time ``now``, while ``others`` of the workers have runs that are not live;
-        infinity where there is no limit. One frame may be run where ``may_begin`` says so."""
+        """Return how many seconds a run of class ``service`` that a free worker begins at ``now``
+        may be expected to take, while ``others`` of the workers have runs that are not live:
+        infinity for live ones and while no live request is expected, else 0.04 at most, and less,
+        even below 0, where it has to end before the next live request. One frame may be run all the
+        same where ``may_begin`` says so."""
         if service == "live" or now >= self.until_s:
             return math.inf
         if now >= self._live_until_s or others < self._most_others:
@@ -87,7 +91,8 @@ class LiveReserve:
 
 
 def fits(needed_s: float, longest_s: float) -> bool:
-    """Return whether a run that needs ``needed_s`` seconds ends within ``longest_s``."""
+    """Return whether a run that needs ``needed_s`` seconds ends within ``longest_s`` seconds; a
+    nanosecond more is allowed, for rounding."""
     return needed_s <= longest_s + _ROUNDING
 
 

@@ -44,14 +44,17 @@ core some 0.4 s of work at the mobile widths, which is how long another key may 
 
 
 class Scheduler(Closing, Generic[K]):
-    """Runs requests for mouths on ``workers`` threads. Thread-safe; a context manager.
+    """Runs requests for mouths on ``workers`` threads. Thread-safe; a context manager, which calls
+    ``close`` at the end.
 
         with Scheduler(run, workers=2, queue_size=100) as scheduler:
             job = scheduler.submit(model, crops, windows, deadline=clock() + 2.0)
             mouths = job.result(timeout=2.0)
 
-    ``run(key, faces, windows)`` runs the network of ``key`` for N frames of one form, and returns N
-    mouths. It is called by several workers at once, may raise, and must not change its arguments.
+    ``run(key, faces, windows)`` runs the network of ``key`` for N frames, and returns N mouths;
+    ``key``, ``faces`` and ``windows`` are those that ``submit`` was given, or a part of them. It is
+    called by several workers at once, may raise, which ends the job with that error, and must not
+    change its arguments.
     """
 
     def __init__(
@@ -164,11 +167,12 @@ class Scheduler(Closing, Generic[K]):
         return job
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Accept no more requests, finish those that were accepted, and stop the workers.
+        """Accept no more requests (``submit`` raises Unavailable), wait until those that were
+        accepted are finished, and stop the workers.
 
         Returns whether all were finished. After ``timeout_s`` seconds (None: no limit) those that
-        still wait end with Unavailable, and runs under way finish by themselves. May be called
-        again.
+        still wait end with Unavailable, False is returned at once, and runs under way finish by
+        themselves. May be called again.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
@@ -192,7 +196,8 @@ class Scheduler(Closing, Generic[K]):
         return not unfinished
 
     def close(self) -> None:
-        """End waiting requests with Unavailable, wait for runs under way, and stop the workers."""
+        """End the requests that wait with Unavailable, wait without limit for the runs under way,
+        and stop the workers. May be called again."""
         self.drain(0.0)
         for worker in self._workers:
             worker.join()
@@ -204,25 +209,28 @@ class Scheduler(Closing, Generic[K]):
 
     @property
     def alive(self) -> bool:
-        """Whether all workers are there, as they should be until they are stopped."""
+        """Whether all worker threads run, as they should from the beginning until ``drain`` or
+        ``close`` stops them; True once they are being stopped."""
         return self._stopping or all(worker.is_alive() for worker in self._workers)
 
     @property
     def side_by_side(self) -> int:
-        """How many frames are computed side by side: as many as there are workers, or 1 where
+        """How many frames the device computes at the same time: the number of workers, or 1 where
         ``split`` is False, as the workers then share a device that computes one run after the
         other."""
         return len(self._workers) if self._split else 1
 
     def expect_live(self, for_s: float) -> None:
-        """Have runs of other classes be short for ``for_s`` seconds from now: a live request may
-        come at any moment."""
+        """Have runs of the other classes be short (about 40 ms) for ``for_s`` seconds from now,
+        because a live request may come at any moment. A shorter time than is left from an earlier
+        call changes nothing."""
         with self._lock:
             self._dispatcher.reserve.expect(self._clock() + for_s)
 
     def live_frame_s(self, key: K) -> float | None:
-        """Return the median seconds that a frame of ``key`` took in the latest runs of live
-        requests and of single frames; None where there was none within a minute."""
+        """Return how many seconds a frame of the network ``key`` takes: the median of its latest
+        runs, 64 at most, that were for live requests or of a single frame, and ended within the
+        last 60 s. None where there was none."""
         with self._lock:
             return self._dispatcher.live_frame_s(key, self._clock())
 

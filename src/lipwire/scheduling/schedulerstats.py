@@ -15,14 +15,17 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 class Observer:
-    """Told what happens in a scheduler, as it happens, by its workers; this one does nothing with
-    it. What another does has to be quick, as the scheduler's lock is held."""
+    """Is told of what happens in a scheduler as it happens, for metrics. This one does nothing;
+    subclasses override its methods, which the scheduler's workers call, some with the scheduler's
+    lock held: they have to be quick and must not call the scheduler."""
 
     def waited(self, service: Service, seconds: float) -> None:
-        """Note that a request of class ``service`` waited ``seconds`` for its first run."""
+        """Called when the first frames of a request of class ``service`` are handed to a worker,
+        ``seconds`` after it was submitted."""
 
     def ran(self, frames: int, seconds: float) -> None:
-        """Note that a run of ``frames`` frames took ``seconds``."""
+        """Called after each run of a network: it held ``frames`` frames, perhaps of several
+        requests, and took ``seconds``."""
 
 
 NO_OBSERVER: Final = Observer()

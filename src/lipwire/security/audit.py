@@ -22,8 +22,8 @@ _LONGEST: Final = 200
 
 class AuditLog(Closing):
     """Appends one line of JSON to a file for each request of a server. Thread-safe; several
-    processes may write one file. A context manager. A file that was moved away is made anew within
-    a second."""
+    processes may write one file. A context manager. Where the file was moved away, a new one is
+    made under its name within a second. ``lost`` counts lines that could not be written."""
 
     def __init__(
         self,
@@ -51,8 +51,9 @@ class AuditLog(Closing):
             ) from None
 
     def check(self) -> None:
-        """Raise StorageFailed where records are required and the file cannot be opened or written;
-        to be called before a call is answered."""
+        """Raise StorageFailed where records are required (``required``) and the file cannot be
+        opened or written; to be called before a call is answered. Does nothing where they are not
+        required."""
         if not self.required:
             return
         with self._lock:
@@ -63,7 +64,8 @@ class AuditLog(Closing):
     def write(self, values: Mapping[str, object]) -> None:
         """Append a JSON object with the time (RFC 3339, UTC) and ``values``, which have to be
         values of JSON; texts are cut to 200 characters. A line that cannot be written is counted in
-        ``lost``, and the first of them is logged; nothing is raised then."""
+        ``lost``, and the first of them is logged; nothing is raised then. Does nothing after
+        ``close``."""
         line: dict[str, Any] = {"time": datetime.fromtimestamp(self._now(), UTC).isoformat()}
         for name, value in values.items():
             line[name] = value[:_LONGEST] if isinstance(value, str) else value

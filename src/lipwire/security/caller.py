@@ -40,13 +40,14 @@ class Caller:
         """The avatar that the request is about, for the record; empty where there is none."""
 
     def enter(self, frames: int = 0, *, known: Access | None = None) -> Access:
-        """Check whether the request may begin, and return what its caller may do. ``frames`` is how
-        many frames of a batch it asks for; 0 for requests of other kinds. ``known`` is what the
-        caller may do where something else than their credentials has said so, such as a ticket;
-        their address is looked at all the same. Raises PermissionDenied where the address or the
-        operation is not allowed, Unauthenticated where the credentials do not say who asks,
-        LimitExceeded beyond the tenant's limits, StorageFailed where it cannot be recorded and must
-        be, and Unavailable where keys for tokens cannot be fetched."""
+        """Check whether the request may begin, count it for its tenant, and return what its caller
+        may do. ``frames`` is how many frames of a batch it asks for; 0 for requests of other kinds.
+        ``known`` is what the caller may do where something else than their credentials has said so,
+        such as a ticket; None where the credentials are to say it. The address is looked at in any
+        case. Raises PermissionDenied where the address or the operation is not allowed,
+        Unauthenticated where the credentials do not say who asks, LimitExceeded beyond the tenant's
+        limits, StorageFailed where it cannot be recorded and must be, and Unavailable where keys
+        for tokens cannot be fetched."""
         if known is None:
             self.access = self._control.access(self._credentials)
         else:
@@ -57,14 +58,15 @@ class Caller:
 
     def upload(self, size_bytes: int) -> None:
         """Count ``size_bytes`` that the request has brought, for the caller whom ``enter`` found;
-        nothing before ``enter``. Raises LimitExceeded where their tenant sends more than the limits
-        allow."""
+        does nothing before ``enter``. Raises LimitExceeded, with ``retry_after_s``, where their
+        tenant sends more than the limits allow; they are not counted then."""
         if self.access is not None:
             self._control.upload(self.access, size_bytes)
 
     def left(self, outcome: str) -> None:
-        """Record in the audit file, if there is one, that the request has ended. ``outcome`` is OK
-        or the name of a gRPC status."""
+        """Record in the audit file, if there is one, that the request has ended: what it was, who
+        made it, how long it took, and ``outcome``, which is OK or the name of a gRPC status. Raises
+        nothing."""
         audit = self._control.audit
         if audit is None:
             return

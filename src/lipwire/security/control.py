@@ -44,18 +44,18 @@ class ForwardedControl:
         self._limits = limits
 
     def access(self, credentials: Credentials) -> Access:
-        """Return what the caller may do, as the other process says in ``credentials.forwarded``;
-        everything where that is empty, as the other process then asks for itself. Raises
+        """Return what the caller may do, as the other process says in ``credentials.forwarded``.
+        Where that is empty the other process asks for itself, and may do everything. Raises
         InvalidInput where the text cannot be read."""
         return Access.of_text(credentials.forwarded) if credentials.forwarded else EVERYTHING
 
     def check_address(self, address: str) -> None:
-        """Do nothing, and never raise: the process that passes a request on has checked its
-        address."""
+        """Do nothing with ``address``, and never raise: the process that passes a request on has
+        checked it."""
 
     def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
-        """Do nothing, and never raise: whether a call may begin was checked and counted by the
-        process that passes it on."""
+        """Do nothing with ``access``, ``operation`` and ``frames``, and never raise: whether a call
+        may begin was checked and counted by the process that passes it on."""
 
     def upload(self, access: Access, size_bytes: int) -> None:
         """Count ``size_bytes`` that the caller with ``access`` has sent. Raises LimitExceeded where
@@ -99,7 +99,8 @@ class AccessControl(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether callers have to show who they are."""
+        """Whether callers have to show who they are: keys, tokens or names of certificates were
+        given."""
         return bool(self._keys or self._tokens or self._certificates)
 
     def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
@@ -118,14 +119,16 @@ class AccessControl(Closing):
             self.limits.take(access, frames)
 
     def upload(self, access: Access, size_bytes: int) -> None:
-        """Count ``size_bytes`` that the caller with ``access`` has sent; to be called before they
-        are used. Raises LimitExceeded where its tenant sends more than the limits allow."""
+        """Count ``size_bytes`` that the caller with ``access`` has sent, for its tenant; to be
+        called before they are used. Raises LimitExceeded, with ``retry_after_s``, where its tenant
+        sends more than the limits allow: then they are not to be used."""
         if self.limits is not None:
             self.limits.upload(access, size_bytes)
 
     def check_address(self, address: str) -> None:
         """Raise PermissionDenied where requests may not come from ``address``, an IP address as
-        text without a port; empty for a Unix socket, which is allowed."""
+        text without a port; empty for a Unix socket, which is allowed. Nothing happens where no
+        addresses were given."""
         if not self._allow_from.allow(address):
             raise PermissionDenied(
                 f"requests from {address[:60]} are not allowed (security.allow_from)"

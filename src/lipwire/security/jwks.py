@@ -22,7 +22,8 @@ _AFTER_FAILURE_S: Final = 5.0
 
 class JwksKeys:
     """The keys that tokens are signed with, as a JWKS URL has them (RFC 7517); they are fetched
-    when they are needed. Thread-safe."""
+    when they are needed, but not again within ``pause_s`` seconds for a key that is not known.
+    Thread-safe."""
 
     def __init__(
         self, url: str, pause_s: float, clock: Callable[[], float] = time.monotonic
@@ -40,8 +41,10 @@ class JwksKeys:
         """When it last turned out that they cannot be fetched."""
 
     def key(self, name: object) -> jwt.PyJWK:
-        """Return the key whose ``kid`` is ``name``, fetching the keys first where need be. Raises
-        Unauthenticated where there is none, Unavailable where the keys cannot be fetched now."""
+        """Return the key whose ``kid`` is ``name`` (from a token's header, of any type), fetching
+        the keys first where they are older than five minutes, or have no such key and were not
+        fetched within ``pause_s``. Then it waits for the answer. Raises Unauthenticated where there
+        is none, Unavailable where the keys cannot be fetched now."""
         found, age_s = self._known(name)
         if found is not None and age_s < _FRESH_S:
             return found  # also while another thread asks for the keys

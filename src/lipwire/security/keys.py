@@ -60,7 +60,8 @@ class ApiKey:
     """None where it does not expire."""
 
     def access(self, now_s: float) -> Access:
-        """Return what the key allows. Raises Unauthenticated where it has expired at ``now_s``."""
+        """Return what the key allows. Raises Unauthenticated where it has expired at ``now_s``, in
+        seconds since 1970."""
         if self.expires_s is not None and now_s >= self.expires_s:
             raise Unauthenticated(f"the API key {self.name} has expired")
         return Access(
@@ -135,8 +136,9 @@ class KeyFile:
 
     def revoke(self, name: str) -> None:
         """Remove the key called ``name`` from the file, which keeps its hash as revoked; servers
-        refuse it within a second. Raises NotFound where there is none of that name, InvalidInput
-        where the file is damaged, StorageFailed where it cannot be written."""
+        refuse it within a second. Waits some seconds for another process that changes the file.
+        Raises NotFound where there is no key of that name, InvalidInput where the file is damaged,
+        StorageFailed where it cannot be written."""
         with self._changing() as (keys, revoked):
             found = keys.pop(name, None)
             if found is None:
@@ -151,8 +153,9 @@ class KeyFile:
         return [self._keys[name] for name in sorted(self._keys)]
 
     def now_in_it(self) -> tuple[list[ApiKey], frozenset[str]]:
-        """Return the file's keys, and the hashes (hexadecimal digits) of those that were revoked in
-        it; while it is damaged those that it had before."""
+        """Return the file's keys, expired ones too, and the hashes (SHA-256, hexadecimal digits) of
+        those that were revoked in it, as they were within the last second. While the file is
+        damaged, which is logged, those that it had before."""
         with self._lock:
             self._look()
         return list(self._keys.values()), self._revoked
@@ -243,7 +246,8 @@ class _Change:
 
 
 def hash_of(key: str) -> str:
-    """Return the SHA-256 of a whole key, in hexadecimal digits."""
+    """Return the SHA-256 of ``key``, a whole API key (``lipwire_NAME_SECRET``), in hexadecimal
+    digits."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
@@ -275,8 +279,9 @@ def _parsed(path: Path) -> tuple[dict[str, ApiKey], frozenset[str]]:
 
 
 def key_of(entry: dict[str, Any]) -> ApiKey:
-    """Return the key that ``entry`` describes, a mapping of the fields of ``ApiKey``. Raises
-    ValueError, KeyError, TypeError or AttributeError where it describes none."""
+    """Return the key that ``entry`` describes, a mapping of the names of ``ApiKey``'s fields to
+    their values, as JSON has them. Raises ValueError, KeyError, TypeError or AttributeError where
+    it describes none."""
     operations = tuple(entry["operations"])
     if not set(operations) <= set(OPERATIONS):
         raise ValueError(f"operations are {operations!r:.100}")

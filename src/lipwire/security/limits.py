@@ -45,8 +45,8 @@ class LimitRules:
         return any(one is not None for one in rules)
 
     def divided_by(self, processes: int) -> "LimitRules":
-        """Return what one of so many ``processes`` may be asked for, so that all together are not
-        asked for more: at least 1 of each."""
+        """Return rules for one of ``processes`` (1 or more) that do not share their counts: each
+        limit divided by their number, rounded down, but at least 1."""
 
         def share(most: int | None) -> int | None:
             return None if most is None else max(1, most // processes)
@@ -61,8 +61,8 @@ class LimitRules:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How much of one limit a tenant has left: ``remaining`` of the ``most`` that may be asked for
-    within ``span_s`` seconds, and in how many seconds there will be more. ``policy`` says what is
-    counted: "requests", "frames" or "upload" (bytes)."""
+    within ``span_s`` seconds; ``renewed_in_s`` is in how many seconds there will be more.
+    ``policy`` says what is counted: "requests", "frames" or "upload" (bytes)."""
 
     policy: str
     """``requests``, ``frames`` or ``upload``."""
@@ -78,8 +78,10 @@ class TenantLimits:
     """Counts what each tenant (customer) asks for, and refuses what is more than the rules allow. A
     caller without a tenant counts for itself. Thread-safe.
 
-    Counted is what this process is asked for; with ``shared`` what all processes are that share it.
-    While those cannot be asked, each allows its share: the rules, divided by how many they were.
+    Without ``shared`` it counts what this process is asked for; with ``shared`` what all processes
+    are asked for that share it, and then a call waits for Redis, for as long as its settings say.
+    While Redis does not answer, each process counts for itself and allows the rules divided by how
+    many they were.
     """
 
     def __init__(self, rules: LimitRules, shared: SharedCounts | None = None) -> None:
@@ -93,24 +95,25 @@ class TenantLimits:
         """The limits of one of so many processes."""
 
     def take(self, access: Access, frames: int) -> None:
-        """Count a request of ``frames`` frames, which may be 0, for the tenant of ``access``, or
-        for its subject where it has none. Raises LimitExceeded, with after how many seconds to come
-        back (``retry_after_s``), where that is more than it may ask for; the request is then not
-        counted."""
+        """Count a request of ``frames`` frames (0 where it asks for none) for the tenant of
+        ``access``, or for its subject where it has none. Raises LimitExceeded, with after how many
+        seconds to come back (``retry_after_s``), where that is more than it may ask for; the
+        request is then not counted."""
         who = access.counts_for
         wanted = {REQUESTS: 1, **({FRAMES: frames} if frames else {})}
         self._count(who, {name: cost for name, cost in wanted.items() if name in self._limits})
 
     def upload(self, access: Access, size_bytes: int) -> None:
-        """Count ``size_bytes`` that the caller with ``access`` has sent. Raises LimitExceeded, with
-        after how many seconds to come back (``retry_after_s``), where that is more than its tenant
-        may send; it is then not counted, and what was sent is not to be used."""
+        """Count ``size_bytes`` that the caller with ``access`` has sent, for its tenant, or for
+        itself where it has none. Raises LimitExceeded, with after how many seconds to come back
+        (``retry_after_s``), where that is more than they may send; it is then not counted, and what
+        was sent is not to be used."""
         if UPLOAD in self._limits and size_bytes:
             self._count(access.counts_for, {UPLOAD: size_bytes})
 
     def standing(self, access: Access) -> list[Standing]:
         """Return how much the tenant of ``access``, or the caller itself where it has no tenant,
-        has left of each limit that there is."""
+        has left of each limit that is set. Counts nothing, and raises nothing."""
         who = access.counts_for
         if self._shared is not None:
             with suppress(StoreAway):

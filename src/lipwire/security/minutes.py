@@ -73,8 +73,9 @@ class LiveMinutes(Closing):
         self._sync()
 
     def check(self, tenant: str) -> None:
-        """Raise MinutesUsedUp, with the minutes used and when there are more, where ``tenant`` has
-        used its minutes of this month. May read and write the file, and ask Redis."""
+        """Raise MinutesUsedUp, with the minutes used and when there are more, where ``tenant``
+        (empty: callers without one) has used its minutes of this month. May call ``sync``, and so
+        wait for the file and Redis."""
         with self._lock:
             self._wanted_s[tenant] = self._now()
             read_s = self._read_s.get(tenant)
@@ -99,8 +100,9 @@ class LiveMinutes(Closing):
         )
 
     def spend(self, tenant: str, seconds: float) -> bool:
-        """Count ``seconds`` of a session of ``tenant``, and return whether the tenant has more left
-        this month. Touches neither the file nor Redis."""
+        """Count ``seconds`` of a session of ``tenant`` (empty: callers without one), and return
+        whether the tenant has more left this month. Touches neither the file nor Redis: ``sync``
+        does, later."""
         with self._lock:
             self._begin_month()
             self._wanted_s[tenant] = self._now()
@@ -109,13 +111,14 @@ class LiveMinutes(Closing):
 
     @property
     def due(self) -> bool:
-        """Whether ``sync`` is to be called: the last time was ``EVERY_S`` seconds or more ago."""
+        """Whether ``sync`` is to be called, as its last call was ``EVERY_S`` seconds or more ago.
+        The owner looks now and then; ``check`` does so by itself."""
         return self._now() - self._synced_s >= EVERY_S
 
     def sync(self) -> None:
         """Add to the file what was counted since the last time, and read what other processes and
-        machines have added. Where that is not possible it is logged, once, and what was counted is
-        kept until it is."""
+        machines have added. Waits for the disk and for Redis. Where that is not possible it is
+        logged, once, nothing is raised, and what was counted is kept until it is possible."""
         with self._syncing:
             try:
                 self._sync()
@@ -127,7 +130,7 @@ class LiveMinutes(Closing):
                 self._failing = False
 
     def close(self) -> None:
-        """Write what was counted into the file."""
+        """Write what was counted into the file, as ``sync`` does. Raises nothing."""
         self.sync()
 
     def _sync(self) -> None:

@@ -20,7 +20,8 @@ _SOURCE: Final = re.compile("[0-9a-f]{32}")
 
 
 class MinutesInMemory:
-    """The numbers of a process that has no file."""
+    """Seconds of live sessions of each tenant, of a process that has no file for them. It has the
+    methods of ``MinutesFile``; ``source`` tells it from others that count."""
 
     there: Final = True
 
@@ -29,20 +30,24 @@ class MinutesInMemory:
         self._month, self._seconds = "", dict[str, float]()
 
     def locked(self) -> AbstractContextManager[None]:
-        """One thread has them at a time anyway."""
+        """Return a context manager that does nothing: the owner's own lock keeps other threads
+        away."""
         return nullcontext()
 
     def read(self) -> tuple[str, dict[str, float]]:
-        """Month and seconds of each tenant."""
+        """Return the month ("2030-01"; empty before the first ``write``) and the seconds of each
+        tenant in it, by name."""
         return self._month, dict(self._seconds)
 
     def write(self, month: str, seconds: dict[str, float]) -> None:
-        """Keep the seconds of each tenant in ``month``."""
+        """Keep ``seconds`` of each tenant, by name, of the month ``month`` ("2030-01"), in place of
+        all that was kept."""
         self._month, self._seconds = month, dict(seconds)
 
 
 class MinutesFile:
-    """The numbers of the processes of a machine, and who these are to other machines."""
+    """A file with the seconds of live sessions of each tenant this month, which the processes of a
+    machine share. Read and write it inside ``locked``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,13 +55,14 @@ class MinutesFile:
 
     @property
     def there(self) -> bool:
-        """Whether there is a file."""
+        """Whether the file exists."""
         return self._path.exists()
 
     @property
     def source(self) -> str:
-        """Who has counted this, for other machines: digits that a file beside it has. To be asked
-        for while it is locked. Raises StorageFailed where they cannot be kept."""
+        """The name under which other machines know what this file has counted: 32 hexadecimal
+        digits, kept in a file beside it (``.id``), which is made on first use. To be asked for
+        inside ``locked``. Raises StorageFailed where that file cannot be written."""
         if not self._source:
             path = self._path.with_name(f"{self._path.name}.id")
             with suppress(FileNotFoundError, UnicodeDecodeError):
@@ -69,7 +75,9 @@ class MinutesFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Have the file for this process alone. Raises StorageFailed."""
+        """Have the file for this process alone during the ``with`` block. A context manager. Makes
+        the file's folder where it is missing. Raises StorageFailed where that, or the lock within
+        10 s, is not to be had, and in place of an OSError of the block."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=_LOCK_S):
@@ -78,12 +86,14 @@ class MinutesFile:
             raise StorageFailed(f"{self._path} cannot be written: {error}") from None
 
     def read(self) -> tuple[str, dict[str, float]]:
-        """Month and seconds of each tenant; none where there is no file. Raises InvalidInput where
-        it is damaged, OSError where it cannot be read."""
+        """Return the month ("2030-01") and the seconds of each tenant in it, by name; an empty
+        month and no tenants where there is no file. Raises InvalidInput where it is damaged,
+        OSError where it cannot be read."""
         return _read(self._path)
 
     def write(self, month: str, seconds: dict[str, float]) -> None:
-        """Keep the seconds of each tenant in ``month``. Raises StorageFailed."""
+        """Write ``seconds`` of each tenant, by name, of the month ``month`` ("2030-01") as the
+        whole content of the file, in one step. Raises StorageFailed where that is not possible."""
         _write(self._path, month, seconds)
 
 

@@ -63,13 +63,15 @@ def requested(
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[HTTPResponse]:
     """Send a request to ``url`` and give the ``with`` block the answer, whose body is still to be
-    read. A context manager. ``given_by`` says whose the URL is: "operator" (of the configuration),
-    or "others", whose URLs may only lead to public addresses.
+    read; the connection is closed afterwards. A context manager. ``given_by`` says whose the URL
+    is: "operator" (of the configuration), or "others", whose URLs may only lead to public
+    addresses. ``method`` is "GET" or "POST", ``body`` what a POST sends, and ``headers`` are sent
+    with it. An answer of any status is given to the block.
 
-    A GET follows three redirects at most, each to a public address alone, and from https to https;
-    ``headers`` are sent to the first host alone. A POST, with ``body``, follows none. ``clock``
-    gives seconds. Raises RefusedUrlError for a URL that may not be reached, TimeoutError where it
-    takes longer than ``times``, also while the body is read, other OSErrors and
+    A GET follows three redirects at most, each to a public address alone, and from https only to
+    https; ``headers`` are sent to the first host alone. A POST follows none. ``clock`` gives
+    seconds. Raises RefusedUrlError for a URL that may not be reached, TimeoutError where it takes
+    longer than ``times``, also while the body is read, other OSErrors and
     ``http.client.HTTPException`` where the connection or the answer fails.
     """
     until_s = clock() + times.all_s
@@ -106,11 +108,12 @@ def fetched(
     max_bytes: int,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """Return what a GET of ``url`` is answered with, ``max_bytes`` at most. ``given_by`` says whose
-    the URL is: "operator" (of the configuration), or "others", whose URLs may only lead to public
-    addresses. Raises RefusedUrlError for a URL that may not be reached, TimeoutError where it takes
-    longer than ``times``, and OSError or ``http.client.HTTPException`` where it fails, also where
-    the answer is longer or of another status than 200."""
+    """Return the body of what a GET of ``url`` is answered with, ``max_bytes`` at most.
+    ``given_by`` says whose the URL is: "operator" (of the configuration), or "others", whose URLs
+    may only lead to public addresses. ``clock`` gives seconds, by which ``times`` count. Raises
+    RefusedUrlError for a URL that may not be reached, TimeoutError where it takes longer than
+    ``times``, and OSError or ``http.client.HTTPException`` where it fails, also where the answer is
+    longer or of another status than 200."""
     with requested(url, given_by=given_by, times=times, clock=clock) as answer:
         if answer.status != 200:
             raise HTTPException(f"status {answer.status}; allowed is 200")
@@ -121,11 +124,13 @@ def fetched(
 
 
 def why_not(address: str, given_by: GivenBy) -> str | None:
-    """Return why the IP address ``address`` may not be connected to, None where it may.
+    """Return in a few words why the IP address ``address`` may not be connected to, None where it
+    may. Raises ValueError where it is no IP address.
 
-    For a URL given by "others" it has to be public. For the "operator" it may be private or this
-    machine's own, but not link-local, where clouds answer with secrets of the machine, unless the
-    address itself stands in the URL (``Reach`` sees to that).
+    Where the URL was given by others (``given_by`` is "others") the address has to be public. Where
+    the operator gave it ("operator") it may be private or this machine's own, but not link-local,
+    where clouds answer with secrets of the machine; ``Reach`` lets the operator do even that, where
+    the address itself stands in the URL.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     inner = [found, *_within(found)]
@@ -158,8 +163,10 @@ class Reach:
         return min(self.each_s, left)
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Return a connection to the first address of ``host`` that may be reached and answers.
-        Raises RefusedUrlError where there is none that may, OSError where none answers."""
+        """Return a TCP connection to the first address of ``host``, a name or an IP address, that
+        may be reached and answers at ``port``. The caller closes it. Raises RefusedUrlError where
+        no address may be reached, TimeoutError where the time is over, another OSError where none
+        answers."""
         literal = _is_address(host)
         refused: str | None = None
         failed: OSError | None = None

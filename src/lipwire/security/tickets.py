@@ -100,11 +100,12 @@ class Tickets:
         seconds: float = SECONDS,
         minutes: float = MINUTES,
     ) -> str:
-        """Return a new ticket, with which a page of ``origin`` (in lower case) opens one session
-        with ``avatar`` within ``seconds``, and uses it for ``minutes``; as a caller who has
-        ``access`` would, so that limits and records are about them. Raises InvalidInput where a
-        time is out of range, NotFound where ``access`` does not see the avatar, and Overloaded
-        where too many tickets wait to be used."""
+        """Return a new ticket, with which a page of ``origin`` (as browsers send it, in lower case)
+        opens one session with ``avatar`` within ``seconds``, and uses it for ``minutes``; as a
+        caller who has ``access`` would, so that limits and records are about them. Raises
+        InvalidInput where a time is out of range (1 to ``MOST_SECONDS``, 1 to ``MOST_MINUTES``),
+        NotFound where ``access`` does not see the avatar, Overloaded where too many tickets have
+        not expired, and StorageFailed where the ticket cannot be kept."""
         for name, value, most in (
             ("seconds", seconds, MOST_SECONDS),
             ("minutes", minutes, MOST_MINUTES),
@@ -144,7 +145,8 @@ class Tickets:
     def find(self, text: str) -> Ticket:
         """Return what the ticket or session secret ``text`` allows, without using it up. Raises
         Unauthenticated where it was never issued, was used or has expired: all of these in the same
-        words; Unavailable where other servers may know it, and Redis cannot be asked."""
+        words. Where other servers may have issued it, Redis is asked; raises Unavailable where that
+        does not answer."""
         name = _name_of(text)
         told = self._store.get(name) if len(text) <= _LONGEST else None
         if told is not None:
@@ -159,9 +161,10 @@ class Tickets:
         raise Unauthenticated("the ticket is not known here: it was used, or has expired")
 
     def take(self, text: str) -> Ticket:
-        """Use up the ticket ``text``, and return what it allowed. Raises Unauthenticated where it
-        was never issued, was used or has expired; of several callers at one time for all but one.
-        Raises Unavailable where Redis cannot be asked; the ticket may be used up then."""
+        """Use up the ticket ``text``, and return what it allowed; of several callers at one time,
+        at whatever server, one gets it. Raises Unauthenticated for the others, and where the ticket
+        was never issued, was used or has expired. Raises Unavailable where Redis cannot be asked;
+        the ticket may be used up then."""
         ticket, name = self.find(text), _name_of(text)
         if ticket.shared and self._shared is not None:
             with _asking_redis():
@@ -173,8 +176,9 @@ class Tickets:
         return ticket
 
     def give_back(self, text: str, ticket: Ticket) -> None:
-        """Let ``text``, which ``take`` has used up and returned as ``ticket``, be used again,
-        because no session was opened. Raises StorageFailed where that is not possible."""
+        """Undo a ``take`` of the ticket ``text``, which has returned ``ticket``, because no session
+        was opened: the ticket can be used again. Does nothing where it has expired. Raises
+        StorageFailed where it cannot be kept."""
         left_s = ticket.until_s - self._now()
         if left_s <= 0:
             return
@@ -187,8 +191,8 @@ class Tickets:
             raise StorageFailed("tickets cannot be kept now") from None
 
     def secret(self, ticket: Ticket, session_id: str) -> str:
-        """Return a new secret, with which the page that has used ``ticket`` may use the session of
-        the id ``session_id``, until ``forget`` or for as long as the ticket says. Raises
+        """Return a new secret, with which the page that has used ``ticket`` may use the session
+        with the id ``session_id``, until ``forget`` or for ``ticket.lasts_s`` seconds. Raises
         StorageFailed where it cannot be kept."""
         secret = SECRET + secrets.token_urlsafe(32)
         until_s = self._now() + ticket.lasts_s
@@ -198,7 +202,8 @@ class Tickets:
         return secret
 
     def forget(self, text: str) -> None:
-        """Have the secret ``text`` count for nothing, as its session has ended."""
+        """Have the session secret ``text`` count for nothing from now on, as its session has ended.
+        Does nothing where it is not known."""
         self._store.take(_name_of(text))
 
     def _from_elsewhere(self, text: str, ends_s: float) -> Ticket | None:
@@ -250,13 +255,13 @@ def _name_of(text: str) -> str:
 
 def ticket_text(ticket: Ticket) -> str:
     """Return ``ticket`` as one line of text (JSON), of which ``ticket_of`` makes it again in
-    another process of the same server."""
+    another process of the same server; ``shared`` is not in it."""
     return json.dumps([ticket.access.told(), ticket.origin, ticket.until_s, ticket.lasts_s])
 
 
 def ticket_of(text: str) -> Ticket:
-    """Return the ticket that ``text`` describes, which ``ticket_text`` wrote. Raises InvalidInput
-    where ``text`` is not of that form."""
+    """Return the ticket that ``text`` describes, a line that ``ticket_text`` wrote, with ``shared``
+    False. Raises InvalidInput where ``text`` is not of that form."""
     with suppress(OverflowError, RecursionError, TypeError, ValueError):
         access, origin, until_s, lasts_s = json.loads(text)
         return Ticket(Access.of_text(access), str(origin), float(until_s), float(lasts_s))

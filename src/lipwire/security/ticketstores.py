@@ -11,12 +11,12 @@ _LOG: Final = logging.getLogger("lipwire.security")
 
 
 class TicketStore(Protocol):
-    """Keeps texts by name, for all processes of a server: what was issued, under hashes of tickets.
-    Thread-safe."""
+    """Keeps texts by name, for all processes of a server: what tickets allow, under the hashes of
+    the tickets (hexadecimal digits). Thread-safe. Nothing expires by itself."""
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``, hexadecimal digits. Raises StorageFailed where that is not
-        possible."""
+        """Keep ``text`` as ``name``, hexadecimal digits, in place of what has that name. Raises
+        StorageFailed where that is not possible."""
         ...
 
     def get(self, name: str) -> str | None:
@@ -36,7 +36,7 @@ class OwnStore:
         self._texts: dict[str, str] = {}
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``."""
+        """Keep ``text`` as ``name``, in place of what has that name."""
         self._texts[name] = text
 
     def get(self, name: str) -> str | None:
@@ -44,13 +44,14 @@ class OwnStore:
         return self._texts.get(name)
 
     def take(self, name: str) -> bool:
-        """Forget the text of ``name``, and return whether it was there."""
+        """Forget the text of ``name``, and return whether it was there: of several callers at one
+        time True is returned to one."""
         return self._texts.pop(name, None) is not None
 
 
 class FolderStore:
     """A ``TicketStore`` of several processes: a folder with a file for each text. A file is removed
-    by one process alone, which is what ``take`` tells."""
+    by one process alone, which is what ``take`` tells. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is made where it is not there, for this user alone; its own folder has to be
@@ -62,7 +63,8 @@ class FolderStore:
             raise StorageFailed(f"tickets cannot be kept: {error.strerror}") from None
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``. Raises StorageFailed where the file cannot be written."""
+        """Keep ``text`` as ``name``, in place of what has that name. Raises StorageFailed where the
+        file cannot be written."""
         try:
             write_file(self._folder / name, text.encode())
         except StorageFailed as error:  # whose text has the folder, which is no client's business
@@ -70,14 +72,15 @@ class FolderStore:
             raise StorageFailed("tickets cannot be kept now") from None
 
     def get(self, name: str) -> str | None:
-        """Return the text of ``name``; None where there is none."""
+        """Return the text of ``name``; None where there is none, or it cannot be read."""
         try:
             return (self._folder / name).read_text("utf-8")
         except OSError:
             return None
 
     def take(self, name: str) -> bool:
-        """Forget the text of ``name``, and return whether it was there."""
+        """Forget the text of ``name``, and return whether that was done: False where there is none,
+        or its file cannot be removed. Of several callers at one time True is returned to one."""
         try:
             (self._folder / name).unlink()
         except OSError:

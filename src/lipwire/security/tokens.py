@@ -80,10 +80,10 @@ class Tokens:
         self._known: OrderedDict[str, tuple[float, Access]] = OrderedDict()
 
     def access(self, token: str) -> Access:
-        """Return what ``token``, a signed JSON Web Token in its compact form, allows. Raises
-        Unauthenticated where it is malformed, not signed with a known key, for another issuer or
-        audience, expired or not valid yet, and Unavailable where the keys of the JWKS URL cannot
-        be fetched."""
+        """Return what ``token``, a signed JSON Web Token in its compact form, allows. With a JWKS
+        URL it may have to fetch the keys, and waits for them. Raises Unauthenticated where the
+        token is malformed, not signed with a known key, for another issuer or audience, expired or
+        not valid yet, and Unavailable where the keys of the JWKS URL cannot be fetched."""
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise Unauthenticated(
                 f"the token has {len(token)} characters; allowed are {_MAX_TOKEN_CHARACTERS}"

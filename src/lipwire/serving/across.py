@@ -10,8 +10,13 @@ from lipwire.serving.networks import NetworkKey
 
 def run_across(engine: Engine) -> Across[NetworkKey]:
     """Return the rule by which a scheduler puts frames of several networks into one run, and the
-    function that makes this run with ``engine``. Networks with equal ``NetworkKey.group`` may be in
-    one run, which takes crops or numbers of frames and makes mouths of (N, 320, 320, 3) uint8."""
+    function that makes this run with ``engine``: what ``Scheduler`` takes as ``across``.
+
+    Networks with equal ``NetworkKey.group`` may be in one run. The function takes, for each
+    network, its key, crops, (N, 320, 320, 3) uint8, or numbers of frames (``FrameNumbers``), and
+    windows, (N, 32, 16, 16) float32, and returns mouths of (N, 320, 320, 3) uint8. It raises
+    Unavailable where a network was unloaded.
+    """
 
     def run(parts: list[tuple[NetworkKey, Any, AudioWindows]]) -> list[Any]:
         requests = [

@@ -232,14 +232,15 @@ class Backend(Protocol):
         ...
 
     def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
-        """Load the network of avatar ``model_id`` before mouths of it are asked for, and return its
-        numbers. Raises NotFound where there is no such avatar, AvatarInvalid where its network
-        cannot be loaded."""
+        """Load the network of avatar ``model_id`` before mouths of it are asked for, wait until it
+        is loaded, and return its numbers. ``call`` is the request that this is for. Raises NotFound
+        where there is no such avatar, AvatarInvalid where its network cannot be loaded."""
         ...
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
-        """Unload the network of avatar ``model_id``; runs under way finish before. Returns False
-        where it was not loaded. ``call`` is the request that this is for."""
+        """Unload the network of avatar ``model_id``: new calls do not find it, and it is freed when
+        the calls that use it now have finished, which is not waited for. Returns False where it was
+        not loaded. ``call`` is the request that this is for."""
         ...
 
     def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:

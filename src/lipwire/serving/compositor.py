@@ -135,9 +135,9 @@ class Compositor:
         has the network notices that at another moment than this one. Raises InvalidInput where the
         frames are too large, the speech is too short or the avatar has no audio encoder for it,
         NotFound and AvatarInvalid where the avatar is not there or cannot be loaded, Overloaded
-        where there is no room for it or its request, Unavailable where both servers go on having
-        different revisions or one is stopping, DeadlineExceeded and Cancelled where ``call`` ends
-        before.
+        where there is no room for it or its request, Unavailable where the avatar here and its
+        network go on being of different revisions or a server is stopping, DeadlineExceeded and
+        Cancelled where ``call`` ends before.
         """
         who = who_of(call.tenant, call.client)
         with self._choose(batch.model_id, who, call.service) as chosen:

@@ -28,8 +28,8 @@ _UNKNOWN: Final = GpuState(0, 0, 0.0)
 
 
 class Devices(Closing):
-    """The devices that a server's networks run on, and which network is on which; a context
-    manager.
+    """The devices that a server's networks run on, and which network is on which. Thread-safe; a
+    context manager.
 
     It closes none of the devices: whoever opened them does. ``check`` is to be called now and then.
     """
@@ -95,16 +95,17 @@ class Devices(Closing):
             return self._networks.get(model_id)
 
     def loaded(self) -> dict[str, Mapping[Running, int]]:
-        """Return how many networks are loaded on each device, by how they are run: by its name,
-        "cpu", "gpu0" and so on."""
+        """Return how many networks are loaded on each device: by the device's name, "cpu", "gpu0"
+        and so on, the number of networks by how they are run (``Running``)."""
         return {
             "cpu" if device.gpu is None else f"gpu{device.index}": device.loaded
             for device in self._devices.values()
         }
 
     def hot(self) -> HotStats:
-        """Return what runs specialised on the processor because it is used much, and counts since
-        the start."""
+        """Return how many networks run specialised, because they are used much, and counts since
+        the start: the sums of ``ServerDevice.hot`` over all devices. All are 0 where networks run
+        on GPUs."""
         each = [device.hot for device in self._devices.values()]
         return HotStats(
             sum(stats.networks for stats in each),
@@ -124,8 +125,8 @@ class Devices(Closing):
         return self._placement.home_of(model_id)
 
     def gpus(self) -> tuple[GpuStatus, ...]:
-        """Return the state of each GPU, of those that were lost too; none where networks run on a
-        processor."""
+        """Return the state of each GPU, of those that were lost too, with memory and utilisation as
+        ``check`` last found them (0 before); none where networks run on a processor."""
         with self._lock:
             states = dict(self._states)
         return tuple(

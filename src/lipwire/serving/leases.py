@@ -33,7 +33,8 @@ _LATEST_FRAMES: Final = 500
 
 class FrameCost:
     """The processor time that a process takes for a frame of a live session besides its mouth: to
-    hear speech, and to compose, encode and send the frame. Thread-safe."""
+    hear speech, and to compose, encode and send the frame. ``took`` is told it of each frame, and
+    ``frame_s`` is the mean. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,12 +44,13 @@ class FrameCost:
 
     @property
     def frame_s(self) -> float:
-        """Seconds of a core, the mean of the latest frames; 0 before the first that counts."""
+        """Mean of the latest 500 frames or so, in seconds of a core; 0 before the first that
+        counts."""
         return self._frame_s
 
     def took(self, frame_s: float) -> None:
-        """Note that a frame took ``frame_s`` seconds of a core. The first 25 do not count, as
-        libraries are loaded then."""
+        """Take a frame that took so many seconds of a core, ``frame_s``, into the mean. The first
+        25 frames do not count, as libraries are loaded then."""
         with self._lock:
             if self._first:
                 self._first -= 1
@@ -124,7 +126,8 @@ class SpeedLeases:
         Raises Overloaded, with how many sessions run and how many fit, where there is no share
         left; soon after, one may be free whose holder is late to renew it. Raises InvalidInput
         where ``holder`` is empty or too long, DeadlineExceeded where other networks are being
-        measured until ``call``'s deadline, and what measuring raises.
+        measured until ``call``'s deadline, and whatever the function ``measure`` raises that this
+        was made with.
         """
         if not 0 < len(holder) <= _LONGEST_HOLDER:
             raise InvalidInput(

@@ -88,19 +88,21 @@ class Placement:
             return homes[-1] if homes else None
 
     def models_on(self, device: int) -> frozenset[str]:
-        """Return the names of the models that are on ``device``."""
+        """Return the names of the models that are on device number ``device``, or being loaded onto
+        it; empty where that device is lost or not known."""
         with self._lock:
             return frozenset(
                 name for name, homes in self._homes.items() if homes[-1].device == device
             )
 
     def opened(self, model_id: str) -> Home:
-        """Choose a device for model ``model_id``, and note that the model is there; to be called
-        before it is loaded.
+        """Choose a device for model ``model_id``, count the model as being on it from now on, and
+        return that as its home; to be called before it is loaded.
 
-        The caller passes what is returned to ``measured`` when the model is loaded, and to
-        ``closed`` when it is unloaded or could not be loaded. A model may be opened again before it
-        is closed. Raises Unavailable where no device is left.
+        A device that has ``most`` models is chosen only where all have. The caller passes what is
+        returned to ``measured`` when the model is loaded, and to ``closed`` when it is unloaded or
+        could not be loaded. A model may be opened again before it is closed. Raises Unavailable
+        where no device is left.
         """
         with self._lock:
             home = Home(model_id, self._choose())
@@ -109,8 +111,9 @@ class Placement:
             return home
 
     def measured(self, home: Home, held_bytes: int) -> None:
-        """Note that the model that was ``opened`` as ``home`` is loaded, and takes ``held_bytes``
-        of its device."""
+        """Count the model that was ``opened`` as ``home`` as taking ``held_bytes`` of its device,
+        by which "least-loaded" chooses. To be called when it has been loaded; until then it counts
+        as the mean of all others."""
         with self._lock:
             tally = self._tallies.get(home.device) if home.open else None
             if tally is not None:
@@ -120,8 +123,8 @@ class Placement:
                 tally.count(home, 1)
 
     def closed(self, home: Home) -> None:
-        """Note that the model that was ``opened`` as ``home`` is unloaded, or could not be loaded.
-        Closing twice is allowed."""
+        """Count the model that was ``opened`` as ``home`` as being there no more: it is unloaded,
+        or could not be loaded. Closing twice is allowed."""
         with self._lock:
             if not home.open:
                 return
@@ -132,8 +135,8 @@ class Placement:
                 self._forget(home)
 
     def lose(self, device: int) -> None:
-        """Note that device number ``device`` is lost: its models are on no device any more, and no
-        model is put there. Nothing is done where it is not known, or lost already."""
+        """Take device number ``device`` out: its models are on no device any more, and no model is
+        put there again. Nothing is done where it is not known, or lost already."""
         with self._lock:
             if self._tallies.pop(device, None) is None:
                 return

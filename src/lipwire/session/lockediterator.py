@@ -9,7 +9,8 @@ T = TypeVar("T")
 
 class LockedIterator(Generic[T]):
     """Iterates over ``generator`` in any thread; ``close`` may be called in another one, and waits
-    for the value that is being made. After it, iteration ends.
+    for the value that is being made. After it, iteration ends. A value that several threads ask for
+    at once is given to one of them, and the next to the next.
 
     A generator by itself raises ValueError when it is closed while it runs. Usually a thread is
     waited for before the generator that it advances is closed; but where a signal's exception cuts
@@ -32,8 +33,8 @@ class LockedIterator(Generic[T]):
             return next(self._generator)
 
     def close(self) -> None:
-        """Close the generator, waiting for the value that it is making, if any. Closing twice is
-        allowed."""
+        """Close the generator, so that its ``finally`` blocks run, waiting for the value that it is
+        making, if any. Iteration ends from then on. Closing twice is allowed."""
         with self._lock:
             self._closed = True
             self._generator.close()

@@ -26,10 +26,10 @@ SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 
 @dataclass(frozen=True, slots=True)
 class MouthBatch:
-    """The mouths of n consecutive frames, (n, 320, 320, 3) uint8, channels in the order of the
-    avatar's package. ``first`` is the first frame's number in the video, from 0, and ``background``
-    the avatar's frame that its mouth goes onto; past the avatar's last, numbers run back and forth
-    over its frames."""
+    """The mouths of n consecutive frames, ``mouths``, (n, 320, 320, 3) uint8, in the package's
+    colour order. ``first`` is the first frame's number in the video, from 0, and ``background`` the
+    avatar's frame that its mouth goes onto, so that mouth *i* goes onto ``background + i``; past
+    the avatar's last, numbers run back and forth over its frames."""
 
     first: int  # frame of the video, from 0
     background: int  # frame of the avatar that `first` goes onto, before the walk back and forth
@@ -50,20 +50,22 @@ def animate(
     stopwatch: Stopwatch | None = None,
     observer: WindowsObserver | None = None,
 ) -> Generator[MouthBatch]:
-    """Yield the mouths that say ``speech``, in batches in order, 25 for each second in all
-    (``frame_count``), made ahead in threads.
+    """Yield the mouths of the avatar ``performer`` that say ``speech``, in batches in order, 25
+    mouths for each second in all (``frame_count``), made ahead in threads.
 
     ``speech`` is (samples,) float32 at 16 kHz, mono, in [-1, 1], or an iterable of such pieces,
     which are taken in another thread, some seconds ahead. ``start_frame`` (>= 0) is the frame of
-    the avatar under the first mouth. Batches have ``batch_size`` frames, and the network works on
-    ``lanes`` of them at a time. ``stopwatch`` adds up the time of each stage. ``observer`` is
-    called with what the network hears of each batch, (n, 32, 16, 16) float32, in the thread that
-    makes it.
+    the avatar under the first mouth. Batches have ``batch_size`` frames, the last one fewer, and
+    the network works on ``lanes`` of them at a time (both >= 1). ``stopwatch`` adds up the time of
+    each stage; None: nobody asks for it. ``observer`` is called with what the network hears of each
+    batch, (n, 32, 16, 16) float32, in the thread that makes it; None: nobody is.
 
     Close the iterator (``contextlib.closing``) where it may be left half-way: an error's traceback
     would keep its threads waiting otherwise.
 
-    Raises InvalidInput for speech of another shape or with NaN, and for numbers out of range.
+    Raises InvalidInput at once for numbers out of range, and for an array of another shape, without
+    samples, or with NaN or infinity. What the pieces, the audio encoder or the network raise
+    (InvalidInput, AvatarInvalid, Unavailable, ...) comes out of the iterator.
     """
     _check(start_frame, batch_size, lanes)
     if isinstance(speech, np.ndarray):

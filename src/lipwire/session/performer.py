@@ -24,19 +24,24 @@ class Performing(Protocol):
 
     @property
     def encoder(self) -> AudioEncoder:
-        """The audio encoder that the avatar's network was trained with."""
+        """The audio encoder that the avatar's network was trained with: it makes windows of
+        speech."""
         ...
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
         """Return the mouths of the avatar's frames ``first``, ``first + 1`` and so on (past the
         last, back and forth), one for each of ``windows``: (n, 32, 16, 16) float32 gives (n, 320,
-        320, 3) uint8. ``watch`` adds up the time that it takes. Raises what the network raises."""
+        320, 3) uint8, in the package's colour order. Waits for the network. ``watch`` adds up the
+        time that it takes, as stages "crop" and "network". Raises what the network raises:
+        AvatarInvalid, Unavailable; of a server's avatars also NotFound, AvatarChanged, and
+        Cancelled where the request ends."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """An opened avatar with the engine that runs its network, that network, and its audio encoder.
+    """An opened avatar with the engine that runs its network, that network (``model``), and its
+    audio encoder.
 
     Whoever built it closes them (see `lipwire.wiring`). All of them may be used from several
     threads at once.
@@ -48,8 +53,8 @@ class Performer:
     encoder: AudioEncoder
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
-        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``.
-        See ``Performing.mouths``."""
+        """Return the mouths of the avatar's frames from number ``first`` on, one for each of
+        ``windows``; ``watch`` adds up the time. See ``Performing.mouths``."""
         with watch.measure("crop"):
             crops = np.stack([self.avatar.crop(first + i) for i in range(len(windows))])
         with watch.measure("network"):

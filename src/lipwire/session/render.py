@@ -31,8 +31,9 @@ class Pace:
 
     @classmethod
     def for_machine(cls, fixed_batch: int | None, cores: int | None = None) -> "Pace":
-        """Return the fastest setting on ``cores`` cores (None: all there are). ``fixed_batch`` is
-        the only batch size that the network takes; None where it takes any.
+        """Return the fastest setting on ``cores`` cores (None: all that this process may use): a
+        lane for each core, 16 at most. ``fixed_batch`` is the only batch size that the network
+        takes; None where it takes any, and batches have 2 frames then.
 
         A core works on a batch of its own, which is faster than several cores on one. Small batches
         are as fast as large ones on a processor, and take less memory.
@@ -51,15 +52,22 @@ def render_video(
     stopwatch: Stopwatch,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Render the avatar saying ``recording`` into ``writer``, which was opened with the recording's
-    rate and channels; return what the user should be warned of, besides ``recording.warnings``.
+    """Render the avatar ``performer`` saying ``recording`` into ``writer``, a video, waiting until
+    all frames are written; return what the user should be warned of, a line each, besides
+    ``recording.warnings``. ``writer`` was opened with the avatar's size and the recording's rate
+    and channels, and stays the caller's to close.
 
-    The avatar has to be opened with its part "planes". ``start_frame`` is the avatar's frame under
-    the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage,
-    and ``progress(done, total)`` is called as frames are done. The recording is gone through once:
-    sound and pictures are written side by side, so that neither waits in memory for the other.
+    The avatar has to be opened with its part "planes" (I420). ``start_frame`` (from 0) is the
+    avatar's frame under the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up
+    the time of each stage, and ``progress(done, total)`` is called in this thread after each frame
+    (None: nobody is told). The recording is gone through once: sound and pictures are written side
+    by side, so that neither waits in memory for the other.
 
-    Raises what ``recording.pieces`` raises, when the render gets there, and StorageFailed.
+    Raises InvalidInput where the recording turns out to be damaged when the render gets there,
+    FormChanged where a later part of it has another rate or other channels than it began with
+    (``redone_if_changed`` begins again then), StorageFailed where the video cannot be written, what
+    the network raises (``Performing.mouths``), and what ``progress`` raises, which is a way to end
+    it.
     """
     planes = None  # written over from frame to frame: the encoder has its copy by then
     track = _SoundTrack(recording, writer)
@@ -88,13 +96,18 @@ def render_frames(
     stopwatch: Stopwatch,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Render the avatar saying ``recording`` into ``folder``, one JPEG a frame; return what the
-    user should be warned of, besides ``recording.warnings``.
+    """Render the avatar ``performer`` saying ``recording`` into ``folder``, one JPEG a frame,
+    waiting until all are written; return what the user should be warned of, a line each, besides
+    ``recording.warnings``.
 
-    The avatar has to be opened with its part "jpeg". ``start_frame`` is the avatar's frame under
-    the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each stage,
-    and ``progress(done, total)`` is called as frames are done. Raises what ``recording.pieces``
-    raises, InvalidInput for example, when the render gets there, and StorageFailed.
+    The avatar has to be opened with its part "jpeg". ``start_frame`` (from 0) is the avatar's frame
+    under the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each
+    stage, and ``progress(done, total)`` is called in this thread after each frame (None: nobody is
+    told). Raises InvalidInput where the recording turns out to be damaged when the render gets
+    there, FormChanged where a later part of it has another rate or other channels than it began
+    with (``redone_if_changed`` begins again then), StorageFailed where a file cannot be written,
+    what the network raises (``Performing.mouths``), and what ``progress`` raises, which is a way to
+    end it.
     """
     heard = LockedIterator(recording.heard())
     shut = ShutMouth(performer)

@@ -16,8 +16,9 @@ audio encoder's network."""
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """How long one stage of a render took in all, over all threads that worked in it: wall time,
-    and processor time of the threads that called it, not of threads that it starts itself."""
+    """How long one stage of a render took in all, in milliseconds, added up over all threads that
+    worked in it: ``wall_ms``, which may be more than the render took, and ``cpu_ms``, processor
+    time of the threads that called it, not of threads that it starts itself."""
 
     wall_ms: float
     cpu_ms: float  # of the threads that called the stage, not of threads that it starts itself
@@ -41,8 +42,8 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        """Count the time of a ``with`` block for ``stage``, also where the block ends with an
-        error. A context manager."""
+        """Add the time of a ``with`` block to that of ``stage`` ("audio", "crop", "network",
+        "compose" or "encode"), also where the block ends with an error. A context manager."""
         wall_s, cpu_s = self._clock_s(), self._cpu_clock_s()
         try:
             yield

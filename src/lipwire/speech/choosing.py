@@ -10,10 +10,11 @@ from lipwire.speech.synthesis import Voice
 
 def open_voice(settings: SpeechSettings) -> Voice | None:
     """Return the voice that ``settings`` ask for; None where they ask for ``none``, or name no
-    voice and hibari is not installed.
+    voice and hibari is not installed. Of espeak-ng the program is run once; hibari is not loaded
+    yet, and a server is not asked. There is nothing to close.
 
-    Raises DependencyMissing where the voice's program or package is not installed, InvalidInput
-    for a language that espeak-ng does not have and for a URL or API key that cannot be one, and
+    Raises DependencyMissing where the voice's program or package is not installed, InvalidInput for
+    a language that espeak-ng does not have and for a URL or API key that cannot be one, and
     Unavailable where espeak-ng does not run.
     """
     kind = settings.voice

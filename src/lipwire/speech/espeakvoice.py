@@ -27,9 +27,9 @@ class EspeakVoice:
 
     def __init__(self, *, language: str, speed: float = 1.0, timeout_s: float = 10.0) -> None:
         """``language`` is as ``espeak-ng --voices`` has it: en-us, de, cmn. ``speed`` is a factor,
-        0.5 to 2. A sentence may take ``timeout_s``. Raises DependencyMissing where there is no such
-        program, InvalidInput for text that cannot name a language; ``prepare`` finds out whether
-        the program has it."""
+        0.5 to 2. A sentence may take ``timeout_s`` seconds. Raises DependencyMissing where there is
+        no such program, InvalidInput for text that cannot name a language; ``prepare`` finds out
+        whether the program has it."""
         program = shutil.which(PROGRAM)
         if program is None:
             raise DependencyMissing(
@@ -55,9 +55,11 @@ class EspeakVoice:
             self._known = True
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """Return the sound of ``text``, sentence by sentence, each as one piece that is made when
-        it is asked for. Raises InvalidInput at once where ``text`` has more than 10,000 characters
-        or nothing to say, and Unavailable while it is iterated where the program fails."""
+        """Return an iterator of the sound of ``text``, sentence by sentence, each as one piece that
+        is made when it is asked for. Raises InvalidInput at once where ``text`` has more than
+        10,000 characters or nothing to say; while it is iterated, Unavailable where the program
+        fails or takes longer than ``timeout_s``, and InvalidInput where it does not have the
+        language."""
         return self._spoken(sentences(text))
 
     def _spoken(self, said: list[str]) -> Generator[SpokenPiece, None, None]:
@@ -100,7 +102,8 @@ def samples_of(wav: bytes) -> tuple[Float32Array, int]:
     ``wav`` is the file's bytes.
 
     Everything behind the header counts as samples, whatever length the header says: a program that
-    writes to a pipe does not know it beforehand. Raises Unavailable where ``wav`` is no such file.
+    writes to a pipe does not know it beforehand. Raises Unavailable, with a message about
+    espeak-ng, where ``wav`` is no such file.
     """
     at, rate_hz = 12, 0
     while wav[:4] == b"RIFF" and at + 8 <= len(wav):

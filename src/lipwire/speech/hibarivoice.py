@@ -40,7 +40,8 @@ class HibariVoice:
     name: Final = "hibari"
 
     def __init__(self, *, speed: float = 1.0) -> None:
-        """``speed`` is a factor, 0.5 to 2. Raises DependencyMissing."""
+        """``speed`` is a factor, 0.5 to 2. Nothing is loaded yet. Raises DependencyMissing where
+        the package hibari-tts is not installed."""
         if not hibari_is_installed():
             raise DependencyMissing(
                 "the voice hibari is not installed; `pip install lipwire[speech]` brings it"
@@ -56,8 +57,8 @@ class HibariVoice:
             self._hibari()
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """Return the sound of ``text``, sentence by sentence, each as one piece that is made when
-        it is asked for.
+        """Return an iterator of the sound of ``text``, sentence by sentence, each as one piece that
+        is made when it is asked for; it waits while another thread's sentence is made.
 
         Raises InvalidInput at once where ``text`` has more than 10,000 characters, or neither Latin
         letters nor digits: the voice speaks English. Raises Unavailable while it is iterated where

@@ -51,9 +51,10 @@ class OpenAiVoice:
         """``url`` is the server's as programs are given it, with /v1 at its end, or that of speech
         itself. ``model``, ``voice_name`` and ``speed``, a factor, are sent to it. ``api_key`` is
         sent to it, and nowhere else; None sends none. Connecting, and each wait for more of the
-        answer, may take ``timeout_s``. Redirects are not followed, and proxies that the environment
-        names are not used. Raises InvalidInput where ``url`` is not of http or https, and for a key
-        with blanks or characters that no key has."""
+        answer, may take ``timeout_s`` seconds; a sentence 300 seconds at most. Redirects are not
+        followed, and proxies that the environment names are not used. Nothing is sent yet. Raises
+        InvalidInput where ``url`` is not of http or https or has a user, a query or a fragment, and
+        for a key with blanks or characters that no key has."""
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -86,12 +87,14 @@ class OpenAiVoice:
         """Do nothing: there is nothing to load, and the server is not asked."""
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
-        """Return the sound of ``text``, sentence by sentence, in pieces of 100 ms and more as they
-        come; the server is asked for a sentence when its first piece is asked for.
+        """Return an iterator of the sound of ``text``, sentence by sentence, in pieces of 100 ms
+        and more as they come; the server is asked for a sentence when its first piece is asked for.
 
         Raises InvalidInput at once where ``text`` has more than 10,000 characters or nothing to
-        say; while it is iterated, Unavailable where the server refuses or answers with something
-        else than samples, and DeadlineExceeded where it does not answer within ``timeout_s``.
+        say; while it is iterated, Unavailable where the server cannot be reached, refuses, or
+        answers with something else than samples or with more than three minutes for a sentence, and
+        DeadlineExceeded where it does not answer within ``timeout_s`` seconds, or takes longer than
+        300 for a sentence. Close the iterator where it is left half-way: that ends the connection.
         """
         return self._spoken(sentences(text))
 

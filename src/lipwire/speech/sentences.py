@@ -49,8 +49,8 @@ _CUTS: Final = (
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences of ``text``, each of at most 300 characters and with a letter or a
-    digit.
+    """Return the sentences of ``text``, in their order, each in one line of at most 300 characters
+    and with a letter or a digit.
 
     Control characters and others that are not seen are left out. A sentence ends with a mark such
     as a full stop, in any of many scripts, or where a line ends that the next does not continue.

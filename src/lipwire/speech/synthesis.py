@@ -31,7 +31,8 @@ class SpokenPiece:
 
 
 class Voice(Protocol):
-    """Makes sound of texts (text to speech). For use by many threads."""
+    """Makes sound of texts (text to speech). For use by many threads. Nothing has to be closed but
+    iterators of ``say`` that are left half-way."""
 
     @property
     def name(self) -> str:
@@ -49,21 +50,22 @@ class Voice(Protocol):
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
         """Return the sound of ``text``, sentence by sentence, as an iterator of pieces: a sentence
-        is made when its first piece is asked for.
+        is made when its first piece is asked for. A sentence without sound gives none.
 
         Raises InvalidInput at once where ``text`` has more than 10,000 characters or nothing that
-        can be said; while it is iterated, Unavailable where the voice fails, and DeadlineExceeded
-        where it does not answer in time.
+        can be said; while it is iterated, Unavailable where the voice fails, DeadlineExceeded where
+        it does not answer in time, and what ``prepare`` raises where that was not called.
         """
         ...
 
 
 def said_in_full(voice: Voice, text: str) -> tuple[Float32Array, int]:
-    """Return (all that ``voice`` says of ``text``, (n,) float32 mono in [-1, 1]; its rate in Hz).
+    """Have ``voice`` say all of ``text``, and return (the sound, (n,) float32 mono in [-1, 1]; its
+    rate in Hz), when all of it is made.
 
     Raises InvalidInput where ``text`` is too long or has nothing that can be said, Unavailable
-    where the voice fails, says nothing, or speaks at several rates, and DeadlineExceeded where it
-    does not answer in time.
+    where the voice fails, says nothing, or speaks at several rates, DeadlineExceeded where it does
+    not answer in time, and DependencyMissing where it cannot be loaded.
     """
     pieces = list(voice.say(text))
     rates = sorted({piece.rate_hz for piece in pieces})
@@ -74,9 +76,10 @@ def said_in_full(voice: Voice, text: str) -> tuple[Float32Array, int]:
 
 
 def trimmed(pcm: Float32Array, rate_hz: int) -> Float32Array:
-    """Return ``pcm``, the sound of a sentence, (n,) float32 at ``rate_hz``, without most of the
-    silence before and behind it: 60 ms are left before it, and 300 ms behind it, where there was so
-    much. Empty where all of it is silence."""
+    """Return ``pcm``, the sound of a sentence, (n,) float32 mono in [-1, 1] at ``rate_hz``, without
+    most of the silence before and behind it: 60 ms are left before it, and 300 ms behind it, where
+    there was so much. Empty where all of it is silence (below -48 dB of full scale, or 2 % of its
+    peak). The result is a view."""
     size = np.abs(pcm)
     loud = np.flatnonzero(size > max(_QUIET, _QUIET_OF_PEAK * float(size.max(initial=0.0))))
     if not len(loud):

@@ -31,9 +31,10 @@ _LONGEST_PAUSE_S: Final = 15.0
 
 
 def notice(address: RedisAddress, channel: str, *, timeout_s: float = 1.0) -> int:
-    """Have all who wait for notices in ``channel`` look now, and return how many that are. Waits
-    for each answer of Redis at most ``timeout_s`` seconds. Raises Unavailable where Redis is not
-    there or refuses it, DependencyMissing where redis-py is not installed."""
+    """Tell all who wait for notices in ``channel``, the name of a channel of the Redis server at
+    ``address``, to look now, and return how many that are, in all processes. Waits for each answer
+    of Redis at most ``timeout_s`` seconds, not for what is done then. Raises Unavailable where
+    Redis is not there or refuses it, DependencyMissing where redis-py is not installed."""
     connection = _connected(address, timeout_s)
     try:
         connection.connect()
@@ -47,8 +48,11 @@ def notice(address: RedisAddress, channel: str, *, timeout_s: float = 1.0) -> in
 
 
 class Notices(Closing):
-    """Waits for notices in a channel of Redis, and has somebody look. A context manager, which owns
-    a connection and a thread."""
+    """Waits for notices in a channel of Redis, and calls a function of its owner, ``look``, for
+    them, in a thread of its own: when there was a notice, and whenever Redis was reached, as some
+    may have been missed. While Redis is away it is tried again and again, and ``look`` is not
+    called. Properties may be read in any thread. A context manager, which owns a connection and a
+    thread."""
 
     def __init__(
         self,
@@ -60,11 +64,12 @@ class Notices(Closing):
         retry_s: float = 2.0,
         apart_s: float = 1.0,
     ) -> None:
-        """``look()`` is called in the thread when there was a notice in ``channel``, and whenever
-        Redis was reached; its calls begin ``apart_s`` apart at least, however many notices there
-        are. ``timeout_s`` is how long Redis may take for an answer, ``retry_s`` after how long it
-        is tried again. Does not wait for Redis. Raises DependencyMissing where redis-py is not
-        installed."""
+        """``look()`` is called in the thread when there was a notice in ``channel``, the name of a
+        channel of the Redis server at ``address``, and whenever Redis was reached; its calls begin
+        ``apart_s`` seconds apart at least, however many notices there are. ``timeout_s`` is how
+        long Redis may take for an answer, ``retry_s`` after how long it is tried again, at first:
+        the pause doubles, up to 15 s. Does not wait for Redis. What ``look`` raises is logged.
+        Raises DependencyMissing where redis-py is not installed."""
         _connected(address, timeout_s)  # to know now that redis-py is there
         self.address: Final = address
         self.channel: Final = channel
@@ -80,17 +85,19 @@ class Notices(Closing):
 
     @property
     def hearing(self) -> bool:
-        """Whether notices are heard now."""
+        """Whether the connection to Redis is up and its channel subscribed, so that notices are
+        heard now."""
         return self._hearing
 
     @property
     def looks(self) -> int:
-        """How often somebody was had look."""
+        """How often ``look`` was called since this was made, failed calls included."""
         return self._looks
 
     def close(self) -> None:
-        """End the thread, and close the connection; a look under way is waited for, but not for
-        long."""
+        """End the thread, and close the connection. A call of ``look`` under way is waited for, for
+        twice ``timeout_s`` and 0.4 s at most; it may still run when this returns. Closing twice is
+        allowed."""
         self._closing.set()
         self._thread.join(2 * self._timeout_s + 2 * _SLICE_S)
 

@@ -38,8 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file of a listing: its ``name`` behind the folder's key, how many bytes it has, and a
-    ``token`` that changes when it is replaced (without meaning otherwise)."""
+    """A file of a listing: its ``name``, the last part of its key; how many bytes it has, 0 where
+    the store does not say; and a ``token`` that changes when it is replaced (without meaning
+    otherwise)."""
 
     name: str
     size_bytes: int
@@ -49,9 +50,11 @@ class Listed:
 class ObjectStore:
     """Files by key below a URL, as ``s3://bucket/avatars`` or ``file:///srv/avatars``. Thread-safe.
 
-    Keys have slashes between their parts and none in front. Every method raises Unavailable, whose
-    message says why in a few words, where the store cannot be asked now, refuses, or does not
-    answer in time.
+    Keys have slashes between their parts and none in front. Every method waits for its answer, at
+    most for the store's time limit (20 s unless it was made with another), and raises Unavailable,
+    whose message says why in a few words, where the store cannot be asked now, refuses, or does not
+    answer in time; only ``answers`` does not. While 64 operations hang, further ones wait for their
+    end and raise Unavailable.
     """
 
     def __init__(
@@ -75,17 +78,18 @@ class ObjectStore:
         self._local = bool(_LOCAL & set(_protocols(self._fs)))
 
     def read(self, key: str, max_bytes: int) -> bytes:
-        """Return the bytes of the file ``key``. Raises NotFound where there is none, and
-        InvalidInput where it has more than ``max_bytes``."""
+        """Return the content of the file ``key``. Raises NotFound where there is none, InvalidInput
+        where it has more than ``max_bytes``, and Unavailable."""
         data = self.read_range(key, 0, max_bytes + 1)
         if len(data) > max_bytes:
             raise InvalidInput(f"{key} in the store has more than {max_bytes} bytes")
         return data
 
     def read_range(self, key: str, start: int, end: int, *, limit_s: float | None = None) -> bytes:
-        """Return the bytes of the file ``key`` from ``start`` to before ``end``, fewer where it
-        ends before that. ``limit_s`` is how long that may take; None is the store's own time limit.
-        Raises NotFound where there is no such file."""
+        """Return the bytes of the file ``key`` from number ``start`` (from 0) to before ``end``:
+        fewer where it ends before that, none where it ends before ``start``. ``limit_s`` is how
+        many seconds that may take; None is the store's own time limit. Raises NotFound where there
+        is no such file, and Unavailable."""
 
         def work() -> bytes:
             try:
@@ -100,12 +104,14 @@ class ObjectStore:
         return self._asked(key, work, limit_s)[: end - start]
 
     def write(self, key: str, data: bytes) -> None:
-        """Make ``data`` the content of the file ``key``, which appears, or is replaced, whole."""
+        """Make ``data`` the content of the file ``key``, which appears, or is replaced, whole.
+        Raises Unavailable; it is not known then whether the file was written."""
         self._asked(key, lambda: self._put(key, data))
 
     def upload(self, key: str, source: Path) -> None:
-        """Make the file ``source`` of this machine the file ``key``, which appears whole. Raises
-        NotFound where ``source`` cannot be read."""
+        """Copy the file ``source`` of this machine to the file ``key``, which appears, or is
+        replaced, whole. The time limit is longer for it by a second for each 256 KiB. Raises
+        NotFound where ``source`` is not there or cannot be looked at, and Unavailable."""
         try:
             limit_s = self._timeout_s + source.stat().st_size / _SLOWEST_BYTES_S
         except OSError as error:
@@ -113,7 +119,7 @@ class ObjectStore:
         self._asked(key, lambda: self._put_file(key, source), limit_s)
 
     def remove(self, key: str) -> None:
-        """Remove the file ``key``; nothing where there is none."""
+        """Remove the file ``key``; nothing where there is none. Raises Unavailable."""
 
         def work() -> None:
             with suppress(FileNotFoundError):
@@ -122,8 +128,9 @@ class ObjectStore:
         self._asked(key, work)
 
     def listed(self, folder: str) -> list[Listed]:
-        """Return the files whose keys are those of ``folder`` and one part more, in the order of
-        their names; none where there is nothing. What is below further parts is left out."""
+        """Return the files directly in ``folder``, a key without a slash at its end: those whose
+        keys are ``folder`` and one part more, in the order of their names; an empty list where
+        there is nothing. What is below further parts is left out. Raises Unavailable."""
 
         def work() -> list[Listed]:
             self._fs.invalidate_cache()
@@ -136,8 +143,9 @@ class ObjectStore:
         return sorted(self._asked(folder, work), key=lambda each: each.name)
 
     def answers(self, key: str, limit_s: float) -> bool:
-        """Return whether the store answers within ``limit_s`` when it is asked for the file
-        ``key``, which need not be there."""
+        """Return whether the store answers within ``limit_s`` seconds when it is asked for the file
+        ``key``, which need not be there. One that refuses access does not answer. Raises
+        nothing."""
         try:
             self.read_range(key, 0, 1, limit_s=limit_s)
         except NotFound:

@@ -47,11 +47,13 @@ _AWAY: Final = (
 
 
 class StoreAway(Exception):
-    """The store cannot be asked now; whoever asked does without. Never shown to a client."""
+    """Redis cannot be asked now: it was away, took too long, or another thread held the connection
+    for too long. Whoever asked does without. Never shown to a client."""
 
 
 class StoreDamaged(StoreAway):
-    """The store is there, and what it has under a name is not what Lipwire wrote."""
+    """Redis is there, and what it has under a key is of another kind than what Lipwire writes
+    there, or it refused this one command. Other commands go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class RedisTls:
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a Redis server is, and who Lipwire is to it."""
+    """Where a Redis server is, the number of the database there, and by which name and password
+    Lipwire signs in (None: without). ``tls`` has the files that encrypt; None: nothing is
+    encrypted. As text, and in the repr, it has no password."""
 
     host: str
     port: int = 6379
@@ -93,8 +97,9 @@ class _Connection(Protocol):
 
 
 class Script:
-    """A Lua script, which Redis runs as one step. Redis is sent its hash, and its text where it
-    does not know that."""
+    """A Lua script, which Redis runs as one step: ``text``, and ``sha1``, its hash in hexadecimal
+    digits. Redis is sent the hash, and the text where it does not know that. Run it with
+    ``RedisConnection.script``."""
 
     def __init__(self, text: str) -> None:
         self.text: Final = text
@@ -103,7 +108,10 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class RedisStats:
-    """What a connection has done since it was made."""
+    """What a connection to Redis has done since it was made: whether Redis is there now (``up``),
+    how often it was away (``outages``), ``commands`` that were answered, how many ``seconds`` these
+    took together, and how many commands were ``missed``: not answered, or not sent as Redis was
+    away."""
 
     up: bool
     """Whether Redis is there."""
@@ -119,10 +127,11 @@ class RedisStats:
 
 class RedisConnection(Closing):
     """Sends commands to a Redis server, over one connection. Thread-safe; a context manager, which
-    owns the connection and a thread.
+    owns the connection and a thread, which finds out that Redis is away or back.
 
-    A command takes ``timeout_s`` at most, and about twice that where others are before it. Redis
-    being away, and being back, is logged once each.
+    A command waits for its answer, ``timeout_s`` at most (0.1 s unless made with another), and
+    about twice that where others are before it. While Redis is away commands raise StoreAway at
+    once. Redis being away, and being back, is logged once each.
     """
 
     def __init__(
@@ -174,8 +183,9 @@ class RedisConnection(Closing):
         self._tried.wait(_START_S)
 
     def close(self) -> None:
-        """Close the connection, and end the thread; one that waits for the name of Redis' host to
-        be resolved ends when the system has given that up."""
+        """Close the connection, and end the thread; commands raise StoreAway from then on. Waits 4
+        s at most for the thread: one that waits for the name of Redis' host to be resolved ends
+        when the system has given that up. Closing twice is allowed."""
         self._closing.set()
         self._changed.set()
         self._thread.join(2 * _CONNECT_S)
@@ -184,36 +194,42 @@ class RedisConnection(Closing):
 
     @property
     def up(self) -> bool:
-        """Whether Redis is there, as far as is known."""
+        """Whether Redis is there, as far as is known: whether the last command or health check was
+        answered. While False, commands raise StoreAway at once."""
         return self._connection is not None
 
     @property
     def epoch(self) -> int:
-        """How often Redis was reached: another number means that it was away, and may have
-        forgotten what it had."""
+        """How often Redis was reached since this was made, 0 before the first time: another number
+        than before means that it was away, and may have forgotten what it had."""
         return self._epoch
 
     def key(self, *parts: str) -> str:
-        """Return the name of a key: the prefix and ``parts``, with colons between them. A part that
-        comes from outside has to be a ``digest``."""
+        """Return the name of a key in Redis: the connection's prefix ("lipwire" unless made with
+        another) and ``parts``, with colons between them. A part that comes from outside has to be a
+        ``digest``: texts with colons could name another key."""
         return ":".join((self.prefix, *parts))
 
     def each_beat(self, call: Callable[[], object]) -> None:
-        """Have ``call()`` called in the connection's thread whenever Redis was reached, and then
-        about each second while it is there. It may raise StoreAway."""
+        """Have ``call()`` called, without arguments, in the connection's thread from now on:
+        whenever Redis was reached, and then about each second while it is there. It must be quick.
+        Where it raises StoreAway, or anything else, which is logged, it is called again at the next
+        time. It cannot be taken back."""
         self._each_beat.append(call)
         self._changed.set()
 
     def run(self, *command: str | int | bytes) -> Any:
-        """Return the answer to ``command``, as redis-py has it: bytes, int, None or a list of
-        these. Raises StoreAway where there is none, and StoreDamaged where what Redis has under
-        that name is of another kind."""
+        """Send ``command``, its name and arguments as Redis has them (``run("SET", key, "1")``),
+        and return the answer as redis-py has it: bytes, int, None or a list of these. Raises
+        StoreAway where Redis is away or gives none in time (it may have done it all the same), and
+        StoreDamaged where it refuses this command, as one whose key is of another kind."""
         return self._ask(lambda connection: self._answer(connection, command))
 
     def script(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Return what ``script`` returns for ``keys`` and ``args``. Where a key has something that
-        the script does not expect, the keys are removed and it is run once more. Raises StoreAway,
-        and StoreDamaged where that did not help."""
+        """Run ``script`` in Redis with the names of keys ``keys`` (its ``KEYS``) and ``args`` (its
+        ``ARGV``), and return what it returns, as ``run`` does. Where Redis refuses it, as for a key
+        that is of another kind than it expects, all ``keys`` are removed from Redis and it is run
+        once more. Raises StoreAway, and StoreDamaged where that did not help."""
         given = (len(keys), *keys, *args)
 
         def ask(connection: _Connection) -> Any:
@@ -229,7 +245,8 @@ class RedisConnection(Closing):
             return self._ask(ask)
 
     def stats(self) -> RedisStats:
-        """Return what the connection has done since it was made."""
+        """Return what the connection has done since it was made, and whether Redis is there now.
+        Does not ask Redis."""
         with self._numbers:
             return RedisStats(self.up, self._outages, self._commands, self._seconds, self._missed)
 
@@ -376,8 +393,9 @@ class RedisConnection(Closing):
 
 
 def new_connection(address: RedisAddress, timeout_s: float) -> Any:
-    """Return a connection of redis-py to ``address``, which is not connected yet; a read or a write
-    takes ``timeout_s`` at most. Raises ModuleNotFoundError where redis-py is not installed."""
+    """Return a ``Connection`` of redis-py to ``address``, which is not connected yet; connecting
+    takes 2 s at most, and a read or a write ``timeout_s``. Raises ModuleNotFoundError where
+    redis-py is not installed."""
     from redis.backoff import NoBackoff
     from redis.connection import Connection, SSLConnection
     from redis.retry import Retry
@@ -409,7 +427,8 @@ def digest(text: str) -> str:
 
 
 def in_one_line(error: BaseException, password: str | None) -> str:
-    """Return what ``error`` says as one line for a log, without the ``password``."""
+    """Return what ``error`` says (its class where it says nothing) as one line for a log, of 200
+    characters at most, with *** in the place of ``password``; None where there is no password."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return text.replace(password, "***") if password else text
 

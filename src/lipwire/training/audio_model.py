@@ -84,11 +84,12 @@ class AudioEncoder(nn.Module):
 
     def listen(self, mel: Tensor, starts: Tensor) -> Tensor:
         """Return the rows of whole recordings that begin at the mel columns ``starts``, (B, rows,
-        512) float32.
+        512) float32: row r is made of the 16 columns from ``starts[r]`` on.
 
-        ``mel`` is (B, columns, 80) float32 in [-4, 4], ``starts`` (rows,) int64. Rows overlap five
-        times over. Since no convolution pads the columns, what two rows share has the same value in
-        both, and is computed once: training is four times as fast.
+        ``mel`` is (B, columns, 80) float32 in [-4, 4], ``starts`` (rows,) int64, the same for all
+        B, each from 0 to columns - 16. Rows overlap five times over. Since no convolution pads the
+        columns, what two rows share has the same value in both, and is computed once: training is
+        four times as fast.
         """
         heard = self.body(mel.transpose(1, 2).unsqueeze(1) * 0.5)  # (B, 64, 5, columns - 12)
         width = ROW_COLUMNS - _CONTRACTION
@@ -162,13 +163,14 @@ class AudioModel(nn.Module):
         self.head = AudioHead()
 
     def forward(self, mel: Tensor, frames: int) -> Tensor:
-        """Return the logits of the mouth controls of B recordings, (B, frames, 6) float32.
+        """Return the logits of the mouth controls of B recordings of one length, (B, frames, 6)
+        float32, in the order of ``visemes.CONTROLS``; a sigmoid makes controls of them.
 
-        ``mel`` is their mel spectrograms, (B, columns, 80) float32 in [-4, 4]; ``frames`` is how
-        many video frames each has.
+        ``mel`` is their mel spectrograms, (B, columns, 80) float32 in [-4, 4], 16 columns or more;
+        ``frames`` is how many video frames each has.
 
-        Rows and windows are those of `lipwire.audio`: the last row within the recording, the first
-        and the last row once more, zeros outside.
+        Rows and windows are those of ``lipwire.audio``: the last row within the recording, the
+        first and the last row once more, zeros outside.
         """
         columns = mel.shape[1]
         starts = [row_columns(index, columns).start for index in range(row_count(columns))]
@@ -182,11 +184,11 @@ class AudioModel(nn.Module):
 
 
 def export_encoder(encoder: nn.Module, path: Path) -> None:
-    """Write the encoder, an ``AudioEncoder`` or one that takes and makes the same shapes, as the
-    ONNX file ``path``, with the input ``mel`` (N, 1, 80, 16) and the output ``features`` (N, 512),
-    float32, any N.
+    """Write ``encoder``, an ``AudioEncoder`` or a module that takes and makes the same shapes, as
+    the ONNX file ``path``, with the input ``mel`` (N, 1, 80, 16) and the output ``features`` (N,
+    512), float32, any N. It is exported in evaluation mode and left in the mode that it had.
 
-    Raises `StorageFailed` where it cannot be written; a file that was there stays until the new one
+    Raises StorageFailed where it cannot be written; a file that was there stays until the new one
     is whole.
     """
     example = torch.zeros(2, 1, MEL_BANDS, ROW_COLUMNS)

@@ -67,17 +67,18 @@ class _Segment:
 
 
 def frame_times(count: int) -> npt.NDArray[np.float64]:
-    """Return the instants that frames 0..count-1 show, in seconds from the beginning of the first:
-    their middles, (count,) float64."""
+    """Return the instants that frames 0 to ``count`` - 1 show, in seconds from the beginning of the
+    first: their middles, (count,) float64."""
     return (np.arange(count) + 0.5) / FPS
 
 
 def mouth_track(phones: Sequence[Phone], times_s: npt.ArrayLike) -> Float32Array:
-    """Return the mouth controls at the instants ``times_s``, in seconds: (len(times_s), 6) float32
-    in [0, 1], in the order of `visemes.CONTROLS`.
+    """Return the mouth controls at the instants ``times_s``, (T,) in seconds: (T, 6) float32 in [0,
+    1], in the order of ``visemes.CONTROLS``.
 
-    ``phones`` follow each other in time (gaps are silence). Before the first and after the last the
-    mouth rests. Raises `InvalidInput` for a phone without a pose or of negative length.
+    ``phones`` follow each other in time (gaps are silence); their times and ``times_s`` count from
+    the same moment. Before the first and after the last the mouth rests. Raises InvalidInput for a
+    phone without a pose or of negative length.
     """
     t = np.asarray(times_s, np.float64)
     segments = list(_segments(phones))
@@ -110,8 +111,9 @@ def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, 
     """Return (start, end) of the contact of the lips, or of lip and teeth, in seconds, for a sound
     from ``start_s`` to ``end_s``.
 
-    ``letter`` is its IPA letter, one of p, b, m, f, v and the like. The contact lasts 44 ms at
-    least; that of a /p b/ ends where 65 % of the sound are over.
+    ``letter`` is its IPA letter, one of p, b, m, f, v and the like, which is not checked. The
+    contact lasts 44 ms at least, so that it may begin before ``start_s`` and end after ``end_s``;
+    that of a /p b/ ends where 65 % of the sound are over.
     """
     if letter in STOPS:
         end_s = start_s + RELEASE * (end_s - start_s)

@@ -55,13 +55,14 @@ class CropDataset(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return the samples of these ``indices``, (B,) integers from 0 up to the length; random
-        changes to the samples are drawn from ``rng``."""
+        """Return the samples of these ``indices``, (B,) integers from 0 up to but without the
+        length, in their order; random changes to the samples are drawn from ``rng``. The arrays are
+        the caller's."""
 
 
 def masked_crop(crop: UInt8Array) -> UInt8Array:
     """Return a copy of ``crop``, (..., 320, 320, 3) uint8, in which the part that the network makes
-    anew, rows 5 to 309 and columns 5 to 314, is black."""
+    anew, rows 5 to 309 and columns 5 to 314, the last ones included, is black."""
     masked = crop.copy()
     masked[..., MASK_ROWS, MASK_COLUMNS, :] = 0
     return masked
@@ -95,8 +96,9 @@ def read_picture(path: Path) -> UInt8Array | None:
 
 
 def read_base(studio: Path, frame: int) -> UInt8Array:
-    """Return base frame ``frame``, counted from 0, of the studio folder ``studio``: (H, W, 3) BGR
-    uint8. Raises InvalidInput where its file is missing or damaged."""
+    """Return base frame ``frame``, counted from 0, of the studio folder ``studio``
+    (``base/frame_0000.png`` and so on): (H, W, 3) BGR uint8. Raises InvalidInput where its file is
+    missing or damaged."""
     path = studio / "base" / f"frame_{frame:04d}.png"
     picture = read_picture(path)
     if picture is None:
@@ -105,13 +107,14 @@ def read_base(studio: Path, frame: int) -> UInt8Array:
 
 
 class PairDataset:
-    """Training pairs of a studio folder, each the crop of a base frame with mouth controls, and the
-    crop of a rendered frame with that mouth.
+    """Training pairs of the studio folder ``folder``, each the crop of a base frame with mouth
+    controls, and the crop of a rendered frame with that mouth. A ``CropDataset``, all in memory.
 
-    ``border_px`` is the package's crop border (4 or 0). One sample in ``rest_every`` is replaced by
-    a pair that teaches that at rest (all controls 0) nothing changes. Both pictures of a batch are
-    moved together by up to ``shift_px``, so that few pairs go further. Raises InvalidInput where
-    the folder's rectangles or list of pairs are missing or wrong, or no pair has its pictures.
+    ``border_px`` is the package's crop border (4 or 0). On average one sample in ``rest_every`` is
+    replaced by a pair that teaches that at rest (all controls 0) nothing changes. Both pictures of
+    a batch are moved together by up to ``shift_px`` pixels each way, so that few pairs go further.
+    Pairs whose pictures are missing are left out. Raises InvalidInput where the folder's rectangles
+    or list of pairs are missing or wrong, or no pair has its pictures.
     """
 
     def __init__(
@@ -231,7 +234,7 @@ class PairDataset:
 
 class VideoDataset:
     """Samples of a person's own video: frame i masked, another frame, the speech of frame i; and
-    frame i.
+    frame i. A ``CropDataset``, all in memory; ``len()`` is the number of frames that are used.
 
     The other frame is drawn anew each time, at least ``apart`` frames away where the video is long
     enough, so that its mouth says nothing about the target's.
@@ -248,7 +251,9 @@ class VideoDataset:
     ) -> None:
         """``frames`` are (H, W, 3) uint8 BGR each, ``rectangles`` their crop rectangles, and
         ``windows`` what each of them hears, (T, 32, 16, 16) float32; the shortest of the three
-        decides how many frames are used. ``border_px`` is the package's crop border (4 or 0)."""
+        decides how many frames are used. ``border_px`` is the package's crop border (4 or 0).
+        Raises InvalidInput for fewer than two frames, and for a rectangle that is not inside its
+        frame."""
         count = min(len(frames), len(rectangles), len(windows))
         if count < 2:
             raise InvalidInput(f"a video of {count} usable frames; training needs at least 2")

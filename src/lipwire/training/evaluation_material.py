@@ -45,11 +45,14 @@ _VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
 
 
 def write_evaluation(studio: Path, folder: Path) -> None:
-    """Write ``folder``, the ``evaluation`` folder of a package, which must not exist yet, from the
-    held-out sequences of the studio folder ``studio``: speech, truth, controls and the index.
+    """Write ``folder``, the ``evaluation`` folder of a package, from the held-out sequences of the
+    studio folder ``studio`` (the folders in its ``eval``): speech, truth, controls and the index.
+    Sequences without pictures are left out.
 
-    Raises InvalidInput where the studio's rectangles, base frames or pairs are missing or wrong, or
-    a sequence's recording cannot be decoded.
+    Raises FileExistsError where ``folder`` exists, OSError where it cannot be written or a
+    sequence's controls are missing, and InvalidInput where the studio's rectangles, base frames or
+    pairs are missing or wrong, or a sequence's recording cannot be decoded. What was written until
+    then is left.
     """
     folder.mkdir(parents=True)
     entries = []
@@ -87,8 +90,9 @@ def moving_box(
     rectangle that is as large as ``size``; x2 and y2 are exclusive.
 
     ``movement`` is (rows, columns) float32, how far each block of the crop moves, as
-    :meth:`PairDataset.movement` returns it. Blocks count that move at least ``share`` (0 to 1) as
-    far as the one that moves most, with ``joined`` only those that are connected to it.
+    ``PairDataset.movement`` returns it. Blocks count that move at least ``share`` (0 to 1) as far
+    as the one that moves most; with ``joined`` only those of them that are connected to that one by
+    their sides.
     """
     moving = movement >= share * movement.max()
     if joined:

@@ -42,22 +42,29 @@ LOOP_CRF: Final = 10
 
 
 def export_network(network: LipUNet, path: Path) -> None:
-    """Write ``network``, which has to have its audio branch, as the ONNX file ``path``.
+    """Write ``network``, which has to have its audio branch, as the ONNX file ``path``; it is left
+    in evaluation mode or not, as it was.
 
     The file has the inputs ``input`` (N, 6, 320, 320), the crop in [0, 1] with its masked copy, and
     ``audio`` (N, 32, 16, 16), and the output ``output`` (N, 3, 320, 320) in [0, 1]; float32, any N.
     The output of the audio branch is called ``mouth_controls`` in it.
 
-    Raises AvatarInvalid where ONNX Runtime's output differs from PyTorch's by more than 0.002, or
-    the engine refuses the file, and OSError where it cannot be written; what was at ``path`` then
-    stays.
+    Raises ValueError without an audio branch, AvatarInvalid where ONNX Runtime's output differs
+    from PyTorch's by more than 0.002, or the engine refuses the file, and OSError where it cannot
+    be written; what was at ``path`` then stays.
     """
     write_network(Clipped(network.to(memory_format=torch.contiguous_format)), path)
 
 
 def write_network(network: nn.Module, path: Path) -> None:
-    """Write ``network``, which maps a crop with its masked copy and audio windows to mouths in
-    [0, 1], as the ONNX file ``path`` that ``export_network`` describes, whose errors it has."""
+    """Write ``network``, a module that maps (crop with its masked copy, audio windows) to mouths in
+    [0, 1], as an ONNX file ``path`` of the form that ``export_network`` describes. The module is
+    left in evaluation mode.
+
+    Raises AvatarInvalid where ONNX Runtime's output differs from PyTorch's by more than 0.002, or
+    the engine refuses the file, and OSError where it cannot be written; what was at ``path`` then
+    stays.
+    """
     shipped = network.eval()
     generator = torch.Generator().manual_seed(0)
     crop = torch.rand(2, 6, MOUTH_PX, MOUTH_PX, generator=generator)
@@ -120,10 +127,12 @@ class PackageParts:
 
 
 def write_package(parts: PackageParts, out: Path) -> None:
-    """Make the package folder ``out`` (replaced where it is there) from trained parts.
+    """Make the package folder ``out`` (replaced where it is there) from trained parts, and check
+    that it is a valid package, for which every frame is decoded.
 
-    Raises InvalidInput or AvatarInvalid when a part is missing or does not fit, and OSError when a
-    file is missing or cannot be written; ``out`` is then as it was.
+    Raises InvalidInput or AvatarInvalid when a part is missing or does not fit, StorageFailed when
+    its video cannot be written, and OSError when a file is missing or cannot be written; ``out`` is
+    then as it was.
     """
     with new_folder(out) as partial:
         (partial / "checkpoint").mkdir()
@@ -149,9 +158,10 @@ def write_package(parts: PackageParts, out: Path) -> None:
 
 
 def write_loop(studio: Path, package: Path) -> None:
-    """Write ``crop_rects.json`` and ``source_video.mp4`` into the folder ``package``, from the
-    rectangles and base frames of the studio folder ``studio``. Raises InvalidInput where one of
-    those is missing or damaged, StorageFailed where the video cannot be written."""
+    """Write ``crop_rects.json`` and ``source_video.mp4`` into the folder ``package``, which has to
+    exist, from the rectangles and base frames of the studio folder ``studio``. Raises InvalidInput
+    where one of those is missing or damaged, StorageFailed where the video cannot be written,
+    OSError where the rectangles cannot."""
     rectangles = read_rectangles(studio / "crop_rects.json")
     listed = [[box.x1, box.y1, box.x2, box.y2] for box in rectangles]
     (package / "crop_rects.json").write_text(json.dumps(listed) + "\n")

@@ -69,8 +69,9 @@ _NAMES: Final = (
 
 
 def describe_checkpoint(path: Path, kind: Literal["network", "audio encoder"]) -> str:
-    """Return what the checkpoint ``path`` holds, a lip-sync network or its audio encoder, in a few
-    words. Raises AvatarInvalid where it is not of that ``kind``, or is damaged."""
+    """Return what the checkpoint ``path`` holds, a lip-sync network or its audio encoder as
+    ``kind`` says, in a few words for a person. It is read, and code in it is never run. Raises
+    AvatarInvalid where it is not of that ``kind``, missing, or damaged."""
     module = _built(path, kind)
     millions = sum(parameter.numel() for parameter in module.parameters()) / 1e6
     if isinstance(module, FamilyUNet):
@@ -82,11 +83,12 @@ def describe_checkpoint(path: Path, kind: Literal["network", "audio encoder"]) -
 def convert_checkpoint(
     path: Path, kind: Literal["network", "audio encoder"], onnx_path: Path
 ) -> None:
-    """Write the network in the checkpoint ``path`` as the ONNX file ``onnx_path``.
+    """Write the network in the checkpoint ``path``, a lip-sync network or its audio encoder as
+    ``kind`` says, as the ONNX file ``onnx_path``, which is replaced where it is there.
 
     Raises AvatarInvalid where the checkpoint is not of that ``kind`` or is damaged, or where ONNX
-    Runtime's output differs from PyTorch's, and OSError or StorageFailed where the file cannot be
-    written.
+    Runtime's output differs from PyTorch's (of a network), and OSError (of a network) or
+    StorageFailed (of an audio encoder) where the file cannot be written.
     """
     module = _built(path, kind)
     if kind == "network":
@@ -157,7 +159,8 @@ class _Heard(nn.Module):
 
 
 class FamilyUNet(nn.Module):
-    """The family's U-Net at 320 pixels with 'ave' features; see :meth:`forward`."""
+    """The U-Net of the family of SyncTalk_2D at 320 pixels with 'ave' features (512 numbers a row);
+    see ``forward``."""
 
     def __init__(self, widths: Widths) -> None:
         """``widths`` are the channels from 160 pixels down to 10, each twice the one before; those
@@ -190,7 +193,7 @@ class FamilyUNet(nn.Module):
 
 
 class FamilyEncoder(nn.Module):
-    """The family's audio encoder: (N, 1, 80, 16) mel columns to (N, 512)."""
+    """The audio encoder of the family of SyncTalk_2D: (N, 1, 80, 16) mel columns to (N, 512)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
     Both are (N, 3, H, W) float32, by custom in [0, 1]; ``weights`` are those of their pixels, (N,
     1, H, W) float32, as ``change_weights`` returns them. The loss is the weighted mean of absolute
-    and squared errors, and that of the absolute errors of the differences between neighbouring
+    and squared errors, plus that of the absolute errors of the differences between neighbouring
     pixels, across and down.
     """
     error = output - target

@@ -33,13 +33,14 @@ HELD_OUT_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Settings of a training run; the network itself is a :class:`UNetConfig`.
+    """Settings of a training run; the network itself is a ``UNetConfig``.
 
-    ``learning_rate`` is the highest, after ``warmup_steps``; ``ema_decay`` that of the averaged
-    weights. With ``focus`` (top, left, height and width, multiples of 16, of a part of the crop)
-    four early steps in five see only that part. ``checkpoint_every``, ``sample_every`` and
-    ``log_every`` are in steps. The defaults are the demo avatar's: 38 dB on pairs held out, 25
-    minutes on one core at AVX512.
+    ``steps`` is how many there are in all, ``batch_size`` how many samples each has.
+    ``learning_rate`` is the highest, after ``warmup_steps``; ``ema_decay`` (below 1) is how much of
+    the averaged weights a step keeps. With ``focus`` (top, left, height and width, multiples of 16,
+    of a part of the crop) four early steps in five see only that part. ``seed`` decides about all
+    that is random. ``checkpoint_every``, ``sample_every`` and ``log_every`` are in steps. The
+    defaults are the demo avatar's: 38 dB on pairs held out, 25 minutes on one core at AVX512.
     """
 
     steps: int = 13_000
@@ -58,7 +59,8 @@ class TrainSettings:
 
 
 def bfloat16_is_fast() -> bool:
-    """Return whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    """Return whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX), as far as
+    PyTorch says."""
     capability: dict[str, Any] = {}
     if hasattr(torch.cpu, "get_capabilities"):
         capability = torch.cpu.get_capabilities()
@@ -90,8 +92,9 @@ def window_at(
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
     """Return the part of the crop that ``step``, counted from 0, trains on, as (top, left, height,
-    width) in pixels: ``window``, which is of the same form, or a part of it near
-    ``settings.focus``, as drawn from ``rng``."""
+    width) in pixels: ``window``, which is of the same form, or, in most early steps where
+    ``settings.focus`` is given, a part of it of the focus's size, up to 16 pixels from it each way,
+    as drawn from ``rng``."""
     focus = settings.focus
     if focus is None or step >= FOCUS_UNTIL * settings.steps or rng.random() >= FOCUS_SHARE:
         return window
@@ -129,8 +132,9 @@ def _pictures(values: Tensor) -> UInt8Array:
 
 
 class UNetRun:
-    """One training run of a ``LipUNet``: the network, the running average of its weights, the
-    optimiser, and the folder in which they are kept."""
+    """One training run of a ``LipUNet``: the ``network``, the running ``average`` of its weights,
+    the optimiser, and the ``folder`` in which they are kept. ``step`` is how many steps were done.
+    One sample in HELD_OUT_EVERY is held out. For one thread at a time."""
 
     def __init__(
         self,
@@ -141,8 +145,10 @@ class UNetRun:
         audio_branch: nn.Module | None = None,
     ) -> None:
         """The network of ``config`` is trained on ``dataset`` with ``settings``, and kept in
-        ``folder``, from whose checkpoint the run goes on if there is one. With ``audio_branch`` the
-        dataset's conditions are windows, else they are controls."""
+        ``folder``, from whose checkpoint the run goes on if there is one; nothing is trained or
+        written yet. With ``audio_branch``, which is trained too, the dataset's conditions are
+        windows, else they are controls. Sets PyTorch's seed. Raises InvalidInput for a dataset of
+        fewer than two samples, and where the checkpoint is damaged or of another network."""
         if len(dataset) < 2:
             raise InvalidInput(f"a dataset of {len(dataset)} samples; training needs at least 2")
         everything = np.arange(len(dataset))
@@ -206,7 +212,8 @@ class UNetRun:
         return output.float()
 
     def advance(self) -> float:
-        """Train the next step, on one batch, and return its loss (``picture_loss``)."""
+        """Train the next step, on one batch, count it, and return its loss (``picture_loss``).
+        Nothing is written."""
         # The generator depends on the step alone: a resumed run draws what an unbroken one would.
         rng = np.random.default_rng([self.settings.seed, self.step])
         indices = rng.choice(self.training_indices, self.settings.batch_size)
@@ -237,9 +244,10 @@ class UNetRun:
     def measure(self, limit: int = 48) -> tuple[float, UInt8Array]:
         """Return (how near the averaged network's pictures are to the truth, a picture to look at).
 
-        The first is the mean peak signal to noise ratio, in dB, of up to ``limit`` held-out
-        samples, over the pixels that move. The second is (rows * H, 4 * W, 3) uint8 BGR: of the
-        first six samples a row each of input, output, truth and error (x 4).
+        The first is the mean peak signal to noise ratio, in dB, of up to ``limit`` (1 or more)
+        held-out samples, over the pixels that move. The second is (rows * H, 4 * W, 3) uint8 BGR,
+        where H and W are those of the network's window: of the first six samples a row each of
+        input, output, truth and error (x 4). Training goes on afterwards as if this was not called.
         """
         present = {name: value.clone() for name, value in self._weights().items()}
         self.network.load_state_dict(self.average)
@@ -275,10 +283,14 @@ class UNetRun:
         progress: bool = True,
         stop: Callable[[], bool] = lambda: False,
     ) -> Path:
-        """Train until the last step of the settings, or until ``stop``, which is called without
-        arguments before each step, returns True; return the path of the checkpoint, which is then
-        written. ``progress`` shows a bar in the terminal. Raises StorageFailed where the checkpoint
-        cannot be written."""
+        """Train until the last step of the settings, or until ``stop()``, which is called before
+        each step, returns True; return the path of the checkpoint, which is then written.
+        ``progress`` shows a bar in the terminal.
+
+        Checkpoints are written on the way too, pictures into the folder ``samples``, and a line of
+        JSON to ``log.jsonl``, as often as the settings say. Raises StorageFailed where a checkpoint
+        cannot be written, OSError where the folders or the log cannot.
+        """
         settings = self.settings
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -321,7 +333,9 @@ class UNetRun:
         return self.checkpoint
 
     def averaged_network(self) -> LipUNet:
-        """Return a copy of the network with the averaged weights, float32, ready to export."""
+        """Return a new network with the averaged weights, float32, in evaluation mode, ready for
+        ``export_network``; without an audio branch where the run has none. Where it has one, this
+        run's is part of the new network and gets the averaged weights: call it after training."""
         return network_from_state(
             {"config": self.network.config.to_dict(), "average": self.average},
             self.network.audio_branch,

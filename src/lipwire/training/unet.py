@@ -68,7 +68,8 @@ class UNetConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "UNetConfig":
-        """Return the configuration of which ``to_dict`` made ``values``."""
+        """Return the configuration of which ``to_dict`` made ``values``. Raises KeyError where a
+        field is missing, InvalidInput for a window that cannot be."""
         return cls(
             widths=tuple(values["widths"]),
             code_size=values["code_size"],
@@ -116,8 +117,9 @@ class _Modulation(nn.Module):
 
 
 class LipUNet(nn.Module):
-    """A U-Net that makes the picture of a mouth from a crop and what is heard;
-    :meth:`forward_controls` takes a code, the mouth controls, in place of sound.
+    """A U-Net that makes the picture of a mouth from a crop and what is heard; ``forward_controls``
+    takes a code, the mouth controls, in place of sound. Pictures have the order of colours that it
+    was trained with, BGR for those of this project.
 
     ``audio_branch`` maps windows (N, 32, 16, 16) to codes (N, code_size) in [0, 1]. It may be None
     while the network is trained from controls.
@@ -236,7 +238,7 @@ class AudioConvolutions(nn.Module):
 
     def __init__(self, code_size: int, widths: Sequence[int] = (64, 96, 128)) -> None:
         """``code_size`` is how many numbers the code has; ``widths`` are the numbers of channels of
-        the convolutions."""
+        the convolutions, one to four, each of which halves the 16 x 16 window."""
         super().__init__()
         layers: list[nn.Module] = []
         channels = 32
@@ -247,7 +249,8 @@ class AudioConvolutions(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side**2, code_size))
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Return the codes, (N, code_size) in [0, 1], of windows, (N, 32, 16, 16)."""
+        """Return the codes, (N, code_size) float32 in [0, 1], of ``audio``, windows of (N, 32, 16,
+        16) float32."""
         return torch.sigmoid(self.layers(audio))
 
 
@@ -269,7 +272,9 @@ def _without_blocks(convolution: nn.Conv2d) -> nn.Conv2d:
 
 
 class Clipped(nn.Module):
-    """A copy of ``network`` as it is shipped: its output is clipped to [0, 1]."""
+    """A copy of ``network`` as it is exported: its output is clipped to [0, 1], and its first
+    layers are merged into one that does the same in less time. ``network`` stays as it is; it has
+    to have its audio branch."""
 
     def __init__(self, network: LipUNet) -> None:
         super().__init__()

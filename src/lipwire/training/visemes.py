@@ -187,10 +187,11 @@ STOPS: Final = frozenset("pb")
 
 
 def letters(phone: str) -> tuple[str, ...]:
-    """Return the IPA letters of one phone that have a pose, in order: "aɪ" -> ("a", "ɪ"), "tʃ" ->
-    ("ʃ",).
+    """Return the IPA letters of ``phone``, one sound as text, that have a pose, in order: "aɪ" ->
+    ("a", "ɪ"), "tʃ" -> ("ʃ",). ``visemes.SILENCE`` gives itself.
 
-    A phone of marks alone gives ``()``. Raises `InvalidInput` for a letter without a pose.
+    A phone of marks alone, or an empty one, gives ``()``. Raises InvalidInput for a letter without
+    a pose.
     """
     if phone in POSES:
         return (phone,)

@@ -21,7 +21,8 @@ def is_api(scope: Scope) -> bool:
 
 
 def operation_of(scope: Scope) -> Operation | None:
-    """Return what the request of the ASGI ``scope`` does; None where anybody may do it."""
+    """Return the operation (of ``Access.operations``) that the request of the ASGI ``scope`` needs;
+    None where anybody may make it."""
     parts = _parts(scope)
     if parts[0] not in _API or scope.get("method") == "OPTIONS":
         return None
@@ -36,8 +37,8 @@ def is_render(scope: Scope) -> bool:
 
 
 def files_render(scope: Scope) -> str | None:
-    """Return the id of the render a file of which the request of the ASGI ``scope`` asks for; None
-    where it asks for none."""
+    """Return the id of a render, where the request of the ASGI ``scope`` asks for one of its files;
+    None where it asks for none."""
     match _parts(scope):
         case ["v1", "renders", render, what] if what in _OF_A_RENDER:
             return render
@@ -45,13 +46,13 @@ def files_render(scope: Scope) -> str | None:
 
 
 def is_signed(scope: Scope) -> bool:
-    """Return whether the request of the ASGI ``scope`` is for a file of a render, by a signed
-    link."""
+    """Return whether the request of the ASGI ``scope`` is for a file of a render, by a link with a
+    signature; whether the signature is right is not looked at."""
     return files_render(scope) is not None and b"signature=" in scope.get("query_string", b"")
 
 
 def is_opening(scope: Scope) -> bool:
-    """Return whether the request of the ASGI ``scope`` is to open a session."""
+    """Return whether the request of the ASGI ``scope``, HTTP or WebSocket, is to open a session."""
     match (scope.get("method"), *_parts(scope)):
         case ("POST", "v1", "sessions") | (None, "v1", "socket"):  # a WebSocket has no method
             return True
@@ -61,8 +62,8 @@ def is_opening(scope: Scope) -> bool:
 
 
 def is_before_opening(scope: Scope) -> bool:
-    """Return whether the request of the ASGI ``scope`` asks what has to be known before a session
-    is opened: the ICE servers."""
+    """Return whether the request of the ASGI ``scope`` asks for the ICE servers (OPTIONS of WHEP),
+    as viewers do before they open a session."""
     match (scope.get("method"), *_parts(scope)):
         case ("OPTIONS", "whep", _):
             return not _queried(scope)
@@ -90,14 +91,16 @@ def session_of(scope: Scope) -> str | None:
 
 
 def avatar_of(scope: Scope) -> str:
-    """Return the name of the avatar in the path of the ASGI ``scope``; empty where it has none."""
+    """Return the name of the avatar in the path of the ASGI ``scope``, which paths of WHEP alone
+    have; empty where there is none."""
     parts = _parts(scope)
     return parts[1] if parts[0] == "whep" and len(parts) > 1 else ""
 
 
 def call_of(scope: Scope) -> str:
-    """Return method and path of the ASGI ``scope`` for the record of calls, without ids of
-    sessions, by which whoever has one can take part, and of renders."""
+    """Return method and path of the request of the ASGI ``scope`` for the record of calls
+    (``WebSocket`` in place of a method). ``{id}`` stands in place of ids of renders, and of those
+    of sessions, as whoever knows one can take part."""
     match _parts(scope):
         case ["v1", "sessions", _, *rest]:
             parts = ["v1", "sessions", "{id}", *rest]

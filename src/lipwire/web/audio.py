@@ -24,8 +24,8 @@ Samples = npt.NDArray[np.int16]
 
 
 def check_text(text: object) -> str:
-    """Return ``text`` as it is. Raises InvalidInput where it is no str, is blank or holds a lone
-    surrogate."""
+    """Return ``text``, as a client sent it, unchanged. Raises InvalidInput where it is no str, is
+    blank or holds a lone surrogate."""
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput('there is no "text"; say what is to be said')
     try:
@@ -36,8 +36,8 @@ def check_text(text: object) -> str:
 
 
 def check_format(rate_hz: int, channels: int) -> None:
-    """Raise InvalidInput where a session cannot take audio of the rate ``rate_hz`` or with so many
-    ``channels``."""
+    """Check that a session can take audio with ``rate_hz`` samples a second and so many
+    ``channels``. Raises InvalidInput, with the values allowed, where it cannot."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise InvalidInput(f"channels is {channels}; allowed are 1 to {MAX_CHANNELS}")
     check_rate(rate_hz)
@@ -45,7 +45,8 @@ def check_format(rate_hz: int, channels: int) -> None:
 
 def samples_of(data: bytes, channels: int) -> Samples:
     """Return ``data``, 16-bit little-endian samples with the channels of one moment side by side,
-    as (n, channels) int16. Raises InvalidInput where the last sample is not complete."""
+    as (n, channels) int16, which must not be written to. Raises InvalidInput where the last sample
+    is not complete."""
     if len(data) % (2 * channels):
         raise InvalidInput(
             f"the audio is {len(data)} bytes; allowed are whole samples: a multiple of"
@@ -70,8 +71,9 @@ class AudioIn:
 
         Returns when the session has taken all of it in, or has dropped it for an interrupt that
         came later. ``ends`` says that it is the last of its piece of speech. Raises Overloaded
-        where 4 others wait already, InvalidInput where it is not audio of a session, Cancelled
-        where the session has ended.
+        where 4 calls wait or are being taken in already, InvalidInput where the rate or the
+        channels are not allowed, Cancelled where the session has ended; where it ends just before
+        the end of the piece is marked, that is InvalidInput, too.
         """
         if self.waiting >= MOST_WAITING:
             raise Overloaded(
@@ -87,12 +89,13 @@ class AudioIn:
             self.waiting -= 1
 
     async def push_now(self, pcm: Samples, rate_hz: int, *, ends: bool, interrupts: int) -> None:
-        """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session, waiting until it has
-        room, but not for other calls: for a caller that makes one call after the other.
-        ``interrupts`` is the session's count of interrupts when the audio came; the audio is
-        dropped where there were more since. ``ends`` says that it is the last of its piece of
-        speech. Raises InvalidInput where it is not audio of a session, Cancelled where the session
-        has ended."""
+        """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session, and return when all of
+        it was taken in or dropped. It waits until the session has room, but not for other calls:
+        for a caller that makes one call after the other. ``interrupts`` is the session's count of
+        interrupts (``LiveSession.interrupts``) when the audio came; the audio is dropped where
+        there were more since. ``ends`` says that it is the last of its piece of speech. Raises what
+        ``push`` raises, but for Overloaded: InvalidInput where the rate or the channels are not
+        allowed, Cancelled where the session has ended."""
         step = max(1, round(rate_hz * _STEP_S))
         for first in range(0, max(1, len(pcm)), step):
             while not await asyncio.to_thread(

@@ -26,7 +26,8 @@ _RETRY_AFTER_S: Final = 2.0
 
 
 class BodyRoom:
-    """What one process holds of the bodies that clients send. Used in one event loop."""
+    """What one process holds of the bodies that clients send, in bytes: of all together, and of
+    each tenant. Used in one event loop."""
 
     def __init__(
         self,
@@ -46,13 +47,14 @@ class BodyRoom:
 
     @property
     def held_bytes(self) -> int:
-        """How much is held now."""
+        """How many bytes are held now, of all tenants."""
         return self._held.total()
 
     @contextmanager
     def taking(self, who: str) -> Iterator[Callable[[int], None]]:
-        """Hold what the block takes for tenant ``who`` until its end. A context manager: gives a
-        function that takes so many bytes, and raises Overloaded where there is no room."""
+        """Give the ``with`` block a function ``take(size_bytes)`` that holds so many bytes for
+        ``who``, a tenant (``Access.counts_for``), until the end of the block. A context manager.
+        ``take`` raises Overloaded where there is no room."""
         taken = 0
 
         def take(size_bytes: int) -> None:
@@ -66,8 +68,9 @@ class BodyRoom:
             self.hold(who, -taken)
 
     def hold(self, who: str, size_bytes: int) -> None:
-        """Hold so many bytes for tenant ``who``; give them back where ``size_bytes`` is negative.
-        Raises Overloaded where there is no room."""
+        """Hold ``size_bytes`` for ``who``, a tenant (``Access.counts_for``), until they are given
+        back by a call with as many less than 0. Raises Overloaded, holding nothing, where there is
+        no room."""
         for held, most in (
             (self._held[who], self._most_of_one),
             (self._held.total(), self._most),
@@ -85,12 +88,14 @@ class BodyRoom:
     async def body(
         self, request: Request, control: AccessControl, most_bytes: int
     ) -> AsyncIterator[bytes]:
-        """Give the ``async with`` block the body of ``request``, which is held until its end, and
-        which ``control`` counts for the tenant of whoever sends it: before it comes, where its
-        length was said, else as it comes. An asynchronous context manager.
+        """Read the body of ``request`` and give it to the ``async with`` block; it is held until
+        the block's end. An asynchronous context manager. ``control`` counts the bytes for the
+        tenant of whoever sends them: before they come, where their length was said, else as they
+        come.
 
-        Raises HTTPException where it has more than ``most_bytes``, breaks off or takes too long,
-        LimitExceeded where the tenant may not send it now, and Overloaded where there is no room.
+        Raises HTTPException where it has more than ``most_bytes`` (413), breaks off (400) or takes
+        too long (408), LimitExceeded where the tenant may not send it now, and Overloaded where
+        there is no room.
         """
         access = access_of(request.scope)
         told = request.headers.get("content-length", "")

@@ -17,8 +17,9 @@ _MOST_TEXTS: Final = 100
 
 
 class SeldomWarnings(logging.Filter):
-    """Lets each warning without arguments through once a minute: uvicorn warns of each request that
-    is none, in the same words, and whoever sends them would fill the disk with its log."""
+    """A filter of loggers that lets each warning without arguments through once a minute: uvicorn
+    warns of each malformed request in the same words, and whoever sends them would fill the disk
+    with its log."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` is in seconds."""
@@ -27,7 +28,8 @@ class SeldomWarnings(logging.Filter):
         self._told_s: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether ``record`` is to be logged."""
+        """Return whether ``record`` is to be logged: False for a warning without arguments whose
+        text was logged within the last minute."""
         if record.levelno != logging.WARNING or record.args or record.exc_info:
             return True
         now, text = self._clock(), str(record.msg)
@@ -44,7 +46,8 @@ Protocol = Any
 
 
 class Connections:
-    """The connections of one web server. Used in its event loop."""
+    """The connections of one web server: how many there are at a time, and for how long one may ask
+    nothing. Used in its event loop."""
 
     def __init__(
         self,
@@ -66,10 +69,10 @@ class Connections:
         self._told_s = -_TELL_EVERY_S
 
     def protocol(self, base: Any, encryption: ssl.SSLContext | None = None) -> Any:
-        """Return ``base``, uvicorn's class for connections by HTTP, with these limits, as what
-        makes a protocol for each connection. With ``encryption`` connections are encrypted by it,
-        for which the server that listens has to be without: a connection counts from when it is
-        made, not from when that is agreed upon."""
+        """Return a factory of asyncio protocols that makes ``base``, uvicorn's class for HTTP
+        connections, with these limits: one for each connection. With ``encryption`` each connection
+        agrees on TLS first, by that context; the listening socket must then have no TLS of its own.
+        A connection counts from when it is made, not from when it is encrypted."""
         limits = self
 
         class Limited(base):  # type: ignore[misc]

@@ -14,8 +14,8 @@ from lipwire.session.live import (
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """Return ``event`` as a JSON object: its ``type`` in snake case, ``at_ms`` and its other
-    fields."""
+    """Return ``event`` as a JSON object: its ``type`` in snake case ("speech_began"), ``at_ms`` (ms
+    of the session's clock) and its other fields by their names."""
     match event:
         case StateChanged():
             return {

@@ -263,26 +263,27 @@ class Guard:
 
 def has_token(scope: Scope) -> bool:
     """Return whether a request came with the server's token or with another credential that shows
-    who asks. ``scope`` is the ASGI scope that ``Guard`` has passed on."""
+    who asks. ``scope`` is that of a request that ``Guard`` has passed on; KeyError for any other.
+    """
     return bool(scope["state"][_HAS_TOKEN])
 
 
 def may_change(scope: Scope) -> bool:
     """Return whether a request may change something: it came with the server's token or another
-    credential, or from the server's own page or one of the listed origins. ``scope`` is the ASGI
-    scope that ``Guard`` has passed on."""
+    credential, or from the server's own page or one of the listed origins. ``scope`` is that of a
+    request that ``Guard`` has passed on; KeyError for any other."""
     return bool(scope["state"][_MAY_CHANGE])
 
 
 def access_of(scope: Scope) -> Access:
-    """Return what the caller of a request may do; ``scope`` is the ASGI scope that ``Guard`` has
-    passed on."""
+    """Return what the caller of a request may do. ``scope`` is that of a request that ``Guard`` has
+    passed on; KeyError for any other."""
     return Access.of_text(scope["state"][_ACCESS])
 
 
 def opened_by(scope: Scope) -> Ticket | None:
-    """Return the ticket with which a request opens a session; None where it is not by one.
-    ``scope`` is the ASGI scope that ``Guard`` has passed on."""
+    """Return the ticket with which a request opens a session; None where it came without one.
+    ``scope`` is that of a request that ``Guard`` has passed on."""
     told = scope["state"].get(_TICKET)
     return None if told is None else ticket_of(told)
 

@@ -32,8 +32,8 @@ _OPENING: Final = 8
 
 
 class Hub:
-    """The live sessions of a server as its HTTP API uses them, and the WebRTC viewers of each. Used
-    in one event loop."""
+    """The live sessions of a server as its HTTP API uses them, and the WebRTC viewers of each. Made
+    and used in one event loop."""
 
     def __init__(
         self,
@@ -71,10 +71,15 @@ class Hub:
         access: Access = EVERYTHING,
         lasts_s: float | None = None,
     ) -> LiveSession:
-        """Begin a session with avatar ``model_id`` for the caller who has ``access``, which ends
-        after ``lasts_s`` at most; ``settings`` None are the usual ones. Raises PermissionDenied
-        where ``access`` is to one session alone, NotFound where it does not allow that avatar or
-        there is none, and what ``LiveSessions.open`` raises (Overloaded, Unavailable, ...)."""
+        """Begin a session with avatar ``model_id`` for the caller who has ``access``; wait until it
+        has begun. It ends after ``lasts_s`` seconds at most (None: only the server's rules count);
+        ``settings`` None are the defaults of ``SessionSettings``. Where the wait is cancelled, the
+        session is ended.
+
+        Raises PermissionDenied where ``access`` is to one session alone, NotFound where it does not
+        allow that avatar or there is none, and what ``LiveSessions.open`` raises: Overloaded,
+        MinutesUsedUp, Unavailable, AvatarInvalid.
+        """
         if access.session:
             raise PermissionDenied("this is for one session, and opens no other")
         access.check_avatar(model_id)
@@ -105,16 +110,16 @@ class Hub:
             self.sessions.end(opening.result())
 
     def find(self, session_id: str, access: Access = EVERYTHING) -> LiveSession:
-        """Return the running session with that id. Raises NotFound where there is none, or it is
-        not one that the caller with ``access`` may see."""
+        """Return the running session with the id ``session_id``. Raises NotFound where there is
+        none, or it is not one that the caller with ``access`` may see."""
         session = self.sessions.find(session_id, access.tenant)
         if access.session not in ("", session_id) or not access.sees(session.avatar.name):
             raise NotFound(NO_SESSION)
         return session
 
     def broadcast(self, session: LiveSession) -> Broadcast:
-        """Return the one encoder of ``session``, which all its WebRTC viewers share; where there is
-        none, it is made and added to the session's outputs."""
+        """Return the one encoder of ``session``, which all its WebRTC viewers share. Where there is
+        none, it is made and added to the session's outputs; it goes with the last viewer."""
         found = self._broadcasts.get(session.id)
         if found is None:
             found = self._broadcasts[session.id] = Broadcast(
@@ -124,8 +129,8 @@ class Hub:
         return found
 
     def audio(self, session: LiveSession) -> AudioIn:
-        """Return the one queue through which audio for ``session`` is pushed in its order; made on
-        the first call."""
+        """Return the one queue of ``session`` through which its audio is pushed, in the order of
+        the calls; made on the first call."""
         found = self._audio.get(session)
         if found is None:
             found = self._audio[session] = AudioIn(session)
@@ -155,10 +160,14 @@ class Hub:
 
     async def view(self, session: LiveSession, offer: str) -> tuple[str, str]:
         """Connect a WebRTC viewer to ``session``. ``offer`` is the viewer's SDP; returns the
-        viewer's id (for ``leave``) and the SDP to answer with. Raises NoCommonCodec where the
-        viewer lacks H.264 or Opus, InvalidInput where ``offer`` is not one, Unavailable where the
-        TURN server that is needed gives no address, NotFound where the session ends meanwhile,
-        Overloaded where too many view already."""
+        viewer's id (for ``leave`` and ``peer``) and the SDP to answer with. The connection itself
+        is made afterwards.
+
+        Raises NoCommonCodec where the viewer lacks H.264 or Opus, InvalidInput where ``offer`` is
+        no SDP that can be answered, Unavailable where the TURN server that is needed gives no
+        address, NotFound where the session ends meanwhile, and Overloaded where 100 view the
+        session or 400 all sessions of this process.
+        """
         for count, most in (
             (self._peers_of(session), MOST_OF_SESSION),
             (len(self._peers), MOST_VIEWERS),
@@ -208,7 +217,7 @@ class Hub:
         return found[0]
 
     async def close(self) -> None:
-        """Close the connections of all viewers, and wait for that."""
+        """Close the connections of all viewers, and wait for that. Sessions go on."""
         peers = [peer for peer, _, _ in self._peers.values()]
         await asyncio.gather(*(peer.close() for peer in peers), *self._tasks)
         self._opening.shutdown(wait=False)

@@ -48,7 +48,8 @@ class IceServers:
 
     def links(self) -> list[str]:
         """Return the servers as values of the HTTP header ``Link``, one for each URL, which tell a
-        viewer of them (RFC 9725, section 4.6)."""
+        viewer of them (RFC 9725, section 4.6). They have ``username`` and ``credential`` as they
+        are here: call it on what ``issued`` returns."""
         links = []
         for url in self.urls:
             link = f'<{url}>; rel="ice-server"'

@@ -29,12 +29,11 @@ def metrics_app(
     """Return the ASGI app of a server's metrics port.
 
     ``GET /metrics`` answers ``read()``, numbers in Prometheus' text format, to whoever may read for
-    all tenants; ``/healthz`` says that the process answers, and ``/readyz`` whether ``ready()``:
-    200 or 503. ``/readyz/balancer`` says the same with 200 or 404, which HAProxy
-    (``disable-on-404``) takes for: nothing new, but what belongs to the sessions that are here. All
-    of these are open to everybody who reaches the port. ``read`` and ``ready`` are called in other
-    threads. ``hosts`` are the names that the server is reached by, besides
-    loopback; ``*`` is any. ``control`` says who asks.
+    all tenants. These are open to everybody who reaches the port: ``/healthz``, which says that the
+    process answers; ``/readyz``, 200 where ``ready()`` is true, else 503; and ``/readyz/balancer``,
+    200 or else 404, on which HAProxy (``disable-on-404``) sends nothing new, but still what belongs
+    to sessions that are here. ``read`` and ``ready`` are called in other threads. ``hosts`` are the
+    names that the server is reached by, besides loopback; ``*`` is any. ``control`` says who asks.
     """
 
     async def metrics(request: Request) -> Response:

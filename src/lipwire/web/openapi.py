@@ -291,7 +291,8 @@ _MEANINGS: Final[Mapping[int, str]] = {
 
 
 def document() -> dict[str, Any]:
-    """Return the OpenAPI document of the HTTP API, as a dictionary for ``json.dumps``."""
+    """Return the OpenAPI 3.1 document of the HTTP API, as a dictionary for ``json.dumps``; a new
+    one each time."""
     paths: dict[str, dict[str, Any]] = {}
     for one in ROUTES:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)

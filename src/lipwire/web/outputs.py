@@ -46,7 +46,7 @@ class EventTap:
                 self._hand(item)
 
     def show(self, shown: Shown) -> None:
-        """Ignore the picture."""
+        """Ignore ``shown``, a picture."""
 
     def close(self) -> None:
         """Add None to ``events``, which says that nothing follows. In any thread."""
@@ -79,7 +79,8 @@ class PictureTap:
 
     @property
     def has_room(self) -> bool:
-        """Whether a picture would be taken in: the one before has left through ``next``."""
+        """Whether a picture would be taken in: true at the beginning, and once ``next`` has
+        returned the picture before."""
         return self._free
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
@@ -91,12 +92,13 @@ class PictureTap:
         """Ignore sound and events."""
 
     def show(self, shown: Shown) -> None:
-        """Make a JPEG file of ``shown``, for ``next``. In any thread."""
+        """Make a JPEG file of ``shown``, for ``next``; a session calls it where there is room. In
+        any thread."""
         self._free = False
         self._hand(_jpeg_of(shown, self._quality))
 
     def close(self) -> None:
-        """Let ``next`` return None after the picture that waits: nothing follows."""
+        """Let ``next`` return None after the picture that waits: nothing follows. In any thread."""
         self._hand(None)
 
     async def next(self) -> bytes | None:
@@ -132,8 +134,8 @@ class MediaTap:
 
     @property
     def has_room(self) -> bool:
-        """Whether a picture would be taken in: the one before has left through ``next``, or was
-        dropped."""
+        """Whether a picture would be taken in: true at the beginning, and once the picture before
+        was returned by ``next`` or dropped."""
         return self._free
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
@@ -149,12 +151,13 @@ class MediaTap:
                 self._hand(_message(_SOUND, item.at_ms, to_int16(item.samples).tobytes()))
 
     def show(self, shown: Shown) -> None:
-        """Add ``shown`` as a message with a JPEG file, for ``next``. In any thread."""
+        """Add ``shown`` as a message with a JPEG file, for ``next``; a session calls it where there
+        is room. Where 50 messages wait, the oldest is dropped. In any thread."""
         self._free = False
         self._hand(_message(_PICTURE, shown.picture.at_ms, _jpeg_of(shown, self._quality)))
 
     def close(self) -> None:
-        """Let ``next`` return None after the messages that wait: nothing follows."""
+        """Let ``next`` return None after the messages that wait: nothing follows. In any thread."""
         self._hand(None)
 
     async def next(self) -> bytes | None:

@@ -55,15 +55,16 @@ class NotThere(Exception):
 
 
 def is_passed_on(scope: Scope) -> bool:
-    """Return whether the request of the ASGI ``scope`` was passed on by another process of the
-    server."""
+    """Return whether the request of the ASGI ``scope`` came from another process of the server
+    (``pass_on``), and not from a client itself."""
     return _PASSED_ON in scope
 
 
 async def pass_on(path: Path, scope: Scope, receive: Receive, send: Send) -> bool:
     """Have the process at the Unix socket ``path`` answer the ASGI request of ``scope``,
-    ``receive`` and ``send``. Returns whether anything was answered: False where the process ended
-    before it said anything. Raises NotThere where no process listens at ``path``."""
+    ``receive`` and ``send``; returns when the request has ended: whether anything was answered.
+    False where the process ended before it said anything: the caller then has to answer. Raises
+    NotThere where no process listens at ``path``."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)
     except OSError:

@@ -158,11 +158,14 @@ class Peer:
         self._connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
-        """Accept a viewer's ``offer``, SDP, and return the SDP to answer with; the connection is
-        made once the viewer has it, or the viewer is gone. Raises NoCommonCodec where the viewer
-        lacks H.264 or Opus,
-        InvalidInput where ``offer`` is not one, and Unavailable where all goes over a TURN server
-        and that gives no address."""
+        """Accept ``offer``, the viewer's SDP, and return the SDP to answer with. Call it once. The
+        connection is made once the viewer has the answer; where it is not made in time, ``on_gone``
+        is called.
+
+        Raises NoCommonCodec where the viewer lacks H.264 or Opus, InvalidInput where ``offer`` is
+        no SDP that can be answered, and Unavailable where all goes over a TURN server and that
+        gives no address; call ``close`` then, too.
+        """
         sdp = await self._answered(offer)
         if self._on_gone is not None and self._connection.connectionState != "connected":
             self._connecting = self._loop.call_later(self._connect_within_s, self._gone)
@@ -203,9 +206,10 @@ class Peer:
         return sdp
 
     async def trickle(self, fragment: Fragment) -> None:
-        """Take further ICE candidates of the viewer, as ``parse_fragment`` returns them. Raises
-        IceRestart where they are those of another ICE session than that of the offer, and
-        InvalidInput where one cannot be used, or they are more than 100 with those before."""
+        """Take further ICE candidates of the viewer: ``fragment`` is what ``parse_fragment``
+        returned. Raises IceRestart where they are those of another ICE session than that of the
+        offer, and InvalidInput where one cannot be used, or they are more than 100 with those
+        before."""
         if fragment.user and fragment.user not in self._users:
             raise IceRestart("an ICE restart needs a new offer: post one, with ?session=ID")
         count = self._candidates + len(fragment.candidates)
@@ -224,13 +228,15 @@ class Peer:
             raise InvalidInput("a candidate cannot be used") from error
 
     def deliver(self, media: Sequence[Media]) -> None:
-        """Send ``media``, the encoded pictures and sound and the events that left the session at
-        one moment, to the viewer. In any thread; returns at once."""
+        """Send ``media``, what left the session's encoder at one moment, to the viewer: encoded
+        pictures and sound; events are passed over. Pictures before the first key frame are left
+        out. In any thread; returns at once."""
         with contextlib.suppress(RuntimeError):  # where the loop has ended
             self._loop.call_soon_threadsafe(self._deliver, media)
 
     async def close(self) -> None:
-        """End the connection; closing twice is allowed."""
+        """End the connection, and wait for that; closing twice is allowed. Calls ``on_gone``,
+        unless it was called before."""
         if self._ending is None:
             self._gone()
             self._release()

@@ -71,8 +71,8 @@ class Told:
 
     @property
     def more(self) -> dict[str, Any]:
-        """Further members of the problem details: ``code`` and ``incident``, those that are not
-        empty, and ``counts``."""
+        """The members of the problem details besides status, title and detail: ``code`` and
+        ``incident``, those that are not empty, and ``counts``."""
         told = {"code": self.code, "incident": self.incident}
         return {**{name: value for name, value in told.items() if value}, **self.counts}
 
@@ -85,10 +85,11 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """Return an HTTP answer of ``status`` with problem details (RFC 9457); ``detail`` says in one
-    line what is wrong, ``code`` which gRPC status that is. ``retry_after_s`` says after how many
-    seconds another attempt may succeed; ``headers`` are added to the answer's, ``more`` to the
-    members of its JSON object, which has the request's id, too."""
+    """Return an HTTP answer of ``status`` with problem details (RFC 9457), a JSON object.
+    ``detail`` says in one line what is wrong. ``retry_after_s`` says after how many seconds another
+    attempt may succeed (None: not said); ``headers`` are added to the answer's. ``more`` are
+    further members of the JSON object, such as ``code``, the name of a gRPC status, which is else
+    that of ``status``. The object has the id of the request, too, where there is one."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
@@ -138,8 +139,9 @@ _TITLES: Final[Mapping[int, str]] = {
 
 
 def answering(active: Callable[[], int]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return an exception handler for Starlette, which answers with problem details. ``active()``
-    returns how many live sessions run, which clients are told where there are too many."""
+    """Return an exception handler for Starlette, which answers a request whose handling has raised
+    with problem details (``told_of``). ``active()`` returns how many live sessions run, which
+    clients are told where there are too many of something (429)."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
@@ -161,10 +163,10 @@ def answer_of(told: Told) -> Response:
 
 
 def told_of(error: Exception, place: str, active: Callable[[], int] | None = None) -> Told:
-    """Return what a client is told of ``error``. One that nobody foresaw is logged under a new
-    incident number, which the client is told instead; ``place`` says in the log what failed, such
-    as a path. ``active()`` returns how many live sessions run, which the client is told where there
-    is too much of something; None where it is not told."""
+    """Return what a client is told of ``error``. An error that is none of Lipwire's is logged under
+    a new incident number, and the client is told that number alone; ``place`` says in the log what
+    failed, such as a path. ``active()`` returns how many live sessions run, which the client is
+    told where the status is 429; None where it is not told."""
     told = _told_of(error, place)
     if told.status != 429 or active is None:
         return told

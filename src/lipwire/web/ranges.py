@@ -13,17 +13,19 @@ _RANGES: Final = re.compile(rf"bytes={_ONE}(,{_ONE})*", re.ASCII | re.IGNORECASE
 
 
 class NotSatisfiable(Exception):
-    """A request asks for parts of a file of which it has none."""
+    """Raised where a request asks for parts of a file of which it has none; its text is the value
+    of the header ``Range``."""
 
 
 def ranges_of(headers: Headers, *, size_bytes: int, etag: str, modified: str) -> str:
-    """Return the value of the header ``Range`` of a request with ``headers`` for a file of
-    ``size_bytes``, with those of its ranges that the file has; empty where it asks for the whole
-    file.
+    """Return the header ``Range`` of a request with ``headers`` for a file of ``size_bytes``, with
+    only those of its ranges that the file has ("bytes=0-99"); empty where the whole file is to be
+    sent.
 
-    What is not well formed is left out of account, as is a range that is for another file than the
-    one with the entity tag ``etag`` that was ``modified`` last then (the value of
-    ``Last-Modified``). Raises NotSatisfiable where the file has none of the ranges.
+    That is so where there is no ``Range``, where it is not well formed or has more than 16 ranges,
+    and where ``If-Range`` names neither ``etag``, the entity tag of the file, nor ``modified``, the
+    value of its ``Last-Modified``: then the client has parts of another file. Raises NotSatisfiable
+    where the file has none of the ranges.
     """
     given = headers.get("range", "").strip()
     if not _RANGES.fullmatch(given) or given.count(",") >= _MOST:

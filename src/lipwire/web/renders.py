@@ -61,7 +61,7 @@ _PRIVATE: Final = "private, max-age=300"
 
 class RenderApi:
     """Answers requests about finished videos. Used in one event loop; what looks at a disk is done
-    in threads."""
+    in threads. Where the server makes no videos, each handler raises NotFound."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class RenderApi:
         self._speaks = speaks
 
     def routes(self) -> list[Route]:
-        """Return the routes below ``/v1``."""
+        """Return the routes below ``/v1``, which call the handlers of this object."""
         return [
             Route("/render", self.order, methods=["POST"]),
             Route("/renders", self.every, methods=["GET", "DELETE"]),
@@ -93,9 +93,10 @@ class RenderApi:
         ]
 
     def signed(self, scope: Scope) -> Access | None:
-        """Return what the request of the ASGI ``scope`` may do as its link is signed; None where it
-        is not. Looks at the disk. Raises PermissionDenied where the signature is not right, or has
-        expired, and NotFound where there is no such render."""
+        """Return what the request of the ASGI ``scope`` may do because its link is signed: get
+        files of the render's tenant. None where the link has no signature, or is to no file of a
+        render. Looks at the disk, so call it in a thread. Raises PermissionDenied where the
+        signature is not right, or has expired, and NotFound where there is no such render."""
         found = files_render(scope)
         query = Request(scope).query_params
         if found is None or self._given is None or self._links is None or SIGNATURE not in query:
@@ -105,7 +106,16 @@ class RenderApi:
         return Access("signed link", tenant, frozenset({"deliver"}))
 
     async def order(self, request: Request) -> Response:
-        """Take in a render."""
+        """Answer ``POST /v1/render``: take in a render of a text (JSON) or of audio, which is made
+        later, and return 202 with the job and its ``Location``. An answer with problem details is
+        returned for another media type (415), without a voice (501), for a key that another order
+        had (422), where too many wait (429), and where the disk has no room (507).
+
+        Raises InvalidInput where what is asked for is wrong, NotFound where there is no such
+        avatar, HTTPException where the body is too large, breaks off or takes too long,
+        LimitExceeded where the tenant may not send it now, and Overloaded where there is no room
+        for it.
+        """
         renders = self._renders
         key = _key_of(request)
         kind = media_type(request)
@@ -129,7 +139,9 @@ class RenderApi:
             return await self._taken(renders, request, asked, key, pcm=pcm, rate_hz=rate_hz)
 
     async def every(self, request: Request) -> Response:
-        """Tell of the renders of a tenant, or remove all of them."""
+        """Answer ``GET`` and ``DELETE /v1/renders``: tell of the renders of the caller's tenant,
+        the newest first, or remove all of them. Raises PermissionDenied where the request came
+        without a token or key, InvalidInput for a wrong query."""
         renders = self._renders
         if not has_token(request.scope):  # an id is all that another page needs to fetch one
             raise PermissionDenied(
@@ -150,7 +162,9 @@ class RenderApi:
         return _fresh({"renders": told, "queued": counts.queued, "running": counts.running})
 
     async def one(self, request: Request) -> Response:
-        """Tell how a render does, or cancel or remove it."""
+        """Answer ``GET`` and ``DELETE /v1/renders/{id}``: tell how a render does; or cancel it,
+        where it has not ended, else remove it (204). Raises NotFound where the caller's tenant has
+        no such render."""
         renders = self._renders
         job_id, tenant = request.path_params["render"], access_of(request.scope).tenant
         job = await asyncio.to_thread(renders.find, job_id, tenant)
@@ -163,7 +177,9 @@ class RenderApi:
         return Response(status_code=204)
 
     async def video(self, request: Request) -> Response:
-        """Send a video, its playlist, or the file of its segments."""
+        """Answer requests for files of a render: its video, whole or in parts (``Range``), its
+        playlist, or the file of its segments. Raises NotFound where the caller's tenant has no such
+        render, or it has no such file."""
         renders = self._renders
         form, kind = _FILES[request.url.path.rpartition("/")[2]]
         tenant = access_of(request.scope).tenant

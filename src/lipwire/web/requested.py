@@ -14,14 +14,14 @@ _MOST_JSON_BYTES: Final = 1024 * 1024
 
 
 def media_type(request: Request) -> str:
-    """Return the media type of the body, in lower case and without parameters, cut to 100
-    characters; empty where none is said."""
+    """Return the media type of the body of ``request``, in lower case and without parameters, cut
+    to 100 characters; empty where none is said."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()[:100]
 
 
 def number(request: HTTPConnection, name: str, default: int) -> int:
     """Return the whole number that the query of ``request`` gives as ``name``; ``default`` where it
-    gives none. Raises InvalidInput for anything else."""
+    gives none. Raises InvalidInput where the value is no whole number."""
     given = request.query_params.get(name)
     if given is None:
         return default
@@ -32,8 +32,9 @@ def number(request: HTTPConnection, name: str, default: int) -> int:
 
 
 def length(asked: Mapping[str, Any], name: str, default: float) -> float:
-    """Return the number called ``name`` in the JSON object ``asked``; ``default`` where there is
-    none. Raises InvalidInput for anything else, also for whole numbers that no float can hold."""
+    """Return the number, whole or not, that the JSON object ``asked`` has as ``name``; ``default``
+    where it has none. Raises InvalidInput where the value is no number, or a whole number that no
+    float can hold."""
     value = asked.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} is {str(value)[:50]}; allowed are numbers")
@@ -45,8 +46,9 @@ def length(asked: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def avatar_of(asked: Mapping[str, Any]) -> str:
-    """Return the name of the avatar in the JSON object ``asked``. Raises InvalidInput where there
-    is none."""
+    """Return the name of the avatar, the member ``avatar`` of the JSON object ``asked``. Raises
+    InvalidInput where it has none, or that is no text. Whether there is such an avatar is not
+    looked at."""
     name = asked.get("avatar")
     if not isinstance(name, str):
         raise InvalidInput('the body has no "avatar"; name one')
@@ -55,7 +57,13 @@ def avatar_of(asked: Mapping[str, Any]) -> str:
 
 async def json_of(request: Request, control: AccessControl, room: BodyRoom) -> dict[str, Any]:
     """Return the JSON object that is the body of ``request``, up to 1 MiB; an empty one where there
-    is no body. Raises InvalidInput where it is none, and what ``BodyRoom.body`` raises."""
+    is no body. ``room`` holds the body while it is read, and ``control`` counts it for the caller's
+    tenant.
+
+    Raises InvalidInput where the body is no JSON object; HTTPException where it is too large,
+    breaks off or takes too long, LimitExceeded where the tenant may not send it now, and Overloaded
+    where ``room`` has none for it.
+    """
     async with room.body(request, control, _MOST_JSON_BYTES) as data:
         try:
             value = json.loads(data or b"{}")

@@ -99,8 +99,9 @@ class SessionSocket:
         self._left = False
 
     async def run(self, first: Mapping[str, Any]) -> bool:
-        """Send ``first``, a JSON object, as the first message, then serve the client. Returns when
-        the client has left or the session has ended: whether the client was there for ``first``."""
+        """Accept the WebSocket, send ``first``, a JSON object, as the first message, then serve the
+        client until it has left or the session has ended. Returns whether the client was there for
+        ``first``; nothing is raised where it was not."""
         asked = self._socket.scope.get("subprotocols", [])
         try:
             await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)

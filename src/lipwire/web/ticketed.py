@@ -31,8 +31,10 @@ class Pages:
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
 
     def checked(self, origin: object) -> str:
-        """Return ``origin`` as browsers send it: scheme, host, and port where it is not the
-        scheme's own. Raises InvalidInput where it is none, or pages of it could not ask."""
+        """Return ``origin``, a value that a client sent (any type), as browsers send it: scheme,
+        host, and port where it is not the scheme's own, in lower case. Raises InvalidInput where it
+        is no origin, or where it is neither listed nor this server's, so that its pages could not
+        ask."""
         try:
             found = web_origin(origin if isinstance(origin, str) else "")
         except ValueError:
@@ -50,8 +52,9 @@ class Pages:
 
 def check_asked(scope: Scope, ticket: Ticket) -> None:
     """Check that the request of the ASGI ``scope`` is one that ``ticket`` allows: by a page of its
-    origin, and to open a session or, with a session's secret, about that session. Raises NotFound
-    for other sessions and PermissionDenied for everything else."""
+    origin, and to open a session or, with a session's secret, about that session. Returns nothing
+    where it is; raises NotFound for other sessions and PermissionDenied for everything else.
+    Whether the ticket has expired is not looked at."""
     origin = Headers(scope=scope).get("origin", "").lower()
     # Browsers send none with what a page of the same origin reads, nor with what an <img> shows.
     may_be_missing = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")

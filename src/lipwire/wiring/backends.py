@@ -54,9 +54,9 @@ def open_devices(
 
     ``make_engine(chosen)`` opens the engine of a device (``ChosenDevice``). ``tell(heading,
     facts)`` is called with a mapping of names to values about the devices, for people who start the
-    server; ``metrics`` is told of their queues. A GPU that does not work is left out. Raises
-    DependencyMissing where CUDA is required and not there, DeviceLost where CUDA is required and
-    one of the GPUs does not work, or where no GPU works, and InvalidInput where
+    server; ``metrics`` is told of their queues. A GPU that does not work is left out and logged.
+    Raises DependencyMissing where CUDA is required and not there, DeviceLost where CUDA is required
+    and one of the GPUs does not work, or where no GPU works, and InvalidInput where
     ``onnx.cuda_device_id`` is not the number of a GPU.
     """
     chosen = choose_devices(config)
@@ -136,9 +136,10 @@ def _scheduler(
 
 @contextmanager
 def connect_backend(config: CompositingConfig) -> Iterator[Backend]:
-    """Give the ``with`` block what has mouths made by the inference servers of ``config``, and
-    close it afterwards. A context manager. It connects in the background: the servers need not be
-    there yet. Raises InvalidInput where an address or a file of ``config`` is not usable."""
+    """Give the ``with`` block a backend that has mouths made by the inference servers of
+    ``config``, and close it afterwards. A context manager. It connects in the background: the
+    servers need not be there yet. Raises InvalidInput where an address or a file of ``config`` is
+    not usable."""
     servers = config.inference_server
     with RemoteBackend(
         servers.url,

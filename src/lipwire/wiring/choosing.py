@@ -88,11 +88,12 @@ MakeEngine = Callable[[ChosenDevice], Engine]
 
 def choose_devices(config: InferenceConfig) -> ChosenDevices:
     """Return the devices that ``config`` asks for: GPUs, or the processor where there is no GPU,
-    which is logged.
+    which is logged where one was asked for. Nothing is opened yet.
 
     CUDA and the driver are not touched where the configuration does not want them. Raises
-    DependencyMissing where CUDA, or as many GPUs as are wanted, are required and not there, and
-    InvalidInput where ``onnx.cuda_device_id`` is not the number of a GPU.
+    DependencyMissing where CUDA, or as many GPUs as are wanted, are required (``onnx.use_cuda`` is
+    "strict") and not there, and InvalidInput where ``onnx.cuda_device_id`` is not the number of a
+    GPU.
     """
     if not config.wants_cuda:
         return _processor(config, {})
@@ -142,8 +143,8 @@ def choose_devices(config: InferenceConfig) -> ChosenDevices:
 
 def make_engine(chosen: ChosenDevice) -> Engine:
     """Return a new engine, which runs networks, on the device ``chosen`` within its limits of
-    memory; the caller closes it. Raises what ``Engine`` raises (DependencyMissing, DeviceLost,
-    ...)."""
+    memory; the caller closes it. Raises DependencyMissing where what the device needs is not
+    installed, DeviceLost where the device does not work."""
     # One thread a run.
     tuning = Tuning(
         streams=min(chosen.workers, STREAMS),

@@ -28,15 +28,15 @@ def erasing(
     *,
     renders: Renders | None = None,
 ) -> Callable[[str, bool], Sequence[Kept]]:
-    """Return a function that removes all that is kept of the avatar of a name on this machine, and
-    returns what that was; called with True as its second argument, it only returns it.
+    """Return a function ``removed(name, dry_run)``, which removes all that is kept of the avatar
+    ``name`` on this machine, and returns what that was; with ``dry_run`` it only returns it.
 
     ``catalog`` says where the avatar lies, ``avatars`` and ``backend`` may have it in memory, and
     ``sessions`` may show it: they end. ``renders`` may have videos of it, which are removed; None
-    where the server makes none. Other processes of the server notice within seconds. The
-    function raises NotFound where there is no such avatar, InvalidInput where it cannot be removed
-    (its files lie in several places, its folder is a link, it came with Lipwire), and StorageFailed
-    where the disk refuses; the sessions have ended then all the same, and nothing of the avatar is
+    where the server makes none. Other processes of the server notice within seconds. The function
+    raises NotFound where there is no such avatar, InvalidInput where it cannot be removed (its
+    files lie in several places, its folder is a link, it came with Lipwire), and StorageFailed
+    where the disk refuses; in that last case the sessions have ended, and nothing of the avatar is
     in memory.
     """
 
@@ -72,7 +72,8 @@ def _renders_of(renders: Renders, name: str) -> list[Kept]:
 
 class GoneAvatars:
     """Ends the live sessions whose avatar is not there any more, as it was erased by another
-    process or by hand. A ``Pacer`` calls it every two seconds."""
+    process or by hand. A ``Pacer`` calls ``on_due`` every two seconds; an avatar that is missing
+    twice in a row is gone."""
 
     def __init__(
         self, sessions: LiveSessions, exists: Callable[[str], bool], workers: Executor
@@ -86,8 +87,9 @@ class GoneAvatars:
         self._looking = False
 
     def on_due(self, now: float) -> float:
-        """Have a worker look, and return when to call this again, both in seconds of the pacer's
-        clock."""
+        """Have a worker look, unless one still looks or there are no sessions, and return at once:
+        when to call this again, two seconds after ``now``. Both are seconds of the pacer's clock.
+        """
         if self._sessions.shown() and not self._looking:
             self._looking = True
             self._workers.submit(self._look)
@@ -110,9 +112,9 @@ class GoneAvatars:
 def watching_for_gone(
     sessions: LiveSessions, exists: Callable[[str], bool], threads: LiveThreads
 ) -> Iterator[None]:
-    """Have the sessions of avatars that are not there any more end, within some four seconds,
-    during the ``with`` block. A context manager. ``exists`` says whether there is an avatar of a
-    name."""
+    """End the ``sessions`` of avatars that are not there any more, within some four seconds, during
+    the ``with`` block. A context manager. ``exists(name)`` says whether there is an avatar of that
+    name; it is called in a worker of ``threads``, when their pacer says so."""
     watch = GoneAvatars(sessions, exists, threads.workers)
     threads.pacer.add(watch, time.monotonic() + _LOOK_EVERY_S)
     try:

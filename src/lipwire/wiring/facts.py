@@ -12,12 +12,13 @@ HEALTH_TIMEOUT_S: Final = 1.0
 
 
 def registry_facts(catalog: Packages, loaded: int, most: int) -> dict[str, object]:
-    """Return how many avatars are known, are loaded already, and may be loaded."""
+    """Return facts for people, value by name: how many avatars ``catalog`` knows, that ``loaded``
+    are loaded already, and that ``most`` may be loaded at a time."""
     return {"Known avatars": len(catalog.names()), "Preloaded": loaded, "Most at a time": most}
 
 
 def frames_fact(output: OutputSettings) -> str:
-    """Return the form of frames that ``output`` asks for."""
+    """Return in words the form of frames that ``output`` asks for, such as "JPEG, quality 75"."""
     if output.format == "raw":
         return "raw"
     if output.format == "h264":
@@ -26,7 +27,8 @@ def frames_fact(output: OutputSettings) -> str:
 
 
 def health_facts(backend: Backend) -> dict[str, object]:
-    """Return how the inference servers of ``backend`` are, or that they do not answer."""
+    """Return facts for people, value by name: how the inference servers of ``backend`` are, or why
+    no mouths can be made. Asks them, and waits a second at most."""
     health = backend.health(call=Call(HEALTH_TIMEOUT_S))
     if not health.healthy:
         return {"Not there yet": health.detail or "no answer"}

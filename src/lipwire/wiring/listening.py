@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 
 def telling_why_not(health: Callable[[], BackendHealth]) -> Callable[[], bool]:
     """Return a function without arguments that calls ``health`` and returns whether it is healthy.
-    Where it is not, the reason is logged, each one once until it is healthy again."""
+    Where it is not, the reason (``detail``) is logged: each reason once, until it is healthy again.
+    """
     told: set[str] = set()
 
     def healthy() -> bool:
@@ -49,13 +50,15 @@ def listening(
 
     ``healthy()`` is called every second for what gRPC health checking says, and ``live()`` for each
     check of whether the process works. ``on_drain(left_s)`` is called when the server is drained,
-    with the seconds that are left, and must not wait. ``place``
-    is that of this process among those of the server; None where it is the only one. At a ``place``
-    it shares the port with the others, passes calls about the whole server on to them, and those
-    about one live session to the process that has it, and answers their calls with ``parts``: what
-    this process alone has to say. ``most_live`` are the live sessions that all processes may have
-    together; None is no limit. Raises Unavailable where the address is taken, InvalidInput where it
-    is no address of this machine.
+    with the seconds that are left, and must not wait.
+
+    ``place`` is that of this process among those of the server; None where it is the only one. At a
+    ``place`` it shares the port with the others, passes calls about the whole server on to them,
+    and those about one live session to the process that has it, and answers their calls with
+    ``parts``, services that say what this process alone has; they are not used without a ``place``.
+    ``most_live`` are the live sessions that all processes may have together; None is no limit.
+    Raises Unavailable where the address is taken, InvalidInput where it is no address of this
+    machine.
     """
     until_s = 0.0
 

@@ -32,7 +32,8 @@ _HEALTH_EVERY_S: Final = 1.0
 
 
 class MeasuredRuns(Observer):
-    """Tells metrics how long requests wait for a scheduler's workers, and runs take."""
+    """An observer of a scheduler that tells ``metrics`` how long requests wait for workers, and
+    runs take."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
@@ -47,7 +48,7 @@ class MeasuredRuns(Observer):
 
 
 class MeasuredFrames(FrameObserver):
-    """Tells metrics how long frames take to be composed."""
+    """An observer of frames that tells ``metrics`` how long they take to be composed."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
@@ -60,7 +61,8 @@ class MeasuredFrames(FrameObserver):
 
 
 class MeasuredSessions(SessionObserver):
-    """Tells metrics what happens in live sessions, and whoever leases what their frames cost."""
+    """An observer of live sessions that tells ``metrics`` what happens in them, and ``cost`` how
+    much processor time their frames took, by which leases are given."""
 
     def __init__(self, metrics: ServerMetrics, cost: FrameCost) -> None:
         self._metrics = metrics
@@ -106,8 +108,9 @@ class _OfVersion(MeasuredSessions):
 def measured_calls(
     metrics: ServerMetrics,
 ) -> Callable[[str, str, float | None, Access | None], None]:
-    """Return what a gRPC server calls for each call that has ended (``rpc.calls.Finished``), which
-    tells ``metrics``."""
+    """Return a function that tells ``metrics`` of a gRPC call that has ended: for
+    ``ServerOptions.finished``. It is called with the method, the status, the seconds (None for a
+    stream) and what the caller may do (None where that is not known)."""
 
     def finished(method: str, status: str, seconds: float | None, access: Access | None) -> None:
         metrics.call("grpc", method, status, seconds, access)
@@ -116,7 +119,8 @@ def measured_calls(
 
 
 def measure_registry(metrics: ServerMetrics, what: str, registry: Registry[Any]) -> None:
-    """Have ``metrics`` tell of ``registry``; ``what`` is the value of its label ``cache``."""
+    """Have ``metrics`` tell of ``registry``: what is loaded, hits, misses, evictions. It is read at
+    each scrape from now on. ``what`` is the value of the label ``cache``, such as "avatars"."""
 
     def read() -> Iterable[Metric]:
         totals = registry.totals()
@@ -156,8 +160,9 @@ def measure_registry(metrics: ServerMetrics, what: str, registry: Registry[Any])
 def measure_schedulers(
     metrics: ServerMetrics, schedulers: Mapping[str, Callable[[], SchedulerStats]]
 ) -> None:
-    """Have ``metrics`` tell of the queues and workers of devices: ``schedulers`` has what returns
-    the numbers of each one's scheduler, by the device's name ("cpu", "gpu0")."""
+    """Have ``metrics`` tell of the queues and workers of devices, read at each scrape from now on.
+    ``schedulers`` has, by the device's name ("cpu", "gpu0"), a function that returns the numbers of
+    its scheduler."""
 
     def read() -> Iterable[Metric]:
         yield from _of_queues([(device, stats()) for device, stats in schedulers.items()])
@@ -167,7 +172,8 @@ def measure_schedulers(
 
 
 def measure_networks(metrics: ServerMetrics, devices: Devices) -> None:
-    """Have ``metrics`` tell of the networks that are loaded on ``devices``."""
+    """Have ``metrics`` tell of the networks that are loaded on ``devices``, read at each scrape
+    from now on."""
 
     def read() -> Iterable[Metric]:
         yield _gauge(
@@ -229,8 +235,8 @@ def recent_health(
     backend: Backend, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], BackendHealth]:
     """Return a function that returns the health of ``backend`` as it was within the last second, so
-    that inference servers are asked once for all that a scrape wants to know. ``clock`` gives
-    seconds."""
+    that inference servers are asked once for all that a scrape wants to know; it waits for their
+    answer. Thread-safe. ``clock`` gives seconds."""
     lock = threading.Lock()
     known: list[tuple[float, BackendHealth]] = []
 
@@ -245,8 +251,8 @@ def recent_health(
 
 
 def measure_backend(metrics: ServerMetrics, health_now: Callable[[], BackendHealth]) -> None:
-    """Have ``metrics`` tell of the GPUs of a backend whose health ``health_now()`` returns, and
-    whether it can make mouths."""
+    """Have ``metrics`` tell at each scrape of the GPUs of a backend whose health ``health_now()``
+    returns (see ``recent_health``), and whether it can make mouths."""
 
     def read() -> Iterable[Metric]:
         health = health_now()
@@ -269,7 +275,8 @@ def measure_backend(metrics: ServerMetrics, health_now: Callable[[], BackendHeal
 def measure_sessions(
     metrics: ServerMetrics, sessions: LiveSessions, capacity: Callable[[], int]
 ) -> None:
-    """Have ``metrics`` tell of the live ``sessions``; ``capacity()`` is how many there may be."""
+    """Have ``metrics`` tell of the live ``sessions``, read at each scrape from now on;
+    ``capacity()`` returns how many there may be, 0 where that is not known yet."""
 
     def read() -> Iterable[Metric]:
         stats = sessions.stats()
@@ -306,8 +313,9 @@ def measure_sessions(
 def measure_web(
     metrics: ServerMetrics, *, viewers: Callable[[], int], lag_s: Callable[[], float]
 ) -> None:
-    """Have ``metrics`` tell of the web server: how many ``viewers()`` there are, and by how many
-    seconds its event loop is late (``lag_s()``)."""
+    """Have ``metrics`` tell of the web server at each scrape: ``viewers()`` returns how many
+    viewers of live sessions there are, and ``lag_s()`` by how many seconds its event loop is late.
+    Both are called in the thread that scrapes."""
 
     def read() -> Iterable[Metric]:
         yield _gauge("lipwire_viewers", "Viewers of live sessions.", [], [((), viewers())])
@@ -322,8 +330,8 @@ def measure_web(
 
 
 def measure_audit(metrics: ServerMetrics, control: AccessControl) -> None:
-    """Have ``metrics`` tell of records of calls that could not be written, where ``control`` writes
-    any."""
+    """Have ``metrics`` tell how many records of calls the audit file of ``control`` has lost;
+    nothing where there is no such file."""
     audit = control.audit
     if audit is None:
         return
@@ -340,7 +348,8 @@ def measure_audit(metrics: ServerMetrics, control: AccessControl) -> None:
 
 
 def measure_redis(metrics: ServerMetrics, redis: RedisConnection) -> None:
-    """Have ``metrics`` tell of the connection to ``redis``."""
+    """Have ``metrics`` tell of the connection ``redis`` at each scrape: whether Redis is away, how
+    many commands it has answered, and how many not."""
 
     def read() -> Iterable[Metric]:
         stats = redis.stats()
@@ -357,7 +366,8 @@ def measure_redis(metrics: ServerMetrics, redis: RedisConnection) -> None:
 
 
 def measure_notices(metrics: ServerMetrics, notices: Notices) -> None:
-    """Have ``metrics`` tell of ``notices`` that something was published in a store."""
+    """Have ``metrics`` tell of ``notices``, by which a server hears that something was published in
+    a store: whether it hears, and how often it has looked for one."""
 
     def read() -> Iterable[Metric]:
         yield _gauge(
@@ -377,8 +387,9 @@ def measure_notices(metrics: ServerMetrics, notices: Notices) -> None:
 
 
 def measure_renders(metrics: ServerMetrics, renders: Renders, *, shared: bool) -> None:
-    """Have ``metrics`` tell of ``renders``: how many this process has made, and, with ``shared``,
-    what all processes have together, which one of them is to tell."""
+    """Have ``metrics`` tell of ``renders``: how many this process has made; with ``shared`` also
+    how many wait and run in all processes of the server, and their bytes on the disk, which only
+    one of the processes is to tell."""
 
     def read() -> Iterable[Metric]:
         yield _counter(
@@ -403,7 +414,8 @@ def measure_renders(metrics: ServerMetrics, renders: Renders, *, shared: bool) -
 
 
 def measure_render_cache(metrics: ServerMetrics, cache: RenderCache) -> None:
-    """Have ``metrics`` tell what came of looking for finished videos in ``cache``."""
+    """Have ``metrics`` tell how often a finished video was looked for in ``cache``, by what came of
+    it."""
 
     def read() -> Iterable[Metric]:
         yield _counter(
@@ -417,7 +429,8 @@ def measure_render_cache(metrics: ServerMetrics, cache: RenderCache) -> None:
 
 
 def measure_store(metrics: ServerMetrics, stored: StoredAvatars) -> None:
-    """Have ``metrics`` tell of the store that ``stored`` takes avatars from, and of the cache."""
+    """Have ``metrics`` tell of the store that ``stored`` takes avatars from, whether it is away,
+    and of the cache of its versions, at each scrape."""
 
     def read() -> Iterable[Metric]:
         done = stored.cache.done

@@ -24,14 +24,16 @@ def metrics_port(
     ready: Callable[[], bool],
     tell: Tell,
 ) -> Iterator[int]:
-    """Answer ``GET /metrics`` with ``read()``, and ``/healthz``, ``/readyz`` and
-    ``/readyz/balancer`` (``ready()``), on the port of ``metrics`` during the ``with`` block, which
-    is given its number; 0 where metrics are turned off. A context manager.
+    """Answer ``GET /metrics`` with ``read()``, numbers in Prometheus' text format, and
+    ``/healthz``, ``/readyz`` and ``/readyz/balancer`` (``ready()``), on the port of ``metrics``
+    during the ``with`` block, which is given its number; 0 where metrics are turned off. A context
+    manager. ``read`` and ``ready`` are called in other threads.
 
     Where others than this machine reach the port, it has the certificate of ``server``, and who
     reads numbers shows a key or token of ``security``. ``tell(heading, facts)`` is called with the
-    address, for people. Raises Unavailable where the address is taken and was asked for: the
-    default port may be any other that is free.
+    address, for people. Where the port is taken, another one is used, unless the configuration
+    names it: then Unavailable is raised. Raises InvalidInput where a key or a file of the settings
+    is not usable.
     """
     if not metrics.enabled:
         yield 0

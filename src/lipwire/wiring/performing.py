@@ -34,14 +34,16 @@ def open_performer(
     progress: CompileProgress | None = None,
 ) -> Iterator[Performer]:
     """Give the ``with`` block an avatar ready to speak, compiled first where it is not, and close
-    everything afterwards. A context manager. What is wrong with the package's files or the audio
-    encoder is raised before anything is compiled.
+    everything afterwards. A context manager. ``name_or_path`` is a str, its name or its folder, or
+    a Path, its folder. What is wrong with the package's files or the audio encoder is raised before
+    anything is compiled.
 
     ``parts`` are the compiled parts that will be used ("jpeg", "pixels" or "planes": forms of
-    frames), ``quality`` is that of JPEG, 1 to 100, ``audio_encoder`` is a file that is used instead
-    of the package's own, and ``progress`` is called while something is compiled. The network runs
-    with one thread a call, and as many calls at a time as there are threads that make them: on two
-    cores that took 44 ms of a frame's time where two threads a call took 90.
+    frames), ``quality`` is that of JPEG, 1 to 100, ``audio_encoder`` is an ONNX file that is used
+    instead of the package's own (None: that one), and ``progress(done, total, what)`` is called
+    while something is compiled. The network runs with one thread a call, and as many calls at a
+    time as there are threads that make them: on two cores that took 44 ms of a frame's time where
+    two threads a call took 90.
 
     Raises NotFound for an avatar that is not there, AvatarInvalid for a broken one, InvalidInput
     when neither the package nor the caller has an audio encoder, StorageFailed when the compiled
@@ -62,9 +64,10 @@ def open_performer(
 
 
 def specialised(performer: Performer, lanes: int) -> tuple[Performer | None, str]:
-    """Return ``performer`` with its network specialised for this processor, in bfloat16, for up to
-    ``lanes`` threads at a time, and an empty text; or None, and why that is not to be had, in one
-    line. What it opens is closed with the engine.
+    """Return a performer of the same avatar whose network is specialised for this processor, in
+    bfloat16, for up to ``lanes`` threads at a time, and an empty text; or None, and why that is not
+    to be had, in one line. What is opened for it is closed with the engine of ``performer``, which
+    stays usable.
 
     The first time on this machine it takes seconds: mouths for the sentence that comes with Lipwire
     are compared with those in float32. That alone decides, so the answer stays the same.

@@ -22,8 +22,8 @@ def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[Non
     ``with`` block. A context manager. ``name`` says in the log what the work is.
 
     An error of ``work`` is logged and does not end it. At the end of the block work under way is
-    waited for, but only for a limited time: a driver or a disk that hangs must not keep a server
-    from ending.
+    waited for, but for 5 s at most: a driver or a disk that hangs must not keep a server from
+    ending.
     """
     ended = threading.Event()
 

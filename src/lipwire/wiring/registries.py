@@ -42,13 +42,14 @@ _N = TypeVar("_N", int, float)
 
 def open_catalog(config: ServerConfig, *, also: ServerConfig | None = None) -> Catalog:
     """Return the catalog, by which avatars are found by name, of the avatars that ``config``
-    serves: its ``models``, and the packages in its ``models_root``.
+    serves: its ``models``, and the packages in its ``models_root``, which has to be a folder where
+    it is given.
 
-    Files that its ``models`` do not name are taken from ``also``, if that names them. Where
-    ``config`` has neither models nor a models_root, the avatars are those of ``list_avatars``;
-    raises NotFound where there is none of these. A models_root may be empty, since it is read again
-    later. ``allow_links_outside`` takes effect for all packages that this process reads from now
-    on.
+    ``also`` is another configuration: files that ``models`` of ``config`` does not name are taken
+    from it, if it names them; None where there is none. Where ``config`` has neither models nor a
+    models_root, the avatars are those of ``list_avatars``; raises NotFound where there is none of
+    these. A models_root may be empty, since it is read again later. ``allow_links_outside`` of
+    ``config`` takes effect for all packages that this process reads from now on.
     """
     if config.allow_links_outside:
         let_links_lead_out()
@@ -97,8 +98,9 @@ def open_avatars(
 ) -> Iterator[Registry[LoadedAvatar]]:
     """Give the ``with`` block the registry of a server that does everything, and close it
     afterwards. A context manager. It loads an avatar of ``catalog`` when it is first asked for,
-    with its frames and with its network on one of ``devices``, and unloads others where a limit is
-    reached. ``metrics`` is told of all this.
+    compiled first where need be, with its frames and with its network on one of ``devices``, and
+    unloads others where a limit is reached. ``metrics`` is told of all this. What is wrong with an
+    avatar is raised by the registry when it is asked for, not here.
 
     Of each limit that both configurations have the lower one counts; the eviction policy is that of
     ``config``. How many networks fit on ``devices`` counts only where ``inference`` sets max_models
@@ -154,9 +156,10 @@ def open_frames(
     config: CompositingConfig, catalog: Packages, backend: Backend, metrics: ServerMetrics
 ) -> Iterator[Registry[LoadedAvatar]]:
     """Give the ``with`` block the registry of a compositing server, and close it afterwards. A
-    context manager. It loads an avatar of ``catalog`` when it is first asked for, with its frames,
-    and has ``backend`` make its mouths; others are unloaded where a limit of ``config`` is
-    reached. ``metrics`` is told of all this."""
+    context manager. It loads an avatar of ``catalog`` when it is first asked for, compiled first
+    where need be: its frames, while ``backend`` makes its mouths. Others are unloaded where a limit
+    of ``config`` is reached. ``metrics`` is told of all this. What is wrong with an avatar is
+    raised by the registry when it is asked for, not here."""
     parts, quality = _parts(config, serve=False), config.output.jpeg_quality
     cache, measured = _frame_cache(config), MeasuredFrames(metrics)
     sandbox = _sandbox(config.capacity)
@@ -189,9 +192,10 @@ def open_networks(
     config: InferenceConfig, catalog: Packages, devices: Devices, metrics: ServerMetrics
 ) -> Iterator[Registry[LoadedAvatar]]:
     """Give the ``with`` block the registry of an inference server, and close it afterwards. A
-    context manager. It loads an avatar of ``catalog`` when it is first asked for, with its network
-    on one of ``devices`` and, where their files are there, its frames; others are unloaded where a
-    limit of ``config`` is reached. ``metrics`` is told of all this."""
+    context manager. It loads an avatar of ``catalog`` when it is first asked for, compiled first
+    where need be: its network on one of ``devices`` and, where their files are there, its frames.
+    Others are unloaded where a limit of ``config`` is reached. ``metrics`` is told of all this.
+    What is wrong with an avatar is raised by the registry when it is asked for, not here."""
     sandbox = _sandbox(config.capacity)
 
     def load(name: str, files: AvatarFiles) -> Loaded[LoadedAvatar]:
@@ -299,7 +303,7 @@ def _parts(config: CompositingConfig, *, serve: bool) -> frozenset[Part]:
 
 def has_web(config: CompositingConfig, *, serve: bool) -> bool:
     """Return whether a server with the configuration ``config`` has the web page and the HTTP API:
-    as its ``web.enabled`` says, or, where that is not set, where ``serve`` says that it is
+    as its ``web.enabled`` says, or, where that is not set, ``serve``, which says whether it is
     ``lipwire serve``."""
     enabled = config.web.enabled
     return serve if enabled is None else enabled
@@ -336,9 +340,9 @@ def _prepare(name: str, frames: Avatar, config: CompositingConfig) -> None:
 
 
 def check_frames(name: str, frames: Avatar, entries: Mapping[str, ModelEntry]) -> None:
-    """Raise AvatarInvalid where ``frames``, the opened avatar called ``name``, has another number
-    of source frames (of its package's video) than the configuration says: ``num_frames`` of its
-    entry in ``entries``, which is by avatar name. Nothing where there is no such number."""
+    """Check the number of source frames (those of its package's video) of ``frames``, the opened
+    avatar called ``name``. Raises AvatarInvalid where ``entries``, which has the configuration's
+    entries by avatar name, names another number (``num_frames``); nothing where it names none."""
     entry, count = entries.get(name), frames.source_frame_count
     if entry is not None and entry.num_frames not in (None, count):
         raise AvatarInvalid(
@@ -362,8 +366,9 @@ def _least(one: _N | None, other: _N | None) -> _N | None:
 
 
 def preload(names: Iterable[str], load: Callable[[str], object]) -> int:
-    """Call ``load(name)`` for each of ``names``, which are avatars, and return how many could be
-    loaded. An error of Lipwire's is logged, and the next one is loaded."""
+    """Call ``load(name)`` for each of ``names``, which are avatars, one after the other, and return
+    how many could be loaded. A LipwireError is logged, and the next one is loaded; other errors are
+    passed on."""
     done = 0
     for name in names:
         try:

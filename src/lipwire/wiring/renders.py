@@ -62,11 +62,12 @@ def open_renders(
 
     ``avatars`` gives avatars that were opened for video, and ``encoders`` their audio encoders;
     both stay the caller's to close. ``voice`` says texts; None where there is none. ``tell(heading,
-    facts)`` is called for people who start the server, and ``metrics`` is told of what is made;
-    ``backend`` knows the networks that are not in this process, and ``redis``, which stays open as
-    long, is where servers share what leads to finished videos; None where nothing is shared.
-    ``first`` says whether this process tells what all of the server's have together. ``choose``
-    says which version of an avatar is rendered. Raises StorageFailed where the folder cannot be
+    facts)`` is called for people who start the server, and ``metrics`` is told of what is made.
+    ``backend`` is asked for the revisions of networks that are not in this process; None where all
+    are. Finished videos are shared with other servers by ``redis``, which the caller keeps open as
+    long; None where nothing is shared. ``first`` says whether this process is the one that tells
+    ``metrics`` what all of the server's processes have together. ``choose`` says which version of
+    an avatar is rendered. Raises StorageFailed where the folder or the file of usage cannot be
     used.
     """
     settings = config.renders
@@ -131,8 +132,10 @@ def _cache(
 
 
 def open_shared_store(settings: RenderCacheSettings, url: str) -> ObjectStore:
-    """Return the store at ``url`` in which servers share finished videos, as ``settings`` say.
-    Nothing is asked yet. Raises DependencyMissing and InvalidInput as ``ObjectStore`` does."""
+    """Return the store at ``url`` in which servers share finished videos, with the endpoint and the
+    time limit of ``settings``. Nothing is asked yet. Raises DependencyMissing where the package
+    that the store needs is not installed, and InvalidInput where ``url`` is not the URL of a store.
+    """
     return ObjectStore(
         url,
         endpoint_url=settings.endpoint_url,

@@ -34,11 +34,11 @@ def open_access_control(
     shared_keys: Literal["none", "revoked", "all"] = "none",
 ) -> AccessControl:
     """Return what decides who may ask ``server`` and for what, by the keys, tokens and addresses of
-    ``security`` and the server's certificate names; a context manager, which the caller closes.
-    Limits are counted with all who share ``redis``, which stays open as long; None where this
-    process counts for itself; ``shared_keys`` is what these tell each other of API keys.
-    Raises InvalidInput where a key, an address or a file of the settings is not usable, and
-    StorageFailed where the audit file cannot be opened."""
+    ``security`` and the server's certificate names; the caller closes it, as a context manager.
+    Limits are counted with all who share ``redis``, which the caller keeps open as long; None where
+    this process counts for itself. ``shared_keys`` says what these tell each other of API keys:
+    nothing ("none"), which were revoked, or all. Raises InvalidInput where a key, an address or a
+    file of the settings is not usable, and StorageFailed where the audit file cannot be opened."""
     keys: KeyFile | SharedKeys | None = None
     if security.keys_file is not None:
         file = keys = KeyFile(security.keys_file)
@@ -94,8 +94,8 @@ def transport_options(control: AccessControl, server: ServerSettings) -> dict[st
 
 
 def server_tls(tls: TlsSettings) -> ServerTls | None:
-    """Return the paths of the server's certificate files in ``tls``; None where it has no
-    certificate."""
+    """Return the paths of the certificate, the key and the clients' authorities in ``tls``; None
+    where certificate or key is not set: nothing is encrypted. No file is read."""
     if tls.cert is None or tls.key is None:
         return None
     return ServerTls(tls.cert, tls.key, tls.client_ca)
@@ -103,7 +103,7 @@ def server_tls(tls: TlsSettings) -> ServerTls | None:
 
 def client_security(servers: InferenceAddressSettings) -> ClientSecurity:
     """Return how a compositing server encrypts its connections to the inference ``servers``, and
-    the token that it sends them."""
+    the token that it sends them: ``PLAIN`` where neither is set. No file is read."""
     tls, token = servers.tls, servers.token
     if not tls.wanted and token is None:
         return PLAIN

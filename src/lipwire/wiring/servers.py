@@ -232,9 +232,10 @@ def open_serve(
     would listen does not count. ``tell(heading, facts)`` is called, for people who start the
     server, for each part that is opened. ``place`` is that of this process among those that share
     the port; None where it is alone. ``own_socket`` is a Unix socket on which it listens as well,
-    for this process alone. ``make_engine(chosen)`` opens the engine of a device. Without
-    ``by_speed``, live sessions are admitted although the networks are too slow for them, to measure
-    what then happens.
+    for this process alone; None for no such socket. ``make_engine(chosen)`` opens the engine of a
+    device. Without ``by_speed``, live sessions are admitted although the networks are too slow for
+    them, to measure what then happens. ``metrics`` is told of all that happens; None where nobody
+    measures.
 
     Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not there
     or the voice not installed, DeviceLost where a GPU that is needed does not work, InvalidInput

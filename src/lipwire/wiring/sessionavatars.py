@@ -64,8 +64,8 @@ class SessionAvatar(Closing):
 
     def live_avatar(self, frame_format: PictureFormat) -> LiveAvatar:
         """Return the avatar in the form that a session uses, which composes frames as
-        ``frame_format`` says: JPEG files for "jpeg", else raw pixels. Its ``close`` closes this
-        object."""
+        ``frame_format`` says: JPEG files for "jpeg", else raw pixels (BGR). It goes on with the new
+        package where this object does, and its ``close`` closes this object."""
         first = self._now
         return LiveAvatar(
             name=parted(self._model_id)[0],
@@ -84,10 +84,10 @@ class SessionAvatar(Closing):
     def mouths(self, position: int, windows: AudioWindows, call: Call) -> Mouths:
         """Return the mouths of frames ``position``, ``position + 1`` and so on, one for each of
         ``windows``, what the network hears of a frame: (N, 32, 16, 16) float32 gives (N, 320, 320,
-        3) uint8. ``call`` is the request that this is done for. Raises AvatarChanged where the
-        package was replaced by one that the session cannot go on with, Unavailable where frames and
-        network go on being of different revisions, and what the network raises (Overloaded,
-        DeadlineExceeded, ...)."""
+        3) uint8, BGR. ``call`` is the request that this is done for, with its deadline. Raises
+        AvatarChanged where the package was replaced by one that the session cannot go on with,
+        Unavailable where frames and network go on being of different revisions, and what the
+        network raises (Overloaded, DeadlineExceeded, ...)."""
         return self.of_one_revision(
             lambda now: now.loaded.network.mouths(position, windows, call=call).pixels, call
         )
@@ -96,8 +96,9 @@ class SessionAvatar(Closing):
         """Return ``make(revision)``, where ``revision`` is the avatar as it is now: its frames, its
         network and its audio encoder. Where ``make`` raises AvatarChanged, as they do not belong
         together any more, they are loaded anew and it is called again, three times at most.
-        ``call`` is the request that this is done for. Raises Unavailable where they go on being
-        different."""
+        ``call`` is the request that this is done for: its deadline is that of loading (None: there
+        is none). Raises Unavailable where they go on being different, AvatarChanged where the new
+        frames are of another size, and what ``make`` or loading raises."""
         for _ in range(_REVISIONS):
             with self.used() as now:
                 try:
@@ -127,8 +128,8 @@ class SessionAvatar(Closing):
                 now.close()
 
     def close(self) -> None:
-        """Let the registry unload the avatar. Call it once, when nobody uses the avatar any
-        more."""
+        """Give back the avatar, so that the registry may unload it. Call it once, when nobody uses
+        this object any more."""
         self._now.close()
 
     def _jpeg(self, position: int, mouth: UInt8Array | None) -> bytes:

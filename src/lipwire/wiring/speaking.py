@@ -42,7 +42,9 @@ class _Text:
 
 class Speaking(Closing):
     """Has live sessions say texts with ``voice``: ``speaking(session, text)`` adds a text to those
-    that the session is to say, in order, and returns at once. Thread-safe; a context manager.
+    that the session is to say, in order, and returns at once. It raises InvalidInput where there is
+    nothing to say, or too much, Overloaded where 8 texts of the session wait, and Unavailable once
+    closed; what fails later is logged. Thread-safe; a context manager.
 
     A text that waits or is said when its session is interrupted is dropped; one that comes after
     that is new. A session that says something takes one of the threads.
@@ -84,7 +86,7 @@ class Speaking(Closing):
 
     def prepare(self) -> None:
         """Load the voice in another thread, so that the first text is said sooner. Returns at once;
-        nothing on later calls."""
+        a voice that cannot be loaded is logged. Does nothing on later calls, or once closed."""
         with self._lock:
             if self._prepared or self._closed.is_set():
                 return
@@ -93,7 +95,8 @@ class Speaking(Closing):
             self._threads.submit(self._prepare)
 
     def close(self) -> None:
-        """Stop saying texts, drop those that wait, and end the threads, waiting for them."""
+        """Stop saying texts, drop those that wait, and end the threads, waiting for them. Sessions
+        go on; what was pushed to them is still said."""
         with self._lock:
             self._closed.set()
             for waiting in self._waiting.values():
@@ -177,7 +180,7 @@ def _drop_interrupted(waiting: deque[_Text], interrupts: int) -> None:
 def open_speaking(config: CompositingConfig, *, tell: Tell) -> Iterator[Speaking | None]:
     """Give the ``with`` block what has live sessions say texts with the voice that ``config``
     names, and close it afterwards; None where there is no voice. A context manager. ``tell(heading,
-    facts)`` is called, for people who start the server, with facts about the voice by name. Raises
+    facts)`` is called, for people who start the server, with the voice's name. Raises
     DependencyMissing where the voice that ``config`` asks for is not installed, InvalidInput where
     its settings are not usable, Unavailable where its program does not run."""
     voice = open_voice(config.speech)

@@ -24,10 +24,13 @@ def choosing(
     metrics: ServerMetrics,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Choose:
-    """Return what says which version of an avatar of ``catalog`` is shown to whom. What becomes of
-    both versions of an avatar that has a canary is told to ``metrics``. A canary is loaded into
-    ``avatars`` before anybody is shown it, and its network by ``backend``, where that is elsewhere;
-    None where ``avatars`` have their networks. ``clock`` gives seconds."""
+    """Return a function that says which version of an avatar of ``catalog`` is shown to whom
+    (``Choose``); where ``catalog`` is of a folder, that is always the only one.
+
+    What becomes of both versions of an avatar that has a canary is told to ``metrics``. A canary is
+    loaded into ``avatars`` before anybody is shown it, and its network by ``backend``; None where
+    the networks are in ``avatars``, too. ``clock`` gives seconds.
+    """
     if not isinstance(catalog, StoredAvatars):
         return one_version
     stored = catalog

@@ -55,12 +55,15 @@ def open_web(
     session say a text, None where there is no voice; ``control`` says who asks. ``tell(heading,
     facts)`` is called for people who start the server, with the page's address and the like by
     name. ``tls`` is the server's certificate; without one nothing is encrypted. ``place`` is that
-    of this process among those that share the port, as ``shared_web`` has it; None where it is
-    alone. ``counts()`` returns how many sessions each process has, by its number. ``metrics``
-    is told of requests and viewers; None where nobody measures. Tickets count at all servers
-    that share ``redis``; None: at this one. ``renders`` are the finished videos that can be
-    ordered; None where none are made. Raises Unavailable where the address is taken, and
-    InvalidInput where other machines reach it and there is no token for them.
+    of this process among those that share the port, which ``shared_web`` keeps for them; None where
+    it is alone. ``counts()`` returns how many sessions each process has, by its number; it is not
+    called without a ``place``. ``metrics`` is told of requests and viewers; None where nobody
+    measures. Tickets count at all servers that share ``redis``; None: at this one. ``renders`` are
+    the finished videos that can be ordered; None where none are made.
+
+    Where the port is taken, another one is used, unless the configuration names it: then
+    Unavailable is raised. Raises InvalidInput where other machines reach the server and nobody
+    there could show who they are (``check_web``), or the files of ``tls`` are no certificate.
     """
     check_web(web, closed=control.closed)
     token = web.token or _new_token()
@@ -127,9 +130,11 @@ def shared_web(
     has that port and the same token.
 
     ``tell(heading, facts)`` is called for people who start the server, with the page's address and
-    the like by name. ``closed`` says whether callers are told apart by keys, and ``encrypted``
-    whether the server has a certificate. Raises Unavailable where the address is taken, and
-    InvalidInput where other machines reach it and there is no token for them.
+    the like by name. ``closed`` says whether callers are told apart by keys, tokens or
+    certificates, and ``encrypted`` whether the server has a certificate. Where the port is taken,
+    another one is used, unless the configuration names it: then Unavailable is raised. Raises
+    InvalidInput where other machines reach the server and nobody there could show who they are
+    (``check_web``).
     """
     check_web(web, closed=closed)
     token = web.token or _new_token()
@@ -186,10 +191,10 @@ def _new_token() -> str:
 
 
 def check_web(web: WebSettings, *, closed: bool = False) -> None:
-    """Raise InvalidInput where other machines reach ``web.host`` and nobody there could show who
-    they are: ``web.token`` is not set (one that is made at the start is in the log alone), and
-    ``closed``, which says that callers are told apart by keys, tokens or certificates, is
-    False."""
+    """Check that who asks ``web`` can be told apart. Raises InvalidInput where other machines reach
+    ``web.host``, ``web.token`` is not set (one that is made at the start is in the log alone), and
+    ``closed`` is False. ``closed`` says whether callers are told apart by keys, tokens or
+    certificates."""
     if web.token is None and not closed and not is_loopback(web.host):
         raise InvalidInput(
             f"web.host is {web.host}, which other machines reach, and web.token is not set; set it"

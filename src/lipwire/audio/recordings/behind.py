@@ -37,12 +37,13 @@ _LONGEST_BEGINNING_BYTES: Final = 80
 def note_what_lies_behind(
     file: BinaryIO, size_bytes: int, format_name: str, findings: Findings, *, last: bool
 ) -> None:
-    """Note in ``findings`` what of ``file`` lies behind its last decoded packet
-    (``findings.last_packet``) and is not heard, as a second recording that was appended.
+    """Add a warning to ``findings`` about what of ``file`` lies behind its last decoded packet
+    (``findings.last_packet``) and is not heard, such as a second recording that was appended;
+    nothing where there is nothing, or no packet was decoded.
 
     Indexes and tags are parts of a file and are not noted. ``file`` is seekable; its position is
     changed. ``size_bytes`` is its length, ``format_name`` FFmpeg's name of its container. ``last``
-    is whether no other part of the recording comes after it.
+    is whether no other part of the recording comes after this file, which the wording depends on.
     """
     begin, end = findings.last_packet
     if not end:
@@ -65,7 +66,8 @@ def note_what_lies_behind(
 
 def another_file_follows(file: BinaryIO, size_bytes: int, findings: Findings) -> bool:
     """Return whether another file begins right behind the last decoded packet
-    (``findings.last_packet``) of ``file``, which is ``size_bytes`` long."""
+    (``findings.last_packet``) of ``file``, which is seekable and ``size_bytes`` long; False where
+    none was decoded. The file's position is changed."""
     begin, end = findings.last_packet
     found = _next_file(file, min(size_bytes, end + _LEAST_BYTES), begin) if end else None
     return found is not None

@@ -20,9 +20,9 @@ from lipwire.domain import Float32Array, InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Up to a second of decoded sound, of one rate, number of channels and format: FFmpeg's
-    ``frames``, and the samples of all of them, ``columns``, (samples, channels) int16 or float32.
-    """
+    """About a second of decoded sound, of one rate, number of channels and format: FFmpeg's
+    ``frames``, and the samples of all of them, ``columns``, (samples, channels) int16, or float32
+    with full scale 1.0."""
 
     frames: list[av.AudioFrame]
     columns: Columns  # (samples, channels) int16 as it is, everything else as float32
@@ -39,12 +39,13 @@ class Block:
 
 
 def read_blocks(source: Source, track: int | None, findings: Findings) -> Generator[Block]:
-    """Yield a whole audio track in blocks of about a second, with silence where it has holes.
+    """Yield a whole audio track of ``source`` in blocks of about a second, with silence where it
+    has holes. A block ends earlier where rate, channels or format change.
 
-    ``track`` counts audio tracks from 1; None is the default one. What is noticed goes into
-    ``findings``. Close the iterator where it may be left half-way. Raises InvalidInput for a file
-    that is not audio or has no such track, for samples of an unknown format, and for damage where
-    ``findings`` does not allow it.
+    ``track`` counts audio tracks from 1; None is the default one. Warnings are added to
+    ``findings``. Close the iterator where it may be left half-way. Raises InvalidInput, while it is
+    iterated, for a file that is not audio or has no such track, for samples of an unknown format,
+    and for damage where ``findings`` does not allow it.
     """
     frames: list[av.AudioFrame] = []
     samples = 0
@@ -61,9 +62,11 @@ def read_blocks(source: Source, track: int | None, findings: Findings) -> Genera
 
 class HeardForm:
     """Turns blocks into 16 kHz mono, with the same bits as ``StreamResampler`` makes of the whole.
+    Rate and channels may change from one block to the next. ``samples`` is how many were given so
+    far. Not for use from several threads at once.
 
-    ``choices`` names, for a number of channels, the one channel to take (from 0); where it names
-    none the channels are averaged.
+    ``choices`` names, by a number of channels, the index from 0 of the one channel to take from
+    blocks that have so many; where it names none the channels are averaged.
     """
 
     def __init__(self, choices: Mapping[int, int]) -> None:
@@ -73,7 +76,7 @@ class HeardForm:
         self._form = (0, 0)  # rate, channels
 
     def push(self, block: Block) -> Float32Array:
-        """Add a block and return the samples that are ready, (k,) float32 in [-1, 1].
+        """Add ``block`` and return the samples that are ready, (k,) float32 in [-1, 1].
 
         They are often a little fewer than ``block`` holds. Raises InvalidInput for a rate that is
         not supported and for samples that are not finite or are absurdly loud.
@@ -103,15 +106,18 @@ class HeardForm:
 
 
 class SoundForm:
-    """Turns blocks into sound of one rate and one or two channels, as people hear it.
+    """Turns blocks into sound of one rate and one or two channels, as people hear it. Not for use
+    from several threads at once.
 
-    Samples are otherwise unchanged. More than two channels are mixed by FFmpeg's rules; where it
-    has none, as for nine channels without places, they are averaged. A mono block is put on both
-    channels of stereo.
+    Samples are otherwise unchanged, but clipped to [-1, 1]. More than two channels are mixed by
+    FFmpeg's rules; where it has none, as for nine channels without places, they are averaged. A
+    mono block is put on both channels of stereo. Where the sound is to be mono, blocks have one
+    channel too, or more than two that cannot be mixed.
     """
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        """The sound is to have ``rate_hz`` and ``channels``, 1 or 2."""
+        """The sound is to have ``rate_hz`` samples a second and ``channels`` channels, 1 or 2;
+        neither is checked."""
         self._rate_hz = rate_hz
         self._channels = channels
         self._resampler: av.AudioResampler | None = None
@@ -119,8 +125,8 @@ class SoundForm:
         self._averaged = False  # whether the channels at hand are
 
     def push(self, block: Block) -> Float32Array:
-        """Add a block and return the samples that are ready, (n, channels) float32 in [-1, 1]. The
-        block's frames lose their time stamps."""
+        """Add ``block`` and return the samples that are ready, (n, channels) float32 in [-1, 1],
+        those of earlier blocks first. The block's frames lose their time stamps."""
         before = []
         form = _form(block.frames[0])
         if form != self._form:

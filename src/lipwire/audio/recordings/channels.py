@@ -37,8 +37,9 @@ Columns = Float32Array | npt.NDArray[np.int16]
 
 
 class ChannelLevels:
-    """Measures, piece by piece, whether the channels of a sound cancel each other out when
-    averaged."""
+    """Measures, piece by piece, whether the ``channels`` channels of a sound cancel each other out
+    when averaged. ``loudest_rms`` is the root mean square of the loudest channel in the loudest
+    piece so far; full scale is 1.0. Not thread-safe."""
 
     def __init__(self, channels: int) -> None:
         self._energies = np.zeros(channels)  # (channels,) float64, sums of squares
@@ -48,8 +49,8 @@ class ChannelLevels:
         self.loudest_rms = 0.0  # of one channel in one piece, its mean taken off; full scale is 1.0
 
     def add(self, columns: Columns, rate_hz: int) -> None:
-        """Measure the next piece of the sound, (samples, channels) int16 or float32 of ``rate_hz``
-        samples a second."""
+        """Measure ``columns``, the next piece of the sound, best a second of it: (samples,
+        channels) int16, or float32 with full scale 1.0, of ``rate_hz`` samples a second."""
         if not len(columns):
             return
         # (channels, samples) float32: a sum over rows of memory is the fast one.
@@ -66,8 +67,8 @@ class ChannelLevels:
             self._add_seconds(rows, rate_hz)
 
     def choice(self) -> int | None:
-        """Return the index, from 0, of the channel to use in place of the average of all; None
-        where the average is right."""
+        """Return the index, from 0, of the channel to use in place of the average of all, by what
+        was added so far; None where the average is right."""
         channels = len(self._energies)
         unrelated = float(self._energies.sum()) / channels**2
         cancelled = self._average_energy < CANCELLED * unrelated
@@ -117,10 +118,11 @@ def _window(samples: int) -> Float32Array:
 
 
 def heard_columns(columns: Columns, rate_hz: int) -> Columns:
-    """Return the columns of a whole sound, (samples, channels) of ``rate_hz`` samples a second,
-    that are to be averaged.
+    """Return the channels of a whole sound that are to be averaged: ``columns`` itself, or one
+    channel of it, (samples, 1), where the average would cancel out.
 
-    These are all of them, or one, (samples, 1), where the average would cancel out.
+    ``columns`` is (samples, channels) int16, or float32 with full scale 1.0, of ``rate_hz`` samples
+    a second.
     """
     if columns.shape[1] == 1:
         return columns

@@ -44,10 +44,13 @@ class Decoded:
 
 
 def on_one_clock(frames: Iterable[Decoded], findings: Findings) -> Iterator[av.AudioFrame]:
-    """Yield ``frames``, with silence where their times leave a hole.
+    """Yield the audio frames in ``frames``, which are in their order, with frames of silence where
+    their times leave a hole or something was lost.
 
-    A piece of silence is a second at most. What was noticed goes into ``findings``. Raises
-    InvalidInput where something could not be decoded and ``findings`` does not allow damage.
+    A frame of silence is a second at most. Holes of more than ten minutes, and times that go back,
+    are taken for wrong time stamps, and no silence is put there. Warnings are added to
+    ``findings``, whose ``heard_s`` grows by what is yielded. Raises InvalidInput where something
+    could not be decoded and ``findings`` does not allow damage.
     """
     clock = _Clock(findings)
     for frame, following in _pairs(frames):

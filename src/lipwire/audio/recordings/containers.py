@@ -33,12 +33,13 @@ def open_container(source: Source) -> InputContainer:
 
 
 def parts_of(container: InputContainer, source: Source) -> list[Source]:
-    """Return the files that ``source``, opened as ``container``, was put together from with
-    ``cat``, in their order; mostly only ``source`` itself.
+    """Return the files that ``source`` was put together from with ``cat``, in their order; mostly
+    only ``source`` itself. ``container`` is ``source``, opened by ``open_container``, and says
+    which format it has.
 
     Parts are looked for in MP3, Ogg, FLAC and fragmented MP4. They read from the file of
-    ``source``; ``container`` can be read on afterwards. Raises InvalidInput where there are more
-    than are allowed.
+    ``source``, one at a time; ``container`` can be read on afterwards. Raises InvalidInput where
+    there are more than MAX_PARTS, or an MP4 file has too many boxes.
     """
     position = source.file.tell()
     try:

@@ -9,9 +9,14 @@ MAX_WARNINGS: Final = 8
 
 
 class Findings:
-    """Collects warnings about one recording, and refuses damage unless ``allow_damaged``.
+    """Collects warnings about one recording while it is decoded, and refuses damage unless
+    ``allow_damaged``. Not thread-safe.
 
-    ``name`` begins the messages.
+    ``name`` is the recording's, with which messages begin. Whoever decodes keeps three attributes
+    up to date: ``heard_s``, how many seconds of the recording were decoded so far; ``closed_up_s``,
+    by how many seconds time stamps jumped ahead where no silence was put; and ``last_packet``, the
+    offsets in bytes at which the last decoded packet begins and ends in the file at hand, 0 where
+    they are not known.
     """
 
     def __init__(self, name: str, *, allow_damaged: bool = False) -> None:
@@ -26,14 +31,15 @@ class Findings:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The first 8 warnings, one line each, and a line that counts the others."""
+        """The first 8 warnings, one line each, and, where there are more, a line that counts the
+        others."""
         if not self._more:
             return tuple(self._warnings)
         return (*self._warnings, f"{self._name}: {self._more} more of the same kinds")
 
     def note(self, what: str) -> None:
-        """Add a warning, the line "NAME: WHAT", where NAME is the recording's. From the ninth on
-        they are only counted."""
+        """Add the warning "NAME: ``what``", one line, where NAME is the recording's. From the ninth
+        on they are only counted."""
         if len(self._warnings) < MAX_WARNINGS:
             self._warnings.append(f"{self._name}: {what}")
         else:
@@ -44,8 +50,9 @@ class Findings:
     ) -> None:
         """Add a warning about damage, or raise InvalidInput where damage is not allowed.
 
-        ``what`` continues "recording.wav is ...". ``silence_s`` seconds of silence stand in for
-        what is missing. ``cause`` is the error that showed the damage.
+        ``what`` continues "recording.wav is ...". ``silence_s`` is how many seconds of silence
+        stand in for what is missing, which the warning says unless it is 0; putting them there is
+        the caller's. ``cause`` is the error that showed the damage, the cause of what is raised.
         """
         if not self._allow_damaged:
             raise InvalidInput(

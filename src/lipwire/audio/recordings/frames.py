@@ -19,11 +19,12 @@ _DTYPES: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4"
 
 
 def samples_of(frame: av.AudioFrame) -> npt.NDArray[Any]:
-    """Return the samples of ``frame`` in the type that they have, one row for each plane.
+    """Return the samples of ``frame`` in the type and scale that they have there, one row for each
+    plane.
 
     These are (channels, samples) where the channels lie in planes (``frame.format.is_planar``), and
-    (1, samples * channels) where they lie side by side. Raises InvalidInput for samples of
-    an unknown format.
+    (1, samples * channels) where they lie side by side. Types are uint8, int16, int32, int64,
+    float32 and float64. Raises InvalidInput for samples of an unknown format.
     """
     dtype = _dtype(frame)
     count = frame.samples if frame.format.is_planar else frame.samples * frame.layout.nb_channels
@@ -32,7 +33,7 @@ def samples_of(frame: av.AudioFrame) -> npt.NDArray[Any]:
 
 def silent_frame(like: av.AudioFrame, samples: int) -> av.AudioFrame:
     """Return a frame of ``samples`` samples of silence in the form of ``like``: its rate, channels
-    and format. Raises InvalidInput as ``samples_of`` does."""
+    and format, without a time. Raises InvalidInput for samples of an unknown format."""
     middle = 128 if like.format.name.startswith("u8") else 0  # of unsigned samples
     count = samples if like.format.is_planar else samples * like.layout.nb_channels
     silence = np.full(count, middle, _dtype(like)).tobytes()

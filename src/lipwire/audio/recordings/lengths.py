@@ -30,13 +30,13 @@ class Outlook:
 
 
 def outlook(source: Source, track: int | None) -> Outlook:
-    """Return how long ``track`` of ``source`` is, and whether it was cut short, without decoding
-    it. Packets are looked at where headers do not say it. ``track`` counts audio tracks from 1;
-    None is the default one.
+    """Return how long audio track ``track`` of ``source`` is by what its file says, and whether it
+    was cut short, without decoding it. Packets are looked at where headers do not say it. ``track``
+    counts from 1; None is the default one.
 
     The position of ``source.file`` is as before, so that another container of it can be read on.
-    Raises nothing for a file that is wrong: it counts as cut short, and decoding it raises the
-    error.
+    Raises nothing for a file that is wrong: it counts as cut short with length 0, and decoding it
+    raises the error.
     """
     position = source.file.tell()
     try:
@@ -56,8 +56,8 @@ def outlook(source: Source, track: int | None) -> Outlook:
 
 
 def declared_length_s(container: InputContainer, stream: AudioStream) -> float:
-    """Return how many seconds long ``stream`` is by what the file says; 0 where the file does not
-    say it, or where it would be FFmpeg's guess."""
+    """Return how many seconds long ``stream``, an audio track of the opened ``container``, is by
+    what the file says; 0 where the file does not say it, or where it would be FFmpeg's guess."""
     names = set(container.format.name.split(","))
     # The ends of Ogg and Matroska count from 0; a broadcast, or a cut, may begin at another time.
     begin_s = max(0, container.start_time or 0) / av.time_base

@@ -33,8 +33,9 @@ class _Chunk:
 
 
 def without_rest(source: Source, findings: Findings) -> Source:
-    """Return ``source``, or, where it is a W64 or CAF file and holds more than its header counts,
-    that part of it; the rest is noted in ``findings``. The position of ``source`` is changed."""
+    """Return ``source`` itself, or, where it is a W64 or CAF file and holds more than its header
+    counts, a source of what the header counts alone, which reads from the same file. The rest is
+    then noted in ``findings`` as a warning. The position of ``source.file`` is changed."""
     file = source.file
     file.seek(0)
     header = file.read(40)

@@ -50,12 +50,15 @@ class FormChanged(Exception):
 
 
 class FirstPass:
-    """The first pass through a track; what is noticed goes into ``findings``.
+    """The first pass through audio track ``track`` (from 1; None for the default one) of
+    ``source``; warnings are added to ``findings``. Not for use from several threads at once.
 
-    The first half minute (AHEAD_S) is decoded at once, and decides ``form``. ``ended`` says whether
-    the recording has been gone through to its end. ``track`` is as in ``choose_track``. Raises
-    InvalidInput, here and in ``steps``, as ``read_frames`` does, and for a track without samples,
-    with more than MAX_AUDIO_S of them, or with samples that are not finite or absurdly loud.
+    Making it decodes the first half minute (AHEAD_S), which decides ``form``; then either ``steps``
+    or ``finish`` is called, once. ``ended`` says whether the recording has been gone through to its
+    end; a short one has been at once. Raises InvalidInput, here and in ``steps``, for a file that
+    is not audio or has no such track, for damage that ``findings`` does not allow, and for a track
+    without samples, with more than MAX_AUDIO_S of them, or with samples that are not finite or
+    absurdly loud.
     """
 
     def __init__(self, source: Source, track: int | None, findings: Findings) -> None:
@@ -131,11 +134,13 @@ class FirstPass:
 
 
 def later_pass(source: Source, track: int | None, form: Form) -> Generator[Step]:
-    """Yield what the network hears, (k,) float32 at 16 kHz, with the block that it was made of
-    (None with the last samples), of a recording that an earlier pass has gone through.
+    """Yield what the network hears of ``source``, (k,) float32 at 16 kHz in [-1, 1], with the block
+    that it was made of (None with the last samples). It is a recording that an earlier pass has
+    gone through to its end.
 
-    ``form`` is what that pass found out; ``track`` counts audio tracks from 1, None is the default
-    one. Damage is silence, and is not noted again.
+    ``form`` is that of ``FirstPass`` then; ``track`` counts audio tracks from 1, None is the
+    default one. Damage is silence, and is not noted again. Close the iterator where it is left
+    half-way. Raises InvalidInput where the file was changed meanwhile so that it cannot be decoded.
     """
     findings = Findings(source.name, allow_damaged=True)
     with closing(read_blocks(source, track, findings)) as blocks:

@@ -35,14 +35,15 @@ _SYNC_BITS: Final = {"mp3": 0xFFE0, "aac": 0xFFF0}
 
 
 def read_frames(source: Source, track: int | None, findings: Findings) -> Generator[av.AudioFrame]:
-    """Yield the decoded frames of one audio track, with silence where it has holes.
+    """Yield the decoded frames of one audio track of ``source``, with silence where it has holes;
+    files that were put together with ``cat`` follow one another.
 
-    ``track`` counts audio tracks from 1; None is the one marked as default, or the first. What is
-    noticed goes into ``findings``. Rate, channels and format are those of each frame and may change
-    on the way. Close the iterator where it may be left half-way.
+    ``track`` counts audio tracks from 1; None is the one marked as default, or the first. Warnings
+    are added to ``findings``. Rate, channels and format are those of each frame and may change on
+    the way. Close the iterator where it may be left half-way.
 
-    Raises InvalidInput for a file that is not audio or has no such track, and for one that is
-    damaged or truncated where ``findings`` does not allow that.
+    Raises InvalidInput, while it is iterated, for a file that is not audio or has no such track,
+    and for one that is damaged or truncated where ``findings`` does not allow that.
     """
     with open_container(source) as container:
         parts = parts_of(container, source)

@@ -21,7 +21,8 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """About a second of a recording, in both forms.
+    """About a second of a recording, in both forms: ``heard`` is for the network, (k,) float32 mono
+    at 16 kHz in [-1, 1], ``sound`` for people, (n, channels) float32 with full scale 1.0.
 
     Resampling holds some milliseconds of either form back until the next piece.
     """
@@ -31,10 +32,11 @@ class Piece:
 
 
 class Recording(Protocol):
-    """A recording that has been read once, so that what is wrong with it is known.
+    """A recording that has been read, at least its beginning, so that what is wrong with it there
+    is known. It has two forms: what the network hears (16 kHz mono) and the sound for people.
 
-    A context manager. ``pieces`` may be called several times, one after the other. It has two
-    forms: what the network hears (16 kHz mono) and the sound for people.
+    A context manager. ``heard`` and ``pieces`` may be called several times, each begun when the
+    iterator before is exhausted or closed. Not for use from several threads at once.
     """
 
     @property
@@ -47,8 +49,8 @@ class Recording(Protocol):
 
     @property
     def samples(self) -> int:
-        """How many samples the network hears, at 16 kHz. Until the recording was gone through to
-        its end, this is about what its file declares."""
+        """How many samples the network hears in all, at 16 kHz. Until the recording was gone
+        through to its end, this is about what its file declares."""
 
     @property
     def loudest_rms(self) -> float:
@@ -57,22 +59,26 @@ class Recording(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings about what was gone through so far, for the user, one line each."""
+        """Warnings for the user about what was gone through so far, one line each: holes, damage
+        that was allowed, sound that is left out."""
 
     def examine(self) -> None:
-        """Go through the recording, unless that was done, so that everything is known of it.
+        """Go through the recording to its end, unless that was done, so that everything is known of
+        it; may take as long as decoding it takes.
 
-        Raises InvalidInput where it is damaged and that is not allowed, where its samples are no
-        sound or too many, and once it is closed; ``heard`` and ``pieces`` raise the same, where
-        they meet it.
+        Raises InvalidInput where it is damaged and that is not allowed, where its samples are not
+        finite, absurdly loud or too many, and once it is closed; ``heard`` and ``pieces`` raise the
+        same, where they meet it.
         """
 
     def heard(self) -> Generator[Float32Array]:
         """Yield what the network hears, from the beginning of the recording to its end, in pieces
         of about a second: (k,) float32 mono at 16 kHz in [-1, 1].
 
-        Close the iterator where it is left half-way. Raises FormChanged and InvalidInput where
-        ``pieces`` does.
+        Close the iterator where it is left half-way. Raises InvalidInput as ``examine`` does, and
+        FormChanged where a later part shows that channels were chosen wrong or that ``rate_hz`` or
+        ``channels`` are others: discard what was yielded, call ``examine``, and begin again, as
+        ``redone_if_changed`` does.
         """
 
     def pieces(self) -> Generator[Piece]:
@@ -99,8 +105,9 @@ class Recording(Protocol):
 
 
 def redone_if_changed(recording: Recording, work: Callable[[], _Made]) -> _Made:
-    """Return what ``work`` returns, which goes through ``recording``. Where it raises FormChanged,
-    examine the recording and call it once more: it must leave nothing behind in that case."""
+    """Call ``work()``, which goes through ``recording``, and return what it returns. Where it
+    raises FormChanged, examine the recording and call it once more: it must leave nothing behind in
+    that case. Raises what ``work`` raises else, and InvalidInput as ``Recording.examine`` does."""
     try:
         return work()
     except FormChanged:
@@ -109,13 +116,14 @@ def redone_if_changed(recording: Recording, work: Callable[[], _Made]) -> _Made:
 
 
 class FileRecording(Closing):
-    """A recording in a file of any container and codec that FFmpeg decodes.
+    """A recording in a file of any container and codec that FFmpeg decodes. A ``Recording``.
 
-    ``recording`` is as in ``open_source``, ``track`` as in ``choose_track``. Any rate from 1 to 768
-    kHz, up to 64 channels: averaged for the network (see ``channels``), mixed to two for people.
-    Rate and channels may change on the way; people hear the highest rate and the most channels that
-    there are. Memory holds half a minute of it, however long it is. Nothing but the file itself is
-    read: playlists that point elsewhere fail.
+    ``recording`` is a file's path, its bytes, or a file opened as binary, which stays the caller's;
+    ``track`` the number of the audio track, from 1 (None: the one marked as default, or the first).
+    Any rate from 1 to 768 kHz, up to 64 channels: averaged for the network (see ``channels``),
+    mixed to two for people. Rate and channels may change on the way; people hear the highest rate
+    and the most channels that there are. Memory holds half a minute of it, however long it is.
+    Nothing but the file itself is read: playlists that point elsewhere fail.
 
     Opening it decodes the first half minute, and the first pass goes on from there. Where the
     container shows that the recording is cut short, or too long, it is examined at once. Each later
@@ -124,9 +132,10 @@ class FileRecording(Closing):
     Raises InvalidInput where the file is missing, a folder or device, not audio, without samples,
     longer than MAX_AUDIO_S, or holds NaN, infinite or absurdly loud samples; and where it is
     truncated or damaged inside, unless ``allow_damaged``: then what is missing is silence, and a
-    warning. Of what lies behind the first half minute, the first pass raises it. Junk before the
-    first and after the last good packet is skipped, as MP3 files carry it. MP3 and bare AAC do not
-    say how long they are: the end of a truncated one cannot be missed.
+    warning. Of what lies behind the first half minute, the first pass raises it. Raises
+    StorageFailed where a pipe cannot be copied to a temporary file. Junk before the first and after
+    the last good packet is skipped, as MP3 files carry it. MP3 and bare AAC do not say how long
+    they are: a truncated one cannot be told from a shorter one.
     """
 
     def __init__(
@@ -187,14 +196,18 @@ class FileRecording(Closing):
 
     def heard(self) -> Generator[Float32Array]:
         """Yield what the network hears from the beginning, in pieces of about a second: (k,)
-        float32 mono at 16 kHz. Close the iterator where it is left half-way. Raises FormChanged and
-        InvalidInput. See ``Recording.heard``."""
+        float32 mono at 16 kHz in [-1, 1]. Close the iterator where it is left half-way. Raises
+        InvalidInput at once when it is closed, and where damage that is not allowed, or samples
+        that are no sound, are met; FormChanged where a later part shows that the recording is to be
+        heard otherwise (see ``Recording.heard``)."""
         return self._heard(self._steps())
 
     def pieces(self) -> Generator[Piece]:
         """Yield the recording from its beginning, in pieces of about a second, each of which has
         what the network hears and the sound for people. Close the iterator where it is left
-        half-way. Raises FormChanged and InvalidInput. See ``Recording.pieces``."""
+        half-way. Raises InvalidInput at once when it is closed, and where damage that is not
+        allowed, or samples that are no sound, are met; FormChanged where a later part shows that
+        the recording is to be heard otherwise (see ``Recording.pieces``)."""
         return self._pieces(self._steps())
 
     def close(self) -> None:

@@ -20,13 +20,16 @@ _ALLOWED: Final = "int16, float32 and float64, floats in [-1, 1]"
 class PcmRecording:
     """A ``Recording`` of samples in memory.
 
-    ``samples`` is (samples,) or (samples, channels), int16, or float32 or float64 with full scale
-    1.0 and up to 18 dB more; a list of floats is float64. ``rate_hz`` is their rate. Channels are
-    averaged for the network unless they cancel each other out (see ``channels``). The sound for
-    people has one or two channels as they are; more are averaged into one.
+    ``samples`` is (samples,) or (samples, channels) of up to 64 channels, int16, or float32 or
+    float64 with full scale 1.0 and up to 18 dB more; a list of floats is float64. An array that is
+    not copied (int16 and float32 are not) must stay unchanged. ``rate_hz`` is their rate, 1,000 to
+    768,000. Channels are averaged for the network unless they cancel each other out (see
+    ``channels``). The sound for people has one or two channels as they are, not clipped; more are
+    averaged into one.
 
     Raises InvalidInput for another shape, type or rate, for no samples, and for NaN, infinite or
-    absurdly loud ones.
+    absurdly loud ones. Afterwards nothing is raised: FormChanged never is, and ``close`` closes
+    nothing.
     """
 
     def __init__(self, samples: object, rate_hz: int) -> None:

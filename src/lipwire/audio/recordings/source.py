@@ -42,9 +42,11 @@ class Source:
 
 
 class Part(io.RawIOBase):
-    """The bytes from ``start`` up to ``end`` of a seekable file, as a file of its own.
+    """The bytes from offset ``start`` up to but without ``end`` of the seekable binary file
+    ``file``, as a read-only file of its own.
 
-    It has a position of its own. Closing it leaves ``file`` open.
+    It has a position of its own, and sets that of ``file`` at each read; no other thread may use
+    ``file`` meanwhile. Closing it leaves ``file`` open.
     """
 
     def __init__(self, file: Any, start: int, end: int) -> None:
@@ -87,12 +89,14 @@ def open_source(recording: object) -> Iterator[Source]:
     """Context manager: open ``recording``, a ``RecordingFile`` (a file's path, its bytes, or a file
     opened as binary), for the block.
 
-    A named pipe and a file that cannot be sought in are copied to a temporary file without a name,
-    which is gone with the process at the latest. A file that was opened by the caller is read from
-    where it stands, left open, and left standing anywhere.
+    A named pipe and a file that cannot be sought in are read to their end, which is waited for, and
+    copied to a temporary file without a name, which is gone with the process at the latest. A file
+    that was opened by the caller is read from where it stands, left open, and left standing
+    anywhere.
 
-    Raises InvalidInput where there is no such file, or it is empty, a folder, a device, open as
-    text, or longer than MAX_SPOOLED_BYTES in a pipe; StorageFailed where it cannot be copied.
+    Raises InvalidInput for another type, and where there is no such file, or it is empty, a folder,
+    a device, open as text, or longer than MAX_SPOOLED_BYTES in a pipe; StorageFailed where it
+    cannot be copied.
     """
     if isinstance(recording, (str, os.PathLike)):
         with _opened(recording) as source:

@@ -8,11 +8,12 @@ from lipwire.domain import InvalidInput
 
 
 def choose_track(container: InputContainer, number: int | None, name: str) -> AudioStream:
-    """Return audio track ``number`` of an open file, counted from 1 among its audio tracks.
+    """Return audio track ``number`` of the opened ``container``, counted from 1 among its audio
+    tracks.
 
     Where it is None, the first track that is marked as default is chosen, as players do, or else
-    the first of all. Raises InvalidInput where there is no such track; the message has ``name`` and
-    the tracks that there are.
+    the first of all. Raises InvalidInput where there is no such track, or no audio track at all;
+    the message has ``name``, the recording's, and the tracks that there are.
     """
     tracks = container.streams.audio
     if not tracks:

@@ -56,8 +56,9 @@ def check_wav_length(source: Source, findings: Findings) -> None:
 
 
 def missing_bytes(bytes_a_second: int) -> int:
-    """Return how many bytes a file may have too few or too many without a word: 0.02 s of its
-    sound, but 128 at least and 4096 at most."""
+    """Return how many bytes a file of ``bytes_a_second`` bytes of samples a second may have too few
+    or too many without a warning: 0.02 s of its sound, but 128 at least and 4096 at most; 4096
+    where ``bytes_a_second`` is 0, not known."""
     if not bytes_a_second:
         return _MOST_BYTES
     return max(_LEAST_BYTES, min(_MOST_BYTES, round(_MISSING_S * bytes_a_second)))

@@ -32,9 +32,10 @@ _RECTANGLES: Final = re.compile(r"rect|crop|bbox|box", re.IGNORECASE)
 
 
 def frames_hint(root: Path, *, besides: str | None = None) -> str:
-    """Return the end of a message that a package has no frames, which says what lies in its folder
-    ``root`` that may be meant as such; empty where nothing does. ``besides`` is the name of a video
-    or folder that is not to be mentioned, as it was looked at already."""
+    """Return the end of a message that a package has no frames, which begins with "; " and says
+    what lies in its folder ``root`` that may be meant as such; empty where nothing does.
+    ``besides`` is the name of a video or folder that is not to be mentioned, as it was looked at
+    already; None for nothing."""
     files = _files(root)
     videos = _likely(
         name
@@ -57,8 +58,8 @@ def frames_hint(root: Path, *, besides: str | None = None) -> str:
 
 
 def network_hint(root: Path) -> str:
-    """Return the end of a message that a package has no network, which says what in its folder
-    ``root`` looks like one; empty where nothing does."""
+    """Return the end of a message that a package has no network, which begins with "; " and says
+    what in its folder ``root`` looks like one; empty where nothing does."""
     paths = [path for path in listed_paths(root) if not SPEECH.search(path)]
     networks = [path for path in paths if path.lower().endswith(".onnx")]
     if networks:
@@ -75,8 +76,8 @@ def network_hint(root: Path) -> str:
 
 
 def encoder_hint(root: Path) -> str:
-    """Return the end of a message that a package has no audio encoder, which says what in its
-    folder ``root`` looks like one; empty where nothing does."""
+    """Return the end of a message that a package has no audio encoder, which begins with "; " and
+    says what in its folder ``root`` looks like one; empty where nothing does."""
     paths = [path for path in listed_paths(root) if path.endswith(".onnx") and SPEECH.search(path)]
     return _joined(
         f"{path} is there: say audio_encoder: {path} in avatar.yaml" for path in paths[:1]
@@ -84,8 +85,8 @@ def encoder_hint(root: Path) -> str:
 
 
 def rectangles_hint(root: Path) -> str:
-    """Return the end of a message that a package has no crop rectangles, which says what in its
-    folder ``root`` looks like a file of them; empty where nothing does."""
+    """Return the end of a message that a package has no crop rectangles, which begins with "; " and
+    says what in its folder ``root`` looks like a file of them; empty where nothing does."""
     paths = [
         path
         for path in listed_paths(root)
@@ -138,9 +139,10 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def listed_paths(root: Path) -> list[str]:
-    """Return the paths of the files in the folder ``root`` and in those two levels below it,
-    relative to it, with forward slashes, the upper ones first; those that begin with a dot are left
-    out, and of very many some."""
+    """Return the paths of the files in the folder ``root`` and in those up to two levels below it,
+    relative to ``root``, with forward slashes, the upper ones first. Names that begin with a dot,
+    that cannot be printed or are very long are left out, and so are folders that cannot be read; of
+    very many files or folders only some are looked at."""
     return [
         f"{folder}/{name}" if folder else name
         for folder, names in _files(root).items()
@@ -154,7 +156,8 @@ def _likely(names: Iterable[str]) -> list[str]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts names with the numbers in them by their value: 9 before 10."""
+    """Return a key for ``sorted`` that orders texts such as ``name`` by the numbers in them: "9"
+    before "10"."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d{1,9})", name)]
 
 

@@ -48,13 +48,15 @@ def try_network(
     findings: Findings,
     waiting: Callable[[], None],
 ) -> None:
-    """Run a package's network on the first frame, for silence and for speech, and check its output.
+    """Run a package's network on the first frame, for silence and for speech, and put what is wrong
+    with its output into ``findings``: errors for an output that is no picture, warnings where it
+    takes too long or does not depend on the sound. Returns when that is done; errors of Lipwire are
+    put there too, and are not raised.
 
-    ``trial`` runs the network; ``pictures`` and ``settings`` are those of its package. What is
-    wrong with the output goes into ``findings``; nothing is raised. ``rect`` is the crop rectangle
-    of the first frame and lies inside it. ``encoder`` makes the audio windows; where it is None
-    they are zeros and noise. ``waiting`` is called without arguments now and then while the network
-    runs.
+    ``trial`` runs the network. ``pictures`` and ``settings`` are those of its package. ``rect`` is
+    the crop rectangle of the first frame and lies inside it. ``encoder`` makes the audio windows;
+    where it is None they are zeros and noise. ``waiting`` is called without arguments now and then
+    while the network runs; what it raises is passed on unless it is a LipwireError.
     """
     try:
         crop = _crop(pictures, rect, settings)

@@ -49,7 +49,8 @@ class Findings:
         return (problem for problem in self.problems if problem.severity == "error")
 
     def raise_first(self) -> None:
-        """Raise AvatarInvalid with the first error, if there is one."""
+        """Raise AvatarInvalid with the message of the first error; do nothing where there is none.
+        Warnings do not count."""
         for problem in self.errors():
             raise AvatarInvalid(problem.message)
 
@@ -116,8 +117,9 @@ def frames_shown(numbers: Iterable[int]) -> str:
 
 
 def rectangle_of(frames: Sequence[int]) -> str:
-    """Return how a message about the crop rectangles of ``frames``, numbers in ascending order,
-    begins: "rectangle of frame 3", or "frames 3, 7-9: rectangle of frame 3"."""
+    """Return how a message about the crop rectangles of the frames ``frames``, one or more numbers
+    in ascending order, begins: "rectangle of frame 3" for one, "frames 3, 7-9: rectangle of frame
+    3" for several. The caller goes on about the rectangle of the first of them."""
     every = f"{frames_shown(frames)}: " if len(frames) > 1 else ""
     return f"{every}rectangle of frame {frames[0]}"
 

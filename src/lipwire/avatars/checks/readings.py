@@ -55,11 +55,12 @@ def other_order(
     rects: Sequence[CropRect] | Sequence[Sequence[int]], size: tuple[int, int] | None = None
 ) -> str:
     """Return the end of a message about crop rectangles whose four numbers are probably in another
-    order than x1, y1, x2, y2.
+    order than x1, y1, x2, y2; empty where no other order fits.
 
-    It names the order in which all of ``rects`` are squares inside a frame of ``size`` (width,
-    height; None where it is not known), with the first rectangle as it then has to be written; the
-    two likeliest orders where there are several. Empty where there is none.
+    ``rects`` are one or more rectangles as they were read; four numbers count as x1, y1, x2, y2. An
+    order fits where all of them are then about squares, and inside a frame of ``size`` (width,
+    height) where that is known (not None). The text begins with "; " and names the likeliest order,
+    or two, with the first rectangle as x1, y1, x2, y2 in that reading.
     """
     quads = np.array([_numbers(rect) for rect in rects], np.int64)
     fitting = _fitting(_READINGS, quads, size) or _fitting(_CENTRED, quads, size)

@@ -40,12 +40,14 @@ _WORKERS: Final = 2
 def validate_package(
     path: Path, *, progress: CompileProgress | None = None, sandbox: Sandbox | None = None
 ) -> list[Problem]:
-    """Return all problems of the package in folder ``path``, in the order of its files.
+    """Check the package in the folder ``path`` and return all its problems, errors and warnings, in
+    the order in which they were found; empty where everything is in order.
 
-    Empty where everything is in order. Every frame is decoded, and the network runs on the first
-    for silence and for speech; ``progress`` is called meanwhile. With a ``sandbox`` a process of
-    its own does that, within its limits. Raises NotFound where nothing is there, with a sandbox
-    also Unavailable where there can be no process; everything else is in the list.
+    Every frame is decoded, and the network runs on the first for silence and for speech, so that
+    this may take minutes. ``progress(done, total, what)`` is called in this thread meanwhile. With
+    a ``sandbox`` a process of its own does the work, within its limits. Raises NotFound where
+    nothing is there, and with a sandbox Unavailable where its process cannot be started or is
+    killed; everything else is in the list.
     """
     if sandbox is not None:
         return sandbox.validate(path, progress or _silent)

@@ -74,8 +74,8 @@ class CompiledParts:
 
     ``revision`` is hashes of its frames and its network, the same on every machine; ``frames`` is a
     hash of the frames' files alone. ``networks`` has the folder of the compiled network by part
-    ("model" or "gpu"). ``patches`` and ``jpegs`` are None where they were not asked for. ``found``
-    are the parts that it has.
+    ("model" or "gpu"). ``patches`` and ``jpegs`` are the opened parts of these names, None where
+    they were not asked for. ``found`` names all parts that were opened.
     """
 
     revision: Revision
@@ -114,18 +114,23 @@ def compile_avatar(
     foreign: bool = False,
 ) -> CompiledParts:
     """Open the compiled ``parts`` of an avatar, files that its own files are made into, and build
-    those that are missing, stale or damaged.
+    those that are missing, stale or damaged; returns when all are there.
 
     Parts are ``model`` (the network), ``gpu`` (the network for GPUs), ``patches`` and ``jpeg`` (of
-    the frames); ``planes`` and ``pixels`` ask for ``patches``. ``progress`` is called while
-    something is built. ``quality`` (1-100) is that of ``jpeg``. With a ``sandbox`` what is missing
-    is built in a process of its own, within its limits. A package is ``foreign`` then, and may be
-    so without: its compiled form lies in the user's cache alone, and one in its folder is not used.
+    the frames); ``planes`` and ``pixels`` ask for ``patches``. ``quality`` (1-100) is that of
+    ``jpeg``. ``progress(done, total, what)`` is called while something is built, with total 0 where
+    it is not known, and while another process builds it; what it raises ends the building and is
+    passed on. With a ``sandbox`` what is missing is built in a process of its own, within its
+    limits. ``foreign`` says that the package comes from a stranger, as it always counts with a
+    sandbox: its compiled form lies in the user's cache alone, and one that lies in the package's
+    folder is not used.
 
     Raises InvalidInput for unknown parts or another quality, AvatarInvalid where the package is
-    broken or changes meanwhile, StorageFailed where neither the package nor the user's cache folder
-    can take the result, and what ``Sandbox.compile`` raises. Whatever is raised, Ctrl-C included,
-    what was there before is still there and nothing else.
+    broken or changes meanwhile, NotFound where its folder is gone, StorageFailed where neither the
+    package nor the user's cache folder can take the result. With a sandbox AvatarInvalid also where
+    it needs more memory or time than is allowed or crashes, and Unavailable where the process
+    cannot be started, is killed, or waits too long for another one. Whatever is raised, Ctrl-C
+    included, what was there before is still there and nothing that is incomplete.
     """
     _check(parts, quality)
     wanted = frozenset(part for part in FILE_PARTS if part in parts)

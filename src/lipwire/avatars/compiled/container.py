@@ -42,10 +42,11 @@ class ContainerDamagedError(Exception):
 
 class ContainerWriter:
     """Writes a container, a file of named sections of bytes and arrays in which a compiled part is
-    stored, to ``stream``, which is seekable and stays the caller's.
+    stored, to ``stream``: open for writing bytes, seekable, empty, and the caller's to close.
 
-    Sections are written with ``begin`` and ``append``, or with ``array``; ``finish`` makes the file
-    valid. Errors of the stream, OSError, are passed on.
+    Sections are written with ``begin`` and ``append``, or with ``array``, each name once;
+    ``finish``, called last, makes the file valid. Errors of the stream, OSError, are passed on. Not
+    thread-safe.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -64,8 +65,9 @@ class ContainerWriter:
         self._open = name
 
     def append(self, data: bytes | memoryview) -> int:
-        """Add bytes to the open section; return their offset from its beginning. Raises ValueError
-        where ``begin`` was not called, or ``array`` was called after it."""
+        """Add ``data`` to the section that ``begin`` has opened; return its offset in bytes from
+        the section's beginning. Raises ValueError where ``begin`` was not called, or ``array`` was
+        called after it."""
         if self._open is None:
             raise ValueError("no section is open; call begin() first")
         section = self._sections[self._open]
@@ -90,7 +92,8 @@ class ContainerWriter:
         self._write(kept.tobytes())
 
     def finish(self, part: str, key: str, facts: dict[str, Any]) -> None:
-        """Write the header, and then the first bytes of the file, which make it valid.
+        """Write the header, and then the first bytes of the file, which make it valid. To be called
+        once, after all sections.
 
         ``part`` and ``key`` are texts that say what the file holds, and have to be given again to
         open it; ``facts`` are numbers and texts by name for its reader, ``Container.facts``.
@@ -117,8 +120,9 @@ class ContainerWriter:
 
 class Container:
     """A container, a file of named sections in which a compiled part is stored, mapped into memory.
-    Arrays are read-only views of the mapping and keep it alive. ``facts`` are the numbers and texts
-    that were stored with it.
+    Arrays are read-only views of the mapping and keep it alive; there is nothing to close.
+    ``facts`` are the numbers and texts that were stored with it, ``part`` is the part that was
+    given.
 
     Safe to read from several threads.
     """
@@ -126,9 +130,11 @@ class Container:
     __slots__ = ("_map", "_sections", "facts", "part", "path")
 
     def __init__(self, path: Path, part: str, key: str) -> None:
-        """Map the file ``path``, which ``ContainerWriter.finish`` was given ``part`` and ``key``
-        for. Raises ContainerDamagedError where it is damaged or has another part or key, OSError
-        where it cannot be opened, MemoryError where this process has no room to map it."""
+        """Map the file ``path``. ``part`` and ``key`` have to be those that
+        ``ContainerWriter.finish`` was given. Raises ContainerDamagedError where the file is
+        missing, empty, damaged or cut off, of another format version, or has another part or key;
+        OSError where it cannot be opened, MemoryError where this process has no room to map it.
+        Contents of sections are not checked."""
         if not path.is_file():  # opening a pipe would wait for ever
             raise ContainerDamagedError(f"{path.name} is not there, or no file")
         with path.open("rb") as stream:

@@ -119,7 +119,8 @@ class Fingerprints:
         return [digest for digest in found if digest is not None]
 
     def save(self, home: Path) -> None:
-        """Write the hashes into the folder ``home``, where one of them is new since ``load``.
+        """Write all hashes as a record into the folder ``home``, which has to exist; nothing where
+        none of them is new since ``load``.
 
         Nothing is raised where they cannot be written: then the files are read again the next time.
         """
@@ -154,8 +155,9 @@ class Fingerprints:
 
 
 def outside_of(network: Path, names: Iterable[str]) -> list[Path]:
-    """Return the paths of those files ``names`` that exist in the folder of ``network`` or below
-    it."""
+    """Return the paths of those files among ``names``, paths relative to the folder of the
+    network's file ``network``, that exist in that folder or below it; others, and those that lead
+    out of it, are left out."""
     inside = (
         name
         for name in names

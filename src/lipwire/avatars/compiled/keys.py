@@ -70,8 +70,9 @@ def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: in
     """Return the hashes that stand for the files of ``package`` as they are now, by which its
     compiled parts are found. Raises AvatarInvalid where a file is gone or cannot be read.
 
-    ``fingerprints`` are those of the package's folder, and are brought up to date. ``quality`` is
-    that of JPEG, 1 to 100.
+    ``fingerprints`` are the recorded hashes of the package's folder: files that have changed since
+    are read, and their new hashes put there. ``quality`` is that of JPEG, 1 to 100; the key of the
+    part ``jpeg`` depends on it.
     """
     keys: list[PartKey] = []
     model = shown = frames = ""
@@ -98,10 +99,10 @@ def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: in
 
 def rest_content(revision: Revision, form: str, *, earlier: bool = False) -> str:
     """Return a hash, 20 hexadecimal digits, of the frames and the network of ``revision``, for the
-    key of the part ``rest``; empty where one of the two is not known.
+    key of the part ``rest``; empty where one of the two is empty there.
 
-    ``form`` names the form in which mouths are stored, which the hash depends on too. With
-    ``earlier`` it is the hash that the last minor version has for them.
+    ``form`` is any text that names the form in which mouths are stored; the hash depends on it too.
+    With ``earlier`` it is the hash that the last minor version of Lipwire has for them.
     """
     if not (revision.frames and revision.model):
         return ""

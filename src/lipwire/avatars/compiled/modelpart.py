@@ -24,8 +24,9 @@ SEAL_NAME: Final = "seal.json"
 
 def network_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerprints) -> bool:
     """Return whether all files of the compiled network in ``folder`` are there, with their sizes,
-    and the files in which the network of ``package`` keeps weights are still those that it was made
-    from. ``fingerprints`` are those of the package's folder."""
+    and the files in which the network of ``package`` keeps weights still have the hashes that they
+    had when it was compiled. False also where there is no such folder. ``fingerprints`` are the
+    hashes of the package's files."""
     try:
         if not (folder / SEAL_NAME).is_file():  # reading a pipe would wait for ever
             return False
@@ -47,19 +48,22 @@ def network_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerp
 
 
 def build_model(target: Path, package: AvatarPackage, fingerprints: Fingerprints) -> None:
-    """Compile the package's network for the processor into the new folder ``target``.
-    ``fingerprints`` are those of the package's folder. Raises AvatarInvalid where the network is no
-    valid one, StorageFailed where ``target`` cannot be written."""
+    """Compile the network of ``package``, which was read with it, for the processor into the folder
+    ``target``, which appears whole or not at all, in the place of one that is there.
+    ``fingerprints`` are the hashes of the package's files. Takes seconds to minutes. Raises
+    AvatarInvalid where the network is no valid one, StorageFailed where ``target`` cannot be
+    written."""
     _build(target, package, fingerprints, partial(compile_model, package.model_path))
 
 
 def build_for_gpu(
     target: Path, model: Path, package: AvatarPackage, fingerprints: Fingerprints
 ) -> None:
-    """Compile the package's network for GPUs into the folder ``target``. ``model`` is the folder of
-    the network compiled for the processor, with whose mouths those of the result are compared.
-    ``fingerprints`` are those of the package's folder. Raises AvatarInvalid where the network
-    cannot be compiled so, StorageFailed where ``target`` cannot be written."""
+    """Compile the network of ``package``, which was read with it, for GPUs into the folder
+    ``target``, which appears whole or not at all. ``model`` is the folder of the same network
+    compiled for the processor (``build_model``), with whose mouths those of the result are
+    compared. ``fingerprints`` are the hashes of the package's files. Raises AvatarInvalid where the
+    network cannot be compiled so, StorageFailed where ``target`` cannot be written."""
     _build(target, package, fingerprints, partial(compile_for_gpu, package.model_path, model))
 
 

@@ -58,16 +58,23 @@ Boxes = npt.NDArray[np.int32]  # (frames, 4): x1, y1, x2, y2
 
 
 class Builder(Protocol):
-    """Writes one compiled part of an avatar's frames, frame by frame."""
+    """Writes one compiled part of an avatar's frames to the stream that ``builder`` was given: for
+    each frame ``prepare`` and then, in the frames' order, ``append``; at the end ``finish``. Errors
+    of the stream, OSError, are passed on by ``append`` and ``finish``."""
 
     def prepare(self, frame: UInt8Array, rect: CropRect, mask: UInt8Array | None) -> Any:
         """Return what ``append`` takes for ``frame``, (height, width, 3) uint8 BGR, whose crop
         rectangle is ``rect``. ``mask`` is what is in front of the mouth there, (rect.height,
-        rect.width) uint8, 0 for what is; None for nothing. May run in any thread, which has
-        ``frame`` for itself."""
+        rect.width) uint8, from 0 where the frame stays to 255 where the mouth is shown; None where
+        all of the mouth is shown.
+
+        May run in several threads for several frames at a time. ``frame`` must not be changed
+        afterwards, and no other thread may read it meanwhile.
+        """
 
     def append(self, prepared: Any) -> None:
-        """Write what ``prepare`` returned for the next frame; to be called in the frames' order."""
+        """Write ``prepared``, which ``prepare`` returned for the next frame; to be called in the
+        frames' order, by one thread at a time."""
 
     def finish(self) -> None:
         """Write what comes after the last frame, without which the part is damaged."""
@@ -82,11 +89,12 @@ def builder(
     origins: Origins,
 ) -> Builder:
     """Return what writes the compiled ``part``, "patches" or "jpeg", of frames of ``size`` (width,
-    height), to the seekable ``stream``.
+    height) in pixels to ``stream``, which is seekable and stays the caller's.
 
     ``key`` is the name of the part's file, which is needed to open it again. ``quality`` is that of
-    the part ``jpeg``, 1 to 100. ``origins``, where the frames come from, are written with the part
-    ``patches``, as they are when it is finished.
+    the part ``jpeg``, 1 to 100; the other one takes no notice of it. ``origins`` says where the
+    frames come from; the part ``patches`` stores it as it is when ``finish`` is called. Raises
+    InvalidInput where a JPEG cannot have this size or quality.
     """
     width, height = size
     facts = {"width": width, "height": height}
@@ -169,10 +177,11 @@ class _JpegBuilder:
 class Patches:
     """The opened part ``patches``: of each frame the pixels around the crop rectangle (the patch),
     which is all that changes when a mouth is pasted, the rim that is needed for it, and the mask
-    where it has one. Frames are numbered from 0 to ``count`` - 1.
+    where it has one. Frames are numbered from 0 to ``count`` - 1; methods raise IndexError above.
+    ``width`` and ``height`` are those of the frames in pixels, ``origins`` is where they come from.
 
     ``container`` is the part's file. Raises ContainerDamagedError where its tables do not fit each
-    other.
+    other. Safe to read from several threads.
     """
 
     __slots__ = (
@@ -229,7 +238,7 @@ class Patches:
         return self._data.nbytes
 
     def rect(self, index: int) -> CropRect:
-        """Return the crop rectangle of frame ``index``."""
+        """Return the crop rectangle of frame ``index``, in pixels of the frame."""
         return CropRect(*self._rects[index])
 
     def box(self, index: int) -> CropRect:
@@ -255,8 +264,8 @@ class Patches:
 
     def mask(self, index: int) -> UInt8Array | None:
         """Return what is in front of the mouth in frame ``index``, (rect.height, rect.width) uint8,
-        255 where the mouth is shown and 0 where the frame stays, read-only, mapped; None where the
-        mouth is shown in all of the crop rectangle."""
+        read-only, mapped: 255 where the mouth is shown, 0 where the frame stays, and between them a
+        mixture; None where the mouth is shown in all of the crop rectangle."""
         if not self._masked[index]:
             return None
         box, rect = self.box(index), self.rect(index)
@@ -343,6 +352,6 @@ def _inside(
 
 
 def runs(starts: npt.NDArray[np.int64], total: int) -> bool:
-    """Return whether ``starts``, (n + 1,), begin with 0, end with ``total`` and always rise, as
-    offsets do at which n pieces begin and the last one ends."""
+    """Return whether ``starts``, (n + 1,), are the offsets of n pieces that fill ``total`` bytes,
+    none of them empty: the first is 0, the last is ``total``, and each is above the one before."""
     return bool(starts[0] == 0 and starts[-1] == total and (np.diff(starts) > 0).all())

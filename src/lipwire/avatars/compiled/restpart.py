@@ -38,14 +38,17 @@ _OPTIONS: Final = [
 
 
 def stored_form(mouth: UInt8Array) -> bytes:
-    """Return ``mouth``, (320, 320, 3) uint8, as it is stored: the bytes of a JPEG file at 4:4:4."""
+    """Return ``mouth``, (320, 320, 3) uint8 in the package's colour order, as it is stored: the
+    bytes of a JPEG file at 4:4:4. The order of colours is not changed; ``mouth_of`` gives the same
+    one back."""
     _, data = cv2.imencode(".jpg", mouth, _OPTIONS)
     return data.tobytes()
 
 
 def mouth_of(data: bytes | UInt8Array) -> UInt8Array | None:
-    """Return the mouth that ``stored_form`` was given, but for what JPEG loses, (320, 320, 3)
-    uint8; None where ``data`` is damaged."""
+    """Return the mouth that ``stored_form`` was given, (320, 320, 3) uint8 in the same order of
+    colours, but for what JPEG loses. ``data`` is the bytes of the file; None is returned where they
+    are damaged or were not made by ``stored_form`` of this version."""
     head = _head()
     if bytes(data[: len(head)]) != head:
         return None
@@ -129,8 +132,9 @@ class RestPart:
 
 
 def open_rest(places: Iterable[Path], key: RestKey, count: int) -> RestPart | None:
-    """Return the part ``rest`` that ``key`` names, from the first of the folders ``places`` where
-    it is whole and has ``count`` mouths, one for each frame; None where it is in none."""
+    """Return the part ``rest`` that ``key`` names, from the first of the folders ``places`` (see
+    ``homes``) where it is whole and has ``count`` mouths, one for each frame; None where it is in
+    none."""
     for place in places:
         with suppress(OSError, ContainerDamagedError):
             part = RestPart(Container(place / key.name, REST_PART, key.name))
@@ -155,8 +159,7 @@ def write_rest(
     What another process has written meanwhile is kept, unless ``replace``. ``waiting`` is called
     without arguments now and then while another process writes there; what it raises is passed on.
     Raises NotFound where ``package`` is not there any more, StorageFailed where the part cannot be
-    written; what was there before is then still there
-    and nothing else.
+    written; what was there before is then still there and nothing else.
     """
     home = writable_home(package, files.key, others=files.folders, own=files.compiled)
     with exclusive(home, waiting):
@@ -176,7 +179,8 @@ def write_rest(
 
 def sweep_rest(home: Path, revision: Revision) -> None:
     """Remove the parts ``rest`` in the folder ``home`` that were made from other frames or another
-    network than ``revision`` names; none where it leaves one of the two empty."""
+    network than ``revision`` names; remove nothing where one of its two hashes is empty. The caller
+    holds the folder's lock (``exclusive``)."""
     content = rest_content(revision, _FORM)
     if content:
         _remove_others(home, content, rest_content(revision, _FORM, earlier=True))

@@ -88,13 +88,16 @@ def writable_home(
     others: Sequence[Path] = (),
     own: Path | None = None,
 ) -> Path:
-    """Return the first of the folders ``homes`` (with the same arguments) that can be written to,
-    and make it where it is missing.
+    """Return the first of the folders that ``homes`` names for ``package``, ``key``, ``foreign``
+    and ``own`` that can be written to, and make it where it is missing.
 
-    Where ``package`` is not there, but one of ``others`` is, in which the avatar's files lie as
-    well (``AvatarFiles.folders``), it is one of the caches: ``package`` is not made. Raises
-    NotFound where none of them is there, as the avatar may have been erased meanwhile: nothing of
-    it is made anew. Raises StorageFailed where none can be written to, or the disk is full.
+    ``others`` are further folders in which files of the avatar lie (``AvatarFiles.folders``). Where
+    ``package`` is not there but one of them is, the user's caches alone count: ``package`` is not
+    made. The same holds where the package's own folder for compiled parts is a link.
+
+    Raises NotFound where neither ``package`` nor one of ``others`` is there, as the avatar may have
+    been erased meanwhile: nothing of it is made anew. Raises StorageFailed where none can be
+    written to, or the disk is full.
     """
     there = package.is_dir()
     if not there and not any(folder.is_dir() for folder in others):
@@ -135,13 +138,14 @@ def _prepare(home: Path, within: Path | None = None) -> None:
 
 @contextmanager
 def exclusive(home: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Context manager: hold the lock of the folder ``home`` for the block, so that no other process
-    writes there.
+    """Context manager: hold the lock of the folder ``home``, which has to exist, for the block, so
+    that no other process or thread writes there. Waits as long as another one has it.
 
-    ``waiting`` is called without arguments now and then while another process has it; what it
-    raises ends the waiting. The lock of a process that dies is free: at once, or half a minute
-    later where it is a lease of another machine. Files that such processes left unfinished are
-    removed. Raises StorageFailed where the lock cannot be made in ``home``.
+    ``waiting`` is called without arguments about five times a second meanwhile; what it raises ends
+    the waiting and is passed on. The lock of a process that dies is free: at once, or half a minute
+    later where the file system has no locks and a lease stands for one. Files that such processes
+    left unfinished in ``home`` are removed. Raises StorageFailed where the lock cannot be made
+    there.
     """
     with storage_errors(home):
         lock = _lock(home)

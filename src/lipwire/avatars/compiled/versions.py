@@ -46,11 +46,14 @@ PackageVersion = tuple[object, ...]
 def package_version(
     where: AvatarFiles | Path, need: frozenset[Half] = frozenset()
 ) -> PackageVersion:
-    """Return a token that changes when one of an avatar's files does.
+    """Return a token to compare with ``==``: it differs when one of an avatar's files was changed.
+    It is made of ``stat`` calls alone; no content is read but that of a network that is new, to
+    find the files of its weights.
 
     ``where`` names the files, or the package's folder. ``need`` are the halves of the avatar that
-    have to be there, of ``model`` and ``frames``: NotFound is raised where the folder, or a file of
-    such a half that was named by itself, is missing.
+    have to be there, of ``model`` and ``frames``. Raises NotFound where the package's folder is
+    missing, or a file of such a half that ``where`` names by itself; a file that is missing inside
+    the folder changes the token and raises nothing.
     """
     files = AvatarFiles.at(where)
     needed = {files.model} if "model" in need else set()

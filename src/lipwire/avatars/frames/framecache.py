@@ -23,8 +23,8 @@ class FrameCache:
     """Keeps decoded frames in memory, of all avatars of a process together, at most
     ``budget_bytes`` bytes; beyond that the least recently used ones are evicted. Thread-safe.
 
-    A key is (text that says which frames, of which content and in which form; number of the frame).
-    The arrays are shared: nobody may write to them.
+    A key is (text, number of the frame); the text, called ``content``, says which frames these are
+    and in which form. The arrays are shared: nobody may write to them.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -67,14 +67,15 @@ class FrameCache:
                 self._held_bytes -= oldest.nbytes
 
     def use(self, content: str) -> None:
-        """Count one more user of the frames whose keys begin with the text ``content``. Each call
-        needs one of ``leave`` in the end."""
+        """Count one more user of the frames whose keys have ``content`` as their text. Each call
+        needs one of ``leave`` in the end. Frames may be put without it; then nothing but the budget
+        evicts them."""
         with self._lock:
             self._users[content] += 1
 
     def leave(self, content: str) -> None:
-        """Count one user less of the frames whose keys begin with ``content``; they are evicted
-        when the last one leaves."""
+        """Count one user less of the frames whose keys have ``content`` as their text; they are
+        evicted when the last one leaves."""
         with self._lock:
             self._users[content] -= 1
             if self._users[content] <= 0:

@@ -21,9 +21,10 @@ _IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg"})
 class Pictures:
     """Where a package's frames come from: image files, or one video.
 
-    ``root`` is the package's folder. ``frame_paths`` are the image files in the order of their
-    numbers, empty where there is a video, ``video_path``, which is None otherwise. ``first_number``
-    is the number in the first frame's file name.
+    ``root`` is the folder that names of frames are relative to in messages: the package's, or the
+    one that holds the folder or video where that was named by itself. ``frame_paths`` are the image
+    files in the order of their numbers, empty where there is a video, ``video_path``, which is None
+    otherwise. ``first_number`` is the number in the first frame's file name, 0 for a video.
     """
 
     root: Path
@@ -34,8 +35,9 @@ class Pictures:
     """The number in the first frame's file name."""
 
     def used(self, rects: tuple[CropRect, ...]) -> tuple[CropRect, ...]:
-        """Return those of ``rects``, the crop rectangles in the frames' order, that have a frame;
-        all for a video, whose frames are not counted."""
+        """Return those of ``rects``, one crop rectangle for each source frame in order, that have a
+        frame: for images the first as many as there are images; for a video all, as its frames are
+        not counted."""
         return rects[: len(self.frame_paths) or None]
 
     def label(self, index: int) -> str:

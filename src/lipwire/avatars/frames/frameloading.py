@@ -27,12 +27,14 @@ _IN_FLIGHT_BYTES: Final = 256 * 1024 * 1024
 
 
 def frame_tasks(pictures: Pictures, origins: Origins | None = None) -> Generator[FrameTask]:
-    """Yield one task for each frame of the source, in order; a task returns the frame's pixels.
+    """Yield one task for each source frame of ``pictures``, in order. A task takes no arguments,
+    may run in any thread, and returns the frame, (height, width, 3) uint8 BGR.
 
     Images are decoded by the tasks. A video is decoded by whoever iterates, and its tasks only make
-    pixels of it; close the iterator when leaving it early. What is learnt about the source, and at
-    the end which of its frames are shown, is put into ``origins``. Iterating and tasks raise
-    AvatarInvalid where the source cannot be read or decoded.
+    pixels of it; close the iterator when leaving it early. Of a video, what is learnt is put into
+    ``origins``, if one is given, which should be new: ``times``, ``keys``, ``sources`` and
+    ``damage`` while iterating, ``shown`` at the end. Iterating and tasks raise AvatarInvalid where
+    the source cannot be read or decoded; iterating also where times leap by more than a minute.
     """
     if pictures.video_path is not None:
         found = Origins() if origins is None else origins
@@ -50,11 +52,11 @@ def frame_tasks(pictures: Pictures, origins: Origins | None = None) -> Generator
 
 
 def frame_counts(pictures: Pictures) -> tuple[int, int]:
-    """Return (how many frames an avatar shows, how many frames its source has), without decoding
-    them.
+    """Return (how many frames an avatar of ``pictures`` shows, how many frames its source has),
+    without decoding them. For images the two are equal; a video is resampled to 25 a second.
 
     In a damaged video frames that cannot be decoded are counted too. Raises AvatarInvalid where a
-    video cannot be read or its time stamps leap.
+    video cannot be read or its time stamps leap by more than a minute.
     """
     if pictures.video_path is None:
         count = len(pictures.frame_paths)
@@ -66,13 +68,14 @@ def frame_counts(pictures: Pictures) -> tuple[int, int]:
 
 
 def shown_frames(pictures: Pictures, origins: Origins) -> Generator[tuple[int, FrameTask]]:
-    """Yield (number of its source frame, task) for each frame that an avatar shows.
+    """Yield (number of its source frame, from 0; task) for each frame that an avatar of
+    ``pictures`` shows, in order.
 
-    A task takes no arguments and returns the frame, (height, width, 3) uint8 BGR, in any thread. Of
-    images all are shown, of a video those of each 25th of a second, some several times. What is
-    learnt about the source is put into ``origins``, which is complete at the end. Close the
-    iterator when leaving it early. Iterating and tasks raise AvatarInvalid where the source cannot
-    be read or decoded.
+    A task takes no arguments, may run in any thread, and returns the frame, (height, width, 3)
+    uint8 BGR. Of images all are shown, of a video those of each 25th of a second, some several
+    times. ``times``, ``keys``, ``sources`` and ``damage`` of ``origins``, which should be new, are
+    filled meanwhile; ``shown`` and ``sums`` are left to the caller. Close the iterator when leaving
+    it early. Iterating and tasks raise AvatarInvalid where the source cannot be read or decoded.
     """
     if pictures.video_path is None:
         origins.sources = len(pictures.frame_paths)
@@ -99,10 +102,11 @@ def _told(video: Video, origins: Origins) -> Iterator[VideoFrame]:
 def in_order(
     tasks: Iterator[Callable[[], T]], workers: int, in_flight: int | None = None
 ) -> Generator[T]:
-    """Yield the results of ``tasks``, which take no arguments, in their order; they run in
-    ``workers`` threads.
+    """Yield the results of ``tasks``, which take no arguments, in the tasks' order; they run in
+    ``workers`` threads that end with the iterator.
 
-    At most ``in_flight`` tasks are begun and not yet handed over; None is two for each worker. The
+    At most ``in_flight`` tasks, 1 or more, are begun and not yet handed over; None is two for each
+    worker. Further ones are taken from ``tasks``, in the caller's thread, as results are taken. The
     first error is raised and ends it; tasks not yet begun are dropped then, and those that run are
     waited for. Close the iterator when leaving it early.
     """

@@ -27,15 +27,18 @@ _MASK: Final = re.compile(r"(?:mask_|frame_)?(\d{1,9})\.png", re.IGNORECASE | re
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """The masks of a package, PNG files below the folder ``root``: ``paths`` has the file of each
-    frame that has one, by the frame's number from 0 in the package."""
+    """The masks of a package, PNG files in its folder ``masks``: pictures as large as their frames,
+    white where the mouth is shown and black where the frame stays. ``paths`` has the file of each
+    frame that has one, by the frame's number counted from 0, whatever number its file name has.
+    ``root`` is the package's folder."""
 
     root: Path
     paths: Mapping[int, Path]
     """By the frame's number in the package, from 0."""
 
     def label(self, number: int) -> str:
-        """Return the name of the mask of frame ``number``, for messages: "masks/0007.png"."""
+        """Return the name of the mask of frame ``number``, for messages: "masks/0007.png". Raises
+        KeyError where the frame has none."""
         path = self.paths[number]
         return (
             path.relative_to(self.root).as_posix()
@@ -44,9 +47,10 @@ class Masks:
         )
 
     def read(self, number: int, size: tuple[int, int]) -> UInt8Array | None:
-        """Return the mask of frame ``number``, (height, width) uint8, 255 where the mouth is shown
-        and 0 where the frame stays; None where it has none. Raises AvatarInvalid where the file
-        cannot be read or is not of ``size``, the frame's (width, height)."""
+        """Return the mask of frame ``number``, (height, width) uint8: 255 where the mouth is shown,
+        0 where the frame stays, and between them a mixture; None where the frame has none. Raises
+        AvatarInvalid where the file cannot be read, has colours, or is not of ``size``, the frame's
+        (width, height)."""
         path = self.paths.get(number)
         if path is None:
             return None
@@ -67,8 +71,9 @@ class Masks:
 
     def under(self, number: int, rect: CropRect, size: tuple[int, int]) -> UInt8Array | None:
         """Return the part of the mask of frame ``number`` under the crop rectangle ``rect``,
-        (rect.height, rect.width) uint8; None where the mouth is shown in all of it. Raises as
-        ``read``."""
+        (rect.height, rect.width) uint8, 0 to 255 as in ``read``; None where the frame has no mask,
+        or the mouth is shown in all of that part. ``size`` is the frame's (width, height). Raises
+        AvatarInvalid where the file cannot be read, has colours, or is not of ``size``."""
         mask = self.read(number, size)
         if mask is None:
             return None
@@ -77,9 +82,10 @@ class Masks:
 
 
 def masks_in(root: Path, pictures: Pictures, findings: Findings) -> Masks | None:
-    """Return the masks of the package in the folder ``root``, whose frames are ``pictures``; None
-    where it has none, or something is wrong with them, which is put into ``findings`` as an
-    error."""
+    """Return the masks in the folder ``masks`` of the package in the folder ``root``, whose frames
+    are ``pictures``; None where there is no such folder or no mask in it, or something is wrong,
+    which is put into ``findings`` as an error. Files are not decoded. Files that are not used, and
+    frames without a mask where others have one, are put there as warnings."""
     if not os.path.lexists(root / MASKS_NAME):
         return None
     folder = contained(root, MASKS_NAME, MASKS_NAME, findings)

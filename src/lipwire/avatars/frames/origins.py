@@ -19,7 +19,8 @@ _ROWS_APART: Final = 16
 class Origins:
     """Which frames an avatar shows, 25 a second, of those of its source, a folder of images or a
     video, and how they are found in it. Frames are counted from 0. It is filled frame by frame
-    while an avatar is compiled.
+    while an avatar is compiled (``frameloading``, ``compile_avatar``), stored with it, and read
+    back when it is opened. Not thread-safe while it is filled.
 
     For each frame that is shown, ``shown`` has the number of its source frame, never falling, and
     ``sums`` the checksum of its pixels (``frame_sum``). Of a video, ``times`` has for each source
@@ -41,18 +42,20 @@ class Origins:
 
     @property
     def resampled(self) -> bool:
-        """Whether the frames that are shown are not simply those of the source one by one."""
+        """Whether the frames that are shown are not simply those of the source one by one. Of use
+        once ``shown`` and ``sources`` are complete."""
         return self.shown != list(range(self.sources))
 
     def key_before(self, source: int) -> int:
-        """Return the source frame with which decoding has to begin to get to source frame
-        ``source``: the last of ``keys`` that is not after it, 0 where there is none."""
+        """Return the number of the source frame with which decoding has to begin to get to source
+        frame ``source``: the last one in ``keys`` that is not after it, 0 where there is none."""
         place = bisect_right(self.keys, source)
         return self.keys[place - 1] if place else 0
 
     def write(self, writer: ContainerWriter) -> None:
-        """Write this with ``writer`` as sections of a container, for ``read``. Times are left out
-        where one is not known or they are not unique."""
+        """Write this with ``writer`` as sections of a container, for ``read``; the container's
+        ``finish`` is left to the caller. Times are left out where one is not known or they are not
+        unique."""
         known = [time for time in self.times if time is not None]
         sought = len(known) == len(self.times) and len(set(known)) == len(known)
         writer.array("shown", np.array(self.shown, np.int64))

@@ -29,9 +29,10 @@ def picture_notes(pictures: Pictures) -> list[str]:
 
 
 def compiled_notes(pictures: Pictures, origins: Origins) -> list[str]:
-    """Return what decoding all frames has shown, one line each for a person: that a video is
-    resampled to 25 frames a second, that it is damaged. Empty for images. ``origins`` are as they
-    are when all frames of ``pictures`` have been decoded."""
+    """Return what decoding all frames of ``pictures`` has shown, one line each for a person: that a
+    video is resampled to 25 frames a second, that it is damaged. Empty for images. ``origins`` has
+    to be complete: what ``frame_tasks`` or compiling has filled, or ``Patches.origins`` of the
+    compiled avatar."""
     if pictures.video_path is None:
         return []
     name = pictures.video_path.name

@@ -34,7 +34,7 @@ _NEAR: Final = 64
 class Source(Protocol):
     """A folder of images or a video from which whole frames are decoded when they are needed.
     Frames are numbered as the avatar shows them, 25 a second, from 0. ``workers`` is how many
-    threads may use it at a time."""
+    threads may call ``read`` at a time."""
 
     workers: int
     """How many threads may use it at a time."""
@@ -58,8 +58,9 @@ def open_source(pictures: Pictures, origins: Origins, workers: int) -> Source:
     """Return what decodes whole frames of ``pictures``, a folder of images or a video, when they
     are needed; the caller closes it.
 
-    ``origins`` is what was noted of them when they were compiled. ``workers`` is how many threads
-    may decode images at a time; of a video it is one. Raises AvatarInvalid where a video cannot be
+    ``origins`` is what was found out about them when they were compiled: which frames are shown,
+    their checksums, and how to seek. ``workers`` is how many threads may decode images at a time; a
+    video is decoded by one, whatever ``workers`` is. Raises AvatarInvalid where a video cannot be
     opened.
     """
     if pictures.video_path is not None:
@@ -71,8 +72,9 @@ class ImageSource:
     """Decodes frames from a folder of images, each of which is decoded by itself. A ``Source``."""
 
     def __init__(self, pictures: Pictures, origins: Origins, workers: int) -> None:
-        """``pictures`` are the images, ``origins`` what was noted of them when they were compiled;
-        ``workers`` threads decode them."""
+        """``pictures`` are the images, ``origins`` what was found out about them when they were
+        compiled, of which the checksums count; up to ``workers`` threads call ``read`` at a time.
+        """
         self.workers = workers
         self._pictures = pictures
         self._sums = origins.sums
@@ -108,8 +110,9 @@ class VideoSource:
     workers = 1
 
     def __init__(self, path: Path, origins: Origins) -> None:
-        """``path`` is the video, ``origins`` what was noted of it when it was compiled. It is read
-        when frames are needed. Raises AvatarInvalid where it cannot be opened."""
+        """``path`` is the video, ``origins`` what was found out about it when it was compiled. It
+        is opened now and decoded when frames are needed. Raises AvatarInvalid where it cannot be
+        opened."""
         self._path = path
         self._origins = origins
         self._places = {time: number for number, time in enumerate(origins.times)}

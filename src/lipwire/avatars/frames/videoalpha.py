@@ -17,8 +17,8 @@ _ARRAYS_AT: Final = 22  # in hvcC: how many arrays of NAL units follow
 
 
 def says_alpha(stream: VideoStream) -> bool:
-    """Return whether the file of ``stream`` says that the pixels have alpha that is not part of the
-    picture itself."""
+    """Return whether the file of ``stream`` says that its pixels have alpha in a layer of its own
+    (VP8 and VP9 in WebM, HEVC), which decoded frames then lack."""
     tags = {name.lower(): value for name, value in stream.metadata.items()}
     if tags.get("alpha_mode", "0") not in ("", "0"):
         return True
@@ -27,8 +27,9 @@ def says_alpha(stream: VideoStream) -> bool:
 
 
 def tells_alpha(extradata: bytes) -> bool:
-    """Return whether ``extradata``, HEVC's parameter sets in the form of MP4 (hvcC) or one after
-    the other, holds the message that a layer is alpha."""
+    """Return whether ``extradata`` of an HEVC stream says that one of its layers is alpha (the SEI
+    message alpha channel information). ``extradata`` is its parameter sets, in the form of MP4
+    (hvcC) or one after the other with start codes."""
     units = _of_hvcc(extradata) if extradata[:1] == b"\1" else extradata.split(b"\0\0\1")
     return any(
         len(unit) > 2 and unit[0] >> 1 & 0x3F in _SEI and _ALPHA_CHANNEL_INFO in _messages(unit[2:])

@@ -70,7 +70,9 @@ class Turn:
 
 @dataclass(slots=True)
 class Damage:
-    """Which frames of a video could not be decoded, as far as it was decoded."""
+    """What of a video could not be decoded so far: ``frames`` are the numbers of those that are
+    shown with faults, rising, and ``lost`` is how many packets could not be decoded and were left
+    out."""
 
     frames: list[int] = field(default_factory=list)
     """Numbers of those that are shown with faults, rising."""
@@ -79,15 +81,21 @@ class Damage:
 
 
 class VideoFrame:
-    """One decoded frame. Its pixels are made when they are asked for, in any thread."""
+    """One decoded frame. Its pixels are made when they are asked for, in any thread.
+
+    ``number`` is how many frames were shown before it, ``pts`` when it is shown in units of
+    ``Video.time_base`` (None where that is not known), ``mark`` what to seek it by, ``is_key``
+    whether decoding can begin with it, and ``interlaced`` whether it is marked as such.
+    """
 
     __slots__ = ("_frame", "_label", "_turn", "interlaced", "is_key", "mark", "number", "pts")
 
     def __init__(
         self, frame: av.VideoFrame, number: int, turn: Turn, label: str, *, timed: bool = True
     ) -> None:
-        """``frame`` is the decoder's, number ``number`` of the video ``label``. ``timed`` is
-        whether the file says when it is shown."""
+        """``frame`` is the decoder's, number ``number`` of the video ``label``; ``turn`` says how
+        it is turned upright. ``timed`` is whether the file says when it is shown; if not, the order
+        of decoding takes the place of its time."""
         self._frame = frame
         self._label = label
         self._turn = turn
@@ -119,7 +127,8 @@ class VideoFrame:
 
 @dataclass(frozen=True, slots=True)
 class FrameTime:
-    """When a frame is shown, without its pixels."""
+    """When a frame is shown, without its pixels: ``number`` counts frames from 0, ``pts`` is in
+    units of ``Video.time_base``, None where the file does not say it."""
 
     number: int
     pts: int | None
@@ -128,15 +137,14 @@ class FrameTime:
 class Video(Closing):
     """A video that is being decoded; a context manager. For one thread at a time.
 
-    Everything raises AvatarInvalid where the file is no video, is damaged, or is of a kind that is
-    refused (see this module).
+    ``damage`` says what could not be decoded since the beginning or the last ``rewind``. Opening
+    and every method but ``close`` raise AvatarInvalid where the file is no video, cannot be
+    decoded, or is of a kind that is refused (see this module); single damaged packets are left out.
     """
 
     def __init__(self, stream: IO[bytes], label: str, *, threads: int) -> None:
-        """``stream`` is the opened file, which stays the caller's. ``label`` names it in messages.
-
-        ``threads`` is how many decode; each holds frames.
-        """
+        """``stream`` is the opened file, seekable, which stays the caller's. ``label`` names it in
+        messages. ``threads`` is how many decode; each holds frames in memory."""
         self._stream = stream
         self._label = label
         self._threads = threads
@@ -158,11 +166,13 @@ class Video(Closing):
         return told or Fraction(FPS)
 
     def frames(self, number: int = 0) -> Iterator[VideoFrame]:
-        """Yield the frames from here on, in the order in which they are shown, counted from
-        ``number``.
+        """Yield the frames from where the video stands to its end, in the order in which they are
+        shown, the first of them with the number ``number``.
 
-        At first they are those from the beginning; after ``seek``, those from there. What cannot be
-        decoded is left out, and is counted in ``damage``.
+        It stands at the beginning at first and after ``rewind``, at a key frame after ``seek``, and
+        else behind the last frame that was taken. What cannot be decoded is left out, and is
+        counted in ``damage``. Raises AvatarInvalid where no frame at all is found and ``number`` is
+        0.
         """
         broken: Exception | None = None
         try:
@@ -191,9 +201,10 @@ class Video(Closing):
             raise AvatarInvalid(f"{self._label} holds no frame; at least one is needed")
 
     def frame_times(self) -> list[FrameTime]:
-        """Return the times of all frames, in order, without decoding them.
+        """Return the times of all frames, in the order in which they are shown, without decoding
+        them; where one is not known, none is.
 
-        To be called before any frame is read.
+        To be called before any frame is read; afterwards ``rewind`` before ``frames``.
         """
         try:
             packets = [
@@ -220,10 +231,10 @@ class Video(Closing):
         return decoded or says_alpha(self._video)
 
     def seek(self, pts: int) -> None:
-        """Have ``frames`` begin at or before the frame whose time is ``pts``, in units of
-        ``time_base``, as near as the format allows.
+        """Have the next call of ``frames`` begin at or before the frame whose ``mark`` is ``pts``,
+        in units of ``time_base``, as near as the format allows.
 
-        The caller has to look at which frame comes first.
+        Which frame comes first then has to be seen by its ``mark``.
         """
         try:
             self._container.seek(pts, stream=self._video)
@@ -231,7 +242,8 @@ class Video(Closing):
             raise video_broken(self._label, error) from error
 
     def rewind(self) -> None:
-        """Have ``frames`` begin with the first frame again."""
+        """Have the next call of ``frames`` begin with the first frame again, and ``damage`` begin
+        anew."""
         self.close()
         self._stream.seek(0)
         self.damage = Damage()
@@ -342,11 +354,11 @@ def _turn(frame: av.VideoFrame, label: str) -> Turn:
 
 
 def video_broken(label: str, error: Exception, head: bytes = b"") -> AvatarInvalid:
-    """Return, without raising it, the error that the video named ``label`` cannot be decoded, where
+    """Return, without raising it, the error that the video named ``label`` cannot be decoded as
     reading it ended with ``error``.
 
-    ``head`` is the first bytes of the file; the message says what it is where they are those of
-    another kind of file.
+    ``head`` is the first bytes of the file, empty where they are not known; the message says what
+    the file is where they are those of another kind of file.
     """
     reason = (getattr(error, "strerror", None) or type(error).__name__).lower()
     if limits := beyond_limits(error):

@@ -49,14 +49,15 @@ class _Run:
 
 
 class WholeFrames:
-    """The whole frames of one opened avatar, each decoded when it is needed and kept in a cache.
-    Thread-safe."""
+    """The whole frames of one opened avatar, numbered from 0, each decoded by threads of its own
+    when it is needed and kept in a cache. Thread-safe."""
 
     def __init__(
         self, source: Source, count: int, pixels: int, cache: FrameCache, content: str, name: str
     ) -> None:
-        """``source``, which is closed with this, has ``count`` frames of ``pixels`` pixels each.
-        Frames of equal ``content`` are the same for all who use ``cache``. ``name`` is the
+        """``source``, which is closed with this, has ``count`` frames of ``pixels`` pixels each,
+        width times height, both rounded up to even numbers. ``content`` is a text under which
+        frames are kept in ``cache``: avatars with the same text share them. ``name`` is the
         avatar's, for messages."""
         self._source = source
         self._count = count
@@ -77,12 +78,13 @@ class WholeFrames:
             cache.use(self._key(form, 0)[0])
 
     def frame(self, form: Form, number: int, step: int) -> UInt8Array:
-        """Return frame ``number``, uint8 and read-only, waiting until it is decoded.
+        """Return frame ``number``, 0 to count - 1, uint8 and read-only; waits until it is decoded
+        where it is not in the cache, and begins to decode those that follow.
 
         It is (even height * 3/2, even width) I420 where ``form`` is "planes", and (height, width,
         3) BGR where it is "pixels". ``step`` is 1 or -1: frame ``number + step`` will probably be
         asked for next. Raises AvatarInvalid where the source was changed or cannot be decoded any
-        more, InvalidInput when this is closed.
+        more, InvalidInput when this is closed, also while it waits.
         """
         key = self._key(form, number)
         with self._lock:
@@ -121,7 +123,8 @@ class WholeFrames:
             self.frame(form, number, 1)
 
     def close(self) -> None:
-        """Close the source and evict the frames; threads that wait for one get InvalidInput."""
+        """Close the source and evict the frames, unless another avatar shares them; threads that
+        wait for one get InvalidInput. Waits for what is being decoded. Closing twice is allowed."""
         with self._lock:
             if self._closed:
                 return

@@ -38,11 +38,14 @@ class _Entry:
 
 
 def configured_sources(paths: Sequence[Path]) -> ConfiguredSources:
-    """Return the avatars that the configuration files ``paths`` name, of either server.
+    """Return the avatars that the configuration files ``paths``, one or more, of compositing or
+    inference servers name; files of one avatar that several of them name are put together.
 
     Where one file is given, the other server's is looked for beside it: in a folder or under a name
-    that has "inference" in the place of "compositing", or the other way round. Raises NotFound
-    where a file is not there and InvalidInput where it is no configuration.
+    that has "inference" in the place of "compositing", or the other way round. Where a path that is
+    named does not exist, its end is looked for in the folders above the configuration file. Raises
+    NotFound where a file is not there and InvalidInput where it is no configuration or names no
+    avatars.
     """
     told: list[str] = []
     every = list(paths)

@@ -87,11 +87,13 @@ class _Frames:
 
 
 def examine(source: Source, checkpoints: Checkpoints, report: Report) -> Material:
-    """Find and check what ``source`` holds; nothing is written.
+    """Find and check what ``source`` holds, and return it for ``write_package``; nothing is
+    written. Images are read in part, a video is decoded.
 
-    What is found and assumed goes into ``report``. ``checkpoints`` reads PyTorch's. Raises
-    AvatarInvalid with the first thing that is missing or wrong, NotFound where the folder is not
-    there, and DependencyMissing where a checkpoint needs PyTorch.
+    What is found, assumed or unusual is added to ``report``. ``checkpoints`` is asked what PyTorch
+    checkpoints hold. Raises AvatarInvalid with the first thing that is missing or wrong,
+    InvalidInput where ``source.landmarks_size`` is given and there are no landmarks, NotFound where
+    the folder is not there, and DependencyMissing where a checkpoint needs PyTorch.
     """
     named = source.frames is not None and source.rectangles is not None
     layout = "the files that were named" if named else recognised(source.folder, source.shown)

@@ -40,8 +40,8 @@ _SMALL: Final = 0.5
 @dataclass(frozen=True, slots=True)
 class FaceSource:
     """Where the rectangles of a source come from: the JSON file ``path``, or the folder of
-    landmarks ``path`` where ``landmarks`` is set; ``label`` names it in messages. ``unused`` names
-    the other one of the two, where both are there."""
+    landmarks ``path`` where ``landmarks`` is True; ``label`` names it in messages. ``unused`` names
+    the landmarks where both are there, else it is None."""
 
     path: Path
     label: str
@@ -76,10 +76,12 @@ def rectangles_of_images(
     found: FaceSource, images: NumberedImages, size: tuple[int, int], source: Source, report: Report
 ) -> tuple[CropRect, ...]:
     """Return the crop rectangle of each of ``images``, whose first is of ``size`` (width, height),
-    in their order.
+    in the images' order.
 
-    What is assumed goes into ``report``. Raises AvatarInvalid where a frame has none, where the
-    file is wrong, and where they do not fit pictures of this size.
+    ``found`` is what ``find_rectangles`` returned for ``source``; of the latter, ``landmarks_size``
+    and the folder that links must not lead out of count. What is assumed or unusual is added to
+    ``report``. Raises AvatarInvalid where a frame has none, where the file is wrong, and where they
+    do not fit pictures of this size.
     """
     numbers = list(images.paths)
     if found.landmarks:
@@ -100,8 +102,10 @@ def rectangles_of_video(
     """Return the crop rectangle of each of the ``count`` frames of the video ``label``, which are
     of ``size`` (width, height).
 
-    What is assumed goes into ``report``. Raises AvatarInvalid where there are more or fewer, where
-    the file is wrong, and where they do not fit pictures of this size.
+    ``found`` is what ``find_rectangles`` returned for ``source``; of the latter, ``landmarks_size``
+    and the folder that links must not lead out of count. What is assumed or unusual is added to
+    ``report``. Raises AvatarInvalid where there are more or fewer rectangles, where the file is
+    wrong, and where they do not fit pictures of this size.
     """
     if found.landmarks:
         there = len(_landmark_numbers(found, source))

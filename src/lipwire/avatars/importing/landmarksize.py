@@ -27,7 +27,8 @@ _SCALES: Final = (2, 1 / 2, 3 / 2, 2 / 3, 3, 1 / 3, 4 / 3, 3 / 4, 4, 1 / 4)
 
 
 def sampled(count: int) -> list[int]:
-    """Return the indices of the frames to look at, of ``count``."""
+    """Return the indices, rising, of a few frames spread over ``count`` frames, the first and the
+    last among them, for ``check_landmarks_size``: at most SAMPLES."""
     number = min(SAMPLES, count)
     return sorted({index * (count - 1) // max(1, number - 1) for index in range(number)})
 
@@ -35,8 +36,9 @@ def sampled(count: int) -> list[int]:
 def check_landmarks_size(
     rects: Sequence[CropRect], frames: Sequence[UInt8Array], label: str
 ) -> None:
-    """Raise AvatarInvalid where the crop rectangles ``rects`` are clearly of pictures of another
-    size than ``frames``, (height, width) uint8 in grey, which they belong to.
+    """Raise AvatarInvalid where the crop rectangles ``rects``, made of landmarks, clearly belong to
+    pictures of another size than ``frames``, one (height, width) uint8 in grey for each of them.
+    With fewer than two frames, or frames of several sizes, nothing is told.
 
     That is where they move, the frames stand still in each of them, and move in the rectangles that
     would be theirs in pictures of another size. ``label`` names the landmarks in the message.

@@ -26,10 +26,11 @@ _NOTHING_READ: Final = "nothing of it was read"
 
 
 def recognised(folder: Path, shown_as: str) -> Layout:
-    """Return which layout ``folder`` has; names of files alone are looked at.
+    """Return the name of the layout that ``folder`` has, for people, such as "SyncTalk_2D's data";
+    names of files alone are looked at.
 
     Raises AvatarInvalid where it is of a program whose avatars cannot be used, with what would be
-    needed, and where nothing of an avatar is there. ``shown_as`` names it in messages.
+    needed, and where nothing of an avatar is there. ``shown_as`` names the folder in messages.
     """
     _refuse_others(folder, shown_as)
     layout = _layout_of(folder)

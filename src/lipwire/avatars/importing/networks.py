@@ -50,9 +50,10 @@ class Checkpoints:
 
 
 def find_network(source: Source) -> FoundNetwork:
-    """Return the lip-sync network of ``source``: the file that was named, else an ONNX file, else a
-    checkpoint: the best, or that of the highest number, or the newest. Raises AvatarInvalid where
-    there is none, with what is wrong with the one that looks most like it."""
+    """Return the lip-sync network of ``source``: the file that was named (``source.model``), else
+    an ONNX file in its folders, else a checkpoint there: the best, or that of the highest number,
+    or the newest. Raises AvatarInvalid where there is none, with what is wrong with the one that
+    looks most like it, and where the file that was named is not there or is not valid."""
     if source.model is not None:
         return _named(source.model, inspect_model)
     found, why = _first_onnx(source, inspect_model, MODEL_NAME)
@@ -69,8 +70,9 @@ def find_network(source: Source) -> FoundNetwork:
 
 
 def find_encoder(source: Source) -> FoundNetwork | None:
-    """Return the audio encoder of ``source``: the file that was named, else an ONNX file, else a
-    checkpoint. None where there is none."""
+    """Return the audio encoder of ``source``: the file that was named (``source.audio_encoder``),
+    else an ONNX file in its folders, else a checkpoint there; None where there is none. Raises
+    AvatarInvalid where the file that was named is not there or is not valid."""
     if source.audio_encoder is not None:
         return _named(source.audio_encoder, read_encoder_file)
     found, _ = _first_onnx(source, read_encoder_file, ENCODER_NAME)

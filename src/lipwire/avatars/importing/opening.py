@@ -14,8 +14,9 @@ def opened_sources(path: Path) -> Iterator[list[Source]]:
     """Context manager: give the avatars in the folder or archive ``path``, at least one; an archive
     stays unpacked for the block.
 
-    Raises NotFound where nothing is there, InvalidInput for another file, and as ``unpacked`` for
-    an archive that cannot be used.
+    Raises NotFound where nothing is there, InvalidInput for a file that is no archive,
+    AvatarInvalid for an archive that is damaged or refused (see ``unpacked``), and StorageFailed
+    where there is no room to unpack it.
     """
     if path.is_dir():
         yield folder_sources(path, str(path), _name_of(path))

@@ -102,14 +102,15 @@ def numbered_images(folder: Path, root: Path, shown_as: str) -> NumberedImages |
 
 
 def same_picture(first: UInt8Array, second: UInt8Array) -> bool:
-    """Return whether two frames, (height, width, 3) uint8 BGR each, are one picture that was saved
-    in two ways, as PNG, JPEG or a video's frame."""
+    """Return whether ``first`` and ``second``, frames of (height, width, 3) uint8 BGR, are one
+    picture that was saved in two ways, as PNG, JPEG or a video's frame: of one size, and with a
+    peak signal to noise ratio of 28 dB or more."""
     return first.shape == second.shape and cv2.PSNR(first, second) >= _SAME_DB
 
 
 def shows_the_same(images: NumberedImages, video: Path) -> bool:
-    """Return whether the first frames of ``video`` and the first of ``images`` are the same
-    pictures. A video that cannot be decoded is none of them."""
+    """Return whether the first frames of ``video`` and the first of ``images``, up to three, are
+    the same pictures. False where the video cannot be decoded or an image cannot be read."""
     paths = list(images.paths.values())[:_COMPARED]
     try:
         with closing(frame_tasks(Pictures(video.parent, (), video))) as tasks:
@@ -139,8 +140,8 @@ def video_facts(video: Path) -> VideoFacts:
 
 
 def grey_images(paths: Sequence[Path]) -> list[UInt8Array]:
-    """Return images in grey, (height, width) uint8 each; none at all where one cannot be read,
-    which is told when the package is validated."""
+    """Return the images at ``paths`` in grey, (height, width) uint8 each, in their order; an empty
+    list where one of them cannot be read: validating the package says that later."""
     try:
         return [_grey(read_image(path, path.name)) for path in paths]
     except AvatarInvalid:
@@ -148,8 +149,9 @@ def grey_images(paths: Sequence[Path]) -> list[UInt8Array]:
 
 
 def grey_frames(video: Path, indices: Sequence[int]) -> list[UInt8Array]:
-    """Return the frames ``indices``, rising, of ``video`` in grey, (height, width) uint8 each.
-    Raises AvatarInvalid where it cannot be decoded."""
+    """Return the frames of ``video`` with the numbers ``indices``, at least one, rising from 0, in
+    grey, (height, width) uint8 each; fewer where it has fewer frames. Raises AvatarInvalid where it
+    cannot be decoded."""
     wanted = set(indices)
     with closing(frame_tasks(Pictures(video.parent, (), video))) as tasks:
         return [

@@ -25,13 +25,14 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def row(self, part: str, found: str, use: str) -> None:
-        """Add a row to the table."""
+        """Add a row to the table: which ``part`` of the package, what was ``found`` for it, and
+        what is made of that (``use``)."""
         self.rows.append(Row(part, escaped(found), escaped(use)))
 
     def assume(self, line: str) -> None:
-        """Add a line about what is assumed."""
+        """Add ``line``, which says what is assumed since no file says it."""
         self.assumed.append(escaped(line))
 
     def note(self, line: str) -> None:
-        """Add a line about what is unusual."""
+        """Add ``line``, which says what is unusual."""
         self.notes.append(escaped(line))

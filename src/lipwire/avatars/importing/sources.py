@@ -70,9 +70,10 @@ def folder_sources(folder: Path, shown_as: str, name: str) -> list[Source]:
 
 
 def followed(path: Path, root: Path, shown_as: str) -> Path:
-    """Return ``path``, which was found below the folder ``root``. Raises AvatarInvalid where a link
-    leads it out of there, unless links may: a folder from somebody else could have any file of this
-    machine in the package. ``shown_as`` names it in the message."""
+    """Return ``path``, which was found below the folder ``root``, unchanged. Raises AvatarInvalid
+    where a link on its way cannot be followed, or leads out of ``root`` while links may not
+    (``links_may_lead_out``): a folder from somebody else could have any file of this machine in the
+    package. ``shown_as`` names it in the message."""
     try:
         inside = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError) as error:

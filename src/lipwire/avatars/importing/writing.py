@@ -83,14 +83,17 @@ def write_package(
     progress: CompileProgress,
     sandbox: Sandbox | None = None,
 ) -> list[Problem]:
-    """Make the package ``target`` of ``material`` and return the warnings that validating it gave.
+    """Make the package ``target`` of ``material``, validate it, and return the warnings of that.
 
-    ``checkpoints`` converts PyTorch's. What is learnt on the way goes into ``report``; ``progress``
-    is called meanwhile. With a ``sandbox`` the package is validated in a process of its own.
+    ``checkpoints`` converts PyTorch checkpoints to ONNX. What is learnt on the way is added to
+    ``report``; ``progress(done, total, what)`` is called meanwhile. With a ``sandbox`` the package
+    is validated in a process of its own, within its limits.
 
-    Raises InvalidInput as ``Target.check``; AvatarInvalid where the package would not be valid, or
-    a checkpoint is not what it should be; StorageFailed where it cannot be written. There is then
-    nothing new.
+    Raises InvalidInput where something is at ``target`` that may not be replaced, its folder is a
+    file, or it lies in the source or holds it; AvatarInvalid where the package would not be valid,
+    or a checkpoint is not what it should be; DependencyMissing where a checkpoint needs PyTorch;
+    StorageFailed where it cannot be written. There is then nothing new, and what was at ``target``
+    is as it was.
     """
     target.check(material.source.folder)
     with (

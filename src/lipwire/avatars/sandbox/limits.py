@@ -23,7 +23,8 @@ _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class SandboxLimits:
     """What the process that compiles or validates one package may take: ``memory_bytes`` of address
     space, more of which the system refuses (on Linux alone), ``time_s`` seconds from its start to
-    its answer, and ``cores`` of those that this process may use (on Linux alone)."""
+    its answer, and as many again while it waits for another process that compiles the same avatar,
+    and ``cores`` of those that this process may use (on Linux alone)."""
 
     memory_bytes: int = 4 * 1024**3
     """Of address space, more of which the system refuses. The demo avatar takes less than 1 GiB."""
@@ -40,8 +41,9 @@ def limits_memory() -> bool:
 
 
 def thread_counts(environ: Mapping[str, str], cores: int) -> dict[str, str]:
-    """Return the environment variables with which libraries start at most ``cores`` threads each,
-    and no more than ``environ`` allows already."""
+    """Return the environment variables, with their values, by which numerical libraries start at
+    most ``cores`` threads each: for each the value in ``environ`` where that is a number from 1 to
+    ``cores``, else ``cores``."""
     counts = {}
     for name in _THREADS:
         given = environ.get(name, "")
@@ -50,8 +52,9 @@ def thread_counts(environ: Mapping[str, str], cores: int) -> dict[str, str]:
 
 
 def confine(limits: SandboxLimits) -> None:
-    """Set the limits of this process, for good: its memory, its processor time, its cores, the size
-    of files it writes, how many it has open, and that it leaves no core file.
+    """Limit this process, for good, as ``limits`` says: its memory (on Linux), its cores, and its
+    processor time, that of all cores for ``time_s``. Limited are also the size of files it writes,
+    how many it has open, and core files, which it does not leave.
 
     On Windows there are no such limits, and nothing is set. Raises OSError or ValueError where the
     system refuses them.

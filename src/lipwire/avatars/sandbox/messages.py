@@ -52,9 +52,9 @@ def tells_of_no_memory(text: str) -> bool:
 
 
 def read_message(line: bytes, label: str) -> dict[str, Any]:
-    """Return the message in ``line``, which the process has written and may have been made to write
-    by a package. Raises AvatarInvalid, with a message that begins with ``label``, where it is
-    none."""
+    """Return the message in ``line``, a line of JSON from the sandbox's process, which a package
+    may have made write anything; the module lists the forms. Raises AvatarInvalid, with a message
+    that begins with ``label``, where it has none of them."""
     try:
         message: dict[str, Any] = json.loads(line)
         match message["said"]:
@@ -88,7 +88,7 @@ def files_as_json(files: AvatarFiles) -> dict[str, str]:
 
 
 def files_of_json(named: Mapping[str, Any]) -> AvatarFiles:
-    """Return the AvatarFiles of which ``files_as_json`` made ``named``; names that AvatarFiles does
-    not have are passed over."""
+    """Return the AvatarFiles of which ``files_as_json`` made ``named``, paths by the names of
+    fields; names that AvatarFiles does not have are left out."""
     known = {field.name for field in fields(AvatarFiles)}
     return AvatarFiles(**{name: Path(path) for name, path in named.items() if name in known})

@@ -65,7 +65,8 @@ _logger = logging.getLogger("lipwire.avatars")
 class Sandbox:
     """Compiles and validates packages of strangers, each in a process of its own, with limits of
     memory and time, so that a package which makes a library crash or take all memory does no harm
-    to this process. Thread-safe."""
+    to this process. Thread-safe: each call starts a process, which has ended when the call returns.
+    """
 
     def __init__(
         self,
@@ -86,15 +87,18 @@ class Sandbox:
         quality: int,
         progress: CompileProgress,
     ) -> None:
-        """Compile what is missing of ``parts`` of the avatar whose files are ``files``, as
-        ``compile_avatar`` does, and wait for it. ``need`` are the halves that have to be there, of
-        ``model`` (the network) and ``frames``. ``quality`` is that of JPEG, 1 to 100; ``progress``
-        is called meanwhile.
+        """Compile what is missing of ``parts`` of the avatar whose files are ``files``, as a
+        foreign package (see ``compile_avatar``), and wait for it. ``need`` are the halves that have
+        to be there, of ``model`` (the network) and ``frames``. ``quality`` is that of JPEG, 1 to
+        100. ``progress(done, total, what)`` is called in this thread meanwhile; what it raises ends
+        the process and is passed on.
 
-        Raises what ``compile_avatar`` raises; AvatarInvalid also where it takes more memory or time
-        than is allowed, or makes the process crash; Unavailable where the process cannot be started
-        or is killed by somebody else, or where another process has been compiling the avatar for
-        longer than this one may take. Nothing is left behind then but what was complete.
+        Raises NotFound where nothing is there, InvalidInput for unknown parts or another quality,
+        StorageFailed where the result cannot be written; AvatarInvalid where the package is broken,
+        takes more memory or time than is allowed, or makes the process crash; Unavailable where the
+        process cannot be started or is killed by somebody else, or where another process has been
+        compiling the avatar for longer than this one may take. Nothing is left behind then but what
+        was complete.
         """
         asked: dict[str, Any] = {"work": "compile", "need": sorted(need), "parts": sorted(parts)}
         asked |= {"files": files_as_json(files), "quality": quality}
@@ -107,8 +111,10 @@ class Sandbox:
             raise
 
     def validate(self, path: Path, progress: CompileProgress) -> list[Problem]:
-        """Return all problems of the package in folder ``path``, as ``validate_package``. Taking
-        more memory or time than is allowed, and a crash, are errors in the list.
+        """Return all problems of the package in folder ``path``, as ``validate_package``, and wait
+        for it. Taking more memory or time than is allowed, and a crash, are errors in the list.
+        ``progress(done, total, what)`` is called in this thread meanwhile; what it raises ends the
+        process, and is passed on unless it is a LipwireError, which becomes an error in the list.
 
         Raises NotFound where nothing is there, Unavailable where the process cannot be started or
         is killed by somebody else.

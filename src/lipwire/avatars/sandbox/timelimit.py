@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 class TimeLimit:
     """The time that a process may take: ``limit_s`` seconds for its work, and as many again for
-    waiting until another process has done the same work. It works at first. ``clock`` returns
-    seconds."""
+    waiting until another process has done the same work. It counts from when the object is made, as
+    work at first (``waiting`` is False). ``clock`` returns seconds. Not thread-safe."""
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
@@ -28,7 +28,7 @@ class TimeLimit:
 
     @property
     def left_s(self) -> float:
-        """Seconds left for what it does now, at least 0."""
+        """Seconds left of the limit for work, or for waiting, whichever it does now; at least 0."""
         self._count()
         return max(0.0, self._limit_s - self._taken_s[self.waiting])
 

@@ -68,7 +68,13 @@ class Entry:
 
 class CacheIndex(Closing):
     """The entries of a cache folder, their sizes, when they were used last, and who has them open.
-    Thread-safe; several processes may have one of the same folder."""
+    Thread-safe; several processes may have one of the same folder. A context manager.
+
+    An entry is a version of an avatar in a folder of its own; ``folder`` in methods is that folder
+    relative to the cache's, with forward slashes. An entry that any process has pinned is never
+    evicted. Every method but ``close`` and ``unpin`` raises StorageFailed where the index's file
+    cannot be read or written.
+    """
 
     def __init__(
         self,
@@ -78,10 +84,11 @@ class CacheIndex(Closing):
         scan: Callable[[Path], tuple[str, str] | None],
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``folder`` is the cache's, and is made where it is missing. Entries have ``max_bytes`` at
-        most. ``scan`` is called with an entry's folder where the index is made anew and returns the
-        avatar's name and the version in it; None where it is none. ``clock_ns`` is the wall clock's
-        time in nanoseconds. Raises StorageFailed where the folder cannot be written to."""
+        """``folder`` is the cache's, and is made where it is missing. Entries of all processes
+        together have ``max_bytes`` at most. ``scan`` is called with an entry's folder where the
+        index is made anew and returns (the avatar's name, the version) in it; None where it is
+        none. ``clock_ns`` is the wall clock's time in nanoseconds. Raises StorageFailed where the
+        folder cannot be written to."""
         self.folder: Final = folder
         self.max_bytes: Final = max_bytes
         self._scan = scan
@@ -101,7 +108,8 @@ class CacheIndex(Closing):
         self._db = self._open()
 
     def close(self) -> None:
-        """Give up all pins of this process."""
+        """Give up all pins of this process, and close the index's file. No method may be called
+        afterwards."""
         with self._lock:
             if self._pinned or self._given_up:
                 with suppress(sqlite3.Error, StorageFailed), self._transaction() as db:
@@ -131,8 +139,8 @@ class CacheIndex(Closing):
             return _total(db)
 
     def known_bytes(self, folder: str) -> int | None:
-        """Return what the entry in ``folder`` had when it was last measured, also where it was
-        evicted since; None where it never was."""
+        """Return how many bytes the entry in ``folder`` had when it was last measured (``resize``),
+        also where it was evicted since; None where that is not known."""
         with self._transaction() as db:
             row = db.execute("SELECT bytes FROM sizes WHERE folder = ?", (folder,)).fetchone()
         return None if row is None else int(row[0])
@@ -141,10 +149,13 @@ class CacheIndex(Closing):
 
     def pin(self, folder: str, name: str, version: str, size_bytes: int) -> Entry:
         """Reserve room for ``size_bytes`` in ``folder``, where ``version`` of the avatar ``name``
-        lies or will lie, and pin it for the caller, who has to call ``unpin``. What is there
-        already counts, and what was not used for longest is evicted. Returns the entry.
+        lies or will lie, pin it for the caller, who calls ``unpin`` once for each pin, and return
+        the entry. Where an entry is there it keeps what it has, at least ``size_bytes``; where
+        there is no room, entries that no process has pinned are evicted, the ones not used for
+        longest first. Does not wait.
 
-        Raises StorageFailed where the whole budget is less, and Overloaded where too much is open.
+        Raises StorageFailed where ``size_bytes`` is more than the whole budget, and Overloaded
+        where too much is pinned: other processes then see in ``wanted_bytes`` that room is wanted.
         """
         if size_bytes > self.max_bytes:
             raise StorageFailed(
@@ -185,8 +196,9 @@ class CacheIndex(Closing):
                 )
 
     def unpin(self, folder: str) -> None:
-        """Give up a pin of ``folder``. This is when it was used last. Where the disk is full it is
-        written down later."""
+        """Give up one pin of ``folder``; nothing where this process has none. With the last one the
+        time of its use is set to now. Where the disk is full this is written down later; nothing is
+        raised."""
         with self._lock:
             if folder not in self._pinned:
                 return
@@ -200,8 +212,10 @@ class CacheIndex(Closing):
                 pass  # which writes it down
 
     def resize(self, folder: str, size_bytes: int) -> bool:
-        """Have the entry in ``folder``, which is pinned, take ``size_bytes``, as measured; others
-        are evicted where there is too much then. Returns whether all fits."""
+        """Have the entry in ``folder``, which this process has pinned, count ``size_bytes``, as
+        measured on the disk. Where all entries are then more than the budget, others that nobody
+        has pinned are evicted. Returns whether all fits now; where it does not, nothing else is
+        done."""
         going: list[str] = []
         with self._lock, self._transaction() as db:
             db.execute("UPDATE entries SET bytes = ? WHERE folder = ?", (size_bytes, folder))
@@ -222,15 +236,18 @@ class CacheIndex(Closing):
         return lacking <= 0
 
     def free(self, size_bytes: int) -> int:
-        """Evict entries that nobody has open until ``size_bytes`` are free on the disk that were
-        not; return how many bytes were freed."""
+        """Evict entries that nobody has pinned, the ones not used for longest first, until
+        ``size_bytes`` are free on the disk that were not, or none is left; return how many bytes
+        were freed."""
         with self._lock, self._transaction() as db:
             going, freed = self._evict(db, size_bytes, sparing="", enough=False)
         self._remove(going)
         return freed
 
     def wanted_bytes(self) -> int:
-        """Return how many bytes other processes want that all of them have open."""
+        """Return how many bytes another process has lacked within the last 10 seconds when it
+        pinned, as too much was pinned by all: the most of any; 0 where none did. Whoever has
+        avatars open that nobody uses is to close some then."""
         with self._transaction() as db:
             row = db.execute(
                 "SELECT COALESCE(MAX(bytes), 0) FROM wants WHERE holder != ? AND at_ns > ?",
@@ -239,8 +256,8 @@ class CacheIndex(Closing):
         return int(row[0])
 
     def forget(self, name: str) -> int:
-        """Evict all entries of the avatar ``name`` that nobody has open; return how many are left
-        that somebody has."""
+        """Evict all entries of the avatar ``name`` that no process has pinned; return how many of
+        its entries are left, which are pinned."""
         with self._lock, self._transaction() as db:
             self._drop_dead(db)
             rows = db.execute(f"SELECT {_COLUMNS} FROM entries WHERE name = ?", (name,)).fetchall()

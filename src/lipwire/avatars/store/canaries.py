@@ -26,10 +26,13 @@ _AGAIN_S: Final = 30.0
 
 
 class Canaries:
-    """Which canaries this process has ready, and who is shown one. Thread-safe."""
+    """Which canaries (versions that are published for a share of an avatar's users) this process
+    has loaded, and who is shown one. Thread-safe. ``load`` is to be set: it is called with the name
+    that a version is loaded under (``versioned``), in one of the workers, and has that version
+    downloaded and loaded. While it is None no canary is shown."""
 
     def __init__(self, workers: Executor, clock: Callable[[], float] = time.monotonic) -> None:
-        """Canaries are made ready in ``workers``. ``clock`` gives seconds."""
+        """Canaries are loaded in ``workers``, which stay the caller's. ``clock`` gives seconds."""
         self.load: Callable[[str], object] | None = None
         """Called with the name that a version is loaded under, which has it downloaded and loaded.
         Where it is None, no canary is shown."""
@@ -44,9 +47,14 @@ class Canaries:
         alone."""
 
     def choose(self, name: str, canary: Canary, who: str) -> Chosen:
-        """Return what ``who`` is shown of the avatar ``name``, of which some are shown ``canary``:
-        the same for the same text and canary in every process that has the canary ready. An empty
-        text stands for anybody, who is not shown it. Where it is not ready that is begun."""
+        """Return what ``who`` is shown of the avatar ``name``, which has ``canary`` published for a
+        share. ``who`` is any text that stays the same for whoever has to be shown the same; who is
+        within the share follows from it alone, in every process. An empty text is never shown the
+        canary.
+
+        Returns at once: where the canary is not loaded here, loading it is begun in the workers,
+        and ``who`` is shown the version that is published for all.
+        """
         published = Chosen(name, name, "published")
         if not who or not in_share(canary.share, name, canary.version, who):
             return published
@@ -56,8 +64,9 @@ class Canaries:
         return published
 
     def make_ready(self, name: str, version: str) -> None:
-        """Have ``version`` of the avatar ``name`` loaded, beside the requests, unless it is, or
-        could not be a moment ago."""
+        """Begin to load ``version`` of the avatar ``name`` in the workers, unless it is loaded, is
+        being loaded, or could not be loaded within the last 30 seconds. Returns at once; a failure
+        is logged and noted as by ``failed``."""
         if self.load is None:
             return
         with self._lock:
@@ -73,21 +82,22 @@ class Canaries:
                 self._under_way.add(name)
 
     def failed(self, name: str, version: str) -> None:
-        """Note that ``version`` of the avatar ``name`` cannot be loaded (any more): where it is a
-        canary, nobody is shown it for a while."""
+        """Note that ``version`` of the avatar ``name`` cannot be loaded, or not any more: where it
+        is the avatar's canary, nobody is shown it for 30 seconds; then it is tried again."""
         with self._lock:
             if self._ready.get(name) == version:
                 del self._ready[name]
             self._failed[name] = version, self._clock() + _AGAIN_S
 
     def ended(self, name: str) -> None:
-        """Note that the avatar ``name`` has no canary (any more)."""
+        """Forget the canary of the avatar ``name``, if it had one: nobody is shown it any more."""
         with self._lock:
             self._ready.pop(name, None)
             self._failed.pop(name, None)
 
     def counts(self) -> dict[str, int]:
-        """Return how many canaries are ``shown``, and how many could not be loaded (``failed``)."""
+        """Return the number of avatars whose canary is loaded here (key "shown"), and of those
+        whose canary could not be loaded when it was last tried ("failed")."""
         with self._lock:
             return {"shown": len(self._ready), "failed": len(self._failed)}
 

@@ -40,11 +40,13 @@ _CUDA: Final = "CUDAExecutionProvider"
 
 def take(store: ObjectStore, name: str, version: str, files: AvatarFiles) -> int:
     """Bring what ``store`` has of the compiled form of ``version`` of the avatar ``name``, whose
-    ``files`` are here, to the folder that ``files`` names for it; return how many parts that were.
+    ``files`` are here, to the folder ``files.compiled``; return how many parts that were. Where
+    that is None, nothing is brought.
 
-    Only parts that this machine would make are taken; JPEG files of every quality. Raises
-    AvatarInvalid where one asks for what no part has or is damaged, Unavailable where the store is
-    away, and OSError where the disk is full.
+    Only parts that this machine would make, and does not have there, are taken; JPEG files of every
+    quality. Raises AvatarInvalid where a part is damaged or has a file of a name that it may not
+    have, or the package in ``files`` is broken; NotFound where a file is missing in the store,
+    Unavailable where the store is away, and OSError where the disk is full.
     """
     if files.compiled is None:
         return 0
@@ -67,9 +69,9 @@ def take(store: ObjectStore, name: str, version: str, files: AvatarFiles) -> int
 
 def bring(store: ObjectStore, name: str, version: str, compiled: Path) -> int:
     """Put what lies in the folder ``compiled``, the compiled form of ``version`` of the avatar
-    ``name``, into ``store``; return how many parts that were. What is there is left. Raises
-    Unavailable where the store is away or refuses, and OSError where a part was removed
-    meanwhile."""
+    ``name``, into ``store``; return how many parts that were. Parts that are there already are not
+    sent. Raises Unavailable where the store is away or refuses, NotFound or OSError where a part,
+    or the folder, was removed meanwhile."""
     folder = compiled_folder(name, version)
     there = {each.name.removesuffix(".json") for each in store.listed(folder)}
     parts = [each for each in sorted(compiled.iterdir()) if _PART.fullmatch(each.name)]

@@ -27,12 +27,13 @@ Told = Callable[[int, int], object]
 
 def missing_files(folder: Path, manifest: Manifest) -> list[StoredFile]:
     """Return the files of ``manifest`` that are not in ``folder`` as they should be: missing, of
-    another size or hash, or no plain file."""
+    another size or hash, or no plain file. All files that are there are read."""
     return [each for each in manifest.files if not is_sound(folder / each.path, each)]
 
 
 def is_sound(path: Path, file: StoredFile) -> bool:
-    """Return whether ``path`` is a plain file with the size and the hash of ``file``."""
+    """Return whether ``path`` is a plain file with the size and the SHA-256 of ``file``; False also
+    where it cannot be read."""
     try:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size != file.size_bytes:
@@ -43,8 +44,9 @@ def is_sound(path: Path, file: StoredFile) -> bool:
 
 
 def remove_others(folder: Path, manifest: Manifest) -> None:
-    """Remove what is in ``folder`` and not in ``manifest``: what an interrupted download left, and
-    links. Nothing where ``folder`` is not there."""
+    """Remove the files in ``folder``, and below it, that are not in ``manifest``, as what an
+    interrupted download left, and all links; folders stay. Nothing where ``folder`` is not there.
+    """
     wanted = {folder / each.path for each in manifest.files}
     for place, folders, names in os.walk(folder):
         for name in [*names, *folders]:
@@ -62,12 +64,17 @@ def fetch(
     *,
     flushed: bool = True,
 ) -> None:
-    """Bring ``files`` of ``manifest`` from ``store`` into ``folder``, which is made where it is
-    missing. ``told(done, total)`` is called with bytes. ``flushed`` has each on the disk before it
-    gets its name; a cache, whose files are checked when it is opened, need not wait for that.
+    """Bring ``files``, some or all of those of ``manifest``, from ``store`` into ``folder``, which
+    is made where it is missing; returns when all are there. A file that is there is replaced, each
+    when it is whole.
 
-    Raises NotFound where the store lacks a file, AvatarInvalid where one is not the one it is named
-    by, Unavailable where the store is away, and OSError where the disk is full.
+    ``told(done, total)`` is called after each file with the bytes brought and those of all
+    ``files``. With ``flushed`` each is written to the disk before it gets its name; a cache, whose
+    files are checked when it is opened, need not wait for that.
+
+    Raises NotFound where the store lacks a file, AvatarInvalid where one has not the size and hash
+    that the manifest says, Unavailable where the store is away, and OSError where the disk is full.
+    Files that were complete then stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done, total = 0, sum(each.size_bytes for each in files)

@@ -60,7 +60,7 @@ class Manifest:
 
     @property
     def size_bytes(self) -> int:
-        """Of all files together."""
+        """Bytes of all files together."""
         return sum(each.size_bytes for each in self.files)
 
     def to_bytes(self) -> bytes:
@@ -101,7 +101,9 @@ class Published:
         return json.dumps(facts, indent=1).encode()
 
     def then(self, version: str) -> "Published":
-        """Return what is published when ``version`` follows this one, for all: a canary ends."""
+        """Return what is published when ``version`` is published for all after this: it is the
+        version shown, this one's is the first of ``before``, and there is no canary. For the
+        version that is shown already only the canary ends."""
         if version == self.version:
             return Published(version, self.before)
         earlier = [each for each in (self.version, *self.before) if each != version]
@@ -109,44 +111,50 @@ class Published:
 
 
 def pointer_key(name: str) -> str:
-    """Return the key of the file that says which version of the avatar ``name`` is published."""
+    """Return the key, in an ``ObjectStore``, of the file that says which version of the avatar
+    ``name`` is published (its pointer)."""
     return f"{PUBLISHED}/{written(name)}.json"
 
 
 def manifest_key(name: str, version: str) -> str:
-    """Return the key of the manifest of ``version`` of the avatar ``name``."""
+    """Return the key, in an ``ObjectStore``, of the manifest of ``version`` (its whole name) of the
+    avatar ``name``."""
     return f"{versions_folder(name)}/{version}.json"
 
 
 def versions_folder(name: str) -> str:
-    """Return the key of the folder of the manifests of the avatar ``name``."""
+    """Return the key, in an ``ObjectStore``, of the folder of manifests of the avatar ``name``."""
     return f"avatars/{written(name)}/versions"
 
 
 def files_folder(name: str) -> str:
-    """Return the key of the folder of the files of the avatar ``name``."""
+    """Return the key, in an ``ObjectStore``, of the folder of the files of all versions of the
+    avatar ``name``."""
     return f"avatars/{written(name)}/files"
 
 
 def file_key(name: str, sha256: str) -> str:
-    """Return the key of the file with the hash ``sha256`` of the avatar ``name``."""
+    """Return the key, in an ``ObjectStore``, of the file of the avatar ``name`` whose content has
+    the SHA-256 ``sha256``, 64 hexadecimal digits."""
     return f"{files_folder(name)}/{sha256}"
 
 
 def compiled_folder(name: str, version: str) -> str:
-    """Return the key of the folder of what was compiled of ``version`` of the avatar ``name``."""
+    """Return the key, in an ``ObjectStore``, of the folder of what was compiled of ``version`` (its
+    whole name) of the avatar ``name``."""
     return f"avatars/{written(name)}/compiled/{version}"
 
 
 def written(name: str) -> str:
-    """Return the avatar's ``name`` as it is written in keys: letters, digits, blanks and a few
-    signs as they are, anything else with percent signs."""
+    """Return the avatar's ``name`` as it is written in keys of a store: letters and digits of
+    ASCII, blanks and a few signs as they are, anything else with percent signs, as in a URL."""
     return quote(name, safe=" ")
 
 
 def name_of(pointer: str) -> str | None:
-    """Return the avatar's name of which the file ``pointer`` (``anna.json``) in the folder of
-    pointers is; None where it is none that Lipwire would write."""
+    """Return the name of the avatar whose pointer, the file that says which version of it is
+    published, is called ``pointer``, such as ``anna.json``; None where Lipwire would write no
+    pointer of that name."""
     text, _, suffix = pointer.rpartition(".")
     if suffix != "json":
         return None
@@ -163,8 +171,9 @@ def is_version(text: object) -> bool:
 
 
 def parse_published(data: bytes, name: str) -> Published:
-    """Return what ``data``, the content of the pointer of the avatar ``name``, says. Raises
-    AvatarInvalid where it is none of this format."""
+    """Return what ``data`` says: the content of the file (the pointer) by which a store says which
+    version of the avatar ``name`` is published. Raises AvatarInvalid where it is not JSON of this
+    format."""
     facts = _parsed(data, f"what the store says of avatar {name}")
     version, before = facts.get("version"), facts.get("before", [])
     if not is_version(version) or not isinstance(before, list) or len(before) > 1000:
@@ -190,7 +199,9 @@ def parse_manifest(data: bytes, name: str, version: str) -> Manifest:
 
 def parse_files(data: bytes, name: str, label: str) -> Manifest:
     """Return the manifest of files of the avatar ``name`` whose bytes are ``data``; ``label`` names
-    it in messages. Raises AvatarInvalid as ``parse_manifest``, but for the bytes."""
+    it in messages. Raises AvatarInvalid where it is not JSON of this format, is of another avatar,
+    or asks for what no package has: no files or more than 100,000, more than 32 GiB, a path that
+    leads out of the package or is there twice, a hash that is none."""
     facts = _parsed(data, label)
     files = facts.get("files")
     if facts.get("avatar") != name or not isinstance(files, list):

@@ -80,8 +80,9 @@ _ROOM_STEP_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """What was done since the cache was opened: ``packages`` that were downloaded, at least in
-    part, ``bytes`` of them, ``failures``, and ``mended`` files that were damaged in the cache."""
+    """What was done since the cache was opened: ``packages``, how many versions were downloaded, at
+    least in part, and their ``bytes``; ``failures``, how many downloads failed; and ``mended``, how
+    many files were found damaged in the cache and were fetched again."""
 
     packages: int = 0
     bytes: int = 0
@@ -91,7 +92,8 @@ class Downloads:
 
 @dataclass(slots=True)
 class HeldPackage(Closing):
-    """A version that is pinned in the cache: where its ``files`` lie. ``close`` gives it up."""
+    """A version that is pinned in the cache: where its ``files`` lie. A context manager: ``close``
+    gives it up. What its methods do may be done from any thread."""
 
     files: AvatarFiles
     version: str
@@ -100,11 +102,16 @@ class HeldPackage(Closing):
     _closed: bool = field(default=False)
 
     def measure(self) -> None:
-        """Count what the version takes on the disk now that it was opened, and perhaps compiled."""
+        """Have the cache count what the version takes on the disk now; to be called when it was
+        opened, which may have compiled it. Where the cache shares compiled forms, sending this one
+        to the store is begun, in another thread. Raises StorageFailed where the cache's index
+        cannot be written, and Overloaded where the form is to be sent and what is open takes more
+        than the budget."""
         self._measure()
 
     def close(self) -> None:
-        """Give the version up: it may be evicted."""
+        """Measure the version once more and give it up: it may be evicted from then on. Closing
+        twice is allowed."""
         if not self._closed:
             self._closed = True
             self._release()
@@ -112,10 +119,13 @@ class HeldPackage(Closing):
 
 class PackageCache(Closing):
     """Versions of avatars in a folder of this machine, at most so many bytes. Thread-safe; several
-    processes may use one folder, with one budget.
+    processes may use one folder, with one budget. A context manager.
 
         with cache.hold(store, "anna", version) as held:
             Avatar.open(held.files)
+
+    ``index`` knows the entries. ``make_room`` may be set by whoever opens avatars: it is called
+    without arguments where too much is open, and returns whether it has closed something.
     """
 
     def __init__(
@@ -128,11 +138,12 @@ class PackageCache(Closing):
         shares_compiled: bool = False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``folder`` is made where it is missing. ``max_bytes`` is the most that versions take with
-        their compiled forms, as sizes of files. ``downloads`` versions are fetched at a time.
-        ``belongs_to`` names the store: a folder is one's alone. With ``shares_compiled`` what is
-        compiled is taken from the store, and brought there. ``clock_ns`` is the wall clock's
-        time. Raises InvalidInput where it is another one's, and StorageFailed where the folder
+        """``folder`` is made where it is missing. ``max_bytes`` is the most that versions of all
+        processes take with their compiled forms, as sizes of files. At most ``downloads`` versions
+        are fetched at a time. ``belongs_to`` is the store's URL, or another text that tells it from
+        others: a folder is for one store alone. With ``shares_compiled`` what is compiled is taken
+        from the store, and brought there. ``clock_ns`` is the wall clock's time in nanoseconds.
+        Raises InvalidInput where the folder belongs to another store, and StorageFailed where it
         cannot be written to."""
         self.index: Final = CacheIndex(folder, max_bytes, scan=_scanned, clock_ns=clock_ns)
         self.folder: Final = folder
@@ -155,17 +166,21 @@ class PackageCache(Closing):
             _check_owner(folder / _STORE, belongs_to)
 
     def close(self) -> None:
-        """Give up what this process has pinned."""
+        """Give up what this process has pinned. Waits for a compiled form that is being sent to the
+        store; others are not sent any more."""
         self._bringing.shutdown(wait=True, cancel_futures=True)
         self.index.close()
 
     def hold(self, store: ObjectStore, name: str, version: str) -> HeldPackage:
-        """Return ``version`` of the avatar ``name``, pinned; it is downloaded from ``store`` where
-        it is not there, or not as it should be. The caller closes what is returned.
+        """Return ``version``, its whole name, of the avatar ``name``, pinned; files that are
+        missing or damaged are downloaded from ``store`` first, and the call waits for that. Where
+        another thread or process fetches the same version, it waits for that one. The caller closes
+        what is returned.
 
-        Raises Unavailable where something is missing and the store is away, AvatarInvalid and
-        NotFound where the store has no such version or another one, Overloaded where too much is
-        open, and StorageFailed where the disk, or the budget, is too small.
+        Raises Unavailable where something is missing and the store is away, AvatarInvalid where
+        what the store has is damaged or refused, NotFound where it has no such version or lacks a
+        file of it; Overloaded where too much is open, after having called ``make_room`` and waited
+        for some seconds; and StorageFailed where the disk, or the budget, is too small.
         """
         folder = folder_of(name, version)
         with self._locks.held(folder), self._locked(folder):
@@ -206,7 +221,9 @@ class PackageCache(Closing):
         return HeldPackage(files, version, release, measure)
 
     def has(self, name: str, version: str) -> bool:
-        """Return whether ``version`` of the avatar ``name`` is there, perhaps damaged."""
+        """Return whether ``version`` of the avatar ``name`` is in the cache; its files are not
+        checked, and may be damaged or incomplete. Raises StorageFailed where the index cannot be
+        read."""
         folder = folder_of(name, version)
         return (
             self.index.entry(folder) is not None
@@ -214,15 +231,15 @@ class PackageCache(Closing):
         )
 
     def forget(self, name: str) -> int:
-        """Remove what is there of the avatar ``name`` and not open; return how many versions are
-        left that are."""
+        """Remove what the cache has of the avatar ``name``, but for versions that any process has
+        open; return how many versions are left. Call it again later where that is not 0."""
         with suppress(OSError):
             self._pointer(name).unlink()
         return self.index.forget(name)
 
     def remember(self, name: str, now: Published) -> None:
-        """Keep what is published of the avatar ``name``, for when the store is away. What cannot
-        be written is left out."""
+        """Keep ``now``, what is published of the avatar ``name``, in the cache's folder, for
+        ``remembered`` when the store is away. Where it cannot be written nothing is raised."""
         with suppress(OSError):
             path = self._pointer(name)
             data = now.to_bytes()
@@ -231,8 +248,8 @@ class PackageCache(Closing):
                     stream.write(data)
 
     def remembered(self, name: str) -> Published | None:
-        """Return what was published of the avatar ``name`` when the store was last asked; None
-        where that is not known."""
+        """Return what ``remember`` last kept for the avatar ``name``, in this process or another;
+        None where there is nothing, or it is damaged."""
         try:
             data = self._pointer(name).read_bytes()
             return parse_published(data[:MAX_POINTER_BYTES], name)
@@ -240,7 +257,8 @@ class PackageCache(Closing):
             return None
 
     def names(self) -> list[str]:
-        """Return the names of the avatars of which something is there."""
+        """Return the names of the avatars of which a version is in the cache, in alphabetical
+        order."""
         return sorted({each.name for each in self.index.entries()})
 
     @property
@@ -407,7 +425,8 @@ class PackageCache(Closing):
 
 
 def folder_of(name: str, version: str) -> str:
-    """Return the folder of ``version`` of the avatar ``name``, relative to the cache's."""
+    """Return the folder of ``version`` of the avatar ``name``, relative to the cache's, with
+    forward slashes."""
     return f"{PACKAGES}/{_short(name)}/{version[:_VERSION_DIGITS]}"
 
 
@@ -429,9 +448,9 @@ def _check_owner(path: Path, store: str) -> None:
 
 
 def compiled_bytes(package: Path, size_bytes: int) -> int:
-    """Return how many bytes the compiled form of the package in the folder ``package``, whose files
-    have ``size_bytes``, is expected to have at most: the pixels round each rectangle, the frames as
-    JPEG files, the network. A package that cannot be read has none."""
+    """Return about how many bytes the compiled form of the package in the folder ``package``, whose
+    files have ``size_bytes`` together, has at most: the pixels round each rectangle, the frames as
+    JPEG files, the network. Of the package the crop rectangles are read; 0 where they cannot be."""
     data = read_file(package / RECTANGLES_NAME, "", MAX_RECTANGLES_BYTES, findings := Findings())
     rects = None if data is None else parse_rectangles(data, findings, first_frame=None)
     if not rects:

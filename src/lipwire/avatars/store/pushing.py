@@ -60,12 +60,15 @@ def push(
     store: ObjectStore, name: str, package: Path, told: Told = lambda done, total: None
 ) -> Manifest:
     """Bring the avatar package in the folder ``package`` into ``store`` as a version of the avatar
-    ``name``, and return its manifest; nothing is sent of what is there. It is not published.
+    ``name``, and return its manifest; files that the store has already are not sent. It is not
+    published: ``publish`` does that.
 
-    ``told(done, total)`` is called with bytes, in one thread. Raises InvalidInput where ``name`` or
-    a file's path is none, a file is a link that leads out of the package, or changes meanwhile;
-    NotFound and AvatarInvalid as ``read_package``, by which the package is checked; Unavailable
-    where the store is away.
+    ``told(done, total)`` is called with bytes, those of files that the store had counting as done;
+    in the caller's thread. Hidden files and compiled forms are left out. Raises InvalidInput where
+    ``name`` cannot be an avatar's, or a file has a path that no package may have, is a link that
+    leads out of the package, or changes meanwhile, or there are too many or too large files;
+    NotFound where there is no package, AvatarInvalid where it is broken; Unavailable where the
+    store is away.
     """
     name = checked_name(name)
     read_package(package)
@@ -107,14 +110,19 @@ def push(
 
 
 def publish(store: ObjectStore, name: str, version: str, share: float = 1.0) -> Published:
-    """Have ``version`` of the avatar ``name`` shown from now on, and return what is published then.
-    ``version`` may be the beginning of its name. With a ``share`` below 1 that share of those who
-    use the avatar are shown it (a canary), in place of an earlier canary, and all others the one
-    that is published; without, all are, and a canary ends.
+    """Have ``version`` of the avatar ``name`` in ``store`` shown from now on, and return what is
+    published then. Servers notice it the next time they ask the store.
 
-    Raises NotFound where there is no such version, or, with a ``share``, none is published for all;
-    InvalidInput where several begin so, the ``share`` is not above 0 and at most 1, or the version
-    is shown to all already.
+    ``version`` is a version's name or its beginning, at least 6 characters. With a ``share`` below
+    1 that share of those who use the avatar are shown it (a canary), in place of an earlier canary,
+    and all others the version that was published before. With 1 all are shown it, and a canary
+    ends.
+
+    Raises NotFound where there is no such version, or, with a ``share`` below 1, none is published
+    for all; InvalidInput where ``name`` cannot be an avatar's, several versions begin so, the text
+    is too short, ``share`` is not above 0 and at most 1, or, with a ``share`` below 1, the version
+    is shown to all already; AvatarInvalid where what the store says of the avatar is damaged;
+    Unavailable where the store is away.
     """
     name = checked_name(name)
     if not 0 < share <= 1:
@@ -138,9 +146,11 @@ def publish(store: ObjectStore, name: str, version: str, share: float = 1.0) -> 
 
 
 def rollback(store: ObjectStore, name: str) -> Published:
-    """End the canary of the avatar ``name``, where there is one; else have the version shown again
-    that was before the published one. Return what is published then. Raises NotFound where nothing
-    is, or nothing was before."""
+    """End the canary of the avatar ``name`` in ``store``, where there is one; else have the version
+    shown again that was published before the present one. Return what is published then. Raises
+    NotFound where nothing is published, or nothing was before; InvalidInput where ``name`` cannot
+    be an avatar's, AvatarInvalid where what the store says is damaged, Unavailable where the store
+    is away."""
     name = checked_name(name)
     now = published(store, name)
     if now.canary is not None:
@@ -155,8 +165,9 @@ def rollback(store: ObjectStore, name: str) -> Published:
 
 
 def published(store: ObjectStore, name: str) -> Published:
-    """Return what is published of the avatar ``name``. Raises NotFound where nothing is, and
-    AvatarInvalid where the store has something else in its place."""
+    """Return what is published of the avatar ``name`` in ``store``. Raises NotFound where nothing
+    is, InvalidInput where ``name`` cannot be an avatar's, AvatarInvalid where the store has
+    something else in its place, and Unavailable where the store is away."""
     name = checked_name(name)
     try:
         data = store.read(pointer_key(name), MAX_POINTER_BYTES)
@@ -166,8 +177,9 @@ def published(store: ObjectStore, name: str) -> Published:
 
 
 def read_manifest(store: ObjectStore, name: str, version: str) -> Manifest:
-    """Return the manifest of ``version``, its whole name, of the avatar ``name``. Raises NotFound
-    where there is none, and AvatarInvalid where it is damaged or asks for what no package has."""
+    """Return the manifest of ``version``, its whole name, of the avatar ``name`` from ``store``.
+    Raises NotFound where there is none, AvatarInvalid where it is damaged or asks for what no
+    package has, and Unavailable where the store is away."""
     try:
         data = store.read(manifest_key(name, version), MAX_MANIFEST_BYTES)
     except NotFound:
@@ -178,14 +190,18 @@ def read_manifest(store: ObjectStore, name: str, version: str) -> Manifest:
 
 
 def versions(store: ObjectStore, name: str) -> list[str]:
-    """Return the names of all versions of the avatar ``name``; none where there is none."""
+    """Return the names of all versions that ``store`` has of the avatar ``name``, published or not,
+    in alphabetical order, which is not that of their time; an empty list where there is none.
+    Raises InvalidInput where ``name`` cannot be an avatar's, Unavailable where the store is away.
+    """
     found = (each.name for each in store.listed(versions_folder(checked_name(name))))
     return [text for each in found if is_version(text := each.removesuffix(".json"))]
 
 
 def find_version(store: ObjectStore, name: str, text: str) -> str:
-    """Return the whole name of the version of the avatar ``name`` that begins with ``text``, at
-    least 6 characters. Raises NotFound where none does, and InvalidInput where several do."""
+    """Return the whole name of the version of the avatar ``name`` in ``store`` that begins with
+    ``text``. Raises NotFound where none does; InvalidInput where several do, ``text`` has less than
+    6 characters, or ``name`` cannot be an avatar's; Unavailable where the store is away."""
     if len(text) < _LEAST_DIGITS:
         raise InvalidInput(
             f"the version is {shown(text)}; at least {_LEAST_DIGITS} digits of it are needed"
@@ -199,8 +215,10 @@ def find_version(store: ObjectStore, name: str, text: str) -> str:
 
 
 def forget(store: ObjectStore, name: str) -> int:
-    """Remove all that the store has of the avatar ``name``, and return how many files that were:
-    first what says that it is published, so that nobody finds half of it."""
+    """Remove all that ``store`` has of the avatar ``name``: first the file that says which version
+    is published, so that nobody finds half of it. Return how many other files were removed; 0 where
+    there were none. Raises InvalidInput where ``name`` cannot be an avatar's, Unavailable where the
+    store is away."""
     name = checked_name(name)
     store.remove(pointer_key(name))
     count = 0
@@ -214,13 +232,15 @@ def forget(store: ObjectStore, name: str) -> int:
 
 def avatars_in(store: ObjectStore) -> dict[str, tuple[str, ...]]:
     """Return the names of all avatars that are published in ``store``, each with a token that
-    changes when another version is."""
+    differs when another version is published. One request lists them. Raises Unavailable where the
+    store is away."""
     found = ((name_of(each.name), each.token) for each in store.listed(PUBLISHED))
     return {name: token for name, token in found if name is not None}
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of the file ``path``, 64 hexadecimal digits. Raises OSError."""
+    """Return the SHA-256 of the file ``path``, 64 hexadecimal digits. Raises OSError where it
+    cannot be read."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(_READ_BYTES):

@@ -59,8 +59,12 @@ class _Known:
 
 
 class StoredAvatars(Closing):
-    """Finds avatars in a store, and has those in use on this machine. Thread-safe; the owner calls
-    ``tick`` about once a second."""
+    """Finds avatars in a store, and has those in use on this machine. Thread-safe, a context
+    manager, and one of ``Packages``; the owner calls ``tick`` about once a second. ``canaries``
+    decides who is shown a canary.
+
+    Names may be those of avatars, or of one version of an avatar where a method says so.
+    """
 
     def __init__(
         self,
@@ -72,9 +76,10 @@ class StoredAvatars(Closing):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``store`` has the avatars, ``cache``, which is closed with this, those in use.
-        ``entries`` are avatars that lie elsewhere; they go before those of the store. What was
-        asked less than ``poll_s`` ago is not asked again when an avatar is loaded. ``clock`` gives
-        seconds."""
+        ``entries`` are avatars that lie elsewhere; they go before those of the store. Every
+        ``poll_s`` seconds ``tick`` looks for newer versions; what was asked less than ``poll_s``
+        ago is not asked again when an avatar is loaded. ``clock`` gives seconds. Nothing is asked
+        yet."""
         self._store = store
         self._cache = cache
         self._entries = entries
@@ -111,15 +116,17 @@ class StoredAvatars(Closing):
         return self._cache
 
     def close(self) -> None:
-        """End what is fetched beside requests, and give up what is pinned."""
+        """End what is fetched in the background, without waiting for it, and close the cache, which
+        gives up what is pinned."""
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._cache.close()
 
     # -- names -----------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all avatars in alphabetical order: those of the store as it was
-        listed last, or, where it never could be, those in the cache."""
+        """Return the names of all avatars in alphabetical order: those of ``entries``, and of the
+        store as it was listed last. Where it was never listed it is asked now, which is waited for;
+        where it is away then, those in the cache count."""
         if self._listed is None:
             with suppress(LipwireError):
                 self._list()
@@ -143,8 +150,10 @@ class StoredAvatars(Closing):
             return False
 
     def files(self, name: str) -> AvatarFiles:
-        """Return where the files of an avatar of ``entries`` lie. Raises InvalidInput for one of
-        the store, whose files may be anywhere, and NotFound where there is none."""
+        """Return where the files of the avatar ``name``, one of ``entries``, lie. Raises
+        InvalidInput for one of the store, which ``pushing.forget`` removes, and for what cannot be
+        an avatar's name; NotFound where there is none, Unavailable where that is not known and the
+        store is away."""
         name = checked_name(name)
         if name in self._entries:
             return self._entries.files(name)
@@ -157,11 +166,17 @@ class StoredAvatars(Closing):
     # -- for a registry --------------------------------------------------------------------------
 
     def version(self, name: str, need: frozenset[Half] = frozenset()) -> object:
-        """Return a token that changes when another version of the avatar ``name`` is shown. The
-        store is asked where nothing is known of the avatar alone. ``need`` is as for
-        ``Catalog.version``. ``name`` may be that of a version (``domain.versions``), which is the
-        same as long as anything of its avatar is published. Raises NotFound where it is not
-        published (any more), Unavailable where nothing is known of it and the store is away."""
+        """Return a token to compare with ``==``: it differs when another version of the avatar
+        ``name`` is shown. The store is asked only where nothing is known of the avatar, and the
+        call waits for that; else the token changes with what ``poll``, ``refresh`` or ``hold`` have
+        found out.
+
+        ``name`` may also be that of one version (``domain.versions``): its token stays the same, as
+        long as anything of the avatar is published. For avatars of ``entries``, ``need`` and errors
+        are as for ``Catalog.version``; for others ``need`` does not matter. Raises InvalidInput
+        where ``name`` cannot be an avatar's, NotFound where it is not published (any more),
+        Unavailable where nothing is known of it and the store is away.
+        """
         name, one = self._parted(name)
         if not one and name in self._entries:
             return self._entries.version(name, need)
@@ -169,21 +184,27 @@ class StoredAvatars(Closing):
         return ("stored", one or known.version)
 
     def refresh(self, name: str) -> None:
-        """Look at the store for the newest version of ``name``, which is then the one to be shown,
-        whether it is here or not, unless that was done within the last second. Nothing where the
-        store is away."""
+        """Ask the store which version of the avatar ``name`` is the newest, which is then the one
+        to be shown, whether it is here or not. Not done again within a second. Nothing happens, and
+        nothing is raised, where the store is away or has no such avatar, and for avatars of
+        ``entries``. Raises InvalidInput where ``name`` cannot be an avatar's."""
         name, _ = self._parted(name)
         if name not in self._entries:
             with suppress(LipwireError):
                 self._look(name, at_most_s=_OFTEN_S, switch=True)
 
     def hold(self, name: str) -> HeldFiles:
-        """Return where the files of the avatar ``name``, which may be that of a version, lie,
-        downloaded and pinned; the caller closes it. Raises what ``PackageCache.hold`` does, and
-        NotFound where it is not published.
+        """Return where the files of the avatar ``name``, which may be that of one version, lie,
+        downloaded and pinned; the call waits for the download, and the caller closes what is
+        returned.
 
-        Where the store is away and its newest version not here, one that was shown before is
-        given, where that is; of a version that is asked for, never another.
+        Where the store is away and the newest version is not here, one that was shown before is
+        given, if that is here; where one version is asked for, never another.
+
+        Raises NotFound where the avatar is not published or the store has no such version,
+        Unavailable where something is missing here and the store is away, AvatarInvalid where what
+        the store has is damaged, Overloaded where too much is open, StorageFailed where the disk or
+        the cache's budget is too small, and InvalidInput where ``name`` cannot be an avatar's.
         """
         name, one = self._parted(name)
         if not one and name in self._entries:
@@ -208,7 +229,9 @@ class StoredAvatars(Closing):
 
     def choose(self, name: str, who: str) -> Chosen:
         """Return what ``who`` is shown of the avatar ``name``: the version that is published for
-        all, or its canary, as ``Canaries.choose`` says. Asks no store."""
+        all, or its canary, as ``Canaries.choose`` says; ``who`` is any text that stays the same for
+        whoever has to be shown the same, empty for anybody. Returns at once, by what is known; the
+        store is not asked."""
         name = canonical_name(name)
         with self._lock:
             known = self._known.get(name)
@@ -216,17 +239,20 @@ class StoredAvatars(Closing):
         return Chosen(name, name) if canary is None else self.canaries.choose(name, canary, who)
 
     def opened_by(self, evict: Callable[[int], list[str]], unload: Callable[[str], object]) -> None:
-        """Have ``evict(count)``, which closes avatars that nobody uses, called where too much in
-        the cache is open, here or in another process of this machine; and ``unload(name)`` for
-        an avatar that is published no more, under each name that it may be loaded under."""
+        """Set what this calls later, from any thread: ``evict(count)``, which is to close up to
+        ``count`` avatars that nobody uses and return their names, where too much in the cache is
+        open, here or in another process of this machine; and ``unload(name)``, which is to close an
+        avatar that is published no more, for each name that it may be loaded under. Before this was
+        called nothing is closed."""
         self._unload = unload
         self._evict = evict
         self._cache.make_room = lambda: bool(evict(1))
 
     def tick(self) -> None:
         """Do what is due: ``poll`` every ``poll_s`` seconds, more often while the store is away,
-        and close avatars that nobody uses where another process of this machine finds too much
-        open. The owner calls it about once a second. Raises nothing."""
+        and have one avatar that nobody uses closed where another process of this machine finds too
+        much open. The owner calls it about once a second; it returns when what was due is done,
+        which may take as long as the store takes. LipwireErrors are not raised."""
         with suppress(LipwireError):
             if self._cache.index.wanted_bytes():
                 self._evict(1)
@@ -238,8 +264,10 @@ class StoredAvatars(Closing):
             self._poll_at_s = self._clock() + pause_s
 
     def poll(self) -> None:
-        """Look at what is published, bring newer versions of avatars in use here, and forget those
-        that are published no more. One thread does so at a time. Raises nothing."""
+        """Ask the store what is published: begin to download newer versions of avatars in use here,
+        in the background, and have avatars closed and removed from the cache that are published no
+        more. Waits for the store, and for another thread that does the same. LipwireErrors are
+        logged, and not raised."""
         with self._polling:
             self._poll()
 

@@ -74,8 +74,8 @@ class Role:
         return self.looks[self._shown]
 
     def replace(self) -> None:
-        """Make the link lead to the next package, in one step. Not for use from several threads at
-        once."""
+        """Make the link lead to the next package of ``looks``, behind the last to the first, in one
+        step; with a single package nothing changes. Not for use from several threads at once."""
         self._shown = (self._shown + 1) % len(self.looks)
         new = self._link.with_name(f".{self.name}.new")
         new.symlink_to(self.shown.package)
@@ -88,9 +88,10 @@ class Role:
         *,
         largest: int = LARGEST_BATCH,
     ) -> Question:
-        """Return a request for 1 to ``largest`` frames of a random speech, with windows, audio or
-        the avatar's frames, and with the right answers. ``chance`` draws it. ``speeches`` are those
-        that the role's windows belong to, (n,) float32 at 16 kHz each.
+        """Return a request for 1 to ``largest`` frames of one of ``speeches``, with windows, audio
+        or the avatar's frames, and with the right answers; ``chance`` draws all of this.
+        ``speeches`` are those that the role's windows were made of, in their order, (n,) float32 at
+        16 kHz each.
 
         It may begin at any frame of the avatar's loop that shows the same frames as the beginning.
         """
@@ -141,9 +142,10 @@ class Cast:
 
 
 def make_cast(folder: Path, *, changing: bool) -> Cast:
-    """Make six packages under four names each in ``folder``, compiled; where ``changing``, also two
-    names with two packages each. The frames that they have to show are made with ``lipwire.api``,
-    without servers."""
+    """Make six packages in ``folder``, compiled, each of which four names lead to; where
+    ``changing``, also two names with two packages each. The frames that they have to show are made
+    with ``lipwire.api``, without servers. Raises RuntimeError where two of them look alike
+    (``check_distinct``)."""
     root = folder / "avatars"
     root.mkdir()
     speeches = tuple(make_speech(number) for number in range(_SPEECHES))
@@ -180,9 +182,10 @@ def make_look(
     seed: int,
     encoder_seed: int | None = None,
 ) -> Look:
-    """Write the avatar package ``package`` with ``frames`` frames and networks of random weights,
-    drawn from ``seed`` (the audio encoder's from ``encoder_seed``, where that is given), and return
-    it with the frames in which it says ``speeches``, made by ``lipwire.api``."""
+    """Write the avatar package ``package``, a new folder, with ``frames`` frames and networks of
+    random weights, drawn from ``seed`` (the audio encoder's from ``encoder_seed``, where that is
+    given), and return it with the frames in which it says ``speeches``, (n,) float32 at 16 kHz
+    each, made by ``lipwire.api``."""
     write_package(package, frames, _SIZE, _NARROW, seed)
     checkpoint = package / "checkpoint"
     write_tiny_unet(checkpoint / "model_best.onnx", seed=seed)
@@ -198,8 +201,8 @@ def make_look(
 
 
 def windows_of(package: Path, speeches: Sequence[Float32Array]) -> list[Float32Array]:
-    """Return what the network of the avatar ``package`` hears of each of ``speeches``, (n, 32, 16,
-    16) float32."""
+    """Return what the network of the avatar in the folder ``package`` hears of each of
+    ``speeches``, (n,) float32 at 16 kHz: one array each, (frames, 32, 16, 16) float32."""
     with Avatar.open(package) as avatar:
         path = avatar.encoder_path
         if path is None:
@@ -218,8 +221,9 @@ def make_speech(seed: int, seconds: int = _SPEECH_S) -> Float32Array:
 
 
 def check_distinct(roles: Sequence[Role]) -> None:
-    """Raise RuntimeError where two avatars, or two speeches of one, look alike at some frame: a
-    wrong avatar, frame or speech has to be seen as such."""
+    """Check that the frames of ``roles`` can be told apart. Raises RuntimeError where, at some
+    frame number, the JPEG files of two packages, or of two speeches of one package, are the same:
+    then a wrong avatar, frame or speech would not be noticed."""
     looks = {look.package: look for role in roles for look in role.looks}.values()
     for number in range(min(len(frames) for look in looks for frames in look.frames)):
         seen = [frames[number] for look in looks for frames in look.frames]

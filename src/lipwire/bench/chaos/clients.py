@@ -50,7 +50,7 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """Requests whose frames came."""
+        """How many requests were answered with frames, right or wrong ones."""
         with self._lock:
             return self.counts["right"] + self.counts["wrong"]
 
@@ -60,15 +60,17 @@ class Tally:
             self.counts[what] += 1
 
     def error(self, what: str) -> None:
-        """Count an error that no client should have seen, and keep ``what``, one line about it."""
+        """Count an error that no client should have seen, and add ``what``, one line about it, to
+        ``errors``, which keeps the first 20."""
         with self._lock:
             self.counts["error"] += 1
             if len(self.errors) < _KEPT:
                 self.errors.append(what)
 
     def session(self, name: str, comparison: Comparison) -> None:
-        """Count the frames of a live session of avatar ``name`` that ``comparison`` has looked at,
-        and keep a line about what was wrong with them."""
+        """Count the frames of a live session of the avatar called ``name`` that ``comparison`` has
+        looked at; where one was wrong, add a line about the first such to ``wrong``, which keeps
+        the first 20."""
         with self._lock:
             self.frames += comparison.right + comparison.held + len(comparison.wrong)
             self.counts["live frames right"] += comparison.right
@@ -83,9 +85,9 @@ class Tally:
                     self.wrong.append(what)
 
     def look_at(self, question: Question, answer: pb.CompositeBatchResponse) -> None:
-        """Compare an answer's frames with those that are right for ``question``; count it as right,
-        or as wrong with a line about the first wrong frame. An answer with an error counts as
-        such."""
+        """Compare the frames of ``answer`` with those that are right for ``question``; count it as
+        right, or as wrong with a line in ``wrong`` about the first wrong frame. An answer that says
+        it failed is counted as an error."""
         name = question.request.model_id
         if not answer.success:
             self.error(f"{name}: {answer.error}")
@@ -132,13 +134,14 @@ class Clients:
         ]
 
     def start(self) -> None:
-        """Start the threads: each sends one request after another, of a batch, and counts the
-        answer, until ``stop``. Call it once."""
+        """Start the threads: each sends requests for batches, one after the other, and gives the
+        answers to the tally, until ``stop``. Returns at once. Call it once."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Make each thread end after the request that it has sent, and wait for all of them."""
+        """Make each thread end after the request that it has sent, and wait for all of them.
+        Nothing is raised where requests failed: those are in the tally."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:

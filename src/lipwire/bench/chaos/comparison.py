@@ -67,19 +67,22 @@ class Renderer(Closing):
             return self._avatar.jpeg(position, mouth)
 
     def resting(self, position: int) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` with its mouth at rest."""
+        """Return the JPEG file of the avatar's frame at ``position`` (past the last, back and
+        forth) with its mouth at rest."""
         with self._lock:
             mouth = self._rest[ping_pong(position, self._avatar.frame_count)]
             return self._avatar.jpeg(position, mouth)
 
     def filmed(self, position: int) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` as it was filmed."""
+        """Return the JPEG file of the avatar's frame at ``position`` (past the last, back and
+        forth) as it was filmed."""
         with self._lock:
             return self._avatar.jpeg(position, None)
 
     def shown(self, frame: LiveFrame, speech: int, number: int) -> str:
-        """Return in words what ``frame`` shows in place of frame ``number`` of speech number
-        ``speech``: another mouth, or how far it is from the right one. Takes seconds."""
+        """Return in words what ``frame`` shows, where it should show frame ``number`` of speech
+        number ``speech`` (its index in ``windows``): another mouth, or how far it is from the right
+        one. Tries all mouths, which takes seconds."""
         if self.filmed(frame.position) == frame.data:
             return "the frame as it was filmed"
         for other, windows in enumerate(self._windows):
@@ -112,8 +115,9 @@ class Renderer(Closing):
 
 class Comparison:
     """Compares the frames and the sound that one live session sends with what it has to send. It
-    counts frames that are right, that show an earlier mouth (``held``) and that were left out, and
-    keeps a line about each that is ``wrong``."""
+    counts frames that are right (``right``), that show an earlier mouth (``held``) and that were
+    left out (``dropped``), and keeps a line about each that is ``wrong``. Give it what comes, in
+    order; not thread-safe."""
 
     def __init__(self, renderer: Renderer, speech: int, samples: Float32Array) -> None:
         """The session says ``samples``, which is number ``speech`` of those that ``renderer``
@@ -143,32 +147,35 @@ class Comparison:
 
     @property
     def wrong(self) -> list[str]:
-        """A line about each frame and sound that is wrong, and each gap in the sound of which the
-        session has not said that it may be there."""
+        """A line about each frame and sound that is wrong, and about each gap in the sound that the
+        session has not told of. Empty where all was right."""
         return self._wrong + self._gaps
 
     def is_wrong(self, line: str) -> None:
-        """Note that something else is wrong, as ``line`` says."""
+        """Add ``line``, one line about something else that is wrong, to ``wrong``."""
         self._wrong.append(line)
 
     def resumed(self) -> None:
-        """Note that another stream has taken the session up again: what nobody took meanwhile is
-        left out, so that sound may be missing from now on, and a frame be without its own."""
+        """Tell that the client has taken the session up again after its stream broke. What came
+        meanwhile was left out, so from now on missing sound, and frames without their sound, are
+        not counted as wrong."""
         self._may_miss = True
 
     def left_out(self, event: FramesDropped) -> None:
-        """Note that the session says that it has left out frames. Where that is because the client
-        had not taken earlier ones, sound may be missing as well: before this event, which may be a
-        second late, and from now on."""
+        """Take ``event``, with which the session tells that it has left out frames; add their
+        number to ``dropped``. Where they were left out because the client had not taken earlier
+        ones, sound may be missing as well: gaps in the sound, earlier and later ones, are then not
+        counted as wrong."""
         self.dropped += event.count
         if event.reason == "unread":
             self._may_miss = True
             self._gaps.clear()
 
     def frame(self, frame: LiveFrame) -> None:
-        """Compare a frame that came with what it has to show, which its sound says and which has to
-        have come before it. Count it as right; as held where it shows an earlier mouth, because its
-        own could not be made; or add a line to ``wrong``."""
+        """Compare ``frame``, which came, with what it has to show, and count it as ``right``; as
+        ``held`` where it shows an earlier mouth, because its own could not be made; or add a line
+        to ``wrong``. A frame's sound says which frame of the speech it is, so give that to
+        ``sound`` first."""
         if not frame.speech:
             if self._rests(frame) or self._is_held(frame):
                 self.right += 1
@@ -198,9 +205,9 @@ class Comparison:
             self._wrong.append(line)
 
     def sound(self, sound: Sound) -> None:
-        """Compare the sound of a frame with the next samples of the speech; add a line to ``wrong``
-        where it differs, or where sound is missing before it that the session need not have left
-        out. The samples of silence between speeches are ignored."""
+        """Compare ``sound``, that of one frame, with the next samples of the speech; add a line to
+        ``wrong`` where it differs, or where sound is missing before it that the session need not
+        have left out. The samples of silence between speeches are ignored."""
         missing = 0 if self._next_ms is None else (sound.at_ms - self._next_ms) // FRAME_MS
         if missing and not self._may_miss:
             self._gaps.append(f"no sound from {self._next_ms} to {sound.at_ms} ms")
@@ -221,8 +228,8 @@ class Comparison:
             self._wrong.append(f"sound before {self._heard / SAMPLE_RATE_HZ:.2f} s")
 
     def ended(self, interrupted: bool) -> None:
-        """Note that the speech is over; add a line to ``wrong`` where not all of it was heard,
-        though it was not ``interrupted`` and no sound may be missing."""
+        """Tell that the speech is over. Adds a line to ``wrong`` where not all of it was heard,
+        unless it was ``interrupted`` or sound may be missing (``left_out``, ``resumed``)."""
         if not interrupted and not self._may_miss and self._heard < len(self._samples):
             self._wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
 

@@ -34,7 +34,8 @@ _REFUSED_PAUSE_S: Final = 1.0
 
 class LiveClients:
     """Threads that begin one live session after another, from ``start`` to ``stop``, let the avatar
-    speak and look at what comes."""
+    speak, and compare the frames and the sound that come with what the session has to send. What
+    they find, errors too, is counted in the tally."""
 
     def __init__(
         self,
@@ -60,13 +61,14 @@ class LiveClients:
         ]
 
     def start(self) -> None:
-        """Start the threads: each begins one session after another, until ``stop``. Call it
-        once."""
+        """Start the threads: each begins one session after another, until ``stop``. Returns at
+        once. Call it once."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Make each thread end after the session that it has begun, and wait for all of them."""
+        """Make each thread end after the session that it has begun, and wait for all of them.
+        Nothing is raised where sessions failed: those are in the tally."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:

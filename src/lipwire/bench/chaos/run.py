@@ -31,12 +31,13 @@ _TOLD_EVERY_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What ``run_chaos`` does: for how many ``minutes``, drawn from ``seed``, how many requests a
-    second (``rate``; 0: as many as there can be), and by how many clients for batches and for live
-    sessions. Each of ``inference_servers`` but the first is killed every ``kill_every_s`` seconds
-    in the mean, avatars are loaded or unloaded every ``manage_every_s``, and, with
+    """What ``run_chaos`` does: for how many ``minutes``; the ``seed`` that all is drawn from; how
+    many requests for batches a second (``rate``, of all clients together; 0: as many as there can
+    be); how many ``clients`` send them, and how many ``live_clients`` hold live sessions. Of the
+    ``inference_servers`` each but the first is killed, ended or paused every ``kill_every_s``
+    seconds in the mean; an avatar is loaded or unloaded every ``manage_every_s``; and, with
     ``replace_packages``, a package is replaced every ``replace_every_s``. A server keeps
-    ``most_avatars`` open."""
+    ``most_avatars`` avatars open."""
 
     minutes: float = 2.0
     seed: int = 0
@@ -76,8 +77,8 @@ class Chaos:
 
     @property
     def hours(self) -> float:
-        """How many hours of one live session the answered requests are as much as, at the rate at
-        which such a session asks."""
+        """How many hours one live session lasts that asks for as many batches of 24 frames, at 25
+        frames a second, as requests were answered."""
         return self.requests / REQUESTS_AN_HOUR
 
     @property
@@ -95,8 +96,10 @@ class Chaos:
 
 
 def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Chaos:
-    """Run ``plan`` with real processes on ports of this machine, in a temporary folder which is
-    removed, and return what was found.
+    """Run ``plan`` with real processes on free ports of this machine, in a temporary folder which
+    is removed, and return what was found; it takes the minutes of the plan, and some seconds to
+    start and end. Wrong frames and errors are in the result, not raised. Raises RuntimeError where
+    a server does not start.
 
     ``tell`` is called with a line on the progress now and then.
     """

@@ -69,7 +69,8 @@ class Process:
         return None if process is None or process.poll() is not None else process.pid
 
     def start(self) -> None:
-        """Start the process and wait until it listens. Raises RuntimeError where it does not."""
+        """Start the process, and wait until it listens. Raises RuntimeError where it does not
+        within some time. To be called where it does not run."""
         self.life += 1
         ready, telling = os.pipe()
         try:
@@ -101,8 +102,9 @@ class Process:
         self.port = int(said)
 
     def start_again(self) -> None:
-        """Start the process, in a few attempts: while nobody listened, the port may have been given
-        to another program's connection. Raises RuntimeError where it does not start."""
+        """Start the process after its end, and wait until it listens, in a few attempts with a
+        pause between them: its port may have been given to another program's connection meanwhile.
+        Raises RuntimeError where it does not start."""
         for left in range(_TRIES - 1, -1, -1):
             try:
                 return self.start()
@@ -113,12 +115,13 @@ class Process:
                 time.sleep(_BETWEEN_S)
 
     def kill(self) -> None:
-        """Kill the process with SIGKILL and wait for its end."""
+        """Kill the process with SIGKILL, and wait for its end. Nothing where it does not run."""
         self._end(signal.SIGKILL, -signal.SIGKILL)
 
     def drain(self) -> None:
-        """End the process with SIGTERM, which lets requests under way finish, and wait. An exit
-        code other than 0 is noted in ``unclean``."""
+        """End the process with SIGTERM, which lets requests under way finish, and wait; nothing
+        where it does not run. An exit code other than 0 is kept in ``unclean``, as is that it did
+        not end in time: it is then ended with SIGABRT."""
         self._end(signal.SIGTERM, 0)
 
     def pause(self, seconds: float) -> None:
@@ -139,8 +142,8 @@ class Process:
             self._process.send_signal(signal.SIGCONT)
 
     def troubles(self) -> list[str]:
-        """Return a line for each error in its logs, each crash on its stderr and each end of
-        another kind than wanted, since it was first started."""
+        """Return a line for each error in its logs, each crash in its standard error, and each end
+        that was not as it should be (``unclean``), of all its lives. Empty where all was well."""
         found = list(self.unclean)
         for life in range(1, self.life + 1):
             where = f"{self.name}, life {life}"
@@ -155,7 +158,7 @@ class Process:
         return found
 
     def close(self) -> None:
-        """Kill the process if it runs."""
+        """Kill the process if it runs, and wait for its end; that does not count as unclean."""
         process = self._process
         if process is None:
             return
@@ -193,10 +196,12 @@ class Process:
 
 
 class Farm:
-    """A compositing server over inference servers; a context manager.
+    """A compositing server over inference servers, all processes; a context manager: they run and
+    listen during the ``with`` block, and are killed at its end, unless ``end`` was called.
 
-    The first inference server is never killed: one that lives is what clients are promised, and
-    what it holds can be looked at from the beginning to the end.
+    ``inference`` are the inference servers, ``compositing`` is the other one. The first inference
+    server is not to be killed: one that lives is what clients are promised, and what it holds can
+    be looked at from the beginning to the end.
     """
 
     def __init__(self, models_root: Path, folder: Path, *, inference: int, most: int) -> None:
@@ -224,17 +229,19 @@ class Farm:
 
     @property
     def processes(self) -> list[Process]:
-        """All server processes; the compositing server is the last."""
+        """All server processes; the compositing server is the last. Only once the ``with`` block
+        has begun."""
         return [*self.inference, self.compositing]
 
     def living(self, chance: random.Random) -> Process | None:
-        """Return an inference server that runs at this moment, drawn from ``chance``; None if none
-        does."""
+        """Return one of the inference servers whose processes exist at this moment, drawn from
+        ``chance`` (a paused one may be it); None if there is none."""
         there = [process for process in self.inference if process.pid is not None]
         return chance.choice(there) if there else None
 
     def end(self) -> None:
-        """Drain all servers, the compositing server first, and wait for their ends."""
+        """Drain all servers, the compositing server first, and wait for their ends. Exit codes
+        other than 0 are in ``Process.troubles``."""
         for process in reversed(self.processes):
             process.drain()
 

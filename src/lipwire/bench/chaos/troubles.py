@@ -22,10 +22,8 @@ _LONGEST_PAUSE_S: Final = 2.5
 
 
 class Troubles:
-    """Threads that kill servers, load and unload models, and replace packages at random moments.
-
-    ``stop`` ends them; servers that were killed are running again then.
-    """
+    """Threads that kill or pause inference servers, load and unload avatars, and replace packages,
+    at random moments, from ``start`` to ``stop``. Errors are counted in the tally, not raised."""
 
     def __init__(
         self,
@@ -54,7 +52,8 @@ class Troubles:
             self._threads.append(self._thread(f"{seed} replace", replace_every_s, self._replace))
 
     def start(self) -> None:
-        """Start the threads, which act at random moments until ``stop``. Call it once."""
+        """Start the threads, which act at random moments until ``stop``. Returns at once. Call it
+        once."""
         for thread in self._threads:
             thread.start()
 

@@ -43,8 +43,8 @@ class Held:
 
     @property
     def leaks(self) -> list[str]:
-        """A line for each figure (memory, files, threads) that has grown by more than is allowed;
-        empty where none has."""
+        """A line for each figure (memory, files, threads) that has grown after the warm-up by more
+        than ``FIGURES`` allows; empty where none has, or where there was too little to see."""
         return [
             f"{self.server}: {name} went from {seen.first:.0f} to {seen.last:.0f}; allowed is"
             f" {FIGURES[name][1]:.0f} more"
@@ -54,7 +54,8 @@ class Held:
 
 
 class Watch:
-    """Records memory, files and threads of processes at regular intervals; a context manager."""
+    """Records memory, files and threads of processes at regular intervals during the ``with``
+    block, in a thread. A context manager; to be used once."""
 
     def __init__(
         self, processes: Sequence[Process], progress: Callable[[], int], every_s: float
@@ -69,8 +70,9 @@ class Watch:
         self._thread = threading.Thread(target=self._look)
 
     def held(self) -> list[Held]:
-        """Return how much the figures of each process have grown, in the order in which the
-        processes were given."""
+        """Return what each process held when it was last looked at, and how that has grown, in the
+        order in which the processes were given; one that was never looked at is left out. Call it
+        after the ``with`` block."""
         return [self._held(name, seen) for name, seen in self._seen.items() if seen]
 
     def __enter__(self) -> Self:

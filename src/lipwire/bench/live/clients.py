@@ -23,7 +23,9 @@ UNGATED: Final = SessionSettings(gate=False)
 
 
 class Client(Closing):
-    """One live session, whose frames a thread of its own receives and counts; a context manager."""
+    """One live session, whose frames and events a thread of its own receives and counts from the
+    beginning; a context manager. ``frames`` has them with their times of arrival, without their
+    data."""
 
     def __init__(self, connection: AvatarConnection, model_id: str) -> None:
         """Begin a session with avatar ``model_id``. Raises what the server refuses it with."""
@@ -40,9 +42,9 @@ class Client(Closing):
         self._thread.start()
 
     def wait(self, condition: Callable[[], object], timeout_s: float) -> None:
-        """Wait until ``condition()`` is true; it is called after each frame and event. Raises
-        RuntimeError where it is not within ``timeout_s`` seconds, and the error that the session
-        has ended with."""
+        """Wait until ``condition()`` is true. It is called at once and after each frame and event,
+        with the client's lock held. Raises RuntimeError where it is not true within ``timeout_s``
+        seconds, and the error that the session has ended with, where it has."""
         with self._changed:
             there = self._changed.wait_for(lambda: self.error or condition(), timeout_s)
         if self.error is not None:
@@ -56,7 +58,8 @@ class Client(Closing):
         return sum(frame.speech > 0 for _, frame in self.frames[number:])
 
     def close(self) -> None:
-        """End the session, and wait until the server has ended it."""
+        """End the session, and wait until the server has ended it. The error that it has ended
+        with, if any, stays in ``error``."""
         with suppress(Cancelled):  # it has ended already
             self.session.end()
         self._thread.join()
@@ -83,12 +86,14 @@ class Client(Closing):
 def latencies_ms(
     client: Client, speech: Float32Array, lookahead_ms: float
 ) -> tuple[list[float], float]:
-    """Push ``speech``, (n,) float32 at 16 kHz, to the client's session as a microphone would.
-    Returns, for each frame that came, how many milliseconds after the last sample that it needs it
-    came, and the share of frames that did not come, 0 to 1.
+    """Push ``speech``, (n,) float32 at 16 kHz, to the session of ``client`` as a microphone would,
+    and wait until it was said, for as long as it lasts and up to 30 s more. Returns, for each frame
+    that came, how many milliseconds after the last sample that it needs it came, and the share of
+    frames that did not come, 0 to 1.
 
     A frame needs what is spoken until its end, and ``lookahead_ms`` more. The last frames, which
-    need what is not spoken any more, are left out. Raises RuntimeError where no other frames came.
+    need what is not spoken any more, are left out. Raises RuntimeError where no other frames came
+    or the speech did not end in time, and the error that the session has ended with.
     """
     begun = len(client.frames)
     ended = len(client.ended)
@@ -118,9 +123,10 @@ def latencies_ms(
 
 
 def lateness_ms(client: Client, first: int) -> list[float]:
-    """Return how many milliseconds late each frame came, 0 or more, from frame number ``first`` of
-    all that came on. Late is later by the session's clock than the earliest twentieth of the
-    frames."""
+    """Return how many milliseconds late each frame that ``client`` received came, 0 or more, from
+    frame ``first`` on (an index into the frames that came); empty where there is none. How long a
+    frame came after its time on the session's clock is compared with how long the earliest
+    twentieth of these frames did."""
     offsets = [at * 1000 - frame.at_ms for at, frame in client.frames[first:]]
     if not offsets:
         return []
@@ -129,8 +135,8 @@ def lateness_ms(client: Client, first: int) -> list[float]:
 
 
 def missing(client: Client, first: int, until_s: float) -> float:
-    """Return the share, 0 to 1, of the frames due that did not come, from the arrival of frame
-    ``first`` (an index into the frames that came) until ``until_s``, in seconds of
+    """Return which share of the frames that were due to ``client`` did not come, 0 to 1, from the
+    arrival of frame ``first`` (an index into the frames that came) until ``until_s``, in seconds of
     ``time.perf_counter``. 25 frames a second are due, by the session's clock; two that are due at
     the end may still be on their way. 1 where fewer than two came in that time."""
     frames = client.frames[first:]

@@ -63,7 +63,8 @@ class Density:
 
     @property
     def session_share(self) -> float:
-        """How many cores one live session that speaks takes, a fraction."""
+        """How many cores one live session that speaks takes, a fraction: for its mouths and for all
+        else, client included."""
         return _FPS * self.cores / self.mouths_a_second + self.besides_share
 
     def sessions(self, cores: int) -> int:
@@ -78,9 +79,10 @@ def run_density(
     quick: bool = False,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> list[Density]:
-    """Measure what live sessions of the demo avatar cost, ``seconds`` for each figure; one result a
-    runner of networks on the processor. With ``quick`` it is an avatar whose network takes a
-    millisecond. ``tell`` is called with a line when something begins."""
+    """Measure what live sessions of the demo avatar cost, with its network on the processor;
+    ``seconds`` for each figure. Returns one result for each way to run it (``runner``): float32,
+    and bfloat16 where the processor has it. With ``quick`` an avatar whose network takes a
+    millisecond is used, and float32 alone. ``tell(line)`` is called when something begins."""
     cores = usable_cores()
     found = []
     with rig(avatars=max(2, cores), quick=quick) as avatars:

@@ -25,9 +25,10 @@ _MAIN: Final = f"from {__name__} import main; main()"
 
 @contextmanager
 def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterator[None]:
-    """Load an inference server during the ``with`` block: a process of its own with ``clients``
-    threads asks the one at ``address`` (HOST:PORT) for 24 mouths of avatar ``model_id`` again and
-    again, for ``tenant``. A context manager. Raises RuntimeError where no request is answered."""
+    """Put an inference server under load during the ``with`` block: a process of its own, with
+    ``clients`` threads, asks the server at ``address`` (HOST:PORT) for 24 mouths of the avatar
+    ``model_id`` again and again, for ``tenant`` (empty: none). A context manager; the block begins
+    when the first request was answered. Raises RuntimeError where none is."""
     command = python_command("-c", _MAIN, address, model_id, str(clients), tenant)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -43,9 +44,10 @@ def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterato
 
 
 def ask(address: str, model_id: str, clients: int, tenant: str, stop: threading.Event) -> None:
-    """Ask the inference server at ``address`` (HOST:PORT) for 24 mouths of avatar ``model_id``
-    again and again, in ``clients`` threads and for ``tenant``, until ``stop`` is set. Prints
-    ``asking`` when the first answer has come."""
+    """Ask the inference server at ``address`` (HOST:PORT) for 24 mouths of the avatar ``model_id``
+    again and again, in ``clients`` threads and for ``tenant`` (empty: none), until ``stop`` is set,
+    for which it waits. Errors are passed over after a pause. Prints ``asking`` when the first
+    answer has come; nothing where none comes within two minutes."""
     windows = np.zeros((FRAMES, *AUDIO_WINDOW_SHAPE), np.float32)
     began = threading.Event()
 

@@ -48,7 +48,8 @@ class Figure:
 
 def specialise(rig: Rig, servers: Servers) -> None:
     """Speak with each avatar of ``rig`` at ``servers`` until its network runs in bfloat16, as one
-    that is used much does. Raises RuntimeError where one does not within a minute."""
+    that is used much does, and return then. Raises RuntimeError where one does not within a minute.
+    """
     with CompositingConnection(servers.compositing) as connection:
         for package in rig.packages:
             with _session(servers, package.name) as client:
@@ -62,9 +63,10 @@ def specialise(rig: Rig, servers: Servers) -> None:
 
 def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], str]:
     """Push ``seconds`` of speech, as a microphone would, to a new session with the first avatar of
-    ``rig`` at ``servers``, after another has spoken for two seconds. Returns, for each frame that
-    came, how many milliseconds after the last sample that it needs it came, and a text that says
-    how many did not come."""
+    ``rig`` at ``servers``, after another session has spoken for two seconds. Returns, for each
+    frame that came, how many milliseconds after the last sample that it needs it came, and a text
+    that says which share did not come. Raises RuntimeError where no frame came, and the error that
+    a session ends with."""
     with _session(servers) as client:  # how long mouths take is known then
         latencies_ms(client, rig.said(_WARM_UP_S), UNGATED.lookahead_ms)
     with _session(servers) as client:
@@ -74,7 +76,8 @@ def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], st
 
 def interruptions(rig: Rig, servers: Servers, times: int) -> list[float]:
     """Interrupt a session at ``servers`` that says speech of ``rig``, ``times`` times; return how
-    many milliseconds after each interruption the first frame without speech came."""
+    many milliseconds after each interruption the first frame without speech came. Raises
+    RuntimeError where none comes in time, and the error that the session ends with."""
     with _session(servers) as client:
         return [_interruption(rig, client) for _ in range(times)]
 
@@ -97,9 +100,10 @@ def _interruption(rig: Rig, client: Client) -> float:
 
 
 def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
-    """Begin a session at ``servers``, ``times`` times one after the other; return how many
-    milliseconds after it was asked for the first frame of each came. With ``cold`` the avatar is
-    unloaded before each."""
+    """Begin a session with the first avatar at ``servers``, ``times`` times one after the other;
+    return how many milliseconds after it was asked for the first frame of each came. With ``cold``
+    the avatar is unloaded before each. Raises RuntimeError where no frame comes in time, and the
+    error that a session ends with."""
     found = []
     with CompositingConnection(servers.compositing) as connection:
         for _ in range(times):
@@ -111,10 +115,11 @@ def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
 
 
 def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int, str]:
-    """Find how many sessions that all speak the server carries, with all avatars of ``rig`` in
-    turn: add one after the other, up to ``most``, and watch each number of them for ``seconds``,
-    until one session lacks 1 % of its frames, or 1 % of all frames are late by more than the time
-    of a frame. Returns the number before that, and a text that says what ended it."""
+    """Find how many sessions that all speak the compositing server of ``servers`` carries, with all
+    avatars of ``rig`` in turn: add one after the other, up to ``most``, and watch each number of
+    them for ``seconds``, until one session lacks 1 % of its frames, or 1 % of all frames are late
+    by more than the time of a frame. Returns the number before that, and a text that says what
+    ended it."""
     with ExitStack() as stack:
         connection = stack.enter_context(AvatarConnection(servers.compositing))
         clients: list[Client] = []
@@ -143,9 +148,9 @@ def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int,
 
 
 def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: bool) -> float:
-    """Return how much of a core one session takes, client and server together: processor seconds a
-    second, measured for ``seconds``. ``speaking`` says whether the avatar speaks or rests
-    meanwhile."""
+    """Return how much of a core one session at ``servers`` takes, client and server together:
+    processor seconds a second of this process, in which both run, measured for ``seconds``.
+    ``speaking`` says whether the avatar says speech of ``rig`` or rests meanwhile."""
     with _session(servers) as client:
         if speaking:
             client.session.push(rig.said(seconds + 2 * _SETTLE_S), SAMPLE_RATE_HZ)
@@ -158,7 +163,8 @@ def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: boo
 
 
 def capacity(servers: Servers) -> int:
-    """Return how many live sessions in all the server reports that it would admit."""
+    """Return how many live sessions in all the compositing server of ``servers`` reports that it
+    would admit."""
     with CompositingConnection(servers.compositing) as connection:
         return connection.health(_TIMEOUT_S).live_capacity
 
@@ -167,7 +173,8 @@ def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
     """Measure one live session at ``servers``, an inference and a compositing server that run:
     alone, beside 8 clients that ask for batches of another avatar, and beside 80 such clients of
     another tenant. Yield its latency in milliseconds for each, over ``seconds`` of the speech of
-    ``rig``, and beside the clients also how long an interruption took."""
+    ``rig``, and beside the clients also how long an interruption took. Where a measurement beside
+    clients fails, its figure has the error as its note, and no times."""
     alone, note = latency(rig, servers, seconds)
     yield Figure.of("latency over two servers, alone", alone, note)
     alone_ms = max(percentile(alone, 99), 1e-3)

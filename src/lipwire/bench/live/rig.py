@@ -56,7 +56,7 @@ class Rig:
 
     @property
     def packages(self) -> list[Path]:
-        """The folders of the avatars."""
+        """The folders of the avatars, ordered by their names."""
         return sorted(Path(self._root["LIPWIRE_MODELS_ROOT"]).iterdir())
 
     def said(self, seconds: float) -> Float32Array:
@@ -73,10 +73,11 @@ class Rig:
         precision: str = "float32",
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Servers]:
-        """Give the ``with`` block a server that does everything, in this process. A context
-        manager. Without ``by_speed`` it admits more sessions than it can carry. ``make_engine``
-        makes what runs its networks, and ``precision`` is the setting ``onnx.precision``; ``more``
-        are other settings, as variables of the environment."""
+        """Give the ``with`` block a server that does everything, in this process, and stop it
+        afterwards. A context manager. Without ``by_speed`` it admits more sessions than it can
+        carry. ``make_engine(chosen)`` opens what runs its networks on the device ``chosen``,
+        ``precision`` is the setting ``onnx.precision``, "auto" or "float32"; ``more`` are other
+        settings, environment variables (``LIPWIRE_...``) with their values."""
         with open_serve(
             load_compositing_config(None, {**_HERE, **self._root, **more}),
             self._inference(precision),
@@ -88,8 +89,9 @@ class Rig:
 
     @contextmanager
     def two_servers(self, *, precision: str = "float32") -> Iterator[Servers]:
-        """Give the ``with`` block an inference server, and a compositing server that asks it, in
-        this process. A context manager. ``precision`` is the setting ``onnx.precision``."""
+        """Give the ``with`` block an inference server, and a compositing server that asks it, both
+        in this process, and stop them afterwards. A context manager. ``precision`` is the setting
+        ``onnx.precision`` of the inference server, "auto" or "float32"."""
         with ExitStack() as stack:
             inference = stack.enter_context(
                 open_inference_server(
@@ -117,10 +119,10 @@ class Rig:
 
 @contextmanager
 def rig(*, avatars: int, quick: bool, use_gpu: bool = False) -> Iterator[Rig]:
-    """Give the ``with`` block a rig whose folder has ``avatars`` names (live-0 and so on) of one
-    avatar, compiled for live sessions, and remove them afterwards. A context manager. It is the
-    demo avatar, or, with ``quick``, one whose network takes a millisecond. Networks run on a GPU
-    where ``use_gpu``."""
+    """Give the ``with`` block a ``Rig`` with a folder that has ``avatars`` names (live-0 and so on)
+    of one avatar, compiled for live sessions; the folder is removed afterwards. A context manager.
+    It is the demo avatar, or, with ``quick``, one whose network takes a millisecond. Its servers
+    run networks on a GPU where ``use_gpu``, else on the processor."""
     with tempfile.TemporaryDirectory(prefix="lipwire-live-") as folder:
         package = _quick_package(Path(folder) / "package") if quick else find_avatar("demo")
         with Avatar.open(package, parts=frozenset({"jpeg"})) as frames:

@@ -33,10 +33,11 @@ def run_live(
     tell: Callable[[str, Figure], None] = lambda _runner, _figure: None,
 ) -> list[LiveReport]:
     """Measure live sessions of the demo avatar, on the processor in each precision that it has
-    units for, and on a GPU where there is one.
+    units for, and on a GPU where there is one; return one report for each of these.
 
     Each figure takes ``seconds`` of speech. Where ``quick``, it is an avatar whose network takes a
-    millisecond, to see whether everything runs. ``tell`` is called with each figure as it is found.
+    millisecond, to see whether everything runs. ``tell(runner, figure)`` is called with each figure
+    as it is found, and the name of the report that it belongs to.
     """
     reports = []
     for runner in _runners(quick):

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 
 def measure_live(seconds: float, quick: bool, as_json: bool) -> None:
-    """Measure live sessions, ``seconds`` of speech for each figure, and print what was found, as
-    JSON where ``as_json``. ``quick`` only checks that everything runs, with a tiny network."""
+    """Measure live sessions, ``seconds`` of speech for each figure, and print what was found as a
+    table, or as JSON where ``as_json``. Each figure is also printed to stderr as it is found.
+    ``quick`` only checks that everything runs, with a tiny network."""
     from lipwire.bench.live import run_live
     from lipwire.config import describe_machine
 

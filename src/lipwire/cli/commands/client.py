@@ -124,14 +124,20 @@ def run(
     audio_track: int | None = None,
     allow_damaged: bool = False,
 ) -> None:
-    """Have ``avatar`` say the recording ``audio`` (None: the bundled sentence) through the server
-    at ``address``, in requests of ``batch`` frames, and print where the time went. The arguments
-    are the options of ``lipwire client``: ``limit`` is the most requests, ``save`` a folder for the
-    frames, ``timeout`` the seconds for each request.
+    """Have the avatar called ``avatar`` say the recording ``audio`` (None: the bundled sentence;
+    ``-``: standard input) through the server at ``address`` (HOST:PORT), in requests of ``batch``
+    frames, and print where the time went.
 
-    ``stopped`` is called between two requests, and ends the run where it returns True: ``lipwire
-    up`` uses this. Raises InvalidInput for arguments and audio that cannot work, and the error that
-    the server sends (Unavailable where it cannot be reached).
+    ``limit`` is the most requests (None: all), ``save`` a folder for the frames (None: they are not
+    kept), in which ``force`` lets files be replaced. ``form`` is what requests carry,
+    ``start_frame`` the frame of the avatar to begin with, ``timeout`` the seconds for each request.
+    ``use_proxy`` says whether a proxy of the environment counts, ``security`` how the connection is
+    encrypted and who asks (None: neither). ``audio_track`` is the recording's track, from 1 (None:
+    it is chosen), and ``allow_damaged`` has a damaged one taken.
+
+    ``stopped`` is called between two requests, and ends the run where it returns True, with nothing
+    printed. Raises InvalidInput for arguments and audio that cannot work, and the error that the
+    server sends (Unavailable where it cannot be reached).
     """
     from itertools import islice
 

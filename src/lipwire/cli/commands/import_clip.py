@@ -22,16 +22,17 @@ def clip_beside(package: Path) -> Path:
 
 
 def sentence_there() -> bool:
-    """Return whether the sentence is there that comes with Lipwire."""
+    """Return whether the sentence that comes with Lipwire, a FLAC file, is installed."""
     from importlib.resources import files
 
     return files("lipwire").joinpath("assets", "speech", "sample.flac").is_file()
 
 
 def render_clip(package: Path, recording: Path | None, out: Path) -> int:
-    """Write a video, ``out``, of the avatar in the folder ``package``, and return how many frames
-    it has. The avatar says the first seconds of ``recording``, from where somebody speaks; with
-    None, of the sentence that comes with Lipwire.
+    """Write the file ``out``, a video of the avatar in the folder ``package``, and return how
+    many frames it has. The avatar says the first ``CLIP_S`` seconds of ``recording``, from where
+    somebody speaks; with None, of the sentence that comes with Lipwire. The avatar is compiled
+    first where it is not; progress goes to stderr.
 
     Raises InvalidInput where the recording cannot be decoded, AvatarInvalid where the avatar cannot
     be used, and StorageFailed where ``out`` cannot be written: it is then as it was.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def print_study(study: Study) -> None:
-    """Print a plan, what it was computed from, and what simulations gave."""
+    """Print ``study`` to standard output: the plan, what it was computed from, and what simulations
+    gave."""
     console = Console()
     _print_plan(console, study)
     _print_needs(console, study)
@@ -28,7 +29,8 @@ def print_study(study: Study) -> None:
 
 
 def study_as_json(study: Study) -> str:
-    """Return ``study`` as JSON; of simulations the sums, without each request and window."""
+    """Return ``study`` as a JSON document; of simulations it has the sums, without each request and
+    window."""
     document = {
         "demand": asdict(study.demand),
         "figures": {name: asdict(figure) for name, figure in study.figures.items()},

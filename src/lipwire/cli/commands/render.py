@@ -161,11 +161,12 @@ def destination(
     out: Path | None, frames: Path | None, force: bool, audio: Path
 ) -> tuple[Path | None, Path | None]:
     """Return where a render goes: ``(video, None)``, or ``(None, folder)`` for JPEG files. ``out``
-    may be either, by its suffix; ``frames`` is a folder.
+    may be either: a video where it has a video's suffix, else a folder. ``frames`` is a folder.
+    ``force`` lets what is there be replaced, but not the recording ``audio``. Nothing is made yet.
 
-    Raises InvalidInput where not exactly one of them is given, where its suffix is none of a
-    video's, where something would be replaced without ``force``, or where it is the recording
-    ``audio`` itself; NotFound where the folder that it would be in is not there.
+    Raises InvalidInput where not exactly one of ``out`` and ``frames`` is given, where the suffix
+    of ``out`` is none of a video's, where something would be replaced without ``force``, or where
+    it is the recording itself; NotFound where the folder that it would be in is not there.
     """
     from lipwire.domain import InvalidInput, NotFound
     from lipwire.domain.filekinds import VIDEO_SUFFIXES

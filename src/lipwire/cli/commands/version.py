@@ -14,8 +14,8 @@ def command() -> None:
 
 
 def show_and_exit(wanted: bool) -> None:
-    """Print the version alone, for scripts, and exit, where ``wanted``: the callback of
-    ``--version``."""
+    """Where ``wanted``, print the version alone, for scripts, and raise ``typer.Exit``; else do
+    nothing. The callback of ``--version``."""
     if wanted:
         typer.echo(f"lipwire {__version__}")
         raise typer.Exit

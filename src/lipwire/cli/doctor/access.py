@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def access(config: ServerConfig) -> Iterator[Check]:
-    """Check what the deployment guide's list of security asks for: encryption, who may ask, limits,
-    addresses, the record of calls. A server that this machine alone reaches needs none."""
+    """Yield checks of what the deployment guide's list of security asks for, by ``config``:
+    encryption, who may ask, limits, addresses, the record of calls. A server that this machine
+    alone reaches needs none."""
     from lipwire.config import CompositingConfig, InferenceConfig
     from lipwire.config.values import is_loopback
 

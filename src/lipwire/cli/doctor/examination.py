@@ -25,10 +25,11 @@ def examine(
     with_speed: bool,
     timeout_s: float = _ASK_S,
 ) -> list[Group]:
-    """Return all checks of this machine, of the configuration files ``paths`` (None: the defaults
-    of the compositing server), and of the running ``servers`` (host:port), which are asked as
-    ``security`` says. ``with_speed`` has frames made to see how fast this machine is. Each call of
-    a server waits at most ``timeout_s`` seconds."""
+    """Return all checks, in groups: of this machine, of each of the configuration files ``paths``
+    (None: the defaults of the compositing server), and of each of the running ``servers``
+    (host:port), which are asked as ``security`` says. ``with_speed`` has frames made to see how
+    fast this machine is. Each call of a server waits at most ``timeout_s`` seconds. What is wrong
+    is in the checks, not raised."""
     groups: list[Group] = []
     configs: list[ServerConfig] = []
     avatars = preloaded_bytes = 0

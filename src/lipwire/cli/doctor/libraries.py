@@ -41,8 +41,9 @@ def ffmpeg(available: Collection[str] | None = None) -> Check:
 
 
 def telemetry(environ: Mapping[str, str] = os.environ) -> Check:
-    """Check that ONNX Runtime reports nothing: ``ORT_DISABLE_TELEMETRY`` of ``environ``, which
-    Lipwire sets unless somebody has chosen."""
+    """Check that ONNX Runtime reports nothing to its makers, by ``ORT_DISABLE_TELEMETRY`` of
+    ``environ``, which Lipwire sets unless somebody has chosen another value: a warning where it is
+    unset or 0."""
     name = "ONNX Runtime's telemetry"
     value = environ.get("ORT_DISABLE_TELEMETRY", "")
     if value in ("", "0"):
@@ -57,11 +58,11 @@ def gpus(
     driver: Driver | None = None,
     providers: Collection[str] | None = None,
 ) -> list[Check]:
-    """Check the GPUs that the driver knows: that there are those which ``configs`` ask for, and
-    that their memory is enough for ``gpus.memory_gb_per_gpu``.
+    """Return checks of the GPUs that the driver knows: that there are those which ``configs`` ask
+    for, and that their memory is enough for ``gpus.memory_gb_per_gpu``.
 
-    ``driver`` answers questions about GPUs (None: NVIDIA's), ``providers`` are the execution
-    providers of ONNX Runtime (None: it is asked).
+    ``driver`` answers questions about GPUs (None: NVIDIA's), ``providers`` are the names of the
+    execution providers of ONNX Runtime (None: it is asked).
     """
     from lipwire.config import InferenceConfig
     from lipwire.domain import LipwireError

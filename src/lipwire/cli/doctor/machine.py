@@ -29,7 +29,8 @@ _PROGRAM_S: Final = 10.0
 
 
 def open_files(configs: Sequence[ServerConfig], avatars: int, limit: int | None) -> Check:
-    """Check that a process may open as many files as the configurations let it need.
+    """Check that a process may open as many files as ``configs``, the servers' configurations, let
+    it need.
 
     ``avatars`` is how many avatars there are, and ``limit`` how many files a server may have open
     (``ulimit -Hn``, as ``file_limit`` returns it); None where there is no limit.
@@ -61,7 +62,8 @@ def _files_needed(config: ServerConfig, avatars: int) -> int:
 
 
 def cores(configs: Sequence[ServerConfig], usable: int, quota: float | None) -> Check:
-    """Check that there are cores for the processes of the servers (``server.workers``).
+    """Check that there are cores for the processes of the servers (``server.workers`` of
+    ``configs``, all together), and two at least.
 
     ``usable`` is how many cores this process may use, and ``quota`` the quota of its control groups
     in cores; None where there is none.
@@ -82,7 +84,8 @@ def cores(configs: Sequence[ServerConfig], usable: int, quota: float | None) -> 
 
 
 def memory(configs: Sequence[ServerConfig], usable_bytes: int, preloaded_bytes: int = 0) -> Check:
-    """Check that what the configurations allow to be held fits into memory.
+    """Check that what ``configs``, the servers' configurations, allow to be held all together fits
+    into memory.
 
     ``usable_bytes`` is the memory of the machine, or of its container, and ``preloaded_bytes`` the
     size of the frames that ``preload_backgrounds`` reads.
@@ -146,7 +149,8 @@ def clock(run: Run | None = None) -> Check:
     """Check that the machine's clock is set by a time server: chrony is asked, or systemd where
     there is no chrony.
 
-    ``run(words)`` gives the output of a program, None where it is not there or fails.
+    ``run(words)`` runs the command line ``words`` and returns what it printed, None where it is not
+    there or fails; None runs programs of this machine.
     """
     name = "clock"
     run = run or _output_of

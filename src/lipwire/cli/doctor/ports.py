@@ -23,7 +23,7 @@ _WANTED: Final = "free, or used by lipwire"
 
 
 def ports(config: ServerConfig) -> Iterator[Check]:
-    """Check each address that ``config`` names for a server to listen on."""
+    """Yield a check (``port``) of each address that ``config`` names for a server to listen on."""
     from lipwire.config import CompositingConfig, InferenceConfig
 
     if isinstance(config, CompositingConfig | InferenceConfig):
@@ -44,9 +44,10 @@ def ports(config: ServerConfig) -> Iterator[Check]:
 
 
 def port(name: str, host: str, number: int, system: Path = Path("/")) -> Check:
-    """Check that ``host``, a name or an address of this machine, and port ``number`` can be
-    listened on, or that Lipwire does. ``name`` is the check's. ``system`` is the folder in which
-    ``proc`` is looked for, to find who has a port that is taken."""
+    """Check that port ``number`` of ``host``, a name or an address of this machine, can be listened
+    on, by listening for a moment, or that Lipwire has it already. ``name`` is the check's.
+    ``system`` is the folder in which ``proc`` is looked for, to find who has a port that is taken.
+    """
     if number == 0:
         return not_applicable(name, "0: any free port")
     from lipwire.config.values import join_address

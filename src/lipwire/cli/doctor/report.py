@@ -17,7 +17,8 @@ _STYLES: Final = {
 
 
 def as_json(groups: Sequence[Group]) -> str:
-    """Return ``groups`` as a JSON document, with whether all is well but for warnings."""
+    """Return ``groups`` as a JSON document, with how many faults and warnings there are, and
+    whether there is no fault (``healthy``)."""
     document = {
         "healthy": not count(groups, Outcome.FAULT),
         "faults": count(groups, Outcome.FAULT),
@@ -28,7 +29,8 @@ def as_json(groups: Sequence[Group]) -> str:
 
 
 def print_tables(groups: Sequence[Group]) -> None:
-    """Print a table for each of ``groups``, and how many faults and warnings there are."""
+    """Print to standard output a table for each of ``groups``, and how many faults and warnings
+    there are."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

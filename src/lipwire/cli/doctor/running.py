@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def running(address: str, security: ClientSecurity, timeout_s: float) -> Iterator[Check]:
-    """Check the server at ``address`` (host:port), which is asked as ``security`` says. Each call
-    waits at most ``timeout_s`` seconds."""
+    """Yield checks of the server at ``address`` (host:port), which is asked as ``security`` says:
+    whether it answers, and what it tells of itself (``findings``). A call waits at most
+    ``timeout_s`` seconds."""
     from lipwire.domain import LipwireError
     from lipwire.rpc.serverstatus import StatusConnection
 
@@ -30,7 +31,8 @@ def running(address: str, security: ClientSecurity, timeout_s: float) -> Iterato
 
 
 def findings(status: ServerStatus) -> Iterator[Check]:
-    """Check what a running server tells of itself."""
+    """Yield checks of what a running server tells of itself in ``status``: health, version,
+    avatars, GPUs, live sessions."""
     from lipwire import __version__
 
     if not status.healthy:
@@ -72,8 +74,8 @@ def findings(status: ServerStatus) -> Iterator[Check]:
 
 
 def inference_servers(config: CompositingConfig, timeout_s: float) -> Iterator[Check]:
-    """Check that the inference servers that ``config`` names answer, and that another one takes
-    over where one fails. Each call waits at most ``timeout_s`` seconds."""
+    """Yield checks that the inference servers that ``config`` names answer, and that another one
+    takes over where one fails. Each call waits at most ``timeout_s`` seconds."""
     from lipwire.domain import LipwireError, PermissionDenied, Unauthenticated
     from lipwire.rpc.serverstatus import StatusConnection
     from lipwire.wiring.security import client_security

@@ -61,8 +61,8 @@ def _said(name: str) -> Iterator[list[str]]:
 
 
 def renders(config: CompositingConfig) -> Iterator[Check]:
-    """Check that finished videos can be kept where ``config`` says, as many as it allows, and that
-    the store answers in which they are shared. Nothing is written."""
+    """Yield checks that finished videos can be kept where ``config`` says, as many as it allows,
+    and that the store answers in which they are shared. Nothing is written."""
     from lipwire.avatars.store.cacheindex import folder_bytes
 
     settings = config.renders

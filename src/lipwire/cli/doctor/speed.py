@@ -23,7 +23,8 @@ def speed(
     frames: int = FRAMES,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Check:
-    """Check how fast this machine makes frames: the time of ``frames`` frames, as JPEG files.
+    """Check how fast this machine makes frames: the time of ``frames`` frames, as JPEG files, which
+    it makes.
 
     ``speaking()`` gives an iterator of frames for a ``with`` block, which is opened before time
     counts; None is the demo avatar with the bundled sentence. ``clock`` gives seconds.

@@ -38,9 +38,10 @@ class Avatars:
 def avatars(
     config: ServerConfig, progress: Callable[[int, int], object] = lambda _done, _total: None
 ) -> Avatars:
-    """Check that the avatars of ``config`` can be read, and count their frames.
+    """Check that the avatars of ``config`` can be read, and count their frames. Those of a store
+    are counted alone.
 
-    ``progress(done, total)`` is called with how many have been read.
+    ``progress(done, total)`` is called with how many of how many were looked at.
     """
     from lipwire.config import InferenceConfig
     from lipwire.domain import LipwireError, NotFound
@@ -149,8 +150,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cache(folder: Path) -> Check:
-    """Check that there is room in ``folder``, where compiled forms are kept that cannot lie in
-    their packages, and that it can be written to. It is not made where it is missing."""
+    """Check that ``folder``, where compiled forms are kept that cannot lie in their packages, can
+    be written to, and has 2 GB free. It is not made where it is missing."""
     name = "cache folder"
     wanted = f"{_FREE_GB:g} GB free, and writable"
     there = folder
@@ -171,9 +172,9 @@ def _room(name: str, folder: Path, free_bytes: int, wanted: str) -> Check:
 
 
 def written_files(config: ServerConfig) -> Iterator[Check]:
-    """Check that files which servers write by ``config`` can be written: the log, the record of
-    calls, that of live sessions, minutes; and that the file of keys can be read. Nothing is
-    written."""
+    """Yield checks that files which servers write by ``config`` can be written: the log, the record
+    of calls, that of live sessions, minutes; and that the files of API keys and of the key for
+    tokens can be read. Nothing is written."""
     security = config.security
     named = {
         "logging.file": config.logging.file,

@@ -35,8 +35,8 @@ _STATES: Final = {
 
 
 def told(received: Received) -> str:
-    """Return one line of text for people about ``received``; an empty one for a frame and for
-    sound."""
+    """Return one line of text for people about ``received``, with the session's time where it has
+    one; an empty text for frames and sound."""
     match received:
         case StateChanged():
             text = _STATES[received.state.value]
@@ -75,8 +75,8 @@ class Figures:
         self._sounds: list[int] = []
 
     def take(self, received: Received, now: float) -> None:
-        """Count ``received``, which came at time ``now``, in seconds of the clock of
-        ``asked_s``."""
+        """Count ``received``, anything that came from the session, at time ``now``, in seconds of
+        the clock of ``asked_s``. Events are passed over."""
         if isinstance(received, LiveFrame):
             if self._first_frame_s is None:
                 self._first_frame_s = now
@@ -89,13 +89,13 @@ class Figures:
 
     @property
     def shown(self) -> int:
-        """How many different frames came."""
+        """How many different frames have come."""
         return len(self._frames)
 
     @property
     def dropped(self) -> int:
-        """How many frames were left out: of which only the sound came, and which are not behind the
-        last frame that came."""
+        """How many frames were left out: those up to the last frame that came of which only the
+        sound came."""
         last = max(self._frames, default=-1)
         return sum(frame <= last and frame not in self._frames for frame in self._sounds)
 

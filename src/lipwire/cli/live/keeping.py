@@ -31,8 +31,8 @@ _QUALITY: Final = 90
 
 class SessionKeeper:
     """Writes the frames and the sound of a session to files, in a thread of its own. A context
-    manager, which waits for the rest at its end. After an error there is no video, and single files
-    are those that were written until then."""
+    manager: its end waits until all is written, and raises the error of what could not be. After an
+    error there is no video, and single files are those that were written until then."""
 
     def __init__(
         self, session: ConverseStream | MovingStream, *, folder: Path | None, video: Path | None
@@ -75,8 +75,9 @@ class SessionKeeper:
         return self
 
     def put(self, item: LiveFrame | Sound) -> None:
-        """Hand ``item`` to the thread that writes, waiting where many wait already. Raises the
-        error of an earlier one that could not be written, StorageFailed for example."""
+        """Hand ``item`` to the thread that writes, waiting for room where many wait already. Raises
+        the error of an earlier one that could not be written, StorageFailed for example. To be
+        called inside the ``with`` block."""
         self._check()
         if self._wave is not None or self._video is not None:
             self._items.put(item)

@@ -76,8 +76,9 @@ def open_speech(
 
 
 def bare_pieces(file: BinaryIO, rate_hz: int, channels: int) -> Iterator[Pcm]:
-    """Yield the 16-bit little-endian samples of ``file`` as they come, (n, channels) int16 each.
-    Bytes at its end that are no whole sample are left out."""
+    """Yield the 16-bit little-endian samples of ``file``, ``rate_hz`` a second, with ``channels``
+    side by side, as they come: pieces of 40 ms or less, (n, channels) int16 each. Bytes at its end
+    that are no whole sample are left out."""
     step = 2 * channels
     rest = b""
     while data := file.read(max(1, round(rate_hz * _PIECE_S)) * step):
@@ -105,7 +106,7 @@ def _bare(audio: Path) -> BinaryIO:
 
 class SpeechSender(Closing):
     """Sends speech to a live session, in a thread of its own. A context manager, at whose end
-    nothing more is sent."""
+    nothing more is sent. ``done`` says whether all was sent, ``error`` why it could not be."""
 
     def __init__(
         self, source: SpeechSource, *, live: bool, clock: Callable[[], float] = time.monotonic
@@ -127,14 +128,16 @@ class SpeechSender(Closing):
         """Why it could not be sent; None where it could."""
 
     def start(self, session: ConverseStream | MovingStream) -> None:
-        """Begin to send the speech to ``session``, in a thread; returns at once."""
+        """Begin to send the speech to ``session``, in a thread; returns at once. Call it once. What
+        fails is told by ``error``; where the session ends, sending just ends."""
         self._thread = threading.Thread(
             target=self._send, args=(session,), name="lipwire-speech", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Send nothing more, without waiting for the thread."""
+        """Have the thread send nothing more; returns at once, while the piece in hand may still be
+        sent."""
         self._stopped.set()
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ _logger = logging.getLogger("lipwire.cli")
 
 class Announcer:
     """Prints for people what a server says while it starts; with ``as_json`` the same is logged
-    instead."""
+    instead, and with ``quiet`` nothing is said. A standard output that cannot be written to is
+    passed over."""
 
     def __init__(self, server: str, *, as_json: bool, quiet: bool = False) -> None:
         """``server`` is its name in the heading. With ``quiet`` nothing is printed or logged."""

@@ -67,14 +67,16 @@ class Child(Closing):
 
     @property
     def exit_code(self) -> int | None:
-        """The child's exit code, below 0 where a signal ended it; None while it runs."""
+        """The child's exit code, below 0 where a signal ended it (-15: SIGTERM); None while it
+        runs."""
         return self._process.poll()
 
     def wait_ready(self, stopping: Stopping, timeout_s: float = START_TIMEOUT_S) -> int:
-        """Wait until the child listens, and return its port.
+        """Wait until the child listens, and return its port. Later calls return it at once.
 
         Raises Unavailable where it ends before that or is not ready within ``timeout_s`` seconds,
-        or where ``stopping`` says meanwhile that this process is asked to end.
+        or where ``stopping`` says meanwhile that this process is asked to end. The child is not
+        ended then: ``close`` does that.
         """
         until_s = time.monotonic() + timeout_s
         while not self._said.endswith(b"\n"):
@@ -133,12 +135,14 @@ def supervise(
     grace_s: float,
 ) -> None:
     """Run ``count`` worker processes until ``stopping`` says that this process is asked to end. A
-    worker that ends before is replaced.
+    worker that ends before is replaced: at once where it lived for 10 s, else after a delay, which
+    doubles up to 30 s.
 
     ``start(i)`` starts worker ``i``, from 0, and returns it; ``on_ready()`` is called once, when
     all have started, and ``on_end()`` when they are asked to end. Returns when all have drained,
-    for which each has ``grace_s`` seconds before it is killed. Raises Unavailable where a worker
-    fails before all were ready.
+    for which they have ``grace_s`` seconds before they are killed. Raises Unavailable where a
+    worker fails, or this process is asked to end, before all were ready; the workers are ended
+    then, too.
     """
     places: list[_Place] = []
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def exposure(
     config: ServerConfig, server: ServerSettings, web: WebSettings | None = None
 ) -> dict[str, object]:
-    """Return facts, name to value, that say who can ask a server and how to change that.
+    """Return facts for people, value by name, that say who can ask a server and how to change that.
 
     ``server`` is the part of ``config`` with its address and its certificate, and ``web`` that of
     the page; None where the server has no page.

@@ -50,7 +50,7 @@ class Stopping:
 
     @property
     def asked(self) -> bool:
-        """Whether this process was asked to end."""
+        """Whether this process was asked to end since the block began. For any thread."""
         return self._asked.is_set()
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -20,9 +20,9 @@ def file_limit() -> int | None:
 
 
 def raise_file_limit() -> None:
-    """Let this process, and those it starts, have as many files open as ``file_limit`` says, where
-    it may have fewer: shells allow 1,024, which some hundred avatars take, or clients that connect
-    and say nothing."""
+    """Raise the limit of open files of this process, and of those that it starts, to
+    ``file_limit``, where it is lower; nothing where the system does not let it. Shells allow 1,024,
+    which some hundred avatars take, or clients that connect and say nothing."""
     limit = file_limit()
     if limit is None:
         return

@@ -30,7 +30,7 @@ class OwnTerminal(Closing):
         return any(event & (select.POLLHUP | select.POLLERR) for _, event in look.poll(0))
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more: ``closed`` returns False from now on."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -50,8 +50,9 @@ C = TypeVar("C", "InferenceConfig", "CompositingConfig")
 @dataclass(frozen=True, slots=True)
 class Overrides:
     """Options of the command line that override a server's configuration (None: not given), and
-    what a parent process passes: ``ready_fd``, a pipe to which the port is written, and ``worker``,
-    the Unix socket of this process where it is one of several."""
+    what a parent process passes: ``ready_fd``, the descriptor of a pipe to which the port is
+    written, and ``worker``, the Unix socket of this process where it is one of several.
+    ``json_logs`` has the log be lines of JSON."""
 
     models_root: str | None = None
     host: str | None = None
@@ -63,8 +64,8 @@ class Overrides:
     """The socket of this process, where it is one of several."""
 
     def environ(self) -> dict[str, str]:
-        """Return the environment variables with which the configuration is to be read: this
-        process's, and ``LIPWIRE_MODELS_ROOT`` where ``models_root`` is given, because entries
+        """Return environment variables, value by name, with which the configuration is to be read:
+        this process's, and ``LIPWIRE_MODELS_ROOT`` where ``models_root`` is given, because entries
         without a path of their own are looked up there. Raises NotFound where that is neither a
         folder nor a store's URL."""
         from lipwire.config.storesettings import is_store_url
@@ -114,18 +115,19 @@ def run_server(
     web: WebSettings | None = None,
 ) -> None:
     """Serve until this process is asked to end, in this process or in ``server.workers`` processes
-    that share the port, then drain.
+    that share the port, then drain, and return. Call it in the main thread.
 
-    ``title`` names the server and ``summary`` facts about its configuration, for what is printed at
-    the start. ``overrides`` are the options of the command line, which ``config`` has taken in
-    already. ``open_server(tell, place, metrics, own_socket)`` returns a context manager with the
-    server of this process, listening; ``tell(heading, facts)`` prints, ``place`` is that among the
-    other processes, None where there are none, ``metrics`` is to be told of what happens, and
-    ``own_socket`` is a Unix socket to listen on as well, None where none is wanted. ``web`` is the
-    page's part of the configuration, None where the server has no page.
+    ``title`` names the server and ``summary`` has facts about its configuration, value by name, for
+    what is printed at the start. ``overrides`` are the options of the command line, which
+    ``config`` has taken in already. ``open_server(tell, place, metrics, own_socket)`` returns a
+    context manager with the server of this process, listening; ``tell(heading, facts)`` prints,
+    ``place`` is that among the other processes, None where there are none, ``metrics`` is to be
+    told of what happens, and ``own_socket`` is a Unix socket to listen on as well, None where none
+    is wanted. ``web`` is the page's part of the configuration, None where the server has no page.
 
     A service manager that started this process is told when the server is ready, that it works, and
-    when it stops (``ServiceNotifier``).
+    when it stops (``ServiceNotifier``). Raises what ``open_server`` raises, and Unavailable where a
+    port is taken or a worker process does not start.
     """
     from lipwire.cli.servers.allocator import keep_few_arenas
     from lipwire.cli.servers.announce import Announcer
@@ -197,8 +199,8 @@ def _delay(seconds: float, parent: int | None) -> None:
 
 
 def tell_parent(ready_fd: int | None, port: int) -> None:
-    """Write ``port``, on which this process listens, and a line end to the pipe ``ready_fd`` of its
-    parent, and close it; nothing where that is None."""
+    """Tell the parent process on which ``port`` this one listens: write it and a line end to the
+    pipe ``ready_fd``, and close that; nothing where it is None."""
     if ready_fd is not None:
         os.write(ready_fd, f"{port}\n".encode())
         os.close(ready_fd)
@@ -370,11 +372,12 @@ def _tidied(place: WorkerPlace | None) -> Iterator[None]:
 
 
 def worker_arguments(arguments: Sequence[str], place: WorkerPlace, port: int) -> list[str]:
-    """Return the command line for a worker process: this process's, with the port and number of
-    workers.
+    """Return the command line of a worker process: ``arguments``, those of this process, without
+    the ones that are for the parent alone, and then the port ``port``, the number of workers and
+    the socket of ``place``, that of the worker.
 
-    These are passed because the configuration may have changed by the time that it starts. The
-    port of the page is in the environment (``shared_web``).
+    These are passed because the configuration may have changed by the time that it starts. The port
+    of the page is in the environment (``shared_web``).
     """
     kept: list[str] = []
     skip = False

@@ -46,8 +46,9 @@ class ServiceNotifier(Closing):
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Self:
-        """Return a notifier as the variables of ``environ`` say, and remove them from it, so that
-        processes that this one starts do not speak for it."""
+        """Return a notifier as the variables NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of
+        ``environ`` say, and remove them from it, so that processes that this one starts do not
+        speak for it. Without NOTIFY_SOCKET the notifier sends nothing."""
         address = environ.pop(_SOCKET, "")
         within_us = environ.pop(_WATCHDOG, "")
         for_us = environ.pop(_WATCHDOG_PID, "") in ("", str(os.getpid()))
@@ -58,7 +59,8 @@ class ServiceNotifier(Closing):
 
     @property
     def watchdog(self) -> bool:
-        """Whether signs of life are wanted."""
+        """Whether the service manager wants to be told again and again that the server works
+        (``watch``)."""
         return self._watchdog_s is not None
 
     def ready(self, status: str) -> None:
@@ -71,9 +73,10 @@ class ServiceNotifier(Closing):
 
     def watch(self, works: Callable[[float], bool]) -> None:
         """Tell that the server works, again and again from now on, each time that
-        ``works(timeout_s)`` returns True. It is called in a thread, and should return within that
-        many seconds; a LipwireError counts as no. Nothing is done where no signs of life are
-        wanted. May be called once."""
+        ``works(timeout_s)`` returns True; returns at once. ``works`` is called in a thread, and
+        should return within that many seconds; a LipwireError counts as False, and another error
+        ends the telling. Nothing is done where the service manager wants no such signs. May be
+        called once."""
         if self._watchdog_s is None:
             return
         every_s = self._watchdog_s / _CHECKS_IN_TIME
@@ -83,7 +86,8 @@ class ServiceNotifier(Closing):
         self._watching.start()
 
     def close(self) -> None:
-        """Tell no more that the server works."""
+        """Tell no more that the server works, and wait until the last call of ``works`` has
+        returned."""
         self._ended.set()
         if self._watching is not None:
             self._watching.join()

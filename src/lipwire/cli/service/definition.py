@@ -34,10 +34,10 @@ _DESCRIPTIONS: Final[dict[Server, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ServiceDefinition:
-    """A server as a service: which ``server``, the ``program`` and the ``config`` file, both
-    absolute, the system's user ``run_as`` (None: a service of the user who installs it, run as that
-    user), and ``drain_timeout_s``, the seconds that a server takes at the end
-    until requests in hand are done."""
+    """A server as a service: which ``server`` it is ("inference", "compositing" or "serve"), the
+    ``program`` and the ``config`` file, both absolute, the system's user ``run_as`` (None: a
+    service of the user who installs it, run as that user), and ``drain_timeout_s``, the seconds
+    that a server takes at the end until requests in hand are done."""
 
     server: Server
     program: Path
@@ -47,22 +47,24 @@ class ServiceDefinition:
 
     @property
     def name(self) -> str:
-        """The service's name: those of the deployment guide, and ``lipwire`` for one process."""
+        """The service's name for the service manager: those of the deployment guide, and
+        ``lipwire`` for both servers in one process."""
         return _NAMES[self.server]
 
     @property
     def description(self) -> str:
-        """A line for people."""
+        """A line for people that says what the service is."""
         return _DESCRIPTIONS[self.server]
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The command line, the program first."""
+        """The command line that starts the server, the program first."""
         return (str(self.program), _COMMANDS[self.server], "--config", str(self.config))
 
     @property
     def stop_timeout_s(self) -> int:
-        """Whole seconds from the signal to end until the process is killed."""
+        """How many whole seconds the service manager waits after the signal to end before it kills
+        the process."""
         return math.ceil(self.drain_timeout_s) + AFTER_DRAINING_S
 
 

@@ -13,7 +13,8 @@ _SYSTEM_FOLDER: Final = Path("/Library/LaunchDaemons")
 
 
 def plist_of(service: ServiceDefinition) -> str:
-    """Return the text of the property list for ``service``, as launchd.plist(5) describes it."""
+    """Return the text (XML) of the property list for ``service``, as launchd.plist(5) describes it.
+    Nothing is written."""
     logs = Path("/Library/Logs" if service.run_as else Path("~/Library/Logs").expanduser())
     content: dict[str, Any] = {
         "Label": _LABEL + service.name,
@@ -35,7 +36,8 @@ def plist_of(service: ServiceDefinition) -> str:
 
 
 def plist_path(service: ServiceDefinition) -> Path:
-    """Return where the property list of ``service`` belongs."""
+    """Return where the property list of ``service`` belongs: in the system's folder, or in that of
+    this user where ``run_as`` is None. Nothing is written."""
     name = f"{_LABEL}{service.name}.plist"
     if service.run_as is not None:
         return _SYSTEM_FOLDER / name
@@ -43,8 +45,8 @@ def plist_path(service: ServiceDefinition) -> Path:
 
 
 def next_commands(service: ServiceDefinition, *, removed: bool) -> list[str]:
-    """Return the commands that are left to be run when the property list was written, or
-    removed."""
+    """Return the shell commands, one each, that somebody has to run when the property list of
+    ``service`` was written, to start it, or with ``removed``, when it was removed, to end it."""
     domain = "gui/$(id -u)" if service.run_as is None else "system"
     if removed:
         return [f"launchctl bootout {domain}/{_LABEL}{service.name}"]

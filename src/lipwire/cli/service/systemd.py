@@ -131,7 +131,8 @@ def unit_of(service: ServiceDefinition) -> str:
 
 
 def unit_path(service: ServiceDefinition) -> Path:
-    """Return where the unit file of ``service`` belongs."""
+    """Return where the unit file of ``service`` belongs: in the system's folder, or in that of this
+    user where ``run_as`` is None. Nothing is written."""
     name = f"{service.name}.service"
     if service.run_as is not None:
         return SYSTEM_FOLDER / name
@@ -141,7 +142,8 @@ def unit_path(service: ServiceDefinition) -> Path:
 
 
 def next_commands(service: ServiceDefinition, *, removed: bool) -> list[str]:
-    """Return the commands that are left to be run when the unit file was written, or removed."""
+    """Return the shell commands, one each, that somebody has to run when the unit file of
+    ``service`` was written, to start it, or with ``removed``, when it was removed, to end it."""
     control = "systemctl --user" if service.run_as is None else "systemctl"
     if removed:
         return [f"{control} stop {service.name}", f"{control} daemon-reload"]

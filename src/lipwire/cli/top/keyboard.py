@@ -11,15 +11,16 @@ from contextlib import contextmanager
 
 
 class Keyboard:
-    """Tells whether a key was pressed."""
+    """Tells whether a key of a terminal was pressed. Where there is no terminal, no key ever is."""
 
     def __init__(self, descriptor: int | None) -> None:
         """``descriptor`` is that of a terminal; None where there are no keys."""
         self._descriptor = descriptor
 
     def pressed(self, wanted: str, timeout_s: float) -> bool:
-        """Wait for one of the keys ``wanted``, at most ``timeout_s`` seconds, and return whether it
-        was pressed. A terminal that has closed is a key."""
+        """Wait until one of the keys ``wanted``, each a character, is pressed, at most
+        ``timeout_s`` seconds, and return whether one was. Other keys are passed over. A terminal
+        that has closed counts as one."""
         until_s = time.monotonic() + timeout_s
         while (left_s := until_s - time.monotonic()) > 0:
             if self._descriptor is None:
@@ -33,8 +34,9 @@ class Keyboard:
 
 @contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """Give the ``with`` block single keys of standard input, where that is a terminal; afterwards
-    the terminal is as it was. A context manager."""
+    """Give the ``with`` block a ``Keyboard`` of standard input, which is switched to single keys;
+    where it is no terminal, one without keys. Afterwards the terminal is as it was. A context
+    manager."""
     try:
         import termios
         import tty

@@ -22,9 +22,9 @@ WIDE_COLUMNS: Final = 110
 
 
 def tables(servers: Sequence[Seen], avatars: int, columns: int) -> Group:
-    """Return tables of ``servers``: a row for each, for each GPU, and for the ``avatars`` avatars
-    in memory that are used most. ``columns`` is how wide the terminal is: in a narrow one, servers
-    have fewer numbers."""
+    """Return tables of ``servers``, to be printed by rich: a row for each, for each of their GPUs,
+    and for the ``avatars`` avatars in memory that are used most. ``columns`` is how many characters
+    wide the terminal is: in a narrow one, servers have fewer numbers."""
     shown = [_servers(servers, wide=columns >= WIDE_COLUMNS)]
     gpus = [
         (seen.address, gpu)

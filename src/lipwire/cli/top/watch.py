@@ -19,15 +19,17 @@ _LEAVE_S: Final = 5.0
 
 
 class Asked(Protocol):
-    """A connection to a server: ``StatusConnection``, or a stand-in."""
+    """A connection to a server that can be asked for its status: ``StatusConnection``, or a
+    stand-in."""
 
     @property
     def address(self) -> str:
-        """The server's address."""
+        """The server's address, HOST:PORT."""
         ...
 
     def status(self, timeout_s: float) -> ServerStatus:
-        """Return the server's status. Raises LipwireError where it cannot be asked."""
+        """Return the server's status, waiting for it at most ``timeout_s`` seconds. Raises
+        LipwireError where it cannot be asked or does not answer in time."""
         ...
 
     def close(self) -> object:
@@ -38,8 +40,8 @@ class Asked(Protocol):
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is known of the server at ``address``: its ``status`` (None before it answered, and
-    where it does not any more), the ``error`` instead, and by avatar how often a second it was used
-    between the last two answers (``rates``)."""
+    where the last call failed), the ``error`` of that call (else empty), and by avatar how often a
+    second it was used between the last two answers (``rates``)."""
 
     address: str
     status: ServerStatus | None = None
@@ -48,12 +50,13 @@ class Seen:
 
     @property
     def rate(self) -> float:
-        """How often a second avatars were used, all together."""
+        """How often a second avatars were used between the last two answers, all together."""
         return sum(self.rates.values())
 
 
 class Watch(Closing):
-    """Asks servers for their status and keeps the last answers. A context manager."""
+    """Asks servers for their status, each in a thread of its own, and keeps the last answers. A
+    context manager. Thread-safe."""
 
     def __init__(
         self,
@@ -81,17 +84,19 @@ class Watch(Closing):
             thread.start()
 
     def seen(self) -> list[Seen]:
-        """Return what is known of each server now, in the order in which they were given."""
+        """Return what is known of each server now, in the order in which they were given. Does not
+        wait."""
         with self._lock:
             return [self._seen[server.address] for server in self._servers]
 
     def wait(self) -> None:
-        """Wait until each server was asked once; to be called where they are asked once alone."""
+        """Wait until each server was asked and has answered or failed. Only where each is asked
+        once (``every_s`` is None): else it waits until ``close``."""
         for thread in self._threads:
             thread.join()
 
     def close(self) -> None:
-        """Ask no more, and close the connections."""
+        """Ask no more, close the connections, and wait for the threads, some seconds at most."""
         self._ended.set()
         for server in self._servers:
             server.close()

@@ -26,7 +26,9 @@ class NetworkTrial:
     """The network in the ONNX file ``path``, opened to be run a few times, so that a package can be
     checked without being compiled.
 
-    Raises what ``inspect_model`` raises, and AvatarInvalid where ONNX Runtime refuses the network.
+    Raises NotFound where there is no file, and AvatarInvalid where it is not ONNX, has inputs or
+    outputs of other shapes than ``ModelInfo`` names, keeps data outside its folder, uses operators
+    that are not allowed, or is refused by ONNX Runtime.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,12 +49,14 @@ class NetworkTrial:
     def run(
         self, crop: UInt8Array, window: Float32Array, limit_s: float, waiting: Callable[[], None]
     ) -> Float32Array:
-        """Return the network's output for one frame, (3, 320, 320) float32, not clipped.
+        """Run the network for one frame, and return its output, (3, 320, 320) float32, by custom in
+        [0, 1], not clipped, in the colour order of ``crop``.
 
-        ``crop`` is (320, 320, 3) uint8 and ``window`` (32, 16, 16) float32. ``waiting()`` is called
-        twice a second meanwhile, and may raise to give up. Raises AvatarInvalid where the run fails
-        or gives another shape, DeadlineExceeded where it takes longer than ``limit_s`` seconds; it
-        is ended after the layer that is being computed then.
+        ``crop`` is (320, 320, 3) uint8 in the package's colour order, and ``window`` its audio
+        window, (32, 16, 16) float32. ``waiting()`` is called twice a second meanwhile, and may
+        raise to give up. Raises AvatarInvalid where the run fails or gives another shape,
+        DeadlineExceeded where it takes longer than ``limit_s`` seconds; it is ended after the layer
+        that is being computed then.
         """
         feeds = {
             name: np.repeat(values, self._batch, axis=0)

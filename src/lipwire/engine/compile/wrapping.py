@@ -90,7 +90,8 @@ def wrap(
 
 def faces_of(crops: UInt8Array) -> Float32Array:
     """Return what the layers before a network in the form "pixels" make of ``crops``, (N, 320, 320,
-    3) uint8: (N, 6, 320, 320) float32 in [0, 1], which the form "floats" takes."""
+    3) uint8: (N, 6, 320, 320) float32 in [0, 1], which the form "floats" takes. Channels 0 to 2 are
+    the crop, in the colour order that it has, and 3 to 5 the same with the mouth black."""
     masked = crops.copy()
     masked[:, MASK_ROWS, MASK_COLUMNS] = 0
     both = np.concatenate([crops, masked], axis=3).transpose(0, 3, 1, 2)
@@ -99,7 +100,8 @@ def faces_of(crops: UInt8Array) -> Float32Array:
 
 def pixels_of(mouths: Float32Array) -> UInt8Array:
     """Return what the layers after a network in the form "pixels" make of ``mouths``, (N, 3, 320,
-    320) float32 as the form "floats" gives them: (N, 320, 320, 3) uint8."""
+    320) float32 as the form "floats" gives them: times 255, clipped to 0...255 and rounded, ties to
+    even, (N, 320, 320, 3) uint8."""
     values: npt.NDArray[Any] = np.rint(np.clip(mouths * np.float32(255), 0, 255))
     return np.ascontiguousarray(values.astype(np.uint8).transpose(0, 2, 3, 1))
 

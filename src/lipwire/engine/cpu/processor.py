@@ -75,7 +75,8 @@ class SharedSession:
 
     def run(self, binding: Any) -> None:
         """Run the session with the inputs and outputs that ``binding`` has, an
-        ``onnxruntime.IOBinding``. Raises what ONNX Runtime raises (RUNTIME_ERRORS)."""
+        ``onnxruntime.IOBinding``, and wait for the end. Raises one of ``RUNTIME_ERRORS`` where ONNX
+        Runtime fails."""
         if self._settled:
             self._session.run_with_iobinding(binding)
         else:
@@ -169,13 +170,14 @@ class ProcessorNetwork:
 
     @property
     def precision(self) -> RunPrecision:
-        """The precision in which it runs as pixels now: "bfloat16" where it runs specialised."""
+        """The precision in which it runs as pixels now: "bfloat16" where it runs specialised, else
+        "single". As floats it always runs in "single"."""
         return "single" if self.special is None else "bfloat16"
 
 
 class Processor:
-    """Runs networks on the processor: in ONNX Runtime, or specialised, in OpenVINO. Thread-safe;
-    whoever makes it calls ``close``."""
+    """Runs networks on the processor: in ONNX Runtime, or specialised, in OpenVINO. Arguments of
+    runs are not checked: ``Engine`` does that. Thread-safe; whoever makes it calls ``close``."""
 
     def __init__(self, *, threads: int | None, hot: HotTier | None = None) -> None:
         """``threads`` is how many cores one call may use; None for all of them. ``hot`` has
@@ -195,7 +197,8 @@ class Processor:
 
     @property
     def hot_stats(self) -> HotStats:
-        """What runs specialised because it is used much, and counts since the start."""
+        """How many networks run specialised now, because they are used much, the memory that these
+        take, and counts since the start. All are 0 without a ``hot`` tier."""
         return HotStats() if self._hot is None else self._hot.stats
 
     def load(
@@ -220,18 +223,23 @@ class Processor:
         return network
 
     def prefetch(self, network: ProcessorNetwork) -> bool:
-        """Return True: a network can be run at once. Its weights are mapped, and the system reads
-        them when they are used. It is specialised soon, where much-used networks are."""
+        """Count ``network`` as one that is used much, so that a ``hot`` tier has it specialised
+        soon. Returns True, at once: nothing need be copied before it is run, as its weights are
+        mapped and the system reads them when they are used."""
         network.expected = True
         return True
 
     def specialise(
         self, network: ProcessorNetwork, crops: Crops, windows: AudioWindows, lanes: int
     ) -> str | None:
-        """Have ``network`` run specialised from now on, in up to ``lanes`` threads at a time, if
-        it is faster so and its mouths for ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N,
-        32, 16, 16) float32, are as good. Takes seconds where that was never tried here. Returns why
-        not, in one line; None where it does."""
+        """Have ``network`` run specialised from now on, in up to ``lanes`` threads at a time, if it
+        is faster so and its mouths for ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32,
+        16, 16) float32, are as good.
+
+        Waits for the trial, which takes seconds where there was none on this machine with this
+        network and as many lanes. Returns why it is not specialised, in one line; None where it is.
+        Raises nothing: what goes wrong is such a line.
+        """
         if network.source is None:
             return "its ONNX file is not known"
         if (problem := why_not()) is not None:
@@ -256,10 +264,8 @@ class Processor:
         return "it is not kept on the disk"
 
     def unload(self, network: ProcessorNetwork) -> None:
-        """Free what ``network`` takes: at once, or when its last run is over.
-
-        Later runs raise Unavailable.
-        """
+        """Free what ``network`` takes: at once, or when its last run is over, which is not waited
+        for. Later runs raise Unavailable. Unloading twice is allowed."""
         network.unloaded = True
         with self._lock:
             self._networks.discard(network)
@@ -275,14 +281,16 @@ class Processor:
         windows: AudioWindows,
         mouth: _Array,
     ) -> None:
-        """Run ``network`` in ``form`` and write the mouths of N frames into ``mouth``.
+        """Run ``network`` in ``form`` and write the mouths of N frames, at least 1, into ``mouth``.
 
         For "pixels" ``face`` is crops and ``mouth`` the mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``face`` is (N, 6, 320, 320) and ``mouth`` (N, 3, 320, 320), both float32.
-        ``windows`` are (N, 32, 16, 16) float32. ``mouth`` has to be contiguous.
+        "floats" ``face`` is (N, 6, 320, 320), by custom in [0, 1], and ``mouth`` (N, 3, 320, 320),
+        both float32; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16) float32.
+        Shapes and types are not checked. ``mouth`` has to be contiguous.
 
         Raises AvatarInvalid where the network fails, Unavailable where it was unloaded,
-        RuntimeError once this is closed.
+        RuntimeError once this is closed. Where OpenVINO fails, the frames are run in ONNX Runtime
+        and nothing is raised.
         """
         self._check_usable(network)
         face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)

@@ -50,10 +50,11 @@ _SPARE_SHARE: Final = 0.125
 
 
 class Gpu:
-    """Runs networks on one GPU, in several streams at a time. Thread-safe; whoever makes it calls
-    ``close``.
+    """Runs networks on one GPU, in several streams at a time. Arguments of runs are not checked:
+    ``Engine`` does that. Thread-safe; whoever makes it calls ``close``.
 
-    Once the device has failed for good, every load and run raises Unavailable.
+    Once the device has failed for good, every load and run raises DeviceLost, which is an
+    Unavailable.
     """
 
     def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
@@ -91,13 +92,15 @@ class Gpu:
 
     @property
     def stats(self) -> WeightsStats:
-        """Numbers about the weights that are on the device, with counts since the start."""
+        """Numbers about networks' weights: how many are on the device and in pinned host memory
+        now, and how often they were found there, copied and evicted since the start."""
         return self._weights.stats()
 
     @property
     def crop_stats(self) -> CropStats:
         """Numbers about the crops (the pictures of the face that networks are shown) that are on
-        the device, with counts since the start."""
+        the device now, and how often they were found there, uploaded and evicted since the start.
+        """
         return self._crops.stats()
 
     @property
@@ -175,9 +178,8 @@ class Gpu:
         return self._failures.run(lambda: self._weights.prefetch(network.weights))
 
     def unload(self, network: GpuNetwork) -> None:
-        """Free what ``network`` takes of the device: at once, or when its last run is over.
-
-        Later runs raise Unavailable.
+        """Free what ``network`` takes of the device: at once, or when its last run is over, which
+        is not waited for. Later runs raise Unavailable. Raises nothing where the device has failed.
         """
         for finalizer in network.finalizers:
             finalizer.detach()
@@ -191,11 +193,13 @@ class Gpu:
     def run(
         self, network: GpuNetwork, form: Form, faces: _Array, speech: Float32Array, mouths: _Array
     ) -> None:
-        """Run ``network`` in ``form`` and write the mouths of N frames into ``mouths``.
+        """Run ``network`` in ``form`` and write the mouths of N frames, at least 1, into
+        ``mouths``.
 
         For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32.
-        ``speech`` is the windows, (N, 32, 16, 16) float32.
+        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32, by
+        custom in [0, 1]; colours are in the avatar's order. ``speech`` is the windows, (N, 32, 16,
+        16) float32. Shapes and types are not checked.
 
         Raises Overloaded where the device has no room left, Unavailable where it has failed or the
         network was unloaded, AvatarInvalid where the network fails, RuntimeError once this is
@@ -220,8 +224,10 @@ class Gpu:
         320, 3) uint8, one for each of the windows in ``speech``, (N, 32, 16, 16) float32.
 
         Numbers are from 0 to the number of frames - 1. Crops that are on the device are not copied
-        again. Raises InvalidInput where the network was loaded without frames, what ``run`` raises,
-        and what ``Frames.crop`` raises.
+        again. Raises InvalidInput where the network was loaded without frames, Overloaded where the
+        device has no room left, Unavailable where it has failed or the network was unloaded,
+        AvatarInvalid where the network fails, RuntimeError once this is closed, and whatever
+        ``crop`` of the frames raises.
         """
         start = 0
         for batch in network.batches(len(numbers), "pixels"):
@@ -232,7 +238,8 @@ class Gpu:
             self._streams.tidy()
 
     def close(self) -> None:
-        """Free everything on the device. Runs under way finish; later ones raise RuntimeError."""
+        """Free everything on the device, when the runs under way have finished, which is waited
+        for; later ones raise RuntimeError. Closing twice is allowed."""
         if not self._streams.close():
             return
         for close in (
@@ -248,7 +255,10 @@ class Gpu:
 
         They may have at most 50 frames (MOST_FRAMES) in all, and their networks the same
         ``GpuNetwork.together``, not None. Where there is no room for the weights of all at a time
-        they are run one after the other. Raises what ``run`` and ``run_frames`` raise; then the
+        they are run one after the other. Raises InvalidInput where frames are given by numbers and
+        a network was loaded without frames, Overloaded where the device has no room left,
+        Unavailable where it has failed or a network was unloaded, AvatarInvalid where the kernels
+        fail, RuntimeError once this is closed, and whatever ``crop`` of the frames raises; then the
         mouths of any may be written or not.
         """
         program, architecture = requests[0].network.program, requests[0].network.architecture

@@ -71,7 +71,9 @@ class GpuStream:
     """A stream of a GPU: runs batches one after another, in a thread of its own, with the sessions,
     weights and buffers that it keeps for that.
 
-    ``run`` and ``run_kernels`` are to be called in that thread, through ``submit``.
+    Methods hand their work to that thread and wait for it. ``run`` and ``run_kernels`` are for one
+    caller at a time, to whom ``StreamPool`` gives the stream; the properties and ``holds`` may be
+    used from any thread.
     """
 
     def __init__(
@@ -109,7 +111,8 @@ class GpuStream:
 
         Raises DeviceOutOfMemory where the device is full, Overloaded where the weights find no room
         beside those in use, Unavailable where the network was unloaded or the device has failed,
-        and whatever ONNX Runtime raises.
+        AvatarInvalid where ONNX Runtime would read an input on the processor, and one of
+        ``RUNTIME_ERRORS`` where ONNX Runtime fails.
         """
         self._thread.submit(
             self._run, weights_cache, architecture, weights, form, batch, faces, speech, mouths
@@ -153,7 +156,7 @@ class GpuStream:
 
     def tidy(self) -> None:
         """Free what the stream keeps for architectures (networks with equal graphs) of which no
-        network is loaded any more."""
+        network is loaded any more. Waits for a run under way."""
         if self._prepared:
             self._thread.submit(self._drop_unused).result()
 

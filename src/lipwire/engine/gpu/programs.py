@@ -138,6 +138,7 @@ class Programs(Protocol):
         ...
 
     def drop(self, held: Module | Recording) -> None:
-        """Free kernels or a recording; nothing may run them any more. Takes the memory's allocation
-        lock, which the caller must not hold."""
+        """Free ``held``, kernels that ``load`` returned or a recording that ``record`` did; nothing
+        may run them any more. Takes the memory's allocation lock, which the caller must not hold.
+        """
         ...

@@ -10,8 +10,8 @@ from lipwire.engine.gpu.memory.deviceweights import DeviceWeights
 
 
 class StreamPool:
-    """Gives the streams of a GPU, one at a time, to threads that have something to run.
-    Thread-safe; to be closed."""
+    """Gives the streams of a GPU to threads that have something to run, each stream to one of them
+    at a time. Thread-safe; to be closed."""
 
     def __init__(self, streams: Sequence[GpuStream]) -> None:
         self._streams = tuple(streams)
@@ -27,7 +27,8 @@ class StreamPool:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of the device that the weights in all streams' slots take."""
+        """Bytes of the device that the slots of all streams take, the places from which ONNX
+        Runtime reads an avatar's weights."""
         return sum(stream.slot_bytes for stream in self._streams)
 
     @property
@@ -52,7 +53,9 @@ class StreamPool:
             self._put_back(stream)
 
     def tidy(self) -> None:
-        """Have streams that are not in use free what they keep for networks that are unloaded."""
+        """Have streams that are not in use free what they keep for networks that are unloaded, and
+        wait for that; nobody is given these streams meanwhile. Nothing is done once the pool is
+        closed."""
         with self._changed:
             if self._closed:
                 return

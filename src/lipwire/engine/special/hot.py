@@ -50,7 +50,8 @@ _LOG: Final = logging.getLogger("lipwire.engine")
 
 
 class Samples:
-    """Frames that a network was asked for, kept to try it with. Thread-safe."""
+    """The latest frames that a network was asked for, 8 at most, kept to try it with when it is
+    specialised. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -59,13 +60,14 @@ class Samples:
 
     @property
     def enough(self) -> bool:
-        """Whether there are as many as are needed."""
+        """Whether 8 frames are kept, as many as a trial needs; ``add`` keeps no more then."""
         return len(self._kept) >= _SAMPLES
 
     def add(self, crops: Crops, windows: AudioWindows) -> None:
         """Keep the first of the frames with ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N,
-        32, 16, 16) float32, unless one was kept shortly before, or with the same window, as those
-        of silence; or it is all zeros, as where it is only measured how long a frame takes."""
+        32, 16, 16) float32; both are copied. Nothing is kept where there are ``enough``, where one
+        of the last 8 frames that came was kept, where a frame with an equal window is kept already,
+        as of silence, or where the window is all zeros, as while speed is measured."""
         with self._lock:
             self._since += len(crops)
             if self._since < _SAMPLE_EVERY or self.enough or not windows[0].any():
@@ -75,14 +77,17 @@ class Samples:
                 self._kept.append((crops[0].copy(), windows[0].copy()))
 
     def all(self) -> tuple[Crops, AudioWindows]:
-        """Return the crops and the windows of all frames that were kept."""
+        """Return the crops, (N, 320, 320, 3) uint8, and the windows, (N, 32, 16, 16) float32, of
+        the N frames that were kept; at least one has to be."""
         with self._lock:
             crops, windows = zip(*self._kept, strict=True)
         return np.stack(crops), np.stack(windows)
 
 
 class Specialisable(Protocol):
-    """A network that may be specialised."""
+    """A network that may be specialised, as ``HotTier`` sees it. Whoever runs the network counts
+    ``frames``, sets ``expected``, and gives ``samples``, where there are some, the frames that it
+    is asked for; the tier sets the other attributes."""
 
     @property
     def source(self) -> Path | None:
@@ -91,7 +96,7 @@ class Specialisable(Protocol):
 
     @property
     def source_sha256(self) -> str:
-        """The SHA-256 of its source."""
+        """The SHA-256 of its ONNX file, in 64 hexadecimal digits."""
         ...
 
     frames: int
@@ -107,7 +112,7 @@ class Specialisable(Protocol):
 
     @property
     def unloaded(self) -> bool:
-        """Whether it is not to be run any more."""
+        """Whether it was unloaded, so that it is not to be specialised any more."""
         ...
 
 
@@ -144,8 +149,10 @@ class _Use:
 
 
 class HotTier(Closing):
-    """Has the networks specialised that are used most, one after the other, in a thread of its own.
-    Thread-safe."""
+    """Has the networks specialised that are used most, one after the other, in a thread of its own,
+    as far as its memory goes. A network is used much of which 500 frames or so were asked for
+    within the last minutes; frames count for half as much after each minute. Thread-safe, but
+    ``look`` is for one thread at a time."""
 
     def __init__(
         self,
@@ -176,7 +183,8 @@ class HotTier(Closing):
 
     @property
     def stats(self) -> HotStats:
-        """What runs specialised now, and counts since the start."""
+        """How many networks run specialised now, how much memory these take, and how many were
+        specialised and evicted since the start."""
         with self._lock:
             hot = [use.memory_bytes for use in self._uses.values() if use.state == "hot"]
             return HotStats(len(hot), sum(hot), self._specialised, self._evicted)
@@ -192,9 +200,14 @@ class HotTier(Closing):
                 self._thread.start()
 
     def look(self, networks: Iterable[Specialisable]) -> bool:
-        """Have the network specialised that is used most of those of ``networks`` that are used
-        much and do not run so, if there are any, waiting for it. Returns False where none can be
-        on this machine, so that there is no need to look again."""
+        """Count what was asked of ``networks`` since the last look, and specialise the one that is
+        used most of those that are used much and do not run specialised, if there is one; less used
+        ones are evicted for it where memory is short. Waits for its trial, which takes seconds;
+        what goes wrong is logged.
+
+        Returns False where no network can be specialised on this machine, so that there is no need
+        to look again; else True. The thread that ``watch`` starts calls it.
+        """
         wanted = self._wanted(networks)
         if not wanted:
             return True
@@ -216,8 +229,9 @@ class HotTier(Closing):
         return True
 
     def forget(self, network: Specialisable, *, refuse: bool = False) -> None:
-        """Run ``network`` in the shared session from now on, and free what it takes: it is
-        unloaded, or, with ``refuse``, has failed and is not specialised again."""
+        """Run ``network`` in the session that all share from now on, and forget what is known of
+        its use; to be called when it is unloaded. With ``refuse``, for one that has failed, it is
+        remembered instead that it is not to be specialised again."""
         network.special = network.samples = None
         with self._lock:
             if not refuse:

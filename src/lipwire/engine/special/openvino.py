@@ -52,16 +52,20 @@ def why_not() -> str | None:
 
 
 def openvino_key() -> str:
-    """Return what a specialised network depends on besides its source: OpenVINO's version and the
-    kind of processor. Only where ``why_not`` is None."""
+    """Return what a specialised network depends on besides its source, as a text: OpenVINO's
+    version, the processor's name and its instruction sets. Only to be called where ``why_not``
+    returns None."""
     name = _core().get_property("CPU", "FULL_DEVICE_NAME")
     return f"{_openvino().get_version()}|{name}|{' '.join(sorted(_cpu_flags()))}"
 
 
 def specialise(model: bytes, lanes: int) -> bytes:
-    """Compile ``model``, the bytes of an ONNX model that takes one frame as pixels, with its
-    weights inside, for this processor in bfloat16, and return what ``SpecialisedNetwork`` takes.
-    Raises OpenVinoFailed."""
+    """Compile ``model``, the bytes of an ONNX model in the form "pixels", with its weights inside,
+    for this processor in bfloat16, for one frame a run and ``lanes`` runs at a time. Returns bytes
+    that ``SpecialisedNetwork`` takes, with as many ``lanes``.
+
+    Takes seconds. Raises OpenVinoFailed where OpenVINO cannot do it, or not in bfloat16.
+    """
     with _failures():
         core = _core()
         network = core.read_model(model)
@@ -96,9 +100,11 @@ class SpecialisedNetwork:
     def run(
         self, crops: Crops, windows: AudioWindows, mouths: Mouths, *, wait: bool = False
     ) -> bool:
-        """Write the mouths of N frames to ``mouths``, (N, 320, 320, 3) uint8, made of ``crops``, of
-        the same shape, and ``windows``, (N, 32, 16, 16) float32. Where all lanes are in use, return
-        False and do nothing, or with ``wait`` wait for one. Raises OpenVinoFailed."""
+        """Write the mouths of N frames into ``mouths``, (N, 320, 320, 3) uint8, made of ``crops``,
+        of the same shape and type, and ``windows``, (N, 32, 16, 16) float32, and return True. They
+        take one lane, one frame after the other. Where all lanes are in use, return False and do
+        nothing, or with ``wait`` wait for one without limit. Raises OpenVinoFailed where a run
+        fails."""
         try:
             request = self._free.get(block=wait)
         except Empty:

@@ -49,8 +49,9 @@ def special_folder() -> Path:
 
 
 def folders_made_of(package: Path) -> Iterator[Path]:
-    """Give the folders with specialised networks whose source lay in the folder ``package``, also
-    where it has another network by now."""
+    """Yield the folders in the user's cache with specialised networks whose ONNX file lay in the
+    folder ``package``, also where that has another network by now. A folder may come more than
+    once."""
     for verdicts in special_folder().glob("*/*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             if Path(json.loads(verdicts.read_bytes())["source"]).is_relative_to(package):
@@ -75,15 +76,19 @@ class SpecialStore:
         self._disk_bytes = disk_bytes
 
     def verdict(self, source_sha256: str, lanes: int) -> Verdict | None:
-        """Return the verdict on the network whose source has that SHA-256, specialised for
-        ``lanes`` frames at a time; None where it was not tried yet on this kind of machine."""
+        """Return the verdict of the trial of the network whose ONNX file has the SHA-256
+        ``source_sha256``, in hexadecimal digits, specialised for ``lanes`` frames at a time; None
+        where none is kept for this processor and this version of OpenVINO. Raises OpenVinoFailed
+        where ``source_sha256`` is no SHA-256."""
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             return Verdict(**_said(self._paths(source_sha256, lanes)[0])["verdict"])
         return None
 
     def network(self, source_sha256: str, lanes: int) -> bytes | None:
-        """Return the specialised network whose ``verdict`` has no reason against it. None where it
-        is not there, or damaged; then the verdict is removed, so that it is made anew."""
+        """Return the specialised network, for ``SpecialisedNetwork``, whose ``verdict`` with the
+        same ``source_sha256`` and ``lanes`` has no reason against it. None where it is not there,
+        or damaged; then the verdict is removed, so that it is made anew. Raises OpenVinoFailed
+        where ``source_sha256`` is no SHA-256."""
         verdicts, blob = self._paths(source_sha256, lanes)
         try:
             data = blob.read_bytes()
@@ -106,10 +111,18 @@ class SpecialStore:
         lanes: int,
         cancelled: threading.Event | None = None,
     ) -> Verdict:
-        """Specialise the network in the ONNX file ``source``, which has to have that SHA-256, in a
-        process of its own, try it with ``crops`` and ``windows``, and return the verdict. Takes
-        seconds; setting ``cancelled`` ends it. Where another process makes it already, it is waited
-        for. Raises StorageFailed where nothing can be written."""
+        """Specialise the network in the ONNX file ``source`` for ``lanes`` frames at a time, in a
+        process of its own, try it, keep the network and the verdict on the disk, and return the
+        verdict.
+
+        ``source_sha256`` is the SHA-256 that the source has to have, in hexadecimal digits.
+        ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16, 16) float32, are the frames
+        that it is tried with. Takes seconds; where ``cancelled`` is set meanwhile it ends early,
+        with that as the verdict's ``reason``. Where another process makes it already, that is
+        waited for. Networks that were not used for longest are removed where all take too much of
+        the disk. Raises StorageFailed where nothing can be written, OpenVinoFailed where
+        ``source_sha256`` is no SHA-256.
+        """
         verdicts, blob = self._paths(source_sha256, lanes)
         made = temporary_name(blob.parent, ".blob")
         try:

@@ -17,10 +17,11 @@ _STEPS: Final = 1 << 52
 
 def rendezvous(model_id: str, weights: Mapping[str, float]) -> list[str]:
     """Return the servers in ``weights`` (name to weight, above 0) in the order in which they are to
-    be asked for ``model_id``.
+    be asked for the avatar ``model_id``.
 
-    Rendezvous hashing: the order is the same in every process and on every machine. A server gets
-    models in proportion to its weight; raising it moves models to that server only.
+    Rendezvous hashing: the order follows from names and weights alone, and is the same in every
+    process and on every machine. A server gets models in proportion to its weight; raising it moves
+    models to that server only.
     """
     scored = [(_score(model_id, server, weight), server) for server, weight in weights.items()]
     return [server for _, server in sorted(scored, reverse=True)]

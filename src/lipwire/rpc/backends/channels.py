@@ -51,15 +51,18 @@ class Pending(Protocol[Answer]):
         cancelled, and grpc.FutureTimeoutError where ``timeout`` was too short."""
 
     def cancel(self) -> bool:
-        """Cancel the call. Returns False where it is over already."""
+        """Cancel the call, so that ``result`` raises grpc.FutureCancelledError. Returns False where
+        it is over already, and nothing changes."""
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        """Call ``fn`` with this call once it is over; at once where it is over already."""
+        """Have ``fn`` called with this call once it is over, in a thread of gRPC's; at once, in
+        this thread, where it is over already."""
 
 
 class Connection:
     """A gRPC channel to one inference server, with the calls under way on it. Methods may be called
-    from any thread."""
+    from any thread. It does not know by itself which calls are under way: whoever makes one calls
+    ``keep``, and ``done`` when it is over."""
 
     def __init__(
         self,
@@ -97,19 +100,19 @@ class Connection:
         return call
 
     def keep(self, pending: Pending[object]) -> None:
-        """Remember a call under way, so that ``cancel_all`` cancels it. Call ``done`` when it is
-        over."""
+        """Remember ``pending``, a call that was made over this connection, so that ``cancel_all``
+        cancels it. Call ``done`` with it when it is over."""
         with self._lock:
             self._pending.add(pending)
 
     def done(self, pending: Pending[object]) -> None:
-        """Forget a call that is over, which ``keep`` remembered."""
+        """Forget ``pending``, a call that is over; nothing where it is not remembered."""
         with self._lock:
             self._pending.discard(pending)
 
     def cancel_all(self) -> None:
-        """Cancel the calls that ``keep`` was called with; whoever waits for one gets
-        ``grpc.FutureCancelledError``."""
+        """Cancel the calls that ``keep`` was called with and ``done`` not yet; whoever waits for
+        one gets ``grpc.FutureCancelledError``. Later calls can be made."""
         with self._lock:
             pending = list(self._pending)
         for call in pending:
@@ -120,7 +123,8 @@ class Connection:
 
         ``tell(verdict, reason)`` is called later, in a thread of gRPC's: the verdict is "serving",
         "refused" or "silent" (no answer in time), the reason one line, empty for "serving". Nothing
-        is sent, and ``tell`` is not called, while an earlier check is under way.
+        is sent, and ``tell`` is not called, while an earlier check is under way and once this is
+        closed.
         """
         with self._lock:
             if self._checking:
@@ -147,7 +151,8 @@ class Connection:
 
 class Caller:
     """The request that a call to an inference server is made for: when the request ends, the
-    attempt under way is cancelled. For one thread; the request may end in any."""
+    attempt under way is cancelled, and ``gone`` is true from then on. For one thread, which makes
+    the attempts; the request may end in any."""
 
     __slots__ = ("_lock", "_on_end", "_pending", "gone")
 
@@ -161,8 +166,9 @@ class Caller:
             call.on_end(self._leave)
 
     def hold(self, pending: Pending[object] | None) -> None:
-        """Set the call that is cancelled when the request ends; None where none is under way. Where
-        the request has ended already, the call is cancelled at once."""
+        """Set ``pending``, the call of the attempt under way, which is cancelled when the request
+        ends; None where none is. It takes the place of the one before, which is left alone. Where
+        the request has ended already, ``pending`` is cancelled at once."""
         with self._lock:
             self._pending = pending
             gone = self.gone

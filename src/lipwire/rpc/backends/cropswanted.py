@@ -12,7 +12,8 @@ _MOST: Final = 20_000
 
 class CropsWanted:
     """Remembers for a minute which inference server needs crops of which avatar sent to it, as it
-    is without the avatar's frames. ``(address, model_id) in`` it asks for that. Thread-safe."""
+    is without the avatar's frames: ``(address, model_id) in crops_wanted`` says whether it does. At
+    most 20,000 such pairs are kept, the latest. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """``clock`` gives seconds."""
@@ -21,8 +22,9 @@ class CropsWanted:
         self._lock = threading.Lock()
 
     def add(self, address: str, model_id: str) -> bool:
-        """Remember that the server at ``address`` needs crops of ``model_id``. Returns whether that
-        is new."""
+        """Remember for a minute from now on that the server at ``address`` needs crops of avatar
+        ``model_id``. Returns whether that is new; False where it was remembered already, or was and
+        has run out."""
         with self._lock:
             news = self._until_s.pop((address, model_id), None) is None
             self._until_s[address, model_id] = self._clock() + _REMEMBERED_S

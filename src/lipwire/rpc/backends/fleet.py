@@ -58,8 +58,10 @@ class FleetPolicy:
 
 
 class Standing:
-    """Whether one server is up, not asked yet, or out, since when and why, and how often it was
-    lost. Not thread-safe: its ``Fleet`` uses it under its lock."""
+    """Whether one server is up, not asked yet ("new"), or out, since when and why, and how often it
+    was lost (``losses``); how many checks in a row had no answer (``unanswered``), and when it last
+    answered a call (``answered_at``). Times are of the fleet's clock, in seconds. Not thread-safe:
+    its ``Fleet`` uses it under its lock."""
 
     __slots__ = ("answered_at", "losses", "reason", "returned", "since", "state", "unanswered")
 
@@ -78,8 +80,10 @@ class Standing:
 
 
 class Fleet:
-    """Which of several inference servers are up, by health checks and by how calls end. Does no I/O
-    itself. Methods may be called from any thread."""
+    """Which of several inference servers are up, by health checks and by how calls end: whoever
+    makes them tells it (``judge``, ``answered``, ``lost``). Servers have the names that it was made
+    with; another one raises KeyError. Does no I/O itself. Methods may be called from any thread,
+    and return at once, but for ``wait_known`` and ``rest``."""
 
     def __init__(
         self, servers: Sequence[str], *, clock: Callable[[], float], policy: FleetPolicy
@@ -93,7 +97,7 @@ class Fleet:
         self._may_wait = True
 
     def order(self, model_id: str) -> list[str]:
-        """Return the servers that are up, in the order in which they are to be asked for model
+        """Return the servers that are up, in the order in which they are to be asked for avatar
         ``model_id``.
 
         All servers where none is up, because health checks may be wrong about every one of them.
@@ -127,7 +131,8 @@ class Fleet:
         self, server: str, verdict: Verdict, *, asked_at: float, reason: str = ""
     ) -> Change | None:
         """Take in the ``verdict`` of a health check of ``server`` that was sent at ``asked_at``, in
-        seconds of the fleet's clock: "serving", "refused" or "silent" (no answer in time).
+        seconds of the fleet's clock: "serving", "refused" or "silent" (no answer in time). One that
+        was sent before the server came into its present state is ignored.
 
         ``reason`` says in one line why the verdict is not "serving". Returns "out" where the server
         is out now and was not before, "back" where it was out and is up again, else None.
@@ -147,8 +152,9 @@ class Fleet:
             return "out" if self._put_out(standing, reason, now) else None
 
     def answered(self, server: str) -> None:
-        """Note that ``server`` has answered a call, with a result or an error. One that was never
-        checked is up then."""
+        """Take in that ``server`` has answered a call, with a result or an error: for a while (the
+        policy's ``silence_s``) silent health checks do not put it out. One that was never checked
+        is up then; one that is out stays so until a health check says otherwise."""
         with self._changed:
             standing = self._standings[server]
             standing.answered_at = self._clock()
@@ -156,8 +162,9 @@ class Fleet:
                 self._take_in(standing, standing.answered_at)
 
     def lost(self, server: str, reason: str, *, asked_at: float) -> bool:
-        """Note that a call to ``server``, sent at ``asked_at`` in seconds of the fleet's clock, was
-        not accepted, or that its connection broke. ``reason`` says why in one line.
+        """Take in that a call to ``server``, sent at ``asked_at`` in seconds of the fleet's clock,
+        was not accepted, or that its connection broke: it is out from now on, unless it has come
+        back since ``asked_at``. ``reason`` says why in one line.
 
         Returns whether the server was not out before and is now.
         """
@@ -175,7 +182,8 @@ class Fleet:
         """Wait, at most ``timeout_s`` seconds, until every server is known to be up or out. Returns
         whether that is so.
 
-        Returns True at once after ``end_waiting``. Waits in real time, whatever the fleet's clock.
+        Returns True at once after ``end_waiting``, and so do those that wait then. Waits in real
+        time, whatever the fleet's clock.
         """
         with self._changed:
             return self._changed.wait_for(self._known, timeout_s)
@@ -183,8 +191,9 @@ class Fleet:
     def rest(self, pause_s: float, stop: Callable[[], bool]) -> None:
         """Wait for ``pause_s`` seconds, in real time.
 
-        Ends earlier where a server comes up, where ``stop()`` returns true (it is called when a
-        server's state changes, and on ``recheck``), and after ``end_waiting``.
+        Ends earlier where a server comes up that was not, where ``stop()`` returns true (it is
+        called at the beginning, when a server's state changes, and on ``recheck``, with the fleet's
+        lock held: it must be quick), and after ``end_waiting``.
         """
         with self._changed:
             before = self._ups()
@@ -194,7 +203,7 @@ class Fleet:
 
     def recheck(self) -> None:
         """Make all threads that wait in ``rest`` call their ``stop`` again, and return if it is
-        true."""
+        true. Call it when what a ``stop`` looks at has changed. Does not wait for them."""
         with self._changed:
             self._changed.notify_all()
 

@@ -72,8 +72,12 @@ _SERVICE_NUMBERS: Final[Mapping[Service, "mouths_pb2.Service.ValueType"]] = {
 
 
 class RemoteBackend(Closing):
-    """Makes mouths by asking one or more inference servers; a context manager. Methods may be
-    called from any thread, and wait for the answer.
+    """Makes mouths by asking one or more inference servers (a ``Backend``); a context manager.
+    Methods may be called from any thread, and wait for the answer: as long as ``call``, the request
+    that this is done for, has left, and at most 120 s for loading and leases, 2 s for health, and
+    10 s for all else (unless made with another ``timeout_s``). ``call`` None is no request in
+    particular. Avatars' names (``model_id``) have 1 to 255 characters; where one is asked for by
+    another, InvalidInput is raised.
 
         with RemoteBackend(["10.0.0.1:50051", "10.0.0.2:50051"], max_retries=3) as backend:
             mouths = backend.mouths("anna", 0, windows, call=Call(2.0))
@@ -104,8 +108,7 @@ class RemoteBackend(Closing):
         ``open_channel``). With several servers each gets a health check every ``check_every_s``
         seconds; ``fleet`` says when a server counts as unreachable, and ``replicas`` of how many
         servers one model is asked while it is more than one carries, or when. Raises InvalidInput
-        for
-        arguments out of range, an address that cannot be one, and a file of ``security`` that
+        for arguments out of range, an address that cannot be one, and a file of ``security`` that
         cannot be read.
         """
         if not urls or len(set(urls)) != len(urls):
@@ -152,13 +155,14 @@ class RemoteBackend(Closing):
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
         for each of ``windows``, what the network hears of a frame: (N, 32, 16, 16) float32 gives
-        (N, 320, 320, 3) uint8. Waits for the answer.
+        (N, 320, 320, 3) uint8, in the package's colour order. Waits for the answer.
 
         ``revision`` is that of the avatar whose frames the mouths will be pasted into (hashes of
-        its files). ``crops()`` returns those frames' crops, which the network is shown, (N, 320,
-        320, 3) uint8; it is called, and they are sent, only where a server has answered that it is
-        without these frames. ``call`` is the request that this is done for; the server is told its
-        class and tenant.
+        its files; the default fits any). ``crops()`` returns those frames' crops, which the network
+        is shown, (N, 320, 320, 3) uint8; it is called, and they are sent, only where a server has
+        answered that it is without these frames; None where there are none. ``call`` is the request
+        that this is done for; the server is told its class and tenant (None: class batch, no
+        tenant).
 
         Raises AvatarChanged where the server's network is of another revision, CropsNeeded where
         the server is without these frames and ``crops`` is None, NotFound, InvalidInput,
@@ -237,15 +241,16 @@ class RemoteBackend(Closing):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for ``visual`` (N, 6, 320,
-        320) and ``windows`` (N, 32, 16, 16), float32 both. ``visual`` is what the network sees, in
-        [0, 1]: the crop, and the crop with the mask black. See ``Backend.mouths_of``.
+        """Return the network's own output, (N, 3, 320, 320) float32, by custom in [0, 1], in the
+        package's colour order, of avatar ``model_id`` for ``visual`` (N, 6, 320, 320) and
+        ``windows`` (N, 32, 16, 16), float32 both. ``visual`` is what the network sees, in [0, 1]:
+        the crop, and the crop with the mask black. Waits for the answer. See ``Backend.mouths_of``.
 
-        ``revision`` is that of the avatar that the crops are of. The messages of this form name
-        neither class nor tenant, so servers run it as batch. Raises AvatarChanged where the newest
-        network is of another revision, NotFound, InvalidInput, AvatarInvalid; and where no server
-        answers in time Unavailable, Overloaded, DeadlineExceeded, or Cancelled where ``call`` ends
-        first.
+        ``revision`` is that of the avatar that the crops are of; the default fits any. The messages
+        of this form name neither class nor tenant, so servers run it as batch. Raises AvatarChanged
+        where the newest network is of another revision, NotFound, InvalidInput, AvatarInvalid; and
+        where no server answers in time Unavailable, Overloaded, DeadlineExceeded, or Cancelled
+        where ``call`` ends first.
         """
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
         if check_batch("visual", visual, (6, MOUTH_PX, MOUTH_PX)) != count:
@@ -305,8 +310,9 @@ class RemoteBackend(Closing):
         return status_of(answer.model, served_by)
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
-        """Unload the network of avatar ``model_id`` in all servers, each when its calls under way
-        are done. Returns whether any server had it. ``call`` is the request that this is done for.
+        """Have the network of avatar ``model_id`` unloaded in all servers, in each as soon as its
+        calls under way are done, which is not waited for. Returns whether any server had it.
+        ``call`` is the request that this is done for.
 
         All are asked, because any may have loaded it while others were out. Raises the error of a
         server that is up and failed; one that is out need not answer, and one that has come back
@@ -417,11 +423,12 @@ class RemoteBackend(Closing):
             )
 
     def health(self, *, call: Call | None = None) -> BackendHealth:
-        """Return whether mouths can be had, which is so while at least one server is healthy.
-        ``call`` is the request that this is done for. Raises nothing.
+        """Return whether mouths can be had, which is so while at least one server is healthy; waits
+        for the servers' answers, 2 s at most. ``call`` is the request that this is done for. Raises
+        nothing.
 
         Numbers are sums over all servers that answer, and the GPUs are those of all of them;
-        ``detail`` names the servers that are not healthy.
+        ``detail`` names the servers that are not healthy or do not answer.
         """
         request = management_pb2.HealthRequest()
         try:

@@ -24,13 +24,15 @@ _MOST_REMEMBERED: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPolicy:
-    """When an avatar is asked of another server, and when of one less. Times are in seconds.
+    """When an avatar is asked of another server as well, and when of one less. Times are in
+    seconds.
 
-    At most ``most`` servers are asked. One more is where, in the mean of the last ``mean_s`` or so,
-    more than ``hot_calls`` are under way for each server that is asked, and more than half of the
-    calls are late: they wait for longer than they are worked on, and for more than ``late_s``, or
-    are refused. After that the effect is waited for, ``rise_s``. One less is where for ``calm_s``
-    no more than ``calm_calls`` are under way for each server that is left.
+    At most ``most`` servers are asked. One more is asked where, in the mean of about the last
+    ``mean_s``, more than ``hot_calls`` calls are under way for each server that is asked, and more
+    than half of the calls are late: they wait for longer than they are worked on, and for more than
+    ``late_s``, or are refused for want of room. For ``rise_s`` after that no other is added. One
+    less is asked where for ``calm_s`` no more than ``calm_calls`` are under way for each server
+    that would be left.
     """
 
     most: int = 1
@@ -63,7 +65,12 @@ class _Load:
 
 class Replicas:
     """On how many servers each avatar is asked for, by how its calls fare, and which of these a
-    call goes to. Does no I/O itself. Methods may be called from any thread."""
+    call goes to. Servers are named by their addresses, avatars by ``model_id``; calls of live
+    sessions (``live``) are counted apart from others. Does no I/O itself. Methods may be called
+    from any thread.
+
+    Whoever makes a call says so with ``began`` and ``ended``.
+    """
 
     def __init__(self, *, clock: Callable[[], float], policy: ReplicaPolicy) -> None:
         """``clock`` gives seconds and never goes back. ``policy`` says when an avatar is asked of
@@ -76,9 +83,10 @@ class Replicas:
         """Avatar and server of each lease, by its holder."""
 
     def order(self, model_id: str, servers: Sequence[str], *, live: bool) -> list[str]:
-        """Return ``servers``, which are in the order of hashing for avatar ``model_id``, in the
-        order in which they are to be asked by a call: of those that the avatar is asked of, the one
-        with the fewest of its calls first. ``live`` says whether the call is of a live session."""
+        """Return ``servers``, which are up and in the order of hashing for avatar ``model_id``, in
+        the order in which they are to be asked by a call: of those that the avatar is asked of, the
+        one with the fewest of its calls first. ``live`` says whether the call is of a live session;
+        such calls go where the avatar's leases are, if any, in proportion to their number."""
         with self._lock:
             load = self._loads.get(model_id)
             if load is None:
@@ -93,7 +101,8 @@ class Replicas:
             return among + [one for one in servers if one not in among]
 
     def servers(self, model_id: str) -> int:
-        """Return how many servers avatar ``model_id`` is asked of now, leases aside."""
+        """Return how many servers avatar ``model_id`` is asked of now: 1, or more while one does
+        not carry it. Where its leases are makes no difference."""
         with self._lock:
             load = self._loads.get(model_id)
             if load is None:
@@ -102,22 +111,24 @@ class Replicas:
             return load.servers
 
     def began(self, model_id: str, server: str, *, live: bool) -> None:
-        """Note that a call about avatar ``model_id`` was sent to ``server``; ``live`` says whether
-        it is of a live session."""
+        """Count one more call about avatar ``model_id`` as under way at ``server``; ``live`` says
+        whether it is of a live session. Call ``ended`` with the same when it is over."""
         with self._lock:
             load = self._of(model_id)
             self._pass_time(load)
             load.under_way[server, live] += 1
 
     def is_late(self, took_s: float, worked_s: float) -> bool:
-        """Return whether a call is late that was answered after ``took_s`` seconds, of which its
-        server has worked on it for ``worked_s``."""
+        """Return whether a call counts as late that was answered after ``took_s`` seconds, of which
+        its server has worked on it for ``worked_s``: whether it waited for longer than it was
+        worked on, and for longer than the policy's ``late_s``."""
         return took_s - worked_s > max(worked_s, self._policy.late_s)
 
     def ended(self, model_id: str, server: str, *, live: bool, late: bool | None) -> bool:
-        """Note that a call that ``began`` has ended. ``late`` says whether it was late, or refused
-        for want of room; None where that is not known, as it failed. Returns whether the avatar is
-        asked of one server more from now on."""
+        """Count a call less that ``began`` has counted, with the same ``model_id``, ``server`` and
+        ``live``. ``late`` says whether it was late (``is_late``), or refused for want of room; None
+        where that is not known, as it failed. Returns True where the avatar is asked of one server
+        more from now on."""
         with self._lock:
             load = self._of(model_id)
             self._pass_time(load)
@@ -126,9 +137,9 @@ class Replicas:
             return late is not None and self._rises(load, late)
 
     def held(self, holder: str, model_id: str, server: str) -> str:
-        """Note that the live session ``holder`` has a lease for avatar ``model_id`` at ``server``.
-        Returns the other server at which it had one before, which it needs no more; empty where
-        there is none."""
+        """Remember that the live session ``holder`` (its id) has a lease for avatar ``model_id`` at
+        ``server``, so that calls of live sessions go there. Returns the other server at which it
+        had one before, which it needs no more: the caller ends that; empty where there is none."""
         with self._lock:
             _, before = self._holders.get(holder, (None, server))
             self._release(holder)
@@ -137,8 +148,8 @@ class Replicas:
             return "" if before == server else before
 
     def released(self, holder: str) -> str | None:
-        """Note that ``holder`` has no lease any more. Returns the avatar that it had one for; None
-        where it had none."""
+        """Forget the lease of the live session ``holder`` (its id). Returns the avatar that it had
+        one for; None where it had none."""
         with self._lock:
             return self._release(holder)
 

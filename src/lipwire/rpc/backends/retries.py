@@ -43,15 +43,16 @@ class RetryPolicy:
             raise InvalidInput(f"max_retries is {self.max_retries}, allowed are 0 to {MAX_RETRIES}")
 
     def pause_s(self, retry: int, random: Random) -> float:
-        """Return the seconds to wait before retry number ``retry``, counted from 0. ``random``
-        draws by how much it varies."""
+        """Return the seconds to wait before retry number ``retry`` of a call, counted from 0: half
+        to all of the full pause, as ``random`` draws."""
         full = min(self.longest_pause_s, self.first_pause_s * 2.0**retry)
         return full * random.uniform(0.5, 1.0)
 
 
 class Tries:
     """The attempts of one call to inference servers: which server is asked next, and after which
-    pause. For one thread."""
+    pause. Servers are told apart by their addresses. It sends nothing and does not wait itself. For
+    one thread. For each attempt call ``choose``, and ``pause_after`` where it has failed."""
 
     __slots__ = ("_asked", "_deadline", "_policy", "_random", "counted")
 
@@ -80,10 +81,11 @@ class Tries:
 
     def pause_after(self, error: LipwireError, *, order: Sequence[str], now: float) -> float | None:
         """Return how many seconds to wait before the next attempt, after one that failed with
-        ``error``; None where there is to be none, and ``error`` is the call's result.
+        ``error``; None where there is to be none, and ``error`` is the call's result. The retry is
+        counted with that, where it has to be.
 
-        ``order`` has the servers that can be asked now; 0 where one of them was not asked by this
-        call yet. ``now`` is in seconds of the clock that ``deadline`` is in.
+        ``order`` has the servers that can be asked now; the pause is 0 where one of them was not
+        asked by this call yet. ``now`` is in seconds of the clock that the deadline is in.
         """
         another = any(name not in self._asked for name in order)
         if not isinstance(error, Unavailable | Overloaded | StorageFailed) or now >= self._deadline:

@@ -61,8 +61,14 @@ class _Fared:
 
 
 class InferenceServers:
-    """Connections to inference servers, and which of the servers are up. Thread-safe; its owner
-    closes it."""
+    """Connections to inference servers, and which of the servers are up; servers are named by their
+    addresses, HOST:PORT. Thread-safe; its owner closes it. With one address nothing is watched, and
+    that server counts as up.
+
+    Requests are sent by functions that callers bring, ``send(connection, left_s, metadata)``: each
+    sends its request over that connection, with ``left_s`` seconds to be answered and that gRPC
+    metadata, and returns the call under way at once, as the ``future`` method of a stub does.
+    """
 
     def __init__(
         self,
@@ -112,7 +118,8 @@ class InferenceServers:
         return frozenset(self.fleet.up() if self._watched else self._connections)
 
     def close(self) -> None:
-        """Close all connections: calls under way and later ones raise Unavailable.
+        """Close all connections, and stop watching the servers: calls under way and later ones
+        raise Unavailable.
 
         Closing twice is allowed.
         """
@@ -133,18 +140,19 @@ class InferenceServers:
         *,
         worked_s: Callable[[_Answer], float] | None = None,
     ) -> _Answer:
-        """Make one call, with retries on this and other servers, and return the answer.
+        """Make one call, with retries on this and other servers, wait for it, and return the
+        answer.
 
         ``model_id`` decides the order in which servers are asked. ``send(connection, left_s,
         metadata)`` sends the request of one attempt, which has ``left_s`` seconds, and returns the
         call under way; all attempts together have ``budget_s`` seconds. ``call`` is the request
-        that this is done for: when it ends, so does the attempt under way. ``retries`` takes the
-        place of the policy that these servers were made with; None keeps that.
-        ``worked_s(answer)`` returns how many seconds a server has worked on the call; with it the
-        call goes to whichever of the model's replicas has the fewest of its calls, and counts as
-        load. Raises the error
-        that the server sent, DeadlineExceeded when the time is over, Unavailable where no server
-        can be reached, and Cancelled where ``call`` ends first.
+        that this is done for: when it ends, so does the attempt under way; None: there is none.
+        ``retries`` takes the place of the policy that these servers were made with; None keeps
+        that. ``worked_s(answer)`` returns how many seconds a server has worked on the call; with it
+        the call goes to whichever of the model's replicas has the fewest of its calls, and counts
+        as load; without it, to the first server that is up. Raises the error that the server sent,
+        DeadlineExceeded when the time is over, Unavailable where no server can be reached or this
+        is closed, and Cancelled where ``call`` ends first.
         """
         deadline = self._clock() + budget_s
         tries = Tries(retries or self._policy, deadline, self._random)
@@ -187,18 +195,21 @@ class InferenceServers:
                 self.fleet.rest(pause_s, lambda: caller.gone)
 
     def tell_next(self, model_id: str, after: str, send: Send[object], timeout_s: float) -> None:
-        """Send one request, without waiting for its answer, which nobody gets, to the server that
-        would be asked for ``model_id`` if the one at the address ``after`` were out; nothing where
-        there is no other. ``send(connection, timeout_s, metadata)`` sends it and returns the call
-        under way."""
+        """Send one request about ``model_id``, without waiting for its answer, which nobody gets,
+        to the server that would be asked for that model if the one at the address ``after`` were
+        out; nothing where no other is up. ``send(connection, timeout_s, metadata)`` sends it, to be
+        answered within ``timeout_s`` seconds, and returns the call under way. Raises nothing where
+        it fails."""
         expected = self.expected() - {after}
         address = next((one for one in self.fleet.order(model_id) if one in expected), None)
         if address is not None:
             self.tell(model_id, address, send, timeout_s)
 
     def tell(self, model_id: str, address: str, send: Send[object], timeout_s: float) -> None:
-        """Send one request about ``model_id`` to the server at ``address``, without waiting for its
-        answer, which nobody gets. ``send`` is as for ``tell_next``."""
+        """Send one request about ``model_id`` to the server at ``address``, one of these, whether
+        it is up or not, without waiting for its answer, which nobody gets. ``send(connection,
+        timeout_s, metadata)`` sends it, to be answered within ``timeout_s`` seconds, and returns
+        the call under way. Nothing once closed; raises nothing where it fails."""
         server = self._connections[address]
         try:
             pending = send(server, timeout_s, metadata_of(model_id))
@@ -213,10 +224,10 @@ class InferenceServers:
         """Send a request to every server at once, without retries, wait for all, and return each
         one's answer or error by its address.
 
-        ``send(connection, timeout_s, metadata)`` sends it to one server, which has that many
+        ``send(connection, timeout_s, metadata)`` sends it to one server, which has ``timeout_s``
         seconds to answer, and returns the call under way. ``model_id`` is the model that it is
-        about; None for none. Servers that are not up get a second at most, and
-        one that cannot be reached counts as out from then on. Raises Unavailable once closed.
+        about; None for none. Servers that are not up get a second at most, and one that cannot be
+        reached counts as out from then on. Raises Unavailable once closed, and nothing else.
         """
         if self._closing.is_set():
             raise self._closed()

@@ -59,12 +59,14 @@ _LONGEST: Final = 500
 
 
 def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
-    """Return the error for ``failed``: what a gRPC call raised, which is the call itself.
+    """Return the error for ``failed``: what a gRPC call raised, which is the call itself. Its class
+    is the one that a Lipwire server says, else it follows from the status code.
 
-    With a ``peer`` the error is for whoever named that address: it has the address, the cause and a
-    hint. Without, it is for the clients of a server that asked an inference server: texts that are
-    not Lipwire's own, which name addresses and other internals, are left out; ``reason_of_call``
-    has them for the log.
+    With a ``peer``, the server that was called, the error is for whoever named that address: it has
+    the address, the cause and a hint. Without, it is for the clients of a server that asked an
+    inference server: texts that are not Lipwire's own, which name addresses and other internals,
+    are left out; ``reason_of_call`` has them for the log. What is no gRPC call gives a
+    LipwireError.
     """
     if not isinstance(failed, grpc.Call):
         return LipwireError("the call of the inference server failed")
@@ -90,8 +92,9 @@ def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
 
 
 def error_of_request(failed: object, peer: Peer, trace: Trace) -> LipwireError:
-    """Return the error for ``failed``, what a gRPC call to ``peer`` raised that was sent with the
-    headers of ``trace``. Where the server has answered, the error has the request's id."""
+    """Return the error for ``failed``, what a gRPC call to the server ``peer`` raised that was sent
+    with the headers of ``trace``, for whoever named that server (``error_of_call``). Where a
+    Lipwire server has answered, the error has the request's id."""
     error = error_of_call(failed, peer)
     if isinstance(failed, grpc.Call) and says_why(failed):
         error.request_id = trace.request_id
@@ -105,10 +108,11 @@ def says_why(failed: grpc.Call) -> bool:
 
 
 def reason_of_call(failed: object, peer: Peer | None = None) -> str:
-    """Return why a call failed, as one line for the log. ``failed`` is what the gRPC call raised.
+    """Return why a call failed, as one line for the log, which may name addresses. ``failed`` is
+    what the gRPC call raised.
 
     It is the cause and a hint where the server ``peer`` was not reached, else code and text as they
-    came.
+    came. Without a ``peer`` causes are not looked for.
     """
     if not isinstance(failed, grpc.Call):
         return _line(str(failed))
@@ -128,8 +132,8 @@ def _told(failed: grpc.Call, peer: Peer) -> str:
 
 def error_of_answer(code: str, text: str) -> LipwireError:
     """Return the error that an answer with ``success = false`` stands for. ``code`` is its field
-    error_code ("AVATAR_INVALID" for example) and ``text`` its field error. An unknown code gives a
-    LipwireError."""
+    error_code, the name of a gRPC status ("FAILED_PRECONDITION" for example), and ``text`` its
+    field error. An unknown code gives a LipwireError."""
     return _make(_BY_CODE.get(code, LipwireError), _line(text), None)
 
 

@@ -34,14 +34,14 @@ def check_name(model_id: str) -> None:
 
 def metadata_of(model_id: str | None) -> Metadata:
     """Return gRPC metadata for a call about ``model_id``: ``x-model-id``, which load balancers may
-    hash on, with characters that a header may not hold as %XX; None is for one about no model. Of
-    the request that this thread works for, its id goes with it."""
+    hash on, with characters that a header may not hold as %XX; None for a call about no model.
+    Besides, the headers that carry the id of the request that this thread works for, if any."""
     return (*routing(model_id=model_id or ""), *trace_headers())
 
 
 def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
     """Return N, the length of ``array``. Raises InvalidInput where it is not (N, *shape) float32
-    with N at least 1; ``name`` is what the error calls it."""
+    with N at least 1; ``name`` is what the error calls it. Values are not checked."""
     wanted = f"(N, {', '.join(map(str, shape))}) float32"
     if array.dtype != np.float32 or array.shape[1:] != shape or not len(array):
         raise InvalidInput(f"{name} is {array.shape} {array.dtype}, wanted is {wanted}")
@@ -49,8 +49,8 @@ def check_batch(name: str, array: Float32Array, shape: tuple[int, ...]) -> int:
 
 
 def request_with(message: Message, arrays: Mapping[int, Float32Array | UInt8Array]) -> bytes:
-    """Return ``message`` serialised. ``arrays`` (float32 or uint8, by field number) become the
-    content of its bytes fields, little endian."""
+    """Return ``message`` serialised, with the contents of ``arrays`` (float32 or uint8, little
+    endian, in C order) in its bytes fields, by the fields' numbers in the .proto."""
     fields = {
         number: array.astype(array.dtype.newbyteorder("<"), copy=False)
         for number, array in arrays.items()
@@ -60,7 +60,8 @@ def request_with(message: Message, arrays: Mapping[int, Float32Array | UInt8Arra
 
 def answer_with(kind: type[_Answer], data: bytes, number: int) -> tuple[_Answer, memoryview]:
     """Parse ``data``, a serialised message of type ``kind``. Returns the message without its bytes
-    field ``number``, and the content of that field as a view of ``data``, empty where it is absent.
+    field ``number`` (as in the .proto), and the content of that field as a view of ``data``, empty
+    where it is absent.
 
     Raises LipwireError where ``data`` is no such message.
     """
@@ -83,8 +84,8 @@ def array_of(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
 
 
 def status_of(model: management_pb2.ModelStats, server: str) -> ModelStatus:
-    """Return a server's row about a loaded model as a ``ModelStatus``; ``server`` is its
-    address."""
+    """Return ``model``, a server's row about a loaded model, as a ``ModelStatus``; ``server`` is
+    its address."""
     return ModelStatus(
         model_id=model.model_id,
         gpu_id=model.gpu_id,
@@ -101,7 +102,8 @@ def status_of(model: management_pb2.ModelStats, server: str) -> ModelStatus:
 
 
 def gpu_of(gpu: inference_pb2.GpuStatus, server: str) -> GpuStatus:
-    """Return a server's message about a GPU as a ``GpuStatus``; ``server`` is its address."""
+    """Return ``gpu``, a server's message about a GPU, as a ``GpuStatus``; ``server`` is its
+    address."""
     return GpuStatus(
         index=gpu.index,
         name=gpu.name,

@@ -22,7 +22,9 @@ _RETRY_AFTER_S: Final = 0.25
 
 
 class Admission:
-    """Limits how many requests are worked on at a time, and refuses the rest at once.
+    """Limits how many requests of each kind are worked on at a time, and how many bytes they have
+    together, and refuses the rest at once. The kinds, texts like "inference", and their limits are
+    given when it is made. Thread-safe.
 
     Refusing here, rather than in gRPC's thread pool, leaves threads for health checks, and the
     refusal says when another attempt may succeed.
@@ -31,8 +33,9 @@ class Admission:
     __slots__ = ("_bytes", "_changed", "_draining", "_in_hand", "_limits", "_max_bytes")
 
     def __init__(self, limits: dict[str, int], *, max_bytes: int | None = None) -> None:
-        """``limits`` is how many requests of each kind are admitted at a time, 1 or more;
-        ``max_bytes`` how large all of them may be together."""
+        """``limits`` is how many requests of each kind are admitted at a time, 1 or more, by the
+        kind; ``max_bytes`` how large all of them may be together (None: without limit). Raises
+        InvalidInput for a limit below 1."""
         for kind, limit in limits.items():
             if limit < 1:
                 raise InvalidInput(f"{limit} {kind} requests at a time; allowed are 1 and more")
@@ -45,9 +48,10 @@ class Admission:
 
     @contextmanager
     def admit(self, kind: str, size_bytes: int = 0) -> Iterator[None]:
-        """Count a request of ``kind`` (a key of ``limits``), of ``size_bytes``, as being worked on
-        during the ``with`` block. A context manager. Raises Overloaded where there are too many
-        already, or too many bytes, and Unavailable once draining."""
+        """Count a request of ``kind``, one of those that this was made with, of ``size_bytes``, as
+        being worked on during the ``with`` block. A context manager; it does not wait for room.
+        Raises Overloaded where there are too many of that kind already, or too many bytes of all,
+        Unavailable once draining, and KeyError for another kind."""
         with self._changed:
             if self._draining:
                 raise Unavailable("the server is shutting down; ask another one")
@@ -80,13 +84,14 @@ class Admission:
 
     @property
     def in_hand(self) -> int:
-        """Number of requests that are being worked on."""
+        """How many requests, of all kinds, are being worked on now."""
         with self._changed:
             return sum(self._in_hand.values())
 
     def drain(self, timeout_s: float) -> bool:
         """Refuse all requests from now on, and wait until those that were admitted are done, at
-        most ``timeout_s`` seconds. Returns whether they are."""
+        most ``timeout_s`` seconds. Returns whether they are; those that are not go on. Calling it
+        again waits again."""
         with self._changed:
             self._draining = True
             return self._changed.wait_for(lambda: not any(self._in_hand.values()), timeout_s)
@@ -94,7 +99,8 @@ class Admission:
 
 class WaitingCalls:
     """Limits how many calls wait for a message of their client, or for their client to take one:
-    where there is one more, that which has waited for longest is cancelled. Thread-safe."""
+    where there is one more than the number that this was made with, that which has waited for
+    longest is cancelled. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         """``most`` calls may wait at a time; the server has so many threads for them."""
@@ -104,7 +110,9 @@ class WaitingCalls:
 
     @contextmanager
     def waiting(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Count the call of ``context`` as waiting during the ``with`` block. A context manager."""
+        """Count the call of ``context``, gRPC's own, as waiting during the ``with`` block. A
+        context manager, which never waits itself; where there are too many, it cancels the call
+        that has waited for longest, whose client gets CANCELLED."""
         key = object()
         longest = None
         with self._lock:
@@ -123,7 +131,7 @@ class WaitingCalls:
 class WaitingCallsInterceptor(grpc.ServerInterceptor):
     """A gRPC interceptor, the outermost one, that limits by ``WaitingCalls`` how many calls wait
     for their message, for the next one of a stream, or, where the call is of a kind that nothing
-    else limits, for their client to take an answer."""
+    else limits, for their client to take an answer. gRPC calls it for each call."""
 
     def __init__(self, waiting: WaitingCalls, lasting: tuple[str, ...] = ()) -> None:
         """Streams of methods that begin with one of ``lasting`` ("/package.") may wait for as long
@@ -136,8 +144,10 @@ class WaitingCallsInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler of a method, which counts as waiting until it has its message. See
-        ``grpc.ServerInterceptor``."""
+        """Return a handler for the method that ``handler_call_details`` names: the one that
+        ``continuation`` returns, but for which a call counts as waiting until it has its message;
+        None where there is no such method. A call without a message ends with INVALID_ARGUMENT.
+        Called by gRPC; see ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         if handler is None:
             return None

@@ -26,8 +26,10 @@ class MalformedError(ValueError):
 
 
 def with_fields(message: bytes, fields: Mapping[int, npt.NDArray[Any]]) -> bytes:
-    """Return the serialised ``message`` with ``fields`` added: bytes fields whose content is an
-    array's, by field number. Each array is copied once."""
+    """Return ``message``, a serialised protobuf message, with ``fields`` added: bytes fields by
+    their numbers in the .proto, whose content is the bytes of an array as they lie in memory (in C
+    order). Each array is copied once. A field that ``message`` has already is replaced for whoever
+    parses it."""
     parts: list[bytes | memoryview] = [message]
     for number, array in fields.items():
         value = np.ascontiguousarray(array).data.cast("B")
@@ -36,11 +38,13 @@ def with_fields(message: bytes, fields: Mapping[int, npt.NDArray[Any]]) -> bytes
 
 
 def split_fields(message: bytes, numbers: Collection[int]) -> tuple[bytes, dict[int, memoryview]]:
-    """Take the bytes fields of these ``numbers`` out of a serialised message.
+    """Take the bytes fields with these ``numbers`` (as in the .proto) out of ``message``, a
+    serialised protobuf message.
 
-    Returns the message without them, and the fields by number as views, without a copy. Raises
-    MalformedError where the encoding is wrong, unusual, or has more than 64 fields: protobuf's own
-    parser reads those faster. The content of other fields is not checked.
+    Returns the message without them, and the content of those that there are by number, as views of
+    ``message``, without a copy. Raises MalformedError where the encoding is wrong, unusual, or has
+    more than 64 fields: protobuf's own parser reads those faster. The content of other fields is
+    not checked.
     """
     view = memoryview(message)
     found: dict[int, memoryview] = {}

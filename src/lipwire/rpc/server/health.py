@@ -34,8 +34,10 @@ _TAKES_S: Final = 2.0
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """The gRPC service grpc.health.v1.Health: the statuses that are ``set``, and ``LIVENESS``.
-    Thread-safe."""
+    """Answers gRPC's service grpc.health.v1.Health: with the statuses that ``set`` was called with
+    (the server as a whole, the empty name, serves from the beginning), and for ``LIVENESS`` with
+    what the function ``live``, given when it is made, says at that moment. Thread-safe. ``Check``
+    and ``Watch`` are called by gRPC."""
 
     def __init__(self, live: Callable[[], bool]) -> None:
         """``live()`` says whether the parts of the process work; it is called for each check of
@@ -48,8 +50,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._threads: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="lipwire-watch")
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  # the name in the .proto
-        """Answer a ``HealthCheckRequest``, of ``LIVENESS`` by asking now. A service that the server
-        does not have is NOT_FOUND."""
+        """Return the status of the service that ``request`` (a ``HealthCheckRequest``) names:
+        SERVING or NOT_SERVING, of ``LIVENESS`` by asking now. A service that was never ``set`` is
+        answered with the code NOT_FOUND, by gRPC's ``context``."""
         if request.service == LIVENESS:
             live = _SERVING if self._asked() else _NOT_SERVING
             return health_pb2.HealthCheckResponse(status=live)
@@ -63,8 +66,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def Watch(  # type: ignore[override]  # noqa: N802  # gRPC's form without a thread a call
         self, request: Any, context: Any, send: Callable[[Any], object]
     ) -> None:
-        """Answer a ``HealthCheckRequest`` now and after each change, until the call ends. A service
-        that the server does not have is SERVICE_UNKNOWN."""
+        """Send the status of the service that ``request`` (a ``HealthCheckRequest``) names now and
+        after each change, by ``send(response)``, until the call of ``context`` ends; returns before
+        that. Of changes that follow one another quickly, the last is sent. A service that was never
+        ``set`` is SERVICE_UNKNOWN. A client that does not take an answer within 2 s is cut off."""
         watch = _Watch(request.service, send, context.cancel, telling=True)
         with self._lock:
             self._watches.setdefault(watch.service, set()).add(watch)
@@ -76,15 +81,18 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC's own mark
 
     def set(self, service: str, status: int) -> None:
-        """Say ``status``, a ``HealthCheckResponse.ServingStatus``, of ``service`` from now on.
-        Nothing once the server drains."""
+        """Say ``status``, a ``HealthCheckResponse.ServingStatus``, of the service ``service`` (its
+        full name; empty: the server as a whole) from now on, to who asks and to who watches.
+        Returns at once. Nothing once the server drains."""
         with self._lock:
             if self._draining:
                 return
             self._say(service, status)
 
     def drain(self) -> None:
-        """Say NOT_SERVING of every service for ever, to those who watch as well."""
+        """Say NOT_SERVING of every service that was ``set`` from now on, to those who watch as
+        well, whatever ``set`` is called with; ``LIVENESS`` goes on as before. Returns at once.
+        Calling it twice is allowed."""
         with self._lock:
             if self._draining:
                 return

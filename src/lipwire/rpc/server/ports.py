@@ -20,10 +20,10 @@ def held_port(
     the ``with`` block, which gets the port's number. A context manager. The socket is bound and
     does not listen, so it gets none of their connections.
 
-    ``family`` is the address family to choose where ``host`` has addresses of several, ``key`` what
-    the configuration calls ``host``, for errors. Raises Unavailable where another program has the
-    port, which SO_REUSEPORT alone would not tell, and InvalidInput where the system cannot share
-    ports.
+    ``family`` is the address family to choose where ``host`` has addresses of several (AF_UNSPEC:
+    the first that the system names), ``key`` what the configuration calls ``host``, for errors.
+    Raises Unavailable where another program has the port, which SO_REUSEPORT alone would not tell,
+    and InvalidInput where ``host`` is not known or the system cannot share ports.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise InvalidInput("server.workers is above 1, but this system cannot share a port; use 1")

@@ -158,7 +158,8 @@ class RpcServer:
             stop.wait()
             server.drain(30.0)
 
-    Leaving without ``drain`` cuts off what is in hand.
+    Leaving without ``drain`` cuts off what is in hand. It answers in threads of its own; one that
+    has stopped cannot be started again. Properties may be read in any thread.
     """
 
     def __init__(
@@ -226,12 +227,14 @@ class RpcServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before it is started, and no port where it is a socket."""
+        """The TCP port that it listens on; 0 before it is started. Without meaning where it listens
+        on a Unix socket instead."""
         return self._port
 
     @property
     def in_hand(self) -> int:
-        """How many inferences and loads of avatars are being worked on now."""
+        """How many calls that are limited in number are being worked on now: inferences, loads of
+        avatars, streams of live sessions, and leases."""
         return self._admission.in_hand
 
     @property
@@ -242,8 +245,9 @@ class RpcServer:
         return self._healthy_now and self._port != 0 and not ending
 
     def start(self) -> None:
-        """Listen and answer. Raises Unavailable where the address is taken, InvalidInput where it
-        is no address of this machine."""
+        """Listen and answer, in threads of its own; returns once it listens. Called by the ``with``
+        statement. Raises Unavailable where the address is taken or none of this machine,
+        InvalidInput where the port is not 0 to 65535."""
         options = self._options
         if not 0 <= options.port <= 65535:
             raise InvalidInput(f"port is {options.port}; allowed are 0 to 65535")
@@ -273,15 +277,16 @@ class RpcServer:
             self._watcher.start()
 
     def withdraw(self) -> None:
-        """Have health checks say NOT_SERVING from now on, and answer as before: balancers that look
-        give new work to others, until ``drain`` refuses what still comes."""
+        """Have health checks say NOT_SERVING from now on, and answer all calls as before: balancers
+        that look give new work to others, until ``drain`` refuses what still comes. Returns at
+        once; it cannot be taken back."""
         self._withdrawn = True
         self._health.drain()
 
     def drain(self, timeout_s: float) -> bool:
         """Stop with care: health checks say NOT_SERVING and new work is refused with UNAVAILABLE
         from now on, requests in hand may finish for ``timeout_s`` seconds, then the server stops.
-        Returns False where some had not finished and were cut off."""
+        Waits for all that. Returns False where some had not finished and were cut off."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
         self._health.drain()
@@ -294,7 +299,8 @@ class RpcServer:
         return done
 
     def stop(self) -> None:
-        """Cut off the requests in hand and stop. Stopping twice, or after ``drain``, is allowed."""
+        """Cut off the requests in hand, stop, and wait until it has stopped. Called at the end of
+        the ``with`` block. Stopping twice, or after ``drain``, is allowed."""
         self._stopping.set()
         self._health.drain()
         self._admission.drain(0.0)

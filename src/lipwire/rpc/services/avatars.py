@@ -28,7 +28,8 @@ from lipwire.session.live import LiveSessions
 
 class AvatarsServicer(CompositingServiceServicer):
     """Lists, loads and unloads the avatars of one registry, and their networks: the management
-    calls of gRPC's CompositingService.
+    calls of gRPC's CompositingService. gRPC calls its methods, each with a request message and its
+    ``context``, which carries the ``Call`` (``call_of``): who asks, and until when.
 
     Errors that say what is wrong with the request become ``success = false`` in the answer; the
     others are raised, and ``ErrorInterceptor`` makes statuses of them.
@@ -63,7 +64,7 @@ class AvatarsServicer(CompositingServiceServicer):
     def InferBatchComposite(  # noqa: N802
         self, request: pb.CompositeBatchRequest, context: grpc.ServicerContext
     ) -> pb.CompositeBatchResponse:
-        """Raise InvalidInput: only ``CompositingServicer`` makes batches."""
+        """Raise InvalidInput, whatever the request: only ``CompositingServicer`` makes batches."""
         raise InvalidInput("no batches are made here; ask on the server's port")
 
     def ListModels(  # noqa: N802
@@ -105,8 +106,9 @@ class AvatarsServicer(CompositingServiceServicer):
     def GetModelStats(  # noqa: N802
         self, request: management_pb2.GetModelStatsRequest, context: grpc.ServicerContext
     ) -> pb.GetModelStatsResponse:
-        """Return numbers about the loaded avatar that the request names, or about all where it
-        names none, with the registry's counts (hits, misses, evictions, failures)."""
+        """Return numbers about the loaded avatar that ``request`` names, or about all where it
+        names none, with the registry's counts (hits, misses, evictions, failures). Numbers of
+        networks are left out where these cannot be asked within 2 s."""
         access = call_of(context).access
         stats = self._avatars.stats()
         wanted, now = canonical_name(request.model_id), time.monotonic()  # the registry's clock

@@ -37,7 +37,8 @@ _WIRE_NAMES: Final[dict[FrameFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24", "h
 
 class CompositingServicer(AvatarsServicer):
     """Answers gRPC's CompositingService for the avatars of one registry, with batches of frames
-    made by one compositor.
+    made by one compositor. gRPC calls its methods, each with a request message and its ``context``,
+    which carries the ``Call`` (``call_of``): who asks, and until when.
 
     Errors that say what is wrong with the request become ``success = false`` in the answer; the
     others are raised, and ``ErrorInterceptor`` makes statuses of them.
@@ -72,8 +73,9 @@ class CompositingServicer(AvatarsServicer):
     def InferBatchComposite(  # noqa: N802
         self, request: pb.CompositeBatchRequest, context: grpc.ServicerContext
     ) -> pb.CompositeBatchResponse:
-        """Return the 1 to 50 frames that ``request`` asks for, with mouths that fit its speech, and
-        how long each step took."""
+        """Return the 1 to 50 frames that ``request`` asks for, with mouths that fit its speech, in
+        the compositor's format, and how long each step took in milliseconds. Waits until they are
+        made."""
         started = self._clock()
         try:
             call = call_of(context)

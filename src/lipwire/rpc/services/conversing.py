@@ -57,7 +57,10 @@ where the second argument is true."""
 
 
 class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
-    """Answers gRPC's AvatarService with the live sessions of one ``LiveSessions``."""
+    """Answers gRPC's AvatarService with the live sessions of one ``LiveSessions``. gRPC calls its
+    methods, each with a request message and its ``context``, which carries the ``Call``
+    (``call_of``): who asks, and until when. Errors are raised, and ``ErrorInterceptor`` makes
+    statuses of them."""
 
     def __init__(
         self,
@@ -82,17 +85,20 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
 
     def drain(self, left_s: float) -> None:
         """Begin no more sessions, tell the clients of the others that they have ``left_s`` seconds
-        to leave, and end those that are left then. Does not wait for that."""
+        to leave, and have the sessions that are left a second before that ended. Returns at
+        once."""
         self._ends_s = self._clock() + max(0.0, left_s - _BEFORE_STOP_S)
         self._sessions.drain(left_s)
 
     def Converse(  # noqa: N802
         self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ConverseResponse]:
-        """Begin the session that the first message asks for, or take up one that runs, and yield
-        its frames, sound and events while another thread follows the client's further messages.
-        Raises InvalidInput where the first message is not ``start``, and what ``LiveSessions.open``
-        or ``find`` raises."""
+        """Begin the session that the first message of ``request_iterator`` asks for, or take up one
+        that runs, and yield its frames, sound and events, waiting for each, until it ends, while
+        another thread follows the client's further messages; one that is not followed is answered
+        with a refusal. Raises InvalidInput where the first message is not ``start``, NotFound where
+        there is no such avatar or session, Overloaded, MinutesUsedUp, Unavailable and what else
+        opening a session raises, and at last what the session has ended with."""
         call = call_of(context)
         try:
             session, resumed = self._begin(next(request_iterator, None), call)
@@ -133,8 +139,9 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def InterruptSession(  # noqa: N802
         self, request: pb.InterruptSessionRequest, context: grpc.ServicerContext
     ) -> pb.InterruptSessionResponse:
-        """Drop all speech of the session that the request names, and answer. Raises NotFound where
-        the caller has no such session."""
+        """Drop all speech of the session that ``request`` names, and answer. Raises NotFound where
+        the caller's tenant has no such session, InvalidInput where the number of interrupts is
+        below 0."""
         number = interrupt_number(request.number)
         self._sessions.find(request.session_id, call_of(context).tenant).interrupt(number)
         return pb.InterruptSessionResponse()
@@ -142,9 +149,10 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def EraseAvatar(  # noqa: N802
         self, request: pb.EraseAvatarRequest, context: grpc.ServicerContext
     ) -> pb.EraseAvatarResponse:
-        """Remove all that is kept of the avatar that the request names, or say what that is. Raises
-        NotFound where there is none, InvalidInput where it cannot be removed, and StorageFailed
-        where the disk refuses."""
+        """Remove all that is kept of the avatar that ``request`` names, or, where it says so, only
+        say what that is; waits until that is done. Raises NotFound where there is none,
+        InvalidInput where it cannot be removed or this server erases none, and StorageFailed where
+        the disk refuses."""
         if self._erase is None:
             raise InvalidInput("this server erases no avatars")
         model_id = model_id_of(request.model_id, call_of(context).access)

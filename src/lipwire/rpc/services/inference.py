@@ -46,7 +46,9 @@ _log: Final = logging.getLogger("lipwire.rpc.times")
 
 
 class InferenceServicer(InferenceServiceServicer):
-    """Answers gRPC's InferenceService for the networks of one backend.
+    """Answers gRPC's InferenceService for the networks of one backend. gRPC calls its methods, each
+    with a request message and its ``context``, which carries the ``Call`` (``call_of``): who asks,
+    and until when.
 
     Errors that say what is wrong with the request become ``success = false`` in the answer; the
     others are raised, and ``ErrorInterceptor`` makes statuses of them.
@@ -69,7 +71,9 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: pb.InferBatchRequest, context: grpc.ServicerContext
     ) -> pb.InferBatchResponse:
         """Return the network's own output for the 1 to 50 frames of ``request``, (count, 3, 320,
-        320) float32, by its windows and either its crops or its frame numbers."""
+        320) float32, by custom in [0, 1], in the package's colour order, by its windows and either
+        its crops or its frame numbers; waits for the network. The answer can be sent, but its
+        output not be read here (``with_array``)."""
         started = self._clock()
         try:
             answer, output = self._infer(request, call_of(context))
@@ -119,8 +123,8 @@ class InferenceServicer(InferenceServiceServicer):
     def LoadModel(  # noqa: N802
         self, request: management_pb2.LoadModelRequest, context: grpc.ServicerContext
     ) -> management_pb2.LoadModelResponse:
-        """Load the network of the avatar that the request names, so that it is ready before it is
-        asked for, and return how long that took."""
+        """Load the network of the avatar that ``request`` names, so that it is ready before it is
+        asked for, wait for that, and return how long it took."""
         call = call_of(context)
         return load_model(
             request,
@@ -133,8 +137,8 @@ class InferenceServicer(InferenceServiceServicer):
     def UnloadModel(  # noqa: N802
         self, request: management_pb2.UnloadModelRequest, context: grpc.ServicerContext
     ) -> management_pb2.UnloadModelResponse:
-        """Unload the network of the avatar that the request names, once requests that use it are
-        done; return whether it was loaded."""
+        """Have the network of the avatar that ``request`` names unloaded as soon as requests that
+        use it are done, without waiting for these; return whether it was loaded."""
         call = call_of(context)
         return unload_model(
             request,
@@ -185,8 +189,9 @@ class InferenceServicer(InferenceServiceServicer):
 
 class MouthServicer(MouthServiceServicer):
     """Answers gRPC's MouthService: makes mouths for the frames that a request names by number, as
-    work of the class (live, batch or render) and the tenant that it names. Every error is raised,
-    and ``ErrorInterceptor`` makes a status of it."""
+    work of the class (live, batch or render) and the tenant that it names. gRPC calls its methods,
+    each with a request message and its ``context``, which carries the ``Call`` (``call_of``): who
+    asks, and until when. Every error is raised, and ``ErrorInterceptor`` makes a status of it."""
 
     def __init__(self, backend: Backend) -> None:
         """``backend`` makes the mouths."""
@@ -195,9 +200,11 @@ class MouthServicer(MouthServiceServicer):
     def Mouths(  # noqa: N802
         self, request: mouths_pb2.MouthsRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.MouthsResponse:
-        """Return the mouths of the consecutive frames that the request names, (count, 320, 320, 3)
-        uint8 in the package's colour order, by its windows. Raises what the backend raises
-        (NotFound, AvatarChanged, CropsNeeded, Overloaded, ...)."""
+        """Return the mouths of the 1 to 50 consecutive frames that ``request`` names, (count, 320,
+        320, 3) uint8 in the package's colour order, by its windows; waits for the network. The
+        answer can be sent, but its mouths not be read here (``with_array``). Raises InvalidInput
+        for a field out of range, and what the backend raises (NotFound, AvatarChanged, CropsNeeded,
+        Overloaded, ...)."""
         mouths = self._draw(request, call_of(context))
         answer = mouths_pb2.MouthsResponse(
             gpu_id=mouths.gpu_id,
@@ -210,9 +217,10 @@ class MouthServicer(MouthServiceServicer):
     def Lease(  # noqa: N802
         self, request: mouths_pb2.LeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.LeaseResponse:
-        """Reserve the network's time for the live session that the request names (a lease), for its
-        avatar, or renew the lease that it has. Raises Overloaded where there is no room for one
-        more."""
+        """Reserve the network's time for the live session that ``request`` names (a lease), for its
+        avatar, or renew the lease that it has; the answer says for how many seconds. Raises
+        Overloaded where there is no room for one more, and what loading the network raises
+        (NotFound, AvatarInvalid, ...)."""
         call = call_of(context)
         model_id = model_id_of(request.model_id, call.access, versions=True)
         self._backend.acquire(request.holder, model_id, call)

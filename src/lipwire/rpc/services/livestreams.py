@@ -14,7 +14,7 @@ _MOST_REFUSALS: Final = 100
 class LiveStream:
     """One gRPC stream over which a client takes what a live session sends, and the errors for which
     messages of the client were not followed. A session has one stream at a time: a newer one
-    replaces it."""
+    replaces it. Made by ``LiveStreams.open``. Thread-safe."""
 
     def __init__(self, session: LiveSession, call: Call) -> None:
         """``call`` is the request whose answer the stream is."""
@@ -39,21 +39,23 @@ class LiveStream:
         return self._replaced or self._call.ended
 
     def take(self, timeout_s: float) -> list[Item] | None:
-        """Wait for items of the session, at most ``timeout_s`` seconds, and return all there are;
-        an empty list where that time has passed, or a newer stream takes them. None once the
-        session has ended."""
+        """Wait for items of the session, at most ``timeout_s`` seconds, and remove and return all
+        there are; an empty list where that time has passed, or a newer stream takes them. None once
+        the session has ended and all was taken."""
         with self._taking:
             return [] if self._replaced else self.session.outbox.take(timeout_s)
 
     def replace(self) -> None:
-        """Take no more items: a newer stream takes them from now on."""
+        """Take no more items: a newer stream takes them from now on. Waits until a ``take`` under
+        way has returned."""
         self._replaced = True
         with self._taking:  # what was being taken was taken
             pass
 
     def refuse(self, error: LipwireError) -> None:
-        """Note ``error``, for which a message of the client was not followed, so that ``refusals``
-        returns it. Where 100 are waiting to be sent already, it is left out."""
+        """Keep ``error``, for which a message of the client was not followed, so that ``refusals``
+        returns it, and the client is told. Where 100 are waiting to be sent already, it is left
+        out."""
         with self._lock:
             if len(self._errors) < _MOST_REFUSALS:
                 self._errors.append(error)

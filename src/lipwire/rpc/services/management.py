@@ -23,8 +23,8 @@ _GpuMessage = TypeVar("_GpuMessage", compositing_pb2.GpuStatus, inference_pb2.Gp
 def list_models(
     request: pb.ListModelsRequest, names: Sequence[str], loaded: Collection[str], access: Access
 ) -> pb.ListModelsResponse:
-    """Return the answer to ListModels: one page of ``names``, which are sorted, without those that
-    ``access`` does not allow the caller to see.
+    """Return the answer to ``request``, one of ListModels: one page of ``names``, which are sorted,
+    without those that ``access`` does not allow the caller to see.
 
     ``loaded`` holds the names of the models in memory. Raises InvalidInput for a page_size below 0
     or above 10000.
@@ -44,11 +44,12 @@ def list_models(
 
 
 def page_of(names: Sequence[str], size: int, token: str) -> tuple[Sequence[str], str]:
-    """Return one page of ``names``, which are sorted, and the token of the next page; empty on the
-    last.
+    """Return (one page of ``names``, which are sorted; the token of the next page, empty on the
+    last).
 
-    The token is the last name of a page, so names that are added or removed between two requests
-    move no others. ``size`` 0 stands for 1000. Raises InvalidInput for sizes below 0 or above
+    ``token`` is that of the page wanted, empty for the first. It is the last name of the page
+    before, so names that are added or removed between two requests move no others. ``size`` is how
+    many names a page has at most; 0 stands for 1000. Raises InvalidInput for sizes below 0 or above
     10000.
     """
     if not 0 <= size <= _LARGEST_PAGE:
@@ -67,13 +68,13 @@ def load_model(
     *,
     versions: bool = False,
 ) -> pb.LoadModelResponse:
-    """Call ``load(model_id)`` with the canonical name of the model that ``request`` names, and
-    return the answer to LoadModel.
+    """Call ``load(model_id)`` with the canonical name of the model that ``request`` names, wait for
+    it, and return the answer to LoadModel, with how long that took by ``clock``, in seconds.
 
-    ``load`` returns the statistics that go into the answer, or None. ``clock`` returns seconds, and
-    ``access`` is what the caller may do; with ``versions`` the request may name a version of an
-    avatar. Errors that say what is wrong with the request become ``success = false`` in the answer;
-    others, such as Overloaded, are raised.
+    ``load`` returns the statistics that go into the answer, or None. ``access`` is what the caller
+    may do; with ``versions`` the request may name a version of an avatar. Errors that say what is
+    wrong with the request (InvalidInput, NotFound, AvatarInvalid) become ``success = false`` in the
+    answer; others, such as Overloaded, are raised.
     """
     started_s = clock()
     try:

@@ -56,10 +56,11 @@ Buffer = bytes | memoryview
 
 
 def model_id_of(model_id: str, access: Access, *, versions: bool = False) -> str:
-    """Return ``model_id`` in canonical form. With ``versions`` it may be the name of one version of
-    an avatar, by which servers ask each other. Raises InvalidInput where it is empty or longer than
-    200 characters, or is of a version where it may not be; NotFound where ``access``, what the
-    caller may do, does not allow that model."""
+    """Return ``model_id``, an avatar's name from a request, in canonical form. With ``versions`` it
+    may be the name of one version of an avatar, by which servers ask each other. Whether there is
+    such an avatar is not looked at. Raises InvalidInput where it is empty or longer than 200
+    characters, or is of a version where it may not be; NotFound where ``access``, what the caller
+    may do, does not allow that avatar."""
     if not model_id:
         raise InvalidInput("model_id is empty; name an avatar")
     if len(model_id) > _MAX_MODEL_ID:
@@ -103,8 +104,9 @@ def tenant_of(tenant: str) -> str:
 
 
 def crops_of(data: Buffer, count: int) -> Crops | None:
-    """Return the crops (the pictures that the network is shown) in ``data``, (count, 320, 320, 3)
-    uint8, a read-only view; None where it is empty.
+    """Return the crops (the pictures that the network is shown) of ``count`` frames in ``data``,
+    (count, 320, 320, 3) uint8, in the package's colour order, a read-only view; None where ``data``
+    is empty.
 
     Raises InvalidInput for another length.
     """
@@ -119,18 +121,18 @@ def crops_of(data: Buffer, count: int) -> Crops | None:
 
 
 def batch_size_of(count: int, field: str = "batch_size") -> int:
-    """Return ``count`` if it is 1 to 50, else raise InvalidInput; ``field`` names it in the
-    message."""
+    """Return ``count``, how many frames a request is for, if it is 1 to 50, else raise
+    InvalidInput; ``field`` names it in the message."""
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInput(f"{field} is {count}; allowed are 1 to {MAX_BATCH}")
     return count
 
 
 def frame_index_of(index: int, field: str = "start_frame_idx") -> int:
-    """Return ``index`` if it is 0 or above, else raise InvalidInput; ``field`` names it in the
-    message.
+    """Return ``index``, the number of an avatar's frame in a request, if it is 0 or above, else
+    raise InvalidInput; ``field`` names it in the message.
 
-    Past the last frame is allowed: frames run back and forth.
+    Past the avatar's last frame is allowed: frames run back and forth.
     """
     if index < 0:
         raise InvalidInput(f"{field} is {index}; allowed are 0 and above")
@@ -138,11 +140,11 @@ def frame_index_of(index: int, field: str = "start_frame_idx") -> int:
 
 
 def windows_of(data: Buffer, count: int, field: str = "audio_features") -> AudioWindows:
-    """Return the windows (what the network hears of each frame) in ``data``, (count, 32, 16, 16)
-    float32, a read-only view where that is possible.
+    """Return the windows (what the network hears of each frame) in ``data``, float32 in little
+    endian, as (count, 32, 16, 16) float32, a read-only view where that is possible.
 
-    One window stands for all ``count``. Raises InvalidInput for another length and for NaN or
-    infinity; ``field`` names them in the message.
+    ``data`` has ``count`` windows, or one, which stands for all. Raises InvalidInput for another
+    length and for NaN or infinity; ``field`` names them in the message.
     """
     seen = len(data)
     if seen not in (_WINDOW_BYTES, count * _WINDOW_BYTES):
@@ -159,8 +161,9 @@ def windows_of(data: Buffer, count: int, field: str = "audio_features") -> Audio
 
 
 def visual_of(data: Buffer, count: int) -> Visual | None:
-    """Return the network's visual input in ``data``, (count, 6, 320, 320) float32, the crop and the
-    crop with the mask black, as a read-only view.
+    """Return the network's visual input for ``count`` frames in ``data``, float32 in little endian,
+    as (count, 6, 320, 320) float32: the crop and the crop with the mask black, in [0, 1] (which is
+    not checked). A read-only view.
 
     None where ``data`` is empty. Raises InvalidInput for another length and for NaN or infinity.
     """
@@ -184,12 +187,13 @@ def raw_audio_of(
     first_frame: int,
     field: str = "raw_audio",
 ) -> RawAudio | None:
-    """Return the 16-bit little-endian samples in ``data``, whose first sample belongs to frame
-    ``first_frame``, with their rate and that frame; None where ``data`` is empty.
+    """Return the 16-bit little-endian samples in ``data``, with their rate and ``first_frame``, the
+    frame that the first sample belongs to; None where ``data`` is empty.
 
-    ``sample_rate`` 0 stands for 16000 Hz and ``channels`` 0 for one. Raises InvalidInput where a
-    number is out of range, where ``data`` is too long or not whole samples, and where it begins as
-    a file does; ``field`` is what the error calls ``data``.
+    ``sample_rate`` is in Hz, 1000 to 768000, or 0 for 16000; ``channels`` is 1 to 64, or 0 for 1.
+    Raises InvalidInput where a number is out of range, where ``data`` is longer than 60 s or 16 MiB
+    or not whole samples, and where it begins as a file does; ``field`` is what the error calls
+    ``data``.
     """
     if not data:
         return None
@@ -208,11 +212,12 @@ def raw_audio_of(
 def samples_of(
     data: bytes, *, sample_rate: int, channels: int, field: str
 ) -> tuple[npt.NDArray[np.int16], int]:
-    """Return (the 16-bit little-endian samples in ``data``, (n, channels) int16; their rate in Hz).
+    """Return (the 16-bit little-endian samples in ``data``, (n, channels) int16, a read-only view;
+    their rate in Hz).
 
-    ``sample_rate`` 0 stands for 16000 Hz and ``channels`` 0 for one. Raises InvalidInput where a
-    number is out of range, where ``data`` is not whole samples, and where it begins as a file does;
-    ``field`` is what the error calls ``data``.
+    ``sample_rate`` is in Hz, 1000 to 768000, or 0 for 16000; ``channels`` is 1 to 64, or 0 for 1.
+    Raises InvalidInput where a number is out of range, where ``data`` is not whole samples, and
+    where it begins as a file does; ``field`` is what the error calls ``data``.
     """
     if kind := file_kind(data[:HEAD_BYTES]):
         raise InvalidInput(

@@ -26,8 +26,10 @@ _LISTED: Final = 100
 
 
 class RendersServicer(RenderServiceServicer):
-    """Answers the calls of RenderService; errors are raised, and ``ErrorInterceptor`` makes
-    statuses of them."""
+    """Answers the calls of gRPC's RenderService; errors are raised, and ``ErrorInterceptor`` makes
+    statuses of them. gRPC calls its methods, each with a request message and its ``context``, which
+    carries the ``Call`` (``call_of``): who asks, and until when. A caller sees the renders of its
+    own tenant alone."""
 
     def __init__(
         self, renders: Renders, names: Callable[[], Sequence[str]], *, speaks: bool
@@ -41,8 +43,11 @@ class RendersServicer(RenderServiceServicer):
     def Submit(  # noqa: N802
         self, request: pb.SubmitRenderRequest, context: grpc.ServicerContext
     ) -> pb.SubmitRenderResponse:
-        """Take in an order, and tell of its render. Raises InvalidInput, NotFound, Overloaded and
-        StorageFailed as ``Renders.submit``, and Unavailable where there is no voice for a text."""
+        """Take in the order that ``request`` makes, and return its render, which is made later.
+        Raises InvalidInput where a field is out of range or there is neither text nor audio,
+        NotFound where there is no such avatar for the caller, KeyTaken where its idempotency key is
+        another order's, Overloaded where too many wait, StorageFailed, and Unavailable where there
+        is no voice for a text."""
         access = call_of(context).access
         pcm: npt.NDArray[np.int16] | None = None
         rate_hz = 0
@@ -78,15 +83,17 @@ class RendersServicer(RenderServiceServicer):
     def Get(  # noqa: N802
         self, request: pb.GetRenderRequest, context: grpc.ServicerContext
     ) -> pb.GetRenderResponse:
-        """Tell of a render. Raises NotFound where the caller's tenant has none of that id."""
+        """Return the render that ``request`` names, as it is now. Raises NotFound where the
+        caller's tenant has none of that id."""
         job = self._renders.find(request.id, call_of(context).access.tenant)
         return pb.GetRenderResponse(render=self._message(job))
 
     def List(  # noqa: N802
         self, request: pb.ListRendersRequest, context: grpc.ServicerContext
     ) -> pb.ListRendersResponse:
-        """Tell of the renders of the caller's tenant, newest first. Raises InvalidInput for a
-        number that is out of range, and NotFound where there is no render to go on behind."""
+        """Return the renders of the caller's tenant, newest first, as many as ``request`` asks for
+        (0: 100) and older than the one that it names, if any. Raises InvalidInput for a number that
+        is not 1 to 1000, and NotFound where there is no render of that name."""
         jobs = self._renders.every(
             call_of(context).access.tenant,
             before=request.before,
@@ -97,8 +104,8 @@ class RendersServicer(RenderServiceServicer):
     def Cancel(  # noqa: N802
         self, request: pb.CancelRenderRequest, context: grpc.ServicerContext
     ) -> pb.CancelRenderResponse:
-        """Cancel a render that has not ended, or remove one that has. Raises NotFound where the
-        caller's tenant has none of that id."""
+        """Cancel the render that ``request`` names where it has not ended, or remove one that has,
+        with its video. Raises NotFound where the caller's tenant has none of that id."""
         tenant = call_of(context).access.tenant
         if self._renders.find(request.id, tenant).has_ended:
             self._renders.remove(request.id, tenant)

@@ -36,9 +36,10 @@ def one_effect(
     effect in every process that is there.
 
     ``own`` is the answer or error of process number ``index``, this one, and ``others`` those of
-    the others by their numbers. Where one fails, the answer carries its error, and says which
-    process it was and in how many the call took effect. Raises that error where all failed without
-    an answer.
+    the others by their numbers, from 0; one with Unavailable is not there, which is no failure, and
+    is named in ``detail``. Where one fails, the answer carries its error, and says which process it
+    was and in how many the call took effect. Raises that error where all failed without an answer,
+    and where it is none that an answer can carry (``is_answer``).
     """
     there = {index: own} | _there(others)
     errors = {number: error for number, said in there.items() if (error := _error_of(said))}
@@ -63,7 +64,7 @@ def one_effect(
 def one_list(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
     """Return one answer of all processes of a server to ListModels: ``own``, a page of this
     process, with the number of processes that have each model loaded added up from ``others``, the
-    answers or errors by process number."""
+    answers or errors by process number. Errors count for nothing and are named in ``detail``."""
     answer = _copy(own)
     rows = {row.model_id: row for row in answer.models}
     for said in _good(others):
@@ -81,7 +82,7 @@ def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
     ``others``, the answers or errors by process number. Errors count for nothing and are named in
     ``detail``.
 
-    There is one row for each model (on each device).
+    There is one row for each model (on each device). Numbers are added up; ``idle_s`` is the least.
     """
     answer = _copy(own)
     rows = {_key(row): row for row in answer.models}
@@ -105,8 +106,9 @@ def one_sum(own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
 
 def one_health(index: int, own: Answer, others: Mapping[int, Answer | LipwireError]) -> Answer:
     """Return one answer of all processes of a server to Health, healthy where each process that
-    answered is healthy; errors are left out. ``own`` is the answer of this process, of number
-    ``index``, and ``others`` are the answers or errors of the others by their numbers.
+    answered is healthy; errors count for nothing, and are named in ``detail``. ``own`` is the
+    answer of this process, of number ``index``, and ``others`` are the answers or errors of the
+    others by their numbers, from 0.
 
     The GPUs are those of all processes, each once.
     """

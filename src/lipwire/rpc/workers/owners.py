@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 class OwnerInterceptor(grpc.ServerInterceptor):
     """A gRPC interceptor that passes a call about a live session of another process of the server
-    on to that process, and everything else to this one.
+    on to that process, and everything else to this one. gRPC calls it for each call.
 
     It goes behind ``ErrorInterceptor``, whose ``Call`` ends what is passed on.
     """
@@ -39,8 +39,10 @@ class OwnerInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a method: for those about one live session one that passes the call
-        on to the process that has the session; else that of ``continuation``. Called by gRPC; see
+        """Return a handler for the method that ``handler_call_details`` names: for those about one
+        live session (Converse, InterruptSession) one that passes the call on to the process that
+        has the session, or, where that is this one, to the handler that ``continuation`` returns;
+        for others that handler; None where there is no such method. Called by gRPC; see
         ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         if handler is None:

@@ -19,7 +19,7 @@ that macOS allows (Linux: 108)."""
 @dataclass(frozen=True, slots=True)
 class WorkerPlace:
     """One of ``count`` processes of a server that share a port: its number ``index``, from 0, and
-    the folder of the Unix sockets on which they answer each other."""
+    the folder of the Unix sockets on which they answer each other. It makes no sockets."""
 
     folder: Path
     index: int
@@ -28,8 +28,9 @@ class WorkerPlace:
 
     @classmethod
     def of_socket(cls, path: Path, count: int) -> "WorkerPlace":
-        """Return the place of the process whose socket is ``path``, among ``count`` processes.
-        Raises InvalidInput where ``path`` is not the socket of one of them."""
+        """Return the place of the process whose gRPC socket is ``path`` (as ``socket`` returns it),
+        among ``count`` processes. Raises InvalidInput where ``path`` is not the socket of one of
+        them."""
         name = path.stem
         if path.suffix != ".sock" or not name.isdecimal() or int(name) >= count:
             raise InvalidInput(
@@ -48,8 +49,8 @@ class WorkerPlace:
         return self.folder / f"{self.index if index is None else index}.web"
 
     def metrics_socket(self, index: int | None = None) -> Path:
-        """Return the path of the Unix socket on which process number ``index`` tells its numbers;
-        None for this process."""
+        """Return the path of the Unix socket on which process number ``index`` tells its numbers,
+        those of its metrics; None for this process."""
         return self.folder / f"{self.index if index is None else index}.numbers"
 
     @property

@@ -17,7 +17,7 @@ _MODE: Final = 0o600
 
 
 class SharedCount(Closing):
-    """A ``SessionCount`` of several processes. A context manager.
+    """A ``SessionCount`` of several processes. Thread-safe; a context manager.
 
     Each process has a file with its number of sessions, beside its socket, and holds a lock
     (flock(2)) of it, which the system takes back when the process ends, however it ends: the file
@@ -37,9 +37,9 @@ class SharedCount(Closing):
         self._write()
 
     def begin(self, most: int | None) -> None:
-        """Count one more session of this process. Raises Overloaded, with how many run, where all
-        processes together have ``most`` already; None is no limit. Call ``end`` when the session is
-        over."""
+        """Count one more session of this process; waits while another process counts one. Raises
+        Overloaded, with how many run, and counts nothing, where all processes together have
+        ``most`` already; None is no limit. Call ``end`` when the session is over."""
         with self._lock, self._alone():
             check_most(self.running, most)
             self._own += 1
@@ -67,7 +67,8 @@ class SharedCount(Closing):
         return counts
 
     def close(self) -> None:
-        """Close the files of this process: its sessions no longer count in the others."""
+        """Close the files of this process: its sessions no longer count in the others. Call nothing
+        afterwards."""
         os.close(self._file)
         os.close(self._adding)
 

@@ -73,7 +73,8 @@ _METHODS: Final[Mapping[str, tuple[type[Message], _Shared]]] = {
 
 class SharingInterceptor(grpc.ServerInterceptor):
     """A gRPC interceptor that answers calls about the whole server (lists, loads, statistics,
-    health) for all of its processes: it asks them all and merges the answers.
+    health) for all of its processes: it asks them all and merges the answers. gRPC calls it for
+    each call.
 
     It goes behind ``ErrorInterceptor``, whose ``Call`` says how long there is.
     """
@@ -89,9 +90,11 @@ class SharingInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler of a method: for those about the whole server one that asks all
-        processes and answers with what they say together; else that of ``continuation``. Called by
-        gRPC; see ``grpc.ServerInterceptor``."""
+        """Return a handler for the method that ``handler_call_details`` names: for those about the
+        whole server (LoadModel, UnloadModel, ListModels, GetModelStats, Health) one that asks all
+        processes, this one by the handler that ``continuation`` returns, and answers with what they
+        say together; for others that handler; None where there is no such method. Called by gRPC;
+        see ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or method not in _METHODS:

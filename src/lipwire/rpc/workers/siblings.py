@@ -33,7 +33,8 @@ ending."""
 
 class Siblings:
     """Asks the other processes of a server over their Unix sockets, from the process at ``place``.
-    Thread-safe."""
+    Processes have numbers, from 0 (``WorkerPlace``). Who asks, and the request's id, go with each
+    call. Thread-safe."""
 
     def __init__(self, place: WorkerPlace) -> None:
         self.place: Final = place
@@ -49,9 +50,11 @@ class Siblings:
         *,
         who: Sequence[int] | None = None,
     ) -> Iterator[Callable[[], Outcomes[_Answer]]]:
-        """Send ``request`` to the gRPC ``method`` (its full name) of other processes, all at once,
-        and give the ``with`` block a function that waits for them and returns each one's answer or
-        error, by process number. A context manager: calls under way are cancelled at its end.
+        """Send ``request`` to the gRPC ``method`` (its full name, as "/package.Service/Method") of
+        other processes, all at once, and give the ``with`` block a function that waits for them and
+        returns each one's answer or error, by process number; an error is returned, not raised, and
+        Unavailable says that the process is not there or is ending. A context manager: calls under
+        way are cancelled at its end.
 
         ``who`` are the numbers of the processes to ask, None for all others. ``kind`` is the type
         of the answers. Each process has ``timeout_s`` seconds, and less where ``call``, the request
@@ -75,12 +78,13 @@ class Siblings:
         self, index: int, method: str, messages: Iterator[bytes], call: Call
     ) -> Iterator[bytes]:
         """Send ``messages`` to the streaming gRPC ``method`` (its full name) of process number
-        ``index``, which has the session that they are about, and yield what it answers. Both are
-        serialised messages.
+        ``index``, which has the session that they are about, and yield what it answers, waiting for
+        each. Both are serialised messages.
 
         ``call`` is the request that this is done for; the stream ends with it. Raises the error
-        that the stream ends with, and NotFound where the process is not there, as its sessions have
-        ended with it.
+        that the stream ends with; NotFound where the process is not there, as its sessions have
+        ended with it, Unavailable where it ends meanwhile, DeadlineExceeded where it does not
+        accept the call within 20 s, and Cancelled where ``call`` has ended.
         """
         with self._channel(index) as channel:
             unparsed: Any = channel.stream_stream(method)

@@ -90,8 +90,8 @@ how many there are."""
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked for of one limit: ``cost`` of the ``most`` that are allowed within ``span_s``
-    seconds; a cost of 0 only asks how much is left."""
+    """What is asked for of the limit called ``name``: ``cost`` of the ``most`` that are allowed
+    within ``span_s`` seconds; a cost of 0 only asks how much is left."""
 
     name: str
     cost: int
@@ -101,7 +101,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """How much of one limit is left, and in how many seconds there will be more."""
+    """How much of one limit is left (``remaining``), and in how many seconds there will be more
+    (``renewed_in_s``)."""
 
     remaining: int
     renewed_in_s: float
@@ -121,9 +122,10 @@ class SharedCounts:
         redis.each_beat(self._join)
 
     def count(self, who: str, asked: Sequence[Asked]) -> tuple[int | None, list[Left]]:
-        """Count for ``who`` what is ``asked`` for, where all limits allow it, else nothing. Returns
-        the index of the limit that does not, None where all do, and what was left of each before.
-        Raises StoreAway where Redis does not say."""
+        """Count for ``who`` (any text, such as ``Access.counts_for``) what is ``asked`` for, where
+        all limits allow it, else nothing. Returns the index in ``asked`` of the first limit that
+        does not, None where all do, and what was left of each before. Waits for Redis; raises
+        StoreAway where it does not answer, and then it may have been counted."""
         now_ms = "" if self._now_s is None else str(round(self._now_s() * 1000))
         told: list[str | int] = [now_ms]
         for each in asked:

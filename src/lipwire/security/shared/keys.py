@@ -84,8 +84,9 @@ class SharedKeys:
         redis.each_beat(self.sync)
 
     def access(self, key: str) -> Access:
-        """Return what the whole ``key``, as a caller sent it, allows. Raises Unauthenticated where
-        it is of no file, was revoked or has expired."""
+        """Return what the whole ``key``, as a caller sent it (``lipwire_NAME_SECRET``), allows.
+        Does not wait for Redis. Raises Unauthenticated where it is not known, was revoked or has
+        expired."""
         given = hash_of(key)
         if given in self._gone:
             raise Unauthenticated("the API key is not known here; it may have been revoked")
@@ -100,8 +101,9 @@ class SharedKeys:
             return found.access(self._now())
 
     def sync(self) -> None:
-        """Tell the others what the file has and they have not heard of, and hear what they tell;
-        for the connection's thread. Raises StoreAway where Redis does not answer."""
+        """Tell the others what the file has and they have not heard of, and hear what they tell.
+        The thread of the connection calls it by itself, about once a second. Raises StoreAway where
+        Redis does not answer."""
         with self._lock:
             self._sync()
 

@@ -46,15 +46,15 @@ number was, and the sum of the others'."""
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """Seconds that a tenant has used in a month as Redis knows it: ``own_s`` are those of the
-    source that asks, as they were before it told a new number, ``others_s`` those of all others."""
+    """Seconds that a tenant has used in a month as Redis knows it: ``own_s`` are those that the
+    source that asks had told before, ``others_s`` those of all others together."""
 
     own_s: float
     others_s: float
 
 
 class SharedMinutes:
-    """What several servers have counted of live sessions' time. Thread-safe."""
+    """What several servers have counted of live sessions' time, in Redis. Thread-safe."""
 
     def __init__(self, redis: RedisConnection) -> None:
         """``redis`` stays the caller's to close."""
@@ -62,15 +62,17 @@ class SharedMinutes:
 
     @property
     def epoch(self) -> int:
-        """Another number than before means that Redis may have lost what it was told."""
+        """A number of the state of Redis: where it is another one than before, Redis may have lost
+        what it was told, and is to be told all again."""
         return self._redis.epoch
 
     def exchange(
         self, month: str, source: str, seconds: Mapping[str, float], *, left_s: float
     ) -> dict[str, Exchanged]:
-        """Tell that ``source`` has counted ``seconds`` for each tenant in ``month`` ("2030-01"), of
-        which ``left_s`` are left, and return what is known of these tenants. A lower number than
-        that of before changes nothing. Raises StoreAway where Redis does not say."""
+        """Tell Redis how many ``seconds`` ``source`` (``MinutesFile.source``) has counted in all
+        for each tenant, by name, in ``month`` ("2030-01"), of which ``left_s`` seconds are left,
+        and return by name what is known of these tenants. A lower number than that of before
+        changes nothing. Waits for Redis; raises StoreAway where it does not answer."""
         found: dict[str, Exchanged] = {}
         tenants = list(seconds)
         for at in range(0, len(tenants), _AT_A_TIME):

@@ -52,7 +52,8 @@ return 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """The place of one session among those of its tenant."""
+    """The place of one session among those of its tenant, as ``begin`` returns it for ``end``: the
+    ``tenant``, and a random ``name``."""
 
     tenant: str
     name: str
@@ -77,7 +78,8 @@ class SharedSessions:
 
     def begin(self, tenant: str, most: int) -> Place:
         """Count one more session of ``tenant``, and return its place, to be given to ``end``.
-        Raises Overloaded where the tenant has ``most`` already, at all servers together."""
+        Raises Overloaded where the tenant has ``most`` already, at all servers together. While
+        Redis is away, nothing is refused here."""
         place = Place(tenant, secrets.token_hex(8))
         with self._lock:
             self._places.add(place)  # before Redis has it: who renews meanwhile renews it, too
@@ -96,7 +98,8 @@ class SharedSessions:
         return place
 
     def end(self, place: Place) -> None:
-        """Count the session at ``place`` no more; nothing where that was done."""
+        """Count the session at ``place`` no more; nothing where that was done. Raises nothing:
+        where Redis is away, the session counts there until its time is over, some seconds."""
         with self._lock:
             if place not in self._places:
                 return

@@ -35,8 +35,9 @@ class SharedTexts:
         """What was taken here, and until when it could come again."""
 
     def put(self, name: str, text: str, lasts_s: float) -> None:
-        """Keep ``text`` as ``name``, hexadecimal digits, for ``lasts_s`` seconds. Raises StoreAway
-        where it is not known whether it is kept, or it is too large."""
+        """Keep ``text`` as ``name``, hexadecimal digits, for ``lasts_s`` seconds, in place of what
+        has that name. Raises StoreAway where Redis does not answer (it may be kept then), or
+        ``text`` is too large."""
         data = text.encode("utf-8", "surrogatepass")
         if len(data) > _LARGEST_BYTES:
             raise StoreAway(f"{len(data)} bytes; allowed are {_LARGEST_BYTES}")
@@ -45,8 +46,8 @@ class SharedTexts:
         self._redis.run("SET", self._key(name), data, "PX", max(1, round(1000 * lasts_s)))
 
     def get(self, name: str) -> tuple[str, float] | None:
-        """Return the text of ``name``, and in how many seconds it ends; None where there is none.
-        Raises StoreAway where Redis does not say."""
+        """Return the text of ``name``, hexadecimal digits, and in how many seconds it ends; None
+        where there is none. Raises StoreAway where Redis does not answer."""
         data, ends_ms = self._redis.script(_READ, [self._key(name)], [_LARGEST_BYTES - 1])
         with self._lock:
             taken = name in self._taken
@@ -55,9 +56,10 @@ class SharedTexts:
         return data.decode("utf-8", "replace"), ends_ms / 1000
 
     def take(self, name: str, lasts_s: float) -> bool:
-        """Forget the text of ``name``, which would end in ``lasts_s`` seconds, and return whether
-        it was there: of several callers at one time, at whatever server, True is returned to one.
-        Raises StoreAway where Redis does not say; it may be forgotten then."""
+        """Forget the text of ``name``, and return whether it was there: of several callers at one
+        time, at whatever server, True is returned to one. ``lasts_s`` is in how many seconds the
+        text would have ended, as ``get`` told: for as long it is not found here again. Raises
+        StoreAway where Redis does not answer; the text may be forgotten then."""
         now_s = self._clock()
         with self._lock:
             self._taken = {one: until_s for one, until_s in self._taken.items() if until_s > now_s}

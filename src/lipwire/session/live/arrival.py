@@ -15,9 +15,10 @@ _REMEMBERED_S: Final = 10.0
 
 
 class Arrival:
-    """When the pieces of audio of one stretch of speech came, and how late. Their *lateness* is how
+    """When the pieces of audio of one piece of speech came, and how late. Their *lateness* is how
     much later each came, compared with the first, than its place in the audio says; it is below 0
-    for those that came earlier. ``come_s`` is how much audio has come, in seconds."""
+    for those that came earlier. ``come_s`` is how much audio has come, in seconds. Not
+    thread-safe."""
 
     __slots__ = (
         "_before_late_s",
@@ -36,8 +37,8 @@ class Arrival:
         self._late_s = self._before_late_s = self._since_s = 0.0
 
     def add(self, seconds: float, now: float) -> None:
-        """Note that a piece of ``seconds`` of audio came at time ``now``, in seconds of the
-        session's clock."""
+        """Note that the next ``seconds`` of audio came at time ``now``, in seconds of the session's
+        clock, which never goes back. All other members go by it."""
         if not self.come_s:
             self._first_s = self._since_s = now
             self._first_end_s = seconds
@@ -60,7 +61,8 @@ class Arrival:
 
     @property
     def is_live_for_long(self) -> bool:
-        """Whether audio has come for ten seconds and more, and no faster than it is spoken."""
+        """Whether audio has come for ten seconds and more, and no faster than it is spoken (by 1 %
+        and 0.1 s at most), as from a microphone. False before."""
         took_s = self._last_s - self._first_s
         more_s = self.come_s - self._first_end_s
         return took_s >= _KNOWN_AFTER_S and more_s <= _SAME_PACE * took_s + _AHEAD_S

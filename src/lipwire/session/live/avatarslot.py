@@ -8,9 +8,10 @@ from lipwire.session.live.resting import Resting
 
 
 class AvatarSlot:
-    """The avatar that one live session shows, with its mouths at rest (the mouths shown while
-    nobody speaks), and the avatar that is to replace it, if any. Not thread-safe: its owner calls
-    it under the session's lock."""
+    """The avatar that one live session shows (``avatar``), with its mouths at rest (``resting``,
+    the mouths shown while nobody speaks), and the avatar that is to replace it, if any. It closes
+    no avatar: its owner does. Not thread-safe: its owner calls it under the session's lock, except
+    where a method says otherwise."""
 
     def __init__(self, avatar: LiveAvatar, tenant: str, clock: Callable[[], float]) -> None:
         """``tenant`` is whom mouths at rest are made for; ``clock`` gives seconds."""
@@ -33,8 +34,8 @@ class AvatarSlot:
 
     def prepared(self, avatar: LiveAvatar, position: int) -> Resting:
         """Return what makes the mouths at rest of ``avatar``, with that of its frame ``position``
-        made already, if it can be made now. Waits for the network; the only method that needs no
-        lock."""
+        made already, if it can be made now. Waits for the network, up to 10 s, so it is called
+        without the session's lock; it changes nothing here."""
         resting = Resting(avatar, self._tenant, self._clock)
         resting.prepare([position])
         return resting

@@ -44,8 +44,12 @@ _RATE_CHANGES: Final = 0.15
 
 class Broadcast:
     """An ``Output`` that encodes a session's video (H.264) and sound (Opus) once, and gives what it
-    has encoded to any number of viewers, which are callables. What it is given while nobody views
-    is not encoded. Viewers may be added and removed in any thread."""
+    has encoded to any number of viewers. What it is given while nobody views is not encoded.
+    Viewers may be added and removed in any thread.
+
+    A viewer is a function that takes a tuple of ``EncodedPicture``, ``EncodedSound`` and events, in
+    the order in which they leave. It is called in any thread, and must neither wait nor raise.
+    """
 
     planes: Final = True
 
@@ -98,10 +102,9 @@ class Broadcast:
         return True
 
     def add(self, viewer: Viewer) -> None:
-        """Call ``viewer`` with a tuple of what leaves from now on: encoded pictures and sound, and
-        events. It must not wait, as it is called in the threads that compose and pace. It is called
-        at once with the pictures since the last key frame, or else a key frame is made for it.
-        Nothing once closed."""
+        """Call ``viewer`` with what leaves from now on. It is called at once, in this thread, with
+        the pictures since the last key frame, where those are no more than 30; else the next
+        picture is made a key frame for it. Nothing once closed."""
         with self._lock:
             if self._closed:
                 return
@@ -121,15 +124,16 @@ class Broadcast:
                 self._key_wanted = True
 
     def want_key(self) -> None:
-        """Have the next picture encoded as a key frame, for a viewer that lost some; key frames are
-        a second apart at least, so it may be a later picture."""
+        """Have the next picture encoded as a key frame, for a viewer that lost some. Key frames are
+        a second apart at least, so it may be a later picture. Returns at once."""
         with self._lock:
             self._key_wanted = True
 
     def limit(self, viewer: Viewer, bits_a_second: int) -> None:
-        """Lower the video's bit rate, where need be, to what ``viewer`` can receive: its browser
-        estimates ``bits_a_second``. All viewers get that video. Nothing for a viewer that was not
-        added, and before the first picture."""
+        """Lower the video's bit rate, where need be, to what ``viewer``, which was added, can
+        receive: its browser estimates ``bits_a_second``. All viewers get that video; it is raised
+        again some seconds after the estimates have risen. Nothing for a viewer that was not added,
+        and before the first picture."""
         with self._lock:
             rate = self._viewers.get(viewer)
             if rate is None or self._video is None:
@@ -142,9 +146,10 @@ class Broadcast:
             rate.estimated(bits_a_second, sent, self._most_bits or usual, now)
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events, in the order in which they leave, and give the viewers those taken
-        before that have not left. Where there is sound among ``items``, all of them are kept until
-        the next ``show`` or ``put``; else they leave at once. Sound is encoded when it leaves."""
+        """Take ``items``, sound and events, in the order in which they leave, and give the viewers
+        those taken before that have not left. Where there is sound among ``items``, all of them are
+        kept until the next ``show`` or ``put``; else they leave at once. Sound is encoded when it
+        leaves."""
         waits = bool(self._viewers) and any(isinstance(item, Sound) for item in items)
         with self._lock:
             before = self._waiting

@@ -49,7 +49,10 @@ _EARLY_S: Final = 0.005
 
 
 class Conversation:
-    """What one live session shows and says, without threads or clock; its owner holds a lock."""
+    """What one live session shows and says, without threads or clock. Its owner calls every method
+    under one lock, with the time in seconds of the session's clock; makes, in other threads, what
+    ``next_speech`` and ``next_frames`` return; calls ``start`` once, and ``tick`` whenever
+    ``can_tick`` is true; and sends what that returns."""
 
     def __init__(self, settings: SessionSettings) -> None:
         self.settings: Final = settings
@@ -77,7 +80,8 @@ class Conversation:
 
     @property
     def has_room(self) -> bool:
-        """Whether more speech may come now."""
+        """Whether less than ``max_buffered_speech_s`` waits to be spoken; ``push`` does not look at
+        it."""
         return self._speeches.has_room
 
     @property
@@ -98,14 +102,12 @@ class Conversation:
         *,
         dropped: bool = False,
     ) -> None:
-        """Add audio that came at time ``now``, in seconds of the session's clock. It continues the
-        last piece of speech, or begins a new one where that has ended or there is none.
-
-        ``sequence`` is its number among all audio of the session, each one more than the one
+        """Add ``piece``, audio that came at time ``now``, in seconds of the session's clock. It
+        continues the last piece of speech, or begins a new one where that has ended or there is
+        none. ``sequence`` is its number among all audio of the session, each one more than the one
         before; None where the sender does not count. With ``dropped`` the audio is not spoken, only
         its number is taken. Raises InvalidInput where ``sequence`` is not the next number, and once
-        the session is closed.
-        """
+        the session is closed."""
         self._check_open()
         self._speeches.push(piece, now, sequence, dropped=dropped)
 
@@ -116,8 +118,9 @@ class Conversation:
         self._speeches.end_last()
 
     def interrupt(self) -> None:
-        """Drop all speech, spoken or waiting: the next frame shows and says nothing of it. Raises
-        InvalidInput once the session is closed."""
+        """Drop all speech, spoken or waiting: the next frame says nothing of it, and the mouth
+        closes within ``crossfade_frames`` (at once where frames are not paced). Raises InvalidInput
+        once the session is closed."""
         self.state = after(self.state, Trigger.INTERRUPT)
         for speech in self._speeches:
             self._told_end(speech, interrupted=True)
@@ -131,8 +134,8 @@ class Conversation:
                 self._mouth_closed()
 
     def listen(self, listening: bool) -> None:
-        """Set whether somebody speaks to the avatar now, which makes an idle session a listening
-        one. Raises InvalidInput once the session is closed."""
+        """Set whether somebody speaks to the avatar now (``listening``), which makes an idle
+        session a listening one. Raises InvalidInput once the session is closed."""
         before = self.state
         self.state = after(self.state, Trigger.LISTEN if listening else Trigger.REST)
         self._listening = listening
@@ -140,7 +143,8 @@ class Conversation:
             self._tell_state(0)
 
     def close(self) -> None:
-        """End the session; closing twice is allowed."""
+        """End the session, dropping its speech; what is to be told of that is in ``last_events``.
+        Closing twice is allowed."""
         for speech in self._speeches:
             self._told_end(speech, interrupted=True)
         self._speeches.clear()
@@ -154,15 +158,12 @@ class Conversation:
     def next_speech(self) -> tuple[Speech, SpeechPiece | None, bool] | None:
         """Take the audio that is to be heard next. Returns its piece of speech, the audio (None
         where no more comes), and whether the piece of speech ends with it; None where there is
-        nothing to hear now.
-
-        The audio is removed: make windows and sound of it (``SpeechReader``) and call ``heard``
-        with them.
-        """
+        nothing to hear now. The audio is removed: make windows and sound of it (``SpeechReader``)
+        and call ``heard`` with them."""
         return self._speeches.next_to_hear(self.position)
 
     def heard(self, speech: Speech, heard: Heard, last: bool) -> None:
-        """Take in the windows and sound that were made of the audio of ``speech``, which
+        """Take in ``heard``, the windows and sound that were made of the audio of ``speech``, which
         ``next_speech`` returned. ``last`` says that nothing of that piece of speech follows.
         Ignored where it was interrupted meanwhile."""
         self._speeches.heard(speech, heard, last=last)
@@ -175,11 +176,9 @@ class Conversation:
 
     def next_frames(self, now: float, in_hand: int = 0) -> Work | None:
         """Return frames whose mouths are to be made now, at time ``now`` (seconds of the session's
-        clock); None where there are none. Call ``made`` or ``failed`` with them afterwards.
-
-        Frames that cannot be shown in time any more are left out. ``in_hand`` is how many earlier
-        results of this method were given to neither ``made`` nor ``failed`` yet.
-        """
+        clock); None where there are none. Call ``made`` or ``failed`` with them afterwards. Frames
+        that cannot be shown in time any more are left out. ``in_hand`` is how many earlier results
+        of this method were given to neither ``made`` nor ``failed`` yet."""
         if not self._grid.started or in_hand >= self._planning.most_in_hand:
             return None
         for speech in self._speeches:
@@ -215,8 +214,8 @@ class Conversation:
         return self._planning.took(took_s, len(work.windows), tried=work.tried)
 
     def failed(self, work: Work) -> None:
-        """Note that the mouths of ``work`` could not be made: the mouth before them is shown in
-        their place."""
+        """Take in that the mouths of ``work``, which ``next_frames`` returned, could not be made:
+        the mouth before them is shown in their place."""
         for number in range(work.first, work.first + len(work.windows)):
             made = work.speech.made.get(number)
             if made is not None:
@@ -226,7 +225,8 @@ class Conversation:
 
     def expect(self, mouth_s: float | None) -> None:
         """Expect of each mouth from now on that it takes ``mouth_s`` seconds, as in an earlier
-        session of the avatar that is shown; None where there was none."""
+        session of the avatar that is shown, and forget what was measured; None where there was
+        none."""
         self._planning = Planning(self.settings, mouth_s)
 
     def start(self, now: float) -> None:
@@ -263,7 +263,7 @@ class Conversation:
     def tick(self, now: float) -> Tick:
         """Return what leaves at time ``now``, in seconds of the session's clock: the frame that is
         due, and, where this is late, also the sound of the frames that were due before it. Call it
-        where ``can_tick`` is true."""
+        where ``can_tick`` is true, and send it all: nothing of it comes again."""
         self._speeches.check(now)
         sounds: list[Sound] = []
         picture: Picture | None = None

@@ -13,13 +13,13 @@ class SessionCount(Protocol):
     sees it. Thread-safe."""
 
     def begin(self, most: int | None) -> None:
-        """Count one more session of this process. Raises Overloaded, with how many run, where all
-        processes together have ``most`` already; None is no limit. Call ``end`` when the session is
-        over."""
+        """Count one more session of this process. Raises Overloaded, with how many run, and counts
+        nothing, where all processes together have ``most`` already; None is no limit. Call ``end``
+        when the session is over."""
         ...
 
     def end(self) -> None:
-        """Count one session of this process less, which ``begin`` has counted."""
+        """Count one session of this process less, which ``begin`` has counted. Raises nothing."""
         ...
 
     @property
@@ -36,8 +36,8 @@ class OwnCount:
         self._own = 0
 
     def begin(self, most: int | None) -> None:
-        """Count one more session. Raises Overloaded, with how many run, where there are ``most``
-        already; None is no limit."""
+        """Count one more session. Raises Overloaded, with how many run, and counts nothing, where
+        there are ``most`` already; None is no limit. Call ``end`` when the session is over."""
         with self._lock:
             check_most(self._own, most)
             self._own += 1
@@ -54,8 +54,8 @@ class OwnCount:
 
 
 def check_most(running: int, most: int | None) -> None:
-    """Raise Overloaded, with a time to come back after, where ``running`` live sessions are
-    ``most`` or more; ``most`` None is no limit."""
+    """Raise Overloaded, with a time to come back after (5 s), where ``running`` live sessions, how
+    many there are, are as many as ``most`` allows, or more; ``most`` None is no limit."""
     if most is not None and running >= most:
         raise Overloaded(
             f"{running} live sessions run; allowed are {most}", retry_after_s=_RETRY_AFTER_S

@@ -8,7 +8,8 @@ from lipwire.domain import UInt8Array
 class Crossfade:
     """Limits how much of a speaking mouth is shown in place of the mouth at rest, so that it
     changes by one step at most from one frame to the next. Keeps the mouth that was shown last, for
-    frames that have none of their own."""
+    frames that have none of their own. Call ``toward`` once for each frame, in order. Not
+    thread-safe."""
 
     def __init__(self, frames: int) -> None:
         """``frames`` lie between none of the mouth and all of it; 0 to change at once."""
@@ -24,11 +25,11 @@ class Crossfade:
     def toward(
         self, weight: float, mouth: UInt8Array | None = None
     ) -> tuple[UInt8Array | None, float]:
-        """Move one frame's step towards showing ``weight``, 0 to 1, of ``mouth``, (320, 320, 3)
-        uint8; None stands for the mouth of the last frame.
-
-        Returns what the frame is to show: the mouth and how much of it, 0 to 1; or None and 0.
-        """
+        """Return what the next frame is to show on its way to ``weight``, 0 to 1, of ``mouth``,
+        (320, 320, 3) uint8: (the mouth, and how much of it, 0 to 1), or (None, 0) for the mouth at
+        rest alone. The weight differs by one step at most from the one returned before. ``mouth``
+        None stands for the mouth of the last frame. Nothing is mixed here, and the mouth not
+        copied."""
         change = weight - self._weight
         if abs(change) > self._step * 1.001:  # a step may be rounded
             weight = self._weight + (self._step if change > 0 else -self._step)

@@ -27,14 +27,16 @@ class DroppedFrames:
         return self.of.total()
 
     def add(self, reason: Reason) -> None:
-        """Count one frame that is left out for ``reason``."""
+        """Count one frame that is left out for ``reason``, and remember it until the client is told
+        of it (``to_tell``, ``all_untold``)."""
         self.of[reason] += 1
         self._untold[reason] = self._untold.get(reason, 0) + 1
 
     def to_tell(self, frame: int) -> list[FramesDropped]:
         """Return one event for each reason for which frames were left out since the client was last
-        told; an empty list where there were none or it was told in the same second of the session's
-        clock. ``frame`` is the number of the next frame to leave, at 25 a second."""
+        told, and count them as told; an empty list where there were none or it was told in the same
+        second of the session's clock. ``frame`` is the number of the next frame to leave, at 25 a
+        second."""
         second = frame * FRAME_MS // 1000
         if not self._untold or second == self._told_second:
             return []
@@ -43,8 +45,8 @@ class DroppedFrames:
 
     def all_untold(self, frame: int) -> list[FramesDropped]:
         """Return one event for each reason for which frames were left out since the client was last
-        told, whenever that was; for use when the session ends. ``frame`` is the number of the next
-        frame to leave."""
+        told, whenever that was, and count them as told; for use when the session ends. ``frame`` is
+        the number of the next frame to leave, at 25 a second."""
         events = [
             FramesDropped(frame * FRAME_MS, count, reason)
             for reason, count in sorted(self._untold.items())

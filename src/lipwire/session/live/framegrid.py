@@ -47,10 +47,10 @@ class FrameGrid:
         return self._start_s + frame * FRAME_MS / 1000 + self._phase_s
 
     def align(self, first: int, ready_s: float) -> int:
-        """Move the grid so that a frame, number ``first`` or a later one, is due at ``ready_s``
-        (seconds of the session's clock), and return that frame's number. Where that would have to
-        be a frame before ``first``, nothing is moved and ``first`` is returned. Only once ``start``
-        was called."""
+        """Move the grid, by less than a frame, so that a frame, number ``first`` or a later one, is
+        due at ``ready_s`` (seconds of the session's clock), and return that frame's number. Where
+        that would have to be a frame before ``first``, nothing is moved and ``first`` is returned.
+        Only once ``start`` was called."""
         assert self._start_s is not None
         since_s = ready_s - self._start_s
         frame = round((since_s - self._phase_s) / _FRAME_S)  # by as little as can be
@@ -64,9 +64,10 @@ class FrameGrid:
         return frame
 
     def shorten(self, frame: int, ready_s: float) -> None:
-        """Have frame number ``frame`` due at ``ready_s`` (seconds of the session's clock) where it
-        would be due later. The frame before it, which has just left, still lasts 15 ms at least, so
-        it may be due later than that. Nothing where the grid would be moved by a whole frame."""
+        """Have frame number ``frame``, and with it all later ones, due at ``ready_s`` (seconds of
+        the session's clock) where it would be due later. The frame before it, which has just left,
+        still lasts 15 ms at least, so it may be due later than that. Nothing where the grid would
+        be moved by a whole frame."""
         earlier_s = min(self.due_s(frame) - ready_s, _FRAME_S - _SHORTEST_S)
         if earlier_s > 0 and self._phase_s - earlier_s > -_FRAME_S:
             self._phase_s -= earlier_s

@@ -21,7 +21,9 @@ it."""
 class SpeechGate:
     """Finds the frames (40 ms) of audio in which somebody speaks, as it arrives in pieces, and
     gives each a weight: 1 there, 0 in silence, noise and music, and a few frames in between where
-    it passes from one to the other. Not for use from several threads at once."""
+    it passes from one to the other. Push audio, then ask for the weights of as many further frames
+    as it is enough for: a frame is weighed when ``lookahead_samples`` (given when it is made) from
+    its first sample on are known. Not for use from several threads at once."""
 
     def __init__(self, *, crossfade_frames: int, lookahead_samples: int) -> None:
         """A frame is weighed when ``lookahead_samples`` from its first sample on are known.
@@ -37,7 +39,8 @@ class SpeechGate:
         self._frames = 0
 
     def push(self, pcm: Float32Array) -> None:
-        """Add audio, (n,) float32 at 16 kHz in [-1, 1]."""
+        """Add ``pcm``, the audio that follows what was pushed before, (n,) float32 at 16 kHz in
+        [-1, 1], of any length."""
         for probability in self._detector.push(pcm):
             first = self._chunks * CHUNK_SAMPLES
             self._chunks += 1
@@ -51,8 +54,9 @@ class SpeechGate:
 
     def weights(self, frames: int) -> list[float]:
         """Return the weights of the next ``frames`` frames, 0 to 1 each: how much of the network's
-        mouth they show, the rest being the mouth at rest. All audio that they depend on,
-        ``lookahead_samples`` from each frame's first sample on, has to have been pushed."""
+        mouth they show, the rest being the mouth at rest. Each call goes on behind the one before.
+        All audio that they depend on, ``lookahead_samples`` from each frame's first sample on, has
+        to have been pushed; what is missing counts as silence."""
         return [self._next() for _ in range(frames)]
 
     def _next(self) -> float:

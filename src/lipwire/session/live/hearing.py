@@ -40,7 +40,7 @@ class SpeechPiece:
 
     @property
     def seconds(self) -> float:
-        """How long the audio is, in seconds."""
+        """How long the audio is, in seconds, at its own rate."""
         return len(self.pcm) / self.rate_hz
 
     @property
@@ -51,7 +51,8 @@ class SpeechPiece:
 
 def check_piece(pcm: Pcm, rate_hz: int) -> None:
     """Raise InvalidInput where ``pcm`` cannot be audio of a session. Allowed are (n,) and (n,
-    channels), int16 or float32 in [-1, 1], without NaN, at a ``rate_hz`` that can be resampled."""
+    channels), n from 0, 1 to 64 channels, int16 or float32 in [-1, 1], without NaN, at a rate
+    ``rate_hz`` that can be resampled (``check_rate``)."""
     check_rate(rate_hz)
     if pcm.ndim not in (1, 2) or (pcm.ndim == 2 and not 1 <= pcm.shape[1] <= MAX_CHANNELS):
         raise InvalidInput(
@@ -101,7 +102,8 @@ class Heard:
 
 class SpeechReader:
     """Makes of one piece of speech, as its audio comes, what the network hears (windows) and what
-    people hear (sound). Not for use from several threads at once."""
+    people hear (sound): push its audio in order, then flush. Not for use from several threads at
+    once."""
 
     def __init__(self, encoder: AudioEncoder, settings: SessionSettings) -> None:
         """``encoder`` is the avatar's audio encoder. ``settings`` say how far ahead is heard, and
@@ -122,9 +124,10 @@ class SpeechReader:
         self._pushed = self._got = self._sounded = 0
 
     def push(self, piece: SpeechPiece) -> Heard:
-        """Add audio, and return the windows (what the network hears of each frame), weights and
-        sound that are complete now; there may be none. Raises InvalidInput where ``piece`` is not
-        audio of a session (see ``check_piece``)."""
+        """Add the audio ``piece`` behind what was pushed before, and return the windows (what the
+        network hears of each frame), weights and sound that are complete now; there may be none.
+        Its rate and channels may be others than before. Raises InvalidInput where ``piece`` is not
+        audio of a session (see ``check_piece``), and what the audio encoder raises."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:
@@ -146,7 +149,8 @@ class SpeechReader:
 
     def flush(self) -> Heard:
         """End the piece of speech, and return the windows (what the network hears of each frame),
-        weights and sound that were still missing. Nothing may be pushed after that."""
+        weights and sound that were still missing. Nothing may be pushed after that. Raises what the
+        audio encoder raises."""
         pcm, sound = self._end_of_form()
         known = self._heard(pcm, sound)
         last = self._windows.flush()

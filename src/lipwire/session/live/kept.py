@@ -10,7 +10,7 @@ from lipwire.session.live.livesession import LiveSession
 @dataclass(slots=True)
 class Kept:
     """A live session that runs, and what the rules of its server need to know of it; times are in
-    seconds of the server's clock."""
+    seconds of the server's clock. ``LiveSessions`` changes it under its lock."""
 
     session: LiveSession
     model_id: str

@@ -33,7 +33,7 @@ _REST_BACK: Final = 100
 class Rest(Protocol):
     """The mouths of an avatar at rest (what is shown while nobody speaks), one for each frame of
     the avatar, by the frame's number; numbers past the last frame run back and forth over the
-    frames."""
+    frames. Mouths are (320, 320, 3) uint8, in the package's colour order. Thread-safe."""
 
     @property
     def complete(self) -> bool:
@@ -46,14 +46,14 @@ class Rest(Protocol):
 
     def ready(self, number: int) -> UInt8Array | None:
         """Return the mouth at rest for frame ``number``, (320, 320, 3) uint8, without waiting; None
-        where the network would have to make it."""
+        where it is not made yet. Does not have it made."""
         ...
 
     def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
         """Return the mouth at rest for frame ``number``, (320, 320, 3) uint8. Where it is not made
         yet, waits for the network to make it; ``call`` is the request that this is done for (None:
-        none in particular). Raises what the network raises, Overloaded and DeadlineExceeded for
-        example."""
+        none in particular, and no time limit of its own). Raises what the network raises:
+        Overloaded, DeadlineExceeded, Unavailable, AvatarChanged, ...."""
         ...
 
 
@@ -61,7 +61,8 @@ class Rest(Protocol):
 class LiveAvatar:
     """What a live session needs of its avatar. Its callables are used from several threads at once;
     ``position`` in their arguments is a frame of the avatar (past the last, back and forth), and
-    ``mouth`` what is pasted into it, (320, 320, 3) uint8, None for nothing.
+    ``mouth`` what is pasted into it, (320, 320, 3) uint8, in the package's colour order, None for
+    nothing.
 
     ``compose(position, mouth)`` returns the frame as a JPEG file or raw BGR pixels,
     ``planes(position, mouth, out)`` as I420. ``mouths(position, windows, call)`` waits for the
@@ -91,8 +92,9 @@ class LiveAvatar:
     def rest_mouth(self, position: int, tenant: str, service: Service) -> UInt8Array | None:
         """Return the mouth at rest (shown while nobody speaks) for frame ``position``, (320, 320,
         3) uint8. Where it is not made yet, waits up to 10 s for the network to make it, as work of
-        the class ``service`` for ``tenant``; returns None where it cannot be made now, because of
-        load or time."""
+        the class ``service`` ("live", "batch" or "render") for ``tenant``; returns None where it
+        cannot be made now, because of load or time. Raises the network's other errors (NotFound,
+        AvatarInvalid, AvatarChanged, ...)."""
         mouth = self.rest.ready(position)
         if mouth is not None:
             return mouth
@@ -144,7 +146,7 @@ def no_planes(position: int, mouth: UInt8Array | None, out: UInt8Array | None = 
 
 def blend(rest: UInt8Array, mouth: UInt8Array, weight: float) -> UInt8Array:
     """Return a mix of two mouths: ``weight`` (0 to 1) of ``mouth`` and 1 - ``weight`` of ``rest``.
-    All are (320, 320, 3) uint8; the result is a new array."""
+    All are (320, 320, 3) uint8, with one order of channels; the result is a new array."""
     parts = round(weight * 256)
     mixed = mouth.astype(np.uint16) * parts + rest.astype(np.uint16) * (256 - parts)
     return ((mixed + 128) >> 8).astype(np.uint8)

@@ -41,7 +41,9 @@ _CHECK_S: Final = 0.1
 
 
 class LiveSession(Closing):
-    """One client's session with an avatar: speech in, frames and sound out. Thread-safe."""
+    """One client's session with an avatar: speech in, frames and sound out, to ``outbox`` once
+    ``fill_outbox`` was called, and to what ``add_output`` adds. Made by ``LiveSessions.open``. When
+    it has ended, ``ended_because`` and ``error`` say why. Thread-safe."""
 
     def __init__(
         self,
@@ -128,12 +130,12 @@ class LiveSession(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether the session has ended."""
+        """Whether the session has ended, whoever ended it."""
         return self._closed
 
     @property
     def silent(self) -> bool:
-        """Whether there is no speech, neither spoken nor waiting."""
+        """Whether there is no speech of the avatar, neither spoken nor waiting."""
         return self._conversation.silent
 
     @property
@@ -143,8 +145,8 @@ class LiveSession(Closing):
         return self._interrupts
 
     def start(self) -> None:
-        """Make the mouth at rest of the first frame, waiting for it, then have the frames leave,
-        the first at once. Nothing once closed."""
+        """Make the first frame's mouth at rest, waiting at most 10 s, then have frames leave, the
+        first at once; nothing once closed. Raises the network's errors (NotFound, ...)."""
         with self._lock:
             if self._closed:
                 return
@@ -176,18 +178,17 @@ class LiveSession(Closing):
         timeout_s: float | None = None,
     ) -> None:
         """Add audio to be spoken, of any length: ``pcm`` is (n,) or (n, channels), int16 or float32
-        in [-1, 1], at ``rate_hz``.
-
-        Waits where much speech is waiting already, until there is room; what still waits when the
-        session is interrupted is dropped. ``sequence`` is the number of this audio among all of the
-        session, each one more than the one before; None where the sender does not count.
+        in [-1, 1], at ``rate_hz``. It continues the last piece of speech, or begins another where
+        that was ended. Returns when all was taken in, not when it is spoken: waits while more than
+        ``max_buffered_speech_s`` waits to be spoken, and drops what still waits here when the
+        session is interrupted. ``sequence`` is the number of this audio among all of the session,
+        each one more than the one before; None where the sender does not count.
         ``after_interrupts`` is how many interrupts its sender had sent before it; where more have
         arrived, it is dropped. ``caption`` is what is said from its beginning on, as text; the
         client is told of it when that is spoken. Raises InvalidInput where ``pcm`` is not such
         audio or ``sequence`` not the next number, DeadlineExceeded where there is no room for
         ``timeout_s`` seconds (None: no limit; what was taken in before is spoken), and Cancelled
-        where the session has ended or ends meanwhile.
-        """
+        where the session has ended or ends meanwhile."""
         check_piece(pcm, rate_hz)
         step = max(1, round(rate_hz * STEP_S))
 
@@ -229,9 +230,9 @@ class LiveSession(Closing):
 
     def end_of_speech(self, *, after_interrupts: int | None = None) -> None:
         """Mark the piece of speech that was pushed last as complete: it is spoken to its end, and
-        audio that follows begins another. ``after_interrupts`` is how many interrupts the sender
-        had sent before; where more have arrived, nothing is done. Raises InvalidInput once
-        closed."""
+        audio that follows begins another. Nothing where there is none, or where more interrupts
+        have arrived than its sender had sent before, ``after_interrupts`` (None: uncounted). Raises
+        InvalidInput once closed."""
         with self._lock:
             if after_interrupts is not None and after_interrupts < self._interrupts:
                 return
@@ -239,12 +240,10 @@ class LiveSession(Closing):
         self._wake()
 
     def interrupt(self, number: int | None = None) -> None:
-        """Drop all speech, spoken or waiting: the next frame shows and says nothing of it.
-
-        ``number`` is how many interrupts the client has sent, this one included; nothing is done
-        where so many have arrived already. None where the client does not count. Raises
-        InvalidInput once closed.
-        """
+        """Drop all speech, spoken or waiting, and return at once: the next frame says nothing of
+        it, and the mouth closes. ``number`` is how many interrupts the client has sent, with this
+        one (None: it does not count); nothing is done where so many have arrived. Raises
+        InvalidInput once closed."""
         with self._changed:
             if number is not None and number <= self._interrupts:
                 return
@@ -258,15 +257,16 @@ class LiveSession(Closing):
         self._wake()
 
     def listen(self, listening: bool) -> None:
-        """Set whether somebody speaks to the avatar now: the state of a session in which the avatar
-        does not speak is then listening. Raises InvalidInput once closed."""
+        """Set whether somebody speaks to the avatar now (``listening``), by which the state is
+        listening or idle while the avatar does not speak. Raises InvalidInput once closed."""
         with self._lock:
             self._conversation.listen(listening)
 
     def change_avatar(self, avatar: LiveAvatar) -> None:
-        """Show ``avatar`` from the next frame on in which nobody speaks; its first mouth at rest is
-        made before this returns. The session closes ``avatar`` when it ends, or at once where this
-        fails, and closes the one before when nothing uses that any more."""
+        """Show ``avatar`` from the next frame on in which nobody speaks; makes its first mouth at
+        rest before, waiting up to 10 s. The session closes ``avatar`` when it ends, or at once
+        where this fails, and closes the one before when nothing uses that. Raises the network's
+        errors (NotFound, ...)."""
         try:
             resting = self._slot.prepared(avatar, self._conversation.position)
         except BaseException:
@@ -278,14 +278,14 @@ class LiveSession(Closing):
             unused.close()
 
     def going_away(self, reason: str, left_s: float) -> None:
-        """Tell the client that the session will end in ``left_s`` seconds; ``reason`` is text for
-        people."""
+        """Tell the client that the session will end in ``left_s`` seconds, for ``reason``, text for
+        people. The caller ends it."""
         self._outputs.put(GoingAway(self._conversation.frame * FRAME_MS, reason, left_s))
 
     def close(self, because: str = "", error: LipwireError | None = None) -> None:
-        """End the session. ``because`` is a word for the reason, kept in ``ended_because``, and
-        ``error`` what the client is told that it ended with, None for nothing. Closing twice is
-        allowed; the first reason stays."""
+        """End the session: speech is dropped, outputs and, later, the avatar are closed.
+        ``because`` is a word for the reason, kept in ``ended_because``, and ``error`` what the
+        client is told, None for nothing. Closing twice is allowed; the first reason stays."""
         with self._changed:
             if self._closed:
                 return

@@ -26,7 +26,7 @@ _LOG: Final = logging.getLogger(__name__)
 class MouthRequests:
     """Asks the avatar's network for the mouths that one conversation wants, each request in a
     worker thread that waits for it, and gives them to the conversation. ``len()`` is how many
-    requests are under way."""
+    requests are under way. The conversation's lock guards this object too."""
 
     def __init__(
         self,
@@ -62,8 +62,10 @@ class MouthRequests:
         return len(self._calls)
 
     def ask(self, avatar: LiveAvatar) -> bool:
-        """Ask ``avatar`` for the mouths that the conversation wants next, if any, without waiting
-        for them. Returns whether there were any. The caller holds the lock."""
+        """Ask ``avatar`` for the mouths that the conversation wants next, if any, in a worker,
+        without waiting for them. Returns whether there were any. When they are made, or could not
+        be, the conversation has been told, and then the function ``on_done`` is called. The caller
+        holds the lock."""
         now = self._clock()
         work = self._conversation.next_frames(now, len(self._calls))
         if work is None:
@@ -75,8 +77,9 @@ class MouthRequests:
         return True
 
     def under_way(self) -> list[Call]:
-        """Return the calls of the requests under way, with the lock held; ending them, without it,
-        ends the requests."""
+        """Return the calls of the requests under way; the caller holds the lock. Ending one of them
+        (``Call.end``, to be done without the lock) ends its request, which then counts as
+        failed."""
         return list(self._calls)
 
     def _make(self, avatar: LiveAvatar, work: Work, call: Call) -> None:

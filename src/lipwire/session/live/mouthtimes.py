@@ -9,7 +9,8 @@ _LATEST: Final = 8
 
 
 class MouthTimes:
-    """The time that mouths took lately, for each avatar that spoke. Thread-safe.
+    """The time that mouths took lately, for each avatar that spoke in some live session of this
+    process: what a session that begins expects. Thread-safe.
 
     A session that expects too little begins to speak too early, and is without some mouths until it
     knows better.
@@ -20,15 +21,16 @@ class MouthTimes:
         self._of: OrderedDict[str, deque[float]] = OrderedDict()
 
     def expected_s(self, avatar: str) -> float | None:
-        """Return how many seconds a mouth of ``avatar``, a name, will take: the least that was
-        noted the last 8 times, as a busy moment is no measure; None where it never spoke."""
+        """Return how many seconds a mouth of the avatar named ``avatar`` will take, from being
+        asked for until it is there: the least of the last 8 times that were noted, as a busy moment
+        is no measure; None where none was."""
         with self._lock:
             latest = self._of.get(avatar)
             return None if latest is None else min(latest)
 
     def took(self, avatar: str, seconds: float) -> None:
-        """Note that a mouth of ``avatar`` takes ``seconds``. The latest 1000 avatars are
-        remembered."""
+        """Note that a mouth of the avatar named ``avatar``, asked for alone, takes ``seconds``;
+        ``expected_s`` goes by it. The latest 1000 avatars are remembered."""
         with self._lock:
             self._of.setdefault(avatar, deque(maxlen=_LATEST)).append(seconds)
             self._of.move_to_end(avatar)

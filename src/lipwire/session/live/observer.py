@@ -17,37 +17,47 @@ _UNSEEN: Final = 256
 
 class SessionObserver:
     """Told what happens in live sessions, as it happens, by their threads; this one does nothing
-    with it. What another does has to be quick, as a session's lock may be held."""
+    with it. Derive from it to count or measure. Methods are called from several threads at once,
+    some while a session's lock is held: they have to be quick, must not call the session, and must
+    not raise."""
 
     def of(self, chosen: Chosen) -> "SessionObserver":
-        """Return what is told of a session that shows ``chosen``: this object, unless versions are
-        to be told apart."""
+        """Return the observer of a session that shows the avatar's version ``chosen``: this object,
+        unless versions are to be told apart."""
         return self
 
     def first_frame(self, seconds: float) -> None:
-        """Note that a session's first frame left ``seconds`` after the session was asked for."""
+        """Called once for each session: its first picture left ``seconds`` after the session was
+        asked for."""
 
     def picture_left(self, seconds: float) -> None:
-        """Note that a picture of a paced session left ``seconds`` after the sound of its moment."""
+        """Called for each further picture of a paced session: it left ``seconds`` after the sound
+        of its moment."""
 
     def composed(self, processor_s: float) -> None:
-        """Note that a picture took ``processor_s`` of a core: to compose and encode it, and to hear
-        and to send what came since the picture before."""
+        """Called for each picture: it took ``processor_s`` seconds of a core to compose and encode
+        it, and to hear and to send what came since the picture before."""
 
     def left_out(self, reason: Reason, count: int) -> None:
-        """Note that a session left out ``count`` frames for ``reason`` (see ``FramesDropped``)."""
+        """Called when a session has left out ``count`` more frames for ``reason``: "late", "pacing"
+        or "unread" (see ``FramesDropped``)."""
 
     def failed(self, code: str) -> None:
-        """Note that a session ended with an error, whose ``code`` is the name of a gRPC status."""
+        """Called when a session has ended with an error, whose ``code`` is the name of a gRPC
+        status, as "UNAVAILABLE"."""
 
 
 NO_OBSERVER: Final = SessionObserver()
 
 
 class Observed:
-    """One live session as its observer sees it, and its pieces of speech as spans of the request
-    that this is made for (``domain.tracing``), each from its first frame to its last. Its methods
-    are called with the session's lock held, or by the one thread that composes for it."""
+    """One live session as its observer sees it: the session's threads say here what happens, and
+    the observer is told of it. Pieces of speech become spans of the trace of the request that this
+    is made for (``domain.tracing``), each from its first frame to its last.
+
+    ``ticked`` and ``told`` are called with the session's lock held, ``showing`` by the one thread
+    that composes for it, and ``working`` by any thread.
+    """
 
     def __init__(
         self,
@@ -71,8 +81,9 @@ class Observed:
         self._spoken_from_ms = 0
 
     def ticked(self, now: float, events: Iterable[Event], dropped: DroppedFrames) -> None:
-        """Note that the sound of a frame left at ``now`` with ``events``, and what ``dropped`` has
-        counted."""
+        """Note that the sound of a frame left at ``now``, in seconds of the clock, with ``events``:
+        does what ``told`` does with these, and tells the observer of the frames that ``dropped``
+        has counted since the last call."""
         self._sound_s = now
         self.told(events)
         if dropped.total != self._told.total():
@@ -81,7 +92,8 @@ class Observed:
             self._told = dropped.of.copy()
 
     def told(self, events: Iterable[Event]) -> None:
-        """Note that the client was told of ``events``."""
+        """Note that the client was told of ``events``: for a piece of speech that has ended, of
+        which something was spoken, a span is recorded."""
         for event in events:
             if isinstance(event, SpeechBegan):
                 self._spoken_from_ms = event.at_ms
@@ -97,7 +109,8 @@ class Observed:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Note that what the block does, in this thread, is done for the next picture. A context
+        """Measure the processor time that the block takes in this thread; it counts as a part of
+        the next picture, whose ``showing`` tells the observer of it (``composed``). A context
         manager; for any thread."""
         begun_s = self._processor_clock()
         yield
@@ -105,8 +118,11 @@ class Observed:
 
     @contextmanager
     def showing(self, *, paced: bool) -> Iterator[None]:
-        """Note that the picture of that frame is composed, encoded and sent by the block, in this
-        thread; ``paced`` says that it was to leave at once. A context manager."""
+        """Measure the block, which composes, encodes and sends a picture in this thread, and tell
+        the observer how much processor time that took, together with what ``working`` has measured
+        since the picture before, and how late the picture left. ``paced`` says that pictures leave
+        each when its time has come; else lateness is told of the first one only. Where the block
+        raises, nothing is told. A context manager."""
         begun_s = self._processor_clock()
         yield
         worked_s = self._processor_clock() - begun_s

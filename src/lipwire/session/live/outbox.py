@@ -47,8 +47,8 @@ Item = LiveFrame | Sound | Event
 class Outbox:
     """An ``Output`` that keeps composed frames, sound and events, in the order in which they left
     the session, until the client takes them. Thread-safe, and bounded: where the client does not
-    take them, pictures are left out from five on, and the oldest sound is dropped from 50 frames
-    on."""
+    take them, pictures are left out from five on, the oldest sound is dropped from 50 frames on,
+    and the oldest items of any kind from some 1000 on."""
 
     planes: Final = False
 
@@ -73,9 +73,9 @@ class Outbox:
             return self.has_room and not self._closed
 
     def put(self, *items: Item) -> None:
-        """Add frames, sound or events in their order, and wake those who wait in ``take``; nothing
-        once closed. Where too many wait, the oldest sound and the pictures before it are dropped,
-        or the oldest item of any kind."""
+        """Add ``items``, frames, sound or events in their order, and wake those who wait in
+        ``take``; returns at once. Nothing once closed. Where too many wait, the oldest sound and
+        the pictures before it are dropped, or the oldest item of any kind."""
         with self._changed:
             if self._closed:
                 return
@@ -91,7 +91,7 @@ class Outbox:
 
     def show(self, shown: Shown) -> None:
         """Compose ``shown`` as a JPEG file or raw pixels, as the avatar was opened, and add it as a
-        ``LiveFrame``. Takes the time of composing."""
+        ``LiveFrame``. Takes the time of composing. Raises what composing raises."""
         picture, avatar = shown.picture, shown.avatar
         self.put(
             LiveFrame(
@@ -117,14 +117,15 @@ class Outbox:
             return items
 
     def clear(self) -> None:
-        """Drop all items that wait."""
+        """Drop all items that wait, so that there is room for pictures again."""
         with self._changed:
             self._items.clear()
             self._pictures = self._sounds = 0
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take in nothing more; what is there can still be taken."""
+        """Take in nothing more; what is there can still be taken, then ``take`` returns None.
+        Closing twice is allowed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

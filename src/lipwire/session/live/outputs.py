@@ -31,16 +31,17 @@ class Shown:
 
     @property
     def data(self) -> bytes:
-        """The frame as the avatar's server sends it: a JPEG file, or raw pixels, height x width x
-        3, BGR."""
+        """The frame with its mouth, as the avatar was opened for: a JPEG file, or raw pixels,
+        height x width x 3 uint8, BGR, row by row. Takes the time of composing when it is first
+        asked for. Raises what composing raises."""
         if self._data is None:
             self._data = self.avatar.compose(self.position, self._mouth)
         return self._data
 
     def planes(self, out: UInt8Array | None = None) -> UInt8Array:
-        """Return the frame composed as I420, (even height * 3/2, even width) uint8, written to
-        ``out``, an array of that shape, where it is given. Raises InvalidInput where the avatar was
-        not opened for I420."""
+        """Return the frame composed as I420, (even height * 3/2, even width) uint8, the avatar's
+        size rounded up to even numbers, written to ``out``, an array of that shape, where it is
+        given. Raises InvalidInput where the avatar was not opened for I420."""
         return self.avatar.planes(self.position, self._mouth, out)
 
 
@@ -50,27 +51,32 @@ class Output(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether a picture would be taken in; where no output has room it is not composed."""
+        """Whether ``show`` would take a picture in now. Where no output has room the picture of a
+        paced session is not composed, and counts as dropped ("unread")."""
         ...
 
     @property
     def planes(self) -> bool:
-        """Whether pictures are taken as I420."""
+        """Whether this output takes pictures as I420 (``Shown.planes``); else as JPEG files or
+        pixels (``Shown.data``)."""
         ...
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Wait until a picture would be taken in, at most ``timeout_s`` seconds (None: without
-        limit). Returns whether it would. Only called for a session that is not paced."""
+        """Wait until a picture would be taken in or the output is closed, at most ``timeout_s``
+        seconds (None: without limit). Returns whether a picture would be taken in. Only called for
+        a session that is not paced."""
         ...
 
     def put(self, *items: Sound | Event) -> None:
-        """Take sound and events, in the order in which they leave. Called with no items where a
-        frame has no picture, so that sound kept for a picture need not wait for it."""
+        """Take ``items``, sound and events, in the order in which they leave. Called with no items
+        where a frame has no picture, so that sound kept for a picture need not wait for it. May be
+        called with the session's lock held, so it must not wait, nor call the session."""
         ...
 
     def show(self, shown: Shown) -> None:
-        """Take a picture. Called in a thread that composes, for one picture after the other in
-        their order; ``shown`` composes the frame in the form that is asked of it."""
+        """Take the picture ``shown``, which composes the frame in the form that is asked of it.
+        Called in a thread that composes, for one picture after the other in their order, and only
+        where ``has_room``. What it raises ends the session."""
         ...
 
     def close(self) -> None:
@@ -79,7 +85,8 @@ class Output(Protocol):
 
 
 class Outputs:
-    """The outputs of one live session. Iterable, and ``len()`` is their number. Thread-safe."""
+    """The outputs of one live session, as one. Iterable, and ``len()`` is their number.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -96,17 +103,17 @@ class Outputs:
 
     @property
     def have_room(self) -> bool:
-        """Whether at least one output would take a picture now."""
+        """Whether at least one output would take a picture now; False where there is no output."""
         return any(output.has_room for output in self._all)
 
     @property
     def want_planes(self) -> bool:
-        """Return whether at least one output takes pictures as I420 and has room for one now."""
+        """Whether at least one output takes pictures as I420 and has room for one now."""
         return any(output.planes and output.has_room for output in self._all)
 
     def add(self, output: Output) -> None:
-        """Have ``output`` take what leaves from now on. Once these outputs are closed, ``output``
-        is closed at once instead."""
+        """Have ``output`` take what leaves from now on; nothing where it is one of them already.
+        Once these outputs are closed, ``output`` is closed at once instead."""
         with self._lock:
             if not self._closed:
                 if output not in self._all:
@@ -115,7 +122,8 @@ class Outputs:
         output.close()
 
     def remove(self, output: Output) -> None:
-        """Have ``output`` take nothing any more, and close it."""
+        """Have ``output`` take nothing any more, and close it. One that is none of them is closed
+        all the same."""
         with self._lock:
             self._all = tuple(kept for kept in self._all if kept is not output)
         output.close()
@@ -126,13 +134,14 @@ class Outputs:
         return all(output.wait_for_room(timeout_s) for output in self._all)
 
     def put(self, *items: Sound | Event) -> None:
-        """Give every output ``items``, sound and events in the order in which they leave."""
+        """Give every output ``items``, sound and events in the order in which they leave
+        (``Output.put``)."""
         for output in self._all:
             output.put(*items)
 
     def show(self, shown: Shown) -> None:
-        """Give the picture ``shown`` to the outputs that have room. Called in a thread that
-        composes."""
+        """Give the picture ``shown`` to the outputs that have room, one after the other in this
+        thread. Called in a thread that composes. Raises what composing raises."""
         for output in self._all:
             if output.has_room:
                 output.show(shown)

@@ -22,13 +22,15 @@ class Paced(Protocol):
 
     def on_due(self, now: float) -> float | None:
         """Do what is due at time ``now``, quickly, and return when to be called again; None: never.
-        Both are seconds of the pacer's clock."""
+        Both are seconds of the pacer's clock. Called in the pacer's thread; what it raises is
+        logged, and it is called no more."""
         ...
 
 
 class Pacer(Closing):
-    """Calls each of its members when it is due, in a thread of its own; a context manager.
-    ``len()`` is the number of members. Thread-safe.
+    """Calls the method ``on_due`` of each of its members when it is due, in a thread of its own; a
+    context manager. ``len()`` is the number of members. Times are seconds of its clock, which is
+    the monotonic one unless it was made with another. Thread-safe.
 
     Members are called one after the other, in the order of their due times, so each must be quick.
     One that raises an error is logged and called no more.
@@ -56,13 +58,15 @@ class Pacer(Closing):
 
     def add(self, member: Paced, due_s: float) -> None:
         """Have ``member.on_due`` called for the first time at ``due_s``, in seconds of the pacer's
-        clock, and then whenever it says; never once closed."""
+        clock, and then whenever it says; never once closed. For one that is a member already,
+        ``due_s`` takes the place of the time at which it was to be called next."""
         with self._changed:
             if not self._closed:
                 self._push(member, due_s)
 
     def remove(self, member: Paced) -> None:
-        """Call ``member`` no more; a call that has begun ends."""
+        """Call ``member`` no more. Does not wait: a call that has begun in the pacer's thread goes
+        on. Nothing where it is no member."""
         with self._changed:
             self._members.pop(id(member), None)
 
@@ -72,8 +76,9 @@ class Pacer(Closing):
             return len(self._members)
 
     def lateness_s(self, percent: int) -> float | None:
-        """Return how late the members, as live sessions, were called, in seconds: the percentile
-        ``percent`` (0 to 100) of the latest 4096 calls; None where there was none."""
+        """Return how late members were called, in seconds from when they were due: the percentile
+        ``percent`` (0 to 100) of the latest 4096 calls of all members; None where there was
+        none."""
         with self._changed:
             late_s = list(self._late_s)
         return percentile(late_s, percent) if late_s else None
@@ -85,8 +90,9 @@ class Pacer(Closing):
             return self._heap[0][0] if self._heap else None
 
     def run_due(self) -> None:
-        """Call all members that are due now, in this thread. For a pacer without a thread of its
-        own."""
+        """Call all members that are due now, in this thread, and return when none is. For a pacer
+        that was made without a thread of its own (``start=False``), as in tests with a clock that
+        is moved."""
         while True:
             with self._changed:
                 now = self._clock()
@@ -110,7 +116,8 @@ class Pacer(Closing):
                     self._push(member, again_s)
 
     def close(self) -> None:
-        """Call no member any more, end the thread and wait for its end."""
+        """Call no member any more, end the thread and wait for its end (but not in the thread
+        itself). Closing twice is allowed."""
         with self._changed:
             self._closed = True
             self._members.clear()

@@ -75,8 +75,9 @@ class Planning:
     """Plans when the speech of one session is shown and which mouths are made next, by how long its
     mouths have taken so far. Not thread-safe: its owner calls it under the session's lock.
 
-    In its methods ``position`` is the avatar's frame that the next frame to leave shows, and
-    ``due_s`` when that frame is due, in seconds of the session's clock.
+    The owner tells it what has happened (``took``, ``spoke``, ``corrected``), and does what the
+    other methods say. In them ``position`` is the avatar's frame that the next frame to leave
+    shows, and ``due_s`` when that frame is due, in seconds of the session's clock.
     """
 
     def __init__(self, settings: SessionSettings, mouth_s: float | None = None) -> None:
@@ -97,10 +98,11 @@ class Planning:
         self._delayed = 0
 
     def took(self, seconds: float, frames: int, *, tried: bool = False) -> float:
-        """Note that ``frames`` mouths that were asked for together took ``seconds`` from being
-        asked for until they were made. Returns how many seconds one that is asked for alone takes,
-        as far as is known now. With ``tried``, a mouth was asked for although it would be too
-        late, and what was known before is out of date."""
+        """Take in that ``frames`` mouths that were asked for together took ``seconds`` from being
+        asked for until they were made; what is expected of later ones follows a running mean of
+        that. Returns how many seconds one that is asked for alone takes, as far as is known now.
+        With ``tried``, mouths were asked for although they would be too late (``Work.tried``), and
+        this measurement takes the place of what was known before."""
         frame_s = seconds / frames
         known = self._measured and not tried
         weight = _WEIGHT if known else 1.0
@@ -116,8 +118,8 @@ class Planning:
         return self._alone_s
 
     def spoke(self, *, late: bool) -> None:
-        """Note that a frame of speech was due; ``late`` says that its mouth was not made in time.
-        ``wants_delay`` follows it."""
+        """Take in that a frame of speech was due; ``late`` says that its mouth was not made in
+        time. Where more than 2 of the latest 8 were late, ``wants_delay`` says so."""
         self._late.append(late)
 
     @property
@@ -128,9 +130,9 @@ class Planning:
         return min(max(1, math.ceil(frames)), _MOST_IN_HAND)
 
     def begins_s(self, speech: Speech, now: float) -> float:
-        """Return when the first frame of ``speech`` can be shown, in seconds of the session's
-        clock. ``now`` is the present on that clock; the first windows of ``speech`` are known, and
-        their mouths not made yet."""
+        """Return when the first frame of ``speech`` can be shown, with this and the following
+        mouths in time, in seconds of the session's clock. ``now`` is the present on that clock; the
+        first windows of ``speech`` are known, and their mouths not made yet."""
         ready_s = now + self._takes_s
         if self.is_live(speech):
             jitter_s = speech.arrival.jitter_s * _JITTER_MARGIN
@@ -138,7 +140,8 @@ class Planning:
         return ready_s
 
     def is_live(self, speech: Speech) -> bool:
-        """Return whether the audio of ``speech`` comes as it is spoken and goes on."""
+        """Return whether the audio of ``speech`` comes as it is spoken, as from a microphone, and
+        goes on."""
         return speech.arrival.is_live and not speech.ended
 
     def ready_s(self, speech: Speech, number: int) -> float:
@@ -151,17 +154,18 @@ class Planning:
     def wants_delay(self, speech: Speech, due_s: float) -> bool:
         """Return whether ``speech`` should be shown a frame later from the next frame on, which is
         due at ``due_s``, because too many of its latest mouths were not made in time. Only for
-        speech whose audio comes as it is spoken, four times at most."""
+        speech whose audio comes as it is spoken, four times at most, and not within five frames of
+        the last correction. Call ``corrected`` where that is done."""
         if not self.is_live(speech) or not self._may_correct(due_s):
             return False
         return sum(self._late) > _MOST_LATE and self._delayed < _MOST_DELAYED_FRAMES
 
     def correction(self, speech: Speech, number: int, due_s: float) -> int:
-        """Return by how many frames ``speech`` should be shown later from its frame ``number`` on,
-        which is the next to leave and due at ``due_s``: 1, 0 or -1 (earlier). It is 0 where its
-        audio does not come as it is spoken, and within five frames of the last correction.
-        Corrections are needed because a microphone's clock differs from the session's, and because
-        jitter changes."""
+        """Return by how many frames ``speech`` should be shown later from its frame ``number``
+        (from 0) on, which is the next to leave and due at ``due_s``: 1, 0 or -1 (earlier). It is 0
+        where its audio does not come as it is spoken, and within five frames of the last
+        correction. Call ``corrected`` where it is followed. Corrections are needed because a
+        microphone's clock differs from the session's, and because jitter changes."""
         if not self.is_live(speech) or not self._may_correct(due_s):
             return 0
         arrival = speech.arrival
@@ -174,8 +178,9 @@ class Planning:
         return correction
 
     def corrected(self, correction: int, due_s: float) -> None:
-        """Note that speech is shown a frame later (``correction`` 1) or earlier (-1) from the frame
-        on that is due at ``due_s``: no further correction is wanted for five frames."""
+        """Take in that speech is shown a frame later (``correction`` 1) or earlier (-1) from the
+        frame on that is due at ``due_s``: ``correction`` and ``wants_delay`` ask for nothing more
+        for five frames."""
         self._corrected_s = due_s
         self._delayed = max(0, self._delayed + correction)
         self._late.clear()

@@ -13,7 +13,8 @@ _AGAIN_S: Final = 1.0
 
 class Resting:
     """Has the missing mouths at rest of one avatar made (the mouths shown while nobody speaks), one
-    after the other, while there is time. For one thread at a time."""
+    after the other, so that half of the time is left for others; after one that could not be made
+    it pauses for a second. For one thread at a time."""
 
     def __init__(self, avatar: LiveAvatar, tenant: str, clock: Callable[[], float]) -> None:
         """``tenant`` is who the session is for. ``clock`` gives seconds."""
@@ -27,7 +28,7 @@ class Resting:
     @property
     def wanted(self) -> bool:
         """Whether ``prepare`` should be called now: a mouth is missing, and enough time has passed
-        since the last one was made or failed."""
+        since the last one was made or failed. ``prepare`` itself does not look at that."""
         return not self._avatar.rest.complete and self._clock() >= self._again_s
 
     def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:

@@ -40,7 +40,9 @@ _RENEW_EVERY_S: Final = LEASE_S / 3
 
 class LiveSessions(Closing):
     """The live sessions of a process: it admits them, finds them by id, and ends them when their
-    time is over. Thread-safe; a context manager."""
+    time is over by its ``SessionRules``. Methods that are given a session that has ended do
+    nothing, unless they say otherwise. The empty name is a tenant like any other. Thread-safe; a
+    context manager."""
 
     def __init__(
         self,
@@ -98,10 +100,12 @@ class LiveSessions(Closing):
         with_outbox: bool = True,
         lasts_s: float | None = None,
     ) -> LiveSession:
-        """Begin a session with avatar ``model_id``, for ``tenant``. ``call`` is the request that
-        asks for it; its client, or else the session's id, is by what a version of the avatar is
-        chosen. ``with_outbox`` has its outbox take what leaves from the first frame on.
-        ``lasts_s`` is how many seconds it lasts at most; None: only the rules say.
+        """Begin a session with avatar ``model_id``, for ``tenant``, and return it when its first
+        frame leaves: waits for the avatar to be loaded, as long as ``call``, the request that asks
+        for it, lasts. By ``call``'s client, or else the session's id, a version of the avatar is
+        chosen. ``settings`` say how it is to behave. ``with_outbox`` has its outbox take what
+        leaves from the first frame on. ``lasts_s`` is how many seconds it lasts at most; None: only
+        the rules say.
 
         The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
         is no room, the session of the same tenant whose client left first is ended for it. Raises
@@ -155,9 +159,10 @@ class LiveSessions(Closing):
         return session
 
     def change_avatar(self, session: LiveSession, model_id: str, call: Call) -> None:
-        """Show avatar ``model_id`` in ``session`` as soon as nobody speaks. ``call`` is the request
-        that asks for it. Raises Overloaded where the machine cannot carry the session with that
-        avatar, and what opening the avatar raises (NotFound, AvatarInvalid, ...)."""
+        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks; returns when that is
+        loaded. ``call`` is the request that asks for it. Raises Overloaded where the machine cannot
+        carry the session with that avatar, and what opening the avatar raises (NotFound,
+        AvatarInvalid, ...)."""
         with self._lock:
             kept = self._kept.get(session.id)
         who = session.id if kept is None else kept.who
@@ -193,8 +198,9 @@ class LiveSessions(Closing):
         return [one for one in sessions if one.tenant == tenant and not one.closed]
 
     def attach(self, session: LiveSession) -> None:
-        """Note that a client has begun to take what ``session`` sends; call ``detach`` when it has
-        gone. Where all earlier clients have gone, what they did not take is dropped."""
+        """Note that one more client takes what ``session`` sends: the session does not end for want
+        of one until ``detach`` is called for it. Where all earlier ones have gone, what they left
+        is dropped."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -206,8 +212,8 @@ class LiveSessions(Closing):
             kept.left_s = None
 
     def detach(self, session: LiveSession) -> None:
-        """Note that a client of ``session`` has gone. Where it was the last, the session ends
-        unless one is attached within ``reconnect_grace_s``."""
+        """Note that a client of ``session``, which was attached, has gone. Where it was the last,
+        the session ends unless one is attached within ``reconnect_grace_s``."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -219,8 +225,8 @@ class LiveSessions(Closing):
             self._look(kept, self._clock())
 
     def when_ended(self, session: LiveSession, ended: Callable[[], object]) -> None:
-        """Have ``ended()`` called, in some thread, when ``session`` has ended; in this one where it
-        has already. At most one such call is kept for a session."""
+        """Have ``ended()`` called, once, in some thread, when ``session`` has ended; in this one
+        where it has already. One function is kept for a session: a later one takes its place."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is not None:
@@ -238,12 +244,13 @@ class LiveSessions(Closing):
 
     @property
     def running(self) -> int:
-        """How many live sessions run now in all processes of the server."""
+        """How many live sessions run, or are being opened, in all processes of the server."""
         return self._count.running
 
     def stats(self) -> SessionsStats:
-        """Return how many sessions there are now, and how many were opened, were refused and have
-        ended since this object was made, in this process."""
+        """Return how many sessions there are now, those that are being opened included, and how
+        many were opened, were refused and have ended since this object was made, in this
+        process."""
         with self._lock:
             return SessionsStats(
                 len(self._kept) + self._opening.total(),
@@ -255,8 +262,9 @@ class LiveSessions(Closing):
             )
 
     def drain(self, left_s: float) -> None:
-        """Begin no more sessions, and tell the clients of the others that they have ``left_s``
-        seconds to leave. Does not wait for that."""
+        """Begin no more sessions (``open`` raises Unavailable), and tell the clients of the others
+        that they have ``left_s`` seconds to leave. Does not wait for that, and ends none: ``close``
+        does."""
         with self._lock:
             self._draining = True
             sessions = [kept.session for kept in self._kept.values()]
@@ -264,8 +272,8 @@ class LiveSessions(Closing):
             session.going_away("the server is shutting down", left_s)
 
     def close(self) -> None:
-        """End all sessions, telling their clients that the server has stopped, and begin no more.
-        Does not close ``threads``."""
+        """End all sessions, telling their clients that the server has stopped (Unavailable), and
+        begin no more. Does not close ``threads``. Closing twice is allowed."""
         with self._lock:
             self._draining = True
             every = list(self._kept.values())
@@ -364,7 +372,7 @@ class LiveSessions(Closing):
         )
 
     def end(self, session: LiveSession) -> None:
-        """End a session because its client says so; ending twice is allowed."""
+        """End ``session`` because its client says so ("closed"); ending twice is allowed."""
         with self._lock:
             kept = self._kept.get(session.id)
         if kept is not None:
@@ -372,12 +380,13 @@ class LiveSessions(Closing):
         session.close("closed")
 
     def shown(self) -> set[str]:
-        """Return the names of the avatars that running sessions show, or are about to show."""
+        """Return the names of the avatars that running sessions show, or were told to show next."""
         with self._lock:
             return {kept.model_id for kept in self._kept.values()}
 
     def end_all_of(self, model_id: str) -> None:
-        """End all sessions that show the avatar ``model_id``, as it is not there any more."""
+        """End all sessions that show the avatar ``model_id``, or were told to show it next, as it
+        is not there any more; clients are told the reason "avatar_removed"."""
         with self._lock:
             gone = [kept for kept in self._kept.values() if kept.model_id == model_id]
         for kept in gone:

@@ -79,7 +79,7 @@ class SpeechQueue:
 
     def end_last(self) -> None:
         """Mark the last piece of speech as complete, so that audio that follows begins another;
-        nothing where there is none."""
+        nothing where there is none, or it is marked already."""
         if self._all:
             self._all[-1].ended = True
 
@@ -111,17 +111,19 @@ class SpeechQueue:
         return None
 
     def heard(self, speech: Speech, heard: Heard, *, last: bool) -> None:
-        """Add what was made of audio of ``speech`` to it; ``last`` says that nothing of ``speech``
-        follows. Ignored where ``speech`` is not in the queue any more."""
+        """Add ``heard``, what was made of the audio of ``speech`` that ``next_to_hear`` returned,
+        to ``speech``; ``last`` says that nothing of ``speech`` follows. Ignored where ``speech`` is
+        not in the queue any more."""
         if speech in self._all:
             speech.take_in(heard)
             if last:
                 speech.total = speech.heard
 
     def remove_first(self) -> None:
-        """Remove the first piece of speech, once it is over."""
+        """Remove the first piece of speech, once it is over. Raises IndexError where there is
+        none."""
         self._all.popleft()
 
     def clear(self) -> None:
-        """Remove all pieces of speech."""
+        """Remove all pieces of speech, spoken or not. The numbers of later ones go on."""
         self._all.clear()

@@ -27,8 +27,13 @@ class Made:
 
 class Speech:
     """One piece of speech of a live session, on its way from audio to frames: audio that was not
-    worked on yet, the windows and weights of its frames, their mouths, and its sound. ``number``
-    counts from 1. Not thread-safe: its owner calls it under the session's lock."""
+    worked on yet, the windows and weights of its frames, their mouths, and its sound. Its frames
+    are numbered from 0, 25 a second; ``number`` is its own, and counts from 1. Not thread-safe: its
+    owner calls it under the session's lock.
+
+    ``came`` adds audio, ``take_in`` what was made of it, and ``take`` removes one frame after the
+    other.
+    """
 
     def __init__(self, number: int) -> None:
         self.number: Final = number
@@ -68,17 +73,19 @@ class Speech:
 
     @property
     def heard(self) -> int:
-        """How many of its frames have windows (what the network hears) and weights already."""
+        """How many of its frames have windows (what the network hears) and weights already, those
+        that were taken included: frames 0 to ``heard`` - 1."""
         return self._first + len(self._weights)
 
     @property
     def come_s(self) -> float:
-        """How much of its audio has come, in seconds."""
+        """How much of its audio has come, in seconds, spoken or not."""
         return self.arrival.come_s
 
     def came(self, piece: SpeechPiece, now: float) -> None:
-        """Add audio that came at time ``now``, in seconds of the session's clock. It is kept in
-        ``incoming`` until windows and sound are made of it."""
+        """Add ``piece``, audio that came at time ``now``, in seconds of the session's clock. It is
+        kept in ``incoming`` until windows and sound are made of it, and its caption until it is
+        told."""
         if piece.caption:
             self.captions.append((self.come_s, piece.caption))
         self.arrival.add(piece.seconds, now)
@@ -86,15 +93,17 @@ class Speech:
         self.waited_s = now
 
     def captions_until(self, at_s: float) -> list[str]:
-        """Remove and return the captions, texts, of what begins before ``at_s`` seconds of it."""
+        """Remove and return the captions (texts of what is said), in their order, of the audio that
+        begins before ``at_s`` seconds from the beginning of this piece of speech."""
         texts = []
         while self.captions and self.captions[0][0] < at_s - _SAME_S:
             texts.append(self.captions.popleft()[1])
         return texts
 
     def take_in(self, heard: Heard) -> None:
-        """Add what was made of this speech's next audio (windows, which the network hears, weights
-        and sound) behind what was added before."""
+        """Add ``heard``, what was made of this speech's next audio (windows, which the network
+        hears, weights and sound), behind what was added before. Frames with a weight above 0 go
+        into ``waiting``, as they need mouths."""
         self.ahead_s = max(self.ahead_s, heard.ahead_s)
         for window, weight in zip(heard.windows, heard.weights, strict=True):
             if weight > 0:
@@ -106,18 +115,18 @@ class Speech:
 
     def weight(self, number: int) -> float:
         """Return how much of the network's mouth frame ``number`` (from 0) of this speech shows, 0
-        to 1. The frame's weight has to be known (``number`` < ``heard``), and ``take`` not yet
-        called for it."""
+        to 1; the rest is the mouth at rest. The frame's weight has to be known (``number`` <
+        ``heard``), and ``take`` not yet called for it."""
         return self._weights[number - self._first]
 
     def has_sound(self, samples: int) -> bool:
-        """Return whether ``take`` can be called: whether the next ``samples`` samples of the sound
-        are there, or all sound of the speech is."""
+        """Return whether ``take`` can be called: whether the next ``samples`` samples of the sound,
+        at the session's rate, are there, or all sound of the speech is."""
         return self._sound_samples >= samples or self.total is not None
 
     def is_quiet(self, samples: int) -> bool:
-        """Return whether the next ``samples`` samples of the sound are there and none is above -40
-        dB of full scale, so that they may be left out."""
+        """Return whether the next ``samples`` samples of the sound, at the session's rate, are
+        there and none is above -40 dB of full scale, so that they may be left out."""
         for part in self._sound:
             if np.abs(part[:samples]).max(initial=0) > _QUIET:
                 return False
@@ -129,9 +138,9 @@ class Speech:
     def take(self, number: int, samples: int) -> tuple[Float32Array, Made | None]:
         """Remove frame ``number``, the next one, and return its sound and its mouth.
 
-        The sound is the next ``samples`` samples, (samples,) float32, filled with silence behind
-        the end. The mouth is a ``Made``, whose ``mouth`` may still be None; None where no mouth was
-        asked for.
+        The sound is the next ``samples`` samples, (samples,) float32 in [-1, 1], filled with
+        silence behind the end. The mouth is a ``Made``, whose ``mouth`` may still be None; None
+        where no mouth was asked for.
         """
         taken = np.zeros(samples, np.float32)
         filled = 0

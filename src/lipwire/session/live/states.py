@@ -89,8 +89,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
 
 
 def after(state: State, trigger: Trigger) -> State:
-    """Return the state that a session is in after ``trigger`` in ``state``; it may be the same.
-    Raises InvalidInput where ``trigger`` is not allowed in that state."""
+    """Return the state that a session is in after ``trigger`` in ``state``, by the table
+    ``TRANSITIONS``; it may be the same. Raises InvalidInput where ``trigger`` is not allowed in
+    that state: in ``State.CLOSED`` all but ``Trigger.CLOSE``, for example."""
     try:
         return TRANSITIONS[state][trigger]
     except KeyError:

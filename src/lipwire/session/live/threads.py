@@ -21,8 +21,9 @@ class LiveThreads:
     """Paste mouths and encode frames; as many threads as cores."""
 
     def call_later(self, call: Callable[[], object]) -> None:
-        """Have a worker call ``call``, without arguments. Where the workers take nothing more, as
-        their owner waits for the last of them, it is called here and now."""
+        """Have a worker call ``call``, without arguments, and return at once. Where the workers
+        take nothing more, as they are being shut down, it is called here and now. What it raises in
+        a worker is lost."""
         try:
             self.workers.submit(call)
         except RuntimeError:
@@ -32,7 +33,8 @@ class LiveThreads:
 @dataclass(slots=True)
 class LiveCounts:
     """What one live session has done since it began: ``frames`` composed, ``dropped`` (left out),
-    milliseconds spoken, and ``mouths`` that the network made for it."""
+    milliseconds of speech that were heard (``spoken_ms``), and ``mouths`` that the network made for
+    it. The session counts; others read."""
 
     frames: int = 0
     """Frames that were composed."""

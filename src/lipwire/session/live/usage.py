@@ -6,9 +6,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class SessionsStats:
     """Numbers of the live sessions of one process since it began: ``active`` now, ``opened``,
-    ``refused`` as there was no room, and ``ended`` by the reason ("closed", "max_idle", ...).
-    ``opening`` of the active ones are being opened. ``most`` is how many the server's processes may
-    have together; None for no limit."""
+    ``refused`` as there was no room, and ``ended`` by the reason (the names of ``SessionRules``
+    that ended them, as "max_idle"; "closed" by the client, "error", "made_room", ...). ``opening``
+    of the active ones are being opened. ``most`` is how many the server's processes may have
+    together; None for no limit."""
 
     active: int
     opening: int
@@ -25,8 +26,9 @@ class SessionsStats:
 @dataclass(frozen=True, slots=True)
 class SessionUsage:
     """What one live session has used, told when it has ended: whose it was (``tenant``), the name
-    of the avatar that it showed last, how long it lasted and spoke, how many frames were composed
-    and mouths made for it, and why it ended ("closed", "max_idle", ...)."""
+    of the avatar that it showed last, how many seconds it lasted and spoke (``lasted_s``,
+    ``spoken_s``), how many frames were composed and mouths made for it, and why it ended ("closed",
+    "max_idle", ...; see ``SessionsStats``)."""
 
     tenant: str
     avatar: str

@@ -59,18 +59,19 @@ def is_archive(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """Return the name of the archive ``path`` without what its kind adds to it."""
+    """Return the name of the archive ``path`` without the ending of its kind: "anna" for
+    "anna.tar.gz"; the whole name where it has none."""
     return next((path.name[: -len(end)] for end in SUFFIXES[::-1] if _ends(path, end)), path.name)
 
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """Context manager: unpack ``archive`` into a folder of its own, in that for temporary files,
-    and give its path; the folder is removed at the end.
+    """Context manager: unpack ``archive`` into a new folder below the one for temporary files, and
+    give its path; the folder is removed at the end of the block.
 
-    Raises NotFound where it is not there, AvatarInvalid where it is damaged, holds names that lead
-    out, links, devices or passwords, or too many or too long files, and StorageFailed where there
-    is no room.
+    Raises NotFound where the archive is not there, AvatarInvalid where it is damaged, of no kind
+    that is read, holds names that lead out, links, devices or passwords, or too many or too large
+    files, and StorageFailed where there is no room.
     """
     if not archive.is_file():
         raise NotFound(f"no archive {archive}; there is no such file")

@@ -48,9 +48,9 @@ class TarEntry:
 
 @contextmanager
 def decompressed(path: Path) -> Iterator[Readable]:
-    """Context manager: open the file ``path``, whose first bytes tell gzip, bzip2 and xz from a
-    file that is not compressed, and give what is in it. Reading raises EOFError where it is cut
-    off, and the errors of its format's module where it is damaged."""
+    """Context manager: open the file ``path`` for reading bytes, decompressed where its first bytes
+    say gzip, bzip2 or xz, else as it is. Raises OSError where it cannot be opened. Reading raises
+    EOFError where it is cut off, and zlib.error, OSError or lzma.LZMAError where it is damaged."""
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         begin = raw.read(6)

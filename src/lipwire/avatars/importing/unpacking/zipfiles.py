@@ -25,7 +25,9 @@ def opened_zip(path: Path, max_entries: int) -> Iterator[zipfile.ZipFile]:
 
     Raises TooManyEntriesError where it lists more than ``max_entries`` files, before memory was
     taken for them; zipfile.BadZipFile where it is damaged, or its list has more than 128 bytes for
-    each of so many; NotImplementedError and ValueError as zipfile does; and OSError.
+    each of so many (and more than 1 MiB); NotImplementedError where it is of a kind that zipfile
+    does not read, ValueError where zipfile cannot read its list; and OSError where the file cannot
+    be read.
     """
     with (
         path.open("rb") as file,

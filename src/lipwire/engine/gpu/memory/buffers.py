@@ -24,21 +24,24 @@ class Buffers:
         return sum(block.nbytes for block in self._blocks)
 
     def region(self, size_bytes: int) -> Region:
-        """Allocate and return a region of ``size_bytes`` bytes of the device. Raises
-        DeviceOutOfMemory."""
+        """Allocate and return a region of ``size_bytes`` bytes of the device, which ``close``
+        frees. Raises DeviceOutOfMemory where there is no room, DeviceLost where the device has
+        failed."""
         with self._memory.allocation_lock.shared():
             self._regions.append(self._memory.allocate(size_bytes))
         return self._regions[-1]
 
     def block(self, size_bytes: int) -> Bytes:
-        """Allocate and return a block of pinned host memory, (size_bytes,) uint8. Raises
-        DeviceOutOfMemory."""
+        """Allocate and return a block of pinned host memory, (size_bytes,) uint8, its content
+        undefined, which ``close`` frees. Raises DeviceOutOfMemory where there is no room,
+        DeviceLost where the device has failed."""
         with self._memory.allocation_lock.shared():
             self._blocks.append(self._memory.allocate_host(size_bytes))
         return self._blocks[-1]
 
     def close(self) -> None:
-        """Free all regions and blocks; nothing may use them any more."""
+        """Free all regions and blocks; nothing may use them any more. Raises DeviceLost where the
+        device has failed."""
         with self._memory.allocation_lock.shared():
             while self._regions:
                 self._memory.free(self._regions.pop())

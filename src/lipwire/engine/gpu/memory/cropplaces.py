@@ -45,7 +45,7 @@ class Face:
 
     @property
     def there(self) -> bool:
-        """Whether the crop is on the device."""
+        """Whether the crop is on the device, so that ``pixels`` need not be copied there."""
         return self.place is not None and self.place.there
 
 

@@ -97,12 +97,14 @@ class Crops:
 
     @property
     def keeps_any(self) -> bool:
-        """Whether the budget has room for even one crop."""
+        """Whether the most bytes that crops may take are enough for one crop; where they are not,
+        nothing is ever kept."""
         return self._share.most_bytes >= CROP_BYTES
 
     @property
     def device_bytes(self) -> int:
-        """Bytes that crops take now."""
+        """Bytes of the device that crops take now: the places of all crops that are there, and of
+        those that somebody is about to copy there."""
         return self._share.taken_bytes
 
     def add(self, frames: int) -> AvatarCrops:

@@ -150,8 +150,9 @@ class CudaMemory:
         return block
 
     def free_host(self, block: Bytes) -> None:
-        """Free what ``allocate_host`` returned; nothing may use it any more. The caller holds
-        ``allocation_lock`` shared. Raises DeviceLost where the device has failed."""
+        """Free ``block``, the array that ``allocate_host`` returned; nothing may use it any more.
+        The caller holds ``allocation_lock`` shared. Raises DeviceLost where the device has failed.
+        """
         with self._lock:
             address = self._host.pop(block.ctypes.data)
         self.call("cuMemFreeHost", address)

@@ -62,8 +62,8 @@ class PinnedTier:
         return block
 
     def keep(self, item: DeviceWeights, block: Bytes) -> None:
-        """Keep ``block``, which ``take`` returned and which now holds the weights of ``item``, as
-        ``item.host``."""
+        """Keep ``block``, which ``take`` returned and into which the caller has written the weights
+        of ``item``, as ``item.host``, until it is dropped for others or with ``drop``."""
         item.host = block
         self._items.add(item)
 
@@ -109,10 +109,8 @@ class Uploads:
 
     def copy_through_scratch(self, region: Region, item: DeviceWeights) -> None:
         """Copy the weights of ``item`` from their source into ``region``, through a pinned buffer.
-
-        Waits for the end. Raises what the source raises, Overloaded where there is no room for the
-        buffer, and DeviceLost where the device has failed.
-        """
+        Waits for the end. Raises Overloaded where there is no room for the buffer, DeviceLost where
+        the device has failed, and whatever ``write`` of ``item.source`` raises."""
         with self._lock:
             block = self._scratch_of(item.size_bytes)
             item.source.write(block)

@@ -96,13 +96,14 @@ class WeightsCache:
         self, item: DeviceWeights, *, wait_s: float = 0.0, beside: bool = False
     ) -> Iterator[Region]:
         """Context manager: give the region of the device that has the weights ``item``, and keep
-        them there for the block; they are copied there if needed.
+        them there for the block; they are copied there if needed, which is waited for.
 
         Where there is no room and everything there is in use, waits up to ``wait_s`` seconds.
         ``beside`` says that the caller holds other weights already: it raises Overloaded, and does
         not wait, where another thread is copying ``item``, which may wait for those. Raises
         Overloaded also where there is no room in the end, Unavailable where ``item`` was unloaded
-        or the cache closed, DeviceLost where the device has failed, and what the source raises.
+        or the cache closed, DeviceLost where the device has failed, and whatever ``write`` of the
+        source that ``add`` was given raises.
         """
         region = self._enter(item, wait_s, beside=beside)
         try:
@@ -112,11 +113,12 @@ class WeightsCache:
                 self._leave(item)
 
     def prefetch(self, item: DeviceWeights) -> bool:
-        """Copy the weights ``item`` to the device before they are used. Returns False where there
-        is no room for them, True where they are there.
+        """Copy the weights ``item`` to the device before they are used, and wait until they are
+        there. Returns True then, and also where they are there already; False, without waiting,
+        where there is no room for them.
 
         Raises Unavailable where ``item`` was unloaded or the cache closed, DeviceLost where the
-        device has failed, and what the source raises.
+        device has failed, and whatever ``write`` of the source that ``add`` was given raises.
         """
         try:
             with self.use(item):

@@ -102,13 +102,14 @@ class BoundSession:
         return self._buffers.host_bytes
 
     def run(self, stream: int, faces: Faces, speech: Float32Array, mouths: _Array) -> None:
-        """Write the mouths of N ``faces`` into ``mouths``, and wait for the end.
+        """Write the mouths of N ``faces``, at least 1, into ``mouths``, and wait for the end.
 
-        N is at most the session's batch size. ``stream`` is the handle of the stream that the
-        session computes in. For the session's form "pixels" ``faces`` are pixels or places of
-        crops, and ``mouths`` (N, 320, 320, 3) uint8; for "floats" they are (N, 6, 320, 320) and (N,
-        3, 320, 320) float32. ``speech`` is the windows, (N, 32, 16, 16) float32. Raises what ONNX
-        Runtime raises, and DeviceLost where the device has failed.
+        N is at most the session's batch size; the rest of the batch is filled with the last frame.
+        ``stream`` is the handle of the stream that the session computes in. For the session's form
+        "pixels" ``faces`` are crops, (N, 320, 320, 3) uint8, or places of crops (``Face``), and
+        ``mouths`` (N, 320, 320, 3) uint8; for "floats" they are (N, 6, 320, 320) and (N, 3, 320,
+        320) float32. ``speech`` is the windows, (N, 32, 16, 16) float32. Raises one of
+        ``RUNTIME_ERRORS`` where ONNX Runtime fails, DeviceLost where the device has failed.
         """
         memory = self._memory
         frames = len(faces)

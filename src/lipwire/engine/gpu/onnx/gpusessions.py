@@ -23,7 +23,8 @@ def session_opener(memory: Memory, cuda: CudaOptions, *, threads: int | None) ->
     the processor computes (None: one for each core). The function takes ``(architecture, form,
     batch, stream)``: what to run, in which form ("pixels" or "floats"), for how many frames, in the
     stream with which handle. It raises AvatarInvalid where an input would be read on the processor,
-    and what ONNX Runtime raises.
+    DependencyMissing where the GPU cannot be used, and one of ``RUNTIME_ERRORS`` where ONNX Runtime
+    cannot load the graph.
     """
     level: Optimisation = "full" if cuda.fuse else "basic"
 

@@ -156,8 +156,9 @@ class CudaPrograms:
         self._memory.call("cuGraphLaunch", recording.handle, stream)
 
     def drop(self, held: Module | Recording) -> None:
-        """Free kernels or a recording; nothing may run them any more. The caller must not hold the
-        memory's allocation lock. Raises DeviceLost where the GPU has failed."""
+        """Free ``held``, kernels that ``load`` returned or a recording that ``record`` did; nothing
+        may run them any more. The caller must not hold the memory's allocation lock. Raises
+        DeviceLost where the GPU has failed."""
         name = "cuModuleUnload" if isinstance(held, Module) else "cuGraphExecDestroy"
         with self._memory.allocation_lock.shared():
             self._memory.call(name, held.handle)
@@ -218,10 +219,10 @@ def open_cuda(device: Device, driver: Any = None) -> CudaMemory:
 
 
 def kernels_problem(device: Device) -> str | None:
-    """Return why Lipwire's own kernels cannot run on GPU ``device``, in one line; None where they
-    can.
+    """Return why Lipwire's own kernels cannot run on ``device``, a GPU, in one line; None where
+    they can. Also told is that no compiler is there for kernels that were not compiled before.
 
-    Starts that GPU and no other. ONNX Runtime is not needed.
+    Starts that GPU and no other, and is asked anew each time. ONNX Runtime is not needed.
     """
     try:
         CudaPrograms(CudaMemory(device)).check_compiler()

@@ -66,7 +66,8 @@ def settings(node: onnx.NodeProto, defaults: Mapping[str, Any]) -> dict[str, Any
 
 
 def expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    """Raise NotPlanned where the attributes of ``node`` are not exactly ``attributes``, by name."""
+    """Raise NotPlanned unless ``node`` has exactly the attributes that ``attributes`` has by name,
+    with equal values."""
     chosen = settings(node, dict.fromkeys(attributes))
     if chosen != attributes:
         raise said(node, f"{chosen}, wanted is {dict(attributes)}")

@@ -111,7 +111,8 @@ class KernelRuns:
             part.mouths[:] = mouths[place]
 
     def close(self) -> None:
-        """Free buffers and recordings; the next run makes them again."""
+        """Free buffers and recordings; the next run makes them again. Raises DeviceLost where the
+        device has failed."""
         while self._recordings:
             _, recording = self._recordings.popitem()
             self._program.programs.drop(recording)

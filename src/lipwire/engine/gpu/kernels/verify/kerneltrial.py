@@ -57,8 +57,9 @@ def why_not_the_same(
     (pixels-half.onnx), and ``fixed_batch`` the only batch size that it takes (None: any). ``image``
     is the weights for both, (bytes,) uint8, and ``weights`` says where each lies in it. Takes three
     inferences on the processor. The kernels run twice, launched as large batches are and as small
-    ones: which kernels those take differs. Raises DeviceOutOfMemory, DeviceLost, and what running
-    kernels and ONNX Runtime raises.
+    ones: which kernels those take differs. Raises DeviceOutOfMemory where the device has no room
+    for it, DeviceLost where it has failed, KernelsUnavailable where the kernels cannot run on it,
+    and one of ``RUNTIME_ERRORS`` where ONNX Runtime fails.
     """
     batches = hard_inputs(fixed_batch)
     faces = np.concatenate([batch[FACE] for batch in batches])

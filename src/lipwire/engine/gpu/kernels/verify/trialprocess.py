@@ -62,8 +62,10 @@ class Trials:
         self._limit_s = limit_s
 
     def why_not(self, device: Device, compiled: Path, identity: Sequence[str]) -> str | None:
-        """Try the kernels of the network in folder ``compiled`` on GPU ``device``, in a process of
-        its own; return in one line why it may not run in them, None where it may.
+        """Try the kernels of the network in folder ``compiled``, which ``compile_for_gpu`` filled,
+        on GPU ``device``, in a process of its own, and wait for it; return in one line why it may
+        not run in them, None where it may. A trial that breaks off, or takes too long, is such a
+        reason.
 
         ``identity`` is everything that the answer depends on, as texts: where a trial with the same
         texts passed before, there is no other one. Raises DeviceOutOfMemory where the device has no
@@ -134,8 +136,9 @@ def tried(compiled: Path, device: Device) -> str | None:
 
 
 def main(compiled: Path, device: Device) -> None:
-    """Run ``tried`` with these arguments, and print what it says for the parent process: a line of
-    JSON, with ``reason`` (text or null) and ``full`` (whether only memory was missing)."""
+    """Try the kernels of the network in folder ``compiled``, which ``compile_for_gpu`` filled, on
+    GPU ``device`` (``tried``), and print the answer for the parent process: a line of JSON, with
+    ``reason`` (text or null) and ``full`` (whether only memory was missing)."""
     try:
         answer = {"reason": tried(compiled, device), "full": False}
     except DeviceOutOfMemory as error:
