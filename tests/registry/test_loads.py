@@ -12,6 +12,7 @@ from lipwire.domain import (
     LipwireError,
     NotFound,
     Overloaded,
+    StorageFailed,
     Unavailable,
 )
 from lipwire.registry import Loaded, Registry
@@ -149,6 +150,20 @@ def test_what_is_for_an_owner_to_mend_is_logged(
     assert [record.getMessage() for record in caplog.records] == [
         "avatar anna cannot be loaded: frames/0.png is cut off"
     ]
+
+
+def test_a_disk_that_failed_is_tried_again_after_a_second(world: World, clock: Clock) -> None:
+    registry = Registry(world.load, clock=clock, failure_memory_s=5.0)
+    world.errors["anna"] = StorageFailed("the disk is full")
+    with pytest.raises(StorageFailed):
+        ask(registry, "anna")
+    clock.now += 0.9
+    with pytest.raises(StorageFailed, match=r"^the disk is full; seen 0\.9 s ago, .* after 1 s$"):
+        ask(registry, "anna")
+    assert world.begun == ["anna"]
+    del world.errors["anna"]
+    clock.now += 0.1
+    ask(registry, "anna")
 
 
 def test_a_failure_is_forgotten_when_the_package_changes_or_somebody_insists(

@@ -5,10 +5,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from lipwire.domain import LipwireError
+from lipwire.domain import LipwireError, StorageFailed
 
 _MAX_FAILURES: Final = 1024
 """So many names are remembered; the oldest is forgotten first."""
+_DISK_S: Final = 1.0
+"""For so long at most it is remembered that the disk failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Failure:
 
 class Failures:
     """The latest failed load of each name, kept for ``memory_s`` seconds, so that what cannot be
-    loaded is not tried for each request. Not thread-safe."""
+    loaded is not tried for each request; a second at most where it was the disk that failed, which
+    may have room again. Not thread-safe."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
@@ -43,7 +46,7 @@ class Failures:
         """Return the failure of ``name``; None where there is none, or it is ``memory_s`` old or
         more at ``now``, a time in seconds of the clock that gave ``Failure.at_s``."""
         failure = self._failures.get(name)
-        if failure is not None and now - failure.at_s >= self._memory_s:
+        if failure is not None and now - failure.at_s >= self._kept_s(failure.error):
             del self._failures[name]
             return None
         return failure
@@ -73,10 +76,15 @@ class Failures:
             return fresh(error)
         again = type(error)(
             f"{error}; seen {max(now - failure.at_s, 0.0):.1f} s ago, tried again when the package"
-            f" changes or after {self._memory_s:g} s"
+            f" changes or after {self._kept_s(error):g} s"
         )
         again.__cause__ = error
         return again
+
+    def _kept_s(self, error: BaseException) -> float:
+        """For how long a failure with that error is kept."""
+        disk = isinstance(error, StorageFailed)
+        return min(self._memory_s, _DISK_S) if disk else self._memory_s
 
 
 def fresh(error: BaseException) -> BaseException:
