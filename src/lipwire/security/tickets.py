@@ -129,17 +129,24 @@ class Tickets:
                         retry_after_s=_FULL_S,
                     )
             self._of_tenant[whose] += 1
-            heapq.heappush(self._issued, (ticket.until_s, _name_of(text), whose))
+            issued = ticket.until_s, _name_of(text), whose
+            heapq.heappush(self._issued, issued)
         if self._shared is not None:
-            try:
-                self._shared.put(_name_of(text), ticket_text(ticket), seconds)
-            except StoreAway:
-                # It may be there all the same: another text counts here alone, and that one is
-                # nobody's.
-                text = TICKET + secrets.token_urlsafe(32)
-            else:
-                return text
-        self._store.put(_name_of(text), ticket_text(ticket))
+            # Where it cannot be put there it may be there all the same: what is kept here has
+            # another text, and that one is nobody's.
+            elsewhere = TICKET + secrets.token_urlsafe(32)
+            with suppress(StoreAway):
+                self._shared.put(_name_of(elsewhere), ticket_text(ticket), seconds)
+                return elsewhere
+        try:
+            self._store.put(_name_of(text), ticket_text(ticket))
+        except StorageFailed:
+            with self._lock:
+                if issued in self._issued:
+                    self._issued.remove(issued)
+                    heapq.heapify(self._issued)
+                    self._uncount(whose)
+            raise
         return text
 
     def find(self, text: str) -> Ticket:
@@ -230,9 +237,13 @@ class Tickets:
         while self._issued and self._issued[0][0] <= now:
             _, name, whose = heapq.heappop(self._issued)
             self._store.take(name)
-            self._of_tenant[whose] -= 1
-            if not self._of_tenant[whose]:
-                del self._of_tenant[whose]
+            self._uncount(whose)
+
+    def _uncount(self, whose: str) -> None:
+        """The lock is held."""
+        self._of_tenant[whose] -= 1
+        if not self._of_tenant[whose]:
+            del self._of_tenant[whose]
 
 
 def is_ticket(token: str) -> bool:
