@@ -72,8 +72,7 @@ class AudioIn:
         Returns when the session has taken all of it in, or has dropped it for an interrupt that
         came later. ``ends`` says that it is the last of its piece of speech. Raises Overloaded
         where 4 calls wait or are being taken in already, InvalidInput where the rate or the
-        channels are not allowed, Cancelled where the session has ended; where it ends just before
-        the end of the piece is marked, that is InvalidInput, too.
+        channels are not allowed, Cancelled where the session has ended.
         """
         if self.waiting >= MOST_WAITING:
             raise Overloaded(

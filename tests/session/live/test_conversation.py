@@ -12,7 +12,7 @@ from tests.support.livesimulation import (
     tags,
 )
 
-from lipwire.domain import InvalidInput
+from lipwire.domain import Cancelled, InvalidInput
 from lipwire.session.live import (
     Caption,
     SessionSettings,
@@ -285,7 +285,7 @@ def test_a_closed_session_takes_nothing() -> None:
         lambda: conversation.listen(True),
         lambda: conversation.push(SpeechPiece(speech_like(0.1), RATE_HZ), 0.0),
     ):
-        with pytest.raises(InvalidInput, match="closed"):
+        with pytest.raises(Cancelled, match="has ended"):
             told()
     assert not conversation.can_tick(1.0)
 

@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from lipwire.domain import InvalidInput, Mouths
+from lipwire.domain import Cancelled, Mouths
 from lipwire.session.live.crossfade import Crossfade
 from lipwire.session.live.dropped import DroppedFrames
 from lipwire.session.live.events import (
@@ -106,21 +106,22 @@ class Conversation:
         continues the last piece of speech, or begins a new one where that has ended or there is
         none. ``sequence`` is its number among all audio of the session, each one more than the one
         before; None where the sender does not count. With ``dropped`` the audio is not spoken, only
-        its number is taken. Raises InvalidInput where ``sequence`` is not the next number, and once
-        the session is closed."""
+        its number is taken. Raises InvalidInput where ``sequence`` is not the next number, and
+        Cancelled once the session is closed."""
         self._check_open()
         self._speeches.push(piece, now, sequence, dropped=dropped)
 
     def end_of_speech(self) -> None:
         """Mark the piece of speech that was pushed last as complete: no more audio comes for it.
-        Nothing where it has ended already. Raises InvalidInput once the session is closed."""
+        Nothing where it has ended already. Raises Cancelled once closed."""
         self._check_open()
         self._speeches.end_last()
 
     def interrupt(self) -> None:
         """Drop all speech, spoken or waiting: the next frame says nothing of it, and the mouth
-        closes within ``crossfade_frames`` (at once where frames are not paced). Raises InvalidInput
+        closes within ``crossfade_frames`` (at once where frames are not paced). Raises Cancelled
         once the session is closed."""
+        self._check_open()
         self.state = after(self.state, Trigger.INTERRUPT)
         for speech in self._speeches:
             self._told_end(speech, interrupted=True)
@@ -135,7 +136,8 @@ class Conversation:
 
     def listen(self, listening: bool) -> None:
         """Set whether somebody speaks to the avatar now (``listening``), which makes an idle
-        session a listening one. Raises InvalidInput once the session is closed."""
+        session a listening one. Raises Cancelled once the session is closed."""
+        self._check_open()
         before = self.state
         self.state = after(self.state, Trigger.LISTEN if listening else Trigger.REST)
         self._listening = listening
@@ -284,8 +286,7 @@ class Conversation:
         return Tick(tuple(sounds), picture, self.last_events())
 
     def last_events(self) -> tuple[Event, ...]:
-        """Remove and return the events that were not told yet, for use after ``close``: no ``tick``
-        follows that would return them."""
+        """Remove and return the events that no ``tick`` has returned, for use after ``close``."""
         events, self._events = tuple(self._events), []
         return events
 
@@ -293,7 +294,7 @@ class Conversation:
 
     def _check_open(self) -> None:
         if self.state is State.CLOSED:
-            raise InvalidInput("the session is closed")
+            raise Cancelled("the session has ended")
 
     def _plan(self, speech: Speech, now: float) -> bool:
         """Choose the position of the first frame; whether that could be done."""

@@ -232,7 +232,7 @@ class LiveSession(Closing):
         """Mark the piece of speech that was pushed last as complete: it is spoken to its end, and
         audio that follows begins another. Nothing where there is none, or where more interrupts
         have arrived than its sender had sent before, ``after_interrupts`` (None: uncounted). Raises
-        InvalidInput once closed."""
+        Cancelled once closed."""
         with self._lock:
             if after_interrupts is not None and after_interrupts < self._interrupts:
                 return
@@ -243,7 +243,7 @@ class LiveSession(Closing):
         """Drop all speech, spoken or waiting, and return at once: the next frame says nothing of
         it, and the mouth closes. ``number`` is how many interrupts the client has sent, with this
         one (None: it does not count); nothing is done where so many have arrived. Raises
-        InvalidInput once closed."""
+        Cancelled once closed."""
         with self._changed:
             if number is not None and number <= self._interrupts:
                 return
@@ -258,7 +258,7 @@ class LiveSession(Closing):
 
     def listen(self, listening: bool) -> None:
         """Set whether somebody speaks to the avatar now (``listening``), by which the state is
-        listening or idle while the avatar does not speak. Raises InvalidInput once closed."""
+        listening or idle while the avatar does not speak. Raises Cancelled once closed."""
         with self._lock:
             self._conversation.listen(listening)
 
