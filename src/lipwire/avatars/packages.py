@@ -18,18 +18,21 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class HeldFiles(Closing):
-    """Where an avatar's ``files`` lie; they stay there until ``close`` is called, once, which calls
-    ``release``. A context manager. Whoever holds it calls ``measure`` after having opened the
+    """Where an avatar's ``files`` lie; they stay there until ``close``, which calls ``release``
+    the first time. A context manager. Whoever holds it calls ``measure`` after having opened the
     avatar, which may have compiled it, so that what it takes on the disk is counted anew. Both
     functions take no arguments and do nothing by default."""
 
     files: AvatarFiles
     release: Callable[[], None] = field(default=_nothing)
     measure: Callable[[], None] = field(default=_nothing)
+    _closed: bool = field(default=False, init=False)
 
     def close(self) -> None:
-        """Let the files go: they may be removed from then on. To be called once."""
-        self.release()
+        """Let the files go: they may be removed from then on. Closing twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            self.release()
 
 
 class Packages(Protocol):

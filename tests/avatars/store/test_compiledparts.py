@@ -10,7 +10,7 @@ from lipwire.avatars.compiled import compiling
 from lipwire.avatars.store import compiledparts, pushing
 from lipwire.avatars.store.layout import Manifest, StoredFile, compiled_folder, file_key
 from lipwire.avatars.store.packagecache import HeldPackage, PackageCache
-from lipwire.domain import AvatarInvalid, Unavailable
+from lipwire.domain import AvatarInvalid, Overloaded, Unavailable
 from lipwire.stores.objects import ObjectStore
 
 NewCache = Callable[[str], PackageCache]
@@ -70,6 +70,24 @@ def test_of_two_machines_one_compiles(
         assert open_there(held) == frames
         with Avatar.open(held.files, parts=PARTS) as avatar:
             assert avatar.model_path.is_relative_to(two.folder)
+
+
+def test_where_too_much_is_open_what_was_compiled_is_brought_later(
+    store: ObjectStore, version: str, new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = new_cache("one")
+
+    def full(*arguments: object) -> None:
+        raise Overloaded("too much is open")
+
+    with cache.hold(store, "anna", version) as held:
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.index, "pin", full)
+            open_there(held)
+        assert parts_of(store, version) == []
+        open_there(held)
+    cache.close()
+    assert parts_of(store, version) == ["jpeg", "model", "patches"]
 
 
 def test_what_was_brought_is_not_brought_again(

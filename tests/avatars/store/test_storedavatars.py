@@ -224,6 +224,20 @@ def test_a_name_that_is_not_there_is_asked_for_once_a_second(
     assert weather.asked == 2
 
 
+def test_what_is_held_twice_and_given_up_twice_is_held_once_more(
+    new_stored: NewStored, versions: tuple[str, str], store: ObjectStore
+) -> None:
+    stored = new_stored()
+    first, second = stored.hold("anna"), stored.hold("anna")
+    first.close()
+    first.close()
+    pushing.forget(store, "anna")
+    stored.poll()
+    assert second.files.folder is not None
+    assert second.files.folder.exists()
+    second.close()
+
+
 def test_an_avatar_that_is_published_no_more_goes_with_all_that_is_here(
     new_stored: NewStored, versions: tuple[str, str], store: ObjectStore, tmp_path: Path
 ) -> None:

@@ -104,9 +104,8 @@ class HeldPackage(Closing):
     def measure(self) -> None:
         """Have the cache count what the version takes on the disk now; to be called when it was
         opened, which may have compiled it. Where the cache shares compiled forms, sending this one
-        to the store is begun, in another thread. Raises StorageFailed where the cache's index
-        cannot be written, and Overloaded where the form is to be sent and what is open takes more
-        than the budget."""
+        to the store is begun, in another thread, unless what is open takes more than the budget.
+        Raises StorageFailed where the cache's index cannot be written."""
         self._measure()
 
     def close(self) -> None:
@@ -348,8 +347,11 @@ class PackageCache(Closing):
 
     def _bring_compiled(self, store: ObjectStore, name: str, version: str, folder: str) -> None:
         """Beside the requests; the entry stays meanwhile."""
+        try:
+            self.index.pin(folder, name, version, 0)
+        except Overloaded:
+            return  # it is sent when the avatar is opened again
         self._brought.add(folder)
-        self.index.pin(folder, name, version, 0)
 
         def work() -> None:
             try:
