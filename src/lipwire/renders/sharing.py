@@ -83,15 +83,17 @@ class Sharing(Closing):
     def _run(self) -> None:
         expired_s = self._now()
         while not self._closed:
-            while self._orders and not self._closed:
-                self._answer(self._orders.popleft())
             try:
+                while self._orders and not self._closed:
+                    self._answer(self._orders.popleft())
                 self._remove()
+                if self._now() - expired_s > _EXPIRED_EVERY_S:
+                    expired_s = self._now()
+                    self._cache.remove_expired()
             except StorageFailed as error:
                 _LOG.warning("shared renders are removed later: %s", error)
-            if self._now() - expired_s > _EXPIRED_EVERY_S:
-                expired_s = self._now()
-                self._cache.remove_expired()
+            except Exception:  # nobody else would do what comes next
+                _LOG.exception("shared renders: a round failed; the next is in %g s", _EVERY_S)
             self._changed.wait(_EVERY_S)
             self._changed.clear()
 
