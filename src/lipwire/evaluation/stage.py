@@ -24,12 +24,14 @@ MARGIN_PX = 2
 class Stage:
     """An avatar that is evaluated, opened to speak (``performer``), with the pixels around the crop
     rectangle of each frame in memory: ``patches``, (h, w, 3) uint8 BGR each, of which the rectangle
-    is ``inner``. ``border_px`` is how many pixels on each side of the resized crop the network does
-    not see; ``swap`` says that the package's colours are RGB."""
+    is ``inner``. ``masks`` says what is in front of the mouth, (rectangle height, rectangle width)
+    uint8 each, 0 for what is; None for nothing. ``border_px`` is how many pixels on each side of
+    the resized crop the network does not see; ``swap`` says that the package's colours are RGB."""
 
     performer: Performer
     patches: list[UInt8Array]  # of each frame: its rectangle and MARGIN_PX around, BGR
     inner: list[CropRect]  # the rectangle inside the patch
+    masks: list[UInt8Array | None]  # what is in front of the mouth, of each frame
     border_px: BorderPx
     swap: bool  # the package's colours are RGB
 
@@ -38,13 +40,14 @@ class Stage:
         ``index``, 0 or above, of the walk back and forth.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order; the patch is the crop
-        rectangle and up to 2 pixels around, (h, w, 3) uint8 BGR. Masks of the package are not
-        applied. Raises InvalidInput for a mouth of another shape or dtype.
+        rectangle and up to 2 pixels around, (h, w, 3) uint8 BGR. Raises InvalidInput for a mouth
+        of another shape or dtype.
         """
         number = ping_pong(index, len(self.patches))
         patch = self.patches[number].copy()
         given = np.ascontiguousarray(mouth[..., ::-1]) if self.swap else mouth
-        paste_mouth(patch, (0, 0), given, self.inner[number], self.border_px)
+        box, mask = self.inner[number], self.masks[number]
+        paste_mouth(patch, (0, 0), given, box, self.border_px, mask=mask)
         return patch, number
 
     def inside(self, patch: UInt8Array, number: int) -> UInt8Array:
@@ -74,18 +77,21 @@ def set_stage(path: Path, performer: Performer) -> Stage:
     the package is missing or broken.
     """
     package = read_package(path)
-    patches, inner = [], []
+    patches, inner, masks = [], [], []
     for source, task in shown_frames(package.pictures, Origins()):
         frame, rect = task(), package.rects[source]
         height, width = frame.shape[:2]
         x1, y1 = max(0, rect.x1 - MARGIN_PX), max(0, rect.y1 - MARGIN_PX)
         x2, y2 = min(width, rect.x2 + MARGIN_PX), min(height, rect.y2 + MARGIN_PX)
         patches.append(frame[y1:y2, x1:x2].copy())
+        seen = package.masks
+        masks.append(None if seen is None else seen.under(source, rect, (width, height)))
         inner.append(CropRect(rect.x1 - x1, rect.y1 - y1, rect.x2 - x1, rect.y2 - y1))
     if len({(box.width, box.height) for box in inner}) != 1:
         raise InvalidInput("the crop rectangles differ in size; an evaluation needs one size")
     settings = package.settings
-    return Stage(performer, patches, inner, settings.crop_border, settings.colour_order == "rgb")
+    swap = settings.colour_order == "rgb"
+    return Stage(performer, patches, inner, masks, settings.crop_border, swap)
 
 
 def perform(stage: Stage, pcm: Float32Array, told: Callable[[], None]) -> Performance:
