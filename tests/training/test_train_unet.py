@@ -103,7 +103,12 @@ def test_the_same_code_trains_from_a_video_and_its_speech(tmp_path: Path) -> Non
 
     moved = [n for n, v in run.network.state_dict().items() if not torch.equal(v, before[n])]
     assert any(name.startswith("audio_branch.") for name in moved)
-    assert run.averaged_network().audio_branch is not None
+    trained = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.network.train()
+    averaged = run.averaged_network()
+    assert averaged.audio_branch is not None
+    assert all(torch.equal(v, trained[n]) for n, v in run.network.state_dict().items())
+    assert all(part.training for part in run.network.modules())
 
 
 def test_steps_focus_on_the_mouth_and_end_with_everything() -> None:

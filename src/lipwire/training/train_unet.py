@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -334,11 +335,11 @@ class UNetRun:
 
     def averaged_network(self) -> LipUNet:
         """Return a new network with the averaged weights, float32, in evaluation mode, ready for
-        ``export_network``; without an audio branch where the run has none. Where it has one, this
-        run's is part of the new network and gets the averaged weights: call it after training."""
+        ``export_network``; without an audio branch where the run has none. Nothing of the run is
+        changed."""
         return network_from_state(
             {"config": self.network.config.to_dict(), "average": self.average},
-            self.network.audio_branch,
+            deepcopy(self.network.audio_branch),
         )
 
 
