@@ -103,3 +103,10 @@ def test_what_is_no_sound_is_one_line(samples: object, message: str) -> None:
 def test_an_impossible_rate_is_refused(rate_hz: int) -> None:
     with pytest.raises(InvalidInput, match=f"a sample rate of {rate_hz} Hz"):
         PcmRecording([0.0] * 100, rate_hz)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_sound_for_people_is_clipped_where_it_is_too_loud(channels: int) -> None:
+    loud = np.repeat(3 * tone(1.0, 16_000)[:, None], channels, axis=1).astype(np.float32)
+    _, sound = both_forms(loud, 16_000)
+    assert np.abs(sound).max() == 1

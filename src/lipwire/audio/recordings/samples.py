@@ -24,7 +24,7 @@ class PcmRecording:
     float64 with full scale 1.0 and up to 18 dB more; a list of floats is float64. An array that is
     not copied (int16 and float32 are not) must stay unchanged. ``rate_hz`` is their rate, 1,000 to
     768,000. Channels are averaged for the network unless they cancel each other out (see
-    ``channels``). The sound for people has one or two channels as they are, not clipped; more are
+    ``channels``). The sound for people has one or two channels, clipped to [-1, 1]; more are
     averaged into one.
 
     Raises InvalidInput for another shape, type or rate, for no samples, and for NaN, infinite or
@@ -75,7 +75,7 @@ class PcmRecording:
         ``Recording.pieces``."""
         with closing(self.heard()) as heard:
             for columns in self._seconds():
-                sound = full_scale(columns)
+                sound = full_scale(columns).clip(-1, 1)
                 if sound.shape[1] > 2:
                     choice = self._choice
                     one = sound.mean(axis=1) if choice is None else sound[:, choice]
