@@ -220,7 +220,8 @@ class TalkingAvatar(Closing):
             lanes=self._pace.lanes,
         )
         speech = _Speech(self._frames(batches))
-        self._speeches.add(speech)
+        with self._lock:
+            self._speeches.add(speech)
         return speech
 
     def render(
@@ -394,7 +395,9 @@ class TalkingAvatar(Closing):
         """End speeches under way, and release threads, networks and mapped files; a frame that is
         being made is waited for. Whoever goes on with such a speech gets InvalidInput for its next
         frame. Closing twice is allowed."""
-        for speech in list(self._speeches):
+        with self._lock:
+            under_way = list(self._speeches)
+        for speech in under_way:
             speech.end(self.name)
         self._closed = True
         with self._specialising, self._lock:
