@@ -121,15 +121,19 @@ class LocalBackend(Closing):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, for its own input: ``visual``,
-        (N, 6, 320, 320), the crop and the crop with the mouth blacked out, and ``windows``, (N, 32,
-        16, 16), both float32. ``model_id`` names the avatar, and ``call`` is the request that this
-        is for.
+        """Run the network of avatar ``model_id`` on its own input, and return its own output: the
+        mouths as floats, with how long that took (``DrawnFloatMouths``).
 
-        Of ``revision`` only the network's half is compared. Raises AvatarChanged where the newest
-        network is of another revision, NotFound where there is no such avatar, InvalidInput for
-        arrays of another shape, AvatarInvalid where the network cannot be loaded or fails, and
-        Overloaded, Unavailable, DeadlineExceeded and Cancelled as all backends do (``Backend``).
+        ``visual`` is (N, 6, 320, 320) float32, by custom in [0, 1]: the crop (channels 0 to 2) and
+        the crop with the mouth blacked out (3 to 5), in the package's colour order. ``windows``, of
+        the same N frames, are (N, 32, 16, 16) float32. ``revision`` is which files the caller knows
+        of the avatar; that of its network has to be the newest one's, its frames do not matter
+        here. ``call`` is the request that this is for; None for one without a deadline.
+
+        Raises AvatarChanged where the newest network is of another revision, NotFound where there
+        is no such avatar, InvalidInput for arrays of another shape, AvatarInvalid where the network
+        cannot be loaded or fails, and Overloaded, Unavailable, DeadlineExceeded and Cancelled as
+        all backends do (``Backend``).
         """
         return self._run(
             model_id,

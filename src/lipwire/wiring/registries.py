@@ -136,7 +136,6 @@ def open_avatars(
             frames = loaded.value.frames
             assert frames is not None  # as load_avatar says
             frames.observer = measured
-            frames.observer = measured
             _prepare(name, frames, config)
             check_frames(name, frames, inference.models)
         return loaded
@@ -168,7 +167,6 @@ def open_frames(
         frames = Avatar.open(
             files, parts=parts, with_model=False, quality=quality, cache=cache, sandbox=sandbox
         )
-        frames.observer = measured
         frames.observer = measured
         with _closed_on_error(frames.close):
             _prepare(name, frames, config)

@@ -26,9 +26,7 @@ _UNSHARED: Final = (
 )
 GRPC_PORT: Final = 50052
 INFERENCE_PORT: Final = 50051
-_RESERVED: Final = (
-    f"echo {INFERENCE_PORT},{GRPC_PORT} > /proc/sys/net/ipv4/ip_local_reserved_ports"
-)
+_RESERVED: Final = f"echo {INFERENCE_PORT},{GRPC_PORT} > /proc/sys/net/ipv4/ip_local_reserved_ports"
 """Connections that a machine makes have one of these ports else, now and then, and a server that
 starts there finds its own taken."""
 _FILLED_AT_A_TIME: Final = 64 * 1024

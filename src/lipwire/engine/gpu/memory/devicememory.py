@@ -77,10 +77,10 @@ class Memory(Protocol):
         ...
 
     def programs(self) -> Programs | None:
-        """Return what runs Lipwire's own kernels on the device, the same each time; None where
-        there is nothing that does.
-
-        Raises KernelsUnavailable where they cannot run on this device.
+        """Return what runs Lipwire's own kernels on the device, the same each time; it is made by
+        the first call. None where this memory was made without kernels: networks then run in ONNX
+        Runtime. Raises KernelsUnavailable where there are kernels, and the device or its driver
+        cannot run them.
         """
         ...
 
