@@ -52,6 +52,7 @@ def test_many_servers_refuse_as_their_shares_say() -> None:
     assert sum(shares) / 4 == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_server_less_refuses_more() -> None:
     scenario = Scenario(GPU, servers=3, avatars=500, talking=25.0, measured_s=8000.0)
     refused = [simulate(replace(scenario, servers=n)).refused_share for n in (5, 4, 3, 2)]
@@ -87,6 +88,7 @@ def test_requests_wait_less_for_four_workers_than_for_one() -> None:
     assert waits[0] > 5 * waits[1]
 
 
+@pytest.mark.slow
 def test_more_than_can_be_done_is_refused_and_the_rest_is_in_time() -> None:
     """Twice what a server can do: deadlines out of reach are refused, and half is done."""
     scenario = Scenario(
@@ -131,6 +133,7 @@ def test_an_lru_cache_hits_as_the_closed_form_says(held: int) -> None:
     assert simulate(scenario).hit_rate == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_lfu_finds_more_than_lru() -> None:
     rates = []
     for policy in ("lru", "lfu"):

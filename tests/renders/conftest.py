@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 from tests.support.renderparts import Maker, Opened, opened_renders
 
-from lipwire.renders import RenderRules, Renders
+from lipwire.renders import RenderRules, Renders, renders, sharing, webhooks
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other processes have written down is looked for sooner than within seconds."""
+    for module, name in (
+        (renders, "_LOOK_EVERY_S"),
+        (webhooks, "_LOOK_EVERY_S"),
+        (sharing, "_EVERY_S"),
+    ):
+        monkeypatch.setattr(module, name, 0.1)
 
 
 @pytest.fixture

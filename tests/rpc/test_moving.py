@@ -132,6 +132,7 @@ def test_speech_that_waits_is_said_elsewhere_and_what_is_said_is_said_to_its_end
     seen.is_one_session()
 
 
+@pytest.mark.slow  # seconds of speech
 def test_where_there_is_no_time_it_is_broken_off_and_goes_on(servers: Servers) -> None:
     servers.add()
     servers.add()
@@ -178,6 +179,7 @@ def test_speech_that_is_pushed_while_it_moves_comes_once_and_in_order(servers: S
     seen.is_one_session()
 
 
+@pytest.mark.slow  # a server that stops for seconds
 def test_without_another_server_it_stays_to_its_end(servers: Servers) -> None:
     servers.add()
     stream = servers.converse()
@@ -209,6 +211,7 @@ def test_an_interruption_counts_where_it_goes_on(servers: Servers) -> None:
     assert seen(SpeechEnded)[1].interrupted
 
 
+@pytest.mark.slow  # seconds of speech
 def test_a_text_that_was_not_said_is_said_elsewhere(servers: Servers) -> None:
     said: list[str] = []
 

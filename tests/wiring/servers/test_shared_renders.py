@@ -16,6 +16,7 @@ from tests.wiring.servers.test_renders import Site, buzz
 
 from lipwire.config import load_compositing_config, load_inference_config
 from lipwire.observe.metrics import ServerMetrics
+from lipwire.renders import sharing
 from lipwire.rpc.connection import CompositingConnection
 from lipwire.rpc.conversing import AvatarConnection
 from lipwire.rpc.credentials import ClientSecurity
@@ -26,6 +27,7 @@ from lipwire.security import KeyFile
 from lipwire.wiring.servers import open_compositing_server, open_inference_server, open_serve
 
 pytestmark = needs_redis
+
 PCM = buzz(0.4)
 NETWORK = "checkpoint/model_best.onnx"
 
@@ -49,6 +51,12 @@ class Server(Site):
 
 
 Start = Callable[..., Server]
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers look for what others have removed sooner than within ten seconds."""
+    monkeypatch.setattr(sharing, "_EVERY_S", 0.1)
 
 
 @pytest.fixture
