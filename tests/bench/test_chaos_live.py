@@ -148,7 +148,7 @@ def test_sound_has_to_be_what_was_sent(comparison: Comparison, speech: Float32Ar
     assert comparison.wrong == []
     comparison.ended(interrupted=False)
     comparison.sound(Sound(2, speech[:640], 1))
-    assert comparison.wrong == ["640 of 12800 samples were heard", "sound before 0.08 s"]
+    assert comparison.wrong == ["sound before 0.08 s", "640 of 12800 samples were heard"]
 
 
 def test_no_sound_may_be_missing(comparison: Comparison, speech: Float32Array) -> None:
@@ -177,6 +177,38 @@ def test_a_session_may_say_later_why_sound_is_missing(
     assert len(comparison.wrong) == 1
     comparison.left_out(FramesDropped(0, 9, "unread"))
     assert comparison.wrong == []
+
+
+def test_what_a_session_says_explains_what_is_near(
+    comparison: Comparison, speech: Float32Array
+) -> None:
+    hear(comparison, speech, {0: 0, 3: 3})
+    comparison.left_out(FramesDropped(10_000, 9, "unread"))
+    assert comparison.wrong == ["no sound from 40 to 120 ms"]
+    assert comparison.has_gaps
+    hear(comparison, speech, {4: 4, 300: 6})
+    assert len(comparison.wrong) == 2
+    comparison.left_out(FramesDropped(2_000, 9, "unread"))
+    assert comparison.wrong == []
+    assert not comparison.has_gaps
+
+
+def test_the_end_of_a_speech_may_be_missing(comparison: Comparison, speech: Float32Array) -> None:
+    hear(comparison, speech, {0: 0})
+    comparison.ended(interrupted=False)
+    assert comparison.wrong == ["640 of 12800 samples were heard"]
+    comparison.left_out(FramesDropped(1_000, 9, "unread"))
+    assert comparison.wrong == []
+
+
+def test_a_session_that_was_resumed_before_its_first_sound(
+    comparison: Comparison, speech: Float32Array
+) -> None:
+    comparison.resumed()
+    hear(comparison, speech, {7: 5, 8: 6})
+    assert comparison.wrong == []
+    hear(comparison, speech, {11: 9})
+    assert comparison.wrong == ["no sound from 360 to 440 ms"], "that was after it"
 
 
 def test_of_missing_sound_some_may_have_been_silence(

@@ -18,6 +18,9 @@ from lipwire.domain.closing import Closing
 from lipwire.engine import Engine
 from lipwire.session.live import FRAME_MS, FramesDropped, LiveFrame, Sound
 
+_NEAR_MS: Final = 3_000
+"""So near to what a session says of frames that were not taken sound may be missing: it keeps two
+seconds of sound, and says so once a second."""
 _KEPT: Final = 96
 """Mouths of each package that are remembered, unless another number is asked for."""
 
@@ -126,8 +129,11 @@ class Comparison:
         """Frames with their own mouth, with an earlier one because no server made theirs in time,
         and left out."""
         self._wrong: list[str] = []
-        self._gaps: list[str] = []
-        """What is missing sound, while nothing has said yet that some may be."""
+        self._gaps: list[tuple[int, str]] = []
+        """Missing sound of which the session has not said yet that it may be: when, in ms from its
+        start, and a line about it."""
+        self._unread_ms: list[int] = []
+        """When the session has said that its client had not taken what was there."""
         self._renderer = renderer
         self._speech = speech
         self._samples = samples
@@ -138,8 +144,8 @@ class Comparison:
         """Positions of frame 0 of the speech, the latest last: frames that wait move it."""
         self._rested = False
         """Whether a mouth at rest has come: from then on, there is one."""
-        self._may_miss = False
-        """Whether the session has had to leave out sound, or may have."""
+        self._resumed = False
+        """Whether a stream has taken the session up again, and no sound has come since."""
         self._next_ms: int | None = None
         """When the next sound is due, in ms from the start of the session."""
         self._missing = 0
@@ -149,27 +155,37 @@ class Comparison:
     def wrong(self) -> list[str]:
         """A line about each frame and sound that is wrong, and about each gap in the sound that the
         session has not told of. Empty where all was right."""
-        return self._wrong + self._gaps
+        return self._wrong + [line for _, line in self._gaps]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether sound is missing of which the session may still say why."""
+        return bool(self._gaps)
 
     def is_wrong(self, line: str) -> None:
-        """Add ``line``, one line about something else that is wrong, to ``wrong``."""
+        """Note that something else is wrong, as ``line`` says."""
         self._wrong.append(line)
 
     def resumed(self) -> None:
-        """Tell that the client has taken the session up again after its stream broke. What came
-        meanwhile was left out, so from now on missing sound, and frames without their sound, are
-        not counted as wrong."""
-        self._may_miss = True
+        """Note that another stream has taken the session up again: what nobody took meanwhile is
+        left out, so that sound is missing before the next that comes."""
+        self._resumed = True
 
     def left_out(self, event: FramesDropped) -> None:
-        """Take ``event``, with which the session tells that it has left out frames; add their
-        number to ``dropped``. Where they were left out because the client had not taken earlier
-        ones, sound may be missing as well: gaps in the sound, earlier and later ones, are then not
-        counted as wrong."""
+        """Note that the session says that it has left out frames. Where that is because the client
+        had not taken earlier ones, sound may be missing as well, up to 3 s before and after."""
         self.dropped += event.count
         if event.reason == "unread":
-            self._may_miss = True
-            self._gaps.clear()
+            self._unread_ms.append(event.at_ms)
+            self._gaps = [gap for gap in self._gaps if not self._is_explained(gap[0])]
+
+    def _is_explained(self, at_ms: int) -> bool:
+        return any(abs(at_ms - unread_ms) <= _NEAR_MS for unread_ms in self._unread_ms)
+
+    def _gap(self, at_ms: int, line: str) -> None:
+        """Note that sound is missing at that time, unless it is known that it may be."""
+        if not self._resumed and not self._is_explained(at_ms):
+            self._gaps.append((at_ms, line))
 
     def frame(self, frame: LiveFrame) -> None:
         """Compare ``frame``, which came, with what it has to show, and count it as ``right``; as
@@ -184,8 +200,7 @@ class Comparison:
             return
         number = self._number_at.get(frame.at_ms)
         if number is None:
-            if not self._may_miss:
-                self._gaps.append(f"position {frame.position} without its sound")
+            self._gap(frame.at_ms, f"position {frame.position} without its sound")
             return
         right = self._renderer.spoken(frame.position, self._speech, number) == frame.data
         if not right and self._rests(frame):  # no mouth was made since it began, or went on
@@ -208,11 +223,12 @@ class Comparison:
         """Compare ``sound``, that of one frame, with the next samples of the speech; add a line to
         ``wrong`` where it differs, or where sound is missing before it that the session need not
         have left out. The samples of silence between speeches are ignored."""
-        missing = 0 if self._next_ms is None else (sound.at_ms - self._next_ms) // FRAME_MS
-        if missing and not self._may_miss:
-            self._gaps.append(f"no sound from {self._next_ms} to {sound.at_ms} ms")
+        missing = (sound.at_ms - (self._next_ms or 0)) // FRAME_MS
+        if missing and self._next_ms is not None:
+            self._gap(self._next_ms, f"no sound from {self._next_ms} to {sound.at_ms} ms")
         self._missing += missing
         self._next_ms = sound.at_ms + FRAME_MS
+        self._resumed = False
         if not sound.speech:
             return
         self._heard = self._found(sound.samples)
@@ -230,8 +246,9 @@ class Comparison:
     def ended(self, interrupted: bool) -> None:
         """Tell that the speech is over. Adds a line to ``wrong`` where not all of it was heard,
         unless it was ``interrupted`` or sound may be missing (``left_out``, ``resumed``)."""
-        if not interrupted and not self._may_miss and self._heard < len(self._samples):
-            self._wrong.append(f"{self._heard} of {len(self._samples)} samples were heard")
+        if not interrupted and self._heard < len(self._samples):
+            said = f"{self._heard} of {len(self._samples)} samples were heard"
+            self._gap(self._next_ms or 0, said)
 
     def _found(self, sound: Float32Array) -> int:
         """Where in the speech ``sound`` is: where it was heard to, or as many frames behind that as

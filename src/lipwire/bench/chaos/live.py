@@ -30,6 +30,8 @@ _SETTINGS: Final = SessionSettings(
 """No rest mouth is mixed in, and sound comes as it was sent, so that both can be compared; and a
 busy machine does not make two pieces of speech of one, which sound and look different."""
 _REFUSED_PAUSE_S: Final = 1.0
+_SAYS_WHY_MS: Final = 2_000
+"""Within that time a session has said why sound is missing."""
 
 
 class LiveClients:
@@ -134,7 +136,8 @@ class LiveClients:
                 if ended is not None and received.at_ms >= ended.at_ms:  # not one that came late
                     if received.speech:
                         comparison.is_wrong("a frame speaks after its speech has ended")
-                    return
+                    if not comparison.has_gaps or received.at_ms >= ended.at_ms + _SAYS_WHY_MS:
+                        return
                 if before is not None and spoken == before:
                     if not interrupt:
                         return
