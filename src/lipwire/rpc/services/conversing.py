@@ -21,6 +21,7 @@ from lipwire.domain import (
     DependencyMissing,
     InvalidInput,
     LipwireError,
+    NotFound,
     Unavailable,
 )
 from lipwire.rpc.calls import call_of
@@ -33,6 +34,7 @@ from lipwire.rpc.services.messages import model_id_of, raw_audio_of
 from lipwire.serving import PictureFormat
 from lipwire.session.live import LiveSession, LiveSessions
 from lipwire.session.live.hearing import STEP_S, Pcm
+from lipwire.session.live.sessions import NO_SESSION
 
 _log: Final = logging.getLogger("lipwire.rpc")
 _WIRE_NAMES: Final[dict[PictureFormat, str]] = {"jpeg": "jpeg", "raw": "bgr24"}
@@ -143,7 +145,11 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         the caller's tenant has no such session, InvalidInput where the number of interrupts is
         below 0."""
         number = interrupt_number(request.number)
-        self._sessions.find(request.session_id, call_of(context).tenant).interrupt(number)
+        session = self._sessions.find(request.session_id, call_of(context).tenant)
+        try:
+            session.interrupt(number)
+        except Cancelled:
+            raise NotFound(NO_SESSION) from None  # it has ended since
         return pb.InterruptSessionResponse()
 
     def EraseAvatar(  # noqa: N802
