@@ -13,7 +13,6 @@ from lipwire.config import CompositingConfig
 from lipwire.domain import (
     Cancelled,
     DeadlineExceeded,
-    InvalidInput,
     LipwireError,
     Overloaded,
     Tell,
@@ -147,7 +146,7 @@ class Speaking(Closing):
                     if not self._push(session, piece, text.interrupts):
                         return
         finally:
-            with suppress(InvalidInput):  # the session has ended
+            with suppress(Cancelled):  # the session has ended
                 session.end_of_speech(after_interrupts=text.interrupts)
 
     def _push(self, session: LiveSession, piece: SpokenPiece, interrupts: int) -> bool:
