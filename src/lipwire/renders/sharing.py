@@ -83,9 +83,13 @@ class Sharing(Closing):
     def _run(self) -> None:
         expired_s = self._now()
         while not self._closed:
+            while self._orders and not self._closed:
+                job_id = self._orders.popleft()
+                try:
+                    self._answer(job_id)
+                except Exception:  # it is made when it is its turn
+                    _LOG.exception("render %s: what others made was not taken", job_id)
             try:
-                while self._orders and not self._closed:
-                    self._answer(self._orders.popleft())
                 self._remove()
                 if self._now() - expired_s > _EXPIRED_EVERY_S:
                     expired_s = self._now()
