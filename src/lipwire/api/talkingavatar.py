@@ -138,6 +138,7 @@ class TalkingAvatar(Closing):
         self._progress = callback_of("progress", progress)
         self._closed = False
         self._lock = threading.Lock()
+        self._speaking = threading.Lock()
         self._speeches: WeakSet[_Speech] = WeakSet()
         self._stack = ExitStack()
         self._outputs: dict[Output, Avatar] = {}
@@ -220,7 +221,8 @@ class TalkingAvatar(Closing):
             lanes=self._pace.lanes,
         )
         speech = _Speech(self._frames(batches))
-        with self._lock:
+        with self._speaking:
+            self._check_open()
             self._speeches.add(speech)
         return speech
 
@@ -395,11 +397,11 @@ class TalkingAvatar(Closing):
         """End speeches under way, and release threads, networks and mapped files; a frame that is
         being made is waited for. Whoever goes on with such a speech gets InvalidInput for its next
         frame. Closing twice is allowed."""
-        with self._lock:
+        with self._speaking:
+            self._closed = True
             under_way = list(self._speeches)
         for speech in under_way:
             speech.end(self.name)
-        self._closed = True
         with self._specialising, self._lock:
             self._stack.close()
 
