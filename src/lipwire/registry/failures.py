@@ -9,7 +9,7 @@ from lipwire.domain import LipwireError, StorageFailed
 
 _MAX_FAILURES: Final = 1024
 """So many names are remembered; the oldest is forgotten first."""
-_DISK_S: Final = 1.0
+_DISK_S: Final = 2.0
 """For so long at most it is remembered that the disk failed."""
 
 
@@ -27,8 +27,8 @@ class Failure:
 
 class Failures:
     """The latest failed load of each name, kept for ``memory_s`` seconds, so that what cannot be
-    loaded is not tried for each request; a second at most where it was the disk that failed, which
-    may have room again. Not thread-safe."""
+    loaded is not tried for each request; two seconds at most where it was the disk that failed,
+    which may have room again. Not thread-safe."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s

@@ -112,7 +112,7 @@ class Registry(Generic[V]):
         """Values are loaded by ``load``. At most ``max_items`` values of ``max_bytes`` together are
         held; None is no limit. ``policy`` is how the values to evict are chosen, ``idle_s`` after
         which time without a use ``sweep`` closes a value. A failed load is raised again for
-        ``failure_memory_s`` seconds.
+        ``failure_memory_s`` seconds, two at most where the disk failed (StorageFailed).
 
         The version of a value is looked at with ``version`` when it is used, once in
         ``version_every_s`` seconds; without it values are never replaced. ``refresh(name)`` is
@@ -169,8 +169,8 @@ class Registry(Generic[V]):
         Waits for a load at most ``timeout_s`` seconds (None: without limit); the load goes on
         without the caller. On entering raises DeadlineExceeded, Overloaded (everything held is in
         use and the budget is full, or too many loads wait), Unavailable (closed), and what ``load``
-        raised. A failure is raised again for whoever asks within ``failure_memory_s``, unless the
-        version has changed.
+        raised. A failure is raised again for whoever asks within ``failure_memory_s`` (two seconds
+        at most for StorageFailed), unless the version has changed.
         """
         return Use(self._lookups, self._cache, name, timeout_s, suits)
 
