@@ -79,12 +79,7 @@ def _build_floats(
                 raise
         else:
             del session  # with the memory of its run
-            built = build(optimised, wrapped, "floats", mouths[: batch or 1])
-            if (
-                built.reason and batch is None
-            ):  # one frame may be summed up in another order than two
-                built = build(optimised, wrapped, "floats", mouths)
-            return batch, built, mouths
+            return batch, build(optimised, wrapped, "floats", mouths), mouths
     raise AssertionError("the last batch is a number")
 
 
