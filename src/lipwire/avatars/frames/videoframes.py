@@ -122,7 +122,8 @@ class VideoFrame:
                 f" converted to BGR; allowed is yuv420p, so"
                 f" {conversion(self._label, 'format=yuv420p')}"
             ) from error
-        return self._turn(np.ascontiguousarray(bgr, np.uint8))
+        # Of a video that has such pixels it is the decoder's own memory.
+        return self._turn(np.ascontiguousarray(bgr if bgr.base is None else bgr.copy(), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)

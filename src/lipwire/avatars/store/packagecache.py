@@ -347,11 +347,12 @@ class PackageCache(Closing):
 
     def _bring_compiled(self, store: ObjectStore, name: str, version: str, folder: str) -> None:
         """Beside the requests; the entry stays meanwhile."""
+        self._brought.add(folder)
         try:
             self.index.pin(folder, name, version, 0)
         except Overloaded:
-            return  # it is sent when the avatar is opened again
-        self._brought.add(folder)
+            self._brought.discard(folder)  # it is sent when the avatar is opened again
+            return
 
         def work() -> None:
             try:
