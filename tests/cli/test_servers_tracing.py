@@ -115,9 +115,12 @@ def test_one_id_goes_through_all(
     assert {span.attributes["lipwire.request_id"] for span in spans} == {"mine-1"}
     good, bad = collected.named("compositing.CompositingService/InferBatchComposite")
     assert (good.parent_id, good.failed, bad.failed) == (SPAN_ID, False, True)
-    # Of a live session only the first mouth is a span, which it begins with.
-    network, first = sorted(collected.named("network"), key=lambda span: -span.attributes["frames"])
-    assert first.attributes["frames"] == 1
+    # Of a live session only the first mouth is a span, which it begins with, if nobody has made
+    # that mouth at rest before.
+    network, *first = sorted(
+        collected.named("network"), key=lambda span: -span.attributes["frames"]
+    )
+    assert [span.attributes["frames"] for span in first] in ([1], [])
     chain = [network]
     while (above := parent_of(chain[-1], spans)) is not None:
         chain.append(above)

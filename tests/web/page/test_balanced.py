@@ -12,7 +12,7 @@ from tests.cli.conftest import Served, serving_in
 from tests.support.haproxy import Haproxy, haproxy, program
 from tests.support.ownports import own_port
 from tests.support.waiting import until
-from tests.web.page.visits import BROWSER, Open, Visit
+from tests.web.page.visits import BROWSER, Open, Visit, repeated
 
 from lipwire.rpc.workers import socket_folder
 
@@ -75,7 +75,7 @@ def test_it_talks_friends_see_it_and_it_goes_over_when_its_server_stops(
     (home,) = [number for number, page in enumerate(balanced.pages) if at_home(page)]
     friend = visit(f"{balanced.address}?session={first.session()}")
     friend.is_live()
-    first.page.set_input_files("#file", speech)
+    first.page.set_input_files("#file", repeated(speech, 10))
     first.shows("[data-state=speaking]")
     friend.shows("[data-state=speaking]")
     assert not second.page.is_visible("[data-state=speaking]")

@@ -1,12 +1,10 @@
 """The page when the server of its session stops."""
 
-import io
 import json
-import wave
 
 from playwright.sync_api import FilePayload, Page, Route
 from tests.support.waiting import until
-from tests.web.page.visits import BROWSER, Open, Visit
+from tests.web.page.visits import BROWSER, Open, Visit, repeated
 
 pytestmark = BROWSER
 
@@ -32,15 +30,6 @@ class Stopping:
             self.told = True
         body = "".join(f"data: {json.dumps(each)}\n\n" for each in told)
         return route.fulfill(content_type="text/event-stream", body=body)
-
-
-def repeated(speech: FilePayload, times: int) -> FilePayload:
-    """The same WAV file, as often one after the other."""
-    longer = io.BytesIO()
-    with wave.open(io.BytesIO(speech["buffer"])) as read, wave.open(longer, "wb") as written:
-        written.setparams(read.getparams())
-        written.writeframes(times * read.readframes(read.getnframes()))
-    return {**speech, "buffer": longer.getvalue()}
 
 
 def is_gone(here: Visit, address: str, session: str) -> bool:

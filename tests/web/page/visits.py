@@ -1,7 +1,9 @@
 """The page in a browser."""
 
+import io
 import json
 import shutil
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import (
+    FilePayload,
     Page,
     Route,
 )
@@ -151,6 +154,15 @@ def refusing(
         page.route(pattern, refuse)
 
     return prepare
+
+
+def repeated(speech: FilePayload, times: int) -> FilePayload:
+    """The same WAV file, as often one after the other."""
+    longer = io.BytesIO()
+    with wave.open(io.BytesIO(speech["buffer"])) as read, wave.open(longer, "wb") as written:
+        written.setparams(read.getparams())
+        written.writeframes(times * read.readframes(read.getnframes()))
+    return {**speech, "buffer": longer.getvalue()}
 
 
 def movement(visit: Visit, pictures: int = 12) -> Shades:
