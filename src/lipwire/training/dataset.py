@@ -205,11 +205,12 @@ class PairDataset:
         return np.asarray(np.percentile(np.stack(changes), 95, axis=0), np.float32)
 
     def moving_window(self, share: float = 0.5) -> tuple[int, int, int, int]:
-        """Return (top, left, height, width), in pixels and multiples of 16, of the part of the crop
-        that moves.
+        """Return the rectangle of the 320x320 crop in which targets differ from their bases: (top,
+        left, height, width), in pixels, all multiples of 16.
 
-        Blocks of 16x16 pixels count that move at least ``share`` (0 to 1) as far as the one that
-        moves most, with one more block around them. Raises InvalidInput where nothing moves.
+        It is the smallest around the blocks of 16x16 pixels that change, by ``movement``, at least
+        ``share`` (0 to 1) as much as the one that changes most, and one more block on each side,
+        within the crop. Raises InvalidInput where no block changes by a level of 255.
         """
         movement = self.movement()
         if movement.max() < 1.0:

@@ -66,10 +66,11 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def Watch(  # type: ignore[override]  # noqa: N802  # gRPC's form without a thread a call
         self, request: Any, context: Any, send: Callable[[Any], object]
     ) -> None:
-        """Send the status of the service that ``request`` (a ``HealthCheckRequest``) names now and
-        after each change, by ``send(response)``, until the call of ``context`` ends; returns before
-        that. Of changes that follow one another quickly, the last is sent. A service that was never
-        ``set`` is SERVICE_UNKNOWN. A client that does not take an answer within 2 s is cut off."""
+        """Send the status of the service that ``request`` (a ``HealthCheckRequest``) names, by
+        ``send(response)``: the first before this returns, and further ones after each change, in a
+        thread of this object, until the call of ``context`` ends. One is sent at a time; of changes
+        that follow one another quickly, the last is sent. A service that was never ``set`` is
+        SERVICE_UNKNOWN. A client that does not take an answer within 2 s is cut off."""
         watch = _Watch(request.service, send, context.cancel, telling=True)
         with self._lock:
             self._watches.setdefault(watch.service, set()).add(watch)
