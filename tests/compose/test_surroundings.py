@@ -1,6 +1,6 @@
 """Frames of which much is as in the one before, encoded without the box round the mouth."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -123,17 +123,14 @@ def test_threads_share_an_encoder() -> None:
     rect = CropRect(200, 100, 380, 280)
     layout = PartialJpeg(640, 360, 75)
     right = [layout.background(each, rect).without_box().jpeg for each in frames]
-    wrong: list[int] = []
 
-    def encode(first: int) -> None:
-        for at in range(60):
-            number = (first + 5 * at) % len(frames)
-            if encoder.encode(frames[number].copy(), rect).jpeg != right[number]:
-                wrong.append(number)
+    def wrong_of(first: int) -> list[int]:
+        numbers = [(first + 5 * at) % len(frames) for at in range(60)]
+        return [
+            number
+            for number in numbers
+            if encoder.encode(frames[number].copy(), rect).jpeg != right[number]
+        ]
 
-    threads = [threading.Thread(target=encode, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(wrong_of, range(4))) == [[], [], [], []]

@@ -352,6 +352,15 @@ def test_without_the_store_videos_are_made(cluster: Cluster) -> None:
     assert cluster.redis.names("lipwire:renders:video:*") == []
 
 
+def test_sharing_goes_on_after_an_error_that_nobody_foresaw(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(RenderCache, "removed_elsewhere", lambda *given: 1 / 0)
+    one = cluster.server("one")
+    until(lambda: caplog.text.count("a round failed") > 1)  # the thread has gone on
+    published(cluster, one)
+
+
 def test_when_its_time_is_over_a_video_goes_from_the_store(cluster: Cluster) -> None:
     one, two = cluster.server("one"), cluster.server("two")
     published(cluster, one)

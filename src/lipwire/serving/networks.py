@@ -188,7 +188,7 @@ class ServerDevice:
 
     def speed(self, key: "NetworkKey") -> Speed | None:
         """Return how fast the network of ``key`` was here: the median of its latest runs within 60
-        s that were for live requests or of a single frame; None where there was none."""
+        s that were live or of one frame; None where there was none."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -201,25 +201,21 @@ class ServerDevice:
 
     @property
     def hot(self) -> HotStats:
-        """How many networks run specialised here because they are used much, the memory that these
-        take, and counts since the start. All are 0 on a GPU."""
+        """How many networks run specialised, their memory, and counts; all 0 on a GPU."""
         return self._engine.hot
 
     @property
     def side_by_side(self) -> int:
-        """How many frames the device computes at the same time: the number of workers of its
-        scheduler on the processor, 1 on a GPU."""
+        """How many frames it computes at once: a processor one with each worker, a GPU one."""
         return self._scheduler.side_by_side
 
     def expect_live(self, for_s: float) -> None:
-        """Have the scheduler keep runs of the classes batch and render short for ``for_s`` seconds
-        from now, as live frames may come at any moment."""
+        """Keep runs of batches and renders short for ``for_s`` seconds, as live frames may come."""
         self._scheduler.expect_live(for_s)
 
     def expect_use(self, model: Model) -> None:
-        """Have the network ``model`` specialised soon, as if it were used much: somebody is about
-        to speak with it. Waits for nothing; does nothing on a GPU, without specialised networks
-        (``HotTier``), or where ``model`` was unloaded."""
+        """Have the network ``model``, which somebody is about to speak with, specialised soon.
+        Waits for nothing; does nothing on a GPU, or where ``model`` was unloaded."""
         if not self.on_gpu and not model.unloaded:
             with contextlib.suppress(Unavailable):  # unloaded meanwhile
                 self._engine.prefetch(model)
@@ -234,9 +230,8 @@ class ServerDevice:
             future.cancel()
 
     def unload(self, model: Model) -> None:
-        """Free what the network ``model`` takes of the device, and call the ``on_unload`` that
-        ``load`` was given. Runs under way finish, which is not waited for; unloading twice is
-        allowed."""
+        """Free what the network ``model`` takes of the device, and call ``load``'s ``on_unload``.
+        Runs under way finish, which is not waited for; unloading twice is allowed."""
         with self._lock:
             on_unload = self._on_unload.pop(model, None)
         if on_unload is not None:
@@ -388,17 +383,15 @@ class DeviceNetwork:
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return how fast the network was on its device: the median of its latest runs within 60 s
-        that were for live requests or of a single frame; None where there was none, and once it is
-        closed."""
+        """Return how fast the network was on its device (``ServerDevice.speed``); None where it was
+        not measured within 60 s, and once it is closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 
     def measure(self, call: Call) -> Speed:
         """Run the network four times for windows of zeros, and return how fast that was. ``call``
-        is the request that it is for, and has to be of class live: only live runs, or runs of one
-        frame, are measured. Each time as many frames are run as the device computes side by side,
-        so that it is as busy as with as many sessions as fit.
+        is the request that it is for, and has to be of class live. Each time as many frames are run
+        as the device computes side by side, so that it is as busy as where all sessions are taken.
 
         Raises Unavailable once it is closed or where nothing was measured, AvatarInvalid where the
         network fails, Overloaded where too many requests wait, DeadlineExceeded and Cancelled where
@@ -423,15 +416,14 @@ class DeviceNetwork:
         return None if placed is None else Running.of(placed.model)
 
     def expect_use(self) -> None:
-        """Have the network specialised soon where that makes it faster, on a processor that
-        computes bfloat16: somebody is about to speak with it. Waits for nothing; does nothing on a
-        GPU and once it is closed."""
+        """Have the network, which somebody is about to speak with, specialised soon. Waits for
+        nothing; does nothing on a GPU, or once it is closed."""
         placed = self._placed
         if placed is not None:
             placed.device.expect_use(placed.model)
 
     def close(self) -> None:
-        """Unload the network. Runs under way finish, which is not waited for; later ones raise
+        """Unload the network, and wait for nothing: runs under way finish, later ones raise
         Unavailable. Closing twice is allowed."""
         with self._lock:
             placed, self._placed = self._placed, None
@@ -480,10 +472,9 @@ def run_on(engine: Engine) -> Callable[[NetworkKey, Any, AudioWindows], Any]:
     float32. The type of ``faces`` says what they are: ``FrameNumbers``, (N,) int64, are numbers of
     the avatar's frames, ``Visual``, (N, 6, 320, 320) float32, the network's own input, and any
     other array is crops, (N, 320, 320, 3) uint8. It returns mouths of (N, 3, 320, 320) float32 for
-    ``Visual``, else of (N, 320, 320, 3) uint8. It raises InvalidInput for arrays of other shapes,
-    AvatarInvalid where the network fails, Overloaded where a GPU has no room left, Unavailable
-    where the network was unloaded or the GPU has failed, and RuntimeError where the engine is
-    closed.
+    ``Visual``, else of (N, 320, 320, 3) uint8. It raises InvalidInput for other shapes,
+    AvatarInvalid where the network fails, Overloaded where a GPU has no room, Unavailable where the
+    network was unloaded or the GPU failed, and RuntimeError where the engine is closed.
     """
 
     def run(key: NetworkKey, faces: Faces, windows: AudioWindows) -> Any:

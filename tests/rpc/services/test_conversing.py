@@ -32,6 +32,23 @@ def test_an_interruption_beside_the_stream_is_the_one_in_it(live: LiveServer) ->
         assert (ended.spoken_ms, ended.interrupted) == (200, False)
 
 
+def test_who_interrupts_a_session_that_ends_finds_it_gone(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_first(session: LiveSession, number: int | None = None) -> None:
+        live.sessions.end(session)
+        interrupt(session, number)
+
+    with Raw(live) as raw:
+        raw.say(start=pb.StartSession(model_id="anna"))
+        session_id = raw.until("started").session_id
+        interrupt = LiveSession.interrupt
+        monkeypatch.setattr(LiveSession, "interrupt", ends_first)
+        with pytest.raises(grpc.RpcError) as refused:
+            raw.stub.InterruptSession(pb.InterruptSessionRequest(session_id=session_id))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 @pytest.mark.parametrize(
     "first",
     [
