@@ -8,6 +8,7 @@ more servers.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -57,6 +58,15 @@ def test_haproxy_finds_nothing_wrong(tls: bool, tmp_path: Path) -> None:
         check=False,
     )
     assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_a_name_that_dns_does_not_tell_keeps_its_address() -> None:
+    """It took servers out that are in /etc/hosts alone, half a minute after it had started."""
+    _, resolvers = CONFIG.read_text().split("resolvers system\n")
+    resolvers, _, _ = resolvers.partition("\n\n")
+    held = dict(re.findall(r"^    hold (\S+) (\d+)d$", resolvers, re.M))
+    assert set(held) == {"nx", "other", "refused", "timeout"}
+    assert all(int(days) > 20 for days in held.values())
 
 
 @dataclass

@@ -128,8 +128,8 @@ def test_audio_that_waits_in_sockets_is_held(monkeypatch: pytest.MonkeyPatch) ->
         own = {"Authorization": f"Bearer {TOKEN}"}
         with connect(address, additional_headers=own) as opened:
             assert json.loads(opened.recv(WAIT_S))["type"] == "session"
-            for _ in range(3):
-                opened.send(bytes(1_920_000))  # a minute each; the session takes some of the first
+            for _ in range(4):
+                opened.send(bytes(1_920_000))  # a minute each, of which the session takes in one
             told = json.loads(opened.recv(WAIT_S))
             while told["type"] != "error":
                 told = json.loads(opened.recv(WAIT_S))
