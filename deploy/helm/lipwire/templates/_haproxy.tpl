@@ -22,6 +22,10 @@ resolvers cluster
     parse-resolv-conf
     accepted_payload_size 8192
     hold valid 5s
+    # Where DNS fails, pods keep their addresses: checks say who is there.
+    hold other 24d
+    hold refused 24d
+    hold timeout 24d
 
 defaults
     mode http
