@@ -50,8 +50,8 @@ SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder --max-worker-rest
 test test-fast coverage: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: test
-test: $(VENV)/.dev ## the whole test suite
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+test: $(VENV)/.dev ## the whole test suite; what fails beside others is tried once more, alone
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.secondtry $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## without the tests marked slow
@@ -63,7 +63,7 @@ CORE_TESTS := tests/compose tests/registry tests/scheduling tests/serving tests/
 .PHONY: coverage
 coverage: $(VENV)/.dev ## lines and branches that the core's tests reach; fails where they are fewer
 	@mkdir -p out
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(CORE_TESTS) --cov --cov-report=json:out/coverage.json --cov-report= $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.secondtry -m "not slow" $(CORE_TESTS) --cov --cov-report=json:out/coverage.json --cov-report= $(ARGS)
 	@$(BIN)/python .ci/coverage_gates.py out/coverage.json
 
 .PHONY: check
