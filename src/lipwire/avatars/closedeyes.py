@@ -44,10 +44,12 @@ def beyond(spans: Spans, frames: int) -> str | None:
 
 
 def shown_frames_of(spans: Spans, shown: Sequence[int]) -> frozenset[int]:
-    """Return the numbers of the frames that an avatar shows, 25 a second, whose source frames are
-    within ``spans``, (first, last) numbers of frames of the package's folder or video.
+    """Return which of the frames that an avatar shows, 25 a second, are made of source frames in
+    ``spans``: their numbers, from 0.
 
-    ``shown`` has, for each frame that is shown, the number of its source frame.
+    Source frames are those of the package's folder or video. ``spans`` are (first, last) numbers
+    of these, both included; ``shown`` has, for each frame that is shown, the number of its source
+    frame.
     """
     return frozenset(
         number

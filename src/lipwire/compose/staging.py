@@ -58,8 +58,8 @@ def stage_folder(target: Path) -> Path:
 
 
 def publish_folder(staged: Path, target: Path) -> None:
-    """Give the finished folder ``staged``, which ``stage_folder`` made, the name ``target``; an
-    empty folder, or one of frames, of that name is replaced.
+    """Give the finished folder ``staged``, which ``stage_folder`` made, the name ``target``. A
+    folder of that name is replaced where it is empty or holds nothing but frames.
 
     In a mount point the frames are replaced one by one. Raises StorageFailed when it cannot be
     renamed, InvalidInput when ``target`` has become something else meanwhile; ``staged`` is then

@@ -45,7 +45,8 @@ def overlay(
     ``environ`` has the variables' values by name, as ``os.environ``; ``kind`` is the server whose
     configuration it is. Keys of ``models`` can be set only for models that ``document`` has. An
     empty variable counts as not set. A relative path in a variable begins at the current folder.
-    What is wrong, as a variable for a key that no server has, is added to ``problems``.
+    What is wrong, such as a variable for a key that no server has, is added to
+    ``problems``; a variable for a key that only other kinds of servers have is left out.
     """
     models = document.items.get("models")
     names = list(models.items) if isinstance(models, Mapping) else []

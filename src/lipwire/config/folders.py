@@ -23,14 +23,14 @@ _given: tuple[Path, ...] | None = None
 
 def cache_folders() -> tuple[Path, ...]:
     """Return the folders in which compiled files and other things that can be made again may lie,
-    in the order in which they are searched: one or two, which need not exist.
+    in the order in which they are searched. Files are written to the last one.
 
-    The last one is for writing. The user's cache folder (``$XDG_CACHE_HOME/lipwire``, or
-    ``~/.cache/lipwire``) is one of them. Where XDG_CACHE_HOME is not set and there is no home, or
-    none that can be written to (containers run with any user id), the last one is ``lipwire-UID``
-    in the folder for temporary files, which is made here and named in the log. Raises StorageFailed
-    where that belongs to somebody else. After ``use_cache_folders`` they are those that it was
-    given.
+    After ``use_cache_folders`` these are the folders that it was given. Else it is one, the user's
+    cache folder: ``$XDG_CACHE_HOME/lipwire``, or ``~/.cache/lipwire``, which need not exist. Where
+    XDG_CACHE_HOME is not set and that cannot be written to, as in containers that run with any
+    user id, ``lipwire-UID`` in the folder for temporary files follows it, or takes its place where
+    there is no home; that is made here and named in the log. Raises StorageFailed where it belongs
+    to somebody else.
     """
     if _given is not None:
         return _given

@@ -100,8 +100,8 @@ class SpanRecorder(Closing):
         tracing.record_spans(self)
 
     def begins(self, trace: Trace) -> bool:
-        """Return whether a span of ``trace`` is to be begun: True where its caller wants it
-        recorded, and where nobody has decided that yet, as ``sample_ratio`` decides then."""
+        """Return whether a span of ``trace`` is to be begun: where its caller wants it recorded,
+        and where no caller has said either, as then ``sample_ratio`` decides later."""
         return trace.sampled or not trace.span_id
 
     @contextmanager

@@ -140,11 +140,11 @@ class Candidates(Generic[W]):
                 heapq.heapify(self._heap)
 
     def choose(self, wanted: Callable[[W], bool], enough: Callable[[W], bool]) -> list[W] | None:
-        """Return items for which ``wanted(item)`` is true, those with the lowest ``worth`` first.
+        """Return the items to evict: those for which ``wanted(item)`` is true, the lowest ``worth``
+        first, down to the first for which ``enough(item)`` is true. None where it is true for none.
 
-        ``enough(item)`` is called once with each of these in turn; the first for which it is true
-        is the last that is returned. Returns None where it is true for none. The items stay
-        candidates.
+        ``enough`` is called once for each of these items, in that order, so that it can keep a sum.
+        The items stay candidates.
         """
         seen: list[tuple[float, int]] = []
         chosen: list[W] = []

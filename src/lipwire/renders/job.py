@@ -78,9 +78,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A render that was ordered, as it is at one moment. Times are seconds since 1970;
-    ``starts`` is how often it was begun without an end, ``tries`` how often it has failed and may
-    still succeed, and ``done_frames`` of ``frames`` (0: not known yet) are made. ``cached`` says
+    """A render that was ordered, as it is at one moment. Times are seconds since 1970; ``starts``
+    is how often it was begun without an end, ``tries`` how often it has failed in a way that is
+    tried again, and ``done_frames`` of ``frames`` (0: not known yet) are made. ``cached`` says
     whether its video is that of an earlier order."""
 
     id: str

@@ -366,9 +366,9 @@ class JobList:
             return {str(row["name"]) for row in rows}
 
     def remove_ended(self, before_s: float) -> list[str]:
-        """Take the jobs that ended before ``before_s``, in seconds since 1970, from the list, done,
-        failed or cancelled, and return their ids. No file is removed: ``collect`` finds the videos
-        that no job has any more. What such a job has put into the cache that servers share
+        """Remove the jobs that ended (done, failed or cancelled) before ``before_s``, in seconds
+        since 1970, from the list, and return their ids. No file is removed: ``collect`` finds the
+        videos that no job has any more. What such a job has put into the cache that servers share
         (``RenderCache``) is written down for ``Sharing`` to remove from there; what a job was given
         from that cache stays in it."""
         with self._database.changing() as connection:

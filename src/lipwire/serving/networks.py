@@ -81,7 +81,7 @@ class ServerDevice:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether networks run on a GPU here, so that they have to be compiled for GPUs, too."""
+        """Whether networks run on a GPU here, and have to be compiled for it beforehand."""
         return self._engine.on_gpu
 
     def load(

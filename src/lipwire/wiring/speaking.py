@@ -177,11 +177,11 @@ def _drop_interrupted(waiting: deque[_Text], interrupts: int) -> None:
 
 @contextmanager
 def open_speaking(config: CompositingConfig, *, tell: Tell) -> Iterator[Speaking | None]:
-    """Give the ``with`` block what has live sessions say texts with the voice that ``config``
-    names, and close it afterwards; None where there is no voice. A context manager. ``tell(heading,
-    facts)`` is called, for people who start the server, with the voice's name. Raises
-    DependencyMissing where the voice that ``config`` asks for is not installed, InvalidInput where
-    its settings are not usable, Unavailable where its program does not run."""
+    """Give the ``with`` block a ``Speaking``, with which live sessions say texts in the voice that
+    ``config`` names, and close it afterwards; None where there is no voice. A context manager.
+    ``tell(heading, facts)`` is called, for people who start the server, with the voice's name.
+    Raises DependencyMissing where the voice that ``config`` asks for is not installed, InvalidInput
+    where its settings are not usable, Unavailable where its program does not run."""
     voice = open_voice(config.speech)
     if voice is None:
         yield None

@@ -91,8 +91,9 @@ class FirstPass:
         """Yield what the network hears, (k,) float32 at 16 kHz, with the block that it was made of,
         from the beginning to the end; to be called once.
 
-        With the last samples there is None instead of a block. Raises FormChanged where a later
-        part asks for another ``form``, by its rate, its channels or which of them are heard;
+        The last samples, which come when all blocks were given, have None in place of a block.
+        Raises FormChanged where a later part of the recording has another rate, other channels, or
+        sound in a channel that was silent, so that ``form`` does not fit it;
         InvalidInput where the recording is damaged and that is not allowed, or its samples are not
         finite, absurdly loud or too many.
         """

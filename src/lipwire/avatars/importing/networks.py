@@ -51,9 +51,10 @@ class Checkpoints:
 
 def find_network(source: Source) -> FoundNetwork:
     """Return the lip-sync network of ``source``: the file that was named (``source.model``), else
-    an ONNX file in its folders, else a checkpoint there: the best, or that of the highest number,
-    or the newest. Raises AvatarInvalid where there is none, with what is wrong with the one that
-    looks most like it, and where the file that was named is not there or is not valid."""
+    an ONNX file in its folders, else a checkpoint there. Of several checkpoints it is the one whose
+    name says best, else the one with the highest number, else the newest. Raises AvatarInvalid
+    where there is none, with what is wrong with the file that comes closest, and where the file
+    that was named is not there or is not valid."""
     if source.model is not None:
         return _named(source.model, inspect_model)
     found, why = _first_onnx(source, inspect_model, MODEL_NAME)

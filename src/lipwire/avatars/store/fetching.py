@@ -44,8 +44,9 @@ def is_sound(path: Path, file: StoredFile) -> bool:
 
 
 def remove_others(folder: Path, manifest: Manifest) -> None:
-    """Remove the files in ``folder``, and below it, that are not in ``manifest``, as what an
-    interrupted download left, and all links; folders stay. Nothing where ``folder`` is not there.
+    """Remove all links in ``folder`` and below it, and the files that ``manifest`` does not have,
+    such as what an interrupted download left. Folders stay. Nothing where ``folder`` is not there.
+    Raises StorageFailed where something cannot be removed.
     """
     wanted = {folder / each.path for each in manifest.files}
     for place, folders, names in os.walk(folder):

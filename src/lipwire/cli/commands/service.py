@@ -66,7 +66,8 @@ def install(
 ) -> None:
     """Write the service's file where the system looks for it, and say how it is started.
 
-    Nothing is started. A file of that name which is another one is kept.
+    Nothing is started. A file of that name that lipwire service did not write is kept, with an
+    error.
     """
     from lipwire.domain import InvalidInput
     from lipwire.domain.newfiles import storage_errors, write_file

@@ -101,7 +101,8 @@ class Figures:
 
     @property
     def holes(self) -> int:
-        """In how many places the sound of one frame or more is missing between sound that came."""
+        """The number of gaps in the sound that came: of places where that of a frame or more is
+        missing."""
         pairs = zip(self._sounds, self._sounds[1:], strict=False)
         return sum(after != before + 1 for before, after in pairs)
 

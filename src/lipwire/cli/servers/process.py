@@ -118,12 +118,13 @@ def run_server(
     that share the port, then drain, and return. Call it in the main thread.
 
     ``title`` names the server and ``summary`` has facts about its configuration, value by name, for
-    what is printed at the start. ``overrides`` are the options of the command line, which
-    ``config`` has taken in already. ``open_server(tell, place, metrics, own_socket)`` returns a
-    context manager with the server of this process, listening; ``tell(heading, facts)`` prints,
-    ``place`` is that among the other processes, None where there are none, ``metrics`` is to be
-    told of what happens, and ``own_socket`` is a Unix socket to listen on as well, None where none
-    is wanted. ``web`` is the page's part of the configuration, None where the server has no page.
+    what is printed at the start. ``overrides`` are the options of the command line: ``config`` has
+    them already, and worker processes are given them. ``open_server(tell, place, metrics,
+    own_socket)`` returns a context manager with the server of this process, listening;
+    ``tell(heading, facts)`` prints, ``place`` is this process's place among the others, None where
+    there are none, ``metrics`` is to be told of what happens, and ``own_socket`` is the path of a
+    Unix socket to listen on as well, None where none is wanted. ``web`` is the page's part of the
+    configuration, None where the server has no page.
 
     A service manager that started this process is told when the server is ready, that it works, and
     when it stops (``ServiceNotifier``). Raises what ``open_server`` raises, and Unavailable where a

@@ -101,8 +101,9 @@ class Replicas:
             return among + [one for one in servers if one not in among]
 
     def servers(self, model_id: str) -> int:
-        """Return how many servers avatar ``model_id`` is asked of now: 1, or more while one does
-        not carry it. Where its leases are makes no difference."""
+        """Return how many servers calls for avatar ``model_id`` go to now: 1, also where nothing
+        is known of it, or more while its calls are more than one server can answer in time. Leases
+        of live sessions are not counted."""
         with self._lock:
             load = self._loads.get(model_id)
             if load is None:

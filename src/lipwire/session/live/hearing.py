@@ -124,10 +124,10 @@ class SpeechReader:
         self._pushed = self._got = self._sounded = 0
 
     def push(self, piece: SpeechPiece) -> Heard:
-        """Add the audio ``piece`` behind what was pushed before, and return the windows (what the
-        network hears of each frame), weights and sound that are complete now; there may be none.
-        Its rate and channels may be others than before. Raises InvalidInput where ``piece`` is not
-        audio of a session (see ``check_piece``), and what the audio encoder raises."""
+        """Add the audio ``piece`` behind what was pushed before, and return the windows, weights
+        and sound that are complete now, as ``Heard`` says; there may be none. Its rate and channels
+        may be others than before. Raises InvalidInput where ``piece`` is not audio of a session
+        (see ``check_piece``), and what ``AudioEncoder.encode`` raises."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:
@@ -148,9 +148,9 @@ class SpeechReader:
         return self._heard(np.concatenate(heard), np.concatenate(sound))
 
     def flush(self) -> Heard:
-        """End the piece of speech, and return the windows (what the network hears of each frame),
-        weights and sound that were still missing. Nothing may be pushed after that. Raises what the
-        audio encoder raises."""
+        """End the piece of speech, and return what was still missing of its windows, weights and
+        sound, as ``Heard`` says. Nothing may be pushed after that. Raises what
+        ``AudioEncoder.encode`` raises."""
         pcm, sound = self._end_of_form()
         known = self._heard(pcm, sound)
         last = self._windows.flush()

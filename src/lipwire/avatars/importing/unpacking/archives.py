@@ -69,9 +69,9 @@ def unpacked(archive: Path) -> Iterator[Path]:
     """Context manager: unpack ``archive`` into a new folder below the one for temporary files, and
     give its path; the folder is removed at the end of the block.
 
-    Raises NotFound where the archive is not there, AvatarInvalid where it is damaged, of no kind
-    that is read, holds names that lead out, links, devices or passwords, or too many or too large
-    files, and StorageFailed where there is no room.
+    Raises NotFound where the archive is not there, StorageFailed where there is no room, and
+    AvatarInvalid where it is damaged, neither ZIP nor a tar file, or encrypted, where a path in it
+    leads out of the folder, and where it holds links, devices, or too many or too large files.
     """
     if not archive.is_file():
         raise NotFound(f"no archive {archive}; there is no such file")

@@ -85,8 +85,9 @@ def layer_shared_bytes(
 
 
 def block_shared_bytes(inputs: int, middle: int, outputs: int, stride: int, strips: int) -> int:
-    """Return the bytes of shared memory that a block of threads takes in a kernel ``Block``:
-    ``sizeof(Block::Shared)`` in block.cuh, as the compiler checks.
+    """Return the bytes of shared memory that a block of threads takes in a kernel ``Block``. It is
+    ``sizeof(Block::Shared)`` in block.cuh; a static_assert in each compiled program compares the
+    two.
 
     ``inputs``, ``middle`` and ``outputs`` are the channels of an inverted residual before, within
     and after it, ``stride`` (1 or 2) is its depthwise convolution's, and ``strips`` (1 or 2) how
