@@ -46,7 +46,7 @@ def is_sound(path: Path, file: StoredFile) -> bool:
 def remove_others(folder: Path, manifest: Manifest) -> None:
     """Remove all links in ``folder`` and below it, and the files that ``manifest`` does not have,
     such as what an interrupted download left. Folders stay. Nothing where ``folder`` is not there.
-    Raises StorageFailed where something cannot be removed.
+    Raises nothing: what cannot be removed stays.
     """
     wanted = {folder / each.path for each in manifest.files}
     for place, folders, names in os.walk(folder):
