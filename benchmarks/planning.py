@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lipwire.domain import LipwireError, Overloaded, percentile
+from lipwire.domain import LipwireError, Overloaded, Service, percentile
 from lipwire.planning.autoscaling import keda
 from lipwire.planning.capacity import avatar_name, refused_share, server_name
 from lipwire.planning.popularity import Zipf
@@ -61,19 +61,29 @@ class Seen:
     wait_p99_ms: float
     hit_rate: float
     frame_s: float
-    """Of a run, divided by its frames: geometric mean."""
+    """Of a run, with what passes until the next one begins, divided by its frames: mean."""
     spread: float
     """Standard deviation of the logarithm of that."""
 
 
 class Runs(Observer):
-    """Notes how long runs took."""
+    """Notes how long runs took, and how long it took after each until the next one began, where
+    that had been waiting."""
 
     def __init__(self) -> None:
-        self.frames_s: list[float] = []
+        self.runs: list[tuple[int, float]] = []
+        """Frames and seconds of each."""
+        self.between_s: list[float] = []
+        self._ended_s = 0.0
+
+    def waited(self, service: Service, seconds: float) -> None:
+        between_s = time.monotonic() - self._ended_s
+        if between_s < seconds:
+            self.between_s.append(between_s)
 
     def ran(self, frames: int, seconds: float) -> None:
-        self.frames_s.append(seconds / frames)
+        self.runs.append((frames, seconds))
+        self._ended_s = time.monotonic()
 
 
 def server_settings() -> ServerSettings:
@@ -183,22 +193,27 @@ def real(scenario: Scenario, requests: Requests, late_s: float) -> Seen:
         counts.append((now.hits - old.hits, now.misses - old.misses))
         server.close()
     hits, misses = (sum(part) for part in zip(*counts, strict=True))
-    logs = np.log([each for server in servers.values() for each in server.runs.frames_s])
+    noted = [server.runs for server in servers.values()]
+    frames, runs_s = np.array([each for runs in noted for each in runs.runs]).T
+    between_s = np.mean([each for runs in noted for each in runs.between_s] or [0.0])
     return Seen(
         len(waits_s) / scenario.measured_s,
         1000 * percentile(waits_s, 99),
         hits / (hits + misses),
-        float(np.exp(logs.mean())),
-        float(logs.std()),
+        float((runs_s + between_s).sum() / frames.sum()),
+        float(np.log(runs_s / frames).std()),
     )
 
 
 def simulated(scenario: Scenario, requests: Requests, like: Seen) -> Seen:
-    """The same requests, in virtual time, with runs as long as those of ``like`` were."""
-    server = replace(scenario.server, frame_s=like.frame_s, spread=like.spread)
-    outcome = simulate(replace(scenario, server=server), requests=requests)
+    """The same requests, in virtual time, with runs as long as those of ``like`` were. As with real
+    servers, requests that came in time count, also those that are done later."""
+    typical_s = like.frame_s / float(np.exp(like.spread**2 / 2))
+    server = replace(scenario.server, frame_s=typical_s, spread=like.spread)
+    longer = replace(scenario, server=server, measured_s=scenario.measured_s + DEADLINE_S)
+    outcome = simulate(longer, requests=requests)
     return Seen(
-        len(outcome.waits_s) / outcome.seconds,
+        len(outcome.waits_s) / scenario.measured_s,
         1000 * outcome.wait_s(99),
         outcome.hit_rate,
         like.frame_s,
@@ -217,7 +232,7 @@ def compare(seconds: float, counts: list[int]) -> None:
             one = real(scenario, requests, late_s)
             other = simulated(scenario, requests, one)
             print(
-                f"{servers} {load:.1f} | {1000 * one.frame_s:.2f} ms a frame, ±{one.spread:.0%} | "
+                f"{servers} {load:.1f} | {1000 * one.frame_s:.3f} ms a frame, ±{one.spread:.1%} | "
                 + " | ".join(
                     f"{a:.3g} {b:.3g} ({b / a:.2f})" if a else f"{a:.3g} {b:.3g}"
                     for a, b in (
