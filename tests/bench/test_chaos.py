@@ -30,6 +30,7 @@ def test_servers_that_die_and_change_give_no_wrong_frame() -> None:
     plan = Plan(
         minutes=0.2,
         clients=2,
+        rate=20,
         inference_servers=2,
         replace_packages=True,
         kill_every_s=3.0,

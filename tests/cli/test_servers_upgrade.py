@@ -206,6 +206,7 @@ class Client:
             except Exception as error:
                 self.errors.append(repr(error))
             self.done += 1
+            self._stop.wait(0.1)  # servers start meanwhile
 
     def go_on(self) -> None:
         """Until two more were answered, the second of which was asked for by now."""

@@ -13,7 +13,7 @@ from lipwire.rpc.backends import RemoteBackend
 from lipwire.rpc.connection import CompositingConnection
 
 TOKEN = "a token of sixteen characters or more"
-DRAIN_DELAY_S = 10
+DRAIN_DELAY_S = 5
 """Twice what the configuration asks for: health checks may be late on a busy machine."""
 
 

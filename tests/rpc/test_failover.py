@@ -85,6 +85,7 @@ class Farm:
             except Exception as error:
                 self.errors.append(repr(error))
             self.done += 1
+            self._stop.wait(0.02)  # servers start meanwhile
 
     def go_on(self, requests: int = 30) -> None:
         """Until so many more requests were answered."""

@@ -143,8 +143,8 @@ def answers_to_pings(port: int, every_s: float, count: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_pings_do_not_end_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pings every 10 s, a hundred times as fast."""
+def test_pings_a_hundred_times_as_fast_do_not_end_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings every 10 s and what the server allows, a hundred times as fast."""
 
     def hastened(**arguments: Any) -> tuple[Option, ...]:
         return tuple(
@@ -182,6 +182,7 @@ def test_who_connects_and_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_pings_every_10_s_do_not_end_a_connection_in_a_minute() -> None:
+def test_pings_every_10_s_do_not_end_a_connection() -> None:
+    """The third one did, with gRPC's own limits."""
     with slow_server() as port:
-        assert left_ready(port, 10.0, 65.0) == []
+        assert left_ready(port, 10.0, 45.0) == []
