@@ -14,8 +14,9 @@ class DeviceLost(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What networks run on: ``kind`` is "cpu" for the processor, "cuda" for a GPU, whose number, as
-    CUDA counts, is ``index``. ``str`` of it is ``cpu``, ``cuda:0``, ``cuda:1``, ..."""
+    """What networks run on: ``kind`` is "cpu" for the processor, "cuda" for a GPU, whose number, in
+    CUDA's order from 0, is ``index`` (0 for the processor). ``str`` of it is ``cpu``, ``cuda:0``,
+    ``cuda:1``, ..."""
 
     kind: Literal["cpu", "cuda"]
     index: int
@@ -34,7 +35,7 @@ class Device:
 
     @classmethod
     def cuda(cls, index: int) -> "Device":
-        """Return the device that is GPU number ``index``, as CUDA counts them, 0 to 63. Raises
+        """Return the device that is GPU number ``index``, in CUDA's order, 0 to 63. Raises
         InvalidInput for another number. Whether there is such a GPU is not checked."""
         return cls("cuda", index)
 

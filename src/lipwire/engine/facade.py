@@ -63,13 +63,14 @@ class Engine(Closing):
     ) -> None:
         """``device`` is what networks run on, and ``threads`` how many cores one call may use; None
         for all of them. ``tuning`` says how a GPU is used; None for the defaults. ``hot`` has
-        networks on the processor specialised that are used much, so that their mouths are made
-        faster and are a little others; it is closed with the engine. None has all run in float32.
+        networks that are used much specialised on the processor: their mouths are made faster, and
+        differ a little. The tier is closed with the engine; with None all networks run in float32.
+        ``memory`` replaces the memory of ``device``; None for the device's own. Where it lies in
+        the host, the processor runs what a GPU would.
 
-        ``memory`` is that of ``device`` where it is to be another than its own: where it is in the
-        host, the processor runs what a GPU would. Raises InvalidInput where ``threads`` or
-        ``tuning`` is out of range; DependencyMissing where CUDA cannot be used, neither by ONNX
-        Runtime nor by Lipwire's own kernels; Unavailable where there is no such GPU.
+        Raises InvalidInput where ``threads`` is out of range, DependencyMissing where CUDA cannot
+        be used, neither by ONNX Runtime nor by Lipwire's own kernels, and Unavailable where there
+        is no such GPU.
         """
         if threads is not None and (
             not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS
@@ -103,8 +104,8 @@ class Engine(Closing):
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of the GPU's memory that weights of networks take now, those on their way there
-        included; 0 on the processor."""
+        """Bytes of the GPU's memory that networks' weights take now, including weights that are
+        being copied there; 0 on the processor."""
         return 0 if self._gpu is None else self._gpu.stats.device_bytes
 
     @property
@@ -149,11 +150,11 @@ class Engine(Closing):
         there, where there is room for them; they may be evicted at any time, and are copied again
         when they are used. ``frames`` are those of the avatar, for ``infer_frames``. ``source`` is
         the ONNX file that ``compiled`` was made of; without it the network is never specialised.
-
         The files must stay as they are while the model is in use. Raises NotFound where a folder
-        holds no compiled model, AvatarInvalid where it is damaged or was compiled for another
-        machine or version, Overloaded where the GPU is full and all that is there is in use,
-        Unavailable (DeviceLost) where it has failed, RuntimeError once the engine is closed.
+        contains no compiled model, AvatarInvalid where a compiled model is damaged or was compiled
+        for another machine or version, Overloaded where the GPU is full and everything on it is in
+        use, Unavailable (DeviceLost) where the GPU has failed. Once the engine is closed, raises
+        RuntimeError, or Unavailable where the network would have run on the GPU.
         """
         manifest = read_manifest(compiled)
         if manifest.runtime != runtime_key():
@@ -175,7 +176,8 @@ class Engine(Closing):
         return Model(manifest, self._mark, gpu, on_gpu, frames, floats)
 
     def unload(self, model: Model) -> None:
-        """Free what ``model`` takes: at once, or when its last run is over.
+        """Free the memory that ``model`` takes: at once, or when its last run is over, which is not
+        waited for.
 
         Later runs raise Unavailable. Unloading twice is allowed. A model that was not unloaded is
         freed some time after nobody refers to it any more.
@@ -191,10 +193,10 @@ class Engine(Closing):
         """Copy the weights of ``model`` to the device before they are used; to be called when
         somebody is about to speak.
 
-        Returns False where there is no room for them. On the processor True is returned, and the
-        network counts as one that is used much, for the ``hot`` tier. Raises Unavailable where the
-        GPU has failed or the model was unloaded, RuntimeError where the engine is closed or the
-        model is another engine's.
+        Returns True where the weights are on the device in the end, False where there is no room
+        for them. On the processor always returns True, and the ``hot`` tier counts the network as
+        one that is used much. Raises Unavailable where the GPU has failed or the model was
+        unloaded, RuntimeError where the engine is closed or the model is another engine's.
         """
         self._check_usable(model)
         return model._runner.prefetch(model._network)
@@ -203,14 +205,15 @@ class Engine(Closing):
         self, model: Model, crops: Crops, windows: AudioWindows, *, lanes: int = 1
     ) -> str | None:
         """Have ``model`` run specialised for this processor from now on, in bfloat16, if that is
-        faster and its mouths are as good; up to ``lanes`` calls run at a time then, and others
-        wait. Not for engines with a ``hot`` tier, which decides itself.
+        faster and its mouths are as good. Then up to ``lanes`` calls, at least 1, run at a time,
+        and further ones wait. Not for engines with a ``hot`` tier, which decides itself.
 
-        It is tried with ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16, 16)
-        float32, which takes seconds and is remembered on this machine: equal arguments give the
-        same answer. Returns why it is not, in one line; None where it is. Raises InvalidInput for
-        anything else, Unavailable where the model was unloaded, RuntimeError where the engine is
-        closed or the model is another engine's.
+        The network is tried with ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16,
+        16) float32, which takes seconds. The result is remembered on this machine, and no trial is
+        made again for the same network and as many lanes. Returns None where the network runs
+        specialised, else the reason why it does not, in one line. Raises InvalidInput for arrays of
+        other shapes, types or values, or ``lanes`` below 1, Unavailable where the model was
+        unloaded, RuntimeError where the engine is closed or the model is another engine's.
         """
         batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -229,12 +232,12 @@ class Engine(Closing):
         uint8, for N frames, at least 1.
 
         ``crops``, the pictures of the face in these frames, are (N, 320, 320, 3) uint8 in the
-        avatar's colour order, which is also that of the result; ``windows``, the speech around
-        each, are (N, 32, 16, 16) float32, finite. Values are rounded to the nearest, ties to even.
-        Raises InvalidInput for arrays of other shapes, types or values, AvatarInvalid where the
-        network fails, Overloaded where the GPU has no room left, Unavailable where it has failed or
-        the model was unloaded, RuntimeError where the engine is closed or the model is another
-        engine's.
+        avatar's colour order, which is also that of the result; ``windows``, the speech around each
+        frame, are (N, 32, 16, 16) float32, finite. The values of the result are rounded to the
+        nearest, ties to even. Raises InvalidInput for arrays of other shapes, types or values,
+        AvatarInvalid where the network fails, Overloaded where the GPU has no room left,
+        Unavailable where the GPU has failed or the model was unloaded, RuntimeError where the
+        engine is closed or the model is another engine's.
         """
         batch = check_array("crops", crops, PIXELS_SHAPE, np.dtype(np.uint8))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -244,17 +247,17 @@ class Engine(Closing):
         return mouths
 
     def infer_frames(self, model: Model, numbers: Sequence[int], windows: AudioWindows) -> Mouths:
-        """Return mouths, (N, 320, 320, 3) uint8 in the avatar's colour order, for frames
-        ``numbers`` of the avatar, at least 1, one for each of ``windows``, (N, 32, 16, 16) float32,
-        finite.
+        """Return the mouths, (N, 320, 320, 3) uint8 in the avatar's colour order, of N frames of
+        the avatar, at least 1. ``numbers`` are the numbers of these frames, from 0, and
+        ``windows``, (N, 32, 16, 16) float32, finite, the speech around each.
 
-        The model has to be loaded with the avatar's ``frames``; past the last one they run back and
-        forth. On a GPU a crop is copied there when it is first used and kept while there is room.
-        Raises InvalidInput where the model has no frames, a number is below 0 or ``windows`` have
-        another shape or are not finite, AvatarInvalid where the network fails, Overloaded where the
-        GPU has no room left, Unavailable where it has failed or the model was unloaded,
-        RuntimeError where the engine is closed or the model is another engine's, and whatever
-        ``crop`` of the frames raises.
+        The model has to be loaded with the avatar's ``frames``. A number past the last frame counts
+        on along the walk over the frames, back and forth. On a GPU a crop is copied there when it
+        is first used and kept while there is room. Raises InvalidInput where the model has no
+        frames, there are no numbers, one is below 0, or ``windows`` have another shape or are not
+        finite, AvatarInvalid where the network fails, Overloaded where the GPU has no room left,
+        Unavailable where the GPU has failed or the model was unloaded, RuntimeError where the
+        engine is closed or the model is another engine's, and any error of ``Frames.crop``.
         """
         frames, shown = _shown(model, numbers)
         if not model.on_gpu:
@@ -267,15 +270,16 @@ class Engine(Closing):
         return mouths
 
     def infer_together(self, requests: Sequence[Request]) -> list[Mouths]:
-        """Return the mouths of each of ``requests``, at least one, (N, 320, 320, 3) uint8, made in
-        one batch on the GPU.
+        """Return the mouths of each of ``requests``, at least one, in their order: an array for
+        each, (N, 320, 320, 3) uint8. They are made in one batch on the GPU.
 
-        Their models have to have the same ``Model.together``, not None, and they may have at most
-        50 frames (MOST_FRAMES) in all. Raises InvalidInput where that is not so, an array has
-        another shape or values, or frames are given by numbers that a model loaded without frames
-        cannot show; AvatarInvalid where a network fails, Overloaded where the GPU has no room left,
-        Unavailable where it has failed or a model was unloaded, RuntimeError where the engine is
-        closed or a model is another engine's. An error of one request fails all.
+        The models of all requests have to have the same ``Model.together``, not None, and all
+        requests together at most 50 frames (MOST_FRAMES). Raises InvalidInput where that is not so,
+        an array has another shape or values, or frames are given by numbers that a model loaded
+        without frames cannot show; AvatarInvalid where a network fails, Overloaded where the GPU
+        has no room left, Unavailable where the GPU has failed or a model was unloaded, RuntimeError
+        where the engine is closed or a model is another engine's, and any error of ``Frames.crop``.
+        An error of one request fails all.
         """
         numbers = {request.model.together for request in requests}
         if len(numbers) != 1 or None in numbers:
@@ -306,15 +310,16 @@ class Engine(Closing):
         return made
 
     def infer_float(self, model: Model, visual: Float32Array, windows: AudioWindows) -> FloatMouths:
-        """Return the network's own output for its own input, N frames, at least 1, as floats: (N,
-        3, 320, 320) float32, by custom in [0, 1], not clipped, in the avatar's colour order.
+        """Return the output of the network itself, not converted to pixels, for N frames, at least
+        1: (N, 3, 320, 320) float32, usually in [0, 1], not clipped, in the avatar's colour order.
 
-        ``visual``, (N, 6, 320, 320) float32, finite, by custom in [0, 1], is the crop in that
-        colour order, and behind it the crop with the mouth blacked out; ``windows`` are (N, 32, 16,
-        16) float32, finite. Raises InvalidInput for arrays of other shapes, types or values,
+        ``visual``, (N, 6, 320, 320) float32, finite, usually in [0, 1], is the network's input for
+        the face: channels 0 to 2 are the crop, in the avatar's colour order, and 3 to 5 the crop
+        with the mouth blacked out. ``windows``, the speech around each frame, are (N, 32, 16, 16)
+        float32, finite. Raises InvalidInput for arrays of other shapes, types or values,
         AvatarInvalid where the network fails, Overloaded where the GPU has no room left,
-        Unavailable where it has failed or the model was unloaded, RuntimeError where the engine is
-        closed or the model is another engine's.
+        Unavailable where the GPU has failed or the model was unloaded, RuntimeError where the
+        engine is closed or the model is another engine's.
         """
         batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
         check_array("windows", windows, AUDIO_WINDOW_SHAPE, np.dtype(np.float32), batch)
@@ -325,7 +330,8 @@ class Engine(Closing):
         return mouths
 
     def close(self) -> None:
-        """Free all sessions and weights. Calls under way finish; later ones raise RuntimeError."""
+        """Free all sessions and weights. Calls under way finish; later calls raise RuntimeError
+        (``load`` may raise Unavailable). Closing twice is allowed."""
         self._closed = True
         self._processor.close()
         if self._gpu is not None:
@@ -359,7 +365,9 @@ class Engine(Closing):
 
 def compile_for_gpu(source: Path, compiled: Path, target: Path) -> None:
     """Compile the ONNX file ``source`` for GPUs into the existing, empty folder ``target``, in half
-    precision where it is fit for it. ``compiled`` is what ``compile_model`` made of the same file.
+    precision. A network that is not fit for half precision is compiled in single precision; for one
+    that is fit for neither, the files say so, and ``Engine.load`` has it run on the processor.
+    ``compiled`` is the folder that ``compile_model`` filled for the same file.
 
     Needs no GPU. Raises NotFound where ``source`` or ``compiled`` is missing, AvatarInvalid where
     either is damaged or they do not belong together, StorageFailed where ``target`` cannot be
@@ -372,9 +380,10 @@ def compile_for_gpu(source: Path, compiled: Path, target: Path) -> None:
 
 def kernels_problem(device: Device) -> str | None:
     """Return why Lipwire's own kernels cannot run on ``device``, a GPU, in one line; None where
-    they can.
+    they can. A missing compiler for the kernels (NVRTC) is such a reason.
 
-    Starts that GPU and no other, and is asked anew each time. ONNX Runtime is not needed.
+    Starts that GPU and no other. Nothing is remembered: each call looks again. ONNX Runtime is not
+    needed.
     """
     from lipwire.engine.gpu.kernels.cuda import cudaprograms
 

@@ -17,8 +17,8 @@ class KeyedLocks:
 
     @contextmanager
     def held(self, key: Hashable) -> Iterator[None]:
-        """Context manager: hold the lock of ``key`` for the block, waiting where another thread
-        does. Not reentrant."""
+        """Context manager: hold the lock of ``key`` for the block. Waits while another thread holds
+        the lock of an equal key. Not reentrant."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
             self._users[key] = self._users.get(key, 0) + 1

@@ -24,10 +24,11 @@ class Model:
         frames: Frames | None,
         floats: ProcessorNetwork | None = None,
     ) -> None:
-        """``manifest`` describes the compiled network, and ``owner`` is the engine that it belongs
-        to. ``runner`` has loaded ``network``. ``frames`` are those of the avatar; None where crops
-        are given. ``floats`` runs the network with its own arrays where ``runner``, a GPU, takes
-        pixels alone; else it is None."""
+        """``manifest`` describes the compiled network, and ``owner`` is an object that stands for
+        the engine which loaded it. ``network`` was loaded by ``runner``, which runs it. ``frames``
+        are those of the avatar; None where crops are given. ``floats`` is the same network on the
+        processor, for ``Engine.infer_float``, where ``runner`` is a GPU that takes only pixels;
+        else None."""
         self.fixed_batch: Final = manifest.fixed_batch
         """Frames that the network takes at once, no more and no fewer; None where any number."""
         self.parameters: Final = manifest.parameters
@@ -57,18 +58,20 @@ class Model:
 
     @property
     def unloaded(self) -> bool:
-        """Whether ``Engine.unload`` was called for it; it cannot be run any more then."""
+        """Whether ``Engine.unload`` was called for the model; then the model cannot be run any
+        more."""
         return self._unloaded
 
     @property
     def precision(self) -> RunPrecision:
-        """The precision in which it runs now: "half" only on a GPU, "bfloat16" only on a processor,
-        where it runs specialised."""
+        """The precision in which the network runs now: "single" (float32), "half" (float16, only on
+        a GPU), or "bfloat16" (only on a processor, where the network runs specialised)."""
         return self._network.precision
 
     @property
     def warm(self) -> bool:
-        """Whether its weights are on its device, so that a run need not wait for them."""
+        """Whether the network's weights are on its device now, so that a run need not wait for a
+        copy of them; always True on the processor."""
         return self._network.warm
 
 

@@ -16,9 +16,9 @@ from lipwire.engine.device import DeviceLost
 
 @dataclass(frozen=True, slots=True)
 class GpuInfo:
-    """Facts about a GPU that do not change: ``index``, CUDA's number for it in this process (that
-    of ``nvidia-smi``, unless CUDA_VISIBLE_DEVICES leaves some out), its ``name``, and the size of
-    its memory, 0 where the driver does not say."""
+    """Facts about a GPU that do not change: ``index``, CUDA's number for the GPU in this process,
+    from 0 (the same number as in ``nvidia-smi``, unless CUDA_VISIBLE_DEVICES leaves GPUs out), its
+    ``name``, and the size of its memory, 0 where the driver does not say."""
 
     index: int
     """CUDA's number for it in this process: that of ``nvidia-smi``, unless CUDA_VISIBLE_DEVICES
@@ -30,9 +30,9 @@ class GpuInfo:
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """The state of a GPU at one moment, with the use that other programs make of it: bytes of its
-    memory that are used and free, and the share of the last moments in which it was at work, 0 to 1
-    (0 where the driver does not say)."""
+    """The state of a GPU at one moment, with the use that other programs make of it: ``used_bytes``
+    and ``free_bytes`` of its memory, and ``utilisation``, the share of the last moments in which it
+    was at work, 0 to 1. Each is 0 where the driver does not support the question."""
 
     used_bytes: int
     free_bytes: int
@@ -47,20 +47,20 @@ class Driver(Protocol):
 
     def gpus(self) -> tuple[GpuInfo, ...]:
         """Return the GPUs that CUDA offers to this process, in the order of CUDA's numbers
-        (``GpuInfo.index``); none where there are none or nobody can be asked."""
+        (``GpuInfo.index``); an empty tuple where there are none or no driver answers."""
         ...
 
     def state(self, index: int) -> GpuState:
-        """Return the state of GPU number ``index``, as CUDA counts them in this process.
+        """Return the state of GPU number ``index``, in CUDA's order in this process, from 0.
 
-        Raises DeviceLost where the GPU has gone, LipwireError where the driver does not say.
+        Raises DeviceLost where there is no such GPU or it has failed, LipwireError where the driver
+        does not answer.
         """
         ...
 
 
 class NoDriver:
-    """A ``Driver``, which answers questions about GPUs, for a machine on which there is nothing to
-    ask."""
+    """A ``Driver`` for a machine on which no GPU's driver can be asked: it knows of no GPU."""
 
     def __init__(self, reason: str) -> None:
         """``reason`` is why there is none: one line, for people."""
@@ -77,13 +77,13 @@ class NoDriver:
 
 
 class NvmlDriver:
-    """A ``Driver``, which answers questions about GPUs, that asks NVIDIA's management library
-    (NVML), which stays initialised."""
+    """A ``Driver`` that answers questions about GPUs by asking NVIDIA's management library (NVML).
+    The library stays initialised."""
 
     def __init__(self, nvml: Any, environ: Mapping[str, str] = os.environ) -> None:
-        """``nvml`` is the module pynvml. ``environ`` has the environment's variables, of which
-        CUDA_VISIBLE_DEVICES counts. Raises the module's NVMLError where the library cannot be used.
-        """
+        """``nvml`` is the module pynvml. ``environ`` has the environment's variables; only
+        CUDA_VISIBLE_DEVICES is read. Raises the module's NVMLError where the library cannot be
+        used."""
         self._nvml = nvml
         self._handles: dict[int, Any] = dict(enumerate(_visible(nvml, environ)))
         self._lost: Final = frozenset(
@@ -95,8 +95,8 @@ class NvmlDriver:
         )
 
     def gpus(self) -> tuple[GpuInfo, ...]:
-        """Return the GPUs that CUDA offers to this process, in its order. A GPU that does not tell
-        its name is called "unnamed GPU"."""
+        """Return the GPUs that CUDA offers to this process, in the order of CUDA's numbers. A GPU
+        whose name the driver does not say is called "unnamed GPU"."""
         return tuple(
             GpuInfo(
                 index,
@@ -107,9 +107,9 @@ class NvmlDriver:
         )
 
     def state(self, index: int) -> GpuState:
-        """Return the state of GPU number ``index``, as CUDA counts them in this process. Raises
-        DeviceLost where there is none or it has gone, LipwireError where the driver does not
-        say."""
+        """Return the state of GPU number ``index``, in CUDA's order in this process, from 0. Raises
+        DeviceLost where there is no such GPU or it has failed, LipwireError for any other error of
+        the driver."""
         nvml, handle = self._nvml, self._handles.get(index)
         if handle is None:
             raise DeviceLost(f"GPU {index} is not there; those that are: {sorted(self._handles)}")
@@ -127,8 +127,9 @@ class NvmlDriver:
 
 
 def open_driver() -> Driver:
-    """Return what answers questions about this machine's GPUs: NVIDIA's management library, or a
-    ``NoDriver`` where that is not there. Raises nothing."""
+    """Return a ``Driver``, which answers questions about this machine's GPUs: one that asks
+    NVIDIA's management library (``NvmlDriver``), or a ``NoDriver`` where the library or the GPU's
+    driver is missing. Raises nothing."""
     try:
         import pynvml
     except ImportError:

@@ -17,11 +17,11 @@ class Frames(Protocol):
 
     @property
     def frame_count(self) -> int:
-        """How many frames there are."""
+        """How many frames the avatar has."""
 
     def crop(self, index: int) -> UInt8Array:
         """Return the crop of frame ``index``, from 0 to ``frame_count`` - 1: (320, 320, 3) uint8,
-        in the avatar's colour order. May raise whatever reading it raises."""
+        in the avatar's colour order. May raise an error where the crop cannot be read."""
         ...
 
 
@@ -30,8 +30,8 @@ class Network(Protocol):
 
     @property
     def precision(self) -> RunPrecision:
-        """The precision in which the network runs now: "single", "half", which is only on a GPU, or
-        "bfloat16", which is only on a processor."""
+        """The precision in which the network runs now: "single" (float32), "half" (float16, only on
+        a GPU), or "bfloat16" (only on a processor)."""
         ...
 
     @property
@@ -40,7 +40,7 @@ class Network(Protocol):
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of a GPU that its weights take; 0 on the processor."""
+        """Bytes of a GPU's memory that the network's weights take; 0 on the processor."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class Network(Protocol):
     @property
     def keeps_crops(self) -> bool:
         """Whether crops (the pictures of the face that the network is shown) stay on the device
-        once they were used."""
+        after they were used."""
         ...
 
     @property
@@ -63,7 +63,8 @@ class Network(Protocol):
 
     @property
     def warm(self) -> bool:
-        """Whether its weights are on its device now, so that a run need not wait for them."""
+        """Whether the network's weights are on its device now, so that a run need not wait for a
+        copy."""
         ...
 
 
@@ -76,8 +77,9 @@ class Runner(Protocol[_N]):
     not the same for all runners, and not described here."""
 
     def prefetch(self, network: _N, /) -> bool:
-        """Copy the weights of ``network`` to the device before they are used; False where there is
-        no room for them. Raises Unavailable where it was unloaded or the device has failed."""
+        """Copy the weights of ``network`` to the device before they are used. Returns True, or
+        False where there is no room for them. Raises Unavailable where the network was unloaded or
+        the device has failed."""
         ...
 
     def run(
@@ -93,17 +95,17 @@ class Runner(Protocol[_N]):
         ``mouths``.
 
         For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32, by
-        custom in [0, 1]; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16)
+        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32,
+        usually in [0, 1]; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16)
         float32. Shapes and types are not checked. Raises AvatarInvalid where the network fails,
-        Unavailable where it was unloaded or the device has failed, Overloaded where the device has
-        no room left, RuntimeError once this is closed.
+        Unavailable where the network was unloaded or the device has failed, Overloaded where the
+        device has no room left, RuntimeError once this is closed.
         """
         ...
 
     def unload(self, network: _N, /) -> None:
-        """Free what ``network`` takes: at once, or when its last run is over, which is not waited
-        for. Later runs raise Unavailable."""
+        """Free the memory that ``network`` takes: at once, or when its last run is over, which is
+        not waited for. Later runs raise Unavailable."""
         ...
 
     def close(self) -> None:
@@ -113,9 +115,10 @@ class Runner(Protocol[_N]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkRequest(Generic[N]):
-    """Frames of one avatar, N, in a run of several: its ``network``; ``faces``, which are crops,
-    (N, 320, 320, 3) uint8, or numbers of the avatar's frames; the windows (``speech``), (N, 32, 16,
-    16) float32; and the array into which the ``mouths`` are written, (N, 320, 320, 3) uint8."""
+    """N frames of one avatar, in a run of several avatars together: its ``network``; ``faces``,
+    which are crops, (N, 320, 320, 3) uint8, or numbers of the avatar's frames; the audio windows
+    (``speech``), (N, 32, 16, 16) float32; and the array into which the ``mouths`` are written, (N,
+    320, 320, 3) uint8."""
 
     network: N
     faces: npt.NDArray[Any] | Sequence[int]

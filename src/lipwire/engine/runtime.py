@@ -80,9 +80,9 @@ class CudaOptions:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of the message of ``error``, which a library raised: without ONNX
-    Runtime's error code, and cut to 240 characters. Names that come from a file may hold what a
-    terminal obeys; it is escaped. The name of the error's type where there is no message."""
+    """Return the first line of the message of ``error``, which a library raised, without ONNX
+    Runtime's error code and cut to 240 characters; the name of the error's type where the message
+    is empty. Control characters are escaped, because names from a file may contain some."""
     lines = _RUNTIME_CODE.sub("", str(error).strip()).splitlines()
     if not lines:
         return type(error).__name__
@@ -90,9 +90,9 @@ def first_line(error: BaseException) -> str:
 
 
 def providers(device: Device, cuda: CudaOptions | None = None) -> list[Any]:
-    """Return the execution providers for ``device``, as ``onnxruntime.InferenceSession`` takes
-    them: names, or (name, options), the preferred one first. ``cuda`` says how a GPU is used (None:
-    as ``CudaOptions`` has it)."""
+    """Return the execution providers for ``device``, in the form that
+    ``onnxruntime.InferenceSession`` takes: names, or (name, options), the preferred one first.
+    ``cuda`` says how a GPU is used (None: the defaults of ``CudaOptions``)."""
     if device.kind == "cpu":
         return [_CPU_PROVIDER]
     cuda = cuda or CudaOptions()
@@ -116,11 +116,11 @@ def providers(device: Device, cuda: CudaOptions | None = None) -> list[Any]:
 
 def session_options(*, threads: int | None, optimisation: Optimisation) -> Any:
     """Return ``onnxruntime.SessionOptions`` for opening a session. Its calls use ``threads``
-    threads (None: one for each core); ``optimisation`` says what ONNX Runtime does to the graph
-    before: "full", "basic" (nothing that depends on the machine), or "none".
+    threads (None: one for each core); ``optimisation`` says how ONNX Runtime optimises the graph
+    when it is opened: "full", "basic" (nothing that depends on the machine), or "none".
 
     The memory arena is on (its default): without it every call would fault its activations in again
-    (twice the time). It belongs to a session, and sessions are shared by all avatars of an
+    (twice the time). The arena belongs to a session, and sessions are shared by all avatars of an
     architecture. Threads that wait do not spin: at 25 frames a second and two threads, spinning
     took 56 ms of processor time a frame where sleeping takes 34.
     """
@@ -160,10 +160,10 @@ def open_session(
     """Return an ``onnxruntime.InferenceSession`` of ``model``, the bytes of an ONNX file, on
     ``device``.
 
-    ``options`` are as ``session_options`` makes them; ``cuda`` says how a GPU is used (None: as
-    ``CudaOptions`` has it). Raises DependencyMissing where ``device`` is a GPU that cannot be used:
-    ONNX Runtime by itself would run it on the processor. Raises one of ``RUNTIME_ERRORS`` for a
-    model that ONNX Runtime cannot load.
+    ``options`` are what ``session_options`` returns; ``cuda`` says how a GPU is used (None: the
+    defaults of ``CudaOptions``). Raises DependencyMissing where ``device`` is a GPU that cannot be
+    used: ONNX Runtime by itself would run the model on the processor instead. Raises one of
+    ``RUNTIME_ERRORS`` for a model that ONNX Runtime cannot load.
     """
     if device.kind == "cuda":
         _load_cuda()
@@ -176,10 +176,11 @@ def open_session(
 
 
 def read_on_processor(session: Any) -> tuple[str, ...]:
-    """Return the names of those inputs of ``session`` that it reads from the processor's memory;
-    none where this ONNX Runtime does not tell (before 1.23).
+    """Return the names of those inputs of ``session`` that it reads from the processor's memory; an
+    empty tuple where this version of ONNX Runtime (before 1.23) does not say.
 
-    Bound to memory of a GPU they would be copied when they are bound, and never again.
+    Such an input, bound to memory of a GPU, would be copied when it is bound, and later changes
+    there would not be seen.
     """
     infos = getattr(session, "get_input_memory_infos", None)  # since ONNX Runtime 1.23
     if infos is None:
@@ -189,11 +190,11 @@ def read_on_processor(session: Any) -> tuple[str, ...]:
 
 
 def placed_nodes(session: Any) -> dict[str, dict[str, int]]:
-    """Return how many nodes of each operator run on each execution provider: by the provider's
-    name, then by the operator's.
+    """Return how many nodes of each operator run on each execution provider, as counts by the
+    provider's name and then by the operator's.
 
-    ``session`` has to be opened with options that ``note_placement`` has changed. Empty where this
-    ONNX Runtime does not tell.
+    ``session`` has to be opened with options that ``note_placement`` has changed. Returns an empty
+    dict where this version of ONNX Runtime does not say.
     """
     tell = getattr(session, "get_provider_graph_assignment_info", None)
     found: dict[str, dict[str, int]] = {}
@@ -205,8 +206,8 @@ def placed_nodes(session: Any) -> dict[str, dict[str, int]]:
 
 
 def note_placement(options: Any) -> None:
-    """Change ``options``, an ``onnxruntime.SessionOptions``, so that ``placed_nodes`` can tell of a
-    session opened with them which nodes run where."""
+    """Change ``options``, an ``onnxruntime.SessionOptions``, so that ``placed_nodes`` can say which
+    nodes run where in a session that is opened with them."""
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
 
 
@@ -215,8 +216,8 @@ def cuda_problem(device: Device = FIRST_GPU) -> str | None:
     can.
 
     The first call loads CUDA's libraries where ONNX Runtime was built for them, starts that GPU and
-    no other, and runs a trial there. The answer is kept until the process ends, also where the GPU
-    could be used later.
+    no other, and runs a trial there. The answer is kept until the process ends, even if the GPU
+    becomes usable meanwhile.
     """
     return _cuda_problem(device)
 

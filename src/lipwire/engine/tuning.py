@@ -19,14 +19,15 @@ class Tuning:
     """How a GPU is used. What is set here changes speed and memory; of results only what
     ``precision`` and ``kernels`` say.
 
-    ``streams`` is how many runs are under way at a time. ``precision`` is "half" or "single";
-    mouths in half precision differ by at most 2 of 255, 0.2 in the mean. ``batch_sizes`` are the
-    sizes of batches that ONNX Runtime is opened for. ``kernels`` has Lipwire's own kernels run what
-    they can run in half precision. ``cuda`` is for sessions of ONNX Runtime. ``device_bytes`` is
-    for weights and crops together (None: three quarters of what is free at the start),
-    ``crop_bytes`` for crops at most (None: what weights leave; 0 keeps none), ``host_bytes`` the
-    pinned memory of the host in which copies of weights are kept, and ``max_models`` the most
-    networks on the device at a time (None: no limit). Raises InvalidInput for a value out of range.
+    ``streams`` is how many runs are under way at a time, 1 to 8. ``precision`` is "half" or
+    "single"; mouths in half precision differ by at most 2 of 255, 0.2 in the mean. ``batch_sizes``
+    are the sizes of batches, in frames and rising, that ONNX Runtime is opened for. With
+    ``kernels`` Lipwire's own kernels run networks in half precision, where they can. ``cuda`` is
+    for sessions of ONNX Runtime. ``device_bytes`` is the most bytes of the device that weights and
+    crops together may take (None: three quarters of what is free at the start), ``crop_bytes`` the
+    most that crops may take (None: what weights leave; 0 keeps none), ``host_bytes`` the pinned
+    memory of the host in which copies of weights are kept, and ``max_models`` the most networks on
+    the device at a time (None: no limit). Raises InvalidInput for a value out of range.
     """
 
     streams: int = 2

@@ -33,12 +33,13 @@ class GpuMemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class WeightsStats:
-    """Numbers about networks' weights on a device: bytes and networks (items) that are there now
-    and in pinned host memory, and counts since the start.
+    """Numbers about networks' weights on a device: the bytes, and the number of networks (items),
+    that are on the device now and in pinned host memory now, and counts since the start.
 
     ``hits`` are uses that found weights on the device; ``from_host`` and ``from_disk`` are copies
     to the device from pinned memory and from the disk; ``evictions`` are networks whose weights
-    were evicted from the device; ``out_of_memory`` are allocations that failed at first.
+    were evicted from the device; ``out_of_memory`` are allocations of device memory that failed at
+    the first try.
     """
 
     device_bytes: int
@@ -58,8 +59,8 @@ class WeightsStats:
 
 @dataclass(frozen=True, slots=True)
 class CropStats:
-    """Numbers about crops on a device: bytes, ``blocks`` of 20 crops and ``avatars`` with any crop
-    that are there now, and counts since the start.
+    """Numbers about crops on a device: the bytes, the ``blocks`` of 20 crops, and the ``avatars``
+    with any crop that are there now, and counts since the start.
 
     ``hits`` are frames of requests whose crops were there, ``misses`` those whose crops were
     uploaded, ``evictions`` blocks that were evicted.

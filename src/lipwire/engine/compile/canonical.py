@@ -22,13 +22,13 @@ PRODUCER: Final = "lipwire"
 def canonicalise(
     model: onnx.ModelProto, *, inputs: Mapping[str, str], outputs: Mapping[str, str]
 ) -> onnx.ModelProto:
-    """Return ``model``, an ONNX model, in canonical form: names, order of nodes and the like are
-    chosen so that equal graphs have equal bytes.
+    """Return ``model``, an ONNX model, in canonical form, in which equal graphs have equal bytes:
+    names and the order of nodes follow from what is computed, and comments are left out.
 
-    ``inputs`` and ``outputs`` map the names that the model's inputs and outputs have to those that
-    they get. Only the named outputs, and what they need, are kept. ``model`` is not changed. Raises
-    AvatarInvalid where a layer uses a value that nothing computes, KeyError where an input or
-    output that is named is not there.
+    ``inputs`` and ``outputs`` map the names that the model's inputs and outputs have to their names
+    in the result. Only the named outputs, and what they need, are kept. ``model`` is not changed.
+    Raises AvatarInvalid where a layer uses a value that nothing computes, KeyError where an input
+    or output that is named is not there.
     """
     flat = _Flat(model.graph)
     order = flat.walk_back([flat.scope[name] for name in outputs if name in flat.scope])

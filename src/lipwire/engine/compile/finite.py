@@ -15,10 +15,10 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorPro
 
 
 def check_finite_weights(tensors: Iterable[TensorProto], label: str) -> None:
-    """Raise AvatarInvalid where ``tensors`` hold NaN or infinity.
+    """Raise AvatarInvalid where ``tensors``, the weights of a network, contain NaN or infinity.
 
-    The tensors have to have been checked, and to have their data inside. A tensor of one number may
-    be infinite: bounds are. ``label``, the file's name, begins the message.
+    The tensors have to be valid, and to have their data inside. A tensor of a single number is not
+    checked, because bounds may be infinite. ``label``, the file's name, begins the message.
     """
     wrong: list[str] = []
     count = total = 0

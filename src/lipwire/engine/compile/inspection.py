@@ -60,11 +60,11 @@ class ModelInfo:
 
 
 def inspect_model(path: Path) -> ModelInfo:
-    """Check the ONNX file at ``path`` and return what it says of its network, without running it.
+    """Check the ONNX file at ``path`` and return a description of its network, without running it.
 
-    Raises NotFound where there is no file; AvatarInvalid where it is not ONNX, has inputs or
-    outputs of other shapes than ``ModelInfo`` names, keeps data outside its folder, or uses
-    operators that are not allowed.
+    Raises NotFound where there is no file; AvatarInvalid where it is not ONNX, is damaged or too
+    large, has inputs or outputs of other shapes or types than ``ModelInfo`` names, keeps data
+    outside its folder, has weights that are not finite, or uses operators that are not allowed.
     """
     source = read_model(path)
     with damage_refused(path.name):
@@ -72,9 +72,10 @@ def inspect_model(path: Path) -> ModelInfo:
 
 
 def describe(source: SourceModel, label: str) -> ModelInfo:
-    """Return what the inputs and the output of ``source`` are, a network that ``read_model`` has
-    read. ``label``, the file's name, begins messages. Raises AvatarInvalid where they have other
-    shapes than ``ModelInfo`` names."""
+    """Return a description of the network ``source``, which ``read_model`` has read. ``label``, the
+    file's name, begins messages. Raises AvatarInvalid where inputs or outputs have other shapes or
+    types than ``ModelInfo`` names, or the two inputs have different fixed batch sizes or one over
+    256."""
     graph = source.proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     # Up to IR version 3 weights are listed among the inputs, and some exporters still do so.

@@ -51,8 +51,8 @@ def lift(
 
 def why_not_shared(graph: onnx.ModelProto, kept: Set[str] = frozenset()) -> str | None:
     """Return why avatars cannot share the graph ``graph``, which ``lift`` returned, as a part of a
-    message: which numbers of one avatar, besides the constants named in ``kept``, are still inside.
-    None where they can share it."""
+    message: which numbers of one avatar, besides the constants named in ``kept``, the graph still
+    contains. Returns None where avatars can share it."""
     for tensor in graph.graph.initializer:
         if tensor.name not in kept and tensor.data_type in (TensorProto.BFLOAT16, *_LIFTED):
             kind = TensorProto.DataType.Name(tensor.data_type)

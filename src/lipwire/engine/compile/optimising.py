@@ -39,11 +39,12 @@ _Array = np.ndarray[Any, Any]
 
 
 def trial_inputs(form: Form, batch: int) -> dict[str, _Array]:
-    """Return inputs by name for a trial run of ``batch`` frames: noise, the same every time.
+    """Return inputs by name ("face" and "speech") for a trial run of ``batch`` frames: noise, the
+    same every time.
 
-    The face is (batch, 320, 320, 3) uint8 for the form "pixels"; for "floats" it is what the layers
-    of that form make of the same noise, (batch, 6, 320, 320) float32. The speech is (batch, 32, 16,
-    16) float32. The first frames of a larger batch are those of a smaller one.
+    The face is (batch, 320, 320, 3) uint8 for the form "pixels"; for "floats" it is the same noise
+    in the network's own form (``faces_of``), (batch, 6, 320, 320) float32. The speech is (batch,
+    32, 16, 16) float32. The first frames of a larger batch are those of a smaller one.
     """
     crops = np.random.default_rng(20).integers(0, 256, (batch, *PIXELS_SHAPE), np.uint8)
     speech: Float32Array = np.random.default_rng(21).standard_normal(
@@ -54,7 +55,7 @@ def trial_inputs(form: Form, batch: int) -> dict[str, _Array]:
 
 def check_sizes(wrapped: onnx.ModelProto, label: str) -> None:
     """Raise AvatarInvalid where a layer of ``wrapped`` makes more than ``MAX_LAYER_VALUES`` numbers
-    for a frame, or shapes do not fit each other.
+    for a frame, or where shapes do not fit each other.
 
     ``wrapped`` is a network as ``wrap`` returns it, with layers that convert its inputs and output
     around it. ``label``, the file's name, begins the message.
@@ -82,11 +83,11 @@ def optimise(
     """Open an ``onnxruntime.InferenceSession`` of ``wrapped``, on the processor; return it and the
     graph that ONNX Runtime's optimiser made of it.
 
-    The graph is canonical. At the level ``full`` it is for this processor; at ``basic`` constants
-    are folded and nothing depends on the machine. It goes through a file in a folder of its own
-    under ``scratch``, an existing folder: ONNX Runtime offers no other way. ``label``, the file's
-    name, begins messages. Raises AvatarInvalid where ONNX Runtime refuses the network,
-    StorageFailed where the file cannot be written.
+    The graph is in canonical form (``canonicalise``). At the ``level`` "full" it is for this
+    processor; at "basic" constants are folded and nothing depends on the machine. ONNX Runtime
+    writes the graph to a file, in a temporary folder that is made under ``scratch``, an existing
+    folder. ``label``, the file's name, begins messages. Raises AvatarInvalid where ONNX Runtime
+    refuses the network, StorageFailed where the file cannot be written.
     """
     data = serialised(wrapped)
     with tempfile.TemporaryDirectory(prefix="optimising-", dir=scratch) as folder:
@@ -134,11 +135,12 @@ def build(
     optimised: onnx.ModelProto, wrapped: onnx.ModelProto, form: Form, mouth: _Array
 ) -> BuiltGraph:
     """Return what is stored of a network in ``form``, "pixels" or "floats": the graph ``optimised``
-    without its weights, and these, where that gives exactly ``mouth``. Else ``wrapped`` with its
-    weights inside, which no other avatar can share, and why (``BuiltGraph.reason``).
+    without its weights, and the weights apart, if running these two gives exactly ``mouth``.
+    Otherwise the result has ``wrapped`` with its weights inside, which no other avatar can share,
+    and the reason (``BuiltGraph.reason``).
 
     ``optimised`` is what ``optimise`` made of ``wrapped``; ``mouth`` is what the network makes of
-    the noise of ``trial_inputs`` for as many frames.
+    the noise of ``trial_inputs``, for as many frames as ``mouth`` has.
     """
     lifted, weights = lift(optimised)
     reason = why_not_shared(lifted)

@@ -45,13 +45,13 @@ class _Known:
 
 
 def fold_shapes(network: onnx.ModelProto) -> None:
-    """Give ``network``, an ONNX model whose layers are in an order in which they can be run,
-    constants for what depends on shapes alone, and take out layers that pad by nothing or slice
-    nothing off. Layers that are not needed any more stay in it.
+    """Change ``network``, an ONNX model, in place: replace values that depend on shapes alone by
+    constants, and bypass layers that pad by nothing or slice nothing off. Layers that are not
+    needed any more stay in it. The layers of ``network`` have to be in an order in which they can
+    be run.
 
-    Nothing is done where there is nothing of that kind, or where layers have graphs inside (If),
-    whose names this does not follow. Raises ``onnx.shape_inference.InferenceError`` where shapes do
-    not fit each other.
+    Does nothing where there are no Pad or Slice layers, or where layers have graphs inside (If).
+    Raises ``onnx.shape_inference.InferenceError`` where shapes do not fit each other.
     """
     nodes = network.graph.node
     asks = any(node.op_type in ("Pad", "Slice") for node in nodes)

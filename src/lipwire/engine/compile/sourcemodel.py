@@ -70,7 +70,8 @@ def read_model(path: Path) -> SourceModel:
     in.
 
     Raises NotFound where there is no file, AvatarInvalid where it is no ONNX model, is damaged or
-    too large, keeps data outside its folder, or uses operators that are not allowed.
+    too large, keeps data outside its folder, has weights that are not finite, or uses operators
+    that are not allowed.
     """
     with damage_refused(path.name):
         return _read_model(path, path.name)
@@ -79,8 +80,9 @@ def read_model(path: Path) -> SourceModel:
 def external_files(path: Path) -> tuple[str, ...]:
     """Return the files in which the network at ``path`` keeps weights, relative to its folder.
 
-    They are in the order of their first use; none where its weights are inside, or where it cannot
-    be read. Whether they exist, and are allowed, is not checked.
+    They are in the order of their first use; the tuple is empty where the weights are inside the
+    file itself, or where the file cannot be read. Whether they exist, and are allowed, is not
+    checked.
     """
     try:
         data = _read_file(path, path.name, MAX_MODEL_BYTES)
@@ -102,11 +104,11 @@ def external_files(path: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def damage_refused(label: str) -> Iterator[None]:
-    """Context manager: where a library raises an error in the block because the file that it works
-    on is damaged or hostile, raise AvatarInvalid in its place.
+    """Context manager: raise AvatarInvalid in place of an ArithmeticError, LookupError,
+    RuntimeError, TypeError or ValueError that is raised in the block, where a library works on a
+    file that may be damaged or hostile.
 
-    Names that are not text, numbers that are too large, lists that are empty where they may not be:
-    each shows up where it is first used. ``label``, the file's name, begins the message.
+    ``label``, the file's name, begins the message.
     """
     try:
         yield
@@ -152,8 +154,9 @@ def _read_model(path: Path, label: str) -> SourceModel:
 def graphs_below(graph: onnx.GraphProto, label: str, depth: int = 0) -> Iterator[onnx.GraphProto]:
     """Yield ``graph`` and the graphs inside its nodes, outermost first.
 
-    ``depth`` is how deep ``graph`` is itself. Raises AvatarInvalid, with a message that begins with
-    ``label``, where they are nested deeper than 8 levels.
+    ``depth`` is how many graphs ``graph`` is itself nested in: 0 for the outermost. Raises
+    AvatarInvalid, with a message that begins with ``label``, where graphs are nested deeper than 8
+    levels.
     """
     if depth > MAX_GRAPH_DEPTH:
         raise AvatarInvalid(f"{label}: branches nested deeper than {MAX_GRAPH_DEPTH} levels")

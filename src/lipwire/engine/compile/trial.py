@@ -49,14 +49,14 @@ class NetworkTrial:
     def run(
         self, crop: UInt8Array, window: Float32Array, limit_s: float, waiting: Callable[[], None]
     ) -> Float32Array:
-        """Run the network for one frame, and return its output, (3, 320, 320) float32, by custom in
+        """Run the network for one frame, and return its output, (3, 320, 320) float32, usually in
         [0, 1], not clipped, in the colour order of ``crop``.
 
-        ``crop`` is (320, 320, 3) uint8 in the package's colour order, and ``window`` its audio
-        window, (32, 16, 16) float32. ``waiting()`` is called twice a second meanwhile, and may
-        raise to give up. Raises AvatarInvalid where the run fails or gives another shape,
-        DeadlineExceeded where it takes longer than ``limit_s`` seconds; it is ended after the layer
-        that is being computed then.
+        ``crop`` is (320, 320, 3) uint8 in the package's colour order, and ``window`` the audio
+        window of the frame, (32, 16, 16) float32. ``waiting()`` is called twice a second meanwhile,
+        and may raise an error to give up. Raises AvatarInvalid where the run fails or gives another
+        shape, DeadlineExceeded where it takes longer than ``limit_s`` seconds. A run that is given
+        up ends after the layer that is being computed, which is waited for.
         """
         feeds = {
             name: np.repeat(values, self._batch, axis=0)

@@ -23,10 +23,11 @@ _MAKERS: Final = {160: " as Ultralight-Digital-Human's", 96: " as Wav2Lip's", 28
 
 
 def known_variant(inputs: Sequence[Dims | None]) -> str:
-    """Return what kind of network has inputs of these shapes, as words that begin with "; ", to be
-    put behind a message. Empty where the kind is not known.
+    """Return what kind of network has inputs of these shapes, as text that begins with "; ", to be
+    put at the end of a message; an empty string where the kind is not known.
 
-    ``inputs`` are the shapes of the network's inputs; None where the file does not say.
+    ``inputs`` are the shapes of the network's inputs; a dimension is a number, or a name or None
+    where it is open. None in place of a shape: the file does not say.
     """
     shapes = [dims[1:] for dims in inputs if dims is not None and len(dims) > 1]
     if shapes == [_MEL]:

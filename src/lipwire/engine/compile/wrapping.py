@@ -41,13 +41,13 @@ from lipwire.engine.forms import (
 def wrap(
     model: onnx.ModelProto, info: ModelInfo, form: Form, fixed_batch: int | None
 ) -> onnx.ModelProto:
-    """Return ``model``, a network, in canonical form, with layers around it that convert inputs and
-    output: they scale, mask, clip and round.
+    """Return the network ``model`` in canonical form (``canonicalise``), with layers added before
+    and after it that convert its inputs and output: they scale, mask, clip and round.
 
     With ``form`` "pixels" the result takes crops and gives mouths of (N, 320, 320, 3) uint8; with
     "floats" it takes and gives the network's own arrays as float32. The weights stay inside.
-    ``info`` describes the inputs and the output of ``model``; ``fixed_batch`` is the only N that it
-    takes, None where any will do.
+    ``info`` describes the inputs and the output of ``model``; ``fixed_batch`` is the only N that
+    the result takes, None where any will do.
     """
     network = canonicalise(
         model,

@@ -56,9 +56,9 @@ class SharedSession:
     """An ``onnxruntime.InferenceSession`` that all avatars of an architecture (networks with equal
     graphs) share; safe to run from several threads at once.
 
-    Its first run takes activations one by one and learns their pattern; later ones take them in one
-    piece. The first run therefore gives its memory back, or it would be held twice (full network:
-    349 MB instead of 178, at the same speed).
+    Its first run allocates the memory of activations one by one and learns the pattern; later runs
+    allocate it in one piece. The first run therefore frees its memory at the end, which would
+    otherwise be kept twice (full network: 349 MB instead of 178, at the same speed).
     """
 
     __slots__ = ("__weakref__", "_session", "_settled")
@@ -69,14 +69,14 @@ class SharedSession:
         self._settled = False
 
     def new_binding(self) -> Any:
-        """Return a new ``onnxruntime.IOBinding`` of the session, to be filled by the caller and
-        given to ``run``; for one call at a time."""
+        """Return a new ``onnxruntime.IOBinding`` of the session, into which the caller puts inputs
+        and outputs before passing it to ``run``; for one call at a time."""
         return self._session.io_binding()
 
     def run(self, binding: Any) -> None:
-        """Run the session with the inputs and outputs that ``binding`` has, an
-        ``onnxruntime.IOBinding``, and wait for the end. Raises one of ``RUNTIME_ERRORS`` where ONNX
-        Runtime fails."""
+        """Run the session with the inputs and outputs of ``binding``, an ``onnxruntime.IOBinding``
+        that ``new_binding`` returned, and wait for the end. Raises one of ``RUNTIME_ERRORS`` where
+        ONNX Runtime fails."""
         if self._settled:
             self._session.run_with_iobinding(binding)
         else:
@@ -146,8 +146,9 @@ class ProcessorNetwork:
 
     def __init__(self, folder: Path, manifest: Manifest, source: Path | None) -> None:
         """``folder`` is the compiled network, as ``compile_model`` filled it, and ``manifest`` what
-        its model.json says. ``source`` is the ONNX file that it was made of, where it may be
-        specialised. Raises AvatarInvalid where the file of weights is missing or damaged."""
+        its model.json says. ``source`` is the ONNX file that it was made of, or None, and then it
+        is never specialised. Raises AvatarInvalid where the file of weights is missing or damaged,
+        MemoryError where this process has no room to map it."""
         self.folder: Final = folder
         self.source: Final = source
         self.source_sha256: Final = manifest.source_sha256
@@ -170,8 +171,9 @@ class ProcessorNetwork:
 
     @property
     def precision(self) -> RunPrecision:
-        """The precision in which it runs as pixels now: "bfloat16" where it runs specialised, else
-        "single". As floats it always runs in "single"."""
+        """The precision in which the network runs in the form "pixels" now: "bfloat16" where it
+        runs specialised, else "single" (float32). In the form "floats" it always runs in "single".
+        """
         return "single" if self.special is None else "bfloat16"
 
 
@@ -181,7 +183,8 @@ class Processor:
 
     def __init__(self, *, threads: int | None, hot: HotTier | None = None) -> None:
         """``threads`` is how many cores one call may use; None for all of them. ``hot`` has
-        networks specialised that are used much, and is closed with this; None for none."""
+        networks that are used much specialised, and is closed with this object; None where no
+        network is to be specialised that way."""
         self._threads = threads
         self._hot = hot
         self._sessions: SessionPool[SharedSession] = SessionPool()
@@ -210,9 +213,10 @@ class Processor:
         source: Path | None = None,
     ) -> ProcessorNetwork:
         """Load the compiled network in ``folder``, with its ``manifest``, and open its session for
-        ``form``; another form is made ready when it is first run. Weights are mapped, not copied.
-        ``source`` is its ONNX file; without it, it is never specialised. Raises AvatarInvalid where
-        a file is missing or damaged, RuntimeError once this is closed."""
+        ``form``; a session for another form is opened when that form is first run. Weights are
+        mapped, not copied. ``source`` is the network's ONNX file; without it, the network is never
+        specialised. Raises AvatarInvalid where a file is missing or damaged, RuntimeError once this
+        is closed."""
         network = ProcessorNetwork(folder, manifest, source)
         with self._lock:
             self._check_open()
@@ -224,7 +228,7 @@ class Processor:
 
     def prefetch(self, network: ProcessorNetwork) -> bool:
         """Count ``network`` as one that is used much, so that a ``hot`` tier has it specialised
-        soon. Returns True, at once: nothing need be copied before it is run, as its weights are
+        soon. Returns True, at once: nothing has to be copied before a run, because weights are
         mapped and the system reads them when they are used."""
         network.expected = True
         return True
@@ -232,13 +236,13 @@ class Processor:
     def specialise(
         self, network: ProcessorNetwork, crops: Crops, windows: AudioWindows, lanes: int
     ) -> str | None:
-        """Have ``network`` run specialised from now on, in up to ``lanes`` threads at a time, if it
-        is faster so and its mouths for ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32,
-        16, 16) float32, are as good.
+        """Have ``network`` run specialised (in bfloat16) from now on, in up to ``lanes`` threads at
+        a time, if that is faster and the mouths that it makes of ``crops``, (N, 320, 320, 3) uint8,
+        and ``windows``, (N, 32, 16, 16) float32, are as good.
 
         Waits for the trial, which takes seconds where there was none on this machine with this
         network and as many lanes. Returns why it is not specialised, in one line; None where it is.
-        Raises nothing: what goes wrong is such a line.
+        Raises nothing: an error is returned as such a line.
         """
         if network.source is None:
             return "its ONNX file is not known"
@@ -264,8 +268,8 @@ class Processor:
         return "it is not kept on the disk"
 
     def unload(self, network: ProcessorNetwork) -> None:
-        """Free what ``network`` takes: at once, or when its last run is over, which is not waited
-        for. Later runs raise Unavailable. Unloading twice is allowed."""
+        """Free the memory that ``network`` takes: at once, or when its last run is over, which is
+        not waited for. Later runs raise Unavailable. Unloading twice is allowed."""
         network.unloaded = True
         with self._lock:
             self._networks.discard(network)
@@ -284,13 +288,13 @@ class Processor:
         """Run ``network`` in ``form`` and write the mouths of N frames, at least 1, into ``mouth``.
 
         For "pixels" ``face`` is crops and ``mouth`` the mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``face`` is (N, 6, 320, 320), by custom in [0, 1], and ``mouth`` (N, 3, 320, 320),
+        "floats" ``face`` is (N, 6, 320, 320), usually in [0, 1], and ``mouth`` (N, 3, 320, 320),
         both float32; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16) float32.
         Shapes and types are not checked. ``mouth`` has to be contiguous.
 
         Raises AvatarInvalid where the network fails, Unavailable where it was unloaded,
-        RuntimeError once this is closed. Where OpenVINO fails, the frames are run in ONNX Runtime
-        and nothing is raised.
+        RuntimeError once the ``Processor`` is closed. Where OpenVINO fails, the frames are run in
+        ONNX Runtime and nothing is raised.
         """
         self._check_usable(network)
         face, windows = np.ascontiguousarray(face), np.ascontiguousarray(windows)

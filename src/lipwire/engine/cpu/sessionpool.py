@@ -26,11 +26,13 @@ class SessionPool(Generic[S]):
         return len(self._sessions)
 
     def get(self, key: str, make: Callable[[], S]) -> S:
-        """Return the session of ``key``, which says what its graph contains (a hash). Where none is
-        open it is what ``make()`` returns; it is kept as long as somebody refers to it.
+        """Return the session of ``key``, a text that is the same for graphs of equal content (made
+        of a hash). Where no such session is open, call ``make()`` and return its result, which is
+        kept as long as somebody refers to it.
 
-        Threads that ask for one key wait for one of them to open it; other keys do not wait. What
-        ``make`` raises is raised here, and the next to ask tries again.
+        Threads that ask for the same key wait for one of them to open the session; threads that ask
+        for other keys do not wait. An error that ``make`` raises is raised here too, and the next
+        call tries again.
         """
         with self._making.held(key):
             found = self._sessions.get(key)

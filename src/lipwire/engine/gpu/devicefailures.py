@@ -38,8 +38,8 @@ class FailureHandler:
         self._failure: str | None = None
 
     def check(self) -> None:
-        """Raise DeviceLost where an earlier call of ``run`` found that the device failed for good.
-        The device is not asked."""
+        """Raise DeviceLost where an earlier call of ``run`` found that the device has failed for
+        good. The device itself is not looked at."""
         if self._failure is not None:
             raise DeviceLost(self._failure)
 
@@ -47,10 +47,11 @@ class FailureHandler:
         """Call ``action()`` and return its result; when the device's memory runs out, evict
         something and call it again.
 
-        Crops are evicted first; then weights, the least used first; then what ``stream``, the one
-        that the action runs in (None: none), keeps for itself. Raises Overloaded where nothing is
-        left to evict, DeviceLost where the device has failed, AvatarInvalid where the network
-        fails, and what else ``action`` raises.
+        Crops are evicted first; then weights, the least used first; then everything that ``stream``
+        keeps for itself. ``stream`` is the one that the action runs in; None for none. Raises
+        Overloaded where nothing is left to evict, DeviceLost where the device has failed,
+        AvatarInvalid in place of any other KernelsUnavailable or one of ``RUNTIME_ERRORS`` that
+        ``action`` raises. All other errors of ``action`` are raised unchanged.
         """
         cleared = stream is None
         tries = 0

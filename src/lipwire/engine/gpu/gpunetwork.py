@@ -16,7 +16,7 @@ from lipwire.engine.tuning import MOST_FRAMES
 
 class GpuNetwork:
     """A network that ``Gpu.load`` has loaded on a GPU. The ``Model`` that it belongs to owns it;
-    the properties are those of ``Network``."""
+    its properties mean what ``Network`` says of them."""
 
     __slots__ = (
         "__weakref__",
@@ -60,7 +60,7 @@ class GpuNetwork:
 
     @property
     def device_bytes(self) -> int:
-        """How many bytes of the GPU its weights take while they are there."""
+        """How many bytes of the GPU the network's weights take while they are there."""
         return self.weights.size_bytes
 
     @property
@@ -72,7 +72,7 @@ class GpuNetwork:
     @property
     def keeps_crops(self) -> bool:
         """Whether crops (the pictures of the face that the network is shown) stay on the device
-        once they were used."""
+        after they were used."""
         return self.crops is not None
 
     @property
@@ -83,7 +83,8 @@ class GpuNetwork:
 
     @property
     def warm(self) -> bool:
-        """Whether its weights are on the GPU now, so that a run need not wait for them."""
+        """Whether the network's weights are on the GPU now, so that a run need not wait until they
+        are copied there."""
         return self.weights.region is not None
 
     def batches(self, frames: int, form: Form) -> tuple[int, ...]:
@@ -91,7 +92,7 @@ class GpuNetwork:
         ``form``, "pixels" or "floats", in their order.
 
         Lipwire's own kernels take any number up to 50 (MOST_FRAMES). ONNX Runtime takes certain
-        sizes only, and the sum of these may be more than ``frames``.
+        sizes only, so the sum of the sizes may be more than ``frames``.
         """
         if self.program is None or form != "pixels":
             return split(frames, self.sizes)

@@ -59,8 +59,8 @@ class Gpu:
 
     def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
         """``memory`` is that of the device, ``tuning`` how it is used. ``threads`` is how many
-        threads of the processor a run may use for what it computes there; None for one on each
-        core."""
+        threads a run may use for the parts of a network that are computed on the processor; None
+        for one for each core."""
         self._memory = memory
         self._tuning = tuning
         free_bytes = memory.free_bytes()
@@ -93,7 +93,7 @@ class Gpu:
     @property
     def stats(self) -> WeightsStats:
         """Numbers about networks' weights: how many are on the device and in pinned host memory
-        now, and how often they were found there, copied and evicted since the start."""
+        now, and how often weights were found there, copied and evicted since the start."""
         return self._weights.stats()
 
     @property
@@ -126,7 +126,8 @@ class Gpu:
     def runs(self, form: Form) -> bool:
         """Return whether networks can run on the device in ``form``, "pixels" or "floats".
 
-        Lipwire's own kernels, which may be all that can run there, take only pixels.
+        Always True for "pixels". False for "floats" where ONNX Runtime cannot run on the device,
+        because Lipwire's own kernels take only pixels.
         """
         return form == "pixels" or self._memory.onnx_problem() is None
 
@@ -139,12 +140,13 @@ class Gpu:
         """Load the network that was compiled for GPUs into ``folder``, onto the device where there
         is room.
 
-        ``source_sha256`` is the SHA-256 of the ONNX file that it has to be made of, in hexadecimal
-        digits. ``frames`` are those of its avatar; None where crops are sent instead. Returns None
-        where the network has no form for GPUs, or none that runs on this one. Raises NotFound where
-        the folder holds no such network, AvatarInvalid where it is damaged, of another version or
-        of another file, Overloaded where the device is full and all that is there is in use,
-        Unavailable where it has failed.
+        ``source_sha256`` is the SHA-256, in hexadecimal digits, of the ONNX file that the network
+        has to be compiled from. ``frames`` are those of its avatar; None where crops are sent
+        instead. Returns None where the network has no form for GPUs, or none that runs on this one.
+        Raises NotFound where the folder holds no such network, AvatarInvalid where the network is
+        damaged, or was compiled by another version or from another file, Overloaded where the
+        device is full and everything on it is in use, Unavailable where it has failed or this is
+        closed.
         """
         self._failures.check()
         manifest = _read_manifest(folder, source_sha256)
@@ -172,15 +174,15 @@ class Gpu:
         return network
 
     def prefetch(self, network: GpuNetwork) -> bool:
-        """Copy the weights of ``network`` to the device before they are used; False where there is
-        no room for them. Raises Unavailable where the device has failed or the network was
-        unloaded."""
+        """Copy the weights of ``network`` to the device before they are used. Returns True, or
+        False where there is no room for them. Raises Unavailable where the device has failed or the
+        network was unloaded."""
         return self._failures.run(lambda: self._weights.prefetch(network.weights))
 
     def unload(self, network: GpuNetwork) -> None:
-        """Free what ``network`` takes of the device: at once, or when its last run is over, which
-        is not waited for. Later runs raise Unavailable. Raises nothing where the device has failed.
-        """
+        """Free the memory that ``network`` takes on the device: at once, or when its last run is
+        over, which is not waited for. Later runs raise Unavailable. Raises nothing where the device
+        has failed."""
         for finalizer in network.finalizers:
             finalizer.detach()
         network.architecture = None
@@ -197,13 +199,13 @@ class Gpu:
         ``mouths``.
 
         For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32, by
-        custom in [0, 1]; colours are in the avatar's order. ``speech`` is the windows, (N, 32, 16,
-        16) float32. Shapes and types are not checked.
+        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32,
+        usually in [0, 1]; colours are in the avatar's order. ``speech`` is the audio windows, (N,
+        32, 16, 16) float32. Shapes and types are not checked.
 
-        Raises Overloaded where the device has no room left, Unavailable where it has failed or the
-        network was unloaded, AvatarInvalid where the network fails, RuntimeError once this is
-        closed.
+        Raises Overloaded where the device has no room left, Unavailable where the device has failed
+        or the network was unloaded, AvatarInvalid where the network fails, RuntimeError once this
+        is closed.
         """
         start = 0
         for batch in network.batches(len(faces), form):
@@ -221,13 +223,13 @@ class Gpu:
         mouths: UInt8Array,
     ) -> None:
         """Write the mouths of frames ``numbers`` of the network's avatar into ``mouths``, (N, 320,
-        320, 3) uint8, one for each of the windows in ``speech``, (N, 32, 16, 16) float32.
+        320, 3) uint8, one for each of the audio windows in ``speech``, (N, 32, 16, 16) float32.
 
-        Numbers are from 0 to the number of frames - 1. Crops that are on the device are not copied
-        again. Raises InvalidInput where the network was loaded without frames, Overloaded where the
-        device has no room left, Unavailable where it has failed or the network was unloaded,
-        AvatarInvalid where the network fails, RuntimeError once this is closed, and whatever
-        ``crop`` of the frames raises.
+        Each number is from 0 to the avatar's number of frames - 1. Crops that are on the device are
+        not copied again. Raises InvalidInput where the network was loaded without frames,
+        Overloaded where the device has no room left, Unavailable where the device has failed or the
+        network was unloaded, AvatarInvalid where the network fails, RuntimeError once this is
+        closed, and any error of ``Frames.crop``.
         """
         start = 0
         for batch in network.batches(len(numbers), "pixels"):
@@ -238,8 +240,8 @@ class Gpu:
             self._streams.tidy()
 
     def close(self) -> None:
-        """Free everything on the device, when the runs under way have finished, which is waited
-        for; later ones raise RuntimeError. Closing twice is allowed."""
+        """Wait until the runs under way have finished, then free everything on the device. Later
+        runs raise RuntimeError. Closing twice is allowed."""
         if not self._streams.close():
             return
         for close in (
@@ -251,15 +253,17 @@ class Gpu:
                 close()
 
     def run_together(self, requests: Sequence[NetworkRequest[GpuNetwork]]) -> None:
-        """Write the mouths of all ``requests``, at least one, into their arrays, made in one batch.
+        """Make the mouths of all ``requests``, at least one, in one batch, and write them into the
+        arrays of the requests (``NetworkRequest.mouths``).
 
-        They may have at most 50 frames (MOST_FRAMES) in all, and their networks the same
-        ``GpuNetwork.together``, not None. Where there is no room for the weights of all at a time
-        they are run one after the other. Raises InvalidInput where frames are given by numbers and
-        a network was loaded without frames, Overloaded where the device has no room left,
-        Unavailable where it has failed or a network was unloaded, AvatarInvalid where the kernels
-        fail, RuntimeError once this is closed, and whatever ``crop`` of the frames raises; then the
-        mouths of any may be written or not.
+        The requests may have at most 50 frames (MOST_FRAMES) in all, and their networks must have
+        the same ``GpuNetwork.together``, not None. Where there is no room for the weights of all
+        networks at a time, the requests are run one after the other. Raises InvalidInput where
+        frames are given by numbers and a network was loaded without frames, Overloaded where the
+        device has no room left, Unavailable where the device has failed or a network was unloaded,
+        AvatarInvalid where the kernels fail, RuntimeError once this is closed, and any error of
+        ``Frames.crop``. After an error the mouths of some requests may have been written, and those
+        of others not.
         """
         program, architecture = requests[0].network.program, requests[0].network.architecture
         assert program is not None  # as asked for

@@ -40,10 +40,10 @@ _ROOM_WAIT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamPart:
-    """The frames of one avatar, N, at least 1, in a batch for Lipwire's own kernels: the avatar's
-    ``weights``, its ``faces`` (crops, or where they are on the device), the windows (``speech``),
-    (N, 32, 16, 16) float32, and the array into which the ``mouths`` are written, (N, 320, 320, 3)
-    uint8."""
+    """N frames of one avatar, at least 1, in a batch for Lipwire's own kernels: the avatar's
+    ``weights``, its ``faces`` (crops, or a ``Face`` for each frame, which says where its crop is on
+    the device), the audio windows (``speech``), (N, 32, 16, 16) float32, and the array into which
+    the ``mouths`` are written, (N, 320, 320, 3) uint8."""
 
     weights: DeviceWeights
     faces: Faces
@@ -68,20 +68,20 @@ class _Prepared:
 
 
 class GpuStream:
-    """A stream of a GPU: runs batches one after another, in a thread of its own, with the sessions,
-    weights and buffers that it keeps for that.
+    """A stream of a GPU: runs batches one after another, in a thread of its own, and keeps the
+    sessions, weights and buffers that the runs need.
 
     Methods hand their work to that thread and wait for it. ``run`` and ``run_kernels`` are for one
-    caller at a time, to whom ``StreamPool`` gives the stream; the properties and ``holds`` may be
+    caller at a time, which got the stream from ``StreamPool``; the properties and ``holds`` may be
     used from any thread.
     """
 
     def __init__(
         self, number: int, memory: Memory, open_session: OpenSession, *, record: bool = False
     ) -> None:
-        """``memory`` is that of the device. ``number`` tells streams apart, ``open_session`` opens
-        sessions of ONNX Runtime. With ``record`` a session's kernels are recorded and launched
-        together (CUDA graphs)."""
+        """``memory`` is that of the device. ``number`` is a part of the name of the stream's
+        thread. ``open_session`` opens sessions of ONNX Runtime (``session_opener``). With
+        ``record`` a session's kernels are recorded and launched together (CUDA graphs)."""
         self._memory = memory
         self._open_session = open_session
         self._record = record
@@ -105,13 +105,13 @@ class GpuStream:
 
         ``weights`` are the avatar's, copied to the device by ``weights_cache``; ``architecture`` is
         that of its network. ``batch`` is the batch size of the session that is run, N or more. For
-        the ``form`` "pixels" ``faces`` are crops and ``mouths`` mouths, (N, 320, 320, 3) uint8, for
-        "floats" (N, 6, 320, 320) and (N, 3, 320, 320) float32; ``speech`` is the windows, (N, 32,
-        16, 16) float32.
+        the ``form`` "pixels" ``faces`` are crops (or a ``Face`` for each frame) and ``mouths``
+        mouths, (N, 320, 320, 3) uint8; for "floats" they are (N, 6, 320, 320) and (N, 3, 320, 320)
+        float32; ``speech`` is the audio windows, (N, 32, 16, 16) float32.
 
-        Raises DeviceOutOfMemory where the device is full, Overloaded where the weights find no room
-        beside those in use, Unavailable where the network was unloaded or the device has failed,
-        AvatarInvalid where ONNX Runtime would read an input on the processor, and one of
+        Raises DeviceOutOfMemory where the device is full, Overloaded where there is no room for the
+        weights beside those in use, Unavailable where the network was unloaded or the device has
+        failed, AvatarInvalid where ONNX Runtime would read an input on the processor, and one of
         ``RUNTIME_ERRORS`` where ONNX Runtime fails.
         """
         self._thread.submit(
@@ -125,13 +125,14 @@ class GpuStream:
         program: Program,
         parts: Sequence[StreamPart],
     ) -> None:
-        """Write the mouths of ``parts``, the frames of one avatar each, into their arrays, in one
-        batch and in the stream's thread, and wait for the end.
+        """Make the mouths of all ``parts`` in one batch, in the stream's thread, write them into
+        the parts' arrays (``StreamPart.mouths``), and wait for the end.
 
-        ``program`` has the kernels, and is that of ``architecture``; ``weights_cache`` copies the
-        avatars' weights to the device. Raises DeviceOutOfMemory where the device is full,
-        Overloaded where the weights find no room beside those in use, Unavailable where a network
-        was unloaded or the device has failed, KernelsUnavailable where the kernels cannot run.
+        ``program`` has the kernels for ``architecture``, which all avatars' networks have;
+        ``weights_cache`` copies the avatars' weights to the device. Raises DeviceOutOfMemory where
+        the device is full, Overloaded where there is no room for the weights beside those in use,
+        Unavailable where a network was unloaded or the device has failed, KernelsUnavailable where
+        the kernels cannot run.
         """
         self._thread.submit(self._run_kernels, weights_cache, architecture, program, parts).result()
 
@@ -156,18 +157,20 @@ class GpuStream:
 
     def tidy(self) -> None:
         """Free what the stream keeps for architectures (networks with equal graphs) of which no
-        network is loaded any more. Waits for a run under way."""
+        network is loaded any more. Waits for a run under way. Raises DeviceLost where the device
+        has failed."""
         if self._prepared:
             self._thread.submit(self._drop_unused).result()
 
     def clear(self) -> None:
         """Free everything the stream keeps on the device (sessions, slots, buffers), to make room;
-        its next runs make it anew and are slow. Waits for a run under way."""
+        later runs make it anew and are slow at first. Waits for a run under way. Raises DeviceLost
+        where the device has failed."""
         self._thread.submit(self._drop, list(self._prepared)).result()
 
     def close(self) -> None:
-        """Free everything the stream keeps, and end it, when its run under way is over. Raises
-        DeviceLost where the device has failed; the stream's thread is ended then too."""
+        """Wait until a run under way is over, free everything the stream keeps, and end its thread.
+        Raises DeviceLost where the device has failed; the stream's thread is ended then too."""
         try:
             self._thread.submit(self._drop, list(self._prepared)).result()
         finally:

@@ -20,8 +20,9 @@ class LiftedGraph:
 
 @dataclass(frozen=True, slots=True)
 class GpuGraphs:
-    """What was made of a network for GPUs: ``graphs`` by precision ("half" or "single"), then by
-    form ("pixels" or "floats"). ``reasons`` says of a precision that is missing why, in a line."""
+    """The result of compiling a network for GPUs: ``graphs`` by precision ("half" or "single"),
+    then by form ("pixels" or "floats"). ``reasons`` has a line for each precision that was tried
+    and is missing, which says why."""
 
     graphs: Mapping[Precision, Mapping[Form, LiftedGraph]]
     reasons: Mapping[Precision, str]

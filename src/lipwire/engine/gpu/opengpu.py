@@ -18,13 +18,13 @@ _LOG: Final = logging.getLogger(__name__)
 def open_gpu(
     device: Device, tuning: Tuning, memory: Memory | None = None, *, threads: int | None = None
 ) -> Gpu:
-    """Return a ``Gpu``, which runs networks on GPU ``device`` as ``tuning`` says; the caller closes
-    it.
+    """Return a ``Gpu``, which runs networks on GPU ``device`` in the way that ``tuning`` says; the
+    caller closes it.
 
-    ``memory`` is that of the device where it is to be another than the GPU's own; ``device`` is not
-    opened then. ``threads`` is how many threads a run may use for what the processor computes
-    (None: one for each core). Raises DependencyMissing where CUDA cannot be used, neither by ONNX
-    Runtime nor by Lipwire's own kernels, DeviceLost where there is no such GPU.
+    ``memory`` replaces the GPU's own memory, and ``device`` is not opened then; None for the GPU's
+    own. ``threads`` is how many threads a run may use for the parts of a network that are computed
+    on the processor (None: one for each core). Raises DependencyMissing where CUDA cannot be used,
+    neither by ONNX Runtime nor by Lipwire's own kernels, DeviceLost where there is no such GPU.
     """
     if memory is None:
         memory = _cuda_memory(device, tuning)

@@ -20,7 +20,7 @@ class KernelsUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a device offers to kernels: its compute ``capability``, as (9, 0), how many
+    """What a device offers to kernels: its compute ``capability``, such as (9, 0), how many
     ``multiprocessors`` it has, and the most bytes of shared memory that a block of threads can ask
     for."""
 
@@ -87,7 +87,7 @@ class Recording:
 
 
 class Programs(Protocol):
-    """Loads and runs kernels on one device. Thread-safe, but a recording is for one thread at a
+    """Loads and runs kernels on one device. Thread-safe, but a ``Recording`` is for one thread at a
     time.
 
     Every method raises DeviceLost where the device has failed.
@@ -99,21 +99,21 @@ class Programs(Protocol):
 
     @property
     def identity(self) -> str | None:
-        """A text that is the same for equal kinds of devices with the same driver, by which it is
-        remembered that kernels passed their trial.
+        """A text that is the same for equal kinds of devices with the same driver, under which is
+        remembered which kernels have passed their trial (``Trials``).
 
-        None where trials are to be made in this process, as a wrong kernel does no harm or no other
-        process can use the device.
+        None where trials are to be made in this process, because a wrong kernel does no harm there,
+        or no other process can use the device.
         """
         ...
 
     def load(self, source: KernelSource) -> Module:
         """Load the kernels of ``source`` on the device; they are compiled now, which takes seconds,
-        unless they were before.
+        unless they were compiled before.
 
-        Takes the memory's allocation lock, which the caller must not hold. The caller frees what is
-        returned with ``drop``. Raises KernelsUnavailable where they cannot be compiled or need more
-        than the device has, DeviceOutOfMemory.
+        Acquires ``Memory.allocation_lock``, which the caller must not hold. The caller passes the
+        result to ``drop`` in the end. Raises KernelsUnavailable where they cannot be compiled or
+        need more than the device has, DeviceOutOfMemory where its memory is full.
         """
         ...
 
@@ -122,23 +122,24 @@ class Programs(Protocol):
         recording, to be run with ``run``. Nothing is computed yet.
 
         ``stream`` is the handle of a stream of the device (``Memory.open_stream``), through which
-        the recording may be brought there. Every run uses the addresses in the arguments of the
-        launches as they are now. ``module`` has to outlive the recording, which the caller frees
-        with ``drop``. Takes the memory's allocation lock, which the caller must not hold.
+        the recording may be copied to the device. Every run uses the addresses in the arguments of
+        the launches as they are now. ``module`` has to outlive the recording, which the caller
+        passes to ``drop`` in the end. Acquires ``Memory.allocation_lock``, which the caller must
+        not hold.
 
-        Raises ValueError for a launch of a kernel that ``module`` has not, or with a grid, threads
-        or shared memory that are not allowed, KernelsUnavailable where the device refuses it,
-        DeviceOutOfMemory.
+        Raises ValueError for a launch of a kernel that ``module`` does not have, or with a grid,
+        threads or shared memory that are not allowed, KernelsUnavailable where the device refuses
+        the launches, DeviceOutOfMemory where its memory is full.
         """
         ...
 
     def run(self, recording: Recording, stream: int) -> None:
-        """Put one run of ``recording`` into the stream with handle ``stream``, behind all that is
-        in it. It is done when ``Memory.wait`` returns."""
+        """Put one run of ``recording`` at the end of the stream with handle ``stream``, without
+        waiting for it. The run is done when ``Memory.wait`` returns."""
         ...
 
     def drop(self, held: Module | Recording) -> None:
-        """Free ``held``, kernels that ``load`` returned or a recording that ``record`` did; nothing
-        may run them any more. Takes the memory's allocation lock, which the caller must not hold.
-        """
+        """Free ``held``, kernels that ``load`` returned or a recording that ``record`` returned; it
+        may not be run any more. Acquires ``Memory.allocation_lock``, which the caller must not
+        hold."""
         ...

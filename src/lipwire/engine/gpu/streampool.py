@@ -10,8 +10,8 @@ from lipwire.engine.gpu.memory.deviceweights import DeviceWeights
 
 
 class StreamPool:
-    """Gives the streams of a GPU to threads that have something to run, each stream to one of them
-    at a time. Thread-safe; to be closed."""
+    """Gives the streams of a GPU to threads that have something to run, each stream to one thread
+    at a time. Thread-safe; whoever makes it calls ``close``."""
 
     def __init__(self, streams: Sequence[GpuStream]) -> None:
         self._streams = tuple(streams)
@@ -40,11 +40,12 @@ class StreamPool:
 
     @contextmanager
     def taken(self, weights: DeviceWeights | None) -> Iterator[GpuStream]:
-        """Context manager: give a stream, for the caller alone during the block. Waits where all
-        are taken.
+        """Context manager: give a stream that is the caller's alone during the block. Waits while
+        all streams are in use.
 
         A stream that has ``weights`` in its slot, the place from which ONNX Runtime reads them, is
-        preferred; None where that does not matter. Raises RuntimeError where the pool is closed.
+        preferred; None where the choice does not matter. Raises RuntimeError where the pool is
+        closed.
         """
         stream = self._take(weights)
         try:
@@ -54,8 +55,8 @@ class StreamPool:
 
     def tidy(self) -> None:
         """Have streams that are not in use free what they keep for networks that are unloaded, and
-        wait for that; nobody is given these streams meanwhile. Nothing is done once the pool is
-        closed."""
+        wait for that; nobody is given these streams meanwhile. Does nothing once the pool is
+        closed. Raises DeviceLost where the device has failed."""
         with self._changed:
             if self._closed:
                 return
@@ -68,10 +69,11 @@ class StreamPool:
             self._put_back(*idle)
 
     def close(self) -> bool:
-        """Close all streams, and wait until runs under way have finished; later ones raise
-        RuntimeError.
+        """Wait until runs under way have finished, and close all streams; later calls of ``taken``
+        raise RuntimeError.
 
-        Returns True where this call closed them, False where another one did or does.
+        Returns True where this call closed them, False where an earlier call has closed them or is
+        closing them.
         """
         with self._changed:
             if self._closed:

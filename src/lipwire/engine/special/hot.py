@@ -50,8 +50,8 @@ _LOG: Final = logging.getLogger("lipwire.engine")
 
 
 class Samples:
-    """The latest frames that a network was asked for, 8 at most, kept to try it with when it is
-    specialised. Thread-safe."""
+    """The latest frames that a network was asked for, 8 at most, kept so that the network can be
+    tried with them when it is specialised. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,14 +60,15 @@ class Samples:
 
     @property
     def enough(self) -> bool:
-        """Whether 8 frames are kept, as many as a trial needs; ``add`` keeps no more then."""
+        """Whether 8 frames are kept, as many as a trial needs; then ``add`` keeps no more."""
         return len(self._kept) >= _SAMPLES
 
     def add(self, crops: Crops, windows: AudioWindows) -> None:
         """Keep the first of the frames with ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N,
-        32, 16, 16) float32; both are copied. Nothing is kept where there are ``enough``, where one
-        of the last 8 frames that came was kept, where a frame with an equal window is kept already,
-        as of silence, or where the window is all zeros, as while speed is measured."""
+        32, 16, 16) float32; both are copied. Keeps nothing where there are ``enough``, where fewer
+        than 8 frames, these N included, have been passed since a frame was kept, where a frame with
+        an equal window is kept already (such as one of silence), or where the window is all zeros
+        (such as while speed is measured)."""
         with self._lock:
             self._since += len(crops)
             if self._since < _SAMPLE_EVERY or self.enough or not windows[0].any():
@@ -78,7 +79,7 @@ class Samples:
 
     def all(self) -> tuple[Crops, AudioWindows]:
         """Return the crops, (N, 320, 320, 3) uint8, and the windows, (N, 32, 16, 16) float32, of
-        the N frames that were kept; at least one has to be."""
+        the N frames that were kept. Raises ValueError where none was kept."""
         with self._lock:
             crops, windows = zip(*self._kept, strict=True)
         return np.stack(crops), np.stack(windows)
@@ -86,17 +87,18 @@ class Samples:
 
 class Specialisable(Protocol):
     """A network that may be specialised, as ``HotTier`` sees it. Whoever runs the network counts
-    ``frames``, sets ``expected``, and gives ``samples``, where there are some, the frames that it
-    is asked for; the tier sets the other attributes."""
+    its mouths in ``frames``, sets ``expected`` where it is about to be used much, and passes the
+    frames that it is asked for to ``samples``, unless that is None; the tier sets the other
+    attributes."""
 
     @property
     def source(self) -> Path | None:
-        """Its ONNX file; None where nobody knows it."""
+        """The network's ONNX file; None where it is not known."""
         ...
 
     @property
     def source_sha256(self) -> str:
-        """The SHA-256 of its ONNX file, in 64 hexadecimal digits."""
+        """The SHA-256 of the network's ONNX file, in 64 hexadecimal digits."""
         ...
 
     frames: int
@@ -112,14 +114,14 @@ class Specialisable(Protocol):
 
     @property
     def unloaded(self) -> bool:
-        """Whether it was unloaded, so that it is not to be specialised any more."""
+        """Whether the network was unloaded; then it is not specialised any more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HotStats:
-    """How many networks run specialised now, and the memory that they take, as measured; with the
-    numbers of networks that were specialised and evicted since the start."""
+    """How many networks run specialised now (``networks``), the memory in bytes that they were
+    measured to take, and how many networks were ``specialised`` and ``evicted`` since the start."""
 
     networks: int = 0
     memory_bytes: int = 0
@@ -149,10 +151,10 @@ class _Use:
 
 
 class HotTier(Closing):
-    """Has the networks specialised that are used most, one after the other, in a thread of its own,
-    as far as its memory goes. A network is used much of which 500 frames or so were asked for
-    within the last minutes; frames count for half as much after each minute. Thread-safe, but
-    ``look`` is for one thread at a time."""
+    """Specialises the networks that are used most, one after the other, in a thread of its own, as
+    many as its memory has room for. A network counts as used much where about 500 frames of it were
+    asked for within the last minutes; frames count for half as much after each minute. Thread-safe,
+    but ``look`` is for one thread at a time."""
 
     def __init__(
         self,
@@ -165,9 +167,10 @@ class HotTier(Closing):
         load: Callable[[bytes, int], SpecialisedNetwork] = SpecialisedNetwork,
     ) -> None:
         """Specialised networks, each for ``lanes`` frames at a time, take at most ``memory_bytes``
-        together. They are kept in ``store``; None for the user's cache. ``clock`` gives seconds.
-        ``problem()`` says why networks cannot be specialised here, and ``load(blob, lanes)`` loads
-        one."""
+        together. They are kept in ``store``; None for one in the user's cache folder. ``clock()``
+        returns a time in seconds. ``problem()`` returns why networks cannot be specialised here, or
+        None where they can, and ``load(blob, lanes)`` loads a network from what
+        ``SpecialStore.network`` returned."""
         self._memory_bytes = memory_bytes
         self._lanes = lanes
         self._store = store or SpecialStore()
@@ -191,7 +194,8 @@ class HotTier(Closing):
 
     def watch(self, networks: Callable[[], Iterable[Specialisable]]) -> None:
         """Look once a second from now on which of ``networks()`` are used much, in a thread, until
-        this is closed. Calling it again changes nothing."""
+        the tier is closed or no network can be specialised on this machine. ``networks()`` returns
+        the networks that are loaded. Calling ``watch`` again changes nothing."""
         with self._lock:
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(
@@ -200,13 +204,13 @@ class HotTier(Closing):
                 self._thread.start()
 
     def look(self, networks: Iterable[Specialisable]) -> bool:
-        """Count what was asked of ``networks`` since the last look, and specialise the one that is
-        used most of those that are used much and do not run specialised, if there is one; less used
-        ones are evicted for it where memory is short. Waits for its trial, which takes seconds;
-        what goes wrong is logged.
+        """Count the frames that ``networks`` were asked for since the last look, and of those that
+        are used much and do not run specialised, specialise the one that is used most, if there is
+        one. Where memory is short, less used networks are evicted for it. Waits for the trial of
+        the network, which takes seconds; what goes wrong there is logged.
 
-        Returns False where no network can be specialised on this machine, so that there is no need
-        to look again; else True. The thread that ``watch`` starts calls it.
+        Returns False where a network is used much and none can be specialised on this machine, so
+        that there is no need to look again; else True. The thread that ``watch`` starts calls it.
         """
         wanted = self._wanted(networks)
         if not wanted:
@@ -229,9 +233,10 @@ class HotTier(Closing):
         return True
 
     def forget(self, network: Specialisable, *, refuse: bool = False) -> None:
-        """Run ``network`` in the session that all share from now on, and forget what is known of
-        its use; to be called when it is unloaded. With ``refuse``, for one that has failed, it is
-        remembered instead that it is not to be specialised again."""
+        """Have ``network`` run in the session that all avatars of its architecture share from now
+        on, and forget how much it was used; to be called when it is unloaded. With ``refuse``, for
+        a network that has failed when run specialised, remember instead that it is not to be
+        specialised again."""
         network.special = network.samples = None
         with self._lock:
             if not refuse:
@@ -240,8 +245,8 @@ class HotTier(Closing):
                 use.state, use.memory_bytes = "refused", 0
 
     def close(self) -> None:
-        """Specialise no more networks, and wait for the thread, which ends a trial under way.
-        Those that run specialised go on so. Closing twice is allowed."""
+        """Specialise no more networks, and wait for the thread to end; a trial under way is
+        cancelled. Networks that run specialised continue to do so. Closing twice is allowed."""
         self._closed.set()
         with self._lock:
             thread = self._thread

@@ -37,8 +37,8 @@ class OpenVinoFailed(Exception):
 
 @functools.cache
 def why_not() -> str | None:
-    """Return why networks cannot run in bfloat16 here, in one line; None where they can. The first
-    call may import OpenVINO."""
+    """Return why networks cannot run in bfloat16 on this machine, in one line; None where they can.
+    The answer is kept until the process ends. The first call may import OpenVINO."""
     machine = platform.machine().lower()
     if machine not in _MACHINES:
         return f"this is a processor of the kind {machine}, needed is x86_64"
@@ -52,9 +52,9 @@ def why_not() -> str | None:
 
 
 def openvino_key() -> str:
-    """Return what a specialised network depends on besides its source, as a text: OpenVINO's
-    version, the processor's name and its instruction sets. Only to be called where ``why_not``
-    returns None."""
+    """Return everything that a specialised network depends on besides its source, as a text:
+    OpenVINO's version, the processor's name and its instruction sets. Only to be called where
+    ``why_not`` returns None."""
     name = _core().get_property("CPU", "FULL_DEVICE_NAME")
     return f"{_openvino().get_version()}|{name}|{' '.join(sorted(_cpu_flags()))}"
 
@@ -62,9 +62,10 @@ def openvino_key() -> str:
 def specialise(model: bytes, lanes: int) -> bytes:
     """Compile ``model``, the bytes of an ONNX model in the form "pixels", with its weights inside,
     for this processor in bfloat16, for one frame a run and ``lanes`` runs at a time. Returns bytes
-    that ``SpecialisedNetwork`` takes, with as many ``lanes``.
+    for ``SpecialisedNetwork`` with the same ``lanes``.
 
-    Takes seconds. Raises OpenVinoFailed where OpenVINO cannot do it, or not in bfloat16.
+    Takes seconds. Raises OpenVinoFailed where OpenVINO cannot compile it, or cannot run it in
+    bfloat16.
     """
     with _failures():
         core = _core()
@@ -79,12 +80,12 @@ def specialise(model: bytes, lanes: int) -> bytes:
 
 class SpecialisedNetwork:
     """A network that ``specialise`` has compiled, loaded to be run by several threads at a time, as
-    many as it has lanes; memory for all of them is taken at once. Each run computes on one core, in
-    a thread of OpenVINO's."""
+    many as it has lanes. Memory for all lanes is allocated when it is loaded. Each run computes on
+    one core, in a thread that OpenVINO started."""
 
     def __init__(self, blob: bytes, lanes: int) -> None:
-        """``blob`` is what ``specialise`` returned on a machine of this kind. Raises
-        OpenVinoFailed."""
+        """``blob`` is what ``specialise`` returned on a machine of this kind for as many ``lanes``.
+        Raises OpenVinoFailed where OpenVINO cannot load it."""
         with _failures():
             compiled = _core().import_model(blob, "CPU", _settings(lanes))
             requests = [compiled.create_infer_request() for _ in range(lanes)]
@@ -101,10 +102,10 @@ class SpecialisedNetwork:
         self, crops: Crops, windows: AudioWindows, mouths: Mouths, *, wait: bool = False
     ) -> bool:
         """Write the mouths of N frames into ``mouths``, (N, 320, 320, 3) uint8, made of ``crops``,
-        of the same shape and type, and ``windows``, (N, 32, 16, 16) float32, and return True. They
-        take one lane, one frame after the other. Where all lanes are in use, return False and do
-        nothing, or with ``wait`` wait for one without limit. Raises OpenVinoFailed where a run
-        fails."""
+        of the same shape and type, and ``windows``, (N, 32, 16, 16) float32, and return True. The
+        frames are run one after the other in one lane. Where all lanes are in use, return False and
+        write nothing; with ``wait``, wait for a lane instead, without limit. Raises OpenVinoFailed
+        where a run fails."""
         try:
             request = self._free.get(block=wait)
         except Empty:
@@ -120,8 +121,8 @@ class SpecialisedNetwork:
         return True
 
     def close(self) -> None:
-        """Free the memory, when the runs under way are over. Nothing may be run afterwards. Raises
-        TimeoutError where they go on for 10 s."""
+        """Wait until the runs under way are over, and free the network. It may not be run
+        afterwards. Raises TimeoutError where a run takes more than 10 s to end."""
         for _ in range(self._lanes):
             try:
                 self._free.get(timeout=_CLOSING_S)

@@ -66,12 +66,13 @@ _FAILURES: Final[tuple[type[Exception], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a trial of a specialised network has found: ``reason``, why the network is not to be run
-    specialised, in one line (empty where it is); how many times as fast it is as ONNX Runtime in
-    float32 (``speedup``); how much its mouths differ from those, of 255 (``mean`` difference, share
-    of values ``within`` 4 of each other, ``psnr_db``); and how much memory it takes
-    (``memory_bytes``). ``lasting`` says whether another trial would find the same: not where none
-    could be made, or ended early."""
+    """The result of a trial of a specialised network: ``reason``, why the network is not to be run
+    specialised, in one line (empty where it is to be); how many times as fast it is as ONNX Runtime
+    in float32 (``speedup``); how much its mouths differ from ONNX Runtime's, in levels of 0 to 255
+    (``mean`` difference; ``within``, the share of values that differ by at most 4, 0 to 1;
+    ``psnr_db``, the ratio of signal to noise in dB); and how much memory it takes
+    (``memory_bytes``). ``lasting`` says whether another trial would find the same; it is False
+    where no trial could be made, or it ended early."""
 
     reason: str
     speedup: float = 0.0
@@ -92,13 +93,13 @@ def try_apart(
     cancelled: threading.Event | None = None,
 ) -> Verdict:
     """Specialise the network in the ONNX file ``source`` for ``lanes`` frames at a time and try it
-    (``tried``), in a process of its own, wait for that, and return the verdict. The network is
-    written to the file ``blob``, unless the verdict is that there is none.
+    (``tried``) in a process of its own, wait for that process, and return the verdict. The network
+    is written to the file ``blob`` where the trial could be made, whatever its result.
 
     ``sha256`` is the SHA-256 that the source has to have, in hexadecimal digits. ``crops``, (N,
     320, 320, 3) uint8, and ``windows``, (N, 32, 16, 16) float32, are the frames that it is tried
     with. Raises nothing: where the process cannot be started, fails, takes more than 300 s, or is
-    ended because ``cancelled`` was set meanwhile, that is the verdict's ``reason``.
+    ended because ``cancelled`` was set meanwhile, the verdict's ``reason`` says so.
     """
     command = python_command("-m", __name__, str(source), sha256, str(lanes), str(blob))
     given = io.BytesIO()
@@ -149,9 +150,9 @@ def tried(
 ) -> Verdict:
     """Specialise the network in the ONNX file ``source`` for ``lanes`` frames at a time, write it
     to the file ``blob``, and return how its mouths, speed and memory compare with ONNX Runtime's in
-    float32. ``sha256`` is the SHA-256 that the source has to have, in hexadecimal digits: it may
-    have been replaced since it was compiled, and what is found is kept under it. Where it has
-    another one, or takes a fixed number of frames, nothing is written.
+    float32. ``sha256`` is the SHA-256 that the source has to have, in hexadecimal digits: the file
+    may have been replaced since it was compiled. Where it has another SHA-256, or the network takes
+    a fixed number of frames other than 1, nothing is written, and the verdict's ``reason`` says so.
 
     ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16, 16) float32, are frames that the
     avatar was asked for. Raises NotFound or AvatarInvalid where the source is missing or damaged,
@@ -243,7 +244,7 @@ def _resident_bytes() -> int:
 def main(source: Path, sha256: str, lanes: int, blob: Path) -> None:
     """Run ``tried`` with these arguments and with the frames that come by standard input, a NumPy
     archive with ``crops`` and ``windows``, and print the verdict for the parent process as a line
-    of JSON. What fails is the verdict's ``reason``."""
+    of JSON. Where the trial fails, the verdict's ``reason`` says why."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits any more

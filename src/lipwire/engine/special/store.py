@@ -43,15 +43,15 @@ _LONGEST_S: Final = 3600.0
 
 
 def special_folder() -> Path:
-    """Return the folder for specialised networks in the user's cache, with a folder of each
-    network, which has its name from the SHA-256 of its source; it need not exist."""
+    """Return the folder for specialised networks in the user's cache folder; it need not exist. In
+    it each network has a folder, named by the SHA-256 of its ONNX file."""
     return cache_folders()[-1] / "specialised"
 
 
 def folders_made_of(package: Path) -> Iterator[Path]:
-    """Yield the folders in the user's cache with specialised networks whose ONNX file lay in the
-    folder ``package``, also where that has another network by now. A folder may come more than
-    once."""
+    """Yield those folders in ``special_folder`` whose network was made from an ONNX file in the
+    folder ``package``, even if the package has another network by now. A folder may be yielded more
+    than once."""
     for verdicts in special_folder().glob("*/*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             if Path(json.loads(verdicts.read_bytes())["source"]).is_relative_to(package):
@@ -69,8 +69,10 @@ class SpecialStore:
         tried_with: TriedWith = "frames",
         disk_bytes: int = DISK_BYTES,
     ) -> None:
-        """They lie in ``folder``; None for the one in the user's cache. Those that were tried with
-        ``tried_with`` are found. All together take at most ``disk_bytes``."""
+        """The networks lie in ``folder``; None for ``special_folder``. Only networks that were
+        tried with ``tried_with``, "frames" that somebody asked for or the "sentence" that comes
+        with Lipwire, are found and made. All networks in the folder together take at most
+        ``disk_bytes``."""
         self._folder = folder
         self._tried_with = tried_with
         self._disk_bytes = disk_bytes
@@ -85,10 +87,10 @@ class SpecialStore:
         return None
 
     def network(self, source_sha256: str, lanes: int) -> bytes | None:
-        """Return the specialised network, for ``SpecialisedNetwork``, whose ``verdict`` with the
-        same ``source_sha256`` and ``lanes`` has no reason against it. None where it is not there,
-        or damaged; then the verdict is removed, so that it is made anew. Raises OpenVinoFailed
-        where ``source_sha256`` is no SHA-256."""
+        """Return the bytes of the specialised network, for ``SpecialisedNetwork``; to be called
+        where ``verdict`` with the same ``source_sha256`` and ``lanes`` has an empty ``reason``.
+        Returns None where the network is not there or damaged; then its verdict is removed, so that
+        ``make`` makes both again. Raises OpenVinoFailed where ``source_sha256`` is no SHA-256."""
         verdicts, blob = self._paths(source_sha256, lanes)
         try:
             data = blob.read_bytes()
@@ -118,10 +120,11 @@ class SpecialStore:
         ``source_sha256`` is the SHA-256 that the source has to have, in hexadecimal digits.
         ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16, 16) float32, are the frames
         that it is tried with. Takes seconds; where ``cancelled`` is set meanwhile it ends early,
-        with that as the verdict's ``reason``. Where another process makes it already, that is
-        waited for. Networks that were not used for longest are removed where all take too much of
-        the disk. Raises StorageFailed where nothing can be written, OpenVinoFailed where
-        ``source_sha256`` is no SHA-256.
+        and the verdict's ``reason`` says so. Where a verdict is kept already, or another process is
+        making it, which is waited for, returns that verdict. Networks that were not used for
+        longest are removed where all together would take more of the disk than allowed. Raises
+        StorageFailed where nothing can be written, OpenVinoFailed where ``source_sha256`` is no
+        SHA-256.
         """
         verdicts, blob = self._paths(source_sha256, lanes)
         made = temporary_name(blob.parent, ".blob")

@@ -27,7 +27,7 @@ MAX_GRAPH_BYTES: Final = 1 << 31
 @dataclass(frozen=True, slots=True)
 class StoredWeight:
     """Where one weight lies in a file of weights: its ``name`` in the graph, the ``element_type``
-    and ``shape`` of the array, and its offset in bytes."""
+    and ``shape`` of the array, and its offset in the file in bytes."""
 
     name: str
     element_type: str
@@ -36,8 +36,8 @@ class StoredWeight:
 
 
 class WeightsFile:
-    """Writes a file of weights: arrays one behind the other, equal ones once. ``file`` is open for
-    writing, and stays the caller's to close."""
+    """Writes a file of weights: arrays one behind the other, equal ones only once. ``file`` is open
+    for writing, and stays the caller's to close."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -45,7 +45,8 @@ class WeightsFile:
         self.size_bytes = 0
 
     def place(self, values: npt.NDArray[np.generic]) -> int:
-        """Return the offset of ``values`` in bytes, written now if they are not in the file yet.
+        """Write the array ``values`` at the end of the file, unless an equal one is there already,
+        and return its offset in the file in bytes.
 
         Raises OSError where they cannot be written.
         """
@@ -79,9 +80,9 @@ def write_graph(path: Path, graph: bytes) -> str:
 def read_graph_file(folder: Path, file: str, sha256: str, manifest: str) -> bytes:
     """Return the bytes of a graph's file, which is called ``file`` in ``folder``.
 
-    ``sha256`` is what its SHA-256 has to be, in hexadecimal digits, and ``manifest`` the name of
-    the file that says so, for messages. Raises CompiledFormGone where it is missing, AvatarInvalid
-    where it cannot be read or has another SHA-256.
+    ``sha256`` is the SHA-256 that the file has to have, in hexadecimal digits, and ``manifest`` the
+    name of the file which says that, for messages. Raises CompiledFormGone, an AvatarInvalid, where
+    it is missing, AvatarInvalid where it cannot be read or has another SHA-256.
     """
     try:
         data = read_limited(folder / file, MAX_GRAPH_BYTES)
@@ -96,10 +97,10 @@ def map_file(folder: Path, file: str, size_bytes: int, manifest: str) -> npt.NDA
     """Return the file of weights that is called ``file`` in ``folder``, mapped into memory:
     (size_bytes,) uint8, read-only.
 
-    Nothing is copied; the system is asked to read ahead what its page cache does not hold. Raises
-    CompiledFormGone where the file is missing, AvatarInvalid where it cannot be read or is not
-    ``size_bytes`` long, and MemoryError where this process has no room to map it.
-    ``manifest`` is the name of the file that says so, for messages.
+    Nothing is copied; the system is asked to read in advance what its page cache does not contain.
+    ``manifest`` is the name of the file that says how long the weights are, for messages. Raises
+    CompiledFormGone, an AvatarInvalid, where the file is missing, AvatarInvalid where it cannot be
+    read or is not ``size_bytes`` long, and MemoryError where this process has no room to map it.
     """
     try:
         with (folder / file).open("rb") as opened:

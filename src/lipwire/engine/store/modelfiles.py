@@ -38,8 +38,9 @@ WEIGHTS_NAME: Final = "weights.bin"
 @dataclass(frozen=True, slots=True)
 class StoredGraph:
     """What model.json says of a network in one form ("pixels" or "floats"): the name of its ONNX
-    ``file``, the SHA-256 of that, whether avatars can share it (``shared``), or the ``reason`` why
-    not, and where each of its ``weights`` lies in the file of weights."""
+    ``file``, the SHA-256 of that file in hexadecimal digits, whether avatars can share the graph
+    (``shared``), or the ``reason`` why not, and where each of its ``weights`` lies in the file of
+    weights."""
 
     file: str
     sha256: str
@@ -57,8 +58,8 @@ class Manifest:
     ``runtime`` says for which versions and kind of processor it was compiled (``runtime_key``),
     ``source_sha256`` is the SHA-256 of the ONNX file that it was made of. ``fixed_batch`` is the
     only batch size that it takes; None where any will do. ``parameters`` is how many numbers it has
-    learned, ``weights_bytes`` the size of the file of weights. ``graphs`` has it by form ("pixels"
-    or "floats").
+    learned, ``weights_bytes`` the size of the file of weights. ``graphs`` describes its graph in
+    each form ("pixels" and "floats").
     """
 
     runtime: str
@@ -80,11 +81,11 @@ def write_compiled(
 ) -> None:
     """Write all files of a compiled model into ``folder``, the manifest last.
 
-    ``graphs`` are its forms. ``runtime`` says what the files depend on besides their source
-    (``runtime_key``), ``source_sha256`` is the SHA-256 of the network's ONNX file, in hexadecimal
-    digits, ``fixed_batch`` the only batch size that it takes (None: any), and ``parameters`` how
-    many numbers it has learned. Raises StorageFailed where a file cannot be written; what was
-    written until then stays, for the caller to remove.
+    ``graphs`` has the network by form ("pixels" and "floats"). ``runtime`` says what the files
+    depend on besides their source (``runtime_key``), ``source_sha256`` is the SHA-256 of the
+    network's ONNX file, in hexadecimal digits, ``fixed_batch`` the only batch size that it takes
+    (None: any), and ``parameters`` how many numbers it has learned. Raises StorageFailed where a
+    file cannot be written; what was written until then stays, for the caller to remove.
     """
     try:
         stored: dict[Form, StoredGraph] = {}
@@ -118,8 +119,8 @@ def _fields(record: Manifest | StoredGraph | StoredWeight) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check model.json in ``folder``. Raises NotFound where it is missing, AvatarInvalid
-    where it is damaged."""
+    """Read model.json in ``folder``, check it, and return its content. Raises NotFound where it is
+    missing, AvatarInvalid where it is damaged or cannot be read."""
     try:
         data = read_limited(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
         return _manifest(json.loads(data))
@@ -139,7 +140,7 @@ def read_graph(folder: Path, graph: StoredGraph) -> bytes:
 def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | None:
     """Return the file of weights in ``folder``, mapped into memory: (bytes,) uint8, read-only. None
     where it is empty. Raises AvatarInvalid where it is missing, cannot be read or is not as long as
-    ``manifest`` says."""
+    ``manifest`` says, MemoryError where this process has no room to map it."""
     mapped = map_file(folder, WEIGHTS_NAME, manifest.weights_bytes, MANIFEST_NAME)
     return mapped if mapped.size else None
 

@@ -19,9 +19,9 @@ def runtime_key() -> str:
     """Return everything that a compiled network depends on besides its source, as a short text: a
     network that was compiled under another key has to be compiled again.
 
-    These are the version of the format, of ONNX Runtime, the kind of processor, and the width of
-    the blocks that ONNX Runtime puts channels into here (from the processor's instruction set). All
-    characters are plain.
+    The text has the version of Lipwire's format, that of ONNX Runtime, the kind of processor, and
+    the width of the blocks that ONNX Runtime puts channels into, which depends on the processor's
+    instruction set.
     """
     return (
         f"{FORMAT_VERSION}-ort{onnxruntime.__version__}-{platform.machine().lower() or 'any'}"

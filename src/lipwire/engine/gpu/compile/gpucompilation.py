@@ -37,9 +37,10 @@ def compile_for_gpu(
 ) -> None:
     """Compile the ONNX file ``source`` for GPUs into the existing folder ``target``.
 
-    ``compiled`` is what ``compile_model`` made of the same file. Of ``precisions`` those are made
-    that the network is fit for; where it is not fit for half precision, single is made instead, and
-    where it is fit for none, the files say so and it will run on the processor.
+    ``compiled`` is the folder that ``compile_model`` filled for the same file. ``precisions`` are
+    "half", "single" or both; the network is compiled in those that it is fit for. Where it is not
+    fit for half precision it is compiled in single precision instead, and where it is fit for
+    neither, the files say so, and ``Engine.load`` has it run on the processor.
 
     Takes about ten inferences. Raises NotFound where ``source`` or ``compiled`` is missing,
     AvatarInvalid where either is damaged or they do not belong together, StorageFailed where

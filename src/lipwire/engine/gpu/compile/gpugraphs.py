@@ -49,15 +49,15 @@ def build_for_gpu(
     mouths: _Array,
     precisions: Collection[Precision],
 ) -> GpuGraphs:
-    """Return the graphs for GPUs of ``network``, a network that takes and gives its own float32
-    arrays, with its constants folded.
+    """Return the graphs for GPUs of ``network``, an ONNX model in the form "floats", with its
+    constants folded.
 
     ``info`` describes it, ``fixed_batch`` is the only N that it takes (None: any), and
-    ``precisions`` are those to make. ``mouths``, (N, 320, 320, 3) uint8, are those that the
-    processor makes of ``hard_inputs``, with which the result is compared. Where the network is not
-    fit for half precision, single is made in its place; why a precision is missing is in
-    ``GpuGraphs.reasons``, and nothing is raised. Takes about four inferences for half precision,
-    one for single.
+    ``precisions`` are those to make, "half", "single" or both. ``mouths``, (N, 320, 320, 3) uint8,
+    are those that the processor makes of ``hard_inputs``, with which the result is compared. Where
+    the network is not fit for half precision, single is made in its place. Where it is fit for
+    none, nothing is raised: ``GpuGraphs.reasons`` says why a precision is missing. Takes about four
+    inferences for half precision, one for single.
     """
     inner = replace(
         info,
@@ -96,12 +96,13 @@ def build_for_gpu(
 
 
 def hard_inputs(fixed_batch: int | None) -> list[dict[str, _Array]]:
-    """Return batches of inputs by name with which precisions are compared: three frames, in batches
-    of N, where the last frame is repeated to fill a batch.
+    """Return inputs with which precisions are compared: three frames, in batches of N, where the
+    last frame is repeated to fill a batch. Each batch is a dict of arrays by the name of the input,
+    "face" and "speech".
 
-    Their faces are noise, black beside white, and a chessboard, (N, 320, 320, 3) uint8; their
-    windows common, four times as loud, and silent, (N, 32, 16, 16) float32. ``fixed_batch`` is the
-    only N that the network takes; None where any will do, and N is 1 then.
+    The faces are noise, black beside white, and a chessboard, (N, 320, 320, 3) uint8; the speech is
+    of the usual size, four times that size, and all zeros, (N, 32, 16, 16) float32. ``fixed_batch``
+    is the only N that the network takes; None where any will do, and N is 1 then.
     """
     random = np.random.default_rng(21)
     noise = random.integers(0, 256, PIXELS_SHAPE, np.uint8)

@@ -32,7 +32,7 @@ class CannotHalve(Exception):
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of ``model``, an ONNX model in canonical form that computes in float32, with
-    float16 in place of every float32; scales of a Resize stay float32.
+    float16 in place of every float32; only the scales of a Resize stay float32.
 
     Its inputs and output are float16 too. Raises CannotHalve where a weight is too large for
     float16, or the model has branches.
@@ -61,8 +61,8 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of ``model``, an ONNX model in canonical form, that computes in float32, but
-    rounds weights, inputs and the output of every layer to float16: on the processor it gives what
-    ``halved`` gives on a GPU. Raises CannotHalve where a weight is too large for float16."""
+    rounds weights, inputs and the output of every layer to float16: on the processor its results
+    are those of ``halved`` on a GPU. Raises CannotHalve where a weight is too large for float16."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
@@ -98,11 +98,11 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def why_not_half(single: npt.NDArray[np.uint8], half: npt.NDArray[np.uint8]) -> str | None:
-    """Return in one line why mouths of a network in half precision differ too much from those in
-    single precision; None where they do not.
+    """Return in one line how mouths of a network in half precision differ too much from those in
+    single precision; None where they are near enough.
 
-    ``single`` and ``half`` are these mouths, (N, 320, 320, 3) uint8, made of the same inputs.
-    Allowed are differences of 2 levels of 255 anywhere, and of 0.2 in the mean.
+    ``single`` and ``half`` are the two arrays of mouths, (N, 320, 320, 3) uint8, made of the same
+    inputs. Allowed are differences of 2 levels of 255 anywhere, and of 0.2 in the mean.
     """
     apart = np.abs(single.astype(np.int16) - half.astype(np.int16))
     most, mean = int(apart.max()), float(apart.mean())

@@ -15,12 +15,13 @@ _HOST_INPUTS: Final = {
 
 
 def host_constants(graph: onnx.GraphProto) -> list[tuple[str, str]]:
-    """Return (operator, name) of each input of ``graph`` that a GPU's kernels read on the host:
-    bounds, scales, paddings.
+    """Return (operator, name) for each input of a node of ``graph`` that a GPU's kernels read from
+    the host's memory, such as the bounds of a Clip or the scales of a Resize, in the graph's order.
+    ``name`` is that of the value.
 
-    Fed from the GPU, such a value would be copied back in every run, and the run would wait for it.
-    They are the floating ones among the inputs that onnxruntime/core/providers/cuda declares as
-    OrtMemTypeCPUInput. Avatars that differ in one of these share no session.
+    If such a value were fed from the GPU, it would be copied back in every run, and the run would
+    wait for it. The inputs are the floating ones among those that onnxruntime/core/providers/cuda
+    declares as OrtMemTypeCPUInput. Avatars that differ in one of these values share no session.
     """
     return [
         (node.op_type, name)

@@ -37,7 +37,7 @@ class KernelCache:
 
     def __init__(self, memory: Memory, trials: Trials | None = None) -> None:
         """``memory`` is that of the device. ``trials`` tries new kernels before they are used; None
-        for one that remembers results in the user's cache folder."""
+        for a ``Trials`` that remembers results in the user's cache folder."""
         self._memory = memory
         self._trials = trials or Trials()
         self._making = KeyedLocks()
@@ -53,13 +53,14 @@ class KernelCache:
         self, folder: Path, graph: GpuGraph, fixed_batch: int | None, source: ImageFile
     ) -> Program | None:
         """Return kernels for the network whose graph is ``graph`` in ``folder``; None where ONNX
-        Runtime is to run it, as there are none for it or they did not pass their trial.
+        Runtime is to run it, because there are no kernels for it or they did not pass their trial.
 
         ``fixed_batch`` is the only batch size that the network takes (None: any); ``source`` has
-        its weights, with which new kernels are tried. The first network of an architecture takes
-        seconds, for which others of it wait; those of other architectures do not. Raises
-        AvatarInvalid where a file is damaged, DeviceOutOfMemory, and DeviceLost where the device
-        has failed.
+        its weights, with which new kernels are tried. The first call for an architecture takes
+        seconds, and calls for other networks of it wait meanwhile; calls for other architectures do
+        not. Raises AvatarInvalid where a file is damaged, DeviceOutOfMemory where the device has no
+        room for a trial, DeviceLost where it has failed, and one of ``RUNTIME_ERRORS`` where ONNX
+        Runtime fails in a trial.
         """
         if self._programs is None:
             return None

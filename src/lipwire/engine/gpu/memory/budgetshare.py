@@ -10,8 +10,8 @@ class BudgetShare:
     """A share of a device's budget of bytes, and the regions of memory that are allocated in it.
     Not thread-safe.
 
-    Bytes are taken first, then their region is allocated; the region is freed, then the bytes are
-    given back. Neither call makes the other.
+    ``take`` and ``give_back`` only count, ``allocate`` and ``free`` only change memory: the caller
+    calls ``take`` before ``allocate``, and ``give_back`` for each region that it frees.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class BudgetShare:
         self.items = 0
 
     def take(self, size_bytes: int) -> bool:
-        """Count ``size_bytes`` and one item as taken of the share, and return True; False, and
-        nothing is taken, where they do not fit in it. Allocates nothing."""
+        """Count ``size_bytes`` and one item as taken of the share, and return True. Return False,
+        and count nothing, where they do not fit in the share or the budget. Allocates nothing."""
         if self._most_items is not None and self.items >= self._most_items:
             return False
         if self.taken_bytes + size_bytes > self.most_bytes or not self._budget.take(size_bytes):
@@ -50,24 +50,26 @@ class BudgetShare:
         self.items -= 1
 
     def allocate(self, size_bytes: int) -> Region:
-        """Allocate a region of ``size_bytes`` bytes of the device, which the caller has taken
-        before (``take``). Raises DeviceOutOfMemory, and DeviceLost where the device has failed."""
+        """Allocate a region of ``size_bytes`` bytes of the device, which the caller has counted
+        with ``take`` before. Raises DeviceOutOfMemory where the device is full, and DeviceLost
+        where the device has failed."""
         with self._memory.allocation_lock.shared():
             return self._memory.allocate(size_bytes)
 
     def free(self, region: Region) -> None:
-        """Free a region; its bytes stay taken until ``give_back``. Raises DeviceLost where the
-        device has failed."""
+        """Free a region; its bytes still count as taken until ``give_back`` is called. Raises
+        DeviceLost where the device has failed."""
         with self._memory.allocation_lock.shared():
             self._memory.free(region)
 
     def recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
-        """Return which region can be used again for ``size_bytes``: ``region``, whose content was
-        evicted, if it has exactly that size and there is no ``spare`` yet. Otherwise free
-        ``region`` and return ``spare``, one that was found before, or None.
+        """Return a region that can be used again for ``size_bytes`` bytes, or None. ``region`` is
+        one whose content was evicted, and ``spare`` the result of an earlier call (None: no region
+        yet).
 
-        A region that is used again need not be freed, which makes a GPU wait. Raises DeviceLost
-        where the device has failed.
+        Returns ``region`` if it has exactly that size and ``spare`` is None. Otherwise frees
+        ``region`` and returns ``spare``. A region that is used again need not be freed, which would
+        make a GPU wait. Raises DeviceLost where the device has failed.
         """
         if spare is None and region.size_bytes == size_bytes:
             return region

@@ -32,9 +32,9 @@ class Buffers:
         return self._regions[-1]
 
     def block(self, size_bytes: int) -> Bytes:
-        """Allocate and return a block of pinned host memory, (size_bytes,) uint8, its content
-        undefined, which ``close`` frees. Raises DeviceOutOfMemory where there is no room,
-        DeviceLost where the device has failed."""
+        """Allocate and return a block of pinned host memory, (size_bytes,) uint8, whose content is
+        undefined; ``close`` frees it. Raises DeviceOutOfMemory where there is no room, DeviceLost
+        where the device has failed."""
         with self._memory.allocation_lock.shared():
             self._blocks.append(self._memory.allocate_host(size_bytes))
         return self._blocks[-1]

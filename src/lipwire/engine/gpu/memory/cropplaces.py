@@ -30,15 +30,16 @@ class CropPlace:
         return self.region.address + self.start_bytes
 
     def behind(self, crops: int) -> "CropPlace":
-        """Return the place that is ``crops`` crops further on in the same region; ``there`` is the
-        same as here."""
+        """Return the place that is ``crops`` crops after this one in the same region, with the same
+        ``there``."""
         return CropPlace(self.region, self.start_bytes + crops * CROP_BYTES, self.there)
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The crop of one frame of a batch: its ``place`` on the device, None where it has none there;
-    and its ``pixels``, (320, 320, 3) uint8, to be copied there, None where it is there already."""
+    """The crop of one frame of a batch: its ``place`` on the device, None where it is not kept
+    there; and its ``pixels``, (320, 320, 3) uint8, to be copied to the device, None where the crop
+    is there already."""
 
     place: CropPlace | None
     pixels: UInt8Array | None
@@ -54,11 +55,11 @@ Faces = npt.NDArray[Any] | Sequence[Face]
 
 
 def stretches(faces: Sequence[Face]) -> Iterator[tuple[int, CropPlace, int]]:
-    """Yield runs of neighbouring faces whose places on the device are neighbours too, so that one
-    copy is enough for each run.
+    """Yield groups of consecutive faces whose places on the device are consecutive too, so that one
+    copy is enough for each group.
 
-    Each is (index of the first face in ``faces``, its place, number of faces). Faces without a
-    place are left out.
+    Each group is (index of its first face in ``faces``, place of that face, number of faces). Faces
+    without a place are left out.
     """
     first, begin, frames = 0, None, 0
     for index, face in enumerate(faces):

@@ -54,7 +54,7 @@ class AvatarCrops:
     __slots__ = ("blocks", "closed", "frames", "pins", "worth")
 
     def __init__(self, frames: int) -> None:
-        """The avatar has ``frames`` frames, none of which is kept yet."""
+        """The avatar has ``frames`` frames, and no crop is kept yet."""
         self.frames: Final = frames
         self.blocks: dict[int, _Block] = {}
         """By number: block 0 has the first frames. Those made first come first."""
@@ -80,10 +80,10 @@ class Crops:
         spare_bytes: int = 0,
         policy: Policy = "lfu",
     ) -> None:
-        """``memory`` is that of the device. At most ``most_bytes`` are kept (None: no limit), of
-        what others leave of ``budget``, and only while the device has ``spare_bytes`` free besides.
-        ``policy`` says which avatar's crops are evicted first: "lru" those not used for longest,
-        "lfu" those used least often."""
+        """``memory`` is that of the device. Crops take at most ``most_bytes`` (None: no limit) and
+        what others leave of ``budget``. New ones are kept only while the device has ``spare_bytes``
+        free besides. ``policy`` says which avatar's crops are evicted first: "lru" those not used
+        for longest, "lfu" those used least often."""
         self._memory = memory
         self._share = BudgetShare(memory, budget, most_bytes=most_bytes)
         self._spare_bytes = spare_bytes
@@ -108,20 +108,20 @@ class Crops:
         return self._share.taken_bytes
 
     def add(self, frames: int) -> AvatarCrops:
-        """Return what stands for a new avatar of ``frames`` frames, of which no crop is kept yet.
-        The caller passes it to ``use``, and to ``unload`` or ``remove`` in the end."""
+        """Return an object for a new avatar of ``frames`` frames, of which no crop is kept yet. The
+        caller passes the object to ``use``, and to ``unload`` or ``remove`` in the end."""
         return AvatarCrops(frames)
 
     def unload(self, avatar: AvatarCrops) -> None:
         """Evict the crops of ``avatar``: at once, or when their last user is done. From now on
-        ``use`` gives no places for them. Raises DeviceLost where the device has failed."""
+        ``use`` gives only None for its crops. Raises DeviceLost where the device has failed."""
         with self._changed:
             self.remove(avatar)
             self._sweep()
 
     def remove(self, avatar: AvatarCrops) -> None:
         """Have the crops of ``avatar`` evicted later, the next time that crops of any avatar are
-        used; from now on ``use`` gives no places for them.
+        used; from now on ``use`` gives only None for them.
 
         May be called during a garbage collection, in any thread: it takes no lock.
         """
@@ -129,20 +129,21 @@ class Crops:
         self._avatars.remove_later(avatar)
 
     def missing(self, avatar: AvatarCrops, numbers: Sequence[int]) -> list[int]:
-        """Return those of ``numbers``, each once, whose crops are not on the device at this
-        moment."""
+        """Return those of the frame ``numbers`` of ``avatar``, each once, whose crops are not on
+        the device at this moment."""
         with self._changed:
             return [number for number in dict.fromkeys(numbers) if not _has(avatar, number)]
 
     @contextmanager
     def use(self, avatar: AvatarCrops, numbers: Sequence[int]) -> Iterator[list[CropPlace | None]]:
         """Context manager: give the places of the crops of frames ``numbers`` on the device, in
-        their order, and keep them for the block. A place is None where that crop is not kept.
+        their order, and keep them for the block. A place is None where the crop is not kept, or
+        another caller is copying it there.
 
-        Numbers are from 0 to the number of frames - 1. Into each place that is not ``there`` the
-        caller has to copy the frame's crop before the block ends without an error, and in any case
-        it has to wait in the block for all its copies. Raises DeviceLost where the device has
-        failed.
+        Each number is from 0 to the avatar's number of frames - 1. Into each place that is not
+        ``there`` the caller has to copy the frame's crop before the block ends without an error,
+        and in any case it has to wait in the block for all its copies. Raises DeviceLost where the
+        device has failed.
         """
         places = self._enter(avatar, numbers)
         if places is None:
@@ -160,8 +161,8 @@ class Crops:
         """Evict crops to free ``size_bytes`` of the device for something else, those of the least
         used avatars first; return how many bytes were freed.
 
-        They may be more, or fewer, for crops in use stay. Raises DeviceLost where the device has
-        failed.
+        The result may be more than ``size_bytes``, or less, because crops in use stay. Raises
+        DeviceLost where the device has failed.
         """
         with self._changed:
             self._sweep()
@@ -176,8 +177,8 @@ class Crops:
 
     @contextmanager
     def out_of_the_way(self) -> Iterator[None]:
-        """Context manager: evict all crops, and keep none during the block, to leave the room to
-        something else.
+        """Context manager: evict all crops, and keep none during the block, to leave the device's
+        memory to something else.
 
         Waits for uses under way, so it must not be entered within one. Raises DeviceLost where the
         device has failed.
@@ -207,7 +208,8 @@ class Crops:
             )
 
     def close(self) -> None:
-        """Evict everything. Waits for uses under way; later ones find nothing kept."""
+        """Evict all crops, once the uses under way are over. Later uses find nothing kept. Raises
+        DeviceLost where the device has failed."""
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._avatars.pins)

@@ -88,11 +88,12 @@ _SIGNATURES: Final = {
 
 
 class Refused(Exception):
-    """CUDA's driver refuses an argument of a call. The device still works."""
+    """CUDA's driver refuses the arguments of a call. The device still works."""
 
 
 class CudaMemory:
-    """The memory of one NVIDIA GPU, as ``Memory`` describes, through CUDA's driver. Thread-safe."""
+    """The memory of one NVIDIA GPU, in the way that ``Memory`` describes, through CUDA's driver.
+    Thread-safe."""
 
     def __init__(
         self,
@@ -103,8 +104,8 @@ class CudaMemory:
     ) -> None:
         """``device`` is the GPU. ``driver`` is the library of CUDA's driver, as ``ctypes.CDLL``
         opens it; None for that of this machine. ``make_programs`` is called with this object, and
-        returns what runs Lipwire's own kernels there; with None there is nothing that does. Raises
-        DependencyMissing without a driver, DeviceLost where there is no such GPU."""
+        returns what runs Lipwire's own kernels there; with None networks run in ONNX Runtime only.
+        Raises DependencyMissing without a driver, DeviceLost where there is no such GPU."""
         self._driver = _open_driver(device) if driver is None else driver
         self.device: Final = device
         self.allocation_lock: Final = SharedExclusiveLock()
@@ -127,7 +128,8 @@ class CudaMemory:
 
     def allocate(self, size_bytes: int) -> Region:
         """Allocate ``size_bytes`` of the device. The caller holds ``allocation_lock`` shared.
-        Raises DeviceOutOfMemory, and DeviceLost where the device has failed."""
+        Raises DeviceOutOfMemory where there is no room, and DeviceLost where the device has failed.
+        """
         address = _Address()
         self.call("cuMemAlloc_v2", ctypes.byref(address), max(size_bytes, 1))
         return Region(int(address.value), size_bytes)
@@ -139,8 +141,8 @@ class CudaMemory:
 
     def allocate_host(self, size_bytes: int) -> Bytes:
         """Allocate pinned memory of the host, (size_bytes,) uint8, which the device copies from and
-        to at full speed. The caller holds ``allocation_lock`` shared. Raises DeviceOutOfMemory, and
-        DeviceLost where the device has failed."""
+        to at full speed. The caller holds ``allocation_lock`` shared. Raises DeviceOutOfMemory
+        where no more can be pinned, and DeviceLost where the device has failed."""
         address = _Handle()
         self.call("cuMemHostAlloc", ctypes.byref(address), max(size_bytes, 1), 0)
         assert address.value is not None  # the call has succeeded
@@ -170,8 +172,8 @@ class CudaMemory:
 
     def programs(self) -> Programs | None:
         """Return what runs Lipwire's own kernels on the device, the same each time; None where this
-        was made without ``make_programs``. Raises KernelsUnavailable where they cannot run on this
-        device, and DeviceLost where it has failed."""
+        object was made without ``make_programs``. Raises KernelsUnavailable where they cannot run
+        on this device, and DeviceLost where it has failed."""
         with self._lock:
             if self._programs is None and self._make_programs is not None:
                 self._programs = self._make_programs(self)
@@ -179,7 +181,8 @@ class CudaMemory:
 
     def open_stream(self) -> int:
         """Open a CUDA stream and return its handle. What is put into a stream is done in that
-        order. Raises DeviceOutOfMemory, and DeviceLost where the device has failed."""
+        order. Raises DeviceOutOfMemory where there is no room, and DeviceLost where the device has
+        failed."""
         stream = _Handle()
         self.call("cuStreamCreate", ctypes.byref(stream), _ORDERED)
         assert stream.value is not None  # the call has succeeded
@@ -191,21 +194,21 @@ class CudaMemory:
         self.call("cuStreamDestroy_v2", stream)
 
     def upload(self, stream: int, address: int, source: Bytes) -> None:
-        """Put a copy of all of ``source``, a block of pinned memory, to ``address`` on the device
-        into ``stream``. It is done when ``wait`` returns; ``source`` must stay as it is until
+        """Put into ``stream`` a copy of all of ``source``, a block of pinned memory, to ``address``
+        on the device. The copy is done when ``wait`` returns; ``source`` must stay as it is until
         then. Raises DeviceLost where the device has failed."""
         self.call("cuMemcpyHtoDAsync_v2", address, source.ctypes.data, source.nbytes, stream)
 
     def download(self, stream: int, target: Bytes, address: int) -> None:
-        """Put a copy from ``address`` on the device into all of ``target``, a block of pinned
-        memory, into ``stream``. It is done when ``wait`` returns. Raises DeviceLost where the
-        device has failed."""
+        """Put into ``stream`` a copy from ``address`` on the device that fills ``target``, a block
+        of pinned memory. The copy is done when ``wait`` returns. Raises DeviceLost where the device
+        has failed."""
         self.call("cuMemcpyDtoHAsync_v2", target.ctypes.data, address, target.nbytes, stream)
 
     def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
-        """Put a copy of ``size_bytes`` on the device, from address ``source`` to address
-        ``target``, into ``stream``. It is done when ``wait`` returns. Raises DeviceLost where the
-        device has failed."""
+        """Put into ``stream`` a copy of ``size_bytes`` bytes within the device, from address
+        ``source`` to address ``target``. The copy is done when ``wait`` returns. Raises DeviceLost
+        where the device has failed."""
         self.call("cuMemcpyDtoDAsync_v2", target, source, size_bytes, stream)
 
     def wait(self, stream: int) -> None:
@@ -215,15 +218,15 @@ class CudaMemory:
         self.call("cuStreamSynchronize", stream)
 
     def call(self, name: str, *arguments: object, refusals: Container[int] = ()) -> None:
-        """Call function ``name`` of CUDA's driver (``cuMemAlloc_v2``) with ``arguments``, and the
-        device's context current in this thread.
+        """Call function ``name`` of CUDA's driver (such as ``cuMemAlloc_v2``) with ``arguments``,
+        and the device's context current in this thread.
 
         The context is set each time, for half a microsecond: a thread may work for several GPUs,
-        and ONNX Runtime sets the one that it works on. ``refusals`` are those of the driver's
-        statuses (CUresult) that say something of the arguments and not of the device. Raises
-        Refused for one of these, RuntimeError where recording a CUDA graph failed because something
-        else used the device meanwhile, DeviceOutOfMemory, and DeviceLost for any other status but
-        success.
+        and ONNX Runtime sets the one that it works on. ``refusals`` are the statuses of the driver
+        (CUresult) that mean that it refuses the arguments, and not that the device has failed.
+        Raises Refused for one of these, RuntimeError where recording a CUDA graph failed because
+        something else used the device meanwhile, DeviceOutOfMemory where there is no room, and
+        DeviceLost for any other status but success.
         """
         self._check("cuCtxSetCurrent", self._driver.cuCtxSetCurrent(self._context))
         self._check(name, getattr(self._driver, name)(*arguments), refusals)

@@ -22,8 +22,8 @@ class DeviceBudget:
         return self.size_bytes - self._left_bytes
 
     def take(self, size_bytes: int) -> bool:
-        """Count ``size_bytes`` as taken, and return True; the caller gives them back once
-        (``give_back``). False, and nothing is taken, where fewer are left."""
+        """Count ``size_bytes`` as taken, and return True; the caller passes them to ``give_back``
+        once. Return False, and count nothing, where fewer are left."""
         with self._lock:
             if size_bytes > self._left_bytes:
                 return False
@@ -37,5 +37,5 @@ class DeviceBudget:
 
     def lacks(self, size_bytes: int) -> int:
         """Return how many bytes have to be given back before ``size_bytes`` can be taken; 0 where
-        they can be now."""
+        they can be taken now."""
         return max(0, size_bytes - self._left_bytes)

@@ -29,7 +29,7 @@ class Region:
 class Memory(Protocol):
     """The memory of one device, and copies to and from it. Thread-safe.
 
-    Copies are put into a stream and are done when ``wait`` returns. Everything raises DeviceLost
+    Copies are put into a stream and are done when ``wait`` returns. Every method raises DeviceLost
     where the device has failed.
     """
 
@@ -39,20 +39,20 @@ class Memory(Protocol):
 
     @property
     def allocation_lock(self) -> SharedExclusiveLock:
-        """The lock of allocations on the device, which none of these methods takes.
+        """The lock of allocations on the device, which no method of this class acquires.
 
         Whatever allocates on the device holds it shared, and what records kernels there (CUDA
-        graphs) holds it exclusively: an allocation meanwhile would fail and spoil the recording.
+        graphs) holds it exclusively: an allocation during a recording would fail and spoil it.
         """
         ...
 
     def allocate(self, size_bytes: int) -> Region:
         """Allocate ``size_bytes`` of the device. The caller holds ``allocation_lock`` shared.
-        Raises DeviceOutOfMemory."""
+        Raises DeviceOutOfMemory where there is no room."""
         ...
 
     def free(self, region: Region) -> None:
-        """Free ``region``, as ``allocate`` returned it; nothing may use it any more. The caller
+        """Free ``region``, which ``allocate`` returned; nothing may use it any more. The caller
         holds ``allocation_lock`` shared."""
         ...
 
@@ -60,7 +60,7 @@ class Memory(Protocol):
         """Allocate pinned memory of the host, which the device copies from and to at full speed.
         The caller holds ``allocation_lock`` shared.
 
-        Returns (size_bytes,) uint8. Raises DeviceOutOfMemory.
+        Returns (size_bytes,) uint8. Raises DeviceOutOfMemory where no more can be pinned.
         """
         ...
 
@@ -91,16 +91,16 @@ class Memory(Protocol):
         """Close the stream with handle ``stream``, in which nothing may be under way."""
 
     def upload(self, stream: int, address: int, source: Bytes) -> None:
-        """Put a copy of all of ``source``, a block of pinned memory, to ``address`` on the device
-        into ``stream``. ``source`` must stay as it is until ``wait`` returns."""
+        """Put into ``stream`` a copy of all of ``source``, a block of pinned memory, to ``address``
+        on the device. ``source`` must stay as it is until ``wait`` returns."""
 
     def download(self, stream: int, target: Bytes, address: int) -> None:
-        """Put a copy from ``address`` on the device into all of ``target``, a block of pinned
-        memory, into ``stream``; it is there when ``wait`` returns."""
+        """Put into ``stream`` a copy from ``address`` on the device that fills ``target``, a block
+        of pinned memory; it is done when ``wait`` returns."""
 
     def copy(self, stream: int, target: int, source: int, size_bytes: int) -> None:
-        """Put a copy of ``size_bytes`` on the device, from address ``source`` to address
-        ``target``, into ``stream``."""
+        """Put into ``stream`` a copy of ``size_bytes`` bytes within the device, from address
+        ``source`` to address ``target``."""
 
     def wait(self, stream: int) -> None:
         """Wait until everything that was put into ``stream`` is done."""

@@ -14,8 +14,8 @@ class Source(Protocol):
         """How many bytes the weights take on the device."""
 
     def write(self, image: Bytes) -> None:
-        """Write the weights, as the device takes them, into ``image``, (size_bytes,) uint8. May
-        raise whatever reading them raises."""
+        """Write the weights into ``image``, (size_bytes,) uint8, as the bytes that the device is to
+        have. May raise an error where they cannot be read."""
         ...
 
 

@@ -15,7 +15,8 @@ class PinnedTier:
     """Keeps copies of networks' weights in pinned host memory, from which they are copied to a
     device without reading the disk.
 
-    Not thread-safe: it is called under its owner's lock.
+    Not thread-safe: whoever owns it calls it under a lock. Methods that free memory raise
+    DeviceLost where the device has failed.
     """
 
     def __init__(self, memory: Memory, size_bytes: int) -> None:
@@ -35,8 +36,8 @@ class PinnedTier:
         """Return a block of pinned memory, (size_bytes,) uint8, for the caller to fill and to pass
         to ``keep`` or ``give_back``; None where there is no room for it.
 
-        Where the tier is full, kept copies of weights are dropped to make room, the least used
-        first, but none of weights that are being loaded.
+        Where the tier is full, copies of weights are dropped to make room, the least used first,
+        except those of weights that are being copied to the device.
         """
         if size_bytes > self._size_bytes:
             return None
@@ -62,8 +63,9 @@ class PinnedTier:
         return block
 
     def keep(self, item: DeviceWeights, block: Bytes) -> None:
-        """Keep ``block``, which ``take`` returned and into which the caller has written the weights
-        of ``item``, as ``item.host``, until it is dropped for others or with ``drop``."""
+        """Keep ``block`` as ``item.host``. ``take`` has returned the block, and the caller has
+        written the weights of ``item`` into it. It is kept until ``drop`` is called, or ``take``
+        needs the room."""
         item.host = block
         self._items.add(item)
 
@@ -90,7 +92,7 @@ class PinnedTier:
 
 
 class Uploads:
-    """Copies weights to a device, one after another. Thread-safe; to be closed."""
+    """Copies weights to a device, one after another. Thread-safe; its owner calls ``close``."""
 
     def __init__(self, memory: Memory) -> None:
         """Open a stream on the device that ``memory`` belongs to. The pinned buffer is allocated
@@ -109,8 +111,8 @@ class Uploads:
 
     def copy_through_scratch(self, region: Region, item: DeviceWeights) -> None:
         """Copy the weights of ``item`` from their source into ``region``, through a pinned buffer.
-        Waits for the end. Raises Overloaded where there is no room for the buffer, DeviceLost where
-        the device has failed, and whatever ``write`` of ``item.source`` raises."""
+        Waits for the end. Raises Overloaded where no memory can be pinned for the buffer,
+        DeviceLost where the device has failed, and any error of ``item.source.write``."""
         with self._lock:
             block = self._scratch_of(item.size_bytes)
             item.source.write(block)

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 
 class SharedExclusiveLock:
-    """A lock that many hold (``shared``) or one (``exclusive``). Not reentrant.
+    """A lock that many threads hold together (``shared``) or one holds alone (``exclusive``). Not
+    reentrant.
 
-    While a thread waits to hold it exclusively no other gets it.
+    While a thread waits to hold it exclusively, no further thread gets it shared.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,7 @@ class SharedExclusiveLock:
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Context manager: hold the lock during the block, together with others that hold it
-        shared. Waits while a thread holds it exclusively, or waits to."""
+        shared. Waits while another thread holds it exclusively, or waits to hold it exclusively."""
         with self._changed:
             self._changed.wait_for(lambda: not self._exclusive and not self._waiting)
             self._holders += 1

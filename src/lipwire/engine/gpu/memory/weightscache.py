@@ -46,14 +46,15 @@ class WeightsCache:
         policy: Policy = "lfu",
         evict_others: Callable[[int], int] = lambda size_bytes: 0,
     ) -> None:
-        """``memory`` is that of the device. At most ``device_bytes`` bytes, or what a budget has
-        left, and ``max_items`` networks' weights (None: no limit) are on the device; copies of
-        ``host_bytes`` bytes at most are kept in pinned host memory. ``policy`` says what is evicted
-        first: "lru" what was not used for longest, "lfu" what was used least often.
+        """``memory`` is that of the device. At most ``device_bytes`` bytes (a number, or what is
+        left of a ``DeviceBudget``) and the weights of ``max_items`` networks (None: no limit) are
+        on the device; copies of ``host_bytes`` bytes at most are kept in pinned host memory.
+        ``policy`` says what is evicted first: "lru" what was not used for longest, "lfu" what was
+        used least often.
 
         Where ``device_bytes`` is a budget shared with others, ``evict_others`` is called with a
         number of bytes that they are to free, before any weights are evicted; it returns how many
-        bytes that were. It is called under a lock and must not call this object.
+        bytes were freed. It is called under a lock and must not call this object.
         """
         self._memory = memory
         self._budget = (
@@ -71,13 +72,14 @@ class WeightsCache:
         self._closed = False
 
     def add(self, source: Source) -> DeviceWeights:
-        """Return what stands for the weights that are read from ``source``. Nothing is copied yet.
-        The caller passes it to ``use``, and to ``unload`` or ``remove`` in the end."""
+        """Return an object for the weights that are read from ``source``. Nothing is copied yet.
+        The caller passes the object to ``use``, and to ``unload`` or ``remove`` in the end."""
         return DeviceWeights(source)
 
     def unload(self, item: DeviceWeights) -> None:
         """Free the copies of the weights ``item`` on the device and in pinned memory: at once, or
-        when their last user is done. Later uses raise Unavailable."""
+        when their last user is done. Later uses raise Unavailable. Raises DeviceLost where the
+        device has failed."""
         with self._changed:
             self.remove(item)
             self._sweep()
@@ -99,11 +101,11 @@ class WeightsCache:
         them there for the block; they are copied there if needed, which is waited for.
 
         Where there is no room and everything there is in use, waits up to ``wait_s`` seconds.
-        ``beside`` says that the caller holds other weights already: it raises Overloaded, and does
-        not wait, where another thread is copying ``item``, which may wait for those. Raises
-        Overloaded also where there is no room in the end, Unavailable where ``item`` was unloaded
-        or the cache closed, DeviceLost where the device has failed, and whatever ``write`` of the
-        source that ``add`` was given raises.
+        ``beside`` says that the caller uses other weights already. Then it does not wait for
+        another thread that is copying ``item``, because that thread may wait for those other
+        weights, but raises Overloaded. Raises Overloaded also where there is no room in the end,
+        Unavailable where ``item`` was unloaded or the cache closed, DeviceLost where the device has
+        failed, and any error of ``Source.write``.
         """
         region = self._enter(item, wait_s, beside=beside)
         try:
@@ -114,11 +116,11 @@ class WeightsCache:
 
     def prefetch(self, item: DeviceWeights) -> bool:
         """Copy the weights ``item`` to the device before they are used, and wait until they are
-        there. Returns True then, and also where they are there already; False, without waiting,
-        where there is no room for them.
+        there. Returns True then, and at once where they are there already. Returns False, without
+        waiting, where there is no room for them.
 
         Raises Unavailable where ``item`` was unloaded or the cache closed, DeviceLost where the
-        device has failed, and whatever ``write`` of the source that ``add`` was given raises.
+        device has failed, and any error of ``Source.write``.
         """
         try:
             with self.use(item):
@@ -127,8 +129,9 @@ class WeightsCache:
             return False
 
     def touch(self, item: DeviceWeights) -> None:
-        """Count a use of the weights ``item``, so that they are evicted later: for a run that found
-        them in its stream's slot and did not read the copy that is kept here."""
+        """Count a use of the weights ``item``, so that they are evicted later. To be called for a
+        run that found the weights in its stream's slot, the place from which ONNX Runtime reads
+        weights, and did not need ``use``."""
         with self._changed:
             self._on_device.use(item)
             self._hits += 1
@@ -137,8 +140,8 @@ class WeightsCache:
         """Evict weights to free ``size_bytes`` of the device for something else, the least used
         first; return how many bytes were freed.
 
-        They may be more, or fewer, for weights in use stay. Raises DeviceLost where the device has
-        failed.
+        The result may be more than ``size_bytes``, or less, because weights in use stay. Raises
+        DeviceLost where the device has failed.
         """
         with self._changed:
             self._sweep()
@@ -170,8 +173,8 @@ class WeightsCache:
             )
 
     def close(self) -> None:
-        """Free all copies. Waits for uses under way; later ones raise Unavailable. Closing twice is
-        allowed."""
+        """Free all copies, once the uses under way are over. Later uses raise Unavailable. Raises
+        DeviceLost where the device has failed. Closing twice is allowed."""
         with self._changed:
             if self._closed:
                 return

@@ -48,8 +48,9 @@ class Architectures:
 
     def of(self, folder: Path, model: GpuModel) -> Architecture:
         """Return the architecture of the network that ``model`` describes and whose files are in
-        ``folder``: the same object for all networks whose graphs have the same content, and their
-        weights the same places. Raises AvatarInvalid where a graph's file is missing or damaged."""
+        ``folder``: the same object for all networks whose graphs have the same content and whose
+        weights lie at the same offsets. Raises AvatarInvalid where a graph's file is missing or
+        damaged."""
         weights = {form: graph.weights for form, graph in model.graphs.items()}
         key = (tuple(graph.sha256 for graph in model.graphs.values()), tuple(weights.values()))
         with self._making.held(key):

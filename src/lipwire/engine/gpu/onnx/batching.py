@@ -14,8 +14,9 @@ from lipwire.engine.tuning import BATCH_SIZES
 def split(frames: int, sizes: tuple[int, ...] = BATCH_SIZES) -> tuple[int, ...]:
     """Return the sizes of the batches in which ``frames`` (at least 1) are run, largest first.
 
-    ``sizes`` are those allowed, rising. Of all ways to have at least ``frames``, one with the
-    fewest too many is chosen, and among these one with the fewest batches.
+    ``sizes`` are the allowed sizes, rising. The sum of the result is at least ``frames``, and as
+    near to it as these sizes allow; of the ways to reach this sum, one with the fewest batches is
+    chosen.
     """
     most = frames + sizes[0] - 1
     # fewest[n]: (number of batches, the largest of them) that make n frames exactly.

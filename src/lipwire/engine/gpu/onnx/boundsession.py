@@ -47,7 +47,8 @@ class BoundSession:
         """``session`` was opened for ``form``, "pixels" or "floats", and has inputs for ``batch``
         frames. It reads its weights, whose names and offsets are in ``weights``, from ``slot``, a
         region of ``memory``. With ``record`` its kernels are recorded after a few runs and launched
-        together from then on (CUDA graphs)."""
+        together from then on (CUDA graphs). Raises DeviceOutOfMemory where there is no room for the
+        buffers, DeviceLost where the device has failed."""
         self._memory = memory
         self._session = session
         self._binding = session.io_binding()
@@ -106,10 +107,11 @@ class BoundSession:
 
         N is at most the session's batch size; the rest of the batch is filled with the last frame.
         ``stream`` is the handle of the stream that the session computes in. For the session's form
-        "pixels" ``faces`` are crops, (N, 320, 320, 3) uint8, or places of crops (``Face``), and
-        ``mouths`` (N, 320, 320, 3) uint8; for "floats" they are (N, 6, 320, 320) and (N, 3, 320,
-        320) float32. ``speech`` is the windows, (N, 32, 16, 16) float32. Raises one of
-        ``RUNTIME_ERRORS`` where ONNX Runtime fails, DeviceLost where the device has failed.
+        "pixels" ``faces`` are crops, (N, 320, 320, 3) uint8, or a ``Face`` for each frame, which
+        says where its crop is on the device, and ``mouths`` (N, 320, 320, 3) uint8; for "floats"
+        they are (N, 6, 320, 320) and (N, 3, 320, 320) float32. ``speech`` is the audio windows, (N,
+        32, 16, 16) float32. Raises one of ``RUNTIME_ERRORS`` where ONNX Runtime fails, DeviceLost
+        where the device has failed.
         """
         memory = self._memory
         frames = len(faces)
@@ -160,7 +162,8 @@ class BoundSession:
             memory.copy(stream, base + index * CROP_BYTES, last, CROP_BYTES)
 
     def close(self) -> None:
-        """Free the buffers; the session may not be run any more."""
+        """Free the session and the buffers; ``run`` may not be called any more. Raises DeviceLost
+        where the device has failed."""
         with self._memory.allocation_lock.shared():
             # With it go handles of cuBLAS and cuDNN, which wait for the whole device.
             self._session = self._binding = None

@@ -19,12 +19,13 @@ from lipwire.engine.runtime import (
 def session_opener(memory: Memory, cuda: CudaOptions, *, threads: int | None) -> OpenSession:
     """Return a function that opens ONNX Runtime sessions on the device of ``memory``.
 
-    ``cuda`` says how the sessions use the GPU, ``threads`` how many threads a run may use for what
-    the processor computes (None: one for each core). The function takes ``(architecture, form,
-    batch, stream)``: what to run, in which form ("pixels" or "floats"), for how many frames, in the
-    stream with which handle. It raises AvatarInvalid where an input would be read on the processor,
-    DependencyMissing where the GPU cannot be used, and one of ``RUNTIME_ERRORS`` where ONNX Runtime
-    cannot load the graph.
+    ``cuda`` says how the sessions use the GPU, ``threads`` how many threads a run may use for the
+    parts of a network that are computed on the processor (None: one for each core). The function
+    takes ``(architecture, form, batch, stream)``: the ``Architecture`` to run, its form ("pixels"
+    or "floats"), the number of frames of each run, and the handle of the stream to run in. It
+    returns an ``onnxruntime.InferenceSession``. It raises AvatarInvalid where an input would be
+    read on the processor, DependencyMissing where the GPU cannot be used, and one of
+    ``RUNTIME_ERRORS`` where ONNX Runtime cannot load the graph.
     """
     level: Optimisation = "full" if cuda.fuse else "basic"
 

@@ -40,8 +40,8 @@ GPU_MANIFEST_NAME: Final = "gpu.json"
 @dataclass(frozen=True, slots=True)
 class GpuGraph:
     """What gpu.json says of a network's graph in one form and precision: the name of its ONNX
-    ``file``, the SHA-256 of that, in hexadecimal digits, and where each of its ``weights`` lies in
-    the file of weights."""
+    ``file``, the SHA-256 of that file in hexadecimal digits, and where each of its ``weights`` lies
+    in the file of weights."""
 
     file: str
     sha256: str
@@ -70,8 +70,9 @@ class GpuManifest:
 
     ``runtime`` says for which versions it was compiled (``gpu_runtime_key``), ``source_sha256`` is
     the SHA-256 of the ONNX file that it was made of. ``fixed_batch`` is the only batch size that it
-    takes; None where any will do. ``models`` has it by precision ("half" or "single"); ``reasons``
-    says of a precision that is missing why.
+    takes; None where any will do. ``models`` describes the network in each precision that was
+    compiled, by precision ("half" or "single"). ``reasons`` says, also by precision, why one is
+    missing; the text is empty for a precision that is there or was not asked for.
     """
 
     runtime: str
@@ -96,8 +97,8 @@ def write_gpu(
 
     ``runtime`` says what the files depend on besides their source (``gpu_runtime_key``),
     ``source_sha256`` is the SHA-256 of the network's ONNX file, in hexadecimal digits, and
-    ``fixed_batch`` the only batch size that it takes; None where any will do. Raises OSError; what
-    was written until then stays, for the caller to remove.
+    ``fixed_batch`` the only batch size that it takes; None where any will do. Raises OSError where
+    a file cannot be written; what was written until then stays, for the caller to remove.
     """
     manifest = {
         "runtime": runtime,
@@ -172,8 +173,8 @@ def _image_name(precision: Precision) -> str:
 
 
 def read_gpu_manifest(folder: Path) -> GpuManifest:
-    """Read and check gpu.json in ``folder``. Raises NotFound where it is missing, AvatarInvalid
-    where it is damaged."""
+    """Read gpu.json in ``folder``, check it, and return its content. Raises NotFound where it is
+    missing, AvatarInvalid where it is damaged."""
     try:
         data = read_limited(folder / GPU_MANIFEST_NAME, MAX_MANIFEST_BYTES)
         return _manifest(json.loads(data))
@@ -196,7 +197,8 @@ class ImageFile:
 
     def __init__(self, folder: Path, model: GpuModel) -> None:
         """Map the file of the weights of ``model`` in ``folder``. Raises AvatarInvalid where it is
-        damaged."""
+        missing or has another size than ``model`` says, MemoryError where this process has no room
+        to map it."""
         self.size_bytes: Final = model.image_bytes
         self.image: Final = map_file(folder, model.image_file, model.image_bytes, GPU_MANIFEST_NAME)
         """(size_bytes,) uint8, read-only."""

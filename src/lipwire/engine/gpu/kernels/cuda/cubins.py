@@ -35,28 +35,30 @@ class Cubins:
         find: Callable[[int], Nvrtc | None] = find_nvrtc,
     ) -> None:
         """Compiled kernels are kept in ``folder``; None for one in the user's cache folder.
-        ``find`` returns a compiler for a major version of CUDA that it may not be above, or None
-        where there is none."""
+        ``find(newest_major)`` returns a compiler whose major version of CUDA is not above
+        ``newest_major``, or None where there is none."""
         self._folder = folder or cache_folders()[-1] / "kernels"
         self._find = find
 
     def check_compiler(self, newest_major: int) -> None:
-        """Raise KernelsUnavailable where there is no compiler on this machine: then only those
-        kernels can be had that were compiled before.
+        """Raise KernelsUnavailable where there is no compiler on this machine: then only kernels
+        that were compiled before can be used.
 
-        ``newest_major`` is the newest major version of CUDA that the compiler may be of: the
-        driver's.
+        ``newest_major`` is the newest major version of CUDA that the compiler may have: that of the
+        driver.
         """
         if self._find(newest_major) is None:
             raise KernelsUnavailable(_no_nvrtc(newest_major))
 
     def cubin(self, source: KernelSource, capability: tuple[int, int], newest_major: int) -> bytes:
-        """Return the kernels of ``source`` as a cubin (an ELF file for a GPU), from the folder, or
-        compiled now, which takes seconds, and kept there.
+        """Return the kernels of ``source`` as a cubin (an ELF file for a GPU), read from the folder
+        where they were compiled before; otherwise they are compiled, which takes seconds, and
+        written there.
 
-        ``capability`` is the compute capability of the device, as (9, 0). ``newest_major`` is the
-        major version of CUDA of its driver, which loads no cubin of a newer compiler. Raises
-        KernelsUnavailable where there is neither a kept one nor a compiler, or they do not compile.
+        ``capability`` is the compute capability of the device, such as (9, 0). ``newest_major`` is
+        the major version of CUDA of its driver, which cannot load a cubin of a newer compiler.
+        Raises KernelsUnavailable where there is neither such a file nor a compiler, or where the
+        kernels do not compile.
         """
         options = (f"--gpu-architecture=sm_{capability[0]}{capability[1]}", *_OPTIONS)
         key = _key(source, options)

@@ -56,11 +56,11 @@ class _Function:
 
 
 class CudaPrograms:
-    """Loads and runs Lipwire's own kernels on an NVIDIA GPU, as ``Programs`` describes.
-    Thread-safe."""
+    """Loads and runs Lipwire's own kernels on an NVIDIA GPU, in the way that ``Programs``
+    describes. Thread-safe."""
 
     def __init__(self, memory: CudaMemory, cubins: Cubins | None = None) -> None:
-        """``memory`` is that of the GPU; ``cubins`` compiles kernels, and is None for one that
+        """``memory`` is that of the GPU; ``cubins`` compiles kernels; None for a ``Cubins`` that
         keeps them in the user's cache folder. Raises KernelsUnavailable for a GPU that lacks what
         the kernels need, and DeviceLost where it has failed."""
         self._memory = memory
@@ -91,11 +91,11 @@ class CudaPrograms:
 
     def load(self, source: KernelSource) -> Module:
         """Load the kernels of ``source`` on the GPU; they are compiled now, which takes seconds,
-        unless they were before.
+        unless they were compiled before.
 
-        The caller must not hold the memory's allocation lock, and frees what is returned with
-        ``drop``. Raises KernelsUnavailable where they cannot be compiled or need more than the GPU
-        has, DeviceOutOfMemory, and DeviceLost where the GPU has failed.
+        The caller must not hold ``Memory.allocation_lock``, and passes the result to ``drop`` in
+        the end. Raises KernelsUnavailable where they cannot be compiled or need more than the GPU
+        has, DeviceOutOfMemory where its memory is full, and DeviceLost where the GPU has failed.
         """
         for name, shared_bytes in source.kernels.items():
             if shared_bytes > self.limits.shared_bytes:
@@ -122,12 +122,13 @@ class CudaPrograms:
         """Record ``launches`` of kernels of ``module`` as a CUDA graph, and return it, to be run
         with ``run``. Nothing is computed yet.
 
-        ``stream`` is the handle of a stream, through which the graph is brought to the GPU. Every
+        ``stream`` is the handle of a stream, through which the graph is copied to the GPU. Every
         run uses the addresses in the arguments of the launches as they are now. ``module`` has to
-        outlive the recording; the caller must not hold the memory's allocation lock. Raises
-        ValueError for a launch of a kernel that ``module`` has not, or with a grid, threads or
-        shared memory that are not allowed, KernelsUnavailable where the driver refuses it,
-        DeviceOutOfMemory, and DeviceLost where the GPU has failed.
+        outlive the recording; the caller must not hold ``Memory.allocation_lock``. Raises
+        ValueError for a launch of a kernel that ``module`` does not have, or with a grid, threads
+        or shared memory that are not allowed, KernelsUnavailable where the driver refuses the
+        launches, DeviceOutOfMemory where the GPU's memory is full, and DeviceLost where the GPU has
+        failed.
         """
         for launch in launches:
             _check(launch, module)
@@ -151,13 +152,13 @@ class CudaPrograms:
         return Recording(recorded.value)
 
     def run(self, recording: Recording, stream: int) -> None:
-        """Put one run of ``recording`` into the stream with handle ``stream``, behind all that is
-        in it, and return at once. Raises DeviceLost where the GPU has failed."""
+        """Put one run of ``recording`` at the end of the stream with handle ``stream``, and return
+        at once. Raises DeviceLost where the GPU has failed."""
         self._memory.call("cuGraphLaunch", recording.handle, stream)
 
     def drop(self, held: Module | Recording) -> None:
-        """Free ``held``, kernels that ``load`` returned or a recording that ``record`` did; nothing
-        may run them any more. The caller must not hold the memory's allocation lock. Raises
+        """Free ``held``, kernels that ``load`` returned or a recording that ``record`` returned; it
+        may not be run any more. The caller must not hold ``Memory.allocation_lock``. Raises
         DeviceLost where the GPU has failed."""
         name = "cuModuleUnload" if isinstance(held, Module) else "cuGraphExecDestroy"
         with self._memory.allocation_lock.shared():
@@ -209,20 +210,22 @@ class CudaPrograms:
 
 
 def open_cuda(device: Device, driver: Any = None) -> CudaMemory:
-    """Open GPU ``device``, and return its memory, over which networks run in Lipwire's own kernels
-    and in ONNX Runtime.
+    """Open GPU ``device``, and return its memory. Through it networks can be run in Lipwire's own
+    kernels and in ONNX Runtime.
 
     ``driver`` is the library of CUDA's driver, as ``ctypes.CDLL`` opens it; None for that of this
-    machine. Raises DependencyMissing without a driver, DeviceLost where there is no such GPU.
+    machine. Raises DependencyMissing without a driver, DeviceLost where there is no such GPU,
+    DeviceOutOfMemory where its memory is full.
     """
     return CudaMemory(device, driver, make_programs=CudaPrograms)
 
 
 def kernels_problem(device: Device) -> str | None:
     """Return why Lipwire's own kernels cannot run on ``device``, a GPU, in one line; None where
-    they can. Also told is that no compiler is there for kernels that were not compiled before.
+    they can. A missing compiler (NVRTC) for kernels that were not compiled before is such a reason.
 
-    Starts that GPU and no other, and is asked anew each time. ONNX Runtime is not needed.
+    Starts that GPU and no other. Nothing is remembered: each call looks again. ONNX Runtime is not
+    needed.
     """
     try:
         CudaPrograms(CudaMemory(device)).check_compiler()

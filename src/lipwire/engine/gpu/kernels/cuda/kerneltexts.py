@@ -27,13 +27,13 @@ class KernelTexts:
         self._uses: dict[tuple[str, str, int], str] = {}
 
     def name(self, template: str, arguments: str, shared_bytes: int) -> str:
-        """Return the name of the kernel that runs ``template``, as kernel_0; it is added where it
-        is new.
+        """Return the name of the kernel that runs ``template``, such as kernel_0. The kernel is
+        added to the source, unless an earlier call had the same arguments.
 
         ``template`` is a C++ type, a template of this folder's files with its arguments filled in,
-        as ``Layer<COPIED, ...>``. ``arguments`` is the name of the C struct that the kernel takes,
-        ``shared_bytes`` the shared memory that it needs. Raises CannotLower where that is more than
-        a block of threads can have.
+        such as ``Layer<COPIED, ...>``. ``arguments`` is the name of the C struct that the kernel
+        takes, ``shared_bytes`` how many bytes of shared memory a block of threads needs. Raises
+        CannotLower where that is more than the device has.
         """
         if shared_bytes > self._most_shared_bytes:
             raise CannotLower(

@@ -51,9 +51,9 @@ class Nvrtc:
         self.version: Final = (major.value, minor.value)
 
     def compile(self, source: KernelSource, options: Sequence[str]) -> bytes:
-        """Return ``source`` compiled, as a cubin (an ELF file for a GPU). ``options`` are those of
-        NVRTC's command line, as ``--gpu-architecture=sm_90``. Raises KernelsUnavailable with the
-        compiler's first error."""
+        """Return ``source`` compiled, as a cubin (an ELF file for a GPU). ``options`` are NVRTC's
+        options, such as ``--gpu-architecture=sm_90``. Raises KernelsUnavailable where it does not
+        compile, with the compiler's first error as the message."""
         program = _Handle()
         self._check(
             "nvrtcCreateProgram",
@@ -94,8 +94,8 @@ def find_nvrtc(newest_major: int) -> Nvrtc | None:
     """Return the newest NVRTC on this machine whose major version (CUDA's) is not above
     ``newest_major``; None if there is none of version 12 or later.
 
-    Those in Python packages come first, as with ``onnxruntime.preload_dlls``, then the system's.
-    The answer is kept until the process ends.
+    Of the same major version, one in a Python package is preferred to the system's. The answer is
+    kept until the process ends.
     """
     for major in range(newest_major, FIRST_MAJOR - 1, -1):
         name = f"libnvrtc.so.{major}"

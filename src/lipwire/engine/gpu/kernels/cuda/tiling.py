@@ -49,8 +49,8 @@ def tile(height: int, width: int, most_pixels: int) -> tuple[int, int]:
     """Return the (rows, columns) of the tiles that a picture of ``height`` x ``width`` pixels is
     cut into.
 
-    A tile has at most ``most_pixels`` pixels. Of the sizes that need the fewest tiles the one is
-    returned whose tile is smallest with a border of one pixel around it.
+    A tile has at most ``most_pixels`` pixels. Of the sizes that need the fewest tiles, the one is
+    returned that has the fewest pixels together with a border of one pixel around it.
     """
     tiles = [
         (min(most_pixels // columns, height), columns)
@@ -71,9 +71,10 @@ def layer_shared_bytes(
     """Return the bytes of shared memory that a block of threads takes in a kernel ``Layer``:
     ``sizeof(Layer::Shared)`` in layer.cuh, as the compiler checks.
 
-    ``shape`` is what the block computes. ``left`` is the kind of its left side, "COPIED" or
-    "DEPTHWISE". Of the latter ``stride`` is the convolution's, and ``tile_rows`` x ``tile_columns``
-    the size of a tile in pixels; of "COPIED" both are 0, and ``stride`` makes no difference.
+    ``shape`` is the part of a matrix product that the block computes. ``left`` is the kind of the
+    product's left side, "COPIED" or "DEPTHWISE". For "DEPTHWISE" ``stride`` is that of the
+    depthwise convolution, and ``tile_rows`` x ``tile_columns`` the size of a tile in pixels. For
+    "COPIED" ``tile_rows`` and ``tile_columns`` are 0, and ``stride`` makes no difference.
     """
     pitch = _CHUNK + 8
     left_stages = shape.ahead + 1 if left == "COPIED" else 2

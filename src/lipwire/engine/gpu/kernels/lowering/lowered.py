@@ -71,10 +71,10 @@ class Lowered:
     architecture (networks with equal graphs), and how they are launched."""
 
     def __init__(self, plan: Plan, places: Mapping[str, int], limits: Limits) -> None:
-        """``plan`` is the network's, and ``limits`` what the device offers. ``places`` says where
-        each weight lies, by name: its offset in bytes in the block that holds all weights of an
-        avatar. Raises CannotLower where there are no kernels for the plan, or they need more than
-        the device has."""
+        """``plan`` is the network's plan, and ``limits`` what the device offers to kernels.
+        ``places`` says where each weight lies, by name: its offset in bytes in the block that holds
+        all weights of an avatar. Raises CannotLower where there are no kernels for the plan, or
+        they need more than the device has."""
         self._places = places
         self._multiprocessors = limits.multiprocessors
         self._texts = KernelTexts(limits.shared_bytes)
@@ -96,14 +96,14 @@ class Lowered:
     @property
     def templates(self) -> dict[str, str]:
         """The C++ template that each kernel runs, with its arguments filled in (``Layer<COPIED,
-        ...>``), by the kernel's name (``kernel_0``), which ``Launch.kernel`` has too. Kernels that
-        only reorder data use no template and are not in here."""
+        ...>``), by the kernel's name (``kernel_0``), which is also that of ``Launch.kernel``.
+        Kernels that only reorder data use no template and are left out."""
         return self._texts.templates
 
     @property
     def traffic_bytes(self) -> list[int]:
-        """Bytes that each launch reads and writes for one frame, without weights, in the order of
-        ``launches``."""
+        """How many bytes each launch reads and writes for one frame, without weights, in the order
+        of ``launches``."""
         return [operation.traffic_bytes for operation in self._operations]
 
     @property

@@ -9,7 +9,8 @@ ALIGNMENT_BYTES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A tensor of ``size_bytes`` that is needed from step ``first`` to step ``last``, inclusive."""
+    """A tensor of ``size_bytes`` that is needed from step ``first`` to step ``last`` of a run,
+    inclusive."""
 
     size_bytes: int
     first: int
@@ -17,10 +18,12 @@ class Span:
 
 
 def arrange(spans: Sequence[Span]) -> tuple[list[int], int]:
-    """Return the offset in bytes of each of ``spans`` in one piece of memory, and its size.
+    """Return the offset in bytes of each of ``spans`` in one piece of memory, and the size of that
+    piece in bytes.
 
-    Spans that are needed at the same time do not overlap. The largest are placed first, each at the
-    lowest place that is free as long as it is needed.
+    Spans that are needed at the same time do not overlap. Every offset is a multiple of 256. The
+    largest spans are placed first, each at the lowest offset where nothing else is as long as it is
+    needed.
     """
     offsets = [0] * len(spans)
     placed: list[int] = []

@@ -14,10 +14,10 @@ class Addresses:
     """Addresses on the device at which a run of N frames finds its inputs, weights and outputs.
 
     ``weights`` is a table with the address of an avatar's weights for each frame, ``crops`` one
-    with the address of the crop, (320, 320, 3) uint8, of each frame. ``speech`` is the windows, (N,
-    32, 16, 16) float32, and ``mouths`` where the mouths are written to, (N, 320, 320, 3) uint8.
-    ``scratch`` is ``Lowered.scratch_bytes`` bytes for intermediate tensors, which nobody else uses
-    meanwhile.
+    with the address of the crop, (320, 320, 3) uint8, of each frame. ``speech`` is the audio
+    windows, (N, 32, 16, 16) float32, and ``mouths`` where the mouths are written to, (N, 320, 320,
+    3) uint8. ``scratch`` is ``Lowered.scratch_bytes`` bytes for intermediate tensors, which nobody
+    else uses meanwhile.
     """
 
     weights: int
@@ -55,8 +55,9 @@ class Where:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One step of a network's plan as a kernel: the tensors that it reads and the one that it
-    ``writes`` (None: the mouth), the function that makes its ``launch`` for a batch, a ``label``
-    for people, and how many bytes it reads and writes for one frame besides tensors and weights."""
+    ``writes`` (None: it writes the mouth), the function that makes its ``launch`` for a batch, a
+    ``label`` for people, and how many bytes it reads and writes for one frame besides tensors and
+    weights."""
 
     reads: tuple[Tensor, ...]
     writes: Tensor | None
@@ -79,7 +80,8 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 def arranged(operations: Sequence[Operation]) -> tuple[dict[int, int], int]:
-    """Place the tensors that ``operations`` make, for one frame, in one piece of memory.
+    """Place the tensors that ``operations``, in the order in which they run, make for one frame in
+    one piece of memory.
 
     Returns the offset of each tensor in bytes, by its ``number``, and the size of the piece in
     bytes. Tensors that are not needed at the same time may overlap.

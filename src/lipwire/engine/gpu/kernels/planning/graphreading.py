@@ -42,8 +42,8 @@ class Layer:
 
 
 def said(node: onnx.NodeProto, what: str) -> NotPlanned:
-    """Return a NotPlanned error, for the caller to raise, that says that something about ``node``
-    is not supported.
+    """Return a ``NotPlanned`` error, for the caller to raise, which says that kernels do not
+    support something about ``node``.
 
     Its message names the node by operator and output, and ends with ``what``.
     """
@@ -66,8 +66,8 @@ def settings(node: onnx.NodeProto, defaults: Mapping[str, Any]) -> dict[str, Any
 
 
 def expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    """Raise NotPlanned unless ``node`` has exactly the attributes that ``attributes`` has by name,
-    with equal values."""
+    """Raise NotPlanned unless ``node`` has exactly the attributes in ``attributes``, which maps
+    their names to their values."""
     chosen = settings(node, dict.fromkeys(attributes))
     if chosen != attributes:
         raise said(node, f"{chosen}, wanted is {dict(attributes)}")
@@ -75,8 +75,8 @@ def expect(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
 
 class GraphReader:
     """Reads an ONNX graph whose weights are inputs, node by node, to recognise what its nodes
-    compute: tells who uses a node's output and which values are constants. Nodes that were
-    recognised are marked as taken."""
+    compute. It finds the nodes that use a value, and the values that are constants. Nodes that were
+    recognised with ``take`` are marked as taken."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         """``model`` is the graph, in canonical form."""
@@ -102,8 +102,8 @@ class GraphReader:
                     self._users.setdefault(name, []).append(place)
 
     def untaken(self) -> Iterator[onnx.NodeProto]:
-        """Yield the nodes in the graph's order, leaving out those that were taken by ``take``
-        before they come, and those that only compute paddings."""
+        """Yield the nodes in the graph's order, leaving out those that only compute paddings, and
+        those that ``take`` has marked as taken by the time their turn comes."""
         for place, node in enumerate(self.nodes):
             if place not in self._of_shapes and place not in self._taken:
                 yield node
@@ -111,8 +111,9 @@ class GraphReader:
     def take(self, name: str, op: str, **attributes: Any) -> onnx.NodeProto:
         """Return the only node that uses the value ``name``, and mark it as taken.
 
-        Raises NotPlanned where there is not exactly one, it has another operator than ``op``, or
-        other attributes than ``attributes``; those of a Conv are not compared.
+        Raises NotPlanned where not exactly one node uses the value, or that node has another
+        operator than ``op`` (such as "Relu") or other attributes than ``attributes``. The
+        attributes of a Conv are not compared, but ``name`` has to be its first input.
         """
         node = self.only_user(name)
         if node is None:
@@ -127,14 +128,15 @@ class GraphReader:
         return node
 
     def only_user(self, name: str) -> onnx.NodeProto | None:
-        """Return the node that uses the value ``name``; None where none or several do, or the value
-        is an output of the graph."""
+        """Return the node that uses the value ``name``; None where no node or several nodes use it,
+        or the value is an output of the graph."""
         users = self._users.get(name, [])
         return self.nodes[users[0]] if len(users) == 1 and name not in self._ends else None
 
     def kind_after(self, name: str) -> str:
-        """Return the operator (``Relu``) of the only node that uses the value ``name``; empty where
-        there is not exactly one."""
+        """Return the operator (such as "Relu") of the only node that uses the value ``name``; an
+        empty string where no node or several nodes use it, or the value is an output of the graph.
+        """
         node = self.only_user(name)
         return "" if node is None else str(node.op_type)
 
@@ -148,9 +150,9 @@ class GraphReader:
         """Raise NotPlanned where input number ``slot`` of ``node``, from 0, is not the number
         ``wanted``.
 
-        Where that number is not in the graph, as it is among each avatar's weights, its name and
-        ``wanted`` are added to ``lifted``: the weights of each avatar have to be compared with it
-        before they are used.
+        The number may be missing in the graph because it is one of each avatar's weights. Then its
+        name and ``wanted`` are added to ``lifted``, and before an avatar's weights are used, the
+        caller has to compare its number with ``wanted``.
         """
         name = node.input[slot] if slot < len(node.input) else ""
         found = self.constant(name)
@@ -165,7 +167,7 @@ class GraphReader:
     def layer(self, node: onnx.NodeProto) -> Layer:
         """Return what the Conv ``node`` computes. Raises NotPlanned where its weights are not
         inputs in float16, its kernel is not square, its strides or paddings are not the same on all
-        sides, or it is neither full nor depthwise."""
+        sides, or it is neither a full convolution, over all channels, nor a depthwise one."""
         chosen = settings(node, _CONV)
         weight, bias = node.input[1], node.input[2] if len(node.input) > 2 else None
         shape = self._weight_shape(weight, TensorProto.FLOAT16)
@@ -192,11 +194,13 @@ class GraphReader:
         )
 
     def check_pads_nothing(self, node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
-        """Raise NotPlanned where the Pad ``node`` adds anything, whatever the batch.
+        """Raise NotPlanned where the Pad ``node`` pads its input by anything, at any batch size, or
+        its padding cannot be computed.
 
-        PyTorch writes one where the family's code pads a picture to the size of another that has
-        that size already; where an exporter left the batch open, the paddings are computed from the
-        shapes of both. ``shapes`` has the shapes of the graph's values that are known, by name.
+        PyTorch exports such a node where a network's code pads a picture to the size of another
+        picture and both have the same size; where the batch is open, the padding is computed from
+        the shapes of both. ``shapes`` has the known shapes of the graph's values by name, with None
+        for an open batch.
         """
         settings(node, {"mode": "constant"})
         constant = self.constant(node.input[1])

@@ -18,13 +18,13 @@ Ending = Literal["sigmoid", "clip", "none"]
 
 class NotPlanned(Exception):
     """A network is not of the family that Lipwire's own kernels run; the message is one line that
-    says in what it differs."""
+    says what is different."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """The output of a step of a plan, (height, width, channels) float16, in that order of its
-    values. ``number`` is its place in ``Plan.tensors``."""
+    """The output of a step of a plan, (height, width, channels) float16, in C order. ``number`` is
+    its place in ``Plan.tensors``."""
 
     number: int
     """Its place in ``Plan.tensors``."""
@@ -64,16 +64,17 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """An input of a plan's step that is the output of another one, ``tensor``, as it is."""
+    """An input of a plan's step: ``tensor``, the output of another step, unchanged."""
 
     tensor: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """An input of a plan's step that is the outputs of two others, of one height and width, the
-    channels of ``first`` before those of ``second``. Where ``doubled`` is set, ``first`` is made
-    twice as high and wide before: bilinear, corners aligned, rounded to float16."""
+    """An input of a plan's step: the outputs of two other steps, of the same height and width,
+    joined with the channels of ``first`` before those of ``second``. Where ``doubled`` is set,
+    ``first`` has half that height and width, and is enlarged before: bilinear, corners aligned,
+    rounded to float16."""
 
     first: Tensor
     doubled: bool
@@ -88,9 +89,9 @@ Source = Pixels | Speech | Plain | Joined
 @dataclass(frozen=True, slots=True)
 class InvertedResidual:
     """A step of a plan: a 1x1 convolution to more channels (``expand``), ReLU, a 3x3 ``depthwise``
-    one with a padding of one pixel and a ``stride`` of 1 or 2, ReLU, and a 1x1 one to fewer
-    (``project``). Where ``add`` is set its input, ``source``, is added to the result, which is
-    ``out``."""
+    convolution with a padding of one pixel and a ``stride`` of 1 or 2, ReLU, and a 1x1 convolution
+    to fewer channels (``project``). Where ``add`` is set, the step's input, ``source``, is added to
+    that. ``out`` is the result."""
 
     source: Source
     expand: Convolution
@@ -121,8 +122,8 @@ class FullConvolution:
 @dataclass(frozen=True, slots=True)
 class Mouth:
     """The last step of a plan: a 1x1 ``convolution`` of ``source`` to three channels, the
-    ``ending`` (what brings values to [0, 1]: "sigmoid", "clip" or "none"), times 255, clipped,
-    rounded to even.
+    ``ending`` (what brings values to [0, 1]: "sigmoid", "clip" or "none"), a multiplication by 255,
+    clipped and rounded, ties to even.
 
     What the convolution and the ending compute is rounded to float16; the rest is float32. The
     result is the mouth, (320, 320, 3) uint8.
@@ -141,10 +142,10 @@ class Plan:
     """The steps by which a network of the family computes one frame's mouth, recognised in its
     graph, for which kernels can be written.
 
-    ``steps`` come after those whose ``tensors`` they read; the last one is the ``Mouth``.
-    ``constants`` has (name, value) of inputs of the graph that are single numbers: the plan has
-    these values built in, so whoever runs it for an avatar has to see that the avatar's weights
-    agree.
+    Each of ``steps`` comes after those whose outputs (``tensors``) it reads; the last one is the
+    ``Mouth``. ``constants`` has (name, value) of each input of the graph that is a single number.
+    These values are built into the plan, so whoever runs it for an avatar has to check that the
+    avatar's weights have the same values.
     """
 
     steps: tuple[Step, ...]

@@ -72,10 +72,11 @@ _Value = Source | _Doubled
 
 def plan_network(graph: bytes) -> Plan:
     """Return the plan of a network, the steps for which there are kernels. ``graph`` is the bytes
-    of the file pixels-half.onnx of the network compiled for GPUs.
+    of the ONNX file that the network was compiled to for GPUs, in the form "pixels" and half
+    precision (pixels-half.onnx).
 
-    Raises NotPlanned, with one line that says why, where it is not valid ONNX, or anything in it is
-    not part of a block that the kernels run.
+    Raises NotPlanned, with one line that says why, where ``graph`` is not valid ONNX, or any part
+    of it does not belong to a step that the kernels compute.
     """
     model = onnx.ModelProto()
     try:

@@ -30,11 +30,11 @@ _CROP_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 
 def check_ends(graph: onnx.GraphProto) -> int | None:
-    """Check the inputs and the output of ``graph``, and return its batch size; None where any will
-    do.
+    """Check the inputs and the output of ``graph``, and return its batch size; None where the graph
+    takes any.
 
-    Raises NotPlanned where they are not the crop, (N, 320, 320, 3) uint8, the window, (N, 32, 16,
-    16) float32, and the mouth, (N, 320, 320, 3) uint8, with one N.
+    Raises NotPlanned where they are not the crops, (N, 320, 320, 3) uint8, the audio windows, (N,
+    32, 16, 16) float32, and the mouths, (N, 320, 320, 3) uint8, with one N.
     """
     batches: set[int | str | None] = set()
     names = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
@@ -60,7 +60,7 @@ def check_ends(graph: onnx.GraphProto) -> int | None:
 
 class CropPasses:
     """Recognises, in a graph, the nodes that turn the crop, uint8, into the network's own input:
-    scaled, with a copy that is black where the mouth is. They are those that ``wrap`` adds."""
+    scaled, with a copy that is black where the mouth is. ``wrap`` has added these nodes."""
 
     def __init__(self, reader: GraphReader) -> None:
         self._reader = reader
@@ -68,15 +68,16 @@ class CropPasses:
         """What the passes make is called in ``_CROP_PASSES``, by its name in the graph."""
 
     def has(self, node: onnx.NodeProto) -> bool:
-        """Return whether ``node`` is to be given to ``enter``: whether it uses the crop, or the
-        output of a node that was given to it, but not that of the last of these."""
+        """Return whether ``node`` is to be given to ``enter``: whether one of its inputs is the
+        crop, or the output of a node that was given to ``enter`` before. The output of the last of
+        these nodes, which is the network's own input, does not count."""
         return any(self._names.get(name, "pixels") != "pixels" for name in node.input)
 
     def enter(self, node: onnx.NodeProto) -> Pixels | None:
-        """Take ``node``, the next of the nodes that prepare the crop; return ``Pixels`` where it
-        was the last of them, else None.
+        """Recognise ``node``, the next of the nodes that prepare the crop. Return ``Pixels`` where
+        it is the last of these nodes, else None.
 
-        Raises NotPlanned where it prepares the crop in another way than ``wrapping`` does.
+        Raises NotPlanned where it does something else than the node that ``wrap`` adds there.
         """
         before = tuple(self._names.get(name, "") for name in node.input)
         made = _CROP_PASSES.get((node.op_type, before))
@@ -103,11 +104,12 @@ class CropPasses:
 
 
 def find_ending(reader: GraphReader, name: str) -> Ending:
-    """Take all nodes of ``reader`` from ``name``, the last convolution's output, to the mouth:
-    those that the network ends with, and those that ``wrap`` adds.
+    """Mark all nodes of ``reader`` from the value ``name``, the output of the last convolution, to
+    the mouth as taken (``GraphReader.take``): those that the network ends with, and those that
+    ``wrap`` adds.
 
-    Returns by which of them values are brought to [0, 1]: "sigmoid", "clip" or "none". Raises
-    NotPlanned where they are others.
+    Returns what the network brings its values to [0, 1] with: "sigmoid", "clip" or "none". Raises
+    NotPlanned where other nodes follow there.
     """
     kind = reader.kind_after(name)
     ending: Ending = "none"

@@ -33,10 +33,10 @@ _ADDRESS_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The frames of one avatar, N, at least 1, in a batch: the address on the device of its weights
-    (``image``), its ``faces`` (crops, or where they are on the device), the windows (``speech``),
-    (N, 32, 16, 16) float32, and the array into which the ``mouths`` are written, (N, 320, 320, 3)
-    uint8."""
+    """N frames of one avatar, at least 1, in a batch: the address of the avatar's weights on the
+    device (``image``), its ``faces`` (crops, or a ``Face`` for each frame, which says where its
+    crop is on the device), the audio windows (``speech``), (N, 32, 16, 16) float32, and the array
+    into which the ``mouths`` are written, (N, 320, 320, 3) uint8."""
 
     image: int
     """The address of the avatar's weights on the device."""
@@ -49,8 +49,8 @@ class Part:
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """The compiled kernels of one architecture (networks with equal graphs), loaded on one device:
-    ``lowered`` says how they are launched, ``module`` is them on the device, and ``programs`` runs
-    them. No other program of the process has its ``number``."""
+    ``lowered`` says how they are launched, ``module`` is the loaded kernels, and ``programs`` runs
+    them. ``number`` is different for each program of the process."""
 
     lowered: Lowered
     programs: Programs
@@ -85,18 +85,18 @@ class KernelRuns:
 
     def prepare(self, frames: int) -> None:
         """Allocate buffers and record launches for runs of ``frames`` frames, so that ``run`` need
-        not do it then. Raises DeviceOutOfMemory where there is no room, DeviceLost where the device
-        has failed, KernelsUnavailable where the kernels cannot run on it."""
+        not do so. Raises DeviceOutOfMemory where there is no room, DeviceLost where the device has
+        failed, KernelsUnavailable where the kernels cannot run on it."""
         self._ready(frames)
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Write the mouths of ``parts``, of one avatar each, into their arrays, made in one batch,
-        and wait for the end.
+        """Make the mouths of all ``parts`` in one batch, write them into the parts' arrays
+        (``Part.mouths``), and wait for the end.
 
-        Crops that are to be kept on the device are copied to their places by then. Raises
-        DeviceOutOfMemory where there is no room, DeviceLost where the device has failed,
-        KernelsUnavailable where the kernels cannot run on it, RuntimeError where launches could not
-        be recorded because something else used the device meanwhile.
+        By then, crops that are to be kept on the device (``Face.place``) are copied to their
+        places. Raises DeviceOutOfMemory where there is no room, DeviceLost where the device has
+        failed, KernelsUnavailable where the kernels cannot run on it, RuntimeError where launches
+        could not be recorded because something else used the device meanwhile.
         """
         frames = sum(len(part.mouths) for part in parts)
         batch, recording = self._ready(frames)

@@ -27,9 +27,9 @@ _MULTIPROCESSORS: Final = (1, 1 << 16)
 
 
 def why_not_planned(plan: Plan, weights: Sequence[StoredWeight], image: Bytes) -> str | None:
-    """Return in one line which of the numbers that are built into ``plan`` (``Plan.constants``) is
-    another one among an avatar's weights; None where all are the same, and kernels of the plan may
-    run with them.
+    """Return in one line which of the numbers that are built into ``plan`` (``Plan.constants``) has
+    another value in an avatar's weights; None where all are the same, and kernels of the plan may
+    run with these weights.
 
     ``image`` is the avatar's weights as they are stored, (bytes,) uint8; ``weights`` says where
     each lies in it.
@@ -51,15 +51,15 @@ def why_not_the_same(
     image: Bytes,
 ) -> str | None:
     """Run the kernels of ``program`` and ONNX Runtime on the same frames; return in one line how
-    their mouths differ, None where they differ by no more than half precision may.
+    their mouths differ; None where they differ by no more than ``why_not_half`` allows.
 
     ``memory`` is that of the device. ``graph`` is the bytes of the network that ONNX Runtime runs
     (pixels-half.onnx), and ``fixed_batch`` the only batch size that it takes (None: any). ``image``
     is the weights for both, (bytes,) uint8, and ``weights`` says where each lies in it. Takes three
-    inferences on the processor. The kernels run twice, launched as large batches are and as small
-    ones: which kernels those take differs. Raises DeviceOutOfMemory where the device has no room
-    for it, DeviceLost where it has failed, KernelsUnavailable where the kernels cannot run on it,
-    and one of ``RUNTIME_ERRORS`` where ONNX Runtime fails.
+    inferences on the processor. The kernels run twice, once launched in the way of large batches
+    and once in that of small ones, because these use different kernels. Raises DeviceOutOfMemory
+    where the device has no room for the trial, DeviceLost where it has failed, KernelsUnavailable
+    where the kernels cannot run on it, and one of ``RUNTIME_ERRORS`` where ONNX Runtime fails.
     """
     batches = hard_inputs(fixed_batch)
     faces = np.concatenate([batch[FACE] for batch in batches])

@@ -63,13 +63,13 @@ class Trials:
 
     def why_not(self, device: Device, compiled: Path, identity: Sequence[str]) -> str | None:
         """Try the kernels of the network in folder ``compiled``, which ``compile_for_gpu`` filled,
-        on GPU ``device``, in a process of its own, and wait for it; return in one line why it may
-        not run in them, None where it may. A trial that breaks off, or takes too long, is such a
-        reason.
+        on GPU ``device``, in a process of its own, and wait for it; return in one line why the
+        network may not run in these kernels; None where it may. A trial that breaks off, or takes
+        too long, is such a reason.
 
         ``identity`` is everything that the answer depends on, as texts: where a trial with the same
-        texts passed before, there is no other one. Raises DeviceOutOfMemory where the device has no
-        room for a trial.
+        texts has passed before, no other trial is made and None is returned. Raises
+        DeviceOutOfMemory where the device has no room for a trial.
         """
         digest = hashlib.sha256(json.dumps(list(identity)).encode()).hexdigest()
         passed = self._folder / f"{digest}.passed"
@@ -115,9 +115,10 @@ def tried(compiled: Path, device: Device) -> str | None:
     """Try the kernels of a network in this process: run them, and compare their mouths with those
     of ONNX Runtime on the processor.
 
-    ``compiled`` is the folder that ``compile_for_gpu`` filled, ``device`` the GPU to try them on.
-    Returns in one line why the network may not run in them: they differ, or could not be tried.
-    None where it may. Raises DeviceOutOfMemory where the device has no room for the trial.
+    ``compiled`` is the folder that ``compile_for_gpu`` filled, with half precision, ``device`` the
+    GPU to try them on. Returns in one line why the network may not run in the kernels: their mouths
+    differ too much, or they could not be tried. Returns None where it may. Raises DeviceOutOfMemory
+    where the device has no room for the trial.
     """
     try:
         manifest = read_gpu_manifest(compiled)
@@ -137,8 +138,9 @@ def tried(compiled: Path, device: Device) -> str | None:
 
 def main(compiled: Path, device: Device) -> None:
     """Try the kernels of the network in folder ``compiled``, which ``compile_for_gpu`` filled, on
-    GPU ``device`` (``tried``), and print the answer for the parent process: a line of JSON, with
-    ``reason`` (text or null) and ``full`` (whether only memory was missing)."""
+    GPU ``device`` (``tried``), and print the answer for the parent process: a line of JSON with
+    ``reason`` (a text, or null where the network may run in kernels) and ``full`` (true where the
+    trial was not made because the device's memory was full)."""
     try:
         answer = {"reason": tried(compiled, device), "full": False}
     except DeviceOutOfMemory as error:
