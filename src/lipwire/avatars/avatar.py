@@ -47,13 +47,14 @@ class Avatar(Closing):
 
     Frame numbers start at 0 and have no upper limit: past the last frame they run back and forth.
     Mouths and crops are (320, 320, 3) uint8 in the package's colour order (``colour_order`` in its
-    settings, "bgr" or "rgb"); frames are BGR whatever that is. What was compiled of the avatar is
-    mapped into memory; whole frames are decoded from the package's files when they are needed, and
-    kept in a cache. Methods may be called from several threads.
+    settings, "bgr" or "rgb"); frames are always BGR. The avatar's compiled parts, files that its
+    frames and network were made into, are mapped into memory; whole frames are decoded from the
+    package's files when they are needed, and kept in a cache. Methods may be called from several
+    threads.
 
-    Once it is closed, the methods that return frames or crops, and ``preload``, raise InvalidInput;
-    arrays handed out before stay good. ``planes`` and ``pixels``, which decode whole frames, raise
-    AvatarInvalid where the package's frames were changed after it was compiled.
+    Once the avatar is closed, the methods that return frames or crops, and ``preload``, raise
+    InvalidInput; arrays returned before stay valid. ``planes`` and ``pixels``, which decode whole
+    frames, raise AvatarInvalid where the package's frames were changed after it was compiled.
     """
 
     __slots__ = (
@@ -92,10 +93,11 @@ class Avatar(Closing):
         parts: frozenset[Part] = frozenset(),
         cache: FrameCache | None = None,
     ) -> None:
-        """To be made by ``open``. ``compiled`` is what ``compile_avatar`` returned for ``package``,
-        its patches among it; ``quality``, ``parts`` and ``cache`` are as for ``open``. Raises
-        InvalidInput where ``compiled`` has no patches, AvatarInvalid where the settings name frames
-        with closed eyes that are not there, or the package's video cannot be opened."""
+        """Use ``open`` instead of calling this. ``compiled`` is what ``compile_avatar`` returned
+        for ``package``, with the part ``patches``; ``quality``, ``parts`` and ``cache`` are as for
+        ``open``. Raises InvalidInput where ``compiled`` has no patches, AvatarInvalid where the
+        settings name frames with closed eyes that are not there, or the package's video cannot be
+        opened."""
         if compiled.patches is None:
             raise InvalidInput(f"avatar {package.name} is not compiled; open it with Avatar.open")
         lost = beyond(package.settings.closed_eyes, compiled.patches.origins.sources)
@@ -129,7 +131,7 @@ class Avatar(Closing):
         self.rects: tuple[CropRect, ...] = tuple(
             map(compiled.patches.rect, range(self.frame_count))
         )
-        """Of the frames that are shown."""
+        """Crop rectangles of the frames that are shown, in their order."""
         self.notes: tuple[str, ...] = tuple(
             compiled_notes(package.pictures, compiled.patches.origins)
         )
@@ -163,16 +165,17 @@ class Avatar(Closing):
         """Open the avatar whose files are ``where``, or whose package is the folder ``where``. The
         caller closes it.
 
-        ``parts`` are those that will be asked for: ``jpeg``, ``planes`` or ``pixels`` for the
+        ``parts`` says what the avatar will be used for: ``jpeg``, ``planes`` or ``pixels`` for the
         methods of these names, ``gpu`` for the network on a GPU; crops need none. Where
-        ``with_model`` is False the network is not looked for, and only frames can be had.
+        ``with_model`` is False the network is not looked for, and only frames are available.
         ``quality`` is that of JPEG, 1 to 100. ``cache`` keeps whole frames; None is the one that
         all avatars of this process share (``shared_cache``).
 
-        What of the avatar is not compiled, or has changed since, is compiled first, which takes
-        seconds to minutes; else opening takes milliseconds. ``progress(done, total, what)`` is
-        called in this thread while something is compiled; ``total`` is 0 where it is not known.
-        With a ``sandbox`` the compiling is done in a process of its own, within its limits.
+        Parts that are not compiled yet, or whose files have changed since, are compiled first,
+        which takes seconds to minutes; otherwise opening takes milliseconds. ``progress(done,
+        total, what)`` is called in this thread while something is compiled: ``done`` of ``total``
+        steps, such as frames, of the task ``what`` are finished, and ``total`` is 0 where it is not
+        known. With a ``sandbox`` the compiling is done in a process of its own, within its limits.
 
         Raises NotFound where nothing is there, AvatarInvalid where the package is broken or changes
         meanwhile, InvalidInput for unknown parts or another quality, StorageFailed where what was
@@ -252,11 +255,10 @@ class Avatar(Closing):
         where it is not in the cache.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is a writable uint8
-        array of the result's shape to write to and return, so that a caller who is done with the
-        last frame need not have a new one; None makes a new one. Raises InvalidInput where
-        ``planes`` was not among the ``parts`` that the avatar was opened with, or the mouth or
-        ``out`` has another shape or dtype, and once closed; AvatarInvalid where the package's
-        frames were changed.
+        array of the result's shape, which is filled and returned; with None a new array is made.
+        Raises InvalidInput where ``planes`` was not among the ``parts`` that the avatar was opened
+        with, or the mouth or ``out`` has another shape or dtype, and once closed; AvatarInvalid
+        where the package's frames were changed.
         """
         started_s = time.perf_counter()
         patches, number = self._at(index)
@@ -275,10 +277,10 @@ class Avatar(Closing):
         in the cache.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order. ``out`` is a writable uint8
-        array of the result's shape to write to and return; None makes a new one. Raises
-        InvalidInput where ``pixels`` was not among the ``parts`` that the avatar was opened with,
-        or the mouth or ``out`` has another shape or dtype, and once closed; AvatarInvalid where the
-        package's frames were changed.
+        array of the result's shape, which is filled and returned; with None a new array is made.
+        Raises InvalidInput where ``pixels`` was not among the ``parts`` that the avatar was opened
+        with, or the mouth or ``out`` has another shape or dtype, and once closed; AvatarInvalid
+        where the package's frames were changed.
         """
         started_s = time.perf_counter()
         patches, number = self._at(index)
@@ -290,9 +292,9 @@ class Avatar(Closing):
 
     def look_ahead(self, index: int) -> None:
         """Begin to decode the frames that follow frame ``index``, 0 or above, for later calls of
-        ``planes``; returns at once, other threads decode. For callers that show frames when they
-        are due and leave out those that are late. Nothing is done once closed, and where ``planes``
-        was not among the ``parts`` that the avatar was opened with."""
+        ``planes``; returns at once, while other threads decode. It is meant for callers that show
+        frames when they are due and leave out those that are late. Does nothing once closed, and
+        where ``planes`` was not among the ``parts`` that the avatar was opened with."""
         patches, whole = self._patches, self._whole
         if patches is None or whole is None or "planes" not in self._parts:
             return
@@ -315,8 +317,8 @@ class Avatar(Closing):
         return patches.size_bytes + (0 if jpegs is None else jpegs.size_bytes)
 
     def preload(self, frames: int) -> int:
-        """Read what is compiled of the first ``frames`` frames into memory, all where there are
-        fewer, and return how many frames that were. Waits until it is done.
+        """Read the compiled data of the first ``frames`` frames, or of all where there are fewer,
+        into memory, and return the number of frames read. Waits until it is done.
 
         Where the avatar was opened with ``planes`` or ``pixels``, their whole frames are decoded
         too, as many as the cache has room for; the number returned does not say how many. The
@@ -340,8 +342,8 @@ class Avatar(Closing):
     def close(self) -> None:
         """Close maps and files, and drop whole frames.
 
-        Threads still inside a method finish it, but for those that wait for a frame to be decoded:
-        they get InvalidInput.
+        Threads still inside a method finish it; only in those that wait for a frame to be decoded
+        InvalidInput is raised.
         """
         self._patches = self._jpegs = None
         if self._whole is not None:

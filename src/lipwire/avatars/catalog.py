@@ -72,10 +72,11 @@ class Catalog:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``models_root`` is a folder of avatars, each a folder of its name; it need not exist yet,
-        and None is no such folder. ``entries`` has files, or a package's folder, by the avatar's
-        name, and goes before ``models_root``. ``hinting`` lets errors name the nearest known name.
-        ``clock_ns`` gives the time with which files' times are compared, in nanoseconds. Raises
-        InvalidInput for an entry whose name cannot be an avatar's."""
+        and None means that there is none. ``entries`` has the files, or the package's folder, of
+        avatars by their names; where ``models_root`` has the same name, ``entries`` counts.
+        ``hinting`` lets errors name the nearest known name. ``clock_ns`` returns the wall clock's
+        time in nanoseconds, with which files' times are compared. Raises InvalidInput for an entry
+        whose name cannot be an avatar's."""
         self._root = None if models_root is None else Path(models_root)
         self._entries = {
             checked_name(name): AvatarFiles.at(where) for name, where in entries.items()
@@ -93,8 +94,8 @@ class Catalog:
         """Return where the files of the avatar ``name`` lie. This takes a few ``stat`` calls.
 
         Raises InvalidInput where ``name`` cannot be an avatar's name, and NotFound where there is
-        none of that name; the message has the nearest name known. Whether the files are valid is
-        not checked.
+        none of that name; unless ``hinting`` was False, the message has the most similar known
+        name, if any. Whether the files are valid is not checked.
         """
         name = checked_name(name)
         found = self._find(name)
@@ -115,16 +116,16 @@ class Catalog:
         changed (``package_version``). ``need`` are the halves that have to be there, of ``model``
         (the network) and ``frames``. Raises InvalidInput where ``name`` cannot be an avatar's name;
         NotFound where there is none of that name, its folder is gone, or a file of a half in
-        ``need`` that was named by itself is missing."""
+        ``need`` is missing whose path ``AvatarFiles`` gives on its own."""
         return package_version(self.files(name), need)
 
     def refresh(self, name: str) -> None:
-        """Do nothing with ``name``: ``version`` looks at the files each time. See
+        """Do nothing: ``version`` looks at the files of ``name`` each time. See
         ``Packages.refresh``."""
 
     def opened_by(self, evict: Callable[[int], list[str]], unload: Callable[[str], object]) -> None:
-        """Do nothing; ``evict`` and ``unload`` are never called: files that are there need no room,
-        and others remove them. See ``Packages.opened_by``."""
+        """Do nothing; ``evict`` and ``unload`` are never called, because a catalog neither makes
+        room for files nor removes any. See ``Packages.opened_by``."""
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all avatars in alphabetical order. The folder of avatars is read
@@ -139,7 +140,7 @@ class Catalog:
         return len(self.names())
 
     def __contains__(self, name: object) -> bool:
-        """Whether ``files`` would find it."""
+        """Whether there is an avatar of the name ``name``; False for what cannot be a name."""
         return (
             isinstance(name, str) and is_name(name) and self._find(canonical_name(name)) is not None
         )

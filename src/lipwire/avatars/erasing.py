@@ -30,9 +30,9 @@ class Kept:
 
 def kept_of(package: Path) -> list[Kept]:
     """Return the folders in which something is kept of the avatar in the folder ``package``:
-    compiled forms in caches, then the package with all that is in it; only those that are there.
-    Raises InvalidInput where ``package`` is a link, as what it leads to may be shared, and where it
-    came with Lipwire."""
+    compiled forms in caches, then the package with all that is in it. Folders that do not exist are
+    left out. Raises InvalidInput where ``package`` is a link, because the folder it leads to may be
+    shared, and where the package came with Lipwire."""
     if package.is_symlink():
         raise InvalidInput(
             f"{package.name} is a link to another folder; erase what it leads to, then the link"
@@ -67,8 +67,8 @@ def erase(kept: Kept) -> None:
     """Remove the folder ``kept.path`` with all that is in it; links are removed and not followed.
 
     The folder is renamed before its files go, so that a server never finds half of an avatar.
-    Raises StorageFailed where something cannot be removed, which then lies under the name in the
-    message.
+    Raises StorageFailed where something cannot be removed; the message names the folder in which
+    the rest lies.
     """
     gone = temporary_name(kept.path.parent)
     try:

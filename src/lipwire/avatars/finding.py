@@ -28,10 +28,11 @@ def find_avatar(name_or_path: str) -> Path:
     """Return the folder of an avatar; what is in it is not checked.
 
     ``name_or_path`` is a path where it holds a slash or is ".", ".." or "~", else a name, which is
-    looked for in ``search_folders()``. A name that none of them has may still be a folder in the
-    current one. What is returned ends with the folder's name, also for ".". Raises InvalidInput for
-    what cannot be an avatar's name, and NotFound where nothing is found; the message has the
-    nearest name known and the folders searched.
+    looked for in ``search_folders()``. Where none of those has it, a folder of that name in the
+    current folder is returned, if there is one. The last part of the returned path is always a
+    folder's name, even for ".". Raises InvalidInput for what cannot be an avatar's name, and
+    NotFound where nothing is found; for a name the message has the most similar known name, if any,
+    and the folders searched.
     """
     if _is_path(name_or_path):
         path = _expanded(name_or_path)
@@ -95,8 +96,8 @@ def search_folders() -> list[Path]:
 def folder_for_new() -> Path:
     """Return the folder that a new avatar is put into, where it is then found by its name: the
     first that LIPWIRE_AVATARS lists, else ``avatars`` in the current folder where that is there,
-    else the one in the user's data folder; for a user without one ``avatars``, too. It need not
-    exist."""
+    else the one in the user's data folder, or ``avatars`` again where the user has no data folder.
+    The returned folder need not exist."""
     listed = [entry for entry in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if entry]
     if listed:
         return _expanded(listed[0])

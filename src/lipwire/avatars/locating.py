@@ -20,13 +20,13 @@ def required_file(
     key: str | None = None,
     hint: Callable[[Path], str] = lambda root: "",
 ) -> Path | None:
-    """Return the path of the file that is called ``name``, relative to the package's folder
-    ``root`` (with links resolved); None where it is missing, is no file, or lies outside of the
-    package: this is put into ``findings`` as an error.
+    """Return the path of the file ``name``, which is relative to the package's folder ``root``;
+    links in ``root`` are already resolved. Return None, and put an error into ``findings``, where
+    the file is missing, is not a file, or lies outside of the package.
 
     ``key`` is the key of ``avatar.yaml`` that names the file, for the message; None where it has
     its usual name. ``hint`` is called with ``root`` where nothing is there, and returns the end of
-    the message, which says what is there instead; by default it is empty.
+    the message, which says what is there instead; the default returns an empty text.
     """
     label = f"{SETTINGS_NAME}: {key} {shown(name)}" if key else name
     path = contained(root, name, label, findings)
@@ -42,7 +42,7 @@ def required_file(
 
 def what_is_wrong(path: Path) -> str | None:
     """Return why ``path`` is not a file, as the end of a message; None where it is one. Where
-    nothing is there it is the constant MISSING."""
+    nothing is at ``path``, the constant MISSING is returned."""
     try:
         if path.is_file():
             return None
@@ -54,10 +54,10 @@ def what_is_wrong(path: Path) -> str | None:
 
 
 def named_file(path: Path, findings: Findings) -> Path | None:
-    """Return ``path``, a file that was named by itself, with its links resolved; None where it is
-    no file, which is put into ``findings`` as an error.
+    """Return ``path``, a file whose path was given on its own and not as part of a package, with
+    its links resolved. Return None, and put an error into ``findings``, where it is not a file.
 
-    Links may lead anywhere, as whoever named it chose it.
+    Links may lead anywhere, because whoever gave the path chose it.
     """
     try:
         resolved = path.resolve()
@@ -72,8 +72,8 @@ def named_file(path: Path, findings: Findings) -> Path | None:
 
 def contained(root: Path, name: str, label: str, findings: Findings) -> Path | None:
     """Return the path ``name`` below the package's folder ``root``, with symbolic links resolved,
-    whether something is there or not; None where it may not be used, which is put into ``findings``
-    as an error. ``root`` has its own links resolved.
+    whether something is there or not. Return None, and put an error into ``findings``, where it may
+    not be used. The links of ``root`` itself have to be resolved already.
 
     It may not be used where ``name`` has "..", begins at a root or a drive, or leads over a link
     that cannot be followed or that leads out of ``root``. Where links may lead out
@@ -117,8 +117,8 @@ def read_file(path: Path, label: str, max_bytes: int, findings: Findings) -> byt
 
 
 def holds(folder: Path, *names: str) -> bool:
-    """Return whether a file or folder of at least one of ``names`` is in ``folder``; False where
-    that cannot be told."""
+    """Return whether a file or folder of at least one of ``names`` is in ``folder``; False also
+    where ``folder`` cannot be read."""
     try:
         return any((folder / name).exists() for name in names)
     except OSError:

@@ -4,14 +4,15 @@ from typing import Final
 
 
 class FrameObserver:
-    """What an ``Avatar`` tells how long its frames take to be composed. This one does nothing with
-    that; whoever measures makes a subclass and sets it as ``Avatar.observer``. ``composed`` is
-    called by the threads that compose, several at a time perhaps."""
+    """Is called by an ``Avatar`` with the time that it took to compose each frame, which means to
+    put a mouth on the filmed frame. This class ignores it; to measure, set an instance of a
+    subclass as ``Avatar.observer``. ``composed`` is called by the threads that compose, several at
+    a time perhaps."""
 
     def composed(self, seconds: float, jpeg_s: float | None = None) -> None:
-        """Take note of a frame that took ``seconds`` to be composed, of which encoding it as JPEG
-        took ``jpeg_s``, also in seconds; None where it was not made as JPEG. Called after each
-        frame; this one does nothing."""
+        """Record that a frame took ``seconds`` to be composed, of which encoding it as JPEG took
+        ``jpeg_s``, also in seconds; ``jpeg_s`` is None for other forms than JPEG. Called after each
+        frame; does nothing in this class."""
 
 
 NO_OBSERVER: Final = FrameObserver()

@@ -63,10 +63,11 @@ _ENCODER_BESIDE: Final = "audio_encoder.onnx"
 
 @dataclass(frozen=True, slots=True)
 class FramesHalf:
-    """The frames of an avatar: where the ``pictures`` come from, the file of crop rectangles
-    (``rects_path``), and these themselves (``rects``) in the order of the source frames, at least
-    one for each image file; how many frames a video has shows when it is decoded. ``masks`` say
-    what is in front of the mouth; None where there are none."""
+    """The frames of an avatar. ``pictures`` says where they come from, ``rects_path`` is the file
+    of crop rectangles, and ``rects`` are the rectangles in the order of the source frames, those of
+    the folder of images or the video. There is at least one for each image; for a video their
+    number is checked when it is decoded. ``masks`` say what is in front of the mouth; None where
+    there are none."""
 
     pictures: Pictures
     rects_path: Path
@@ -83,7 +84,8 @@ class AvatarPackage:
     ``path`` is the package's folder with symbolic links resolved; where files lie apart, the first
     folder that one of them lies in. ``name`` is what people are shown: that of the settings, or the
     folder's. ``model`` (the network's file) and ``frames`` are None where they are not there and
-    were not needed, ``encoder_path`` (the audio encoder's) where there is none.
+    were not in ``need`` of ``read_package``, ``encoder_path`` (the audio encoder's) where there is
+    none.
     """
 
     files: AvatarFiles
@@ -124,8 +126,8 @@ class AvatarPackage:
 
     @property
     def rects(self) -> tuple[CropRect, ...]:
-        """The crop rectangles, one for each frame. Raises AvatarInvalid where the package was read
-        without its frames."""
+        """The crop rectangles in the order of the source frames, at least one for each image.
+        Raises AvatarInvalid where the package was read without its frames."""
         return self._frames.rects
 
     @property
@@ -145,9 +147,9 @@ class AvatarPackage:
 @dataclass(frozen=True, slots=True)
 class Structure:
     """What ``inspect_structure`` found of an avatar: the folder (``root``), its settings, the files
-    of network and audio encoder, where the frames come from, the file of crop rectangles, these
-    themselves in the order of the source frames, and the masks. What is missing or wrong is None;
-    ``masks`` is so too where there are none."""
+    of network and audio encoder, where the frames come from, the file of crop rectangles, the
+    rectangles in the order of the source frames, and the masks. A field is None where its file is
+    missing or wrong; ``encoder_path`` and ``masks`` are None also where the avatar has none."""
 
     root: Path
     settings: AvatarSettings | None
@@ -196,9 +198,9 @@ def inspect_structure(
     is decoded, and no network opened.
 
     ``need`` are the halves that have to be there: ``model`` (the network) and ``frames`` (with
-    their crop rectangles). What is wrong with another half is not put there, and the half is None.
-    Raises NotFound where nothing is there, and AvatarInvalid where it is no folder or cannot be
-    read.
+    their crop rectangles). Problems of another half are not put into ``findings``, and the fields
+    of that half are None then. Raises NotFound where nothing is there, and AvatarInvalid where it
+    is no folder or cannot be read.
     """
     files = AvatarFiles.at(where)
     folders = _resolved_folders(files)

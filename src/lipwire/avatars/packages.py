@@ -18,10 +18,10 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class HeldFiles(Closing):
-    """Where an avatar's ``files`` lie; they stay there until ``close``, which calls ``release``
-    the first time. A context manager. Whoever holds it calls ``measure`` after having opened the
-    avatar, which may have compiled it, so that what it takes on the disk is counted anew. Both
-    functions take no arguments and do nothing by default."""
+    """Where an avatar's ``files`` lie; they stay there until ``close``, which calls ``release`` the
+    first time. A context manager. The holder calls ``measure`` after opening the avatar, because
+    opening may have compiled it: its size on the disk is then counted anew. ``release`` and
+    ``measure`` take no arguments and do nothing by default."""
 
     files: AvatarFiles
     release: Callable[[], None] = field(default=_nothing)
@@ -29,7 +29,7 @@ class HeldFiles(Closing):
     _closed: bool = field(default=False, init=False)
 
     def close(self) -> None:
-        """Let the files go: they may be removed from then on. Closing twice is allowed."""
+        """Call ``release``: the files may be removed from then on. Closing twice is allowed."""
         if not self._closed:
             self._closed = True
             self.release()
@@ -48,33 +48,36 @@ class Packages(Protocol):
         ...
 
     def files(self, name: str) -> AvatarFiles:
-        """Return where the files of the avatar ``name`` lie, for whoever removes them. Raises
-        NotFound where there is none, InvalidInput where they are not for this machine to remove."""
+        """Return where the files of the avatar ``name`` lie, for a caller that removes them. Raises
+        NotFound where there is none, InvalidInput where they cannot be removed here, such as those
+        of a store."""
         ...
 
     def hold(self, name: str) -> HeldFiles:
         """Return where the files of the avatar ``name`` lie, which stay there until the caller
-        closes what is returned. Of a store they are downloaded first, which is waited for. Raises
-        NotFound where there is no such avatar; for a store also Unavailable where it is away,
-        AvatarInvalid where what it has is damaged, Overloaded where too much is open, and
+        closes what is returned. Files of a store are downloaded first, and the call waits for that.
+        Raises NotFound where there is no such avatar; for a store also Unavailable where it is
+        away, AvatarInvalid where what it has is damaged, Overloaded where too much is open, and
         StorageFailed where there is no room."""
         ...
 
     def version(self, name: str, need: frozenset[Half] = frozenset()) -> object:
         """Return a token to compare with ``==``: it differs when the files of the avatar ``name``
         were changed. ``need`` are the halves that have to be there, of ``model`` (the network) and
-        ``frames``. Raises NotFound where there is no such avatar, or such a half is missing; for a
-        store Unavailable where it is away and nothing is known of the avatar."""
+        ``frames``. Raises NotFound where there is no such avatar, or a half in ``need`` is missing;
+        for a store Unavailable where it is away and nothing is known of the avatar."""
         ...
 
     def refresh(self, name: str) -> None:
-        """See to it that the next ``version(name)`` knows of the newest files of ``name``; a store
-        may be asked for that. Raises nothing where there is no such avatar or the store is away."""
+        """Make the next ``version(name)`` look at the newest files of ``name``; a store may be
+        asked for them, which is waited for. Raises nothing where there is no such avatar or the
+        store is away."""
         ...
 
     def opened_by(self, evict: Callable[[int], list[str]], unload: Callable[[str], object]) -> None:
-        """Set what this calls later, for whoever opens avatars: ``evict(count)`` where there is no
-        room for files as too many avatars are open, which is to close up to ``count`` avatars that
-        nobody uses and return their names; and ``unload(name)`` for an avatar whose files are to be
-        removed, which is to close it."""
+        """Set two functions that this object calls later; whoever opens avatars provides them.
+        ``evict(count)`` is called where there is no room for further files because too many avatars
+        are open: it has to close up to ``count`` avatars that nobody uses and return their names.
+        ``unload(name)`` is called for an avatar whose files are to be removed: it has to close that
+        avatar."""
         ...

@@ -74,10 +74,10 @@ class AvatarSettings(BaseModel):
 
     ``name`` is shown to people; without it the folder's name is. ``consent`` says how the person
     shown agreed to it. ``fps`` can only be 25. ``crop_border`` is how many pixels on each side of
-    the resized crop the network does not see. ``colour_order`` is that of the channels of crops and
-    mouths. ``audio_encoder`` and ``source_video`` are paths inside the package, the latter of a
-    video in place of a folder of frames. ``closed_eyes`` are (first, last) numbers of source frames
-    that show closed eyes.
+    the resized crop the network does not see, 4 or 0. ``colour_order`` is that of the channels of
+    crops and mouths. ``audio_encoder`` and ``source_video`` are paths inside the package,
+    ``source_video`` that of a video in place of a folder of frames. ``closed_eyes`` are (first,
+    last) numbers of source frames that show closed eyes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -121,11 +121,11 @@ _LISTS: Final = frozenset({"closed_eyes"})
 
 def parse_settings(data: bytes, findings: Findings) -> AvatarSettings | None:
     """Return the settings in ``data``, the bytes of ``avatar.yaml``. Every problem is put into
-    ``findings`` as an error, of very many the first and a count.
+    ``findings`` as an error; of more than 20 the first 20, and the number of the others.
 
-    A key that is unknown is left out, one whose value is wrong has its default. Where ``data`` is
-    no YAML as a whole, those keys count that can be read by themselves. Returns None where none
-    can.
+    A key that is unknown is left out, and one whose value is wrong has its default. Where ``data``
+    as a whole is not valid YAML, the keys whose lines are valid by themselves are read; None is
+    returned where there are none.
     """
     problems: list[Problem] = []
     document = parse(data, problems)
@@ -173,9 +173,9 @@ def _read_alone(piece: bytes) -> Mapping | None:
 
 
 def unread_keys(data: bytes, settings: AvatarSettings | None) -> frozenset[str]:
-    """Return the names of the keys that ``data``, the bytes of ``avatar.yaml``, gives and that are
-    not set in ``settings``, what ``parse_settings`` made of it (None where it could not be read):
-    their values, or the whole file, are wrong. Unknown keys are not among them."""
+    """Return the names of the known keys that ``data``, the bytes of ``avatar.yaml``, contains and
+    that are not set in ``settings``, such as those whose values are wrong. ``settings`` is what
+    ``parse_settings`` returned for ``data``; with None all known keys in ``data`` are returned."""
     given = keys_begun(data)
     if parse(data, []) is None:  # others may follow where it stops being YAML
         given = given.union(*(keys_begun(piece) for _, piece in _pieces(data)))

@@ -34,8 +34,8 @@ _RECTANGLES: Final = re.compile(r"rect|crop|bbox|box", re.IGNORECASE)
 def frames_hint(root: Path, *, besides: str | None = None) -> str:
     """Return the end of a message that a package has no frames, which begins with "; " and says
     what lies in its folder ``root`` that may be meant as such; empty where nothing does.
-    ``besides`` is the name of a video or folder that is not to be mentioned, as it was looked at
-    already; None for nothing."""
+    ``besides`` is the name of a video or folder that is not to be mentioned, because it was looked
+    at already; None for none."""
     files = _files(root)
     videos = _likely(
         name

@@ -66,7 +66,7 @@ class FrameFindings:
         self._numbers: set[int] = set()
 
     def __len__(self) -> int:
-        """Frames with anything wrong."""
+        """Return the number of frames that have a problem."""
         return len(self._numbers)
 
     def __contains__(self, number: int) -> bool:
@@ -75,9 +75,9 @@ class FrameFindings:
     def add(self, number: int, label: str, message: str) -> None:
         """Add a problem of frame ``number``.
 
-        ``label`` is the frame's name in messages, as its file's; ``message`` goes on from it: "is
-        not a file". Messages that differ only in digits are one kind of problem, of which the first
-        is reported.
+        ``label`` is the frame's name in messages, such as its file's name; ``message`` continues
+        it, such as "is not a file". Messages that differ only in digits are one kind of problem, of
+        which the first is reported.
         """
         kind = "".join(letter for letter in message if not letter.isdigit())
         self._kinds.setdefault(kind, (f"{label} {message}", []))[1].append(number)
@@ -85,8 +85,8 @@ class FrameFindings:
 
     def report(self, findings: Findings) -> None:
         """Put the problems that were added into ``findings``: one error for each kind of problem,
-        with the numbers of all frames that have it and the first one's message. Twenty kinds at
-        most are put so; one more error counts what is left."""
+        with the numbers of all frames that have it and the first one's message. Of more than 20
+        kinds the first 20 are reported, and one more error has the number of the other problems."""
         for message, numbers in list(self._kinds.values())[:_MAX_KINDS]:
             every = f"{frames_shown(sorted(numbers))}: " if len(numbers) > 1 else ""
             findings.error(f"{every}{message}")

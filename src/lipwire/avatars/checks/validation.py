@@ -44,10 +44,11 @@ def validate_package(
     the order in which they were found; empty where everything is in order.
 
     Every frame is decoded, and the network runs on the first for silence and for speech, so that
-    this may take minutes. ``progress(done, total, what)`` is called in this thread meanwhile. With
-    a ``sandbox`` a process of its own does the work, within its limits. Raises NotFound where
-    nothing is there, and with a sandbox Unavailable where its process cannot be started or is
-    killed; everything else is in the list.
+    this may take minutes. ``progress(done, total, what)`` is called in this thread meanwhile:
+    ``done`` of ``total`` frames are finished in the task ``what``, and ``total`` is 0 where it is
+    not known. With a ``sandbox`` a process of its own does the work, within its limits. Raises
+    NotFound where nothing is there, and with a sandbox Unavailable where its process cannot be
+    started or is killed; everything else is in the list.
     """
     if sandbox is not None:
         return sandbox.validate(path, progress or _silent)

@@ -72,10 +72,10 @@ class CompiledParts:
     """What ``compile_avatar`` returns: the compiled parts of one avatar, files that its own files
     were made into, opened and checked.
 
-    ``revision`` is hashes of its frames and its network, the same on every machine; ``frames`` is a
-    hash of the frames' files alone. ``networks`` has the folder of the compiled network by part
-    ("model" or "gpu"). ``patches`` and ``jpegs`` are the opened parts of these names, None where
-    they were not asked for. ``found`` names all parts that were opened.
+    ``revision`` has a hash of its frames and one of its network, the same on every machine;
+    ``frames`` is a hash of the frames' files alone. ``networks`` has the folder of the compiled
+    network by part ("model" or "gpu"). ``patches`` and ``jpegs`` are the opened parts of these
+    names, None where they were not asked for. ``found`` names all parts that were opened.
     """
 
     revision: Revision
@@ -121,8 +121,8 @@ def compile_avatar(
     ``jpeg``. ``progress(done, total, what)`` is called while something is built, with total 0 where
     it is not known, and while another process builds it; what it raises ends the building and is
     passed on. With a ``sandbox`` what is missing is built in a process of its own, within its
-    limits. ``foreign`` says that the package comes from a stranger, as it always counts with a
-    sandbox: its compiled form lies in the user's cache alone, and one that lies in the package's
+    limits. ``foreign`` says that the package comes from a stranger, which is always assumed with a
+    sandbox: its compiled form is then kept in the user's cache alone, and one in the package's
     folder is not used.
 
     Raises InvalidInput for unknown parts or another quality, AvatarInvalid where the package is
@@ -130,7 +130,7 @@ def compile_avatar(
     package nor the user's cache folder can take the result. With a sandbox AvatarInvalid also where
     it needs more memory or time than is allowed or crashes, and Unavailable where the process
     cannot be started, is killed, or waits too long for another one. Whatever is raised, Ctrl-C
-    included, what was there before is still there and nothing that is incomplete.
+    included, the parts that were there before are kept, and no incomplete part is left.
     """
     _check(parts, quality)
     wanted = frozenset(part for part in FILE_PARTS if part in parts)

@@ -53,10 +53,11 @@ class Fingerprints:
 
     @classmethod
     def load(cls, root: Path, homes: Iterable[Path]) -> "Fingerprints":
-        """Return the hashes that ``save`` has recorded in the folders ``homes``, of the files of
-        the package in the folder ``root``.
+        """Return a ``Fingerprints`` of the package in the folder ``root``, with the hashes that
+        ``save`` has recorded in the folders ``homes``.
 
-        The first folder's entry of a file counts. Damaged records are left out.
+        Where several folders have a hash of one file, that of the first folder counts. Folders
+        without a record and damaged records are left out; nothing is raised.
         """
         known = cls(root)
         for home in homes:
@@ -119,8 +120,8 @@ class Fingerprints:
         return [digest for digest in found if digest is not None]
 
     def save(self, home: Path) -> None:
-        """Write all hashes as a record into the folder ``home``, which has to exist; nothing where
-        none of them is new since ``load``.
+        """Write all hashes as a record into the folder ``home``, which has to exist; do nothing
+        where none of them is new since ``load``.
 
         Nothing is raised where they cannot be written: then the files are read again the next time.
         """

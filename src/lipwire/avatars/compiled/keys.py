@@ -33,8 +33,8 @@ EARLIER_NETWORK_FORMAT = "3"
 @dataclass(frozen=True, slots=True)
 class PartKey:
     """The name of a compiled part, by which it is found again: which ``part`` it is, a hash of the
-    files that it is made from (``content``), and a text for what it depends on besides, as versions
-    and the quality of JPEG (``variant``)."""
+    files that it is made from (``content``), and a text for what else it depends on (``variant``),
+    such as versions and the quality of JPEG."""
 
     part: FilePart
     content: str
@@ -51,7 +51,7 @@ class PartKey:
 class PackageKeys:
     """Hashes that stand for an avatar's files as they are at one moment.
 
-    ``parts`` has the key of each compiled part, but for those of a half (network or frames) that
+    ``parts`` has the key of each compiled part, except for those of a half (network or frames) that
     the package was read without. ``frames`` stands for the frames alone, whatever the crop
     rectangles; empty where they are not there. ``revision`` stands for frames and network on every
     machine. ``earlier`` has the hashes by which the last minor version finds parts of these files.
@@ -99,7 +99,8 @@ def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: in
 
 def rest_content(revision: Revision, form: str, *, earlier: bool = False) -> str:
     """Return a hash, 20 hexadecimal digits, of the frames and the network of ``revision``, for the
-    key of the part ``rest``; empty where one of the two is empty there.
+    key of the part ``rest`` (the stored mouths for silence). Return an empty text where one of the
+    two hashes in ``revision`` is empty.
 
     ``form`` is any text that names the form in which mouths are stored; the hash depends on it too.
     With ``earlier`` it is the hash that the last minor version of Lipwire has for them.

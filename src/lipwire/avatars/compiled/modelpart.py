@@ -48,10 +48,10 @@ def network_is_sound(folder: Path, package: AvatarPackage, fingerprints: Fingerp
 
 
 def build_model(target: Path, package: AvatarPackage, fingerprints: Fingerprints) -> None:
-    """Compile the network of ``package``, which was read with it, for the processor into the folder
-    ``target``, which appears whole or not at all, in the place of one that is there.
-    ``fingerprints`` are the hashes of the package's files. Takes seconds to minutes. Raises
-    AvatarInvalid where the network is no valid one, StorageFailed where ``target`` cannot be
+    """Compile the network of ``package``, which has to have been read with its network, for the
+    processor into the folder ``target``, which appears whole or not at all, in the place of one
+    that is there. ``fingerprints`` are the hashes of the package's files. Takes seconds to minutes.
+    Raises AvatarInvalid where the network is no valid one, StorageFailed where ``target`` cannot be
     written."""
     _build(target, package, fingerprints, partial(compile_model, package.model_path))
 
@@ -59,11 +59,12 @@ def build_model(target: Path, package: AvatarPackage, fingerprints: Fingerprints
 def build_for_gpu(
     target: Path, model: Path, package: AvatarPackage, fingerprints: Fingerprints
 ) -> None:
-    """Compile the network of ``package``, which was read with it, for GPUs into the folder
-    ``target``, which appears whole or not at all. ``model`` is the folder of the same network
-    compiled for the processor (``build_model``), with whose mouths those of the result are
-    compared. ``fingerprints`` are the hashes of the package's files. Raises AvatarInvalid where the
-    network cannot be compiled so, StorageFailed where ``target`` cannot be written."""
+    """Compile the network of ``package``, which has to have been read with its network, for GPUs
+    into the folder ``target``, which appears whole or not at all. ``model`` is the folder of the
+    same network compiled for the processor (``build_model``); the mouths of the result are compared
+    with those that it makes. ``fingerprints`` are the hashes of the package's files. Raises
+    AvatarInvalid where the network cannot be compiled so, StorageFailed where ``target`` cannot be
+    written."""
     _build(target, package, fingerprints, partial(compile_for_gpu, package.model_path, model))
 
 

@@ -92,8 +92,8 @@ def builder(
     height) in pixels to ``stream``, which is seekable and stays the caller's.
 
     ``key`` is the name of the part's file, which is needed to open it again. ``quality`` is that of
-    the part ``jpeg``, 1 to 100; the other one takes no notice of it. ``origins`` says where the
-    frames come from; the part ``patches`` stores it as it is when ``finish`` is called. Raises
+    the part ``jpeg``, 1 to 100; the part ``patches`` ignores it. ``origins`` says where the frames
+    come from; the part ``patches`` stores it as it is when ``finish`` is called. Raises
     InvalidInput where a JPEG cannot have this size or quality.
     """
     width, height = size
@@ -328,7 +328,7 @@ def frame_count(container: Container) -> int:
 
 
 def encoder_version() -> str:
-    """Return the name and version of the JPEG encoder, as "opencv-4.12.0".
+    """Return the name and version of the JPEG encoder, such as "opencv-4.12.0".
 
     A part ``jpeg`` is of use with the same version only: patches that are put into its files have
     to come from the same encoder.

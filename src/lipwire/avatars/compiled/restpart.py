@@ -39,8 +39,8 @@ _OPTIONS: Final = [
 
 def stored_form(mouth: UInt8Array) -> bytes:
     """Return ``mouth``, (320, 320, 3) uint8 in the package's colour order, as it is stored: the
-    bytes of a JPEG file at 4:4:4. The order of colours is not changed; ``mouth_of`` gives the same
-    one back."""
+    bytes of a JPEG file at 4:4:4. The order of colours is not changed: ``mouth_of`` returns the
+    mouth in the same order."""
     _, data = cv2.imencode(".jpg", mouth, _OPTIONS)
     return data.tobytes()
 
@@ -87,8 +87,9 @@ class RestKey:
 
     @classmethod
     def of(cls, revision: Revision, silence: Float32Array) -> Self | None:
-        """Return the key for the frames and the network of ``revision``; None where it does not
-        know one of them. ``silence`` is what the network hears of it, (32, 16, 16) float32."""
+        """Return the key for the frames and the network of ``revision``; None where one of its two
+        hashes is empty. ``silence`` is the audio window of silence that the network is given, (32,
+        16, 16) float32."""
         content = rest_content(revision, _FORM)
         heard = np.ascontiguousarray(silence, "<f4").tobytes()
         variant = hashlib.blake2b(heard, digest_size=_DIGEST_BYTES).hexdigest()
@@ -159,7 +160,7 @@ def write_rest(
     What another process has written meanwhile is kept, unless ``replace``. ``waiting`` is called
     without arguments now and then while another process writes there; what it raises is passed on.
     Raises NotFound where ``package`` is not there any more, StorageFailed where the part cannot be
-    written; what was there before is then still there and nothing else.
+    written; then what was there before is unchanged, and nothing new is left.
     """
     home = writable_home(package, files.key, others=files.folders, own=files.compiled)
     with exclusive(home, waiting):

@@ -67,7 +67,7 @@ def homes(
 
     The first is in the package, the others are in the user's caches. ``key`` tells avatars apart
     that share the folder ``package`` (``AvatarFiles.key``). Of a ``foreign`` package, one that came
-    from a stranger, only the caches count: what came with it as its compiled form may be of
+    from a stranger, only the caches are returned, because a compiled form that came with it may be
     anything. Where ``own`` is given (``AvatarFiles.compiled``), it is the only one.
     """
     if own is not None:
@@ -92,11 +92,11 @@ def writable_home(
     and ``own`` that can be written to, and make it where it is missing.
 
     ``others`` are further folders in which files of the avatar lie (``AvatarFiles.folders``). Where
-    ``package`` is not there but one of them is, the user's caches alone count: ``package`` is not
-    made. The same holds where the package's own folder for compiled parts is a link.
+    ``package`` is not there but one of them is, only the user's caches are used, and ``package`` is
+    not made. The same is done where the package's own folder for compiled parts is a link.
 
-    Raises NotFound where neither ``package`` nor one of ``others`` is there, as the avatar may have
-    been erased meanwhile: nothing of it is made anew. Raises StorageFailed where none can be
+    Raises NotFound where neither ``package`` nor one of ``others`` is there, because the avatar may
+    have been erased meanwhile: nothing of it is made anew. Raises StorageFailed where none can be
     written to, or the disk is full.
     """
     there = package.is_dir()
@@ -139,13 +139,13 @@ def _prepare(home: Path, within: Path | None = None) -> None:
 @contextmanager
 def exclusive(home: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Context manager: hold the lock of the folder ``home``, which has to exist, for the block, so
-    that no other process or thread writes there. Waits as long as another one has it.
+    that no other process or thread writes there. Waits while another one holds it.
 
     ``waiting`` is called without arguments about five times a second meanwhile; what it raises ends
-    the waiting and is passed on. The lock of a process that dies is free: at once, or half a minute
-    later where the file system has no locks and a lease stands for one. Files that such processes
-    left unfinished in ``home`` are removed. Raises StorageFailed where the lock cannot be made
-    there.
+    the waiting and is passed on. The lock of a process that dies is free: at once, or after half a
+    minute where the file system has no locks and a file that is renewed takes their place. Files
+    that such processes left unfinished in ``home`` are removed. Raises StorageFailed where the lock
+    cannot be made there.
     """
     with storage_errors(home):
         lock = _lock(home)
@@ -233,9 +233,9 @@ def new_file(target: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Context manager: make an empty folder under a temporary name and give its path. When the
-    block ends without an error it gets the name ``target``, in the place of what had it; otherwise
-    it is removed. Raises StorageFailed where it cannot be written."""
+    """Context manager: make an empty folder under a temporary name and yield its path. When the
+    block ends without an error, the folder is renamed to ``target``, replacing what is there;
+    otherwise it is removed. Raises StorageFailed where it cannot be written."""
     with storage_errors(target), newfiles.new_folder(target) as folder:
         yield folder
 

@@ -47,13 +47,13 @@ def package_version(
     where: AvatarFiles | Path, need: frozenset[Half] = frozenset()
 ) -> PackageVersion:
     """Return a token to compare with ``==``: it differs when one of an avatar's files was changed.
-    It is made of ``stat`` calls alone; no content is read but that of a network that is new, to
-    find the files of its weights.
+    It is made of the sizes and times of the files; the only content that is read is that of a
+    network which was not read before, to find the files in which it keeps weights.
 
     ``where`` names the files, or the package's folder. ``need`` are the halves of the avatar that
     have to be there, of ``model`` and ``frames``. Raises NotFound where the package's folder is
-    missing, or a file of such a half that ``where`` names by itself; a file that is missing inside
-    the folder changes the token and raises nothing.
+    missing, or a file of a half in ``need`` whose path ``where`` gives on its own; a file that is
+    missing inside the folder changes the token and raises nothing.
     """
     files = AvatarFiles.at(where)
     needed = {files.model} if "model" in need else set()

@@ -52,9 +52,9 @@ class FrameCache:
         return key in self._frames
 
     def put(self, key: FrameKey, frame: UInt8Array) -> None:
-        """Keep ``frame`` under ``key``, (content and form, number of the frame), evicting the least
-        recently used ones as far as the budget asks for it; one larger than the budget is not
-        kept. Nobody may write to it any more."""
+        """Keep ``frame`` under ``key``, (content and form, number of the frame), and evict the
+        least recently used frames until all fit into the budget; a frame larger than the budget is
+        not kept. ``frame`` must not be written to afterwards."""
         with self._lock:
             old = self._frames.pop(key, None)
             self._held_bytes -= 0 if old is None else old.nbytes
@@ -68,8 +68,8 @@ class FrameCache:
 
     def use(self, content: str) -> None:
         """Count one more user of the frames whose keys have ``content`` as their text. Each call
-        needs one of ``leave`` in the end. Frames may be put without it; then nothing but the budget
-        evicts them."""
+        has to be followed by one of ``leave`` later. Frames may be put without a user; then nothing
+        but the budget evicts them."""
         with self._lock:
             self._users[content] += 1
 

@@ -22,9 +22,9 @@ class Pictures:
     """Where a package's frames come from: image files, or one video.
 
     ``root`` is the folder that names of frames are relative to in messages: the package's, or the
-    one that holds the folder or video where that was named by itself. ``frame_paths`` are the image
-    files in the order of their numbers, empty where there is a video, ``video_path``, which is None
-    otherwise. ``first_number`` is the number in the first frame's file name, 0 for a video.
+    one that holds the folder or video where its path was given on its own. ``frame_paths`` are the
+    image files in the order of their numbers, empty where there is a video, ``video_path``, which
+    is None otherwise. ``first_number`` is the number in the first frame's file name, 0 for a video.
     """
 
     root: Path
@@ -92,8 +92,8 @@ def _found_in(root: Path, settings: AvatarSettings, findings: Findings) -> Pictu
 
 
 def named_pictures(path: Path, findings: Findings) -> Pictures | None:
-    """Return the frames of ``path``, a folder of images or a video that was named by itself; None
-    where it has none, or something is wrong with them, which is put into ``findings`` as an
+    """Return the frames of ``path``, a folder of images or a video whose path was given on its own;
+    None where it has none, or something is wrong with them, which is put into ``findings`` as an
     error."""
     try:
         resolved = path.resolve()

@@ -30,9 +30,9 @@ def frame_tasks(pictures: Pictures, origins: Origins | None = None) -> Generator
     """Yield one task for each source frame of ``pictures``, in order. A task takes no arguments,
     may run in any thread, and returns the frame, (height, width, 3) uint8 BGR.
 
-    Images are decoded by the tasks. A video is decoded by whoever iterates, and its tasks only make
-    pixels of it; close the iterator when leaving it early. Of a video, what is learnt is put into
-    ``origins``, if one is given, which should be new: ``times``, ``keys``, ``sources`` and
+    Images are decoded by the tasks. A video is decoded in the thread that iterates, and its tasks
+    only convert decoded frames to BGR; close the iterator when leaving it early. For a video,
+    ``origins``, which should be new if it is given, is filled: ``times``, ``keys``, ``sources`` and
     ``damage`` while iterating, ``shown`` at the end. Iterating and tasks raise AvatarInvalid where
     the source cannot be read or decoded; iterating also where times leap by more than a minute.
     """
@@ -72,10 +72,11 @@ def shown_frames(pictures: Pictures, origins: Origins) -> Generator[tuple[int, F
     ``pictures`` shows, in order.
 
     A task takes no arguments, may run in any thread, and returns the frame, (height, width, 3)
-    uint8 BGR. Of images all are shown, of a video those of each 25th of a second, some several
-    times. ``times``, ``keys``, ``sources`` and ``damage`` of ``origins``, which should be new, are
-    filled meanwhile; ``shown`` and ``sums`` are left to the caller. Close the iterator when leaving
-    it early. Iterating and tasks raise AvatarInvalid where the source cannot be read or decoded.
+    uint8 BGR. All images are shown; of a video the frame nearest to each 25th of a second is shown,
+    so that some frames are shown several times or never. ``times``, ``keys``, ``sources`` and
+    ``damage`` of ``origins``, which should be new, are filled meanwhile; ``shown`` and ``sums`` are
+    left to the caller. Close the iterator when leaving it early. Iterating and tasks raise
+    AvatarInvalid where the source cannot be read or decoded.
     """
     if pictures.video_path is None:
         origins.sources = len(pictures.frame_paths)
@@ -105,10 +106,10 @@ def in_order(
     """Yield the results of ``tasks``, which take no arguments, in the tasks' order; they run in
     ``workers`` threads that end with the iterator.
 
-    At most ``in_flight`` tasks, 1 or more, are begun and not yet handed over; None is two for each
-    worker. Further ones are taken from ``tasks``, in the caller's thread, as results are taken. The
-    first error is raised and ends it; tasks not yet begun are dropped then, and those that run are
-    waited for. Close the iterator when leaving it early.
+    At most ``in_flight`` tasks, 1 or more, are begun whose results are not yet yielded; None means
+    two for each worker. Further tasks are read from ``tasks``, in the caller's thread, when results
+    are read. The first error is raised and ends the iteration; tasks not yet begun are then
+    dropped, and running ones are waited for. Close the iterator when leaving it early.
     """
     most = workers * _IN_FLIGHT_PER_WORKER if in_flight is None else in_flight
     pending: deque[Future[T]] = deque()

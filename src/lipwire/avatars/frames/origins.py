@@ -24,8 +24,9 @@ class Origins:
 
     For each frame that is shown, ``shown`` has the number of its source frame, never falling, and
     ``sums`` the checksum of its pixels (``frame_sum``). Of a video, ``times`` has for each source
-    frame what to seek it by, ``keys`` the numbers of the key frames, with which decoding can begin,
-    and ``damage`` what could not be decoded. ``sources`` is how many source frames there are.
+    frame the time stamp to seek it by (``VideoFrame.mark``), ``keys`` the numbers of the key
+    frames, with which decoding can begin, and ``damage`` what could not be decoded. ``sources`` is
+    how many source frames there are.
     """
 
     shown: list[int] = field(default_factory=list)
@@ -42,8 +43,8 @@ class Origins:
 
     @property
     def resampled(self) -> bool:
-        """Whether the frames that are shown are not simply those of the source one by one. Of use
-        once ``shown`` and ``sources`` are complete."""
+        """False where each source frame is shown exactly once, in order; else True. Valid once
+        ``shown`` and ``sources`` are complete."""
         return self.shown != list(range(self.sources))
 
     def key_before(self, source: int) -> int:

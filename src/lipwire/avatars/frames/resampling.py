@@ -32,11 +32,11 @@ T = TypeVar("T", bound=Timed)
 def on_grid(frames: Iterable[T], time_base: Fraction, rate: Fraction, label: str) -> Iterator[T]:
     """Yield for each 25th of a second the one of ``frames`` that is shown then.
 
-    Some come several times, some never. ``frames`` come in the order in which they are shown; their
-    ``pts`` are in units of ``time_base`` seconds, and time counts from the first one's. A frame
-    without a time, or with one that is not after the last one's, is taken to follow it at ``rate``
-    frames a second. Raises AvatarInvalid where times leap by more than a minute; ``label`` names
-    the video in the message.
+    A frame may be yielded several times, or never. ``frames`` are in the order in which they are
+    shown; their ``pts`` are in units of ``time_base`` seconds, and time counts from the first
+    one's. A frame without a time, or whose time is not after that of the frame before, is assumed
+    to be shown 1 / ``rate`` seconds after that frame. Raises AvatarInvalid where times leap by more
+    than a minute; ``label`` names the video in the message.
     """
     before: T | None = None
     time_s = Fraction(0)

@@ -73,7 +73,8 @@ class ImageSource:
 
     def __init__(self, pictures: Pictures, origins: Origins, workers: int) -> None:
         """``pictures`` are the images, ``origins`` what was found out about them when they were
-        compiled, of which the checksums count; up to ``workers`` threads call ``read`` at a time.
+        compiled, of which only the checksums are used; up to ``workers`` threads call ``read`` at a
+        time.
         """
         self.workers = workers
         self._pictures = pictures
@@ -103,8 +104,8 @@ class VideoSource:
     """Decodes frames from a video. A ``Source`` for one thread at a time. The file stays open, so
     replacing it does no harm.
 
-    Several decoders are kept, each at another place of the video, one for each viewer that goes
-    through it, as far as their memory allows.
+    Up to three decoders are kept, each at another place of the video, for several viewers that walk
+    through it; fewer where they would take too much memory.
     """
 
     workers = 1

@@ -54,8 +54,8 @@ _BY_ZSCALE: Final = frozenset({8, 10, 12, 13})  # matrices
 
 def check_colours(frame: av.VideoFrame, label: str) -> None:
     """Raise AvatarInvalid where the primaries, transfer characteristics or matrix that ``frame``
-    says are not shown right, as HDR; what it does not say is allowed. ``label`` is the video's file
-    name, and the message has the command that converts it."""
+    says would not be shown right, such as those of HDR; values that it does not say are allowed.
+    ``label`` is the video's file name, and the message has the command that converts it."""
     primaries, transfer = frame.color_primaries, frame.color_trc
     if transfer in _HDR:
         command = _to(_TO_SDR, frame, label, ("bt2020", "bt709", "bt2020nc"))

@@ -61,7 +61,8 @@ class Turn:
         return self.transpose or self.flip_x or self.flip_y
 
     def __call__(self, pixels: UInt8Array) -> UInt8Array:
-        """``pixels`` (height, width, 3) upright; the same array where there is nothing to do."""
+        """Return ``pixels``, (height, width, 3) uint8, turned upright; the same array where there
+        is nothing to do."""
         turned: Any = cv2.transpose(pixels) if self.transpose else pixels
         if self.flip_x or self.flip_y:
             turned = cv2.flip(turned, -1 if self.flip_x and self.flip_y else int(self.flip_x))
@@ -84,8 +85,9 @@ class VideoFrame:
     """One decoded frame. Its pixels are made when they are asked for, in any thread.
 
     ``number`` is how many frames were shown before it, ``pts`` when it is shown in units of
-    ``Video.time_base`` (None where that is not known), ``mark`` what to seek it by, ``is_key``
-    whether decoding can begin with it, and ``interlaced`` whether it is marked as such.
+    ``Video.time_base`` (None where that is not known), ``mark`` the time stamp for ``Video.seek``
+    (None where that is not known), ``is_key`` whether decoding can begin with it, and
+    ``interlaced`` whether it is marked as such.
     """
 
     __slots__ = ("_frame", "_label", "_turn", "interlaced", "is_key", "mark", "number", "pts")
@@ -170,10 +172,10 @@ class Video(Closing):
         """Yield the frames from where the video stands to its end, in the order in which they are
         shown, the first of them with the number ``number``.
 
-        It stands at the beginning at first and after ``rewind``, at a key frame after ``seek``, and
-        else behind the last frame that was taken. What cannot be decoded is left out, and is
-        counted in ``damage``. Raises AvatarInvalid where no frame at all is found and ``number`` is
-        0.
+        The video stands at its beginning when it was opened and after ``rewind``, at a key frame
+        after ``seek``, and otherwise behind the last frame that was read. What cannot be decoded is
+        left out and counted in ``damage``. Raises AvatarInvalid where no frame at all is found and
+        ``number`` is 0.
         """
         broken: Exception | None = None
         try:
@@ -203,7 +205,7 @@ class Video(Closing):
 
     def frame_times(self) -> list[FrameTime]:
         """Return the times of all frames, in the order in which they are shown, without decoding
-        them; where one is not known, none is.
+        them; where the time of one frame is not known, ``pts`` is None for all.
 
         To be called before any frame is read; afterwards ``rewind`` before ``frames``.
         """
@@ -235,7 +237,7 @@ class Video(Closing):
         """Have the next call of ``frames`` begin at or before the frame whose ``mark`` is ``pts``,
         in units of ``time_base``, as near as the format allows.
 
-        Which frame comes first then has to be seen by its ``mark``.
+        The caller finds out from ``mark`` which frame is the first then.
         """
         try:
             self._container.seek(pts, stream=self._video)
@@ -355,11 +357,11 @@ def _turn(frame: av.VideoFrame, label: str) -> Turn:
 
 
 def video_broken(label: str, error: Exception, head: bytes = b"") -> AvatarInvalid:
-    """Return, without raising it, the error that the video named ``label`` cannot be decoded as
-    reading it ended with ``error``.
+    """Return, without raising it, an AvatarInvalid that says that the video named ``label`` cannot
+    be decoded, and why reading it ended with ``error``.
 
-    ``head`` is the first bytes of the file, empty where they are not known; the message says what
-    the file is where they are those of another kind of file.
+    ``head`` is the first bytes of the file, empty where they are not known; where they are those of
+    another kind of file, the message names that kind.
     """
     reason = (getattr(error, "strerror", None) or type(error).__name__).lower()
     if limits := beyond_limits(error):

@@ -62,10 +62,11 @@ _MAX_INFO_BYTES: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """All that a package is made of: ``images``, the files of the frames in their order, or one
-    ``video``; their rectangles (``rects``) and ``masks``, the networks, the ``settings`` that are
-    kept or assumed; and the audio features of the recording with the recording, where they are
-    there."""
+    """All that a package is made of. The frames are ``images``, files in their order, or one
+    ``video``: the first is empty or the second None. ``rects`` are the crop rectangles of the
+    frames in order. ``encoder`` is the audio encoder, None where there is none; ``settings`` are
+    kept from the source or assumed. ``features`` is the file of audio features made of the
+    recording, and ``recording`` that recording; each is None where it is not there."""
 
     source: Source
     images: tuple[Path, ...]
@@ -87,8 +88,8 @@ class _Frames:
 
 
 def examine(source: Source, checkpoints: Checkpoints, report: Report) -> Material:
-    """Find and check what ``source`` holds, and return it for ``write_package``; nothing is
-    written. Images are read in part, a video is decoded.
+    """Find and check the parts of an avatar that ``source`` holds, and return them for
+    ``write_package``; nothing is written. Images are read in part, a video is decoded.
 
     What is found, assumed or unusual is added to ``report``. ``checkpoints`` is asked what PyTorch
     checkpoints hold. Raises AvatarInvalid with the first thing that is missing or wrong,

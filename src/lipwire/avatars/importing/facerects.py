@@ -41,7 +41,7 @@ _SMALL: Final = 0.5
 class FaceSource:
     """Where the rectangles of a source come from: the JSON file ``path``, or the folder of
     landmarks ``path`` where ``landmarks`` is True; ``label`` names it in messages. ``unused`` names
-    the landmarks where both are there, else it is None."""
+    the folder of landmarks where there are both and the JSON file is used, else it is None."""
 
     path: Path
     label: str
@@ -78,10 +78,10 @@ def rectangles_of_images(
     """Return the crop rectangle of each of ``images``, whose first is of ``size`` (width, height),
     in the images' order.
 
-    ``found`` is what ``find_rectangles`` returned for ``source``; of the latter, ``landmarks_size``
-    and the folder that links must not lead out of count. What is assumed or unusual is added to
-    ``report``. Raises AvatarInvalid where a frame has none, where the file is wrong, and where they
-    do not fit pictures of this size.
+    ``found`` is what ``find_rectangles`` returned for ``source``; of ``source``, ``landmarks_size``
+    and ``folder``, which links must not lead out of, are used. What is assumed or unusual is added
+    to ``report``. Raises AvatarInvalid where a frame has no rectangle, where the file is wrong, and
+    where rectangles do not fit pictures of this size.
     """
     numbers = list(images.paths)
     if found.landmarks:
@@ -102,10 +102,10 @@ def rectangles_of_video(
     """Return the crop rectangle of each of the ``count`` frames of the video ``label``, which are
     of ``size`` (width, height).
 
-    ``found`` is what ``find_rectangles`` returned for ``source``; of the latter, ``landmarks_size``
-    and the folder that links must not lead out of count. What is assumed or unusual is added to
-    ``report``. Raises AvatarInvalid where there are more or fewer rectangles, where the file is
-    wrong, and where they do not fit pictures of this size.
+    ``found`` is what ``find_rectangles`` returned for ``source``; of ``source``, ``landmarks_size``
+    and ``folder``, which links must not lead out of, are used. What is assumed or unusual is added
+    to ``report``. Raises AvatarInvalid where there are more or fewer rectangles, where the file is
+    wrong, and where rectangles do not fit pictures of this size.
     """
     if found.landmarks:
         there = len(_landmark_numbers(found, source))

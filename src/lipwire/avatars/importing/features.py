@@ -24,9 +24,9 @@ _MAX_BYTES: Final = 1 << 31
 def features_note(features: Path, recording: Path | None, encoder: Path | None) -> str:
     """Return a line for a person about ``features``, a file of NumPy (.npy) with a row of 512
     numbers for each 25th of a second: how many rows it has, and how much they differ from those
-    that the audio encoder in the ONNX file ``encoder`` makes of ``recording``. Where one of these
-    two is None they are not compared, which the line says. A file that cannot be read is said so
-    too; nothing is raised."""
+    that the audio encoder in the ONNX file ``encoder`` makes of ``recording``. Where ``recording``
+    or ``encoder`` is None, or a file cannot be read, the rows are not compared and the line says
+    why; nothing is raised."""
     name = features.name
     try:
         if features.stat().st_size > _MAX_BYTES:

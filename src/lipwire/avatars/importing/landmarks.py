@@ -25,12 +25,12 @@ _MAX_COORDINATE: Final = 1 << 20
 def landmark_rectangle(path: Path, label: str, scale: tuple[float, float] = (1.0, 1.0)) -> CropRect:
     """Return the crop rectangle that the landmarks in the file ``path`` (.lms, 110 lines "x y")
     give: a square from the x of point 1 to that of point 31, down from the y of point 52, points
-    counted from 0; each coordinate is multiplied with that of ``scale`` (x, y) and cut to an
-    integer.
+    counted from 0; x and y are multiplied by the two factors of ``scale`` and cut to integers.
 
-    ``scale`` is the size of the frames over that of the pictures which the landmarks are of. The
-    rectangle may reach outside the frame. Raises AvatarInvalid, with ``label`` at the beginning of
-    the message, where the file is missing or has not 110 points, and where the square is empty.
+    ``scale`` is (x, y), the size of the frames divided by that of the pictures in which the
+    landmarks were found. The rectangle may reach outside the frame. Raises AvatarInvalid, with
+    ``label`` at the beginning of the message, where the file is missing or has not 110 points, and
+    where the square is empty.
     """
     try:
         facts = path.stat()

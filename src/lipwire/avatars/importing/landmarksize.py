@@ -38,10 +38,11 @@ def check_landmarks_size(
 ) -> None:
     """Raise AvatarInvalid where the crop rectangles ``rects``, made of landmarks, clearly belong to
     pictures of another size than ``frames``, one (height, width) uint8 in grey for each of them.
-    With fewer than two frames, or frames of several sizes, nothing is told.
+    Nothing is raised for fewer than two frames, or frames of several sizes.
 
-    That is where they move, the frames stand still in each of them, and move in the rectangles that
-    would be theirs in pictures of another size. ``label`` names the landmarks in the message.
+    Rectangles belong to another size where they move from frame to frame, the pictures do not
+    change inside them, but do change inside the same rectangles scaled to another size. ``label``
+    names the landmarks in the message.
     """
     if len(frames) < 2 or len(set(rects)) < 2 or len({each.shape for each in frames}) > 1:
         return

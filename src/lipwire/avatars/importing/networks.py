@@ -27,8 +27,9 @@ _LAST_NUMBER: Final = re.compile(r"(\d{1,9})(?!.*\d)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FoundNetwork:
-    """A network of a source: its file, how messages name it, whether that is a PyTorch checkpoint,
-    and how many others there were (``others``)."""
+    """A network of a source: its file (``path``), how messages name it (``label``), whether the
+    file is a PyTorch checkpoint and not ONNX (``pytorch``), and how many further checkpoints there
+    were (``others``)."""
 
     path: Path
     label: str
@@ -38,7 +39,7 @@ class FoundNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """What reads PyTorch checkpoints, for whoever has PyTorch.
+    """Two functions that read PyTorch checkpoints, which needs PyTorch.
 
     ``describe(path, kind)`` returns what is in a checkpoint, in a few words, and ``convert(path,
     kind, onnx)`` writes it as the ONNX file ``onnx``. Both raise AvatarInvalid for a checkpoint
@@ -51,10 +52,10 @@ class Checkpoints:
 
 def find_network(source: Source) -> FoundNetwork:
     """Return the lip-sync network of ``source``: the file that was named (``source.model``), else
-    an ONNX file in its folders, else a checkpoint there. Of several checkpoints it is the one whose
-    name says best, else the one with the highest number, else the newest. Raises AvatarInvalid
-    where there is none, with what is wrong with the file that comes closest, and where the file
-    that was named is not there or is not valid."""
+    an ONNX file in its folders, else a checkpoint there. Of several checkpoints it is one whose
+    name contains "best", else the one with the highest number in its name, else the newest. Raises
+    AvatarInvalid where there is none, with what is wrong with the most likely file, and where the
+    file that was named is not there or is not valid."""
     if source.model is not None:
         return _named(source.model, inspect_model)
     found, why = _first_onnx(source, inspect_model, MODEL_NAME)

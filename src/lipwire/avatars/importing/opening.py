@@ -11,8 +11,8 @@ from lipwire.domain import InvalidInput, NotFound
 
 @contextmanager
 def opened_sources(path: Path) -> Iterator[list[Source]]:
-    """Context manager: give the avatars in the folder or archive ``path``, at least one; an archive
-    stays unpacked for the block.
+    """Context manager: yield a list of the avatars in the folder or archive ``path``, at least one;
+    an archive stays unpacked for the block.
 
     Raises NotFound where nothing is there, InvalidInput for a file that is no archive,
     AvatarInvalid for an archive that is damaged or refused (see ``unpacked``), and StorageFailed

@@ -35,8 +35,9 @@ _COMPARED: Final = 3
 class NumberedImages:
     """The images of a folder by the numbers in their names.
 
-    ``paths`` has the file of each number, rising. ``doubled`` are numbers that had a second file,
-    with the same picture, ``unused`` the names of images that have another pattern.
+    ``paths`` has the file of each number, in ascending order of the numbers. ``doubled`` are
+    numbers that had a second file, with the same picture, ``unused`` the names of images that have
+    another pattern.
     """
 
     folder: Path
@@ -66,13 +67,14 @@ class VideoFacts:
 def numbered_images(folder: Path, root: Path, shown_as: str) -> NumberedImages | None:
     """Return the PNG and JPEG images in ``folder``; None where it holds none with a number.
 
-    Names may have any pattern with one number that counts: ``0.jpg``, ``frame_0000.png``,
-    ``anna_2_00017.jpeg``. Of several patterns the one with the most files is meant. Two files of
-    one number are one frame where they show the same picture; a PNG is taken before a JPEG.
+    Names may have any pattern with one number that counts the frames: ``0.jpg``,
+    ``frame_0000.png``, ``anna_2_00017.jpeg``. Of several patterns the one with the most files is
+    used. Two files of one number are one frame where they show the same picture; a PNG is used
+    rather than a JPEG.
 
     ``root`` is the folder that links must not lead out of, ``shown_as`` names ``folder`` in
-    messages. Raises AvatarInvalid where it cannot be read, where two numbers in the names count,
-    and where one frame has two pictures.
+    messages. Raises AvatarInvalid where it cannot be read, where two numbers in the names differ
+    from file to file, and where one frame has two pictures.
     """
     by_pattern: dict[str, list[tuple[list[int], str]]] = {}
     images = _image_names(folder, root, shown_as)
@@ -124,8 +126,8 @@ def shows_the_same(images: NumberedImages, video: Path) -> bool:
 
 
 def video_facts(video: Path) -> VideoFacts:
-    """Decode all of ``video`` and return what that has shown. Raises AvatarInvalid where it cannot
-    be opened or decoded, or has no frames."""
+    """Decode all of ``video`` and return how many frames it has, their size, and what is damaged.
+    Raises AvatarInvalid where it cannot be opened or decoded, or has no frames."""
     origins = Origins()
     size = None
     with closing(frame_tasks(Pictures(video.parent, (), video), origins)) as tasks:

@@ -17,8 +17,9 @@ class Row:
 
 @dataclass(slots=True)
 class Report:
-    """What an import tells: ``rows`` of the table, what is ``assumed`` since no file says it, and
-    ``notes`` on what is unusual; a line each, in the order in which they were added."""
+    """What an import reports to a person: ``rows`` of a table, what is ``assumed`` because no file
+    says it, and ``notes`` on what is unusual; each is one line, in the order in which they were
+    added."""
 
     rows: list[Row] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
@@ -30,7 +31,7 @@ class Report:
         self.rows.append(Row(part, escaped(found), escaped(use)))
 
     def assume(self, line: str) -> None:
-        """Add ``line``, which says what is assumed since no file says it."""
+        """Add ``line``, which says what is assumed because no file says it."""
         self.assumed.append(escaped(line))
 
     def note(self, line: str) -> None:

@@ -25,11 +25,12 @@ class Source:
 
     ``shown`` is how a person named it, ``name`` what the avatar is called unless another name is
     given. Files are looked for in ``folder``, networks then in the folders ``beside``. ``model``,
-    ``audio_encoder``, ``frames`` (a folder of images or a video) and ``rectangles`` are files that
-    were named by themselves. ``frame_count`` is how many frames there have to be; None where
-    nothing says. ``landmarks_size`` is the (width, height) of the pictures that the landmarks are
-    of; None for that of the frames. ``renamed`` is whether a person gave the name, which people are
-    then shown, too.
+    ``audio_encoder``, ``frames`` (a folder of images or a video) and ``rectangles`` are paths that
+    were given on their own; where one is None, its files are looked for. ``frame_count`` is how
+    many frames there have to be; None where that is not known. ``landmarks_size`` is the (width,
+    height) of the pictures that the landmarks are of; None where they have the size of the frames.
+    ``renamed`` says whether a person chose ``name``, which is then also the name that people are
+    shown.
     """
 
     shown: str
@@ -55,8 +56,8 @@ def folder_sources(folder: Path, shown_as: str, name: str) -> list[Source]:
     a folder in ``dataset/`` there.
 
     Folders that hold nothing but one folder are passed through. ``shown_as`` is how a person named
-    the folder, ``name`` what an avatar is called that is the folder itself. Raises NotFound where
-    there is no such folder.
+    the folder, ``name`` is the name for an avatar that lies in the folder itself. Raises NotFound
+    where there is no such folder.
     """
     if not folder.is_dir():
         raise NotFound(f"no folder {shown_as}; name a folder, a .zip or a .tar file")
@@ -71,9 +72,9 @@ def folder_sources(folder: Path, shown_as: str, name: str) -> list[Source]:
 
 def followed(path: Path, root: Path, shown_as: str) -> Path:
     """Return ``path``, which was found below the folder ``root``, unchanged. Raises AvatarInvalid
-    where a link on its way cannot be followed, or leads out of ``root`` while links may not
-    (``links_may_lead_out``): a folder from somebody else could have any file of this machine in the
-    package. ``shown_as`` names it in the message."""
+    where a link in the path cannot be followed, or leads out of ``root`` and
+    ``links_may_lead_out()`` is False: through such links a stranger's folder could bring any file
+    of this machine into the package. ``shown_as`` names it in the message."""
     try:
         inside = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError) as error:

@@ -41,9 +41,9 @@ _KEPT: Final = ("description", "licence", "consent")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a package goes: the folder ``name`` in the folder ``folder``, which is made where it is
-    not there. ``replace`` says whether one that is there may be replaced. Raises InvalidInput for
-    what cannot be an avatar's name."""
+    """Where a package is written: the folder ``name`` in the folder ``folder``, which is made where
+    it is missing. ``replace`` says whether one that is there may be replaced. Raises InvalidInput
+    for what cannot be an avatar's name."""
 
     folder: Path
     name: str
@@ -83,7 +83,8 @@ def write_package(
     progress: CompileProgress,
     sandbox: Sandbox | None = None,
 ) -> list[Problem]:
-    """Make the package ``target`` of ``material``, validate it, and return the warnings of that.
+    """Write the package ``target`` from ``material``, validate it, and return the warnings of the
+    validation; an empty list where there are none.
 
     ``checkpoints`` converts PyTorch checkpoints to ONNX. What is learnt on the way is added to
     ``report``; ``progress(done, total, what)`` is called meanwhile. With a ``sandbox`` the package
@@ -92,8 +93,8 @@ def write_package(
     Raises InvalidInput where something is at ``target`` that may not be replaced, its folder is a
     file, or it lies in the source or holds it; AvatarInvalid where the package would not be valid,
     or a checkpoint is not what it should be; DependencyMissing where a checkpoint needs PyTorch;
-    StorageFailed where it cannot be written. There is then nothing new, and what was at ``target``
-    is as it was.
+    StorageFailed where it cannot be written. Whenever something is raised, nothing new is left, and
+    what was at ``target`` is unchanged.
     """
     target.check(material.source.folder)
     with (

@@ -21,10 +21,10 @@ _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What the process that compiles or validates one package may take: ``memory_bytes`` of address
-    space, more of which the system refuses (on Linux alone), ``time_s`` seconds from its start to
-    its answer, and as many again while it waits for another process that compiles the same avatar,
-    and ``cores`` of those that this process may use (on Linux alone)."""
+    """Limits of the process that compiles or validates one package. ``memory_bytes`` is the most
+    address space that it may have, and ``cores`` the most processor cores that it may use; both
+    hold on Linux alone. ``time_s`` is how many seconds it may take from its start to its answer;
+    for as long again it may wait for another process that compiles the same avatar."""
 
     memory_bytes: int = 4 * 1024**3
     """Of address space, more of which the system refuses. The demo avatar takes less than 1 GiB."""
@@ -35,8 +35,8 @@ class SandboxLimits:
 
 
 def limits_memory() -> bool:
-    """Return whether this system refuses a process memory beyond its limit: Linux does. macOS takes
-    the limit and does not keep to it, and Windows has none for a process."""
+    """Return whether this system refuses a process memory beyond its limit: Linux does. macOS
+    accepts the limit and ignores it, and Windows has none for a process."""
     return sys.platform == "linux"
 
 
@@ -53,8 +53,8 @@ def thread_counts(environ: Mapping[str, str], cores: int) -> dict[str, str]:
 
 def confine(limits: SandboxLimits) -> None:
     """Limit this process, for good, as ``limits`` says: its memory (on Linux), its cores, and its
-    processor time, that of all cores for ``time_s``. Limited are also the size of files it writes,
-    how many it has open, and core files, which it does not leave.
+    processor time, ``time_s`` seconds for each core. The size of the files that it writes and the
+    number of open files are limited too, and it leaves no core files.
 
     On Windows there are no such limits, and nothing is set. Raises OSError or ValueError where the
     system refuses them.

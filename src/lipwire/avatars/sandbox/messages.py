@@ -52,9 +52,9 @@ def tells_of_no_memory(text: str) -> bool:
 
 
 def read_message(line: bytes, label: str) -> dict[str, Any]:
-    """Return the message in ``line``, a line of JSON from the sandbox's process, which a package
-    may have made write anything; the module lists the forms. Raises AvatarInvalid, with a message
-    that begins with ``label``, where it has none of them."""
+    """Return the message in ``line``, a line of JSON from the sandbox's process. A harmful package
+    may have made the process write anything: AvatarInvalid is raised, with a message that begins
+    with ``label``, where the line has none of the forms that the module lists."""
     try:
         message: dict[str, Any] = json.loads(line)
         match message["said"]:

@@ -75,7 +75,8 @@ class Sandbox:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``limits`` are those of each process; None for 4 GiB, 10 minutes and 4 cores
-        (``SandboxLimits()``). ``clock`` returns seconds, with which its time is measured."""
+        (``SandboxLimits()``). ``clock`` returns seconds, with which a process's time is
+        measured."""
         self.limits = limits or SandboxLimits()
         self._clock = clock
 
@@ -97,8 +98,8 @@ class Sandbox:
         StorageFailed where the result cannot be written; AvatarInvalid where the package is broken,
         takes more memory or time than is allowed, or makes the process crash; Unavailable where the
         process cannot be started or is killed by somebody else, or where another process has been
-        compiling the avatar for longer than this one may take. Nothing is left behind then but what
-        was complete.
+        compiling the avatar for longer than this one may take. Whatever is raised, only complete
+        parts are left behind.
         """
         asked: dict[str, Any] = {"work": "compile", "need": sorted(need), "parts": sorted(parts)}
         asked |= {"files": files_as_json(files), "quality": quality}
@@ -111,10 +112,11 @@ class Sandbox:
             raise
 
     def validate(self, path: Path, progress: CompileProgress) -> list[Problem]:
-        """Return all problems of the package in folder ``path``, as ``validate_package``, and wait
-        for it. Taking more memory or time than is allowed, and a crash, are errors in the list.
-        ``progress(done, total, what)`` is called in this thread meanwhile; what it raises ends the
-        process, and is passed on unless it is a LipwireError, which becomes an error in the list.
+        """Return all problems of the package in the folder ``path``, like ``validate_package``;
+        waits until the process has ended. Taking more memory or time than is allowed, and a crash,
+        are errors in the list. ``progress(done, total, what)`` is called in this thread meanwhile;
+        what it raises ends the process, and is passed on unless it is a LipwireError, which becomes
+        an error in the list.
 
         Raises NotFound where nothing is there, Unavailable where the process cannot be started or
         is killed by somebody else.

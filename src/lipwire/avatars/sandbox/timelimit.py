@@ -28,7 +28,8 @@ class TimeLimit:
 
     @property
     def left_s(self) -> float:
-        """Seconds left of the limit for work, or for waiting, whichever it does now; at least 0."""
+        """Seconds left of the limit that time counts against now, the one for work or the one for
+        waiting; at least 0."""
         self._count()
         return max(0.0, self._limit_s - self._taken_s[self.waiting])
 

@@ -134,7 +134,8 @@ class CacheIndex(Closing):
             return [Entry(*row) for row in rows]
 
     def total_bytes(self) -> int:
-        """Return how many bytes are taken or reserved, with what is about to be removed."""
+        """Return how many bytes all entries take or have reserved, including those that are about
+        to be removed."""
         with self._transaction() as db:
             return _total(db)
 
@@ -150,7 +151,7 @@ class CacheIndex(Closing):
     def pin(self, folder: str, name: str, version: str, size_bytes: int) -> Entry:
         """Reserve room for ``size_bytes`` in ``folder``, where ``version`` of the avatar ``name``
         lies or will lie, pin it for the caller, who calls ``unpin`` once for each pin, and return
-        the entry. Where an entry is there it keeps what it has, at least ``size_bytes``; where
+        the entry. An entry that exists already keeps its reserved size where that is larger; where
         there is no room, entries that no process has pinned are evicted, the ones not used for
         longest first. Does not wait.
 
@@ -196,9 +197,9 @@ class CacheIndex(Closing):
                 )
 
     def unpin(self, folder: str) -> None:
-        """Give up one pin of ``folder``; nothing where this process has none. With the last one the
-        time of its use is set to now. Where the disk is full this is written down later; nothing is
-        raised."""
+        """Give up one pin of ``folder``; do nothing where this process has none. When the last pin
+        is given up, now counts as the entry's last use. Where the index cannot be written, the
+        change is written later; nothing is raised."""
         with self._lock:
             if folder not in self._pinned:
                 return
@@ -212,10 +213,10 @@ class CacheIndex(Closing):
                 pass  # which writes it down
 
     def resize(self, folder: str, size_bytes: int) -> bool:
-        """Have the entry in ``folder``, which this process has pinned, count ``size_bytes``, as
-        measured on the disk. Where all entries are then more than the budget, others that nobody
-        has pinned are evicted. Returns whether all fits now; where it does not, nothing else is
-        done."""
+        """Set the size of the entry in ``folder``, which this process has pinned, to
+        ``size_bytes``, as measured on the disk. Where all entries are then more than the budget,
+        others that nobody has pinned are evicted. Return whether all entries then fit into the
+        budget; where they do not, nothing else is done."""
         going: list[str] = []
         with self._lock, self._transaction() as db:
             db.execute("UPDATE entries SET bytes = ? WHERE folder = ?", (size_bytes, folder))
@@ -237,17 +238,18 @@ class CacheIndex(Closing):
 
     def free(self, size_bytes: int) -> int:
         """Evict entries that nobody has pinned, the ones not used for longest first, until
-        ``size_bytes`` are free on the disk that were not, or none is left; return how many bytes
-        were freed."""
+        ``size_bytes`` bytes more are free on the disk, or no such entry is left; return how many
+        bytes were freed."""
         with self._lock, self._transaction() as db:
             going, freed = self._evict(db, size_bytes, sparing="", enough=False)
         self._remove(going)
         return freed
 
     def wanted_bytes(self) -> int:
-        """Return how many bytes another process has lacked within the last 10 seconds when it
-        pinned, as too much was pinned by all: the most of any; 0 where none did. Whoever has
-        avatars open that nobody uses is to close some then."""
+        """Return how many bytes another process lacked when it tried to pin an entry within the
+        last 10 seconds, because too much was pinned: the largest number of all processes, 0 where
+        none lacked any. Where it is above 0, a process should close avatars that it has open and
+        that nobody uses."""
         with self._transaction() as db:
             row = db.execute(
                 "SELECT COALESCE(MAX(bytes), 0) FROM wants WHERE holder != ? AND at_ns > ?",
@@ -257,7 +259,7 @@ class CacheIndex(Closing):
 
     def forget(self, name: str) -> int:
         """Evict all entries of the avatar ``name`` that no process has pinned; return how many of
-        its entries are left, which are pinned."""
+        its entries are left because they are pinned."""
         with self._lock, self._transaction() as db:
             self._drop_dead(db)
             rows = db.execute(f"SELECT {_COLUMNS} FROM entries WHERE name = ?", (name,)).fetchall()
@@ -440,7 +442,7 @@ _COLUMNS: Final = "folder, name, version, bytes, made"
 
 def folder_bytes(folder: Path) -> int:
     """Return how many bytes all files in and below ``folder`` have together; links are not
-    followed, and what goes meanwhile does not count."""
+    followed, and files that are removed meanwhile do not count."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

@@ -47,10 +47,11 @@ class Canaries:
         alone."""
 
     def choose(self, name: str, canary: Canary, who: str) -> Chosen:
-        """Return what ``who`` is shown of the avatar ``name``, which has ``canary`` published for a
-        share. ``who`` is any text that stays the same for whoever has to be shown the same; who is
-        within the share follows from it alone, in every process. An empty text is never shown the
-        canary.
+        """Return, as a ``Chosen``, which version of the avatar ``name`` the user ``who`` is shown:
+        ``canary``, which is published for a share of the users, or the version that is published
+        for all. ``who`` is any text that stays the same for one user; whether it is within the
+        share depends on the text, the avatar's name and the canary alone, so that every process
+        decides the same. An empty text is never shown the canary.
 
         Returns at once: where the canary is not loaded here, loading it is begun in the workers,
         and ``who`` is shown the version that is published for all.
@@ -64,9 +65,10 @@ class Canaries:
         return published
 
     def make_ready(self, name: str, version: str) -> None:
-        """Begin to load ``version`` of the avatar ``name`` in the workers, unless it is loaded, is
-        being loaded, or could not be loaded within the last 30 seconds. Returns at once; a failure
-        is logged and noted as by ``failed``."""
+        """Begin to load ``version`` of the avatar ``name`` in the workers, unless it is loaded, a
+        version of the avatar is being loaded already, it could not be loaded within the last 30
+        seconds, or ``load`` is None. Returns at once; a failure is logged, and noted as if
+        ``failed`` had been called."""
         if self.load is None:
             return
         with self._lock:

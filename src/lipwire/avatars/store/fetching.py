@@ -26,8 +26,8 @@ Told = Callable[[int, int], object]
 
 
 def missing_files(folder: Path, manifest: Manifest) -> list[StoredFile]:
-    """Return the files of ``manifest`` that are not in ``folder`` as they should be: missing, of
-    another size or hash, or no plain file. All files that are there are read."""
+    """Return the files of ``manifest`` that ``folder`` lacks or has wrong: missing, of another size
+    or hash, or no plain file. All files that are there are read."""
     return [each for each in manifest.files if not is_sound(folder / each.path, each)]
 
 
@@ -45,8 +45,8 @@ def is_sound(path: Path, file: StoredFile) -> bool:
 
 def remove_others(folder: Path, manifest: Manifest) -> None:
     """Remove all links in ``folder`` and below it, and the files that ``manifest`` does not have,
-    such as what an interrupted download left. Folders stay. Nothing where ``folder`` is not there.
-    Raises nothing: what cannot be removed stays.
+    such as what an interrupted download left. Folders stay. Does nothing where ``folder`` is not
+    there. Raises nothing: what cannot be removed stays.
     """
     wanted = {folder / each.path for each in manifest.files}
     for place, folders, names in os.walk(folder):
@@ -66,8 +66,8 @@ def fetch(
     flushed: bool = True,
 ) -> None:
     """Bring ``files``, some or all of those of ``manifest``, from ``store`` into ``folder``, which
-    is made where it is missing; returns when all are there. A file that is there is replaced, each
-    when it is whole.
+    is made where it is missing; returns when all are there. A file that exists already is replaced
+    when the new one is complete.
 
     ``told(done, total)`` is called after each file with the bytes brought and those of all
     ``files``. With ``flushed`` each is written to the disk before it gets its name; a cache, whose

@@ -94,16 +94,16 @@ class Published:
     canary: Canary | None = None
 
     def to_bytes(self) -> bytes:
-        """Return it as it is stored: JSON."""
+        """Return this object as it is stored: JSON."""
         facts: dict[str, Any] = {"lipwire": FORMAT, "version": self.version, "before": self.before}
         if self.canary is not None:
             facts["canary"] = {"version": self.canary.version, "share": self.canary.share}
         return json.dumps(facts, indent=1).encode()
 
     def then(self, version: str) -> "Published":
-        """Return what is published when ``version`` is published for all after this: it is the
-        version shown, this one's is the first of ``before``, and there is no canary. For the
-        version that is shown already only the canary ends."""
+        """Return what is published once ``version`` has been published for all: ``version`` is
+        shown, the version shown until now comes first in ``before``, and there is no canary. Where
+        ``version`` is shown already, only the canary ends."""
         if version == self.version:
             return Published(version, self.before)
         earlier = [each for each in (self.version, *self.before) if each != version]

@@ -92,8 +92,9 @@ class Downloads:
 
 @dataclass(slots=True)
 class HeldPackage(Closing):
-    """A version that is pinned in the cache: where its ``files`` lie. A context manager: ``close``
-    gives it up. What its methods do may be done from any thread."""
+    """A version that is pinned in the cache: where its ``files`` lie, and the name of the
+    ``version``. A context manager: ``close`` ends the pin, so that the version may be evicted.
+    Methods may be called from any thread."""
 
     files: AvatarFiles
     version: str
@@ -102,10 +103,11 @@ class HeldPackage(Closing):
     _closed: bool = field(default=False)
 
     def measure(self) -> None:
-        """Have the cache count what the version takes on the disk now; to be called when it was
-        opened, which may have compiled it. Where the cache shares compiled forms, sending this one
-        to the store is begun, in another thread, unless what is open takes more than the budget.
-        Raises StorageFailed where the cache's index cannot be written."""
+        """Measure how many bytes the version now takes on the disk, for the cache's budget; to be
+        called after the avatar was opened, because opening may have compiled it. Where the cache
+        shares compiled forms, it begins to send this one to the store, in another thread, unless
+        the versions that are open take more than the budget. Raises StorageFailed where the cache's
+        index cannot be written."""
         self._measure()
 
     def close(self) -> None:
@@ -124,7 +126,8 @@ class PackageCache(Closing):
             Avatar.open(held.files)
 
     ``index`` knows the entries. ``make_room`` may be set by whoever opens avatars: it is called
-    without arguments where too much is open, and returns whether it has closed something.
+    without arguments where versions that are open leave no room for another, and returns whether it
+    has closed an avatar.
     """
 
     def __init__(
@@ -137,13 +140,13 @@ class PackageCache(Closing):
         shares_compiled: bool = False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``folder`` is made where it is missing. ``max_bytes`` is the most that versions of all
-        processes take with their compiled forms, as sizes of files. At most ``downloads`` versions
-        are fetched at a time. ``belongs_to`` is the store's URL, or another text that tells it from
-        others: a folder is for one store alone. With ``shares_compiled`` what is compiled is taken
-        from the store, and brought there. ``clock_ns`` is the wall clock's time in nanoseconds.
-        Raises InvalidInput where the folder belongs to another store, and StorageFailed where it
-        cannot be written to."""
+        """``folder`` is made where it is missing. ``max_bytes`` is the most bytes that the files of
+        all versions in it may have, with their compiled forms, whichever process brought them. At
+        most ``downloads`` versions are fetched at a time. ``belongs_to`` is the store's URL, or
+        another text that tells it from others: a folder is for one store alone. With
+        ``shares_compiled`` what is compiled is taken from the store, and brought there.
+        ``clock_ns`` is the wall clock's time in nanoseconds. Raises InvalidInput where the folder
+        belongs to another store, and StorageFailed where it cannot be written to."""
         self.index: Final = CacheIndex(folder, max_bytes, scan=_scanned, clock_ns=clock_ns)
         self.folder: Final = folder
         self.make_room: Callable[[], bool] = lambda: False
@@ -230,8 +233,8 @@ class PackageCache(Closing):
         )
 
     def forget(self, name: str) -> int:
-        """Remove what the cache has of the avatar ``name``, but for versions that any process has
-        open; return how many versions are left. Call it again later where that is not 0."""
+        """Remove what the cache has of the avatar ``name``, except for versions that any process
+        has open; return how many versions are left. Where that is not 0, call this again later."""
         with suppress(OSError):
             self._pointer(name).unlink()
         return self.index.forget(name)
@@ -451,9 +454,10 @@ def _check_owner(path: Path, store: str) -> None:
 
 
 def compiled_bytes(package: Path, size_bytes: int) -> int:
-    """Return about how many bytes the compiled form of the package in the folder ``package``, whose
-    files have ``size_bytes`` together, has at most: the pixels round each rectangle, the frames as
-    JPEG files, the network. Of the package the crop rectangles are read; 0 where they cannot be."""
+    """Return an estimate of the most bytes that the compiled form of the package in the folder
+    ``package`` has, whose files have ``size_bytes`` bytes together: the pixels round each
+    rectangle, the frames as JPEG files, the network. Only the crop rectangles of the package are
+    read; 0 is returned where they cannot be."""
     data = read_file(package / RECTANGLES_NAME, "", MAX_RECTANGLES_BYTES, findings := Findings())
     rects = None if data is None else parse_rectangles(data, findings, first_frame=None)
     if not rects:

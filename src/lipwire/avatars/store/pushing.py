@@ -63,12 +63,12 @@ def push(
     ``name``, and return its manifest; files that the store has already are not sent. It is not
     published: ``publish`` does that.
 
-    ``told(done, total)`` is called with bytes, those of files that the store had counting as done;
-    in the caller's thread. Hidden files and compiled forms are left out. Raises InvalidInput where
-    ``name`` cannot be an avatar's, or a file has a path that no package may have, is a link that
-    leads out of the package, or changes meanwhile, or there are too many or too large files;
-    NotFound where there is no package, AvatarInvalid where it is broken; Unavailable where the
-    store is away.
+    ``told(done, total)`` is called in the caller's thread with numbers of bytes; files that the
+    store has already count as done. Hidden files and compiled forms are left out. Raises
+    InvalidInput where ``name`` cannot be an avatar's, or a file has a path that no package may
+    have, is a link that leads out of the package, or changes meanwhile, or there are too many or
+    too large files; NotFound where there is no package, AvatarInvalid where it is broken;
+    Unavailable where the store is away.
     """
     name = checked_name(name)
     read_package(package)
@@ -110,8 +110,8 @@ def push(
 
 
 def publish(store: ObjectStore, name: str, version: str, share: float = 1.0) -> Published:
-    """Have ``version`` of the avatar ``name`` in ``store`` shown from now on, and return what is
-    published then. Servers notice it the next time they ask the store.
+    """Publish ``version`` of the avatar ``name`` in ``store``, so that it is shown from now on, and
+    return what is published then. Servers notice it the next time they ask the store.
 
     ``version`` is a version's name or its beginning, at least 6 characters. With a ``share`` below
     1 that share of those who use the avatar are shown it (a canary), in place of an earlier canary,
@@ -119,10 +119,10 @@ def publish(store: ObjectStore, name: str, version: str, share: float = 1.0) -> 
     ends.
 
     Raises NotFound where there is no such version, or, with a ``share`` below 1, none is published
-    for all; InvalidInput where ``name`` cannot be an avatar's, several versions begin so, the text
-    is too short, ``share`` is not above 0 and at most 1, or, with a ``share`` below 1, the version
-    is shown to all already; AvatarInvalid where what the store says of the avatar is damaged;
-    Unavailable where the store is away.
+    for all; InvalidInput where ``name`` cannot be an avatar's, several versions begin with
+    ``version``, it is too short, ``share`` is not above 0 and at most 1, or, with a ``share`` below
+    1, the version is shown to all already; AvatarInvalid where what the store says of the avatar is
+    damaged; Unavailable where the store is away.
     """
     name = checked_name(name)
     if not 0 < share <= 1:

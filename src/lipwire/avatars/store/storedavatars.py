@@ -59,9 +59,9 @@ class _Known:
 
 
 class StoredAvatars(Closing):
-    """Finds avatars in a store, and has those in use on this machine. Thread-safe, a context
-    manager, and one of ``Packages``; the owner calls ``tick`` about once a second. ``canaries``
-    decides who is shown a canary.
+    """Finds avatars in a store, and keeps the files of those in use on this machine. Thread-safe, a
+    context manager, and one of ``Packages``; the owner calls ``tick`` about once a second.
+    ``canaries`` decides who is shown a canary.
 
     Names may be those of avatars, or of one version of an avatar where a method says so.
     """
@@ -116,8 +116,8 @@ class StoredAvatars(Closing):
         return self._cache
 
     def close(self) -> None:
-        """End what is fetched in the background, without waiting for it, and close the cache, which
-        gives up what is pinned."""
+        """Stop downloads in the background, without waiting for their end, and close the cache,
+        which gives up what is pinned."""
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._cache.close()
 
@@ -125,8 +125,9 @@ class StoredAvatars(Closing):
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all avatars in alphabetical order: those of ``entries``, and of the
-        store as it was listed last. Where it was never listed it is asked now, which is waited for;
-        where it is away then, those in the cache count."""
+        store as it was listed last. A store that was never listed is asked now, and the call waits
+        for it; where it is away, the names of the avatars in the cache are returned in place of its
+        own."""
         if self._listed is None:
             with suppress(LipwireError):
                 self._list()
@@ -141,7 +142,8 @@ class StoredAvatars(Closing):
         return len(self.names())
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is an avatar of that name, as far as is known."""
+        """Whether there is an avatar of that name; False also where that is not known and the store
+        is away."""
         if not isinstance(name, str) or not is_name(name):
             return False
         try:
@@ -184,10 +186,10 @@ class StoredAvatars(Closing):
         return ("stored", one or known.version)
 
     def refresh(self, name: str) -> None:
-        """Ask the store which version of the avatar ``name`` is the newest, which is then the one
-        to be shown, whether it is here or not. Not done again within a second. Nothing happens, and
-        nothing is raised, where the store is away or has no such avatar, and for avatars of
-        ``entries``. Raises InvalidInput where ``name`` cannot be an avatar's."""
+        """Ask the store which version of the avatar ``name`` is published; that version is then the
+        one to be shown, whether it is on this machine or not. Not done again within a second.
+        Nothing happens, and nothing is raised, where the store is away or has no such avatar, and
+        for avatars of ``entries``. Raises InvalidInput where ``name`` cannot be an avatar's."""
         name, _ = self._parted(name)
         if name not in self._entries:
             with suppress(LipwireError):
@@ -198,8 +200,8 @@ class StoredAvatars(Closing):
         downloaded and pinned; the call waits for the download, and the caller closes what is
         returned.
 
-        Where the store is away and the newest version is not here, one that was shown before is
-        given, if that is here; where one version is asked for, never another.
+        Where the store is away and the newest version is not on this machine, one that was shown
+        before is returned, if that is here; where ``name`` is that of one version, never another.
 
         Raises NotFound where the avatar is not published or the store has no such version,
         Unavailable where something is missing here and the store is away, AvatarInvalid where what
@@ -228,10 +230,10 @@ class StoredAvatars(Closing):
         return HeldFiles(held.files, close, held.measure)
 
     def choose(self, name: str, who: str) -> Chosen:
-        """Return what ``who`` is shown of the avatar ``name``: the version that is published for
-        all, or its canary, as ``Canaries.choose`` says; ``who`` is any text that stays the same for
-        whoever has to be shown the same, empty for anybody. Returns at once, by what is known; the
-        store is not asked."""
+        """Return, as a ``Chosen``, which version of the avatar ``name`` the user ``who`` is shown:
+        the one that is published for all, or the avatar's canary, as ``Canaries.choose`` decides.
+        ``who`` is any text that stays the same for one user; with an empty text it is never the
+        canary. Returns at once, by what is known here; the store is not asked."""
         name = canonical_name(name)
         with self._lock:
             known = self._known.get(name)
@@ -239,11 +241,12 @@ class StoredAvatars(Closing):
         return Chosen(name, name) if canary is None else self.canaries.choose(name, canary, who)
 
     def opened_by(self, evict: Callable[[int], list[str]], unload: Callable[[str], object]) -> None:
-        """Set what this calls later, from any thread: ``evict(count)``, which is to close up to
-        ``count`` avatars that nobody uses and return their names, where too much in the cache is
-        open, here or in another process of this machine; and ``unload(name)``, which is to close an
-        avatar that is published no more, for each name that it may be loaded under. Before this was
-        called nothing is closed."""
+        """Set two functions that this object calls later, from any thread. ``evict(count)`` is
+        called where too much in the cache is open, here or in another process of this machine: it
+        has to close up to ``count`` avatars that nobody uses and return their names.
+        ``unload(name)`` is called where an avatar is no longer published, for each name under which
+        it may be loaded: it has to close the avatar. Until this method is called, nothing is
+        closed."""
         self._unload = unload
         self._evict = evict
         self._cache.make_room = lambda: bool(evict(1))
@@ -265,8 +268,8 @@ class StoredAvatars(Closing):
 
     def poll(self) -> None:
         """Ask the store what is published: begin to download newer versions of avatars in use here,
-        in the background, and have avatars closed and removed from the cache that are published no
-        more. Waits for the store, and for another thread that does the same. LipwireErrors are
+        in the background, and have avatars that are no longer published closed and removed from the
+        cache. Waits for the store, and for another thread that does the same. LipwireErrors are
         logged, and not raised."""
         with self._polling:
             self._poll()

@@ -54,7 +54,8 @@ read."""
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether the name of the file ``path`` ends as those of archives that can be read."""
+    """Return whether the name of the file ``path`` ends like that of an archive that can be read,
+    such as ".zip" or ".tar.gz". The file is not read."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -67,7 +68,7 @@ def stem_of(path: Path) -> str:
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
     """Context manager: unpack ``archive`` into a new folder below the one for temporary files, and
-    give its path; the folder is removed at the end of the block.
+    yield the new folder's path; the folder is removed at the end of the block.
 
     Raises NotFound where the archive is not there, StorageFailed where there is no room, and
     AvatarInvalid where it is damaged, neither ZIP nor a tar file, or encrypted, where a path in it

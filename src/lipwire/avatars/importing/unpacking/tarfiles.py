@@ -31,7 +31,7 @@ _SPARSE: Final = b"GNU.sparse."
 
 
 class Readable(Protocol):
-    """What gives bytes: ``read(n)`` at most ``n`` of them, and none at the end."""
+    """A source of bytes: ``read(n)`` returns at most ``n`` bytes, and none at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -39,7 +39,7 @@ class Readable(Protocol):
 @dataclass(frozen=True, slots=True)
 class TarEntry:
     """One entry: its ``name`` as it is written, whether it is a file, a folder or something else
-    (``kind``), and how many bytes a file has."""
+    (``kind``), and how many bytes a file has (``size_bytes``), 0 for anything else."""
 
     name: str
     kind: Literal["file", "folder", "other"]
@@ -66,12 +66,13 @@ def decompressed(path: Path) -> Iterator[Readable]:
 
 
 def tar_entries(stream: Readable) -> Iterator[tuple[TarEntry, Readable]]:
-    """Yield the entries of the TAR file ``stream`` with what is in each, which can be read until
-    the next one is asked for. At the end the rest of ``stream`` is read, so that its checksum is
-    compared.
+    """Yield (entry, content) for each entry of the TAR file ``stream``; ``content`` has the entry's
+    bytes and can be read until the next entry is asked for. At the end the rest of ``stream`` is
+    read, so that its checksum is compared.
 
     Raises tarfile.ReadError where the file is damaged or cut off, or holds an extended header of
-    more than ``MAX_EXTENDED_BYTES``, and what reading ``stream`` raises.
+    more than ``MAX_EXTENDED_BYTES`` or more than ``MAX_EXTENDED`` of them before one entry. Errors
+    of reading ``stream`` are passed on.
     """
     while (found := _next_entry(stream)) is not None:
         content = _Content(stream, found.size_bytes)

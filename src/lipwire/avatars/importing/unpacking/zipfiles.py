@@ -16,18 +16,18 @@ _ENTRY: Final = b"PK\x01\x02"
 
 
 class TooManyEntriesError(Exception):
-    """A ZIP file lists more files than are taken."""
+    """A ZIP file lists more files than are allowed."""
 
 
 @contextmanager
 def opened_zip(path: Path, max_entries: int) -> Iterator[zipfile.ZipFile]:
     """Context manager: open the ZIP file ``path`` for reading.
 
-    Raises TooManyEntriesError where it lists more than ``max_entries`` files, before memory was
-    taken for them; zipfile.BadZipFile where it is damaged, or its list has more than 128 bytes for
-    each of so many (and more than 1 MiB); NotImplementedError where it is of a kind that zipfile
-    does not read, ValueError where zipfile cannot read its list; and OSError where the file cannot
-    be read.
+    Raises TooManyEntriesError where it lists more than ``max_entries`` files, before memory is used
+    for them; zipfile.BadZipFile where it is damaged, or its list has more than 128 bytes for each
+    of ``max_entries`` files and more than 1 MiB; NotImplementedError where it is of a kind that
+    zipfile does not read, ValueError where zipfile cannot read its list; and OSError where the file
+    cannot be read.
     """
     with (
         path.open("rb") as file,
