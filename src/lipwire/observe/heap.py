@@ -13,11 +13,12 @@ _OWN: Final = (tracemalloc.Filter(False, tracemalloc.__file__), tracemalloc.Filt
 
 
 def heap(seconds: float, ended: threading.Event) -> str:
-    """Return which lines of Python allocated what is held after ``seconds``, as text.
+    """Count what Python allocates for ``seconds`` seconds, and return a text that lists which lines
+    of code allocated what is still held then: up to 100 lines, those with the most bytes first.
 
-    Allocations are counted from now on, which slows Python down, and no more afterwards; returns
-    early where ``ended`` is set. Where they were counted already (PYTHONTRACEMALLOC), all of them
-    are told at once.
+    Counting slows Python down, and stops when this returns. Returns early where ``ended`` is set.
+    Where Python counts allocations already (PYTHONTRACEMALLOC), this does not wait, and lists all
+    that were counted so far.
     """
     was_on = tracemalloc.is_tracing()
     if not was_on:

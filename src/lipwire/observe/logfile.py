@@ -22,10 +22,10 @@ class FileHandler(logging.Handler):
     """Appends records to a file. The bounded queue in front of it drops the newest record when it
     is full; ``dropped`` counts them.
 
-    Several processes may write one file: lines do not mix. A file that was moved away, as log
-    rotation does, is made anew with the next line, or by ``reopen``. Where the file cannot be
-    written, one warning is logged, and one more line when it can again; ``lost`` counts what is
-    missing. ``close`` writes out what waits, for 5 seconds at most.
+    Several processes may write one file: lines do not mix. A file that was moved away, such as by
+    log rotation, is made anew with the next line, or by ``reopen``. Where the file cannot be
+    written, one warning is logged, and another one when it can be written again; ``lost`` counts
+    the records that could not be written. ``close`` writes out what waits, for 5 seconds at most.
     """
 
     def __init__(self, path: Path, *, most_lines: int = MOST_LINES) -> None:
@@ -52,8 +52,9 @@ class FileHandler(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Format ``record`` and put it into the queue, without waiting; where the queue is full, or
-        this is closed, it is dropped."""
+        """Format ``record`` and put it into the queue, without waiting. Where the queue is full,
+        the record is dropped and counted in ``dropped``; once this is closed, it is dropped and not
+        counted."""
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         except Exception:
@@ -72,8 +73,8 @@ class FileHandler(logging.Handler):
             self._ready.notify()
 
     def reopen(self) -> None:
-        """Have the thread close the file and open it by its name again, soon, without waiting for
-        that: for log rotation that has renamed it."""
+        """Have the handler's thread close the file and open ``path`` again, and return at once,
+        without waiting for that. Call it when log rotation has renamed the file."""
         with self._ready:
             self._reopening = True
             self._ready.notify()

@@ -38,8 +38,9 @@ def configure_logging(
     file: Path | None = None,
 ) -> FileHandler | None:
     """Write what the loggers below "lipwire" log at ``level`` ("debug" to "error") and above to
-    ``stream``; None is stdout. With ``file`` it is also appended to the file at that path, by a
-    thread of its own, and the handler that does is returned.
+    ``stream``; None is stdout. With ``file`` the same is also appended to the file at that path, by
+    a thread of its own, and the ``FileHandler`` that does so is returned; without ``file``, None is
+    returned.
 
     A record is one line of text, or with ``as_json`` one JSON object on a line. Called again, this
     replaces what it did before. Other libraries' loggers are left alone, except that gRPC's

@@ -178,8 +178,9 @@ class ServerMetrics:
 
         ``protocol`` is "grpc" or "http", ``call`` the method, or the route with its method, of
         which there may be a few dozen. ``code`` is the name of the gRPC status or the number of the
-        HTTP status. ``seconds`` is how long it took, None where that says nothing, as for a live
-        session. ``access`` is what its caller may do, None where that was not found out.
+        HTTP status. ``seconds`` is how long it took; None where that says nothing, such as for a
+        live session: it is not recorded then. ``access`` is what its caller may do, None where that
+        was not found out.
         """
         self._calls.labels(protocol, call, code).inc()
         if seconds is not None:
@@ -191,22 +192,25 @@ class ServerMetrics:
             self._refusals.labels(reason, _class_of(access)).inc()
 
     def of_version(self, version: Kind, service: str, code: str, seconds: float | None) -> None:
-        """Count a batch, a live session or a render, as ``service`` ("batch", "live", "render")
-        says, that showed the ``version`` "published" or "canary" of an avatar which has a canary.
-        ``code`` is how it ended, "OK" or the name of a gRPC status, and ``seconds`` how long it
-        took; None where that says nothing. Of a live session its beginning is counted."""
+        """Count a batch, a live session or a render (``service`` is "batch", "live" or "render") of
+        an avatar that has a canary: a version that a share of those who use the avatar are shown in
+        place of the published one. ``version`` says which of the two was shown, "published" or
+        "canary". ``code`` is how it ended, "OK" or the name of a gRPC status, and ``seconds`` how
+        long it took; None where that says nothing. Of a live session, both are about its beginning
+        alone."""
         self._version_calls.labels(version, service, code).inc()
         if seconds is not None:
             self._version_s.labels(version, service).observe(seconds)
 
     def missed_of_version(self, version: Kind, count: int) -> None:
-        """Count ``count`` frames that a live session left out, which shows the ``version``
-        "published" or "canary" of an avatar that has a canary."""
+        """Count ``count`` frames that a live session left out. The session shows an avatar that has
+        a canary (see ``of_version``), in the ``version`` "published" or "canary"."""
         self._version_missed.labels(version).inc(count)
 
     def add(self, read: Callable[[], Iterable[Metric]]) -> None:
-        """Have ``read()`` called whenever the numbers are asked for, in the asking thread; its
-        metrics are added to the others. An error of it is raised to whoever asks."""
+        """Have ``read()`` called whenever ``ServerMetrics.read`` is called, in the same thread; the
+        metrics that it returns, of prometheus_client's type, are added to the others. An error that
+        it raises is raised by ``ServerMetrics.read``."""
         self._registry.register(_Reading(read))
 
     def read(self) -> bytes:

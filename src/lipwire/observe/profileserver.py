@@ -48,8 +48,9 @@ _logger = logging.getLogger("lipwire.observe")
 
 
 class ProfileServer(Closing):
-    """Answers requests for profiles on 127.0.0.1. A context manager; closing ends what is under
-    way.
+    """Answers HTTP requests on 127.0.0.1 for profiles of this process: where its processor time
+    goes, what Python allocates, where its threads are. The answer at ``/`` lists the addresses. A
+    context manager; closing ends profiles under way.
 
     At most 8 requests are answered at a time. One with another host than this machine in its header
     ``Host`` is refused, so that a web page cannot read profiles by a name of its own.

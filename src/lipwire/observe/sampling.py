@@ -64,9 +64,11 @@ class Sampler:
         times: Callable[[], Times | None] = thread_times,
         name: Callable[[int], str] = thread_name,
     ) -> None:
-        """``wall`` counts samples of every thread, one that waits too, in place of processor time;
-        so does a system that does not tell that. ``frames`` gives the stacks by Python's number of
-        the thread, ``times`` the processor time, ``name`` the name of a thread without a stack."""
+        """With ``wall`` each sample counts 1 for every thread, also for one that waits, in place of
+        its processor time; the same is done where the system does not tell processor time.
+        ``frames()`` returns the innermost frame of each thread by Python's number of the thread,
+        ``times()`` what ``thread_times`` returns, and ``name(number)`` the name of a thread without
+        a Python stack, by the system's number of the thread."""
         self._frames = frames
         self._times = times
         self._name = name
@@ -149,11 +151,11 @@ def profile(
     clock: Callable[[], float] = time.monotonic,
 ) -> Sampler:
     """Look at the stacks of all threads but this one for ``seconds`` seconds, 50 times a second
-    (``SAMPLES_PER_SECOND``), and return what was counted. It works in the calling thread, and
-    returns early where ``ended`` is set.
+    (``SAMPLES_PER_SECOND``), and return the ``Sampler`` that has counted them. Runs in the calling
+    thread, and returns early where ``ended`` is set.
 
-    With ``wall`` each thread counts as one at each look, one that waits too; without it by the
-    processor time that it had. ``clock`` gives seconds.
+    With ``wall`` each thread counts 1 at each look, also one that waits; without it, the processor
+    time that the thread had since the last look. ``clock`` gives seconds.
     """
     sampler = Sampler(wall=wall)
     until_s = clock() + seconds

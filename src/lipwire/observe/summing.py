@@ -37,10 +37,10 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Summed(Collector):
-    """Adds up the numbers of a server's processes: ``take`` is given them, and ``collect`` returns
-    the sums for a Prometheus registry. Counters and histograms are added, also over processes that
-    have ended; of other numbers the sum of now is told, or the largest where a sum says nothing.
-    Not thread-safe."""
+    """Adds up the metrics of a server's processes: give them to ``take``; ``collect`` returns the
+    sums for a Prometheus registry. Counters and histograms are added up, also those of processes
+    that have ended. Of other numbers the current values are added up, or the largest is returned
+    where a sum says nothing, such as for start times. Not thread-safe."""
 
     def __init__(self) -> None:
         self._last: dict[int, dict[_Key, float]] = {}
@@ -52,9 +52,9 @@ class Summed(Collector):
         self._families: dict[str, Metric] = {}
 
     def take(self, texts: Mapping[int, bytes]) -> None:
-        """Take the numbers of now: ``texts`` has those of each process by its number, as
-        ``ServerMetrics.read`` returns them. A process that is not in it has what it had counted
-        when it was last in, and no momentary numbers."""
+        """Make new sums of ``texts``: for each process, by its number, the text that its
+        ``ServerMetrics.read`` returns now. Of a process that is not in ``texts``, counters and
+        histograms count as they were when it was last in, and other numbers do not count."""
         sums: dict[str, dict[_Key, float]] = {}
         families: dict[str, Metric] = {}
         for number, text in texts.items():

@@ -64,8 +64,8 @@ class _Ids(RandomIdGenerator):
 class SpanRecorder(Closing):
     """Sends spans to an OpenTelemetry collector, in a thread of its own. Thread-safe; a context
     manager, which records the spans of this process (``domain.tracing.record_spans``) until it is
-    closed. A collector that is away or slow holds nothing up: spans that cannot wait are left
-    out."""
+    closed. A collector that is away or slow holds nothing up: at most 4096 spans wait to be sent,
+    and more are left out."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class SpanRecorder(Closing):
         exporter: SpanExporter | None = None,
     ) -> None:
         """``service`` is what the collector calls this server. ``endpoint`` is the collector's URL
-        for OTLP over HTTP, as http://127.0.0.1:4318. ``sample_ratio`` of the requests are recorded,
-        0 to 1; those of callers who have decided that themselves as they say. ``exporter`` takes
-        the spans in place of a collector."""
+        for OTLP over HTTP, such as http://127.0.0.1:4318. ``sample_ratio`` is the share of requests
+        that are recorded, 0 to 1; where a caller says in its headers whether its request is
+        recorded, that decides instead. ``exporter`` gets the spans in place of a collector."""
         if exporter is None:
             url = f"{endpoint.rstrip('/')}/v1/traces"
             exporter = _Telling(OTLPSpanExporter(endpoint=url, timeout=_SENT_WITHIN_S), endpoint)
@@ -100,8 +100,9 @@ class SpanRecorder(Closing):
         tracing.record_spans(self)
 
     def begins(self, trace: Trace) -> bool:
-        """Return whether a span of ``trace`` is to be begun: where its caller wants it recorded,
-        and where no caller has said either, as then ``sample_ratio`` decides later."""
+        """Return whether a span of ``trace`` is to be begun: True where the caller wants the
+        request recorded, and where no caller has decided, because ``sample_ratio`` decides then,
+        when the span begins. False where a caller wants it not recorded."""
         return trace.sampled or not trace.span_id
 
     @contextmanager
@@ -109,9 +110,9 @@ class SpanRecorder(Closing):
         self, name: str, kind: tracing.SpanKind, trace: Trace, attributes: Mapping[str, Any]
     ) -> Iterator[tuple["_Recorded", Trace]]:
         """Context manager: record the ``with`` block as a span of ``trace`` called ``name``, of
-        kind "server", "client" or "internal", with ``attributes``, by name. The block is given the
-        span and the trace inside it; an exception that leaves the block marks the span as failed.
-        See ``domain.tracing.Recorder.span``."""
+        kind "server", "client" or "internal", with ``attributes``, by name. The block is given (the
+        span; the trace with which spans inside it are begun); an exception that leaves the block
+        marks the span as failed. See ``domain.tracing.Recorder.span``."""
         span = self._begun(name, kind, trace, attributes)
         context = span.get_span_context()
         inner = replace(
@@ -140,8 +141,8 @@ class SpanRecorder(Closing):
         self._processor.force_flush()
 
     def close(self) -> None:
-        """Send what is left, for two seconds at most, and record nothing more: what was not sent by
-        then is lost."""
+        """Send the spans that still wait, for two seconds at most, and record nothing more; spans
+        that were not sent by then are lost."""
         tracing.record_spans(None)
         ending = threading.Thread(target=self._processor.shutdown, daemon=True)
         ending.start()

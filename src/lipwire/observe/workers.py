@@ -29,7 +29,7 @@ class AnsweringSocket(Closing):
 
     def __init__(self, path: Path, read: Callable[[], bytes]) -> None:
         """``read()`` returns the bytes that a connection is sent before it is closed. ``path`` is
-        made; what a process that had it before has left there is replaced."""
+        where the socket is made; a file that an earlier process has left there is replaced."""
         self._read = read
         self._path = path
         self._stopping = threading.Event()
@@ -42,8 +42,8 @@ class AnsweringSocket(Closing):
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, remove nothing, and wait for the thread, which finishes an answer that it
-        has begun."""
+        """Stop listening, and wait for the thread, which first finishes an answer that it has
+        begun. The file of the socket is not removed."""
         self._stopping.set()
         self._thread.join()
         self._socket.close()
@@ -65,10 +65,12 @@ class AnsweringSocket(Closing):
 
 
 class WorkersMetrics:
-    """The numbers of the processes of a server, added up. Thread-safe."""
+    """The metrics of the processes of a server, read over their Unix sockets and added up.
+    Thread-safe."""
 
     def __init__(self, sockets: Sequence[Path]) -> None:
-        """``sockets`` are those of the processes, by their numbers."""
+        """``sockets`` are the paths at which the processes' ``AnsweringSocket`` listen, one for
+        each process, in the order of the processes' numbers from 0."""
         self._sockets = sockets
         self._lock = threading.Lock()
         self._summed = Summed()
@@ -76,9 +78,9 @@ class WorkersMetrics:
         self._registry.register(self._summed)
 
     def read(self) -> bytes:
-        """Return the sums in Prometheus' text format. Each process is asked in turn, and one that
-        does not answer within about two seconds is left out, but for what it had counted when it
-        last answered."""
+        """Return the sums in Prometheus' text format. The processes are asked one after the other.
+        Of a process that does not answer within about two seconds, only counters and histograms
+        count, as they were when it last answered."""
         with self._lock:
             texts = {
                 number: text
@@ -89,8 +91,9 @@ class WorkersMetrics:
             return generate_latest(self._registry)
 
     def any_healthy(self) -> bool:
-        """Return whether any of the processes answers and can make mouths. They are asked one after
-        the other, each with about two seconds to answer."""
+        """Return whether any of the processes answers and says in its metrics that it can make
+        mouths, the pictures that the network draws. They are asked one after the other, each with
+        about two seconds to answer."""
         return any(HEALTHY in _answer_of(path) for path in self._sockets)
 
 

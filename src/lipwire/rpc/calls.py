@@ -137,8 +137,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     ) -> None:
         """``admission`` limits how many requests are worked on. ``packages`` are the protobuf
         packages whose calls are run in this way; health checks and reflection are passed on
-        unchanged. ``control`` says who asks. ``finished`` is told of each call that has
-        ended."""
+        unchanged. ``control`` finds out who asks. ``finished(method, status, seconds, access)`` is
+        called when a call has ended (see ``Finished``)."""
         self._admission = admission
         self._control = control
         self._finished = finished
@@ -149,11 +149,12 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return a handler for the method that ``handler_call_details`` names, which runs the one
-        that ``continuation`` returns as this class says. Where the method is of no package that
-        this was made with, that one is returned as it is; for a method of such a package of which
-        it is not known what it does, one that refuses with PERMISSION_DENIED, whoever asks. None
-        where there is no such method. Called by gRPC; see ``grpc.ServerInterceptor``."""
+        """Return a handler for the method that ``handler_call_details`` names. It runs the handler
+        that ``continuation`` returns, in the way that the class describes. Where the method belongs
+        to none of ``packages``, the handler of ``continuation`` is returned as it is. For a method
+        of ``packages`` that Lipwire does not know, the handler refuses every call with
+        PERMISSION_DENIED. None where there is no such method. Called by gRPC; see
+        ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith(self._prefixes):
@@ -326,12 +327,12 @@ def _uncounted(size_bytes: int) -> None:
 
 
 class Messages:
-    """The messages of a client's stream, parsed, as servicers iterate over them; each step waits
-    for the next one. One that cannot be parsed raises InvalidInput, one that the client may not
-    send now LimitExceeded, and the next one can be had all the same. ``datas`` are the serialised
-    messages of the gRPC method ``method``, which ``parse`` makes messages of; ``took(size_bytes)``
-    counts each one, and ``saw(message)`` is called with the first that was parsed. For one thread
-    at a time."""
+    """Iterates over the messages of a client's stream, parsed, for a servicer; each step waits for
+    the next message. A step raises InvalidInput where its message cannot be parsed, and
+    LimitExceeded where the client may not send it now; the messages after it can be read all the
+    same. ``datas`` are the serialised messages of the gRPC method ``method``, which ``parse`` makes
+    messages of; ``took(size_bytes)`` is called with the size of each one, and ``saw(message)`` with
+    the first that was parsed. For one thread at a time."""
 
     __slots__ = ("_datas", "_method", "_parse", "_saw", "_took")
 
@@ -366,8 +367,9 @@ class Messages:
 
     def unparsed(self) -> Iterator[bytes]:
         """Return an iterator over the messages that follow, serialised as they come; each step
-        waits for the next. They are not counted: whoever parses them counts them. It takes the same
-        messages as iterating does: use one of the two."""
+        waits for the next. They are not counted: whoever parses them counts them. The iterator
+        removes messages from the same stream as iterating over this object does: use one of the
+        two."""
         return self._datas
 
 
@@ -396,10 +398,11 @@ def _bytes_of(answer: Any) -> bytes:
 
 @contextmanager
 def open_call(context: grpc.ServicerContext, access: Access = EVERYTHING) -> Iterator[Call]:
-    """Open a ``Call`` with the deadline of the gRPC request ``context`` (none where its client has
-    set none), the name that its client calls itself, and the tenant of ``access``, which says what
-    the caller may do, and give it to the ``with`` block. A context manager: the call ends with the
-    block, or when the client cancels or disconnects."""
+    """Context manager: open a ``Call`` for the gRPC request ``context`` and give it to the ``with``
+    block. The call has the deadline of the request (none where its client has set none), the name
+    that the client calls itself (its metadata "x-client-id"), and ``access``, which says what the
+    caller may do, with its tenant. The call ends with the block, or when the client cancels or
+    disconnects."""
     remaining_s = context.time_remaining()
     # gRPC says infinity, or hundreds of years, where the caller set none.
     unlimited = remaining_s is None or not math.isfinite(remaining_s) or remaining_s > 1e9

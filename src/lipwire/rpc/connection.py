@@ -54,8 +54,8 @@ class CompositingConnection(Closing):
 
     A context manager, for use by many threads. It connects by itself, also anew, when something is
     asked. Methods that ask the server wait for its answer, at most ``timeout_s`` seconds (None:
-    without limit), and raise the error that the server sent: InvalidInput, NotFound, Overloaded,
-    ...; where the server cannot be reached (Unavailable) or does not answer in time
+    without limit), and raise the error that the server sent, such as InvalidInput, NotFound or
+    Overloaded; where the server cannot be reached (Unavailable) or does not answer in time
     (DeadlineExceeded), the error has the address, the cause and a hint.
     """
 
@@ -90,8 +90,9 @@ class CompositingConnection(Closing):
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until the server answers, at most ``timeout_s`` seconds; whether it says that it is
-        healthy makes no difference. Raises Unavailable, with the cause, where it does not in that
-        time; at once where waiting would not help, as where something else answers there."""
+        healthy makes no difference. Raises Unavailable, with the cause, where the server does not
+        answer in that time, and at once where waiting would not help, such as where what answers at
+        the address does not speak gRPC."""
         until_s = time.monotonic() + timeout_s
         cause: Cause | None = None
         while (left_s := until_s - time.monotonic()) > 0:
@@ -159,9 +160,10 @@ class CompositingConnection(Closing):
     def load(
         self, model_id: str, timeout_s: float | None = None
     ) -> management_pb2.LoadModelResponse:
-        """Have the server load avatar ``model_id``, wait until it is loaded, and return its answer,
-        with the time that took. Waits at most ``timeout_s`` seconds (None: without limit). Raises
-        the error that the server sent: NotFound, AvatarInvalid, Overloaded, ...."""
+        """Have the server load avatar ``model_id``, wait until that is done, and return the
+        server's answer, with the time that loading took. Waits at most ``timeout_s`` seconds (None:
+        without limit). Raises the error that the server sent, such as NotFound, AvatarInvalid or
+        Overloaded."""
         request = management_pb2.LoadModelRequest(model_id=model_id)
         answer: management_pb2.LoadModelResponse = self._called(
             self._stub.LoadModel, request, timeout_s

@@ -87,10 +87,10 @@ class AvatarConnection(Closing):
         self, model_id: str, *, dry_run: bool = False, timeout_s: float | None = None
     ) -> Sequence[pb.ErasedFolder]:
         """Have the server remove all that it keeps of the avatar ``model_id``, for good, and return
-        what that was, folder by folder; with ``dry_run``, only return it. Waits at most
-        ``timeout_s`` seconds (None: without limit). Raises the error that the server sent: NotFound
-        where there is no such avatar, InvalidInput where it cannot be removed, StorageFailed,
-        Unavailable, ...."""
+        what was removed, folder by folder; with ``dry_run``, remove nothing, and return what would
+        be removed. Waits at most ``timeout_s`` seconds (None: without limit). Raises the error that
+        the server sent: NotFound where there is no such avatar, InvalidInput where it cannot be
+        removed, StorageFailed where the disk refuses, Unavailable and others."""
         request = pb.EraseAvatarRequest(model_id=model_id, dry_run=dry_run)
         trace = current_trace() or new_trace()
         try:
@@ -106,12 +106,13 @@ class AvatarConnection(Closing):
     def converse(
         self, model_id: str, settings: SessionSettings | None = None, *, client_id: str = ""
     ) -> ConverseStream:
-        """Begin a session with avatar ``model_id``, and return its stream when its first frame is
-        on the way; waits for that without limit, as an avatar may have to be compiled first.
-        ``settings`` say how it is to behave; None are the usual ones. Of an avatar of which there
-        are two versions, the same one is shown in all sessions with one ``client_id``, any text;
-        empty for none. Raises what the server refuses it with: NotFound, InvalidInput, Overloaded,
-        MinutesUsedUp, Unavailable, ...."""
+        """Begin a session with avatar ``model_id``, and return its stream once the server has begun
+        it; waits for that without limit, because an avatar may have to be compiled first.
+        ``settings`` say how the session is to behave; None: the defaults of ``SessionSettings``.
+        ``client_id`` is any text that names this client: of an avatar that has two versions, all
+        sessions with the same ``client_id`` show the same one. Empty: the client has no name.
+        Raises the error with which the server refuses the session, such as NotFound, InvalidInput,
+        Overloaded, MinutesUsedUp or Unavailable."""
         settings = settings or SessionSettings()
         start = pb.StartSession(
             model_id=model_id,
@@ -128,10 +129,11 @@ class AvatarConnection(Closing):
     def converse_anywhere(
         self, model_id: str, settings: SessionSettings | None = None
     ) -> MovingStream:
-        """Begin a session with avatar ``model_id`` as ``converse`` does, which goes on on another
-        server, found at the same address (a load balancer's), when its own says that it stops.
-        ``settings`` say how it is to behave; None are the usual ones. Raises what ``converse``
-        raises."""
+        """Begin a session with avatar ``model_id``, as ``converse`` does, and return a stream that
+        moves the session to another server when its own server says that it is about to stop. The
+        other server is found at the same address, which has to be a load balancer's. ``settings``
+        say how the session is to behave; None: the defaults of ``SessionSettings``. Raises the
+        errors that ``converse`` raises."""
         from lipwire.rpc.moving import MovingStream
 
         begin = partial(self.converse, client_id=secrets.token_hex(8))
@@ -139,9 +141,9 @@ class AvatarConnection(Closing):
 
     def resume(self, session_id: str) -> ConverseStream:
         """Return a stream of the session ``session_id`` (``ConverseStream.id``), which went on when
-        its connection broke; another stream that it still has ends. What was missed meanwhile does
-        not come again. Raises NotFound where the session has ended, Unavailable where the server
-        cannot be reached."""
+        its connection broke; an earlier stream of the session that is still open ends. What was
+        missed meanwhile is not sent again. Raises NotFound where the session has ended, Unavailable
+        where the server cannot be reached."""
         return ConverseStream(self._stub, pb.StartSession(session_id=session_id), self._peer)
 
     def close(self) -> None:
@@ -159,15 +161,15 @@ class ConverseStream(Closing):
     One thread iterates, while others may call the methods. Those that tell the server something
     send it and do not wait for its effect, but wait while 32 messages are still to be sent; an
     error of the server comes as ``Refused``. Messages are received in a thread of its own, so that
-    Ctrl-C never falls into gRPC, which would not get over it. Who iterates too slowly holds up the
-    server, which leaves out pictures then.
+    Ctrl-C does not interrupt gRPC's own code. Where the program iterates too slowly, the server
+    leaves out pictures.
     """
 
     def __init__(self, stub: Any, start: pb.StartSession, peer: Peer, client_id: str = "") -> None:
         """Open a stream with the message ``start`` and wait for the session's first answer.
         ``stub`` is gRPC's of AvatarService, ``peer`` names the server in errors, and ``client_id``
         is what the client calls itself. Made by ``AvatarConnection.converse`` and ``resume``.
-        Raises what the server refuses it with."""
+        Raises the error with which the server refuses the session."""
         self._stub = stub
         self._peer = peer
         self._changed = threading.Condition()
@@ -293,9 +295,9 @@ class ConverseStream(Closing):
         self._say(pb.ConverseRequest(keep_alive=pb.KeepAlive()))
 
     def end(self) -> None:
-        """Ask the server to end the session and drop its speech, waiting 5 s at most for the
-        latter; what it sends until the end can still be received by iterating. Nothing where it has
-        ended. Raises nothing."""
+        """Ask the server to end the session and drop its speech, waiting 5 s at most for the speech
+        to be dropped. What the server sends until the end can still be received by iterating. Does
+        nothing where the session has ended. Raises nothing."""
         with suppress(LipwireError):  # it has ended, or will where the connection has
             self.interrupt()  # or it would wait until the server has room for the audio before it
         with self._changed:
@@ -304,8 +306,8 @@ class ConverseStream(Closing):
                 self._sending_ends = True
 
     def __iter__(self) -> Iterator[Received]:
-        """Give what the server sends, until the session ends. Raises what it ends with, Unavailable
-        where the connection breaks."""
+        """Yield what the server sends, waiting for each, until the session ends. Raises the error
+        that the session ends with, if any, and Unavailable where the connection breaks."""
         while (message := self._next()) is not None:
             received = received_of(message)
             if received is not None:

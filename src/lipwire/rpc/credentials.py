@@ -97,9 +97,9 @@ def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 
 
 def check_token_is_safe(address: str, *, encrypted: bool) -> None:
-    """Raise InvalidInput where a token sent to ``address`` (HOST:PORT, or what gRPC takes) would go
-    to another machine over a connection that is not ``encrypted``, so that anybody on the way could
-    read it."""
+    """Raise InvalidInput where a token sent to ``address`` (HOST:PORT, or another form that gRPC
+    accepts) would go to another machine over a connection that is not ``encrypted``, so that
+    anybody on the way could read it."""
     host = address.removeprefix("dns:///").rpartition(":")[0]
     if not encrypted and not address.startswith("unix:") and not is_loopback(host):
         raise InvalidInput(

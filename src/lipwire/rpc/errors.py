@@ -65,8 +65,8 @@ def refusal(kind: type[_Answer], error: LipwireError) -> _Answer:
 
 
 def reason(error: LipwireError) -> str:
-    """Return the kind of ``error`` as a word for programs: the name of its class, as AVATAR_INVALID
-    for AvatarInvalid."""
+    """Return the kind of ``error`` as a word for programs: the name of its class in capitals, for
+    example AVATAR_INVALID for AvatarInvalid."""
     return _REASON.sub("_", type(error).__name__).upper()
 
 

@@ -59,9 +59,9 @@ def check_serving(
     security: ClientSecurity = PLAIN,
 ) -> None:
     """Ask the server at ``address`` (HOST:PORT, or unix:PATH) whether ``service`` serves (empty:
-    the server as a whole), waiting at most ``timeout_s`` seconds; returns where it does, and raises
-    Unavailable where it says no. ``use_proxy``, ``security`` and further errors are those of
-    ``is_serving``."""
+    the server as a whole), waiting at most ``timeout_s`` seconds; returns None where the server
+    says that it does, and raises Unavailable where it says that it does not. ``use_proxy``,
+    ``security`` and further errors are those of ``is_serving``."""
     if not is_serving(
         address, service=service, timeout_s=timeout_s, use_proxy=use_proxy, security=security
     ):

@@ -58,8 +58,8 @@ class MovingStream(Closing):
     They wait for the moment in which the session is moved. Made by
     ``AvatarConnection.converse_anywhere``.
 
-    Where no other server takes it, the session goes on where it is, to its end, and iterating
-    raises what that is.
+    Where no other server accepts it, the session goes on where it is, to its end, and iterating
+    raises the error that it ends with.
     """
 
     def __init__(
@@ -70,8 +70,10 @@ class MovingStream(Closing):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin a session with avatar ``model_id`` by ``begin``, which is called once more for each
-        move. ``clock`` gives seconds. Raises what the server refuses it with."""
+        """Begin a session with avatar ``model_id`` by ``begin(model_id, settings)``, which returns
+        the stream of a new session, and is called again for each move. ``settings`` say how the
+        sessions are to behave. ``clock`` gives seconds. Raises the error with which the server
+        refuses the session."""
         self._begin = begin
         self._avatars = [model_id]
         """Those that were asked for, the latest last."""
@@ -127,8 +129,8 @@ class MovingStream(Closing):
         return self._stream.sound_rate_hz
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16], rate_hz: int) -> None:
-        """Send ``pcm``, audio at ``rate_hz``, to be spoken. What was not said when the session is
-        moved is said where it goes on. See ``ConverseStream.push``."""
+        """Send ``pcm``, audio at ``rate_hz``, to be spoken. What is not said yet when the session
+        is moved is said on the server where it goes on. See ``ConverseStream.push``."""
         samples = int16_of(pcm)
         with self._changed:
             interrupts = self._interrupts
@@ -193,8 +195,9 @@ class MovingStream(Closing):
             self._stream.close()  # where it was moved meanwhile
 
     def __iter__(self) -> Iterator[Received]:
-        """Give what the servers send, as if it were one, until the session ends. Raises what it
-        ends with, Unavailable where the connection breaks."""
+        """Yield what the servers send, as one session whose times and numbers go on over moves,
+        until the session ends. Raises the error that it ends with, if any, and Unavailable where
+        the connection breaks."""
         while True:
             with self._changed:
                 stream, iterator = self._stream, self._iterator

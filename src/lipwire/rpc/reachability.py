@@ -40,9 +40,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a call did not reach its server: a text without addresses, and a hint for whoever looks
-    after the server, which may have them or be empty. ``lasting`` says that waiting does not help,
-    because something else answers there."""
+    """Why a call did not reach its server: ``text``, without addresses, and ``hint``, for whoever
+    looks after the server, which may contain addresses or be empty. ``lasting`` says whether
+    waiting does not help, because something else answers at the address."""
 
     text: str
     """Without addresses, so that it may be told to a client of the one that asked."""

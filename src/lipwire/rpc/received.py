@@ -24,9 +24,9 @@ from lipwire.session.live import (
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message of the client that the server did not follow: the name of a gRPC status code, as
-    INVALID_ARGUMENT, and one line with the value seen and the value allowed. The session goes
-    on."""
+    """A message of the client that the server did not follow: ``error_code`` is the name of a gRPC
+    status code, such as INVALID_ARGUMENT, and ``error`` one line with the value seen and the value
+    allowed. The session goes on."""
 
     error_code: str
     """The name of a gRPC status code, as INVALID_ARGUMENT."""
@@ -36,8 +36,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The session has ended; nothing follows. ``reason`` is ``closed``, or the rule that ended it,
-    as ``max_idle``."""
+    """The session has ended; nothing follows. ``reason`` is ``closed``, or the name of the rule
+    that ended it, such as ``max_idle``."""
 
     reason: str
     """``closed``, or the rule that ended it, as ``max_idle``."""

@@ -35,10 +35,11 @@ in the whole recording, and so every window."""
 def requests_of_windows(
     model_id: str, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield requests (InferBatchComposite) for the frames of avatar ``model_id`` that say a
-    recording, which bring ``windows``, what the network hears of each frame, (N, 32, 16, 16)
-    float32. Each asks for ``batch_size`` frames (the server takes 1 to 50), the last for what is
-    left. ``start_frame`` (from 0) is the avatar's frame that the first request begins with."""
+    """Yield requests (InferBatchComposite) for N frames in which avatar ``model_id`` says a
+    recording. ``windows``, (N, 32, 16, 16) float32, are what the network hears of each frame; each
+    request brings those of its frames. Each asks for ``batch_size`` frames (the server allows 1 to
+    50), the last for those that are left. ``start_frame`` (from 0) is the avatar's frame that the
+    first request begins with."""
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
         yield CompositeBatchRequest(
@@ -52,9 +53,9 @@ def requests_of_windows(
 def requests_of_audio(
     model_id: str, pcm: Float32Array, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
-    """Yield requests (InferBatchComposite) for the frames of avatar ``model_id`` that say ``pcm``,
-    which bring 16-bit audio. Each asks for ``batch_size`` frames (the server takes 1 to 50), the
-    last for what is left.
+    """Yield requests (InferBatchComposite) for the frames, 25 a second, in which avatar
+    ``model_id`` says ``pcm``. Each request brings 16-bit audio and asks for ``batch_size`` frames
+    (the server allows 1 to 50), the last for those that are left.
 
     ``pcm`` is (samples,) float32 at 16 kHz in [-1, 1]; each request brings the part of it that its
     frames depend on. ``start_frame`` (from 0) is the avatar's frame that the first request begins
@@ -80,10 +81,10 @@ def requests_of_frames(
     model_id: str, avatar: Avatar, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
     """Yield the requests of ``requests_of_windows`` for frames of avatar ``model_id``, each also
-    with the crops of these frames of ``avatar``, the same one opened here, as the network takes
-    them (``visual_frames``), 2.4 MB a frame. ``windows`` are (N, 32, 16, 16) float32. Each request
-    asks for ``batch_size`` frames, the last for what is left; the first begins with the avatar's
-    frame ``start_frame``."""
+    with the crops of its frames, as ``visual_frames`` returns them, 2.4 MB a frame. The crops are
+    read from ``avatar``, the same avatar opened in this process. ``windows`` are (N, 32, 16, 16)
+    float32. Each request asks for ``batch_size`` frames (1 to 50), the last for those that are
+    left; the first begins with the avatar's frame ``start_frame`` (from 0)."""
     for request in requests_of_windows(model_id, windows, batch_size, start_frame):
         first = request.start_frame_idx
         crops = np.stack([avatar.crop(first + i) for i in range(request.batch_size)])

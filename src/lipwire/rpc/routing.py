@@ -29,8 +29,9 @@ _LONGEST: Final = 255
 def routing(*, model_id: str = "", session_id: str = "", client_id: str = "") -> Metadata:
     """Return the metadata of a gRPC call, for load balancers: about the avatar ``model_id``
     ("x-model-id") and the live session ``session_id`` ("x-session-id"), of a client that calls
-    itself ``client_id`` ("x-client-id"). An empty one is left out. Characters that a header may not
-    hold are written as %XX; what is longer than 255 characters, or not text, is left out."""
+    itself ``client_id`` ("x-client-id"). A value is left out where it is empty, longer than 255
+    characters, or not text (a lone surrogate). Characters that a header may not contain are written
+    as %XX."""
     told = ((MODEL_ID, model_id), (SESSION_ID, session_id), (CLIENT_ID, client_id))
     return tuple((name, _escaped(value)) for name, value in told if _fits(value))
 

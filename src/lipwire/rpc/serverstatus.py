@@ -66,8 +66,9 @@ class ServerStatus:
     ``known`` is how many avatars may be asked for, ``loaded`` how many are in memory, with
     ``memory_bytes``, and ``max_models`` how many may be (0: without limit). ``detail`` says why it
     is not ``healthy``. ``live_sessions`` run, and ``live_capacity`` is how many it can carry, 0
-    before any avatar's speed was measured. ``hits``, ``misses``, ``evictions`` and ``failures`` are
-    those of a compositing server's avatars, when they were asked for; None of an inference server.
+    before any avatar's speed was measured. ``hits``, ``misses``, ``evictions`` and ``failures``
+    count how often a compositing server's avatars were in memory when they were asked for, were
+    not, were unloaded to make room, and could not be loaded; None for an inference server.
     """
 
     address: str
@@ -102,11 +103,11 @@ class StatusConnection(Closing):
         use_proxy: bool = False,
         security: ClientSecurity = PLAIN,
     ) -> None:
-        """Does not connect yet. ``kind`` is what is expected there, by which errors name it.
-        ``use_proxy`` says whether the environment's proxy variables count, and ``security`` how the
-        connection is encrypted and what token is sent. Raises InvalidInput where ``address`` cannot
-        be one, a file of ``security`` cannot be read, or its token would go to another machine
-        without encryption."""
+        """Does not connect yet. ``kind`` is the kind of server that is expected there; errors name
+        it so. ``use_proxy`` says whether the environment's proxy variables count, and ``security``
+        how the connection is encrypted and what token is sent. Raises InvalidInput where
+        ``address`` cannot be one, a file of ``security`` cannot be read, or its token would go to
+        another machine without encryption."""
         self.address: Final = address
         self._use_proxy = use_proxy
         self._kind = kind

@@ -77,9 +77,9 @@ def server_options(
     *, max_message_bytes: int, share_port: bool, keepalive_s: float
 ) -> tuple[Option, ...]:
     """Return gRPC channel options, (name, value), for a server: for messages of up to
-    ``max_message_bytes``, sent or received, with the port shared between processes (SO_REUSEPORT)
-    where ``share_port``, and a sign of life asked for on an idle connection every ``keepalive_s``
-    seconds, which is closed where none comes within 20 s."""
+    ``max_message_bytes``, sent or received, and with the port shared between processes
+    (SO_REUSEPORT) where ``share_port`` is true. On an idle connection a sign of life is asked for
+    every ``keepalive_s`` seconds; the connection is closed where none arrives within 20 s."""
     return (
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),

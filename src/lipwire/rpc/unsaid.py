@@ -58,8 +58,9 @@ class Unsaid:
     """What was given to a session and not said, in its order. Iterating gives it (a copy, so that
     it may be changed meanwhile), and ``len()`` is how many items there are. Not thread-safe.
 
-    ``give`` it what is sent, and have it ``take`` what the session tells: then what is left is what
-    another session has to be given to go on. Of audio the latest three minutes are kept.
+    Call ``give`` with what is sent to the session, and ``take`` with each event that the session
+    sends: what is left is what has to be sent to another session that goes on with this one. Of
+    audio the latest three minutes are kept.
     """
 
     def __init__(self) -> None:
@@ -96,8 +97,8 @@ class Unsaid:
         self._kept_ms = self._left_out_ms = 0.0
 
     def drop_last_text(self) -> None:
-        """Remove the text that was given last, as the session refused it; nothing where there is
-        none."""
+        """Remove the text that was given last, because the session refused it; does nothing where
+        there is none."""
         for index in range(len(self._given) - 1, -1, -1):
             if isinstance(self._given[index], Text):
                 del self._given[index]

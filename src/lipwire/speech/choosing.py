@@ -10,8 +10,9 @@ from lipwire.speech.synthesis import Voice
 
 def open_voice(settings: SpeechSettings) -> Voice | None:
     """Return the voice that ``settings`` ask for; None where they ask for ``none``, or name no
-    voice and hibari is not installed. Of espeak-ng the program is run once; hibari is not loaded
-    yet, and a server is not asked. There is nothing to close.
+    voice and hibari is not installed. The program espeak-ng is run once, to see that it works; the
+    package hibari is not loaded yet, and a server with OpenAI's protocol is not asked yet. There is
+    nothing to close.
 
     Raises DependencyMissing where the voice's program or package is not installed, InvalidInput for
     a language that espeak-ng does not have and for a URL or API key that cannot be one, and

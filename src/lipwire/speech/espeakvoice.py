@@ -47,9 +47,9 @@ class EspeakVoice:
         self._known = False
 
     def prepare(self) -> None:
-        """Run the program once, to see that it works and has the language; nothing where that was
-        seen. Raises InvalidInput where it does not have the language, Unavailable where it does not
-        run."""
+        """Run the program once, to see that it works and has the language; does nothing where that
+        was seen before. Raises InvalidInput where it does not have the language, Unavailable where
+        it does not run."""
         if not self._known:
             self._run("")
             self._known = True

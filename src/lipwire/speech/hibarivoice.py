@@ -51,8 +51,8 @@ class HibariVoice:
         self._loaded: Hibari | None = None
 
     def prepare(self) -> None:
-        """Load the voice, which takes seconds; nothing where it is loaded. Raises DependencyMissing
-        where the file of its network is not in its package."""
+        """Load the voice, which takes seconds; does nothing where it is loaded. Raises
+        DependencyMissing where the file of its network is not in its package."""
         with self._lock:
             self._hibari()
 

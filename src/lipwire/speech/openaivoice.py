@@ -48,13 +48,13 @@ class OpenAiVoice:
         speed: float = 1.0,
         timeout_s: float = 10.0,
     ) -> None:
-        """``url`` is the server's as programs are given it, with /v1 at its end, or that of speech
-        itself. ``model``, ``voice_name`` and ``speed``, a factor, are sent to it. ``api_key`` is
-        sent to it, and nowhere else; None sends none. Connecting, and each wait for more of the
-        answer, may take ``timeout_s`` seconds; a sentence 300 seconds at most. Redirects are not
-        followed, and proxies that the environment names are not used. Nothing is sent yet. Raises
-        InvalidInput where ``url`` is not of http or https or has a user, a query or a fragment, and
-        for a key with blanks or characters that no key has."""
+        """``url`` is the server's base URL, with /v1 at its end, or the full one, with
+        /v1/audio/speech. ``model``, ``voice_name`` and ``speed``, a factor, are sent to the server.
+        ``api_key`` is sent to it, and nowhere else; None sends none. Connecting, and each wait for
+        more of the answer, may take ``timeout_s`` seconds; a sentence 300 seconds at most.
+        Redirects are not followed, and proxies that the environment names are not used. Nothing is
+        sent yet. Raises InvalidInput where ``url`` is not of http or https or has a user, a query
+        or a fragment, and for a key with blanks or characters that no key has."""
         parts = urlsplit(url)
         try:
             port = parts.port

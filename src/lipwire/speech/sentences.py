@@ -53,9 +53,10 @@ def sentences(text: str) -> list[str]:
     and with a letter or a digit.
 
     Control characters and others that are not seen are left out. A sentence ends with a mark such
-    as a full stop, in any of many scripts, or where a line ends that the next does not continue.
-    One of more than 300 characters is cut at commas, or between words. Raises InvalidInput where
-    the text is longer than 10,000 characters, or has neither letters nor digits.
+    as a full stop, in any of many scripts, or at the end of a line, unless the next line begins
+    with a small letter. A sentence of more than 300 characters is cut at commas, or between words.
+    Raises InvalidInput where the text is longer than 10,000 characters, or has neither letters nor
+    digits.
     """
     if len(text) > MAX_TEXT:
         raise InvalidInput(f"the text has {len(text):,} characters; allowed are up to {MAX_TEXT:,}")

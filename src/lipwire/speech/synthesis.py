@@ -40,8 +40,8 @@ class Voice(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Load what is needed, so that the first text need not wait for it; may take seconds.
-        Nothing where that was done.
+        """Load what is needed, so that the first text need not wait for it; may take seconds. Does
+        nothing where that was done.
 
         Raises DependencyMissing where the voice is not installed or lacks a file, InvalidInput
         where it does not have the language that was asked for, Unavailable where it does not run.
@@ -50,7 +50,7 @@ class Voice(Protocol):
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
         """Return the sound of ``text``, sentence by sentence, as an iterator of pieces: a sentence
-        is made when its first piece is asked for. A sentence without sound gives none.
+        is made when its first piece is asked for. A sentence without sound gives no piece.
 
         Raises InvalidInput at once where ``text`` has more than 10,000 characters or nothing that
         can be said; while it is iterated, Unavailable where the voice fails, DeadlineExceeded where

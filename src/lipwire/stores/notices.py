@@ -31,10 +31,11 @@ _LONGEST_PAUSE_S: Final = 15.0
 
 
 def notice(address: RedisAddress, channel: str, *, timeout_s: float = 1.0) -> int:
-    """Tell all who wait for notices in ``channel``, the name of a channel of the Redis server at
-    ``address``, to look now, and return how many that are, in all processes. Waits for each answer
-    of Redis at most ``timeout_s`` seconds, not for what is done then. Raises Unavailable where
-    Redis is not there or refuses it, DependencyMissing where redis-py is not installed."""
+    """Send a notice, an empty message that means "look now", to ``channel``, the name of a channel
+    of the Redis server at ``address``, and return how many have received it (``Notices`` objects
+    that listen, in all processes). Waits for each answer of Redis at most ``timeout_s`` seconds,
+    and not for what the receivers do. Raises Unavailable where Redis is not there or refuses the
+    notice, DependencyMissing where redis-py is not installed."""
     connection = _connected(address, timeout_s)
     try:
         connection.connect()
@@ -48,11 +49,11 @@ def notice(address: RedisAddress, channel: str, *, timeout_s: float = 1.0) -> in
 
 
 class Notices(Closing):
-    """Waits for notices in a channel of Redis, and calls a function of its owner, ``look``, for
-    them, in a thread of its own: when there was a notice, and whenever Redis was reached, as some
-    may have been missed. While Redis is away it is tried again and again, and ``look`` is not
-    called. Properties may be read in any thread. A context manager, which owns a connection and a
-    thread."""
+    """Waits for notices (empty messages that mean "look now"; see ``notice``) in a channel of
+    Redis, and calls a function of its owner, ``look``, in a thread of its own: after a notice, and
+    whenever it has connected to Redis, because notices may have been missed before. While Redis is
+    away it is tried again and again, and ``look`` is not called. Properties may be read in any
+    thread. A context manager, which owns a connection and a thread."""
 
     def __init__(
         self,
@@ -65,11 +66,11 @@ class Notices(Closing):
         apart_s: float = 1.0,
     ) -> None:
         """``look()`` is called in the thread when there was a notice in ``channel``, the name of a
-        channel of the Redis server at ``address``, and whenever Redis was reached; its calls begin
-        ``apart_s`` seconds apart at least, however many notices there are. ``timeout_s`` is how
-        long Redis may take for an answer, ``retry_s`` after how long it is tried again, at first:
-        the pause doubles, up to 15 s. Does not wait for Redis. What ``look`` raises is logged.
-        Raises DependencyMissing where redis-py is not installed."""
+        channel of the Redis server at ``address``, and whenever this has connected to Redis; its
+        calls begin ``apart_s`` seconds apart at least, however many notices there are.
+        ``timeout_s`` is how long Redis may take for an answer, ``retry_s`` after how long it is
+        tried again, at first: the pause doubles, up to 15 s. Does not wait for Redis. What ``look``
+        raises is logged. Raises DependencyMissing where redis-py is not installed."""
         _connected(address, timeout_s)  # to know now that redis-py is there
         self.address: Final = address
         self.channel: Final = channel

@@ -48,13 +48,14 @@ class Listed:
 
 
 class ObjectStore:
-    """Files by key below a URL, as ``s3://bucket/avatars`` or ``file:///srv/avatars``. Thread-safe.
+    """Files by key below a URL, such as ``s3://bucket/avatars`` or ``file:///srv/avatars``.
+    Thread-safe.
 
     Keys have slashes between their parts and none in front. Every method waits for its answer, at
     most for the store's time limit (20 s unless it was made with another), and raises Unavailable,
     whose message says why in a few words, where the store cannot be asked now, refuses, or does not
-    answer in time; only ``answers`` does not. While 64 operations hang, further ones wait for their
-    end and raise Unavailable.
+    answer in time; only ``answers`` raises nothing. While 64 operations hang, a further one waits,
+    within its time limit, until one of them has ended, and raises Unavailable where none does.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ObjectStore:
     ) -> None:
         """``url`` is where the keys begin. ``endpoint_url`` is the address of a server with S3's
         protocol that is not Amazon's. ``timeout_s`` is how long an operation may take, and of a
-        download each 4 MiB. ``what`` is what errors call it. Nothing is asked yet. Raises
+        download each 4 MiB. ``what`` names the store in errors. The store is not asked yet. Raises
         DependencyMissing where fsspec, or what it needs for the URL's scheme, is not installed, and
         InvalidInput for a URL of no kind that is known."""
         self.url: Final = url.rstrip("/")
@@ -119,7 +120,7 @@ class ObjectStore:
         self._asked(key, lambda: self._put_file(key, source), limit_s)
 
     def remove(self, key: str) -> None:
-        """Remove the file ``key``; nothing where there is none. Raises Unavailable."""
+        """Remove the file ``key``; does nothing where there is none. Raises Unavailable."""
 
         def work() -> None:
             with suppress(FileNotFoundError):

@@ -52,15 +52,16 @@ class StoreAway(Exception):
 
 
 class StoreDamaged(StoreAway):
-    """Redis is there, and what it has under a key is of another kind than what Lipwire writes
-    there, or it refused this one command. Other commands go on."""
+    """Redis is there, but refused this one command, or its value of a key is of another type than
+    the one that Lipwire writes there. Other commands still work."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisTls:
     """Files in PEM with which connections are encrypted: ``ca`` has the certificates by which the
-    server's is checked, None those of the system; ``cert`` and ``key`` are what it is shown, both
-    or neither."""
+    server's certificate is checked (None: those of the system); ``cert`` and ``key`` are the
+    certificate and the private key of this client, which the server is shown: both, or neither
+    (None)."""
 
     ca: Path | None = None
     cert: Path | None = None
@@ -98,7 +99,7 @@ class _Connection(Protocol):
 
 class Script:
     """A Lua script, which Redis runs as one step: ``text``, and ``sha1``, its hash in hexadecimal
-    digits. Redis is sent the hash, and the text where it does not know that. Run it with
+    digits. Redis is sent the hash, and the text where it does not know the hash. Run it with
     ``RedisConnection.script``."""
 
     def __init__(self, text: str) -> None:
@@ -221,15 +222,17 @@ class RedisConnection(Closing):
     def run(self, *command: str | int | bytes) -> Any:
         """Send ``command``, its name and arguments as Redis has them (``run("SET", key, "1")``),
         and return the answer as redis-py has it: bytes, int, None or a list of these. Raises
-        StoreAway where Redis is away or gives none in time (it may have done it all the same), and
-        StoreDamaged where it refuses this command, as one whose key is of another kind."""
+        StoreAway where Redis is away or does not answer in time (it may have run the command all
+        the same), and StoreDamaged where it refuses this command, for example because the key has a
+        value of another type."""
         return self._ask(lambda connection: self._answer(connection, command))
 
     def script(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run ``script`` in Redis with the names of keys ``keys`` (its ``KEYS``) and ``args`` (its
-        ``ARGV``), and return what it returns, as ``run`` does. Where Redis refuses it, as for a key
-        that is of another kind than it expects, all ``keys`` are removed from Redis and it is run
-        once more. Raises StoreAway, and StoreDamaged where that did not help."""
+        ``ARGV``), and return its result, in the types that ``run`` returns. Where Redis refuses it,
+        for example because a key has a value of another type than the script expects, all ``keys``
+        are removed from Redis and the script is run once more. Raises StoreAway where Redis is
+        away, and StoreDamaged where it refuses the script again."""
         given = (len(keys), *keys, *args)
 
         def ask(connection: _Connection) -> Any:
@@ -422,13 +425,15 @@ def new_connection(address: RedisAddress, timeout_s: float) -> Any:
 
 def digest(text: str) -> str:
     """Return 32 hexadecimal digits of the SHA-256 of ``text``, which may come from outside, as a
-    part of a key's name: whatever the text has in it, no two of them have the same name."""
+    part of a key's name: whatever characters the texts have, two different texts give different
+    digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def in_one_line(error: BaseException, password: str | None) -> str:
-    """Return what ``error`` says (its class where it says nothing) as one line for a log, of 200
-    characters at most, with *** in the place of ``password``; None where there is no password."""
+    """Return what ``error`` says (its class where it says nothing) as one line for a log, of about
+    200 characters at most, with *** in the place of ``password`` (None: there is no password to
+    hide)."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return text.replace(password, "***") if password else text
 

@@ -20,8 +20,8 @@ def rendezvous(model_id: str, weights: Mapping[str, float]) -> list[str]:
     be asked for the avatar ``model_id``.
 
     Rendezvous hashing: the order follows from names and weights alone, and is the same in every
-    process and on every machine. A server gets models in proportion to its weight; raising it moves
-    models to that server only.
+    process and on every machine. A server is the first for a share of all avatars that is in
+    proportion to its weight; raising a server's weight moves avatars to that server only.
     """
     scored = [(_score(model_id, server, weight), server) for server, weight in weights.items()]
     return [server for _, server in sorted(scored, reverse=True)]

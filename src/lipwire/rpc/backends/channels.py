@@ -106,7 +106,7 @@ class Connection:
             self._pending.add(pending)
 
     def done(self, pending: Pending[object]) -> None:
-        """Forget ``pending``, a call that is over; nothing where it is not remembered."""
+        """Forget ``pending``, a call that is over; does nothing where it is not remembered."""
         with self._lock:
             self._pending.discard(pending)
 
@@ -167,8 +167,8 @@ class Caller:
 
     def hold(self, pending: Pending[object] | None) -> None:
         """Set ``pending``, the call of the attempt under way, which is cancelled when the request
-        ends; None where none is. It takes the place of the one before, which is left alone. Where
-        the request has ended already, ``pending`` is cancelled at once."""
+        ends; None where none is. ``pending`` takes the place of the call set before, which is not
+        cancelled. Where the request has ended already, ``pending`` is cancelled at once."""
         with self._lock:
             self._pending = pending
             gone = self.gone

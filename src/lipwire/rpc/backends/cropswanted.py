@@ -11,9 +11,10 @@ _MOST: Final = 20_000
 
 
 class CropsWanted:
-    """Remembers for a minute which inference server needs crops of which avatar sent to it, as it
-    is without the avatar's frames: ``(address, model_id) in crops_wanted`` says whether it does. At
-    most 20,000 such pairs are kept, the latest. Thread-safe."""
+    """Remembers for a minute which inference servers do not have which avatar's frames, so that
+    requests to them have to bring crops, the pictures that the network is shown. ``(address,
+    model_id) in crops_wanted`` says whether that server needs crops of that avatar. At most 20,000
+    such pairs are kept, the latest. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """``clock`` gives seconds."""
@@ -23,8 +24,8 @@ class CropsWanted:
 
     def add(self, address: str, model_id: str) -> bool:
         """Remember for a minute from now on that the server at ``address`` needs crops of avatar
-        ``model_id``. Returns whether that is new; False where it was remembered already, or was and
-        has run out."""
+        ``model_id``. Returns True where the pair is new; False where it was added before, also
+        where its minute has run out since."""
         with self._lock:
             news = self._until_s.pop((address, model_id), None) is None
             self._until_s[address, model_id] = self._clock() + _REMEMBERED_S

@@ -34,10 +34,11 @@ class FleetPolicy:
     seconds.
 
     A server is out after ``silent_checks`` health checks in a row without an answer, except where
-    it has answered a call within ``silence_s``. Where it is lost a second time it stays out for
-    ``first_hold_s`` at least, then for twice as long each time, up to ``longest_hold_s``; after
-    ``forgive_s`` up it counts as never lost. One that is back gets its share of models within
-    ``ramp_s``.
+    it has answered a call within ``silence_s``. A server is lost, and out at once, where a call to
+    it was not accepted or its connection broke. Where it is lost a second time it stays out for
+    ``first_hold_s`` at least, then for twice as long each time, up to ``longest_hold_s``; a server
+    that was up for ``forgive_s`` counts as never lost. The share of avatars that a server is asked
+    for after it is back grows to its full size within ``ramp_s``.
     """
 
     silent_checks: int = 3
@@ -49,7 +50,7 @@ class FleetPolicy:
     """A server that is lost a second time is out for at least this long; each further time, for
     twice as long as the last."""
     longest_hold_s: float = 30.0
-    """The most that this grows to."""
+    """The longest that a server that is lost again and again is held out."""
     forgive_s: float = 60.0
     """A server that was up for this long counts as never lost."""
     ramp_s: float = 10.0
@@ -58,10 +59,11 @@ class FleetPolicy:
 
 
 class Standing:
-    """Whether one server is up, not asked yet ("new"), or out, since when and why, and how often it
-    was lost (``losses``); how many checks in a row had no answer (``unanswered``), and when it last
-    answered a call (``answered_at``). Times are of the fleet's clock, in seconds. Not thread-safe:
-    its ``Fleet`` uses it under its lock."""
+    """How one server stands: whether it is up, out, or not asked yet (``state`` is "up", "out" or
+    "new"), since when, for what reason, and how often calls to it were lost (``losses``); how many
+    checks in a row had no answer (``unanswered``), and when it last answered a call
+    (``answered_at``). Times are of the fleet's clock, in seconds. Not thread-safe: its ``Fleet``
+    uses it under its lock."""
 
     __slots__ = ("answered_at", "losses", "reason", "returned", "since", "state", "unanswered")
 
@@ -81,9 +83,10 @@ class Standing:
 
 class Fleet:
     """Which of several inference servers are up, by health checks and by how calls end: whoever
-    makes them tells it (``judge``, ``answered``, ``lost``). Servers have the names that it was made
-    with; another one raises KeyError. Does no I/O itself. Methods may be called from any thread,
-    and return at once, but for ``wait_known`` and ``rest``."""
+    makes the checks and calls reports how they ended (``judge``, ``answered``, ``lost``). Servers
+    have the names that the fleet was made with; another name raises KeyError. Does no I/O itself.
+    Methods may be called from any thread, and return at once, but for ``wait_known`` and
+    ``rest``."""
 
     def __init__(
         self, servers: Sequence[str], *, clock: Callable[[], float], policy: FleetPolicy
@@ -100,7 +103,8 @@ class Fleet:
         """Return the servers that are up, in the order in which they are to be asked for avatar
         ``model_id``.
 
-        All servers where none is up, because health checks may be wrong about every one of them.
+        Where none is up, all servers are returned, because health checks may be wrong about every
+        one of them.
         """
         with self._changed:
             now = self._clock()
@@ -182,8 +186,8 @@ class Fleet:
         """Wait, at most ``timeout_s`` seconds, until every server is known to be up or out. Returns
         whether that is so.
 
-        Returns True at once after ``end_waiting``, and so do those that wait then. Waits in real
-        time, whatever the fleet's clock.
+        Once ``end_waiting`` was called, it returns True at once, also in threads that are waiting
+        then. Waits in real time, whatever the fleet's clock.
         """
         with self._changed:
             return self._changed.wait_for(self._known, timeout_s)
@@ -202,8 +206,9 @@ class Fleet:
             )
 
     def recheck(self) -> None:
-        """Make all threads that wait in ``rest`` call their ``stop`` again, and return if it is
-        true. Call it when what a ``stop`` looks at has changed. Does not wait for them."""
+        """Make each thread that waits in ``rest`` call its ``stop`` again; ``rest`` returns there
+        where that is true. Call this when something has changed that a ``stop`` looks at. Does not
+        wait for the threads."""
         with self._changed:
             self._changed.notify_all()
 

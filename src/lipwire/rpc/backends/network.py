@@ -6,8 +6,8 @@ from lipwire.serving import Backend, DrawnFloatMouths, DrawnMouths, MakeCrops
 
 
 class RemoteNetwork:
-    """Makes the mouths of one avatar by asking a backend (inference servers); the avatar's frames
-    are in this process.
+    """Makes the mouths of one avatar, the pictures that its network draws, by asking a backend
+    (inference servers); the avatar's frames are in this process.
 
     The backend is asked for mouths of these frames' revision (hash of the files). Where a server
     has other frames, or none, it is sent the crops of these, the pictures that the network is
@@ -57,8 +57,8 @@ class RemoteNetwork:
         pictures that the caller gives: ``visual``, (N, 6, 320, 320) float32 in [0, 1], the crop and
         the crop with the mask black. ``windows`` are (N, 32, 16, 16) float32. Arrays are in the
         package's colour order. ``call`` is the request that this is done for. Raises AvatarChanged
-        where the server's network is of another revision than the frames here, and otherwise as
-        ``mouths``."""
+        where the server's network is of another revision than the frames here, and the other errors
+        that ``mouths`` names."""
         return self._backend.mouths_of(
             self._model_id, visual, windows, revision=self._frames.revision, call=call
         )

@@ -72,12 +72,12 @@ _SERVICE_NUMBERS: Final[Mapping[Service, "mouths_pb2.Service.ValueType"]] = {
 
 
 class RemoteBackend(Closing):
-    """Makes mouths by asking one or more inference servers (a ``Backend``); a context manager.
-    Methods may be called from any thread, and wait for the answer: as long as ``call``, the request
-    that this is done for, has left, and at most 120 s for loading and leases, 2 s for health, and
-    10 s for all else (unless made with another ``timeout_s``). ``call`` None is no request in
-    particular. Avatars' names (``model_id``) have 1 to 255 characters; where one is asked for by
-    another, InvalidInput is raised.
+    """Makes mouths, the pictures that avatars' networks draw, by asking one or more inference
+    servers (a ``Backend``); a context manager. Methods may be called from any thread, and wait for
+    the answer: as long as ``call``, the request that this is done for, has left, and at most 120 s
+    for loading and leases, 2 s for health, and 10 s for all else (unless made with another
+    ``timeout_s``). ``call`` None is no request in particular. Avatars' names (``model_id``) have 1
+    to 255 characters; methods raise InvalidInput for any other.
 
         with RemoteBackend(["10.0.0.1:50051", "10.0.0.2:50051"], max_retries=3) as backend:
             mouths = backend.mouths("anna", 0, windows, call=Call(2.0))
@@ -106,9 +106,10 @@ class RemoteBackend(Closing):
         ``max_message_bytes``. ``use_proxy`` says whether the environment's proxy variables count,
         and ``security`` how connections are encrypted and what token is sent (see
         ``open_channel``). With several servers each gets a health check every ``check_every_s``
-        seconds; ``fleet`` says when a server counts as unreachable, and ``replicas`` of how many
-        servers one model is asked while it is more than one carries, or when. Raises InvalidInput
-        for arguments out of range, an address that cannot be one, and a file of ``security`` that
+        seconds; ``fleet`` says when a server counts as unreachable, and ``replicas`` is how many
+        servers at most are asked for one avatar while its calls are more than one server can answer
+        in time, or a ``ReplicaPolicy`` that also says when that is so. Raises InvalidInput for
+        arguments out of range, an address that cannot be one, and a file of ``security`` that
         cannot be read.
         """
         if not urls or len(set(urls)) != len(urls):
@@ -289,9 +290,9 @@ class RemoteBackend(Closing):
         """Have the network of avatar ``model_id`` loaded before it is asked for, waiting for that,
         and return its numbers (memory, device, use). ``call`` is the request that this is done for.
 
-        Only the server that this model's calls go to is asked: on the others it would take the
-        place of models that are asked for there. Raises NotFound, AvatarInvalid, and where no
-        server answers in time Unavailable, Overloaded or DeadlineExceeded.
+        Only the server that this avatar's calls go to is asked: on the others its network would
+        take the memory of avatars that are asked for there. Raises NotFound, AvatarInvalid, and
+        where no server answers in time Unavailable, Overloaded or DeadlineExceeded.
         """
         check_name(model_id)
         served_by = ""
@@ -314,9 +315,9 @@ class RemoteBackend(Closing):
         calls under way are done, which is not waited for. Returns whether any server had it.
         ``call`` is the request that this is done for.
 
-        All are asked, because any may have loaded it while others were out. Raises the error of a
-        server that is up and failed; one that is out need not answer, and one that has come back
-        meanwhile is asked again.
+        All servers are asked, because any may have loaded the network while others were out. Raises
+        the error of a server that is up and failed; a server that is out need not answer. Where a
+        server that is up cannot be reached, all are asked once more before Unavailable is raised.
         """
         check_name(model_id)
         unloaded, failed = self._tell_to_unload(model_id, call)
@@ -373,16 +374,18 @@ class RemoteBackend(Closing):
         return tuple(sorted(found, key=lambda model: (model.model_id, model.server)))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Reserve the time that a live session of avatar ``model_id`` takes (a lease) for
-        ``LEASE_S`` seconds, under the name ``holder`` (the session's id), or renew the lease that
-        ``holder`` has. ``call`` is the request that this is done for.
+        """Reserve, for 4 seconds (``serving.leases.LEASE_S``), the share of a device's time that a
+        live session of avatar ``model_id`` needs (a lease), under the name ``holder`` (the
+        session's id), or renew the lease that ``holder`` has. ``call`` is the request that this is
+        done for.
 
         The lease is held at the server that the avatar's calls go to, or at the next one where that
-        is out; where it has no room, at the next one of the avatar's replicas, as many as there may
-        be. A lease that was held at another server until now ends there. The server after it is
-        told to load the network, so that a session finds it there when its own goes. Raises
-        Overloaded where there is no room for one more, NotFound, InvalidInput, AvatarInvalid, and
-        Unavailable where no server answers.
+        server is out. Where a server has no room, the next is asked, as many servers as
+        ``replicas`` allows for one avatar. A lease that ``holder`` had at another server until now
+        ends there. The server that would be asked next is sent a request to load the network too,
+        so that the session can go on there when its own server fails. Raises Overloaded where there
+        is no room for one more, NotFound, InvalidInput, AvatarInvalid, and Unavailable where no
+        server answers.
         """
         check_name(model_id)
         request = mouths_pb2.LeaseRequest(holder=holder, model_id=model_id)
@@ -414,9 +417,9 @@ class RemoteBackend(Closing):
         )
 
     def release(self, holder: str) -> None:
-        """End the lease of ``holder`` at all servers; nothing where it has none. Raises nothing: at
-        a server that does not answer the lease ends by itself after ``LEASE_S`` seconds. See
-        ``Backend.release``."""
+        """End the lease (see ``acquire``) of ``holder`` at all servers; does nothing where
+        ``holder`` has none. Raises nothing: at a server that does not answer the lease ends by
+        itself after 4 seconds. See ``Backend.release``."""
         with suppress(LipwireError):
             self._servers.tell_all(
                 _release(holder), _RELEASE_TIMEOUT_S, self._servers.replicas.released(holder)

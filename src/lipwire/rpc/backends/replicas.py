@@ -64,12 +64,12 @@ class _Load:
 
 
 class Replicas:
-    """On how many servers each avatar is asked for, by how its calls fare, and which of these a
-    call goes to. Servers are named by their addresses, avatars by ``model_id``; calls of live
-    sessions (``live``) are counted apart from others. Does no I/O itself. Methods may be called
-    from any thread.
+    """Decides how many servers are asked for each avatar, by how many of its calls are under way
+    and how long they wait, and to which of these servers a call goes. Servers are named by their
+    addresses, avatars by ``model_id``; calls of live sessions (``live``) are counted apart from
+    others. Does no I/O itself. Methods may be called from any thread.
 
-    Whoever makes a call says so with ``began`` and ``ended``.
+    Whoever makes a call reports it with ``began`` and ``ended``.
     """
 
     def __init__(self, *, clock: Callable[[], float], policy: ReplicaPolicy) -> None:
@@ -83,10 +83,12 @@ class Replicas:
         """Avatar and server of each lease, by its holder."""
 
     def order(self, model_id: str, servers: Sequence[str], *, live: bool) -> list[str]:
-        """Return ``servers``, which are up and in the order of hashing for avatar ``model_id``, in
-        the order in which they are to be asked by a call: of those that the avatar is asked of, the
-        one with the fewest of its calls first. ``live`` says whether the call is of a live session;
-        such calls go where the avatar's leases are, if any, in proportion to their number."""
+        """Return ``servers``, which are up and in the order that ``rendezvous`` gives for avatar
+        ``model_id``, in the order in which a call is to ask them: first those that the avatar's
+        calls go to now (the first few of ``servers``; see the method ``servers``), the one with the
+        fewest of its calls under way first, then the others. ``live`` says whether the call is of a
+        live session; such calls go to the servers that hold leases of the avatar, if any, in
+        proportion to their number."""
         with self._lock:
             load = self._loads.get(model_id)
             if load is None:
@@ -120,16 +122,17 @@ class Replicas:
             load.under_way[server, live] += 1
 
     def is_late(self, took_s: float, worked_s: float) -> bool:
-        """Return whether a call counts as late that was answered after ``took_s`` seconds, of which
-        its server has worked on it for ``worked_s``: whether it waited for longer than it was
-        worked on, and for longer than the policy's ``late_s``."""
+        """Return whether a call counts as late. It was answered after ``took_s`` seconds, and its
+        server has worked on it for ``worked_s`` of them; for the rest it has waited. It is late
+        where it has waited for longer than ``worked_s``, and for longer than the policy's
+        ``late_s``."""
         return took_s - worked_s > max(worked_s, self._policy.late_s)
 
     def ended(self, model_id: str, server: str, *, live: bool, late: bool | None) -> bool:
-        """Count a call less that ``began`` has counted, with the same ``model_id``, ``server`` and
-        ``live``. ``late`` says whether it was late (``is_late``), or refused for want of room; None
-        where that is not known, as it failed. Returns True where the avatar is asked of one server
-        more from now on."""
+        """Count one call less: one that ``began`` has counted with the same ``model_id``,
+        ``server`` and ``live`` is over. ``late`` says whether the call was late (``is_late``) or
+        refused for want of room; None where that is not known because the call failed. Returns True
+        where calls for the avatar go to one server more from now on, else False."""
         with self._lock:
             load = self._of(model_id)
             self._pass_time(load)
@@ -138,9 +141,10 @@ class Replicas:
             return late is not None and self._rises(load, late)
 
     def held(self, holder: str, model_id: str, server: str) -> str:
-        """Remember that the live session ``holder`` (its id) has a lease for avatar ``model_id`` at
-        ``server``, so that calls of live sessions go there. Returns the other server at which it
-        had one before, which it needs no more: the caller ends that; empty where there is none."""
+        """Remember that the live session ``holder`` (its id) has a lease, a reserved share of a
+        device's time, for avatar ``model_id`` at ``server``, so that calls of live sessions go
+        there. Returns the other server at which ``holder`` had a lease before, which the caller has
+        to end; an empty text where there is none."""
         with self._lock:
             _, before = self._holders.get(holder, (None, server))
             self._release(holder)

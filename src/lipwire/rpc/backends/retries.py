@@ -30,8 +30,9 @@ MAX_RETRIES: Final = 100
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often a call is tried again, ``max_retries`` times (0 to 100), and after which pauses:
-    they begin at ``first_pause_s``, double up to ``longest_pause_s``, and vary by half so that
-    clients do not all come at once. Raises InvalidInput for another ``max_retries``."""
+    they begin at ``first_pause_s``, double up to ``longest_pause_s``, and each is shortened by up
+    to half at random, so that clients do not all come at once. Raises InvalidInput for another
+    ``max_retries``."""
 
     max_retries: int = 3
     """Counted retries of one call, 0 to 100."""
@@ -44,7 +45,7 @@ class RetryPolicy:
 
     def pause_s(self, retry: int, random: Random) -> float:
         """Return the seconds to wait before retry number ``retry`` of a call, counted from 0: half
-        to all of the full pause, as ``random`` draws."""
+        to all of the full pause, drawn from ``random``."""
         full = min(self.longest_pause_s, self.first_pause_s * 2.0**retry)
         return full * random.uniform(0.5, 1.0)
 
@@ -81,8 +82,9 @@ class Tries:
 
     def pause_after(self, error: LipwireError, *, order: Sequence[str], now: float) -> float | None:
         """Return how many seconds to wait before the next attempt, after one that failed with
-        ``error``; None where there is to be none, and ``error`` is the call's result. The retry is
-        counted with that, where it has to be.
+        ``error``; None where there is to be no other attempt, and ``error`` is the call's result.
+        Adds 1 to ``counted`` where the next attempt is one of those that the policy's
+        ``max_retries`` limits; going to another server after Unavailable is not.
 
         ``order`` has the servers that can be asked now; the pause is 0 where one of them was not
         asked by this call yet. ``now`` is in seconds of the clock that the deadline is in.

@@ -113,8 +113,8 @@ class InferenceServers:
             self._watcher.start()
 
     def expected(self) -> frozenset[str]:
-        """Return the addresses of the servers that are up; of a single server always, as it is not
-        watched."""
+        """Return the addresses of the servers that are up; where there is one server alone, always
+        its address, because it is not watched."""
         return frozenset(self.fleet.up() if self._watched else self._connections)
 
     def close(self) -> None:
@@ -147,12 +147,13 @@ class InferenceServers:
         metadata)`` sends the request of one attempt, which has ``left_s`` seconds, and returns the
         call under way; all attempts together have ``budget_s`` seconds. ``call`` is the request
         that this is done for: when it ends, so does the attempt under way; None: there is none.
-        ``retries`` takes the place of the policy that these servers were made with; None keeps
-        that. ``worked_s(answer)`` returns how many seconds a server has worked on the call; with it
-        the call goes to whichever of the model's replicas has the fewest of its calls, and counts
-        as load; without it, to the first server that is up. Raises the error that the server sent,
-        DeadlineExceeded when the time is over, Unavailable where no server can be reached or this
-        is closed, and Cancelled where ``call`` ends first.
+        ``retries`` takes the place of the policy that this object was made with; None: that policy
+        counts. ``worked_s(answer)`` returns how many seconds a server has worked on the call. With
+        it, the call counts as load of the model, and goes to the server with the fewest of the
+        model's calls among those that are asked for the model (``Replicas``); without it, to the
+        first server that is up. Raises the error that the server sent, DeadlineExceeded when the
+        time is over, Unavailable where no server can be reached or this is closed, and Cancelled
+        where ``call`` ends first.
         """
         deadline = self._clock() + budget_s
         tries = Tries(retries or self._policy, deadline, self._random)
@@ -197,9 +198,9 @@ class InferenceServers:
     def tell_next(self, model_id: str, after: str, send: Send[object], timeout_s: float) -> None:
         """Send one request about ``model_id``, without waiting for its answer, which nobody gets,
         to the server that would be asked for that model if the one at the address ``after`` were
-        out; nothing where no other is up. ``send(connection, timeout_s, metadata)`` sends it, to be
-        answered within ``timeout_s`` seconds, and returns the call under way. Raises nothing where
-        it fails."""
+        out; does nothing where no other is up. ``send(connection, timeout_s, metadata)`` sends it,
+        to be answered within ``timeout_s`` seconds, and returns the call under way. Raises nothing
+        where it fails."""
         expected = self.expected() - {after}
         address = next((one for one in self.fleet.order(model_id) if one in expected), None)
         if address is not None:
@@ -209,7 +210,8 @@ class InferenceServers:
         """Send one request about ``model_id`` to the server at ``address``, one of these, whether
         it is up or not, without waiting for its answer, which nobody gets. ``send(connection,
         timeout_s, metadata)`` sends it, to be answered within ``timeout_s`` seconds, and returns
-        the call under way. Nothing once closed; raises nothing where it fails."""
+        the call under way. Does nothing once this object is closed; raises nothing where the
+        request fails."""
         server = self._connections[address]
         try:
             pending = send(server, timeout_s, metadata_of(model_id))

@@ -59,14 +59,15 @@ _LONGEST: Final = 500
 
 
 def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
-    """Return the error for ``failed``: what a gRPC call raised, which is the call itself. Its class
-    is the one that a Lipwire server says, else it follows from the status code.
+    """Return an error of Lipwire's own for ``failed``, the exception that a gRPC call raised. Its
+    class is the one that a Lipwire server names in the details of the status; where there are none,
+    it follows from the status code.
 
     With a ``peer``, the server that was called, the error is for whoever named that address: it has
     the address, the cause and a hint. Without, it is for the clients of a server that asked an
     inference server: texts that are not Lipwire's own, which name addresses and other internals,
-    are left out; ``reason_of_call`` has them for the log. What is no gRPC call gives a
-    LipwireError.
+    are left out; ``reason_of_call`` has them for the log. Where ``failed`` is no gRPC call, the
+    error is a plain LipwireError.
     """
     if not isinstance(failed, grpc.Call):
         return LipwireError("the call of the inference server failed")
@@ -92,9 +93,9 @@ def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
 
 
 def error_of_request(failed: object, peer: Peer, trace: Trace) -> LipwireError:
-    """Return the error for ``failed``, what a gRPC call to the server ``peer`` raised that was sent
-    with the headers of ``trace``, for whoever named that server (``error_of_call``). Where a
-    Lipwire server has answered, the error has the request's id."""
+    """Return the error that ``error_of_call(failed, peer)`` returns for ``failed``, the exception
+    that a gRPC call to the server ``peer`` raised. The call was sent with the headers of ``trace``:
+    where a Lipwire server has answered, the error has the request's id (``request_id``)."""
     error = error_of_call(failed, peer)
     if isinstance(failed, grpc.Call) and says_why(failed):
         error.request_id = trace.request_id

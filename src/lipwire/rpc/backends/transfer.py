@@ -34,8 +34,9 @@ def check_name(model_id: str) -> None:
 
 def metadata_of(model_id: str | None) -> Metadata:
     """Return gRPC metadata for a call about ``model_id``: ``x-model-id``, which load balancers may
-    hash on, with characters that a header may not hold as %XX; None for a call about no model.
-    Besides, the headers that carry the id of the request that this thread works for, if any."""
+    hash on, with characters that a header may not hold as %XX; None is for a call about no model,
+    which has no such header. The metadata also has the headers that carry the id of the request
+    that this thread works for, if any."""
     return (*routing(model_id=model_id or ""), *trace_headers())
 
 

@@ -51,7 +51,7 @@ class Admission:
         """Count a request of ``kind``, one of those that this was made with, of ``size_bytes``, as
         being worked on during the ``with`` block. A context manager; it does not wait for room.
         Raises Overloaded where there are too many of that kind already, or too many bytes of all,
-        Unavailable once draining, and KeyError for another kind."""
+        Unavailable once ``drain`` was called, and KeyError for another kind."""
         with self._changed:
             if self._draining:
                 raise Unavailable("the server is shutting down; ask another one")
@@ -99,7 +99,7 @@ class Admission:
 
 class WaitingCalls:
     """Limits how many calls wait for a message of their client, or for their client to take one:
-    where there is one more than the number that this was made with, that which has waited for
+    where more calls wait than the number that this was made with, the one that has waited for
     longest is cancelled. Thread-safe."""
 
     def __init__(self, most: int) -> None:
@@ -134,8 +134,9 @@ class WaitingCallsInterceptor(grpc.ServerInterceptor):
     else limits, for their client to take an answer. gRPC calls it for each call."""
 
     def __init__(self, waiting: WaitingCalls, lasting: tuple[str, ...] = ()) -> None:
-        """Streams of methods that begin with one of ``lasting`` ("/package.") may wait for as long
-        as they like, as others limit how many there are."""
+        """``waiting`` limits the calls. Streams of methods whose full names begin with one of
+        ``lasting`` ("/package.") are not counted, and may wait for as long as they like, because
+        their number is limited elsewhere."""
         self._calls = waiting
         self._lasting = lasting
 
@@ -144,10 +145,10 @@ class WaitingCallsInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return a handler for the method that ``handler_call_details`` names: the one that
-        ``continuation`` returns, but for which a call counts as waiting until it has its message;
-        None where there is no such method. A call without a message ends with INVALID_ARGUMENT.
-        Called by gRPC; see ``grpc.ServerInterceptor``."""
+        """Return a handler for the method that ``handler_call_details`` names: it runs the handler
+        that ``continuation`` returns, and counts a call as waiting (see the class). None where
+        there is no such method. A call without a message ends with INVALID_ARGUMENT. Called by
+        gRPC; see ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         if handler is None:
             return None

@@ -41,10 +41,10 @@ def split_fields(message: bytes, numbers: Collection[int]) -> tuple[bytes, dict[
     """Take the bytes fields with these ``numbers`` (as in the .proto) out of ``message``, a
     serialised protobuf message.
 
-    Returns the message without them, and the content of those that there are by number, as views of
-    ``message``, without a copy. Raises MalformedError where the encoding is wrong, unusual, or has
-    more than 64 fields: protobuf's own parser reads those faster. The content of other fields is
-    not checked.
+    Returns (the message without these fields; the contents of the fields that ``message`` has, by
+    number, as views of ``message``, without a copy). Raises MalformedError where the encoding is
+    wrong, unusual, or has more than 64 fields: protobuf's own parser reads those faster. The
+    content of other fields is not checked.
     """
     view = memoryview(message)
     found: dict[int, memoryview] = {}

@@ -84,7 +84,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def set(self, service: str, status: int) -> None:
         """Say ``status``, a ``HealthCheckResponse.ServingStatus``, of the service ``service`` (its
         full name; empty: the server as a whole) from now on, to who asks and to who watches.
-        Returns at once. Nothing once the server drains."""
+        Returns at once. Does nothing once ``drain`` was called."""
         with self._lock:
             if self._draining:
                 return

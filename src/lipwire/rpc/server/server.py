@@ -239,8 +239,8 @@ class RpcServer:
 
     @property
     def ready(self) -> bool:
-        """Whether it answers, as health checks say: it is started, not being drained, and was
-        healthy when it was last looked at."""
+        """Whether the server answers and health checks say SERVING: it is started, is not
+        withdrawn, drained or stopped, and was healthy when ``healthy`` was last called."""
         ending = self._withdrawn or self._stopping.is_set()
         return self._healthy_now and self._port != 0 and not ending
 

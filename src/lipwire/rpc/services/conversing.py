@@ -73,9 +73,11 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         erase: Erase | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``frame_format`` is what the avatars of ``sessions`` are composed as. ``speak`` has a
-        session say a text; None where there is no voice. ``erase`` removes an avatar; None where
-        nobody may. ``clock`` gives seconds."""
+        """``frame_format`` is what the avatars of ``sessions`` are composed as. ``speak(session,
+        text)`` has a session say a text, without waiting for that; None where there is no voice.
+        ``erase(model_id, dry_run)`` removes all that is kept of an avatar and returns what that
+        was, or, where ``dry_run`` is true, only returns it; None where nobody may erase. ``clock``
+        gives seconds."""
         self._sessions = sessions
         self._frame_format: Final = frame_format
         self._speak = speak
@@ -86,8 +88,8 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         self._refusing = threading.Semaphore(_MOST_REFUSED)
 
     def drain(self, left_s: float) -> None:
-        """Begin no more sessions, tell the clients of the others that they have ``left_s`` seconds
-        to leave, and have the sessions that are left a second before that ended. Returns at
+        """Begin no more sessions, and tell the clients of those that run that they have ``left_s``
+        seconds to leave; sessions that still run one second before that are ended then. Returns at
         once."""
         self._ends_s = self._clock() + max(0.0, left_s - _BEFORE_STOP_S)
         self._sessions.drain(left_s)
@@ -95,12 +97,13 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def Converse(  # noqa: N802
         self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ConverseResponse]:
-        """Begin the session that the first message of ``request_iterator`` asks for, or take up one
-        that runs, and yield its frames, sound and events, waiting for each, until it ends, while
-        another thread follows the client's further messages; one that is not followed is answered
-        with a refusal. Raises InvalidInput where the first message is not ``start``, NotFound where
-        there is no such avatar or session, Overloaded, MinutesUsedUp, Unavailable and what else
-        opening a session raises, and at last what the session has ended with."""
+        """Begin the session that the first message of ``request_iterator`` asks for, or go on with
+        one that runs, and yield its frames, sound and events, waiting for each, until it ends.
+        Another thread acts on the client's further messages meanwhile; a message that cannot be
+        followed is answered with a refusal. Raises InvalidInput where the first message is not
+        ``start``, NotFound where there is no such avatar or session, Overloaded, MinutesUsedUp,
+        Unavailable and other errors of opening a session (``LiveSessions.open``), and at the end
+        the error that the session has ended with, if any."""
         call = call_of(context)
         try:
             session, resumed = self._begin(next(request_iterator, None), call)
@@ -155,10 +158,11 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def EraseAvatar(  # noqa: N802
         self, request: pb.EraseAvatarRequest, context: grpc.ServicerContext
     ) -> pb.EraseAvatarResponse:
-        """Remove all that is kept of the avatar that ``request`` names, or, where it says so, only
-        say what that is; waits until that is done. Raises NotFound where there is none,
-        InvalidInput where it cannot be removed or this server erases none, and StorageFailed where
-        the disk refuses."""
+        """Remove all that is kept of the avatar that ``request`` names, and return what that was,
+        folder by folder; where ``request`` is a dry run, remove nothing, and return what would be
+        removed. Waits until that is done. Raises NotFound where there is none, InvalidInput where
+        it cannot be removed or this server erases none, and StorageFailed where the disk
+        refuses."""
         if self._erase is None:
             raise InvalidInput("this server erases no avatars")
         model_id = model_id_of(request.model_id, call_of(context).access)

@@ -46,8 +46,8 @@ class LiveStream:
             return [] if self._replaced else self.session.outbox.take(timeout_s)
 
     def replace(self) -> None:
-        """Take no more items: a newer stream takes them from now on. Waits until a ``take`` under
-        way has returned."""
+        """Have ``take`` return no more items: a newer stream takes them from now on. Waits until a
+        ``take`` under way has returned."""
         self._replaced = True
         with self._taking:  # what was being taken was taken
             pass
@@ -77,9 +77,10 @@ class LiveStreams:
 
     @contextmanager
     def open(self, session: LiveSession, call: Call) -> Iterator[LiveStream]:
-        """Give the ``with`` block a new stream of ``session``, which takes the place of the one
-        that it has. A context manager. ``call`` is the request whose answer the stream is. What the
-        earlier stream has not taken is dropped: its client was not reached, or has gone."""
+        """Give the ``with`` block a new stream of ``session``, which replaces the stream that the
+        session has, if any. A context manager. ``call`` is the request whose answer the stream is.
+        What the earlier stream has not taken is dropped: its client was not reached, or has
+        gone."""
         stream = LiveStream(session, call)
         session.fill_outbox()
         outbox = session.outbox

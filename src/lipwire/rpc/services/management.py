@@ -110,6 +110,6 @@ def unload_model(
 
 
 def gpu_message(kind: type[_GpuMessage], gpu: GpuStatus) -> _GpuMessage:
-    """Return ``gpu`` as a protobuf message of the type ``kind``, one of those of the gRPC services
-    for a GPU's state, whose fields have the same names."""
+    """Return ``gpu`` as a protobuf message of the type ``kind``, which is the ``GpuStatus`` of one
+    of the gRPC services; its fields have the same names."""
     return kind(**{name: getattr(gpu, name) for name in kind.DESCRIPTOR.fields_by_name})

@@ -92,8 +92,9 @@ class RendersServicer(RenderServiceServicer):
         self, request: pb.ListRendersRequest, context: grpc.ServicerContext
     ) -> pb.ListRendersResponse:
         """Return the renders of the caller's tenant, newest first, as many as ``request`` asks for
-        (0: 100) and older than the one that it names, if any. Raises InvalidInput for a number that
-        is not 1 to 1000, and NotFound where there is no render of that name."""
+        at most (``most``; 0: 100), and only those older than the render whose id it names
+        (``before``), if any. Raises InvalidInput where ``most`` is not 0 to 1000, and NotFound
+        where there is no render of that id."""
         jobs = self._renders.every(
             call_of(context).access.tenant,
             before=request.before,

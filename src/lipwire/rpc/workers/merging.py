@@ -35,11 +35,12 @@ def one_effect(
     """Return one answer of all processes of a server to LoadModel or UnloadModel, which is to take
     effect in every process that is there.
 
-    ``own`` is the answer or error of process number ``index``, this one, and ``others`` those of
-    the others by their numbers, from 0; one with Unavailable is not there, which is no failure, and
-    is named in ``detail``. Where one fails, the answer carries its error, and says which process it
-    was and in how many the call took effect. Raises that error where all failed without an answer,
-    and where it is none that an answer can carry (``is_answer``).
+    ``own`` is the answer or error of this process, of number ``index``, and ``others`` are the
+    answers or errors of the other processes by their numbers, from 0. A process whose error is
+    Unavailable is not there: that is no failure, and it is named in ``detail``. Where a process
+    fails, the answer carries its error, and says which process it was and in how many the call took
+    effect. Raises that error where no process gave an answer, and where it is an error that an
+    answer cannot carry (``is_answer``).
     """
     there = {index: own} | _there(others)
     errors = {number: error for number, said in there.items() if (error := _error_of(said))}

@@ -49,8 +49,8 @@ class WorkerPlace:
         return self.folder / f"{self.index if index is None else index}.web"
 
     def metrics_socket(self, index: int | None = None) -> Path:
-        """Return the path of the Unix socket on which process number ``index`` tells its numbers,
-        those of its metrics; None for this process."""
+        """Return the path of the Unix socket on which process number ``index`` answers with its
+        metrics; None for this process."""
         return self.folder / f"{self.index if index is None else index}.numbers"
 
     @property

@@ -17,7 +17,8 @@ _MODE: Final = 0o600
 
 
 class SharedCount(Closing):
-    """A ``SessionCount`` of several processes. Thread-safe; a context manager.
+    """Counts the live sessions of all processes of a server together (a ``SessionCount``).
+    Thread-safe; a context manager.
 
     Each process has a file with its number of sessions, beside its socket, and holds a lock
     (flock(2)) of it, which the system takes back when the process ends, however it ends: the file

@@ -33,8 +33,8 @@ ending."""
 
 class Siblings:
     """Asks the other processes of a server over their Unix sockets, from the process at ``place``.
-    Processes have numbers, from 0 (``WorkerPlace``). Who asks, and the request's id, go with each
-    call. Thread-safe."""
+    Processes have numbers, from 0 (``WorkerPlace``). Each call says who asks, and has the request's
+    id. Thread-safe."""
 
     def __init__(self, place: WorkerPlace) -> None:
         self.place: Final = place
@@ -78,12 +78,12 @@ class Siblings:
         self, index: int, method: str, messages: Iterator[bytes], call: Call
     ) -> Iterator[bytes]:
         """Send ``messages`` to the streaming gRPC ``method`` (its full name) of process number
-        ``index``, which has the session that they are about, and yield what it answers, waiting for
-        each. Both are serialised messages.
+        ``index``, which has the live session that the messages are about, and yield its answers,
+        waiting for each. Messages and answers are serialised.
 
         ``call`` is the request that this is done for; the stream ends with it. Raises the error
-        that the stream ends with; NotFound where the process is not there, as its sessions have
-        ended with it, Unavailable where it ends meanwhile, DeadlineExceeded where it does not
+        that the stream ends with; NotFound where the process is not there, because its sessions
+        have ended with it, Unavailable where it ends meanwhile, DeadlineExceeded where it does not
         accept the call within 20 s, and Cancelled where ``call`` has ended.
         """
         with self._channel(index) as channel:
