@@ -19,13 +19,15 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class ScalingRules:
-    """How an autoscaler reacts. It looks every ``poll_s`` seconds at a number that is ``age_s`` old
-    (scraped, and asked for), and wants the mean of it to be ``target`` for each server. A server
-    that it asks for serves ``start_s`` later: a node, the image, the process, its networks. There
-    are ``least`` to ``most`` servers. Downwards the highest wish of the last ``stabilisation_s``
-    counts, and one server goes in ``down_every_s``.
+    """How an autoscaler reacts; ``name`` is what it is called. It looks every ``poll_s`` seconds at
+    a measured number that is ``age_s`` seconds old by then, and adds or removes servers so that the
+    mean of that number over the servers is ``target``. A server that it asks for begins to serve
+    ``start_s`` seconds later. There are ``least`` to ``most`` servers. Before one is removed, the
+    highest number of servers that was wished for in the last ``stabilisation_s`` seconds counts,
+    and one is removed in ``down_every_s`` seconds at most.
 
-    Raises InvalidInput for numbers out of range.
+    Raises InvalidInput where ``target`` or ``poll_s`` is not above 0, ``age_s`` or ``start_s`` is
+    negative, or not 1 <= ``least`` <= ``most``.
     """
 
     name: str
@@ -53,9 +55,9 @@ class ScalingRules:
 
 
 def hpa(**changes: float | int) -> ScalingRules:
-    """Return the rules of a HorizontalPodAutoscaler with prometheus-adapter, called "hpa": a look
-    each 15 s (Kubernetes' default), at numbers that Prometheus scraped up to 15 s ago and the
-    adapter took over 15 s later.
+    """Return the rules, named "hpa", of Kubernetes' HorizontalPodAutoscaler with
+    prometheus-adapter: it looks every 15 s (Kubernetes' default) at numbers that are up to 30 s
+    old, because Prometheus scrapes every 15 s and the adapter reads from it every 15 s.
 
     ``changes`` are fields of ``ScalingRules`` by name, in place of these and of its defaults.
     Raises InvalidInput for numbers out of range.
@@ -64,9 +66,9 @@ def hpa(**changes: float | int) -> ScalingRules:
 
 
 def keda(**changes: float | int) -> ScalingRules:
-    """Return the rules of KEDA, which asks Prometheus itself, called "keda": a look each 15 s, by
-    the HorizontalPodAutoscaler that it makes, at numbers that are up to 15 s old. (Its own polling,
-    each 30 s, only decides between none and one.)
+    """Return the rules, named "keda", of KEDA, which reads from Prometheus itself: the
+    HorizontalPodAutoscaler that it makes looks every 15 s at numbers that are up to 15 s old.
+    (KEDA's own polling, every 30 s, only decides between no server and one.)
 
     ``changes`` are fields of ``ScalingRules`` by name, in place of these and of its defaults.
     Raises InvalidInput for numbers out of range.
@@ -80,9 +82,9 @@ def _with(rules: ScalingRules, changes: dict[str, float | int]) -> ScalingRules:
 
 
 class Autoscaler:
-    """Says how many servers there are to be, by ``ScalingRules``: the caller asks ``wanted`` every
-    ``poll_s`` seconds. It remembers what it wished for and when it last removed a server. Not
-    thread-safe; times are seconds of any one clock."""
+    """Says how many servers there are to be, by ``ScalingRules``: the caller calls ``wanted`` every
+    ``poll_s`` seconds. It remembers the numbers of servers that it wished for and when it last
+    removed one. Not thread-safe; times are seconds of any one clock."""
 
     def __init__(self, rules: ScalingRules) -> None:
         """``rules`` say how it reacts."""
@@ -91,9 +93,10 @@ class Autoscaler:
         self._down_s = -math.inf
 
     def wanted(self, current: int, total: float, now: float) -> int:
-        """Return how many servers there are to be from ``now`` on. ``current`` is how many there
-        are now, 1 or more, those that are starting included. ``total`` is the sum, over all servers
-        that serve, of the number that ``target`` of the rules is for, ``age_s`` old."""
+        """Return how many servers there are to be from ``now`` on: up to twice ``current``, or 4
+        more where that is more, and at least one less. ``current`` is how many there are now, 1 or
+        more, including those that are starting. ``total`` is the sum, over all servers that serve,
+        of the number whose mean is to be ``target``, as it was ``age_s`` seconds ago."""
         rules = self.rules
         ratio = total / (rules.target * current)
         wish = current

@@ -32,11 +32,14 @@ _MOUTH_BYTES: Final = 320 * 320 * 3
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is to be served: ``avatars``, of which ``talking`` are talked to at once in the mean, at
-    ``fps`` frames a second, by Zipf's law of ``exponent``. At most the share ``refused`` of those
-    who come may find no place, and at least ``hit_rate`` of them their avatar in memory.
+    """What is to be served. There are ``users`` people and ``avatars`` avatars; ``talking`` of
+    these people (a number above 0, at most ``users``) talk to an avatar at once in the mean, and
+    each sees ``fps`` frames a second (above 0, to 240). How often each avatar is asked for follows
+    Zipf's law with ``exponent`` (``Zipf``). ``refused`` is the share of those who come that may
+    find no place, and ``hit_rate`` the share that has to find their avatar in memory, at least;
+    both between 0 and 1.
 
-    Raises InvalidInput for numbers out of range.
+    Raises InvalidInput for numbers out of range; ``make_plan`` checks ``exponent``.
     """
 
     users: int
@@ -65,7 +68,8 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What needs so many ``machines``, and ``how`` that was computed, in a few words."""
+    """One thing that may run out, ``what`` ("speed", "memory", ...), the number of ``machines``
+    that there have to be for its sake, and ``how`` that was computed, in a few words."""
 
     what: str
     machines: int
@@ -75,13 +79,15 @@ class Need:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How many ``machines`` there are to be, with ``gpus`` and ``servers`` in all: a server is a
-    GPU, or a machine without one. A server holds ``places`` live sessions by its leases and cores.
+    GPU, or a machine without one. A server has ``places``: it serves so many live sessions at once.
 
-    ``needs`` has what each thing by itself needs, the largest first. ``pooled_machines`` is what
-    speed would need if any server could take any session. ``hot`` is where so many want one avatar
-    that its server refuses more of them than is allowed, however many servers there are: then speed
-    is planned as if any could take any. ``resident`` avatars are held in memory, of all machines
-    together. ``refused`` is the share expected to be refused with these servers.
+    ``needs`` has what each thing that may run out needs by itself, the one that needs most machines
+    first. ``pooled_machines`` is how many machines speed would need if any server could serve any
+    session. ``hot`` says that so many people want one avatar that its server refuses more of them
+    than is allowed, however many servers there are; speed is then planned as if any server could
+    serve any session. ``resident`` avatars are held in memory, of all machines together.
+    ``refused`` is the share of sessions, 0 to 1, expected to be refused with these servers. The
+    sizes (GB) and rates (Gbit/s) are what is needed in all, not for each machine.
     """
 
     machines: int
@@ -105,12 +111,12 @@ class Plan:
 
 
 def make_plan(demand: Demand, figures: Mapping[str, Figure], *, gpus: int) -> Plan:
-    """Return how many machines serve ``demand``, computed from ``figures``, all those that
-    ``planning.figures.figures`` returns, by name. A machine has ``gpus`` GPUs; with 0 networks run
-    on its processor.
+    """Return how many machines serve ``demand``, computed from ``figures``, which
+    ``lipwire.planning.figures.figures`` returns: all of them, by name. A machine has ``gpus`` GPUs;
+    with 0 networks run on its processor.
 
     Raises InvalidInput where ``gpus`` is negative, the exponent of ``demand`` is not 0 to 4, a
-    machine cannot hold one session, or over 100,000 servers would be needed.
+    machine cannot serve one session, or over 100,000 servers would be needed.
     """
     if gpus < 0:
         raise InvalidInput(f"--gpus is {gpus}; allowed are 0 and above")
@@ -171,12 +177,13 @@ def _filling(what: str, needed: float, of_machine: float, unit: str, why: str) -
 
 
 def places_of_server(fps: float, of: Mapping[str, float], gpus: int) -> int:
-    """Return how many live sessions at ``fps`` frames a second a server holds: the lesser of what
-    its leases admit and what its cores compose and send; 0 where not even one. A server is one of
-    the ``gpus`` GPUs of a machine, or with 0 a machine.
+    """Return how many live sessions at ``fps`` frames a second one server can serve at once: the
+    smaller of the number for which it makes mouths fast enough, as a server's leases (shares of its
+    time) count it, and the number that its cores compose and send for; 0 where not even one. A
+    server is one of the ``gpus`` GPUs of a machine, or the whole machine where ``gpus`` is 0.
 
     ``of`` has the values of figures by name, of which ``cores`` (of a machine), ``frame_ms``
-    (milliseconds a mouth takes) and ``besides_share`` (cores that a session takes besides its
+    (milliseconds that a mouth takes) and ``besides_share`` (cores that a session takes besides its
     mouths) are used.
     """
     side_by_side = 1 if gpus else int(of["cores"])
@@ -200,9 +207,9 @@ def places_of_server(fps: float, of: Mapping[str, float], gpus: int) -> int:
 
 
 def server_name(naming: int, number: int) -> str:
-    """Return the made-up name of server ``number``, from 0 on. Names decide which server has which
-    avatar; ``naming``, any integer, stands for one set of names, so that another gives another
-    distribution."""
+    """Return the made-up name of server ``number`` (from 0). Rendezvous hashing of such names
+    decides which server has which avatar. ``naming`` is the number of a set of names, any integer:
+    each set distributes the avatars differently."""
     return f"server-{naming}-{number}"
 
 
@@ -212,12 +219,12 @@ def avatar_name(rank: int) -> str:
 
 
 def server_shares(zipf: Zipf, servers: int, naming: int) -> list[float]:
-    """Return, for each of ``servers`` servers, the share of all requests that it gets, 1 in all,
-    where rendezvous hashing of names gives each avatar to one server and avatars are as popular as
-    ``zipf`` says.
+    """Return, for each of ``servers`` servers, the share of all requests that it gets; the shares
+    add up to 1. Rendezvous hashing of names gives each avatar to one server, and avatars are as
+    popular as ``zipf`` says.
 
-    The most popular avatars are hashed, the requests for all others spread evenly. ``naming`` is
-    which set of server names is used (``server_name``).
+    Only the most popular avatars are hashed; the requests for all others are spread evenly.
+    ``naming`` is which set of server names is used (``server_name``).
     """
     hashed = min(len(zipf), max(_LEAST_HASHED, _HASHES // servers))
     shares = [0.0] * servers
@@ -238,9 +245,10 @@ def _servers_of(avatars: int, servers: int, naming: int) -> list[int]:
 
 def refused_share(zipf: Zipf, talking: float, places: int, servers: int) -> float:
     """Return the share of live sessions that find no place, 0 to 1, by Erlang's formula.
-    ``talking`` sessions would run at once in the mean if none were refused; each of ``servers``
-    servers has ``places``, and takes only sessions of the avatars that rendezvous hashing gives it.
-    Avatars are as popular as ``zipf`` says. It is the mean over four sets of server names."""
+    ``talking`` is how many sessions would run at once in the mean if none were refused. Each of
+    ``servers`` servers has ``places`` and serves only sessions of the avatars that rendezvous
+    hashing gives it; avatars are as popular as ``zipf`` says. The result is the mean over four sets
+    of server names (``server_name``)."""
     refused = 0.0
     for naming in range(_NAMINGS):
         for share in server_shares(zipf, servers, naming):
@@ -249,9 +257,10 @@ def refused_share(zipf: Zipf, talking: float, places: int, servers: int) -> floa
 
 
 def refused_alone(zipf: Zipf, talking: float, places: int) -> float:
-    """Return the share of live sessions that find no place, 0 to 1, if each avatar had a server of
-    its own with ``places``: what more servers cannot help against. ``talking`` sessions would run
-    at once in the mean if none were refused, of avatars as popular as ``zipf`` says."""
+    """Return the share of live sessions that would find no place, 0 to 1, if each avatar had a
+    server of its own with ``places``. More servers cannot lower this share. ``talking`` is how many
+    sessions would run at once in the mean if none were refused; avatars are as popular as ``zipf``
+    says."""
     alone = 0.0
     for share in zipf.shares:
         refused = float(share) * erlang_b(float(share) * talking, places)
@@ -262,8 +271,9 @@ def refused_alone(zipf: Zipf, talking: float, places: int) -> float:
 
 
 def servers_for(zipf: Zipf, talking: float, places: int, refused: float, least: int) -> int:
-    """Return the least number of servers of ``places`` sessions each, from ``least`` on, with which
-    ``refused_share(zipf, talking, places, servers)`` is ``refused`` or below.
+    """Return the least number of servers, ``least`` or more, with which the share of sessions that
+    find no place (``refused_share(zipf, talking, places, servers)``) is at most ``refused``. Each
+    server has ``places``.
 
     To be called only where ``refused_alone`` is not above ``refused``. Raises InvalidInput where
     over 100,000 servers would be needed.

@@ -18,7 +18,8 @@ guide; or nowhere."""
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number with its ``unit``, where it comes from (``kind``), and ``why`` in a few words."""
+    """A number, ``value``, with its ``unit`` and where it comes from: ``kind``, and ``why`` in a
+    few words, empty for one that was given."""
 
     value: float
     unit: str
@@ -67,15 +68,15 @@ def figures(
     density: Path | None = None,
     live: Path | None = None,
 ) -> dict[str, Figure]:
-    """Return all figures that a plan is computed from, by name (``NAMES``). Each is taken from the
+    """Return all figures that a plan is computed from, by name (``NAMES``). Each is read from the
     first of these that has it: ``given``, values by name (None: not given); the files ``live`` and
-    ``density``; the documentation's measurements, the guide's numbers, or an assumption. ``kind``
-    of a figure says which.
+    ``density``; the documentation's measurements, the guide's numbers, or an assumption.
+    ``Figure.kind`` says which.
 
     ``density`` and ``live`` are files with what `lipwire bench density --json` and `lipwire bench
-    live --json` print. ``on_gpu`` says whether networks run on GPUs. Raises InvalidInput for a
-    number that is infinite or not above 0 (0 is allowed for ``besides_share`` and ``load_ms``), and
-    for a file that cannot be read or is something else.
+    live --json` print (None: no file). ``on_gpu`` says whether networks run on GPUs. Raises
+    InvalidInput for a given number that is infinite or not above 0 (0 is allowed for
+    ``besides_share`` and ``load_ms``), and for a file that cannot be read or has other content.
     """
     found = _DEFAULTS | (_ON_GPU if on_gpu else _ON_PROCESSOR)
     if density is not None:
@@ -94,8 +95,8 @@ def figures(
 
 
 def option(name: str) -> str:
-    """Return the option of `lipwire plan` that gives the figure ``name``: "--frame-ms" for
-    "frame_ms"."""
+    """Return the command-line option of `lipwire plan` that sets the figure ``name``: "--frame-ms"
+    for "frame_ms". Nothing is checked."""
     return "--" + name.replace("_", "-")
 
 

@@ -21,9 +21,10 @@ CACHED_USER_MB: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class GuidesPlan:
-    """What the guide's arithmetic gives: ``gpus_for_memory``, whose memory holds a network for each
-    user; ``gpus_for_speed``, which make the frames of those who talk; memory for all users, with
-    all frames in it (``memory_gb``) and with a cache of frames (``cached_memory_gb``)."""
+    """What the guide's arithmetic gives: ``gpus_for_memory``, the number of GPUs whose memory holds
+    a network for each user; ``gpus_for_speed``, the number of GPUs that make the frames of those
+    who talk; and the memory for all users, in GB, where it holds all their frames (``memory_gb``),
+    or only a cache of frames (``cached_memory_gb``)."""
 
     gpus_for_memory: int
     gpus_for_speed: int
@@ -38,8 +39,9 @@ class GuidesPlan:
 
 
 def guides_plan(users: int, talking: float, fps: float) -> GuidesPlan:
-    """Return what the deployment guide's own arithmetic gives for ``users``, each with an avatar,
-    of whom ``talking`` talk at once and see ``fps`` frames a second."""
+    """Return what the deployment guide's own arithmetic gives for ``users`` people, each with an
+    avatar. ``talking`` is how many of them (a number, not a share) talk at once; each sees ``fps``
+    frames a second."""
     return GuidesPlan(
         gpus_for_memory=math.ceil(users * NETWORK_MB / (GPU_GB * 1000)),
         gpus_for_speed=math.ceil(talking * fps / GPU_FRAMES_A_SECOND),

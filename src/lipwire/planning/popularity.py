@@ -16,7 +16,8 @@ class Zipf:
     proportion to r ** -``exponent``. With an exponent of 0 all are asked for alike."""
 
     def __init__(self, avatars: int, exponent: float) -> None:
-        """Raises InvalidInput for fewer than one avatar, or an exponent that is not 0 to 4."""
+        """``avatars`` is how many there are. Raises InvalidInput for fewer than one avatar, or an
+        exponent that is not 0 to 4."""
         if avatars < 1:
             raise InvalidInput(f"there are {avatars} avatars; allowed are 1 and above")
         if not 0 <= exponent <= 4:
@@ -37,12 +38,12 @@ class Zipf:
         return np.minimum(found, len(self) - 1).astype(np.int64)
 
     def lru_hit_rate(self, held: int) -> float:
-        """Return the share of requests, 0 to 1, whose avatar is in a cache that holds the ``held``
-        avatars used last, once it is full.
+        """Return the share of requests, 0 to 1, that find their avatar in a cache of the ``held``
+        most recently used avatars, once the cache is full; 0 where ``held`` is 0 or below.
 
-        By the approximation of Che, Tung and Wang ("Hierarchical web caching systems", 2002): an
-        avatar stays for a characteristic time, the same for all, which is such that ``held``
-        avatars are expected to be there.
+        By the approximation of Che, Tung and Wang ("Hierarchical web caching systems", 2002): each
+        avatar is taken to stay in the cache for the same time after its last use, and this time is
+        chosen so that ``held`` avatars are expected to be there.
         """
         if held <= 0:
             return 0.0
@@ -63,8 +64,9 @@ class Zipf:
 
     def held_for(self, hit_rate: float) -> int:
         """Return how many avatars a cache of the most recently used ones has to hold so that the
-        share ``hit_rate``, 0 to 1, of requests find theirs (``lru_hit_rate``), to about a
-        thousandth more than needed; all where it is 1."""
+        share ``hit_rate``, 0 to 1, of requests find their avatar in it (``lru_hit_rate``). The
+        result may be about a thousandth larger than needed; it is the number of all avatars where
+        ``hit_rate`` is 1."""
         low, high = 0, len(self)
         while high - low > max(1, low // 1000):
             middle = (low + high) // 2
@@ -81,7 +83,7 @@ class Zipf:
 
 
 class Draws:
-    """An endless row of requests: the ranks of the avatars that they ask for, drawn from ``zipf``
+    """An endless sequence of requests, each for one avatar: the avatars' ranks, drawn from ``zipf``
     with the generator ``random``. Not thread-safe."""
 
     def __init__(self, zipf: Zipf, random: np.random.Generator) -> None:
@@ -97,11 +99,12 @@ class Draws:
 
 
 def erlang_b(load: float, places: int) -> float:
-    """Return the share of callers, 0 to 1, that find all ``places`` taken, where ``load`` would be
-    there at once in the mean if there were places without end, and who is refused goes away.
+    """Return the share of callers, 0 to 1, that find all ``places`` taken, where those who are
+    refused do not try again. ``load`` is how many callers would be there at once in the mean if
+    there were places without end. Both are 0 or more.
 
-    Erlang's formula B (1917); it holds for whatever lengths calls have, as long as they come
-    independently of each other. ``load`` is 0 or more, ``places`` too.
+    This is Erlang's formula B (1917); it holds whatever the distribution of the lengths of calls,
+    as long as callers come independently of each other.
     """
     if load <= 0:
         return 0.0
@@ -112,9 +115,9 @@ def erlang_b(load: float, places: int) -> float:
 
 
 def places_for(load: float, refused: float) -> int:
-    """Return the least number of places with which at most the share ``refused``, above 0, of
-    callers finds all taken, by Erlang's formula (``erlang_b``). ``load`` is how many would be there
-    at once in the mean if there were places without end, 0 or more."""
+    """Return the least number of places with which at most the share ``refused`` (above 0, to 1) of
+    callers find all places taken, by Erlang's formula (``erlang_b``). ``load``, 0 or more, is how
+    many callers would be there at once in the mean if there were places without end."""
     blocked, number = 1.0 if load > 0 else 0.0, 0
     while blocked > refused:
         number += 1

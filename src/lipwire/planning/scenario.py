@@ -9,20 +9,21 @@ from lipwire.planning.server import ServerSettings
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is simulated: ``servers`` of one kind (``server``) with ``avatars`` in all, of which
-    requests want one by Zipf's law of ``exponent``.
+    """What is simulated: ``servers`` servers, all like ``server``, with ``avatars`` avatars in all.
+    How often each avatar is asked for follows Zipf's law with ``exponent`` (``Zipf``).
 
     ``talking`` people would be in live sessions at once in the mean, if none were refused; a
-    session lasts ``talk_s`` in the mean, exponentially distributed. With ``frames`` each asks for
-    its mouths, else only its lease and its avatar are simulated. Besides, ``batches_a_second``
-    requests come for ``batch_frames`` mouths each, to be there within ``batch_deadline_s``;
-    sessions and requests come independently of each other (Poisson).
+    session lasts ``talk_s`` seconds in the mean, exponentially distributed. With ``frames`` each
+    session asks for its mouths; else only its lease (the share of a server's time that it reserves)
+    and its avatar are simulated. Besides, ``batches_a_second`` requests come for ``batch_frames``
+    mouths each, to be there within ``batch_deadline_s`` seconds. Sessions and requests come
+    independently of each other (Poisson).
 
-    The first ``warm_up_s`` are not counted, the ``measured_s`` after them are. ``surge_s`` after
-    these have begun, ``surge`` times as many people come from then on. ``scaling`` says how servers
-    are added; None where they are not. ``seed`` makes the random numbers; ``naming`` says which
-    names servers have, and so which of them has which avatars (None: that depends on the seed).
-    Raises InvalidInput for numbers out of range.
+    The first ``warm_up_s`` seconds are not counted, the ``measured_s`` seconds after them are. From
+    ``surge_s`` seconds after the beginning of what is counted, ``surge`` times as many people come.
+    ``scaling`` says how servers are added; None where they are not. ``seed`` makes the random
+    numbers. ``naming`` is the number of a set of names for the servers, which decide which server
+    has which avatars (None: ``seed``). Raises InvalidInput for numbers out of range.
     """
 
     server: ServerSettings
@@ -61,9 +62,9 @@ class Scenario:
 
 @dataclass(slots=True)
 class Window:
-    """What happened in ten seconds, from ``from_s`` after the beginning of what is measured: people
-    who came, and of them those ``refused``; how many talked and how many servers served at its
-    end."""
+    """What happened in ten seconds, from ``from_s`` seconds after the beginning of what is
+    measured: how many people ``came``, and how many of them were ``refused``; how many were
+    ``talking`` and how many ``servers`` served at the end of the ten seconds."""
 
     from_s: float
     came: int = 0
@@ -76,17 +77,21 @@ class Window:
 class Outcome:
     """What a simulation has counted in the time that is measured, ``seconds``.
 
-    Of ``sessions`` that were asked for ``refused`` found no share of a server free, and
-    ``refused_memory`` no room for their avatar. ``talking`` is how many were there at once, and
-    ``talked_s`` how long one that ended lasted, in the mean. ``utilisation`` is the share of the
-    workers' time that was given to sessions or spent in runs.
+    ``sessions`` is how many live sessions were asked for; ``refused`` of them found no share of a
+    server's time free, and ``refused_memory`` no room for their avatar. ``ended`` is how many
+    ended, and ``moved`` how many times one went on at another server. ``talking`` is how many ran
+    at once in the mean, and ``talked_s`` how many seconds one that ended had lasted in the mean.
+    ``utilisation`` is the share of the workers' time that was given to sessions or spent in runs.
 
-    Of ``batches`` ``refused_batches`` were refused at all servers that were asked or found their
-    deadline out of reach; ``waits_s`` are how long the others waited for their first run.
-    ``live_requests`` for mouths were made by sessions, of which ``live_refused`` came too late.
+    ``batches`` is how many other requests for mouths came; ``refused_batches`` of them were refused
+    by all servers that were asked or could not meet their deadline. ``waits_s`` is how many seconds
+    each of the others waited for its first run, and ``took_s`` how many until its last mouth.
+    Sessions made ``live_requests`` requests for mouths, of which ``live_refused`` were refused or
+    came too late.
 
-    ``hits`` and ``misses`` are of avatars in memory, ``evictions`` made room. ``events`` is how
-    much was simulated, warm-up included; ``windows`` are ten seconds each.
+    ``hits`` and ``misses`` count uses of avatars that were in memory and that were not,
+    ``evictions`` avatars removed to make room. ``events`` is how many steps were simulated, warm-up
+    included; ``servers`` is how many served at the end; ``windows`` are ten seconds each, in order.
     """
 
     seconds: float
@@ -117,16 +122,16 @@ class Outcome:
     @property
     def refused_share(self) -> float:
         """Share of ``sessions`` that were refused, 0 to 1, for want of a server's time or of
-        memory; 0 where there were none."""
+        memory; 0 where there were no sessions."""
         return (self.refused + self.refused_memory) / max(1, self.sessions)
 
     @property
     def hit_rate(self) -> float:
-        """Share of the uses of avatars that found theirs in memory, 0 to 1; 0 where there were
-        none."""
+        """Share of the uses of avatars, 0 to 1, that found the avatar in memory; 0 where there were
+        no uses."""
         return self.hits / max(1, self.hits + self.misses)
 
     def wait_s(self, percent: int) -> float:
-        """Return the percentile ``percent``, 0 to 100, of ``waits_s``: how many seconds that share
-        of the batches waited at most for their first run; 0 where there were none."""
+        """Return the percentile ``percent`` (0 to 100) of ``waits_s``: within how many seconds that
+        percentage of the batches began to run; 0 where there were no batches."""
         return percentile(self.waits_s, percent) if self.waits_s else 0.0

@@ -30,10 +30,11 @@ from lipwire.serving.networkfacts import Speed
 class ServerSettings:
     """What a simulated server is like: one processor, whose ``workers`` make mouths side by side,
     or one GPU (``gpu``), whose mouths are made one after the other. A mouth takes ``frame_s``
-    seconds of a worker, on which runs differ by ``spread``, the standard deviation of the
-    logarithm. It holds avatars of ``avatar_bytes`` each in ``memory_bytes``, and loads one in
-    ``load_s`` seconds. ``queue_size`` requests may wait. At most ``most_sessions`` are live, as
-    ``live.max_sessions`` says for a server; None is no other limit than leases.
+    seconds of a worker. Runs take longer or shorter by a random factor, lognormally distributed,
+    whose logarithm has the standard deviation ``spread`` (0: no difference). The server holds
+    avatars of ``avatar_bytes`` each in ``memory_bytes``, evicted by ``policy``, and loads one in
+    ``load_s`` seconds. ``queue_size`` requests may wait. At most ``most_sessions`` live sessions
+    run at once (None: only leases limit them), like ``live.max_sessions`` of a real server.
 
     Raises InvalidInput for numbers out of range.
     """
@@ -130,10 +131,10 @@ class SimulatedServer:
     # -- avatars ---------------------------------------------------------------------------------
 
     def use(self, name: str, ready: Ready) -> None:
-        """Have ``ready`` called with the item of avatar ``name``, pinned: within this call where it
-        is loaded, otherwise at the virtual time at which it has been loaded. It is called with None
-        where there is no room for the avatar, or too many loads wait. Whoever gets an item has to
-        call ``cache.unpin`` with it."""
+        """Have ``ready`` called with the item of avatar ``name``, pinned: within this call where
+        the avatar is loaded, otherwise at the virtual time at which it has been loaded. ``ready``
+        is called with None where there is no room for the avatar, or too many loads wait. Whoever
+        gets an item has to call ``cache.unpin`` with it."""
         item = self.cache.hit(name, None)
         if item is not None:
             ready(item)
@@ -200,13 +201,13 @@ class SimulatedServer:
         tenant: str = "",
         deadline: float | None = None,
     ) -> None:
-        """Queue a request for ``frames`` mouths of avatar ``name``, of class ``service`` and asked
-        for by ``tenant``. ``deadline`` is the virtual time, in seconds, by which they have to be
-        there; None is none.
+        """Queue a request for ``frames`` mouths of avatar ``name``, of class ``service`` ("live",
+        "batch" or "render") and asked for by ``tenant``. ``deadline`` is the virtual time, in
+        seconds, by which the mouths have to be there (None: no deadline).
 
-        ``done`` is called once, later, with the job, and with None where it was run or the error
-        with which it was refused in the queue. Raises Overloaded or DeadlineExceeded where the
-        scheduler refuses it at once; ``done`` is not called then.
+        ``done`` is called once, later, with (the job, None) where it was run, or with (the job, the
+        error) where it was refused in the queue. Raises Overloaded or DeadlineExceeded where the
+        scheduler refuses the request at once; ``done`` is not called then.
         """
         now = self._time.now
         faces, windows = _arrays(frames)
@@ -268,9 +269,9 @@ class SimulatedServer:
     # -- live sessions ---------------------------------------------------------------------------
 
     def lease(self, holder: str, name: str) -> Overloaded | None:
-        """Reserve the share of the server that a live session of avatar ``name`` needs, or renew
-        it; ``holder`` is the session's name. Returns None where it is reserved, and, without
-        raising it, the Overloaded where none is left or ``most_sessions`` run."""
+        """Reserve the share of the server's time that a live session of avatar ``name`` needs, or
+        renew it; ``holder`` is the session's name. Returns None where it is reserved. Where no
+        share is left or ``most_sessions`` run, returns the error Overloaded, without raising it."""
         most = self.settings.most_sessions
         if most is not None and holder not in self._holders and len(self._holders) >= most:
             return Overloaded(f"{len(self._holders)} live sessions run; allowed are {most}")
@@ -282,8 +283,8 @@ class SimulatedServer:
         return None
 
     def release(self, holder: str) -> None:
-        """Give back what the session ``holder`` has reserved with ``lease``; nothing is done where
-        it has nothing."""
+        """Give back what the session ``holder`` has reserved with ``lease``. Does nothing where it
+        has reserved nothing."""
         self.leases.release(holder)
         self._holders.discard(holder)
 

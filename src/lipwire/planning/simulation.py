@@ -49,9 +49,9 @@ def simulate(
     ``scenario`` and ``requests`` give the same outcome.
 
     ``tell`` is called in this thread, about 200 times, with the share that is done, 0 to 1; what it
-    raises ends the simulation, and is raised. ``requests`` are batches that come besides those of
-    the scenario, as they were seen elsewhere: each with when it comes, in seconds from the
-    beginning of the warm-up, and the rank of its avatar, from 0 on.
+    raises ends the simulation, and is raised. ``requests`` are requests for mouths besides those of
+    the scenario, such as a real server has received: for each (its time, in seconds from the
+    beginning of the warm-up; the rank of its avatar, from 0 for the most popular one).
     """
     return _Simulation(scenario).run(tell, requests)
 

@@ -25,10 +25,13 @@ _SMOOTHED: Final = 18
 
 @dataclass(frozen=True, slots=True)
 class Surge:
-    """What a sudden surge cost: how many came after it and how many of them were refused; how many
-    servers served at last; and after how many seconds it was over, so that in three minutes no more
-    than twice the share that is allowed was refused (``over_s``; None where it was not over within
-    half an hour)."""
+    """What a sudden surge cost, in the half hour after it began, with ``factor`` times as many
+    people and servers added by the rules named ``scaling`` ("none": none were added). ``came`` is
+    how many people came in that time, and ``refused`` how many of them were refused.
+    ``servers_before`` and ``servers`` are how many servers there were before it and at the end.
+    ``over_s`` is after how many seconds it was over: when the last three minutes ended in which
+    more than twice the allowed share was refused; 0 where there were none, None where the half hour
+    ends with such minutes."""
 
     scaling: str
     factor: float
@@ -49,11 +52,11 @@ def scenario_of(
     seed: int,
 ) -> Scenario:
     """Return a scenario for ``simulate`` that tries ``plan``: its servers, with ``demand``,
-    measured for as long as about ``sessions`` live sessions take to come.
+    measured for as long as about ``sessions`` (above 0) live sessions take to come, 10 s at least.
 
     ``figures`` are those that ``plan`` was made from, by name; a machine has ``gpus`` GPUs, and
-    ``seed`` makes the random numbers. A server holds at most ``plan.places`` sessions, also where
-    what limits them is the work besides mouths.
+    ``seed`` makes the random numbers. A server serves at most ``plan.places`` sessions at once,
+    also where the limit comes from the work besides mouths.
     """
     of = {name: figure.value for name, figure in figures.items()}
     gpu = gpus > 0
@@ -97,11 +100,12 @@ def simulate_surge(
     tell: Callable[[float], None] = lambda _share: None,
 ) -> Surge:
     """Simulate ``scenario`` with ``factor`` times as many people coming from one moment on, and
-    return what that costs in the half hour after it. Servers are added by the rules ``scaling``, to
-    no fewer than ``scenario`` has and twice what the surge needs at most; None: not at all.
+    return what that costs in the half hour after it. Servers are added and removed by the rules
+    ``scaling``, except that there are never fewer than ``scenario`` has, and that the most is at
+    least ``2 * factor`` times as many. None: servers are neither added nor removed.
 
-    ``allowed`` is the share of refused sessions, 0 to 1, by which it is told when the surge is
-    over. ``tell`` is called with the share that is done, 0 to 1.
+    ``allowed`` is the share of sessions, 0 to 1, that may be refused; ``Surge.over_s`` depends on
+    it. ``tell`` is called in this thread with the share of the simulation that is done, 0 to 1.
     """
     rules = None
     if scaling is not None:
@@ -142,8 +146,9 @@ def _over_s(windows: list[tuple[int, int]], allowed: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class SurgeWanted:
-    """A surge to be simulated: how many times as many people come (``factor``; 1: none is), and by
-    which rules servers are added, one simulation for each (None: not at all)."""
+    """A surge to be simulated: ``factor`` times as many people come (1: no surge is simulated).
+    There is one simulation for each of ``scalings``, rules by which servers are added; None among
+    them is a simulation in which none are added."""
 
     factor: float
     scalings: tuple[ScalingRules | None, ...]
@@ -154,9 +159,11 @@ NO_SURGE: Final = SurgeWanted(1.0, ())
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A plan with all that it was computed from, the guide's own arithmetic (``guide``), and what
-    simulations of it gave: (machines, outcome) of each number of machines that was tried, and what
-    surges cost. Empty where nothing was simulated."""
+    """A plan (``plan``) with all that it was computed from: ``demand``, ``figures`` by name, and
+    ``machine_gpus``, the GPUs of a machine. ``guide`` is what the guide's own arithmetic gives.
+    ``tried`` has (machines, outcome) for each number of machines that was simulated, and ``surges``
+    what simulated surges cost; both are empty where nothing was simulated. ``seed`` made the random
+    numbers."""
 
     demand: Demand
     figures: Mapping[str, Figure]
@@ -178,14 +185,16 @@ def make_study(
     seed: int = 1,
     tell: Callable[[float], None] = lambda _share: None,
 ) -> Study:
-    """Plan for ``demand`` with ``figures`` (``planning.figures.figures``), with ``gpus`` GPUs a
-    machine, and try the plan in simulations: with the machines that it names, and with one less, of
-    about ``sessions`` live sessions each. With 0 ``sessions`` nothing is simulated.
+    """Plan for ``demand`` with ``figures``, which ``lipwire.planning.figures.figures`` returns,
+    with ``gpus`` GPUs a machine, and try the plan in two simulations of about ``sessions`` live
+    sessions each: with the machines that the plan names, and with one less, if that is any. With 0
+    ``sessions`` nothing is simulated.
 
-    ``surge`` says whether a sudden surge is simulated as well, and with which rules for adding
-    servers. ``seed`` makes the random numbers. ``tell`` is called in this thread with the share
-    that is done, 0 to 1. Raises InvalidInput for numbers out of range, and where ``make_plan``
-    finds no plan: a machine holds no session, or over 100,000 servers are needed.
+    ``surge`` says whether a sudden surge is simulated as well (its factor is 1 to 100), and with
+    which rules for adding servers. ``seed`` makes the random numbers. ``tell`` is called in this
+    thread with the share that is done, 0 to 1. Raises InvalidInput for numbers out of range, and
+    where ``make_plan`` finds no plan: a machine serves no session, or over 100,000 servers are
+    needed.
     """
     if sessions < 0:
         raise InvalidInput(f"--sessions is {sessions}; allowed are 0 and above")

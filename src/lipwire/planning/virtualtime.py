@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 
 class VirtualTime:
-    """A clock for simulations, and what happens at which time of it. Calling it gives the time, in
-    seconds from 0; ``run`` lets time pass. Not thread-safe."""
+    """A clock for simulations, with a list of functions to call at certain times. Calling the
+    object itself returns its time, in seconds from 0; ``run`` lets time pass. Not thread-safe."""
 
     __slots__ = ("_events", "_order", "now")
 
@@ -21,13 +21,15 @@ class VirtualTime:
         return self.now
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
-        """Have ``do`` called in ``seconds``, 0 or more, from now. Of several at one time the first
-        that was given is called first."""
+        """Have ``do`` called, without arguments, ``seconds`` (0 or more) after now, while ``run``
+        lets time pass. Functions for the same time are called in the order in which they were given
+        here."""
         heapq.heappush(self._events, (self.now + seconds, next(self._order), do))
 
     def run(self, until_s: float) -> int:
-        """Let time pass until ``until_s``, in seconds from 0, and call what is due by then, each at
-        its time; what is called may add more with ``after``. Returns how many calls were made."""
+        """Let time pass until ``until_s``, in seconds from 0, and call each function that is due by
+        then, at its time; a function may add more with ``after``. Returns how many calls were
+        made."""
         count = 0
         events = self._events
         while events and events[0][0] <= until_s:

@@ -39,20 +39,20 @@ class Budget(Generic[V]):
         self._sizes: dict[str, int] = {}
 
     def learn(self, name: str, size: int) -> None:
-        """Remember that the value loaded as ``name`` takes ``size`` bytes, for ``known_size``: what
-        the next load of it is expected to take."""
+        """Note that the value loaded as ``name`` takes ``size`` bytes: the next load of that name
+        is expected to take as much (``known_size``)."""
         self._sizes[name] = size
 
     def known_size(self, name: str) -> int | None:
-        """Return the bytes that ``learn`` was last told for ``name``; None where it never was."""
+        """Return the bytes that ``learn`` last noted for ``name``; None where it noted none."""
         return self._sizes.get(name)
 
     def reserve(self, load: Load[V], items: int, size: int) -> bool:
         """Reserve room for ``items`` items of ``size`` bytes together for ``load``, a load under
-        way, besides what was reserved for it before. Returns True, or False where they do not fit
-        now: then nothing is reserved.
+        way, besides what was reserved for it before. Returns True where they fit now; otherwise
+        nothing is reserved and False is returned.
 
-        When the load has ended well, what was reserved counts as what its item takes.
+        When the load has ended well, the reserved room counts as that of the item that was loaded.
         """
         over_items, over_bytes = self._lacking(items, size)
         if over_items > 0 or over_bytes > 0:
@@ -78,9 +78,9 @@ class Budget(Generic[V]):
         """Return the items that the caller is to evict so that ``items`` more of ``size`` bytes
         together fit, the least used first.
 
-        Only items that nobody uses are among them, and the one named ``sparing``, which is to be
-        replaced, only if the others are not enough. Raises Overloaded, and nothing is to be
-        evicted, where all of them together are not enough.
+        Only items that nobody uses are returned. The item named ``sparing``, which is to be
+        replaced, is one of them only where the others are not enough. Raises Overloaded where all
+        of them together are not enough; then nothing is to be evicted.
         """
         over_items, over_bytes = self._lacking(items, size)
         for spared in (sparing, None):
@@ -100,14 +100,15 @@ class Budget(Generic[V]):
         raise self._full_error(sparing)
 
     def begin_closing(self, item: Item[V]) -> None:
-        """Set the state of ``item`` to CLOSING. What it takes still counts until ``closed`` is
-        called for it, but ``will_fit`` and ``victims`` reckon with it as room to come."""
+        """Set the state of ``item`` to CLOSING. Its bytes still count until ``closed`` is called
+        for it, but ``will_fit`` and ``victims`` count them as room that will soon be free."""
         item.state = State.CLOSING
         self._closing_items += 1
         self._closing_bytes += item.bytes
 
     def closed(self, item: Item[V]) -> None:
-        """Count the room of ``item``, for which ``begin_closing`` was called, as free."""
+        """Count the room of ``item``, for which ``begin_closing`` was called, as free. To be called
+        when the item has been closed."""
         self._closing_items -= 1
         self._closing_bytes -= item.bytes
         self.items -= 1

@@ -21,9 +21,9 @@ V = TypeVar("V")
 
 
 class Cache(Generic[V]):
-    """The items of a registry, found by name and held within a budget: where a new one needs room,
-    the least used ones that nobody uses are evicted. Thread-safe, but for methods that say that the
-    caller holds the lock, which is ``lock``."""
+    """The items of a registry, found by name and held within a budget: where a new item needs room,
+    the least used of those that nobody uses now are evicted. Thread-safe, except for methods that
+    say that the caller holds the lock (``lock``)."""
 
     def __init__(
         self,
@@ -62,11 +62,12 @@ class Cache(Generic[V]):
 
     def hit(self, name: str, suits: Callable[[V], bool] | None) -> Item[V] | None:
         """Return the item of ``name``, pinned for the caller, which counts as a use; None where
-        none of that name is held, or it will not do. The caller has to call ``unpin`` when it is
-        done.
+        none of that name is held, or where its value will not do. The caller has to call ``unpin``
+        when it is done.
 
         ``suits(value)`` says whether the value held will do; it is called with the lock held. Where
-        ``suits`` is None a value will do until it is time to look at its version again.
+        ``suits`` is None, a value will do until it is time to look at its version again
+        (``Item.check_at_s``).
         """
         now = self.clock()
         with self.lock:
@@ -80,15 +81,15 @@ class Cache(Generic[V]):
             return item
 
     def pin(self, item: Item[V], now: float) -> None:
-        """Count one more user of ``item``, and one more use, at time ``now`` of ``clock``; it is
-        not closed until ``unpin`` was called as often. The caller holds the lock."""
+        """Count one more user of ``item``, and one more use, at time ``now`` of ``clock``. The item
+        is not closed until ``unpin`` was called as often as this. The caller holds the lock."""
         self._pinned.pin(item)
         item.uses += 1
         item.last_used_s = now
 
     def unpin(self, item: Item[V]) -> None:
-        """Count one user of ``item`` less. Where it was the last one of an item that was unloaded
-        or replaced meanwhile, close it. The caller must not hold the lock."""
+        """Count one user of ``item`` less. Where that was the last user of an item that was
+        unloaded or replaced meanwhile, close the item. The caller must not hold the lock."""
         now = self.clock()
         with self.lock:
             item.last_used_s = now  # a use may last longer than the idle time
@@ -97,9 +98,11 @@ class Cache(Generic[V]):
             self.finish(closing)
 
     def unpinned(self, item: Item[V]) -> list[Item[V]]:
-        """Count one user of ``item`` less. Returns the items to be closed, none or this one.
+        """Count one user of ``item`` less. Returns the items to be closed: this one where it was
+        unloaded or replaced and that was its last user, else none.
 
-        The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
+        The caller holds the lock, and passes the returned items to ``finish`` when it has released
+        the lock.
         """
         self._pinned.unpin(item)
         if item.pins or item.state is not State.RETIRED:
@@ -111,11 +114,13 @@ class Cache(Generic[V]):
 
     def put(self, item: Item[V], *, users: int, now: float) -> list[Item[V]]:
         """Hold ``item``, which was just loaded, in the place of any other of its name. Returns the
-        items that are to be closed for that: the other one where nobody uses it, or none.
+        items that the caller has to close because of this: the other item where nobody uses it,
+        else none.
 
-        ``users`` is how many pins it gets at once, one for each thread that waits for it; ``now``
-        is the time of ``clock``. What was reserved for its load counts as the item's from then on.
-        The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
+        ``users`` is how many pins ``item`` gets at once, one for each thread that waits for it;
+        ``now`` is the time of ``clock``. What was reserved for its load counts as the item's from
+        then on. The caller holds the lock, and passes the returned items to ``finish`` when it has
+        released the lock.
         """
         old = self.items.get(item.name)
         item.worth = self._pinned.worths.remembered(item.name) if old is None else old.worth
@@ -132,11 +137,12 @@ class Cache(Generic[V]):
         return closing
 
     def retire(self, item: Item[V]) -> list[Item[V]]:
-        """Unload ``item``: it is no longer found by its name. Returns the items that are to be
-        closed now: this one where nobody uses it; an empty list where somebody does, whose last
-        ``unpin`` closes it.
+        """Unload ``item``: it is no longer found by its name. Returns the items to be closed now:
+        this one where nobody uses it; an empty list where it is in use, because its last ``unpin``
+        closes it then, or where it was unloaded before.
 
-        The caller holds the lock, and gives what is returned to ``finish`` when it has released it.
+        The caller holds the lock, and passes the returned items to ``finish`` when it has released
+        the lock.
         """
         if item.state is not State.HELD:
             return []
@@ -174,8 +180,9 @@ class Cache(Generic[V]):
             _LOG.exception("%s %s could not be closed", self.kind, item.name)
 
     def wait_empty(self, until_s: float | None) -> bool:
-        """Wait until all items are closed and all loads have ended, and return True; False where
-        that is not so at time ``until_s``, in seconds of ``time.monotonic`` (None: no limit)."""
+        """Wait until all items are closed and all loads have ended, and return True. Returns False
+        where some are left at time ``until_s``, in seconds of ``time.monotonic`` (None: no
+        limit)."""
         with self.lock:
             while self.budget.items:
                 left = None if until_s is None else until_s - time.monotonic()
@@ -190,9 +197,10 @@ class Cache(Generic[V]):
         """Reserve room for what ``load`` is going to load, before it is loaded. Items that nobody
         uses are evicted where that is needed, and those that are being closed are waited for.
 
-        Its size is taken to be what it was last time; where it was never measured, the mean of the
-        items held, if there is room for that. Raises Overloaded where too much is in use, and
-        Unavailable where there is no room and the cache was closed.
+        The size of what will be loaded is taken to be what it was last time. Where it was never
+        measured, the mean size of the items held is reserved, if there is room for that. Raises
+        Overloaded where too much is in use, and Unavailable where there is no room and the cache
+        was closed.
         """
         self._make_room(load, items=1, size=0)
         with self.lock:
@@ -205,12 +213,12 @@ class Cache(Generic[V]):
                 raise
 
     def measured(self, load: Load[V], item: Item[V]) -> None:
-        """Reserve what ``item``, which ``load`` has loaded, really takes, in place of the size that
-        ``reserve`` assumed, evicting others where that is needed, and remember that size for the
-        next time. May wait until others are closed.
+        """Reserve the bytes that ``item``, which ``load`` has loaded, really takes, in place of the
+        size that ``reserve`` assumed, evicting others where that is needed, and remember that size
+        for the next load of this name. May wait until other items are closed.
 
-        Raises AvatarInvalid where the item is larger than the whole budget, Overloaded where it
-        does not fit beside what is in use, Unavailable where it does not and the cache was closed.
+        Raises AvatarInvalid where the item is larger than the whole budget. Raises Overloaded where
+        it does not fit beside what is in use, or Unavailable instead where the cache was closed.
         """
         if self.budget.max_bytes is not None and item.bytes > self.budget.max_bytes:
             raise AvatarInvalid(
@@ -228,8 +236,9 @@ class Cache(Generic[V]):
         self._room.notify_all()
 
     def take_idle(self, count: int) -> list[Item[V]]:
-        """Unload up to ``count`` items that nobody uses, the least used first, and return them. The
-        caller must not hold the lock, and gives what is returned to ``finish``."""
+        """Unload up to ``count`` items that nobody uses, the least used first, and return them for
+        the caller to close with ``finish``; an empty list where all are in use. The caller must not
+        hold the lock."""
         closing: list[Item[V]] = []
         with self.lock:
             for _ in range(count):

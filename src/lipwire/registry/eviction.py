@@ -61,16 +61,16 @@ class Worths:
         self._step = 1.0
 
     def set_item_count(self, items: int) -> None:
-        """Set how many items are held, which says with "lfu" how fast old uses lose weight: a use
+        """Set how many items are held. With "lfu" this says how fast old uses count less: a use
         counts half as much after 16 * ``items`` further uses of any items. With "lru" nothing is
         done."""
         if self._aged:
             self._step = 1.0 / (USES_A_HALF_LIFE * max(items, 1))
 
     def after_use(self, worth: float) -> float:
-        """Return the new ``worth`` of an item that has ``worth`` and is used now: a number that
-        says how much it is used, higher than before. Of two items the one with the lower is evicted
-        first."""
+        """Return the new ``worth`` of an item whose worth was ``worth`` and that is used now: a
+        number that says how much it is used, higher than before. Of two items the one with the
+        lower worth is evicted first."""
         self._now = now = self._now + self._step
         if not self._aged or worth == NEVER_USED:
             return now
@@ -102,10 +102,10 @@ class Worths:
 class Candidates(Generic[W]):
     """Items that may be evicted, in order of their ``worth``, lowest first. Not thread-safe.
 
-    Worths only rise, and may do so while items are held here, at no cost. A heap holds (worth when
-    it was written down, number of the item): an entry that is out of date stands too far in front,
-    never too far back, so the lowest item is found by writing such entries down again until one is
-    right.
+    The ``worth`` of an item may rise, at no cost, while it is held here, and must not fall. A heap
+    holds (worth when it was written down, number of the item): an entry that is out of date stands
+    too far in front, never too far back, so the lowest item is found by writing such entries down
+    again until one is right.
     """
 
     __slots__ = ("_heap", "_items", "_numbers", "_serial")
@@ -123,7 +123,7 @@ class Candidates(Generic[W]):
         return iter(self._numbers)
 
     def add(self, item: W) -> None:
-        """Add an item. Nothing is done where it was added already."""
+        """Add ``item``. Does nothing where it was added already."""
         if item not in self._numbers:
             self._serial += 1
             self._items[self._serial] = item
@@ -131,7 +131,7 @@ class Candidates(Generic[W]):
             heapq.heappush(self._heap, (item.worth, self._serial))
 
     def discard(self, item: W) -> None:
-        """Remove an item. Nothing is done where it was not added."""
+        """Remove ``item``. Does nothing where it was not added."""
         number = self._numbers.pop(item, None)
         if number is not None:
             del self._items[number]
@@ -141,7 +141,8 @@ class Candidates(Generic[W]):
 
     def choose(self, wanted: Callable[[W], bool], enough: Callable[[W], bool]) -> list[W] | None:
         """Return the items to evict: those for which ``wanted(item)`` is true, the lowest ``worth``
-        first, down to the first for which ``enough(item)`` is true. None where it is true for none.
+        first, up to and including the first for which ``enough(item)`` is true. Returns None where
+        ``enough`` is true for none of them.
 
         ``enough`` is called once for each of these items, in that order, so that it can keep a sum.
         The items stay candidates.
@@ -202,13 +203,13 @@ class PinnedItems(Generic[P]):
         return iter(self._held)
 
     def add(self, item: P) -> None:
-        """Hold ``item``: from now on it may be evicted while it has no pins. Nothing is done where
-        it is held."""
+        """Hold ``item``: from now on it may be evicted while it has no pins. Does nothing where it
+        is held already."""
         self._held.add(item)
         self.worths.set_item_count(len(self._held))
 
     def discard(self, item: P) -> None:
-        """Hold ``item`` no more. Nothing is done where it is not held."""
+        """Hold ``item`` no more. Does nothing where it is not held."""
         self._held.discard(item)
         self.worths.set_item_count(len(self._held))
 
@@ -217,8 +218,8 @@ class PinnedItems(Generic[P]):
         item.worth = self.worths.after_use(item.worth)
 
     def pin(self, item: P) -> None:
-        """Count a use of ``item`` and pin it: it is not evicted until ``unpin`` was called as
-        often."""
+        """Count a use of ``item`` and pin it: it is not evicted until ``unpin`` was called for it
+        as often as this."""
         item.pins += 1
         self.pins += 1
         self.use(item)
@@ -235,8 +236,8 @@ class PinnedItems(Generic[P]):
         without pins for which ``wanted(item)`` is true.
 
         ``enough(item)`` is called once with each of these in turn; the first for which it is true
-        is the last that is returned. Returns None where it is true for none. The items stay held
-        until the caller calls ``discard``.
+        is the last that is returned. Returns None where ``enough`` is true for none of them. The
+        items stay held until the caller calls ``discard``.
         """
         return self._held.choose(lambda item: not item.pins and wanted(item), enough)
 

@@ -27,8 +27,8 @@ class Failure:
 
 class Failures:
     """The latest failed load of each name, kept for ``memory_s`` seconds, so that what cannot be
-    loaded is not tried for each request; two seconds at most where it was the disk that failed,
-    which may have room again. Not thread-safe."""
+    loaded is not tried for each request. A failure of the disk (StorageFailed) is kept for two
+    seconds at most, because the disk may have room again. Not thread-safe."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
@@ -43,8 +43,9 @@ class Failures:
             self._failures.popitem(last=False)
 
     def recent(self, name: str, now: float) -> Failure | None:
-        """Return the failure of ``name``; None where there is none, or it is ``memory_s`` old or
-        more at ``now``, a time in seconds of the clock that gave ``Failure.at_s``."""
+        """Return the failure of ``name``; None where there is none, or it is too old at ``now``:
+        ``memory_s`` seconds or more, two at most for a failure of the disk. ``now`` is in seconds
+        of the clock that gave ``Failure.at_s``."""
         failure = self._failures.get(name)
         if failure is not None and now - failure.at_s >= self._kept_s(failure.error):
             del self._failures[name]
@@ -56,8 +57,8 @@ class Failures:
         self._failures.pop(name, None)
 
     def sweep(self, now: float) -> None:
-        """Forget all failures that are ``memory_s`` old or more at ``now``, a time in seconds of
-        the clock that gave ``Failure.at_s``."""
+        """Forget all failures for which ``recent`` would return None at ``now``, a time in seconds
+        of the clock that gave ``Failure.at_s``."""
         for name in list(self._failures):
             self.recent(name, now)
 
@@ -67,9 +68,9 @@ class Failures:
         return tuple((name, str(failure.error)) for name, failure in self._failures.items())
 
     def told_again(self, failure: Failure, now: float) -> BaseException:
-        """Return an error for a later caller to raise: one of the same type as that of ``failure``,
-        with how many seconds before ``now`` the load failed (in seconds of the clock that gave
-        ``Failure.at_s``) at the end of its message. An error that is no LipwireError is only
+        """Return an error for a later caller to raise. It has the type of the error of ``failure``,
+        and its message says at its end how many seconds before ``now`` the load failed; ``now`` is
+        in seconds of the clock that gave ``Failure.at_s``. An error that is no LipwireError is only
         copied."""
         error = failure.error
         if not isinstance(error, LipwireError):

@@ -85,7 +85,7 @@ class Item(Generic[V]):
 
     def stats(self) -> "ItemStats":
         """Return numbers about the item. Where the caller does not hold the registry's lock, they
-        may be of slightly different moments."""
+        may be from slightly different moments."""
         return ItemStats(
             name=self.name,
             bytes=self.bytes,
@@ -99,9 +99,9 @@ class Item(Generic[V]):
 
 
 class Load(Generic[V]):
-    """A load that threads wait for, and what came of it: ``done`` is set when it has ended, with
-    ``item`` or with ``error``. When it ends well the item is pinned once for each of the
-    ``waiters``."""
+    """A load that threads wait for, and its result: ``done`` is set when it has ended, with
+    ``item`` or with ``error`` (the other is None). When it ends well the item is pinned once for
+    each of the ``waiters``, the number of threads that wait."""
 
     __slots__ = (
         "discard",
@@ -168,8 +168,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RegistryTotals:
-    """Sums of a registry at one moment, without its items; see ``RegistryStats``, where ``items``
-    are listed. Counts are since it was made."""
+    """Sums of a registry at one moment. ``items`` is how many values are held, ``bytes`` the memory
+    that all takes that is not closed, ``max_items`` the limit (None: no limit). The other fields
+    are counts since the registry was made, as in ``RegistryStats``."""
 
     items: int
     bytes: int

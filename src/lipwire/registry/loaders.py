@@ -19,7 +19,8 @@ _RETRY_AFTER_S = 0.25
 
 class Loaders(Generic[T]):
     """Up to ``most`` threads that carry out tasks, the loads of a registry, in the order in which
-    they came. A thread is started when a task comes, and ends when none is left. Thread-safe."""
+    ``begin`` was called for them. A thread is started when there is a task for it, and ends when
+    none is left. Thread-safe."""
 
     def __init__(
         self, carry_out: Callable[[T], None], *, most: int, max_waiting: int, kind: str
@@ -37,9 +38,9 @@ class Loaders(Generic[T]):
         self._idle = threading.Condition(self._lock)
 
     def begin(self, task: T) -> None:
-        """Have ``task`` carried out in another thread, and return at once: it is begun now, or
-        waits where ``most`` are carried out. Raises Overloaded where ``max_waiting`` tasks wait, or
-        no thread can be started."""
+        """Have ``task`` carried out in another thread, and return at once. It is begun now, or
+        waits where ``most`` tasks are being carried out. Raises Overloaded where ``max_waiting``
+        tasks wait already, or no thread can be started."""
         with self._lock:
             if self._busy >= self._most:
                 if len(self._waiting) >= self._max_waiting:
@@ -66,16 +67,16 @@ class Loaders(Generic[T]):
             ) from error
 
     def withdraw(self) -> list[T]:
-        """Take back the tasks that wait and that no thread has begun, and return them; they are not
-        carried out. Those that have begun go on."""
+        """Remove the tasks that wait and that no thread has begun, and return them, the first
+        first; they are not carried out. Those that have begun go on."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()
         return waiting
 
     def wait_idle(self, until_s: float | None) -> bool:
-        """Wait until no thread carries out a task, and return True; False where that is not so at
-        time ``until_s``, in seconds of ``time.monotonic`` (None: no limit)."""
+        """Wait until no thread carries out a task, and return True. Returns False where some thread
+        still does at time ``until_s``, in seconds of ``time.monotonic`` (None: no limit)."""
         with self._lock:
             while self._busy:
                 left_s = None if until_s is None else until_s - time.monotonic()

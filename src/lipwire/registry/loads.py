@@ -55,9 +55,9 @@ class Loads(Generic[V]):
         counts as waiting for it from then on, and has to call ``wait`` with it.
 
         ``instead_of`` is the item of that name that is to be replaced; None where there is none.
-        Where another item is held by now, the load that is returned has ended already, with that
-        one. Raises Unavailable where the cache was closed. Where too many loads wait, ``wait``
-        raises Overloaded.
+        Where a different item is held by now, the returned load has ended already, and ``wait``
+        returns that item. Raises Unavailable where the cache was closed. Where too many loads wait,
+        ``wait`` raises Overloaded.
         """
         cache = self._cache
         with cache.lock:
@@ -116,18 +116,18 @@ class Loads(Generic[V]):
             return True
 
     def tell_again(self, name: str, failure: Failure) -> None:
-        """Raise the error of ``failure``, the latest of ``name``, once more if the version of
-        ``name`` is still the one that could not be loaded. Otherwise forget the failure and return.
-        """
+        """Raise the error of ``failure``, the latest of ``name``, once more where the version of
+        ``name`` is still the one that could not be loaded. Otherwise forget the failure and
+        return."""
         if self._version_of(name) == failure.version:
             raise self.failures.told_again(failure, self._cache.clock())
         with self._cache.lock:
             self.failures.forget(name)
 
     def close(self, until_s: float | None) -> bool:
-        """End all loads that no thread has begun with Unavailable, and wait for those under way, at
-        most until the time ``until_s``, in seconds of ``time.monotonic`` (None: no limit). Returns
-        whether all have ended."""
+        """Make all loads that no thread has begun fail with Unavailable, and wait for the loads
+        under way, at most until the time ``until_s``, in seconds of ``time.monotonic`` (None: no
+        limit). Returns whether all have ended."""
         for load in self._loaders.withdraw():
             self._fail(load, self._cache.closed_error(), None)
         return self._loaders.wait_idle(until_s)

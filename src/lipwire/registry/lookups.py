@@ -45,15 +45,17 @@ class Lookups(Generic[V]):
         self._refresh = refresh
 
     def obtain(self, name: str, timeout_s: float | None, *, insist: bool) -> Item[V]:
-        """Return the item of ``name``, pinned for the caller, who has to unpin it. Where it is not
-        held, or there is a newer version, it is loaded, for which the caller waits at most
-        ``timeout_s`` seconds (None: no limit).
+        """Return the item of ``name``, pinned for the caller, who has to unpin it. Where the item
+        is not held, or there is a newer version, it is loaded, and the caller waits for that at
+        most ``timeout_s`` seconds (None: no limit).
 
-        With ``insist`` the version is looked at however lately that was done, and an error is
-        raised where a newer one cannot be loaded; without it the older one, where it is held, is
-        returned then. Raises DeadlineExceeded after ``timeout_s`` seconds, Overloaded where too
-        much is in use or too many loads wait, Unavailable where the cache was closed, and the error
-        with which loading failed now or a moment ago.
+        With ``insist`` the version is looked at even where that was done a moment ago, and an error
+        is raised where a newer version cannot be loaded. Without ``insist``, an older version that
+        is held is returned instead of such an error. In both cases a newer version that failed
+        before (``Item.refused_version``) is not tried again: the older one is returned. Raises
+        DeadlineExceeded after ``timeout_s`` seconds, Overloaded where too much is in use or too
+        many loads wait, Unavailable where the cache was closed, and the error with which loading
+        failed now or a moment ago.
         """
         cache = self._cache
         start_s = cache.clock()

@@ -36,8 +36,8 @@ V = TypeVar("V")
 
 class Use(Generic[V]):
     """Context manager that ``Registry.use`` returns: entering gives the value, which is loaded
-    where it is not held, and leaving counts one user less. To be entered once. Entering raises what
-    ``Registry.use`` says."""
+    where it is not held, and leaving the block counts one user less. To be entered once. Entering
+    raises the errors that ``Registry.use`` names."""
 
     __slots__ = ("_cache", "_item", "_lookups", "_name", "_suits", "_timeout_s")
 
@@ -109,16 +109,19 @@ class Registry(Generic[V]):
         max_waiting_loads: int = MAX_WAITING_LOADS,
         kind: str = "avatar",
     ) -> None:
-        """Values are loaded by ``load``. At most ``max_items`` values of ``max_bytes`` together are
-        held; None is no limit. ``policy`` is how the values to evict are chosen, ``idle_s`` after
-        which time without a use ``sweep`` closes a value. A failed load is raised again for
-        ``failure_memory_s`` seconds, two at most where the disk failed (StorageFailed).
+        """``load(name)`` loads a value. At most ``max_items`` values of ``max_bytes`` together are
+        held; None is no limit. ``policy`` is how the values to evict are chosen: "lfu", the least
+        often used, or "lru", the least recently used. ``sweep`` closes values that were not used
+        for ``idle_s`` seconds (None: none). A failed load is raised again for ``failure_memory_s``
+        seconds, two at most where the disk failed (StorageFailed).
 
-        The version of a value is looked at with ``version`` when it is used, once in
-        ``version_every_s`` seconds; without it values are never replaced. ``refresh(name)`` is
-        called before that where the newest version is needed. ``loaders`` loads run at
-        a time, ``max_waiting_loads`` wait for a turn, more are refused. ``clock`` gives seconds;
-        ``kind`` names what is held in messages. Raises InvalidInput for numbers out of range.
+        ``version(name)`` returns the version of what would be loaded now. It is called when a value
+        is used, once in ``version_every_s`` seconds or where the newest version is needed, and a
+        value of another version is replaced; without it values are never replaced.
+        ``refresh(name)`` is called before ``version`` where the newest version is needed.
+        ``loaders`` loads run at a time, and up to ``max_waiting_loads`` wait for a turn; more are
+        refused. ``clock`` gives seconds; ``kind`` names what is held in messages. Raises
+        InvalidInput for numbers out of range.
         """
         for label, number in (
             ("max_items", max_items),
@@ -161,26 +164,28 @@ class Registry(Generic[V]):
         """Return a context manager that gives the value of ``name``, loaded where it is not held,
         and keeps it for the block.
 
-        ``suits(value)`` is for callers that need a certain version: a held value for which it is
-        true is given without a look at its version, and in place of another one the newest is
-        loaded, which is given whether it suits or not. It is called with a lock held, so it may
-        only compare.
+        ``suits(value)`` is for callers that need a certain version. A held value for which it is
+        true is given without a look at its version; otherwise the newest is given, loaded if need
+        be, whether it suits or not. ``suits`` is called with a lock held, so it may only compare.
 
         Waits for a load at most ``timeout_s`` seconds (None: without limit); the load goes on
-        without the caller. On entering raises DeadlineExceeded, Overloaded (everything held is in
-        use and the budget is full, or too many loads wait), Unavailable (closed), and what ``load``
-        raised. A failure is raised again for whoever asks within ``failure_memory_s`` (two seconds
-        at most for StorageFailed), unless the version has changed.
+        without the caller. On entering, the context manager raises DeadlineExceeded, Overloaded
+        (everything held is in use and the budget is full, or too many loads wait), Unavailable
+        (closed), and what the function ``load`` raised. A failure is raised again for whoever asks
+        within ``failure_memory_s`` (two seconds at most for StorageFailed), unless the version has
+        changed.
         """
         return Use(self._lookups, self._cache, name, timeout_s, suits)
 
     def load(self, name: str, *, timeout_s: float | None = None) -> bool:
-        """Have ``name`` loaded and up to date. Returns whether it had to be loaded.
+        """Have ``name`` loaded and up to date. Returns True where a value was loaded, False where
+        the one that was held before is still the newest.
 
         A remembered failure is forgotten first. Waits at most ``timeout_s`` seconds (None: without
         limit). Raises DeadlineExceeded after that, Overloaded (everything held is in use and the
         budget is full, or too many loads wait), Unavailable (closed), and what the function
-        ``load`` raised; where only the newer version cannot be loaded, the one that was held stays.
+        ``load`` raised. Where there is a newer version and it cannot be loaded, the value that was
+        held stays.
         """
         with self._cache.lock:
             self._loads.failures.forget(name)
@@ -195,8 +200,8 @@ class Registry(Generic[V]):
         """Unload ``name``, and return whether it was held or being loaded. The value is closed at
         once where nobody uses it, else by its last user.
 
-        A load under way is finished for those who wait for it, and its value is unloaded then,
-        unless somebody asks for it in the meantime.
+        A load under way is finished for those who wait for it, and its value is unloaded after
+        that, unless somebody else asks for ``name`` in the meantime.
         """
         with self._cache.lock:
             self._loads.failures.forget(name)
@@ -209,22 +214,22 @@ class Registry(Generic[V]):
         return item is not None or load is not None
 
     def limit_items(self, max_items: int) -> None:
-        """Set ``max_items``, 1 or above (not checked), from now on. It closes nothing itself: where
-        more are held, they are evicted when something is loaded next."""
+        """Set ``max_items``, 1 or above (not checked), from now on. Closes nothing: where more
+        values are held, some are evicted when something is loaded next."""
         with self._cache.lock:
             self._cache.budget.max_items = max_items
 
     def evict(self, count: int = 1) -> list[str]:
         """Close up to ``count`` values that nobody uses, the least used first, and return their
-        names. Unlike all else it may be called by ``load``, which needs room that is not counted
-        here."""
+        names; an empty list where all are in use. Unlike the other methods it may be called by the
+        function ``load``, where that needs room that the registry does not count."""
         closing = self._cache.take_idle(count)
         self._cache.finish(closing)
         return [item.name for item in closing]
 
     def sweep(self) -> list[str]:
-        """Close the values that nobody has used for ``idle_s`` seconds and return their names; none
-        where ``idle_s`` is None. The owner is to call it now and then."""
+        """Close the values that nobody has used for ``idle_s`` seconds, and return their names.
+        Closes nothing where ``idle_s`` is None. The owner has to call this now and then."""
         cache = self._cache
         now = cache.clock()
         closing: list[Item[V]] = []
@@ -239,8 +244,8 @@ class Registry(Generic[V]):
         return [item.name for item in closing]
 
     def totals(self) -> RegistryTotals:
-        """Return the sums and counts of ``stats`` alone, without anything about single items:
-        cheap, however many are held."""
+        """Return the sums and counts that ``stats`` returns, without anything about single items:
+        this is cheap, however many are held."""
         cache = self._cache
         with cache.lock:
             return RegistryTotals(
@@ -271,12 +276,12 @@ class Registry(Generic[V]):
         return dataclasses.replace(numbers, items=tuple(rows))
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Refuse new users, who get Unavailable, close what nobody uses, and wait for the rest.
-        Returns whether all is closed.
+        """Refuse new users, who get Unavailable, close all values that nobody uses, and wait for
+        the others. Returns whether all are closed.
 
-        Waits at most about ``timeout_s`` seconds (None: without limit). What is still in use then
-        is closed by its last user, and a load still running is closed when it ends. May be called
-        again, to go on waiting.
+        Waits at most about ``timeout_s`` seconds (None: without limit). A value that is still in
+        use then is closed by its last user, and the value of a load that still runs is closed when
+        the load ends. May be called again, to go on waiting.
         """
         cache = self._cache
         until_s = None if timeout_s is None else time.monotonic() + timeout_s

@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class LockedIterator(Generic[T]):
-    """Iterates over ``generator`` in any thread; ``close`` may be called in another one, and waits
-    for the value that is being made. After it, iteration ends. A value that several threads ask for
-    at once is given to one of them, and the next to the next.
+    """Iterates over ``generator`` in any thread; ``close`` may be called in another thread, and
+    waits for the value that is being made. After ``close``, iteration ends. Where several threads
+    ask for a value at once, each gets a value of its own, one after the other.
 
     A generator by itself raises ValueError when it is closed while it runs. Usually a thread is
     waited for before the generator that it advances is closed; but where a signal's exception cuts

@@ -27,9 +27,10 @@ SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 @dataclass(frozen=True, slots=True)
 class MouthBatch:
     """The mouths of n consecutive frames, ``mouths``, (n, 320, 320, 3) uint8, in the package's
-    colour order. ``first`` is the first frame's number in the video, from 0, and ``background`` the
-    avatar's frame that its mouth goes onto, so that mouth *i* goes onto ``background + i``; past
-    the avatar's last, numbers run back and forth over its frames."""
+    colour order. ``first`` is the number, from 0, of the first of these frames in the video.
+    ``background`` is the avatar's frame onto which the first mouth is pasted; mouth *i* is pasted
+    onto frame ``background + i``. Past the avatar's last frame, numbers run back and forth over its
+    frames."""
 
     first: int  # frame of the video, from 0
     background: int  # frame of the avatar that `first` goes onto, before the walk back and forth
@@ -51,21 +52,21 @@ def animate(
     observer: WindowsObserver | None = None,
 ) -> Generator[MouthBatch]:
     """Yield the mouths of the avatar ``performer`` that say ``speech``, in batches in order, 25
-    mouths for each second in all (``frame_count``), made ahead in threads.
+    mouths for each second, made ahead in threads.
 
     ``speech`` is (samples,) float32 at 16 kHz, mono, in [-1, 1], or an iterable of such pieces,
-    which are taken in another thread, some seconds ahead. ``start_frame`` (>= 0) is the frame of
-    the avatar under the first mouth. Batches have ``batch_size`` frames, the last one fewer, and
-    the network works on ``lanes`` of them at a time (both >= 1). ``stopwatch`` adds up the time of
-    each stage; None: nobody asks for it. ``observer`` is called with what the network hears of each
-    batch, (n, 32, 16, 16) float32, in the thread that makes it; None: nobody is.
+    which is read in another thread, some seconds ahead. ``start_frame`` (>= 0) is the frame of the
+    avatar under the first mouth. Batches have ``batch_size`` frames, the last one perhaps fewer,
+    and the network works on ``lanes`` of them at a time (both >= 1). ``stopwatch`` adds up the time
+    of each stage (None: no time is measured). ``observer`` is called with what the network hears of
+    each batch, (n, 32, 16, 16) float32, in the thread that computes it (None: nothing is called).
 
-    Close the iterator (``contextlib.closing``) where it may be left half-way: an error's traceback
-    would keep its threads waiting otherwise.
+    Close the iterator (``contextlib.closing``) where it may be left half-way: otherwise the
+    traceback of an error would keep the iterator alive and its threads waiting.
 
     Raises InvalidInput at once for numbers out of range, and for an array of another shape, without
-    samples, or with NaN or infinity. What the pieces, the audio encoder or the network raise
-    (InvalidInput, AvatarInvalid, Unavailable, ...) comes out of the iterator.
+    samples, or with NaN or infinity. Errors of the pieces, the audio encoder or the network
+    (InvalidInput, AvatarInvalid, Unavailable, ...) are raised by the iterator.
     """
     _check(start_frame, batch_size, lanes)
     if isinstance(speech, np.ndarray):

@@ -14,8 +14,8 @@ from lipwire.session.timing import Stopwatch
 
 class Performing(Protocol):
     """An avatar that can be rendered: its frames, its audio encoder, and what makes its mouths. It
-    may be used from several threads at once. ``Performer`` runs the network itself; a server's
-    avatars have theirs run among the requests of others."""
+    may be used from several threads at once. A ``Performer`` runs the network itself; for a
+    server's avatars, the network's runs are shared with other requests."""
 
     @property
     def avatar(self) -> Avatar:
@@ -24,17 +24,17 @@ class Performing(Protocol):
 
     @property
     def encoder(self) -> AudioEncoder:
-        """The audio encoder that the avatar's network was trained with: it makes windows of
-        speech."""
+        """The audio encoder that the avatar's network was trained with: it makes of speech what the
+        network hears."""
         ...
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
         """Return the mouths of the avatar's frames ``first``, ``first + 1`` and so on (past the
-        last, back and forth), one for each of ``windows``: (n, 32, 16, 16) float32 gives (n, 320,
-        320, 3) uint8, in the package's colour order. Waits for the network. ``watch`` adds up the
-        time that it takes, as stages "crop" and "network". Raises what the network raises:
-        AvatarInvalid, Unavailable; of a server's avatars also NotFound, AvatarChanged, and
-        Cancelled where the request ends."""
+        last, back and forth), one for each of ``windows``, which are what the network hears of each
+        of these frames: (n, 32, 16, 16) float32 gives (n, 320, 320, 3) uint8, in the package's
+        colour order. Waits for the network. ``watch`` adds up the time of the stages "crop" and
+        "network". Raises the errors of the network: AvatarInvalid, Unavailable; for a server's
+        avatars also NotFound, AvatarChanged, and Cancelled where the request ends."""
         ...
 
 
@@ -53,8 +53,9 @@ class Performer:
     encoder: AudioEncoder
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
-        """Return the mouths of the avatar's frames from number ``first`` on, one for each of
-        ``windows``; ``watch`` adds up the time. See ``Performing.mouths``."""
+        """Return the mouths, (n, 320, 320, 3) uint8, of the n frames of the avatar from number
+        ``first`` on, one for each of ``windows``, (n, 32, 16, 16) float32. ``watch`` adds up the
+        time. See ``Performing.mouths``."""
         with watch.measure("crop"):
             crops = np.stack([self.avatar.crop(first + i) for i in range(len(windows))])
         with watch.measure("network"):

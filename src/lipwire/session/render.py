@@ -23,8 +23,8 @@ MAX_LANES = 16
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a render uses the machine: the network works on ``lanes`` batches at a time, each in a
-    thread of its own and of ``batch_size`` frames."""
+    """How a render uses the machine: the network works on ``lanes`` batches at a time, each batch
+    in a thread of its own and of ``batch_size`` frames."""
 
     batch_size: int
     lanes: int
@@ -53,21 +53,21 @@ def render_video(
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Render the avatar ``performer`` saying ``recording`` into ``writer``, a video, waiting until
-    all frames are written; return what the user should be warned of, a line each, besides
-    ``recording.warnings``. ``writer`` was opened with the avatar's size and the recording's rate
-    and channels, and stays the caller's to close.
+    all frames are written. Returns what the user should be warned of, one line each, besides
+    ``recording.warnings``; often an empty tuple. ``writer`` was opened with the avatar's size and
+    the recording's rate and channels; the caller closes it.
 
     The avatar has to be opened with its part "planes" (I420). ``start_frame`` (from 0) is the
-    avatar's frame under the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up
-    the time of each stage, and ``progress(done, total)`` is called in this thread after each frame
-    (None: nobody is told). The recording is gone through once: sound and pictures are written side
-    by side, so that neither waits in memory for the other.
+    avatar's frame under the first mouth, ``pace`` how the machine is used. ``stopwatch`` adds up
+    the time of each stage, and ``progress(done, total)``, numbers of frames, is called in this
+    thread after each frame (None: nothing is called). The recording is read once: sound and
+    pictures are written side by side, so that neither waits in memory for the other.
 
     Raises InvalidInput where the recording turns out to be damaged when the render gets there,
-    FormChanged where a later part of it has another rate or other channels than it began with
-    (``redone_if_changed`` begins again then), StorageFailed where the video cannot be written, what
-    the network raises (``Performing.mouths``), and what ``progress`` raises, which is a way to end
-    it.
+    FormChanged where a later part of the recording has another rate or other channels than its
+    beginning (``lipwire.audio.redone_if_changed`` begins again then), StorageFailed where the video
+    cannot be written, the errors of ``Performing.mouths``, and whatever ``progress`` raises, so
+    that ``progress`` may end the render by raising.
     """
     planes = None  # written over from frame to frame: the encoder has its copy by then
     track = _SoundTrack(recording, writer)
@@ -97,17 +97,17 @@ def render_frames(
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Render the avatar ``performer`` saying ``recording`` into ``folder``, one JPEG a frame,
-    waiting until all are written; return what the user should be warned of, a line each, besides
-    ``recording.warnings``.
+    waiting until all are written. Returns what the user should be warned of, one line each, besides
+    ``recording.warnings``; often an empty tuple.
 
     The avatar has to be opened with its part "jpeg". ``start_frame`` (from 0) is the avatar's frame
-    under the first mouth, ``pace`` how the machine is used; ``stopwatch`` adds up the time of each
-    stage, and ``progress(done, total)`` is called in this thread after each frame (None: nobody is
-    told). Raises InvalidInput where the recording turns out to be damaged when the render gets
-    there, FormChanged where a later part of it has another rate or other channels than it began
-    with (``redone_if_changed`` begins again then), StorageFailed where a file cannot be written,
-    what the network raises (``Performing.mouths``), and what ``progress`` raises, which is a way to
-    end it.
+    under the first mouth, ``pace`` how the machine is used. ``stopwatch`` adds up the time of each
+    stage, and ``progress(done, total)``, numbers of frames, is called in this thread after each
+    frame (None: nothing is called). Raises InvalidInput where the recording turns out to be damaged
+    when the render gets there, FormChanged where a later part of the recording has another rate or
+    other channels than its beginning (``lipwire.audio.redone_if_changed`` begins again then),
+    StorageFailed where a file cannot be written, the errors of ``Performing.mouths``, and whatever
+    ``progress`` raises, so that ``progress`` may end the render by raising.
     """
     heard = LockedIterator(recording.heard())
     shut = ShutMouth(performer)

@@ -45,9 +45,9 @@ class _Shown:
 
 
 class ShutMouth:
-    """Follows a render, and says at its end whether the mouth stayed shut under loud sound. It is
-    told of each frame twice, in the video's order: of its window by ``observe``, and later of its
-    mouth by ``show``. The two may be called in two threads."""
+    """Follows a render, and says at its end whether the mouth stayed shut under loud sound. The
+    render reports each frame twice, in the video's order: what the network hears of the frame by
+    ``observe``, and later the frame's mouth by ``show``. The two may be called in two threads."""
 
     def __init__(self, performer: Performing) -> None:
         """``performer`` is the avatar that is rendered; its audio encoder and network are asked
@@ -61,15 +61,15 @@ class ShutMouth:
         self._furthest: list[_Shown] = []
 
     def observe(self, windows: Float32Array) -> None:
-        """Take in ``windows``, what the network hears of the next n frames, (n, 32, 16, 16)
-        float32, before ``show`` is called for these frames; in any one thread."""
+        """Note ``windows``, what the network hears of the next n frames, (n, 32, 16, 16) float32.
+        Call this before ``show`` is called for these frames, always in the same thread."""
         differences = np.abs(windows[:, _MIDDLE_ROW] - self._silence).max(axis=(1, 2, 3))
         self._distances.extend((differences / self._scale).tolist())
 
     def show(self, background: int, mouth: UInt8Array) -> None:
-        """Take in the ``mouth``, (320, 320, 3) uint8, of the next frame of the video, which goes
-        onto frame ``background`` of the avatar. It is copied as far as it is needed. Call it once
-        for each frame, in order."""
+        """Note the ``mouth``, (320, 320, 3) uint8, of the next frame of the video, which is pasted
+        onto frame ``background`` of the avatar. Some of its pixels are copied; the array may be
+        reused. Call this once for each frame, in order."""
         frame = self._recent[-1].frame + 1 if self._recent else 0
         self._recent.append(_Shown(frame, background, mouth[_PIXELS, _PIXELS].copy()))
         if len(self._recent) > _EDGE_FRAMES:
@@ -77,9 +77,9 @@ class ShutMouth:
 
     def warnings(self, recording: Recording) -> tuple[str, ...]:
         """Return one line for the user where ``recording``, the one that was rendered, is loud
-        (above -40 dB of full scale) in some second and the mouth was at rest in all of it; else an
-        empty tuple. Call it once all frames were taken in. It may run the network a few times, and
-        raises what that raises."""
+        (above -40 dB of full scale) in some second and the mouth was at rest throughout; otherwise
+        an empty tuple. Call this after ``observe`` and ``show`` were called for all frames. It may
+        run the network a few times, and raises the errors of ``Performing.mouths``."""
         inner = self._distances[_EDGE_FRAMES:-_EDGE_FRAMES]
         if not inner or recording.loudest_rms < _LOUD_RMS:
             return ()

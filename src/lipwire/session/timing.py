@@ -17,8 +17,9 @@ audio encoder's network."""
 @dataclass(frozen=True, slots=True)
 class StageTime:
     """How long one stage of a render took in all, in milliseconds, added up over all threads that
-    worked in it: ``wall_ms``, which may be more than the render took, and ``cpu_ms``, processor
-    time of the threads that called it, not of threads that it starts itself."""
+    worked in it. ``wall_ms`` is the time that passed in these threads, which may add up to more
+    than the render took; ``cpu_ms`` is the processor time of these threads, without that of further
+    threads that the stage itself starts."""
 
     wall_ms: float
     cpu_ms: float  # of the threads that called the stage, not of threads that it starts itself
@@ -55,6 +56,7 @@ class Stopwatch:
                 self._times[stage] = StageTime(so_far.wall_ms + wall_ms, so_far.cpu_ms + cpu_ms)
 
     def times(self) -> dict[Stage, StageTime]:
-        """Return the times of each stage that was measured up to now, as a new dictionary."""
+        """Return the time of each stage that was measured up to now, as a new dictionary. Stages
+        that were never measured are not in it."""
         with self._lock:
             return dict(self._times)

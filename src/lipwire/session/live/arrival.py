@@ -15,10 +15,10 @@ _REMEMBERED_S: Final = 10.0
 
 
 class Arrival:
-    """When the pieces of audio of one piece of speech came, and how late. Their *lateness* is how
-    much later each came, compared with the first, than its place in the audio says; it is below 0
-    for those that came earlier. ``come_s`` is how much audio has come, in seconds. Not
-    thread-safe."""
+    """When the pieces of audio of one piece of speech came, and how late. The *lateness* of a piece
+    is how many seconds after its due time it came, where each is due as long after the first as it
+    lies behind the first in the audio; it is below 0 for a piece that came earlier. ``come_s`` is
+    how much audio has come, in seconds. Not thread-safe."""
 
     __slots__ = (
         "_before_late_s",
@@ -38,7 +38,7 @@ class Arrival:
 
     def add(self, seconds: float, now: float) -> None:
         """Note that the next ``seconds`` of audio came at time ``now``, in seconds of the session's
-        clock, which never goes back. All other members go by it."""
+        clock, which never goes back. All other methods and properties follow from these calls."""
         if not self.come_s:
             self._first_s = self._since_s = now
             self._first_end_s = seconds
@@ -53,16 +53,16 @@ class Arrival:
 
     @property
     def is_live(self) -> bool:
-        """Whether the audio comes about as fast as it is spoken, as from a microphone: what came
-        behind the first piece came at 1.5 times its speed at most. False while only one piece has
-        come."""
+        """Whether the audio comes about as fast as it is spoken, as from a microphone: all that
+        came after the first piece came at 1.5 times the speed of speech at most. False while only
+        one piece has come."""
         more_s = self.come_s - self._first_end_s
         return 0 < more_s <= _REAL_TIME * (self._last_s - self._first_s)
 
     @property
     def is_live_for_long(self) -> bool:
-        """Whether audio has come for ten seconds and more, and no faster than it is spoken (by 1 %
-        and 0.1 s at most), as from a microphone. False before."""
+        """Whether audio has been coming for ten seconds or more, and no faster than it is spoken
+        (by at most 1 % and 0.1 s), as from a microphone. False in the first ten seconds."""
         took_s = self._last_s - self._first_s
         more_s = self.come_s - self._first_end_s
         return took_s >= _KNOWN_AFTER_S and more_s <= _SAME_PACE * took_s + _AHEAD_S
@@ -75,8 +75,8 @@ class Arrival:
 
     def due_s(self, at_s: float) -> float:
         """Return when the audio at ``at_s`` seconds from the beginning of the speech will have
-        come, on the session's clock in seconds, if it is as late as the most delayed piece of the
-        last 10 to 20 seconds. Call it only after ``add``."""
+        come, in seconds of the session's clock, if it is as late as the most delayed piece of the
+        last 10 to 20 seconds. To be called only after the first ``add``."""
         return self._first_s + at_s + self._latest_s
 
     @property

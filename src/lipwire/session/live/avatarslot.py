@@ -33,23 +33,24 @@ class AvatarSlot:
         return self._next is not None
 
     def prepared(self, avatar: LiveAvatar, position: int) -> Resting:
-        """Return what makes the mouths at rest of ``avatar``, with that of its frame ``position``
-        made already, if it can be made now. Waits for the network, up to 10 s, so it is called
-        without the session's lock; it changes nothing here."""
+        """Return a ``Resting`` for ``avatar``, which has its mouths at rest made; that of its frame
+        ``position`` is made already, where this is possible now. Waits for the network, up to 10 s,
+        so call this without the session's lock; it changes nothing here. Raises the network's
+        errors (NotFound, AvatarInvalid, ...)."""
         resting = Resting(avatar, self._tenant, self._clock)
         resting.prepare([position])
         return resting
 
     def set_next(self, avatar: LiveAvatar, resting: Resting) -> LiveAvatar | None:
-        """Have ``avatar`` shown at the next ``replace``, with ``resting`` as returned by
-        ``prepared``. Returns the avatar that was to be shown next before, for the caller to close;
-        None where there was none."""
+        """Have ``avatar`` shown at the next ``replace``, with ``resting``, which ``prepared``
+        returned. Returns the avatar of an earlier ``set_next`` that was not shown yet, for the
+        caller to close; None where there was none."""
         before, self._next = self._next, (avatar, resting)
         return None if before is None else before[0]
 
     def replace(self) -> LiveAvatar:
-        """Show the next avatar, which there has to be, and return the one before, for the caller to
-        close."""
+        """Show the avatar that ``set_next`` was given, which there has to be, and return the avatar
+        that was shown before, for the caller to close."""
         assert self._next is not None
         before = self.avatar
         self.avatar, self.resting = self._next
@@ -57,7 +58,7 @@ class AvatarSlot:
         return before
 
     def take_all(self) -> list[LiveAvatar]:
-        """Return the avatar that is shown and, if there is one, the avatar that was to be shown
-        next, which no longer will be. The caller closes them."""
+        """Return the avatar that is shown and, if there is one, the avatar of ``set_next``, which
+        will not be shown any more. The caller closes them."""
         following, self._next = self._next, None
         return [self.avatar] if following is None else [self.avatar, following[0]]

@@ -97,14 +97,15 @@ class Broadcast:
         return bool(self._viewers)
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return True at once, whatever ``timeout_s``: nobody waits for viewers, who miss what they
-        do not take in time."""
+        """Return True at once, whatever ``timeout_s`` is: nothing waits for viewers; what a viewer
+        does not accept in time is lost to it."""
         return True
 
     def add(self, viewer: Viewer) -> None:
-        """Call ``viewer`` with what leaves from now on. It is called at once, in this thread, with
-        the pictures since the last key frame, where those are no more than 30; else the next
-        picture is made a key frame for it. Nothing once closed."""
+        """Call ``viewer`` with what leaves from now on. Where the last key frame is one of the
+        latest 30 pictures, ``viewer`` is called at once, in this thread, with that key frame and
+        the pictures after it; else the next picture is made a key frame for it. Does nothing once
+        closed."""
         with self._lock:
             if self._closed:
                 return
@@ -124,16 +125,17 @@ class Broadcast:
                 self._key_wanted = True
 
     def want_key(self) -> None:
-        """Have the next picture encoded as a key frame, for a viewer that lost some. Key frames are
-        a second apart at least, so it may be a later picture. Returns at once."""
+        """Have the next picture encoded as a key frame, for a viewer that lost some pictures. Key
+        frames are a second apart at least, so a later picture may become the key frame. Returns at
+        once."""
         with self._lock:
             self._key_wanted = True
 
     def limit(self, viewer: Viewer, bits_a_second: int) -> None:
         """Lower the video's bit rate, where need be, to what ``viewer``, which was added, can
-        receive: its browser estimates ``bits_a_second``. All viewers get that video; it is raised
-        again some seconds after the estimates have risen. Nothing for a viewer that was not added,
-        and before the first picture."""
+        receive: its browser estimates ``bits_a_second``. All viewers get that video; the rate is
+        raised again some seconds after the estimates have risen. Does nothing for a viewer that was
+        not added, and before the first picture."""
         with self._lock:
             rate = self._viewers.get(viewer)
             if rate is None or self._video is None:
@@ -146,10 +148,10 @@ class Broadcast:
             rate.estimated(bits_a_second, sent, self._most_bits or usual, now)
 
     def put(self, *items: Sound | Event) -> None:
-        """Take ``items``, sound and events, in the order in which they leave, and give the viewers
-        those taken before that have not left. Where there is sound among ``items``, all of them are
-        kept until the next ``show`` or ``put``; else they leave at once. Sound is encoded when it
-        leaves."""
+        """Accept ``items``, sound and events, in the order in which they leave, and give the
+        viewers the items of earlier calls that were kept. Where there is sound among ``items`` and
+        somebody views, all of ``items`` are kept until the next ``show`` or ``put``; else they are
+        given to the viewers at once. Sound is encoded when it leaves."""
         waits = bool(self._viewers) and any(isinstance(item, Sound) for item in items)
         with self._lock:
             before = self._waiting
@@ -185,8 +187,8 @@ class Broadcast:
             viewer((picture,))
 
     def close(self) -> None:
-        """Give the viewers the sound and events that were kept, then remove all viewers. No viewer
-        can be added after that."""
+        """Give the viewers the sound and events that were kept, remove all viewers, and call
+        ``on_close``. No viewer can be added after that."""
         self._send_waiting()
         with self._lock:
             self._closed = True

@@ -80,8 +80,8 @@ class Conversation:
 
     @property
     def has_room(self) -> bool:
-        """Whether less than ``max_buffered_speech_s`` waits to be spoken; ``push`` does not look at
-        it."""
+        """Whether less than ``max_buffered_speech_s`` waits to be spoken. ``push`` does not check
+        this."""
         return self._speeches.has_room
 
     @property
@@ -105,15 +105,15 @@ class Conversation:
         """Add ``piece``, audio that came at time ``now``, in seconds of the session's clock. It
         continues the last piece of speech, or begins a new one where that has ended or there is
         none. ``sequence`` is its number among all audio of the session, each one more than the one
-        before; None where the sender does not count. With ``dropped`` the audio is not spoken, only
-        its number is taken. Raises InvalidInput where ``sequence`` is not the next number, and
+        before; None where the sender does not count. With ``dropped`` only the number is noted, and
+        the audio is not spoken. Raises InvalidInput where ``sequence`` is not the next number, and
         Cancelled once the session is closed."""
         self._check_open()
         self._speeches.push(piece, now, sequence, dropped=dropped)
 
     def end_of_speech(self) -> None:
         """Mark the piece of speech that was pushed last as complete: no more audio comes for it.
-        Nothing where it has ended already. Raises Cancelled once closed."""
+        Does nothing where it has ended or there is none. Raises Cancelled once closed."""
         self._check_open()
         self._speeches.end_last()
 
@@ -145,7 +145,7 @@ class Conversation:
             self._tell_state(0)
 
     def close(self) -> None:
-        """End the session, dropping its speech; what is to be told of that is in ``last_events``.
+        """End the session, dropping its speech; ``last_events`` then returns the events of that.
         Closing twice is allowed."""
         for speech in self._speeches:
             self._told_end(speech, interrupted=True)
@@ -158,14 +158,14 @@ class Conversation:
     # -- who works ---------------------------------------------------------------------------------
 
     def next_speech(self) -> tuple[Speech, SpeechPiece | None, bool] | None:
-        """Take the audio that is to be heard next. Returns its piece of speech, the audio (None
-        where no more comes), and whether the piece of speech ends with it; None where there is
-        nothing to hear now. The audio is removed: make windows and sound of it (``SpeechReader``)
-        and call ``heard`` with them."""
+        """Remove and return the next audio to be worked on: (its piece of speech, the audio,
+        whether the piece of speech ends with it). The audio is None where only the end is left.
+        Returns None alone where there is nothing to do now. Make windows (what the network hears)
+        and sound of the audio (``SpeechReader``), and call ``heard``."""
         return self._speeches.next_to_hear(self.position)
 
     def heard(self, speech: Speech, heard: Heard, last: bool) -> None:
-        """Take in ``heard``, the windows and sound that were made of the audio of ``speech``, which
+        """Add ``heard``, the windows and sound that were made of the audio of ``speech``, which
         ``next_speech`` returned. ``last`` says that nothing of that piece of speech follows.
         Ignored where it was interrupted meanwhile."""
         self._speeches.heard(speech, heard, last=last)
@@ -178,9 +178,9 @@ class Conversation:
 
     def next_frames(self, now: float, in_hand: int = 0) -> Work | None:
         """Return frames whose mouths are to be made now, at time ``now`` (seconds of the session's
-        clock); None where there are none. Call ``made`` or ``failed`` with them afterwards. Frames
-        that cannot be shown in time any more are left out. ``in_hand`` is how many earlier results
-        of this method were given to neither ``made`` nor ``failed`` yet."""
+        clock); None where there are none. Call ``made`` or ``failed`` with the result afterwards.
+        Frames that cannot be shown in time any more are left out. ``in_hand`` is how many earlier
+        results were given to neither ``made`` nor ``failed`` yet."""
         if not self._grid.started or in_hand >= self._planning.most_in_hand:
             return None
         for speech in self._speeches:
@@ -206,9 +206,9 @@ class Conversation:
         return [speech.begins + number for number in numbers if speech.weight(number) < 1]
 
     def made(self, work: Work, mouths: Mouths, now: float) -> float:
-        """Take in the mouths of ``work``, (n, 320, 320, 3) uint8, one for each of its n frames,
-        which were ready at time ``now`` (seconds of the session's clock). Returns how many seconds
-        a mouth that is asked for alone takes, as far as is known now."""
+        """Add the mouths of ``work``, (n, 320, 320, 3) uint8, one for each of its n frames, which
+        were ready at time ``now`` (seconds of the session's clock). Returns how many seconds a
+        mouth that is asked for alone takes, by what is known now."""
         for number, mouth in enumerate(mouths, work.first):
             if (made := work.speech.made.get(number)) is not None:
                 made.mouth = mouth
@@ -216,8 +216,8 @@ class Conversation:
         return self._planning.took(took_s, len(work.windows), tried=work.tried)
 
     def failed(self, work: Work) -> None:
-        """Take in that the mouths of ``work``, which ``next_frames`` returned, could not be made:
-        the mouth before them is shown in their place."""
+        """Note that the mouths of ``work``, which ``next_frames`` returned, could not be made: the
+        mouth before them is shown in their place."""
         for number in range(work.first, work.first + len(work.windows)):
             made = work.speech.made.get(number)
             if made is not None:
@@ -226,9 +226,9 @@ class Conversation:
     # -- the clock ---------------------------------------------------------------------------------
 
     def expect(self, mouth_s: float | None) -> None:
-        """Expect of each mouth from now on that it takes ``mouth_s`` seconds, as in an earlier
-        session of the avatar that is shown, and forget what was measured; None where there was
-        none."""
+        """Expect from now on that each mouth takes ``mouth_s`` seconds, which is what they took in
+        an earlier session of the avatar that is shown (None: there was none), and forget what was
+        measured."""
         self._planning = Planning(self.settings, mouth_s)
 
     def start(self, now: float) -> None:
@@ -238,14 +238,14 @@ class Conversation:
 
     @property
     def due_s(self) -> float:
-        """When the next frame is due, in seconds of the session's clock. Only once ``start`` was
-        called. ``phase_s`` is a part of it."""
+        """When the next frame is due, in seconds of the session's clock; ``phase_s`` is included.
+        Only once ``start`` was called."""
         return self._grid.due_s(self.frame)
 
     @property
     def phase_s(self) -> float:
-        """By how many seconds the next frames leave later than at multiples of 40 ms after the
-        start; negative for earlier. ``next_frames`` and ``tick`` may change it."""
+        """How much later the next frames leave than at multiples of 40 ms after the start, in
+        seconds; negative for earlier. ``next_frames`` and ``tick`` may change it."""
         return self._grid.phase_s
 
     def can_tick(self, now: float) -> bool:
@@ -264,8 +264,8 @@ class Conversation:
 
     def tick(self, now: float) -> Tick:
         """Return what leaves at time ``now``, in seconds of the session's clock: the frame that is
-        due, and, where this is late, also the sound of the frames that were due before it. Call it
-        where ``can_tick`` is true, and send it all: nothing of it comes again."""
+        due and, where this call is late, also the sound of the frames that were due before it. Call
+        it where ``can_tick`` is true, and send everything: nothing is returned twice."""
         self._speeches.check(now)
         sounds: list[Sound] = []
         picture: Picture | None = None

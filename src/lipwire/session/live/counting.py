@@ -19,7 +19,8 @@ class SessionCount(Protocol):
         ...
 
     def end(self) -> None:
-        """Count one session of this process less, which ``begin`` has counted. Raises nothing."""
+        """Count one session of this process less, one that ``begin`` has counted. Raises
+        nothing."""
         ...
 
     @property
@@ -54,8 +55,9 @@ class OwnCount:
 
 
 def check_most(running: int, most: int | None) -> None:
-    """Raise Overloaded, with a time to come back after (5 s), where ``running`` live sessions, how
-    many there are, are as many as ``most`` allows, or more; ``most`` None is no limit."""
+    """Raise Overloaded, with the time after which to try again (5 s), where ``running``, the number
+    of live sessions that run, is ``most`` or above. Does nothing otherwise, and where ``most`` is
+    None (no limit)."""
     if most is not None and running >= most:
         raise Overloaded(
             f"{running} live sessions run; allowed are {most}", retry_after_s=_RETRY_AFTER_S

@@ -6,10 +6,10 @@ from lipwire.domain import UInt8Array
 
 
 class Crossfade:
-    """Limits how much of a speaking mouth is shown in place of the mouth at rest, so that it
-    changes by one step at most from one frame to the next. Keeps the mouth that was shown last, for
-    frames that have none of their own. Call ``toward`` once for each frame, in order. Not
-    thread-safe."""
+    """Limits how much of a speaking mouth is shown in place of the mouth at rest, so that this
+    share (a weight of 0 to 1) changes by at most one step, 1 / (``frames`` + 1), from one frame to
+    the next. Keeps the mouth that was shown last, for frames that have none of their own. Call
+    ``toward`` once for each frame, in order. Not thread-safe."""
 
     def __init__(self, frames: int) -> None:
         """``frames`` lie between none of the mouth and all of it; 0 to change at once."""
@@ -26,9 +26,9 @@ class Crossfade:
         self, weight: float, mouth: UInt8Array | None = None
     ) -> tuple[UInt8Array | None, float]:
         """Return what the next frame is to show on its way to ``weight``, 0 to 1, of ``mouth``,
-        (320, 320, 3) uint8: (the mouth, and how much of it, 0 to 1), or (None, 0) for the mouth at
-        rest alone. The weight differs by one step at most from the one returned before. ``mouth``
-        None stands for the mouth of the last frame. Nothing is mixed here, and the mouth not
+        (320, 320, 3) uint8: (the mouth, and its weight, 0 to 1), or (None, 0) for the mouth at rest
+        alone. The weight differs by one step at most from the one of the frame before. ``mouth``
+        None stands for the mouth of the last frame. Nothing is mixed here, and the mouth is not
         copied."""
         change = weight - self._weight
         if abs(change) > self._step * 1.001:  # a step may be rounded

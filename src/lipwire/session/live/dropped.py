@@ -34,9 +34,9 @@ class DroppedFrames:
 
     def to_tell(self, frame: int) -> list[FramesDropped]:
         """Return one event for each reason for which frames were left out since the client was last
-        told, and count them as told; an empty list where there were none or it was told in the same
-        second of the session's clock. ``frame`` is the number of the next frame to leave, at 25 a
-        second."""
+        told, and count these frames as told. Returns an empty list where there were none, or where
+        the client was last told in the same second of the session's clock. ``frame`` is the number
+        of the next frame to leave, at 25 a second."""
         second = frame * FRAME_MS // 1000
         if not self._untold or second == self._told_second:
             return []

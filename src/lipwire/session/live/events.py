@@ -9,9 +9,9 @@ from lipwire.session.live.states import State
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """Event: the session is in another state from the frame at ``at_ms`` on, in milliseconds from
-    its start. ``speech`` is the number of the piece of speech that it is about, from 1; 0 where
-    there is none."""
+    """Event: the session is in state ``state`` from the frame at ``at_ms`` on, in milliseconds from
+    the session's start. ``speech`` is the number, from 1, of the piece of speech because of which
+    it changed; 0 where there is none."""
 
     at_ms: int
     """Time of the frame on the session's clock."""
@@ -32,8 +32,8 @@ class SpeechBegan:
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
     """Event: piece of speech number ``speech`` (from 1) is over at ``at_ms`` milliseconds from the
-    session's start, spoken to its end or ``interrupted``. ``spoken_ms`` of it were spoken;
-    ``left_ms`` had come and were not, 0 unless interrupted."""
+    session's start, spoken to its end or ``interrupted``. ``spoken_ms`` milliseconds of it were
+    spoken; ``left_ms`` milliseconds had come and were not spoken, 0 unless interrupted."""
 
     at_ms: int
     speech: int
@@ -132,8 +132,9 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What leaves a session at one moment: the sound of a frame (of several, where this is late),
-    the picture of the last of them (None where it is left out), and events."""
+    """What leaves a session at one moment: ``sounds``, the sound of one frame, or of several where
+    the moment came late; ``picture``, the picture of the last of these frames, None where it is
+    left out; and ``events``, in order."""
 
     sounds: tuple[Sound, ...]
     """One; more where the tick came late and makes up for earlier ones."""

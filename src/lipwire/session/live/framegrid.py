@@ -32,8 +32,8 @@ class FrameGrid:
 
     @property
     def phase_s(self) -> float:
-        """How much later than at its number times 40 ms after the start each frame is due, in
-        seconds; negative for earlier, and always less than a frame."""
+        """How much later each frame is due than its number times 40 ms after the start, in seconds;
+        negative for earlier. Always less than a frame (40 ms), earlier or later."""
         return self._phase_s
 
     def start(self, now: float) -> None:
@@ -47,10 +47,10 @@ class FrameGrid:
         return self._start_s + frame * FRAME_MS / 1000 + self._phase_s
 
     def align(self, first: int, ready_s: float) -> int:
-        """Move the grid, by less than a frame, so that a frame, number ``first`` or a later one, is
-        due at ``ready_s`` (seconds of the session's clock), and return that frame's number. Where
-        that would have to be a frame before ``first``, nothing is moved and ``first`` is returned.
-        Only once ``start`` was called."""
+        """Move the grid, by as little as can be, so that some frame is due at ``ready_s`` (seconds
+        of the session's clock), and return the number of that frame. Where its number would be
+        below ``first``, nothing is moved and ``first`` is returned. Only once ``start`` was
+        called."""
         assert self._start_s is not None
         since_s = ready_s - self._start_s
         frame = round((since_s - self._phase_s) / _FRAME_S)  # by as little as can be
@@ -64,10 +64,11 @@ class FrameGrid:
         return frame
 
     def shorten(self, frame: int, ready_s: float) -> None:
-        """Have frame number ``frame``, and with it all later ones, due at ``ready_s`` (seconds of
-        the session's clock) where it would be due later. The frame before it, which has just left,
-        still lasts 15 ms at least, so it may be due later than that. Nothing where the grid would
-        be moved by a whole frame."""
+        """Where frame number ``frame`` would be due later than ``ready_s`` (seconds of the
+        session's clock), have it and all later ones due earlier: at ``ready_s``, or later, if need
+        be, so that the frame before it, which has just left, lasts 15 ms at least. Does nothing
+        where ``frame`` is due at ``ready_s`` or before, or where the grid would be a whole frame
+        earlier than at the start."""
         earlier_s = min(self.due_s(frame) - ready_s, _FRAME_S - _SHORTEST_S)
         if earlier_s > 0 and self._phase_s - earlier_s > -_FRAME_S:
             self._phase_s -= earlier_s

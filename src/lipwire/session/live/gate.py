@@ -19,15 +19,15 @@ it."""
 
 
 class SpeechGate:
-    """Finds the frames (40 ms) of audio in which somebody speaks, as it arrives in pieces, and
-    gives each a weight: 1 there, 0 in silence, noise and music, and a few frames in between where
-    it passes from one to the other. Push audio, then ask for the weights of as many further frames
-    as it is enough for: a frame is weighed when ``lookahead_samples`` (given when it is made) from
-    its first sample on are known. Not for use from several threads at once."""
+    """Finds the frames (40 ms) of audio in which somebody speaks, while the audio arrives in
+    pieces, and gives each frame a weight: 1 where somebody speaks, 0 in silence, noise and music,
+    and values between in the few frames where one passes to the other. Push audio, then ask for the
+    weights of as many further frames as that audio is enough for: the weight of a frame depends on
+    ``lookahead_samples`` from its first sample on. Not for use from several threads at once."""
 
     def __init__(self, *, crossfade_frames: int, lookahead_samples: int) -> None:
-        """A frame is weighed when ``lookahead_samples`` from its first sample on are known.
-        ``crossfade_frames`` is how many frames lie between 0 and 1."""
+        """The weight of a frame depends on ``lookahead_samples``, at 16 kHz, from its first sample
+        on. ``crossfade_frames`` is how many frames lie between weight 0 and weight 1."""
         self._detector = VoiceDetector()
         self._step = 1.0 / (crossfade_frames + 1)
         known = (lookahead_samples - CHUNK_SAMPLES) // SAMPLES_PER_FRAME - 1
@@ -54,9 +54,9 @@ class SpeechGate:
 
     def weights(self, frames: int) -> list[float]:
         """Return the weights of the next ``frames`` frames, 0 to 1 each: how much of the network's
-        mouth they show, the rest being the mouth at rest. Each call goes on behind the one before.
-        All audio that they depend on, ``lookahead_samples`` from each frame's first sample on, has
-        to have been pushed; what is missing counts as silence."""
+        mouth they show, the rest being the mouth at rest. The first is of the frame after the last
+        one of the call before. All audio that they depend on, ``lookahead_samples`` from each
+        frame's first sample on, has to have been pushed; what is missing counts as silence."""
         return [self._next() for _ in range(frames)]
 
     def _next(self) -> float:

@@ -52,7 +52,7 @@ class SpeechPiece:
 def check_piece(pcm: Pcm, rate_hz: int) -> None:
     """Raise InvalidInput where ``pcm`` cannot be audio of a session. Allowed are (n,) and (n,
     channels), n from 0, 1 to 64 channels, int16 or float32 in [-1, 1], without NaN, at a rate
-    ``rate_hz`` that can be resampled (``check_rate``)."""
+    ``rate_hz`` of 1,000 to 768,000 samples a second."""
     check_rate(rate_hz)
     if pcm.ndim not in (1, 2) or (pcm.ndim == 2 and not 1 <= pcm.shape[1] <= MAX_CHANNELS):
         raise InvalidInput(
@@ -66,9 +66,10 @@ def check_piece(pcm: Pcm, rate_hz: int) -> None:
 
 
 def joined(pieces: deque[SpeechPiece]) -> SpeechPiece:
-    """Remove the first of ``pieces``, and those behind it with the same rate, channels and dtype,
-    up to half a second in all, and return them as one piece; the first is taken however long it is.
-    Their captions are kept only where one is taken alone. ``pieces`` must not be empty."""
+    """Remove and return, as one piece, the first of ``pieces`` and those behind it with the same
+    rate, channels and dtype, up to half a second in all. The first is removed however long it is.
+    Its caption is kept only where it is returned alone; else the caption is empty. ``pieces`` must
+    not be empty."""
     taken = [pieces.popleft()]
     samples = len(taken[0].pcm)
     form = (taken[0].rate_hz, taken[0].pcm.shape[1:], taken[0].pcm.dtype)
@@ -125,9 +126,10 @@ class SpeechReader:
 
     def push(self, piece: SpeechPiece) -> Heard:
         """Add the audio ``piece`` behind what was pushed before, and return the windows, weights
-        and sound that are complete now, as ``Heard`` says; there may be none. Its rate and channels
-        may be others than before. Raises InvalidInput where ``piece`` is not audio of a session
-        (see ``check_piece``), and what ``AudioEncoder.encode`` raises."""
+        and sound that are complete now; there may be none, and ``Heard`` then has arrays without
+        rows. The rate and channels of ``piece`` may differ from those before. Raises InvalidInput
+        where ``piece`` is not audio of a session (see ``check_piece``), and what
+        ``AudioEncoder.encode`` raises."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:
@@ -148,8 +150,8 @@ class SpeechReader:
         return self._heard(np.concatenate(heard), np.concatenate(sound))
 
     def flush(self) -> Heard:
-        """End the piece of speech, and return what was still missing of its windows, weights and
-        sound, as ``Heard`` says. Nothing may be pushed after that. Raises what
+        """End the piece of speech, and return the rest of its windows, weights and sound, all that
+        ``push`` has not returned; there may be none. Nothing may be pushed after that. Raises what
         ``AudioEncoder.encode`` raises."""
         pcm, sound = self._end_of_form()
         known = self._heard(pcm, sound)

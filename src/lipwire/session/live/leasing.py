@@ -15,26 +15,28 @@ class Leases(Protocol):
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         """Reserve the time that a session with avatar ``model_id`` takes, for ``LEASE_S`` seconds,
-        under the name ``holder`` (a session's id), or renew the lease that ``holder`` has, for
-        another avatar where ``model_id`` is one. ``call`` is the request that this is done for.
-        Waits for the answer. Raises Overloaded, with how many are held and how many fit, where no
-        more fit, and what loading the avatar's network raises (NotFound, AvatarInvalid,
-        Unavailable, ...)."""
+        under the name ``holder`` (a session's id). Where ``holder`` has a lease already, renew
+        that, and change it to ``model_id`` where it was for another avatar. ``call`` is the request
+        that this is done for. Waits for the answer. Raises Overloaded, with how many leases are
+        held and how many fit, where no more fit, and the errors of loading the avatar's network
+        (NotFound, AvatarInvalid, Unavailable, ...)."""
         ...
 
     def release(self, holder: str) -> None:
-        """End the lease of ``holder`` (a session's id), waiting for that; nothing where it has
-        none. Raises nothing."""
+        """End the lease of ``holder`` (a session's id), waiting for that. Does nothing where
+        ``holder`` has none. Raises nothing."""
         ...
 
 
 class SessionLeases:
-    """The leases of the live sessions of a process, which ``Leases`` gives; where there is none,
-    nothing is limited, and every method does nothing. Thread-safe."""
+    """The leases of the live sessions of a process: the shares of a machine's time that ``Leases``
+    reserves for them. Made without ``Leases``, it limits nothing, and every method does nothing.
+    Thread-safe."""
 
     def __init__(self, leases: Leases | None, threads: LiveThreads) -> None:
-        """``leases`` says what can be carried; None where that is not limited. ``threads.workers``
-        end leases, which may take the time of a request to another server."""
+        """``leases`` reserves the machine's time; None where sessions are not limited.
+        ``threads.workers`` end leases, because that may take the time of a request to another
+        server."""
         self._leases = leases
         self._threads = threads
         self._lock = threading.Lock()
@@ -42,12 +44,13 @@ class SessionLeases:
 
     @property
     def limited(self) -> bool:
-        """Whether there are leases at all."""
+        """Whether sessions need a lease; False where this object was made without ``Leases``."""
         return self._leases is not None
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         """Reserve the time of a session with avatar ``model_id`` for ``holder``, the session's id,
-        as part of ``call``, or renew its lease. See ``Leases.acquire``."""
+        as part of ``call``, the request, or renew the lease of ``holder``. Raises Overloaded where
+        no more fit; see ``Leases.acquire``."""
         if self._leases is not None:
             self._leases.acquire(holder, model_id, call)
 
@@ -57,7 +60,8 @@ class SessionLeases:
             self._leases.release(holder)
 
     def release_later(self, holder: str) -> None:
-        """Have a worker end the lease of ``holder`` (a session's id), and return at once."""
+        """Have a worker end the lease of ``holder`` (a session's id), and return at once;
+        ``settle`` waits for such ends."""
         if self._leases is None:
             return
         ending = self._threads.workers.submit(self._leases.release, holder)
@@ -66,8 +70,8 @@ class SessionLeases:
         ending.add_done_callback(self._ended)
 
     def settle(self, timeout_s: float) -> None:
-        """Wait until the leases have ended that ``release_later`` was called for before, at most
-        ``timeout_s`` seconds. Does not say whether they have."""
+        """Wait, at most ``timeout_s`` seconds, until the leases have ended for which
+        ``release_later`` was called before this. Returns None whether they have ended or not."""
         with self._lock:
             ending = tuple(self._ending)
         wait(ending, timeout_s)

@@ -51,9 +51,9 @@ class Rest(Protocol):
 
     def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
         """Return the mouth at rest for frame ``number``, (320, 320, 3) uint8. Where it is not made
-        yet, waits for the network to make it; ``call`` is the request that this is done for (None:
-        none in particular, and no time limit of its own). Raises what the network raises:
-        Overloaded, DeadlineExceeded, Unavailable, AvatarChanged, ...."""
+        yet, waits for the network to make it. ``call`` is the request that this is done for, with
+        its time limit (None: no particular request, and no time limit). Raises the errors of the
+        network: Overloaded, DeadlineExceeded, Unavailable, AvatarChanged, ...."""
         ...
 
 
@@ -93,8 +93,8 @@ class LiveAvatar:
         """Return the mouth at rest (shown while nobody speaks) for frame ``position``, (320, 320,
         3) uint8. Where it is not made yet, waits up to 10 s for the network to make it, as work of
         the class ``service`` ("live", "batch" or "render") for ``tenant``; returns None where it
-        cannot be made now, because of load or time. Raises the network's other errors (NotFound,
-        AvatarInvalid, AvatarChanged, ...)."""
+        cannot be made now because of load or time. Raises the other errors of the network
+        (NotFound, AvatarInvalid, AvatarChanged, ...)."""
         mouth = self.rest.ready(position)
         if mouth is not None:
             return mouth
@@ -108,13 +108,14 @@ class LiveAvatar:
             call.end()
 
     def shown(self, picture: Picture) -> Shown:
-        """Return the frame that ``picture`` asks for, ready to be composed: the avatar's frame, and
-        the mouth that is to be pasted into it.
+        """Return the frame for ``picture``, ready to be composed: the avatar's frame at the
+        position of ``picture``, and the mouth that is to be pasted into it, mixed with the mouth at
+        rest where the picture's weight is below 1.
 
-        Where nobody speaks, or no mouth of the speech could be made, and the frame's own mouth at
-        rest was not made yet, an earlier frame that has one is shown, at most 99 frames before it:
-        the mouth of another frame would not fit its face. Where there is none either, the frame is
-        left as it was filmed.
+        Where the picture has no speaking mouth, or shows no piece of speech any more, and the mouth
+        at rest of its own frame was not made yet, the nearest earlier frame that has one is shown,
+        at most 99 frames before it, because the mouth of another frame would not fit its face.
+        Where there is none either, the frame is left as it was filmed.
         """
         position, mouth = picture.position, picture.mouth
         if mouth is None or picture.weight < 1:

@@ -111,7 +111,7 @@ class LiveSession(Closing):
 
     def add_output(self, output: Output) -> None:
         """Give ``output`` all pictures, sound and events that leave from now on, besides the other
-        outputs. It is closed when the session ends, at once where it has ended."""
+        outputs. It is closed when the session ends; at once where the session has ended."""
         self._outputs.add(output)
 
     def remove_output(self, output: Output) -> None:
@@ -141,12 +141,12 @@ class LiveSession(Closing):
     @property
     def interrupts(self) -> int:
         """How many interrupts have arrived, by the client's count where it counts them. ``push``
-        and ``end_of_speech`` compare their ``after_interrupts`` with it."""
+        and ``end_of_speech`` compare ``after_interrupts`` with this number."""
         return self._interrupts
 
     def start(self) -> None:
         """Make the first frame's mouth at rest, waiting at most 10 s, then have frames leave, the
-        first at once; nothing once closed. Raises the network's errors (NotFound, ...)."""
+        first at once. Does nothing once closed. Raises network errors (NotFound, ...)."""
         with self._lock:
             if self._closed:
                 return
@@ -179,16 +179,16 @@ class LiveSession(Closing):
     ) -> None:
         """Add audio to be spoken, of any length: ``pcm`` is (n,) or (n, channels), int16 or float32
         in [-1, 1], at ``rate_hz``. It continues the last piece of speech, or begins another where
-        that was ended. Returns when all was taken in, not when it is spoken: waits while more than
-        ``max_buffered_speech_s`` waits to be spoken, and drops what still waits here when the
-        session is interrupted. ``sequence`` is the number of this audio among all of the session,
-        each one more than the one before; None where the sender does not count.
-        ``after_interrupts`` is how many interrupts its sender had sent before it; where more have
-        arrived, it is dropped. ``caption`` is what is said from its beginning on, as text; the
-        client is told of it when that is spoken. Raises InvalidInput where ``pcm`` is not such
+        that was ended. Waits while more than ``max_buffered_speech_s`` waits to be spoken, and
+        returns when all audio was added, not when it is spoken. An interrupt meanwhile drops what
+        is not added yet. ``sequence`` is the number of this audio among all of the session, each
+        one more than the one before; None where the sender does not count. ``after_interrupts`` is
+        how many interrupts the sender had sent before (None: it does not count); where more have
+        arrived, the audio is dropped. ``caption`` is the text that is said from its beginning on;
+        the client is sent it when that is spoken. Raises InvalidInput where ``pcm`` is not such
         audio or ``sequence`` not the next number, DeadlineExceeded where there is no room for
-        ``timeout_s`` seconds (None: no limit; what was taken in before is spoken), and Cancelled
-        where the session has ended or ends meanwhile."""
+        ``timeout_s`` seconds (None: no limit; what was added before is spoken), and Cancelled where
+        the session has ended or ends meanwhile."""
         check_piece(pcm, rate_hz)
         step = max(1, round(rate_hz * STEP_S))
 
@@ -230,9 +230,9 @@ class LiveSession(Closing):
 
     def end_of_speech(self, *, after_interrupts: int | None = None) -> None:
         """Mark the piece of speech that was pushed last as complete: it is spoken to its end, and
-        audio that follows begins another. Nothing where there is none, or where more interrupts
-        have arrived than its sender had sent before, ``after_interrupts`` (None: uncounted). Raises
-        Cancelled once closed."""
+        audio that follows begins another. ``after_interrupts`` is how many interrupts the sender
+        had sent before this (None: it does not count). Does nothing where more have arrived, or
+        where there is no speech. Raises Cancelled once closed."""
         with self._lock:
             if after_interrupts is not None and after_interrupts < self._interrupts:
                 return
@@ -241,9 +241,9 @@ class LiveSession(Closing):
 
     def interrupt(self, number: int | None = None) -> None:
         """Drop all speech, spoken or waiting, and return at once: the next frame says nothing of
-        it, and the mouth closes. ``number`` is how many interrupts the client has sent, with this
-        one (None: it does not count); nothing is done where so many have arrived. Raises
-        Cancelled once closed."""
+        it, and the mouth closes. ``number`` is how many interrupts the client has sent, this one
+        included (None: it does not count); does nothing where that many have arrived already.
+        Raises Cancelled once closed."""
         with self._changed:
             if number is not None and number <= self._interrupts:
                 return
@@ -257,16 +257,16 @@ class LiveSession(Closing):
         self._wake()
 
     def listen(self, listening: bool) -> None:
-        """Set whether somebody speaks to the avatar now (``listening``), by which the state is
-        listening or idle while the avatar does not speak. Raises Cancelled once closed."""
+        """Set whether somebody speaks to the avatar now (``listening``): while the avatar does not
+        speak, the state is then listening, else idle. Raises Cancelled once closed."""
         with self._lock:
             self._conversation.listen(listening)
 
     def change_avatar(self, avatar: LiveAvatar) -> None:
-        """Show ``avatar`` from the next frame on in which nobody speaks; makes its first mouth at
-        rest before, waiting up to 10 s. The session closes ``avatar`` when it ends, or at once
-        where this fails, and closes the one before when nothing uses that. Raises the network's
-        errors (NotFound, ...)."""
+        """Show ``avatar`` from the next frame on in which nobody speaks. Before, its first mouth at
+        rest is made, waiting up to 10 s. The session closes ``avatar`` when it ends, or at once
+        where this fails, and closes the avatar shown before when nothing uses it. Raises the
+        network's errors (NotFound, ...)."""
         try:
             resting = self._slot.prepared(avatar, self._conversation.position)
         except BaseException:

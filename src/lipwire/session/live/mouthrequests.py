@@ -63,9 +63,9 @@ class MouthRequests:
 
     def ask(self, avatar: LiveAvatar) -> bool:
         """Ask ``avatar`` for the mouths that the conversation wants next, if any, in a worker,
-        without waiting for them. Returns whether there were any. When they are made, or could not
-        be, the conversation has been told, and then the function ``on_done`` is called. The caller
-        holds the lock."""
+        without waiting for them. Returns whether the conversation wanted any. Afterwards the worker
+        gives the mouths to the conversation, or tells it that they could not be made, and then
+        calls ``on_done``. The caller holds the lock."""
         now = self._clock()
         work = self._conversation.next_frames(now, len(self._calls))
         if work is None:

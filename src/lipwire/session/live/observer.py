@@ -16,14 +16,14 @@ _UNSEEN: Final = 256
 
 
 class SessionObserver:
-    """Told what happens in live sessions, as it happens, by their threads; this one does nothing
-    with it. Derive from it to count or measure. Methods are called from several threads at once,
-    some while a session's lock is held: they have to be quick, must not call the session, and must
-    not raise."""
+    """Called for what happens in live sessions, as it happens, by their threads; this class does
+    nothing with the calls. Derive from it to count or measure. Methods are called from several
+    threads at once, some while a session's lock is held: they have to be quick, must not call the
+    session, and must not raise."""
 
     def of(self, chosen: Chosen) -> "SessionObserver":
-        """Return the observer of a session that shows the avatar's version ``chosen``: this object,
-        unless versions are to be told apart."""
+        """Return the observer for a session that shows ``chosen``, a version of an avatar. This
+        object itself, here; a subclass that tells versions apart returns another one."""
         return self
 
     def first_frame(self, seconds: float) -> None:
@@ -31,29 +31,31 @@ class SessionObserver:
         asked for."""
 
     def picture_left(self, seconds: float) -> None:
-        """Called for each further picture of a paced session: it left ``seconds`` after the sound
-        of its moment."""
+        """Called for each further picture of a session whose pictures leave at their time, one each
+        40 ms (``SessionSettings.paced``): it left ``seconds`` after the sound of the same frame."""
 
     def composed(self, processor_s: float) -> None:
-        """Called for each picture: it took ``processor_s`` seconds of a core to compose and encode
-        it, and to hear and to send what came since the picture before."""
+        """Called for each picture. ``processor_s`` is how many seconds of one core it took to
+        compose, encode and send the picture and to hear the speech that arrived since the picture
+        before."""
 
     def left_out(self, reason: Reason, count: int) -> None:
         """Called when a session has left out ``count`` more frames for ``reason``: "late", "pacing"
         or "unread" (see ``FramesDropped``)."""
 
     def failed(self, code: str) -> None:
-        """Called when a session has ended with an error, whose ``code`` is the name of a gRPC
-        status, as "UNAVAILABLE"."""
+        """Called when a session has ended with an error. ``code`` is the name of a gRPC status,
+        such as "UNAVAILABLE"."""
 
 
 NO_OBSERVER: Final = SessionObserver()
 
 
 class Observed:
-    """One live session as its observer sees it: the session's threads say here what happens, and
-    the observer is told of it. Pieces of speech become spans of the trace of the request that this
-    is made for (``domain.tracing``), each from its first frame to its last.
+    """One live session as its observer sees it: the session's threads report here what happens, and
+    this object calls the observer. Each piece of speech becomes a span, from its first frame to its
+    last, of the trace of the request during which this object was made
+    (``lipwire.domain.tracing``).
 
     ``ticked`` and ``told`` are called with the session's lock held, ``showing`` by the one thread
     that composes for it, and ``working`` by any thread.
@@ -67,8 +69,9 @@ class Observed:
         *,
         processor_clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        """``clock`` gives seconds, and by it ``asked_s`` is when the session was asked for; None is
-        now. ``processor_clock`` gives the seconds that a core has worked for the thread."""
+        """``clock`` gives seconds; ``asked_s`` is when the session was asked for, by that clock
+        (None: now). ``processor_clock`` gives the processor time of the calling thread, in
+        seconds."""
         self.observer = observer
         """Who is told; another one from when it is set."""
         self._clock = clock
@@ -82,7 +85,7 @@ class Observed:
 
     def ticked(self, now: float, events: Iterable[Event], dropped: DroppedFrames) -> None:
         """Note that the sound of a frame left at ``now``, in seconds of the clock, with ``events``:
-        does what ``told`` does with these, and tells the observer of the frames that ``dropped``
+        calls ``told`` with these events, and reports to the observer the frames that ``dropped``
         has counted since the last call."""
         self._sound_s = now
         self.told(events)
@@ -92,7 +95,7 @@ class Observed:
             self._told = dropped.of.copy()
 
     def told(self, events: Iterable[Event]) -> None:
-        """Note that the client was told of ``events``: for a piece of speech that has ended, of
+        """Note that the client was sent ``events``. For each piece of speech that has ended and of
         which something was spoken, a span is recorded."""
         for event in events:
             if isinstance(event, SpeechBegan):
@@ -109,20 +112,20 @@ class Observed:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Measure the processor time that the block takes in this thread; it counts as a part of
-        the next picture, whose ``showing`` tells the observer of it (``composed``). A context
-        manager; for any thread."""
+        """Return a context manager that measures the processor time of its block in this thread.
+        That time counts as part of the next picture: the ``showing`` of that picture reports it to
+        the observer (``composed``). For any thread."""
         begun_s = self._processor_clock()
         yield
         self._worked_s.append(self._processor_clock() - begun_s)
 
     @contextmanager
     def showing(self, *, paced: bool) -> Iterator[None]:
-        """Measure the block, which composes, encodes and sends a picture in this thread, and tell
-        the observer how much processor time that took, together with what ``working`` has measured
-        since the picture before, and how late the picture left. ``paced`` says that pictures leave
-        each when its time has come; else lateness is told of the first one only. Where the block
-        raises, nothing is told. A context manager."""
+        """Return a context manager whose block composes, encodes and sends one picture in this
+        thread. Afterwards the observer is told how much processor time that took, together with
+        what ``working`` has measured since the picture before, and how late the picture left.
+        ``paced`` says that each picture leaves when its time has come; without it, only the
+        lateness of the first picture is reported. Where the block raises, nothing is reported."""
         begun_s = self._processor_clock()
         yield
         worked_s = self._processor_clock() - begun_s

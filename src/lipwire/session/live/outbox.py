@@ -46,9 +46,10 @@ Item = LiveFrame | Sound | Event
 
 class Outbox:
     """An ``Output`` that keeps composed frames, sound and events, in the order in which they left
-    the session, until the client takes them. Thread-safe, and bounded: where the client does not
-    take them, pictures are left out from five on, the oldest sound is dropped from 50 frames on,
-    and the oldest items of any kind from some 1000 on."""
+    the session, until the client takes them (``take``). Thread-safe, and bounded: where the client
+    does not take them, further pictures are left out when 5 wait, the oldest sound is dropped when
+    more than 50 frames of sound wait, and the oldest item of any kind when more than some 1000
+    wait."""
 
     planes: Final = False
 
@@ -62,20 +63,22 @@ class Outbox:
 
     @property
     def has_room(self) -> bool:
-        """Whether a picture would be taken in: whether fewer than five wait."""
+        """Whether a picture would be accepted: whether fewer than five wait."""
         return self._pictures < MOST_PICTURES
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Wait until a picture would be taken in, or the outbox is closed, at most ``timeout_s``
-        seconds (None: without limit). Returns whether a picture would be taken in."""
+        """Wait until a picture would be accepted (fewer than five wait) or the outbox is closed, at
+        most ``timeout_s`` seconds (None: without limit). Returns whether a picture would be
+        accepted; False once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self.has_room, timeout_s)
             return self.has_room and not self._closed
 
     def put(self, *items: Item) -> None:
         """Add ``items``, frames, sound or events in their order, and wake those who wait in
-        ``take``; returns at once. Nothing once closed. Where too many wait, the oldest sound and
-        the pictures before it are dropped, or the oldest item of any kind."""
+        ``take``; returns at once. Does nothing once closed. Where more than 50 frames of sound
+        wait, the oldest sound and the pictures before it are dropped; where more than some 1000
+        items wait, the oldest."""
         with self._changed:
             if self._closed:
                 return
@@ -90,8 +93,9 @@ class Outbox:
             self._changed.notify_all()
 
     def show(self, shown: Shown) -> None:
-        """Compose ``shown`` as a JPEG file or raw pixels, as the avatar was opened, and add it as a
-        ``LiveFrame``. Takes the time of composing. Raises what composing raises."""
+        """Compose ``shown``, in the form that its avatar was opened for (a JPEG file or raw
+        pixels), and add it as a ``LiveFrame``. Takes the time of composing. Raises the errors of
+        composing."""
         picture, avatar = shown.picture, shown.avatar
         self.put(
             LiveFrame(
@@ -106,8 +110,8 @@ class Outbox:
 
     def take(self, timeout_s: float | None = None) -> list[Item] | None:
         """Wait for frames, sound or events, at most ``timeout_s`` seconds (None: without limit),
-        and remove and return all there are; an empty list where that time has passed. None once the
-        outbox is closed and empty."""
+        and remove and return all that are there, in order. Returns an empty list where none came in
+        that time, and None once the outbox is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
             if self._closed and not self._items:
@@ -124,8 +128,8 @@ class Outbox:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take in nothing more; what is there can still be taken, then ``take`` returns None.
-        Closing twice is allowed."""
+        """Accept nothing more. What waits can still be read with ``take``, which returns None after
+        that. Closing twice is allowed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -31,9 +31,9 @@ class Shown:
 
     @property
     def data(self) -> bytes:
-        """The frame with its mouth, as the avatar was opened for: a JPEG file, or raw pixels,
-        height x width x 3 uint8, BGR, row by row. Takes the time of composing when it is first
-        asked for. Raises what composing raises."""
+        """The frame with its mouth, in the form that the avatar was opened for: a JPEG file, or raw
+        pixels, height x width x 3 uint8, BGR, row by row. Takes the time of composing when it is
+        first asked for. Raises the errors of composing."""
         if self._data is None:
             self._data = self.avatar.compose(self.position, self._mouth)
         return self._data
@@ -51,8 +51,9 @@ class Output(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether ``show`` would take a picture in now. Where no output has room the picture of a
-        paced session is not composed, and counts as dropped ("unread")."""
+        """Whether ``show`` would accept a picture now. Where no output has room, the picture of a
+        paced session (one whose frames leave each 40 ms) is not composed, and counts as dropped
+        ("unread")."""
         ...
 
     @property
@@ -62,25 +63,26 @@ class Output(Protocol):
         ...
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Wait until a picture would be taken in or the output is closed, at most ``timeout_s``
-        seconds (None: without limit). Returns whether a picture would be taken in. Only called for
-        a session that is not paced."""
+        """Wait until a picture would be accepted or the output is closed, at most ``timeout_s``
+        seconds (None: without limit). Returns whether a picture would be accepted. Only called for
+        a session that is not paced: its frames leave when they are made, not each at its time."""
         ...
 
     def put(self, *items: Sound | Event) -> None:
-        """Take ``items``, sound and events, in the order in which they leave. Called with no items
-        where a frame has no picture, so that sound kept for a picture need not wait for it. May be
-        called with the session's lock held, so it must not wait, nor call the session."""
+        """Accept ``items``, sound and events, in the order in which they leave. Called with no
+        items where a frame has no picture, so that an output which keeps sound until the next
+        picture can send it. May be called with the session's lock held, so it must not wait, nor
+        call the session."""
         ...
 
     def show(self, shown: Shown) -> None:
-        """Take the picture ``shown``, which composes the frame in the form that is asked of it.
-        Called in a thread that composes, for one picture after the other in their order, and only
-        where ``has_room``. What it raises ends the session."""
+        """Accept the picture ``shown``, whose ``data`` or ``planes`` composes the frame. Called in
+        a thread that composes, for one picture after the other in their order, and only where
+        ``has_room``. What this raises ends the session."""
         ...
 
     def close(self) -> None:
-        """Take nothing more: called when the session has ended, or the output was removed."""
+        """Accept nothing more. Called when the session has ended, or the output was removed."""
         ...
 
 
@@ -112,7 +114,7 @@ class Outputs:
         return any(output.planes and output.has_room for output in self._all)
 
     def add(self, output: Output) -> None:
-        """Have ``output`` take what leaves from now on; nothing where it is one of them already.
+        """Give ``output`` all that leaves from now on. Does nothing where it was added already.
         Once these outputs are closed, ``output`` is closed at once instead."""
         with self._lock:
             if not self._closed:
@@ -122,15 +124,15 @@ class Outputs:
         output.close()
 
     def remove(self, output: Output) -> None:
-        """Have ``output`` take nothing any more, and close it. One that is none of them is closed
-        all the same."""
+        """Give ``output`` nothing any more, and close it. It is closed even where it was never
+        added."""
         with self._lock:
             self._all = tuple(kept for kept in self._all if kept is not output)
         output.close()
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait until every output would take a picture in, at most ``timeout_s`` seconds for each.
-        Returns whether they all would."""
+        """Wait until every output would accept a picture, at most ``timeout_s`` seconds for each.
+        Returns whether they all would; True where there is no output."""
         return all(output.wait_for_room(timeout_s) for output in self._all)
 
     def put(self, *items: Sound | Event) -> None:
@@ -141,7 +143,7 @@ class Outputs:
 
     def show(self, shown: Shown) -> None:
         """Give the picture ``shown`` to the outputs that have room, one after the other in this
-        thread. Called in a thread that composes. Raises what composing raises."""
+        thread. Called in a thread that composes. Raises the errors of composing."""
         for output in self._all:
             if output.has_room:
                 output.show(shown)

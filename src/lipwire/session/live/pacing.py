@@ -21,9 +21,9 @@ class Paced(Protocol):
     """Something that is called at times that it chooses itself, by a ``Pacer``."""
 
     def on_due(self, now: float) -> float | None:
-        """Do what is due at time ``now``, quickly, and return when to be called again; None: never.
-        Both are seconds of the pacer's clock. Called in the pacer's thread; what it raises is
-        logged, and it is called no more."""
+        """Do what is due at time ``now``, quickly, and return the time at which to call this again;
+        None: never. Both are in seconds of the pacer's clock. Called in the pacer's thread. Where
+        this raises, the error is logged and the object is called no more."""
         ...
 
 
@@ -42,8 +42,8 @@ class Pacer(Closing):
         clock: Callable[[], float] = time.monotonic,
         start: bool = True,
     ) -> None:
-        """``clock`` gives seconds. Without ``start`` there is no thread, and ``run_due`` is called
-        by whoever moves the clock."""
+        """``clock`` gives seconds. With ``start`` False there is no thread: whoever moves the clock
+        calls ``run_due``."""
         self._clock = clock
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, Paced]] = []
@@ -58,15 +58,15 @@ class Pacer(Closing):
 
     def add(self, member: Paced, due_s: float) -> None:
         """Have ``member.on_due`` called for the first time at ``due_s``, in seconds of the pacer's
-        clock, and then whenever it says; never once closed. For one that is a member already,
-        ``due_s`` takes the place of the time at which it was to be called next."""
+        clock, and then at each time that ``on_due`` returns. Does nothing once the pacer is closed.
+        Where ``member`` was added already, its next call moves to ``due_s``."""
         with self._changed:
             if not self._closed:
                 self._push(member, due_s)
 
     def remove(self, member: Paced) -> None:
         """Call ``member`` no more. Does not wait: a call that has begun in the pacer's thread goes
-        on. Nothing where it is no member."""
+        on. Does nothing where ``member`` was not added, or was removed already."""
         with self._changed:
             self._members.pop(id(member), None)
 
@@ -84,8 +84,9 @@ class Pacer(Closing):
         return percentile(late_s, percent) if late_s else None
 
     def next_due_s(self) -> float | None:
-        """Return the time of the next call, in seconds of the pacer's clock; None where there is
-        none. A member that was removed counts until its time has come."""
+        """Return the time of the next call, in seconds of the pacer's clock; None where no call is
+        due at any time. The next call of a member that was removed still counts until its time has
+        come."""
         with self._changed:
             return self._heap[0][0] if self._heap else None
 
@@ -116,8 +117,8 @@ class Pacer(Closing):
                     self._push(member, again_s)
 
     def close(self) -> None:
-        """Call no member any more, end the thread and wait for its end (but not in the thread
-        itself). Closing twice is allowed."""
+        """Call no member any more, end the thread and wait for its end (except where this is called
+        in that thread). Closing twice is allowed."""
         with self._changed:
             self._closed = True
             self._members.clear()

@@ -56,11 +56,11 @@ MOST_WAITED_FRAMES: Final = 25
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """Consecutive frames of one piece of speech whose mouths are to be made now. ``first`` is the
-    number of the first of them in ``speech``, from 0, and ``position`` the avatar's frame that it
-    goes onto. ``windows`` are what the network hears of them, (n, 32, 16, 16) float32. ``due_s`` is
-    when the first is due at the latest (None where frames wait for their mouths), and ``asked_s``
-    when they were asked for; both in seconds of the session's clock. ``tried`` says that they are
-    asked for although they would be too late, by what is known."""
+    number of the first of them in ``speech``, from 0, and ``position`` the avatar's frame onto
+    which that frame's mouth is pasted. ``windows`` are what the network hears of them, (n, 32, 16,
+    16) float32. ``due_s`` is when the first has to be ready (None where frames wait for their
+    mouths), and ``asked_s`` when they were asked for; both in seconds of the session's clock.
+    ``tried`` says that they are asked for although, by what is known, they will be too late."""
 
     speech: Speech
     first: int
@@ -75,7 +75,7 @@ class Planning:
     """Plans when the speech of one session is shown and which mouths are made next, by how long its
     mouths have taken so far. Not thread-safe: its owner calls it under the session's lock.
 
-    The owner tells it what has happened (``took``, ``spoke``, ``corrected``), and does what the
+    The owner reports what has happened (``took``, ``spoke``, ``corrected``), and does what the
     other methods say. In them ``position`` is the avatar's frame that the next frame to leave
     shows, and ``due_s`` when that frame is due, in seconds of the session's clock.
     """
@@ -98,11 +98,11 @@ class Planning:
         self._delayed = 0
 
     def took(self, seconds: float, frames: int, *, tried: bool = False) -> float:
-        """Take in that ``frames`` mouths that were asked for together took ``seconds`` from being
-        asked for until they were made; what is expected of later ones follows a running mean of
-        that. Returns how many seconds one that is asked for alone takes, as far as is known now.
-        With ``tried``, mouths were asked for although they would be too late (``Work.tried``), and
-        this measurement takes the place of what was known before."""
+        """Note that ``frames`` mouths that were asked for together took ``seconds`` from being
+        asked for until they were made; a running mean of these times is what later mouths are
+        expected to take. Returns how many seconds a mouth that is asked for alone takes, by what is
+        known now. With ``tried``, the mouths were asked for although they would be too late
+        (``Work.tried``), and this measurement replaces the mean."""
         frame_s = seconds / frames
         known = self._measured and not tried
         weight = _WEIGHT if known else 1.0
@@ -118,8 +118,8 @@ class Planning:
         return self._alone_s
 
     def spoke(self, *, late: bool) -> None:
-        """Take in that a frame of speech was due; ``late`` says that its mouth was not made in
-        time. Where more than 2 of the latest 8 were late, ``wants_delay`` says so."""
+        """Note that a frame of speech was due; ``late`` says that its mouth was not made in time.
+        Where more than 2 of the latest 8 were late, ``wants_delay`` may return True."""
         self._late.append(late)
 
     @property
@@ -130,9 +130,10 @@ class Planning:
         return min(max(1, math.ceil(frames)), _MOST_IN_HAND)
 
     def begins_s(self, speech: Speech, now: float) -> float:
-        """Return when the first frame of ``speech`` can be shown, with this and the following
-        mouths in time, in seconds of the session's clock. ``now`` is the present on that clock; the
-        first windows of ``speech`` are known, and their mouths not made yet."""
+        """Return when the first frame of ``speech`` can be shown so that its mouth and the
+        following ones are made in time, in seconds of the session's clock. ``now`` is the present
+        on that clock. To be called when what the network hears of the first frames of ``speech`` is
+        known, and their mouths are not made yet."""
         ready_s = now + self._takes_s
         if self.is_live(speech):
             jitter_s = speech.arrival.jitter_s * _JITTER_MARGIN
@@ -140,22 +141,22 @@ class Planning:
         return ready_s
 
     def is_live(self, speech: Speech) -> bool:
-        """Return whether the audio of ``speech`` comes as it is spoken, as from a microphone, and
-        goes on."""
+        """Return whether the audio of ``speech`` arrives about as fast as it is spoken, as from a
+        microphone, and its end has not come yet."""
         return speech.arrival.is_live and not speech.ended
 
     def ready_s(self, speech: Speech, number: int) -> float:
-        """Return when frame ``number`` (from 0) of ``speech``, whose audio comes as it is spoken,
-        can probably be shown, in seconds of the session's clock: when its audio will have come and
-        its mouth been made."""
+        """Return when frame ``number`` (from 0) of ``speech`` can probably be shown, in seconds of
+        the session's clock: when its audio will have come and its mouth will have been made. For
+        speech whose audio arrives about as fast as it is spoken (``is_live``)."""
         takes_s = min(self._takes_s, _MOST_PROCESSING_S)
         return speech.arrival.due_s(number * FRAME_MS / 1000 + speech.ahead_s) + takes_s
 
     def wants_delay(self, speech: Speech, due_s: float) -> bool:
         """Return whether ``speech`` should be shown a frame later from the next frame on, which is
-        due at ``due_s``, because too many of its latest mouths were not made in time. Only for
-        speech whose audio comes as it is spoken, four times at most, and not within five frames of
-        the last correction. Call ``corrected`` where that is done."""
+        due at ``due_s``, because more than 2 of the latest 8 frames of speech had no mouth in time.
+        False where ``is_live`` is false for it, where speech is delayed by four frames already, and
+        within five frames of the last correction. Call ``corrected`` where it is delayed."""
         if not self.is_live(speech) or not self._may_correct(due_s):
             return False
         return sum(self._late) > _MOST_LATE and self._delayed < _MOST_DELAYED_FRAMES
@@ -163,9 +164,9 @@ class Planning:
     def correction(self, speech: Speech, number: int, due_s: float) -> int:
         """Return by how many frames ``speech`` should be shown later from its frame ``number``
         (from 0) on, which is the next to leave and due at ``due_s``: 1, 0 or -1 (earlier). It is 0
-        where its audio does not come as it is spoken, and within five frames of the last
-        correction. Call ``corrected`` where it is followed. Corrections are needed because a
-        microphone's clock differs from the session's, and because jitter changes."""
+        where ``is_live`` is false for ``speech``, and within five frames of the last correction.
+        Call ``corrected`` where the speech is moved. Corrections are needed because a microphone's
+        clock differs from the session's, and because jitter changes."""
         if not self.is_live(speech) or not self._may_correct(due_s):
             return 0
         arrival = speech.arrival
@@ -178,9 +179,9 @@ class Planning:
         return correction
 
     def corrected(self, correction: int, due_s: float) -> None:
-        """Take in that speech is shown a frame later (``correction`` 1) or earlier (-1) from the
-        frame on that is due at ``due_s``: ``correction`` and ``wants_delay`` ask for nothing more
-        for five frames."""
+        """Note that speech is shown a frame later (``correction`` 1) or earlier (-1) from the frame
+        on that is due at ``due_s``. For five frames, ``correction`` and ``wants_delay`` then ask
+        for no other change."""
         self._corrected_s = due_s
         self._delayed = max(0, self._delayed + correction)
         self._late.clear()

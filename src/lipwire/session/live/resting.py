@@ -13,8 +13,9 @@ _AGAIN_S: Final = 1.0
 
 class Resting:
     """Has the missing mouths at rest of one avatar made (the mouths shown while nobody speaks), one
-    after the other, so that half of the time is left for others; after one that could not be made
-    it pauses for a second. For one thread at a time."""
+    after the other. Its ``wanted`` is false for as long after each mouth as that one took (but not
+    after those made with ``spoken``), so that half of the network's time is left for others, and
+    for a second after one that could not be made. For one thread at a time."""
 
     def __init__(self, avatar: LiveAvatar, tenant: str, clock: Callable[[], float]) -> None:
         """``tenant`` is who the session is for. ``clock`` gives seconds."""
@@ -28,13 +29,14 @@ class Resting:
     @property
     def wanted(self) -> bool:
         """Whether ``prepare`` should be called now: a mouth is missing, and enough time has passed
-        since the last one was made or failed. ``prepare`` itself does not look at that."""
+        since the last one was made or failed. ``prepare`` itself does not check this."""
         return not self._avatar.rest.complete and self._clock() >= self._again_s
 
     def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:
-        """Have the mouth at rest made of the first of ``positions`` (frames of the avatar) that has
-        none, waiting for the network. Returns whether one was made; False where none is missing or
-        it cannot be made now, because of load or time.
+        """Have one mouth at rest made, that of the first of ``positions`` (frames of the avatar)
+        that has none, waiting for the network. Returns whether one was made; False where none is
+        missing or it cannot be made now, because of load or time. Raises the network's other errors
+        (NotFound, AvatarInvalid, ...).
 
         ``spoken`` says that the frames are pauses in speech, where no other frame can be shown
         instead: the mouth is then made as urgently as those of the speech.

@@ -60,14 +60,14 @@ class LiveSessions(Closing):
         choose: Choose = one_version,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``open_avatar(name, call)`` returns an avatar that is the session's until it closes it;
-        ``choose`` says of which version ``name`` is. ``threads`` are closed by whoever opened them.
-        ``leases`` says what the machine can carry; None where that is not limited. ``count`` has
-        the sessions of the server's other processes too; None where there are none. ``prefix`` is
-        what the sessions' ids begin with. ``minutes`` counts how long they last; None where that is
-        not limited. ``shared`` counts tenants' sessions at all servers; None where this one is
-        alone. ``on_end`` is told what each session was, and ``observer`` what happens in them.
-        ``clock`` is that of ``threads.pacer``."""
+        """``open_avatar(name, call)`` opens an avatar, which its session closes; ``choose`` chooses
+        the version that is shown and so its ``name``. ``threads`` are closed by whoever opened
+        them. ``leases`` reserves the machine's time; None where that is not limited. ``count``
+        counts the sessions of all the server's processes; None where this is the only one.
+        ``prefix`` is what the sessions' ids begin with. ``minutes`` counts how long they last; None
+        where that is not limited. ``shared`` counts tenants' sessions at all servers; None where
+        this one is alone. ``on_end`` is called with what each session has used, ``observer`` for
+        what happens in them. ``clock`` is that of ``threads.pacer``."""
         self._open_avatar = open_avatar
         self._threads = threads
         self._rules = rules or SessionRules()
@@ -102,16 +102,16 @@ class LiveSessions(Closing):
     ) -> LiveSession:
         """Begin a session with avatar ``model_id``, for ``tenant``, and return it when its first
         frame leaves: waits for the avatar to be loaded, as long as ``call``, the request that asks
-        for it, lasts. By ``call``'s client, or else the session's id, a version of the avatar is
-        chosen. ``settings`` say how it is to behave. ``with_outbox`` has its outbox take what
-        leaves from the first frame on. ``lasts_s`` is how many seconds it lasts at most; None: only
-        the rules say.
+        for it, lasts. Which version of the avatar is shown depends on the client of ``call``, or
+        without one on the session's id. ``settings`` say how the session is to behave.
+        ``with_outbox`` has its outbox keep what leaves, from the first frame on. ``lasts_s`` is how
+        many seconds it lasts at most; None: only the rules say.
 
         The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
         is no room, the session of the same tenant whose client left first is ended for it. Raises
         Overloaded where there are still too many or the machine cannot carry one more,
         MinutesUsedUp where the tenant has had its minutes of the month, Unavailable once draining,
-        and what opening the avatar raises (NotFound, AvatarInvalid, ...).
+        and the errors of opening the avatar (NotFound, AvatarInvalid, ...).
         """
         if self._minutes is not None:
             self._minutes.check(tenant)
@@ -159,9 +159,9 @@ class LiveSessions(Closing):
         return session
 
     def change_avatar(self, session: LiveSession, model_id: str, call: Call) -> None:
-        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks; returns when that is
-        loaded. ``call`` is the request that asks for it. Raises Overloaded where the machine cannot
-        carry the session with that avatar, and what opening the avatar raises (NotFound,
+        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks; returns when the
+        avatar is loaded. ``call`` is the request that asks for it. Raises Overloaded where the
+        machine cannot carry the session with that avatar, and the errors of opening it (NotFound,
         AvatarInvalid, ...)."""
         with self._lock:
             kept = self._kept.get(session.id)
@@ -198,9 +198,9 @@ class LiveSessions(Closing):
         return [one for one in sessions if one.tenant == tenant and not one.closed]
 
     def attach(self, session: LiveSession) -> None:
-        """Note that one more client takes what ``session`` sends: the session does not end for want
-        of one until ``detach`` is called for it. Where all earlier ones have gone, what they left
-        is dropped."""
+        """Note that one more client reads what ``session`` sends: the session does not end for want
+        of a client until ``detach`` is called for this one. Where all earlier clients have gone,
+        what waits in ``session.outbox`` is dropped."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -212,8 +212,8 @@ class LiveSessions(Closing):
             kept.left_s = None
 
     def detach(self, session: LiveSession) -> None:
-        """Note that a client of ``session``, which was attached, has gone. Where it was the last,
-        the session ends unless one is attached within ``reconnect_grace_s``."""
+        """Note that a client of ``session``, which was attached, has gone. Where no other is
+        attached, the session ends unless one is attached within ``reconnect_grace_s``."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -225,8 +225,8 @@ class LiveSessions(Closing):
             self._look(kept, self._clock())
 
     def when_ended(self, session: LiveSession, ended: Callable[[], object]) -> None:
-        """Have ``ended()`` called, once, in some thread, when ``session`` has ended; in this one
-        where it has already. One function is kept for a session: a later one takes its place."""
+        """Have ``ended()`` called, once, in some thread, when ``session`` has ended; in this thread
+        where it has already. Only one function is kept for a session: a later one replaces it."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is not None:
@@ -263,8 +263,8 @@ class LiveSessions(Closing):
 
     def drain(self, left_s: float) -> None:
         """Begin no more sessions (``open`` raises Unavailable), and tell the clients of the others
-        that they have ``left_s`` seconds to leave. Does not wait for that, and ends none: ``close``
-        does."""
+        that they have ``left_s`` seconds to leave. Does not wait for that and ends no session; use
+        ``close``."""
         with self._lock:
             self._draining = True
             sessions = [kept.session for kept in self._kept.values()]
@@ -284,8 +284,8 @@ class LiveSessions(Closing):
     # -- the pacing thread -------------------------------------------------------------------------
 
     def on_due(self, now: float) -> float:
-        """End the sessions whose time is over at ``now``, in seconds of the clock, and renew
-        leases; return when to be called again. For the pacing thread (``Paced``)."""
+        """End the sessions whose time is over at ``now``, in seconds of the clock, and renew the
+        leases of the others; return when to be called again. For the pacing thread (``Paced``)."""
         with self._lock:
             every = list(self._kept.values())
         for kept in every:
@@ -372,7 +372,7 @@ class LiveSessions(Closing):
         )
 
     def end(self, session: LiveSession) -> None:
-        """End ``session`` because its client says so ("closed"); ending twice is allowed."""
+        """End ``session`` because its client asked for that ("closed"). Ending twice is allowed."""
         with self._lock:
             kept = self._kept.get(session.id)
         if kept is not None:
@@ -380,13 +380,13 @@ class LiveSessions(Closing):
         session.close("closed")
 
     def shown(self) -> set[str]:
-        """Return the names of the avatars that running sessions show, or were told to show next."""
+        """Return the names of the avatars that the running sessions were last told to show."""
         with self._lock:
             return {kept.model_id for kept in self._kept.values()}
 
     def end_all_of(self, model_id: str) -> None:
-        """End all sessions that show the avatar ``model_id``, or were told to show it next, as it
-        is not there any more; clients are told the reason "avatar_removed"."""
+        """End all sessions that were last told to show the avatar ``model_id``, because it is not
+        there any more; their clients are told the reason "avatar_removed"."""
         with self._lock:
             gone = [kept for kept in self._kept.values() if kept.model_id == model_id]
         for kept in gone:

@@ -57,11 +57,12 @@ class SpeechQueue:
 
     def push(self, piece: SpeechPiece, now: float, sequence: int | None, *, dropped: bool) -> None:
         """Add ``piece``, audio that came at time ``now`` (seconds of the session's clock): to the
-        last piece of speech, or as a new one where that has ended or there is none.
+        last piece of speech, or as a new one where that has ended or there is none. Empty audio
+        adds nothing.
 
         ``sequence`` is its number among all audio of the session, each one more than the one
-        before; None where the sender does not count. With ``dropped`` only the number is taken, and
-        the audio not spoken. Raises InvalidInput where ``sequence`` is not the next number.
+        before; None where the sender does not count. With ``dropped`` only the number is noted, and
+        the audio is not spoken. Raises InvalidInput where ``sequence`` is not the next number.
         """
         if sequence is not None:
             expected = sequence if self._sequence is None else self._sequence + 1
@@ -78,15 +79,15 @@ class SpeechQueue:
         last.came(piece, now)
 
     def end_last(self) -> None:
-        """Mark the last piece of speech as complete, so that audio that follows begins another;
-        nothing where there is none, or it is marked already."""
+        """Mark the last piece of speech as complete, so that audio that follows begins another.
+        Does nothing where there is none, or where it is marked already."""
         if self._all:
             self._all[-1].ended = True
 
     def check(self, now: float) -> None:
         """End the last piece of speech where no audio of it has come for
-        ``end_of_speech_timeout_s`` at time ``now`` (seconds of the session's clock), as the client
-        may have forgotten to end it. Time in which ``has_room`` is false does not count."""
+        ``end_of_speech_timeout_s`` at time ``now`` (seconds of the session's clock), because the
+        client may have forgotten to end it. Time in which ``has_room`` is false does not count."""
         if self._all:
             last = self._all[-1]
             if not self.has_room:
@@ -95,10 +96,15 @@ class SpeechQueue:
                 last.ended = True
 
     def next_to_hear(self, position: int) -> tuple[Speech, SpeechPiece | None, bool] | None:
-        """Remove and return the audio that is to be made into windows and sound next: (its piece of
-        speech, the audio, whether the speech ends with it). The audio is None where only the end is
-        left. None where there is nothing to do now, as enough is made ahead of ``position``, the
-        avatar's frame that leaves next."""
+        """Remove and return the audio of which the caller is to make, next, what the network hears
+        (windows) and sound (``SpeechReader`` does it): (its piece of speech, the audio, whether the
+        piece of speech ends with it). The audio is None where only the end of a piece of speech is
+        left.
+
+        Returns None, in place of the three, where there is nothing to do now: no audio is left, or
+        the windows of the next 50 frames are made already. ``position`` is the avatar's frame that
+        the next frame to leave shows.
+        """
         for speech in self._all:
             shown = 0 if speech.begins is None else max(0, position - speech.begins)
             if speech.total is None and speech.heard - shown >= _HEARD_AHEAD_FRAMES:
@@ -111,9 +117,9 @@ class SpeechQueue:
         return None
 
     def heard(self, speech: Speech, heard: Heard, *, last: bool) -> None:
-        """Add ``heard``, what was made of the audio of ``speech`` that ``next_to_hear`` returned,
-        to ``speech``; ``last`` says that nothing of ``speech`` follows. Ignored where ``speech`` is
-        not in the queue any more."""
+        """Add ``heard``, the windows and sound made of the audio that ``next_to_hear`` returned, to
+        ``speech``, the piece of speech returned with it. ``last`` says that nothing of ``speech``
+        follows. Ignored where ``speech`` is not in the queue any more."""
         if speech in self._all:
             speech.take_in(heard)
             if last:

@@ -27,12 +27,13 @@ class Made:
 
 class Speech:
     """One piece of speech of a live session, on its way from audio to frames: audio that was not
-    worked on yet, the windows and weights of its frames, their mouths, and its sound. Its frames
-    are numbered from 0, 25 a second; ``number`` is its own, and counts from 1. Not thread-safe: its
+    worked on yet; for each frame what the network hears (its window), how much of the network's
+    mouth it shows (its weight, 0 to 1) and its mouth; and its sound. Its frames are numbered from
+    0, 25 a second; ``number`` is the number of the piece of speech, from 1. Not thread-safe: its
     owner calls it under the session's lock.
 
-    ``came`` adds audio, ``take_in`` what was made of it, and ``take`` removes one frame after the
-    other.
+    ``came`` adds audio, ``take_in`` adds what was made of that audio, and ``take`` removes one
+    frame after the other.
     """
 
     def __init__(self, number: int) -> None:
@@ -73,8 +74,8 @@ class Speech:
 
     @property
     def heard(self) -> int:
-        """How many of its frames have windows (what the network hears) and weights already, those
-        that were taken included: frames 0 to ``heard`` - 1."""
+        """How many of its frames have a window and a weight already: frames 0 to ``heard`` - 1,
+        including those that ``take`` has removed."""
         return self._first + len(self._weights)
 
     @property
@@ -84,8 +85,8 @@ class Speech:
 
     def came(self, piece: SpeechPiece, now: float) -> None:
         """Add ``piece``, audio that came at time ``now``, in seconds of the session's clock. It is
-        kept in ``incoming`` until windows and sound are made of it, and its caption until it is
-        told."""
+        kept in ``incoming`` until windows and sound are made of it, and its caption (the text that
+        is said) until ``captions_until`` returns it."""
         if piece.caption:
             self.captions.append((self.come_s, piece.caption))
         self.arrival.add(piece.seconds, now)
@@ -101,9 +102,9 @@ class Speech:
         return texts
 
     def take_in(self, heard: Heard) -> None:
-        """Add ``heard``, what was made of this speech's next audio (windows, which the network
-        hears, weights and sound), behind what was added before. Frames with a weight above 0 go
-        into ``waiting``, as they need mouths."""
+        """Add ``heard``, what was made of this speech's next audio (the windows and weights of its
+        next frames, and sound), behind what was added before. Frames with a weight above 0 are also
+        added to ``waiting``, because they need mouths."""
         self.ahead_s = max(self.ahead_s, heard.ahead_s)
         for window, weight in zip(heard.windows, heard.weights, strict=True):
             if weight > 0:
@@ -121,12 +122,14 @@ class Speech:
 
     def has_sound(self, samples: int) -> bool:
         """Return whether ``take`` can be called: whether the next ``samples`` samples of the sound,
-        at the session's rate, are there, or all sound of the speech is."""
+        at the session's rate, are there, or all of the speech was heard, so that no more sound
+        follows."""
         return self._sound_samples >= samples or self.total is not None
 
     def is_quiet(self, samples: int) -> bool:
         """Return whether the next ``samples`` samples of the sound, at the session's rate, are
-        there and none is above -40 dB of full scale, so that they may be left out."""
+        there and none of them is above -40 dB of full scale, so that they may be left out. False
+        where fewer samples than that are there."""
         for part in self._sound:
             if np.abs(part[:samples]).max(initial=0) > _QUIET:
                 return False

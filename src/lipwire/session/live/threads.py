@@ -22,8 +22,8 @@ class LiveThreads:
 
     def call_later(self, call: Callable[[], object]) -> None:
         """Have a worker call ``call``, without arguments, and return at once. Where the workers
-        take nothing more, as they are being shut down, it is called here and now. What it raises in
-        a worker is lost."""
+        accept no more calls because they are being shut down, ``call`` is called in this thread
+        before this method returns. What ``call`` raises in a worker is lost."""
         try:
             self.workers.submit(call)
         except RuntimeError:
@@ -32,9 +32,9 @@ class LiveThreads:
 
 @dataclass(slots=True)
 class LiveCounts:
-    """What one live session has done since it began: ``frames`` composed, ``dropped`` (left out),
-    milliseconds of speech that were heard (``spoken_ms``), and ``mouths`` that the network made for
-    it. The session counts; others read."""
+    """What one live session has done since it began: how many frames were composed (``frames``) and
+    left out (``dropped``), how many milliseconds of speech were heard (``spoken_ms``), and how many
+    mouths the network made for it (``mouths``). The session counts; others read."""
 
     frames: int = 0
     """Frames that were composed."""

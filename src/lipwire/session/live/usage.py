@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SessionsStats:
-    """Numbers of the live sessions of one process since it began: ``active`` now, ``opened``,
-    ``refused`` as there was no room, and ``ended`` by the reason (the names of ``SessionRules``
-    that ended them, as "max_idle"; "closed" by the client, "error", "made_room", ...). ``opening``
-    of the active ones are being opened. ``most`` is how many the server's processes may have
-    together; None for no limit."""
+    """Numbers of the live sessions of one process since it began: how many run now (``active``, of
+    which ``opening`` are still being opened), were ``opened``, were ``refused`` because there was
+    no room, and have ``ended``, by the reason (the name of the ``SessionRules`` limit that ended
+    them, such as "max_idle"; "closed" by the client, "error", "made_room", ...). ``most`` is how
+    many the server's processes may have together; None for no limit."""
 
     active: int
     opening: int
@@ -25,10 +25,10 @@ class SessionsStats:
 
 @dataclass(frozen=True, slots=True)
 class SessionUsage:
-    """What one live session has used, told when it has ended: whose it was (``tenant``), the name
-    of the avatar that it showed last, how many seconds it lasted and spoke (``lasted_s``,
-    ``spoken_s``), how many frames were composed and mouths made for it, and why it ended ("closed",
-    "max_idle", ...; see ``SessionsStats``)."""
+    """What one live session has used, reported when it has ended: whose it was (``tenant``), the
+    name of the ``avatar`` that it showed last, how many seconds it lasted (``lasted_s``) and spoke
+    (``spoken_s``), how many ``frames`` were composed and ``mouths`` made for it, and the ``reason``
+    why it ended ("closed", "max_idle", ...; see ``SessionsStats``)."""
 
     tenant: str
     avatar: str

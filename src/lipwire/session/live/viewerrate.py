@@ -24,11 +24,11 @@ class ViewerRate:
         self._since_s = 0.0
 
     def estimated(self, bits_a_second: int, sent: float, most: int, now: float) -> None:
-        """Update ``limit`` by a browser's estimate of what it can receive, ``bits_a_second``: it is
-        the estimate where that is below 0.9 of what is sent. Ten seconds after it was last set, and
-        where the estimate is not below that any more, it is doubled, or removed where that gives
-        ``most`` or above. ``sent`` is what is being sent to it and ``most`` what would be sent
-        without any limit, in bits a second; ``now`` is in seconds of any one clock."""
+        """Update ``limit`` by ``bits_a_second``, what a browser estimates that it can receive.
+        Where the estimate is below 0.9 of ``sent``, it becomes the limit. Otherwise a limit that
+        was last changed ten seconds ago or more is doubled, or removed where the double is ``most``
+        or above. ``sent`` is what is being sent to the viewer and ``most`` what would be sent
+        without any limit, both in bits a second; ``now`` is in seconds of any one clock."""
         if bits_a_second < _QUEUES_BELOW * sent:
             self.limit, self._since_s = bits_a_second, now
         elif self.limit is not None and now - self._since_s >= _HELD_S:
