@@ -48,11 +48,11 @@ _LAYERS: Final = (
 
 def run(rounds: int = 20, encoder: AudioEncoder | None = None) -> list[Comparison]:
     """Compare hearing speech in pieces of one video frame (40 ms) with hearing the same audio
-    whole, ``rounds`` times. One result each for the mel spectrogram, the windows that the network
-    hears, and resampling from 48 to 16 kHz.
+    whole, in ``rounds`` rounds. Returns one result each for the mel spectrogram, for the audio
+    windows (what a network gets for each frame), and for resampling from 48 to 16 kHz.
 
-    ``encoder`` is the audio encoder; None for one of the published size with random weights. Raises
-    RuntimeError when pieces and whole do not give the same bits.
+    ``encoder`` is the audio encoder; with None, one of the published size with random weights is
+    used. Raises RuntimeError when pieces and whole do not give the same bits.
     """
     encoder = encoder or _published_encoder()
     source = audio_like_speech(_SECONDS * _SOURCE_RATE_HZ)

@@ -52,13 +52,15 @@ _WATCH_S: Final = 0.5
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a run of ``run_capacity`` has measured. Latencies are of one frame, without its
-    network's time; ``cold`` is of requests whose avatar was not loaded.
+    network's time; ``cold`` is the latency of requests whose avatar was not loaded.
 
-    Two clients ask at steady rates. One asks for warm avatars (in memory) all the time. The other
-    takes turns: now any avatar, by Zipf's law (``zipf_requests``), now warm ones as well; ``warm``
-    is the first one's latency beside the former, ``warm_alone`` beside the latter. ``budget_bytes``
-    is what avatars may take, ``peak_bytes`` what they took at most, ``peak_network_bytes`` their
-    networks of that, and ``peak_resident_bytes`` the server's process.
+    Two clients ask at steady rates. The first asks for warm avatars (those in memory) all the time.
+    The second takes turns of some seconds: in one turn it asks for any avatar, drawn by Zipf's law
+    (``zipf_requests`` requests in all), in the next for warm ones. ``warm`` is the first client's
+    latency during turns of the former kind, ``warm_alone`` during those of the latter.
+    ``budget_bytes`` is the most that avatars are allowed to hold, ``peak_bytes`` the most that they
+    held, ``peak_network_bytes`` the most that their networks held, and ``peak_resident_bytes`` the
+    most memory that the server's process had resident.
     """
 
     avatars: int
@@ -99,14 +101,14 @@ class Capacity:
 
     @property
     def hit_rate(self) -> float:
-        """Share of the requests of the client that asks by Zipf's law whose avatar was in memory, 0
-        to 1."""
+        """The share of the ``zipf_requests`` whose avatar was in memory, 0 to 1; 1 where there were
+        no such requests."""
         return 1 - self.cold_requests / max(1, self.zipf_requests)
 
     @property
     def slowed(self) -> float:
-        """How many times as long a warm request takes while the other client asks for any avatar as
-        while it asks for warm ones, too, at the 99th percentile."""
+        """The 99th percentile of ``warm`` divided by that of ``warm_alone``: how many times as long
+        a warm request takes while the second client asks for any avatar."""
         return self.warm.p99_ms / self.warm_alone.p99_ms
 
 
@@ -238,19 +240,21 @@ def run_capacity(
     cached: int = 500,
 ) -> Capacity:
     """Have a server serve ``avatars`` avatars for ``seconds`` with ``memory_mb`` MiB of memory for
-    them, and return what was measured. Making the avatars takes time besides.
+    them, and return what was measured. Making the avatars takes more time, before ``seconds``
+    begin.
 
-    One client asks for warm avatars, ``warm_rate`` requests a second; another one, ``other_rate``
-    requests a second, for the avatar of rank r in proportion to r ** -``exponent``, in turns with
-    warm ones. Frames are of ``size`` (width, height), networks have layers of ``widths`` channels.
-    A third one asks ``hot_rate`` times a second for eight frames of one of ``hot`` more avatars,
-    the demo avatar under several names, whose specialised networks may take ``hot_memory_mb`` MiB.
+    One client asks for warm avatars (those in memory), ``warm_rate`` requests a second. A second
+    one sends ``other_rate`` requests a second, in turns for warm avatars and for any: the avatar of
+    rank r, from 1, is drawn in proportion to r ** -``exponent``. Frames are of ``size`` (width,
+    height), networks have layers of ``widths`` channels. A third one asks ``hot_rate`` times a
+    second for eight frames of one of ``hot`` more avatars, which are the demo avatar under several
+    names; their specialised networks may take ``hot_memory_mb`` MiB.
 
-    Where ``store`` is the URL of a store (``endpoint_url`` is the address of a server with S3's
-    protocol; None is Amazon's), the avatars are put there first, and the server has a cache with
-    room for ``cached`` of them and those that are used much; they are small then, whatever ``size``
-    and ``widths``. Requests that fail are counted in the result. Raises RuntimeError where the
-    server does not start.
+    Where ``store`` is the URL of a store, the avatars are put there first, and the server has a
+    cache with room for ``cached`` of them besides the ``hot`` ones. The avatars are small then,
+    whatever ``size`` and ``widths`` are. ``endpoint_url`` is the address of a server with S3's
+    protocol; None is Amazon's. Requests that fail are counted in the result. Raises RuntimeError
+    where the server does not start.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-capacity-") as folder, ExitStack() as stack:
         weights = 1 / np.arange(1, avatars + 1) ** exponent

@@ -215,9 +215,9 @@ def _drop_pages(package: Path) -> None:
 def write_package(
     path: Path, frames: int, size: tuple[int, int], widths: Widths, seed: int
 ) -> Path:
-    """Write a package into ``path``, with ``frames`` frames of moving noise, ``size`` (width,
-    height), and a network of random weights, whose layers have the channels ``widths``; return
-    ``path``. The same ``seed`` gives the same package."""
+    """Write an avatar package into the folder ``path``, which is made, and return ``path``. It has
+    ``frames`` frames of a moving picture, ``size`` (width, height), and a network with random
+    weights whose layers have the channels ``widths``. The same ``seed`` gives the same package."""
     (path / "frames").mkdir(parents=True)
     (path / "checkpoint").mkdir()
     write_unet(path / "checkpoint" / "model_best.onnx", seed=seed, widths=widths)

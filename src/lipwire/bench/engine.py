@@ -26,10 +26,10 @@ from lipwire.engine.special.openvino import SpecialisedNetwork, specialise, why_
 
 
 def run(rounds: int = 15) -> list[Comparison]:
-    """Compare the engine with plain ONNX Runtime, at the published and at the mobile widths,
-    ``rounds`` rounds each; takes about a minute on one core. Returns one result for each question
-    that the module names and each width; the last question is left out where bfloat16 cannot be
-    computed here."""
+    """Compare the engine with plain ONNX Runtime on networks of the published and of the mobile
+    widths, in ``rounds`` rounds each; takes about a minute on one core. Returns one result for each
+    question that the module names and each network. The last question, bfloat16, is asked of the
+    demo avatar's network as well, and left out where this processor does not compute bfloat16."""
     with tempfile.TemporaryDirectory(prefix="lipwire-bench-") as folder:
         sources = {
             "mobile widths": Path(folder, "mobile"),

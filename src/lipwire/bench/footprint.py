@@ -14,10 +14,11 @@ _KIBI: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process held at one moment: bytes of memory resident (mapped files included), the same
-    with shared pages divided between processes (``proportional_bytes``; 0 where not asked for), of
-    its own (not of a file), and at most resident so far (``peak_bytes``); threads, open file
-    descriptors and mapped regions."""
+    """What a process held at one moment. ``resident_bytes`` is its memory, pages of mapped files
+    included; ``proportional_bytes`` is the same with each page divided between the processes that
+    share it (0 where it was not asked for); ``own_bytes`` is the part that belongs to no file; and
+    ``peak_bytes`` is the most that was ever resident. ``threads``, ``files`` (open descriptors) and
+    ``maps`` (mapped regions) are counts."""
 
     resident_bytes: int
     """Pages in memory, those of mapped files included."""
@@ -35,8 +36,8 @@ class Footprint:
 
 
 def footprint(pid: int, *, proportional: bool = False) -> Footprint:
-    """Return what process ``pid`` holds now. With ``proportional`` also ``proportional_bytes``,
-    which costs milliseconds in the kernel.
+    """Return what process ``pid`` holds now. With ``proportional``, ``proportional_bytes`` is
+    measured too, which takes the kernel milliseconds; it is 0 otherwise.
 
     Raises NotFound where there is no such process, DependencyMissing where the system has no /proc.
     """
@@ -65,8 +66,9 @@ def footprint(pid: int, *, proportional: bool = False) -> Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a figure moved: its value in the first and in the last third of what was seen, and its
-    slope by least squares, in units of the figure for one unit of progress."""
+    """How a figure has changed: its median in the first third (``first``) and in the last third
+    (``last``) of what was seen, and its ``slope`` by least squares, in units of the figure for one
+    unit of progress."""
 
     first: float
     last: float
@@ -81,11 +83,10 @@ class Growth:
 
 
 def growth(seen: Sequence[tuple[float, Footprint]], figure: Callable[[Footprint], float]) -> Growth:
-    """Return how a figure of a process has changed over ``seen``: pairs of progress, which rises,
-    and the footprint at that time; at least three.
+    """Return how a figure of a process has changed over ``seen``, at least three pairs of progress
+    and the footprint at that time. Progress is any count that rises, such as answered requests.
 
-    ``figure(footprint)`` returns the number that is looked at. Progress may be anything that is
-    counted, such as requests.
+    ``figure(footprint)`` returns the number that is looked at, for example ``footprint.threads``.
     """
     progress = [at for at, _ in seen]
     values = [figure(footprint) for _, footprint in seen]

@@ -75,8 +75,9 @@ TITLES: Final = {
 
 @dataclass(slots=True)
 class Part:
-    """What one part of the GPU measurement found: its rows, how long it took, notes of the engine,
-    and, where it was broken off, the ``problem`` in one line, with the rows up to then."""
+    """What one part of the GPU measurement found: its rows, how many ``seconds`` it took, and
+    messages of the engine (``notes``). Where the part failed or was left out, ``problem`` says why
+    in one line, and ``rows`` are those up to then; else ``problem`` is empty."""
 
     name: str
     title: str
@@ -136,15 +137,16 @@ def run_gpu(
     networks: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> GpuReport:
-    """Measure ``parts`` (names in ``PARTS``) on ``device`` (None: the first GPU), beginning none
-    after ``limit_s`` seconds, and return what was found. A part that fails is noted in the report,
-    and the next one goes on.
+    """Measure ``parts`` (names in ``PARTS``) on ``device`` (None: the first GPU), and return what
+    was found. After ``limit_s`` seconds no further part begins. A part that fails, or is left out,
+    is noted in the report, and the next one follows.
 
-    ``memory`` stands in for a GPU where there is none; ``widths`` are the channels of the networks'
-    layers, None for tiny networks; ``quick`` measures a few rounds only. ``tell(part)`` is called
-    after each part, and ``out`` is a file that then gets the report so far as JSON (None: no file).
-    ``networks`` is a folder in which networks are left for the next time; None for a temporary one.
-    ``clock_s()`` gives seconds. Raises DependencyMissing where there is no GPU and no ``memory``.
+    ``memory`` stands in for a GPU where there is none. ``widths`` are the channels of the networks'
+    layers, None for tiny networks. ``quick`` measures a few rounds only. After each part the report
+    so far is written to the file ``out`` as JSON (None: no file), and ``tell(part)`` is called.
+    ``networks`` is a folder in which networks are kept for the next time; None for a temporary one.
+    ``clock_s()`` returns seconds. Raises DependencyMissing where ``memory`` is None and nothing
+    runs on ``device`` (``why_not``).
     """
     device = device or Device.cuda(0)
     if memory is None:

@@ -112,10 +112,10 @@ def _staged(rig: Rig, frames: int) -> Iterator[_Stage]:
 
 
 def recording(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how long all kernels of a batch take on the GPU of ``rig``, recorded and run
-    as one, for each batch size: with one avatar, and with another avatar for each frame. Ends early
-    when the rig's time is up. Raises RuntimeError where Lipwire's kernels do not run the network
-    there."""
+    """Yield rows with the time of all kernels of a batch on the GPU of ``rig``, recorded once and
+    run as a whole. There is a row for each batch size with all frames of one avatar, and another
+    with each frame of a different avatar. Ends early when the rig's time is up. Raises RuntimeError
+    where Lipwire's kernels do not run the network there."""
     runs, rounds = (1, 1) if rig.quick else (_RUNS, _ROUNDS)
     sizes = sorted(rig.sizes, key=lambda size: size != rig.large)  # the most wanted first
     with _staged(rig, max(sizes)) as stage:
@@ -139,11 +139,13 @@ def recording(rig: Rig) -> Iterator[Row]:
 
 
 def launches(rig: Rig) -> Iterator[Row]:
-    """Yield a row with the time of each kernel launch of a batch by itself on the GPU of ``rig``,
-    repeated many times in one recording, so that what it reads is in the caches. Ends early when
-    the rig's time is up. Raises RuntimeError where Lipwire's kernels do not run the network there.
+    """Yield a row with the time of each kernel launch of a batch by itself on the GPU of ``rig``.
+    Each launch is repeated many times in one recording, so that the data it reads is in the GPU's
+    caches. Ends early when the rig's time is up. Raises RuntimeError where Lipwire's kernels do not
+    run the network there.
 
-    The last row of a batch has the sum of them, and what one recording of all takes.
+    The last row of each batch size has the sum of these times, and the time of one recording of all
+    launches.
     """
     runs, rounds = (1, 1) if rig.quick else (_RUNS, _ROUNDS)
     batches = (1,) if rig.quick else (rig.large, 1)

@@ -38,10 +38,10 @@ _TOGETHER_S = 200.0
 
 @dataclass(slots=True)
 class Rig:
-    """What the parts of the GPU measurement share: a folder for networks; the device that runs
-    them, and what allocates memory on it (None: the device's own); the widths of the networks'
-    layers (None: tiny networks); whether few rounds are measured (``quick``); and when the time is
-    over, in seconds of ``clock_s``."""
+    """What the parts of the GPU measurement share: a ``folder`` for networks; the ``device`` that
+    runs them; what allocates ``memory`` on it (None: the device's own); the ``widths`` (channels)
+    of the networks' layers (None: tiny networks); whether few rounds are measured (``quick``); and
+    ``end_s``, when the time is over, in seconds of ``clock_s()``."""
 
     folder: Path
     device: Device
@@ -54,8 +54,8 @@ class Rig:
 
     @property
     def options(self) -> CudaOptions:
-        """The ONNX Runtime session options that ``prefer`` has kept, in this or another process
-        with the same folder; the defaults where there are none."""
+        """The ONNX Runtime session options that ``prefer`` has written to ``folder``, in this or an
+        earlier process; the defaults where there are none."""
         try:
             return CudaOptions(**json.loads(self._best.read_text("utf-8")))
         except FileNotFoundError:
@@ -82,11 +82,11 @@ class Rig:
 
     @property
     def seconds(self) -> float:
-        """For how many seconds one figure is measured."""
+        """How many seconds each figure is measured for."""
         return 0.05 if self.quick else 0.6
 
     def time_is_up(self) -> bool:
-        """Return whether the time for all parts is over (``end_s``); parts then end early."""
+        """Return whether the time for all parts (until ``end_s``) is over; parts then end early."""
         return self.clock_s() >= self.end_s
 
     @property
@@ -95,8 +95,8 @@ class Rig:
         return self.device if self.memory is None else self.memory.device
 
     def source(self, number: int) -> Path:
-        """Return the path of the ONNX file of network ``number`` (its seed, from 0), written on the
-        first call."""
+        """Return the path of the ONNX file of network ``number``, from 0, which is also the seed of
+        its weights. The first call writes the file."""
         path = self.folder / f"{number}.onnx"
         if not path.exists():
             if self.widths is None:
@@ -106,8 +106,9 @@ class Rig:
         return path
 
     def compiled(self, number: int, *, for_gpu: bool = False) -> Path:
-        """Return the path of the folder with the compiled form of network ``number``, made on the
-        first call; with ``for_gpu`` of the folder with its graphs and weights for GPUs."""
+        """Return the path of the folder with the compiled form of network ``number``, which the
+        first call makes. With ``for_gpu``, return the folder with its graphs and weights for GPUs
+        instead."""
         path = self.folder / f"{'gpu' if for_gpu else 'compiled'}-{number}"
         if not path.exists():
             path.mkdir()
@@ -119,15 +120,15 @@ class Rig:
 
     def load(self, engine: Engine, number: int, frames: Frames | None = None) -> Model:
         """Load network ``number`` into ``engine``, on the GPU where it runs there, and return it.
-        ``frames`` are the frames of its avatar, so that calls can name crops by frame number; None
-        where crops are given with each call."""
+        ``frames`` are the frames of its avatar, for calls that give frame numbers in place of
+        crops; None where each call brings its crops."""
         return engine.load(
             self.compiled(number), frames, for_gpu=self.compiled(number, for_gpu=True)
         )
 
     def engine(self, tuning: Tuning) -> Engine:
-        """Return a new engine on the device, with the options ``tuning`` and one thread for what
-        the processor does; the caller closes it."""
+        """Return a new engine on the device, with the options ``tuning`` and one thread for work on
+        the processor; the caller has to close it."""
         return Engine(threads=1, device=self.device, tuning=tuning, memory=self.memory)
 
     def onnx_problem(self) -> str | None:
@@ -142,10 +143,10 @@ class Rig:
         """Give the ``with`` block a new engine and network 0, loaded in it, and close the engine
         afterwards. A context manager.
 
-        ``road`` says what has to run the network, ``KERNELS`` (Lipwire's) or ``ONNX`` (ONNX
-        Runtime); ``tuning`` are the engine's options, but for its ``kernels``, which follow
-        ``road``. ``frames`` are as for ``load``. Raises OtherRoad where something else runs the
-        network, or ONNX Runtime does not run on the device.
+        ``road`` says what has to run the network: ``KERNELS`` (Lipwire's) or ``ONNX`` (ONNX
+        Runtime). ``tuning`` are the engine's options, except that ``road`` decides its ``kernels``.
+        ``frames`` are those of ``load``. Raises OtherRoad where something else runs the network, or
+        ONNX Runtime is wanted and does not run on the device.
         """
         problem = self.onnx_problem()
         if road == ONNX and problem is not None:
@@ -171,8 +172,8 @@ class Rig:
 
 
 class OtherRoad(Exception):
-    """Raised where a network is not run by what was to be measured (Lipwire's kernels or ONNX
-    Runtime)."""
+    """Raised where a network is not run by what ``road`` asks for: Lipwire's kernels or ONNX
+    Runtime."""
 
 
 def road_of(model: Model) -> str:
@@ -181,17 +182,18 @@ def road_of(model: Model) -> str:
 
 
 def inputs(frames: int, seed: int = 0) -> tuple[UInt8Array, Float32Array]:
-    """Return noise for ``frames`` frames (N): crops (N, 320, 320, 3) uint8, 0 to 255, and windows
-    (N, 32, 16, 16) float32, normally distributed. The same ``seed`` gives the same."""
+    """Return noise as input for ``frames`` frames (N): crops (N, 320, 320, 3) uint8, 0 to 255, and
+    audio windows (N, 32, 16, 16) float32, normally distributed. The same ``seed`` gives the same
+    noise."""
     random = np.random.default_rng(seed)
     crops = random.integers(0, 256, (frames, MOUTH_PX, MOUTH_PX, 3), np.uint8)
     return crops, random.standard_normal((frames, *AUDIO_WINDOW_SHAPE), np.float32)
 
 
 class Noise:
-    """Frames of an avatar for measurements: crops of noise, drawn from ``seed``, under the frame
-    numbers 0 to ``frame_count`` - 1. Only 8 different ones are in memory, which are taken in turns.
-    """
+    """Frames of an avatar for measurements: crops of noise, drawn from ``seed``, with the frame
+    numbers 0 to ``frame_count`` - 1. Only 8 different crops are in memory; frame n has crop n
+    modulo 8."""
 
     def __init__(self, frame_count: int, seed: int = 0) -> None:
         self.frame_count = frame_count
@@ -209,8 +211,8 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """How long repeated calls took: ``times_s`` each of them, in seconds, and ``elapsed_s`` from
-    the begin of the first to the end of the last."""
+    """How long repeated calls took, in seconds: ``times_s`` has the time of each call, and
+    ``elapsed_s`` is the time from the beginning of the first call to the end of the last."""
 
     times_s: list[float]
     """Seconds of each call."""
@@ -224,11 +226,11 @@ class Calls:
 
 
 def called(rig: Rig, callers: int, call: Callable[[int], object]) -> Calls:
-    """Call ``call(number)`` again and again in ``callers`` threads at once, ``number`` being the
-    thread's, from 0, for ``rig.seconds``; wait for all, and return how long the calls took.
+    """Call ``call(number)`` again and again in ``callers`` threads at once, for ``rig.seconds``,
+    and return how long the calls took. ``number`` is that of the thread, from 0.
 
-    Each thread first makes four calls that are not counted, and then at least one that is. Raises
-    what the first call that failed raised.
+    Each thread first makes four calls that are not counted, and then at least one that is. Where a
+    call raises, its thread ends; when all threads have ended, the first such error is raised.
     """
     together = threading.Barrier(callers + 1)
     times_s: list[list[float]] = [[] for _ in range(callers)]

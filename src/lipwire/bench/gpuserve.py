@@ -42,8 +42,10 @@ _SESSIONS: Final = (8, 50, 100, 200, 300, 400, 600, 800, 1200)
 
 
 def swaps(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how many milliseconds a network's weights take to the GPU of ``rig`` from the
-    device, the host's memory and the disk, and what a change of avatar costs a call."""
+    """Yield rows with how many milliseconds it takes to bring a network's weights to where the GPU
+    of ``rig`` uses them: from another place of the device's memory, from the host's memory, and
+    from the disk. Further rows have the time of a call with the same avatar as before, and with
+    another avatar."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         models = [rig.gpu_model(number, precision) for number in range(2)]
@@ -118,9 +120,9 @@ def _copy_ms(memory: Memory, size_bytes: int) -> float:
 
 
 def residents(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how much of the device's memory each further avatar takes, as the device
-    itself counts: one row for each number of avatars loaded on the device of ``rig``, until its
-    time is up."""
+    """Yield a row for each of a few rising numbers of avatars loaded on the device of ``rig``, with
+    how much of the device's memory they take and how much each further one takes, by the device's
+    own count. Ends early when the rig's time is up."""
     counts = (2, 6) if rig.quick else (8, 50, 200, 500)
     memory = rig.gpu_memory()
     tuning = Tuning(streams=2, batch_sizes=(LIVE_FRAMES,), cuda=rig.options)
@@ -147,11 +149,12 @@ def residents(rig: Rig) -> Iterator[Row]:
 
 
 def crops(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of calls on the device of ``rig`` whose crops are sent each time
-    (*brought*) and of calls whose crops stay on the device (*kept*), and one with the memory that
-    is used.
+    """Yield rows with the time of calls on the device of ``rig`` whose crops are sent with each
+    call (*brought*) and of calls whose crops stay on the device (*kept*). The last row has the
+    device's memory by what it is used for; it is left out when the rig's time is up before.
 
-    Crops are ready in memory: what cutting them out costs comes on top of *brought*.
+    Crops are ready in the host's memory: the time to cut them out of frames would be added to
+    *brought*.
     """
     streams, frame_count = (2, 2 * rig.large) if rig.quick else (4, AVATAR_FRAMES)
     sizes = (LIVE_FRAMES, rig.large) if rig.large > LIVE_FRAMES else (LIVE_FRAMES,)
@@ -206,24 +209,25 @@ def crops(rig: Rig) -> Iterator[Row]:
 
 
 def live(rig: Rig) -> Iterator[Row]:
-    """Yield a row for each number of simulated live sessions on the GPU of ``rig``, rising until a
-    frame in a hundred is late, or the rig's time is up.
+    """Yield a row for each of rising numbers of simulated live sessions on the GPU of ``rig``. Ends
+    with the first number at which more than one request in a hundred is late, or when the rig's
+    time is up.
 
-    They ask for frames by number, as a server's do, and are joined in batches as there.
+    Each session asks for 4 frames, by their numbers, every 160 ms; a request is late where its
+    frames take longer than these 160 ms. Requests that wait are joined in batches, as a server
+    joins them.
     """
     yield from _live(rig, KERNELS, join=True)
 
 
 def apart(rig: Rig) -> Iterator[Row]:
-    """As ``live``, but every request is run by itself instead of joined with others in batches:
-    yield a row for each number of live sessions on the GPU of ``rig``, rising until a frame in a
-    hundred is late."""
+    """Yield the rows of ``live``, but with every request run by itself instead of joined with
+    others in batches."""
     yield from _live(rig, KERNELS, join=False)
 
 
 def onnx_live(rig: Rig) -> Iterator[Row]:
-    """As ``live``, but with ONNX Runtime instead of Lipwire's kernels: yield a row for each number
-    of live sessions on the GPU of ``rig``, rising until a frame in a hundred is late."""
+    """Yield the rows of ``live``, but with ONNX Runtime in place of Lipwire's kernels."""
     yield from _live(rig, ONNX, join=True)
 
 

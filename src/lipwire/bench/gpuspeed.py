@@ -47,16 +47,16 @@ from lipwire.engine.store.files import StoredWeight
 
 
 def faces(rig: Rig) -> Iterator[Row]:
-    """Yield rows with how much the mouths that Lipwire's kernels make on the device of ``rig``
-    differ from those of the processor: the largest and the mean difference, in levels of 0 to 255.
-    If the mouths were wrong, their speed would say nothing."""
+    """Yield a row with how much the mouths that Lipwire's kernels make on the device of ``rig``
+    differ from those of the processor: the largest and the mean difference of pixels, in levels of
+    0 to 255. If the mouths were wrong, their speed would say nothing."""
     yield from _faces(rig, KERNELS, ("half",))
 
 
 def onnx_faces(rig: Rig) -> Iterator[Row]:
     """Yield a row for each precision with how much the mouths that ONNX Runtime makes on the device
-    of ``rig`` differ from those of the processor: the largest and the mean difference, in levels of
-    0 to 255."""
+    of ``rig`` differ from those of the processor: the largest and the mean difference of pixels, in
+    levels of 0 to 255."""
     yield from _faces(rig, ONNX, PRECISIONS)
 
 
@@ -86,7 +86,8 @@ def _faces(rig: Rig, road: str, precisions: Sequence[Precision]) -> Iterator[Row
 
 def placement(rig: Rig) -> Iterator[Row]:
     """Yield rows with how many nodes of the network, and which operators, ONNX Runtime runs on the
-    GPU of ``rig`` and on the processor; the latter cost copies there and back."""
+    GPU of ``rig`` and how many on the processor. Nodes on the processor cost copies from the GPU
+    and back."""
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
         if model is None:
@@ -113,8 +114,9 @@ def placement(rig: Rig) -> Iterator[Row]:
 
 
 def floor(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the least time that a frame can take if it is computed layer by layer: what
-    the layers read and write, at the measured bandwidth of the memory of ``rig``."""
+    """Yield rows with the least time that a frame can take if its layers are computed one after the
+    other: the bytes that the layers read and write, divided by the measured bandwidth of the memory
+    of ``rig``."""
     bandwidth = copy_bytes_per_s(rig.gpu_memory(), 1 << (20 if rig.quick else 30))
     yield {"what": "copy within the device", "GB/s": round(bandwidth / 1e9, 1)}
     for precision in PRECISIONS:
@@ -130,8 +132,8 @@ def floor(rig: Rig) -> Iterator[Row]:
 
 
 def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
-    """Measure how fast the device whose memory is ``memory`` copies ``size_bytes`` bytes from one
-    place of its memory to another: return bytes a second, those read and those written added."""
+    """Return how fast the device of ``memory`` copies ``size_bytes`` bytes from one place of its
+    memory to another, as measured now: bytes read and bytes written together, a second."""
     stream = memory.open_stream()
     regions = [memory.allocate(size_bytes) for _ in range(2)]
     try:
@@ -151,9 +153,10 @@ def copy_bytes_per_s(memory: Memory, size_bytes: int) -> float:
 
 def traffic_bytes(model: onnx.ModelProto) -> int:
     """Return how many bytes the layers of ``model``, an ONNX network for GPUs, read and write for
-    one frame, if each tensor is read and written once by each.
+    one frame, if each layer reads each of its inputs and writes each of its outputs once.
 
-    Relu, Sigmoid and Clip behind a convolution cost nothing: they are done while it writes.
+    A Relu, Sigmoid or Clip directly after a convolution is not counted: the convolution applies it
+    while it writes.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
@@ -181,11 +184,12 @@ def traffic_bytes(model: onnx.ModelProto) -> int:
 
 
 def ways(rig: Rig) -> Iterator[Row]:
-    """Yield a row with the speed of ONNX Runtime on the device of ``rig`` for each set of its
-    session's options; the fastest is used by the parts that follow (``Rig.prefer``).
+    """Yield a row for each set of session options, with the speed of ONNX Runtime on the device of
+    ``rig`` with them. The fastest set is written down with ``Rig.prefer``, for the parts that
+    follow.
 
     Options that do not work, or that give wrong mouths (compared with the processor's), are not
-    used; their row has a ``problem``.
+    used; their row has a ``problem``. Ends early when the rig's time is up.
     """
     candidates = {
         "as it comes": CudaOptions(),
@@ -227,12 +231,13 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 
 def speed(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of calls on the device of ``rig`` by what runs them (kernels or ONNX
-    Runtime), batch size and number of streams; and that of a plain ONNX Runtime session, as the
-    guide has it. What does not run there has a row with a ``problem``. Ends early when the rig's
-    time is up.
+    """Yield rows with the time of calls on the device of ``rig``, for Lipwire's kernels and for
+    ONNX Runtime, for several batch sizes and numbers of streams; then rows for a plain ONNX Runtime
+    session, which the guide proposes. What does not run there has a row with a ``problem``, a plain
+    session none. Ends early when the rig's time is up.
 
-    A session takes seconds to open: of ONNX Runtime there are fewer batch sizes and streams.
+    ONNX Runtime is measured with fewer batch sizes and streams, because each of its sessions takes
+    seconds to open.
     """
     for road in ROADS:
         few = rig.quick or road == ONNX
@@ -280,8 +285,9 @@ def _speed_of(rig: Rig, engine: Engine, model: Model, batch: int, callers: int) 
 
 
 def plain(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of a call in one stream of ONNX Runtime on the device of ``rig``,
-    with the weights given as inputs and with the weights as constants inside the graph."""
+    """Yield rows with the time for each frame of a call in one stream of ONNX Runtime on the device
+    of ``rig``, once with the weights given as inputs and once with the weights as constants inside
+    the graph. Ends early when the rig's time is up."""
     memory = rig.gpu_memory()
     for precision in PRECISIONS:
         model = rig.gpu_model(0, precision)
@@ -316,9 +322,9 @@ def plain(rig: Rig) -> Iterator[Row]:
 
 
 def with_constants(graph: bytes, weights: tuple[StoredWeight, ...], image: UInt8Array) -> bytes:
-    """Return the ONNX model ``graph``, serialised, with those inputs that are weights made
-    constants. ``weights`` name these inputs, with their shapes, types and offsets in ``image``,
-    (n,) uint8, which holds the values: the weights of one avatar."""
+    """Return the serialised ONNX model ``graph`` with its weights, which are inputs, made
+    constants. ``weights`` names these inputs, with their shapes, types and offsets in ``image``,
+    (n,) uint8, which contains their values: the weights of one avatar."""
     model = onnx.load_from_string(graph)
     names = {weight.name for weight in weights}
     kept = [value for value in model.graph.input if value.name not in names]

@@ -51,13 +51,13 @@ def compare(
     notes: str = "",
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
-    """Time the calls ``a()`` and ``b()`` against each other: ``warmup`` rounds that count for
-    nothing, then ``rounds`` that do, in each of which both are called once, in turns first. The
-    result has ``name``, ``label_a``, ``label_b`` and ``notes``, texts for people, as they are given
-    here. ``clock_s()`` gives seconds.
+    """Time the calls ``a()`` and ``b()`` against each other: ``warmup`` rounds that are not
+    counted, then ``rounds`` that are. Each round calls both once; which one is first alternates.
+    ``name``, ``label_a``, ``label_b`` and ``notes`` are texts for people, which the result repeats.
+    ``clock_s()`` returns seconds.
 
-    Garbage is collected before the measurement and not during it. An exception of either side ends
-    the comparison and is passed on.
+    Garbage is collected before the measurement and not during it. An error that ``a()`` or ``b()``
+    raises ends the comparison and is raised here.
 
     Raises ValueError when ``rounds`` is below 1 or ``warmup`` below 0.
     """

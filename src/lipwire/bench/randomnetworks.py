@@ -171,12 +171,12 @@ def write_unet(
     """Write the SyncTalk_2D U-Net with random weights drawn from ``seed`` as the ONNX file
     ``path``.
 
-    Inputs ``input`` (N, 6, 320, 320) and ``audio`` (N, 32, 16, 16), output ``output`` (N, 3, 320,
-    320), all float32, each name preceded by ``prefix``, as is every layer's. N is ``fixed_batch``,
-    or any where that is None. ``widths`` are the channels of the layers. The output is in [0, 1]:
-    by a sigmoid, or clipped to it where ``sigmoid`` is false. ``opset`` is the version of ONNX's
-    operators. ``constant_nodes`` keeps the weights in Constant nodes, as some exporters do, instead
-    of initializers.
+    The inputs are ``input`` (N, 6, 320, 320) and ``audio`` (N, 32, 16, 16), the output is
+    ``output`` (N, 3, 320, 320), all float32. N is ``fixed_batch``, or any number where that is
+    None. ``prefix`` is put before the names of inputs, output and layers. ``widths`` are the
+    channels of the layers. The output is in [0, 1]: by a sigmoid, or clipped where ``sigmoid`` is
+    false. ``opset`` is the version of ONNX's operators. ``constant_nodes`` keeps the weights in
+    Constant nodes, which some exporters write, instead of initializers.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     c0, c1, c2, c3, c4 = widths
@@ -216,12 +216,12 @@ def write_tiny_unet(
     opset: int = 17,
     constant_nodes: bool = False,
 ) -> None:
-    """Write a network with random weights drawn from ``seed`` as the ONNX file ``path``, for tests:
-    of the shapes of ``write_unet``, and run in about a millisecond.
+    """Write a network with random weights drawn from ``seed`` as the ONNX file ``path``, for tests.
+    It has the inputs and the output of ``write_unet``, and a frame takes it about a millisecond.
 
     Every output pixel depends on the audio, on its own 8x8 block of both crops and on the weights.
-    ``ending`` is how the output is kept in [0, 1] ("none": it is not); ``fixed_batch``, ``prefix``,
-    ``opset`` and ``constant_nodes`` are as in ``write_unet``.
+    ``ending`` says how the output is kept in [0, 1] ("none": it is not); ``fixed_batch``,
+    ``prefix``, ``opset`` and ``constant_nodes`` are those of ``write_unet``.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     visual, audio, output = (prefix + name for name in ("input", "audio", "output"))
@@ -243,10 +243,11 @@ def write_tiny_unet(
 
 def write_tiny_audio_encoder(path: Path, seed: int) -> None:
     """Write an audio encoder with random weights drawn from ``seed`` as the ONNX file ``path``, for
-    tests: (N, 1, 80, 16) mel columns to (N, 512), float32.
+    tests. Its input is (N, 1, 80, 16), 16 columns of a mel spectrogram for each row; its output is
+    (N, 512), both float32.
 
-    It is one convolution as large as the mel window, so that a row's bits do not depend on the
-    batch it is in.
+    It is one convolution as large as its input, so that the bits of a row do not depend on the
+    batch in which it is computed.
     """
     net = _Layers(seed, prefix="", opset=17, constant_nodes=False)
     x = net.node("Relu", net.conv("mel", 1, FEATURE_SIZE, (80, 16), gain=2.0))

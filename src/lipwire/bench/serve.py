@@ -67,15 +67,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Return the median and the 99th percentile of ``values``, in milliseconds as they are."""
+        """Return the median and the 99th percentile of ``values``, which are milliseconds."""
         return cls(percentile(list(values), 50), percentile(list(values), 99))
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How requests of ``batch`` frames each were answered with ``clients`` clients at once: times
-    of the network, of compositing, of everything else (``overhead``) and of the whole, in
-    milliseconds a request, and frames a second of all clients together."""
+    """How requests of ``batch`` frames each were answered while ``clients`` clients asked at once:
+    the time of the network, of compositing, of everything else (``overhead``) and of the whole
+    (``total``), in milliseconds for each request, and the frames a second of all clients together
+    (``fps``). ``requests`` is how many there were."""
 
     clients: int
     batch: int
@@ -89,14 +90,15 @@ class Load:
 
     @property
     def frame_ms(self) -> float:
-        """The median time of a request divided by its frames, in milliseconds."""
+        """The median time of a request divided by the number of its frames, in milliseconds."""
         return self.total.p50_ms / self.batch
 
 
 @dataclass(frozen=True, slots=True)
 class Besides:
-    """Processor time in milliseconds of a frame whose request brings windows, client and server
-    together, and of the network in it."""
+    """Processor time in milliseconds of one frame, client and server together (``frame_ms``), and
+    the part of it that the network takes (``network_ms``). The frame's request carries an audio
+    window, not the audio."""
 
     frame_ms: float
     network_ms: float
@@ -135,13 +137,13 @@ def run_table(
     size: tuple[int, int] = SIZE,
     widths: Widths | None = MOBILE_WIDTHS,
 ) -> list[Load]:
-    """Measure a table of response times: a row for each number of ``clients`` and size of
-    ``batches`` (in frames).
+    """Measure a table of response times, and return a row for each number in ``clients`` with each
+    batch size in ``batches`` (frames).
 
-    In each row every client sends ``rounds`` requests that bring windows, for an avatar of its own,
-    to one ``lipwire serve``, a process. Frames are of ``size`` (width, height), networks have
-    layers of ``widths`` channels (None: the smallest network). Raises RuntimeError where the server
-    does not start.
+    In each row every client sends ``rounds`` requests that carry audio windows, for an avatar of
+    its own, to one ``lipwire serve``, a process. Frames are of ``size`` (width, height), networks
+    have layers of ``widths`` channels (None: the smallest network). Raises RuntimeError where the
+    server does not start.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         names = [f"avatar-{number}" for number in range(max(clients))]
@@ -158,8 +160,9 @@ def run_table(
 
 
 def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
-    """Compare requests in the guide's 59 MB form, without the time of network and compositing, with
-    a bare gRPC echo of as many bytes, ``rounds`` times; ``size`` (width, height) is that of frames.
+    """Compare requests in the guide's form of 59 MB with a bare gRPC echo of as many bytes,
+    ``rounds`` times. The time that the network and compositing take is subtracted from that of the
+    requests. ``size`` is the frames' (width, height).
 
     Requests are serialised beforehand on both sides. Both servers are processes, asked in turns.
     Raises RuntimeError where one does not start or answers with an error.
@@ -220,8 +223,8 @@ def run(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> list[Comparison]:
 
 def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
     """Measure the processor time that a frame of ``size`` (width, height) costs besides its
-    network: batches of 24 that bring windows, server and client in this process. The medians of
-    ``rounds`` requests are returned."""
+    network, with server and client in this process. Requests carry 24 frames' audio windows; the
+    result has the medians of ``rounds`` requests."""
     with tempfile.TemporaryDirectory(prefix="lipwire-serve-") as folder, ExitStack() as stack:
         _write_avatars(Path(folder), ["tiny"], size, None)
         environ = {
@@ -261,7 +264,7 @@ def run_besides(rounds: int = 9, *, size: tuple[int, int] = SIZE) -> Besides:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A server process that is ready: the port it listens on and its process id."""
+    """A server process that is ready: the ``port`` it listens on and its process id (``pid``)."""
 
     port: int
     pid: int

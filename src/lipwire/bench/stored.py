@@ -26,9 +26,9 @@ _NO_VERSION: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a server is to be told of a store of avatars: its ``url``; the address of its server
-    (``endpoint_url``; None: Amazon's); the ``cache`` folder on this machine, and how many bytes
-    that may take (``cache_bytes``)."""
+    """What a server needs to know of a store of avatars: the store's ``url``; the address of its
+    server with S3's protocol (``endpoint_url``; None: Amazon's); the ``cache`` folder on this
+    machine, and how many bytes that folder may take (``cache_bytes``)."""
 
     url: str
     endpoint_url: str | None
@@ -58,13 +58,13 @@ def fill_store(
     folder: Path,
     cached: int,
 ) -> Stored:
-    """Publish avatars in the store at ``url``, and return it with a cache: a folder inside
+    """Publish avatars in the store at ``url``, and return the store with a cache: a folder inside
     ``folder`` that has room for ``cached`` of ``packages``, and for all of ``others``.
 
-    ``packages`` and ``others`` have the folders of packages by the avatars' names; they are
-    compiled in ``folder``. The other names in ``announced`` are only published: none of their files
-    is put into the store. ``endpoint_url`` is the address of a server with S3's protocol; None is
-    Amazon's. Raises Unavailable where the store cannot be asked.
+    ``packages`` and ``others`` map avatars' names to the folders of their packages, which are
+    compiled into ``folder``; their files and compiled parts are put into the store. Other names in
+    ``announced`` are only published, without any files. ``endpoint_url`` is the address of a server
+    with S3's protocol; None is Amazon's. Raises Unavailable where the store cannot be asked.
     """
     store = ObjectStore(url, endpoint_url=endpoint_url)
     wanted = {**packages, **others}

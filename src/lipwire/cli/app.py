@@ -48,14 +48,15 @@ _ANYWHERE = frozenset({"--debug", "--allow-links"})
 class Commands(TyperGroup):
     """The group of all commands.
 
-    It passes Ctrl-C on to `main`, where typer would end the process without a word, and refuses
-    empty texts: a path that is one would be the current folder.
+    It passes Ctrl-C on to ``main`` as ``Interrupted``, where typer would end the process without a
+    message. It also refuses empty arguments, because an empty path would mean the current folder.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse empty arguments, put options of ``lipwire`` itself first, wherever they stand in
-        ``args`` (before ``--``), and parse as typer does; ``ctx`` is click's context. Returns the
-        arguments that are left. Raises InvalidInput for an empty argument."""
+        """Parse ``args`` as typer does, and return the arguments that are left. Options of
+        ``lipwire`` itself may stand anywhere in ``args`` before ``--``. ``ctx`` is click's context.
+        Raises InvalidInput for an empty argument, and for an option that ends in "=" without a
+        value."""
         for before, text in pairwise(["lipwire", *args]):
             if not text or (text.startswith("--") and text.endswith("=")):
                 from lipwire.domain import InvalidInput
@@ -68,8 +69,8 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, own + others + args[end:])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command of click's context ``ctx``, and return what it returns; KeyboardInterrupt
-        becomes ``Interrupted``."""
+        """Run the command of click's context ``ctx``, and return what it returns. Raises
+        ``Interrupted`` in place of KeyboardInterrupt."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:

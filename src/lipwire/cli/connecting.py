@@ -52,10 +52,12 @@ TlsKey = Annotated[
 def security_of(
     token: str, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> ClientSecurity:
-    """Return how a command connects, from its options: ``token`` is an API key or token (empty:
-    none), ``tls_ca``, ``tls_cert`` and ``tls_key`` are PEM files (None: not given); ``tls_ca`` may
-    be "system", for the certificates that come with gRPC. Without ``tls_ca`` and ``tls_cert`` the
-    connection is not encrypted. Raises InvalidInput where one of certificate and key is missing."""
+    """Return how a command connects to a server. ``token`` is an API key or a token (empty: none).
+    ``tls_ca``, ``tls_cert`` and ``tls_key`` are PEM files: the authority that signed the server's
+    certificate, the client's own certificate, and its key (None: not given). ``tls_ca`` may be
+    "system", for the certificates that come with gRPC. Without ``tls_ca`` and ``tls_cert`` the
+    connection is not encrypted. Raises InvalidInput where only one of ``tls_cert`` and ``tls_key``
+    is given."""
     from lipwire.domain import InvalidInput
     from lipwire.rpc.credentials import ClientSecurity, ClientTls
 

@@ -29,8 +29,9 @@ AllowDamaged = Annotated[
 
 
 def recording_of(audio: Path) -> Path | BinaryIO:
-    """Return ``audio``, the path of a recording, unchanged, or the binary stream of standard input
-    where it is "-". Raises InvalidInput where standard input is a terminal or missing."""
+    """Return the binary stream of standard input where ``audio`` is "-"; else ``audio`` itself, the
+    path of a recording. Raises InvalidInput where standard input is wanted and is a terminal or
+    missing."""
     from lipwire.domain import InvalidInput
 
     if audio != DASH:
@@ -55,7 +56,7 @@ def standard_output() -> BinaryIO:
 
 
 def warn(lines: tuple[str, ...], *, told: tuple[str, ...] = ()) -> None:
-    """Print each of ``lines`` on stderr as a warning, leaving out those in ``told``, which were
+    """Print each of ``lines`` to stderr as a warning, except those that are in ``told``, which were
     printed before."""
     from lipwire.domain.wording import escaped
 

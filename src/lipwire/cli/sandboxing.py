@@ -12,8 +12,8 @@ SANDBOX_HELP: Final = (
 
 
 def opened_sandbox(wanted: bool) -> "Sandbox | None":
-    """Where ``wanted``, return a sandbox, which compiles and checks avatars in a process of its
-    own: for 10 minutes at most and, on Linux, with 4 GiB of memory; else None."""
+    """Return a sandbox where ``wanted``, else None. A sandbox compiles and checks avatars in a
+    process of its own, which may take at most 10 minutes and, on Linux, at most 4 GiB of memory."""
     if not wanted:
         return None
     from lipwire.avatars.sandbox.sandbox import Sandbox

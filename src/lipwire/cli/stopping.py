@@ -36,8 +36,8 @@ _over = False
 
 
 class Terminated(BaseException):
-    """Raised in the main thread for SIGTERM or SIGHUP, as KeyboardInterrupt is for SIGINT;
-    ``number`` is that of the signal."""
+    """Raised in the main thread for SIGTERM or SIGHUP, just as KeyboardInterrupt is raised for
+    SIGINT. ``number`` is the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -45,9 +45,9 @@ class Terminated(BaseException):
 
 
 def listen() -> None:
-    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt or ``Terminated`` in the main thread
-    from now on, except those that this process was started to ignore. Signals that came before are
-    forgotten. Call it in the main thread."""
+    """Make SIGINT raise KeyboardInterrupt, and SIGTERM and SIGHUP raise ``Terminated``, in the main
+    thread from now on. Signals that this process was started to ignore stay ignored, and signals
+    that arrived before are forgotten. Call it in the main thread."""
     global _received, _repeated, _over
     _received, _repeated, _over = None, 0, False
     # Exit handlers run last first, and this one is to be the last: it is registered before the
@@ -61,17 +61,16 @@ def listen() -> None:
 
 
 def end_if_asked() -> None:
-    """Raise KeyboardInterrupt (SIGINT) or Terminated (SIGTERM, SIGHUP) where such a signal came
-    since ``listen``, in case its exception was swallowed; else do nothing. Call it now and then
-    during long work."""
+    """Raise KeyboardInterrupt (SIGINT) or Terminated (SIGTERM, SIGHUP) where such a signal has
+    arrived since ``listen``, in case the exception that it raised was lost; else do nothing. Call
+    it now and then during long work."""
     if _received is not None:
         _raise(_received)
 
 
 def over() -> None:
-    """Have SIGTERM, SIGINT and SIGHUP that come from now on raise nothing: they are passed over,
-    but for the second SIGINT, which ends the process at once. Call it when the work is done or
-    given up."""
+    """Make SIGTERM, SIGINT and SIGHUP raise nothing from now on. They are ignored, except that a
+    second ignored SIGINT ends the process at once. Call it when the work is done or given up."""
     global _over
     _over = True
 

@@ -26,8 +26,8 @@ def prepare_streams() -> None:
     """Open stdin, stdout and stderr where they are closed, have them accept any text, and have
     stderr never fail.
 
-    A closed one becomes the null device, and so does one that is open the wrong way, as stderr for
-    reading alone. A letter that the terminal's encoding lacks is written as its number:
+    A closed one becomes the null device, and so does one that is open in the wrong direction, such
+    as stderr only for reading. A letter that the terminal's encoding lacks is written as a code:
     ``\\u5b89``.
 
     On Windows a stream that Python did not open becomes the null device, and stderr may fail.
@@ -61,15 +61,15 @@ def _accept_any_text() -> None:
 
 
 def was_closed(name: str) -> bool:
-    """Return whether ``prepare_streams`` found the stream ``name`` ("stdin", "stdout" or "stderr")
-    closed, or open the wrong way, when this process started."""
+    """Return whether the stream ``name`` ("stdin", "stdout" or "stderr") was closed, or open in the
+    wrong direction, when ``prepare_streams`` was called at this process's start."""
     return name in _closed
 
 
 def flushed(stream: TextIO) -> OSError | None:
     """Flush ``stream``; return the error where that failed, else None.
 
-    After an error nothing more is written to it, not even when the interpreter ends.
+    After an error, what is written to ``stream`` is dropped, also when the interpreter ends.
     """
     try:
         stream.flush()

@@ -37,13 +37,13 @@ def duration(seconds: float) -> str:
 @contextmanager
 def progress_bar(title: str, unit: str, *, quiet: bool = False) -> Iterator[Progress]:
     """Show progress during the ``with`` block: a bar with speed and time left on a terminal, a line
-    every five seconds elsewhere. A context manager. Gives a function ``progress(done, total)`` to
-    call with how much is done and how much there is in all; it raises KeyboardInterrupt or
-    Terminated where this process was asked to end (``end_if_asked``).
+    every five seconds elsewhere. A context manager. Gives the block a function ``progress(done,
+    total)``, to call with how much is done and how much there is in all. The function raises
+    KeyboardInterrupt or Terminated where this process was asked to end (``end_if_asked``).
 
-    ``title`` stands before the bar, and ``unit`` names what is counted ("frames"). All goes to
-    stderr, so that output can be piped. Nothing is shown before the first call, nor when ``quiet``.
-    The bar disappears at the end of the block.
+    ``title`` is shown before the bar, and ``unit`` names what is counted ("frames"). Everything is
+    printed to stderr, so that output can be piped. Nothing is shown before the first call, nor when
+    ``quiet``. The bar disappears at the end of the block.
     """
     if quiet:
         yield lambda _done, _total: end_if_asked()
@@ -66,10 +66,10 @@ def _ending(show: Progress) -> Progress:
 
 @contextmanager
 def compile_progress(title: str = "compiling") -> Iterator[CompileProgress]:
-    """Show progress while an avatar is compiled, during the ``with`` block; nothing where it need
-    not be. A context manager. Gives a function ``progress(done, total, what)`` to call with how
-    many frames are done, how many there are in all (1 where they are not counted), and what is
-    being made. ``title`` stands before the bar."""
+    """Show progress during the ``with`` block, in which an avatar may be compiled; where nothing is
+    compiled, nothing is shown. A context manager. Gives the block a function ``progress(done,
+    total, what)``, to call with how many frames are done, how many there are in all (1 where they
+    are not counted), and a text that says what is being made. ``title`` is shown before the bar."""
     with progress_bar(title, "frames") as report:
         said = ""
 

@@ -35,8 +35,8 @@ _FARTHEST: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One avatar package, with the JPEG files that a server has to send for it:
-    ``frames[speech][frame]``."""
+    """One avatar package (a folder, ``package``), with the JPEG files that a server has to send for
+    it: ``frames[speech][frame]``, both indices from 0."""
 
     package: Path
     frames: tuple[tuple[bytes, ...], ...]
@@ -44,20 +44,22 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request, with the answers that are right: each is a tuple of JPEG files, one a frame, and
-    all frames of the server's answer have to be of the same one."""
+    """A request, and the answers to it that are right. Each answer is a tuple of JPEG files, one
+    for each frame; the server's frames have to equal one of these tuples as a whole."""
 
     request: CompositeBatchRequest
     answers: tuple[tuple[bytes, ...], ...]
 
 
 class Role:
-    """An avatar's name that the servers know: a symbolic link to one of several packages, which may
-    be replaced while they run. Thread-safe."""
+    """An avatar's name that the servers know: a symbolic link to one of several packages.
+    ``replace`` makes the link lead to another package while the servers run. Thread-safe, except
+    for ``replace``."""
 
     def __init__(self, link: Path, looks: Sequence[Look], windows: Sequence[Float32Array]) -> None:
-        """``looks`` are the packages that may be behind ``link``; the first is, to begin with. They
-        have one audio encoder, whose ``windows`` of each speech are (75, 32, 16, 16)."""
+        """``looks`` are the packages that the link may lead to; it leads to the first in the
+        beginning. All have the same audio encoder. ``windows`` is what a network hears of each
+        speech, (75, 32, 16, 16) float32 each."""
         self.name: Final = link.name
         self.looks: Final = tuple(looks)
         self._link = link
@@ -69,13 +71,14 @@ class Role:
 
     @property
     def shown(self) -> Look:
-        """The package that the link leads to, which new requests get from a moment after
-        ``replace`` on."""
+        """The package that the link leads to. Servers use it for new requests a moment after
+        ``replace`` was called."""
         return self.looks[self._shown]
 
     def replace(self) -> None:
-        """Make the link lead to the next package of ``looks``, behind the last to the first, in one
-        step; with a single package nothing changes. Not for use from several threads at once."""
+        """Make the link lead to the next package of ``looks``, in one step; after the last one
+        comes the first. With a single package nothing changes. Only one thread at a time may call
+        it."""
         self._shown = (self._shown + 1) % len(self.looks)
         new = self._link.with_name(f".{self.name}.new")
         new.symlink_to(self.shown.package)
@@ -88,12 +91,13 @@ class Role:
         *,
         largest: int = LARGEST_BATCH,
     ) -> Question:
-        """Return a request for 1 to ``largest`` frames of one of ``speeches``, with windows, audio
-        or the avatar's frames, and with the right answers; ``chance`` draws all of this.
-        ``speeches`` are those that the role's windows were made of, in their order, (n,) float32 at
-        16 kHz each.
+        """Return a request for 1 to ``largest`` successive frames of one of ``speeches``, with the
+        answers that are right. ``speeches`` are those from which the role's windows were made, in
+        the same order, (n,) float32 at 16 kHz each. ``chance`` draws the speech, the frames, and
+        what the request carries: windows, audio, or the avatar's frames as well.
 
-        It may begin at any frame of the avatar's loop that shows the same frames as the beginning.
+        The request may begin any number of rounds later in the avatar's loop (forward and back
+        again), where the same frames are shown.
         """
         speech, form = chance.randrange(len(speeches)), chance.random()
         frames = len(self.windows[speech])
@@ -118,8 +122,9 @@ class Role:
         return Question(request, answers)
 
     def whole(self, most: int = LARGEST_BATCH) -> Question:
-        """Return a request for the first ``most`` frames of the first speech, or as many as there
-        are, with the present package's frames as the only right answer."""
+        """Return a request for the first ``most`` frames of the first speech, or for all of them
+        where it has fewer. The only right answer is the frames of the package that the link leads
+        to now."""
         part = self.windows[0][:most]
         request = next(requests_of_windows(self.name, part, len(part)))
         return Question(request, (self.shown.frames[0][: len(part)],))
@@ -127,8 +132,8 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The avatars that clients may ask for (``roles``), which lie in the folder ``models_root``,
-    and the speeches that they say, (n,) float32 at 16 kHz each."""
+    """The avatars that clients may ask for, by their names (``roles``); the folder in which these
+    lie (``models_root``); and the ``speeches`` that they say, (n,) float32 at 16 kHz each."""
 
     models_root: Path
     roles: tuple[Role, ...]
@@ -136,16 +141,15 @@ class Cast:
 
     @property
     def changing(self) -> list[Role]:
-        """The roles (names of avatars) that have several packages, which may be replaced by one
-        another."""
+        """The roles that have several packages, so that ``Role.replace`` changes what they show."""
         return [role for role in self.roles if len(role.looks) > 1]
 
 
 def make_cast(folder: Path, *, changing: bool) -> Cast:
-    """Make six packages in ``folder``, compiled, each of which four names lead to; where
-    ``changing``, also two names with two packages each. The frames that they have to show are made
-    with ``lipwire.api``, without servers. Raises RuntimeError where two of them look alike
-    (``check_distinct``)."""
+    """Make six compiled packages in ``folder``, each with four names (``Role``) that lead to it.
+    Where ``changing``, add two names with two packages each. The frames that they have to show are
+    made with ``lipwire.api``, without servers. Raises RuntimeError where two packages or speeches
+    look alike (``check_distinct``)."""
     root = folder / "avatars"
     root.mkdir()
     speeches = tuple(make_speech(number) for number in range(_SPEECHES))
@@ -182,10 +186,11 @@ def make_look(
     seed: int,
     encoder_seed: int | None = None,
 ) -> Look:
-    """Write the avatar package ``package``, a new folder, with ``frames`` frames and networks of
-    random weights, drawn from ``seed`` (the audio encoder's from ``encoder_seed``, where that is
-    given), and return it with the frames in which it says ``speeches``, (n,) float32 at 16 kHz
-    each, made by ``lipwire.api``."""
+    """Write an avatar package into ``package``, a new folder, with ``frames`` frames, and return it
+    with the JPEG files of the frames in which it says ``speeches``, made by ``lipwire.api``.
+    ``speeches`` are (n,) float32 at 16 kHz each. The networks have random weights drawn from
+    ``seed``; those of the audio encoder are drawn from ``encoder_seed``, or with None from
+    ``seed``."""
     write_package(package, frames, _SIZE, _NARROW, seed)
     checkpoint = package / "checkpoint"
     write_tiny_unet(checkpoint / "model_best.onnx", seed=seed)

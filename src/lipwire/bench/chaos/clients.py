@@ -29,8 +29,8 @@ _MAX_MESSAGE_BYTES: Final = 100 * 2**20
 
 
 class Tally:
-    """Counts how requests about the avatars of ``cast`` ended, and keeps lines about wrong frames
-    (``wrong``) and about errors (``errors``). Thread-safe."""
+    """Counts how requests about the avatars of ``cast`` ended (``counts``), and keeps lines about
+    wrong frames (``wrong``) and about errors (``errors``), the first 20 of each. Thread-safe."""
 
     def __init__(self, cast: Cast) -> None:
         self.counts: Counter[str] = Counter()
@@ -55,7 +55,8 @@ class Tally:
             return self.counts["right"] + self.counts["wrong"]
 
     def count(self, what: str) -> None:
-        """Count one more request that ended as ``what`` says, such as "right" or "unload"."""
+        """Add 1 to ``counts[what]``. ``what`` says how a request ended, or what was done to a
+        server, for example "cancelled" or "unload"."""
         with self._lock:
             self.counts[what] += 1
 
@@ -68,9 +69,9 @@ class Tally:
                 self.errors.append(what)
 
     def session(self, name: str, comparison: Comparison) -> None:
-        """Count the frames of a live session of the avatar called ``name`` that ``comparison`` has
-        looked at; where one was wrong, add a line about the first such to ``wrong``, which keeps
-        the first 20."""
+        """Add the frames of a live session of the avatar called ``name``, as ``comparison`` has
+        counted them. Where ``comparison`` found something wrong, add one line about the first fault
+        to ``wrong``, which keeps the first 20."""
         with self._lock:
             self.frames += comparison.right + comparison.held + len(comparison.wrong)
             self.counts["live frames right"] += comparison.right
@@ -85,9 +86,9 @@ class Tally:
                     self.wrong.append(what)
 
     def look_at(self, question: Question, answer: pb.CompositeBatchResponse) -> None:
-        """Compare the frames of ``answer`` with those that are right for ``question``; count it as
-        right, or as wrong with a line in ``wrong`` about the first wrong frame. An answer that says
-        it failed is counted as an error."""
+        """Compare the frames of ``answer`` with the right answers of ``question``, and count the
+        request as right or as wrong; a wrong one adds to ``wrong`` a line about the first wrong
+        frame. Where ``answer`` says that the request failed, it is counted as an error."""
         name = question.request.model_id
         if not answer.success:
             self.error(f"{name}: {answer.error}")
@@ -120,9 +121,10 @@ class Clients:
     def __init__(
         self, address: str, cast: Cast, tally: Tally, *, count: int, rate: float, seed: int
     ) -> None:
-        """``count`` clients ask the server at ``address`` for avatars of ``cast``, as drawn from
-        ``seed``, and count what comes in ``tally``. ``rate`` is how many requests a second all of
-        them send together; 0 is as many as there can be."""
+        """``count`` clients ask the server at ``address`` (HOST:PORT) for avatars of ``cast``, and
+        count the results in ``tally``. What they ask for is drawn from ``seed``. ``rate`` is how
+        many requests a second all of them send together; with 0 each sends the next one as soon as
+        it has an answer."""
         self._address = address
         self._cast = cast
         self._tally = tally

@@ -26,14 +26,16 @@ _KEPT: Final = 96
 
 
 class Renderer(Closing):
-    """What an avatar package shows, computed in this process without servers, to compare with.
-    Thread-safe; a context manager."""
+    """Makes the frames that an avatar package shows, in this process and without servers, to
+    compare them with a server's. Thread-safe; a context manager, which closes the avatar at its
+    end."""
 
     def __init__(
         self, package: Path, windows: Sequence[AudioWindows], *, kept: int = _KEPT
     ) -> None:
-        """``windows`` are what the network hears of each frame, (n, 32, 16, 16) float32, one array
-        for each speech. ``kept`` mouths, 300 kB each, are remembered."""
+        """``package`` is the avatar's folder. ``windows`` has one array for each speech, what the
+        network hears of each frame, (n, 32, 16, 16) float32. At most ``kept`` mouths, 300 kB each,
+        are remembered."""
         self._lock = threading.Lock()
         self._windows = windows
         with ExitStack() as stack:
@@ -56,13 +58,14 @@ class Renderer(Closing):
         return len(self._windows[speech])
 
     def spoken(self, position: int, speech: int, number: int, made_at: int | None = None) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` (past the last, back and
-        forth) with the mouth of frame ``number`` of speech number ``speech`` (its index in
-        ``windows``).
+        """Return the JPEG file of the avatar's frame at ``position`` with the mouth of frame
+        ``number`` of speech number ``speech``. ``position`` counts from 0; past the last frame it
+        walks back and forth over the frames. ``number`` counts from 0; ``speech`` is an index into
+        ``windows``.
 
-        The network makes a mouth from the crop of the frame at ``made_at``; None for ``position``
-        itself. Another one is for a mouth that is shown again, on a later frame than it was made
-        for.
+        The network makes the mouth from the crop of the frame at ``made_at``; None means
+        ``position``. Another value is for a mouth that was made for an earlier frame and is shown
+        again at ``position``.
         """
         with self._lock:
             shown = position if made_at is None else made_at
@@ -70,22 +73,23 @@ class Renderer(Closing):
             return self._avatar.jpeg(position, mouth)
 
     def resting(self, position: int) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` (past the last, back and
-        forth) with its mouth at rest."""
+        """Return the JPEG file of the avatar's frame at ``position`` (counted as in ``spoken``)
+        with its mouth at rest."""
         with self._lock:
             mouth = self._rest[ping_pong(position, self._avatar.frame_count)]
             return self._avatar.jpeg(position, mouth)
 
     def filmed(self, position: int) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` (past the last, back and
-        forth) as it was filmed."""
+        """Return the JPEG file of the avatar's frame at ``position`` (counted as in ``spoken``)
+        without a made mouth."""
         with self._lock:
             return self._avatar.jpeg(position, None)
 
     def shown(self, frame: LiveFrame, speech: int, number: int) -> str:
-        """Return in words what ``frame`` shows, where it should show frame ``number`` of speech
-        number ``speech`` (its index in ``windows``): another mouth, or how far it is from the right
-        one. Tries all mouths, which takes seconds."""
+        """Return a text that says what ``frame`` shows, where it should show frame ``number`` of
+        speech number ``speech`` (an index into ``windows``): the frame without a made mouth, the
+        mouth of another frame, or else by how much its pixels differ from the right ones. Tries all
+        mouths, which takes seconds."""
         if self.filmed(frame.position) == frame.data:
             return "the frame as it was filmed"
         for other, windows in enumerate(self._windows):
@@ -117,14 +121,15 @@ class Renderer(Closing):
 
 
 class Comparison:
-    """Compares the frames and the sound that one live session sends with what it has to send. It
-    counts frames that are right (``right``), that show an earlier mouth (``held``) and that were
-    left out (``dropped``), and keeps a line about each that is ``wrong``. Give it what comes, in
-    order; not thread-safe."""
+    """Compares the frames and the sound that one live session sends with those that it has to send.
+    It counts frames that are right (``right``), frames that show an earlier mouth (``held``) and
+    frames that the session has left out (``dropped``), and keeps a line about each fault
+    (``wrong``). Call the methods in the order in which frames, sound and events arrive; not
+    thread-safe."""
 
     def __init__(self, renderer: Renderer, speech: int, samples: Float32Array) -> None:
-        """The session says ``samples``, which is number ``speech`` of those that ``renderer``
-        knows."""
+        """The session says ``samples``, (n,) float32 at 16 kHz: speech number ``speech`` (from 0)
+        of those of which ``renderer`` has the windows."""
         self.right = self.held = self.dropped = 0
         """Frames with their own mouth, with an earlier one because no server made theirs in time,
         and left out."""
@@ -153,27 +158,29 @@ class Comparison:
 
     @property
     def wrong(self) -> list[str]:
-        """A line about each frame and sound that is wrong, and about each gap in the sound that the
-        session has not told of. Empty where all was right."""
+        """A line about each frame and each piece of sound that is wrong, and about each gap in the
+        sound that the session has not announced (``left_out``). Empty where all was right."""
         return self._wrong + [line for _, line in self._gaps]
 
     @property
     def has_gaps(self) -> bool:
-        """Whether sound is missing of which the session may still say why."""
+        """Whether sound is missing that the session has not explained yet; a later event given to
+        ``left_out`` may do so."""
         return bool(self._gaps)
 
     def is_wrong(self, line: str) -> None:
-        """Note that something else is wrong, as ``line`` says."""
+        """Add ``line``, a text about another fault, to ``wrong``."""
         self._wrong.append(line)
 
     def resumed(self) -> None:
-        """Note that another stream has taken the session up again: what nobody took meanwhile is
-        left out, so that sound is missing before the next that comes."""
+        """Note that the session goes on in another stream. What it sent while nobody received is
+        lost, so a gap before the next sound is not counted as wrong."""
         self._resumed = True
 
     def left_out(self, event: FramesDropped) -> None:
-        """Note that the session says that it has left out frames. Where that is because the client
-        had not taken earlier ones, sound may be missing as well, up to 3 s before and after."""
+        """Note ``event``, with which the session says that it has left out frames. Where the reason
+        is "unread" (the client did not receive earlier ones in time), sound may be missing as well:
+        gaps up to 3 s before and after are not wrong."""
         self.dropped += event.count
         if event.reason == "unread":
             self._unread_ms.append(event.at_ms)
@@ -188,10 +195,10 @@ class Comparison:
             self._gaps.append((at_ms, line))
 
     def frame(self, frame: LiveFrame) -> None:
-        """Compare ``frame``, which came, with what it has to show, and count it as ``right``; as
-        ``held`` where it shows an earlier mouth, because its own could not be made; or add a line
-        to ``wrong``. A frame's sound says which frame of the speech it is, so give that to
-        ``sound`` first."""
+        """Compare ``frame``, which the session has sent, with what it has to show. Count it as
+        ``right``; or as ``held`` where it shows an earlier mouth, because its own could not be
+        made; or else add a line to ``wrong``. The frame's sound says which frame of the speech it
+        belongs to, so give that sound to ``sound`` first."""
         if not frame.speech:
             if self._rests(frame) or self._is_held(frame):
                 self.right += 1
@@ -220,9 +227,10 @@ class Comparison:
             self._wrong.append(line)
 
     def sound(self, sound: Sound) -> None:
-        """Compare ``sound``, that of one frame, with the next samples of the speech; add a line to
-        ``wrong`` where it differs, or where sound is missing before it that the session need not
-        have left out. The samples of silence between speeches are ignored."""
+        """Compare ``sound``, the sound of one frame, with the next samples of the speech. Adds a
+        line to ``wrong`` where they differ, where the session began another piece of speech in the
+        middle, or where sound is missing before it without a reason (``left_out``, ``resumed``).
+        The samples of silence between pieces of speech are ignored."""
         missing = (sound.at_ms - (self._next_ms or 0)) // FRAME_MS
         if missing and self._next_ms is not None:
             self._gap(self._next_ms, f"no sound from {self._next_ms} to {sound.at_ms} ms")
@@ -244,7 +252,7 @@ class Comparison:
             self._wrong.append(f"sound before {self._heard / SAMPLE_RATE_HZ:.2f} s")
 
     def ended(self, interrupted: bool) -> None:
-        """Tell that the speech is over. Adds a line to ``wrong`` where not all of it was heard,
+        """Note that the speech is over. Adds a line to ``wrong`` where not all of it was heard,
         unless it was ``interrupted`` or sound may be missing (``left_out``, ``resumed``)."""
         if not interrupted and self._heard < len(self._samples):
             said = f"{self._heard} of {len(self._samples)} samples were heard"

@@ -36,8 +36,8 @@ _SAYS_WHY_MS: Final = 2_000
 
 class LiveClients:
     """Threads that begin one live session after another, from ``start`` to ``stop``, let the avatar
-    speak, and compare the frames and the sound that come with what the session has to send. What
-    they find, errors too, is counted in the tally."""
+    speak, and compare the frames and the sound that arrive with what the session has to send.
+    Results, and errors too, are counted in the tally."""
 
     def __init__(
         self,
@@ -48,8 +48,9 @@ class LiveClients:
         count: int,
         seed: int,
     ) -> None:
-        """``count`` clients begin sessions at the server at ``address``, as drawn from ``seed``,
-        with avatars of ``cast`` that do not change, and count in ``tally``."""
+        """``count`` clients begin sessions at the server at ``address`` (HOST:PORT), and count
+        results in ``tally``. They use only those avatars of ``cast`` that have a single package.
+        What they do is drawn from ``seed``."""
         self._address = address
         self._tally = tally
         self._speeches = cast.speeches

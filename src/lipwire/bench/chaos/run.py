@@ -31,12 +31,12 @@ _TOLD_EVERY_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What ``run_chaos`` does: for how many ``minutes``; the ``seed`` that all is drawn from; how
-    many requests for batches a second (``rate``, of all clients together; 0: as many as there can
-    be); how many ``clients`` send them, and how many ``live_clients`` hold live sessions. Of the
-    ``inference_servers`` each but the first is killed, ended or paused every ``kill_every_s``
-    seconds in the mean; an avatar is loaded or unloaded every ``manage_every_s``; and, with
-    ``replace_packages``, a package is replaced every ``replace_every_s``. A server keeps
+    """What ``run_chaos`` does. It runs for ``minutes``, and draws all random choices from ``seed``.
+    ``clients`` clients send requests for batches, ``rate`` a second all together (0: as many as
+    they can), and ``live_clients`` clients hold live sessions. Each of the ``inference_servers``
+    but the first is killed, ended or paused every ``kill_every_s`` seconds on average. An avatar is
+    loaded or unloaded every ``manage_every_s`` seconds, and, with ``replace_packages``, a package
+    is replaced every ``replace_every_s`` seconds, both on average. Each server keeps at most
     ``most_avatars`` avatars open."""
 
     minutes: float = 2.0
@@ -58,10 +58,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Chaos:
-    """What a run of ``run_chaos`` has found: how long it took, how many requests were answered, how
-    many frames looked at, what happened how often (``counts``), what each server holds at the end
-    (``held``), and a line for each wrong frame, each error that a client saw, and each crash, error
-    in a log or exit with another code (``unclean``)."""
+    """What a run of ``run_chaos`` has found: how many ``seconds`` it took, how many ``requests``
+    were answered, how many ``frames`` were compared, how often each kind of thing happened
+    (``counts``), and what servers hold at the end (``held``). ``wrong``, ``errors`` and ``unclean``
+    have a line for each wrong frame, for each error that a client saw, and for each crash, error in
+    a log, or exit with another code than 0."""
 
     seconds: float
     requests: int
@@ -77,8 +78,8 @@ class Chaos:
 
     @property
     def hours(self) -> float:
-        """How many hours one live session lasts that asks for as many batches of 24 frames, at 25
-        frames a second, as requests were answered."""
+        """``requests`` as hours of a single live session: how long one would last that asks for a
+        batch of 24 frames each time, at 25 frames a second."""
         return self.requests / REQUESTS_AN_HOUR
 
     @property
@@ -96,12 +97,13 @@ class Chaos:
 
 
 def run_chaos(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Chaos:
-    """Run ``plan`` with real processes on free ports of this machine, in a temporary folder which
-    is removed, and return what was found; it takes the minutes of the plan, and some seconds to
-    start and end. Wrong frames and errors are in the result, not raised. Raises RuntimeError where
-    a server does not start.
+    """Run ``plan`` with real processes on free ports of this machine, and return what was found. It
+    takes the minutes of the plan, and some seconds to start and end. Files are written to a
+    temporary folder, which is removed. Wrong frames and errors are in the result, not raised.
+    Raises RuntimeError where a server does not start.
 
-    ``tell`` is called with a line on the progress now and then.
+    ``tell(line)`` is called every few seconds with a line of text about the progress, and with one
+    for each wrong frame and error.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-chaos-") as name, ExitStack() as stack:
         folder = Path(name)

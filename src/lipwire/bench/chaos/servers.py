@@ -29,9 +29,11 @@ these it gives them back to the system at once, so that what is never freed show
 
 
 class Process:
-    """``lipwire ARGUMENTS`` with its log in a file; started again on the same port after a death.
+    """``lipwire ARGUMENTS`` as a process with its log in a file. After its end it can be started
+    again on the same port; each start begins another life, with a log of its own.
 
-    Methods may be called from any thread, except that one thread at a time kills and starts.
+    Methods may be called from any thread, but only one thread at a time may start and end the
+    process.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Process:
         within: Sequence[str] = (),
         **environ: str,
     ) -> None:
-        """The process is called ``name`` in messages and has its log in ``folder``; ``environ`` are
-        variables for it. It listens at ``host`` and ``port``; 0 is any free port, which it keeps.
-        ``within`` is a command, as nsenter's, that its command line is appended to, and that has to
-        become it without another process in between."""
+        """``name`` is what messages call the process, ``folder`` is where its logs are written,
+        ``arguments`` are those of the command line, and ``environ`` are additional environment
+        variables. The process listens at ``host`` and ``port``; with port 0 the first start chooses
+        a free one, which later starts use again. ``within`` is a command, such as nsenter with its
+        arguments, to which the command line is appended; it has to replace itself with that
+        program, not start a child."""
         self.name: Final = name
         self.host: Final = host
         self.port = port
@@ -69,8 +73,8 @@ class Process:
         return None if process is None or process.poll() is not None else process.pid
 
     def start(self) -> None:
-        """Start the process, and wait until it listens. Raises RuntimeError where it does not
-        within some time. To be called where it does not run."""
+        """Start the process, and wait until it listens. Call it only where the process does not
+        run. Raises RuntimeError where it does not listen in time."""
         self.life += 1
         ready, telling = os.pipe()
         try:
@@ -102,9 +106,9 @@ class Process:
         self.port = int(said)
 
     def start_again(self) -> None:
-        """Start the process after its end, and wait until it listens, in a few attempts with a
-        pause between them: its port may have been given to another program's connection meanwhile.
-        Raises RuntimeError where it does not start."""
+        """Start the process after its end, and wait until it listens. Tries a few times, with a
+        pause in between, because its port may have been given to another program's connection
+        meanwhile. Raises RuntimeError where the last attempt fails."""
         for left in range(_TRIES - 1, -1, -1):
             try:
                 return self.start()
@@ -115,35 +119,40 @@ class Process:
                 time.sleep(_BETWEEN_S)
 
     def kill(self) -> None:
-        """Kill the process with SIGKILL, and wait for its end. Nothing where it does not run."""
+        """Kill the process with SIGKILL, and wait for its end. Does nothing where it was not
+        started. Where it has ended by itself before, ``unclean`` gets a line about its exit code.
+        """
         self._end(signal.SIGKILL, -signal.SIGKILL)
 
     def drain(self) -> None:
-        """End the process with SIGTERM, which lets requests under way finish, and wait; nothing
-        where it does not run. An exit code other than 0 is kept in ``unclean``, as is that it did
-        not end in time: it is then ended with SIGABRT."""
+        """End the process with SIGTERM, which lets requests under way finish, and wait for its end.
+        Does nothing where it was not started. ``unclean`` gets a line where the exit code is not 0,
+        or where the process does not end in time; in the latter case it is ended with SIGABRT."""
         self._end(signal.SIGTERM, 0)
 
     def pause(self, seconds: float) -> None:
-        """Stop the process with SIGSTOP, wait ``seconds``, and let it go on: its connections stay
-        meanwhile, and nothing is answered. Nothing where it was not started."""
+        """Stop the process with SIGSTOP, wait ``seconds``, and let it continue: meanwhile its
+        connections stay open, and nothing is answered. Where the process was not started, this only
+        waits."""
         self.stop()
         time.sleep(seconds)
         self.go_on()
 
     def stop(self) -> None:
-        """Stop the process with SIGSTOP. Nothing where it was not started."""
+        """Stop the process with SIGSTOP, until ``go_on``. Does nothing where it was not started."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let the process that was stopped go on. Nothing where it was not started."""
+        """Let the process continue after ``stop``, with SIGCONT. Does nothing where the process was
+        not started."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
     def troubles(self) -> list[str]:
-        """Return a line for each error in its logs, each crash in its standard error, and each end
-        that was not as it should be (``unclean``), of all its lives. Empty where all was well."""
+        """Return a line for each error in the logs of all its lives, for each crash in their
+        standard error, and for each end that was not as it should be (``unclean``). Empty where all
+        was well."""
         found = list(self.unclean)
         for life in range(1, self.life + 1):
             where = f"{self.name}, life {life}"
@@ -158,7 +167,7 @@ class Process:
         return found
 
     def close(self) -> None:
-        """Kill the process if it runs, and wait for its end; that does not count as unclean."""
+        """Kill the process if it runs, and wait for its end. This adds nothing to ``unclean``."""
         process = self._process
         if process is None:
             return
@@ -196,17 +205,19 @@ class Process:
 
 
 class Farm:
-    """A compositing server over inference servers, all processes; a context manager: they run and
-    listen during the ``with`` block, and are killed at its end, unless ``end`` was called.
+    """A compositing server and the inference servers that it asks, all processes. A context
+    manager: they run and listen during the ``with`` block, and are killed at its end, unless
+    ``end`` has ended them.
 
-    ``inference`` are the inference servers, ``compositing`` is the other one. The first inference
-    server is not to be killed: one that lives is what clients are promised, and what it holds can
-    be looked at from the beginning to the end.
+    ``inference`` are the inference servers, ``compositing`` is the compositing server. Do not kill
+    the first inference server: clients are promised an answer as long as one runs, and its memory
+    is watched from the beginning to the end.
     """
 
     def __init__(self, models_root: Path, folder: Path, *, inference: int, most: int) -> None:
-        """The servers serve ``models_root`` and have their logs in ``folder``. There are
-        ``inference`` inference servers; ``most`` avatars stay open in each server."""
+        """The servers serve the avatars in the folder ``models_root`` and write their logs into
+        ``folder``/logs, which is made. ``inference`` is the number of inference servers; each
+        server keeps at most ``most`` avatars open."""
         logs = folder / "logs"
         logs.mkdir()
         root = ["--models-root", str(models_root)]
@@ -234,14 +245,14 @@ class Farm:
         return [*self.inference, self.compositing]
 
     def living(self, chance: random.Random) -> Process | None:
-        """Return one of the inference servers whose processes exist at this moment, drawn from
-        ``chance`` (a paused one may be it); None if there is none."""
+        """Return one of the inference servers whose process exists at this moment, drawn with
+        ``chance``; a paused one counts. None where there is none."""
         there = [process for process in self.inference if process.pid is not None]
         return chance.choice(there) if there else None
 
     def end(self) -> None:
-        """Drain all servers, the compositing server first, and wait for their ends. Exit codes
-        other than 0 are in ``Process.troubles``."""
+        """Drain all servers (``Process.drain``), the compositing server first, and wait for their
+        ends. ``Process.troubles`` tells of exit codes other than 0."""
         for process in reversed(self.processes):
             process.drain()
 

@@ -37,8 +37,9 @@ class Troubles:
         seed: int,
     ) -> None:
         """What happens to the servers of ``farm`` and the avatars of ``cast`` is drawn from
-        ``seed`` and counted in ``tally``. The arguments in seconds are means between two events of
-        a kind. Each inference server but the first has a thread of its own that kills it."""
+        ``seed`` and counted in ``tally``. The arguments in seconds are the average times between
+        two events of one kind: killing, ending or pausing a server (for each inference server but
+        the first), loading or unloading an avatar, and replacing a package."""
         self._farm = farm
         self._cast = cast
         self._tally = tally
@@ -58,8 +59,8 @@ class Troubles:
             thread.start()
 
     def stop(self) -> None:
-        """Make each thread end after what it is doing, and wait for all of them: servers that were
-        killed are running again then."""
+        """Make each thread finish what it is doing, and wait for all of them. Servers that were
+        killed have been started again by then."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:

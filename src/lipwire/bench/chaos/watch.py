@@ -29,10 +29,11 @@ gRPC's threads and opened avatars come and go; a leak of one in a hundred reques
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How much memory, files and threads the server process called ``server`` holds at the end:
-    megabytes resident, and the same with shared pages divided (proportional); and how these figures
-    have grown after the warm-up, by name, with slopes for each thousand requests. ``growths`` is
-    empty where there was too little to see."""
+    """What the server process called ``server`` holds at the end: its resident memory in MiB
+    (``resident_mb``), and the same with each shared page divided between the processes that have it
+    (``proportional_mb``). ``growths`` says, for each figure of ``FIGURES`` by its name, how it has
+    changed after the warm-up, with the slope for each thousand requests. It is empty where too
+    little was seen."""
 
     server: str
     resident_mb: float
@@ -60,8 +61,9 @@ class Watch:
     def __init__(
         self, processes: Sequence[Process], progress: Callable[[], int], every_s: float
     ) -> None:
-        """``progress`` returns how many requests have been answered. Processes are looked at once
-        in ``every_s`` seconds, and have to exist as long as this does."""
+        """``progress()`` returns how many requests have been answered so far. Each of ``processes``
+        is looked at every ``every_s`` seconds; one that does not run at that moment is passed over.
+        """
         self._processes = processes
         self._progress = progress
         self._every_s = every_s
@@ -71,8 +73,8 @@ class Watch:
 
     def held(self) -> list[Held]:
         """Return what each process held when it was last looked at, and how that has grown, in the
-        order in which the processes were given; one that was never looked at is left out. Call it
-        after the ``with`` block."""
+        order of ``processes``; one that was never looked at is left out. Call it after the ``with``
+        block."""
         return [self._held(name, seen) for name, seen in self._seen.items() if seen]
 
     def __enter__(self) -> Self:

@@ -23,9 +23,9 @@ UNGATED: Final = SessionSettings(gate=False)
 
 
 class Client(Closing):
-    """One live session, whose frames and events a thread of its own receives and counts from the
-    beginning; a context manager. ``frames`` has them with their times of arrival, without their
-    data."""
+    """One live session, whose frames and events are received and counted by a thread from the
+    beginning. A context manager, which ends the session. ``frames`` is a list of pairs: when a
+    frame arrived, in seconds of ``time.perf_counter``, and the frame without its data."""
 
     def __init__(self, connection: AvatarConnection, model_id: str) -> None:
         """Begin a session with avatar ``model_id``. Raises what the server refuses it with."""
@@ -42,9 +42,10 @@ class Client(Closing):
         self._thread.start()
 
     def wait(self, condition: Callable[[], object], timeout_s: float) -> None:
-        """Wait until ``condition()`` is true. It is called at once and after each frame and event,
-        with the client's lock held. Raises RuntimeError where it is not true within ``timeout_s``
-        seconds, and the error that the session has ended with, where it has."""
+        """Wait until ``condition()`` is true. It is called at once and again after each frame and
+        event, while no more of these are received. Raises RuntimeError where it does not become
+        true within ``timeout_s`` seconds. Where the session has ended with an error, that error is
+        raised."""
         with self._changed:
             there = self._changed.wait_for(lambda: self.error or condition(), timeout_s)
         if self.error is not None:
@@ -53,13 +54,13 @@ class Client(Closing):
             raise RuntimeError(f"a session did not come so far within {timeout_s:.0f} s")
 
     def spoken(self, number: int = 0) -> int:
-        """Return how many frames that show speech came, leaving out the first ``number`` of all
-        frames."""
+        """Return how many frames that show speech have arrived, not counting those among the first
+        ``number`` of all frames."""
         return sum(frame.speech > 0 for _, frame in self.frames[number:])
 
     def close(self) -> None:
-        """End the session, and wait until the server has ended it. The error that it has ended
-        with, if any, stays in ``error``."""
+        """End the session, and wait until the server has ended it. Where it ended with an error,
+        ``error`` keeps it, and nothing is raised."""
         with suppress(Cancelled):  # it has ended already
             self.session.end()
         self._thread.join()
@@ -86,14 +87,15 @@ class Client(Closing):
 def latencies_ms(
     client: Client, speech: Float32Array, lookahead_ms: float
 ) -> tuple[list[float], float]:
-    """Push ``speech``, (n,) float32 at 16 kHz, to the session of ``client`` as a microphone would,
-    and wait until it was said, for as long as it lasts and up to 30 s more. Returns, for each frame
-    that came, how many milliseconds after the last sample that it needs it came, and the share of
-    frames that did not come, 0 to 1.
+    """Push ``speech``, (n,) float32 at 16 kHz, to the session of ``client`` as fast as a microphone
+    would, and wait until it was said, at most 30 s after its end. Returns the latency in
+    milliseconds of each frame that arrived, and the share of frames that did not arrive, 0 to 1.
 
-    A frame needs what is spoken until its end, and ``lookahead_ms`` more. The last frames, which
-    need what is not spoken any more, are left out. Raises RuntimeError where no other frames came
-    or the speech did not end in time, and the error that the session has ended with.
+    The latency is the time from sending the last sample that the frame depends on until its
+    arrival. A frame depends on the speech until its own end and ``lookahead_ms`` more. Frames near
+    the end of the speech, whose look-ahead goes beyond it, have no latency here. Raises
+    RuntimeError where no other frames arrived or the speech did not end in time; an error with
+    which the session has ended is raised.
     """
     begun = len(client.frames)
     ended = len(client.ended)
@@ -123,10 +125,10 @@ def latencies_ms(
 
 
 def lateness_ms(client: Client, first: int) -> list[float]:
-    """Return how many milliseconds late each frame that ``client`` received came, 0 or more, from
-    frame ``first`` on (an index into the frames that came); empty where there is none. How long a
-    frame came after its time on the session's clock is compared with how long the earliest
-    twentieth of these frames did."""
+    """Return how many milliseconds late each frame arrived that ``client`` received, 0 or more,
+    from frame ``first`` on (an index into ``client.frames``); empty where there is none. The delay
+    of a frame is its time of arrival less its time on the session's clock. It is late by as much as
+    its delay is greater than that of the fastest twentieth of these frames."""
     offsets = [at * 1000 - frame.at_ms for at, frame in client.frames[first:]]
     if not offsets:
         return []
@@ -135,10 +137,11 @@ def lateness_ms(client: Client, first: int) -> list[float]:
 
 
 def missing(client: Client, first: int, until_s: float) -> float:
-    """Return which share of the frames that were due to ``client`` did not come, 0 to 1, from the
-    arrival of frame ``first`` (an index into the frames that came) until ``until_s``, in seconds of
-    ``time.perf_counter``. 25 frames a second are due, by the session's clock; two that are due at
-    the end may still be on their way. 1 where fewer than two came in that time."""
+    """Return the share of the frames due to ``client`` that did not arrive, 0 to 1, between the
+    arrival of frame ``first`` (an index into ``client.frames``) and ``until_s``, in seconds of
+    ``time.perf_counter``. 25 frames a second are due, by the session's clock; the last two may
+    still be on their way and are not missed. Returns 1 where fewer than two frames arrived in that
+    time."""
     frames = client.frames[first:]
     last = bisect.bisect_right([at for at, _ in frames], until_s)
     if last < 2:

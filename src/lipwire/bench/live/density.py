@@ -41,10 +41,11 @@ _RUNNERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Density:
-    """What a live session that speaks costs on this machine, with networks run by ``runner``: how
-    long a mouth takes on one core, how many mouths all cores make a second, the share of a core
-    that a session takes besides its mouths, client included; how many sessions were tried and held,
-    and what one more changed; and how many a server admits (``allowed``)."""
+    """What a live session that speaks costs on this machine, with networks run by ``runner``.
+    ``mouth_ms`` is how long a mouth takes on one core, ``mouths_a_second`` how many all ``cores``
+    make together, and ``besides_share`` which share of one core a session takes besides its mouths,
+    client included. ``held`` is how many sessions were tried and kept up, ``held_until`` a text
+    about what happened with one more, and ``allowed`` how many sessions a server admits."""
 
     runner: str
     cores: int
@@ -63,13 +64,14 @@ class Density:
 
     @property
     def session_share(self) -> float:
-        """How many cores one live session that speaks takes, a fraction: for its mouths and for all
-        else, client included."""
+        """How many cores one live session that speaks takes, such as 0.4: for its mouths and for
+        all else, client included."""
         return _FPS * self.cores / self.mouths_a_second + self.besides_share
 
     def sessions(self, cores: int) -> int:
-        """Return how many live sessions that speak a machine with ``cores`` cores like these
-        holds. A tenth of the cores is left, as leases leave it, for frames that take longer."""
+        """Return how many live sessions that speak fit on a machine with ``cores`` cores like
+        these. A tenth of the cores is kept free, for frames that take longer; servers do the same
+        when they admit sessions."""
         return int(SHARE * cores / self.session_share)
 
 
@@ -79,10 +81,11 @@ def run_density(
     quick: bool = False,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> list[Density]:
-    """Measure what live sessions of the demo avatar cost, with its network on the processor;
-    ``seconds`` for each figure. Returns one result for each way to run it (``runner``): float32,
-    and bfloat16 where the processor has it. With ``quick`` an avatar whose network takes a
-    millisecond is used, and float32 alone. ``tell(line)`` is called when something begins."""
+    """Measure what live sessions of the demo avatar cost, with its network on the processor; each
+    figure is measured for ``seconds``. Returns one result for each way to run the network
+    (``runner``): float32, and bfloat16 where the processor has it. With ``quick``, an avatar whose
+    network takes a millisecond is used, and float32 alone. ``tell(line)`` is called with a text
+    when a measurement begins."""
     cores = usable_cores()
     found = []
     with rig(avatars=max(2, cores), quick=quick) as avatars:

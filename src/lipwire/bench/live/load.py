@@ -25,10 +25,11 @@ _MAIN: Final = f"from {__name__} import main; main()"
 
 @contextmanager
 def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterator[None]:
-    """Put an inference server under load during the ``with`` block: a process of its own, with
-    ``clients`` threads, asks the server at ``address`` (HOST:PORT) for 24 mouths of the avatar
-    ``model_id`` again and again, for ``tenant`` (empty: none). A context manager; the block begins
-    when the first request was answered. Raises RuntimeError where none is."""
+    """Put an inference server under load during the ``with`` block. A context manager. A process
+    with ``clients`` threads asks the server at ``address`` (HOST:PORT) for 24 mouths of the avatar
+    ``model_id`` again and again, for ``tenant`` (empty: none). The block begins when the first
+    request was answered, and the process is killed at its end. Raises RuntimeError where no request
+    is answered."""
     command = python_command("-c", _MAIN, address, model_id, str(clients), tenant)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -45,9 +46,9 @@ def asking(address: str, model_id: str, *, clients: int, tenant: str) -> Iterato
 
 def ask(address: str, model_id: str, clients: int, tenant: str, stop: threading.Event) -> None:
     """Ask the inference server at ``address`` (HOST:PORT) for 24 mouths of the avatar ``model_id``
-    again and again, in ``clients`` threads and for ``tenant`` (empty: none), until ``stop`` is set,
-    for which it waits. Errors are passed over after a pause. Prints ``asking`` when the first
-    answer has come; nothing where none comes within two minutes."""
+    again and again, in ``clients`` threads and for ``tenant`` (empty: none); return when ``stop``
+    is set. After an error a thread pauses and asks again. Prints ``asking`` when the first answer
+    has arrived; prints nothing where none arrives within two minutes."""
     windows = np.zeros((FRAMES, *AUDIO_WINDOW_SHAPE), np.float32)
     began = threading.Event()
 
@@ -75,8 +76,8 @@ def ask(address: str, model_id: str, clients: int, tenant: str, stop: threading.
 
 
 def main() -> None:
-    """Ask as the process's arguments say, ADDRESS AVATAR CLIENTS TENANT, until its standard input
-    is closed."""
+    """Call ``ask`` with the process's arguments, ADDRESS AVATAR CLIENTS TENANT, until its standard
+    input is closed."""
     stop = threading.Event()
 
     def wait() -> None:

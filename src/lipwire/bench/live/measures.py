@@ -31,8 +31,9 @@ MOST_MISSING: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of a measurement, called ``what``: a time as median and 99th percentile in
-    milliseconds (None where it is no time), and a note with a number or a remark."""
+    """One figure of a measurement. ``what`` is its name; ``p50_ms`` and ``p99_ms`` are a time's
+    median and 99th percentile in milliseconds (None where the figure is no time); ``note`` is a
+    text with a number or a remark."""
 
     what: str
     p50_ms: float | None = None
@@ -42,14 +43,14 @@ class Figure:
     @classmethod
     def of(cls, what: str, times_ms: list[float], note: str = "") -> "Figure":
         """Return a figure called ``what`` with the median and the 99th percentile of ``times_ms``,
-        milliseconds, of which there is at least one."""
+        one or more times in milliseconds, and ``note``."""
         return cls(what, percentile(times_ms, 50), percentile(times_ms, 99), note)
 
 
 def specialise(rig: Rig, servers: Servers) -> None:
-    """Speak with each avatar of ``rig`` at ``servers`` until its network runs in bfloat16, as one
-    that is used much does, and return then. Raises RuntimeError where one does not within a minute.
-    """
+    """Let each avatar of ``rig`` speak at ``servers`` until its network runs in bfloat16, which a
+    server does with avatars that are used much. Raises RuntimeError where one does not within a
+    minute."""
     with CompositingConnection(servers.compositing) as connection:
         for package in rig.packages:
             with _session(servers, package.name) as client:
@@ -62,11 +63,11 @@ def specialise(rig: Rig, servers: Servers) -> None:
 
 
 def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], str]:
-    """Push ``seconds`` of speech, as a microphone would, to a new session with the first avatar of
-    ``rig`` at ``servers``, after another session has spoken for two seconds. Returns, for each
-    frame that came, how many milliseconds after the last sample that it needs it came, and a text
-    that says which share did not come. Raises RuntimeError where no frame came, and the error that
-    a session ends with."""
+    """Push ``seconds`` of speech to a new session with the first avatar of ``rig`` at ``servers``,
+    as fast as a microphone would, after another session has spoken for two seconds. Returns the
+    latency in milliseconds of each frame that arrived, from sending the last sample that the frame
+    depends on until its arrival, and a text with the share of frames that did not arrive. Raises
+    RuntimeError where no frame arrived; an error with which a session ends is raised."""
     with _session(servers) as client:  # how long mouths take is known then
         latencies_ms(client, rig.said(_WARM_UP_S), UNGATED.lookahead_ms)
     with _session(servers) as client:
@@ -75,9 +76,9 @@ def latency(rig: Rig, servers: Servers, seconds: float) -> tuple[list[float], st
 
 
 def interruptions(rig: Rig, servers: Servers, times: int) -> list[float]:
-    """Interrupt a session at ``servers`` that says speech of ``rig``, ``times`` times; return how
-    many milliseconds after each interruption the first frame without speech came. Raises
-    RuntimeError where none comes in time, and the error that the session ends with."""
+    """Interrupt a session at ``servers`` while it says speech of ``rig``, ``times`` times; return
+    how many milliseconds after each interruption the first frame without speech arrived. Raises
+    RuntimeError where none arrives in time; an error with which the session ends is raised."""
     with _session(servers) as client:
         return [_interruption(rig, client) for _ in range(times)]
 
@@ -101,9 +102,9 @@ def _interruption(rig: Rig, client: Client) -> float:
 
 def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
     """Begin a session with the first avatar at ``servers``, ``times`` times one after the other;
-    return how many milliseconds after it was asked for the first frame of each came. With ``cold``
-    the avatar is unloaded before each. Raises RuntimeError where no frame comes in time, and the
-    error that a session ends with."""
+    return the milliseconds from asking for each session until its first frame arrived. With
+    ``cold`` the avatar is unloaded before each. Raises RuntimeError where no frame arrives in time;
+    an error with which a session ends is raised."""
     found = []
     with CompositingConnection(servers.compositing) as connection:
         for _ in range(times):
@@ -115,11 +116,11 @@ def first_frames(servers: Servers, times: int, *, cold: bool) -> list[float]:
 
 
 def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int, str]:
-    """Find how many sessions that all speak the compositing server of ``servers`` carries, with all
-    avatars of ``rig`` in turn: add one after the other, up to ``most``, and watch each number of
-    them for ``seconds``, until one session lacks 1 % of its frames, or 1 % of all frames are late
-    by more than the time of a frame. Returns the number before that, and a text that says what
-    ended it."""
+    """Find how many sessions the compositing server of ``servers`` carries that all speak, with the
+    avatars of ``rig`` in turn. Sessions are added one after the other, up to ``most``, and each
+    number of them is watched for ``seconds``, until one session lacks 1 % of its frames, or 1 % of
+    all frames are late by more than 40 ms. Returns the last number before that, and a text that
+    says what ended the search."""
     with ExitStack() as stack:
         connection = stack.enter_context(AvatarConnection(servers.compositing))
         clients: list[Client] = []
@@ -148,9 +149,10 @@ def carried(rig: Rig, servers: Servers, seconds: float, most: int) -> tuple[int,
 
 
 def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: bool) -> float:
-    """Return how much of a core one session at ``servers`` takes, client and server together:
-    processor seconds a second of this process, in which both run, measured for ``seconds``.
-    ``speaking`` says whether the avatar says speech of ``rig`` or rests meanwhile."""
+    """Return which share of one core a session at ``servers`` takes, client and server together:
+    processor seconds for each second, of this process, in which both run, measured for ``seconds``.
+    1.0 is a whole core. With ``speaking`` the avatar says speech of ``rig`` meanwhile, else it
+    rests."""
     with _session(servers) as client:
         if speaking:
             client.session.push(rig.said(seconds + 2 * _SETTLE_S), SAMPLE_RATE_HZ)
@@ -163,18 +165,18 @@ def processor_share(rig: Rig, servers: Servers, seconds: float, *, speaking: boo
 
 
 def capacity(servers: Servers) -> int:
-    """Return how many live sessions in all the compositing server of ``servers`` reports that it
-    would admit."""
+    """Return how many live sessions in all the compositing server of ``servers`` would admit, as it
+    reports."""
     with CompositingConnection(servers.compositing) as connection:
         return connection.health(_TIMEOUT_S).live_capacity
 
 
 def beside_load(rig: Rig, servers: Servers, seconds: float) -> Iterator[Figure]:
-    """Measure one live session at ``servers``, an inference and a compositing server that run:
-    alone, beside 8 clients that ask for batches of another avatar, and beside 80 such clients of
-    another tenant. Yield its latency in milliseconds for each, over ``seconds`` of the speech of
-    ``rig``, and beside the clients also how long an interruption took. Where a measurement beside
-    clients fails, its figure has the error as its note, and no times."""
+    """Measure one live session at ``servers``, which have to be an inference and a compositing
+    server: alone, beside 8 clients that ask for batches of another avatar, and beside 80 such
+    clients of another tenant. Yield the session's latency in milliseconds for each, over
+    ``seconds`` of the speech of ``rig``, and beside the clients also how long an interruption took.
+    Where a measurement beside clients fails, its figure has the error as its note, and no times."""
     alone, note = latency(rig, servers, seconds)
     yield Figure.of("latency over two servers, alone", alone, note)
     alone_ms = max(percentile(alone, 99), 1e-3)

@@ -35,7 +35,7 @@ _HERE: Final = {
 @dataclass(frozen=True, slots=True)
 class Servers:
     """Addresses, HOST:PORT, of a compositing and an inference server that are ready; ``inference``
-    is empty where one server is both."""
+    is empty where one server does the work of both."""
 
     compositing: str
     inference: str
@@ -60,8 +60,8 @@ class Rig:
         return sorted(Path(self._root["LIPWIRE_MODELS_ROOT"]).iterdir())
 
     def said(self, seconds: float) -> Float32Array:
-        """Return ``seconds`` of speech, (n,) float32 at 16 kHz: the same sentence again and
-        again."""
+        """Return ``seconds`` of speech, (n,) float32 at 16 kHz: one sentence, repeated as often as
+        needed."""
         return np.resize(self.speech, round(seconds * SAMPLE_RATE_HZ))
 
     @contextmanager
@@ -73,11 +73,12 @@ class Rig:
         precision: str = "float32",
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Servers]:
-        """Give the ``with`` block a server that does everything, in this process, and stop it
-        afterwards. A context manager. Without ``by_speed`` it admits more sessions than it can
-        carry. ``make_engine(chosen)`` opens what runs its networks on the device ``chosen``,
-        ``precision`` is the setting ``onnx.precision``, "auto" or "float32"; ``more`` are other
-        settings, environment variables (``LIPWIRE_...``) with their values."""
+        """Give the ``with`` block the address of a server for the avatars, in this process, that is
+        compositing and inference server at once; stop it afterwards. A context manager. Without
+        ``by_speed`` it admits more sessions than it may be able to carry. ``make_engine(device)``
+        returns the engine that runs its networks on ``device``. ``precision`` is the setting
+        ``onnx.precision``, "auto" or "float32"; ``more`` are other settings, as environment
+        variables (``LIPWIRE_...``) with their values."""
         with open_serve(
             load_compositing_config(None, {**_HERE, **self._root, **more}),
             self._inference(precision),
@@ -89,9 +90,10 @@ class Rig:
 
     @contextmanager
     def two_servers(self, *, precision: str = "float32") -> Iterator[Servers]:
-        """Give the ``with`` block an inference server, and a compositing server that asks it, both
-        in this process, and stop them afterwards. A context manager. ``precision`` is the setting
-        ``onnx.precision`` of the inference server, "auto" or "float32"."""
+        """Give the ``with`` block the addresses of an inference server and of a compositing server
+        that asks it, both in this process, and stop them afterwards. A context manager.
+        ``precision`` is the setting ``onnx.precision`` of the inference server, "auto" or
+        "float32"."""
         with ExitStack() as stack:
             inference = stack.enter_context(
                 open_inference_server(
@@ -119,10 +121,11 @@ class Rig:
 
 @contextmanager
 def rig(*, avatars: int, quick: bool, use_gpu: bool = False) -> Iterator[Rig]:
-    """Give the ``with`` block a ``Rig`` with a folder that has ``avatars`` names (live-0 and so on)
-    of one avatar, compiled for live sessions; the folder is removed afterwards. A context manager.
-    It is the demo avatar, or, with ``quick``, one whose network takes a millisecond. Its servers
-    run networks on a GPU where ``use_gpu``, else on the processor."""
+    """Give the ``with`` block a ``Rig`` whose folder has one avatar under ``avatars`` names
+    (live-0, live-1 and so on), compiled for live sessions; the folder is removed afterwards. A
+    context manager. The avatar is the demo avatar, or, with ``quick``, one whose network takes a
+    millisecond. The rig's servers run networks on a GPU where ``use_gpu``, else on the processor.
+    """
     with tempfile.TemporaryDirectory(prefix="lipwire-live-") as folder:
         package = _quick_package(Path(folder) / "package") if quick else find_avatar("demo")
         with Avatar.open(package, parts=frozenset({"jpeg"})) as frames:

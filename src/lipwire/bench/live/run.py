@@ -19,8 +19,8 @@ _MOST_QUICK: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LiveReport:
-    """The figures of live sessions with networks on one kind of device in one precision, which
-    ``runner`` names."""
+    """The figures of live sessions with networks run in one way: ``runner`` names the kind of
+    device and the precision."""
 
     runner: str
     figures: list[Figure]
@@ -32,12 +32,13 @@ def run_live(
     quick: bool = False,
     tell: Callable[[str, Figure], None] = lambda _runner, _figure: None,
 ) -> list[LiveReport]:
-    """Measure live sessions of the demo avatar, on the processor in each precision that it has
-    units for, and on a GPU where there is one; return one report for each of these.
+    """Measure live sessions of the demo avatar: on the processor in float32, in bfloat16 where the
+    processor has it, and on a GPU where there is one. Returns one report for each of these.
 
-    Each figure takes ``seconds`` of speech. Where ``quick``, it is an avatar whose network takes a
-    millisecond, to see whether everything runs. ``tell(runner, figure)`` is called with each figure
-    as it is found, and the name of the report that it belongs to.
+    Each figure is measured with ``seconds`` of speech. With ``quick``, an avatar whose network
+    takes a millisecond is used, and bfloat16 is left out, to see whether everything runs.
+    ``tell(runner, figure)`` is called with each figure when it is found, and the name of the report
+    that it belongs to.
     """
     reports = []
     for runner in _runners(quick):

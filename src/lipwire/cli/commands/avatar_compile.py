@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Purpose(StrEnum):
-    """What an avatar is compiled for: its frames as JPEG files (serve), for videos (render),
-    uncompressed (raw), or for all of these; its network for the processor (cpu) or GPUs as well
-    (gpu); its mouths at rest (live)."""
+    """What an avatar is compiled for: serving its frames as JPEG files (serve), rendering videos
+    (render), uncompressed frames (raw), or all of these (all); running its network on GPUs as well
+    as on the processor (gpu) or on the processor alone (cpu); showing its mouth at rest in live
+    sessions (live)."""
 
     SERVE = "serve"
     RENDER = "render"

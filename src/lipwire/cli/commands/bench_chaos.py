@@ -14,8 +14,9 @@ _SHOWN = 20
 
 
 def measure_chaos(plan: Plan, as_json: bool) -> None:
-    """Run ``plan``, which takes its minutes, and print what came of it, as JSON where ``as_json``;
-    progress goes to stderr. Raises ``typer.Exit`` with code 1 where anything went wrong."""
+    """Run ``plan``, which takes ``plan.minutes``, and print what was found as text, or as JSON
+    where ``as_json``; progress is printed to stderr. Raises ``typer.Exit`` with code 1 where
+    anything went wrong."""
     from lipwire.bench.chaos import run_chaos
     from lipwire.config import describe_machine
 

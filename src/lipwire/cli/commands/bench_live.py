@@ -34,9 +34,9 @@ def measure_live(seconds: float, quick: bool, as_json: bool) -> None:
 
 
 def measure_density(seconds: float, quick: bool, as_json: bool) -> None:
-    """Measure what live sessions cost, ``seconds`` for each figure, and print how many this machine
-    and a larger one hold, as JSON where ``as_json``. ``quick`` only checks that everything runs,
-    with a tiny network."""
+    """Measure what live sessions cost, ``seconds`` for each figure, and print how many sessions
+    this machine and one with more cores can hold: as tables, or as JSON where ``as_json``.
+    ``quick`` only checks that everything runs, with a tiny network."""
     from lipwire.bench.live import LARGE_CORES, run_density
     from lipwire.config import describe_machine
 

@@ -128,16 +128,17 @@ def run(
     ``-``: standard input) through the server at ``address`` (HOST:PORT), in requests of ``batch``
     frames, and print where the time went.
 
-    ``limit`` is the most requests (None: all), ``save`` a folder for the frames (None: they are not
-    kept), in which ``force`` lets files be replaced. ``form`` is what requests carry,
-    ``start_frame`` the frame of the avatar to begin with, ``timeout`` the seconds for each request.
-    ``use_proxy`` says whether a proxy of the environment counts, ``security`` how the connection is
-    encrypted and who asks (None: neither). ``audio_track`` is the recording's track, from 1 (None:
-    it is chosen), and ``allow_damaged`` has a damaged one taken.
+    ``limit`` is the most requests that are sent (None: all). ``save`` is a folder for the frames
+    (None: they are not kept); with ``force`` it may contain files already, which may be replaced.
+    ``form`` is what requests carry, ``start_frame`` the avatar's frame to begin with, from 0, and
+    ``timeout`` the seconds that each request may take. With ``use_proxy``, a proxy named by
+    environment variables is used. ``security`` says how the connection is encrypted and who asks
+    (None: not encrypted, no key). ``audio_track`` is the number of the recording's track, from 1
+    (None: it is chosen). With ``allow_damaged``, a damaged recording is accepted.
 
-    ``stopped`` is called between two requests, and ends the run where it returns True, with nothing
-    printed. Raises InvalidInput for arguments and audio that cannot work, and the error that the
-    server sends (Unavailable where it cannot be reached).
+    ``stopped()`` is called before each request; where it returns True, the run ends and nothing is
+    printed. Raises InvalidInput for arguments and audio that cannot be used, Unavailable where the
+    server cannot be reached, and the error with which the server answers.
     """
     from itertools import islice
 

@@ -16,8 +16,8 @@ _QUIET_RMS: Final = 0.01
 
 
 def clip_beside(package: Path) -> Path:
-    """Return where the clip of the avatar in the folder ``package`` goes: beside it, as what is
-    inside it would be served as a part of it."""
+    """Return the path for the clip of the avatar in the folder ``package``. It lies beside that
+    folder, because a server would serve files inside it as a part of the avatar."""
     return package.with_name(f"{package.name}-clip.mp4")
 
 
@@ -29,13 +29,13 @@ def sentence_there() -> bool:
 
 
 def render_clip(package: Path, recording: Path | None, out: Path) -> int:
-    """Write the file ``out``, a video of the avatar in the folder ``package``, and return how
-    many frames it has. The avatar says the first ``CLIP_S`` seconds of ``recording``, from where
-    somebody speaks; with None, of the sentence that comes with Lipwire. The avatar is compiled
-    first where it is not; progress goes to stderr.
+    """Write a video of the avatar in the folder ``package`` to the file ``out``, and return how
+    many frames it has. The avatar says ``CLIP_S`` seconds of ``recording``, beginning where the
+    recording is no longer quiet; with None, of the sentence that comes with Lipwire. The avatar is
+    compiled first where it is not yet; progress is printed to stderr.
 
     Raises InvalidInput where the recording cannot be decoded, AvatarInvalid where the avatar cannot
-    be used, and StorageFailed where ``out`` cannot be written: it is then as it was.
+    be used, and StorageFailed where ``out`` cannot be written. After an error ``out`` is unchanged.
     """
     from importlib.resources import as_file, files
 

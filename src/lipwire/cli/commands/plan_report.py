@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def print_study(study: Study) -> None:
-    """Print ``study`` to standard output: the plan, what it was computed from, and what simulations
-    gave."""
+    """Print ``study`` to standard output: the plan, the figures it was computed from, and the
+    results of simulations."""
     console = Console()
     _print_plan(console, study)
     _print_needs(console, study)
@@ -29,8 +29,8 @@ def print_study(study: Study) -> None:
 
 
 def study_as_json(study: Study) -> str:
-    """Return ``study`` as a JSON document; of simulations it has the sums, without each request and
-    window."""
+    """Return ``study`` as a JSON document. Of simulations it has the totals only, not each
+    simulated request."""
     document = {
         "demand": asdict(study.demand),
         "figures": {name: asdict(figure) for name, figure in study.figures.items()},

@@ -160,13 +160,15 @@ def command(
 def destination(
     out: Path | None, frames: Path | None, force: bool, audio: Path
 ) -> tuple[Path | None, Path | None]:
-    """Return where a render goes: ``(video, None)``, or ``(None, folder)`` for JPEG files. ``out``
-    may be either: a video where it has a video's suffix, else a folder. ``frames`` is a folder.
-    ``force`` lets what is there be replaced, but not the recording ``audio``. Nothing is made yet.
+    """Return where a render is to be written: ``(video, None)`` for a video file, or ``(None,
+    folder)`` for JPEG files. ``out`` means a video where it has a video's suffix, else a folder;
+    ``frames`` is always a folder. With ``force``, what exists there may be replaced, but never the
+    recording ``audio``. Nothing is created here.
 
-    Raises InvalidInput where not exactly one of ``out`` and ``frames`` is given, where the suffix
-    of ``out`` is none of a video's, where something would be replaced without ``force``, or where
-    it is the recording itself; NotFound where the folder that it would be in is not there.
+    Raises InvalidInput where not exactly one of ``out`` and ``frames`` is given, where ``out`` has
+    another suffix and is no folder, where something would be replaced without ``force``, or where
+    the destination is the recording itself. Raises NotFound where the folder that would contain it
+    does not exist.
     """
     from lipwire.domain import InvalidInput, NotFound
     from lipwire.domain.filekinds import VIDEO_SUFFIXES

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def access(config: ServerConfig) -> Iterator[Check]:
-    """Yield checks of what the deployment guide's list of security asks for, by ``config``:
-    encryption, who may ask, limits, addresses, the record of calls. A server that this machine
-    alone reaches needs none."""
+    """Yield checks of ``config`` against the deployment guide's list of security: encryption, who
+    may ask, limits for tenants, allowed addresses, the record of calls. For a server that only this
+    machine reaches there is a single check, NOT_APPLICABLE."""
     from lipwire.config import CompositingConfig, InferenceConfig
     from lipwire.config.values import is_loopback
 

@@ -23,8 +23,9 @@ _RENEW: Final = "renew it; servers take changed files up for the next connection
 
 def certificates(config: ServerConfig, now: datetime.datetime) -> Iterator[Check]:
     """Yield checks of the certificates and private keys that ``config`` names: whether they can be
-    read and belong together, until when certificates count, and who else can read the keys. ``now``
-    is the present time, with a time zone."""
+    read and belong together, until when certificates are valid, and who else can read the keys.
+    Where it names none, yields one check, NOT_APPLICABLE. ``now`` is the present time, with a time
+    zone."""
     from lipwire.config import CompositingConfig, InferenceConfig
 
     pairs: list[tuple[str, Path | None, Path | None]] = []

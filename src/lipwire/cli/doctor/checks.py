@@ -8,7 +8,7 @@ from typing import Any
 
 class Outcome(StrEnum):
     """What a check says: OK, all is well; WARNING, it works but should be looked at; FAULT, it does
-    not or will not work; NOT_APPLICABLE, there is nothing to look at here."""
+    not or will not work; NOT_APPLICABLE, there is nothing to check here."""
 
     OK = "ok"
     WARNING = "warning"
@@ -46,26 +46,26 @@ class Group:
 
 
 def ok(name: str, seen: str, wanted: str = "") -> Check:
-    """Return a ``Check`` called ``name`` with the outcome OK: what was ``seen`` is as it was
-    ``wanted``."""
+    """Return a ``Check`` called ``name`` with the outcome OK: ``seen`` is what was found,
+    ``wanted`` what was required (empty: nothing to say)."""
     return Check(name, Outcome.OK, seen, wanted)
 
 
 def warning(name: str, seen: str, wanted: str, action: str) -> Check:
-    """Return a ``Check`` called ``name`` with the outcome WARNING: what was ``seen`` works, but is
-    not as ``wanted``. ``action`` says what to do."""
+    """Return a ``Check`` called ``name`` with the outcome WARNING: ``seen`` is what was found,
+    which works but differs from ``wanted``. ``action`` says what to do."""
     return Check(name, Outcome.WARNING, seen, wanted, action)
 
 
 def fault(name: str, seen: str, wanted: str, action: str) -> Check:
-    """Return a ``Check`` called ``name`` with the outcome FAULT: what was ``seen`` does not or will
-    not work; ``wanted`` would. ``action`` says what to do."""
+    """Return a ``Check`` called ``name`` with the outcome FAULT: ``seen`` is what was found, which
+    does not or will not work, and ``wanted`` what is required. ``action`` says what to do."""
     return Check(name, Outcome.FAULT, seen, wanted, action)
 
 
 def not_applicable(name: str, seen: str, action: str = "") -> Check:
-    """Return a ``Check`` called ``name`` with the outcome NOT_APPLICABLE, which has nothing to look
-    at; ``seen`` says why. ``action`` says what may be done all the same; empty for nothing."""
+    """Return a ``Check`` called ``name`` with the outcome NOT_APPLICABLE; ``seen`` says why there
+    is nothing to check. ``action`` says what may be done nevertheless (empty: nothing)."""
     return Check(name, Outcome.NOT_APPLICABLE, seen, "", action)
 
 

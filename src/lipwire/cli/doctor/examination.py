@@ -25,11 +25,12 @@ def examine(
     with_speed: bool,
     timeout_s: float = _ASK_S,
 ) -> list[Group]:
-    """Return all checks, in groups: of this machine, of each of the configuration files ``paths``
-    (None: the defaults of the compositing server), and of each of the running ``servers``
-    (host:port), which are asked as ``security`` says. ``with_speed`` has frames made to see how
-    fast this machine is. Each call of a server waits at most ``timeout_s`` seconds. What is wrong
-    is in the checks, not raised."""
+    """Return all checks in groups: one group for this machine, one for each configuration file in
+    ``paths`` (None: the defaults of the compositing server), and one for each running server in
+    ``servers`` (HOST:PORT). ``security`` says how these servers are asked. With ``with_speed``,
+    frames are made to see how fast this machine is. Each call of a server waits at most
+    ``timeout_s`` seconds. A file that cannot be read, or a server that does not answer, is a check
+    with the outcome FAULT, and raises nothing."""
     groups: list[Group] = []
     configs: list[ServerConfig] = []
     avatars = preloaded_bytes = 0

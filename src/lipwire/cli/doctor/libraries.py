@@ -18,9 +18,9 @@ _GIB: Final = 1024**3
 
 
 def ffmpeg(available: Collection[str] | None = None) -> Check:
-    """Check that the FFmpeg libraries that PyAV brings have what videos are written with and
-    recordings are read with. ``available`` are the names of codecs that there are; None asks
-    PyAV."""
+    """Check that PyAV's FFmpeg libraries have the codecs with which videos are written and
+    recordings are read. ``available`` are the names of the codecs that exist; with None, PyAV is
+    asked."""
     import av
 
     there = av.codecs_available if available is None else available
@@ -41,9 +41,9 @@ def ffmpeg(available: Collection[str] | None = None) -> Check:
 
 
 def telemetry(environ: Mapping[str, str] = os.environ) -> Check:
-    """Check that ONNX Runtime reports nothing to its makers, by ``ORT_DISABLE_TELEMETRY`` of
-    ``environ``, which Lipwire sets unless somebody has chosen another value: a warning where it is
-    unset or 0."""
+    """Check that ONNX Runtime reports nothing to its makers: WARNING where
+    ``ORT_DISABLE_TELEMETRY`` is unset, empty or 0 in ``environ``. Lipwire sets the variable unless
+    somebody has chosen another value."""
     name = "ONNX Runtime's telemetry"
     value = environ.get("ORT_DISABLE_TELEMETRY", "")
     if value in ("", "0"):
@@ -58,11 +58,12 @@ def gpus(
     driver: Driver | None = None,
     providers: Collection[str] | None = None,
 ) -> list[Check]:
-    """Return checks of the GPUs that the driver knows: that there are those which ``configs`` ask
-    for, and that their memory is enough for ``gpus.memory_gb_per_gpu``.
+    """Return checks of the GPUs that the driver knows: that there are as many as ``configs`` ask
+    for, and that their memory is enough for ``gpus.memory_gb_per_gpu``. Where the driver knows
+    none, returns one check: FAULT where one of ``configs`` requires GPUs, else NOT_APPLICABLE.
 
-    ``driver`` answers questions about GPUs (None: NVIDIA's), ``providers`` are the names of the
-    execution providers of ONNX Runtime (None: it is asked).
+    ``driver`` answers questions about GPUs (None: NVIDIA's driver). ``providers`` are the names of
+    the execution providers of ONNX Runtime (None: it is asked).
     """
     from lipwire.config import InferenceConfig
     from lipwire.domain import LipwireError

@@ -29,11 +29,11 @@ _PROGRAM_S: Final = 10.0
 
 
 def open_files(configs: Sequence[ServerConfig], avatars: int, limit: int | None) -> Check:
-    """Check that a process may open as many files as ``configs``, the servers' configurations, let
-    it need.
+    """Check that a process may open as many files as a server with one of ``configs``, the servers'
+    configurations, may need.
 
-    ``avatars`` is how many avatars there are, and ``limit`` how many files a server may have open
-    (``ulimit -Hn``, as ``file_limit`` returns it); None where there is no limit.
+    ``avatars`` is how many avatars there are. ``limit`` is how many files a server may have open
+    (``ulimit -Hn``, the result of ``file_limit``); None where there is no limit.
     """
     name = "open files"
     needed = max((_files_needed(config, avatars) for config in configs), default=1024)
@@ -62,10 +62,10 @@ def _files_needed(config: ServerConfig, avatars: int) -> int:
 
 
 def cores(configs: Sequence[ServerConfig], usable: int, quota: float | None) -> Check:
-    """Check that there are cores for the processes of the servers (``server.workers`` of
-    ``configs``, all together), and two at least.
+    """Check that there are at least two cores, and as many as the servers have processes
+    (``server.workers`` of all ``configs`` together).
 
-    ``usable`` is how many cores this process may use, and ``quota`` the quota of its control groups
+    ``usable`` is how many cores this process may use. ``quota`` is the quota of its control group,
     in cores; None where there is none.
     """
     name = "cores"
@@ -84,11 +84,11 @@ def cores(configs: Sequence[ServerConfig], usable: int, quota: float | None) -> 
 
 
 def memory(configs: Sequence[ServerConfig], usable_bytes: int, preloaded_bytes: int = 0) -> Check:
-    """Check that what ``configs``, the servers' configurations, allow to be held all together fits
-    into memory.
+    """Check that memory is large enough for the most that servers with ``configs`` may hold:
+    avatars, requests, decoded frames and preloaded frames, of all of them together.
 
-    ``usable_bytes`` is the memory of the machine, or of its container, and ``preloaded_bytes`` the
-    size of the frames that ``preload_backgrounds`` reads.
+    ``usable_bytes`` is the memory of the machine, or of its container. ``preloaded_bytes`` is the
+    size of the frames that the setting ``preload_backgrounds`` reads into memory.
     """
     name = "memory"
     seen = f"{usable_bytes / _GIB:.1f} GiB"
@@ -147,10 +147,10 @@ def _frame_cache_bytes(config: ServerConfig, usable_bytes: int) -> int:
 
 def clock(run: Run | None = None) -> Check:
     """Check that the machine's clock is set by a time server: chrony is asked, or systemd where
-    there is no chrony.
+    chrony does not answer.
 
-    ``run(words)`` runs the command line ``words`` and returns what it printed, None where it is not
-    there or fails; None runs programs of this machine.
+    ``run(words)`` runs the command line ``words`` and returns what it printed, or None where the
+    program does not exist or fails; with ``run`` None, the programs of this machine are run.
     """
     name = "clock"
     run = run or _output_of

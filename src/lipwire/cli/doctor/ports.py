@@ -44,10 +44,10 @@ def ports(config: ServerConfig) -> Iterator[Check]:
 
 
 def port(name: str, host: str, number: int, system: Path = Path("/")) -> Check:
-    """Check that port ``number`` of ``host``, a name or an address of this machine, can be listened
-    on, by listening for a moment, or that Lipwire has it already. ``name`` is the check's.
-    ``system`` is the folder in which ``proc`` is looked for, to find who has a port that is taken.
-    """
+    """Check that a server can listen on port ``number`` of ``host``, a name or an address of this
+    machine, by listening there for a moment; a port on which Lipwire listens already is OK too.
+    Port 0 (any free port) is NOT_APPLICABLE. ``name`` is the name of the check. ``system`` is the
+    folder that contains ``proc``, where the process is looked up that uses a port."""
     if number == 0:
         return not_applicable(name, "0: any free port")
     from lipwire.config.values import join_address

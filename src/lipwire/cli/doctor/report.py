@@ -17,8 +17,8 @@ _STYLES: Final = {
 
 
 def as_json(groups: Sequence[Group]) -> str:
-    """Return ``groups`` as a JSON document, with how many faults and warnings there are, and
-    whether there is no fault (``healthy``)."""
+    """Return ``groups`` as a JSON document, with the numbers of faults and warnings, and with
+    ``healthy``, which is true where there is no fault."""
     document = {
         "healthy": not count(groups, Outcome.FAULT),
         "faults": count(groups, Outcome.FAULT),
@@ -29,8 +29,8 @@ def as_json(groups: Sequence[Group]) -> str:
 
 
 def print_tables(groups: Sequence[Group]) -> None:
-    """Print to standard output a table for each of ``groups``, and how many faults and warnings
-    there are."""
+    """Print a table for each of ``groups`` to standard output, and then the numbers of faults and
+    warnings."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

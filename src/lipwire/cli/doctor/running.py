@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def running(address: str, security: ClientSecurity, timeout_s: float) -> Iterator[Check]:
-    """Yield checks of the server at ``address`` (host:port), which is asked as ``security`` says:
-    whether it answers, and what it tells of itself (``findings``). A call waits at most
-    ``timeout_s`` seconds."""
+    """Yield checks of the running server at ``address`` (HOST:PORT): whether it answers, and then
+    those of ``findings``. ``security`` says how the connection is encrypted and who asks. The call
+    waits at most ``timeout_s`` seconds. A server that does not answer is a FAULT."""
     from lipwire.domain import LipwireError
     from lipwire.rpc.serverstatus import StatusConnection
 
@@ -31,7 +31,7 @@ def running(address: str, security: ClientSecurity, timeout_s: float) -> Iterato
 
 
 def findings(status: ServerStatus) -> Iterator[Check]:
-    """Yield checks of what a running server tells of itself in ``status``: health, version,
+    """Yield checks of what a running server reports about itself in ``status``: health, version,
     avatars, GPUs, live sessions."""
     from lipwire import __version__
 
@@ -74,8 +74,9 @@ def findings(status: ServerStatus) -> Iterator[Check]:
 
 
 def inference_servers(config: CompositingConfig, timeout_s: float) -> Iterator[Check]:
-    """Yield checks that the inference servers that ``config`` names answer, and that another one
-    takes over where one fails. Each call waits at most ``timeout_s`` seconds."""
+    """Yield checks that the inference servers in ``inference_server.url`` of ``config`` answer and
+    are healthy, and that there are two or more of them, so that another one takes over where one
+    fails. Each call waits at most ``timeout_s`` seconds."""
     from lipwire.domain import LipwireError, PermissionDenied, Unauthenticated
     from lipwire.rpc.serverstatus import StatusConnection
     from lipwire.wiring.security import client_security

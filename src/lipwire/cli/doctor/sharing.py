@@ -21,8 +21,8 @@ _CACHE: Final = "renders.cache"
 
 
 def redis(config: CompositingConfig) -> Check:
-    """Check that the Redis server of ``config`` answers and lets Lipwire write, which is tried by a
-    key that expires within a second."""
+    """Check that the Redis server of ``config`` answers and lets Lipwire write, by writing a key
+    that expires within a second. NOT_APPLICABLE where ``config`` names no server."""
     from lipwire.domain import LipwireError
     from lipwire.wiring.sharing import open_redis
 
@@ -61,8 +61,10 @@ def _said(name: str) -> Iterator[list[str]]:
 
 
 def renders(config: CompositingConfig) -> Iterator[Check]:
-    """Yield checks that finished videos can be kept where ``config`` says, as many as it allows,
-    and that the store answers in which they are shared. Nothing is written."""
+    """Yield checks that finished videos can be kept in the folder that ``config`` names, with room
+    for as much as it allows; and, where they are shared in a store (``renders.cache.url``), that
+    the store answers. Where no folder is named, yields one check, NOT_APPLICABLE. Nothing is
+    written."""
     from lipwire.avatars.store.cacheindex import folder_bytes
 
     settings = config.renders

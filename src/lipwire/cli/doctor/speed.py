@@ -23,11 +23,12 @@ def speed(
     frames: int = FRAMES,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Check:
-    """Check how fast this machine makes frames: the time of ``frames`` frames, as JPEG files, which
-    it makes.
+    """Check how fast this machine makes frames, by making ``frames`` frames as JPEG files and
+    timing that.
 
-    ``speaking()`` gives an iterator of frames for a ``with`` block, which is opened before time
-    counts; None is the demo avatar with the bundled sentence. ``clock`` gives seconds.
+    ``speaking()`` returns a context manager whose ``with`` block gets an iterator of frames; the
+    time of entering it is not counted. None means the demo avatar with the bundled sentence.
+    ``clock()`` returns seconds.
     """
     from lipwire.domain import LipwireError
 

@@ -27,8 +27,9 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Avatars:
-    """What was found of the avatars of a configuration: checks, how many avatars can be read, and
-    the bytes of the frames that ``preload_backgrounds`` reads into memory."""
+    """What was found out about the avatars of a configuration: ``checks``, how many avatars can be
+    read (``readable``), and how many bytes of frames the setting ``preload_backgrounds`` reads into
+    memory."""
 
     checks: tuple[Check, ...]
     readable: int = 0
@@ -38,10 +39,11 @@ class Avatars:
 def avatars(
     config: ServerConfig, progress: Callable[[int, int], object] = lambda _done, _total: None
 ) -> Avatars:
-    """Check that the avatars of ``config`` can be read, and count their frames. Those of a store
-    are counted alone.
+    """Check that the avatars of ``config`` can be read, and count their frames. Avatars in a store
+    are only counted, not read.
 
-    ``progress(done, total)`` is called with how many of how many were looked at.
+    ``progress(done, total)`` is called after each avatar with how many have been looked at, and how
+    many there are.
     """
     from lipwire.config import InferenceConfig
     from lipwire.domain import LipwireError, NotFound
@@ -150,8 +152,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cache(folder: Path) -> Check:
-    """Check that ``folder``, where compiled forms are kept that cannot lie in their packages, can
-    be written to, and has 2 GB free. It is not made where it is missing."""
+    """Check that ``folder`` can be written to, or made, and has 2 GB free. Compiled forms of
+    avatars are kept there when they cannot be kept in the avatars' packages. Nothing is made or
+    written."""
     name = "cache folder"
     wanted = f"{_FREE_GB:g} GB free, and writable"
     there = folder
@@ -172,9 +175,10 @@ def _room(name: str, folder: Path, free_bytes: int, wanted: str) -> Check:
 
 
 def written_files(config: ServerConfig) -> Iterator[Check]:
-    """Yield checks that files which servers write by ``config`` can be written: the log, the record
-    of calls, that of live sessions, minutes; and that the files of API keys and of the key for
-    tokens can be read. Nothing is written."""
+    """Yield checks that the files which servers with ``config`` write can be written (the log, the
+    records of calls and of live sessions, the count of minutes), and that the files of API keys and
+    of the key for tokens can be read. Where it names none of them, yields one check,
+    NOT_APPLICABLE. Nothing is written."""
     security = config.security
     named = {
         "logging.file": config.logging.file,

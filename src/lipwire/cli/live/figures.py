@@ -35,8 +35,8 @@ _STATES: Final = {
 
 
 def told(received: Received) -> str:
-    """Return one line of text for people about ``received``, with the session's time where it has
-    one; an empty text for frames and sound."""
+    """Return one line of text for people about ``received``, an event of a live session, with the
+    session's time where it has one. Returns an empty text for frames and sound."""
     match received:
         case StateChanged():
             text = _STATES[received.state.value]
@@ -62,8 +62,8 @@ def told(received: Received) -> str:
 
 
 class Figures:
-    """Counts and times the frames and sound that come of a live session. Times are in seconds of
-    one clock."""
+    """Counts and times the frames and sound that arrive from a live session. All times are in
+    seconds of one clock, which the caller chooses."""
 
     def __init__(self, asked_s: float) -> None:
         """``asked_s`` is when the session was asked for."""
@@ -75,8 +75,8 @@ class Figures:
         self._sounds: list[int] = []
 
     def take(self, received: Received, now: float) -> None:
-        """Count ``received``, anything that came from the session, at time ``now``, in seconds of
-        the clock of ``asked_s``. Events are passed over."""
+        """Count ``received``, which has arrived from the session at time ``now``, where it is a
+        frame or sound. Events are ignored."""
         if isinstance(received, LiveFrame):
             if self._first_frame_s is None:
                 self._first_frame_s = now
@@ -89,27 +89,27 @@ class Figures:
 
     @property
     def shown(self) -> int:
-        """How many different frames have come."""
+        """How many different frames have arrived."""
         return len(self._frames)
 
     @property
     def dropped(self) -> int:
-        """How many frames were left out: those up to the last frame that came of which only the
-        sound came."""
+        """How many frames were left out: frames before the last one that arrived, whose sound
+        arrived without a picture."""
         last = max(self._frames, default=-1)
         return sum(frame <= last and frame not in self._frames for frame in self._sounds)
 
     @property
     def holes(self) -> int:
-        """The number of gaps in the sound that came: of places where that of a frame or more is
-        missing."""
+        """The number of gaps in the sound that arrived: places where the sound of one or more
+        successive frames is missing."""
         pairs = zip(self._sounds, self._sounds[1:], strict=False)
         return sum(after != before + 1 for before, after in pairs)
 
     def rows(self, speech_sent_s: float | None) -> list[tuple[str, str]]:
-        """Return the figures as rows for a table, (what, value with its unit) each.
-        ``speech_sent_s`` is when the first of the speech was sent, in seconds of the clock of
-        ``asked_s``; None where none was."""
+        """Return the figures as rows for a table, (name, value with its unit) each.
+        ``speech_sent_s`` is when the first piece of speech was sent; None where none was. A figure
+        that was not measured has no row."""
         rows = []
         if self._first_frame_s is not None:
             first_ms = (self._first_frame_s - self._asked_s) * 1000

@@ -30,15 +30,18 @@ _QUALITY: Final = 90
 
 
 class SessionKeeper:
-    """Writes the frames and the sound of a session to files, in a thread of its own. A context
-    manager: its end waits until all is written, and raises the error of what could not be. After an
-    error there is no video, and single files are those that were written until then."""
+    """Writes the frames and the sound of a live session to files, in a thread of its own. A context
+    manager: the end of its ``with`` block waits until all is written, and raises the error where
+    something could not be written. After an error there is no video; frames that were written as
+    single files before stay."""
 
     def __init__(
         self, session: ConverseStream | MovingStream, *, folder: Path | None, video: Path | None
     ) -> None:
-        """``folder`` gets frames as JPEG files, with their times in their names, and sound.wav.
-        ``video`` is a file of H.264 and sound. Of either, None is not written."""
+        """``folder`` is where frames are written as JPEG files, with their times in ms in their
+        names, and the sound as sound.wav. ``video`` is the path of a video file, H.264 with sound.
+        Where one of them is None, it is not written. ``session`` is asked for the size and format
+        of frames and the rate of its sound."""
         self._raw = (session.height, session.width, 3) if session.frame_format == "bgr24" else None
         self._silence = np.zeros(session.sound_rate_hz * FRAME_MS // 1000, np.float32)
         self._folder = folder
@@ -75,9 +78,9 @@ class SessionKeeper:
         return self
 
     def put(self, item: LiveFrame | Sound) -> None:
-        """Hand ``item`` to the thread that writes, waiting for room where many wait already. Raises
-        the error of an earlier one that could not be written, StorageFailed for example. To be
-        called inside the ``with`` block."""
+        """Hand ``item`` to the thread that writes; waits while many others are waiting there. Call
+        it inside the ``with`` block. Where an earlier item could not be written, raises that error,
+        for example StorageFailed."""
         self._check()
         if self._wave is not None or self._video is not None:
             self._items.put(item)

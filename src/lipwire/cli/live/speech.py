@@ -29,9 +29,9 @@ _PIECE_S: Final = 0.04
 
 @dataclass(frozen=True, slots=True)
 class SpeechSource:
-    """Audio that an avatar is to say: its rate, and its pieces in order, (n,) or (n, channels)
-    each, int16 or float32 in [-1, 1]. ``waits`` says that a piece may never come, as of standard
-    input."""
+    """Audio that an avatar is to say: its rate, and its ``pieces`` in order, each (n,) or (n,
+    channels) of int16, or of float32 in [-1, 1]. ``waits`` says that the next piece may never
+    arrive, for example from standard input."""
 
     rate_hz: int
     pieces: Iterator[Pcm]
@@ -49,14 +49,14 @@ def open_speech(
     audio_track: int | None,
     allow_damaged: bool,
 ) -> Iterator[SpeechSource]:
-    """Give the ``with`` block the speech that ``audio`` names, a file or "-" for standard input. A
-    context manager.
+    """Give the ``with`` block the speech in ``audio``, a file or "-" for standard input. A context
+    manager.
 
-    With ``rate_hz`` it is bare samples at that rate, 16 bits, little endian, with ``channels`` side
-    by side, and is taken as it comes; without, it is a recording in any container, which is read to
-    its end first. ``audio_track`` and ``allow_damaged`` are for recordings: the number of the track
-    from 1, and whether a damaged one is taken. Raises InvalidInput where there is no such speech or
-    it cannot be decoded.
+    With ``rate_hz``, ``audio`` contains bare samples at that rate, 16 bits, little endian,
+    interleaved in ``channels`` channels, and pieces are passed on as soon as they are read. With
+    None it is a recording in any container. ``audio_track`` and ``allow_damaged`` are for
+    recordings: the number of the track, from 1 (None: it is chosen), and whether a damaged one is
+    accepted. Raises InvalidInput where ``audio`` cannot be read or decoded.
     """
     from lipwire.api import open_recording
 
@@ -76,9 +76,10 @@ def open_speech(
 
 
 def bare_pieces(file: BinaryIO, rate_hz: int, channels: int) -> Iterator[Pcm]:
-    """Yield the 16-bit little-endian samples of ``file``, ``rate_hz`` a second, with ``channels``
-    side by side, as they come: pieces of 40 ms or less, (n, channels) int16 each. Bytes at its end
-    that are no whole sample are left out."""
+    """Yield the 16-bit little-endian samples of ``file``, ``rate_hz`` a second, interleaved in
+    ``channels`` channels, as soon as they are read: pieces of about 40 ms or less, (n, channels)
+    int16 each. Bytes at the end of ``file`` that are no whole sample of all channels are left out.
+    """
     step = 2 * channels
     rest = b""
     while data := file.read(max(1, round(rate_hz * _PIECE_S)) * step):
@@ -105,14 +106,17 @@ def _bare(audio: Path) -> BinaryIO:
 
 
 class SpeechSender(Closing):
-    """Sends speech to a live session, in a thread of its own. A context manager, at whose end
-    nothing more is sent. ``done`` says whether all was sent, ``error`` why it could not be."""
+    """Sends speech to a live session, in a thread of its own. A context manager; after its ``with``
+    block nothing more is sent. ``done`` becomes True when sending is over, because all was sent,
+    ``stop`` was called, or sending failed; in the last case ``error`` says why. Where the session
+    ended first, ``done`` stays False. ``sent_ms`` is how many milliseconds of audio were sent, and
+    ``began_s`` when the first of it was, by ``clock`` (None before)."""
 
     def __init__(
         self, source: SpeechSource, *, live: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """With ``live`` it is sent no faster than it is spoken, as a microphone gives it. ``clock``
-        gives seconds."""
+        """``source`` is the speech to send. With ``live`` it is sent no faster than it is spoken,
+        like a microphone's; else at once. ``clock()`` returns seconds."""
         self._source = source
         self._live = live
         self._clock = clock
@@ -128,21 +132,22 @@ class SpeechSender(Closing):
         """Why it could not be sent; None where it could."""
 
     def start(self, session: ConverseStream | MovingStream) -> None:
-        """Begin to send the speech to ``session``, in a thread; returns at once. Call it once. What
-        fails is told by ``error``; where the session ends, sending just ends."""
+        """Begin to send the speech to ``session``, in a thread; returns at once. Call it once.
+        Where sending fails, ``error`` is set and nothing is raised; where the session has ended,
+        the thread ends without an error."""
         self._thread = threading.Thread(
             target=self._send, args=(session,), name="lipwire-speech", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Have the thread send nothing more; returns at once, while the piece in hand may still be
-        sent."""
+        """Make the thread send nothing more. Returns at once; the piece that is being sent may
+        still be sent."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Send nothing more, and wait for the thread's end; without waiting where the thread itself
-        may wait for standard input."""
+        """Send nothing more, and wait for the thread's end. Where the source may wait for ever
+        (``SpeechSource.waits``), this does not wait."""
         self.stop()
         if self._thread is not None and not self._source.waits:
             self._thread.join()
@@ -182,7 +187,7 @@ class SpeechSender(Closing):
 
 def default_speech() -> Path:
     """Return the path of the sentence that comes with Lipwire, a FLAC file. Raises NotFound where
-    it is not there."""
+    it is not installed."""
     from importlib.resources import files
 
     from lipwire.domain import NotFound

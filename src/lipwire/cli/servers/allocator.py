@@ -9,11 +9,12 @@ _ARENAS: Final = 2
 
 
 def keep_few_arenas() -> None:
-    """Limit glibc to two memory arenas for all threads; nothing where the C library is another, or
-    ``MALLOC_ARENA_MAX`` is set. Call it before any thread is started.
+    """Limit glibc to two memory arenas for all threads. Does nothing where the C library is another
+    one, or the variable ``MALLOC_ARENA_MAX`` is set. Call it before any thread is started.
 
-    By default each thread gets one, up to eight a core, and an arena keeps the most that ever was
-    in it: servers whose threads take turns with batches of 60 MB held twice the memory they used.
+    By default each thread gets an arena, up to eight for each core, and an arena keeps the most
+    memory that was ever in it: servers whose threads take turns with batches of 60 MB held twice
+    the memory that they used.
     """
     if "MALLOC_ARENA_MAX" in os.environ or os.name != "posix":
         return

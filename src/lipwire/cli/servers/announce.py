@@ -12,12 +12,12 @@ _logger = logging.getLogger("lipwire.cli")
 
 
 class Announcer:
-    """Prints for people what a server says while it starts; with ``as_json`` the same is logged
-    instead, and with ``quiet`` nothing is said. A standard output that cannot be written to is
-    passed over."""
+    """Prints for people what a server reports while it starts. With ``as_json`` the same is logged
+    instead, and with ``quiet`` nothing is printed or logged. Errors of standard output are ignored.
+    """
 
     def __init__(self, server: str, *, as_json: bool, quiet: bool = False) -> None:
-        """``server`` is its name in the heading. With ``quiet`` nothing is printed or logged."""
+        """``server`` is the server's name in the heading."""
         from lipwire import __version__
 
         self._server = server
@@ -41,7 +41,7 @@ class Announcer:
             self._print(heading, *lines, "")
 
     def ready(self, port: int) -> None:
-        """Print, or log, that the server accepts connections; ``port`` is named in the log only."""
+        """Print, or log, that the server accepts connections. ``port`` appears only in the log."""
         if self._as_json:
             self._log("ready", {"port": port})
         else:

@@ -35,14 +35,14 @@ _logger = logging.getLogger("lipwire.cli")
 
 
 class Child(Closing):
-    """``lipwire ARGUMENTS`` as a child process, started when the object is made. A context manager;
-    closing asks the process to finish, and kills it where it does not."""
+    """``lipwire ARGUMENTS`` as a child process, started when the object is made. A context manager:
+    at its end the process is asked to finish, and killed where it does not."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None
     ) -> None:
-        """``name`` is for messages, ``arguments`` are those of the command line, and ``environ``
-        are environment variables besides this process's."""
+        """``name`` is what messages call the process, ``arguments`` are those of the command line,
+        and ``environ`` are environment variables in addition to this process's."""
         self.name = name
         self._ready, telling = os.pipe()
         try:
@@ -72,11 +72,11 @@ class Child(Closing):
         return self._process.poll()
 
     def wait_ready(self, stopping: Stopping, timeout_s: float = START_TIMEOUT_S) -> int:
-        """Wait until the child listens, and return its port. Later calls return it at once.
+        """Wait until the child listens, and return its port. Later calls return the port at once.
 
-        Raises Unavailable where it ends before that or is not ready within ``timeout_s`` seconds,
-        or where ``stopping`` says meanwhile that this process is asked to end. The child is not
-        ended then: ``close`` does that.
+        Raises Unavailable where the child ends before that or is not ready within ``timeout_s``
+        seconds, or where ``stopping`` says meanwhile that this process is asked to end. The child
+        is not ended then: call ``close`` for that.
         """
         until_s = time.monotonic() + timeout_s
         while not self._said.endswith(b"\n"):
@@ -135,14 +135,13 @@ def supervise(
     grace_s: float,
 ) -> None:
     """Run ``count`` worker processes until ``stopping`` says that this process is asked to end. A
-    worker that ends before is replaced: at once where it lived for 10 s, else after a delay, which
-    doubles up to 30 s.
+    worker that ends before that is replaced: at once where it has run for 10 s, else after a delay,
+    which doubles up to 30 s.
 
-    ``start(i)`` starts worker ``i``, from 0, and returns it; ``on_ready()`` is called once, when
-    all have started, and ``on_end()`` when they are asked to end. Returns when all have drained,
-    for which they have ``grace_s`` seconds before they are killed. Raises Unavailable where a
-    worker fails, or this process is asked to end, before all were ready; the workers are ended
-    then, too.
+    ``start(i)`` starts worker ``i``, from 0, and returns it. ``on_ready()`` is called once, when
+    all listen, and ``on_end()`` before they are asked to end. Returns when all have ended; those
+    that take longer than ``grace_s`` seconds are killed. Raises Unavailable where a worker fails,
+    or this process is asked to end, before all were ready; the workers are ended then, too.
     """
     places: list[_Place] = []
     try:

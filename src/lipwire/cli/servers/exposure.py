@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 def exposure(
     config: ServerConfig, server: ServerSettings, web: WebSettings | None = None
 ) -> dict[str, object]:
-    """Return facts for people, value by name, that say who can ask a server and how to change that.
+    """Return facts that say who can ask a server and how to change that, as texts for people by
+    their headings.
 
-    ``server`` is the part of ``config`` with its address and its certificate, and ``web`` that of
-    the page; None where the server has no page.
+    ``server`` is the part of ``config`` with the server's address and certificate. ``web`` is the
+    part about its web page; None where the server has no page.
     """
     from lipwire.config.values import is_loopback
 

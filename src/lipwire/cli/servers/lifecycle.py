@@ -24,16 +24,19 @@ _SIGHUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stopping:
-    """Makes SIGTERM, Ctrl-C and SIGHUP a request to finish, which ``asked`` and ``wait`` tell; a
-    second one ends the process at once.
+    """Makes SIGTERM, SIGINT (Ctrl-C) and SIGHUP a request to finish, which ``asked`` and ``wait``
+    report. A second SIGTERM or SIGINT ends the process at once. A context manager for the main
+    thread.
 
-    A context manager for the main thread. ``with_stdin`` takes the end of stdin as such a request
-    too: the process that started this one held the other end and is gone. A second signal is no
-    haste then: whoever ends all processes of a service tells this one as well as its parent, which
-    tells it again. Neither is a second SIGHUP: a terminal that closes sends it, and its shell.
+    With ``with_stdin``, the end of standard input is such a request too: it means that the parent
+    process, which holds the other end, is gone. Then a second signal does not end the process at
+    once, because whoever ends all processes of a service signals this one as well as its parent,
+    and the parent signals this one again. A second SIGHUP never does, because a terminal that
+    closes sends it and its shell sends it again.
 
-    ``on_hangup()`` is called, in a thread, for a SIGHUP that no closing terminal sent, which is
-    then no request to finish; where it is None, every SIGHUP is one.
+    ``on_hangup()`` is called, in a thread, for a SIGHUP that was not sent because the terminal
+    closed; such a signal is no request to finish then. Where ``on_hangup`` is None, every SIGHUP is
+    a request.
     """
 
     def __init__(
@@ -50,12 +53,13 @@ class Stopping:
 
     @property
     def asked(self) -> bool:
-        """Whether this process was asked to end since the block began. For any thread."""
+        """Whether this process was asked to end since the ``with`` block began. May be read in any
+        thread."""
         return self._asked.is_set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until this process is asked to end, at most ``timeout_s`` seconds (None: without
-        limit). Returns whether it was asked."""
+        limit). Returns True where it was asked, False where the time is over."""
         return self._asked.wait(timeout_s)
 
     def __enter__(self) -> Self:

@@ -8,9 +8,9 @@ _MOST: Final = 1 << 20
 
 
 def file_limit() -> int | None:
-    """Return how many files a server started by this process may have open, connections among them:
-    what the system lets it raise its limit to (``ulimit -Hn``), 1,048,576 at most. None where the
-    system has no such limits."""
+    """Return how many files, connections included, a server started by this process may have open:
+    the limit to which the system lets it raise its own (``ulimit -Hn``), 1,048,576 at most. None
+    where the system has no such limits."""
     try:
         import resource
     except ImportError:  # Windows
@@ -20,9 +20,9 @@ def file_limit() -> int | None:
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files of this process, and of those that it starts, to
-    ``file_limit``, where it is lower; nothing where the system does not let it. Shells allow 1,024,
-    which some hundred avatars take, or clients that connect and say nothing."""
+    """Raise the limit of open files to ``file_limit()``, for this process and those that it starts.
+    Does nothing where the limit is that high already, or where the system does not allow it. The
+    usual 1,024 are reached by some hundred avatars, or by clients that keep connections open."""
     limit = file_limit()
     if limit is None:
         return

@@ -9,11 +9,12 @@ from lipwire.domain.closing import Closing
 
 
 class OwnTerminal(Closing):
-    """Tells whether the terminal that controls this process has closed, as the terminal's SIGHUP
-    says, and not somebody who sends that signal for another purpose. A context manager."""
+    """Tells whether the terminal that controls this process has closed. With it one can tell the
+    SIGHUP of a closing terminal from one that somebody sends for another purpose. A context
+    manager."""
 
     def __init__(self) -> None:
-        """Looks for the terminal now; without one, none can close."""
+        """Opens the terminal of this process; where there is none, ``closed`` is always False."""
         self._file: int | None = None
         if os.name == "posix":
             try:
@@ -22,7 +23,8 @@ class OwnTerminal(Closing):
                 return  # a service, a container
 
     def closed(self) -> bool:
-        """Return whether there was a terminal that has closed since."""
+        """Return whether the terminal has closed since this object was made; False where there was
+        none."""
         if self._file is None:
             return False
         look = select.poll()
@@ -30,7 +32,7 @@ class OwnTerminal(Closing):
         return any(event & (select.POLLHUP | select.POLLERR) for _, event in look.poll(0))
 
     def close(self) -> None:
-        """Look no more: ``closed`` returns False from now on."""
+        """Stop watching the terminal: ``closed`` returns False from now on."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -50,9 +50,9 @@ C = TypeVar("C", "InferenceConfig", "CompositingConfig")
 @dataclass(frozen=True, slots=True)
 class Overrides:
     """Options of the command line that override a server's configuration (None: not given), and
-    what a parent process passes: ``ready_fd``, the descriptor of a pipe to which the port is
-    written, and ``worker``, the Unix socket of this process where it is one of several.
-    ``json_logs`` has the log be lines of JSON."""
+    options that a parent process passes: ``ready_fd`` is the descriptor of a pipe to which the port
+    is written, and ``worker`` the Unix socket of this process where it is one of several workers.
+    ``json_logs`` makes the log lines of JSON."""
 
     models_root: str | None = None
     host: str | None = None
@@ -64,10 +64,10 @@ class Overrides:
     """The socket of this process, where it is one of several."""
 
     def environ(self) -> dict[str, str]:
-        """Return environment variables, value by name, with which the configuration is to be read:
-        this process's, and ``LIPWIRE_MODELS_ROOT`` where ``models_root`` is given, because entries
-        without a path of their own are looked up there. Raises NotFound where that is neither a
-        folder nor a store's URL."""
+        """Return the environment variables, value by name, with which the configuration has to be
+        read: this process's, and ``LIPWIRE_MODELS_ROOT`` where ``models_root`` is given, because
+        avatars in the configuration without a path of their own are looked up there. Raises
+        NotFound where ``models_root`` is neither a folder nor a store's URL."""
         from lipwire.config.storesettings import is_store_url
         from lipwire.domain import NotFound
 
@@ -81,8 +81,8 @@ class Overrides:
         return {**os.environ, "LIPWIRE_MODELS_ROOT": root}
 
     def apply(self, config: C) -> C:
-        """Return a copy of ``config`` with the host, port, workers and log format that were given
-        in place of its own."""
+        """Return a copy of ``config`` in which the host, the port, the number of workers and the
+        log format are replaced by those that were given."""
         server = {"host": self.host, "port": self.port, "workers": self.workers}
         # Checked by the command line already, as strictly as the configuration would.
         changes: dict[str, object] = {
@@ -96,10 +96,8 @@ class Overrides:
 
 
 def config_path(given: Path | None) -> Path | None:
-    """Return the configuration file to load: ``given``, or else config.yaml of the current folder.
-
-    None where there is neither.
-    """
+    """Return the path of the configuration file to load: ``given``, or with None config.yaml in the
+    current folder, or None where there is no such file."""
     if given is not None:
         return given
     here = Path(CONFIG_NAME)
@@ -115,20 +113,23 @@ def run_server(
     web: WebSettings | None = None,
 ) -> None:
     """Serve until this process is asked to end, in this process or in ``server.workers`` processes
-    that share the port, then drain, and return. Call it in the main thread.
+    that share the port; then drain (finish requests in hand) and return. Call it in the main
+    thread.
 
-    ``title`` names the server and ``summary`` has facts about its configuration, value by name, for
-    what is printed at the start. ``overrides`` are the options of the command line: ``config`` has
-    them already, and worker processes are given them. ``open_server(tell, place, metrics,
-    own_socket)`` returns a context manager with the server of this process, listening;
-    ``tell(heading, facts)`` prints, ``place`` is this process's place among the others, None where
-    there are none, ``metrics`` is to be told of what happens, and ``own_socket`` is the path of a
-    Unix socket to listen on as well, None where none is wanted. ``web`` is the page's part of the
+    ``title`` names the server, and ``summary`` has facts about its configuration, value by name, to
+    print at the start. ``overrides`` are the options of the command line; ``config`` contains them
+    already, and worker processes are given them. ``web`` is the web page's part of the
     configuration, None where the server has no page.
 
+    ``open_server(tell, place, metrics, own_socket)`` returns a context manager that gives the
+    ``RpcServer`` of this process, listening. ``tell(heading, facts)`` prints; ``place`` is this
+    process's ``WorkerPlace`` among several workers (None where it is the only one); ``metrics`` is
+    a ``ServerMetrics``, to be updated; and ``own_socket`` is the path of a Unix socket to listen on
+    in addition (None: none).
+
     A service manager that started this process is told when the server is ready, that it works, and
-    when it stops (``ServiceNotifier``). Raises what ``open_server`` raises, and Unavailable where a
-    port is taken or a worker process does not start.
+    when it stops (``ServiceNotifier``). Raises the errors of ``open_server``, and Unavailable where
+    a port is taken or a worker process does not start.
     """
     from lipwire.cli.servers.allocator import keep_few_arenas
     from lipwire.cli.servers.announce import Announcer
@@ -200,8 +201,8 @@ def _delay(seconds: float, parent: int | None) -> None:
 
 
 def tell_parent(ready_fd: int | None, port: int) -> None:
-    """Tell the parent process on which ``port`` this one listens: write it and a line end to the
-    pipe ``ready_fd``, and close that; nothing where it is None."""
+    """Tell the parent process on which ``port`` this one listens: write the number and a line end
+    to the pipe ``ready_fd``, and close the pipe. Does nothing where ``ready_fd`` is None."""
     if ready_fd is not None:
         os.write(ready_fd, f"{port}\n".encode())
         os.close(ready_fd)
@@ -374,11 +375,11 @@ def _tidied(place: WorkerPlace | None) -> Iterator[None]:
 
 def worker_arguments(arguments: Sequence[str], place: WorkerPlace, port: int) -> list[str]:
     """Return the command line of a worker process: ``arguments``, those of this process, without
-    the ones that are for the parent alone, and then the port ``port``, the number of workers and
-    the socket of ``place``, that of the worker.
+    the options that the parent decides (ports, ``--ready-fd``); then the port ``port``, and from
+    ``place``, the worker's place, the number of workers and the path of the worker's socket.
 
-    These are passed because the configuration may have changed by the time that it starts. The port
-    of the page is in the environment (``shared_web``).
+    The port and the number are passed because the configuration file may have changed by the time
+    that the worker starts. The port of the web page is passed in the environment (``shared_web``).
     """
     kept: list[str] = []
     skip = False

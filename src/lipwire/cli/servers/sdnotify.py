@@ -27,17 +27,17 @@ _logger = logging.getLogger("lipwire.cli")
 
 
 class ServiceNotifier(Closing):
-    """Tells the service manager about this process. A context manager: afterwards it is not told
-    any more that the server works.
+    """Tells the service manager about this process. A context manager: after its end it no longer
+    reports that the server works.
 
-    Where there is no service manager nothing is sent. One that cannot be told is logged once, and
-    changes nothing else.
+    Where there is no service manager nothing is sent. Where sending fails, that is logged once and
+    otherwise ignored.
     """
 
     def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
-        """``address`` is the socket as NOTIFY_SOCKET names it, a path or "@" and an abstract name;
-        empty where there is none. ``watchdog_s`` is how many seconds may pass between two signs of
-        life; None where none are wanted."""
+        """``address`` is the socket in the form of NOTIFY_SOCKET: a path, or "@" and an abstract
+        name; empty where there is none. ``watchdog_s`` is the most seconds that may pass between
+        two reports that the server works; None where no such reports are wanted."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._watchdog_s: Final = watchdog_s if address else None
         self._failed = False
@@ -46,9 +46,9 @@ class ServiceNotifier(Closing):
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Self:
-        """Return a notifier as the variables NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of
-        ``environ`` say, and remove them from it, so that processes that this one starts do not
-        speak for it. Without NOTIFY_SOCKET the notifier sends nothing."""
+        """Return a notifier that follows the variables NOTIFY_SOCKET, WATCHDOG_USEC and
+        WATCHDOG_PID of ``environ``, and remove them from it, so that processes which this one
+        starts do not report in its place. Without NOTIFY_SOCKET the notifier sends nothing."""
         address = environ.pop(_SOCKET, "")
         within_us = environ.pop(_WATCHDOG, "")
         for_us = environ.pop(_WATCHDOG_PID, "") in ("", str(os.getpid()))
@@ -59,8 +59,7 @@ class ServiceNotifier(Closing):
 
     @property
     def watchdog(self) -> bool:
-        """Whether the service manager wants to be told again and again that the server works
-        (``watch``)."""
+        """Whether the service manager wants regular reports that the server works (``watch``)."""
         return self._watchdog_s is not None
 
     def ready(self, status: str) -> None:
@@ -72,11 +71,11 @@ class ServiceNotifier(Closing):
         self._send(f"STOPPING=1\nSTATUS={status}")
 
     def watch(self, works: Callable[[float], bool]) -> None:
-        """Tell that the server works, again and again from now on, each time that
-        ``works(timeout_s)`` returns True; returns at once. ``works`` is called in a thread, and
-        should return within that many seconds; a LipwireError counts as False, and another error
-        ends the telling. Nothing is done where the service manager wants no such signs. May be
-        called once."""
+        """From now on call ``works(timeout_s)`` regularly in a thread, and each time that it
+        returns True, report that the server works. Returns at once; may be called once. ``works``
+        should return within ``timeout_s`` seconds. A LipwireError that it raises counts as False;
+        any other error ends the reports. Does nothing where the service manager wants no such
+        reports."""
         if self._watchdog_s is None:
             return
         every_s = self._watchdog_s / _CHECKS_IN_TIME
@@ -86,7 +85,7 @@ class ServiceNotifier(Closing):
         self._watching.start()
 
     def close(self) -> None:
-        """Tell no more that the server works, and wait until the last call of ``works`` has
+        """Stop reporting that the server works, and wait until the last call of ``works`` has
         returned."""
         self._ended.set()
         if self._watching is not None:

@@ -34,10 +34,11 @@ _DESCRIPTIONS: Final[dict[Server, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ServiceDefinition:
-    """A server as a service: which ``server`` it is ("inference", "compositing" or "serve"), the
-    ``program`` and the ``config`` file, both absolute, the system's user ``run_as`` (None: a
-    service of the user who installs it, run as that user), and ``drain_timeout_s``, the seconds
-    that a server takes at the end until requests in hand are done."""
+    """A server as a service: which ``server`` it is ("inference", "compositing" or "serve"), and
+    the absolute paths of the ``program`` and of the ``config`` file. ``run_as`` is the system's
+    user that the service runs as; None makes it a service of the user who installs it.
+    ``drain_timeout_s`` is how many seconds the server may take at its end to finish requests in
+    hand."""
 
     server: Server
     program: Path
@@ -47,8 +48,8 @@ class ServiceDefinition:
 
     @property
     def name(self) -> str:
-        """The service's name for the service manager: those of the deployment guide, and
-        ``lipwire`` for both servers in one process."""
+        """The name under which the service manager knows the service: inference-server,
+        compositing-server, or ``lipwire`` for both servers in one process."""
         return _NAMES[self.server]
 
     @property
@@ -63,15 +64,15 @@ class ServiceDefinition:
 
     @property
     def stop_timeout_s(self) -> int:
-        """How many whole seconds the service manager waits after the signal to end before it kills
-        the process."""
+        """How many whole seconds the service manager waits after SIGTERM before it kills the
+        process: ``drain_timeout_s``, rounded up, and 30 more."""
         return math.ceil(self.drain_timeout_s) + AFTER_DRAINING_S
 
 
 def installed_program() -> Path:
-    """Return the path of the ``lipwire`` that belongs to the running Python, or, where there is
-    none beside it, the one that is found in PATH; ``lipwire`` in Python's folder where neither is
-    there."""
+    """Return the absolute path of the ``lipwire`` program beside the running Python or, where there
+    is none, of the first one in PATH. Where neither exists, returns the path beside Python all the
+    same."""
     name = "lipwire.exe" if os.name == "nt" else "lipwire"
     beside = program_beside(name)
     if not beside.is_file() and (found := shutil.which("lipwire")) is not None:

@@ -45,8 +45,9 @@ def plist_path(service: ServiceDefinition) -> Path:
 
 
 def next_commands(service: ServiceDefinition, *, removed: bool) -> list[str]:
-    """Return the shell commands, one each, that somebody has to run when the property list of
-    ``service`` was written, to start it, or with ``removed``, when it was removed, to end it."""
+    """Return the shell commands that somebody has to run after the property list of ``service`` was
+    written, to start the service; with ``removed``, those to run after it was removed, to end the
+    service."""
     domain = "gui/$(id -u)" if service.run_as is None else "system"
     if removed:
         return [f"launchctl bootout {domain}/{_LABEL}{service.name}"]

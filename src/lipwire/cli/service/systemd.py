@@ -98,9 +98,9 @@ DeviceAllow=char-nvidia-caps rw
 def unit_of(service: ServiceDefinition) -> str:
     """Return the text of the unit file for ``service``.
 
-    A system service runs as its user and is closed off from what it does not need. A user's service
-    is not: most of that is for root to do. Raises InvalidInput where a path has a character that a
-    unit cannot hold.
+    A system service runs as the user ``run_as`` and has no access to parts of the system that it
+    does not need. A user's service has no such limits, because most of them only root can set.
+    Raises InvalidInput where a path has a character that a unit cannot contain.
     """
     after = "network-online.target"
     if service.server == "compositing":
@@ -142,8 +142,9 @@ def unit_path(service: ServiceDefinition) -> Path:
 
 
 def next_commands(service: ServiceDefinition, *, removed: bool) -> list[str]:
-    """Return the shell commands, one each, that somebody has to run when the unit file of
-    ``service`` was written, to start it, or with ``removed``, when it was removed, to end it."""
+    """Return the shell commands that somebody has to run after the unit file of ``service`` was
+    written, to start the service; with ``removed``, those to run after it was removed, to end the
+    service."""
     control = "systemctl --user" if service.run_as is None else "systemctl"
     if removed:
         return [f"{control} stop {service.name}", f"{control} daemon-reload"]

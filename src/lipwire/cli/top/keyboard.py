@@ -11,16 +11,17 @@ from contextlib import contextmanager
 
 
 class Keyboard:
-    """Tells whether a key of a terminal was pressed. Where there is no terminal, no key ever is."""
+    """Tells whether a key of a terminal was pressed. Where there is no terminal, no key is ever
+    pressed."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """``descriptor`` is that of a terminal; None where there are no keys."""
+        """``descriptor`` is the terminal's file descriptor; None where there is no terminal."""
         self._descriptor = descriptor
 
     def pressed(self, wanted: str, timeout_s: float) -> bool:
-        """Wait until one of the keys ``wanted``, each a character, is pressed, at most
-        ``timeout_s`` seconds, and return whether one was. Other keys are passed over. A terminal
-        that has closed counts as one."""
+        """Wait until one of the characters in ``wanted`` is typed, at most ``timeout_s`` seconds.
+        Returns True where one was, or where the terminal has closed; False where the time is over.
+        Other keys are ignored."""
         until_s = time.monotonic() + timeout_s
         while (left_s := until_s - time.monotonic()) > 0:
             if self._descriptor is None:
@@ -34,9 +35,9 @@ class Keyboard:
 
 @contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """Give the ``with`` block a ``Keyboard`` of standard input, which is switched to single keys;
-    where it is no terminal, one without keys. Afterwards the terminal is as it was. A context
-    manager."""
+    """Give the ``with`` block a ``Keyboard`` of standard input, which is switched to send single
+    keys. Where standard input is no terminal, the ``Keyboard`` has no keys. Afterwards the terminal
+    is as it was before. A context manager."""
     try:
         import termios
         import tty

@@ -22,9 +22,10 @@ WIDE_COLUMNS: Final = 110
 
 
 def tables(servers: Sequence[Seen], avatars: int, columns: int) -> Group:
-    """Return tables of ``servers``, to be printed by rich: a row for each, for each of their GPUs,
-    and for the ``avatars`` avatars in memory that are used most. ``columns`` is how many characters
-    wide the terminal is: in a narrow one, servers have fewer numbers."""
+    """Return tables of ``servers`` to print with rich: a row for each server, a row for each of
+    their GPUs, and a row for each of the ``avatars`` avatars in memory that are used most.
+    ``columns`` is the terminal's width in characters: in a narrow one, rows of servers have fewer
+    numbers."""
     shown = [_servers(servers, wide=columns >= WIDE_COLUMNS)]
     gpus = [
         (seen.address, gpu)

@@ -39,9 +39,9 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of the server at ``address``: its ``status`` (None before it answered, and
-    where the last call failed), the ``error`` of that call (else empty), and by avatar how often a
-    second it was used between the last two answers (``rates``)."""
+    """What is known of the server at ``address``: its ``status`` (None before it has answered, and
+    where the last call failed), the ``error`` of the last call (empty where it did not fail), and
+    for each avatar how often a second it was used between the last two answers (``rates``)."""
 
     address: str
     status: ServerStatus | None = None
@@ -50,7 +50,8 @@ class Seen:
 
     @property
     def rate(self) -> float:
-        """How often a second avatars were used between the last two answers, all together."""
+        """The sum of ``rates``: how often a second any avatar was used between the last two
+        answers."""
         return sum(self.rates.values())
 
 
@@ -66,9 +67,9 @@ class Watch(Closing):
         every_s: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Asks each of ``servers``, connections that this closes, ``every_s`` seconds after its
-        last answer, or once where that is None. A call waits at most ``timeout_s`` seconds.
-        ``clock`` gives seconds, for rates."""
+        """Asks each of ``servers`` at once, and again ``every_s`` seconds after each answer; only
+        once where ``every_s`` is None. ``servers`` are connections, which ``close`` closes. A call
+        waits at most ``timeout_s`` seconds. ``clock()`` returns seconds, for rates."""
         self._servers: Final = tuple(servers)
         self._timeout_s = timeout_s
         self._every_s = every_s
@@ -84,19 +85,19 @@ class Watch(Closing):
             thread.start()
 
     def seen(self) -> list[Seen]:
-        """Return what is known of each server now, in the order in which they were given. Does not
-        wait."""
+        """Return what is known of each server now, in the order of ``servers``. Does not wait."""
         with self._lock:
             return [self._seen[server.address] for server in self._servers]
 
     def wait(self) -> None:
-        """Wait until each server was asked and has answered or failed. Only where each is asked
-        once (``every_s`` is None): else it waits until ``close``."""
+        """Wait until each server has answered or failed. For servers that are asked once
+        (``every_s`` is None); otherwise this waits until ``close`` is called in another thread."""
         for thread in self._threads:
             thread.join()
 
     def close(self) -> None:
-        """Ask no more, close the connections, and wait for the threads, some seconds at most."""
+        """Stop asking, close the connections, and wait for each thread's end, at most five seconds
+        for each of them."""
         self._ended.set()
         for server in self._servers:
             server.close()
