@@ -13,14 +13,14 @@ from lipwire.domain import FEATURE_SIZE, SAMPLE_RATE_HZ, Float32Array, InvalidIn
 
 
 class EarlyWindowStream(WindowStream):
-    """A ``WindowStream``, audio windows of speech that arrives in pieces, that gives the window of
-    a frame ``lookahead_ms`` after the frame begins, not 452.5 ms after: what the window depends on
-    of audio that has not come yet is guessed.
+    """A ``WindowStream``, audio windows of speech that arrives in pieces, that returns the window
+    of a frame ``lookahead_ms`` after the frame begins, not 452.5 ms after. Where a window depends
+    on audio that has not come yet, that audio is guessed.
 
     The guess is that the sound goes on as it is: mel columns to come are equal to the last one that
-    is known. The more has come when a window is given the less is guessed, so windows depend on how
-    the audio was cut into pieces. Those that ``flush`` gives are not guessed. Not for use from
-    several threads at once.
+    is known. The more audio has come when a window is returned, the less is guessed, so windows
+    depend on how the audio was cut into pieces. Windows that ``flush`` returns contain no guesses.
+    Not for use from several threads at once.
     """
 
     __slots__ = ("_given", "_lookahead_samples")
@@ -36,13 +36,14 @@ class EarlyWindowStream(WindowStream):
         super().__init__(encoder)
 
     def reset(self) -> None:
-        """Forget all audio; the next push begins frame 0 again."""
+        """Forget all audio; the audio of the next ``push`` begins at frame 0 again."""
         super().reset()
         self._given = 0
 
     def push(self, pcm: Float32Array) -> Float32Array:
         """Add audio and return the audio windows of the frames that began ``lookahead_ms`` or more
-        before its end and were not given yet, (k, 32, 16, 16) float32; k is often 0.
+        before the end of the audio so far and were not returned yet, (k, 32, 16, 16) float32; k is
+        often 0.
 
         ``pcm`` is (n,) float32 mono at 16 kHz in [-1, 1]. Raises InvalidInput for another shape or
         type, for NaN or infinite samples, and after ``flush``; the stream is then as it was before
@@ -65,7 +66,7 @@ class EarlyWindowStream(WindowStream):
         return windows[0] if len(windows) == 1 else np.concatenate(windows)
 
     def flush(self) -> Float32Array:
-        """End the audio and return the audio windows that were not given yet, (k, 32, 16, 16)
+        """End the audio and return the audio windows that were not returned yet, (k, 32, 16, 16)
         float32, without guesses; k may be 0. Afterwards only ``reset`` may be called. Raises
         InvalidInput where it was called before."""
         first = self._frames

@@ -27,9 +27,9 @@ _ERROR_LEVEL: Final = 4  # ONNX Runtime's own lines on stderr: fatal ones only, 
 
 
 class AudioEncoder:
-    """An avatar's audio encoder, a network that makes of speech what its mouths are made from;
-    opened by ``AudioEncoder.open``. It makes a row, 512 numbers, of each piece of 16 mel columns
-    (200 ms). Safe to use from several threads.
+    """An avatar's audio encoder, a network that makes a row, 512 numbers, of each piece of 16 mel
+    columns (200 ms) of speech; the network that draws the mouths takes 16 rows for each frame.
+    Opened by ``AudioEncoder.open``. Safe to use from several threads.
 
         encoder = AudioEncoder.open(Path("audio_encoder.onnx"))
         rows = encoder.encode(rows_from_mel(mel)[:, None])  # (rows, 512)
@@ -55,7 +55,7 @@ class AudioEncoder:
     @classmethod
     def open(cls, path: Path, threads: int = 1) -> "AudioEncoder":
         """Open the audio encoder in the ONNX file ``path``; one call of ``encode`` runs on
-        ``threads`` threads. There is nothing to close.
+        ``threads`` threads (1 or more). The encoder need not be closed.
 
         The file has one float32 input (N, 1, 80, 16) and an output (N, 512) or (N, 512, 1, 1), N
         fixed or free, whatever their names. Raises AvatarInvalid where the file is missing, is no
@@ -74,11 +74,11 @@ class AudioEncoder:
         return cls(session, file, path)
 
     def encode(self, mels: Float32Array) -> Float32Array:
-        """Run the network and return the rows that it makes of ``mels``, (N, 512) float32; each
-        depends on its own input alone.
+        """Run the network and return the rows (512 numbers each) that it makes of ``mels``, (N,
+        512) float32; each row depends on its own piece alone.
 
-        ``mels`` is N pieces of a mel spectrogram, (N, 1, 80, 16) float32 in [-4, 4]. Raises
-        InvalidInput for another shape or type.
+        ``mels`` is N pieces of a mel spectrogram, (N, 1, 80, 16) float32 in [-4, 4]: 80 bands and
+        16 columns each. Raises InvalidInput for another shape or type.
         """
         wanted = (1, MEL_BANDS, ROW_COLUMNS)
         if mels.shape[1:] != wanted or mels.dtype != np.float32:

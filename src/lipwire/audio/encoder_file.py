@@ -28,8 +28,8 @@ _LOOPS: Final = frozenset({"Loop", "Scan", "SequenceMap"})
 @dataclass(frozen=True, slots=True)
 class EncoderFile:
     """The content of an ONNX file that is safe to open as an audio encoder: its bytes (``source``),
-    the name of its input, and the number of pieces that it takes in one run (``fixed_batch``); None
-    where it takes any."""
+    the name of its input, and how many pieces of 16 mel columns it takes in one run
+    (``fixed_batch``; None where any number is allowed)."""
 
     source: bytes
     """For ONNX Runtime: the file's bytes, with the weights that lie in files beside it."""

@@ -37,7 +37,7 @@ _STEP_SAMPLES: Final = 16 * SAMPLE_RATE_HZ  # bounds the float64 copy of what is
 
 def column_count(samples: int) -> int:
     """Return how many columns the mel spectrogram of a recording of ``samples`` samples at 16 kHz
-    has: one for each 200 samples, and one more. Column c is centred on sample 200 * c."""
+    has: 1 + ``samples`` // 200. Column c is centred on sample 200 * c."""
     return 1 + samples // HOP
 
 
@@ -55,7 +55,7 @@ def _mel_to_hz(mel: Float64Array) -> Float64Array:
 
 
 def mel_filterbank() -> Float64Array:
-    """Return how much each of the 401 bins of a Fourier transform (of 800 samples at 16 kHz) counts
+    """Return the weight of each of the 401 bins of a Fourier transform (of 800 samples at 16 kHz)
     in each of the 80 mel bands, (80, 401) float64: triangles of area 1 in Hz, 55 to 7600 Hz, on
     Slaney's mel scale."""
     ends = _hz_to_mel(np.array([_LOWEST_HZ, _HIGHEST_HZ]))
@@ -124,7 +124,7 @@ class MelStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all audio, flushed or not; the next ``push`` begins a new recording."""
+        """Forget all audio, also after ``flush``; the next ``push`` begins a new recording."""
         self._pending = np.zeros(FFT_SIZE // 2)
         self._previous = 0.0
         self._flushed = False
@@ -149,8 +149,8 @@ class MelStream:
 
     def flush(self) -> Float32Array:
         """End the audio and return the last columns of its mel spectrogram, (k, 80) float32 in [-4,
-        4], for which it is taken to go on with silence; k may be 0. Afterwards only ``reset`` may
-        be called. Raises InvalidInput where it was called before."""
+        4]; k may be 0. The audio is taken to be followed by silence. Afterwards only ``reset`` may
+        be called. Raises InvalidInput where ``flush`` was called before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True

@@ -23,15 +23,16 @@ def frame_count(samples: int) -> int:
 
 
 def to_int16(pcm: Float32Array) -> npt.NDArray[np.int16]:
-    """Return ``pcm``, float32 of any shape, as int16, little endian, of the same shape: 1.0 is
-    32768, rounded to nearest; what is outside [-1, 1] is clipped."""
+    """Return ``pcm``, float32 of any shape, as int16, little endian, of the same shape: multiplied
+    by 32768 and rounded to nearest. Values that int16 cannot hold, 1.0 among them, are clipped to
+    -32768 or 32767."""
     samples: npt.NDArray[np.int16] = np.rint(pcm * 32768).clip(-32768, 32767).astype("<i2")
     return samples
 
 
 def from_int16(data: bytes) -> Float32Array:
-    """Return ``data``, bare samples of 16 bits, little endian, as (n,) float32 in [-1, 1]. Raises
-    ValueError for an odd number of bytes."""
+    """Return ``data``, samples of 16 bits, little endian, without a header, as (n,) float32 in [-1,
+    1]. Raises ValueError for an odd number of bytes."""
     return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
 

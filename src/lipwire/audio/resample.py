@@ -25,8 +25,8 @@ class StreamResampler:
     Input has ``rate_hz``, 1,000 to 768,000, and ``channels``, 1 to 64, which are averaged;
     InvalidInput is raised for others. Output has ``to_hz``, which is not checked. To 16 kHz, input
     runs ahead of output by up to 37 ms at 24 and 48 kHz, 40 ms at 22.05 and 44.1 kHz, 116 ms at 8
-    kHz, and by nothing at 16 kHz; ``flush`` gives the rest, so that the whole is round(samples *
-    to_hz / rate_hz) long. Not for use from several threads at once.
+    kHz, and by nothing at 16 kHz; ``flush`` returns the rest, so that the whole output is
+    round(samples * to_hz / rate_hz) long. Not for use from several threads at once.
 
         resampler = StreamResampler(48_000, channels=2)
         stream.push(resampler.push(piece))  # piece: (n, 2) int16
@@ -56,8 +56,8 @@ class StreamResampler:
             self._soxr.clear()
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16]) -> Float32Array:
-        """Add samples and return what is ready, mono, (k,) float32 in [-1, 1]; k is often 0. What
-        is louder is clipped.
+        """Add samples and return the output that is ready, mono, (k,) float32 in [-1, 1]; k is
+        often 0. Output that is louder is clipped.
 
         ``pcm`` is (n, channels), or (n,) for one channel: int16, or float32 with full scale 1.0.
         Raises InvalidInput for another shape or type, for NaN, infinite or absurdly loud samples
@@ -70,7 +70,8 @@ class StreamResampler:
 
     def flush(self) -> Float32Array:
         """End the audio and return the last samples, (k,) float32 in [-1, 1]; k may be 0.
-        Afterwards only ``reset`` may be called. Raises InvalidInput where it was called before."""
+        Afterwards only ``reset`` may be called. Raises InvalidInput where ``flush`` was called
+        before."""
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")
         self._flushed = True

@@ -33,12 +33,12 @@ MIN_SAMPLES: Final = (ROW_COLUMNS - 1) * HOP
 
 
 def row_columns(index: int, columns: int | None = None) -> slice:
-    """Return which columns of a mel spectrogram the audio encoder makes row ``index`` from, the row
-    of frame ``index`` of the video (0 or above): a slice of 16 columns.
+    """Return which columns of a mel spectrogram the audio encoder makes its row for frame ``index``
+    of the video (0 or above) from: a slice of 16 columns. A row is 512 numbers.
 
-    ``columns`` (16 or more) is how many the spectrogram has: rows that would reach beyond its end
-    are made from its last 16 columns; None means that it does not end yet. Neither argument is
-    checked.
+    ``columns`` (16 or more) is how many columns the spectrogram has; where 16 columns from the
+    frame on would reach beyond its end, the slice is that of its last 16. None means that the end
+    is not known yet. Neither argument is checked.
     """
     start = COLUMNS_PER_SECOND * index // FPS
     if columns is not None:
@@ -47,8 +47,9 @@ def row_columns(index: int, columns: int | None = None) -> slice:
 
 
 def row_count(columns: int) -> int:
-    """Return how many rows, of which the audio encoder makes one for each frame of video, a mel
-    spectrogram of ``columns`` columns gives. Raises InvalidInput below 16."""
+    """Return how many rows the audio encoder makes of a mel spectrogram of ``columns`` columns,
+    about one for each frame of video; a row is 512 numbers. Raises InvalidInput for fewer columns
+    than 16."""
     if columns < ROW_COLUMNS:
         raise InvalidInput(f"a spectrogram of {columns} columns; allowed: {ROW_COLUMNS} or more")
     # In floating point, and in this order, as SyncTalk_2D has it: for some lengths (384 columns is
@@ -57,13 +58,14 @@ def row_count(columns: int) -> int:
 
 
 def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) -> Float32Array:
-    """Return what the audio encoder makes rows ``start`` up to but without ``stop`` from: (stop -
-    start, 80, 16) float32, 16 mel columns for each.
+    """Return the input of the audio encoder for rows ``start`` up to but without ``stop``, (stop -
+    start, 80, 16) float32: 16 mel columns for each row. There is one row for each frame of video,
+    from 0.
 
     ``mel`` is the whole mel spectrogram, (columns, 80) float32. ``stop`` None is
-    ``row_count(columns)``, the end; with both arguments only a part is made, so that hours of audio
-    need not be in memory at once. Raises InvalidInput for another shape, for fewer than 16 columns,
-    and for rows that do not exist.
+    ``row_count(columns)``, the end. With ``start`` and ``stop`` hours of audio can be encoded part
+    by part, and need not be in memory at once. Raises InvalidInput for another shape, for fewer
+    than 16 columns, and for rows that do not exist.
     """
     if mel.ndim != 2 or mel.shape[1] != MEL_BANDS:
         raise InvalidInput(f"a spectrogram of shape {mel.shape}; allowed: (columns, {MEL_BANDS})")
@@ -78,13 +80,14 @@ def rows_from_mel(mel: Float32Array, start: int = 0, stop: int | None = None) ->
 
 
 def windows_of(entries: Float32Array) -> Float32Array:
-    """Return the windows over consecutive rows of the audio encoder, (n - 15, 32, 16, 16) float32:
-    each is 16 rows in a sequence, reshaped, what the network takes for a frame. There are none for
-    n < 16.
+    """Return the audio windows over rows of the audio encoder, (n - 15, 32, 16, 16) float32. Each
+    window is 16 consecutive rows, reshaped: what the network that draws the mouths takes for one
+    frame. With n < 16 there are none.
 
-    ``entries`` is (n, 512) float32: rows, with padding before the first and after the last. The
-    result is a read-only view: neighbouring windows share 15 of their 16 rows, so an hour of them
-    takes 184 MB instead of 2.9 GB. ``entries`` must stay unchanged while the windows are used.
+    ``entries`` is (n, 512) float32: the rows, and whatever stands before the first and after the
+    last. The result is a read-only view: neighbouring windows share 15 of their 16 rows, so an hour
+    of them takes 184 MB instead of 2.9 GB. ``entries`` must stay unchanged while the windows are
+    used.
     """
     entries = np.ascontiguousarray(entries, dtype=np.float32)
     row_bytes, item_bytes = FEATURE_SIZE * entries.itemsize, entries.itemsize
@@ -101,8 +104,8 @@ def windows_of(entries: Float32Array) -> Float32Array:
 
 
 def windows_from_rows(rows: Float32Array, frames: int) -> Float32Array:
-    """Return the audio windows of the first ``frames`` frames, (frames, 32, 16, 16) float32: what
-    the network takes of the sound around each.
+    """Return the audio windows of the first ``frames`` frames, (frames, 32, 16, 16) float32: for
+    each frame the 16 rows around it, from which the network draws the mouth.
 
     ``rows`` is (rows, 512) float32, all rows that the audio encoder makes of a recording. The
     result is read-only: neighbouring windows share memory. Raises InvalidInput for another shape,

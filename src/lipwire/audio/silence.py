@@ -16,10 +16,10 @@ _FRAMES: Final = 3 * WINDOW_ROWS
 
 def silence_window(encoder: AudioEncoder) -> Float32Array:
     """Return the audio window of a frame in the middle of long digital silence, (32, 16, 16)
-    float32: what the network takes of the sound around it. It is made with ``encoder``, the
-    avatar's.
+    float32: the numbers from which the network draws the mouth of a frame where nobody speaks.
+    ``encoder``, the avatar's audio encoder, makes them.
 
-    All frames that are 8 frames or more from both ends of the silence have the same window, bit for
+    All frames that are 8 frames or more from both ends of a silence have the same window, bit for
     bit.
     """
     pcm = np.zeros(_FRAMES * SAMPLES_PER_FRAME, np.float32)

@@ -29,11 +29,11 @@ _ROWS_AT_ONCE: Final = 64
 
 
 def extract_rows(pcm: Float32Array, encoder: AudioEncoder) -> Float32Array:
-    """Return the rows that ``encoder`` makes of a whole recording, one for each frame of video,
-    (rows, 512) float32.
+    """Return the rows (512 numbers each) that ``encoder`` makes of a whole recording, about one for
+    each frame of video: (rows, 512) float32.
 
-    ``pcm`` is (samples,) float32 mono at 16 kHz; less than 187.5 ms of it is completed with
-    silence. Raises InvalidInput for another shape or type and for NaN or infinite samples.
+    ``pcm`` is (samples,) float32 mono at 16 kHz; a recording of less than 187.5 ms is completed
+    with silence. Raises InvalidInput for another shape or type and for NaN or infinite samples.
     """
     mel = mel_spectrogram(_at_least_one_row(check_pcm(pcm)))
     count = row_count(len(mel))
@@ -65,9 +65,8 @@ class WindowStream:
 
     The pieces may be of any size, one sample or everything. Frame i's window is returned by the
     push that brings the last sample it depends on: at the latest when 640 * i + 7240 samples are
-    in, 452.5 ms (LOOKAHEAD_MS) after the frame begins. ``flush`` ends the audio and gives the
-    windows that were still waiting. Between calls less than 60 KB are held, however long the stream
-    is.
+    in, 452.5 ms (LOOKAHEAD_MS) after the frame begins. ``flush`` ends the audio and returns the
+    remaining windows. Between calls less than 60 KB are held, however long the stream is.
 
     The encoder may be shared by many streams; one stream is not for several threads at once.
 
@@ -103,7 +102,8 @@ class WindowStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all audio, as after an interruption; the next push begins frame 0 again."""
+        """Forget all audio, as after an interruption; the audio of the next ``push`` begins at
+        frame 0 again."""
         self._mel.reset()
         self._columns = np.empty((0, MEL_BANDS), np.float32)
         self._first_column = 0
@@ -134,8 +134,8 @@ class WindowStream:
         """End the audio and return the audio windows of the last frames, (k, 32, 16, 16) float32,
         read-only; k is at least 1. Afterwards only ``reset`` may be called.
 
-        The stream has then given ``frame_count(samples)`` windows; without any audio that is one
-        window of silence. Raises InvalidInput where it was called before.
+        The stream has then returned ``frame_count(samples)`` windows; without any audio that is one
+        window of silence. Raises InvalidInput where ``flush`` was called before.
         """
         if self._flushed:
             raise InvalidInput("the stream was flushed already; reset() begins a new one")

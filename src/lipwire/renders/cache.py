@@ -35,8 +35,9 @@ RESULTS: Final[tuple[Result, ...]] = ("hit", "miss", "away")
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What is known of an order's video: ``content``, the hash of all that it depends on, made with
-    the avatar's ``version``, and where it is (``shared``), None where it has to be made."""
+    """What is known of the video of an order: ``content``, a hash of everything that the video
+    depends on, the avatar's ``version`` among it; ``version`` itself; and ``shared``, the finished
+    video, None where there is none yet."""
 
     content: str
     version: str
@@ -44,9 +45,10 @@ class Looked:
 
 
 class RenderCache:
-    """Finds finished videos of earlier orders, of all servers that share them, and has those of
-    this server found. Thread-safe. Nothing that Redis or the store fails in is an error: it is
-    logged, and videos are made as if there were no cache."""
+    """Finds finished videos of earlier orders, on whichever server they were made, and publishes
+    those of this server for the others. Finished videos are in a store, and Redis knows which there
+    are. Thread-safe. Errors of Redis or the store are not raised but logged: videos are then made
+    as if there were no cache."""
 
     def __init__(
         self, videos: SharedVideos, files: RenderFiles, version: Callable[[str], str], voice: str
@@ -63,15 +65,17 @@ class RenderCache:
         self._told_away = False
 
     def results(self) -> Mapping[Result, int]:
-        """Return how often ``count`` was called with each result since this was made: what came of
-        looking for the videos of orders, in this process."""
+        """Return how many orders were counted with ``count`` for each result, since this object was
+        made: "hit" (the video was found), "miss" (it was not) and "away" (it could not be looked
+        for). All three are always there."""
         with self._lock:
             return {result: self._results[result] for result in RESULTS}
 
     def look(self, job: Job) -> Looked | None:
-        """Look for the video of ``job``, whose recording has to be on the disk where it has no
-        text, without fetching it. Returns what is known, also where there is none
-        (``Looked.shared`` is None then); None where it cannot be looked for."""
+        """Look for the video of ``job``, without downloading it. Where the job has no text, its
+        recording has to be on the disk. Returns what is known, also where no video was found
+        (``Looked.shared`` is None then); None where the video could not be looked for, such as when
+        Redis does not answer."""
         try:
             version = self._version(job.order.avatar)
             if not version:
@@ -83,9 +87,10 @@ class RenderCache:
             return None
 
     def fetch(self, looked: Looked, job: Job) -> Made | None:
-        """Return the video that ``looked`` (of ``look``) has found for ``job``, as a file of this
-        process's own, which the caller removes or keeps; downloads it where it is not here. None
-        where ``looked`` has none, or it is not there any more, is damaged, or cannot be fetched."""
+        """Return the video that ``look`` has found for ``job`` (``looked``), as a file of this
+        process's own, which the caller has to remove or keep. Downloads the video where it is not
+        on this server's disk. Returns None where ``looked`` has no video, and where that is no
+        longer in the store, is damaged, or cannot be downloaded."""
         shared, suffix = looked.shared, SUFFIXES[job.order.format]
         if shared is None:
             return None
@@ -113,17 +118,21 @@ class RenderCache:
         return Made(path, shared.video, shared.frames, looked.version, shared.name)
 
     def count(self, result: Result) -> None:
-        """Count one order, by what came of looking for its video, for ``results``: "hit", "miss" or
-        "away"."""
+        """Count one order in ``results``. ``result`` says whether its video was found ("hit"), was
+        not ("miss"), or could not be looked for ("away")."""
         with self._lock:
             self._results[result] += 1
 
     def publish(self, job: Job, looked: Looked, made: Made, keeps: Callable[[str], bool]) -> None:
-        """Have the video ``made``, which ``job`` has now, be found for orders of the same content
-        from now on; ``looked`` is what ``look`` has returned for the job. Copies it to the store,
-        and waits for that. ``keeps(name)`` is called with its name among the shared ones, to write
-        that down, and returns whether the job is still there. Nothing where the video was made with
-        another version of the avatar than ``looked`` is for."""
+        """Copy the video ``made`` of ``job``, which is finished, to the store, so that it is found
+        for orders of the same content from now on; waits until it is copied. ``looked`` is what
+        ``look`` has returned for the job. Does nothing where the video was made with another
+        version of the avatar than that of ``looked``.
+
+        ``keeps(name)`` is called with the name of the video in the store, before and after it can
+        be found. It has to write the name down with the job, and return whether the job is still
+        there: where it is not, the video is withdrawn.
+        """
         if made.version != looked.version:
             return  # the avatar was replaced meanwhile, or is not everywhere the same
         try:
@@ -140,14 +149,14 @@ class RenderCache:
             self._tell_away(error)
 
     def hide(self, removal: Removal) -> None:
-        """Have nothing be found any more that ``removal`` names, as far as Redis can be asked now;
-        the videos stay in the store until ``remove``."""
+        """Have the videos that ``removal`` names be found no more. They stay in the store until
+        ``remove`` is called. Where Redis does not answer, nothing happens and nothing is raised."""
         with suppress(*AWAY):
             self._videos.hide(removal)
 
     def remove(self, removal: Removal) -> bool:
-        """Have nothing be found that ``removal`` names, and remove it from the store. Returns False
-        where that could not be done and has to be tried again."""
+        """Have the videos that ``removal`` names be found no more, and remove them from the store.
+        Returns True where both were done, False where this has to be tried again."""
         removed = True
         for step in (self._videos.hide, self._videos.remove):
             try:
@@ -158,17 +167,18 @@ class RenderCache:
         return removed
 
     def remove_expired(self) -> None:
-        """Remove what has expired from the store, whoever has put it there; nothing where the store
-        is away."""
+        """Remove the videos that have expired from the store, whichever server has put them there.
+        Where the store does not answer, nothing is raised."""
         try:
             self._videos.remove_expired()
         except AWAY as error:
             self._tell_away(error)
 
     def removed_elsewhere(self) -> Mapping[str, float]:
-        """Return of whom all renders were removed since this was last called, and before when they
-        were ordered, as ``SharedVideos.removed_elsewhere`` does; an empty mapping where Redis is
-        away."""
+        """Return of which tenants and avatars all renders were removed, by this server or another
+        one, since this was last called. Keys are "tenant:" or "avatar:" and the ``digest`` of the
+        name; values are times in seconds since 1970: renders ordered before them were removed.
+        Empty where Redis does not answer."""
         try:
             return self._videos.removed_elsewhere()
         except AWAY:

@@ -82,8 +82,9 @@ ALTER TABLE renders ADD COLUMN shared TEXT;
 
 
 class Database(Closing):
-    """An open database file, made where there is none. Thread-safe: one thread at a time uses it,
-    in a ``with`` block of ``changing`` or ``reading``, and others wait. A context manager."""
+    """An open database file (SQLite) of renders, which is created where there is none. Thread-safe:
+    one thread at a time uses it, in a ``with`` block of ``changing`` or ``reading``, and others
+    wait. A context manager."""
 
     def __init__(self, path: Path) -> None:
         """Raises StorageFailed where ``path`` cannot be opened or written, or is of another
@@ -108,11 +109,12 @@ class Database(Closing):
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """Give the ``with`` block a connection, with which it may change things; no other process
-        or thread changes anything meanwhile, which is waited for, 30 s at most where it is another
-        process. All of it is on the disk when the block ends, and nothing after an error. A context
-        manager. May be used in a block of ``reading``, but not in one of its own. Raises
-        StorageFailed where the file cannot be written, as on a full disk."""
+        """Give the ``with`` block a connection with which it may change the database, as one
+        transaction. A context manager. No other process or thread changes anything meanwhile:
+        others that do so are waited for, processes for 30 s at most. When the block ends, all
+        changes are on the disk; after an error in the block, none. The block may be inside one of
+        ``reading``, but not inside one of ``changing``. Raises StorageFailed where the file cannot
+        be written, such as on a full disk."""
         with self._lock, self._storage_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:

@@ -37,10 +37,10 @@ _OWN_LONGEST_S: Final = 3600.0
 
 
 class RenderFiles(Closing):
-    """The folder of a server's renders, shared by its processes, and this process's own part of it.
-    A context manager. Methods may be called from any number of threads. Recordings are kept by job
-    id, videos by the SHA-256 of their content in hexadecimal digits and the ``suffix`` of their
-    names, ".mp4" or ".m4s"."""
+    """The folder of a server's renders, which its processes share, and the part of it that this
+    process alone uses. A context manager. Methods may be called from any number of threads. The
+    names of recordings are job ids; the names of videos are the SHA-256 of their content in
+    hexadecimal digits and a ``suffix``, ".mp4" or ".m4s"."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is made where it is not there; nobody but this user can read it then. Raises
@@ -60,21 +60,21 @@ class RenderFiles(Closing):
 
     @property
     def owner(self) -> str:
-        """The name of this process among those that share the folder: 16 hexadecimal digits, new
-        each time that one starts."""
+        """The name of this process among those that share the folder: 16 hexadecimal digits, new at
+        each start of a process."""
         return Path(self._lock.lock_file).stem
 
     def close(self) -> None:
-        """Remove what this process was making, and let the others see that it has ended. Closing
-        twice is allowed."""
+        """Remove the files that this process was making, and let the other processes see that it
+        has ended. Closing twice is allowed."""
         remove(self._work)
         self._lock.release()
         remove(self._owners / f"{self.owner}.lock")
 
     def has_ended(self, owner: str) -> bool:
-        """Return whether the process ``owner`` (``other_owners``) has ended; where it has, what it
-        was making is removed, and it is no longer among ``other_owners``. False for this
-        process."""
+        """Return whether the process ``owner``, one of ``other_owners``, has ended; False for this
+        process. Where it has ended, the files that it was making are removed, and ``other_owners``
+        no longer contains it."""
         if owner == self.owner:
             return False
         lock = self._lock_of(owner)
@@ -102,7 +102,8 @@ class RenderFiles(Closing):
         return size
 
     def input(self, job_id: str) -> Path:
-        """Return the path of the recording of the job ``job_id``; it need not be there."""
+        """Return the path of the recording of the job ``job_id``. Whether there is a file is not
+        looked at."""
         return self._inputs / f"{job_id}.wav"
 
     def forget_input(self, job_id: str) -> None:
@@ -110,21 +111,21 @@ class RenderFiles(Closing):
         remove(self.input(job_id))
 
     def new_file(self, suffix: str) -> Path:
-        """Return a path in this process's own folder for a file that is to be made, with a name
-        that no other has and that ends in ``suffix``. Nothing is there yet. What is left there is
-        removed when this process ends."""
+        """Return the path for a new file in this process's own folder; its name is unique and ends
+        in ``suffix``. The file is not created. Files that are left in that folder are removed when
+        this process ends."""
         return self._work / f"{secrets.token_hex(8)}{suffix}"
 
     def video(self, sha256: str, suffix: str) -> Path:
-        """Return the path of the video whose content has the hash ``sha256``, and whose name ends
-        in ``suffix``; it need not be there."""
+        """Return the path of the video with the hash ``sha256`` whose name ends in ``suffix``.
+        Whether there is a file is not looked at."""
         return self._videos / sha256[:2] / f"{sha256}{suffix}"
 
     def keep(self, made: Path, sha256: str, suffix: str) -> None:
         """Move the file ``made``, whose content has the hash ``sha256``, to its place among the
-        videos, with a name that ends in ``suffix``; it is on the disk then. Where one of that
-        content is there, nothing is done, and ``made`` stays. Raises StorageFailed where the disk
-        refuses."""
+        videos (see ``video``), with a name that ends in ``suffix``; it is on the disk when this
+        returns. Where a video of that hash and length is there already, nothing is done, and
+        ``made`` stays. Raises StorageFailed where the file cannot be moved."""
         target = self.video(sha256, suffix)
         with _storage_errors():
             if target.is_file() and target.stat().st_size == made.stat().st_size:
@@ -140,10 +141,10 @@ class RenderFiles(Closing):
         remove(self.video(sha256, suffix))
 
     def remove_unknown(self, jobs: set[str], videos: set[str]) -> None:
-        """Remove recordings whose ids are not among ``jobs`` and videos whose hashes are not among
-        ``videos``, as they are left where a process was killed between two steps; but no recording
-        of the last hour, which may be about to get its job. Nobody may add a job or a video
-        meanwhile (``JobList.among``)."""
+        """Remove recordings whose job ids are not in ``jobs``, videos whose SHA-256 hashes are not
+        in ``videos``, and folders of processes that have ended: a process that was killed between
+        two steps leaves such files. Recordings of the last hour stay, because their jobs may be
+        about to be added. Nobody may add a job or a video meanwhile (see ``JobList.among``)."""
         before_s = time.time() - _OWN_LONGEST_S
         for path in self._inputs.iterdir():
             with contextlib.suppress(OSError):
@@ -157,8 +158,8 @@ class RenderFiles(Closing):
                 shutil.rmtree(path, ignore_errors=True)
 
     def other_owners(self) -> list[str]:
-        """Return the names of the other processes that share the folder, or did when they were
-        killed, sorted."""
+        """Return the names (``owner``) of the other processes that share the folder, sorted;
+        processes that were killed are among them until ``has_ended`` has found that out."""
         names = {path.stem for path in self._owners.glob("*.lock")}
         return sorted(names - {self.owner})
 
@@ -188,7 +189,7 @@ def hash_of(path: Path) -> str:
 
 def flush_names(folder: Path) -> None:
     """Wait until the names of the files in ``folder`` are on the disk, so that a power cut loses
-    none of them; nothing where its file system cannot do that. Raises nothing."""
+    none of them. Does nothing where the file system cannot do that. Raises nothing."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -11,10 +11,11 @@ from lipwire.renders.joblist import Held, JobList
 
 def forget_avatar(folder: Path, avatar: str, *, dry_run: bool = False) -> Held:
     """Remove the renders of the avatar named ``avatar`` in ``folder`` (a server's folder of
-    renders), also those that wait or are being made, with their recordings and videos, and return
-    what there was; with ``dry_run``, only return it. Servers that use the folder stop making these
-    videos within a second, and remove them from the cache that they share with other servers.
-    Raises StorageFailed where the folder cannot be used."""
+    renders) with their recordings and videos, whether they wait, are being made or have ended.
+    Return how many there were and how many bytes their files take. With ``dry_run``, nothing is
+    removed. Servers that use the folder stop making these videos within a second, and remove them
+    from the cache that they share with other servers. Raises StorageFailed where the folder cannot
+    be used."""
     name = canonical_name(avatar)
     with ExitStack() as stack:
         files = stack.enter_context(RenderFiles(folder))

@@ -38,11 +38,12 @@ class Order:
     """What somebody wants rendered, and for whom.
 
     ``tenant`` is the customer whose render it is, empty where customers are not told apart, and
-    ``subject`` who asked. ``avatar``, a canonical name, says ``text``, or a recording where that is
-    None, from its frame ``start_frame`` on. ``webhook`` is the URL that is told of its end, None
-    for none of its own. ``key`` names the order for its tenant (an idempotency key; None: it has
-    none), and ``fingerprint`` is a hash of all that was asked for, by which orders of one key are
-    compared; ``Renders.submit`` sets it.
+    ``subject`` who sent the order. ``avatar``, a canonical name, is shown saying ``text``, or a
+    recording where ``text`` is None, beginning with its frame ``start_frame`` (from 0). ``webhook``
+    is a URL that is called when the render has ended; None where the order names none. ``key`` is
+    an idempotency key: a second order of the tenant with the same key gets the same job; None: no
+    key. ``fingerprint``, set by ``Renders.submit``, is a hash of all that was asked for, by which
+    orders with the same key are compared.
     """
 
     tenant: str
@@ -58,8 +59,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A finished video: the SHA-256 of its file in hexadecimal digits, which is its name as well,
-    the file's size, and, for HLS, the playlist whose segments are parts of the file."""
+    """A finished video: the SHA-256 of its file in hexadecimal digits, which is also its name, the
+    file's size, and, for HLS, the playlist whose segments are parts of the file."""
 
     sha256: str
     size_bytes: int
@@ -69,7 +70,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job has failed: ``code``, the name of a gRPC status, as "INVALID_ARGUMENT", and
+    """Why a job has failed: ``code``, the name of a gRPC status, such as "INVALID_ARGUMENT", and
     ``detail``, one line for whoever ordered it."""
 
     code: str
@@ -78,10 +79,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A render that was ordered, as it is at one moment. Times are seconds since 1970; ``starts``
-    is how often it was begun without an end, ``tries`` how often it has failed in a way that is
-    tried again, and ``done_frames`` of ``frames`` (0: not known yet) are made. ``cached`` says
-    whether its video is that of an earlier order."""
+    """A render that was ordered, and its state at one moment. Times are seconds since 1970.
+    ``starts`` is how often a process has begun it and not put it back, ``tries`` how often it has
+    failed with an error after which it is tried again. ``done_frames`` of its ``frames`` are made
+    (``frames`` 0: not known yet). ``cached`` says whether its video is that of an earlier order."""
 
     id: str
     order: Order
@@ -99,12 +100,13 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is done, failed or cancelled: nothing happens to it any more."""
+        """Whether the job is done, failed or cancelled, and nothing happens to it any more."""
         return self.state in ENDED
 
     @property
     def progress(self) -> float:
-        """Which part of its frames is made, 0 to 1; 0 while their number is not known."""
+        """The share of its frames that is made, 0 to 1; 0 while their number is not known, 1 once
+        it is done."""
         if self.state == "done":
             return 1.0
         return min(1.0, self.done_frames / self.frames) if self.frames else 0.0

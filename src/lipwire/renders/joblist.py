@@ -26,7 +26,7 @@ class KeyTaken(InvalidInput):
 @dataclass(frozen=True, slots=True)
 class Held:
     """How many renders of an avatar there are, and how many bytes their files take: recordings of
-    jobs that have not ended, and videos, each once."""
+    jobs that have not ended, and videos, each counted once."""
 
     renders: int
     size_bytes: int
@@ -37,14 +37,16 @@ Tell = Callable[[Job], Iterable[tuple[str, GivenBy, str]]]
 
 
 class JobList:
-    """The jobs of a server in its database: who is next, and what has come of whom. Thread-safe,
-    and shared with the server's other processes. Every change is on the disk when its method
-    returns. Methods raise StorageFailed where the database cannot be used.
+    """The jobs (renders that were ordered) of a server, in its database: which is made next, and
+    what has come of each. Thread-safe, and shared with the server's other processes. Every change
+    is on the disk when its method returns. Methods raise StorageFailed where the database cannot be
+    used.
 
-    Tenants take turns: the next job is of the tenant with the fewest that are rendered, among them
-    of the one that has waited longest since it last had one begun, and of that tenant the oldest.
-    An *owner* is a process that renders, by the name that its ``RenderFiles`` has. Ids that a
-    method gets, and ``tenant``, are compared as they are; an empty ``tenant`` is any.
+    Tenants take turns: the next job is of the tenant with the fewest jobs that are rendered; among
+    several such tenants, of the one whose last job began longest ago; and of that tenant the
+    oldest. An *owner* is a process that renders, by the name that its ``RenderFiles`` has. Ids and
+    names of tenants are compared as they are. In the methods that have ``tenant: str = ""``, an
+    empty tenant is any.
     """
 
     def __init__(
@@ -68,16 +70,21 @@ class JobList:
         self._now = now
 
     def check_room(self, order: Order, input_bytes: int) -> Job | None:
-        """Return the job that ``order`` has already, by its idempotency key, else None, where there
-        is room for a new one whose recording has ``input_bytes`` bytes. Nothing is changed, and no
-        room kept. Raises KeyTaken, Overloaded and StorageFailed where ``add`` would."""
+        """Check whether ``order`` could be added as a new job, whose recording has ``input_bytes``
+        bytes (0 for a text), and return None if so. Where the order has a job already, by its
+        idempotency key, return that job.
+
+        Nothing is changed, and no room reserved. Raises KeyTaken, Overloaded and StorageFailed
+        where ``add`` would.
+        """
         with self._database.reading() as connection:
             return self._found_or_room(connection, order, input_bytes)
 
     def add(self, job_id: str, order: Order, input_bytes: int) -> Job:
-        """Put ``order`` into the queue as job ``job_id`` (``new_id``), whose recording has
-        ``input_bytes`` bytes (0 for a text), and return it; or return the job that the order has
-        already, by its key, which is under another id.
+        """Put ``order`` into the queue as job ``job_id`` (made with ``new_id``), whose recording
+        has ``input_bytes`` bytes (0 for a text), and return the job. Where the order has a job
+        already, by its idempotency key, that job is returned, with its own id, and nothing is
+        added.
 
         Raises KeyTaken where the key is that of an order with another ``fingerprint``, Overloaded
         where too many jobs wait, and StorageFailed where the disk, or its budget, has no room.
@@ -111,14 +118,14 @@ class JobList:
 
     def find(self, job_id: str, tenant: str = "") -> Job:
         """Return the job ``job_id`` of ``tenant`` (empty: of any). Raises NotFound where there is
-        none, in the same words where it is another tenant's."""
+        no such job; the message does not tell whether it is another tenant's."""
         with self._database.reading() as connection:
             return one_of(connection, job_id, tenant)
 
     def every(self, tenant: str = "", *, before: str = "", most: int = 100) -> list[Job]:
-        """Return the newest ``most`` jobs of ``tenant`` (empty: of all), newest first; those that
-        are older than the job of the id ``before`` where that is not empty. Raises NotFound where
-        there is no job ``before``."""
+        """Return up to ``most`` jobs of ``tenant`` (empty: of all), newest first. Where ``before``,
+        the id of a job, is not empty, only jobs older than that one. Raises NotFound where the
+        tenant has no job ``before``."""
         with self._database.reading() as connection:
             where, values = "(? = '' OR tenant = ?)", [tenant, tenant]
             if before:
@@ -143,7 +150,7 @@ class JobList:
 
     def held(self, avatar: str) -> Held:
         """Return how many renders of ``avatar``, a canonical name, there are in whatever state, and
-        what their files take."""
+        how many bytes their files take."""
         with self._database.reading() as connection:
             count, inputs = connection.execute(
                 "SELECT COUNT(*), COALESCE(SUM(CASE WHEN state IN ('queued', 'running')"
@@ -158,8 +165,8 @@ class JobList:
         return Held(int(count), int(inputs) + int(videos))
 
     def mean_s(self) -> float | None:
-        """Return how long the last 20 jobs that are done were rendered on average, in seconds; None
-        where there were none."""
+        """Return how many seconds the rendering of the last 20 jobs that are done took on average;
+        None where no job is done."""
         with self._database.reading() as connection:
             (mean,) = connection.execute(
                 "SELECT AVG(ended_s - started_s) FROM (SELECT ended_s, started_s FROM renders"
@@ -168,9 +175,10 @@ class JobList:
         return None if mean is None else float(mean)
 
     def claim(self, owner: str, job_id: str = "") -> Job | None:
-        """Give the next job that waits, or the job ``job_id`` where that is not empty, to the
-        process ``owner``, which renders it from now on ("running"), and return it; None where none
-        waits whose time has come, or that one does not. Does not wait for one."""
+        """Give a waiting job to the process ``owner``, which renders it from now on (state
+        "running"), and return the job: the job ``job_id``, or the next one where that is empty.
+        Returns None where no job waits whose time has come, or ``job_id`` is not such a job.
+        Returns at once."""
         with self._database.reading() as connection:
             if not count_of(connection, "state = 'queued' AND not_before_s <= ?", self._now()):
                 return None
@@ -195,8 +203,9 @@ class JobList:
 
     def advance(self, job_id: str, owner: str, done_frames: int, frames: int) -> bool:
         """Write down that ``done_frames`` of ``frames`` (0: not known yet) are made of the job
-        ``job_id``, which ``owner`` renders. Returns False, and changes nothing, where it is not
-        ``owner``'s any more, as it was cancelled, removed or taken back: ``owner`` then stops."""
+        ``job_id``, which ``owner`` renders. Returns True; returns False, and changes nothing, where
+        the job was cancelled, removed, put back or taken from ``owner``, which then has to stop
+        rendering it."""
         with self._database.changing() as connection:
             return bool(
                 connection.execute(
@@ -216,13 +225,17 @@ class JobList:
         *,
         shared: str = "",
     ) -> Job | None:
-        """End the job ``job_id``, which ``owner`` renders, as done, with ``video``. ``keep()`` is
-        called meanwhile, and gives the file its name among the videos; what it raises leaves all as
-        it was. ``suffix`` is what that name ends in, as ".mp4". ``shared`` is the video's name
-        among those that servers share, where it was taken from there; empty where it was made.
-        Webhooks are written down with it. Returns the job; None, without calling ``keep``, where it
-        is not ``owner``'s any more. Raises StorageFailed where the file cannot be kept, or the
-        budget has no room for it; the job is still "running" then."""
+        """End the job ``job_id``, which ``owner`` renders, as done, with ``video``, write down its
+        webhooks, and return it. Returns None, without calling ``keep``, where ``owner`` does not
+        render it any more.
+
+        ``keep()`` is called before the job ends, and has to move the file to its place among the
+        videos; where it raises an error, that is raised and nothing is changed. ``suffix`` is the
+        end of the file's name, such as ".mp4". ``shared`` is the video's name in the store that
+        servers share, where it was downloaded from there; empty where it was made here. Raises
+        StorageFailed where the file cannot be kept, or the budget has no room for it; the job is
+        still "running" then.
+        """
         with self._database.changing() as connection:
             mine = connection.execute(
                 "SELECT 1 FROM renders WHERE id = ? AND owner = ? AND state = 'running'",
@@ -248,9 +261,9 @@ class JobList:
             return self._end(connection, job_id, "done")
 
     def share(self, job_id: str, name: str) -> bool:
-        """Write down that the video of the job ``job_id`` is called ``name`` among those that
-        servers share, so that it is removed there with the job. Returns False where there is no
-        such job any more."""
+        """Write down that the video of the job ``job_id`` is called ``name`` in the store that
+        servers share, so that it is removed from there with the job. Returns True; False where
+        there is no such job any more."""
         with self._database.changing() as connection:
             return bool(
                 connection.execute(
@@ -260,7 +273,8 @@ class JobList:
 
     def fail(self, job_id: str, owner: str, failure: Failure) -> Job | None:
         """End the job ``job_id``, which ``owner`` renders, as failed because of ``failure``, write
-        down its webhooks, and return it; None where it is not ``owner``'s any more."""
+        down its webhooks, and return it. Returns None where ``owner`` does not render it any more.
+        """
         with self._database.changing() as connection:
             changed = connection.execute(
                 "UPDATE renders SET code = ?, detail = ?"
@@ -272,9 +286,10 @@ class JobList:
     def put_back(
         self, job_id: str, owner: str, *, after_s: float = 0, failed: bool = False
     ) -> None:
-        """Have the job ``job_id``, which ``owner`` renders, wait again, for ``after_s`` seconds at
-        least, as if it had not been begun; ``failed`` says that it has failed and this counts as
-        one of its ``tries``. Nothing where it is not ``owner``'s any more."""
+        """Have the job ``job_id``, which ``owner`` renders, wait again, as if it had not been
+        begun; it is not begun again within ``after_s`` seconds. ``failed`` says that it has failed,
+        which counts as one of its ``tries``. Does nothing where ``owner`` does not render the job
+        any more."""
         with self._database.changing() as connection:
             connection.execute(
                 "UPDATE renders SET state = 'queued', owner = NULL, not_before_s = ?,"
@@ -284,16 +299,16 @@ class JobList:
             )
 
     def owners(self) -> set[str]:
-        """Return the names of the processes that render something, those that have ended meanwhile
-        among them."""
+        """Return the names of the processes that render a job, including processes that have ended
+        meanwhile without finishing it."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT DISTINCT owner FROM renders WHERE state = 'running'")
             return {str(row["owner"]) for row in rows}
 
     def take_back(self, owner: str) -> int:
-        """Have the jobs that ``owner``, a process that has ended, was rendering wait again; those
-        that were begun three times fail, as they may be why it ended. Returns how many jobs of both
-        kinds there were."""
+        """Have the jobs that ``owner``, a process that has ended, was rendering wait again. Jobs
+        that were begun three times fail instead, because they may be why processes ended. Returns
+        how many jobs there were, of both kinds together."""
         with self._database.changing() as connection:
             spent = connection.execute(
                 "SELECT id FROM renders WHERE state = 'running' AND owner = ? AND starts >= ?",
@@ -318,18 +333,19 @@ class JobList:
 
     def cancel(self, job_id: str, tenant: str = "") -> Job:
         """Cancel the job ``job_id`` of ``tenant`` (empty: of any) if it waits or is rendered, and
-        return it as it is then; one that has ended is returned unchanged. Whoever renders it learns
-        of it from ``advance``. Raises NotFound where there is none."""
+        return it as it is afterwards; a job that has ended is returned unchanged. The process that
+        renders it learns of this from ``advance``. Raises NotFound where there is no such job."""
         with self._database.changing() as connection:
             if one_of(connection, job_id, tenant).has_ended:
                 return one_of(connection, job_id, tenant)
             return self._end(connection, job_id, "cancelled")
 
     def remove(self, job_id: str, tenant: str = "") -> None:
-        """Take the job ``job_id`` of ``tenant`` (empty: of any) from the list, whatever its state;
-        whoever renders it learns of it from ``advance``. Files are removed by ``collect`` and by
-        the caller; its shared video is written down to be removed. Raises NotFound where there is
-        none."""
+        """Remove the job ``job_id`` of ``tenant`` (empty: of any) from the list, whatever its
+        state; a process that renders it learns of this from ``advance``. No file is removed: the
+        caller has to remove the recording and call ``collect`` for the video. A video that servers
+        share is written down to be removed (``Removals``). Raises NotFound where there is no such
+        job."""
         with self._database.changing() as connection:
             one_of(connection, job_id, tenant)
             self._removed(connection, "id = ?", job_id)
@@ -341,11 +357,15 @@ class JobList:
         avatar: str | None = None,
         before_s: float | None = None,
     ) -> list[str]:
-        """Take the jobs of ``tenant`` and of ``avatar`` (None: of any) from the list, whatever
-        their state, and return their ids; whoever renders them learns of it from ``advance``. With
-        ``before_s``, only those that were ordered before that time, in seconds since 1970, go, as
-        another server has removed them; None: all. What servers share of them is written down to be
-        removed, too (``Removals``)."""
+        """Remove the jobs of ``tenant`` and of ``avatar``, a canonical name, from the list,
+        whatever their state, and return their ids. None stands for any tenant or avatar, an empty
+        ``tenant`` for the tenant with the empty name. With ``before_s``, in seconds since 1970,
+        only jobs ordered before that time are removed, which is for removals that another server
+        has begun.
+
+        Processes that render one of the jobs learn of this from ``advance``. No file is removed.
+        Videos of the jobs that servers share are written down to be removed (``Removals``).
+        """
         with self._database.changing() as connection:
             if before_s is None and (tenant is None) != (avatar is None):
                 kind: Kind = "tenant" if avatar is None else "avatar"
@@ -358,8 +378,8 @@ class JobList:
             )
 
     def owners_of(self, kind: Kind) -> set[str]:
-        """Return the names of those that there are jobs of: of tenants, where ``kind`` is "tenant",
-        else of avatars."""
+        """Return the names of all tenants that have jobs, where ``kind`` is "tenant", else the
+        names of all avatars that jobs are of."""
         column = "tenant" if kind == "tenant" else "avatar"
         with self._database.reading() as connection:
             rows = connection.execute(f"SELECT DISTINCT {column} AS name FROM renders")
@@ -368,9 +388,9 @@ class JobList:
     def remove_ended(self, before_s: float) -> list[str]:
         """Remove the jobs that ended (done, failed or cancelled) before ``before_s``, in seconds
         since 1970, from the list, and return their ids. No file is removed: ``collect`` finds the
-        videos that no job has any more. What such a job has put into the cache that servers share
-        (``RenderCache``) is written down for ``Sharing`` to remove from there; what a job was given
-        from that cache stays in it."""
+        videos that no job has any more. A video that such a job has put into the cache that servers
+        share (``RenderCache``) is written down to be removed from there (``Removals``); a video
+        that it was given from the cache stays in the cache."""
         with self._database.changing() as connection:
             # A video that was taken from the shared ones goes from there with the job that made it.
             connection.execute(
@@ -389,9 +409,9 @@ class JobList:
         return [row["id"] for row in rows]
 
     def collect(self, remove: Callable[[str, str], object]) -> int:
-        """Call ``remove(sha256, suffix)``, which removes the file, for each video that no job has
-        any more, forget these videos, and return how many there were. No job gets one of them
-        meanwhile. Call it after jobs were removed."""
+        """Call ``remove(sha256, suffix)``, which has to remove the file, for each video that no job
+        has any more, forget these videos, and return how many there were. No job is given one of
+        them meanwhile. To be called after jobs were removed."""
         with self._database.changing() as connection:
             rows = connection.execute(
                 "DELETE FROM videos WHERE sha256 NOT IN"
@@ -403,7 +423,7 @@ class JobList:
 
     def among(self, work: Callable[[set[str], set[str]], object]) -> None:
         """Call ``work(jobs, videos)`` with the ids of all jobs and the SHA-256 hashes of all
-        videos, while nobody, in any process, adds any."""
+        videos, while no thread of any process adds a job or a video."""
         with self._database.changing() as connection:
             jobs = {row["id"] for row in connection.execute("SELECT id FROM renders")}
             videos = {row["sha256"] for row in connection.execute("SELECT sha256 FROM videos")}

@@ -22,7 +22,7 @@ _MOST_DIGITS: Final = 12
 
 
 class SignedLinks:
-    """Signs links with a secret, and checks them. Thread-safe."""
+    """Signs links to files of renders with a secret, and checks such links. Thread-safe."""
 
     def __init__(
         self,
@@ -41,16 +41,18 @@ class SignedLinks:
         self._now = now
 
     def query(self, path: str) -> tuple[str, float]:
-        """Return (the query with which ``path``, the path part of a URL, can be fetched with GET
-        and HEAD, without the question mark; until when, in seconds since 1970)."""
+        """Return (query, expires_s). ``query`` is the query, without the question mark, that makes
+        ``path``, the path part of a URL, a signed link, which may be used with GET and HEAD;
+        ``expires_s`` is when the link expires, in seconds since 1970."""
         expires_s = int(self._now() + self._lasts_s)
         signed = self._signature(self._current, "GET", path, str(expires_s))
         return f"{EXPIRES}={expires_s}&{KEY}={self._current}&{SIGNATURE}={signed}", expires_s
 
     def check(self, method: str, path: str, query: Mapping[str, str]) -> float:
-        """Return for how many seconds more a link is valid. ``method`` and ``path`` are those of
-        the request that came with it, and ``query`` the parts of its query by name. Raises
-        PermissionDenied where it is not signed for these, or has expired."""
+        """Check a signed link and return for how many seconds more it is valid. ``method`` is the
+        method of the request that came with it, ``path`` the path that has to be signed, and
+        ``query`` the parts of the link's query by name. Raises PermissionDenied where the method is
+        not GET or HEAD, where the link is not signed for ``path``, and where it has expired."""
         key, expires = query.get(KEY, ""), query.get(EXPIRES, "")
         if method not in ("GET", "HEAD"):
             raise PermissionDenied("a signed link is for GET and HEAD; nothing else can be done")
@@ -76,6 +78,6 @@ class SignedLinks:
 
 
 def key_id(secret: str) -> str:
-    """Return 8 hexadecimal digits by which links name ``secret``, the one they are signed with;
-    they tell nothing else of it."""
+    """Return 8 hexadecimal digits with which links name ``secret``, the secret that they are signed
+    with; the digits do not reveal it."""
     return hmac.new(secret.encode(), b"lipwire signed links", hashlib.sha256).hexdigest()[:8]

@@ -29,15 +29,18 @@ def order_of(
     key: str | None = None,
     takes_webhooks: bool = False,
 ) -> Order:
-    """Return the order of the caller with ``access``, checked: ``avatar``, one of ``names()``, says
-    ``text`` (None: a recording, which is not a part of the order), in ``video_format`` ("mp4" or
-    "hls"), from its frame ``start_frame`` (a whole number, 0 to 1,000,000) on. ``webhook`` is a URL
-    of http or https that is told of the end (None: none), allowed with ``takes_webhooks`` alone;
-    ``key`` is the idempotency key, 1 to 255 visible characters of ASCII (None: there is none).
-    Arguments that are ``object`` may be whatever a client has sent.
+    """Return the order of the caller with ``access``, after checking it: ``avatar``, one of
+    ``names()``, says ``text`` (None: a recording, which is not a part of the order), in
+    ``video_format`` ("mp4" or "hls"), beginning with its frame ``start_frame`` (a whole number, 0
+    to 1,000,000).
 
-    Raises NotFound where there is no such avatar for the caller, InvalidInput, with the value seen
-    and the values allowed, where something else is not as it has to be.
+    ``webhook`` is an http or https URL that is called when the render has ended (None: none); it is
+    allowed only with ``takes_webhooks``. ``key`` is the idempotency key, 1 to 255 visible
+    characters of ASCII (None: there is none). Arguments that are ``object`` may be whatever a
+    client has sent.
+
+    Raises NotFound where there is no such avatar for the caller, and InvalidInput, with the value
+    seen and the values allowed, where another argument is not allowed.
     """
     name = canonical_name(avatar)
     if not access.sees(name) or name not in map(canonical_name, names()):
@@ -62,7 +65,7 @@ def order_of(
 
 
 def listed(most: int) -> int:
-    """Return ``most``, how many renders a client wants in a list, as it is. Raises InvalidInput
+    """Return ``most``, how many renders a client wants in a list, unchanged. Raises InvalidInput
     where it is not 1 to 1000."""
     if not 1 <= most <= MOST_LISTED:
         raise InvalidInput(f"most is {most}; allowed are 1 to {MOST_LISTED}")

@@ -21,8 +21,8 @@ _SEGMENT_S: Final = 6
 
 def write_playlist(video: Path, target: Path) -> str:
     """Write the segments of the MP4 file ``video`` to the new file ``target``, and return the text
-    of the playlist, which names that file ``video.m4s``. ``video`` stays. Raises StorageFailed
-    where the disk is full."""
+    of the HLS playlist, which calls that file ``video.m4s``. ``video`` is left unchanged. Raises
+    StorageFailed where the disk is full."""
     folder = temporary_name(target.parent)
     try:
         with storage_errors(target):
@@ -56,6 +56,7 @@ def write_playlist(video: Path, target: Path) -> str:
 
 
 def with_query(playlist: str, query: str) -> str:
-    """Return ``playlist`` (``write_playlist``) with "?" and ``query`` behind the name of its file
-    wherever it has that, so that whoever may fetch the one may fetch the other."""
+    """Return ``playlist``, the text from ``write_playlist``, with "?" and ``query`` behind each
+    mention of ``video.m4s``, so that whoever may fetch the playlist with that query may fetch the
+    file."""
     return playlist.replace(FILE, f"{FILE}?{query}")

@@ -16,10 +16,10 @@ ALL_OF: Final[tuple[Kind, ...]] = ("tenant", "avatar")
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Something that servers share and that is to be removed. Of ``kind`` "video", ``name`` is that
-    of one shared video in the store. Of "tenant" or "avatar" it is the name of one, all of whose
-    renders go that were ordered before ``at_s``, in seconds since 1970 (without meaning for
-    "video")."""
+    """Something that servers share and that has to be removed. With ``kind`` "video", ``name`` is
+    the name of one video in the store, and ``at_s`` has no meaning. With "tenant" or "avatar",
+    ``name`` is that of a tenant or an avatar, all of whose renders that were ordered before
+    ``at_s``, in seconds since 1970, are to be removed."""
 
     kind: Kind
     name: str
@@ -27,22 +27,23 @@ class Removal:
 
 
 class Removals:
-    """The removals that are written down and still to be done. Thread-safe, and shared with the
-    server's other processes. Methods raise StorageFailed where the database cannot be used."""
+    """The removals (``Removal``) that are written down in the database and still have to be done.
+    Thread-safe, and shared with the server's other processes. Methods raise StorageFailed where the
+    database cannot be used."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def pending(self) -> list[Removal]:
-        """Return the removals that are still to be done, in the order in which they were written
+        """Return the removals that still have to be done, in the order in which they were written
         down."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT kind, name, at_s FROM removals ORDER BY rowid")
             return [Removal(cast(Kind, row["kind"]), row["name"], row["at_s"]) for row in rows]
 
     def done(self, removal: Removal) -> None:
-        """Forget ``removal``, which was done, unless it was written down anew with another time
-        meanwhile."""
+        """Forget ``removal``, which was done. It stays where it was meanwhile written down again
+        with another time."""
         with self._database.changing() as connection:
             connection.execute(
                 "DELETE FROM removals WHERE kind = ? AND name = ? AND at_s = ?",
@@ -50,17 +51,17 @@ class Removals:
             )
 
     def clear(self) -> None:
-        """Forget all that is to be removed, as this server shares nothing (any more)."""
+        """Forget all removals. For a server that shares nothing, or no longer does."""
         if self.pending():
             with self._database.changing() as connection:
                 connection.execute("DELETE FROM removals")
 
 
 def note_removal(connection: sqlite3.Connection, kind: Kind, name: str, at_s: float) -> None:
-    """Write down that ``name`` of ``kind`` is to be removed, with all that was ordered before
+    """Write down that ``name`` of ``kind`` has to be removed, with all that was ordered before
     ``at_s``, in seconds since 1970 (see ``Removal``), as part of the change that ``connection``
-    (``Database.changing``) makes. Where it is written down already, ``at_s`` takes the place of its
-    time."""
+    makes, which comes from ``Database.changing``. Where that ``name`` of that ``kind`` is written
+    down already, its time is replaced with ``at_s``."""
     connection.execute(
         "INSERT INTO removals (kind, name, at_s) VALUES (?, ?, ?)"
         " ON CONFLICT (kind, name) DO UPDATE SET at_s = excluded.at_s",

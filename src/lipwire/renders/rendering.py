@@ -38,10 +38,10 @@ Progressed = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A video that was made: the file at ``path``, which is nobody else's, what it is (``video``),
-    and how many ``frames`` it has. ``version`` is that of the avatar that it shows; empty where not
-    known. ``shared`` is its name among the videos that servers share, where it was taken from
-    there; else empty."""
+    """A video that was made: ``path``, a file that nothing else uses, its hash and size
+    (``video``), and how many ``frames`` it has. ``version`` is that of the avatar that it shows;
+    empty where it is not known. ``shared`` is the video's name in the store that servers share,
+    where it was downloaded from there; else empty."""
 
     path: Path
     video: Video
@@ -74,16 +74,16 @@ class Rendering:
         self._pace = Pace.for_machine(None)
 
     def make(self, job: Job, call: Call, progress: Progressed, max_duration_s: float) -> Made:
-        """Make the video of ``job``, waiting until it is made, and return it, as a part of
-        ``call``: ending that ends the render. ``progress(done, frames)`` is called as frames are
-        made. The recording, or what the text becomes, may last ``max_duration_s`` seconds. The file
-        is one in the folder of work of this process: whoever gets it removes it, or gives it
-        another name.
+        """Make the video of ``job``, wait until it is made, and return it. It is made as a part of
+        ``call``: when ``call`` ends, the render ends. ``progress(done, frames)`` is called as
+        frames are made, with how many are made and how many there will be. The speech, a recording
+        or the sound of a text, may last ``max_duration_s`` seconds. The file is in this process's
+        folder for new files; the caller has to remove it or move it elsewhere.
 
         Raises Cancelled where ``call`` ends before, InvalidInput where the recording or the text is
-        no speech, or too long, NotFound and AvatarInvalid where the avatar is not there, Overloaded
-        where it cannot be loaded now, Unavailable where the voice or the network cannot be asked,
-        and StorageFailed where the disk is full. Nothing is left of the file then.
+        no speech, or too long, NotFound and AvatarInvalid where the avatar is missing or cannot be
+        used, Overloaded where it cannot be loaded now, Unavailable where the voice or the network
+        cannot be asked, and StorageFailed where the disk is full. Nothing of the file is left then.
         """
         made = path = self._files.new_file(".mp4")
         try:

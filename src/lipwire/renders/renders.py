@@ -52,20 +52,23 @@ _UNKNOWN_EVERY_S: Final = 3600.0
 
 
 class Makes(Protocol):
-    """What makes the video of a job: ``Rendering`` over the avatars of a server."""
+    """Makes the video of a job. ``Rendering`` is one such class."""
 
     def make(self, job: Job, call: Call, progress: Progressed, max_duration_s: float) -> Made:
-        """Make the video of ``job``, of ``max_duration_s`` seconds at most, as a part of ``call``,
-        and return it; ``progress(done, frames)`` is called meanwhile. See ``Rendering.make``."""
+        """Make the video of ``job``, of speech that may last ``max_duration_s`` seconds, as a part
+        of ``call``, whose end ends the render, and return it. ``progress(done, frames)`` is called
+        with how many frames are made and how many there will be. For errors see ``Rendering.make``.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RenderRules:
-    """Limits of a server's renders: ``max_queued`` jobs wait at a time, ``max_queued_of_tenant`` of
-    one tenant (None: as many); this process makes ``workers`` at a time, each of ``max_duration_s``
-    seconds at most; those that have ended are kept for ``retention_s`` seconds; and the files of
-    all take ``disk_budget_bytes`` at most (None: as there is room)."""
+    """Limits of a server's renders: at most ``max_queued`` jobs wait at a time,
+    ``max_queued_of_tenant`` of one tenant (None: no other limit); this process makes ``workers`` at
+    a time, each of ``max_duration_s`` seconds at most; those that have ended are kept for
+    ``retention_s`` seconds; and the files of all take ``disk_budget_bytes`` at most (None: no
+    limit)."""
 
     max_queued: int = 100
     max_queued_of_tenant: int | None = None
@@ -83,12 +86,13 @@ class _Running:
 
 
 class Renders(Closing):
-    """Takes in renders, makes them in threads of its own, and keeps the videos. Thread-safe; a
-    context manager. Several processes may share one folder: each job is made by one of them, and
-    when one is killed, the others, or the next to start, make what it had begun.
+    """Accepts orders of renders, makes the videos in threads of its own, and keeps them.
+    Thread-safe; a context manager. Several processes may share one folder: each job is made by one
+    of them, and when one is killed, the others, or the next to start, make what it had begun.
 
-    Where a method takes a ``tenant``, a job of another tenant counts as not there; an empty one
-    stands for all. All methods raise StorageFailed where the database or the disk refuses.
+    Where a method has ``tenant: str = ""``, a job of another tenant counts as not there, and an
+    empty tenant stands for all. All methods raise StorageFailed where the database or the disk
+    cannot be used.
     """
 
     def __init__(
@@ -172,10 +176,11 @@ class Renders(Closing):
             self._stack = stack.pop_all()
 
     def submit(self, order: Order, pcm: npt.NDArray[np.int16] | None, rate_hz: int) -> Job:
-        """Take in ``order``, with the recording ``pcm``, (n, channels) int16 at ``rate_hz``; where
-        the order has a text, ``pcm`` is None and ``rate_hz`` makes no difference. Returns its job,
-        at once, before it is made: the one that it has already, by its key, where there is one.
-        When this returns the job is on the disk, and survives a restart.
+        """Accept ``order``, with the recording ``pcm``, (n, channels) int16 at ``rate_hz``; where
+        the order has a text, ``pcm`` is None and ``rate_hz`` is ignored. Returns its job without
+        waiting until it is made: a new job, or, where the order's idempotency key was used before
+        for the same order, that order's job. When this returns, the job is on the disk, and
+        survives a restart.
 
         Raises InvalidInput for a recording that is empty or too long, KeyTaken where the key is
         that of another order, Overloaded where too many jobs wait, and StorageFailed where the
@@ -218,14 +223,14 @@ class Renders(Closing):
         return self._jobs.find(job_id, tenant)
 
     def every(self, tenant: str = "", *, before: str = "", most: int = 100) -> list[Job]:
-        """Return the newest ``most`` jobs of ``tenant`` (empty: of all), newest first; those older
-        than the job of the id ``before``, where that is not empty. Raises NotFound where there is
-        no job ``before``."""
+        """Return up to ``most`` jobs of ``tenant`` (empty: of all), newest first. Where ``before``,
+        the id of a job, is not empty, only jobs older than that one. Raises NotFound where there is
+        no job ``before`` of the tenant."""
         return self._jobs.every(tenant, before=before, most=most)
 
     def ends(self) -> dict[State, int]:
-        """Return how many renders have ended in this process since this was made, by the state that
-        they ended in; each of the three is there."""
+        """Return how many renders have ended in this process, since this object was made, as
+        "done", "failed" and "cancelled"; each of the three is there."""
         with self._wake:
             return {state: self._ends[state] for state in sorted(ENDED)}
 
@@ -235,8 +240,9 @@ class Renders(Closing):
         return self._jobs.counts()
 
     def file(self, job: Job) -> Path:
-        """Return the path of the video of ``job``, for reading: one file may be that of several
-        jobs. Raises NotFound where it has none, or none any more."""
+        """Return the path of the video of ``job``, for reading only, because one file may be that
+        of several jobs. Raises NotFound where the job has no video, or its file is no longer there.
+        """
         if job.video is None:
             raise NotFound(f"the render has no video; it is {job.state}")
         path = self._files.video(job.video.sha256, SUFFIXES[job.order.format])
@@ -246,8 +252,8 @@ class Renders(Closing):
 
     def cancel(self, job_id: str, tenant: str = "") -> Job:
         """Cancel the job ``job_id`` of ``tenant`` (empty: of any), if it has not ended, and return
-        it as it is then. A process that makes it stops soon; this is not waited for. Raises
-        NotFound where there is none."""
+        it as it is afterwards. A process that is making it stops soon; this does not wait for it.
+        Raises NotFound where there is no such job."""
         before = self._jobs.find(job_id, tenant)
         job = self._jobs.cancel(job_id, tenant)
         if job.state == "cancelled" and not before.has_ended:
@@ -258,16 +264,18 @@ class Renders(Closing):
 
     def remove(self, job_id: str, tenant: str = "") -> None:
         """Remove the job ``job_id`` of ``tenant`` (empty: of any), whatever its state, and its
-        video where no other job has the same; one that servers share is removed soon. Raises
-        NotFound where there is none."""
+        video where no other job has the same one. A copy that servers share is removed soon
+        afterwards. Raises NotFound where there is no such job."""
         self._jobs.remove(job_id, tenant)
         self._hide_removed()
         self._removed([job_id])
 
     def remove_all(self, *, tenant: str | None = None, avatar: str | None = None) -> int:
-        """Remove all jobs of ``tenant`` and of ``avatar`` (None: of any; both None: all), those
-        that wait or are made as well, with their videos; return how many there were here. Other
-        servers that share the cache remove theirs soon, where one of the two is given."""
+        """Remove all jobs of ``tenant`` and of the avatar named ``avatar``, also those that wait or
+        are made, with their videos, and return how many jobs there were on this server. None stands
+        for any tenant or avatar (both None: all jobs are removed); an empty ``tenant`` is the
+        tenant with the empty name. Where one of the two is None and the other is not, other servers
+        that share the cache remove theirs soon, too."""
         name = None if avatar is None else canonical_name(avatar)
         removed = self._jobs.remove_all(tenant=tenant, avatar=name)
         self._hide_removed()
@@ -275,14 +283,15 @@ class Renders(Closing):
         return len(removed)
 
     def held(self, avatar: str) -> Held:
-        """Return how many renders of the avatar named ``avatar`` there are, and what their files
-        take."""
+        """Return how many renders of the avatar named ``avatar`` there are, and how many bytes
+        their files take."""
         return self._jobs.held(canonical_name(avatar))
 
     def sweep(self) -> None:
-        """Remove what has been kept for long enough and files that nobody knows, and have jobs of
-        processes that were killed made again. To be called now and then, as each minute; it is done
-        once when this is made."""
+        """Remove jobs that ended more than ``retention_s`` (see ``RenderRules``) ago, with their
+        videos, and now and then files of no job; have the jobs of processes that were killed made
+        again. To be called regularly, such as each minute; it is called once when this object is
+        made."""
         for owner in self._jobs.owners() | set(self._files.other_owners()):
             if self._files.has_ended(owner):
                 taken_back = self._jobs.take_back(owner)
@@ -299,9 +308,9 @@ class Renders(Closing):
             self._wake.notify_all()
 
     def close(self) -> None:
-        """Stop making videos; what was begun waits for the next start. Closes the ``RenderFiles``
-        too. Each thread is waited for 10 s at most: a driver or a disk that hangs must not keep a
-        server from ending. Closing twice is allowed."""
+        """Stop making videos; jobs that were begun wait for the next start. Closes the
+        ``RenderFiles`` too. Waits 10 s at most for each thread, because a driver or a disk that
+        hangs must not keep a server from ending. Closing twice is allowed."""
         with self._wake:
             self._closed.set()
             running = list(self._running.values())

@@ -17,8 +17,8 @@ FIELDS: Final = (
 
 def one_of(connection: sqlite3.Connection, job_id: str, tenant: str) -> Job:
     """Return the job ``job_id`` of ``tenant`` (empty: of any), read from the database
-    ``connection``. Raises NotFound where there is none, in the same words where it is another
-    tenant's."""
+    ``connection``. Raises NotFound where there is no such job; the message does not tell whether it
+    is another tenant's."""
     row = connection.execute(
         f"SELECT {FIELDS} FROM renders WHERE id = ? AND (? = '' OR tenant = ?)",
         (job_id, tenant, tenant),
@@ -60,15 +60,16 @@ def job_of(row: Any) -> Job:
 
 
 def count_of(connection: sqlite3.Connection, where: str, *values: object) -> int:
-    """Return how many jobs in the database of ``connection`` the SQL condition ``where`` holds for,
-    with ``values`` in the places of its question marks. ``where`` is never text from outside."""
+    """Return for how many jobs in the database of ``connection`` the SQL condition ``where`` holds,
+    with ``values`` in place of its question marks. ``where`` must not contain text that a client
+    has sent."""
     (count,) = connection.execute(f"SELECT COUNT(*) FROM renders WHERE {where}", values).fetchone()
     return int(count)
 
 
 def bytes_of(connection: sqlite3.Connection) -> int:
     """Return how many bytes the files of all jobs take, by the database of ``connection``:
-    recordings of jobs that have not ended, and videos, each once."""
+    recordings of jobs that have not ended, and videos, each counted once."""
     (size,) = connection.execute(
         "SELECT (SELECT COALESCE(SUM(size_bytes), 0) FROM videos)"
         " + (SELECT COALESCE(SUM(input_bytes), 0) FROM renders"

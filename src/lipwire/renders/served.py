@@ -16,9 +16,10 @@ _LONGEST_S: Final = 10.0
 
 
 class ServedPerformer:
-    """A loaded avatar with its audio encoder, for one render (a ``Performing``). Whatever is asked
-    for belongs to one call; where the network has no room for it, as others come first, it is asked
-    for again until the call ends. Methods may be called from several threads. It closes nothing."""
+    """A loaded avatar with its audio encoder, for one render (a ``Performing``). All mouths are
+    requested as part of one call; where the network is too busy to accept a request, it is sent
+    again until the call ends. Methods may be called from several threads. Nothing has to be closed.
+    """
 
     def __init__(self, loaded: LoadedAvatar, encoder: AudioEncoder, call: Call) -> None:
         """``loaded`` has frames; its network is asked as part of ``call``."""
@@ -34,16 +35,16 @@ class ServedPerformer:
 
     @property
     def model_revision(self) -> str:
-        """The revision of the network that has made all mouths so far; empty where that is not
-        known, or they were several, as where servers have not the same files."""
+        """The revision of the network that has made all mouths so far; empty where it is not known
+        or there were several, because servers do not have the same files."""
         return next(iter(self._revisions)) if len(self._revisions) == 1 else ""
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
-        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``,
-        waiting while the network has no room; ``watch`` adds up the time as stage "network". See
-        ``Performing.mouths``. Raises Cancelled where the call ends before, AvatarChanged where the
-        network is of another package by now, and what else the network raises (NotFound,
-        AvatarInvalid, Unavailable, ...), but not Overloaded."""
+        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``
+        (k, 32, 16, 16), waiting while the network is too busy; ``watch`` adds up the time as stage
+        "network". See ``Performing.mouths``. Raises Cancelled where the call ends before,
+        AvatarChanged where the network is of another package by now, and the other errors of the
+        network, such as NotFound, AvatarInvalid and Unavailable, but not Overloaded."""
         with watch.measure("network"):
             while True:
                 self._call.check()

@@ -73,8 +73,8 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class SharedVideo:
-    """A video in the store: its ``name`` there (see ``SharedVideos``), what it is (``video``), and
-    how many ``frames`` it has."""
+    """A video in the store that servers share: its ``name`` there (see ``SharedVideos``), its hash
+    and size (``video``), and how many ``frames`` it has."""
 
     name: str
     video: Video
@@ -82,9 +82,9 @@ class SharedVideo:
 
 
 class SharedVideos:
-    """The videos that servers share, in a store, and what leads to them, in Redis. Thread-safe.
-    Methods wait for both. Those that ask Redis raise StoreAway where it does not answer, and those
-    that ask the store Unavailable.
+    """The videos that servers share. The files are in a store; Redis has a pointer to each, by
+    which it is found. Thread-safe. Methods wait for the answers of both. Those that ask Redis raise
+    StoreAway where it does not answer, and those that ask the store raise Unavailable.
 
     A video is looked for by its *content*: 32 hexadecimal digits, a hash of all that it depends on,
     the tenant included. Its *name* in the store says when it expires, and has hashes of its tenant,
@@ -109,10 +109,10 @@ class SharedVideos:
         """What ``removed_elsewhere`` has told of, and when that was removed."""
 
     def find(self, content: str, order: Order) -> SharedVideo | None:
-        """Return the video for ``content``, 32 hexadecimal digits, as ``order`` wants it: of its
-        tenant and avatar, in its format. None where there is none, or all of the tenant or avatar
-        were removed since it was ordered. Asks Redis alone: it need not be in the store any more.
-        Raises StoreAway."""
+        """Return the video that has ``content``, 32 hexadecimal digits, and is of the tenant and
+        avatar and in the format of ``order``. None where there is none, or all renders of the
+        tenant or avatar were removed since the video was ordered. Asks Redis alone: the file may be
+        missing in the store. Raises StoreAway where Redis does not answer."""
         kept, *removed = self._redis.script(
             _FIND,
             [self._key(content), self._redis.key("renders", "removed")],
@@ -128,8 +128,9 @@ class SharedVideos:
 
     def put(self, content: str, order: Order, path: Path, video: Video) -> str:
         """Copy the file ``path``, which is the finished ``video`` of ``order`` with this
-        ``content``, into the store, and return its name there. Nothing leads to it before
-        ``point``. Raises NotFound where the file is not there any more, and Unavailable."""
+        ``content`` (32 hexadecimal digits), into the store, and return its name there. The video
+        cannot be found before ``point`` is called. Raises NotFound where the file is not there any
+        more, and Unavailable where the store does not answer."""
         expires_s = int(self._now() + self._retention_s)
         owners = f"{digest(order.tenant)}-{digest(order.avatar)}"
         name = f"{expires_s:012d}-{owners}-{content}{SUFFIXES[order.format]}"
@@ -137,10 +138,10 @@ class SharedVideos:
         return name
 
     def point(self, shared: SharedVideo, ordered_s: float) -> None:
-        """Have ``shared``, a video of the store, be found by ``find`` until it expires; it was
-        ordered at ``ordered_s``, in seconds since 1970. Nothing where its pointer would be larger
-        than 1 MiB, or it has expired. Raises StoreAway, and ValueError where its name is none of a
-        shared video."""
+        """Have ``shared``, a video of the store, be found by ``find`` until it expires.
+        ``ordered_s`` is when it was ordered, in seconds since 1970. Does nothing where the video
+        has expired, or its pointer would be larger than 1 MiB. Raises StoreAway where Redis does
+        not answer, and ValueError where its name is not that of a shared video."""
         expires, *_, content, _ = _parts(shared.name)
         text = json.dumps(
             {
@@ -158,9 +159,9 @@ class SharedVideos:
 
     def take(self, shared: SharedVideo, target: Path) -> None:
         """Download ``shared``, a video of the store, to the new file ``target``. Raises NotFound
-        where it is not in the store any more, or is another one by its hash, StorageFailed where
-        the disk is full or ``target`` exists, and Unavailable. What was written then is for the
-        caller to remove."""
+        where it is not in the store any more, or its content does not have the hash of ``shared``,
+        StorageFailed where the disk is full or ``target`` exists, and Unavailable where the store
+        does not answer. After an error the caller has to remove what was written."""
         hashed, at, size = hashlib.sha256(), 0, shared.video.size_bytes
         with storage_errors(target), target.open("xb") as file:
             while at < size:
@@ -175,9 +176,9 @@ class SharedVideos:
             raise NotFound(f"{shared.name} in the store is not what was put there")
 
     def hide(self, removal: Removal) -> None:
-        """Have ``find`` lead no more to what ``removal`` names, from now on and at all servers; the
-        videos stay in the store. Raises StoreAway, and ValueError where it names one video by what
-        is no name."""
+        """Have ``find`` return the videos that ``removal`` names no more, on all servers, from now
+        on; the files stay in the store. Raises StoreAway where Redis does not answer, and
+        ValueError where ``removal`` is of a video and its name is not that of a shared video."""
         if removal.kind == "video":
             content = _parts(removal.name)[3]
             self._redis.script(_DROP, [self._key(content)], [removal.name])
@@ -191,8 +192,8 @@ class SharedVideos:
         )
 
     def remove(self, removal: Removal) -> None:
-        """Remove the files of what ``removal`` names from the store; nothing where they are gone.
-        Raises Unavailable."""
+        """Remove the files of the videos that ``removal`` names from the store. Does nothing where
+        they are gone already. Raises Unavailable where the store does not answer."""
         if removal.kind == "video":
             self._store.remove(f"{_FOLDER}/{removal.name}")
             return
@@ -202,17 +203,18 @@ class SharedVideos:
                 self._store.remove(f"{_FOLDER}/{name}")
 
     def remove_expired(self) -> int:
-        """Remove the videos whose time is over from the store, whichever server put them there, and
-        return how many there were. Raises Unavailable."""
+        """Remove the videos that have expired from the store, whichever server put them there, and
+        return how many there were. Raises Unavailable where the store does not answer."""
         over = [name for name in self._names() if int(_parts(name)[0]) < self._now()]
         for name in over:
             self._store.remove(f"{_FOLDER}/{name}")
         return len(over)
 
     def removed_elsewhere(self) -> Mapping[str, float]:
-        """Return of whom all renders were removed, by this server or another one, since this was
-        last called: by "tenant:" or "avatar:" and the ``digest`` of a name, before when those
-        renders were ordered, in seconds since 1970. Raises StoreAway."""
+        """Return of which tenants and avatars all renders were removed, by this server or another
+        one, since this was last called. Keys are "tenant:" or "avatar:" and the ``digest`` of the
+        name; values are times in seconds since 1970: renders ordered before them were removed.
+        Raises StoreAway where Redis does not answer."""
         key = self._redis.key("renders", "removed")
         told = self._redis.run("ZRANGE", key, 0, -1, "WITHSCORES")
         found = {

@@ -29,9 +29,9 @@ _LEAVE_S: Final = 10.0
 
 
 class Sharing(Closing):
-    """Answers new orders from the cache, ahead of those that have to be made, and removes what is
-    not to be shared any more, in a thread of its own, every 10 s or when it is called. Thread-safe;
-    a context manager."""
+    """Gives new orders videos from the cache that servers share, before they are made, and removes
+    videos from the cache that are no longer to be shared. Does so in a thread of its own, every 10
+    s or when a method asks for it. Thread-safe; a context manager."""
 
     def __init__(
         self,
@@ -59,22 +59,23 @@ class Sharing(Closing):
         self._thread.start()
 
     def look_for(self, job_id: str) -> None:
-        """Have the job ``job_id``, which waits, be looked for in the cache, and given the video
-        that is found there. Returns at once. Of more than 1000 that wait for this the oldest are
-        passed over: they are looked for when it is their turn to be made."""
+        """Have the thread look for the video of the job ``job_id``, which waits, in the cache, and
+        give it the video where there is one. Returns at once. Where more than 1000 jobs wait for
+        this, the oldest are dropped: they are looked for when it is their turn to be made."""
         self._orders.append(job_id)
         self._changed.set()
 
     def hide_removed(self) -> None:
-        """Have nobody be given any more what is written down to be removed (``Removals``), as far
-        as Redis can be asked, before this returns; have the thread remove it from the store soon
-        after. Raises StorageFailed where what is written down cannot be read."""
+        """Hide all videos that are written down to be removed (``Removals``), so that no order is
+        given one any more, before this returns; have the thread remove them from the store soon
+        after. Where Redis does not answer, they are hidden later. Raises StorageFailed where the
+        database cannot be read."""
         for removal in self._removals.pending():
             self._cache.hide(removal)
         self._changed.set()
 
     def close(self) -> None:
-        """End the thread, waiting 10 s at most; what is still to be removed stays written down for
+        """End the thread, waiting 10 s at most; removals that are not done stay written down for
         the next start. Closing twice is allowed."""
         self._closed = True
         self._changed.set()

@@ -13,8 +13,8 @@ _NAMES: Final[Mapping[VideoFormat, str]] = {"mp4": "video.mp4", "hls": "video.m3
 
 
 class Telling:
-    """Tells of renders: the addresses of their videos, signed where there is a secret.
-    Thread-safe."""
+    """Describes renders to clients: makes the JSON object for a job, with the URLs of its video,
+    signed where there is a secret. Thread-safe."""
 
     def __init__(self, links: SignedLinks | None = None, public_url: str = "") -> None:
         """``links`` signs addresses; None where they are not signed. ``public_url`` is what they
@@ -23,10 +23,10 @@ class Telling:
         self._public_url = public_url.rstrip("/")
 
     def told(self, job: Job) -> dict[str, Any]:
-        """Return ``job`` as an object for ``json.dumps``, as clients and webhooks get it. A failure
-        is in ``error``, as problem details (RFC 9457), and where the video is in ``video``, with a
-        ``signed_url`` and the time at which that ``expires`` where addresses are signed. Times are
-        texts as in RFC 3339."""
+        """Return the description of ``job`` that clients and webhooks get, a dictionary for
+        ``json.dumps``. Its member ``error`` describes a failure, as problem details (RFC 9457). Its
+        member ``video`` says where the video is; where URLs are signed, it has a ``signed_url`` and
+        the time at which that ``expires``. Times are texts, in the form of RFC 3339."""
         order = job.order
         told: dict[str, Any] = {
             "id": job.id,
@@ -70,15 +70,15 @@ class Telling:
 
 
 def path_of(job: Job, name: str = "") -> str:
-    """Return the path of ``job`` in the HTTP API, or that of its file ``name`` ("video.mp4" for
-    example); empty for the job itself."""
+    """Return the path of ``job`` in the HTTP API, or that of its file ``name``, such as
+    "video.mp4", where that is not empty."""
     return f"/v1/renders/{job.id}" + (f"/{name}" if name else "")
 
 
 def signed_path(path: str) -> str:
-    """Return what a signature is over for ``path``, the path of a file of a render: its folder,
-    with a slash at the end. All files of a render are signed together, as a playlist leads to
-    another one."""
+    """Return the path that is signed for ``path``, the path of a file of a render: the folder of
+    the file, with a slash at the end. One signature is for all files of a render, because a
+    playlist leads to another file."""
     return path.rpartition("/")[0] + "/"
 
 

@@ -15,7 +15,10 @@ _LOAD_TIMEOUT_S: Final = 120.0
 
 
 class AvatarVersions:
-    """Tells which versions of avatars a server has now: call it with a name. Thread-safe."""
+    """Returns the versions of avatars that a server has now: ``versions(name)`` is the version of
+    the avatar ``name``, a text (see ``version_of``), empty where it is not known. The call loads
+    the avatar where it is not loaded, and raises NotFound, AvatarInvalid or Overloaded where that
+    fails. Thread-safe."""
 
     def __init__(
         self, avatars: Registry[LoadedAvatar], network: Callable[[str, Call], str]
@@ -37,10 +40,10 @@ class AvatarVersions:
 
 
 def version_of(loaded: LoadedAvatar, model: str) -> str:
-    """Return the version of the avatar ``loaded`` with the network of revision ``model``, a hash: a
-    text with the hashes of frames, network and audio encoder; empty where one of them is not known.
-    Reads the encoder's file when it is first asked for. Raises StorageFailed where that cannot be
-    read."""
+    """Return the version of the avatar ``loaded`` with the network of revision ``model``, a hash:
+    the hashes of its frames, network and audio encoder, with spaces between. Empty where one of the
+    three is not known. Reads the encoder's file the first time. Raises StorageFailed where that
+    file cannot be read."""
     frames = "" if loaded.frames is None else loaded.frames.revision.frames
     if not (frames and model and loaded.encoder):
         return ""

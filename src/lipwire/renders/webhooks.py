@@ -44,9 +44,10 @@ _GONE: Final = 410
 
 @dataclass(frozen=True, slots=True)
 class WebhookRules:
-    """Who is told of renders: ``url`` of all of them (None: nobody), and, with ``of_orders``, the
-    URL that an order names. ``secret`` signs what is sent: "whsec_" and Base64, or any other text.
-    A request takes ``timeout_s`` seconds at most, and is tried ``max_tries`` times."""
+    """Which URLs are called (by POST) when a render has ended: ``url`` for every render (None:
+    none), and, with ``of_orders``, also the URL that an order names. ``secret`` signs the messages:
+    "whsec_" and Base64, or any other text. A request takes ``timeout_s`` seconds at most, and is
+    sent up to ``max_tries`` times."""
 
     secret: str
     url: str | None = None
@@ -55,10 +56,10 @@ class WebhookRules:
     max_tries: int = 20
 
     def told(self, job: Job, told: dict[str, Any]) -> Iterable[tuple[str, GivenBy, str]]:
-        """Yield the webhooks of the end of ``job``, which has ended and which clients see as
-        ``told`` (``Telling.told``): for each (its URL; "operator" where the configuration names
-        that, "others" where the order does, by which it is decided which addresses are allowed; the
-        body, JSON)."""
+        """Yield (URL, given_by, body) for each webhook of the end of ``job``, which has ended and
+        whose description for clients is ``told`` (``Telling.told``). ``given_by`` is "operator" for
+        the URL of the configuration and "others" for that of the order; which addresses are allowed
+        depends on it. ``body`` is JSON."""
         body = json.dumps({"type": f"render.{job.state}", "timestamp": told["ended"], "data": told})
         if self.url is not None:
             yield self.url, "operator", body
@@ -67,8 +68,9 @@ class WebhookRules:
 
 
 def key_of(secret: str) -> bytes:
-    """Return the bytes of the key that ``secret`` stands for: what is behind ``whsec_``, in Base64,
-    or the text itself where it does not begin so. Raises ValueError where that is no Base64."""
+    """Return the bytes of the key that ``secret`` stands for: the Base64 after ``whsec_``, decoded,
+    or the text itself, as UTF-8, where it does not begin with that. Raises ValueError where the
+    part after ``whsec_`` is no Base64."""
     if not secret.startswith(PREFIX):
         return secret.encode()
     try:
@@ -78,9 +80,10 @@ def key_of(secret: str) -> bytes:
 
 
 def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """Return the content of the header ``webhook-signature`` for a message: "v1," and, in Base64,
-    an HMAC-SHA256 with ``key`` (``key_of``) over ``message_id`` and ``timestamp_s`` (seconds since
-    1970), the headers ``webhook-id`` and ``webhook-timestamp``, and ``body``."""
+    """Return the value of the HTTP header ``webhook-signature`` for a message: "v1," and an
+    HMAC-SHA256 in Base64. It is made with ``key`` (``key_of``) over ``message_id`` (the header
+    ``webhook-id``), ``timestamp_s`` (seconds since 1970, the header ``webhook-timestamp``) and
+    ``body``."""
     text = f"{message_id}.{timestamp_s}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, text, hashlib.sha256)).decode()
 
@@ -102,9 +105,10 @@ class _Message:
 
 
 class Webhooks(Closing):
-    """Sends what is written down in the database, in threads of its own, until it is taken or was
-    tried too often. A context manager. Each of several processes may have one; each message is sent
-    by one of them at a time. Thread-safe."""
+    """Sends the webhook messages that are written down in the database, in threads of its own,
+    until the receiver has accepted each or it was tried as often as the rules allow. A context
+    manager. Each of several processes may have one; each message is sent by one of them at a time.
+    Thread-safe."""
 
     def __init__(
         self, database: Database, rules: WebhookRules, *, now: Callable[[], float] = time.time
@@ -124,14 +128,13 @@ class Webhooks(Closing):
             thread.start()
 
     def notify(self) -> None:
-        """Have a thread look for new messages at once, and not only within 2 s. Does not wait for
-        it."""
+        """Have a thread look for new messages at once, instead of within 2 s. Returns at once."""
         with self._wake:
             self._wake.notify()
 
     def close(self) -> None:
-        """Stop sending. Each of the four threads is waited for, 10 s at most; what was not taken
-        stays written down. Closing twice is allowed."""
+        """Stop sending. Waits for each of the four threads, 10 s at most; messages that were not
+        accepted stay in the database. Closing twice is allowed."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -139,10 +142,11 @@ class Webhooks(Closing):
             thread.join(_LEAVE_S)
 
     def send_due(self) -> bool:
-        """Send one message whose time has come, in this thread, and wait for the receiver's answer,
-        the rules' ``timeout_s`` at most. Returns whether there was one, taken or not; where it was
-        not, it is due again after a pause, until it was tried ``max_tries`` times. Raises
-        StorageFailed where the database cannot be used."""
+        """Send one message whose time has come, in this thread, and wait for the answer, for
+        ``timeout_s`` of the rules at most. Returns True where there was a message, accepted or not,
+        and False where there was none. A message that is not accepted is due again after a pause
+        (``pause_s``), until it was tried ``max_tries`` times. Raises StorageFailed where the
+        database cannot be used."""
         message = self._claimed()
         if message is None:
             return False

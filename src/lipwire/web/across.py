@@ -35,8 +35,8 @@ class WebWorkers:
     """The processes of a server that share its web port, seen from one of them: its own number
     (``index``); the Unix sockets on which the others answer requests that are passed on, by their
     numbers; ``owner_of(session_id)``, which returns the number of the process that has a session
-    (None for no process); and ``sessions()``, which returns how many sessions each process that
-    runs has, by its number."""
+    (None where no process has it); and ``sessions()``, which returns how many sessions each process
+    that runs has, by its number."""
 
     index: int
     """Its number."""

@@ -90,17 +90,18 @@ def web_app(
     renders: Renders | None = None,
     links: SignedLinks | None = None,
 ) -> CrossOrigin:
-    """Return the ASGI app of the page and the HTTP API, to be made and run in the event loop of
-    ``hub``.
+    """Return the ASGI app of the page and the HTTP API, which must be made and run in the event
+    loop of ``hub``.
 
     ``names()`` returns the avatars that may be asked for, and ``healthy()`` whether a session could
-    begin now. ``hosts`` are the names that the server is reached by besides loopback. Who sends
-    ``token`` may change something from anywhere; ``origins`` are those of other pages (as
-    ``https://app.example.org``; ``*`` is any) that browsers let send requests. ``control`` says who
-    asks. ``tickets`` are the server's, with a store that all its processes share; None where this
-    is the only one. ``speak(session, text)`` has a session say a text; None where there is no
-    voice. ``lag_s()`` returns by how many seconds the event loop is late. ``workers`` are the
-    server's processes; None where it is one. ``finished`` is called at the end of each request (see
+    begin now. ``hosts`` are the names that the server is reached by besides loopback. Whoever sends
+    ``token`` may change something from any page; ``origins`` are the origins (such as
+    ``https://app.example.org``; ``*`` is any) of other pages that browsers let send requests.
+    ``control`` finds out who sends a request and what they may do. ``tickets`` are the server's,
+    with a store that all its processes share; None where this process is the only one.
+    ``speak(session, text)`` has a session say a text; None where there is no voice. ``lag_s()``
+    returns by how many seconds the event loop is late. ``workers`` are the processes that share the
+    web port; None where there is one only. ``finished`` is called at the end of each request (see
     ``WebFinished``); None for no such call. ``renders`` makes and keeps videos, None where the
     server makes none; ``links`` checks signed links to them, None where there are none.
     """

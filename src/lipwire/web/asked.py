@@ -15,8 +15,8 @@ _OF_A_SESSION: Final = ("speak", "interrupt", "events", "mjpeg", "socket")
 
 
 def is_api(scope: Scope) -> bool:
-    """Return whether the request of the ASGI ``scope`` is to the API, and not for a file of the
-    page or the server's health."""
+    """Return whether the request of the ASGI ``scope`` is to the HTTP API, and not for a file of
+    the web page or the health of the server."""
     return _parts(scope)[0] in _API
 
 
@@ -37,8 +37,9 @@ def is_render(scope: Scope) -> bool:
 
 
 def files_render(scope: Scope) -> str | None:
-    """Return the id of a render, where the request of the ASGI ``scope`` asks for one of its files;
-    None where it asks for none."""
+    """Return the id of the render of which the request of the ASGI ``scope`` asks for a file, such
+    as its video; None where the request is for no file of a render. Whether there is such a render
+    is not looked at."""
     match _parts(scope):
         case ["v1", "renders", render, what] if what in _OF_A_RENDER:
             return render
@@ -98,9 +99,10 @@ def avatar_of(scope: Scope) -> str:
 
 
 def call_of(scope: Scope) -> str:
-    """Return method and path of the request of the ASGI ``scope`` for the record of calls
-    (``WebSocket`` in place of a method). ``{id}`` stands in place of ids of renders, and of those
-    of sessions, as whoever knows one can take part."""
+    """Return the method and the path of the request of the ASGI ``scope`` for the record of calls,
+    such as ``GET /v1/renders/{id}``; the method of a WebSocket is given as ``WebSocket``. ``{id}``
+    stands in place of the ids of renders and sessions, because whoever knows the id of a session
+    can take part in it."""
     match _parts(scope):
         case ["v1", "sessions", _, *rest]:
             parts = ["v1", "sessions", "{id}", *rest]
@@ -114,8 +116,8 @@ def call_of(scope: Scope) -> str:
 
 
 def route_of(scope: Scope) -> str:
-    """Return the method and the route of a request, as ``POST /whep/{avatar}``: one of a few dozen,
-    whatever clients ask for. ``scope`` is its ASGI scope."""
+    """Return the method and the route of the request of the ASGI ``scope``, such as ``POST
+    /whep/{avatar}``. There are only a few dozen different results, whatever clients ask for."""
     method = "WebSocket" if scope["type"] == "websocket" else scope["method"]
     if method not in _METHODS and method != "WebSocket":
         method = "other"

@@ -36,8 +36,8 @@ def check_text(text: object) -> str:
 
 
 def check_format(rate_hz: int, channels: int) -> None:
-    """Check that a session can take audio with ``rate_hz`` samples a second and so many
-    ``channels``. Raises InvalidInput, with the values allowed, where it cannot."""
+    """Check that a session can take audio with ``rate_hz`` samples a second and ``channels``
+    channels. Raises InvalidInput, with the values allowed, where it cannot."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise InvalidInput(f"channels is {channels}; allowed are 1 to {MAX_CHANNELS}")
     check_rate(rate_hz)
@@ -69,10 +69,10 @@ class AudioIn:
         """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session, after the audio that
         came before.
 
-        Returns when the session has taken all of it in, or has dropped it for an interrupt that
-        came later. ``ends`` says that it is the last of its piece of speech. Raises Overloaded
-        where 4 calls wait or are being taken in already, InvalidInput where the rate or the
-        channels are not allowed, Cancelled where the session has ended.
+        Returns when the session has taken in all of ``pcm``, or has dropped it because of an
+        interrupt that came later. ``ends`` says that ``pcm`` is the last audio of its piece of
+        speech. Raises Overloaded where 4 calls wait or are being taken in already, InvalidInput
+        where the rate or the channels are not allowed, Cancelled where the session has ended.
         """
         if self.waiting >= MOST_WAITING:
             raise Overloaded(
@@ -89,12 +89,14 @@ class AudioIn:
 
     async def push_now(self, pcm: Samples, rate_hz: int, *, ends: bool, interrupts: int) -> None:
         """Push ``pcm``, (n, channels) int16 at ``rate_hz``, to the session, and return when all of
-        it was taken in or dropped. It waits until the session has room, but not for other calls:
-        for a caller that makes one call after the other. ``interrupts`` is the session's count of
-        interrupts (``LiveSession.interrupts``) when the audio came; the audio is dropped where
-        there were more since. ``ends`` says that it is the last of its piece of speech. Raises what
-        ``push`` raises, but for Overloaded: InvalidInput where the rate or the channels are not
-        allowed, Cancelled where the session has ended."""
+        it was taken in or dropped. Waits until the session has room, but not for other calls of
+        this object: it is for a caller that makes one call after the other.
+
+        ``interrupts`` is what ``LiveSession.interrupts``, the session's count of interrupts, was
+        when the audio came; the audio is dropped where the count has grown since. ``ends`` says
+        that ``pcm`` is the last audio of its piece of speech. Raises InvalidInput where the rate or
+        the channels are not allowed, and Cancelled where the session has ended; never Overloaded.
+        """
         step = max(1, round(rate_hz * _STEP_S))
         for first in range(0, max(1, len(pcm)), step):
             while not await asyncio.to_thread(

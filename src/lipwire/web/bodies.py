@@ -26,8 +26,8 @@ _RETRY_AFTER_S: Final = 2.0
 
 
 class BodyRoom:
-    """What one process holds of the bodies that clients send, in bytes: of all together, and of
-    each tenant. Used in one event loop."""
+    """Counts the bytes of bodies sent by clients that one process holds in memory, of all tenants
+    together and of each one, and keeps both below limits. Used in one event loop."""
 
     def __init__(
         self,
@@ -52,9 +52,10 @@ class BodyRoom:
 
     @contextmanager
     def taking(self, who: str) -> Iterator[Callable[[int], None]]:
-        """Give the ``with`` block a function ``take(size_bytes)`` that holds so many bytes for
-        ``who``, a tenant (``Access.counts_for``), until the end of the block. A context manager.
-        ``take`` raises Overloaded where there is no room."""
+        """Give the ``with`` block a function ``take(size_bytes)``, which counts ``size_bytes`` as
+        held for ``who``, a tenant (``Access.counts_for``); at the end of the block all that was
+        taken is given back. A context manager. ``take`` raises Overloaded, counting nothing, where
+        there is no room."""
         taken = 0
 
         def take(size_bytes: int) -> None:
@@ -68,9 +69,8 @@ class BodyRoom:
             self.hold(who, -taken)
 
     def hold(self, who: str, size_bytes: int) -> None:
-        """Hold ``size_bytes`` for ``who``, a tenant (``Access.counts_for``), until they are given
-        back by a call with as many less than 0. Raises Overloaded, holding nothing, where there is
-        no room."""
+        """Count ``size_bytes`` as held for ``who``, a tenant (``Access.counts_for``); a negative
+        number gives bytes back. Raises Overloaded, counting nothing, where there is no room."""
         for held, most in (
             (self._held[who], self._most_of_one),
             (self._held.total(), self._most),
@@ -88,14 +88,14 @@ class BodyRoom:
     async def body(
         self, request: Request, control: AccessControl, most_bytes: int
     ) -> AsyncIterator[bytes]:
-        """Read the body of ``request`` and give it to the ``async with`` block; it is held until
-        the block's end. An asynchronous context manager. ``control`` counts the bytes for the
-        tenant of whoever sends them: before they come, where their length was said, else as they
-        come.
+        """Read the body of ``request`` and give it to the ``async with`` block; its bytes count as
+        held until the end of the block. An asynchronous context manager. ``control`` counts the
+        bytes for the tenant of whoever sends them: before they arrive where the header
+        ``Content-Length`` says how many there are, else while they arrive.
 
-        Raises HTTPException where it has more than ``most_bytes`` (413), breaks off (400) or takes
-        too long (408), LimitExceeded where the tenant may not send it now, and Overloaded where
-        there is no room.
+        Raises HTTPException where the body has more than ``most_bytes`` (413), breaks off (400) or
+        takes too long (408), LimitExceeded where the tenant may not send so much now, and
+        Overloaded where there is no room.
         """
         access = access_of(request.scope)
         told = request.headers.get("content-length", "")

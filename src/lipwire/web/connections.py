@@ -46,8 +46,8 @@ Protocol = Any
 
 
 class Connections:
-    """The connections of one web server: how many there are at a time, and for how long one may ask
-    nothing. Used in its event loop."""
+    """The connections of one web server: how many there are at a time, and for how long each may
+    stay open without a request. Used in its event loop."""
 
     def __init__(
         self,
@@ -70,9 +70,10 @@ class Connections:
 
     def protocol(self, base: Any, encryption: ssl.SSLContext | None = None) -> Any:
         """Return a factory of asyncio protocols that makes ``base``, uvicorn's class for HTTP
-        connections, with these limits: one for each connection. With ``encryption`` each connection
-        agrees on TLS first, by that context; the listening socket must then have no TLS of its own.
-        A connection counts from when it is made, not from when it is encrypted."""
+        connections, with the limits of this object; asyncio calls the factory once for each
+        connection. With ``encryption`` each connection agrees on TLS first, by that context; the
+        listening socket must then have no TLS of its own. A connection counts from when it is made,
+        not from when it is encrypted."""
         limits = self
 
         class Limited(base):  # type: ignore[misc]

@@ -276,8 +276,8 @@ def may_change(scope: Scope) -> bool:
 
 
 def access_of(scope: Scope) -> Access:
-    """Return what the caller of a request may do. ``scope`` is that of a request that ``Guard`` has
-    passed on; KeyError for any other."""
+    """Return the ``Access`` of the caller of a request: what they may do. ``scope`` is that of a
+    request that ``Guard`` has passed on; KeyError for any other."""
     return Access.of_text(scope["state"][_ACCESS])
 
 

@@ -59,8 +59,8 @@ class Hub:
         self._opening = ThreadPoolExecutor(_OPENING, thread_name_prefix="lipwire-web-opening")
 
     def ice(self) -> IceServers:
-        """Return the STUN and TURN servers as one viewer is told of them, with the username and
-        credential that it is to show them."""
+        """Return the STUN and TURN servers to name to one viewer, with a username and credential
+        for that viewer (see ``IceServers.issued``)."""
         return self._ice.issued(time.time())
 
     async def open(
@@ -119,7 +119,8 @@ class Hub:
 
     def broadcast(self, session: LiveSession) -> Broadcast:
         """Return the one encoder of ``session``, which all its WebRTC viewers share. Where there is
-        none, it is made and added to the session's outputs; it goes with the last viewer."""
+        none yet, it is made and added to the outputs of the session; it is removed from them when
+        the last viewer has left."""
         found = self._broadcasts.get(session.id)
         if found is None:
             found = self._broadcasts[session.id] = Broadcast(
@@ -129,8 +130,8 @@ class Hub:
         return found
 
     def audio(self, session: LiveSession) -> AudioIn:
-        """Return the one queue of ``session`` through which its audio is pushed, in the order of
-        the calls; made on the first call."""
+        """Return the ``AudioIn`` of ``session``, the one queue through which audio is pushed to the
+        session in the order of the calls. It is made at the first call."""
         found = self._audio.get(session)
         if found is None:
             found = self._audio[session] = AudioIn(session)
@@ -165,8 +166,8 @@ class Hub:
 
         Raises NoCommonCodec where the viewer lacks H.264 or Opus, InvalidInput where ``offer`` is
         no SDP that can be answered, Unavailable where the TURN server that is needed gives no
-        address, NotFound where the session ends meanwhile, and Overloaded where 100 view the
-        session or 400 all sessions of this process.
+        address, NotFound where the session ends meanwhile, and Overloaded where the session has 100
+        WebRTC viewers, or all sessions of this process together have 400.
         """
         for count, most in (
             (self._peers_of(session), MOST_OF_SESSION),
@@ -217,7 +218,7 @@ class Hub:
         return found[0]
 
     async def close(self) -> None:
-        """Close the connections of all viewers, and wait for that. Sessions go on."""
+        """Close the connections of all viewers, and wait until they are closed. Sessions go on."""
         peers = [peer for peer, _, _ in self._peers.values()]
         await asyncio.gather(*(peer.close() for peer in peers), *self._tasks)
         self._opening.shutdown(wait=False)

@@ -14,10 +14,10 @@ LIFETIME_S: Final = 86_400
 @dataclass(frozen=True, slots=True)
 class IceServers:
     """STUN and TURN servers, through which viewers connect that cannot reach this machine directly.
-    ``urls`` are as ``stun:example.org:3478`` or ``turn:example.org:3478?transport=tcp``. For TURN,
-    all viewers are told ``username`` and ``credential``, or, with a ``secret`` that the TURN server
-    shares, each one its own (see ``issued``). With ``relay_only`` all media goes over the TURN
-    server."""
+    ``urls`` are such as ``stun:example.org:3478`` or ``turn:example.org:3478?transport=tcp``. For
+    TURN, all viewers are told ``username`` and ``credential``, or, with a ``secret`` that the TURN
+    server shares, each one its own (see ``issued``). With ``relay_only`` all media goes over the
+    TURN server."""
 
     urls: tuple[str, ...] = ()
     """As ``stun:example.org:3478``, ``turn:example.org:3478?transport=tcp``."""
@@ -31,13 +31,14 @@ class IceServers:
     ``credential`` for all."""
 
     def issued(self, now: float) -> "IceServers":
-        """Return the servers as one viewer is told of them at time ``now``, in seconds since 1970.
-        With a ``secret`` they have a username and a credential of the viewer's own, which a TURN
-        server takes for a day; else what all have.
+        """Return the servers as one viewer is told of them at time ``now``, in seconds since 1970:
+        without a ``secret``, this object; with one, a copy that has a username and a credential of
+        the viewer's own, which a TURN server accepts for a day.
 
-        The username is the time at which that ends, and a name; the credential is their HMAC-SHA1
-        with the secret. That is what coturn calls ``use-auth-secret``, after the draft "A REST API
-        For Access To TURN Services" (draft-uberti-behave-turn-rest).
+        The username is the time at which the day ends, in seconds since 1970, a colon, and a name;
+        the credential is the HMAC-SHA1 of the username with the secret, in Base64. coturn calls
+        this ``use-auth-secret``, after the draft "A REST API For Access To TURN Services"
+        (draft-uberti-behave-turn-rest).
         """
         if self.secret is None:
             return self
@@ -47,9 +48,10 @@ class IceServers:
         return replace(self, username=name, credential=credential, secret=None)
 
     def links(self) -> list[str]:
-        """Return the servers as values of the HTTP header ``Link``, one for each URL, which tell a
-        viewer of them (RFC 9725, section 4.6). They have ``username`` and ``credential`` as they
-        are here: call it on what ``issued`` returns."""
+        """Return the servers as values of the HTTP header ``Link``, one for each URL, which name
+        them to a viewer (RFC 9725, section 4.6). Those of TURN servers contain ``username`` and
+        ``credential`` of this object; where it has a ``secret``, call this method on the result of
+        ``issued``."""
         links = []
         for url in self.urls:
             link = f'<{url}>; rel="ice-server"'

@@ -16,10 +16,10 @@ _ANSWERS: Final = frozenset(
 
 
 class Identified:
-    """ASGI middleware that gives each request an id, which logs, records and errors then have: that
-    of its header ``X-Request-Id`` or ``traceparent``, else a new one. Its answer has it as
-    ``X-Request-Id``. It goes outside of everything that may answer. The request is recorded as a
-    span where spans are."""
+    """ASGI middleware that gives each request an id, which logs, records and errors then contain:
+    the one in the header ``X-Request-Id`` or ``traceparent`` of the request, else a new one. The
+    answer has the id in the header ``X-Request-Id``. The middleware has to enclose everything that
+    may answer. Where spans are recorded, the request is recorded as one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app: Final = app

@@ -23,9 +23,10 @@ _LASTING: Final = frozenset({"events", "socket", "mjpeg", "video.mp4", "video.m4
 
 
 class Measured:
-    """ASGI middleware that tells of each request when it has ended. It goes outside of ``Guard``,
-    so that what is refused is told too. A request that another process of the server has passed on
-    is told there."""
+    """ASGI middleware that calls its function ``finished`` (see ``WebFinished``) when a request has
+    ended. It has to enclose ``Guard``, so that refused requests are reported, too. A request that
+    another process of the server has passed on is not reported here, because that process reports
+    it."""
 
     def __init__(self, app: ASGIApp, *, finished: WebFinished) -> None:
         self._app = app

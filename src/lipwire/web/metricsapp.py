@@ -28,12 +28,13 @@ def metrics_app(
 ) -> Starlette:
     """Return the ASGI app of a server's metrics port.
 
-    ``GET /metrics`` answers ``read()``, numbers in Prometheus' text format, to whoever may read for
-    all tenants. These are open to everybody who reaches the port: ``/healthz``, which says that the
-    process answers; ``/readyz``, 200 where ``ready()`` is true, else 503; and ``/readyz/balancer``,
-    200 or else 404, on which HAProxy (``disable-on-404``) sends nothing new, but still what belongs
-    to sessions that are here. ``read`` and ``ready`` are called in other threads. ``hosts`` are the
-    names that the server is reached by, besides loopback; ``*`` is any. ``control`` says who asks.
+    ``GET /metrics`` answers ``read()``, numbers in Prometheus' text format, to callers who may read
+    for all tenants. The other paths are open to everybody who reaches the port: ``/healthz``, which
+    says that the process answers; ``/readyz``, 200 where ``ready()`` is true, else 503; and
+    ``/readyz/balancer``, 200 or else 404, on which HAProxy (``disable-on-404``) sends no new
+    sessions here, but still the requests of sessions that run here. ``read`` and ``ready`` are
+    called in other threads. ``hosts`` are the names that the server is reached by, besides
+    loopback; ``*`` is any. ``control`` finds out who sends a request and what they may do.
     """
 
     async def metrics(request: Request) -> Response:

@@ -24,8 +24,8 @@ _MOST_WAITING: Final = 50
 
 class EventTap:
     """An ``Output`` of a session that takes only its events, and puts them into the asyncio queue
-    ``events``; None follows the last. Where 1000 wait, the oldest is dropped. Made in the event
-    loop."""
+    ``events``; None is added after the last. Where 1000 events wait, the oldest is dropped. Made in
+    the event loop."""
 
     has_room: Final = False
     planes: Final = False
@@ -84,7 +84,7 @@ class PictureTap:
         return self._free
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return True at once, whatever ``timeout_s``: a picture that comes too early is left
+        """Return True at once, whatever ``timeout_s``: a picture for which there is no room is left
         out."""
         return True
 
@@ -92,13 +92,14 @@ class PictureTap:
         """Ignore sound and events."""
 
     def show(self, shown: Shown) -> None:
-        """Make a JPEG file of ``shown``, for ``next``; a session calls it where there is room. In
-        any thread."""
+        """Make a JPEG file of ``shown``, a picture with its data, for ``next`` to return; a session
+        calls this where there is room. In any thread."""
         self._free = False
         self._hand(_jpeg_of(shown, self._quality))
 
     def close(self) -> None:
-        """Let ``next`` return None after the picture that waits: nothing follows. In any thread."""
+        """Have ``next`` return None after the picture that waits, because nothing follows. In any
+        thread."""
         self._hand(None)
 
     async def next(self) -> bytes | None:
@@ -117,10 +118,13 @@ class PictureTap:
 
 
 class MediaTap:
-    """An ``Output`` of a session that takes its pictures and sound as messages; a picture is left
-    out while the one before waits. Each message has 8 bytes of head, of which the first says what
-    follows, 1 a JPEG file and 2 PCM (mono, 16 bits), and the last four the time on the session's
-    clock in ms (uint32, little endian). Made in the event loop."""
+    """An ``Output`` of a session that makes messages (bytes) of its pictures and sound, which
+    ``next`` returns; a picture is left out while the one before waits.
+
+    Each message begins with a head of 8 bytes. The first byte says what follows the head: 1 a JPEG
+    file, 2 PCM (mono, 16 bits, little endian, at the session's sound rate). The last four are the
+    time on the session's clock in ms (uint32, little endian). Made in the event loop.
+    """
 
     planes: Final = False
 
@@ -139,7 +143,7 @@ class MediaTap:
         return self._free
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
-        """Return True at once, whatever ``timeout_s``: a picture that comes too early is left
+        """Return True at once, whatever ``timeout_s``: a picture for which there is no room is left
         out."""
         return True
 
@@ -151,13 +155,15 @@ class MediaTap:
                 self._hand(_message(_SOUND, item.at_ms, to_int16(item.samples).tobytes()))
 
     def show(self, shown: Shown) -> None:
-        """Add ``shown`` as a message with a JPEG file, for ``next``; a session calls it where there
-        is room. Where 50 messages wait, the oldest is dropped. In any thread."""
+        """Add ``shown``, a picture with its data, as a message with a JPEG file, for ``next``; a
+        session calls this where there is room. Where 50 messages wait, the oldest is dropped. In
+        any thread."""
         self._free = False
         self._hand(_message(_PICTURE, shown.picture.at_ms, _jpeg_of(shown, self._quality)))
 
     def close(self) -> None:
-        """Let ``next`` return None after the messages that wait: nothing follows. In any thread."""
+        """Have ``next`` return None after the messages that wait, because nothing follows. In any
+        thread."""
         self._hand(None)
 
     async def next(self) -> bytes | None:
@@ -183,8 +189,9 @@ class MediaTap:
 
 
 class OutputResponse(StreamingResponse):
-    """An HTTP answer, sent from ``content``, during which ``session`` gives ``output`` what leaves
-    it. When the answer ends, however that is, the output is removed from the session and closed."""
+    """An HTTP answer whose body is the iterator ``content``. While it is sent, ``output`` is one of
+    the outputs of ``session``; when the answer ends, for whatever reason, the output is removed
+    from the session and closed."""
 
     def __init__(
         self,

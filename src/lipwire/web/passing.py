@@ -62,8 +62,8 @@ def is_passed_on(scope: Scope) -> bool:
 
 async def pass_on(path: Path, scope: Scope, receive: Receive, send: Send) -> bool:
     """Have the process at the Unix socket ``path`` answer the ASGI request of ``scope``,
-    ``receive`` and ``send``; returns when the request has ended: whether anything was answered.
-    False where the process ended before it said anything: the caller then has to answer. Raises
+    ``receive`` and ``send``, and wait until the request has ended. Returns True where the process
+    has answered something; False where it ended before, and the caller has to answer. Raises
     NotThere where no process listens at ``path``."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)

@@ -163,8 +163,8 @@ class Peer:
         is called.
 
         Raises NoCommonCodec where the viewer lacks H.264 or Opus, InvalidInput where ``offer`` is
-        no SDP that can be answered, and Unavailable where all goes over a TURN server and that
-        gives no address; call ``close`` then, too.
+        no SDP that can be answered, and Unavailable where all media has to go over a TURN server
+        that gives no address. After an error, too, ``close`` has to be called.
         """
         sdp = await self._answered(offer)
         if self._on_gone is not None and self._connection.connectionState != "connected":
@@ -206,10 +206,10 @@ class Peer:
         return sdp
 
     async def trickle(self, fragment: Fragment) -> None:
-        """Take further ICE candidates of the viewer: ``fragment`` is what ``parse_fragment``
-        returned. Raises IceRestart where they are those of another ICE session than that of the
-        offer, and InvalidInput where one cannot be used, or they are more than 100 with those
-        before."""
+        """Add further ICE candidates of the viewer: ``fragment`` is what ``parse_fragment``
+        returned. Raises IceRestart where they belong to another ICE session than the offer does,
+        and InvalidInput where a candidate cannot be used, or where the viewer has sent more than
+        100 in all."""
         if fragment.user and fragment.user not in self._users:
             raise IceRestart("an ICE restart needs a new offer: post one, with ?session=ID")
         count = self._candidates + len(fragment.candidates)
@@ -228,15 +228,15 @@ class Peer:
             raise InvalidInput("a candidate cannot be used") from error
 
     def deliver(self, media: Sequence[Media]) -> None:
-        """Send ``media``, what left the session's encoder at one moment, to the viewer: encoded
-        pictures and sound; events are passed over. Pictures before the first key frame are left
-        out. In any thread; returns at once."""
+        """Send ``media``, the encoded pictures and sound that the session's encoder has produced at
+        one moment, to the viewer; events in it are passed over. Pictures before the first key frame
+        are left out. In any thread; returns at once."""
         with contextlib.suppress(RuntimeError):  # where the loop has ended
             self._loop.call_soon_threadsafe(self._deliver, media)
 
     async def close(self) -> None:
-        """End the connection, and wait for that; closing twice is allowed. Calls ``on_gone``,
-        unless it was called before."""
+        """End the connection, and wait until it has ended; closing twice is allowed. Calls
+        ``on_gone``, unless it was called before."""
         if self._ending is None:
             self._gone()
             self._release()
@@ -261,7 +261,7 @@ class Peer:
                     await asyncio.wait_for(transport.stop(), _CLOSES_WITHIN_S)
 
     async def statistics(self) -> dict[str, Any]:
-        """Return aiortc's statistics of the connection, each a report by its id."""
+        """Return aiortc's statistics of the connection: reports by their ids."""
         return dict(await self._connection.getStats())
 
     def _deliver(self, media: Sequence[Media]) -> None:

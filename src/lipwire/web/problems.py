@@ -56,8 +56,9 @@ it; its member ``violated-policies`` says which."""
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a client is told of an error: the HTTP status, one line of text, after how many seconds
-    another attempt may succeed (None: not known), the name of a gRPC status, the number under which
-    the log has the error (empty where the client is told all), and numbers about it by name."""
+    another attempt may succeed (None: not known), the name of a gRPC status, the incident number
+    under which the log has the error (empty where the client is told all), and what was counted
+    where there is too much of it, by name."""
 
     status: int
     detail: str
@@ -71,8 +72,8 @@ class Told:
 
     @property
     def more(self) -> dict[str, Any]:
-        """The members of the problem details besides status, title and detail: ``code`` and
-        ``incident``, those that are not empty, and ``counts``."""
+        """The members that the problem details have besides status, title and detail: ``code``,
+        ``incident`` (each only where it is not empty), and the members of ``counts``."""
         told = {"code": self.code, "incident": self.incident}
         return {**{name: value for name, value in told.items() if value}, **self.counts}
 
@@ -88,8 +89,9 @@ def problem(
     """Return an HTTP answer of ``status`` with problem details (RFC 9457), a JSON object.
     ``detail`` says in one line what is wrong. ``retry_after_s`` says after how many seconds another
     attempt may succeed (None: not said); ``headers`` are added to the answer's. ``more`` are
-    further members of the JSON object, such as ``code``, the name of a gRPC status, which is else
-    that of ``status``. The object has the id of the request, too, where there is one."""
+    further members of the JSON object. The member ``code``, the name of a gRPC status, is
+    ``code_of(status)`` unless ``more`` has it. The object contains the id of the request, too,
+    where there is one."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
@@ -139,9 +141,10 @@ _TITLES: Final[Mapping[int, str]] = {
 
 
 def answering(active: Callable[[], int]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return an exception handler for Starlette, which answers a request whose handling has raised
-    with problem details (``told_of``). ``active()`` returns how many live sessions run, which
-    clients are told where there are too many of something (429)."""
+    """Return an exception handler for Starlette, which is called with a request and the exception
+    that its handling has raised, and answers with problem details (``told_of``). ``active()``
+    returns how many live sessions run, which clients are told where there are too many of something
+    (429)."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
@@ -166,7 +169,7 @@ def told_of(error: Exception, place: str, active: Callable[[], int] | None = Non
     """Return what a client is told of ``error``. An error that is none of Lipwire's is logged under
     a new incident number, and the client is told that number alone; ``place`` says in the log what
     failed, such as a path. ``active()`` returns how many live sessions run, which the client is
-    told where the status is 429; None where it is not told."""
+    told where the status is 429; with None for ``active`` the client is not told."""
     told = _told_of(error, place)
     if told.status != 429 or active is None:
         return told

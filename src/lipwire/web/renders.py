@@ -94,9 +94,10 @@ class RenderApi:
 
     def signed(self, scope: Scope) -> Access | None:
         """Return what the request of the ASGI ``scope`` may do because its link is signed: get
-        files of the render's tenant. None where the link has no signature, or is to no file of a
-        render. Looks at the disk, so call it in a thread. Raises PermissionDenied where the
-        signature is not right, or has expired, and NotFound where there is no such render."""
+        files of renders of the tenant whose render it is. None where the link has no signature or
+        is not to a file of a render, and where the server signs no links. Looks at the disk, so
+        call it in a thread. Raises PermissionDenied where the signature is not right, or has
+        expired, and NotFound where there is no such render."""
         found = files_render(scope)
         query = Request(scope).query_params
         if found is None or self._given is None or self._links is None or SIGNATURE not in query:
@@ -108,8 +109,8 @@ class RenderApi:
     async def order(self, request: Request) -> Response:
         """Answer ``POST /v1/render``: take in a render of a text (JSON) or of audio, which is made
         later, and return 202 with the job and its ``Location``. An answer with problem details is
-        returned for another media type (415), without a voice (501), for a key that another order
-        had (422), where too many wait (429), and where the disk has no room (507).
+        returned for another media type (415), without a voice (501), for an idempotency key that
+        another order had (422), where too many wait (429), and where the disk has no room (507).
 
         Raises InvalidInput where what is asked for is wrong, NotFound where there is no such
         avatar, HTTPException where the body is too large, breaks off or takes too long,
@@ -139,9 +140,10 @@ class RenderApi:
             return await self._taken(renders, request, asked, key, pcm=pcm, rate_hz=rate_hz)
 
     async def every(self, request: Request) -> Response:
-        """Answer ``GET`` and ``DELETE /v1/renders``: tell of the renders of the caller's tenant,
-        the newest first, or remove all of them. Raises PermissionDenied where the request came
-        without a token or key, InvalidInput for a wrong query."""
+        """Answer ``GET`` and ``DELETE /v1/renders``: list the renders of the caller's tenant, the
+        newest first, or remove all of them. Raises PermissionDenied where the request came without
+        a token or key, and InvalidInput for a wrong query, also where a caller of no tenant does
+        not say in ``?tenant=`` whose renders to remove."""
         renders = self._renders
         if not has_token(request.scope):  # an id is all that another page needs to fetch one
             raise PermissionDenied(
@@ -162,9 +164,9 @@ class RenderApi:
         return _fresh({"renders": told, "queued": counts.queued, "running": counts.running})
 
     async def one(self, request: Request) -> Response:
-        """Answer ``GET`` and ``DELETE /v1/renders/{id}``: tell how a render does; or cancel it,
-        where it has not ended, else remove it (204). Raises NotFound where the caller's tenant has
-        no such render."""
+        """Answer ``GET /v1/renders/{id}`` with the state of the render, and ``DELETE`` (204) by
+        cancelling a render that has not ended, or removing one that has. Raises NotFound where the
+        caller's tenant has no such render."""
         renders = self._renders
         job_id, tenant = request.path_params["render"], access_of(request.scope).tenant
         job = await asyncio.to_thread(renders.find, job_id, tenant)

@@ -62,7 +62,7 @@ async def json_of(request: Request, control: AccessControl, room: BodyRoom) -> d
 
     Raises InvalidInput where the body is no JSON object; HTTPException where it is too large,
     breaks off or takes too long, LimitExceeded where the tenant may not send it now, and Overloaded
-    where ``room`` has none for it.
+    where ``room`` has no room for the body.
     """
     async with room.body(request, control, _MOST_JSON_BYTES) as data:
         try:

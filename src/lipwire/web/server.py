@@ -84,8 +84,9 @@ class WebServer(Closing):
             raise Unavailable(f"the {name} server did not start")
 
     def answers(self, timeout_s: float = _ANSWERS_WITHIN_S) -> bool:
-        """Return whether the event loop turns: runs what it is given within ``timeout_s`` seconds.
-        Waits for that. True once it is being closed. For any thread but the loop's."""
+        """Return whether the event loop of the server runs a function that it is given within
+        ``timeout_s`` seconds; waits so long at most. Returns True at once where the server is being
+        closed. For any thread but that of the loop."""
         loop, server = self._loop, self._server
         if loop is None or (server is not None and server.should_exit):
             return True
@@ -99,8 +100,8 @@ class WebServer(Closing):
         return turned.wait(timeout_s)
 
     def close(self) -> None:
-        """Take no more requests, and end the event loop and its thread, waiting for them some
-        seconds; requests that last longer are cut off."""
+        """Accept no more requests, and end the event loop and its thread, waiting some seconds for
+        both; requests that last longer are cut off."""
         if self._server is not None:
             self._server.should_exit = True
         self._thread.join(_STOPPED_WITHIN_S)

@@ -100,8 +100,8 @@ class SessionSocket:
 
     async def run(self, first: Mapping[str, Any]) -> bool:
         """Accept the WebSocket, send ``first``, a JSON object, as the first message, then serve the
-        client until it has left or the session has ended. Returns whether the client was there for
-        ``first``; nothing is raised where it was not."""
+        client until it has left or the session has ended. Returns True where ``first`` could be
+        sent, False where the client had left before."""
         asked = self._socket.scope.get("subprotocols", [])
         try:
             await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)

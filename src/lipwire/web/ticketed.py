@@ -33,8 +33,8 @@ class Pages:
     def checked(self, origin: object) -> str:
         """Return ``origin``, a value that a client sent (any type), as browsers send it: scheme,
         host, and port where it is not the scheme's own, in lower case. Raises InvalidInput where it
-        is no origin, or where it is neither listed nor this server's, so that its pages could not
-        ask."""
+        is no origin, or where it is neither listed nor this server's, so that browsers would not
+        let its pages send requests."""
         try:
             found = web_origin(origin if isinstance(origin, str) else "")
         except ValueError:

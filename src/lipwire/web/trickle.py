@@ -33,7 +33,8 @@ class Fragment:
 
 def parse_fragment(text: str) -> Fragment:
     """Return what ``text`` says, an SDP fragment of trickle ICE (RFC 8840). Raises InvalidInput
-    where it is no such fragment, has a candidate that is none, or more than 50 candidates."""
+    where it is no such fragment, has a candidate that is not well formed, or has more than 50
+    candidates."""
     user, mid = "", ""
     media = -1
     candidates: list[RTCIceCandidate] = []

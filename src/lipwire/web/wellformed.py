@@ -6,7 +6,8 @@ from lipwire.web.problems import Told, refuse
 
 
 class WellFormed:
-    """ASGI middleware: answer requests whose query is no UTF-8 with 400, and hand on the others."""
+    """ASGI middleware that answers requests whose query is not UTF-8 with 400, and passes the
+    others on."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

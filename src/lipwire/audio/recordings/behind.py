@@ -37,13 +37,14 @@ _LONGEST_BEGINNING_BYTES: Final = 80
 def note_what_lies_behind(
     file: BinaryIO, size_bytes: int, format_name: str, findings: Findings, *, last: bool
 ) -> None:
-    """Add a warning to ``findings`` about what of ``file`` lies behind its last decoded packet
-    (``findings.last_packet``) and is not heard, such as a second recording that was appended;
-    nothing where there is nothing, or no packet was decoded.
+    """Add a warning to ``findings`` where something follows the last decoded packet
+    (``findings.last_packet``) of ``file`` that is not heard, such as a second recording that was
+    appended. Adds nothing where nothing follows, or no packet was decoded.
 
     Indexes and tags are parts of a file and are not noted. ``file`` is seekable; its position is
     changed. ``size_bytes`` is its length, ``format_name`` FFmpeg's name of its container. ``last``
-    is whether no other part of the recording comes after this file, which the wording depends on.
+    is whether no other part of the recording comes after this file; only the wording of the warning
+    depends on it.
     """
     begin, end = findings.last_packet
     if not end:

@@ -43,7 +43,7 @@ def read_blocks(source: Source, track: int | None, findings: Findings) -> Genera
     has holes. A block ends earlier where rate, channels or format change.
 
     ``track`` counts audio tracks from 1; None is the default one. Warnings are added to
-    ``findings``. Close the iterator where it may be left half-way. Raises InvalidInput, while it is
+    ``findings``. Close the iterator where it is not exhausted. Raises InvalidInput, while it is
     iterated, for a file that is not audio or has no such track, for samples of an unknown format,
     and for damage where ``findings`` does not allow it.
     """
@@ -61,12 +61,14 @@ def read_blocks(source: Source, track: int | None, findings: Findings) -> Genera
 
 
 class HeardForm:
-    """Turns blocks into 16 kHz mono, with the same bits as ``StreamResampler`` makes of the whole.
-    Rate and channels may change from one block to the next. ``samples`` is how many were given so
-    far. Not for use from several threads at once.
+    """Turns blocks of sound (``Block``) into 16 kHz mono; the samples are, bit for bit, those that
+    ``StreamResampler`` makes of the whole sound. Rate and channels may change from one block to the
+    next. ``samples`` is how many samples were returned so far. Not for use from several threads at
+    once.
 
-    ``choices`` names, by a number of channels, the index from 0 of the one channel to take from
-    blocks that have so many; where it names none the channels are averaged.
+    The keys of ``choices`` are numbers of channels; the value is the index, from 0, of the one
+    channel to use of blocks with so many channels. Where a number is not among the keys, the
+    channels are averaged.
     """
 
     def __init__(self, choices: Mapping[int, int]) -> None:
@@ -78,8 +80,9 @@ class HeardForm:
     def push(self, block: Block) -> Float32Array:
         """Add ``block`` and return the samples that are ready, (k,) float32 in [-1, 1].
 
-        They are often a little fewer than ``block`` holds. Raises InvalidInput for a rate that is
-        not supported and for samples that are not finite or are absurdly loud.
+        They are often a little less than the sound of ``block``: the rest is returned by later
+        calls. Raises InvalidInput for a rate that is not supported and for samples that are not
+        finite or are absurdly loud.
         """
         before = []
         form = (block.rate_hz, block.channels)
@@ -106,8 +109,8 @@ class HeardForm:
 
 
 class SoundForm:
-    """Turns blocks into sound of one rate and one or two channels, as people hear it. Not for use
-    from several threads at once.
+    """Turns blocks of sound (``Block``) into sound of one rate and one or two channels, as people
+    hear it. Not for use from several threads at once.
 
     Samples are otherwise unchanged, but clipped to [-1, 1]. More than two channels are mixed by
     FFmpeg's rules; where it has none, as for nine channels without places, they are averaged. A

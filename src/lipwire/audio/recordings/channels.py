@@ -49,7 +49,7 @@ class ChannelLevels:
         self.loudest_rms = 0.0  # of one channel in one piece, its mean taken off; full scale is 1.0
 
     def add(self, columns: Columns, rate_hz: int) -> None:
-        """Measure ``columns``, the next piece of the sound, best a second of it: (samples,
+        """Measure ``columns``, the next piece of the sound, preferably a second long: (samples,
         channels) int16, or float32 with full scale 1.0, of ``rate_hz`` samples a second."""
         if not len(columns):
             return
@@ -67,8 +67,8 @@ class ChannelLevels:
             self._add_seconds(rows, rate_hz)
 
     def choice(self) -> int | None:
-        """Return the index, from 0, of the channel to use in place of the average of all, by what
-        was added so far; None where the average is right."""
+        """Return the index, from 0, of the channel to use in place of the average of all channels,
+        judging by what was added so far; None where the average is right."""
         channels = len(self._energies)
         unrelated = float(self._energies.sum()) / channels**2
         cancelled = self._average_energy < CANCELLED * unrelated

@@ -34,9 +34,9 @@ _NOTED_HOLE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A decoded frame of audio. ``time_s`` is when it is heard, in seconds from the beginning of
-    the file; None where that is not known. ``lost_s`` is how many seconds could not be decoded
-    between the frame before and this one."""
+    """A decoded frame of audio (``frame``). ``time_s`` is when it is heard, in seconds from the
+    beginning of the file; None where that is not known. ``lost_s`` is how many seconds could not be
+    decoded between the frame before and this one."""
 
     frame: av.AudioFrame
     time_s: float | None  # when it is heard, from the beginning of the file; None: not known
@@ -44,13 +44,13 @@ class Decoded:
 
 
 def on_one_clock(frames: Iterable[Decoded], findings: Findings) -> Iterator[av.AudioFrame]:
-    """Yield the audio frames in ``frames``, which are in their order, with frames of silence where
-    their times leave a hole or something was lost.
+    """Yield the audio frames in ``frames``, which are in the order in which they were decoded, and
+    frames of silence between them where their times leave a hole or something was lost.
 
     A frame of silence is a second at most. Holes of more than ten minutes, and times that go back,
     are taken for wrong time stamps, and no silence is put there. Warnings are added to
-    ``findings``, whose ``heard_s`` grows by what is yielded. Raises InvalidInput where something
-    could not be decoded and ``findings`` does not allow damage.
+    ``findings``, whose ``heard_s`` grows by the seconds that are yielded. Raises InvalidInput where
+    something could not be decoded and ``findings`` does not allow damage.
     """
     clock = _Clock(findings)
     for frame, following in _pairs(frames):

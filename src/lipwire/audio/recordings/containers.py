@@ -37,9 +37,10 @@ def parts_of(container: InputContainer, source: Source) -> list[Source]:
     only ``source`` itself. ``container`` is ``source``, opened by ``open_container``, and says
     which format it has.
 
-    Parts are looked for in MP3, Ogg, FLAC and fragmented MP4. They read from the file of
-    ``source``, one at a time; ``container`` can be read on afterwards. Raises InvalidInput where
-    there are more than MAX_PARTS, or an MP4 file has too many boxes.
+    Parts are looked for in MP3, Ogg, FLAC and fragmented MP4. The returned sources share the file
+    of ``source``, so that only one may be read at a time; ``container`` can still be read
+    afterwards. Raises InvalidInput where there are more than MAX_PARTS, or an MP4 file has too many
+    boxes.
     """
     position = source.file.tell()
     try:

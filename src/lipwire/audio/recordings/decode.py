@@ -10,12 +10,12 @@ from lipwire.domain import Float32Array
 def decode_audio(
     recording: RecordingFile, *, track: int | None = None, allow_damaged: bool = False
 ) -> Float32Array:
-    """Return what the network hears of a whole recording: (samples,) float32, mono, 16 kHz, in [-1,
+    """Return a whole recording as the network hears it: (samples,) float32, mono, 16 kHz, in [-1,
     1].
 
     ``recording`` is a file's path, its bytes, or a file opened as binary. ``track`` is the audio
-    track, counted from 1 (None: the default one). With ``allow_damaged`` what is missing or damaged
-    is silence. An hour takes 0.23 GB.
+    track, counted from 1 (None: the default one). With ``allow_damaged``, silence takes the place
+    of what is missing or damaged. An hour takes 0.23 GB of memory.
 
     Raises InvalidInput where there is no such file or track, it is not audio, has no samples or
     more than four hours of them, its samples are not finite or absurdly loud, or it is damaged,
@@ -27,11 +27,11 @@ def decode_audio(
 
 
 def heard_in_full(recording: Recording) -> Float32Array:
-    """Return all that the network hears of ``recording``: (samples,) float32, mono, 16 kHz, in [-1,
-    1]. The recording stays open.
+    """Return the whole of ``recording`` as the network hears it: (samples,) float32, mono, 16 kHz,
+    in [-1, 1]. The recording stays open.
 
-    It is gone through to its end. Raises InvalidInput where its sound is damaged anywhere and that
-    is not allowed, where there is too much of it, and where it is closed.
+    The recording is read to its end. Raises InvalidInput where its sound is damaged anywhere and
+    damage is not allowed, where it is longer than is allowed, and where it is closed.
     """
 
     def gathered() -> Float32Array:

@@ -39,7 +39,7 @@ class Findings:
 
     def note(self, what: str) -> None:
         """Add the warning "NAME: ``what``", one line, where NAME is the recording's. From the ninth
-        on they are only counted."""
+        on, warnings are only counted."""
         if len(self._warnings) < MAX_WARNINGS:
             self._warnings.append(f"{self._name}: {what}")
         else:
@@ -51,8 +51,9 @@ class Findings:
         """Add a warning about damage, or raise InvalidInput where damage is not allowed.
 
         ``what`` continues "recording.wav is ...". ``silence_s`` is how many seconds of silence
-        stand in for what is missing, which the warning says unless it is 0; putting them there is
-        the caller's. ``cause`` is the error that showed the damage, the cause of what is raised.
+        stand in for what is missing, which the warning says unless it is 0; the caller has to put
+        the silence there. ``cause`` is the error that showed the damage; it becomes the cause of
+        the InvalidInput.
         """
         if not self._allow_damaged:
             raise InvalidInput(

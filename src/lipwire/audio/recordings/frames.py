@@ -19,11 +19,10 @@ _DTYPES: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4"
 
 
 def samples_of(frame: av.AudioFrame) -> npt.NDArray[Any]:
-    """Return the samples of ``frame`` in the type and scale that they have there, one row for each
-    plane.
+    """Return the samples of ``frame``, in the type and scale of the frame, one row for each plane.
 
-    These are (channels, samples) where the channels lie in planes (``frame.format.is_planar``), and
-    (1, samples * channels) where they lie side by side. Types are uint8, int16, int32, int64,
+    The result is (channels, samples) where the channels lie in planes (``frame.format.is_planar``),
+    and (1, samples * channels) where they lie side by side. Types are uint8, int16, int32, int64,
     float32 and float64. Raises InvalidInput for samples of an unknown format.
     """
     dtype = _dtype(frame)

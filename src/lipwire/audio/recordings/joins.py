@@ -28,13 +28,13 @@ _APE_IS_HEADER: Final = 1 << 29
 
 
 def beginnings(file: BinaryIO, size_bytes: int, format_name: str) -> list[int]:
-    """Return the offsets in bytes at which the files begin that were put one behind the other to
-    make ``file``; the first is 0, and mostly the only one.
+    """Return the offsets in bytes at which the files begin that were joined one behind the other
+    (with ``cat``) to make ``file``. The first is 0, and mostly the only one.
 
     ``file`` is seekable, and its position is changed. ``size_bytes`` is its length, ``format_name``
-    FFmpeg's name of the container. Each of the parts can be decoded alone. Raises InvalidInput
-    where there are more than MAX_PARTS, or an MP4 file has more than MAX_BOXES boxes; its message
-    is meant to follow the recording's name.
+    FFmpeg's name of the container. Each of the joined files can be decoded alone. Raises
+    InvalidInput where there are more than MAX_PARTS, or an MP4 file has more than MAX_BOXES boxes;
+    the message lacks the recording's name, which the caller puts in front.
     """
     found = [0, *islice(_further(file, size_bytes, format_name), MAX_PARTS)]
     if len(found) > MAX_PARTS:

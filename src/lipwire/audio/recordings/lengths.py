@@ -22,21 +22,22 @@ _MISSING_SHARE: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a recording's file says of it: its length in seconds (``length_s``), about, 0 where
-    nothing tells it; and whether it was ``cut_short``, as the end that it declares is not there."""
+    """What a recording's file says of it: its approximate length in seconds (``length_s``; 0 where
+    it is not known), and whether it was ``cut_short``, because the end that it declares is not
+    there."""
 
     length_s: float  # about; 0 where nothing tells it
     cut_short: bool  # whether the end that the file declares is not there
 
 
 def outlook(source: Source, track: int | None) -> Outlook:
-    """Return how long audio track ``track`` of ``source`` is by what its file says, and whether it
-    was cut short, without decoding it. Packets are looked at where headers do not say it. ``track``
-    counts from 1; None is the default one.
+    """Return how long audio track ``track`` of ``source`` is according to its file, and whether it
+    was cut short, without decoding it. Packets are read where the headers do not say how long it
+    is. ``track`` counts from 1; None is the default one.
 
-    The position of ``source.file`` is as before, so that another container of it can be read on.
-    Raises nothing for a file that is wrong: it counts as cut short with length 0, and decoding it
-    raises the error.
+    The position of ``source.file`` is afterwards what it was before, so that a container that is
+    open on the file can still be read. Raises nothing for a file that is wrong: it counts as cut
+    short with length 0, and decoding it raises the error.
     """
     position = source.file.tell()
     try:
@@ -56,8 +57,8 @@ def outlook(source: Source, track: int | None) -> Outlook:
 
 
 def declared_length_s(container: InputContainer, stream: AudioStream) -> float:
-    """Return how many seconds long ``stream``, an audio track of the opened ``container``, is by
-    what the file says; 0 where the file does not say it, or where it would be FFmpeg's guess."""
+    """Return how many seconds long ``stream``, an audio track of the opened ``container``, is
+    according to the file; 0 where the file does not say it, or where FFmpeg would only guess."""
     names = set(container.format.name.split(","))
     # The ends of Ogg and Matroska count from 0; a broadcast, or a cut, may begin at another time.
     begin_s = max(0, container.start_time or 0) / av.time_base

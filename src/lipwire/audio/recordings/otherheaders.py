@@ -33,9 +33,10 @@ class _Chunk:
 
 
 def without_rest(source: Source, findings: Findings) -> Source:
-    """Return ``source`` itself, or, where it is a W64 or CAF file and holds more than its header
-    counts, a source of what the header counts alone, which reads from the same file. The rest is
-    then noted in ``findings`` as a warning. The position of ``source.file`` is changed."""
+    """Return ``source`` without what follows the sound that its header counts, where it is a W64 or
+    CAF file that contains more: a new source, which reads from the same file. A warning about the
+    rest is then added to ``findings``. In every other case ``source`` itself is returned. The
+    position of ``source.file`` is changed."""
     file = source.file
     file.seek(0)
     header = file.read(40)

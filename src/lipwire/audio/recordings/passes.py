@@ -35,9 +35,10 @@ end, where what resampling held back is left."""
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a recording is to be heard. ``rate_hz`` and ``channels``, 1 or 2, are those of the sound
-    for people. ``choices`` is for the network: for a number of channels that the recording has, the
-    index of the one channel to take in place of their average."""
+    """The form in which a recording is given to people and to the network. ``rate_hz`` and
+    ``channels``, 1 or 2, are those of the sound for people. ``choices`` is for the network: the
+    keys are numbers of channels, the value the index, from 0, of the one channel to use in place of
+    the average where the recording has so many."""
 
     rate_hz: int  # by people
     channels: int  # by people: 1 or 2
@@ -54,11 +55,11 @@ class FirstPass:
     ``source``; warnings are added to ``findings``. Not for use from several threads at once.
 
     Making it decodes the first half minute (AHEAD_S), which decides ``form``; then either ``steps``
-    or ``finish`` is called, once. ``ended`` says whether the recording has been gone through to its
-    end; a short one has been at once. Raises InvalidInput, here and in ``steps``, for a file that
-    is not audio or has no such track, for damage that ``findings`` does not allow, and for a track
-    without samples, with more than MAX_AUDIO_S of them, or with samples that are not finite or
-    absurdly loud.
+    or ``finish`` is called, once. ``ended`` says whether the recording has been read to its end;
+    for a recording shorter than half a minute this is so from the beginning. Making it and
+    ``steps`` raise InvalidInput for a file that is not audio or has no such track, for damage that
+    ``findings`` does not allow, and for a track without samples, with more than MAX_AUDIO_S of
+    them, or with samples that are not finite or absurdly loud.
     """
 
     def __init__(self, source: Source, track: int | None, findings: Findings) -> None:
@@ -88,14 +89,14 @@ class FirstPass:
         return self._measures.loudest_rms
 
     def steps(self) -> Generator[Step]:
-        """Yield what the network hears, (k,) float32 at 16 kHz, with the block that it was made of,
-        from the beginning to the end; to be called once.
+        """Yield (what the network hears, (k,) float32 at 16 kHz; the ``Block`` that it was made of)
+        for each block from the beginning to the end; to be called once.
 
-        The last samples, which come when all blocks were given, have None in place of a block.
-        Raises FormChanged where a later part of the recording has another rate, other channels, or
-        sound in a channel that was silent, so that ``form`` does not fit it;
-        InvalidInput where the recording is damaged and that is not allowed, or its samples are not
-        finite, absurdly loud or too many.
+        After the last block the remaining samples follow, with None in place of a block. Raises
+        FormChanged where a later part of the recording has another rate, other channels, or sound
+        in a channel that was silent, so that ``form`` does not fit it; InvalidInput where the
+        recording is damaged and that is not allowed, or its samples are not finite, absurdly loud
+        or too many.
         """
         with closing(self._blocks):
             while self._ready:
@@ -104,9 +105,9 @@ class FirstPass:
         self.ended = True
 
     def finish(self) -> None:
-        """Go through the whole recording instead of calling ``steps``, and set ``form`` to what all
-        of it asks for. Raises InvalidInput where it is damaged and that is not allowed, or its
-        samples are not finite, absurdly loud or too many."""
+        """Go through the whole recording instead of calling ``steps``, and set ``form`` to the one
+        that fits all of it. Raises InvalidInput where the recording is damaged and that is not
+        allowed, or its samples are not finite, absurdly loud or too many."""
         self._form_may_change = True
         for _ in self.steps():
             pass
@@ -135,13 +136,14 @@ class FirstPass:
 
 
 def later_pass(source: Source, track: int | None, form: Form) -> Generator[Step]:
-    """Yield what the network hears of ``source``, (k,) float32 at 16 kHz in [-1, 1], with the block
-    that it was made of (None with the last samples). It is a recording that an earlier pass has
-    gone through to its end.
+    """Yield (what the network hears, (k,) float32 at 16 kHz in [-1, 1]; the ``Block`` that it was
+    made of) for each block of ``source``, a recording that an earlier pass has read to its end.
+    After the last block the remaining samples follow, with None in place of a block.
 
-    ``form`` is that of ``FirstPass`` then; ``track`` counts audio tracks from 1, None is the
-    default one. Damage is silence, and is not noted again. Close the iterator where it is left
-    half-way. Raises InvalidInput where the file was changed meanwhile so that it cannot be decoded.
+    ``form`` is that of ``FirstPass`` at its end; ``track`` counts audio tracks from 1, None is the
+    default one. Silence takes the place of damage, and no warning of it is added again. Close the
+    iterator where it is not exhausted. Raises InvalidInput where the file was changed meanwhile so
+    that it cannot be decoded.
     """
     findings = Findings(source.name, allow_damaged=True)
     with closing(read_blocks(source, track, findings)) as blocks:

@@ -39,8 +39,8 @@ def read_frames(source: Source, track: int | None, findings: Findings) -> Genera
     files that were put together with ``cat`` follow one another.
 
     ``track`` counts audio tracks from 1; None is the one marked as default, or the first. Warnings
-    are added to ``findings``. Rate, channels and format are those of each frame and may change on
-    the way. Close the iterator where it may be left half-way.
+    are added to ``findings``. Rate, channels and format may differ from frame to frame. Close the
+    iterator where it is not exhausted.
 
     Raises InvalidInput, while it is iterated, for a file that is not audio or has no such track,
     and for one that is damaged or truncated where ``findings`` does not allow that.

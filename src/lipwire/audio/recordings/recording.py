@@ -24,7 +24,8 @@ class Piece:
     """About a second of a recording, in both forms: ``heard`` is for the network, (k,) float32 mono
     at 16 kHz in [-1, 1], ``sound`` for people, (n, channels) float32 with full scale 1.0.
 
-    Resampling holds some milliseconds of either form back until the next piece.
+    The two forms need not cover exactly the same time: resampling holds some milliseconds of either
+    back until the next piece.
     """
 
     heard: Float32Array  # (k,) float32 at 16 kHz, mono, in [-1, 1]: for the network
@@ -32,8 +33,9 @@ class Piece:
 
 
 class Recording(Protocol):
-    """A recording that has been read, at least its beginning, so that what is wrong with it there
-    is known. It has two forms: what the network hears (16 kHz mono) and the sound for people.
+    """A recording that has been read, at least its beginning, so that errors in it are known. It
+    has two forms: what the network that draws the mouths hears (16 kHz mono), and the sound for
+    people.
 
     A context manager. ``heard`` and ``pieces`` may be called several times, each begun when the
     iterator before is exhausted or closed. Not for use from several threads at once.
@@ -49,46 +51,46 @@ class Recording(Protocol):
 
     @property
     def samples(self) -> int:
-        """How many samples the network hears in all, at 16 kHz. Until the recording was gone
-        through to its end, this is about what its file declares."""
+        """How many samples the network hears in all, at 16 kHz. Until the recording was read to its
+        end, this is an estimate from what its file declares."""
 
     @property
     def loudest_rms(self) -> float:
-        """Root mean square of the loudest second of the loudest channel, in what was gone through
-        so far; full scale is 1.0."""
+        """Root mean square of the loudest second of the loudest channel, in what was read so far;
+        full scale is 1.0."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings for the user about what was gone through so far, one line each: holes, damage
-        that was allowed, sound that is left out."""
+        """Warnings for the user about what was read so far, one line each: holes, damage that was
+        allowed, sound that is left out."""
 
     def examine(self) -> None:
-        """Go through the recording to its end, unless that was done, so that everything is known of
-        it; may take as long as decoding it takes.
+        """Read the recording to its end, unless that was done before; ``samples``, ``warnings`` and
+        the other properties are final then. May take as long as decoding it takes.
 
-        Raises InvalidInput where it is damaged and that is not allowed, where its samples are not
-        finite, absurdly loud or too many, and once it is closed; ``heard`` and ``pieces`` raise the
-        same, where they meet it.
+        Raises InvalidInput where the recording is damaged and that is not allowed, where its
+        samples are not finite, absurdly loud or too many, and once it is closed; ``heard`` and
+        ``pieces`` raise the same error at that place.
         """
 
     def heard(self) -> Generator[Float32Array]:
         """Yield what the network hears, from the beginning of the recording to its end, in pieces
         of about a second: (k,) float32 mono at 16 kHz in [-1, 1].
 
-        Close the iterator where it is left half-way. Raises InvalidInput as ``examine`` does, and
-        FormChanged where a later part shows that channels were chosen wrong or that ``rate_hz`` or
-        ``channels`` are others: discard what was yielded, call ``examine``, and begin again, as
-        ``redone_if_changed`` does.
+        Close the iterator where it is not exhausted. Raises InvalidInput like ``examine``. Raises
+        FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of the
+        channels that are heard were wrong: discard what was yielded, call ``examine``, and begin
+        again (``redone_if_changed`` does this).
         """
 
     def pieces(self) -> Generator[Piece]:
         """Yield the recording from its beginning to its end, in pieces of about a second, each of
         which has what the network hears and the sound for people.
 
-        Close the iterator where it is left half-way. Raises InvalidInput as ``examine`` does.
-        Raises FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of
-        the channels that are heard were wrong: discard what was yielded, call ``examine``, and
-        begin again, as ``redone_if_changed`` does.
+        Close the iterator where it is not exhausted. Raises InvalidInput like ``examine``. Raises
+        FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of the
+        channels that are heard were wrong: discard what was yielded, call ``examine``, and begin
+        again (``redone_if_changed`` does this).
         """
 
     def close(self) -> None:
@@ -105,9 +107,10 @@ class Recording(Protocol):
 
 
 def redone_if_changed(recording: Recording, work: Callable[[], _Made]) -> _Made:
-    """Call ``work()``, which goes through ``recording``, and return what it returns. Where it
-    raises FormChanged, examine the recording and call it once more: it must leave nothing behind in
-    that case. Raises what ``work`` raises else, and InvalidInput as ``Recording.examine`` does."""
+    """Call ``work()``, which reads ``recording``, and return its result. Where ``work`` raises
+    FormChanged, call ``recording.examine()`` and then ``work()`` once more; a call that raises
+    FormChanged must leave nothing behind. Raises what ``work`` raises otherwise, and InvalidInput
+    where ``recording.examine`` raises it."""
     try:
         return work()
     except FormChanged:
@@ -118,12 +121,13 @@ def redone_if_changed(recording: Recording, work: Callable[[], _Made]) -> _Made:
 class FileRecording(Closing):
     """A recording in a file of any container and codec that FFmpeg decodes. A ``Recording``.
 
-    ``recording`` is a file's path, its bytes, or a file opened as binary, which stays the caller's;
-    ``track`` the number of the audio track, from 1 (None: the one marked as default, or the first).
-    Any rate from 1 to 768 kHz, up to 64 channels: averaged for the network (see ``channels``),
-    mixed to two for people. Rate and channels may change on the way; people hear the highest rate
-    and the most channels that there are. Memory holds half a minute of it, however long it is.
-    Nothing but the file itself is read: playlists that point elsewhere fail.
+    ``recording`` is a file's path, its bytes, or a file opened as binary, which the caller has to
+    close; ``track`` the number of the audio track, from 1 (None: the one marked as default, or the
+    first). Any rate from 1 to 768 kHz, up to 64 channels: averaged for the network (see
+    ``channels``), mixed to two for people. Rate and channels may change on the way; people hear the
+    highest rate and the most channels that there are. At most half a minute of the recording is in
+    memory, however long it is. Nothing but the file itself is read: playlists that point elsewhere
+    fail.
 
     Opening it decodes the first half minute, and the first pass goes on from there. Where the
     container shows that the recording is cut short, or too long, it is examined at once. Each later
@@ -131,11 +135,11 @@ class FileRecording(Closing):
 
     Raises InvalidInput where the file is missing, a folder or device, not audio, without samples,
     longer than MAX_AUDIO_S, or holds NaN, infinite or absurdly loud samples; and where it is
-    truncated or damaged inside, unless ``allow_damaged``: then what is missing is silence, and a
-    warning. Of what lies behind the first half minute, the first pass raises it. Raises
-    StorageFailed where a pipe cannot be copied to a temporary file. Junk before the first and after
-    the last good packet is skipped, as MP3 files carry it. MP3 and bare AAC do not say how long
-    they are: a truncated one cannot be told from a shorter one.
+    truncated or damaged inside, unless ``allow_damaged``: then silence takes the place of what is
+    missing, and a warning is added. Errors after the first half minute are raised by the first
+    pass. Raises StorageFailed where a pipe cannot be copied to a temporary file. Junk before the
+    first and after the last good packet, which MP3 files often have, is skipped. MP3 and bare AAC
+    do not say how long they are: a truncated one cannot be told from a shorter one.
     """
 
     def __init__(
@@ -169,16 +173,16 @@ class FileRecording(Closing):
 
     @property
     def samples(self) -> int:
-        """How many samples the network hears, at 16 kHz; about what the file declares, until it was
-        gone through. See ``Recording.samples``."""
+        """How many samples the network hears, at 16 kHz; until the file was read to its end, an
+        estimate from what it declares. See ``Recording.samples``."""
         if self._first.ended:
             return self._first.samples
         return max(self._first.samples, round(self._declared_s * SAMPLE_RATE_HZ))
 
     @property
     def loudest_rms(self) -> float:
-        """Root mean square of the loudest second of the loudest channel, in what was gone through
-        so far; full scale is 1.0. See ``Recording.loudest_rms``."""
+        """Root mean square of the loudest second of the loudest channel, in what was read so far;
+        full scale is 1.0. See ``Recording.loudest_rms``."""
         return self._first.loudest_rms
 
     @property
@@ -187,27 +191,29 @@ class FileRecording(Closing):
         return self._findings.warnings
 
     def examine(self) -> None:
-        """Go through the file, unless that was done, so that everything is known of it. Raises
-        InvalidInput where it is damaged and that is not allowed, where its samples are no sound or
-        too many, and once it is closed. See ``Recording.examine``."""
+        """Read the file to its end, unless that was done before, so that everything is known of it.
+        Raises InvalidInput where it is damaged and that is not allowed, where its samples are not
+        finite, absurdly loud or too many, and once it is closed. See ``Recording.examine``."""
         self._check_open()
         if not self._first.ended:
             self._untouched().finish()
 
     def heard(self) -> Generator[Float32Array]:
         """Yield what the network hears from the beginning, in pieces of about a second: (k,)
-        float32 mono at 16 kHz in [-1, 1]. Close the iterator where it is left half-way. Raises
-        InvalidInput at once when it is closed, and where damage that is not allowed, or samples
-        that are no sound, are met; FormChanged where a later part shows that the recording is to be
-        heard otherwise (see ``Recording.heard``)."""
+        float32 mono at 16 kHz in [-1, 1]. Close the iterator where it is not exhausted. Raises
+        InvalidInput at once where the recording is closed, and during the iteration at damage that
+        is not allowed and at samples that are not finite, absurdly loud or too many; FormChanged
+        where a later part shows that the recording has to be given in another form (see
+        ``Recording.heard``)."""
         return self._heard(self._steps())
 
     def pieces(self) -> Generator[Piece]:
         """Yield the recording from its beginning, in pieces of about a second, each of which has
-        what the network hears and the sound for people. Close the iterator where it is left
-        half-way. Raises InvalidInput at once when it is closed, and where damage that is not
-        allowed, or samples that are no sound, are met; FormChanged where a later part shows that
-        the recording is to be heard otherwise (see ``Recording.pieces``)."""
+        what the network hears and the sound for people. Close the iterator where it is not
+        exhausted. Raises InvalidInput at once where the recording is closed, and during the
+        iteration at damage that is not allowed and at samples that are not finite, absurdly loud or
+        too many; FormChanged where a later part shows that the recording has to be given in another
+        form (see ``Recording.pieces``)."""
         return self._pieces(self._steps())
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ class Readable(Protocol):
     """An open binary file: io.BytesIO, what open(..., "rb") returns, and the like."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes, none at the end of the file."""
+        """Return up to ``size`` bytes, empty at the end of the file."""
 
 
 RecordingFile = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable
@@ -69,13 +69,15 @@ class Part(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position and return it, in bytes from the beginning of the part. ``offset``
-        counts bytes from the place that ``whence`` says, os.SEEK_SET, SEEK_CUR or SEEK_END."""
+        counts bytes from the place that ``whence`` names: the beginning (os.SEEK_SET), the position
+        (SEEK_CUR) or the end (SEEK_END)."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return up to ``size`` bytes, all that are left where it is None or negative."""
+        """Read and return up to ``size`` bytes, or all that are left where ``size`` is None or
+        negative; empty at the end."""
         left = max(0, self._size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
         self._file.seek(self._start + self._position)
@@ -89,13 +91,13 @@ def open_source(recording: object) -> Iterator[Source]:
     """Context manager: open ``recording``, a ``RecordingFile`` (a file's path, its bytes, or a file
     opened as binary), for the block.
 
-    A named pipe and a file that cannot be sought in are read to their end, which is waited for, and
-    copied to a temporary file without a name, which is gone with the process at the latest. A file
-    that was opened by the caller is read from where it stands, left open, and left standing
-    anywhere.
+    A named pipe and a file that cannot be sought in are read to their end, which may take long, and
+    copied to a temporary file without a name, which disappears when the process ends at the latest.
+    A file that the caller has opened is read from its position on and left open; its position
+    afterwards may be any.
 
     Raises InvalidInput for another type, and where there is no such file, or it is empty, a folder,
-    a device, open as text, or longer than MAX_SPOOLED_BYTES in a pipe; StorageFailed where it
+    a device, open as text, or a pipe with more than MAX_SPOOLED_BYTES; StorageFailed where a pipe
     cannot be copied.
     """
     if isinstance(recording, (str, os.PathLike)):

@@ -11,9 +11,9 @@ def choose_track(container: InputContainer, number: int | None, name: str) -> Au
     """Return audio track ``number`` of the opened ``container``, counted from 1 among its audio
     tracks.
 
-    Where it is None, the first track that is marked as default is chosen, as players do, or else
-    the first of all. Raises InvalidInput where there is no such track, or no audio track at all;
-    the message has ``name``, the recording's, and the tracks that there are.
+    Where ``number`` is None, the first track that is marked as default is chosen, as players do, or
+    else the first of all. Raises InvalidInput where there is no such track, or no audio track at
+    all; the message contains ``name``, the name of the recording, and lists the tracks.
     """
     tracks = container.streams.audio
     if not tracks:

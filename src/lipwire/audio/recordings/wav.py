@@ -21,8 +21,8 @@ _UNKNOWN_LENGTH: Final = 0x7FFF_0000  # programs that write into a pipe put this
 
 
 def check_wav_length(source: Source, findings: Findings) -> None:
-    """Compare the length of ``source``, where it is a WAV file, with what its header says; its
-    position is 0 afterwards.
+    """Compare the length of ``source``, where it is a WAV file, with what its header says. The
+    position of ``source.file`` is 0 afterwards.
 
     Bytes behind the samples that are no part of the file, a second WAV file for example, are noted
     in ``findings``. Missing samples are damage: InvalidInput is raised where ``findings`` does not
@@ -56,9 +56,10 @@ def check_wav_length(source: Source, findings: Findings) -> None:
 
 
 def missing_bytes(bytes_a_second: int) -> int:
-    """Return how many bytes a file of ``bytes_a_second`` bytes of samples a second may have too few
-    or too many without a warning: 0.02 s of its sound, but 128 at least and 4096 at most; 4096
-    where ``bytes_a_second`` is 0, not known."""
+    """Return by how many bytes the length of a file may differ from its header without a warning.
+    ``bytes_a_second`` is how many bytes a second of its sound has: the result is 0.02 s of it, at
+    least 128 and at most 4096; 4096 where ``bytes_a_second`` is 0, which means that it is not
+    known."""
     if not bytes_a_second:
         return _MOST_BYTES
     return max(_LEAST_BYTES, min(_MOST_BYTES, round(_MISSING_S * bytes_a_second)))
