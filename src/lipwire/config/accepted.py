@@ -39,9 +39,10 @@ def translate(
     Lipwire has none. ``node`` is not changed.
 
     ``above`` is the name of the section in the file that ``node`` is, with a dot behind it
-    ("logging."); empty for the whole file. ``notes``, a dict used as an ordered set of lines, gets
-    a line as a key for each key of the file that was left out, one for all models together; its
-    values are None. A key that is given under both its names is added to ``problems``.
+    ("logging."); empty for the whole file. For each key that is left out a line is added to
+    ``notes``, one for all models together; ``notes`` is a dict used as an ordered set, whose keys
+    are the lines and whose values are None. A ``Problem`` is added to ``problems`` for each key
+    that is given under both its names.
     """
     items, places = dict(node.items), dict(node.key_places)
     for key, value in node.items.items():

@@ -118,9 +118,10 @@ def read_file(path: Path) -> bytes:
 
 
 def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
-    """Return the mapping that ``data``, the bytes of a YAML file, holds, with its values as texts;
-    None where it cannot be read, as where it is not YAML, holds something other than a mapping, or
-    is nested too deep. What is wrong is added to ``problems``; nothing is raised.
+    """Return the mapping that ``data``, the bytes of a YAML file, contains, with its values as
+    texts; an empty one where the file is empty. Returns None where the bytes are not YAML, contain
+    something other than a mapping, or are nested too deep. A ``Problem`` is added to ``problems``
+    for everything that is wrong; nothing is raised.
 
     A key that is given twice counts once, with its first value, and is a problem.
     """
@@ -149,8 +150,9 @@ def parse(data: bytes, problems: list[Problem]) -> Mapping | None:
 
 def keys_begun(data: bytes) -> frozenset[str]:
     """Return the keys of the mapping that ``data``, the bytes of a YAML file, begins with, up to
-    where it stops being YAML, without those that say nothing (null). Nothing is raised: bytes that
-    are no text, and characters that YAML does not have, count as letters."""
+    where it stops being YAML, without those whose value is null; an empty set where it begins with
+    no mapping. Raises nothing: bytes that are no text, and characters that YAML does not have,
+    count as letters."""
     try:
         text = decode_text(data)
     except UnicodeDecodeError as error:

@@ -38,15 +38,15 @@ class Override:
 def overlay(
     document: Mapping, environ: Environment[str, str], kind: Kind, problems: list[Problem]
 ) -> tuple[Mapping, tuple[Override, ...]]:
-    """Return a copy of ``document`` in which values of environment variables replace those of the
-    file, and which variables these are, with the keys that they set. LIPWIRE_SERVER__PORT sets
-    ``server.port``, and so on.
+    """Return (copy, overrides): a copy of ``document`` in which values of environment variables
+    replace those of the file, and the variables that did so with the keys that they set.
+    LIPWIRE_SERVER__PORT sets ``server.port``, and so on.
 
-    ``environ`` has the variables' values by name, as ``os.environ``; ``kind`` is the server whose
-    configuration it is. Keys of ``models`` can be set only for models that ``document`` has. An
-    empty variable counts as not set. A relative path in a variable begins at the current folder.
-    What is wrong, such as a variable for a key that no server has, is added to
-    ``problems``; a variable for a key that only other kinds of servers have is left out.
+    ``environ`` has the variables' values by name, such as ``os.environ``; ``kind`` is the server
+    whose configuration it is. Keys of ``models`` can be set only for models that ``document`` has.
+    An empty variable counts as not set. A relative path in a variable begins at the current folder.
+    What is wrong, such as a variable for a key that no server has, is added to ``problems``; a
+    variable for a key that only other kinds of servers have is ignored.
     """
     models = document.items.get("models")
     names = list(models.items) if isinstance(models, Mapping) else []
@@ -90,12 +90,13 @@ def _variables(environ: Environment[str, str], kind: Kind) -> Iterator[tuple[str
 
 
 def doubts(environ: Environment[str, str]) -> list[str]:
-    """Return a warning, one line, for each variable of ``environ`` (names and values, as
-    ``os.environ``) that is probably a misspelt setting, as LIPWIRE_SERVER_PORT with one underscore
-    too few.
+    """Return a warning, one line, for each variable of ``environ`` (values by name, such as
+    ``os.environ``) that is probably a misspelt setting, such as LIPWIRE_SERVER_PORT with one
+    underscore too few; an empty list where there is none.
 
-    They are no errors: Kubernetes makes variables of its own for a service named "lipwire-server",
-    LIPWIRE_SERVER_PORT=tcp://10.0.0.1:50051 among them. Values with "://" are passed over.
+    They are no errors, because Kubernetes sets variables of its own for a service named
+    "lipwire-server", such as LIPWIRE_SERVER_PORT=tcp://10.0.0.1:50051. Variables whose values
+    contain "://" are ignored.
     """
     variables = {_variable_of(name) for kind in CONFIGS for name in settings(kind)}
     meant = {variable.replace(SEPARATOR, "_"): variable for variable in variables}

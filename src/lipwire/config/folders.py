@@ -25,12 +25,13 @@ def cache_folders() -> tuple[Path, ...]:
     """Return the folders in which compiled files and other things that can be made again may lie,
     in the order in which they are searched. Files are written to the last one.
 
-    After ``use_cache_folders`` these are the folders that it was given. Else it is one, the user's
-    cache folder: ``$XDG_CACHE_HOME/lipwire``, or ``~/.cache/lipwire``, which need not exist. Where
-    XDG_CACHE_HOME is not set and that cannot be written to, as in containers that run with any
-    user id, ``lipwire-UID`` in the folder for temporary files follows it, or takes its place where
-    there is no home; that is made here and named in the log. Raises StorageFailed where it belongs
-    to somebody else.
+    After ``use_cache_folders`` these are the folders that it was given. Otherwise it is one folder,
+    the user's cache folder: ``$XDG_CACHE_HOME/lipwire``, or ``~/.cache/lipwire``, which need not
+    exist. Where XDG_CACHE_HOME is not set and ``~/.cache/lipwire`` cannot be written to, for
+    example in containers that run with any user id, a second folder follows: ``lipwire-UID`` in the
+    folder for temporary files. Where there is no home it is the only one. It is made here and named
+    in the log. Raises StorageFailed where it cannot be made, belongs to somebody else, or others
+    may write to it.
     """
     if _given is not None:
         return _given
@@ -46,15 +47,15 @@ def cache_folders() -> tuple[Path, ...]:
 
 def use_cache_folders(folders: tuple[Path, ...]) -> None:
     """Have ``cache_folders`` return ``folders``, in the order in which they are searched, in this
-    process from now on. They are those of the process that started this one, which may have another
-    folder for temporary files."""
+    process from now on. A process that was started by another one is given the folders of that one,
+    which may have another folder for temporary files."""
     global _given
     _given = folders
 
 
 def data_folder() -> Path | None:
-    """Return Lipwire's folder for data of the user that is to stay, which need not exist; None
-    where there is no home to have it in. On Linux it is ``$XDG_DATA_HOME/lipwire``, or
+    """Return Lipwire's folder for data of the user that is to be kept, which need not exist; None
+    where the user has no home. On Linux it is ``$XDG_DATA_HOME/lipwire``, or
     ``~/.local/share/lipwire``."""
     return _known(user_data_path)
 

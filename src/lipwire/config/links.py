@@ -21,8 +21,8 @@ _YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 def links_may_lead_out() -> bool:
     """Return whether a symbolic link in an avatar's package, or in the folder of a network, may
-    lead to a file outside of it: whether the environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE says
-    yes now (1, true, yes or on)."""
+    lead to a file outside of it: True where the environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE is
+    now 1, true, yes or on."""
     return os.environ.get(VARIABLE, "").strip().lower() in _YES
 
 

@@ -44,9 +44,9 @@ _logger = logging.getLogger("lipwire.config")
 class Checked:
     """What ``check_config`` found: a configuration, or what is wrong with it.
 
-    ``config`` is None exactly where there are ``problems``, which are in the order of the file,
-    then of the environment. ``overrides`` are the keys that environment variables set. ``doubts``
-    are warnings, one line each, about variables that look like settings and are none.
+    ``config`` is None exactly where there are ``problems``: those of the file in its order, then
+    those of the environment. ``overrides`` are the keys that environment variables set. ``doubts``
+    are warnings, one line each, about environment variables that look like settings and are none.
     """
 
     config: ServerConfig | None
@@ -61,9 +61,8 @@ class Checked:
 
 def load_inference_config(path: Path | None, environ: Environment[str, str]) -> InferenceConfig:
     """Return the inference server's configuration: that of the YAML file ``path``, or the defaults
-    where it is None, with the values that variables of ``environ`` (``os.environ``) set, as
-    LIPWIRE_SERVER__PORT, in the place of the file's. Variables that are probably misspelt are named
-    in the log.
+    where it is None, in which variables of ``environ`` (``os.environ``), such as
+    LIPWIRE_SERVER__PORT, replace values. Variables that are probably misspelt are named in the log.
 
     Raises NotFound for a file that is not there, and InvalidInput where it cannot be read or
     something in it or in a variable is wrong: the message is the first problem, with its line.
@@ -73,9 +72,8 @@ def load_inference_config(path: Path | None, environ: Environment[str, str]) -> 
 
 def load_compositing_config(path: Path | None, environ: Environment[str, str]) -> CompositingConfig:
     """Return the compositing server's configuration: that of the YAML file ``path``, or the
-    defaults where it is None, with the values that variables of ``environ`` (``os.environ``) set,
-    as LIPWIRE_SERVER__PORT, in the place of the file's. Variables that are probably misspelt are
-    named in the log.
+    defaults where it is None, in which variables of ``environ`` (``os.environ``), such as
+    LIPWIRE_SERVER__PORT, replace values. Variables that are probably misspelt are named in the log.
 
     Raises NotFound for a file that is not there, and InvalidInput where it cannot be read or
     something in it or in a variable is wrong: the message is the first problem, with its line.
@@ -96,11 +94,13 @@ def _load(path: Path | None, environ: Environment[str, str], kind: Kind) -> Serv
 
 
 def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) -> Checked:
-    """Return the configuration of the server ``kind``, or everything that is wrong with it at once.
+    """Return the configuration of the server ``kind`` ("inference" or "compositing"), or everything
+    that is wrong with it (``Checked``).
 
-    It is that of the file ``path`` (None: the defaults), with what variables of ``environ``
-    (``os.environ``) override. Raises NotFound where the file is not there and InvalidInput where it
-    cannot be read; all that is wrong in it is in ``Checked.problems``.
+    It is that of the YAML file ``path`` (None: the defaults), in which variables of ``environ``
+    (``os.environ``), such as LIPWIRE_SERVER__PORT, replace values. Raises NotFound where the file
+    is not there and InvalidInput where it cannot be read; all that is wrong in it is in
+    ``Checked.problems``.
     """
     problems: list[Problem] = []
     notes: dict[str, None] = {}
@@ -125,8 +125,9 @@ def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) 
 
 
 def detect_kind(path: Path) -> Kind | None:
-    """Return which server the configuration file ``path`` is for, by the keys that only one of them
-    has, or else by its path where that names one of them; None where neither tells.
+    """Return which server the configuration file ``path`` is for, "inference" or "compositing": the
+    one that has more of the file's keys, or, where both have as many, the one that the path names.
+    Returns None where neither decides it, or the file is not YAML.
 
     Raises NotFound where the file is not there and InvalidInput where it cannot be read.
     """

@@ -63,9 +63,9 @@ def describe_machine() -> Machine:
 def usable_cores(system: Path = Path("/")) -> int:
     """Return how many cores this process may keep busy, at least 1.
 
-    In a container that is its share and not the host's number: the CPU set and the quotas of
-    control groups count; of a quota of one and a half cores, two are used. ``system`` is the folder
-    in which ``proc`` and the control groups' file systems are looked for.
+    In a container that is the container's share and not the number of the host's cores: the CPU set
+    and the quotas of control groups count, and a quota of one and a half cores counts as two.
+    ``system`` is the folder in which ``proc`` and the control groups' file systems are looked for.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -77,8 +77,8 @@ def usable_cores(system: Path = Path("/")) -> int:
 
 def keep_to_cores(most: int) -> None:
     """Have this process, with all its threads, use at most ``most`` (1 or more) of the cores that
-    it may use, chosen at random, for good. On Linux alone; nothing happens elsewhere, or where it
-    may use no more."""
+    it may use; they are chosen at random, and stay the same until it ends. Does nothing where it
+    may use no more than ``most``, or on systems other than Linux."""
     if sys.platform != "linux":
         return
     usable = sorted(os.sched_getaffinity(0))
@@ -97,10 +97,11 @@ def quota_cores(system: Path = Path("/")) -> float | None:
     none. ``system`` is the folder in which ``proc`` and the control groups' file systems are looked
     for.
 
-    A group's quota is that of the groups in it as well, so those above the process's own count. In
-    version 2 a group has the file ``cpu.max``, "max 100000" or "200000 100000": microseconds of
-    work in a period (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files). In
-    version 1 it has a file for each, and -1 is no quota
+    A group's quota also limits the groups in it, so those above the process's own count. In version
+    2 of control groups a group has the file ``cpu.max``, "max 100000" or "200000 100000":
+    microseconds of work in a period
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files). In version 1 it has a
+    file for each of the two numbers, and -1 is no quota
     (https://docs.kernel.org/scheduler/sched-bwc.html).
     """
     quotas = []

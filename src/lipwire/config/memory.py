@@ -16,8 +16,8 @@ _UNKNOWN_BYTES: Final = 4 * 1024**3
 
 def usable_memory_bytes(cgroups: Path = _CGROUPS) -> int:
     """Return how many bytes of memory this process may have: what the machine has, or less where a
-    control group limits its container. 4 GiB where the system does not say. ``cgroups`` is the
-    folder in which the control groups' file system is mounted."""
+    control group limits its container. Returns 4 GiB where the system does not say. ``cgroups`` is
+    the folder in which the control groups' file system is mounted."""
     limits = [_physical_bytes()]
     for name in _LIMITS:
         try:

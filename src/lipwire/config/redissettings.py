@@ -114,8 +114,8 @@ class RedisSettings(Section):
 
     @property
     def credentials(self) -> tuple[str | None, str | None]:
-        """User and password: those in ``url``, or as the password ``password`` where the URL has
-        none. None for each that is not given."""
+        """(user, password): those in ``url``; where the URL has no password, that is ``password``.
+        Each is None where it is not given."""
         if self.url is None:
             return None, None
         parts = _split(self.url)

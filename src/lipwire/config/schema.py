@@ -99,24 +99,24 @@ def keys(kind: Kind) -> dict[str, Key]:
 
 
 def generic(path: Sequence[str]) -> str:
-    """Return the name that ``keys`` has for the key at ``path`` in a file, part by part: a model's
-    name becomes ``*``, so that ("models", "anna", "path") gives "models.*.path"."""
+    """Return the name that ``keys`` has for the key at ``path`` in a file, the parts of the key's
+    name. A model's name becomes ``*``: ("models", "anna", "path") gives "models.*.path"."""
     if len(path) > 1 and path[0] == "models":
         path = ["models", ANY_NAME, *path[2:]]
     return ".".join(path)
 
 
 def is_setting(kind: Kind, path: Sequence[str]) -> bool:
-    """Return whether the file of the server ``kind`` can have a key at ``path``, part by part
-    (``("server", "port")``), that takes a value and is no section."""
+    """Return whether the file of the server ``kind`` can have a key at ``path``, the parts of the
+    key's name (``("server", "port")``), that has a value and is no section."""
     key = keys(kind).get(generic(path))
     return key is not None and not key.section
 
 
 @cache
 def settings(kind: Kind) -> tuple[str, ...]:
-    """Return the names ("server.port") of all keys of the file of the server ``kind`` that take a
-    value, without sections and without those of a model."""
+    """Return the names ("server.port") of all keys of the file of the server ``kind`` that have a
+    value, without sections and without the keys of models."""
     return tuple(n for n, key in keys(kind).items() if not key.section and ANY_NAME not in n)
 
 
@@ -175,9 +175,9 @@ def _yaml(name: str, value: Any) -> str:
 
 def example_yaml(kind: Kind) -> str:
     """Return the text of a YAML file with every key of the server ``kind``, its default and its
-    meaning, which loads as it stands.
+    meaning, which can be loaded without changes.
 
-    Keys without a default and the model are behind a ``#``.
+    Keys without a default, and the example of a model, are commented out.
     """
     lines = [
         f"# Lipwire, {kind} server: every key with its default. Leave out what is to stay so.",

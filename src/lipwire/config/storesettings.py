@@ -18,7 +18,7 @@ GIB: Final = 1024**3
 
 
 def is_store_url(text: str) -> bool:
-    """Return whether ``text`` is the URL of a store, as ``s3://bucket/avatars``, and no path."""
+    """Return whether ``text`` is the URL of a store, such as ``s3://bucket/avatars``."""
     found = _URL.fullmatch(text)
     return found is not None and found[1] not in _NO_STORES and len(text) <= 2000
 

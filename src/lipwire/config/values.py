@@ -74,8 +74,8 @@ def join_address(host: str, port: int) -> str:
 
 
 def split_texts(value: object) -> object:
-    """Return the parts of ``value``, a str with commas between them, as a tuple of str, without
-    blanks around them and without empty ones. What is no str is returned unchanged."""
+    """Return the parts of ``value``, a str with commas between them, as a tuple of str: without the
+    blanks around each, and without empty ones. A value that is no str is returned unchanged."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -87,7 +87,7 @@ def split_targets(value: object) -> tuple[str, ...]:
 
     Each is "host:port", an IPv6 address in brackets, with or without gRPC's "dns:///" before it,
     and is returned as it was written. Raises ValueError for what is no such address, for port 0,
-    for an address that is there twice, and for none or more than 1000.
+    for an address that is there twice, and where there are no addresses or more than 1000.
     """
     targets: list[str] = []
     for text in value if isinstance(value, (list, tuple)) else [value]:
@@ -129,8 +129,8 @@ def ice_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
 
 def web_origin(text: str) -> str:
     """Return ``text``, the origin of a web page ("https://app.example.org"), as browsers send it:
-    in lower case, without the scheme's own port. "*", which stands for any origin, is returned
-    unchanged. Raises ValueError where ``text`` is no origin of http or https."""
+    in lower case, without the port that is usual for the scheme. "*", which stands for any origin,
+    is returned unchanged. Raises ValueError where ``text`` is no origin of http or https."""
     if text == "*":
         return text
     found = _ORIGIN.fullmatch(text)
@@ -209,8 +209,8 @@ def _with_slashes(text: str, folder: Path | None) -> str:
 
 
 def is_foreign(path: str | Path) -> bool:
-    """Return whether ``path`` is a Windows path with a drive ("C:") or a network share, on a system
-    that has none."""
+    """Return whether ``path`` is a Windows path with a drive ("C:") or a network share, while this
+    system is not Windows."""
     return os.name != "nt" and _DRIVE.match(str(path)) is not None
 
 

@@ -12,8 +12,8 @@ _BARE: Final = re.compile(r"[\w.+:/-]+", re.ASCII)
 
 
 def shown(text: str) -> str:
-    """Return ``text`` as it is shown in a message: unchanged where it is one plain word, else in
-    quotes, on one line, with what cannot be printed escaped, cut to 60 characters."""
+    """Return ``text`` in the form in which messages show it: unchanged where it is one plain word,
+    else in quotes, on one line, with what cannot be printed escaped, cut to 60 characters."""
     bare = len(text) <= SHOWN_CHARACTERS and _BARE.fullmatch(text)
     return text if bare else quoted(text)
 

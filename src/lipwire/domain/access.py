@@ -25,8 +25,8 @@ class Access:
     ``tenant`` is the customer whose requests these are; empty where the caller may ask for every
     tenant. ``operations`` are those that are allowed, by default all: live, render, read, manage,
     infer and deliver. ``avatars`` are patterns of the names of avatars that the caller may know of,
-    as ``*``, ``acme-*``, ``anna``. ``session`` is the id of the one live session that the caller
-    may use; empty for all of the tenant.
+    such as ``*``, ``acme-*``, ``anna``. ``session`` is the id of the one live session that the
+    caller may use; empty where the caller may use all sessions of the tenant.
     """
 
     subject: str
@@ -47,8 +47,7 @@ class Access:
 
     def may(self, operation: Operation) -> bool:
         """Return whether ``operation``, one of live, render, read, manage, infer and deliver, is
-        allowed. Avatars are not looked at: ``sees`` says which of them the caller may do it with.
-        """
+        allowed. Avatars are not looked at: ``sees`` says with which of them it is allowed."""
         return operation in self.operations
 
     @property
@@ -78,8 +77,8 @@ class Access:
             raise NotFound(f"no avatar named {canonical_name(model_id)[:MAX_NAME_CHARACTERS]}")
 
     def told(self) -> str:
-        """Return this access as one line of ASCII text (JSON). ``of_text`` makes an equal access of
-        it, in another process of the same server."""
+        """Return this access as one line of ASCII text (JSON), from which ``of_text`` makes an
+        equal access in another process of the same server."""
         told = [self.subject, self.tenant, sorted(self.operations), list(self.avatars)]
         return json.dumps([*told, self.session])
 

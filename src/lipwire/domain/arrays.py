@@ -63,7 +63,7 @@ def check_array(
     """Return N, the number of frames in ``array``, which has to be (N, *shape) of ``dtype``, with N
     at least 1, or equal to ``batch`` where that is given.
 
-    Raises InvalidInput for any other; ``name`` names the array in the message.
+    Raises InvalidInput for any other array; ``name`` names the array in the message.
     """
     first = "N" if batch is None else str(batch)
     wanted = f"({', '.join((first, *map(str, shape)))}) {dtype}"

@@ -21,14 +21,14 @@ MASKS_NAME: Final = "masks"
 
 @dataclass(frozen=True, slots=True)
 class AvatarFiles:
-    """Where an avatar's files lie: in one folder, each for itself, or some of both.
+    """Where an avatar's files lie: all in one folder, each in a place of its own, or some of both.
 
     ``folder`` is an avatar package, the folder of everything that is not named. ``model`` is the
     network and ``audio_encoder`` the audio encoder, both ONNX files; ``frames`` is a folder of
     images or a video, ``rectangles`` the crop rectangles, a JSON file. What is None is looked for
-    under its usual name in ``folders``. ``compiled`` is the folder of its compiled form; None is
-    one in the package, or in the user's caches. Raises InvalidInput where all of ``folder``,
-    ``model``, ``frames`` and ``rectangles`` are None.
+    under its usual name in ``folders``. ``compiled`` is the folder of the avatar's compiled form;
+    None is one in the package, or in the user's caches. Raises InvalidInput where all of
+    ``folder``, ``model``, ``frames`` and ``rectangles`` are None.
     """
 
     folder: Path | None = None
@@ -68,8 +68,8 @@ class AvatarFiles:
     def folders(self) -> tuple[Path, ...]:
         """Folders in which files that are not named are looked for.
 
-        These are the package's folder, and those that the named files lie in; of a network in a
-        folder ``checkpoint``, the folder above that.
+        These are the package's folder, then those in which the named rectangles, frames and network
+        lie; for a network in a folder ``checkpoint``, the folder above that. Each is there once.
         """
         found = [] if self.folder is None else [self.folder]
         found += [path.parent for path in (self.rectangles, self.frames) if path is not None]
@@ -81,8 +81,8 @@ class AvatarFiles:
     @property
     def key(self) -> str:
         """A text that differs between avatars which have their first folder, ``folders[0]``, in
-        common: the absolute paths of network, frames and rectangles, a line each, empty for one
-        that is not named.
+        common: the absolute paths of network, frames and rectangles, one line for each, which is
+        empty for one that is not named.
 
         The whole text is empty where each of them is either not named or lies where an avatar
         package in ``folders[0]`` has it.
@@ -99,8 +99,8 @@ class AvatarFiles:
         return "\n".join("" if path is None else os.path.abspath(path) for path in each)  # noqa: PTH100
 
     def completed_by(self, other: AvatarFiles) -> AvatarFiles:
-        """Return new AvatarFiles with each path of these files, and with that of ``other`` in place
-        of each that is None."""
+        """Return new AvatarFiles with the paths of these files; each that is None is taken from
+        ``other``."""
         return AvatarFiles(
             folder=self.folder or other.folder,
             model=self.model or other.model,
@@ -124,9 +124,9 @@ class AvatarFiles:
 class Revision:
     """Hashes that say which version of an avatar's files is meant, the same on every machine.
 
-    ``frames`` is that of the frames, their crop rectangles, and the settings that decide about
-    pixels; ``model`` is that of the network. They are two since one server may hold the frames and
-    another the network. An empty one is not known, or does not matter.
+    ``frames`` is the hash of the frames, their crop rectangles, and the settings that decide about
+    pixels; ``model`` is the hash of the network. There are two because the frames may be on one
+    server and the network on another. A hash that is empty is not known, or does not matter.
     """
 
     frames: str = ""
@@ -135,11 +135,13 @@ class Revision:
     """Hash of the network."""
 
     def same_frames(self, other: Revision) -> bool:
-        """Return whether both mean the same frames; True where either does not say."""
+        """Return whether this revision and ``other`` have the same hash of frames; True also where
+        one of the two hashes is empty."""
         return not self.frames or not other.frames or self.frames == other.frames
 
     def same_model(self, other: Revision) -> bool:
-        """Return whether both mean the same network; True where either does not say."""
+        """Return whether this revision and ``other`` have the same hash of the network; True also
+        where one of the two hashes is empty."""
         return not self.model or not other.model or self.model == other.model
 
 

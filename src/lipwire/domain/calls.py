@@ -27,8 +27,8 @@ class Cancelled(LipwireError):
 
 class Call:
     """One request to a server while it is worked on: its deadline, class and tenant, and whether
-    the client still waits. Whatever works for the request is given it. Methods may be called from
-    any thread."""
+    the client still waits. It is passed to all that works for the request. Methods may be called
+    from any thread."""
 
     __slots__ = (
         "_access",
@@ -77,8 +77,8 @@ class Call:
 
     @property
     def client(self) -> str:
-        """What the caller calls itself among those of the tenant; empty where it does not say.
-        Whoever says the same is shown the same version of an avatar."""
+        """The name that the caller has among those of the tenant, by its own account; empty where
+        it gives none. Callers with the same name are shown the same version of an avatar."""
         return self._client
 
     @property
@@ -87,9 +87,9 @@ class Call:
         return self._access
 
     def classed(self, service: Service, tenant: str) -> "Call":
-        """Return a call with the deadline and access of this one, but of class ``service`` and of
-        ``tenant``; this call itself where it has both already. The new call ends when this one
-        does."""
+        """Return a call with the deadline, access and client of this one, but of class ``service``
+        and of ``tenant``; this call itself where both are its own already. When this call is ended,
+        the new one is, too."""
         if (service, tenant) == (self._service, self._tenant):
             return self
         call = Call(None, service=service, tenant=tenant, access=self._access, client=self._client)
@@ -99,7 +99,7 @@ class Call:
 
     @property
     def ended(self) -> bool:
-        """Whether ``end`` was called: the answer has been sent, or nobody can get it any more."""
+        """Whether ``end`` was called, because the answer was sent or the client has gone."""
         return self._ended
 
     def remaining_s(self) -> float | None:
@@ -118,10 +118,10 @@ class Call:
             raise Cancelled("the caller has gone")
 
     def on_end(self, watcher: Callable[[], object]) -> None:
-        """Have ``watcher`` called once, without arguments, when ``end`` is called; at once, in this
-        thread, where the call has ended.
+        """Have ``watcher`` called once, without arguments, when ``end`` is called. Where the call
+        has ended already, ``watcher`` is called at once, in this thread.
 
-        It may be called in another thread, and has to be quick and raise nothing, as
+        It may be called in another thread, has to be quick and must not raise, such as
         ``future.cancel``.
         """
         with self._lock:

@@ -37,14 +37,14 @@ class LipwireError(Exception):
 
 
 class InvalidInput(LipwireError):
-    """The caller gave something that can never work, as a number out of range, an array of another
-    shape or a file without audio."""
+    """The caller gave something that can never work, such as a number out of range, an array of
+    another shape or a file without audio."""
 
     code = "INVALID_ARGUMENT"
 
 
 class NotFound(LipwireError):
-    """Something that the caller named, as an avatar or a file, does not exist."""
+    """Something that the caller named, such as an avatar or a file, does not exist."""
 
     code = "NOT_FOUND"
 
@@ -57,8 +57,8 @@ class AvatarInvalid(LipwireError):
 
 
 class CompiledFormGone(AvatarInvalid):
-    """A file of an avatar's compiled form was removed while the avatar was loaded, as servers of
-    another version do that share its folder. Loading the avatar again compiles it anew."""
+    """A file of an avatar's compiled form was removed while the avatar was loaded. Servers of
+    another version that use the same folder do that. Loading the avatar again compiles it anew."""
 
 
 class AvatarChanged(LipwireError):
@@ -79,22 +79,23 @@ class CropsNeeded(LipwireError):
 
 
 class DependencyMissing(LipwireError):
-    """Something that is installed only on demand, a Python package of an extra, a program or a
-    driver, is needed and not there; the message names it."""
+    """Something is needed that is not installed here: a Python package of an extra, a program or a
+    driver. The message names it."""
 
     code = "FAILED_PRECONDITION"
 
 
 class StorageFailed(LipwireError):
-    """A file could not be written, as on a full disk or in a folder that may not be written to. No
-    part of it is left behind."""
+    """A file could not be written, for example on a full disk or in a folder that may not be
+    written to. No part of it is left behind."""
 
     code = "RESOURCE_EXHAUSTED"
     retryable = True
 
 
 class Overloaded(LipwireError):
-    """There is no room for the request now, as in a full queue or memory budget; nothing was begun.
+    """There is no room for the request now, for example in a queue or a memory budget; nothing was
+    begun.
 
     ``retry_after_s`` is in how many seconds another attempt may succeed; None where that is not
     known.
@@ -111,7 +112,7 @@ class Overloaded(LipwireError):
 class LimitExceeded(Overloaded):
     """A tenant, a customer, asks for more than it may within some time; nothing was begun.
 
-    ``policy`` is the name of the limit, as ``requests``; empty where that is not known.
+    ``policy`` is the name of the limit, such as ``requests``; empty where that is not known.
     ``retry_after_s`` is in how many seconds another attempt may succeed; None where that is not
     known.
     """
@@ -127,7 +128,7 @@ class MinutesUsedUp(LipwireError):
     """A tenant has used the minutes of live sessions that it may have in a month.
 
     ``used_minutes`` and ``allowed_minutes`` say how many, ``renewed_in_s`` in how many seconds the
-    next month begins; 0 where that is not known.
+    next month begins; each is 0 where it is not known.
     """
 
     code = "RESOURCE_EXHAUSTED"

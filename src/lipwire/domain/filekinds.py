@@ -32,8 +32,8 @@ def kind_hint(data: bytes) -> str:
     """Return what kind of file begins with ``data``, as the end of an error message: "; this is a
     ZIP file". Only the first 512 bytes are looked at.
 
-    Known are kinds that are often put in the place of networks and configurations, as Git LFS
-    pointers, HTML pages and PyTorch checkpoints; the text is empty for all others.
+    Known are kinds of files that are often given in place of networks and configurations, such as
+    Git LFS pointers, HTML pages and PyTorch checkpoints; the text is empty for all others.
     """
     kind = _kind(data[:HEAD_BYTES])
     return f"; this is {kind}" if kind else ""

@@ -27,14 +27,13 @@ are read, files of other formats with more are refused."""
 
 
 def open_media(file: IO[bytes]) -> InputContainer:
-    """Return the container that ``file``, opened as binary and seekable, holds from where it
-    stands; the caller closes it. ``file`` stays open.
+    """Open ``file``, a binary, seekable stream, as a media file that begins at its current
+    position, and return PyAV's container; the caller closes that. ``file`` stays open.
 
-    The file is handed over open, and FFmpeg may open no other: neither an address in its name nor
-    one inside a playlist leads anywhere. Tags in old encodings are not worth failing for. What it
-    may hold is limited by MAX_BLOCK_BYTES and MAX_TRACKS. Raises FFmpegError, OSError and
-    ValueError where FFmpeg does not know its format; of these av.error.MemoryError where it is
-    beyond the limits.
+    FFmpeg opens no other file or address, neither one in the file's name nor one in a playlist.
+    Tags that cannot be decoded do no harm. Memory and tracks are limited by MAX_BLOCK_BYTES and
+    MAX_TRACKS. Raises FFmpegError, OSError and ValueError where FFmpeg cannot read the format, and
+    av.error.MemoryError, which is one of them, where the file is beyond the limits.
     """
     import av
 
@@ -45,8 +44,9 @@ def open_media(file: IO[bytes]) -> InputContainer:
 
 @functools.cache
 def limit_blocks() -> bool:
-    """Limit what FFmpeg takes at once in this process to MAX_BLOCK_BYTES, and return whether that
-    was possible: not with an FFmpeg that is linked into PyAV itself and shows nothing of it."""
+    """Limit the memory that FFmpeg allocates at once in this process to MAX_BLOCK_BYTES. Returns
+    True where that was done, False where PyAV does not let FFmpeg's functions be called, because
+    FFmpeg is linked into it."""
     import av._core
 
     places = [Path(av._core.__file__)]
@@ -64,10 +64,10 @@ def limit_blocks() -> bool:
 
 
 def beyond_limits(error: BaseException) -> str:
-    """Return what a message is to say of a file where ``error``, raised while it was opened or
-    read, is a MemoryError, so that it asked for more than MAX_BLOCK_BYTES or MAX_TRACKS: "asks for
-    more memory than ...", the end of a sentence that begins with the file. Empty for other errors.
-    """
+    """Return the end of an error message whose beginning is the name of a file, for ``error``,
+    which was raised while the file was opened or read. Where it is a MemoryError the file is beyond
+    MAX_BLOCK_BYTES or MAX_TRACKS, and the text is "asks for more memory than ..."; for other errors
+    it is empty."""
     if not isinstance(error, MemoryError):
         return ""
     return (
@@ -77,9 +77,10 @@ def beyond_limits(error: BaseException) -> str:
 
 
 def packets_of(container: InputContainer, stream: StreamT) -> Iterator[av.Packet[StreamT]]:
-    """Yield the packets of ``stream``, one of those of ``container``, from where the container
-    stands to its end, and an empty one, which makes the decoder give what it still holds. Raises
-    FFmpegError, OSError and ValueError where the file cannot be read on."""
+    """Yield the packets of ``stream``, one of the streams of ``container``, from the container's
+    current position to its end, and then an empty packet, with which the decoder returns the frames
+    that it still has. Raises FFmpegError, OSError and ValueError where the rest of the file cannot
+    be read."""
     try:
         yield from cast("Iterator[av.Packet[StreamT]]", container.demux(stream))
     except IndexError:

@@ -35,7 +35,8 @@ def canonical_name(text: str) -> str:
 
 def spellings(name: str) -> tuple[str, ...]:
     """Return the names that the folder of avatar ``name`` may have on a disk, likeliest first:
-    ``name`` itself, which is canonical (NFC), and its form NFD where that is another."""
+    ``name`` itself, which has to be in the form NFC (``canonical_name``), and its form NFD where
+    that is another."""
     return (name,) if name.isascii() else (name, unicodedata.normalize("NFD", name))
 
 

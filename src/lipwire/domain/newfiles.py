@@ -27,12 +27,12 @@ _NOT_FLUSHABLE: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, er
 
 @contextmanager
 def new_path(target: Path) -> Iterator[Path]:
-    """Context manager: give a path beside ``target`` under which nothing is. A file or folder that
-    the block makes there gets the name ``target`` when the block ends without an error, in the
-    place of what had it, and is removed otherwise.
+    """Context manager: yield a path beside ``target`` where nothing is. A file or folder that the
+    block makes there is renamed to ``target`` when the block ends without an error, and replaces
+    what was there; otherwise it is removed.
 
-    The path has the suffix of ``target``, for programs that tell the format by it. Raises OSError
-    where nothing was made there, and where it cannot be written or renamed.
+    The path has the suffix of ``target``, for programs that recognise the format by it. Raises
+    OSError where nothing was made at the path, and where it cannot be written or renamed.
     """
     temporary = temporary_name(target.parent, target.suffix)
     with _published(temporary, target):
@@ -41,10 +41,10 @@ def new_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[IO[bytes]]:
-    """Context manager: open a binary stream for writing. What is written becomes the file
-    ``target``, in the place of one that is there, when the block ends without an error, and is
-    dropped otherwise. Raises OSError where it cannot be written, for want of room, permission or
-    its folder."""
+    """Context manager: open a binary stream for writing. When the block ends without an error, what
+    was written becomes the file ``target`` and replaces one that was there; otherwise it is
+    removed. Raises OSError where the file cannot be written, for want of room, permission or its
+    folder."""
     with new_path(target) as temporary, temporary.open("xb") as stream:
         yield stream
 
@@ -58,10 +58,10 @@ def write_file(target: Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Context manager: make an empty folder under a temporary name beside ``target`` and give its
-    path. When the block ends without an error the folder gets the name ``target``, in the place of
-    what had it; otherwise it is removed. Raises OSError where it cannot be written, for want of
-    room, permission or the folder above."""
+    """Context manager: make an empty folder under a temporary name beside ``target`` and yield its
+    path. When the block ends without an error the folder is renamed to ``target`` and replaces what
+    was there; otherwise it is removed. Raises OSError where it cannot be written, for want of room,
+    permission or the folder above."""
     temporary = temporary_name(target.parent)
     with _published(temporary, target):
         temporary.mkdir()
@@ -69,8 +69,8 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def temporary_name(folder: Path, suffix: str = "") -> Path:
-    """Return a path in ``folder`` under which there is nothing. Nothing is made there, either: that
-    is for the caller.
+    """Return a path in ``folder`` where there is nothing. The caller makes a file or folder there;
+    this function makes none.
 
     The name is short enough for every file system, and ends in ``suffix`` where that has 8
     characters at most.
@@ -80,9 +80,9 @@ def temporary_name(folder: Path, suffix: str = "") -> Path:
 
 
 def flush(path: Path) -> None:
-    """Write what the system still holds of the file ``path``, or of all files in and below the
-    folder ``path``, to the disk (fsync). Raises OSError where that fails: some file systems find
-    out only then that there is no room."""
+    """Write to the disk (fsync) what the system still keeps in memory of the file ``path``, or of
+    all files in and below the folder ``path``. Raises OSError where that fails: some file systems
+    find out only then that there is no room."""
     if not path.is_dir():
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -94,8 +94,8 @@ def flush(path: Path) -> None:
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Rename the file or folder ``temporary`` to ``target``, in the place of what is there. Raises
-    OSError where it cannot be renamed, as from one disk to another.
+    """Rename the file or folder ``temporary`` to ``target``, which is replaced if it is there.
+    Raises OSError where it cannot be renamed, for example from one disk to another.
 
     A file replaces a file in one step. What a folder replaces is renamed first and removed
     afterwards; where the folder cannot be renamed it gets its name back.

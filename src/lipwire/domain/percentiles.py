@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def percentile(values: Sequence[float], percent: int) -> float:
     """Return the smallest of ``values`` that ``percent`` per cent of them do not exceed.
 
-    ``values`` need not be sorted, but there has to be one at least; ``percent`` is 0 to 100.
+    ``values`` need not be sorted, and has to have one value at least; ``percent`` is 0 to 100.
     """
     ordered = sorted(values)
     rank = -(-len(ordered) * percent // 100)  # rounded up; in floats 0.99 x 100 need not be 99

@@ -35,7 +35,7 @@ class Trace:
     ``request_id`` is what logs, records and errors call it. ``trace_id`` (32 hexadecimal digits)
     and ``span_id`` (16; empty where there is no span yet) are its place in a trace, ``sampled``
     says whether spans of it are recorded, and ``state`` is the ``tracestate`` of other systems,
-    which is handed on as it came.
+    which is passed on unchanged.
     """
 
     request_id: str
@@ -45,9 +45,9 @@ class Trace:
     state: str = ""
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Return what tells another process of this trace, as (name, value) pairs for HTTP headers
-        or gRPC metadata: ``x-request-id``, ``traceparent``, and ``tracestate`` where ``state`` is
-        not empty."""
+        """Return the headers that pass this trace to another process, as (name, value) pairs for
+        HTTP headers or gRPC metadata: ``x-request-id``, ``traceparent``, and ``tracestate`` where
+        ``state`` is not empty."""
         span_id = self.span_id or secrets.token_hex(8)
         told = [
             (REQUEST_ID, self.request_id),
@@ -59,8 +59,7 @@ class Trace:
 
     def unrecorded(self) -> "Trace":
         """Return a copy of which no spans are recorded (``sampled`` is False), with a new
-        ``span_id`` where this one has none: for work of which there is too much to record each
-        part."""
+        ``span_id`` where this one has none: for work with more parts than can be recorded."""
         return replace(self, sampled=False, span_id=self.span_id or secrets.token_hex(8))
 
 
@@ -71,11 +70,12 @@ def new_trace() -> Trace:
 
 
 def trace_of(headers: Mapping[str, str]) -> Trace:
-    """Return the trace that a request tells of with its ``headers``, or gRPC's metadata: values by
-    name in lower case, of which ``x-request-id``, ``traceparent`` and ``tracestate`` are looked at.
+    """Return the trace of a request that was received with ``headers``: the values of HTTP headers
+    or gRPC metadata by name in lower case, of which ``x-request-id``, ``traceparent`` and
+    ``tracestate`` are looked at.
 
-    Headers that are not well formed count as missing. What is missing is new; a request that has no
-    id is called by its trace's.
+    Headers that are not well formed count as missing. Missing ids of the trace are made anew, and
+    where the request's id is missing it is the trace's.
     """
     found = _PARENT.fullmatch(headers.get(TRACEPARENT, ""))
     trace = new_trace() if found is None else _parsed(found, headers.get(TRACESTATE, ""))
@@ -111,8 +111,8 @@ def trace_headers() -> tuple[tuple[str, str], ...]:
 @contextmanager
 def traced(trace: Trace | None) -> Iterator[None]:
     """Context manager: have this thread or task work for the request of ``trace`` during the
-    ``with`` block, so that ``current_trace`` returns it there; None: for no request. Afterwards it
-    works for what it did before."""
+    ``with`` block, in which ``current_trace`` returns ``trace``; None: for no request. Afterwards
+    the thread or task works for what it did before."""
     token = _current.set(trace)
     try:
         yield
@@ -123,15 +123,15 @@ def traced(trace: Trace | None) -> Iterator[None]:
 
 
 class Span(Protocol):
-    """Something that takes time, as it is recorded."""
+    """A part of the work for a request, while it is recorded with the time that it takes."""
 
     def set(self, **attributes: Any) -> None:
-        """Add ``attributes``, texts, numbers and truth values by name, to what is recorded of the
-        span; one of a name that it has already is replaced."""
+        """Add ``attributes``, texts, numbers and truth values by name, to the record of the span. A
+        value replaces one that was set before under the same name."""
 
     def fail(self, status: str) -> None:
-        """Record the span as failed. ``status`` says how, a name or a number, as gRPC's or HTTP's
-        status."""
+        """Record the span as failed. ``status`` is the name or the number of the error, such as
+        gRPC's or HTTP's status."""
 
 
 class Recorder(Protocol):
@@ -139,8 +139,8 @@ class Recorder(Protocol):
     with ``record_spans``; ``span`` and ``span_passed`` call it, in any thread."""
 
     def begins(self, trace: Trace) -> bool:
-        """Return whether ``span`` and ``passed`` are to be called for ``trace``: False where its
-        spans are not recorded."""
+        """Return whether spans of ``trace`` are to be recorded. Where this is False, ``span`` and
+        ``passed`` are not called for it."""
 
     def span(
         self, name: str, kind: SpanKind, trace: Trace, attributes: Mapping[str, Any]
@@ -174,7 +174,7 @@ _recorder: Recorder | None = None
 
 def record_spans(recorder: Recorder | None) -> None:
     """Have ``recorder`` record the spans of this process from now on, in place of the one that was
-    set before; None: nobody does."""
+    set before; None: no spans are recorded."""
     global _recorder
     _recorder = recorder
 

@@ -20,8 +20,10 @@ Kind = Literal["published", "canary"]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What somebody is shown who asks for ``avatar``: what is loaded under ``name``, the avatar's
-    own or that of one version. ``kind`` is None where there is one version alone."""
+    """The version of ``avatar`` that somebody who asks for it is shown. ``name`` is the name under
+    which that version is loaded: the avatar's own, or one that ``versioned`` returns. ``kind`` says
+    whether it is the version that is published for all, or the canary, which only a share is shown;
+    None where there is only one version."""
 
     avatar: str
     name: str
@@ -36,15 +38,16 @@ is empty for one who cannot be told from others. ``service`` is the class of the
 
 @contextmanager
 def one_version(avatar: str, who: str, service: str) -> Iterator[Chosen]:
-    """Context manager: give the block ``avatar`` under its own name, with no version chosen. It is
-    a ``Choose`` for servers that have one version of each avatar; ``who`` asks, and the class of
-    the call, ``service``, make no difference."""
+    """Context manager: yield a ``Chosen`` of ``avatar`` under its own name, without a version. It
+    is the ``Choose`` of servers that have one version of each avatar. ``who`` (who asks) and
+    ``service`` (the class of the call) make no difference."""
     yield Chosen(avatar, avatar)
 
 
 def who_of(tenant: str, client: str) -> str:
     """Return the text that stands for ``client`` of ``tenant`` where a version is chosen for them
-    (``who`` of ``Choose``); empty where both are empty, so that they cannot be told from others."""
+    (``who`` of ``Choose``); empty where both are empty, so that the caller cannot be told from
+    others."""
     return f"{tenant}\n{client}" if tenant or client else ""
 
 
@@ -62,8 +65,8 @@ def parted(name: str) -> tuple[str, str]:
 
 
 def in_share(share: float, *of: str) -> bool:
-    """Return whether the texts ``of``, as the name of an avatar and of who asks, belong to the
-    share ``share``, 0 to 1, of all such texts. It is decided by their hash: the answer is the same
-    on every machine, and what belongs to a share belongs to every larger one."""
+    """Return whether the texts ``of``, such as the name of an avatar and of who asks, together
+    belong to the share ``share``, 0 to 1, of all such texts. Their hash decides, so the answer is
+    the same on every machine, and texts that belong to a share belong to every larger one."""
     digest = hashlib.sha256("\0".join(of).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64

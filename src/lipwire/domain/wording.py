@@ -22,14 +22,14 @@ def escaped(text: str) -> str:
 
 def one_line(text: str, limit: int | None = None) -> str:
     """Return ``text`` on one line, escaped, with each run of white space as one blank; cut to
-    ``limit`` characters where there is one."""
+    ``limit`` characters unless that is None."""
     return escaped(" ".join(text.split()))[:limit]
 
 
 def shown(value: object, limit: int = SHOWN_CHARACTERS) -> str:
-    """Return ``value`` as a message shows it: its repr on one line, which has a text escaped and in
-    quotation marks. Of more than ``limit`` characters, quotation marks apart, the first are shown,
-    and "…"."""
+    """Return ``value`` in the form in which messages show it: its repr, escaped, on one line; a
+    text is in quotation marks. Of more than ``limit`` characters, quotation marks apart, the first
+    are shown, and "…" in place of the rest."""
     if isinstance(value, str) and len(value) > limit:
         value = value[: limit - 1] + "…"
     try:

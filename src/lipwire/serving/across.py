@@ -9,13 +9,15 @@ from lipwire.serving.networks import NetworkKey
 
 
 def run_across(engine: Engine) -> Across[NetworkKey]:
-    """Return the rule by which a scheduler puts frames of several networks into one run, and the
-    function that makes this run with ``engine``: what ``Scheduler`` takes as ``across``.
+    """Return what ``Scheduler`` takes as ``across``: the rule that says which networks may be run
+    in one batch, and the function that runs such a batch with ``engine``.
 
-    Networks with equal ``NetworkKey.group`` may be in one run. The function takes, for each
-    network, its key, crops, (N, 320, 320, 3) uint8, or numbers of frames (``FrameNumbers``), and
-    windows, (N, 32, 16, 16) float32, and returns mouths of (N, 320, 320, 3) uint8. It raises
-    Unavailable where a network was unloaded.
+    Networks with equal ``NetworkKey.group`` may be in one batch. The function is called with a list
+    of (key, faces, windows), one for each network. ``faces`` are its N crops, (N, 320, 320, 3)
+    uint8, or N numbers of its avatar's frames (``FrameNumbers``), and ``windows`` its N audio
+    windows, (N, 32, 16, 16) float32. It returns a list with the mouths of each network, (N, 320,
+    320, 3) uint8. It raises Unavailable where a network was unloaded, and what
+    ``Engine.infer_together`` raises.
     """
 
     def run(parts: list[tuple[NetworkKey, Any, AudioWindows]]) -> list[Any]:

@@ -87,13 +87,15 @@ class DrawnFloatMouths:
 class ModelStatus:
     """Numbers about the loaded network of avatar ``model_id``.
 
-    ``gpu_id`` is its device, as CUDA counts. ``memory_bytes`` are mapped weights and, where the
-    backend holds them, mapped crops; ``device_bytes`` what its weights take of the GPU, or of
-    memory where it runs on the processor, 0 where another process holds it. ``use_count`` calls
-    have used it since it was loaded, ``in_use`` of them do now; ``idle_s`` is the seconds since the
-    last. ``runner`` and ``precision`` say how it is run now. ``server`` is the address of the
-    server that holds it, empty for this process; ``loaded_in`` processes of that server do.
-    ``revision`` is that of its file.
+    ``gpu_id`` is the number of its device, as CUDA counts. ``memory_bytes`` are the bytes of its
+    mapped weights and, where the backend has them, of its avatar's mapped crops; ``device_bytes``
+    those that its weights take of the GPU, or of memory where it runs on the processor, 0 where
+    another process has loaded it. ``use_count`` is how many calls have used it since it was loaded,
+    and ``in_use`` how many use it now; ``idle_s`` is how many seconds ago it was last used, 0 while
+    it is in use. ``runner`` and ``precision`` say how it is run now (``Running``); empty where that
+    is not known. ``server`` is the address of the server that has loaded it, empty for this
+    process; ``loaded_in`` is how many processes of that server have loaded it. ``revision`` is the
+    hash of its file, as ``Revision.model`` has it; empty where that is not known.
     """
 
     model_id: str
@@ -152,11 +154,12 @@ class GpuStatus:
 class BackendHealth:
     """Whether a backend can make mouths, and how much it holds.
 
-    ``gpu_count`` GPUs are there; ``loaded_models`` of at most ``max_models`` networks are loaded.
-    ``version`` is Lipwire's. ``detail`` is one line for people on what is wrong, or on which
-    servers answer. ``gpus`` has lost GPUs, too, and is empty where networks run on a processor.
-    ``live_sessions`` is how many live sessions have reserved what they take (``Backend.acquire``),
-    ``live_capacity`` how many could; 0 where nothing was measured yet.
+    ``gpu_count`` is how many GPUs there are, without lost ones. ``loaded_models`` is how many
+    networks are loaded, ``max_models`` how many may be. ``version`` is Lipwire's. ``detail`` is one
+    line for people on what is wrong, or on which servers answer. ``gpus`` has lost GPUs, too, and
+    is empty where networks run on a processor. ``live_sessions`` is how many live sessions have
+    reserved what they take (``Backend.acquire``), ``live_capacity`` how many could at most; 0 where
+    nothing was measured yet.
     """
 
     healthy: bool
@@ -224,10 +227,10 @@ class Backend(Protocol):
         (N, 6, 320, 320), the crop and the crop with the mouth blacked out, and ``windows``, (N, 32,
         16, 16), both float32.
 
-        ``model_id`` names the avatar. Of ``revision`` only the network's half is compared. Raises
-        AvatarChanged where the newest network is of another revision, NotFound where there is no
-        avatar ``model_id``, InvalidInput for arrays of other shapes or values, AvatarInvalid where
-        its network cannot be loaded or fails.
+        ``model_id`` names the avatar. Of ``revision`` only the hash of the network
+        (``Revision.model``) is compared. Raises AvatarChanged where the newest network is of
+        another revision, NotFound where there is no avatar ``model_id``, InvalidInput for arrays of
+        other shapes or values, AvatarInvalid where its network cannot be loaded or fails.
         """
         ...
 
@@ -239,32 +242,32 @@ class Backend(Protocol):
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         """Unload the network of avatar ``model_id``: new calls do not find it, and it is freed when
-        the calls that use it now have finished, which is not waited for. Returns False where it was
-        not loaded. ``call`` is the request that this is for."""
+        the calls that use it now have finished, which is not waited for. Returns True, or False
+        where it was not loaded. ``call`` is the request that this is for."""
         ...
 
     def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, in the order of their avatars' names, or about
-        that of avatar ``model_id`` alone where one is named. ``call`` is the request that this is
-        for."""
+        """Return numbers about each loaded network, in the order of their avatars' names. Where
+        ``model_id`` names an avatar, return those about its network alone; an empty tuple where
+        that is not loaded. ``call`` is the request that this is for."""
         ...
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         """Reserve, or renew, what a live session of avatar ``model_id`` takes of the device that
-        runs its network: a lease, which lasts ``LEASE_S`` seconds unless it is renewed.
+        runs its network: a lease, which lasts 4 seconds (``LEASE_S``) unless it is renewed.
 
         ``holder`` is the session's name, 1 to 200 characters, chosen by the caller and different
-        for each session. ``call`` is the request that it is for: its deadline counts
-        (DeadlineExceeded). Raises Overloaded, with how many sessions run and how many fit, where
-        there is no room for it; NotFound where there is no such avatar, InvalidInput for a
+        for each session. ``call`` is the request that this is for; DeadlineExceeded is raised where
+        its deadline passes before. Raises Overloaded, with how many sessions run and how many fit,
+        where there is no room for it; NotFound where there is no such avatar, InvalidInput for a
         ``holder`` of another length, AvatarInvalid where the network cannot be loaded or fails.
         """
         ...
 
     def release(self, holder: str) -> None:
         """Give back what ``acquire`` has reserved for the live session ``holder``, the name that it
-        was given. Nothing need be reserved. Raises nothing: what cannot be given back ends by
-        itself, within ``LEASE_S`` seconds."""
+        was given. Does nothing where it has reserved nothing. Raises nothing: a reservation that
+        cannot be given back ends by itself, within 4 seconds (``LEASE_S``)."""
         ...
 
     def health(self, *, call: Call | None = None) -> BackendHealth:

@@ -47,11 +47,11 @@ _ANSWER_OVERHEAD_BYTES: Final = 1024
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A request for ``count`` consecutive frames of avatar ``model_id``, from number ``first`` on,
-    0 or above; past the avatar's last frame they run back and forth.
+    0 or above; past the avatar's last frame its frames are shown back and forth.
 
     ``visual`` is what the network is shown, (count, 6, 320, 320) float32; None where it is shown
     the avatar's own frames. ``speech`` is the audio windows, (count, 32, 16, 16) float32, or the
-    audio that they are made of.
+    audio that they are made of (``RawAudio``).
     """
 
     model_id: str
@@ -70,11 +70,12 @@ class Batch:
 class CompositedBatch:
     """The frames of a batch, and how long each step took.
 
-    ``frames`` are JPEG files; or raw pixels, height x width x 3, BGR; or access units of H.264, for
-    which ``width`` and ``height`` are even. ``gpu_id`` is the device that made the mouths, as CUDA
-    counts, 0 for a processor. ``audio_ms`` is how long it took to make windows of raw audio, 0
-    where windows were given, ``inference_ms`` how long the network ran, and ``composite_ms`` how
-    long it took to paste mouths and encode frames.
+    ``frames`` has the bytes of each frame: a JPEG file; or raw pixels, height x width x 3, BGR; or
+    an access unit of H.264. ``width`` and ``height`` are in pixels, both even in H.264. ``gpu_id``
+    is the number of the device that made the mouths, as CUDA counts, 0 for a processor.
+    ``audio_ms`` is how long it took to make windows of raw audio, 0 where windows were given,
+    ``inference_ms`` how long the network ran, and ``composite_ms`` how long it took to paste mouths
+    and encode frames.
     """
 
     frames: list[bytes]
@@ -131,13 +132,12 @@ class Compositor:
         ``call``.
 
         Where the avatar turns out to have changed meanwhile it is loaded again and the batch begins
-        anew, in three attempts at most: a package may be replaced at any moment, and a server that
-        has the network notices that at another moment than this one. Raises InvalidInput where the
-        frames are too large, the speech is too short or the avatar has no audio encoder for it,
-        NotFound and AvatarInvalid where the avatar is not there or cannot be loaded, Overloaded
-        where there is no room for it or its request, Unavailable where the avatar here and its
-        network go on being of different revisions or a server is stopping, DeadlineExceeded and
-        Cancelled where ``call`` ends before.
+        anew, in three attempts at most. Raises InvalidInput where the frames are too large, the
+        speech is too short or the avatar has no audio encoder, NotFound and AvatarInvalid where the
+        avatar is not there or cannot be loaded, Overloaded where there is no room for the avatar or
+        the request, Unavailable where the avatar here and its network are of different revisions in
+        all attempts or a server is stopping, DeadlineExceeded and Cancelled where ``call`` ends
+        before.
         """
         who = who_of(call.tenant, call.client)
         with self._choose(batch.model_id, who, call.service) as chosen:
@@ -230,10 +230,11 @@ def compose_frames(
     them, one for each of ``mouths``, (N, 320, 320, 3) uint8: JPEG files, or raw pixels (height x
     width x 3, BGR), as ``frame_format`` says.
 
-    ``first`` is 0 or above; past the last frame they run back and forth. ``threads`` work side by
-    side; where it is None, the caller's thread does everything. Raises InvalidInput where the
-    avatar was opened without the part that ``frame_format`` needs (jpeg, or pixels for raw), and
-    DeadlineExceeded or Cancelled where ``call``, the request that this is for, ends before.
+    ``first`` is 0 or above; past the avatar's last frame its frames are shown back and forth.
+    ``threads`` compose several frames side by side; where it is None, the caller's thread composes
+    all. Raises InvalidInput where the avatar was opened without the part that ``frame_format``
+    needs (jpeg, or pixels for raw), and DeadlineExceeded or Cancelled where ``call``, the request
+    that this is for, ends before.
     """
     compose: Callable[[int, UInt8Array], bytes] = (
         avatar.jpeg
@@ -272,13 +273,14 @@ def encode_frames(
     avatar: Avatar, first: int, mouths: Mouths, *, crf: int, call: Call | None
 ) -> list[bytes]:
     """Return frames ``first``, ``first + 1`` and so on of ``avatar`` with ``mouths`` pasted into
-    them, one for each of ``mouths``, (N, 320, 320, 3) uint8, as H.264: an access unit each, which
-    can be decoded from the first on. ``crf`` is their quality, 1 to 51, less is better.
+    them, one for each of ``mouths``, (N, 320, 320, 3) uint8, as H.264: one access unit for each
+    frame, of which the first can be decoded by itself. ``crf`` is their quality, 1 to 51, lower is
+    better.
 
-    ``first`` is 0 or above; past the last frame they run back and forth. Raises InvalidInput where
-    the avatar was opened without the part ``planes``, its frames are too large for H.264 or ``crf``
-    is out of range, and DeadlineExceeded or Cancelled where ``call``, the request that this is for,
-    ends before.
+    ``first`` is 0 or above; past the avatar's last frame its frames are shown back and forth.
+    Raises InvalidInput where the avatar was opened without the part ``planes``, its frames are too
+    large for H.264 or ``crf`` is out of range, and DeadlineExceeded or Cancelled where ``call``,
+    the request that this is for, ends before.
     """
     encoder = BatchVideoEncoder(avatar.width, avatar.height, crf)
     planes: UInt8Array | None = None

@@ -54,9 +54,9 @@ class Devices(Closing):
         return tuple(device for device in self._devices.values() if not device.lost)
 
     def expect_live(self, index: int, for_s: float) -> None:
-        """Have device number ``index`` keep its runs of other classes short for ``for_s`` seconds
-        from now, as frames of live sessions may come at any moment. Nothing is done where that
-        device is lost or not known."""
+        """Have device number ``index`` keep its runs of the classes batch and render short for
+        ``for_s`` seconds from now, because frames of live sessions may arrive at any moment. Does
+        nothing where that device is lost or not known."""
         for device in self.left:
             if device.index == index:
                 device.expect_live(for_s)
@@ -89,8 +89,8 @@ class Devices(Closing):
         return network
 
     def network_of(self, model_id: str) -> DeviceNetwork | None:
-        """Return the network of avatar ``model_id`` that was loaded last; None where there was
-        none, or nobody refers to it any more."""
+        """Return the network of avatar ``model_id`` that was loaded last; None where none was
+        loaded, or nothing refers to that network any more."""
         with self._lock:
             return self._networks.get(model_id)
 
@@ -103,9 +103,9 @@ class Devices(Closing):
         }
 
     def hot(self) -> HotStats:
-        """Return how many networks run specialised, because they are used much, and counts since
-        the start: the sums of ``ServerDevice.hot`` over all devices. All are 0 where networks run
-        on GPUs."""
+        """Return statistics of the networks that are used much and therefore run specialised (by
+        OpenVINO): their number, their memory, and counts since the start. These are the sums of
+        ``ServerDevice.hot`` over all devices; all are 0 where networks run on GPUs."""
         each = [device.hot for device in self._devices.values()]
         return HotStats(
             sum(stats.networks for stats in each),
@@ -121,12 +121,13 @@ class Devices(Closing):
 
     def home_of(self, model_id: str) -> Home | None:
         """Return which device the network of avatar ``model_id`` is on, and how many bytes it takes
-        there; None where it is on none."""
+        there; None where it is on no device."""
         return self._placement.home_of(model_id)
 
     def gpus(self) -> tuple[GpuStatus, ...]:
-        """Return the state of each GPU, of those that were lost too, with memory and utilisation as
-        ``check`` last found them (0 before); none where networks run on a processor."""
+        """Return the state of each GPU, also of those that are lost. The used memory and the
+        utilisation are those that ``check`` found last; 0 before its first call. An empty tuple
+        where networks run on a processor."""
         with self._lock:
             states = dict(self._states)
         return tuple(
@@ -154,15 +155,15 @@ class Devices(Closing):
 
     def check(self) -> None:
         """Ask the driver about each GPU, and mark as lost those that it says are gone: networks
-        move to the devices that are left when they are used next. The owner is to call this now and
-        then."""
+        move to the devices that are left when they are used next. The owner is to call this every
+        few seconds. A driver that does not answer raises nothing and changes nothing."""
         for device in self.left:
             if device.gpu is not None:
                 self._is_there(device)
 
     def close(self) -> None:
-        """Wait until what lost devices held is freed, but 5 s at most: a driver may hang. Devices
-        that are not lost stay open."""
+        """Wait until the networks that were on lost devices are freed, 5 s at most, because a
+        driver may hang. Devices that are not lost stay open."""
         until_s = time.monotonic() + _GIVING_UP_S
         for thread in self._giving_up:
             thread.join(max(0.0, until_s - time.monotonic()))

@@ -23,8 +23,8 @@ class EncoderFile(str):
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """Return what stands for the file that is at ``path`` now. Raises nothing where there is
-        none: opening it will say so."""
+        """Return the ``EncoderFile`` of the file that is at ``path`` now. Raises nothing where
+        there is no such file: opening it will fail."""
         try:
             found = path.stat()
         except OSError:
@@ -81,8 +81,8 @@ class AudioEncoders(Closing):
         Raises InvalidInput where ``file`` is None (the avatar has no audio encoder here). Entering
         the block raises AvatarChanged where the file was replaced and is not open any more,
         DeadlineExceeded where opening it takes longer than ``call`` has left, Overloaded where too
-        many are in use, Unavailable once this is closed, and what ``AudioEncoder.open`` raises for
-        a file that is missing or damaged.
+        many are in use, Unavailable once this is closed, and AvatarInvalid where the file is
+        missing or damaged (``AudioEncoder.open``).
         """
         if file is None:
             raise InvalidInput(

@@ -33,7 +33,7 @@ _LATEST_FRAMES: Final = 500
 
 class FrameCost:
     """The processor time that a process takes for a frame of a live session besides its mouth: to
-    hear speech, and to compose, encode and send the frame. ``took`` is told it of each frame, and
+    hear speech, and to compose, encode and send the frame. ``took`` adds the time of one frame, and
     ``frame_s`` is the mean. Thread-safe."""
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class FrameCost:
         return self._frame_s
 
     def took(self, frame_s: float) -> None:
-        """Take a frame that took so many seconds of a core, ``frame_s``, into the mean. The first
-        25 frames do not count, as libraries are loaded then."""
+        """Add a frame that took ``frame_s`` seconds of a core to the mean. The first 25 frames do
+        not count, because libraries are loaded during them."""
         with self._lock:
             if self._first:
                 self._first -= 1
@@ -61,9 +61,10 @@ class FrameCost:
 
 @dataclass(frozen=True, slots=True)
 class LeasesStats:
-    """``held`` live sessions hold a share of a device's time now. ``fit`` is how many could on all
-    devices together, if the others were of the avatar that was asked for last; None before any
-    avatar's speed was measured."""
+    """``held`` is how many live sessions hold a share of a device's time now. ``fit`` is how many
+    could hold one on all devices together: ``held``, and as many more sessions as there is time
+    left for, all of the avatar for which a share was asked last. It is None before a share was
+    asked for and an avatar's speed measured for that."""
 
     held: int
     fit: int | None
@@ -81,8 +82,8 @@ class _Held:
 
 class SpeedLeases:
     """Gives live sessions shares of the time of the devices that networks run on, as long as there
-    is time left, so that admitted sessions stay in time. A share, a lease, is held for LEASE_S
-    seconds unless it is renewed. Thread-safe."""
+    is time left, so that admitted sessions stay in time. A share, a lease, is held for 4 seconds
+    (LEASE_S) unless it is renewed. Thread-safe."""
 
     def __init__(
         self,
@@ -115,19 +116,19 @@ class SpeedLeases:
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
         """Reserve, or renew, the share of a device's time that a live session of avatar
-        ``model_id`` takes, for LEASE_S seconds from now.
+        ``model_id`` takes, for 4 seconds (LEASE_S) from now.
 
         ``holder`` is the session's name, 1 to 200 characters, different for each session. ``call``
-        is the request that this is for: it limits how long is waited where the network has to be
+        is the request that this is for: its deadline limits the wait where the network has to be
         measured first. A holder that has the share already keeps it, however slow the network is by
         now. On a device where nobody else holds one, there is always a share for one session: a
         device that is too slow for it leaves frames out.
 
         Raises Overloaded, with how many sessions run and how many fit, where there is no share
-        left; soon after, one may be free whose holder is late to renew it. Raises InvalidInput
-        where ``holder`` is empty or too long, DeadlineExceeded where other networks are being
-        measured until ``call``'s deadline, and whatever the function ``measure`` raises that this
-        was made with.
+        left; its ``retry_after_s`` is short where a holder is late to renew a share, which will
+        then be free soon. Raises InvalidInput where ``holder`` is empty or too long,
+        DeadlineExceeded where other networks are being measured until ``call``'s deadline, and what
+        ``measure`` raises, the function with which this object was made.
         """
         if not 0 < len(holder) <= _LONGEST_HOLDER:
             raise InvalidInput(
@@ -153,13 +154,13 @@ class SpeedLeases:
 
     def release(self, holder: str) -> None:
         """Give back the share of ``holder``, the session's name as it was given to ``acquire``.
-        Nothing is done where it holds none."""
+        Does nothing where it holds none."""
         with self._lock:
             self._held.pop(holder, None)
             self._forget_expired(self._clock())
 
     def stats(self) -> LeasesStats:
-        """Return how many sessions hold a share now, and how many would fit on all devices."""
+        """Return how many sessions hold a share now, and how many could on all devices together."""
         with self._lock:
             self._forget_expired(self._clock())
             speed = self._asked_last

@@ -75,9 +75,9 @@ class LoadedAvatar:
     """An avatar that a server has loaded: its ``frames``, None where only the network is here, and
     the ``network`` that makes its mouths.
 
-    ``revision`` is hashes of the frames and of the network that are here; that of a half that is
-    not here is empty, or not to be compared. ``encoder`` is the file of its audio encoder as it was
-    when the avatar was loaded; None where it has none here.
+    ``revision`` has the hashes of the frames and of the network that are here. Where one of the two
+    is not here, its hash says nothing and may be empty. ``encoder`` is the file of its audio
+    encoder as it was when the avatar was loaded; None where the avatar has none here.
     """
 
     frames: Avatar | None
@@ -100,11 +100,12 @@ class LoadedAvatar:
         """Return the avatar's rest mouths, those of each frame for silence, which are shown while
         nobody speaks; the same object for all who ask.
 
-        ``encoders`` opens its audio encoder, which makes the window of silence, and ``call`` is the
-        request that it is for. No mouth is made yet. Raises InvalidInput where the avatar has no
-        frames or no audio encoder here, AvatarChanged where its audio encoder was replaced,
-        DeadlineExceeded where opening it takes longer than ``call`` has left, Overloaded where too
-        many are in use, Unavailable where the server is stopping.
+        ``encoders`` opens the avatar's audio encoder, which makes the audio window of silence.
+        ``call`` is the request that this is for. No mouth is made yet. Raises InvalidInput where
+        the avatar has no frames or no audio encoder here, AvatarChanged where its audio encoder was
+        replaced, AvatarInvalid where it is damaged, DeadlineExceeded where opening it takes longer
+        than ``call`` has left, Overloaded where too many are in use, Unavailable where the server
+        is stopping.
         """
         if self._rest:
             return self._rest[0]
@@ -139,13 +140,15 @@ def load_avatar(
     cache: FrameCache | None = None,
     sandbox: Sandbox | None = None,
 ) -> Loaded[LoadedAvatar]:
-    """Open an avatar with its frames and its network, for a server that does everything.
+    """Open an avatar with its frames and its network, for a server that makes mouths and composes
+    frames, and return it as a registry keeps it: with its bytes of memory and what closes it
+    (``Loaded``).
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
     compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``.
     ``parts`` says which forms of the frames are needed (jpeg, pixels, planes), ``quality`` is that
-    of JPEGs, ``cache`` holds decoded frames, and ``sandbox`` is where what is missing is compiled,
-    as for ``Avatar.open``.
+    of JPEGs, ``cache`` keeps decoded frames (None: the one that all avatars of this process share),
+    and ``sandbox`` compiles what is missing in a process of its own (None: this process does).
 
     Raises NotFound where a file is missing, AvatarInvalid where one is damaged, InvalidInput for a
     quality or part that is not allowed, StorageFailed where compiled parts cannot be written,
@@ -167,8 +170,9 @@ def load_network(
     *,
     sandbox: Sandbox | None = None,
 ) -> Loaded[LoadedAvatar]:
-    """Open an avatar's network, with its frames where they are there, for a server that gives
-    mouths to others.
+    """Open an avatar's network, with its frames where they are there, for a server that sends
+    mouths to other servers, and return it as a registry keeps it: with its bytes of memory and what
+    closes it (``Loaded``).
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
     compiled first, in the ``sandbox`` if there is one. The network is loaded onto one of

@@ -126,9 +126,10 @@ class LocalBackend(Closing):
 
         ``visual`` is (N, 6, 320, 320) float32, by custom in [0, 1]: the crop (channels 0 to 2) and
         the crop with the mouth blacked out (3 to 5), in the package's colour order. ``windows``, of
-        the same N frames, are (N, 32, 16, 16) float32. ``revision`` is which files the caller knows
-        of the avatar; that of its network has to be the newest one's, its frames do not matter
-        here. ``call`` is the request that this is for; None for one without a deadline.
+        the same N frames, are (N, 32, 16, 16) float32. ``revision`` says which files of the avatar
+        the caller knows. Its hash of the network (``Revision.model``) has to be that of the newest
+        network, or empty; its hash of the frames does not matter here. ``call`` is the request that
+        this is for; None for one without a deadline.
 
         Raises AvatarChanged where the newest network is of another revision, NotFound where there
         is no such avatar, InvalidInput for arrays of another shape, AvatarInvalid where the network
@@ -144,9 +145,9 @@ class LocalBackend(Closing):
 
     def load(self, model_id: str, *, call: Call | None = None) -> ModelStatus:
         """Load the network of avatar ``model_id`` before mouths of it are asked for, and return its
-        numbers; all are 0 where it was evicted again at once. Raises NotFound where there is no
-        such avatar, AvatarInvalid where its network cannot be loaded, and Overloaded, Unavailable
-        and DeadlineExceeded as all backends do (``Backend``)."""
+        numbers; all are 0 where it was unloaded again at once to make room for others. Raises
+        NotFound where there is no such avatar, AvatarInvalid where its network cannot be loaded,
+        and Overloaded, Unavailable and DeadlineExceeded as all backends do (``Backend``)."""
         self._check_open()
         left_s = None if call is None else call.remaining_s()
         self._avatars.load(model_id, timeout_s=left_s)
@@ -157,25 +158,25 @@ class LocalBackend(Closing):
 
     def unload(self, model_id: str, *, call: Call | None = None) -> bool:
         """Unload the network of avatar ``model_id``, without waiting for calls under way, which
-        finish. Returns False where it was not loaded. ``call`` makes no difference. Raises
+        finish. Returns True, or False where it was not loaded. ``call`` makes no difference. Raises
         Unavailable once the backend is closed."""
         self._check_open()
         return self._avatars.unload(model_id)
 
     def models(self, model_id: str = "", *, call: Call | None = None) -> tuple[ModelStatus, ...]:
-        """Return numbers about each loaded network, in the order of their names, or about that of
-        avatar ``model_id`` alone where one is named. A network whose device was lost is not among
-        them until it is used again. ``call`` makes no difference. Raises Unavailable once the
-        backend is closed."""
+        """Return numbers about each loaded network, in the order of their avatars' names. Where
+        ``model_id`` names an avatar, return those about its network alone; an empty tuple where
+        that is not loaded. A network whose device was lost is not among them until it is used
+        again. ``call`` makes no difference. Raises Unavailable once the backend is closed."""
         self._check_open()
         items = self._avatars.stats().items
         rows = (self._status(item) for item in items if not model_id or item.name == model_id)
         return tuple(sorted((row for row in rows if row), key=lambda row: row.model_id))
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Reserve, or renew, for LEASE_S seconds what a live session of avatar ``model_id`` takes
-        of the device that its network is on. A network that was not measured of late is loaded and
-        measured first.
+        """Reserve, or renew, for 4 seconds (LEASE_S) what a live session of avatar ``model_id``
+        takes of the device that its network is on. A network that has made no frames for live
+        sessions within the last 60 s is loaded and measured first.
 
         ``holder`` is the session's name, 1 to 200 characters, different for each session; ``call``
         is the request that this is for. Raises Overloaded, with how many sessions run and how many
@@ -190,8 +191,8 @@ class LocalBackend(Closing):
             network.expect_use()
 
     def release(self, holder: str) -> None:
-        """Give back what ``acquire`` reserved for the session ``holder``. Nothing is done where it
-        has nothing reserved."""
+        """Give back what ``acquire`` reserved for the session ``holder``. Does nothing where
+        nothing is reserved for it."""
         self._leases.release(holder)
 
     def _speed(self, model_id: str) -> Speed | None:

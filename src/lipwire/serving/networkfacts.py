@@ -10,8 +10,9 @@ from lipwire.engine.graphs import FLOAT_TYPES, FloatType
 class CompiledNetwork(NamedTuple):
     """The folders of a compiled network: ``folder``, which ``compile_model`` has filled, and
     ``for_gpu``, which ``compile_for_gpu`` has filled, None where no GPU is to run it; and the ONNX
-    file ``source`` that they were made of, None where it is not to be specialised. ``revision`` is
-    the hash of that file, as ``Revision.model`` has it. No file is kept open by this."""
+    file ``source`` that they were made of, None where the network is not to run specialised (by
+    OpenVINO). ``revision`` is the hash of that file, as ``Revision.model`` has it. No file is kept
+    open by this."""
 
     folder: Path
     for_gpu: Path | None = None
@@ -21,8 +22,8 @@ class CompiledNetwork(NamedTuple):
 
 class Speed(NamedTuple):
     """How fast a network makes the frames of live sessions: a worker of device number ``device``
-    takes ``frame_s`` seconds a frame, as a median, and the device computes ``side_by_side`` frames
-    at a time."""
+    takes ``frame_s`` seconds a frame, the median of its latest runs, and the device computes
+    ``side_by_side`` frames at a time."""
 
     device: int
     frame_s: float

@@ -50,8 +50,8 @@ class ServerDevice:
     """One device of a server, the processor or a GPU: an engine, and a scheduler whose workers run
     networks with it. Thread-safe.
 
-    It closes neither engine nor scheduler. A scheduler takes in more requests than it has threads,
-    so whoever calls limits how many requests there are.
+    It closes neither engine nor scheduler. A scheduler accepts more requests than it has threads,
+    so the caller has to limit how many requests there are at a time.
     """
 
     def __init__(
@@ -187,8 +187,9 @@ class ServerDevice:
         return mouths, ran_s * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return how fast the network of ``key`` was here: the median of its latest runs within 60
-        s that were live or of one frame; None where there was none."""
+        """Return how fast the network of ``key`` was here: the median time for a frame in its
+        latest runs of the last 60 s, of which those count that were of class live or of one frame.
+        None where there was no such run."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -201,21 +202,25 @@ class ServerDevice:
 
     @property
     def hot(self) -> HotStats:
-        """How many networks run specialised, their memory, and counts; all 0 on a GPU."""
+        """Statistics of the networks that run specialised here (by OpenVINO): their number, their
+        memory, and counts since the start; all 0 on a GPU."""
         return self._engine.hot
 
     @property
     def side_by_side(self) -> int:
-        """How many frames it computes at once: a processor one with each worker, a GPU one."""
+        """How many frames the device computes at the same time: a processor as many as its
+        scheduler has workers, a GPU one."""
         return self._scheduler.side_by_side
 
     def expect_live(self, for_s: float) -> None:
-        """Keep runs of batches and renders short for ``for_s`` seconds, as live frames may come."""
+        """Keep runs of the classes batch and render short for ``for_s`` seconds from now, because
+        frames of live sessions may arrive at any moment."""
         self._scheduler.expect_live(for_s)
 
     def expect_use(self, model: Model) -> None:
-        """Have the network ``model``, which somebody is about to speak with, specialised soon.
-        Waits for nothing; does nothing on a GPU, or where ``model`` was unloaded."""
+        """Have the network ``model``, which a session is about to use, specialised soon: compiled
+        by OpenVINO for this processor, on which it then runs faster. Waits for nothing; does
+        nothing on a GPU, or where ``model`` was unloaded."""
         if not self.on_gpu and not model.unloaded:
             with contextlib.suppress(Unavailable):  # unloaded meanwhile
                 self._engine.prefetch(model)
@@ -230,8 +235,9 @@ class ServerDevice:
             future.cancel()
 
     def unload(self, model: Model) -> None:
-        """Free what the network ``model`` takes of the device, and call ``load``'s ``on_unload``.
-        Runs under way finish, which is not waited for; unloading twice is allowed."""
+        """Free what the network ``model`` takes of the device, then call the ``on_unload`` that
+        ``load`` was given. Does not wait for runs under way, which finish; unloading twice is
+        allowed."""
         with self._lock:
             on_unload = self._on_unload.pop(model, None)
         if on_unload is not None:
@@ -274,8 +280,8 @@ class ServerDevice:
 
 
 class NetworkKey:
-    """Stands for a loaded network in a scheduler's queue. A scheduler remembers keys for long, so a
-    key does not keep its network in memory."""
+    """Stands for a loaded network in a scheduler's queue. A scheduler keeps keys for a long time,
+    so a key refers to its network weakly and does not keep it in memory."""
 
     __slots__ = ("__weakref__", "_model", "together")
 
@@ -296,8 +302,8 @@ class NetworkKey:
     @property
     def group(self) -> int | None:
         """A number that is equal for networks which can be run in one batch now. None where this
-        network cannot be run with others, or where its weights are not on its device at this
-        moment: the others would have to wait for them."""
+        network cannot be run with others or was unloaded, or where its weights are not on its
+        device at this moment, so that others would have to wait for them."""
         model = self._model()
         return None if model is None or model.unloaded or not model.warm else self.together
 
@@ -383,15 +389,16 @@ class DeviceNetwork:
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return how fast the network was on its device (``ServerDevice.speed``); None where it was
-        not measured within 60 s, and once it is closed."""
+        """Return how fast the network was on its device (``ServerDevice.speed``); None where no run
+        of the last 60 s counts for that, and once it is closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 
     def measure(self, call: Call) -> Speed:
         """Run the network four times for windows of zeros, and return how fast that was. ``call``
-        is the request that it is for, and has to be of class live. Each time as many frames are run
-        as the device computes side by side, so that it is as busy as where all sessions are taken.
+        is the request that this is for, and has to be of class live. Each run is of as many frames
+        as the device computes side by side, so that the device is as busy as with all the live
+        sessions that it can carry.
 
         Raises Unavailable once it is closed or where nothing was measured, AvatarInvalid where the
         network fails, Overloaded where too many requests wait, DeadlineExceeded and Cancelled where
@@ -416,8 +423,9 @@ class DeviceNetwork:
         return None if placed is None else Running.of(placed.model)
 
     def expect_use(self) -> None:
-        """Have the network, which somebody is about to speak with, specialised soon. Waits for
-        nothing; does nothing on a GPU, or once it is closed."""
+        """Have the network, which a session is about to use, specialised soon: compiled by OpenVINO
+        for this processor, on which it then runs faster. Waits for nothing; does nothing on a GPU,
+        or once this is closed."""
         placed = self._placed
         if placed is not None:
             placed.device.expect_use(placed.model)

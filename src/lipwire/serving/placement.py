@@ -99,10 +99,10 @@ class Placement:
         """Choose a device for model ``model_id``, count the model as being on it from now on, and
         return that as its home; to be called before it is loaded.
 
-        A device that has ``most`` models is chosen only where all have. The caller passes what is
-        returned to ``measured`` when the model is loaded, and to ``closed`` when it is unloaded or
-        could not be loaded. A model may be opened again before it is closed. Raises Unavailable
-        where no device is left.
+        A device that has ``most`` models is chosen only where every device has that many. The
+        caller passes what is returned to ``measured`` when the model is loaded, and to ``closed``
+        when it is unloaded or could not be loaded. A model may be opened again before it is closed.
+        Raises Unavailable where no device is left.
         """
         with self._lock:
             home = Home(model_id, self._choose())
@@ -111,9 +111,9 @@ class Placement:
             return home
 
     def measured(self, home: Home, held_bytes: int) -> None:
-        """Count the model that was ``opened`` as ``home`` as taking ``held_bytes`` of its device,
-        by which "least-loaded" chooses. To be called when it has been loaded; until then it counts
-        as the mean of all others."""
+        """Record that the model of ``home``, which ``opened`` returned, takes ``held_bytes`` bytes
+        of its device; the strategy "least-loaded" chooses by these. To be called when the model has
+        been loaded; until then it counts as the mean of all others."""
         with self._lock:
             tally = self._tallies.get(home.device) if home.open else None
             if tally is not None:
@@ -123,8 +123,8 @@ class Placement:
                 tally.count(home, 1)
 
     def closed(self, home: Home) -> None:
-        """Count the model that was ``opened`` as ``home`` as being there no more: it is unloaded,
-        or could not be loaded. Closing twice is allowed."""
+        """Record that the model of ``home``, which ``opened`` returned, is not on its device any
+        more: it was unloaded, or could not be loaded. Closing twice is allowed."""
         with self._lock:
             if not home.open:
                 return
@@ -135,8 +135,8 @@ class Placement:
                 self._forget(home)
 
     def lose(self, device: int) -> None:
-        """Take device number ``device`` out: its models are on no device any more, and no model is
-        put there again. Nothing is done where it is not known, or lost already."""
+        """Use device number ``device`` no more: its models are on no device from now on, and none
+        is loaded there again. Does nothing where the device is not known, or lost already."""
         with self._lock:
             if self._tallies.pop(device, None) is None:
                 return

@@ -53,13 +53,12 @@ _logger = logging.getLogger(__name__)
 class RestMouths(Closing):
     """The rest mouths of one avatar, the mouths that its network makes of each frame for silence,
     which are shown while nobody speaks. Each is made once, and all are compiled into a file, the
-    part ``rest``, when there are none missing. A context manager, to be used from any number of
-    threads.
+    part ``rest``, when none is missing. A context manager, to be used from any number of threads.
 
     A mouth is (320, 320, 3) uint8 in the package's colour order, as ``Avatar.jpeg`` takes it. Frame
-    numbers start at 0; past the last frame they run back and forth. At most one JPEG a frame is
-    kept in memory, some 27 kB each, and none once the part is written. Once it is closed every
-    method raises InvalidInput.
+    numbers start at 0; past the avatar's last frame its frames are shown back and forth. At most
+    one JPEG a frame is kept in memory, some 27 kB each, and none once the part is written. Once
+    closed, ``has``, ``ready``, ``mouth`` and ``fill`` raise InvalidInput.
     """
 
     def __init__(self, frames: Avatar, draw: Draw, silence: AudioWindows) -> None:
@@ -120,13 +119,14 @@ class RestMouths(Closing):
         return None if jpeg is None else self._decoded(part, jpeg)
 
     def mouth(self, number: int, *, call: Call | None = None) -> UInt8Array:
-        """Return the rest mouth of frame ``number``, made by the network where it is not there.
+        """Return the rest mouth of frame ``number``, and have the network make it where it is not
+        there.
 
         The mouth is (320, 320, 3) uint8. Where another thread makes it at this moment, it is waited
-        for. Whoever makes the last one writes the part as well; if that fails it is logged, and the
-        mouths stay in memory. ``call`` is the request that it is for. Raises InvalidInput where
-        ``number`` is below 0, DeadlineExceeded and Cancelled where ``call`` ends before, and what
-        ``Network.mouths`` raises.
+        for. The call that makes the last missing mouth also writes the part; if that fails it is
+        logged, and the mouths stay in memory. ``call`` is the request that this is for. Raises
+        InvalidInput where ``number`` is below 0, DeadlineExceeded and Cancelled where ``call`` ends
+        before, and what ``Network.mouths`` raises.
         """
         number = self._shown(number)
         while True:
@@ -146,9 +146,10 @@ class RestMouths(Closing):
         """Have the network make the mouths of all frames that have none yet, and write the part,
         the file of all mouths.
 
-        ``progress`` is called with (frames done, frames in all) where any is made. ``waiting()`` is
-        called now and then while another process writes files of this avatar, and may raise to give
-        up. ``call`` is the request that this is for. Raises StorageFailed where the part cannot be
+        ``progress`` is called with (frames done, frames in all) after every 8 frames and after the
+        last one, unless all mouths are there already. ``waiting()`` is called now and then while
+        another process writes files of this avatar; an exception that it raises ends the wait.
+        ``call`` is the request that this is for. Raises StorageFailed where the part cannot be
         written, DeadlineExceeded and Cancelled where ``call`` ends before, and what
         ``Network.mouths`` and ``waiting`` raise.
         """

@@ -42,8 +42,8 @@ def windows_from_raw(audio: RawAudio, count: int, encoder: AudioEncoder) -> Audi
 
     They are those that ``extract_windows`` gives for the whole audio, bit for bit, but only the
     audio that they depend on is passed to ``encoder``, the avatar's audio encoder. Several channels
-    are averaged, or one is taken (``heard_columns``). Raises InvalidInput where the audio ends
-    before the last of these frames.
+    are averaged, or one of them is used where the average would cancel out (``heard_columns``).
+    Raises InvalidInput where the audio ends before the last of the frames.
     """
     columns = heard_columns(audio.samples, audio.sample_rate_hz)
     resampler = StreamResampler(audio.sample_rate_hz, columns.shape[1])

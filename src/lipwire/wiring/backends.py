@@ -31,8 +31,9 @@ _logger = logging.getLogger("lipwire.wiring")
 @dataclass(frozen=True, slots=True)
 class OpenedDevices:
     """The GPUs, or the processor, that this process runs networks on, each with its engine and
-    scheduler; ``requests``, how many requests run or wait on them at a time, at most; and
-    ``alive()``, whether the workers of each device that is not lost are there."""
+    scheduler; ``requests``, the most requests that may run or wait on them at a time; and
+    ``alive()``, which returns whether the workers of each device that is not lost are still
+    running."""
 
     devices: Devices
     requests: int
@@ -54,9 +55,9 @@ def open_devices(
 
     ``make_engine(chosen)`` opens the engine of a device (``ChosenDevice``). ``tell(heading,
     facts)`` is called with a mapping of names to values about the devices, for people who start the
-    server; ``metrics`` is told of their queues. A GPU that does not work is left out and logged.
-    Raises DependencyMissing where CUDA is required and not there, DeviceLost where CUDA is required
-    and one of the GPUs does not work, or where no GPU works, and InvalidInput where
+    server; ``metrics`` gets numbers about their queues. A GPU that does not work is left out and
+    logged. Raises DependencyMissing where CUDA is required and not there, DeviceLost where CUDA is
+    required and one of the GPUs does not work, or where no GPU works, and InvalidInput where
     ``onnx.cuda_device_id`` is not the number of a GPU.
     """
     chosen = choose_devices(config)

@@ -38,10 +38,11 @@ _logger = logging.getLogger("lipwire.wiring")
 @dataclass(frozen=True, slots=True)
 class ChosenDevice:
     """A device that networks are to run on (``gpu`` None is the processor), with its limits:
-    ``workers`` runs of networks at a time; ``memory_bytes`` for weights and crops in this process
-    and ``crop_bytes`` of them for crops (None: no limit but the device's memory, and what weights
-    leave). ``kernels`` says whether Lipwire's own GPU kernels may run there. On the processor
-    specialised networks may take ``hot_bytes``; 0 where there are to be none."""
+    ``workers`` runs of networks at a time; ``memory_bytes`` for networks' weights and avatars'
+    crops in this process (None: no limit but the device's memory), and ``crop_bytes`` of them for
+    crops (None: what weights leave). ``kernels`` says whether Lipwire's own GPU kernels may run
+    there. On the processor, networks that run specialised (by OpenVINO) may take ``hot_bytes`` of
+    memory; 0 where there are to be none."""
 
     gpu: GpuInfo | None
     """The GPU; None is the processor."""
@@ -71,9 +72,9 @@ class ChosenDevice:
 
 @dataclass(frozen=True, slots=True)
 class ChosenDevices:
-    """The devices that networks are to run on, the processor alone or one or more GPUs; the driver
-    that answers about the GPUs' state; and, as ``facts``, what is printed about the devices when a
-    server starts, by name."""
+    """The devices that networks are to run on (``devices``), the processor alone or one or more
+    GPUs; the ``driver`` that reports the GPUs' state; and ``facts``, what is printed about the
+    devices when a server starts, value by name."""
 
     devices: tuple[ChosenDevice, ...]
     """One or more, the processor alone or GPUs."""

@@ -29,15 +29,16 @@ def erasing(
     renders: Renders | None = None,
 ) -> Callable[[str, bool], Sequence[Kept]]:
     """Return a function ``removed(name, dry_run)``, which removes all that is kept of the avatar
-    ``name`` on this machine, and returns what that was; with ``dry_run`` it only returns it.
+    ``name`` on this machine, and returns what was removed, a ``Kept`` for each folder. Where
+    ``dry_run`` is True it removes nothing, and returns what would be removed.
 
-    ``catalog`` says where the avatar lies, ``avatars`` and ``backend`` may have it in memory, and
-    ``sessions`` may show it: they end. ``renders`` may have videos of it, which are removed; None
-    where the server makes none. Other processes of the server notice within seconds. The function
-    raises NotFound where there is no such avatar, InvalidInput where it cannot be removed (its
-    files lie in several places, its folder is a link, it came with Lipwire), and StorageFailed
-    where the disk refuses; in that last case the sessions have ended, and nothing of the avatar is
-    in memory.
+    ``catalog`` says where the avatar lies. ``avatars`` and ``backend`` may have it loaded and then
+    unload it, and ``sessions`` that show it are ended. Videos of it in ``renders`` are removed;
+    None where the server makes none. Other processes of the server notice within seconds. The
+    function raises NotFound where there is no such avatar, InvalidInput where it cannot be removed
+    (its files lie in several places, its folder is a link, it came with Lipwire), and StorageFailed
+    where the disk refuses. After StorageFailed, too, the sessions are ended and the avatar is
+    unloaded.
     """
 
     def removed(name: str, dry_run: bool) -> Sequence[Kept]:
@@ -71,9 +72,9 @@ def _renders_of(renders: Renders, name: str) -> list[Kept]:
 
 
 class GoneAvatars:
-    """Ends the live sessions whose avatar is not there any more, as it was erased by another
-    process or by hand. A ``Pacer`` calls ``on_due`` every two seconds; an avatar that is missing
-    twice in a row is gone."""
+    """Ends the live sessions whose avatar is not there any more, because another process or a
+    person has erased it. A ``Pacer`` calls ``on_due`` every two seconds; an avatar that is missing
+    twice in a row counts as erased."""
 
     def __init__(
         self, sessions: LiveSessions, exists: Callable[[str], bool], workers: Executor
@@ -87,9 +88,9 @@ class GoneAvatars:
         self._looking = False
 
     def on_due(self, now: float) -> float:
-        """Have a worker look, unless one still looks or there are no sessions, and return at once:
-        when to call this again, two seconds after ``now``. Both are seconds of the pacer's clock.
-        """
+        """Have a worker look for erased avatars, unless one is still looking or there are no
+        sessions. Returns, without waiting for it, the time at which this is to be called again, two
+        seconds after ``now``; both are seconds of the pacer's clock."""
         if self._sessions.shown() and not self._looking:
             self._looking = True
             self._workers.submit(self._look)
@@ -114,7 +115,7 @@ def watching_for_gone(
 ) -> Iterator[None]:
     """End the ``sessions`` of avatars that are not there any more, within some four seconds, during
     the ``with`` block. A context manager. ``exists(name)`` says whether there is an avatar of that
-    name; it is called in a worker of ``threads``, when their pacer says so."""
+    name; it is called in a worker of ``threads``, every two seconds."""
     watch = GoneAvatars(sessions, exists, threads.workers)
     threads.pacer.add(watch, time.monotonic() + _LOOK_EVERY_S)
     try:

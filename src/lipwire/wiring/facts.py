@@ -12,8 +12,8 @@ HEALTH_TIMEOUT_S: Final = 1.0
 
 
 def registry_facts(catalog: Packages, loaded: int, most: int) -> dict[str, object]:
-    """Return facts for people, value by name: how many avatars ``catalog`` knows, that ``loaded``
-    are loaded already, and that ``most`` may be loaded at a time."""
+    """Return facts for people, value by name: how many avatars ``catalog`` knows, how many are
+    loaded already (``loaded``), and how many may be loaded at a time (``most``)."""
     return {"Known avatars": len(catalog.names()), "Preloaded": loaded, "Most at a time": most}
 
 
@@ -27,8 +27,8 @@ def frames_fact(output: OutputSettings) -> str:
 
 
 def health_facts(backend: Backend) -> dict[str, object]:
-    """Return facts for people, value by name: how the inference servers of ``backend`` are, or why
-    no mouths can be made. Asks them, and waits a second at most."""
+    """Return facts for people, value by name: the state of the inference servers of ``backend``, or
+    why no mouths can be made. Asks them, and waits a second at most."""
     health = backend.health(call=Call(HEALTH_TIMEOUT_S))
     if not health.healthy:
         return {"Not there yet": health.detail or "no answer"}

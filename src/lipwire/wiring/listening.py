@@ -45,20 +45,20 @@ def listening(
     parts: Sequence[Service],
     most_live: int | None = None,
 ) -> Iterator[RpcServer]:
-    """Start a gRPC server with ``services`` as ``options`` say, give it to the ``with`` block, and
-    stop it afterwards. A context manager.
+    """Start a gRPC server with ``services`` and with the settings ``options``, give it to the
+    ``with`` block, and stop it afterwards. A context manager.
 
-    ``healthy()`` is called every second for what gRPC health checking says, and ``live()`` for each
-    check of whether the process works. ``on_drain(left_s)`` is called when the server is drained,
-    with the seconds that are left, and must not wait.
+    ``healthy()`` is called every second and returns what gRPC health checking reports. ``live()``
+    returns whether the process works, and is called whenever that is checked. ``on_drain(left_s)``
+    is called when the server is drained, with the seconds that are left, and must not wait.
 
-    ``place`` is that of this process among those of the server; None where it is the only one. At a
-    ``place`` it shares the port with the others, passes calls about the whole server on to them,
-    and those about one live session to the process that has it, and answers their calls with
-    ``parts``, services that say what this process alone has; they are not used without a ``place``.
-    ``most_live`` are the live sessions that all processes may have together; None is no limit.
-    Raises Unavailable where the address is taken, InvalidInput where it is no address of this
-    machine.
+    ``place`` is that of this process among the processes of the server; None where it is the only
+    one. With a ``place`` the process shares the port with the others. It passes calls about the
+    whole server on to them, and calls about one live session to the process that has the session.
+    It answers their calls with ``parts``, services that report what this process alone has; without
+    a ``place`` these are not used. ``most_live`` is how many live sessions all processes may have
+    together; None is no limit. Raises Unavailable where the address is taken, InvalidInput where it
+    is no address of this machine.
     """
     until_s = 0.0
 

@@ -54,15 +54,16 @@ def open_live_sessions(
     their threads afterwards. A context manager.
 
     ``avatars`` gives the avatars that sessions ask for, with their frames, and ``encoders`` their
-    audio encoders; both stay the caller's to close. ``leases`` decides how many sessions the
-    machine can carry; None where that is not limited. ``exists(name)`` says whether there still is
-    an avatar of that name: where there is not, its sessions end. ``count`` counts the sessions of
-    all processes of the server, None where this is the only one; ``prefix`` is what the sessions'
-    ids begin with. ``metrics`` is told what happens in them, and ``cost`` what their frames take;
-    None where nobody measures. Minutes, and how many sessions a tenant has, are counted with all
-    who share ``redis``, which the caller keeps open as long; None: on this machine. ``choose`` says
-    which version of an avatar a session shows. Raises InvalidInput where the file of minutes is
-    damaged, StorageFailed where it or the file of usage cannot be written.
+    audio encoders; both stay the caller's to close. ``leases`` gives each session its share of a
+    device's time, and so limits how many there are; None where they are not limited by that.
+    ``exists(name)`` says whether there still is an avatar of that name: where there is not, its
+    sessions end. ``count`` counts the sessions of all processes of the server, None where this is
+    the only one; ``prefix`` is what the sessions' ids begin with. ``metrics`` counts what happens
+    in them, and ``cost`` the processor time that their frames take; None where nobody measures.
+    Minutes, and how many sessions a tenant has, are counted with all who share ``redis``, which the
+    caller keeps open as long; None: on this machine. ``choose`` says which version of an avatar a
+    session shows. Raises InvalidInput where the file of minutes is damaged, StorageFailed where it
+    or the file of usage cannot be written.
     """
     live = config.live
     with ExitStack() as outer, ExitStack() as stack:

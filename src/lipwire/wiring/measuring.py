@@ -32,61 +32,68 @@ _HEALTH_EVERY_S: Final = 1.0
 
 
 class MeasuredRuns(Observer):
-    """An observer of a scheduler that tells ``metrics`` how long requests wait for workers, and
-    runs take."""
+    """An observer of a scheduler that adds to ``metrics`` how long requests wait for workers, and
+    how long runs of networks take."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
 
     def waited(self, service: str, seconds: float) -> None:
-        """See ``Observer.waited``."""
+        """Count that the first frames of a request of class ``service`` (live, batch or render)
+        were handed to a worker ``seconds`` after the request was submitted."""
         self._metrics.wait_s.labels(service).observe(seconds)
 
     def ran(self, frames: int, seconds: float) -> None:
-        """See ``Observer.ran``."""
+        """Count a run of a network over ``frames`` frames, 1 or more, that took ``seconds``: the
+        metric is the time for a frame."""
         self._metrics.inference_s.observe(seconds / frames)
 
 
 class MeasuredFrames(FrameObserver):
-    """An observer of frames that tells ``metrics`` how long they take to be composed."""
+    """An observer of frames that adds to ``metrics`` how long they take to be composed."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
 
     def composed(self, seconds: float, jpeg_s: float | None = None) -> None:
-        """See ``FrameObserver.composed``."""
+        """Count a frame that took ``seconds`` to be composed, of which encoding it as JPEG took
+        ``jpeg_s`` seconds; None where it was not made as JPEG."""
         self._metrics.composite_s.observe(seconds)
         if jpeg_s is not None:
             self._metrics.jpeg_s.observe(jpeg_s)
 
 
 class MeasuredSessions(SessionObserver):
-    """An observer of live sessions that tells ``metrics`` what happens in them, and ``cost`` how
-    much processor time their frames took, by which leases are given."""
+    """An observer of live sessions that adds to ``metrics`` what happens in them, and to ``cost``
+    how much processor time their frames took; the leases of sessions depend on that."""
 
     def __init__(self, metrics: ServerMetrics, cost: FrameCost) -> None:
         self._metrics = metrics
         self._cost = cost
 
     def of(self, chosen: Chosen) -> SessionObserver:
-        """See ``SessionObserver.of``."""
+        """Return the observer of a session that shows ``chosen``: this object where the avatar has
+        one version, else one that also counts for the version (published or canary)."""
         kind = chosen.kind
         return self if kind is None else _OfVersion(self._metrics, self._cost, kind)
 
     def first_frame(self, seconds: float) -> None:
-        """See ``SessionObserver.first_frame``."""
+        """Count that the first picture of a session left ``seconds`` after the session was asked
+        for."""
         self._metrics.first_frame_s.observe(seconds)
 
     def picture_left(self, seconds: float) -> None:
-        """See ``SessionObserver.picture_left``."""
+        """Count that a picture of a session left ``seconds`` after the sound of the same moment."""
         self._metrics.av_offset_s.observe(seconds)
 
     def composed(self, processor_s: float) -> None:
-        """See ``SessionObserver.composed``."""
+        """Add to ``cost`` a picture that took ``processor_s`` seconds of a core, its mouth not
+        counted, to be heard, composed, encoded and sent."""
         self._cost.took(processor_s)
 
     def left_out(self, reason: str, count: int) -> None:
-        """See ``SessionObserver.left_out``."""
+        """Count ``count`` more frames that a session has left out for ``reason``: "late", "pacing"
+        or "unread" (``FramesDropped``)."""
         self._metrics.missed.labels(reason).inc(count)
 
 
@@ -108,9 +115,10 @@ class _OfVersion(MeasuredSessions):
 def measured_calls(
     metrics: ServerMetrics,
 ) -> Callable[[str, str, float | None, Access | None], None]:
-    """Return a function that tells ``metrics`` of a gRPC call that has ended: for
-    ``ServerOptions.finished``. It is called with the method, the status, the seconds (None for a
-    stream) and what the caller may do (None where that is not known)."""
+    """Return a function that adds to ``metrics`` a gRPC call that has ended, for
+    ``ServerOptions.finished``. It is called with the name of the method, the name of the status,
+    the seconds that the call took (None for a stream) and what the caller may do (None where that
+    is not known)."""
 
     def finished(method: str, status: str, seconds: float | None, access: Access | None) -> None:
         metrics.call("grpc", method, status, seconds, access)
@@ -119,8 +127,9 @@ def measured_calls(
 
 
 def measure_registry(metrics: ServerMetrics, what: str, registry: Registry[Any]) -> None:
-    """Have ``metrics`` tell of ``registry``: what is loaded, hits, misses, evictions. It is read at
-    each scrape from now on. ``what`` is the value of the label ``cache``, such as "avatars"."""
+    """Have ``metrics`` show what is loaded in ``registry``, and its hits, misses and evictions,
+    which are read at each scrape from now on. ``what`` is the value of the label ``cache``, such as
+    "avatars"."""
 
     def read() -> Iterable[Metric]:
         totals = registry.totals()
@@ -160,9 +169,9 @@ def measure_registry(metrics: ServerMetrics, what: str, registry: Registry[Any])
 def measure_schedulers(
     metrics: ServerMetrics, schedulers: Mapping[str, Callable[[], SchedulerStats]]
 ) -> None:
-    """Have ``metrics`` tell of the queues and workers of devices, read at each scrape from now on.
-    ``schedulers`` has, by the device's name ("cpu", "gpu0"), a function that returns the numbers of
-    its scheduler."""
+    """Have ``metrics`` show the queues and workers of devices, which are read at each scrape from
+    now on. ``schedulers`` has, by the device's name ("cpu", "gpu0"), a function that returns the
+    numbers of its scheduler."""
 
     def read() -> Iterable[Metric]:
         yield from _of_queues([(device, stats()) for device, stats in schedulers.items()])
@@ -172,8 +181,8 @@ def measure_schedulers(
 
 
 def measure_networks(metrics: ServerMetrics, devices: Devices) -> None:
-    """Have ``metrics`` tell of the networks that are loaded on ``devices``, read at each scrape
-    from now on."""
+    """Have ``metrics`` show the networks that are loaded on ``devices``, which are read at each
+    scrape from now on."""
 
     def read() -> Iterable[Metric]:
         yield _gauge(
@@ -234,9 +243,9 @@ def _of_queues(each: Sequence[tuple[str, SchedulerStats]]) -> Iterable[Metric]:
 def recent_health(
     backend: Backend, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], BackendHealth]:
-    """Return a function that returns the health of ``backend`` as it was within the last second, so
-    that inference servers are asked once for all that a scrape wants to know; it waits for their
-    answer. Thread-safe. ``clock`` gives seconds."""
+    """Return a function that returns the health of ``backend``, asked for at most a second before,
+    so that one scrape asks inference servers only once. The function waits for their answer.
+    Thread-safe. ``clock`` gives seconds."""
     lock = threading.Lock()
     known: list[tuple[float, BackendHealth]] = []
 
@@ -251,8 +260,8 @@ def recent_health(
 
 
 def measure_backend(metrics: ServerMetrics, health_now: Callable[[], BackendHealth]) -> None:
-    """Have ``metrics`` tell at each scrape of the GPUs of a backend whose health ``health_now()``
-    returns (see ``recent_health``), and whether it can make mouths."""
+    """Have ``metrics`` show at each scrape whether a backend can make mouths, and the state of its
+    GPUs. ``health_now()`` returns the backend's health (``recent_health``)."""
 
     def read() -> Iterable[Metric]:
         health = health_now()
@@ -275,8 +284,8 @@ def measure_backend(metrics: ServerMetrics, health_now: Callable[[], BackendHeal
 def measure_sessions(
     metrics: ServerMetrics, sessions: LiveSessions, capacity: Callable[[], int]
 ) -> None:
-    """Have ``metrics`` tell of the live ``sessions``, read at each scrape from now on;
-    ``capacity()`` returns how many there may be, 0 where that is not known yet."""
+    """Have ``metrics`` show numbers about the live ``sessions``, which are read at each scrape from
+    now on; ``capacity()`` returns how many there may be, 0 where that is not known yet."""
 
     def read() -> Iterable[Metric]:
         stats = sessions.stats()
@@ -313,9 +322,9 @@ def measure_sessions(
 def measure_web(
     metrics: ServerMetrics, *, viewers: Callable[[], int], lag_s: Callable[[], float]
 ) -> None:
-    """Have ``metrics`` tell of the web server at each scrape: ``viewers()`` returns how many
-    viewers of live sessions there are, and ``lag_s()`` by how many seconds its event loop is late.
-    Both are called in the thread that scrapes."""
+    """Have ``metrics`` show two numbers of the web server at each scrape: ``viewers()`` returns how
+    many viewers of live sessions there are, and ``lag_s()`` by how many seconds its event loop is
+    late. Both are called in the thread that scrapes."""
 
     def read() -> Iterable[Metric]:
         yield _gauge("lipwire_viewers", "Viewers of live sessions.", [], [((), viewers())])
@@ -330,8 +339,8 @@ def measure_web(
 
 
 def measure_audit(metrics: ServerMetrics, control: AccessControl) -> None:
-    """Have ``metrics`` tell how many records of calls the audit file of ``control`` has lost;
-    nothing where there is no such file."""
+    """Have ``metrics`` show at each scrape how many records of calls could not be written to the
+    audit file of ``control``. Does nothing where there is no such file."""
     audit = control.audit
     if audit is None:
         return
@@ -348,8 +357,8 @@ def measure_audit(metrics: ServerMetrics, control: AccessControl) -> None:
 
 
 def measure_redis(metrics: ServerMetrics, redis: RedisConnection) -> None:
-    """Have ``metrics`` tell of the connection ``redis`` at each scrape: whether Redis is away, how
-    many commands it has answered, and how many not."""
+    """Have ``metrics`` show at each scrape whether the Redis server of the connection ``redis`` is
+    away, how many commands it has answered, and how many not."""
 
     def read() -> Iterable[Metric]:
         stats = redis.stats()
@@ -366,8 +375,9 @@ def measure_redis(metrics: ServerMetrics, redis: RedisConnection) -> None:
 
 
 def measure_notices(metrics: ServerMetrics, notices: Notices) -> None:
-    """Have ``metrics`` tell of ``notices``, by which a server hears that something was published in
-    a store: whether it hears, and how often it has looked for one."""
+    """Have ``metrics`` show at each scrape whether ``notices``, through which a server learns that
+    something was published in a store, are connected, and how often the store was looked at because
+    of them."""
 
     def read() -> Iterable[Metric]:
         yield _gauge(
@@ -387,9 +397,9 @@ def measure_notices(metrics: ServerMetrics, notices: Notices) -> None:
 
 
 def measure_renders(metrics: ServerMetrics, renders: Renders, *, shared: bool) -> None:
-    """Have ``metrics`` tell of ``renders``: how many this process has made; with ``shared`` also
-    how many wait and run in all processes of the server, and their bytes on the disk, which only
-    one of the processes is to tell."""
+    """Have ``metrics`` show at each scrape how many of the ``renders`` that this process has made
+    have ended, and how. With ``shared`` also how many wait and run in all processes of the server,
+    and how many bytes they have on the disk; only one of the processes may do that."""
 
     def read() -> Iterable[Metric]:
         yield _counter(
@@ -414,8 +424,8 @@ def measure_renders(metrics: ServerMetrics, renders: Renders, *, shared: bool) -
 
 
 def measure_render_cache(metrics: ServerMetrics, cache: RenderCache) -> None:
-    """Have ``metrics`` tell how often a finished video was looked for in ``cache``, by what came of
-    it."""
+    """Have ``metrics`` show at each scrape how often a finished video was looked for in ``cache``,
+    by the result."""
 
     def read() -> Iterable[Metric]:
         yield _counter(
@@ -429,8 +439,8 @@ def measure_render_cache(metrics: ServerMetrics, cache: RenderCache) -> None:
 
 
 def measure_store(metrics: ServerMetrics, stored: StoredAvatars) -> None:
-    """Have ``metrics`` tell of the store that ``stored`` takes avatars from, whether it is away,
-    and of the cache of its versions, at each scrape."""
+    """Have ``metrics`` show at each scrape whether the store of ``stored``, from which avatars are
+    downloaded, is away, and numbers about the cache of its versions."""
 
     def read() -> Iterable[Metric]:
         done = stored.cache.done

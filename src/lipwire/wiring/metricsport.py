@@ -24,13 +24,13 @@ def metrics_port(
     ready: Callable[[], bool],
     tell: Tell,
 ) -> Iterator[int]:
-    """Answer ``GET /metrics`` with ``read()``, numbers in Prometheus' text format, and
-    ``/healthz``, ``/readyz`` and ``/readyz/balancer`` (``ready()``), on the port of ``metrics``
-    during the ``with`` block, which is given its number; 0 where metrics are turned off. A context
-    manager. ``read`` and ``ready`` are called in other threads.
+    """Answer ``GET /metrics`` with what ``read()`` returns, numbers in Prometheus' text format, and
+    ``/healthz``, ``/readyz`` and ``/readyz/balancer`` by what ``ready()`` returns, on the port of
+    ``metrics`` during the ``with`` block. The block is given the number of the port; 0 where
+    metrics are turned off. A context manager. ``read`` and ``ready`` are called in other threads.
 
-    Where others than this machine reach the port, it has the certificate of ``server``, and who
-    reads numbers shows a key or token of ``security``. ``tell(heading, facts)`` is called with the
+    Where other machines can reach the port, it has the certificate of ``server``, and whoever reads
+    numbers has to show a key or token of ``security``. ``tell(heading, facts)`` is called with the
     address, for people. Where the port is taken, another one is used, unless the configuration
     names it: then Unavailable is raised. Raises InvalidInput where a key or a file of the settings
     is not usable.

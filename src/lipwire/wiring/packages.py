@@ -32,19 +32,19 @@ def open_packages(
     tell: Tell,
     metrics: ServerMetrics,
 ) -> Iterator[Packages]:
-    """Give the ``with`` block what the avatars of ``config`` are found by, and close it afterwards.
-    A context manager.
+    """Give the ``with`` block a ``Packages``, which finds the files of the avatars of ``config`` by
+    name, and close it afterwards. A context manager.
 
-    Where its ``models_root`` is a folder, or nothing, that is the catalog that ``open_catalog``
+    Where ``models_root`` is a folder, or not given, that is the catalog that ``open_catalog``
     returns for ``config`` and ``also``. Where it is the URL of a store, avatars come from there,
     apart from those of its ``models`` that have paths, and a thread looks for what is published
     during the block; the store need not be there yet. ``also`` is another configuration, which may
     name files that ``models`` of ``config`` does not; None where there is none. ``sandboxed`` says
-    that compiling is: then what others have compiled is never taken from the store. ``tell(heading,
-    facts)`` is called for people who start the server, and ``metrics`` told how the cache does.
-    Raises NotFound where there are no avatars to serve, DependencyMissing where fsspec is not
-    installed, InvalidInput where the cache's folder is another store's, StorageFailed where it
-    cannot be written to.
+    whether avatars are compiled in a sandbox; where they are, no compiled parts that others have
+    made are downloaded from the store. ``tell(heading, facts)`` is called for people who start the
+    server, and ``metrics`` gets numbers about the store and the cache. Raises NotFound where there
+    are no avatars to serve, DependencyMissing where fsspec is not installed, InvalidInput where the
+    cache's folder is another store's, StorageFailed where it cannot be written to.
     """
     if config.store_url is None:
         yield open_catalog(config, also=also)

@@ -33,10 +33,10 @@ def open_performer(
     audio_encoder: Path | None = None,
     progress: CompileProgress | None = None,
 ) -> Iterator[Performer]:
-    """Give the ``with`` block an avatar ready to speak, compiled first where it is not, and close
-    everything afterwards. A context manager. ``name_or_path`` is a str, its name or its folder, or
-    a Path, its folder. What is wrong with the package's files or the audio encoder is raised before
-    anything is compiled.
+    """Give the ``with`` block an avatar ready to speak, compiled first where need be, and close
+    everything afterwards. A context manager. ``name_or_path`` is the avatar's folder, a Path, or
+    its name or its folder, a str. What is wrong with the package's files or the audio encoder is
+    raised before anything is compiled.
 
     ``parts`` are the compiled parts that will be used ("jpeg", "pixels" or "planes": forms of
     frames), ``quality`` is that of JPEG, 1 to 100, ``audio_encoder`` is an ONNX file that is used
@@ -64,13 +64,14 @@ def open_performer(
 
 
 def specialised(performer: Performer, lanes: int) -> tuple[Performer | None, str]:
-    """Return a performer of the same avatar whose network is specialised for this processor, in
-    bfloat16, for up to ``lanes`` threads at a time, and an empty text; or None, and why that is not
-    to be had, in one line. What is opened for it is closed with the engine of ``performer``, which
-    stays usable.
+    """Return (performer, ""): a performer of the same avatar whose network runs specialised for
+    this processor (by OpenVINO), in bfloat16, for up to ``lanes`` threads at a time. Where that is
+    not possible, return (None, reason), the reason in one line. What is opened for the new
+    performer is closed with the engine of ``performer``, which stays usable.
 
-    The first time on this machine it takes seconds: mouths for the sentence that comes with Lipwire
-    are compared with those in float32. That alone decides, so the answer stays the same.
+    The first time on this machine it takes seconds: mouths for a recorded sentence that comes with
+    Lipwire are made in bfloat16 and in float32, and compared. The result is kept, so later calls
+    give the same answer.
     """
     avatar, engine = performer.avatar, performer.engine
     model = engine.load(avatar.model_path, source=avatar.network_source)

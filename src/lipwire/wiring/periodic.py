@@ -18,12 +18,13 @@ _stats_logger = logging.getLogger("lipwire.avatars")
 
 @contextmanager
 def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[None]:
-    """Call ``work()`` every ``seconds``, first after so many, in a thread of its own during the
-    ``with`` block. A context manager. ``name`` says in the log what the work is.
+    """Call ``work()`` every ``seconds``, for the first time ``seconds`` after the beginning, in a
+    thread of its own during the ``with`` block. A context manager. ``name`` says in the log what
+    the work is.
 
-    An error of ``work`` is logged and does not end it. At the end of the block work under way is
-    waited for, but for 5 s at most: a driver or a disk that hangs must not keep a server from
-    ending.
+    An exception of ``work`` is logged, and ``work`` is called again later. At the end of the block
+    a call that is under way is waited for, 5 s at most, because a driver or a disk that hangs must
+    not keep a server from ending.
     """
     ended = threading.Event()
 
@@ -45,9 +46,9 @@ def every(seconds: float, work: Callable[[], object], name: str) -> Iterator[Non
 
 @contextmanager
 def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None]:
-    """Call ``sweep()``, which closes what has been idle for ``idle_s`` seconds, about four times in
-    that time during the ``with`` block, in a thread of its own. A context manager. Nothing is
-    called where ``idle_s`` is None."""
+    """Call ``sweep()``, which closes what has been idle for ``idle_s`` seconds, in a thread of its
+    own during the ``with`` block: every quarter of that time, but at least every 30 s. A context
+    manager. Where ``idle_s`` is None it is not called."""
     if idle_s is None:
         yield
         return
@@ -58,7 +59,8 @@ def sweeping(sweep: Callable[[], object], idle_s: float | None) -> Iterator[None
 @contextmanager
 def logging_stats(what: str, registry: Registry[Any]) -> Iterator[None]:
     """Log the numbers of ``registry`` once a minute during the ``with`` block. A context manager.
-    ``what`` names its items in the line, after their number: "avatars open"."""
+    ``what`` is the name of its items, such as "avatars open", which follows their number in the
+    line."""
 
     def log() -> None:
         stats = registry.stats()

@@ -46,9 +46,9 @@ def open_catalog(config: ServerConfig, *, also: ServerConfig | None = None) -> C
     it is given.
 
     ``also`` is another configuration: files that ``models`` of ``config`` does not name are taken
-    from it, if it names them; None where there is none. Where ``config`` has neither models nor a
-    models_root, the avatars are those of ``list_avatars``; raises NotFound where there is none of
-    these. A models_root may be empty, since it is read again later. ``allow_links_outside`` of
+    from it, if it names them; None where there is none. Where ``config`` has neither ``models`` nor
+    a ``models_root``, the avatars are those of ``list_avatars``; NotFound is raised where there are
+    none. A models_root may be empty, since it is read again later. ``allow_links_outside`` of
     ``config`` takes effect for all packages that this process reads from now on.
     """
     if config.allow_links_outside:
@@ -96,10 +96,10 @@ def open_avatars(
     devices: Devices,
     metrics: ServerMetrics,
 ) -> Iterator[Registry[LoadedAvatar]]:
-    """Give the ``with`` block the registry of a server that does everything, and close it
-    afterwards. A context manager. It loads an avatar of ``catalog`` when it is first asked for,
-    compiled first where need be, with its frames and with its network on one of ``devices``, and
-    unloads others where a limit is reached. ``metrics`` is told of all this. What is wrong with an
+    """Give the ``with`` block the registry of a server that makes mouths and composes frames, and
+    close it afterwards. A context manager. It loads an avatar of ``catalog`` when it is first asked
+    for, compiled first where need be, with its frames and with its network on one of ``devices``,
+    and unloads others where a limit is reached. ``metrics`` counts all this. What is wrong with an
     avatar is raised by the registry when it is asked for, not here.
 
     Of each limit that both configurations have the lower one counts; the eviction policy is that of
@@ -157,8 +157,8 @@ def open_frames(
     """Give the ``with`` block the registry of a compositing server, and close it afterwards. A
     context manager. It loads an avatar of ``catalog`` when it is first asked for, compiled first
     where need be: its frames, while ``backend`` makes its mouths. Others are unloaded where a limit
-    of ``config`` is reached. ``metrics`` is told of all this. What is wrong with an avatar is
-    raised by the registry when it is asked for, not here."""
+    of ``config`` is reached. ``metrics`` counts all this. What is wrong with an avatar is raised by
+    the registry when it is asked for, not here."""
     parts, quality = _parts(config, serve=False), config.output.jpeg_quality
     cache, measured = _frame_cache(config), MeasuredFrames(metrics)
     sandbox = _sandbox(config.capacity)
@@ -192,8 +192,8 @@ def open_networks(
     """Give the ``with`` block the registry of an inference server, and close it afterwards. A
     context manager. It loads an avatar of ``catalog`` when it is first asked for, compiled first
     where need be: its network on one of ``devices`` and, where their files are there, its frames.
-    Others are unloaded where a limit of ``config`` is reached. ``metrics`` is told of all this.
-    What is wrong with an avatar is raised by the registry when it is asked for, not here."""
+    Others are unloaded where a limit of ``config`` is reached. ``metrics`` counts all this. What is
+    wrong with an avatar is raised by the registry when it is asked for, not here."""
     sandbox = _sandbox(config.capacity)
 
     def load(name: str, files: AvatarFiles) -> Loaded[LoadedAvatar]:
@@ -301,8 +301,8 @@ def _parts(config: CompositingConfig, *, serve: bool) -> frozenset[Part]:
 
 def has_web(config: CompositingConfig, *, serve: bool) -> bool:
     """Return whether a server with the configuration ``config`` has the web page and the HTTP API:
-    as its ``web.enabled`` says, or, where that is not set, ``serve``, which says whether it is
-    ``lipwire serve``."""
+    what ``web.enabled`` says, or ``serve`` where that is not set. ``serve`` says whether the server
+    is that of ``lipwire serve``."""
     enabled = config.web.enabled
     return serve if enabled is None else enabled
 
@@ -338,9 +338,10 @@ def _prepare(name: str, frames: Avatar, config: CompositingConfig) -> None:
 
 
 def check_frames(name: str, frames: Avatar, entries: Mapping[str, ModelEntry]) -> None:
-    """Check the number of source frames (those of its package's video) of ``frames``, the opened
-    avatar called ``name``. Raises AvatarInvalid where ``entries``, which has the configuration's
-    entries by avatar name, names another number (``num_frames``); nothing where it names none."""
+    """Raise AvatarInvalid where the opened avatar called ``name`` has another number of source
+    frames (the frames of its package's video or folder, ``frames.source_frame_count``) than its
+    entry in the configuration says (``num_frames``). ``entries`` are those entries by avatar name.
+    Does nothing where there is no entry, or one without that number."""
     entry, count = entries.get(name), frames.source_frame_count
     if entry is not None and entry.num_frames not in (None, count):
         raise AvatarInvalid(
@@ -364,9 +365,9 @@ def _least(one: _N | None, other: _N | None) -> _N | None:
 
 
 def preload(names: Iterable[str], load: Callable[[str], object]) -> int:
-    """Call ``load(name)`` for each of ``names``, which are avatars, one after the other, and return
-    how many could be loaded. A LipwireError is logged, and the next one is loaded; other errors are
-    passed on."""
+    """Call ``load(name)`` for each of ``names``, the names of avatars, one after the other, and
+    return how many could be loaded. A LipwireError of ``load`` is logged, and the next one is
+    loaded; other exceptions are raised."""
     done = 0
     for name in names:
         try:

@@ -36,8 +36,8 @@ _SWEEP_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class OpenedRenders:
-    """The renders of a server, and what checks signed links to their videos; None where links are
-    not signed."""
+    """The ``renders`` of a server, and ``links``, which checks signed links to their videos;
+    ``links`` is None where links are not signed."""
 
     renders: Renders
     links: SignedLinks | None
@@ -61,14 +61,14 @@ def open_renders(
     afterwards; None where the server makes none. A context manager.
 
     ``avatars`` gives avatars that were opened for video, and ``encoders`` their audio encoders;
-    both stay the caller's to close. ``voice`` says texts; None where there is none. ``tell(heading,
-    facts)`` is called for people who start the server, and ``metrics`` is told of what is made.
-    ``backend`` is asked for the revisions of networks that are not in this process; None where all
-    are. Finished videos are shared with other servers by ``redis``, which the caller keeps open as
-    long; None where nothing is shared. ``first`` says whether this process is the one that tells
-    ``metrics`` what all of the server's processes have together. ``choose`` says which version of
-    an avatar is rendered. Raises StorageFailed where the folder or the file of usage cannot be
-    used.
+    both stay the caller's to close. ``voice`` makes speech of texts; None where there is none.
+    ``tell(heading, facts)`` is called for people who start the server, and ``metrics`` counts what
+    is made. ``backend`` is asked for the revisions of networks that are not in this process; None
+    where all are. Finished videos are shared with other servers by ``redis``, which the caller
+    keeps open as long; None where nothing is shared. ``first`` says whether this process is the one
+    whose ``metrics`` show what all of the server's processes have together. ``choose`` says which
+    version of an avatar is rendered. Raises StorageFailed where the folder or the file of usage
+    cannot be used.
     """
     settings = config.renders
     if settings.folder is None:

@@ -14,8 +14,9 @@ _WHAT = "compiling the mouths for silence"
 
 def compile_rest(frames: Avatar, progress: CompileProgress) -> None:
     """Have the network make the avatar's mouths at rest (shown while nobody speaks), and keep them
-    in its compiled part "rest"; nothing where that is there. ``frames`` is the avatar, opened with
-    its network. ``progress(done, total, what)`` is called meanwhile.
+    in its compiled part "rest". Does nothing where that part is complete. ``frames`` is the avatar,
+    opened with its network. ``progress(done, total, what)`` is called meanwhile with counts of
+    frames; both are 0 while another process compiles this avatar.
 
     Raises InvalidInput where the avatar has no audio encoder of its own, AvatarInvalid where its
     network or audio encoder fails, StorageFailed where the part can be written nowhere.

@@ -36,9 +36,10 @@ def open_access_control(
     """Return what decides who may ask ``server`` and for what, by the keys, tokens and addresses of
     ``security`` and the server's certificate names; the caller closes it, as a context manager.
     Limits are counted with all who share ``redis``, which the caller keeps open as long; None where
-    this process counts for itself. ``shared_keys`` says what these tell each other of API keys:
-    nothing ("none"), which were revoked, or all. Raises InvalidInput where a key, an address or a
-    file of the settings is not usable, and StorageFailed where the audit file cannot be opened."""
+    this process counts for itself. ``shared_keys`` says what servers that share ``redis`` tell each
+    other of API keys: nothing ("none"), which were revoked, or all. Raises InvalidInput where a
+    key, an address or a file of the settings is not usable, and StorageFailed where the audit file
+    cannot be opened."""
     keys: KeyFile | SharedKeys | None = None
     if security.keys_file is not None:
         file = keys = KeyFile(security.keys_file)
@@ -95,7 +96,7 @@ def transport_options(control: AccessControl, server: ServerSettings) -> dict[st
 
 def server_tls(tls: TlsSettings) -> ServerTls | None:
     """Return the paths of the certificate, the key and the clients' authorities in ``tls``; None
-    where certificate or key is not set: nothing is encrypted. No file is read."""
+    where the certificate or the key is not set, so that nothing is encrypted. No file is read."""
     if tls.cert is None or tls.key is None:
         return None
     return ServerTls(tls.cert, tls.key, tls.client_ca)

@@ -109,11 +109,11 @@ def open_inference_server(
     mapping of names to values, for each part that is opened. ``place`` is that of this process
     among those that share the port; None where it is alone. ``own_socket`` is a Unix socket on
     which it listens as well, for this process alone. ``make_engine(chosen)`` opens the engine of a
-    device (``ChosenDevice``). ``metrics`` is told of all that happens; None where nobody measures.
-    Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not
-    there, DeviceLost where a GPU that is needed does not work, InvalidInput where
-    ``onnx.cuda_device_id`` is not the number of a GPU or a file of the configuration is not usable,
-    Unavailable where the port is taken.
+    device (``ChosenDevice``). ``metrics`` counts what happens; None where nobody measures. Raises
+    NotFound where there is no avatar, DependencyMissing where CUDA is required and not there,
+    DeviceLost where a GPU that is needed does not work, InvalidInput where ``onnx.cuda_device_id``
+    is not the number of a GPU or a file of the configuration is not usable, Unavailable where the
+    port is taken.
     """
     metrics = metrics or ServerMetrics()
     with ExitStack() as stack:
@@ -177,10 +177,10 @@ def open_compositing_server(
     ``tell(heading, facts)`` is called, for people who start the server, with a heading and a
     mapping of names to values, for each part that is opened. ``place`` is that of this process
     among those that share the port; None where it is alone. ``own_socket`` is a Unix socket on
-    which it listens as well, for this process alone. ``metrics`` is told of all that happens; None
-    where nobody measures. Raises NotFound where there is no avatar, InvalidInput where an address
-    or a file of the configuration is not usable, DependencyMissing where its voice is not
-    installed, Unavailable where the port is taken.
+    which it listens as well, for this process alone. ``metrics`` counts what happens; None where
+    nobody measures. Raises NotFound where there is no avatar, InvalidInput where an address or a
+    file of the configuration is not usable, DependencyMissing where its voice is not installed,
+    Unavailable where the port is taken.
     """
     urls = ", ".join(config.inference_server.url)
     metrics = metrics or ServerMetrics()
@@ -228,14 +228,14 @@ def open_serve(
     context manager.
 
     It listens where ``config`` says, and serves its avatars. ``inference`` says how networks are
-    run, where files lie that ``config`` does not name, and what is preloaded; where ``inference``
-    would listen does not count. ``tell(heading, facts)`` is called, for people who start the
-    server, for each part that is opened. ``place`` is that of this process among those that share
-    the port; None where it is alone. ``own_socket`` is a Unix socket on which it listens as well,
-    for this process alone; None for no such socket. ``make_engine(chosen)`` opens the engine of a
-    device. Without ``by_speed``, live sessions are admitted although the networks are too slow for
-    them, to measure what then happens. ``metrics`` is told of all that happens; None where nobody
-    measures.
+    run, where files lie that ``config`` does not name, and what is preloaded; the address in
+    ``inference`` is not used. ``tell(heading, facts)`` is called, for people who start the server,
+    with a heading and a mapping of names to values, for each part that is opened. ``place`` is that
+    of this process among those that share the port; None where it is alone. ``own_socket`` is a
+    Unix socket on which it listens as well, for this process alone; None for no such socket.
+    ``make_engine(chosen)`` opens the engine of a device. Where ``by_speed`` is False, live sessions
+    are admitted even if the networks are too slow for them, to measure what happens then.
+    ``metrics`` counts what happens; None where nobody measures.
 
     Raises NotFound where there is no avatar, DependencyMissing where CUDA is required and not there
     or the voice not installed, DeviceLost where a GPU that is needed does not work, InvalidInput

@@ -45,8 +45,8 @@ class SessionAvatar(Closing):
     """Avatar ``model_id``, or one version of it, for one live session, kept loaded until it is
     closed. Thread-safe; a context manager.
 
-    Where its network turns out to be of another revision (hash of the files) than its frames are,
-    as the package was replaced meanwhile, both are loaded anew, and the session goes on with them.
+    Where its package is replaced meanwhile, its network turns out to be of another revision (hash
+    of the files) than its frames. Then both are loaded anew, and the session goes on with them.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class SessionAvatar(Closing):
         self._now = self._open(call)
 
     def live_avatar(self, frame_format: PictureFormat) -> LiveAvatar:
-        """Return the avatar in the form that a session uses, which composes frames as
-        ``frame_format`` says: JPEG files for "jpeg", else raw pixels (BGR). It goes on with the new
-        package where this object does, and its ``close`` closes this object."""
+        """Return the avatar in the form that a session uses (``LiveAvatar``), which composes frames
+        in ``frame_format``: JPEG files for "jpeg", raw pixels (BGR) for "raw". Where the package is
+        replaced it uses the new one, like this object. Its ``close`` closes this object."""
         first = self._now
         return LiveAvatar(
             name=parted(self._model_id)[0],
@@ -82,23 +82,31 @@ class SessionAvatar(Closing):
         )
 
     def mouths(self, position: int, windows: AudioWindows, call: Call) -> Mouths:
-        """Return the mouths of frames ``position``, ``position + 1`` and so on, one for each of
-        ``windows``, what the network hears of a frame: (N, 32, 16, 16) float32 gives (N, 320, 320,
-        3) uint8, BGR. ``call`` is the request that this is done for, with its deadline. Raises
-        AvatarChanged where the package was replaced by one that the session cannot go on with,
-        Unavailable where frames and network go on being of different revisions, and what the
-        network raises (Overloaded, DeadlineExceeded, ...)."""
+        """Return the mouths of frames ``position``, ``position + 1`` and so on (from 0; past the
+        avatar's last frame its frames are shown back and forth), one for each of ``windows``: (N,
+        320, 320, 3) uint8, in the package's colour order. ``windows`` are what the network is given
+        of the sound around each frame, (N, 32, 16, 16) float32. ``call`` is the request that this
+        is for, with its deadline.
+
+        Raises AvatarChanged where the new package has frames of another size, Unavailable where
+        frames and network are of different revisions in three attempts, and what ``Network.mouths``
+        and loading an avatar raise, such as Overloaded, DeadlineExceeded and AvatarInvalid.
+        """
         return self.of_one_revision(
             lambda now: now.loaded.network.mouths(position, windows, call=call).pixels, call
         )
 
     def of_one_revision(self, make: Callable[[_Revision], _Made], call: Call | None) -> _Made:
-        """Return ``make(revision)``, where ``revision`` is the avatar as it is now: its frames, its
-        network and its audio encoder. Where ``make`` raises AvatarChanged, as they do not belong
-        together any more, they are loaded anew and it is called again, three times at most.
-        ``call`` is the request that this is done for: its deadline is that of loading (None: there
-        is none). Raises Unavailable where they go on being different, AvatarChanged where the new
-        frames are of another size, and what ``make`` or loading raises."""
+        """Return ``make(revision)``. ``revision`` is the avatar at this moment; its attributes are
+        ``loaded`` (the ``LoadedAvatar``, with the network), ``frames`` (``Avatar``), ``rest``
+        (``Rest``, its mouths for silence) and ``encoder`` (``AudioEncoder``). Where ``make`` raises
+        AvatarChanged, because frames and network do not belong together any more, the avatar is
+        loaded anew and ``make`` is called again, three times in all.
+
+        ``call`` is the request that this is for, whose deadline limits loading (None: there is
+        none). Raises Unavailable where ``make`` has raised AvatarChanged three times, AvatarChanged
+        where the new frames are of another size, and what ``make`` or loading the avatar raises.
+        """
         for _ in range(_REVISIONS):
             with self.used() as now:
                 try:
@@ -113,8 +121,10 @@ class SessionAvatar(Closing):
 
     @contextmanager
     def used(self) -> Iterator[_Revision]:
-        """Give the ``with`` block the frames and network of the avatar as they are now; they are
-        not closed before it ends, even where the avatar is replaced. A context manager."""
+        """Give the ``with`` block the avatar at this moment, an object with the attributes
+        ``loaded`` (``LoadedAvatar``), ``frames`` (``Avatar``), ``rest`` (``Rest``, its mouths for
+        silence) and ``encoder`` (``AudioEncoder``). They are not closed before the block ends, even
+        where the avatar is replaced. A context manager."""
         with self._lock:
             now = self._now
             now.users += 1

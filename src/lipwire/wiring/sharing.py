@@ -19,9 +19,9 @@ def open_redis(
     """Give the ``with`` block a connection to the Redis server of ``settings``, None where they
     name none, and close it afterwards. A context manager. Redis need not be there yet.
 
-    ``tell(heading, facts)`` is called for people who start the server; ``metrics`` tells from then
-    on how the connection does, None where nobody measures. Raises DependencyMissing where redis-py
-    is not installed, InvalidInput where a file of the settings cannot be read.
+    ``tell(heading, facts)`` is called for people who start the server; ``metrics`` shows from then
+    on the state of the connection; None where nobody measures. Raises DependencyMissing where
+    redis-py is not installed, InvalidInput where a file of the settings cannot be read.
     """
     if not settings.enabled:
         yield None
@@ -41,7 +41,7 @@ def open_redis(
 
 def address_of(settings: RedisSettings) -> RedisAddress:
     """Return host, port and database of the Redis server of ``settings``, which have to name one,
-    with the user, the password and the certificates by which a server connects."""
+    with the user, the password and the certificates with which a server connects."""
     username, password = settings.credentials
     return RedisAddress(
         settings.host,
@@ -58,9 +58,9 @@ def hearing_of_versions(
     settings: RedisSettings, catalog: Packages, metrics: ServerMetrics
 ) -> Iterator[None]:
     """During the ``with`` block, have ``catalog`` look at its store as soon as others who share the
-    Redis server of ``settings`` tell that something was published. A context manager. Nothing
+    Redis server of ``settings`` report that something was published. A context manager. Nothing
     happens where ``settings`` name no Redis server, or ``catalog`` is of a folder. ``metrics``
-    tells how that does."""
+    shows whether the connection for that works."""
     if not settings.enabled or not isinstance(catalog, StoredAvatars):
         yield
         return
@@ -73,8 +73,8 @@ def hearing_of_versions(
 
 def tell_of_versions(settings: RedisSettings) -> int:
     """Tell all servers that share the Redis server of ``settings``, which have to name one, to look
-    at their stores now; return how many processes were told, without waiting for them. Raises
-    Unavailable where Redis cannot be told, DependencyMissing where redis-py is not installed."""
+    at their stores now. Returns how many processes were told, without waiting for them. Raises
+    Unavailable where Redis cannot be reached, DependencyMissing where redis-py is not installed."""
     return notice(address_of(settings), _channel(settings))
 
 

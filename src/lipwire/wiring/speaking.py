@@ -45,8 +45,8 @@ class Speaking(Closing):
     nothing to say, or too much, Overloaded where 8 texts of the session wait, and Unavailable once
     closed; what fails later is logged. Thread-safe; a context manager.
 
-    A text that waits or is said when its session is interrupted is dropped; one that comes after
-    that is new. A session that says something takes one of the threads.
+    When a session is interrupted, the text that is being said and those that wait are dropped;
+    texts that are added afterwards are said. A session that says something uses one of the threads.
     """
 
     def __init__(self, voice: Voice, threads: Executor) -> None:
@@ -94,8 +94,8 @@ class Speaking(Closing):
             self._threads.submit(self._prepare)
 
     def close(self) -> None:
-        """Stop saying texts, drop those that wait, and end the threads, waiting for them. Sessions
-        go on; what was pushed to them is still said."""
+        """Stop saying texts, drop those that wait, and wait until the threads have ended. Sessions
+        go on, and sound that they were given already is still heard."""
         with self._lock:
             self._closed.set()
             for waiting in self._waiting.values():

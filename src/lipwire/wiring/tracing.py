@@ -10,9 +10,9 @@ from lipwire.domain import DependencyMissing, Tell
 @contextmanager
 def recording_spans(config: InferenceConfig | CompositingConfig, *, tell: Tell) -> Iterator[None]:
     """Record spans of this process' requests during the ``with`` block, and send them to the
-    collector that ``config`` names (``tracing.endpoint``); nothing where it names none. A context
-    manager. ``tell(heading, facts)`` is called, for people who start the server, where spans are
-    recorded. Raises DependencyMissing where OpenTelemetry is not installed."""
+    collector that ``config`` names (``tracing.endpoint``). Does nothing where it names none. A
+    context manager. ``tell(heading, facts)`` is called, for people who start the server, where
+    spans are recorded. Raises DependencyMissing where OpenTelemetry is not installed."""
     settings = config.tracing
     if settings.endpoint is None:
         yield

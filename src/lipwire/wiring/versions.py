@@ -25,11 +25,12 @@ def choosing(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Choose:
     """Return a function that says which version of an avatar of ``catalog`` is shown to whom
-    (``Choose``); where ``catalog`` is of a folder, that is always the only one.
+    (``Choose``); where the avatars of ``catalog`` lie in a folder, each has only one version.
 
-    What becomes of both versions of an avatar that has a canary is told to ``metrics``. A canary is
-    loaded into ``avatars`` before anybody is shown it, and its network by ``backend``; None where
-    the networks are in ``avatars``, too. ``clock`` gives seconds.
+    Where an avatar has a canary (a version that only a share of those who use it are shown),
+    ``metrics`` counts how calls for each of its two versions end. A canary is loaded into
+    ``avatars`` before anybody is shown it, and its network by ``backend``; None where the networks
+    are in ``avatars``, too. ``clock`` gives seconds.
     """
     if not isinstance(catalog, StoredAvatars):
         return one_version

@@ -52,14 +52,15 @@ def open_web(
 
     ``sessions`` are the live sessions that it shows. ``names()`` returns the avatars that may be
     asked for, ``healthy()`` whether a session could begin now. ``speak(session, text)`` has a
-    session say a text, None where there is no voice; ``control`` says who asks. ``tell(heading,
-    facts)`` is called for people who start the server, with the page's address and the like by
-    name. ``tls`` is the server's certificate; without one nothing is encrypted. ``place`` is that
-    of this process among those that share the port, which ``shared_web`` keeps for them; None where
-    it is alone. ``counts()`` returns how many sessions each process has, by its number; it is not
-    called without a ``place``. ``metrics`` is told of requests and viewers; None where nobody
-    measures. Tickets count at all servers that share ``redis``; None: at this one. ``renders`` are
-    the finished videos that can be ordered; None where none are made.
+    session say a text, None where there is no voice; ``control`` decides who may ask for what.
+    ``tell(heading, facts)`` is called for people who start the server, with a heading and a mapping
+    of names to values, such as the page's address. ``tls`` is the server's certificate; without one
+    nothing is encrypted. ``place`` is that of this process among those that share the port, which
+    ``shared_web`` keeps for them; None where it is alone. ``counts()`` returns how many sessions
+    each process has, by its number; it is not called without a ``place``. ``metrics`` counts
+    requests and viewers; None where nobody measures. Tickets are accepted by all servers that share
+    ``redis``; None: by this one. ``renders`` are the finished videos that can be ordered; None
+    where none are made.
 
     Where the port is taken, another one is used, unless the configuration names it: then
     Unavailable is raised. Raises InvalidInput where other machines reach the server and nobody
@@ -129,12 +130,12 @@ def shared_web(
     A context manager. Gives environment variables (name to value) with which each of the processes
     has that port and the same token.
 
-    ``tell(heading, facts)`` is called for people who start the server, with the page's address and
-    the like by name. ``closed`` says whether callers are told apart by keys, tokens or
-    certificates, and ``encrypted`` whether the server has a certificate. Where the port is taken,
-    another one is used, unless the configuration names it: then Unavailable is raised. Raises
-    InvalidInput where other machines reach the server and nobody there could show who they are
-    (``check_web``).
+    ``tell(heading, facts)`` is called for people who start the server, with a heading and a mapping
+    of names to values, such as the page's address. ``closed`` says whether callers are told apart
+    by keys, tokens or certificates, and ``encrypted`` whether the server has a certificate. Where
+    the port is taken, another one is used, unless the configuration names it: then Unavailable is
+    raised. Raises InvalidInput where other machines reach the server and nobody there could show
+    who they are (``check_web``).
     """
     check_web(web, closed=closed)
     token = web.token or _new_token()
@@ -191,10 +192,10 @@ def _new_token() -> str:
 
 
 def check_web(web: WebSettings, *, closed: bool = False) -> None:
-    """Check that who asks ``web`` can be told apart. Raises InvalidInput where other machines reach
-    ``web.host``, ``web.token`` is not set (one that is made at the start is in the log alone), and
-    ``closed`` is False. ``closed`` says whether callers are told apart by keys, tokens or
-    certificates."""
+    """Check that callers of the web server of ``web`` have to show who they are. Raises
+    InvalidInput where other machines reach ``web.host``, ``web.token`` is not set (a token that is
+    made at the start is in the log alone), and ``closed`` is False. ``closed`` says whether callers
+    are told apart by keys, tokens or certificates."""
     if web.token is None and not closed and not is_loopback(web.host):
         raise InvalidInput(
             f"web.host is {web.host}, which other machines reach, and web.token is not set; set it"
