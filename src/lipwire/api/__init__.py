@@ -67,15 +67,16 @@ def open_avatar(
     """Open an avatar by its name or its folder, compiling it first where that was never done. The
     caller closes it; a context manager.
 
-    ``name_or_path`` is a path where it is no str, holds a slash or is ".", ".." or "~"; else a
+    ``name_or_path`` is a path where it is no str, contains a slash or is ".", ".." or "~"; else a
     name, which is looked for in the folders of avatars (``lipwire.avatars.search_folders``).
     ``outputs`` are the forms of frames that will be asked for ("bgr", "jpeg", "i420"); what they
     need is compiled now and not at the first frame. ``jpeg_quality`` is 1 to 100. ``audio_encoder``
     is an ONNX file that replaces the package's own. ``threads`` is how many cores the network may
     use, None for all of them. With ``precision`` "auto", speech of 10 s or more is computed in
-    bfloat16 where the processor has units for it, that is faster, and a trial shows the same mouths
-    to the eye; with "float32" never. ``progress(done, total, what)`` is called while something is
-    compiled; ``total`` is 0 where it is not known.
+    bfloat16 where the processor has units for bfloat16, where that is faster, and where a trial
+    gives mouths that look the same; with "float32" it never is. ``progress(done, total, what)`` is
+    called while something is compiled: how much is done of how much, and what, as text; ``total``
+    is 0 where it is not known.
 
     >>> with open_avatar(avatar_path, outputs=("jpeg",), jpeg_quality=90) as avatar:
     ...     first = next(avatar.speak(speech, rate_hz=16_000))
@@ -126,7 +127,7 @@ def render(
     silence where something is missing. ``out`` is a file ending in .mp4, .m4v or .mov, which is
     replaced, or an open binary file, which stays open. ``start_frame`` (0 or above) is the avatar's
     frame to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its quality,
-    0 (best) to 51. ``progress(done, total)`` is called as frames are done.
+    0 (best) to 51. ``progress(done, total)`` is called with numbers of frames while they are made.
 
     Raises NotFound and AvatarInvalid where there is no such avatar or it is broken, InvalidInput
     for audio or settings that cannot work, StorageFailed where ``out`` cannot be written,
@@ -171,7 +172,7 @@ def say(
     2. ``avatar`` is its name or folder, and ``out`` a file ending in .mp4, .m4v or .mov, which is
     replaced, or an open binary file, which stays open. ``start_frame`` (0 or above) is the avatar's
     frame to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its quality,
-    0 (best) to 51. ``progress(done, total)`` is called as frames are done.
+    0 (best) to 51. ``progress(done, total)`` is called with numbers of frames while they are made.
 
     Raises DependencyMissing where the voice is not installed, Unavailable or DeadlineExceeded where
     it fails, InvalidInput for a text with nothing to say or with more than 10,000 characters and
@@ -252,7 +253,7 @@ def connect(
     connection is encrypted, and has the API key or token that is sent:
     ``ClientSecurity(ClientTls(ca=Path("ca.crt")), key)`` (both in ``lipwire.api.live``); with None
     nothing is encrypted and nothing sent. It connects when the first session is begun, so that a
-    server that is not there is told then. Raises InvalidInput where ``address`` cannot be an
+    server that is missing is reported only then. Raises InvalidInput where ``address`` cannot be an
     address, a file cannot be read, or a token would go to another machine without encryption.
     """
     from lipwire.api.live import PLAIN, AvatarConnection

@@ -70,9 +70,9 @@ def open_audio(
     """Context manager: give the block ``audio`` (a file, samples or a recording) as a recording,
     and close it afterwards, unless it was a recording already. ``rate_hz`` is the rate of samples,
     ``track`` the number of a file's audio track, from 1 (None: the default one), and
-    ``allow_damaged`` has a damaged file taken; what does not apply is ignored. Raises what
-    ``recording_of`` raises: InvalidInput for a file that cannot be read or decoded, or lacks the
-    track, and for samples of another shape or type; StorageFailed where a pipe cannot be copied."""
+    ``allow_damaged`` has a damaged file taken; what does not apply is ignored. Raises InvalidInput
+    for a file that cannot be read or decoded, or lacks the track, and for samples of another shape
+    or type; StorageFailed where a pipe cannot be copied."""
     recording = recording_of(audio, rate_hz, track, allow_damaged)
     try:
         yield recording

@@ -56,11 +56,11 @@ class Frame:
     ``index`` is its number, from 0. It is composed when one of its forms is asked for, each time
     anew.
 
-    A frame may be kept and used from any thread as long as its avatar is open. After that ``mouth``
-    is all that can be had of it; the other forms raise InvalidInput. What a form needs that was not
-    named in ``outputs`` when the avatar was opened is compiled when it is first asked for, which
-    may raise AvatarInvalid or StorageFailed as ``open_avatar`` does; ``bgr`` and ``i420`` raise
-    AvatarInvalid where the package's frames were changed.
+    A frame may be kept and used from any thread as long as its avatar is open. Once the avatar is
+    closed, only ``mouth`` can be read; the other forms raise InvalidInput. What a form needs that
+    was not named in ``outputs`` when the avatar was opened is compiled when it is first asked for,
+    which may raise AvatarInvalid or StorageFailed as ``open_avatar`` does; ``bgr`` and ``i420``
+    raise AvatarInvalid where the package's frames were changed.
     """
 
     __slots__ = ("_avatar", "_background", "_mouth", "index")
@@ -182,8 +182,8 @@ class TalkingAvatar(Closing):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What people should know of how the avatar is shown, a line of text each, such as that its
-        video is resampled to 25 frames a second; empty where there is nothing. See
+        """What people should know about how the avatar is shown, a line of text each, such as that
+        its video is resampled to 25 frames a second; empty where there is nothing. See
         ``Avatar.notes``."""
         return self._performer.avatar.notes
 
@@ -207,8 +207,8 @@ class TalkingAvatar(Closing):
 
         The threads end with the iterator. Where it may be left half-way, close it with
         ``contextlib.closing``. Raises InvalidInput at once for audio that cannot be decoded, other
-        arguments that cannot work, and once the avatar is closed; the iterator raises it instead of
-        the next frame where the avatar was closed meanwhile.
+        arguments that cannot work, and once the avatar is closed; the iterator raises InvalidInput
+        instead of the next frame where the avatar was closed meanwhile.
         """
         self._check_open()
         start = whole_number("start_frame", start_frame, 0)
@@ -254,7 +254,8 @@ class TalkingAvatar(Closing):
         as it was, and nothing new is left. ``out`` may also be an open binary file, which gets
         fragmented MP4 as it is made and stays open. ``start_frame`` (0 or above) is the frame of
         the avatar to begin with. ``preset`` is x264's, slower ones make smaller files; ``crf`` its
-        quality, 0 (best) to 51. ``progress(done, total)`` is called as frames are done.
+        quality, 0 (best) to 51. ``progress(done, total)`` is called with numbers of frames while
+        they are made.
 
         Raises InvalidInput for audio or settings that cannot work and once the avatar is closed,
         AvatarInvalid when the package was changed meanwhile, StorageFailed when ``out`` cannot be
@@ -330,9 +331,9 @@ class TalkingAvatar(Closing):
         ``rate_hz``; ``audio_track`` is the number of a file's audio track, from 1 (None: the
         default one), and ``allow_damaged`` has a damaged file taken with silence where something is
         missing. ``start_frame`` (0 or above) is the avatar's frame to begin with; ``progress(done,
-        total)`` is called as frames are done. Raises InvalidInput for audio or settings that cannot
-        work and once the avatar is closed, AvatarInvalid when the package was changed meanwhile,
-        StorageFailed when ``folder`` cannot be written.
+        total)`` is called with numbers of frames while they are made. Raises InvalidInput for audio
+        or settings that cannot work and once the avatar is closed, AvatarInvalid when the package
+        was changed meanwhile, StorageFailed when ``folder`` cannot be written.
         """
         self._check_open()
         path = path_of("folder", folder)
@@ -375,9 +376,9 @@ class TalkingAvatar(Closing):
         frames in the form ``output`` ("bgr", "jpeg" or "i420"); what that needs is compiled now if
         it never was. The same object each time; it stays this object's to close.
 
-        Naming the outputs in ``open_avatar`` has that done before the first frame. Raises
-        InvalidInput for an unknown form, and after ``close``; AvatarInvalid where the package is
-        broken by now, StorageFailed where what is compiled can be written nowhere.
+        What is named as ``outputs`` in ``open_avatar`` is compiled there, before the first frame.
+        Raises InvalidInput for an unknown form, and after ``close``; AvatarInvalid where the
+        package is broken by now, StorageFailed where what is compiled can be written nowhere.
         """
         output = output_of(output)
         with self._lock:
@@ -395,8 +396,8 @@ class TalkingAvatar(Closing):
 
     def close(self) -> None:
         """End speeches under way, and release threads, networks and mapped files; a frame that is
-        being made is waited for. Whoever goes on with such a speech gets InvalidInput for its next
-        frame. Closing twice is allowed."""
+        being made is waited for. An iterator of ``speak`` that is used after that raises
+        InvalidInput in place of its next frame. Closing twice is allowed."""
         with self._speaking:
             self._closed = True
             under_way = list(self._speeches)

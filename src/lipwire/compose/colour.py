@@ -56,8 +56,8 @@ def i420_shape(width: int, height: int) -> tuple[int, int]:
 
 
 def bgr_to_i420(frame: UInt8Array) -> UInt8Array:
-    """Return ``frame`` as I420: the planes of a YUV 4:2:0 picture, as video encoders take it,
-    BT.709 in limited range.
+    """Return ``frame`` as I420: the planes of a YUV 4:2:0 picture, the form that video encoders
+    take, BT.709 in limited range.
 
     ``frame`` is (height, width, 3) uint8 BGR; an odd side is completed by repeating its last column
     or row. Returns ``i420_shape(width, height)`` uint8, contiguous: the rows of Y, then U and V,

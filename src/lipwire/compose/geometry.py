@@ -85,8 +85,9 @@ def crop_rim(pixels: UInt8Array, rect: CropRect, origin: tuple[int, int] = (0, 0
     ``pixels`` is the frame, or a part of it whose top left pixel is ``origin`` (x, y) of the frame:
     (height, width, 3) uint8 BGR; ``rect`` is the crop rectangle in pixels of the frame. Returns
     (15552,) uint8 BGR: top and bottom rows, then what is left of the columns. A frame's rim never
-    changes: kept, it saves ``paste_mouth`` one of its two resizings. Raises InvalidInput when
-    ``pixels`` has another shape or dtype, or the rectangle is empty or reaches outside the pixels.
+    changes, so it can be kept; that saves ``paste_mouth`` one of its two resizings. Raises
+    InvalidInput when ``pixels`` has another shape or dtype, or the rectangle is empty or reaches
+    outside the pixels.
     """
     crop = _resized(_face(pixels, rect, origin), CROP_PX, CROP_PX)
     return np.concatenate([part.ravel() for part in _rim_of(crop)])
@@ -109,10 +110,10 @@ def paste_mouth(
     (320, 320, 3) uint8 BGR and is left as it is. ``rect`` is in pixels of the frame. ``border_px``
     is how many pixels of the resized crop on each side the network does not see: with 4, ``mouth``
     is the middle of 328x328; with 0, it is the whole rectangle. ``rim`` is what ``crop_rim``
-    returned for the frame, (15552,) uint8, where that is at hand; None has it computed, with the
-    same result. ``mask`` says what is in front of the mouth, (rect.height, rect.width) uint8: 255
-    where the mouth is shown, 0 where the background stays, and between them a mixture, rounded to
-    nearest; None where nothing is.
+    returned for the frame, (15552,) uint8, where the caller has it; with None it is computed, with
+    the same result. ``mask`` says what is in front of the mouth, (rect.height, rect.width) uint8:
+    255 where the mouth is shown, 0 where the background stays, and between them a mixture, rounded
+    to nearest; None where nothing is in front of the mouth.
 
     Raises InvalidInput when a shape or dtype is wrong, or the rectangle is empty or outside the
     pixels.

@@ -16,9 +16,9 @@ class JpegFolderWriter:
         with JpegFolderWriter(Path("out")) as writer:
             writer.write(jpeg)
 
-    An empty folder, or one of such files, is replaced; anything else of that name is refused. On an
-    error or Ctrl-C nothing is left, and what was there before is as it was. ``frames_written``
-    counts the frames.
+    An empty folder, or a folder of such files, is replaced; anything else of that name is refused.
+    On an error or Ctrl-C nothing new is left, and what was there before is as it was.
+    ``frames_written`` counts the frames.
 
     Entering raises InvalidInput where ``path`` may not be replaced, and StorageFailed where the
     folder cannot be made. Leaving raises InvalidInput where no frame was written or ``path`` may
@@ -35,9 +35,9 @@ class JpegFolderWriter:
         return self
 
     def write(self, jpeg: bytes) -> None:
-        """Add the next frame: ``jpeg`` is the bytes of a JPEG file, which are not looked at. Raises
-        StorageFailed when it cannot be written, as on a full disk, and RuntimeError outside the
-        ``with`` block."""
+        """Add the next frame: ``jpeg`` is the bytes of a JPEG file, which are not checked. Raises
+        StorageFailed when it cannot be written, for example on a full disk, and RuntimeError
+        outside the ``with`` block."""
         if self._staged is None:
             raise RuntimeError("a JpegFolderWriter is written to inside its with block")
         with storage_errors(self._target):

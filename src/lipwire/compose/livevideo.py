@@ -159,8 +159,8 @@ class LiveVideoEncoder(_VideoEncoder):
         clock, from 0, higher than that of the call before; numbers may be left out.
 
         ``planes`` are its I420 planes, (even height * 3/2, even width) uint8; the shape is not
-        checked. ``key`` makes it a key frame, with which decoding can begin; the first one is one
-        in any case.
+        checked. ``key`` makes the frame a key frame, with which decoding can begin; the first frame
+        is always one.
         """
         return self._encode(self._context, planes, frame, key=key)
 
@@ -171,9 +171,9 @@ class BatchVideoEncoder(_VideoEncoder):
 
     def __init__(self, width: int, height: int, crf: int) -> None:
         """Frames have ``width`` x ``height`` pixels, each side rounded up to an even number.
-        ``crf`` is x264's quality, 1 to 51, less is better; bits are limited to what the level of
-        H.264 allows. Raises InvalidInput for a ``crf`` out of range, or frames larger than H.264
-        allows."""
+        ``crf`` is x264's quality, 1 to 51, less is better; the bit rate is limited to what the
+        level of H.264 for this size allows. Raises InvalidInput for a ``crf`` out of range, or
+        frames larger than H.264 allows."""
         if not BEST_CRF <= crf <= WORST_CRF:
             raise InvalidInput(f"crf is {crf}; allowed are {BEST_CRF} to {WORST_CRF}")
         super().__init__(width, height)
@@ -183,8 +183,9 @@ class BatchVideoEncoder(_VideoEncoder):
 
     def encode(self, planes: UInt8Array) -> bytes:
         """Return the next frame as an access unit of H.264 in Annex B, with start codes of 4 bytes;
-        the first is an IDR with its parameter sets. Nothing is held back. ``planes`` are I420,
-        (even height * 3/2, even width) uint8; the shape is not checked."""
+        the first is an IDR frame, with which decoding begins, with its parameter sets. Nothing is
+        held back. ``planes`` are I420, (even height * 3/2, even width) uint8; the shape is not
+        checked."""
         frame = self._frames
         self._frames += 1
         return self._encode(self._context, planes, frame, key=frame == 0).data
@@ -215,8 +216,8 @@ class LiveSoundEncoder:
         """Yield ``samples`` encoded, in packets of 20 ms, one for each 960 samples.
 
         ``samples`` are (n,) float32 mono at 48 kHz in [-1, 1], n a multiple of 960, which is not
-        checked; what is louder is clipped. The first one is number ``sample`` on the session's
-        clock, which counts 48,000 a second. Calls follow one another in the order of the sound.
+        checked; what is louder is clipped. The first sample is number ``sample`` on the session's
+        clock, which counts 48,000 a second. Call this in the order of the sound.
         """
         scaled = to_int16(samples)
         for first in range(0, len(scaled), OPUS_FRAME_SAMPLES):

@@ -44,8 +44,8 @@ class Background:
 
     ``jpeg`` is the whole JPEG file, or all of it but what a patch replaces (``without_box``), as
     any contiguous buffer of bytes. ``box`` is what a patch covers, in pixels of the frame.
-    ``row_bounds`` is (rows of MCUs in the box, 2) int32: the offsets in ``jpeg`` between which the
-    bytes of that row are replaced.
+    ``row_bounds`` is (rows of MCUs in the box, 2) int32, where MCUs are blocks of 16 x 16 pixels:
+    the offsets in ``jpeg`` between which the bytes of that row are replaced.
     """
 
     jpeg: bytes | memoryview | UInt8Array
@@ -131,16 +131,16 @@ class PartialJpeg:
 
     def segments(self, pixels: UInt8Array) -> list[bytes]:
         """Encode ``pixels``, (height, width, 3) uint8 BGR of any size that a JPEG may have, and
-        return their segments: the entropy-coded bytes between restart markers, in their order, row
-        by row. Each is what the same pixels give at any other place of a frame, except where they
-        end inside an MCU of 16 x 16 pixels. The interval between markers is that of this layout,
-        whatever the width of ``pixels``."""
+        return the segments of that JPEG: the entropy-coded bytes between restart markers, in their
+        order, row by row. The same pixels give the same segment at any place of a frame, except
+        where ``pixels`` end inside an MCU (a block of 16 x 16 pixels). The interval between markers
+        is that of this layout, whatever the width of ``pixels``."""
         return self.split(imencode_jpeg(pixels, self._options).tobytes())
 
     def split(self, jpeg: bytes | memoryview | UInt8Array) -> list[bytes]:
         """Return the segments of ``jpeg``, the bytes of a whole file that this layout has made: the
-        entropy-coded bytes between restart markers, in their order. Other files are not told apart.
-        """
+        entropy-coded bytes between restart markers, in their order. Whether this layout has made
+        the file is not checked."""
         data = bytes(jpeg)
         ends = segment_ends(np.frombuffer(data, np.uint8), self._scan_start).tolist()
         starts = [self._scan_start, *(end + 2 for end in ends[:-1])]

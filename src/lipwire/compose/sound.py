@@ -22,9 +22,9 @@ _AAC_BITS_A_FRAME: Final = 6144
 
 class AacQueue:
     """A queue of sound that waits to be encoded, cut into the frames of 1024 samples that AAC
-    takes. ``rate_hz`` is the rate at which it comes out, that of the input, or 48,000 where AAC
-    does not know that; ``layout`` ("mono" or "stereo") and ``bits_a_second`` are for the encoder.
-    Unbounded; not thread-safe."""
+    takes. ``rate_hz`` is the rate of the sound that ``take`` yields: the rate of the input, or
+    48,000 where AAC does not support that. ``layout`` ("mono" or "stereo") and ``bits_a_second``
+    are settings for the encoder. There is no limit to what may wait. Not thread-safe."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
         """The sound that ``push`` is given has ``rate_hz`` samples a second, which is not checked,
@@ -44,9 +44,9 @@ class AacQueue:
 
     def push(self, pcm: Float32Array) -> None:
         """Add ``pcm``, the sound that follows: (samples, channels) float32, or (samples,) for one
-        channel, in [-1, 1]; what is louder is clipped when it is taken. It is not copied, and must
-        not be changed until then. Raises InvalidInput for another shape or type, and for samples
-        that are not finite."""
+        channel, in [-1, 1]; what is louder is clipped by ``take``. The array is not copied, and
+        must not be changed until it was taken. Raises InvalidInput for another shape or type, and
+        for samples that are not finite."""
         shaped = pcm[:, None] if pcm.ndim == 1 else pcm
         if shaped.ndim != 2 or shaped.shape[1] != self._channels or pcm.dtype != np.float32:
             raise InvalidInput(
@@ -61,11 +61,12 @@ class AacQueue:
 
     def take(self, limit: int | None) -> Iterator[tuple[int, Float32Array]]:
         """Take waiting sound out of the queue and yield it in whole AAC frames, of 1024 samples,
-        that begin before sample number ``limit``. With None all that is left is yielded, the last
-        frame short: the sound has ended, and ``push`` may not be called any more.
+        that begin before sample number ``limit``. With None the sound has ended: everything that is
+        left is yielded, the last frame perhaps shorter, and ``push`` may not be called any more.
 
         Each is (number of its first sample, (channels, samples) float32 in [-1, 1]). Samples are
-        numbered from 0 at the ``rate_hz`` of this queue. Returns at once when too little waits.
+        numbered from 0 at the ``rate_hz`` of this queue. With a ``limit``, the iterator ends when
+        less than a whole frame waits.
         """
         if limit is None and self._resampler is not None:
             self._append(self._resampler.resample_chunk(_nothing(self._channels), last=True))

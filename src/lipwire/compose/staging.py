@@ -45,9 +45,10 @@ def stage_folder(target: Path) -> Path:
     """Make a new empty folder under a temporary name beside ``target`` and return its path. The
     caller fills it and gives it to ``publish_folder``, or removes it.
 
-    It lies inside ``target`` where that is a mount point, which no other folder can replace. Raises
-    StorageFailed when the parent folder is missing or may not be written to, InvalidInput when
-    ``target`` exists and is something other than an empty folder or one of frames.
+    The new folder lies inside ``target`` where that is a mount point, because no other folder can
+    replace a mount point. Raises StorageFailed when the parent folder is missing or may not be
+    written to, InvalidInput when ``target`` exists and is something other than an empty folder or a
+    folder of frame files.
     """
     with storage_errors(target):
         real = followed(target)
@@ -61,9 +62,9 @@ def publish_folder(staged: Path, target: Path) -> None:
     """Give the finished folder ``staged``, which ``stage_folder`` made, the name ``target``. A
     folder of that name is replaced where it is empty or holds nothing but frames.
 
-    In a mount point the frames are replaced one by one. Raises StorageFailed when it cannot be
-    renamed, InvalidInput when ``target`` has become something else meanwhile; ``staged`` is then
-    still there for the caller to remove.
+    Where ``target`` is a mount point, the frame files in it are replaced one by one. Raises
+    StorageFailed when it cannot be renamed, InvalidInput when ``target`` has become something else
+    meanwhile; ``staged`` is then still there for the caller to remove.
     """
     with storage_errors(target):
         real = followed(target)

@@ -44,10 +44,10 @@ class _Encoded:
 
 class SurroundingsEncoder:
     """Encodes frames of one size and quality, without what a patch covers in each, for
-    ``PartialJpeg.encode`` to put patches in. Thread-safe. Frames may come in any order; where each
-    is much like the one that came before it, less has to be encoded.
+    ``PartialJpeg.encode`` to put patches in. Thread-safe. Frames may be given in any order; where a
+    frame is much like the one before, less has to be encoded.
 
-    ``layout`` is that of the frames.
+    ``layout`` is for frames of this size and quality.
     """
 
     def __init__(self, layout: PartialJpeg) -> None:
@@ -67,9 +67,9 @@ class SurroundingsEncoder:
         """Return what ``layout.background(frame, rect).without_box()`` returns, in less time.
 
         ``frame`` is (height, width, 3) uint8 BGR; ``rect`` is in its pixels. The frame is kept to
-        compare the next ones with, and must not be changed afterwards; while this runs it may be
-        drawn into and restored, so that no other thread may read it. Raises InvalidInput when the
-        shape is another or the rectangle is empty or outside.
+        compare the next ones with, and must not be changed afterwards; while this method runs the
+        frame may be drawn into and restored, so that no other thread may read it. Raises
+        InvalidInput when the shape is another or the rectangle is empty or outside.
         """
         box = self._layout.patch_box(rect)
         self._layout.check(frame)

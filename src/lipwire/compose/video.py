@@ -97,12 +97,12 @@ class VideoWriter:
     Frames are ``width`` x ``height`` pixels, 2 to 16,384 each; one of odd width or height is
     completed to an even one by repeating its last column or row, because H.264 at 4:2:0 knows only
     even ones. ``fps``, 1 to 1000, is how many are shown a second. ``audio_rate_hz``, 1,000 to
-    768,000, and ``audio_channels``, 1 or 2, are those of the sound that is written; without the
-    former there is no sound, and at a rate that AAC does not know it is resampled to 48 kHz.
-    ``preset`` is x264's: slower ones make smaller files. ``crf`` is x264's quality: 0-51, less is
-    better, 18 is hard to tell from the source. ``threads`` is the encoder's; None is as many as
-    suit the cores that may be used. ``frames_written`` counts frames, and ``size_bytes`` is the
-    length of the finished video.
+    768,000, and ``audio_channels``, 1 or 2, are those of the sound that is written. Without
+    ``audio_rate_hz`` there is no sound; sound of a rate that AAC does not support is resampled to
+    48 kHz. ``preset`` is x264's: slower presets make smaller files. ``crf`` is x264's quality:
+    0-51, less is better, 18 is hard to tell from the source. ``threads`` is the encoder's; None is
+    as many as suit the cores that may be used. ``frames_written`` counts frames, and ``size_bytes``
+    is the length of the finished video.
 
     One thread may write at a time; it need not be the one that entered. Raises InvalidInput when an
     argument cannot work, and on leaving when no frame was written; entering, writing and leaving

@@ -51,9 +51,10 @@ def lag_frames(late: list[Float32Array], reference: list[Float32Array]) -> float
     frame, -8 to 8; negative where they run ahead.
 
     Both lists are of one length and have one curve for each sequence, (T,) float32 with a value for
-    each frame; of two that differ in length the common beginning counts. The correlation of all
-    sequences together is taken at each whole offset; a parabola through the highest three gives the
-    fraction. Sequences of less than 24 frames are left out; 0 is returned where none is longer.
+    each frame; of two curves that differ in length the common beginning counts. The correlation of
+    all sequences together is taken at each whole offset; a parabola through the highest three gives
+    the fraction. Sequences of less than 24 frames are left out; 0 is returned where no sequence is
+    left.
     """
     pairs = [
         (curve, against)
@@ -111,7 +112,8 @@ def seam_levels(frame: UInt8Array, background: UInt8Array, rect: CropRect) -> Fl
 
 def share_closed(curve: Float32Array, spans: tuple[tuple[int, int], ...], below: float) -> float:
     """Return the share (0 to 1) of ``spans`` in which the mouth's opening falls to ``below`` pixels
-    or less at least once; NaN where there are none. Spans behind the curve's end are left out.
+    or less at least once; NaN where there are no spans. Spans that begin behind the curve's end are
+    left out.
 
     ``curve`` is the opening in each frame, (T,) in pixels of the crop rectangle; spans are (first
     frame, one past the last).
@@ -122,5 +124,5 @@ def share_closed(curve: Float32Array, spans: tuple[tuple[int, int], ...], below:
 
 def share_below(openings_px: Float32Array, below: float) -> float:
     """Return the share (0 to 1) of frames whose mouth is open by ``below`` pixels or less; NaN
-    where there are none. ``openings_px`` is the opening in each frame, (T,) in pixels."""
+    where there are no frames. ``openings_px`` is the opening in each frame, (T,) in pixels."""
     return float(np.mean(openings_px <= below)) if len(openings_px) else float("nan")

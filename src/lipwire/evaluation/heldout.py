@@ -128,7 +128,7 @@ def judge_material(
 ) -> Report:
     """Compare the mouths that an avatar makes with the true ones, in sequences that its network was
     not trained on (held out), and write pictures: ``opening.png``, and ``visemes.png`` where mouth
-    shapes are listed. Returns the figures.
+    shapes are listed. Returns the figures as a ``Report``.
 
     ``stage`` is the opened avatar, ``material`` has the sequences, at least one, ``path`` is the
     folder of the avatar's package. Pictures go into the folder ``out_dir``, which has to exist.

@@ -90,9 +90,9 @@ class Index(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What an avatar is judged by: the folder of its package that holds recordings and the true
-    pictures of held-out sequences, and the ``index`` of these. Sequences are read when they are
-    asked for."""
+    """What an avatar is judged by: the ``folder`` of its package that contains recordings and the
+    true pictures of held-out sequences, which its network was not trained on, and the ``index`` of
+    these sequences. They are read when a method asks for them."""
 
     folder: Path
     index: Index
@@ -115,9 +115,9 @@ class Material:
         return self.folder / f"{entry.name}.flac"
 
     def truth(self, entry: SequenceEntry) -> UInt8Array:
-        """Return what the crop rectangle should show in each frame of the sequence ``entry``, (T,
-        rectangle height, rectangle width, 3) uint8 BGR. Raises AvatarInvalid where its video is
-        missing, cannot be decoded, or has no frame."""
+        """Return the true pictures: what the crop rectangle should show in each frame of the
+        sequence ``entry``, (T, rectangle height, rectangle width, 3) uint8 BGR. Raises
+        AvatarInvalid where the sequence's video is missing, cannot be decoded, or has no frame."""
         path = self.folder / f"{entry.name}.mp4"
         try:
             with path.open("rb") as file, open_media(file) as video:
@@ -132,8 +132,8 @@ class Material:
 
     def controls(self, entry: SequenceEntry) -> Float32Array | None:
         """Return the mouth controls that the truth of the sequence ``entry`` was made with, (T, K)
-        float32 in [0, 1]; None where the package gives none. Raises AvatarInvalid where their file
-        is no such array, or has values that are not finite."""
+        float32 in [0, 1]; None where the package has no file of them. Raises AvatarInvalid where
+        their file is no such array, or has values that are not finite."""
         path = self.folder / f"{entry.name}.npy"
         if not path.is_file():
             return None
@@ -150,10 +150,11 @@ class Material:
 
 
 def read_material(package: Path) -> Material:
-    """Return what the avatar in the folder ``package`` is judged by: its evaluation folder, with
-    the index read.
+    """Return the material that the avatar in the folder ``package`` is judged by: its evaluation
+    folder, whose index is read.
 
-    Raises NotFound where it has none, AvatarInvalid where its index is broken.
+    Raises NotFound where the package has no evaluation folder or no index in it, AvatarInvalid
+    where the index is broken.
     """
     folder = package / FOLDER
     index = folder / INDEX

@@ -17,7 +17,7 @@ LOUDEST_DB = 45.0
 
 def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool_]:
     """Return where ``pixels``, (..., H, W, 3) uint8 BGR or RGB, show the inside of a mouth, (...,
-    H, W) bool: dark, or pale as teeth are. ``interior`` has the limits of both."""
+    H, W) bool: dark, or pale as teeth are. ``interior`` has the limits of dark and pale."""
     most = pixels.max(axis=-1).astype(np.int16)
     least = pixels.min(axis=-1).astype(np.int16)
     pale = (most - least) < interior.pale_below * most
@@ -53,12 +53,13 @@ def loudness(pcm: Float32Array, frames: int, samples_per_frame: int) -> Float32A
 
 def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tuple[int, int]]:
     """Return the spans of frames in which nobody speaks, each (first, one past the last), in order.
-    At the end of a span next to sound ``settle`` frames are left out, and of what is left spans of
-    fewer than ``least`` frames.
+    At each end of a span that is next to sound, ``settle`` frames are left out; spans of fewer than
+    ``least`` frames are then left out.
 
     ``levels`` is the loudness of each frame in decibels above a floor, (T,) float32, as
-    ``loudness`` returns it, at least one. Recordings have noise of their own: what is at most 6 dB
-    above the quietest tenth counts as quiet, if that tenth is 20 dB below the loudest.
+    ``loudness`` returns it, at least one. Because recordings have noise of their own, a frame is
+    quiet where it is at most 6 dB above the 10th percentile of ``levels``. Where that percentile is
+    above 25, a frame is quiet up to 3 dB above the floor.
     """
     noise = float(np.percentile(levels, 10))
     threshold = noise + 6.0 if noise <= LOUDEST_DB - 20.0 else 3.0

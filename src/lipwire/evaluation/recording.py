@@ -25,14 +25,14 @@ def judge_recording(
     progress: Progress | None,
 ) -> Report:
     """Have an avatar speak a recording, compare the mouth's opening with the loudness, and write
-    two pictures, ``opening.png`` and ``mouths.png``. Returns the figures.
+    two pictures, ``opening.png`` and ``mouths.png``. Returns the figures as a ``Report``.
 
-    ``stage`` is the opened avatar; ``material`` says where its lips are; where it is None the part
-    of the crop rectangle that moves most is taken for them. ``pcm`` is (samples,) float32 mono at
-    16 kHz in [-1, 1], ``audio`` the path of the file it came from, for names. Pictures go into the
-    folder ``out_dir``, which has to exist. ``progress(done, total)`` is called after each frame.
-    Raises InvalidInput for another shape or type of ``pcm``, StorageFailed where a picture cannot
-    be written.
+    ``stage`` is the opened avatar; ``material`` says where the avatar's lips are; with None they
+    are taken to be where the crop rectangle moves most. ``pcm`` is (samples,) float32 mono at 16
+    kHz in [-1, 1], ``audio`` the path of the file that it was read from, whose name is shown.
+    Pictures go into the folder ``out_dir``, which has to exist. ``progress(done, total)`` is called
+    after each frame. Raises InvalidInput for another shape or type of ``pcm``, StorageFailed where
+    a picture cannot be written.
     """
     done = perform(stage, pcm, teller(progress, frame_count(len(pcm))))
     if material is not None:

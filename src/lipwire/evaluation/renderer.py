@@ -23,8 +23,8 @@ Renderer = Callable[[UInt8Array, Float32Array], UInt8Array]
 def controls_renderer(model_path: Path) -> Renderer | None:
     """Return a function that makes a mouth of mouth controls, numbers from 0 to 1 which the network
     computes from the audio: (crop (320, 320, 3) uint8, controls (K,) float32) -> mouth (320, 320,
-    3) uint8, both pictures in the package's colour order. It runs the part of the network behind
-    its audio branch, on the processor.
+    3) uint8, both pictures in the package's colour order. The function runs, on the processor, the
+    part of the network that follows the computation of mouth controls from audio.
 
     ``model_path`` is the network's ONNX file, which must have been validated (it is the avatar's
     own, which was compiled). Returns None where no tensor in it is called ``mouth_controls``.

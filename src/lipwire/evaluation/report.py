@@ -9,8 +9,8 @@ from typing import Any, Literal
 @dataclass(frozen=True, slots=True)
 class Bar:
     """A measured figure and its limit: ``value`` has to be at least, or at most (``sense``), the
-    ``limit``; both are in ``unit``, empty for a plain number. A value that could not be measured is
-    NaN."""
+    ``limit``; both are in ``unit``, which is empty for a plain number. A value that could not be
+    measured is NaN."""
 
     name: str
     value: float
@@ -35,8 +35,8 @@ class Bar:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What the evaluation of one avatar found: how many ``frames`` were looked at, the ``bars``,
-    figures with limits, further ``figures`` by sequence and name, and the paths of the ``pictures``
-    that were drawn."""
+    which are figures with limits, further ``figures`` by sequence and then by name, and the paths
+    of the ``pictures`` that were drawn."""
 
     avatar: str
     frames: int

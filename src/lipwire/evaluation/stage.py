@@ -37,7 +37,8 @@ class Stage:
 
     def composited(self, index: int, mouth: UInt8Array) -> tuple[UInt8Array, int]:
         """Return (a copy of the patch with ``mouth`` on it, the number of its frame) for frame
-        ``index``, 0 or above, of the walk back and forth.
+        ``index``, 0 or above, of the walk back and forth over the avatar's frames. The number is
+        from 0 to the number of the avatar's frames - 1.
 
         ``mouth`` is (320, 320, 3) uint8 in the package's colour order; the patch is the crop
         rectangle and up to 2 pixels around, (h, w, 3) uint8 BGR. Raises InvalidInput for a mouth
@@ -62,8 +63,8 @@ class Stage:
 class Performance:
     """What an avatar showed for one recording: ``pictures``, (T, h, w, 3) uint8 BGR, the content of
     the crop rectangle in each frame, and ``seam``, (N,) float32, how visible the border of the
-    rectangle is in levels of 0-255 (see ``seam_levels``), over all frames and pixels of the border.
-    """
+    rectangle is, in levels of 0-255 (see ``seam_levels``), one number for each pixel of the border
+    in each frame."""
 
     pictures: UInt8Array  # (T, h, w, 3) the crop rectangle of each frame
     seam: Float32Array  # (N,) levels, over all frames and border pixels

@@ -20,10 +20,10 @@ class RayWorkers:
     def __init__(self, address: str, settings: RenderSettings, *, count: int | None = None) -> None:
         """Connect to the cluster at ``address`` ("HOST:PORT", or "auto" for the one that this
         machine is a node of) and ask it for ``count`` workers, which make videos as ``settings``
-        say; None: one for each of its cores. Does not wait until they are ready.
+        say; with None, one for each core of the cluster. Does not wait until they are ready.
 
         Raises DependencyMissing where Ray is not installed, Unavailable where the cluster does not
-        answer, InvalidInput where ``address`` is none.
+        answer, InvalidInput where ``address`` is not such a text.
         """
         self._ray = _ray()
         try:
@@ -45,18 +45,23 @@ class RayWorkers:
             self._start()
 
     def happened(self, timeout_s: float) -> list[Happened]:
-        """See ``Workers.happened``."""
+        """Return what has happened to workers since the last call. Waits at most ``timeout_s``
+        seconds until something does; returns an empty list where nothing did. Raises Unavailable
+        where workers end as soon as they are started, or are of another version of Lipwire."""
         done, _ = self._ray.wait(list(self._waited), num_returns=len(self._waited), timeout=0.0)
         if not done:
             done, _ = self._ray.wait(list(self._waited), num_returns=1, timeout=timeout_s)
         return [self._one(each, self._waited.pop(each)) for each in done]
 
     def give(self, worker: str, job: RenderJob) -> None:
-        """See ``Workers.give``."""
+        """Have the worker of the name ``worker`` render ``job``, and return at once; ``happened``
+        reports the end. ``worker`` is a name that ``happened`` has reported as ready or finished;
+        the worker has no job now. Raises KeyError for any other name."""
         self._waited[self._all[worker].run.remote(job)] = worker
 
     def close(self) -> None:
-        """See ``Workers.close``."""
+        """End all workers and what they do, and disconnect from the cluster. Closing twice is
+        allowed."""
         for actor in self._all.values():
             self._ray.kill(actor)
         self._all.clear()

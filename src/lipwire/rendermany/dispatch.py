@@ -11,18 +11,19 @@ ATTEMPTS: Final = 3
 
 
 class Dispatch:
-    """Jobs that wait for workers, and those that workers have. For one thread. It starts no worker
-    and tells none: the caller does what ``give`` says, and tells it what has become of it.
+    """Jobs that wait for workers, and those that workers have. For one thread. It neither starts
+    workers nor talks to them: the caller passes on the jobs that ``give`` returns, and reports how
+    they ended with ``finished`` and ``lost``.
 
     Workers are told apart by their names, texts that whoever starts them chooses
-    (``Happened.worker``); a name is new to it when it is first given a job. A worker goes on with
-    the avatar that it has open; else it gets the avatar with the most jobs waiting for each worker
-    that is at it.
+    (``Happened.worker``); a name is new to it when it is first given a job. A worker gets jobs of
+    the avatar that it had last, while there are any; else of the avatar that has the most waiting
+    jobs for each worker that is working on it.
     """
 
     def __init__(self, jobs: Iterable[RenderJob], *, attempts: int = ATTEMPTS) -> None:
-        """``jobs`` are given out, each ``attempts`` times at most: again where the worker that had
-        it was lost."""
+        """``jobs`` are given out, each ``attempts`` times at most in all: again where the worker
+        that had the job was lost."""
         self._waiting: dict[str, deque[RenderJob]] = {}
         for job in jobs:
             self._waiting.setdefault(job.avatar, deque()).append(job)
@@ -60,14 +61,14 @@ class Dispatch:
         return job
 
     def finished(self, worker: str) -> RenderJob:
-        """Take the job of the worker ``worker`` from it, as it is over, well or not, and return it.
-        It is not given out again. Raises KeyError where the worker has none."""
+        """Return the job of the worker ``worker``, and count it as over, whether it succeeded or
+        failed. It is not given out again. Raises KeyError where the worker has no job."""
         return self._has.pop(worker)
 
     def lost(self, worker: str) -> RenderJob | None:
-        """Note that the worker ``worker`` has ended and takes no more jobs. The job that it had
-        waits again, before the others of its avatar, and None is returned; but where it was given
-        out as often as is allowed, it is over, and returned. None also where the worker had no
+        """Record that the worker ``worker`` has ended and takes no more jobs. Its job waits again,
+        before the others of the same avatar, and None is returned; but a job that was given out as
+        often as is allowed is over, and is returned. None is also returned where the worker had no
         job."""
         self._open.pop(worker, None)
         job = self._has.pop(worker, None)

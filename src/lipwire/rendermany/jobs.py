@@ -20,9 +20,9 @@ _LARGEST_START: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class RenderSettings:
-    """How videos are made: x264's ``preset`` (its name, as "veryfast") and quality ``crf`` (0, the
-    best, to 51), and the ``precision`` of networks on processors: "float32", or "auto", which takes
-    bfloat16 for speech of 10 s or more where the processor has units for it."""
+    """How videos are made: x264's ``preset`` (its name, such as "veryfast") and quality ``crf`` (0,
+    the best, to 51), and the ``precision`` of networks on processors: "float32", or "auto", which
+    uses bfloat16 for speech of 10 s or more where the processor has units for it."""
 
     preset: str = "veryfast"
     crf: int = 18
@@ -33,7 +33,7 @@ class RenderSettings:
 class RenderJob:
     """One video: ``avatar``, a name, or the path of a folder where it has a slash in it, says the
     recording ``audio``, from the avatar's frame ``start_frame`` (from 0) on, in the file ``out``.
-    ``line`` is the line of the table that says so, from 1."""
+    ``line`` is the number of the line of the table that describes the job, from 1."""
 
     line: int
     avatar: str
@@ -42,8 +42,8 @@ class RenderJob:
     start_frame: int = 0
 
     def key(self, settings: RenderSettings) -> str:
-        """Return 32 hexadecimal digits that are others where the video would be another one: a hash
-        of ``avatar``, ``start_frame``, the recording's path, size and time of change, and
+        """Return 32 hexadecimal digits that differ where the video would be another one: a hash of
+        ``avatar``, ``start_frame``, the recording's path, size and time of change, and
         ``settings``. ``out`` and ``line`` are no part of it, nor is what is in the avatar's folder.
         Raises NotFound where the recording cannot be read."""
         try:
@@ -63,14 +63,14 @@ class RenderJob:
 
 def read_jobs(table: Path) -> list[RenderJob]:
     """Read the CSV file ``table``, in UTF-8, and return a job for each line, in their order: first
-    a line of names (avatar, audio, out and, if wanted, start_frame), then a line a video. Empty
-    lines are passed over. Paths that are not absolute begin at its folder; an avatar that has a
-    slash in it is the path of a folder.
+    a line of column names (avatar, audio, out and, if wanted, start_frame), then a line for each
+    video. Empty lines are ignored. Paths that are not absolute begin at the folder of ``table``; an
+    avatar that has a slash in it is the path of a folder.
 
     Raises NotFound where there is no such file, and InvalidInput where it cannot be read or has no
     job, or where a line is no job, a recording or the folder of a video is not there, or two lines
-    have the same video, or one's video is another's recording; the message names the first ten
-    lines and what is wrong with each.
+    have the same video, or the video of one line is the recording of another; the message names the
+    first ten lines and what is wrong with each.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")

@@ -23,9 +23,9 @@ class _Entry:
 
 
 class Ledger(Closing):
-    """Says which videos of a table are finished: a file with a line a video, which outlasts a power
-    cut. A context manager, which is open in one process at a time. A video is known by its path as
-    text, just as ``add`` was given it."""
+    """Records which videos of a table are finished, in a file with a line for each video that
+    survives a power cut. A context manager, which is open in one process at a time. A video is
+    known by its path as text, just as ``add`` was given it."""
 
     def __init__(self, path: Path) -> None:
         """``path`` is the file; it need not exist, its folder has to. Raises InvalidInput where
@@ -69,9 +69,9 @@ class Ledger(Closing):
         return str(out) in self._entries
 
     def add(self, out: Path, key: str, size_bytes: int) -> None:
-        """Write down that the video ``out`` is finished under ``key`` (``RenderJob.key``), with
+        """Record that the video ``out`` is finished under ``key`` (``RenderJob.key``), with
         ``size_bytes`` bytes; ``has`` and ``knows`` say so from now on, in later runs too. Returns
-        when it is on the disk. Raises StorageFailed where that cannot be written."""
+        when the record is on the disk. Raises StorageFailed where it cannot be written."""
         line = json.dumps({"out": str(out), "key": key, "size_bytes": size_bytes})
         with self._failures():
             self._file.write(line.encode() + b"\n")

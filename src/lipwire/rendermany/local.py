@@ -40,7 +40,9 @@ class LocalWorkers:
             self._start()
 
     def happened(self, timeout_s: float) -> list[Happened]:
-        """See ``Workers.happened``."""
+        """Return what has happened to workers since the last call. Waits at most ``timeout_s``
+        seconds until something does; returns an empty list where nothing did. Raises Unavailable
+        where workers end as soon as they are started."""
         talks = {each.talk: each for each in self._all.values()}
         found = []
         for talk in wait(list(talks), timeout_s):
@@ -59,12 +61,15 @@ class LocalWorkers:
         return found
 
     def give(self, worker: str, job: RenderJob) -> None:
-        """See ``Workers.give``."""
+        """Have the worker of the name ``worker`` render ``job``, and return at once; ``happened``
+        reports the end. ``worker`` is a name that ``happened`` has reported as ready or finished;
+        the worker has no job now. Raises KeyError for any other name."""
         with suppress(OSError):  # it is lost, as the next look finds
             self._all[worker].talk.send(job)
 
     def close(self) -> None:
-        """See ``Workers.close``."""
+        """End all workers and what they do, and wait until they have ended. Closing twice is
+        allowed."""
         for each in self._all.values():
             each.talk.close()
             each.process.terminate()

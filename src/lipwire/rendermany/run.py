@@ -26,8 +26,9 @@ class Failure:
 @dataclass(slots=True)
 class RunSummary:
     """What a run has done: how many videos were rendered now (``done``) and by earlier runs
-    (``before``), what ``failed``, how often a worker was lost (``workers_lost``), and frames and
-    seconds of video of those rendered now. ``failed`` and ``warnings`` are in the table's order."""
+    (``before``), what ``failed``, how often a worker was lost (``workers_lost``), and how many
+    ``frames`` and seconds of video (``video_s``) the videos rendered now have. ``failed`` and
+    ``warnings`` are in the table's order."""
 
     done: int = 0
     before: int = 0
@@ -52,17 +53,17 @@ def render_many(
     the end, and return what was done.
 
     ``open_workers(count)`` starts workers for ``count`` jobs; it is not called where there is
-    nothing to do, and what it returns is closed in the end. A job whose worker is lost is rendered
-    again, three times at most; then it, and each job that cannot be rendered, is in ``failed`` of
-    the summary, and the others go on. ``told(done, total)`` is called in this thread before the
-    first job and after each: how many of all ``jobs`` are over, failed ones and those of earlier
-    runs included. A video that is there and was not made by an earlier run is replaced with
-    ``replace``.
+    nothing to do, and what it returns is closed in the end. A job whose worker is lost is given to
+    another worker, but tried three times at most in all. A job that was tried so often, or cannot
+    be rendered, is in ``failed`` of the summary, and the others go on. ``told(done, total)`` is
+    called in this thread before the first job and after each: how many of all ``jobs`` are over,
+    failed ones and those of earlier runs included. A video that exists and was not made by an
+    earlier run is replaced only with ``replace``.
 
-    Raises InvalidInput where such a video is there without ``replace``, NotFound where a recording
-    has gone, both before anything is rendered; StorageFailed where the ledger cannot be written,
-    Unavailable where there are no workers to be had any more, and what ``open_workers`` raises.
-    What is finished then stays, and is known to the next run.
+    Raises InvalidInput where such a video exists and ``replace`` is False, NotFound where a
+    recording is missing, both before anything is rendered; StorageFailed where the ledger cannot be
+    written, Unavailable where no workers can be started any more, and whatever ``open_workers``
+    raises. Videos that are finished then stay, and the next run knows them.
     """
     keys = {job: job.key(settings) for job in jobs}
     wanted = [job for job in jobs if not ledger.has(job.out, keys[job])]

@@ -28,9 +28,9 @@ class JobResult:
 
 
 class JobWorker:
-    """Renders one job after the other in this process, with the last one's avatar kept open. For
-    one thread; whoever makes it calls ``close``. It can be told to leave the job under way by the
-    event ``ending``, which another thread or a signal handler may set."""
+    """Renders one job after the other in this process, and keeps the last job's avatar open. For
+    one thread; whoever makes it calls ``close``. Another thread or a signal handler may set the
+    event ``ending``, which stops the job under way."""
 
     def __init__(
         self,
@@ -39,17 +39,17 @@ class JobWorker:
         threads: int = 1,
         ending: threading.Event | None = None,
     ) -> None:
-        """``settings`` are of all videos; networks are computed by ``threads`` cores. When
-        ``ending`` is set (None: never), the job under way is left at its next frame."""
+        """``settings`` say how all videos are made; networks are computed by ``threads`` cores.
+        When ``ending`` is set (None: never), the job under way is stopped at its next frame."""
         self._settings = settings
         self._threads = threads
         self._ending = ending or threading.Event()
         self._avatar: tuple[str, TalkingAvatar] | None = None
 
     def run(self, job: RenderJob) -> JobResult:
-        """Render ``job``, write its video, and return how it went; waits until it is over. Whatever
-        is in the way is in the result's ``error``, also a fault of the program. Raises SystemExit,
-        and leaves nothing written, where ``ending`` is set meanwhile."""
+        """Render ``job``, write its video, and return how it went; waits until it is over. Any
+        failure is in the result's ``error``, even a fault of the program. Raises SystemExit where
+        the event ``ending`` is set meanwhile; the video is then not written."""
         try:
             avatar = self._opened(job.avatar)
             made = avatar.render(
@@ -94,10 +94,10 @@ class JobWorker:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What happened to the worker of the name ``worker``. ``what`` says which: "ready", it waits
-    for its first job; "finished", its job is over, and ``result`` says how it went; "lost", it has
-    ended with its job, if it had one, because of ``reason``, a line. The other of ``result`` and
-    ``reason`` has no meaning."""
+    """What happened to the worker of the name ``worker``. ``what`` is "ready" where the worker
+    waits for its first job; "finished" where its job is over, and ``result`` says how the job went;
+    "lost" where the worker has ended, with its job if it had one, and ``reason`` says why in a
+    line. ``result`` has a meaning only for "finished", ``reason`` only for "lost"."""
 
     worker: str
     what: Literal["ready", "finished", "lost"]
@@ -110,22 +110,22 @@ class Workers(Protocol):
     thread.
 
     Each worker has a name, made here: the caller learns it from ``happened`` when the worker is
-    ready, and gives it jobs by that name, one at a time. Where one is lost, another one comes in
-    its place by itself, under a new name, and says that it is ready.
+    ready, and gives it jobs by that name, one at a time. Where a worker is lost, another one is
+    started in its place, under a new name, and ``happened`` reports it as ready.
     """
 
     def happened(self, timeout_s: float) -> list[Happened]:
         """Return what has happened to workers since the last call. Where nothing has, waits until
         something does, at most ``timeout_s`` seconds; an empty list where nothing did. Raises
-        Unavailable where there are no workers to be had any more: they end as soon as they are
-        started, or are of another version of Lipwire."""
+        Unavailable where workers end as soon as they are started, or are of another version of
+        Lipwire."""
         ...
 
     def give(self, worker: str, job: RenderJob) -> None:
         """Have the worker of the name ``worker`` render ``job``, and return at once; ``happened``
-        tells of the end. The name is one that ``happened`` has told of as ready or finished, and
+        reports the end. ``worker`` is a name that ``happened`` has reported as ready or finished;
         the worker has no job now. Raises KeyError for any other name. A worker that has ended
-        meanwhile is no error here: ``happened`` tells that it is lost."""
+        meanwhile is no error here: ``happened`` reports that it is lost."""
         ...
 
     def close(self) -> None:

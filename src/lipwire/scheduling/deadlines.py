@@ -11,8 +11,8 @@ from lipwire.scheduling.jobs import Job, K, MayJoin, Piece
 
 
 class DeadlineQueue(Generic[K]):
-    """A queue of jobs, requests for frames, of which the one with the earliest deadline is run
-    first. Not thread-safe; it does not know the time.
+    """A queue of jobs (requests for frames, ``Job``) in which the one with the earliest deadline is
+    run first. Not thread-safe; it does not know the time.
 
     Where deadlines are equal, tenants take turns. Jobs without a deadline come last, in the order
     in which they came.
@@ -42,13 +42,13 @@ class DeadlineQueue(Generic[K]):
 
     def frames_before(self, job: Job[K]) -> dict[K, float]:
         """Return how many frames of each key would be run before those of ``job``, were it added
-        now and nothing else after it: those of jobs with the same deadline or an earlier one."""
+        now and nothing else after it: the frames of jobs with the same deadline or an earlier
+        one."""
         until = _deadline(job)
         return {**_by_key(other for other in self._waiting if _deadline(other) <= until)}
 
     def push(self, job: Job[K]) -> None:
-        """Add ``job`` by its deadline; ``take`` gives those of its frames that were not taken
-        yet."""
+        """Add ``job`` by its deadline, with those of its frames that were not taken yet."""
         insort(self._waiting, job, key=_deadline)
         self._jobs_of[job.tenant] += 1
         self.jobs += 1
@@ -68,12 +68,12 @@ class DeadlineQueue(Generic[K]):
 
     def newest_of_longest_line(self, rather_than: K, tenant: str) -> Job[K] | None:
         """Return the job that is to be refused, in a full queue, instead of a new job of
-        ``tenant``: of the tenant with most jobs the one with the latest deadline that was not
-        begun. It stays in the queue.
+        ``tenant``: of the jobs of the tenant with most jobs that were not begun, the one with the
+        latest deadline. It stays in the queue.
 
-        None where there is none, or that tenant has no more jobs than ``tenant`` would have with
-        one more: then the new job is to be refused. ``rather_than``, the new job's key, makes no
-        difference here.
+        None where there is no such job, or where the tenant with most jobs has no more than
+        ``tenant`` would have with one more: then the new job is to be refused. ``rather_than``, the
+        new job's key, makes no difference here.
         """
         if not self._jobs_of:
             return None
@@ -99,10 +99,10 @@ class DeadlineQueue(Generic[K]):
         ``most`` is how many frames are returned at most. They begin with those of the job with the
         earliest deadline. The rest is taken, in order of deadline, of other jobs that have the same
         key or whose key is of the same group: ``group(key)`` returns a value that is equal for keys
-        that may share a run, or None for a key that may share none. Of such a job frames are taken
-        only if its frames are shaped alike and ``may_join(pieces, job, frames)`` is true, which is
-        given what was taken so far, the job, and how many of its frames would be added. Pieces of
-        one key need not be neighbours.
+        that may share a run, or None for a key that may share none. Frames of such a job are taken
+        only if they are shaped alike (``Job.shaped_like``) and ``may_join(pieces, job, frames)``
+        returns True. Its arguments are the pieces taken so far, the job, and how many of the job's
+        frames would be added. Pieces of one key need not be neighbours.
         """
         pieces: list[Piece[K]] = []
         room = most

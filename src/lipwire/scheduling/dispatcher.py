@@ -83,7 +83,8 @@ class Dispatcher(Generic[K]):
         return len(self._ends_s)
 
     def stats(self) -> SchedulerStats:
-        """Return the numbers at this moment, and the counts since this was made."""
+        """Return the scheduler's numbers at this moment, and its counts since this object was
+        made."""
         return stats_of(self.queue, self.queue_size, self.busy, self.workers, self.counts)
 
     def live_frame_s(self, key: K, now: float) -> float | None:
@@ -95,8 +96,9 @@ class Dispatcher(Generic[K]):
     # -- admission -------------------------------------------------------------------------------
 
     def submit(self, job: Job[K], now: float) -> Refused[K]:
-        """Put ``job``, which came at ``now``, into the queue. Returns the jobs that were taken out
-        of it to make room, each with the error that the caller is to end it with.
+        """Put ``job``, which came at ``now``, into the queue. Returns a list of (job, error): the
+        jobs that were taken out of the queue to make room, each with the error with which the
+        caller is to end the job's future.
 
         Raises Overloaded when the queue is full and no other job is to be refused in its place, and
         DeadlineExceeded when the deadline of ``job`` is out of reach, judged by how long frames
@@ -193,8 +195,8 @@ class Dispatcher(Generic[K]):
 
     def late_heads(self, now: float) -> Refused[K]:
         """Take jobs out of the head of the queue as long as the next one cannot keep its deadline
-        any more, even if all workers ran it at once. Returns them, each with the DeadlineExceeded
-        that the caller is to end it with."""
+        any more, even if all workers ran it at once. Returns a list of (job, error): those jobs,
+        each with the DeadlineExceeded with which the caller is to end the job's future."""
         late: Refused[K] = []
         while (head := self.queue.head()) is not None and self._is_hopeless(head, now):
             late += [(job, self._too_late(job, now)) for job in self.take_out([head])]
@@ -250,9 +252,9 @@ class Dispatcher(Generic[K]):
         return self._times.latest_s((job.key, job.form), job.form)
 
     def ran(self, pieces: Sequence[Piece[K]], seconds: float, now: float) -> None:
-        """Learn from a run that took ``seconds`` and ended at ``now`` how long frames take, and
-        count it. ``pieces``, one or more, are what ``take`` returned for it, without those of jobs
-        that had ended."""
+        """Count a run that took ``seconds`` and ended at ``now``, and learn from it how long frames
+        take. ``pieces``, one or more, are what ``take`` returned for the run, without pieces of
+        jobs that have ended meanwhile."""
         frames = sum(piece.frames for piece in pieces)
         frame_s, job = seconds / frames, pieces[0].job
         live = frames == 1 or job.service == "live"
@@ -267,7 +269,7 @@ class Dispatcher(Generic[K]):
 
     def freed(self, number: int) -> None:
         """Count worker ``number`` as free from now on: what ``take`` returned for it has been run,
-        or failed. Nothing is done where it was not busy."""
+        or failed. Does nothing where the worker was not busy."""
         self._ends_s.pop(number, None)
         self._others_run.discard(number)
 
@@ -284,11 +286,11 @@ class ServiceTimes:
         self._means: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # (mean, when)
 
     def learn(self, kind: Hashable, group: Hashable, frame_s: float, now: float) -> None:
-        """Take in a run that took ``frame_s`` seconds a frame and ended at time ``now``, in seconds
+        """Record a run that took ``frame_s`` seconds a frame and ended at time ``now``, in seconds
         of any one clock.
 
-        ``kind`` says what was run, as (key of a network, form of its input); ``group`` is the set
-        of similar kinds that it belongs to, as the form alone.
+        ``kind`` says what was run, for example (key of a network, form of its input). ``group``
+        names the set of similar kinds to which ``kind`` belongs, for example the form alone.
         """
         for name in (("kind", kind), ("group", group)):
             known = self._means.get(name)
@@ -304,18 +306,19 @@ class ServiceTimes:
 
     def frame_s(self, kind: Hashable, group: Hashable, now: float) -> float:
         """Return how many seconds a frame of ``kind`` is expected to take: the running mean of its
-        runs, or, where it was never run, that of all kinds of ``group``; 0 where none of them was.
+        runs. Where ``kind`` was never run, this is the mean of all kinds of ``group``; 0 where none
+        of these was run.
 
         ``now`` is the present time, in seconds of the clock that ``learn`` is given. A mean whose
-        last run was more than 5 s ago counts less, half for each further 5 s.
+        last run was more than 5 s ago is reduced, by half for each further 5 s.
         """
         known = self._known(kind, group)
         return 0.0 if known is None else _believed(known, now)
 
     def latest_s(self, kind: Hashable, group: Hashable) -> float:
-        """Return the running mean of the seconds that a frame of ``kind`` took as of its last run,
-        however long ago that was; where it was never run, that of all kinds of ``group``, and 0
-        where none of them was."""
+        """Return the running mean of the seconds that a frame of ``kind`` took, as it was at its
+        last run, however long ago that was. Where ``kind`` was never run, this is the mean of all
+        kinds of ``group``; 0 where none of these was run."""
         known = self._known(kind, group)
         return 0.0 if known is None else known[0]
 
@@ -334,8 +337,8 @@ class RecentTimes:
         self._runs: OrderedDict[Hashable, deque[tuple[float, float]]] = OrderedDict()
 
     def learn(self, key: Hashable, frame_s: float, now: float) -> None:
-        """Take in a run of ``key`` that took ``frame_s`` seconds a frame and ended at time
-        ``now``, in seconds of any one clock."""
+        """Record a run of ``key`` that took ``frame_s`` seconds a frame and ended at time ``now``,
+        in seconds of any one clock."""
         runs = self._runs.setdefault(key, deque(maxlen=_RECENT))
         runs.append((now, frame_s))
         self._runs.move_to_end(key)
@@ -345,7 +348,7 @@ class RecentTimes:
     def frame_s(self, key: Hashable, now: float) -> float | None:
         """Return the median of the seconds that a frame of ``key`` took in its latest runs, 64 at
         most, that ended within 60 s (RECENT_S) before ``now``, a time in seconds of the clock that
-        ``learn`` is given; None where there is none."""
+        ``learn`` is given; None where there is no such run."""
         times = [frame_s for when, frame_s in self._runs.get(key, ()) if now - when <= RECENT_S]
         return median(times) if times else None
 

@@ -41,7 +41,7 @@ _LARGEST_UNIT: Final = 1e100
 
 
 class FairQueue(Generic[K]):
-    """A queue of jobs, requests for frames, in the order in which they are to be run. Not
+    """A queue of jobs (requests for frames, ``Job``) in the order in which they are to be run. Not
     thread-safe; it does not know the time.
 
     Live jobs come first, by deadline; then those of class batch, then those of class render. Within
@@ -50,8 +50,8 @@ class FairQueue(Generic[K]):
     """
 
     def __init__(self, quantum: int) -> None:
-        """``quantum`` is how many frames are run of a tenant in one of its turns, and of a key in
-        one of that tenant's."""
+        """``quantum`` is how many frames of a tenant are run in one turn of that tenant, and how
+        many frames of a key in one turn of that key."""
         self._classes: Final[dict[Service, DeadlineQueue[K] | TenantTurns[K]]] = {
             service: DeadlineQueue() if service == "live" else TenantTurns(quantum)
             for service in SERVICES
@@ -72,7 +72,8 @@ class FairQueue(Generic[K]):
         return sum(waiting.frames for waiting in self._classes.values() if waiting.jobs)
 
     def jobs_of(self, service: Service) -> int:
-        """Return how many jobs of class ``service`` wait, with all their frames or some."""
+        """Return how many jobs of class ``service`` wait: those of which at least one frame
+        waits."""
         return self._classes[service].jobs
 
     def frames_of(self, service: Service) -> int:
@@ -91,8 +92,8 @@ class FairQueue(Generic[K]):
 
     def frames_before(self, job: Job[K]) -> Iterator[tuple[K, float]]:
         """Yield keys, perhaps more than once, and how many frames of each would be run before the
-        last one of ``job``, were it added now and nothing else after it. Its own are not among
-        them; fractions of frames are possible."""
+        last one of ``job``, were it added now and nothing else after it. The frames of ``job`` are
+        not among them; fractions of frames are possible."""
         for service, waiting in self._classes.items():
             if service == job.service:
                 yield from waiting.frames_before(job).items()
@@ -114,14 +115,16 @@ class FairQueue(Generic[K]):
         self, rather_than: K, tenant: str = "", service: Service = "batch"
     ) -> Job[K] | None:
         """Return the job that is to be refused, in a full queue, instead of a new job of class
-        ``service`` and of ``tenant`` with key ``rather_than``; None where the new job is to be.
+        ``service`` and of ``tenant`` with key ``rather_than``; None where the new job is to be
+        refused.
 
-        Where jobs of later classes than ``service`` wait, it is one of the last of these classes.
-        Otherwise, where the tenant with most jobs has more than ``tenant`` would have with the new
-        job, it is one of those that were not begun: the last job of that tenant's key with most, of
-        live jobs the one with the latest deadline. Where no tenant has, and ``service`` is not
-        live, it is the last job of the key of ``tenant`` with most jobs, if that key has more than
-        ``rather_than`` would have.
+        The classes are live, batch and render, in this order. Where jobs of later classes than
+        ``service`` wait, it is a job of the last of these classes. Otherwise, where the tenant with
+        most jobs has more than ``tenant`` would have with the new job, it is a job of that tenant
+        that was not begun: the last job of the key with most jobs, or, of live jobs, the one with
+        the latest deadline. Where no tenant has more, and ``service`` is not live, it is the last
+        job of the key of ``tenant`` with most jobs, if that key has more than ``rather_than`` would
+        have.
         """
         for other in reversed(SERVICES):
             waiting = self._classes[other]
@@ -149,11 +152,12 @@ class FairQueue(Generic[K]):
 
         ``most`` is how many frames are returned at most. They begin with those of the tenant and
         key whose turn it is, or, of live ones, of the job with the earliest deadline. The rest is
-        taken, in their order, of other keys of the same group: ``group(key)`` returns a value that
-        is equal for keys that may share a run, or None for a key that may share none. Frames of a
-        further job are added only if they are shaped alike and ``may_join(pieces, job, frames)`` is
-        true, which is given what was taken so far, the job, and how many of its frames would be
-        added. Pieces of one tenant and key are neighbours, except of live jobs.
+        taken, in the order of turns or deadlines, of other keys of the same group: ``group(key)``
+        returns a value that is equal for keys that may share a run, or None for a key that may
+        share none. Frames of a further job are added only if they are shaped alike
+        (``Job.shaped_like``) and ``may_join(pieces, job, frames)`` returns True. Its arguments are
+        the pieces taken so far, the job, and how many of the job's frames would be added. Pieces of
+        one tenant and key are neighbours, except of live jobs.
         """
         for waiting in self._classes.values():
             if waiting.jobs:
@@ -186,8 +190,8 @@ class TenantTurns(Generic[K]):
     its keys (a job's key names the network that is run). Not thread-safe."""
 
     def __init__(self, quantum: int) -> None:
-        """``quantum`` is how many frames are run of a tenant in one of its turns, and of a key in
-        one of that tenant's."""
+        """``quantum`` is how many frames of a tenant are run in one turn of that tenant, and how
+        many frames of a key in one turn of that key."""
         self._quantum = quantum
         # In the order of their turns, the first is next. A tenant without jobs is not in here.
         self._tenants: OrderedDict[str, _Tenant[K]] = OrderedDict()
@@ -214,9 +218,13 @@ class TenantTurns(Generic[K]):
 
     def frames_before(self, job: Job[K]) -> dict[K, float]:
         """Return how many frames of each key would be run before the last one of ``job``, were it
-        added now: all that wait of its tenant and key, of the tenant's other keys as many as of its
-        own, and of each other tenant as many as of its own; all where it goes after that tenant,
-        and none where that one goes after it. Fractions are possible."""
+        added now. Fractions are possible; the frames of ``job`` are not counted.
+
+        These are all frames that wait of the job's tenant and key; of each other key of that tenant
+        as many as of the job's key; and of each other tenant as many as of the job's tenant. Where
+        tenants that ask for much go after the others, they are all frames of a tenant that goes
+        before the job's, and none of a tenant that goes after it.
+        """
         before: dict[K, float] = {}
         lines = self._tenants[job.tenant].lines if job.tenant in self._tenants else {}
         own = job.frames + (lines[job.key].frames if job.key in lines else 0)
@@ -266,8 +274,8 @@ class TenantTurns(Generic[K]):
         """Return the job that is to be refused where the queue is full and a job of an earlier
         class comes; None where nothing waits.
 
-        It is one of the tenant with most jobs: the last job of that tenant's key with most, where
-        keys whose last job has not begun go before others.
+        It is the last job of the key with most jobs, of the tenant with most jobs. Keys whose last
+        job was not begun are preferred to others.
         """
         lines = [line for tenant in self._longest_tenants() for line in tenant.lines.values()]
         waiting = [line for line in lines if not line.jobs[-1].taken]
@@ -278,7 +286,7 @@ class TenantTurns(Generic[K]):
         with key ``rather_than``; None where the new job is to be refused.
 
         Where the tenant with most jobs has more than ``tenant`` would have with the new job, it is
-        the last job of that tenant's key with most jobs, of those keys whose last job has not
+        the last job of that tenant's key with most jobs, among those keys whose last job was not
         begun; None where there is no such key. Otherwise it is the last job of the key of
         ``tenant`` with most jobs, if these are more than ``rather_than`` would have; else None.
         """
@@ -312,9 +320,9 @@ class TenantTurns(Generic[K]):
         ``most`` is how many frames are returned at most. They begin with those of the tenant and
         key whose turn it is. The rest is taken, in order of turns, of other keys of the same group:
         ``group(key)`` returns a value that is equal for keys that may share a run, or None for a
-        key that may share none. Frames of a further job are added only if they are shaped alike and
-        ``may_join(pieces, job, frames)`` is true, which is given what was taken so far, the job,
-        and how many of its frames would be added.
+        key that may share none. Frames of a further job are added only if they are shaped alike
+        (``Job.shaped_like``) and ``may_join(pieces, job, frames)`` returns True. Its arguments are
+        the pieces taken so far, the job, and how many of the job's frames would be added.
         """
         head = self.head()
         if head is None:
@@ -419,9 +427,9 @@ def _last_of_longest(lines: list[_Line[K]]) -> Job[K] | None:
 
 
 class RecentFrames:
-    """Counts the latest frames that tenants had, and forgets them by and by: a frame counts 1/e
-    after 800 further ones of any tenant. The latest 1000 tenants are known by name. Not
-    thread-safe."""
+    """Counts the latest frames that tenants had, and forgets them gradually: a frame counts 1 at
+    first, and 1/e (0.37) after 800 further frames of any tenant. The latest 1000 tenants are known
+    by name. Not thread-safe."""
 
     def __init__(self) -> None:
         self._unit = 1.0
@@ -441,7 +449,8 @@ class RecentFrames:
         return self._all / self._unit * _MEMORY_FRAMES
 
     def of(self, tenant: str) -> float:
-        """Return the part of ``all`` that are frames of ``tenant``; 0 where none is known."""
+        """Return how many of the frames in ``all`` are of ``tenant``, weighted in the same way, 0
+        to 800; 0 where the tenant is not known."""
         return self._of.get(tenant, 0.0) / self._unit * _MEMORY_FRAMES
 
     def add(self, tenant: str, frames: int) -> None:

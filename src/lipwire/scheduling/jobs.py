@@ -78,9 +78,10 @@ class Job(Future[Array], Generic[K]):
         return None if self.started_s is None else self.started_s - self.submitted_s
 
     def cancel(self) -> bool:
-        """Cancel the job: frames that no run has are not run, what a run makes of the others is
-        dropped, and whoever waits for the mouths gets CancelledError. Returns whether it is
-        cancelled, by this call or an earlier one; False where it has ended otherwise."""
+        """Cancel the job: frames that were not handed to a worker yet are not run, the mouths of
+        the others are dropped, and whoever waits for the mouths gets CancelledError. Returns
+        whether it is cancelled, by this call or an earlier one; False where it has ended
+        otherwise."""
         return self._withdraw(self)
 
     def end_cancelled(self) -> None:
@@ -100,11 +101,11 @@ class Job(Future[Array], Generic[K]):
         )
 
     def place(self, piece: "Piece[K]", mouths: Array) -> Array:
-        """Return the array into which the caller is to copy ``mouths``, (frames, ...), those that a
-        run made of ``piece``, a piece of this job: a part of the array that the future gives in the
-        end, which is made where it is not there.
+        """Return the array into which the caller is to copy ``mouths``, (frames, ...), which a run
+        made of ``piece``, a piece of this job. It is a view of the piece's part of the array that
+        is the future's result in the end; that array is made by the first call.
 
-        Where the piece is the whole job, ``mouths`` itself becomes that array and is returned:
+        Where the piece is the whole job, ``mouths`` itself becomes the result and is returned:
         nothing is to be copied. The caller holds the scheduler's lock.
         """
         if self.mouths is None:
@@ -166,9 +167,10 @@ class Across(Generic[K]):
     """How a scheduler puts frames of several keys into one run, where a device can run several
     networks at once.
 
-    ``group(key)``: keys for which it is equal may be in one run; a key for which it is None may not
-    be in a run with others. It is called under the scheduler's lock. ``run`` makes such a run: it
-    takes a list of (key, faces, windows), each key once, and returns their mouths in that order.
+    ``group(key)`` returns a value that is equal for keys that may be in one run, or None for a key
+    that may not be in a run with others. It is called under the scheduler's lock. ``run`` makes
+    such a run: it takes a list of (key, faces, windows), each key once, and returns the mouths of
+    each, in that order.
     """
 
     group: Callable[[K], Hashable | None]

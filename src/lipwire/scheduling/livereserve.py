@@ -34,7 +34,7 @@ class LiveReserve:
 
     def __init__(self, workers: int, *, split: bool) -> None:
         """``workers`` is how many threads run networks. ``split`` says whether they compute side by
-        side; only then is one of them kept free, as otherwise that would leave no device free."""
+        side; only then is one of them kept free, because otherwise all workers share one device."""
         self._most_others = max(1, workers - 1) if split else workers
         self._live_until_s = -math.inf
         self._came: dict[Hashable, deque[float]] = {}
@@ -46,7 +46,8 @@ class LiveReserve:
     def came(self, key: Hashable, now: float) -> None:
         """Record that a live request for the network ``key`` was submitted at time ``now``. For 2 s
         from then on further ones are expected: runs of other classes are to be short, and a worker
-        is kept free. The times of the latest 5 of each network tell when its next one comes."""
+        is kept free. From the times of the latest 5 of each network the time of its next one is
+        estimated."""
         self._live_until_s = now + LIVE_FOR_S
         self.expect(self._live_until_s)
         self._came.setdefault(key, deque(maxlen=_ARRIVALS)).append(now)
@@ -61,8 +62,11 @@ class LiveReserve:
 
     def may_begin(self, service: Service, others: int, frame_s: float, now: float) -> bool:
         """Return whether a free worker may begin a run of class ``service`` at time ``now``, while
-        ``others`` of the workers have runs that are not live. A frame of it takes about ``frame_s``
-        seconds; 0 where that is not known."""
+        ``others`` of the workers have runs that are not live. A frame of the run takes about
+        ``frame_s`` seconds; 0 where that is not known. True for live runs, while no live request is
+        expected, and while ``others`` is less than the limit: with ``split`` one less than the
+        workers, but at least 1; without it all workers. Otherwise True only where one frame ends
+        before the next live request is expected."""
         if service == "live" or now >= self._live_until_s or others < self._most_others:
             return True
         return frame_s > 0 and fits(frame_s, self._left_s(now))
@@ -71,8 +75,8 @@ class LiveReserve:
         """Return how many seconds a run of class ``service`` that a free worker begins at ``now``
         may be expected to take, while ``others`` of the workers have runs that are not live:
         infinity for live ones and while no live request is expected, else 0.04 at most, and less,
-        even below 0, where it has to end before the next live request. One frame may be run all the
-        same where ``may_begin`` says so."""
+        even below 0, where it has to end before the next live request. Where ``may_begin`` returns
+        True, one frame may be run all the same."""
         if service == "live" or now >= self.until_s:
             return math.inf
         if now >= self._live_until_s or others < self._most_others:
@@ -98,5 +102,5 @@ def fits(needed_s: float, longest_s: float) -> bool:
 
 def frames_within(longest_s: float, frame_s: float) -> int:
     """Return how many frames of ``frame_s`` seconds fit into a run of ``longest_s``: one at least,
-    and one where ``frame_s`` is 0, so that nothing is known of such frames."""
+    and one where ``frame_s`` is 0, which says that the time of such frames is not known."""
     return max(int((longest_s + _ROUNDING) / frame_s), 1) if frame_s > 0 else 1

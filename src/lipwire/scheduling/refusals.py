@@ -30,9 +30,10 @@ def too_late(job: Job[K], now: float) -> DeadlineExceeded:
 
 
 def full(waiting: int, queue_size: int, backlog_s: float) -> Overloaded:
-    """Return, without raising it, the error for a job for which there is no room, as ``waiting``
-    others wait and ``queue_size`` may. ``backlog_s`` is how many seconds the workers need for those
-    that are run before it: half of that, between 10 ms and 10 s, is when to try again."""
+    """Return, without raising it, the error for a job for which there is no room, because
+    ``waiting`` others wait and ``queue_size`` is the limit. ``backlog_s`` is how many seconds the
+    workers need for the jobs that are run before it. The error says to try again after half of
+    that, but 10 ms at least and 10 s at most."""
     low_s, high_s = _RETRY_S
     return Overloaded(
         f"{waiting} requests wait for a worker; allowed are {queue_size}",

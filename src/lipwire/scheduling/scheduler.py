@@ -71,15 +71,17 @@ class Scheduler(Closing, Generic[K]):
         observer: Observer = NO_OBSERVER,
         name: str = "lipwire-run",
     ) -> None:
-        """``queue_size`` requests may wait. A run holds at most ``max_run_frames``. ``clock`` gives
-        seconds; threads are called ``name`` and a number; ``observer`` is told what waits and runs.
+        """``queue_size`` requests may wait. A run holds ``max_run_frames`` frames at most.
+        ``clock`` gives seconds; threads are called ``name`` and a number; the methods of
+        ``observer`` are called when requests are begun and after runs.
 
         ``join`` lets a run hold frames of several requests of one key. That is for devices on which
         a run of many frames is cheaper than as many runs; a processor works frame by frame, and a
-        request that is joined there only waits for the others. ``across`` joins those of several
-        keys, too. ``split`` lets free workers share the frames of a request, which is for devices
-        whose workers compute side by side: on a GPU the pieces would take turns, and each nearly as
-        long as the whole. Raises InvalidInput.
+        request that is joined there only waits for the others. With ``join``, ``across`` joins
+        requests of several keys, too. ``split`` lets free workers share the frames of a request,
+        which is for devices whose workers compute side by side: on a GPU the pieces would take
+        turns, and each would last nearly as long as the whole. Raises InvalidInput where
+        ``workers``, ``queue_size`` or ``max_run_frames`` is less than 1.
         """
         sizes = {"workers": workers, "queue_size": queue_size, "max_run_frames": max_run_frames}
         for label, number in sizes.items():
@@ -128,14 +130,15 @@ class Scheduler(Closing, Generic[K]):
         ``faces`` are: "pixels" crops, (N, 320, 320, 3) uint8, or their numbers on the device, (N,)
         int64; "floats" the network's own input, (N, 6, 320, 320) float32. ``windows`` are the audio
         windows, (N, 32, 16, 16) float32. Neither may change until the job is done. ``deadline`` is
-        the time of the scheduler's clock, in seconds, by which the mouths have to be there; None is
-        none. ``service`` is the request's class, ``tenant`` the name of who asks.
+        the time of the scheduler's clock, in seconds, by which the mouths have to be there; with
+        None there is no deadline. ``service`` is the request's class, ``tenant`` the name of who
+        asks.
 
-        Raises InvalidInput where N is 0 or differs, Overloaded when the queue is full,
-        DeadlineExceeded when the deadline is out of reach as far as can be told, Unavailable while
-        draining. The job may end with these too: Overloaded when it had to make room for an
-        earlier class, or for a tenant or a key that had less in the queue; and with whatever
-        ``run`` raised.
+        Raises InvalidInput where N is 0 or is not the same for ``faces`` and ``windows``,
+        Overloaded when the queue is full, DeadlineExceeded when the deadline is out of reach as far
+        as can be told, Unavailable while draining. The job may end with these errors too, with
+        Overloaded when it had to make room for an earlier class, or for a tenant or a key that had
+        less in the queue. It ends with the error that ``run`` raised where that failed.
         """
         if len(faces) < 1 or len(faces) != len(windows):
             raise InvalidInput(
@@ -170,9 +173,9 @@ class Scheduler(Closing, Generic[K]):
         """Accept no more requests (``submit`` raises Unavailable), wait until those that were
         accepted are finished, and stop the workers.
 
-        Returns whether all were finished. After ``timeout_s`` seconds (None: no limit) those that
-        still wait end with Unavailable, False is returned at once, and runs under way finish by
-        themselves. May be called again.
+        Returns whether all were finished. After ``timeout_s`` seconds (None: no limit) the requests
+        that still wait end with Unavailable, False is returned at once, and runs under way finish
+        by themselves. May be called again.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:

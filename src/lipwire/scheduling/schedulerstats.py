@@ -15,9 +15,9 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 class Observer:
-    """Is told of what happens in a scheduler as it happens, for metrics. This one does nothing;
-    subclasses override its methods, which the scheduler's workers call, some with the scheduler's
-    lock held: they have to be quick and must not call the scheduler."""
+    """Gets called when something happens in a scheduler, for metrics. This class does nothing;
+    subclasses override its methods. The scheduler's workers call them, some with the scheduler's
+    lock held: the methods have to be quick and must not call the scheduler."""
 
     def waited(self, service: Service, seconds: float) -> None:
         """Called when the first frames of a request of class ``service`` are handed to a worker,
@@ -45,10 +45,10 @@ class ClassStats:
     """Numbers about the requests of one class (live, batch or render) at one moment; counts are
     since the scheduler was made.
 
-    ``queued`` requests wait with ``queued_frames`` frames; ``frames`` were run. ``refused_full``
-    requests found no room, at once or when others took their place in the queue;
-    ``refused_deadline`` ones had a deadline out of reach. ``wait`` is the time from submitting to
-    the first frame's beginning.
+    ``queued`` is how many requests wait, and ``queued_frames`` how many frames they have;
+    ``frames`` is how many frames were run. ``refused_full`` counts requests that found no room, at
+    once or when others took their place in the queue; ``refused_deadline`` those whose deadline was
+    out of reach. ``wait`` is the time from submitting to the first frame's beginning.
     """
 
     queued: int
@@ -69,14 +69,14 @@ class SchedulerStats:
     """Numbers about a scheduler at one moment, of all classes of requests together; counts are
     since the scheduler was made.
 
-    ``queued`` requests, of at most ``queue_size``, wait with ``queued_frames`` frames; ``busy`` of
-    the ``workers`` threads run something. ``submitted`` requests were accepted, of which
-    ``finished``, ``failed`` and ``cancelled`` have ended so. ``refused_full`` ones found no room,
-    at once or when others took their place in the queue, and ``refused_deadline`` ones had a
-    deadline out of reach. ``runs`` of networks made ``frames`` frames; ``joined`` pieces of
+    ``queued`` requests, of at most ``queue_size``, wait with ``queued_frames`` frames in all;
+    ``busy`` of the ``workers`` threads are running something. ``submitted`` requests were accepted,
+    of which ``finished``, ``failed`` and ``cancelled`` have ended so. ``refused_full`` ones found
+    no room, at once or when others took their place in the queue, and ``refused_deadline`` ones had
+    a deadline out of reach. ``runs`` of networks made ``frames`` frames; ``joined`` pieces of
     requests shared a run with another request's. ``wait`` is the time from submitting to the first
-    frame's beginning, ``service`` that of a run for each of its frames. ``classes`` has the numbers
-    of each class.
+    frame's beginning, ``service`` the time of a run divided by its frames. ``classes`` has the
+    numbers of each class.
     """
 
     queued: int
@@ -128,7 +128,7 @@ class Counts:
     """What a scheduler counts: requests that were accepted (``submitted``) and that ended as
     ``finished``, ``failed`` or ``cancelled``, ``runs`` of networks, pieces of requests that were
     ``joined`` with others in a run, seconds a frame of the latest 512 runs (``frame_times_s``), and
-    what there is of each class (``of``). Not thread-safe: the scheduler's lock is held."""
+    the counts of each class (``of``). Not thread-safe: the scheduler's lock is held."""
 
     def __init__(self) -> None:
         self.submitted = self.finished = self.failed = self.cancelled = 0

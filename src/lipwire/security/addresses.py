@@ -13,8 +13,8 @@ class AllowedAddresses:
     """The IP addresses and networks from which requests may come; an empty list allows all."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """``texts`` are addresses and networks, as ``10.0.0.0/8``, ``192.0.2.7``,
-        ``2001:db8::/32``. Raises InvalidInput where one is neither."""
+        """``texts`` are addresses and networks, such as ``10.0.0.0/8``, ``192.0.2.7``,
+        ``2001:db8::/32``. Raises InvalidInput where one of them is neither."""
         self._networks: Final = tuple(_network(text) for text in texts)
 
     @property
@@ -23,8 +23,9 @@ class AllowedAddresses:
         return bool(self._networks)
 
     def allow(self, address: str) -> bool:
-        """Return whether a request from ``address`` may be answered: an IPv4 or IPv6 address as
-        text, without a port. A Unix socket's address is empty, and always allowed: files have
+        """Return whether a request from ``address`` may be answered. ``address`` is an IPv4 or IPv6
+        address as text, without a port. Every address is allowed where the list is empty. The
+        address of a Unix socket is the empty text, which is always allowed, because files have
         permissions of their own. Where there is a list, text that is no address is not allowed."""
         if not self._networks or not address:
             return True

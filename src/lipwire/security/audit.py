@@ -32,8 +32,10 @@ class AuditLog(Closing):
         required: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``required`` says that nothing may be done that cannot be recorded. ``now`` gives seconds
-        since 1970. Raises StorageFailed where the file cannot be opened."""
+        """``path`` is the file, which is made where it is missing. With ``required``, ``check``
+        raises while the file cannot be written, so that no request is answered that cannot be
+        recorded. ``now`` gives seconds since 1970. Raises StorageFailed where the file cannot be
+        opened."""
         self.path: Final = path
         self.required: Final = required
         self.lost = 0
@@ -52,8 +54,8 @@ class AuditLog(Closing):
 
     def check(self) -> None:
         """Raise StorageFailed where records are required (``required``) and the file cannot be
-        opened or written; to be called before a call is answered. Does nothing where they are not
-        required."""
+        opened or written; to be called before a request is answered. Does nothing where records are
+        not required."""
         if not self.required:
             return
         with self._lock:
@@ -63,8 +65,8 @@ class AuditLog(Closing):
 
     def write(self, values: Mapping[str, object]) -> None:
         """Append a JSON object with the time (RFC 3339, UTC) and ``values``, which have to be
-        values of JSON; texts are cut to 200 characters. A line that cannot be written is counted in
-        ``lost``, and the first of them is logged; nothing is raised then. Does nothing after
+        values of JSON; texts are cut to 200 characters. Lines that cannot be written are counted in
+        ``lost``, and the first such failure is logged; nothing is raised then. Does nothing after
         ``close``."""
         line: dict[str, Any] = {"time": datetime.fromtimestamp(self._now(), UTC).isoformat()}
         for name, value in values.items():

@@ -9,8 +9,8 @@ from lipwire.security.control import Control, Credentials
 
 
 class Caller:
-    """Who makes one request, and whether they may; and the line of the audit file about it. Call
-    ``enter`` first, and ``left`` once when the request has ended, also where ``enter`` has
+    """Who makes one request, whether they may make it, and the line of the audit file about it.
+    Call ``enter`` first, and ``left`` once when the request has ended, even where ``enter`` has
     raised."""
 
     __slots__ = (
@@ -26,9 +26,9 @@ class Caller:
     def __init__(
         self, control: Control, operation: Operation, call: str, credentials: Credentials
     ) -> None:
-        """``operation`` is what the request does, ``call`` what it is called in the record, as
-        ``lipwire.v1.AvatarService/Converse`` or ``GET /v1/avatars``, and ``credentials`` what it
-        brings to show who asks."""
+        """``control`` decides who may do what. ``operation`` is what the request does, and ``call``
+        is its name in the audit file, such as ``lipwire.v1.AvatarService/Converse`` or ``GET
+        /v1/avatars``. ``credentials`` are what the request brings to show who asks."""
         self._control: Final = control
         self._credentials: Final = credentials
         self._operation: Final[Operation] = operation
@@ -42,12 +42,13 @@ class Caller:
     def enter(self, frames: int = 0, *, known: Access | None = None) -> Access:
         """Check whether the request may begin, count it for its tenant, and return what its caller
         may do. ``frames`` is how many frames of a batch it asks for; 0 for requests of other kinds.
-        ``known`` is what the caller may do where something else than their credentials has said so,
-        such as a ticket; None where the credentials are to say it. The address is looked at in any
-        case. Raises PermissionDenied where the address or the operation is not allowed,
+        ``known`` is what the caller may do, where that is known from something other than their
+        credentials, such as a ticket; with None the credentials are checked. The address is checked
+        in either case. Raises PermissionDenied where the address or the operation is not allowed,
         Unauthenticated where the credentials do not say who asks, LimitExceeded beyond the tenant's
-        limits, StorageFailed where it cannot be recorded and must be, and Unavailable where keys
-        for tokens cannot be fetched."""
+        limits, StorageFailed where the request has to be recorded and cannot be, Unavailable where
+        keys for tokens cannot be fetched, and InvalidInput where ``Credentials.forwarded`` cannot
+        be read."""
         if known is None:
             self.access = self._control.access(self._credentials)
         else:
@@ -57,9 +58,10 @@ class Caller:
         return self.access
 
     def upload(self, size_bytes: int) -> None:
-        """Count ``size_bytes`` that the request has brought, for the caller whom ``enter`` found;
-        does nothing before ``enter``. Raises LimitExceeded, with ``retry_after_s``, where their
-        tenant sends more than the limits allow; they are not counted then."""
+        """Count ``size_bytes`` that the client has sent with the request, for the caller whom
+        ``enter`` found. Does nothing before ``enter``. Raises LimitExceeded, with
+        ``retry_after_s``, where the caller's tenant sends more than the limits allow; the bytes are
+        not counted then."""
         if self.access is not None:
             self._control.upload(self.access, size_bytes)
 

@@ -32,21 +32,22 @@ class Credentials:
 
 
 class ForwardedControl:
-    """Takes the word of other processes of the same server for who asks, in place of an
-    ``AccessControl``. Only for a process whose socket nobody but them can reach."""
+    """Believes what other processes of the same server say about who makes a request; used in place
+    of an ``AccessControl``. Only for a process whose socket nobody but those processes can
+    reach."""
 
     audit: Final = None
     asks: Final = True
 
     def __init__(self, limits: TenantLimits | None = None) -> None:
-        """``limits`` are those of this process, for the bytes that clients send through the others;
-        None where that is not limited."""
+        """``limits`` are the limits of this process for the bytes that clients send through the
+        other processes; None where these are not limited."""
         self._limits = limits
 
     def access(self, credentials: Credentials) -> Access:
         """Return what the caller may do, as the other process says in ``credentials.forwarded``.
-        Where that is empty the other process asks for itself, and may do everything. Raises
-        InvalidInput where the text cannot be read."""
+        Where that text is empty the other process makes the request for itself, and may do
+        everything. Raises InvalidInput where the text cannot be read."""
         return Access.of_text(credentials.forwarded) if credentials.forwarded else EVERYTHING
 
     def check_address(self, address: str) -> None:
@@ -80,9 +81,9 @@ class AccessControl(Closing):
     ) -> None:
         """``keys`` and ``tokens`` say which credentials count. A client certificate with one of the
         names ``certificates`` may do everything. Where none of the three is given, callers are not
-        told apart. ``allow_from`` are the addresses that requests may come from; None: from
-        anywhere. ``limits`` are what tenants may ask for, and ``audit`` records calls; None where
-        they are not limited, or not recorded."""
+        told apart and everyone may do everything. ``allow_from`` are the addresses that requests
+        may come from; None: from anywhere. ``limits`` are what tenants may ask for, and ``audit``
+        records calls; None where they are not limited, or not recorded."""
         self._keys = keys
         self._tokens = tokens
         self._certificates: Final = frozenset(certificates)
@@ -105,7 +106,7 @@ class AccessControl(Closing):
 
     def enter(self, access: Access, operation: Operation, frames: int = 0) -> None:
         """Check whether a call may begin, and count it for its tenant; to be called before it is
-        answered. Returns nothing where it may.
+        answered. Returns None where the call may begin.
 
         ``access`` is what the caller may do, as ``access()`` returns it, ``operation`` what the
         call does, and ``frames`` how many frames it asks for. Raises PermissionDenied where
@@ -120,15 +121,15 @@ class AccessControl(Closing):
 
     def upload(self, access: Access, size_bytes: int) -> None:
         """Count ``size_bytes`` that the caller with ``access`` has sent, for its tenant; to be
-        called before they are used. Raises LimitExceeded, with ``retry_after_s``, where its tenant
-        sends more than the limits allow: then they are not to be used."""
+        called before these bytes are used. Raises LimitExceeded, with ``retry_after_s``, where the
+        tenant sends more than the limits allow: then the bytes are not to be used."""
         if self.limits is not None:
             self.limits.upload(access, size_bytes)
 
     def check_address(self, address: str) -> None:
         """Raise PermissionDenied where requests may not come from ``address``, an IP address as
-        text without a port; empty for a Unix socket, which is allowed. Nothing happens where no
-        addresses were given."""
+        text without a port; empty for a Unix socket, which is allowed. Does nothing where no
+        addresses were given to the constructor."""
         if not self._allow_from.allow(address):
             raise PermissionDenied(
                 f"requests from {address[:60]} are not allowed (security.allow_from)"
@@ -137,8 +138,9 @@ class AccessControl(Closing):
     def access(self, credentials: Credentials) -> Access:
         """Return what the caller that brings ``credentials`` may do; everything where callers are
         not told apart. Raises PermissionDenied for an address that requests may not come from,
-        Unauthenticated where no certificate, key or token says who asks, or it is not valid, and
-        Unavailable where the keys that tokens are checked with cannot be fetched."""
+        Unauthenticated where the credentials have no known certificate, key or token, or one that
+        is not valid, and Unavailable where the keys that tokens are checked with cannot be
+        fetched."""
         self.check_address(credentials.address)
         if not self.closed:
             return EVERYTHING

@@ -21,15 +21,16 @@ _AFTER_FAILURE_S: Final = 5.0
 
 
 class JwksKeys:
-    """The keys that tokens are signed with, as a JWKS URL has them (RFC 7517); they are fetched
-    when they are needed, but not again within ``pause_s`` seconds for a key that is not known.
-    Thread-safe."""
+    """The keys that JSON Web Tokens are signed with, from a JWKS URL (RFC 7517). They are fetched
+    when they are needed, but a key that is not known does not have them fetched again within
+    ``pause_s`` seconds. Thread-safe."""
 
     def __init__(
         self, url: str, pause_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``url`` is that of the keys. They are fetched again after five minutes, and where a key
-        is not known, but not within ``pause_s`` seconds. ``clock`` gives seconds."""
+        """``url`` is that of the keys. They are fetched again after five minutes, and also where a
+        key is not known, if ``pause_s`` seconds have passed since the last time. ``clock`` gives
+        seconds."""
         self._url = url
         self._pause_s = pause_s
         self._clock = clock
@@ -42,9 +43,10 @@ class JwksKeys:
 
     def key(self, name: object) -> jwt.PyJWK:
         """Return the key whose ``kid`` is ``name`` (from a token's header, of any type), fetching
-        the keys first where they are older than five minutes, or have no such key and were not
-        fetched within ``pause_s``. Then it waits for the answer. Raises Unauthenticated where there
-        is none, Unavailable where the keys cannot be fetched now."""
+        the keys first where they are older than five minutes, or where there is no such key and
+        they were not fetched within the last ``pause_s`` seconds. Waits for the answer then. Raises
+        Unauthenticated where there is no such key, Unavailable where the keys cannot be fetched
+        now."""
         found, age_s = self._known(name)
         if found is not None and age_s < _FRESH_S:
             return found  # also while another thread asks for the keys

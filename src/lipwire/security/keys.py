@@ -74,7 +74,8 @@ class KeyFile:
     within a second. Thread-safe."""
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        """``now`` gives seconds since 1970. Nothing is read yet."""
+        """``path`` is the file, which need not exist. ``now`` gives seconds since 1970. Nothing is
+        read yet."""
         self.path: Final = path
         self._now = now
         self._lock = threading.Lock()
@@ -96,12 +97,13 @@ class KeyFile:
         """Add a key called ``name`` to the file and return it (``lipwire_NAME_SECRET``). This is
         the only time that it can be seen: the file has its hash alone.
 
-        ``name`` has 1 to 40 characters of a-z, 0-9 and -. Who brings the key may do ``operations``
-        with the avatars that match one of ``avatars``, patterns as ``*`` or ``acme-*``, for
-        ``tenant``; empty is any tenant. ``lifetime_s`` is for how many seconds it is valid; None is
-        for ever. Raises InvalidInput where the name is taken or not allowed, an operation is not
-        known, there is no operation or no pattern, or the file is damaged; StorageFailed where the
-        file cannot be written.
+        ``name`` has 1 to 40 characters of a-z, 0-9 and -, and does not begin with -. Whoever brings
+        the key may do ``operations`` with the avatars that match one of ``avatars``, patterns such
+        as ``*`` or ``acme-*``, for ``tenant``; empty is any tenant. ``lifetime_s`` is for how many
+        seconds the key is valid; None is for ever. Waits some seconds for another process that
+        changes the file. Raises InvalidInput where the name is taken or not allowed, an operation
+        is not known, there is no operation or no pattern, or the file is damaged; StorageFailed
+        where the file cannot be written.
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput(
@@ -147,15 +149,16 @@ class KeyFile:
         self._looked_s = -math.inf
 
     def listed(self) -> list[ApiKey]:
-        """Return all keys of the file, sorted by name; none where there is no file. Raises
+        """Return all keys of the file, sorted by name; an empty list where there is no file. Raises
         InvalidInput where the file is damaged."""
         self._read()
         return [self._keys[name] for name in sorted(self._keys)]
 
     def now_in_it(self) -> tuple[list[ApiKey], frozenset[str]]:
         """Return the file's keys, expired ones too, and the hashes (SHA-256, hexadecimal digits) of
-        those that were revoked in it, as they were within the last second. While the file is
-        damaged, which is logged, those that it had before."""
+        those that were revoked in it, as the file was at most a second ago. While the file is
+        damaged, which is logged, the keys and hashes that it had before are returned; both are
+        empty where there is no file."""
         with self._lock:
             self._look()
         return list(self._keys.values()), self._revoked

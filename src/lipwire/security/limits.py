@@ -29,9 +29,9 @@ _MIB: Final = 1 << 20
 @dataclass(frozen=True, slots=True)
 class LimitRules:
     """What each tenant may ask one process of a server for, or all that share their counts; None is
-    no limit. ``frames_per_second``
-    counts the frames of batches, not those of live sessions; ``upload_mb_per_minute`` what requests
-    and messages bring, in MiB. False in a condition where nothing is limited."""
+    no limit. ``frames_per_second`` counts the frames of batches, not those of live sessions;
+    ``upload_mb_per_minute`` counts the bytes that clients send in requests and messages, in MiB.
+    ``bool(rules)`` is False where nothing is limited."""
 
     requests_per_minute: int | None = None
     frames_per_second: int | None = None
@@ -61,8 +61,8 @@ class LimitRules:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How much of one limit a tenant has left: ``remaining`` of the ``most`` that may be asked for
-    within ``span_s`` seconds; ``renewed_in_s`` is in how many seconds there will be more.
-    ``policy`` says what is counted: "requests", "frames" or "upload" (bytes)."""
+    within ``span_s`` seconds; ``renewed_in_s`` is after how many seconds ``remaining`` will be
+    greater. ``policy`` says what is counted: "requests", "frames" or "upload" (bytes)."""
 
     policy: str
     """``requests``, ``frames`` or ``upload``."""
@@ -96,18 +96,18 @@ class TenantLimits:
 
     def take(self, access: Access, frames: int) -> None:
         """Count a request of ``frames`` frames (0 where it asks for none) for the tenant of
-        ``access``, or for its subject where it has none. Raises LimitExceeded, with after how many
-        seconds to come back (``retry_after_s``), where that is more than it may ask for; the
-        request is then not counted."""
+        ``access``, or for its subject where it has none. Raises LimitExceeded, with the number of
+        seconds after which to try again (``retry_after_s``), where that is more than the tenant may
+        ask for; the request is then not counted."""
         who = access.counts_for
         wanted = {REQUESTS: 1, **({FRAMES: frames} if frames else {})}
         self._count(who, {name: cost for name, cost in wanted.items() if name in self._limits})
 
     def upload(self, access: Access, size_bytes: int) -> None:
         """Count ``size_bytes`` that the caller with ``access`` has sent, for its tenant, or for
-        itself where it has none. Raises LimitExceeded, with after how many seconds to come back
-        (``retry_after_s``), where that is more than they may send; it is then not counted, and what
-        was sent is not to be used."""
+        itself where it has none. Raises LimitExceeded, with the number of seconds after which to
+        try again (``retry_after_s``), where that is more than may be sent; the bytes are then not
+        counted, and are not to be used."""
         if UPLOAD in self._limits and size_bytes:
             self._count(access.counts_for, {UPLOAD: size_bytes})
 

@@ -32,9 +32,9 @@ _LONG_S: Final = 600.0
 
 class LiveMinutes(Closing):
     """Counts how long the live sessions of each tenant have lasted this month (UTC), in a file that
-    all processes of a machine share, and with ``shared`` together with other machines. Thread-safe;
-    a context manager, at whose end the file has all. Sessions of callers without a tenant are
-    counted together."""
+    all processes of a machine share, and, with ``shared``, in Redis for several machines.
+    Thread-safe; a context manager, at whose end all that was counted is written into the file.
+    Sessions of callers without a tenant are counted together."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class LiveMinutes(Closing):
         now: Callable[[], float] = time.time,
     ) -> None:
         """``path`` is the file, made where it is not there, and ``most_minutes`` what each tenant
-        may use in a month. ``shared`` says what other machines have counted; None where there are
-        none. Without a ``path`` this process counts in memory, and what ``shared`` was not told is
-        lost with it. ``now`` gives seconds since 1970. Raises InvalidInput where the file is
-        damaged, and StorageFailed where it cannot be written."""
+        may use in a month. ``shared`` gives what other machines have counted; None where there are
+        no others. Without a ``path`` this process counts in memory; what was not written to
+        ``shared`` is lost when the process ends. ``now`` gives seconds since 1970. Raises
+        InvalidInput where the file is damaged, and StorageFailed where it cannot be written."""
         self.most_minutes: Final = most_minutes
         self._kept: Final = MinutesInMemory() if path is None else MinutesFile(path)
         self._shared = shared
@@ -73,9 +73,9 @@ class LiveMinutes(Closing):
         self._sync()
 
     def check(self, tenant: str) -> None:
-        """Raise MinutesUsedUp, with the minutes used and when there are more, where ``tenant``
-        (empty: callers without one) has used its minutes of this month. May call ``sync``, and so
-        wait for the file and Redis."""
+        """Raise MinutesUsedUp, with the minutes used and the time until the next month, where
+        ``tenant`` (empty: callers without one) has used its minutes of this month. May call
+        ``sync``, and so wait for the file and Redis."""
         with self._lock:
             self._wanted_s[tenant] = self._now()
             read_s = self._read_s.get(tenant)
@@ -101,8 +101,8 @@ class LiveMinutes(Closing):
 
     def spend(self, tenant: str, seconds: float) -> bool:
         """Count ``seconds`` of a session of ``tenant`` (empty: callers without one), and return
-        whether the tenant has more left this month. Touches neither the file nor Redis: ``sync``
-        does, later."""
+        whether the tenant has any time left this month. Does not use the file or Redis: ``sync``
+        writes there what was counted, later."""
         with self._lock:
             self._begin_month()
             self._wanted_s[tenant] = self._now()
@@ -111,14 +111,15 @@ class LiveMinutes(Closing):
 
     @property
     def due(self) -> bool:
-        """Whether ``sync`` is to be called, as its last call was ``EVERY_S`` seconds or more ago.
-        The owner looks now and then; ``check`` does so by itself."""
+        """Whether ``sync`` is to be called: True where its last call was 5 seconds (``EVERY_S``) or
+        more ago. The owner of this object asks now and then, and calls ``sync``; ``check`` does so
+        by itself."""
         return self._now() - self._synced_s >= EVERY_S
 
     def sync(self) -> None:
         """Add to the file what was counted since the last time, and read what other processes and
-        machines have added. Waits for the disk and for Redis. Where that is not possible it is
-        logged, once, nothing is raised, and what was counted is kept until it is possible."""
+        machines have added. Waits for the disk and for Redis. Raises nothing: a failure is logged,
+        once, and what was counted is kept until it can be written."""
         with self._syncing:
             try:
                 self._sync()

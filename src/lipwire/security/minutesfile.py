@@ -21,7 +21,8 @@ _SOURCE: Final = re.compile("[0-9a-f]{32}")
 
 class MinutesInMemory:
     """Seconds of live sessions of each tenant, of a process that has no file for them. It has the
-    methods of ``MinutesFile``; ``source`` tells it from others that count."""
+    methods of ``MinutesFile``. ``source`` is a random name under which other machines know what
+    this process has counted."""
 
     there: Final = True
 
@@ -61,7 +62,7 @@ class MinutesFile:
     @property
     def source(self) -> str:
         """The name under which other machines know what this file has counted: 32 hexadecimal
-        digits, kept in a file beside it (``.id``), which is made on first use. To be asked for
+        digits, kept in a file beside it (``.id``), which is made on first use. Read this property
         inside ``locked``. Raises StorageFailed where that file cannot be written."""
         if not self._source:
             path = self._path.with_name(f"{self._path.name}.id")
@@ -75,9 +76,10 @@ class MinutesFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Have the file for this process alone during the ``with`` block. A context manager. Makes
-        the file's folder where it is missing. Raises StorageFailed where that, or the lock within
-        10 s, is not to be had, and in place of an OSError of the block."""
+        """Return a context manager that keeps other processes from the file during the ``with``
+        block. Makes the file's folder where it is missing. Raises StorageFailed where the folder
+        cannot be made, where the lock is not free within 10 s, and in place of an OSError that the
+        block raises."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=_LOCK_S):

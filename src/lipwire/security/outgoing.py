@@ -42,8 +42,8 @@ class RefusedUrlError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long a request to a URL may take, in seconds: connecting and each wait for more of the
-    answer, and all until the answer's last byte."""
+    """How long a request to a URL may take, in seconds: ``each_s`` for connecting and for each wait
+    for more of the answer, ``all_s`` for everything until the answer's last byte."""
 
     each_s: float
     """Connecting, and each wait for more of the answer."""
@@ -64,14 +64,14 @@ def requested(
 ) -> Iterator[HTTPResponse]:
     """Send a request to ``url`` and give the ``with`` block the answer, whose body is still to be
     read; the connection is closed afterwards. A context manager. ``given_by`` says whose the URL
-    is: "operator" (of the configuration), or "others", whose URLs may only lead to public
+    is: "operator" for a URL of the configuration, or "others", whose URLs may only lead to public
     addresses. ``method`` is "GET" or "POST", ``body`` what a POST sends, and ``headers`` are sent
-    with it. An answer of any status is given to the block.
+    with it. The block gets an answer of any status, errors too.
 
     A GET follows three redirects at most, each to a public address alone, and from https only to
     https; ``headers`` are sent to the first host alone. A POST follows none. ``clock`` gives
-    seconds. Raises RefusedUrlError for a URL that may not be reached, TimeoutError where it takes
-    longer than ``times``, also while the body is read, other OSErrors and
+    seconds. Raises RefusedUrlError for a URL that may not be reached, TimeoutError where the
+    request takes longer than ``times``, also while the body is read, other OSErrors and
     ``http.client.HTTPException`` where the connection or the answer fails.
     """
     until_s = clock() + times.all_s
@@ -108,12 +108,12 @@ def fetched(
     max_bytes: int,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """Return the body of what a GET of ``url`` is answered with, ``max_bytes`` at most.
-    ``given_by`` says whose the URL is: "operator" (of the configuration), or "others", whose URLs
-    may only lead to public addresses. ``clock`` gives seconds, by which ``times`` count. Raises
-    RefusedUrlError for a URL that may not be reached, TimeoutError where it takes longer than
-    ``times``, and OSError or ``http.client.HTTPException`` where it fails, also where the answer is
-    longer or of another status than 200."""
+    """Return the body of the answer to a GET of ``url``, ``max_bytes`` at most. ``given_by`` says
+    whose the URL is: "operator" (of the configuration), or "others", whose URLs may only lead to
+    public addresses. ``clock`` gives seconds, by which ``times`` count. Raises RefusedUrlError for
+    a URL that may not be reached, TimeoutError where it takes longer than ``times``, and OSError or
+    ``http.client.HTTPException`` where the request fails, and where the answer is longer than
+    ``max_bytes`` or has another status than 200."""
     with requested(url, given_by=given_by, times=times, clock=clock) as answer:
         if answer.status != 200:
             raise HTTPException(f"status {answer.status}; allowed is 200")
@@ -124,13 +124,13 @@ def fetched(
 
 
 def why_not(address: str, given_by: GivenBy) -> str | None:
-    """Return in a few words why the IP address ``address`` may not be connected to, None where it
-    may. Raises ValueError where it is no IP address.
+    """Return in a few words why no connection may be made to the IP address ``address``; None where
+    one may be made. Raises ValueError where it is no IP address.
 
     Where the URL was given by others (``given_by`` is "others") the address has to be public. Where
     the operator gave it ("operator") it may be private or this machine's own, but not link-local,
-    where clouds answer with secrets of the machine; ``Reach`` lets the operator do even that, where
-    the address itself stands in the URL.
+    where clouds answer with secrets of the machine; ``Reach`` allows even a link-local address
+    where the operator's URL contains it in place of a host name.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     inner = [found, *_within(found)]
@@ -145,9 +145,10 @@ def why_not(address: str, given_by: GivenBy) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Makes the connections of one request: only to addresses that whoever gave the URL may have
-    reached, each wait for ``each_s`` seconds at most, and none after ``until_s``, in seconds of
-    ``clock``."""
+    """Makes the connections of one request. ``given_by`` says who gave the URL, "operator" or
+    "others"; connections are made only to addresses that such a URL may lead to (``why_not``). Each
+    wait lasts ``each_s`` seconds at most, and no wait lasts beyond ``until_s``, a time in seconds
+    of ``clock``."""
 
     given_by: GivenBy
     each_s: float
@@ -155,8 +156,8 @@ class Reach:
     clock: Callable[[], float]
 
     def left_s(self) -> float:
-        """Return for how many seconds the next wait may last. Raises TimeoutError where no time is
-        left."""
+        """Return for how many seconds the next wait may last, ``each_s`` at most. Raises
+        TimeoutError where no time is left."""
         left = self.until_s - self.clock()
         if left <= 0:
             raise TimeoutError("the request takes too long")

@@ -70,8 +70,8 @@ class Ticket:
 
 class Tickets:
     """Issues tickets, each of which lets a web page open one live session without an API key, and
-    says what they allow. Thread-safe; processes that are given the same store take each other's
-    tickets."""
+    says what they allow. The page that has used a ticket gets a secret, with which it uses that
+    session. Thread-safe; processes that are given the same store accept each other's tickets."""
 
     def __init__(
         self,
@@ -81,8 +81,9 @@ class Tickets:
         now: Callable[[], float] = time.time,
     ) -> None:
         """``store`` keeps what was issued; None keeps it in this process alone. ``shared`` keeps
-        tickets for other servers, too, and ``store`` those that are issued while it cannot be
-        asked; None where there are no others. ``now`` gives seconds since 1970."""
+        tickets in Redis, so that other servers accept them too; those that are issued while Redis
+        does not answer are kept in ``store``. ``shared`` is None where there are no other servers.
+        ``now`` gives seconds since 1970."""
         self._store: Final = store or OwnStore()
         self._shared: Final = shared
         self._now = now
@@ -101,11 +102,12 @@ class Tickets:
         minutes: float = MINUTES,
     ) -> str:
         """Return a new ticket, with which a page of ``origin`` (as browsers send it, in lower case)
-        opens one session with ``avatar`` within ``seconds``, and uses it for ``minutes``; as a
-        caller who has ``access`` would, so that limits and records are about them. Raises
-        InvalidInput where a time is out of range (1 to ``MOST_SECONDS``, 1 to ``MOST_MINUTES``),
-        NotFound where ``access`` does not see the avatar, Overloaded where too many tickets have
-        not expired, and StorageFailed where the ticket cannot be kept."""
+        opens one session with ``avatar`` within ``seconds``, and uses that session for ``minutes``.
+        The session counts for the caller who has ``access``, in limits and in records. Raises
+        InvalidInput where a time is out of range (1 to ``MOST_SECONDS``, which is 300, and 1 to
+        ``MOST_MINUTES``, 240), NotFound where ``access`` does not allow the avatar, Overloaded
+        where too many tickets have not expired, and StorageFailed where the ticket cannot be
+        kept."""
         for name, value, most in (
             ("seconds", seconds, MOST_SECONDS),
             ("minutes", minutes, MOST_MINUTES),
@@ -151,9 +153,9 @@ class Tickets:
 
     def find(self, text: str) -> Ticket:
         """Return what the ticket or session secret ``text`` allows, without using it up. Raises
-        Unauthenticated where it was never issued, was used or has expired: all of these in the same
-        words. Where other servers may have issued it, Redis is asked; raises Unavailable where that
-        does not answer."""
+        Unauthenticated where it was never issued, was used or has expired, with the same message
+        for all three. Where other servers may have issued it, Redis is asked; raises Unavailable
+        where Redis does not answer."""
         name = _name_of(text)
         told = self._store.get(name) if len(text) <= _LONGEST else None
         if told is not None:
@@ -168,10 +170,10 @@ class Tickets:
         raise Unauthenticated("the ticket is not known here: it was used, or has expired")
 
     def take(self, text: str) -> Ticket:
-        """Use up the ticket ``text``, and return what it allowed; of several callers at one time,
-        at whatever server, one gets it. Raises Unauthenticated for the others, and where the ticket
-        was never issued, was used or has expired. Raises Unavailable where Redis cannot be asked;
-        the ticket may be used up then."""
+        """Use up the ticket ``text``, and return what it allowed. Where several callers take one
+        ticket at the same time, at whatever server, only one succeeds. Raises Unauthenticated for
+        the others, and where the ticket was never issued, was used or has expired. Raises
+        Unavailable where Redis cannot be asked; the ticket may be used up then."""
         ticket, name = self.find(text), _name_of(text)
         if ticket.shared and self._shared is not None:
             with _asking_redis():
@@ -209,8 +211,8 @@ class Tickets:
         return secret
 
     def forget(self, text: str) -> None:
-        """Have the session secret ``text`` count for nothing from now on, as its session has ended.
-        Does nothing where it is not known."""
+        """Make the session secret ``text`` invalid, because its session has ended. Does nothing
+        where ``text`` is not known."""
         self._store.take(_name_of(text))
 
     def _from_elsewhere(self, text: str, ends_s: float) -> Ticket | None:

@@ -15,17 +15,17 @@ class TicketStore(Protocol):
     the tickets (hexadecimal digits). Thread-safe. Nothing expires by itself."""
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``, hexadecimal digits, in place of what has that name. Raises
-        StorageFailed where that is not possible."""
+        """Keep ``text`` as ``name``, hexadecimal digits, in place of the text that has that name.
+        Raises StorageFailed where that is not possible."""
         ...
 
     def get(self, name: str) -> str | None:
-        """Return the text of ``name``; None where there is none."""
+        """Return the text that is kept as ``name``; None where there is none."""
         ...
 
     def take(self, name: str) -> bool:
-        """Forget the text of ``name``, and return whether it was there: of several callers at one
-        time True is returned to one."""
+        """Forget the text of ``name``, and return whether it was there. Where several callers do so
+        at the same time, only one gets True."""
         ...
 
 
@@ -36,7 +36,7 @@ class OwnStore:
         self._texts: dict[str, str] = {}
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``, in place of what has that name."""
+        """Keep ``text`` as ``name``, in place of the text that has that name."""
         self._texts[name] = text
 
     def get(self, name: str) -> str | None:
@@ -44,18 +44,18 @@ class OwnStore:
         return self._texts.get(name)
 
     def take(self, name: str) -> bool:
-        """Forget the text of ``name``, and return whether it was there: of several callers at one
-        time True is returned to one."""
+        """Forget the text of ``name``, and return whether it was there. Where several callers do so
+        at the same time, only one gets True."""
         return self._texts.pop(name, None) is not None
 
 
 class FolderStore:
-    """A ``TicketStore`` of several processes: a folder with a file for each text. A file is removed
-    by one process alone, which is what ``take`` tells. Thread-safe."""
+    """A ``TicketStore`` of several processes: a folder with a file for each text. Only one process
+    can remove a file, so only one gets True from ``take``. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder`` is made where it is not there, for this user alone; its own folder has to be
-        there. Raises StorageFailed where it cannot be made."""
+        """``folder`` is made where it is missing, for this user alone; its parent folder has to
+        exist. Raises StorageFailed where ``folder`` cannot be made."""
         self._folder = folder
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -63,8 +63,8 @@ class FolderStore:
             raise StorageFailed(f"tickets cannot be kept: {error.strerror}") from None
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``, in place of what has that name. Raises StorageFailed where the
-        file cannot be written."""
+        """Keep ``text`` as ``name``, in place of the text that has that name. Raises StorageFailed
+        where the file cannot be written."""
         try:
             write_file(self._folder / name, text.encode())
         except StorageFailed as error:  # whose text has the folder, which is no client's business
@@ -80,7 +80,8 @@ class FolderStore:
 
     def take(self, name: str) -> bool:
         """Forget the text of ``name``, and return whether that was done: False where there is none,
-        or its file cannot be removed. Of several callers at one time True is returned to one."""
+        or its file cannot be removed. Where several callers do so at the same time, only one gets
+        True."""
         try:
             (self._folder / name).unlink()
         except OSError:

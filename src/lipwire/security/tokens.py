@@ -55,9 +55,11 @@ class Tokens:
         now: Callable[[], float] = time.time,
     ) -> None:
         """``key_file`` holds a public key (PEM), or for HS256 a secret of 32 bytes or more.
-        ``jwks_url`` has the keys instead; they are asked for again after five minutes, and where a
-        token names one that is not known, but not within ``jwks_pause_s``. ``now`` gives seconds
-        since 1970. Raises InvalidInput where neither or both are given, or the key is of no use."""
+        ``jwks_url`` is a URL from which the keys are fetched instead: again after five minutes, and
+        also where a token names a key that is not known, if ``jwks_pause_s`` seconds have passed
+        since the last time. ``now`` gives seconds since 1970. Raises InvalidInput where neither
+        ``key_file`` nor ``jwks_url`` is given or both are, where the key is missing or does not fit
+        the algorithms, and for algorithms that are not allowed, such as HS256 with ``jwks_url``."""
         if (key_file is None) == (jwks_url is None):
             raise InvalidInput("security.jwt needs key_file or jwks_url, one of the two")
         unknown = [name for name in rules.algorithms if name not in ALGORITHMS]

@@ -169,8 +169,9 @@ class AudioModel(nn.Module):
         ``mel`` is their mel spectrograms, (B, columns, 80) float32 in [-4, 4], 16 columns or more;
         ``frames`` is how many video frames each has.
 
-        Rows and windows are those of ``lipwire.audio``: the last row within the recording, the
-        first and the last row once more, zeros outside.
+        The encoder makes rows of 512 numbers of the recording, 25 for each second; the first and
+        the last of these are repeated once. The head makes the controls of frame i from its window:
+        the rows i - 8 to i + 7, counted from 0, where missing ones are zeros.
         """
         columns = mel.shape[1]
         starts = [row_columns(index, columns).start for index in range(row_count(columns))]
@@ -186,7 +187,8 @@ class AudioModel(nn.Module):
 def export_encoder(encoder: nn.Module, path: Path) -> None:
     """Write ``encoder``, an ``AudioEncoder`` or a module that takes and makes the same shapes, as
     the ONNX file ``path``, with the input ``mel`` (N, 1, 80, 16) and the output ``features`` (N,
-    512), float32, any N. It is exported in evaluation mode and left in the mode that it had.
+    512), float32, any N. The encoder is exported in evaluation mode and then set back to the mode,
+    evaluation or training, that it had.
 
     Raises StorageFailed where it cannot be written; a file that was there stays until the new one
     is whole.
@@ -214,7 +216,7 @@ def export_encoder(encoder: nn.Module, path: Path) -> None:
 
 def load_head(path: Path) -> AudioHead:
     """Return the trained head in the file ``path`` (``audio_head.pt``), in evaluation mode. Raises
-    `AvatarInvalid` where it is missing, damaged or something else."""
+    `AvatarInvalid` where the file is missing, damaged, or holds something else."""
     head = AudioHead()
     try:
         head.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -50,8 +50,8 @@ RELEASE: Final = 0.65
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """One sound of an utterance, from ``start_s`` to ``end_s`` in seconds: its symbol in IPA, or
-    `visemes.SILENCE` for a pause."""
+    """One sound of a piece of speech, from ``start_s`` to ``end_s`` in seconds: its symbol in IPA,
+    or `visemes.SILENCE` for a pause."""
 
     symbol: str
     start_s: float
@@ -67,8 +67,8 @@ class _Segment:
 
 
 def frame_times(count: int) -> npt.NDArray[np.float64]:
-    """Return the instants that frames 0 to ``count`` - 1 show, in seconds from the beginning of the
-    first: their middles, (count,) float64."""
+    """Return the middles of the frames 0 to ``count`` - 1, 25 a second, in seconds from the
+    beginning of the first one: (count,) float64."""
     return (np.arange(count) + 0.5) / FPS
 
 
@@ -113,7 +113,7 @@ def contact_interval(letter: str, start_s: float, end_s: float) -> tuple[float, 
 
     ``letter`` is its IPA letter, one of p, b, m, f, v and the like, which is not checked. The
     contact lasts 44 ms at least, so that it may begin before ``start_s`` and end after ``end_s``;
-    that of a /p b/ ends where 65 % of the sound are over.
+    the contact of a p or b ends when 65 % of the sound are over.
     """
     if letter in STOPS:
         end_s = start_s + RELEASE * (end_s - start_s)

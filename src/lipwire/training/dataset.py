@@ -56,8 +56,8 @@ class CropDataset(Protocol):
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return the samples of these ``indices``, (B,) integers from 0 up to but without the
-        length, in their order; random changes to the samples are drawn from ``rng``. The arrays are
-        the caller's."""
+        length, in their order; random changes to the samples are drawn from ``rng``. The caller may
+        change the arrays."""
 
 
 def masked_crop(crop: UInt8Array) -> UInt8Array:
@@ -69,8 +69,9 @@ def masked_crop(crop: UInt8Array) -> UInt8Array:
 
 
 def read_rectangles(path: Path) -> list[CropRect]:
-    """Return the crop rectangles, one for each base frame, in the file ``path`` of a studio folder
-    (``crop_rects.json``). Raises InvalidInput where it is missing, no list of [x1, y1, x2, y2], or
+    """Return the crop rectangles, one for each base frame (a picture of the character at rest), in
+    the file ``path``: the ``crop_rects.json`` of a studio folder, which rendering the demo
+    character has made. Raises InvalidInput where it is missing, no list of [x1, y1, x2, y2], or
     empty."""
     try:
         values = json.loads(path.read_text())
@@ -96,7 +97,8 @@ def read_picture(path: Path) -> UInt8Array | None:
 
 
 def read_base(studio: Path, frame: int) -> UInt8Array:
-    """Return base frame ``frame``, counted from 0, of the studio folder ``studio``
+    """Return the base frame (a picture of the character at rest) with the number ``frame``, counted
+    from 0, of the studio folder ``studio``, which rendering the demo character has made
     (``base/frame_0000.png`` and so on): (H, W, 3) BGR uint8. Raises InvalidInput where its file is
     missing or damaged."""
     path = studio / "base" / f"frame_{frame:04d}.png"
@@ -110,11 +112,12 @@ class PairDataset:
     """Training pairs of the studio folder ``folder``, each the crop of a base frame with mouth
     controls, and the crop of a rendered frame with that mouth. A ``CropDataset``, all in memory.
 
-    ``border_px`` is the package's crop border (4 or 0). On average one sample in ``rest_every`` is
-    replaced by a pair that teaches that at rest (all controls 0) nothing changes. Both pictures of
-    a batch are moved together by up to ``shift_px`` pixels each way, so that few pairs go further.
-    Pairs whose pictures are missing are left out. Raises InvalidInput where the folder's rectangles
-    or list of pairs are missing or wrong, or no pair has its pictures.
+    ``border_px`` is the package's crop border: how many pixels on each side of the resized crop the
+    network does not see (4 or 0). On average one sample in ``rest_every`` is replaced by a pair
+    that teaches that at rest (all controls 0) nothing changes. Both pictures of a pair are moved
+    together by up to ``shift_px`` pixels each way, so that fewer pairs are needed. Pairs whose
+    pictures are missing are left out. Raises InvalidInput where the folder's rectangles or list of
+    pairs are missing or wrong, or no pair has its pictures.
     """
 
     def __init__(
@@ -222,8 +225,8 @@ class PairDataset:
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return the samples of these ``indices``, (B,) integers, with mouth controls as their
-        conditions. Which of them are at rest, and how far all are moved, is drawn from ``rng``. See
-        ``CropDataset.batch``."""
+        conditions. Which of them are replaced by samples at rest, and how far all pictures are
+        moved, is drawn from ``rng``. See ``CropDataset.batch``."""
         real, target = self.bases[self.slots[indices]], self.targets[indices]
         controls = self.controls[indices].copy()
         resting = rng.random(len(indices)) < 1.0 / self._rest_every
@@ -234,8 +237,9 @@ class PairDataset:
 
 
 class VideoDataset:
-    """Samples of a person's own video: frame i masked, another frame, the speech of frame i; and
-    frame i. A ``CropDataset``, all in memory; ``len()`` is the number of frames that are used.
+    """Samples made of a person's own video. The network is given frame i with the mouth black,
+    another frame, and the speech of frame i; it should make frame i. A ``CropDataset``, all in
+    memory; ``len()`` is the number of frames that are used.
 
     The other frame is drawn anew each time, at least ``apart`` frames away where the video is long
     enough, so that its mouth says nothing about the target's.
@@ -252,9 +256,9 @@ class VideoDataset:
     ) -> None:
         """``frames`` are (H, W, 3) uint8 BGR each, ``rectangles`` their crop rectangles, and
         ``windows`` what each of them hears, (T, 32, 16, 16) float32; the shortest of the three
-        decides how many frames are used. ``border_px`` is the package's crop border (4 or 0).
-        Raises InvalidInput for fewer than two frames, and for a rectangle that is not inside its
-        frame."""
+        decides how many frames are used. ``apart`` is how many frames the other frame of a sample
+        is away at least. ``border_px`` is the package's crop border (4 or 0). Raises InvalidInput
+        for fewer than two frames, and for a rectangle that is not inside its frame."""
         count = min(len(frames), len(rectangles), len(windows))
         if count < 2:
             raise InvalidInput(f"a video of {count} usable frames; training needs at least 2")

@@ -51,8 +51,8 @@ def write_evaluation(studio: Path, folder: Path) -> None:
 
     Raises FileExistsError where ``folder`` exists, OSError where it cannot be written or a
     sequence's controls are missing, and InvalidInput where the studio's rectangles, base frames or
-    pairs are missing or wrong, or a sequence's recording cannot be decoded. What was written until
-    then is left.
+    pairs are missing or wrong, or a sequence's recording cannot be decoded. Files that were written
+    before the error stay.
     """
     folder.mkdir(parents=True)
     entries = []

@@ -42,8 +42,8 @@ LOOP_CRF: Final = 10
 
 
 def export_network(network: LipUNet, path: Path) -> None:
-    """Write ``network``, which has to have its audio branch, as the ONNX file ``path``; it is left
-    in evaluation mode or not, as it was.
+    """Write ``network``, which has to have its audio branch (``LipUNet.audio_branch``), as the ONNX
+    file ``path``. The network is left in the mode, evaluation or training, that it had.
 
     The file has the inputs ``input`` (N, 6, 320, 320), the crop in [0, 1] with its masked copy, and
     ``audio`` (N, 32, 16, 16), and the output ``output`` (N, 3, 320, 320) in [0, 1]; float32, any N.
@@ -111,8 +111,8 @@ def _name_controls(graph: onnx.GraphProto) -> None:
 @dataclass(frozen=True, slots=True)
 class PackageParts:
     """Where the parts of a package come from: the studio folder (base frames, rectangles, held-out
-    sequences), the checkpoint of the mouth renderer, and the run folder of the audio encoder and
-    its head; and the texts of the package's manifest."""
+    sequences), the checkpoint of the mouth renderer (``renderer``), and the folder of the training
+    run of the audio encoder and its head (``audio``). Also the texts of the package's manifest."""
 
     studio: Path
     """The studio folder: base frames, rectangles, held-out sequences."""

@@ -11,8 +11,8 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 def run_stage(work: Callable[[], None]) -> int:
     """Run ``work()``, the whole work of a program, and return the program's exit code.
 
-    It is 0 when the work is done, 1 where it raises a LipwireError, whose message is printed in one
-    line, and 130 where Ctrl-C stopped it. Other errors are passed on.
+    The exit code is 0 when the work is done, 1 where ``work`` raises a LipwireError, whose message
+    is printed in one line, and 130 where Ctrl-C stopped it. Other errors are passed on.
     """
     try:
         work()

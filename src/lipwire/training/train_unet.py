@@ -36,12 +36,13 @@ HELD_OUT_EVERY = 20
 class TrainSettings:
     """Settings of a training run; the network itself is a ``UNetConfig``.
 
-    ``steps`` is how many there are in all, ``batch_size`` how many samples each has.
+    ``steps`` is how many steps there are in all, ``batch_size`` how many samples each has.
     ``learning_rate`` is the highest, after ``warmup_steps``; ``ema_decay`` (below 1) is how much of
     the averaged weights a step keeps. With ``focus`` (top, left, height and width, multiples of 16,
-    of a part of the crop) four early steps in five see only that part. ``seed`` decides about all
-    that is random. ``checkpoint_every``, ``sample_every`` and ``log_every`` are in steps. The
-    defaults are the demo avatar's: 38 dB on pairs held out, 25 minutes on one core at AVX512.
+    of a part of the crop) four in five of the first 65 % of the steps see only that part. ``seed``
+    decides about all that is random. ``checkpoint_every``, ``sample_every`` and ``log_every`` are
+    in steps. The defaults are the demo avatar's: 38 dB on pairs held out, 25 minutes on one core at
+    AVX512.
     """
 
     steps: int = 13_000
@@ -93,9 +94,13 @@ def window_at(
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
     """Return the part of the crop that ``step``, counted from 0, trains on, as (top, left, height,
-    width) in pixels: ``window``, which is of the same form, or, in most early steps where
-    ``settings.focus`` is given, a part of it of the focus's size, up to 16 pixels from it each way,
-    as drawn from ``rng``."""
+    width) in pixels.
+
+    This is ``window``, which has the same form. Where ``settings.focus`` is given, it is, in four
+    of five of the first 65 % of all steps, a part of ``window`` that has the size of the focus and
+    lies up to 16 pixels from it each way. Which steps these are, and how far the part is moved, is
+    drawn from ``rng``.
+    """
     focus = settings.focus
     if focus is None or step >= FOCUS_UNTIL * settings.steps or rng.random() >= FOCUS_SHARE:
         return window
@@ -135,7 +140,8 @@ def _pictures(values: Tensor) -> UInt8Array:
 class UNetRun:
     """One training run of a ``LipUNet``: the ``network``, the running ``average`` of its weights,
     the optimiser, and the ``folder`` in which they are kept. ``step`` is how many steps were done.
-    One sample in HELD_OUT_EVERY is held out. For one thread at a time."""
+    One sample in HELD_OUT_EVERY is held out: not trained on, but used by ``measure``. For one
+    thread at a time."""
 
     def __init__(
         self,
@@ -146,10 +152,11 @@ class UNetRun:
         audio_branch: nn.Module | None = None,
     ) -> None:
         """The network of ``config`` is trained on ``dataset`` with ``settings``, and kept in
-        ``folder``, from whose checkpoint the run goes on if there is one; nothing is trained or
-        written yet. With ``audio_branch``, which is trained too, the dataset's conditions are
-        windows, else they are controls. Sets PyTorch's seed. Raises InvalidInput for a dataset of
-        fewer than two samples, and where the checkpoint is damaged or of another network."""
+        ``folder``, and the run continues from the checkpoint in ``folder`` if there is one; nothing
+        is trained or written yet. With ``audio_branch``, which is trained too, the dataset's
+        conditions are windows, else they are controls. Sets PyTorch's seed. Raises InvalidInput for
+        a dataset of fewer than two samples, and where the checkpoint is damaged or of another
+        network."""
         if len(dataset) < 2:
             raise InvalidInput(f"a dataset of {len(dataset)} samples; training needs at least 2")
         everything = np.arange(len(dataset))
@@ -213,7 +220,7 @@ class UNetRun:
         return output.float()
 
     def advance(self) -> float:
-        """Train the next step, on one batch, count it, and return its loss (``picture_loss``).
+        """Train for one step, on one batch, count the step, and return its loss (``picture_loss``).
         Nothing is written."""
         # The generator depends on the step alone: a resumed run draws what an unbroken one would.
         rng = np.random.default_rng([self.settings.seed, self.step])
@@ -248,7 +255,8 @@ class UNetRun:
         The first is the mean peak signal to noise ratio, in dB, of up to ``limit`` (1 or more)
         held-out samples, over the pixels that move. The second is (rows * H, 4 * W, 3) uint8 BGR,
         where H and W are those of the network's window: of the first six samples a row each of
-        input, output, truth and error (x 4). Training goes on afterwards as if this was not called.
+        input, output, truth and error (x 4). Training continues afterwards as if this had not been
+        called.
         """
         present = {name: value.clone() for name, value in self._weights().items()}
         self.network.load_state_dict(self.average)
@@ -288,9 +296,10 @@ class UNetRun:
         each step, returns True; return the path of the checkpoint, which is then written.
         ``progress`` shows a bar in the terminal.
 
-        Checkpoints are written on the way too, pictures into the folder ``samples``, and a line of
-        JSON to ``log.jsonl``, as often as the settings say. Raises StorageFailed where a checkpoint
-        cannot be written, OSError where the folders or the log cannot.
+        During training checkpoints are written, pictures into the folder ``samples``, and lines of
+        JSON into ``log.jsonl``, both in the run's folder, as often as the settings say. Raises
+        StorageFailed where a checkpoint cannot be written, OSError where the folders or the log
+        cannot.
         """
         settings = self.settings
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -350,7 +359,8 @@ def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = N
     ``audio_branch``, the part of the network that reads audio windows, becomes part of it. Of a run
     that was trained with one, it gets the run's weights and has to be given; of a run that was
     trained from controls, it keeps its own, and None leaves it out. Raises InvalidInput where the
-    weights do not fit the network, as where a run with such a part is given None.
+    weights do not fit the network, for example where ``audio_branch`` is None but the run was
+    trained with one.
     """
     network = LipUNet(UNetConfig.from_dict(state["config"]), audio_branch)
     # A run from controls has no audio branch; the one given here then keeps its own weights.

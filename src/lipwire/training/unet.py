@@ -69,7 +69,7 @@ class UNetConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "UNetConfig":
         """Return the configuration of which ``to_dict`` made ``values``. Raises KeyError where a
-        field is missing, InvalidInput for a window that cannot be."""
+        field is missing, InvalidInput for a window that is not allowed."""
         return cls(
             widths=tuple(values["widths"]),
             code_size=values["code_size"],
@@ -117,16 +117,17 @@ class _Modulation(nn.Module):
 
 
 class LipUNet(nn.Module):
-    """A U-Net that makes the picture of a mouth from a crop and what is heard; ``forward_controls``
-    takes a code, the mouth controls, in place of sound. Pictures have the order of colours that it
-    was trained with, BGR for those of this project.
+    """A U-Net that makes the picture of a mouth from a crop and the sound around a frame;
+    ``forward_controls`` takes a code, the mouth controls, in place of sound. Pictures have the
+    order of colours that it was trained with, BGR for those of this project.
 
     ``audio_branch`` maps windows (N, 32, 16, 16) to codes (N, code_size) in [0, 1]. It may be None
     while the network is trained from controls.
     """
 
     def __init__(self, config: UNetConfig, audio_branch: nn.Module | None = None) -> None:
-        """``config`` says how large the network is and what it works on."""
+        """``config`` says how large the network is and what it works on; ``audio_branch`` is
+        described at the class."""
         super().__init__()
         self.config = config
         self.audio_branch = audio_branch
@@ -172,7 +173,7 @@ class LipUNet(nn.Module):
         ``crop`` (N, 6, H, W) float32 in [0, 1] shows the network's window, or a part of it (for
         training) whose top left is at row and column ``at`` of the window; H, W and ``at`` are
         multiples of 16. Its first three channels are the crop, the others the masked crop. ``code``
-        is (N, code_size) float32, by custom in [0, 1].
+        is (N, code_size) float32, usually in [0, 1].
         """
         rows = slice(at[0], at[0] + crop.shape[2])
         columns = slice(at[1], at[1] + crop.shape[3])
@@ -198,7 +199,8 @@ class LipUNet(nn.Module):
         not clipped.
 
         ``crop`` (N, 6, H, W) in [0, 1] shows that part, whose top left is at row and column ``at``
-        of the window; H, W and ``at`` are multiples of 16. ``code`` is (N, code_size).
+        of the window; H, W and ``at`` are multiples of 16. ``code``, the mouth controls, is (N,
+        code_size).
         """
         base = crop[:, :3] if self.config.base == "real" else crop[:, 3:]
         return base + self.residual(crop, code, at)
@@ -208,7 +210,7 @@ class LipUNet(nn.Module):
         not clipped to [0, 1].
 
         ``crop`` is (N, 6, 320, 320) in [0, 1], the crop and the masked crop; ``code`` is (N,
-        code_size), by custom in [0, 1].
+        code_size), usually in [0, 1].
         """
         top, left, height, width = self.config.window
         if (height, width) == (MOUTH_PX, MOUTH_PX):

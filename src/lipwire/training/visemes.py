@@ -35,8 +35,8 @@ SILENCE: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """The mouth that one sound of speech wants: its mouth controls, each in [0, 1], and how firmly
-    it holds them against its neighbours (``jaw`` and ``lips``, from 0).
+    """The mouth that one sound of speech wants: its mouth controls, each in [0, 1], and how much
+    they count against the poses of the sounds before and after (``jaw`` and ``lips``, 0 or above).
 
     ``jaw`` weighs ``open``; ``lips`` weighs ``wide`` and ``round``. A /k/ leaves the lips to the
     vowels around it, a /w/ takes them over.

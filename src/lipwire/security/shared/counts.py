@@ -122,10 +122,11 @@ class SharedCounts:
         redis.each_beat(self._join)
 
     def count(self, who: str, asked: Sequence[Asked]) -> tuple[int | None, list[Left]]:
-        """Count for ``who`` (any text, such as ``Access.counts_for``) what is ``asked`` for, where
-        all limits allow it, else nothing. Returns the index in ``asked`` of the first limit that
-        does not, None where all do, and what was left of each before. Waits for Redis; raises
-        StoreAway where it does not answer, and then it may have been counted."""
+        """Count for ``who`` (any text, such as ``Access.counts_for``) what is ``asked`` for, if all
+        limits allow it; else count nothing. Return (index, left): ``index`` is the place in
+        ``asked`` of the first limit that does not allow it, from 0, or None where all do; ``left``
+        has for each of ``asked`` what was left before this call. Waits for Redis. Raises StoreAway
+        where Redis does not answer; what was asked for may have been counted then."""
         now_ms = "" if self._now_s is None else str(round(self._now_s() * 1000))
         told: list[str | int] = [now_ms]
         for each in asked:

@@ -51,8 +51,8 @@ class SharedKeys:
     """The API keys of a file, less those that were revoked at any server that shares a Redis
     server, and with ``new`` also those of the others' files. Thread-safe.
 
-    What was heard of counts on while Redis is away. A change is told and heard of within about a
-    second each.
+    What was read from Redis stays in force while Redis does not answer. A change is written to
+    Redis within about a second, and read by the other servers within about another.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class SharedKeys:
         new: bool,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``redis`` stays the caller's to close. ``new`` has keys of other servers' files count
-        here, and tells them of those of ``file``. ``now`` gives seconds since 1970."""
+        """``redis`` stays the caller's to close. With ``new``, keys of other servers' files are
+        accepted here, and those of ``file`` are written to Redis for the other servers. ``now``
+        gives seconds since 1970."""
         self._file = file
         self._redis = redis
         self._takes_new = new
@@ -101,9 +102,9 @@ class SharedKeys:
             return found.access(self._now())
 
     def sync(self) -> None:
-        """Tell the others what the file has and they have not heard of, and hear what they tell.
-        The thread of the connection calls it by itself, about once a second. Raises StoreAway where
-        Redis does not answer."""
+        """Write to Redis what other servers do not know of this file yet, and read what they have
+        written. The thread of the connection to Redis calls this by itself, about once a second.
+        Raises StoreAway where Redis does not answer."""
         with self._lock:
             self._sync()
 

@@ -46,8 +46,8 @@ number was, and the sum of the others'."""
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """Seconds that a tenant has used in a month as Redis knows it: ``own_s`` are those that the
-    source that asks had told before, ``others_s`` those of all others together."""
+    """Seconds of live sessions that a tenant has used in a month, from Redis: ``own_s`` is what the
+    caller's own ``source`` had written there before, ``others_s`` the sum of all other sources."""
 
     own_s: float
     others_s: float
@@ -62,17 +62,18 @@ class SharedMinutes:
 
     @property
     def epoch(self) -> int:
-        """A number of the state of Redis: where it is another one than before, Redis may have lost
-        what it was told, and is to be told all again."""
+        """A number that changes when Redis may have lost what was written to it: then everything is
+        to be written again with ``exchange``."""
         return self._redis.epoch
 
     def exchange(
         self, month: str, source: str, seconds: Mapping[str, float], *, left_s: float
     ) -> dict[str, Exchanged]:
-        """Tell Redis how many ``seconds`` ``source`` (``MinutesFile.source``) has counted in all
-        for each tenant, by name, in ``month`` ("2030-01"), of which ``left_s`` seconds are left,
-        and return by name what is known of these tenants. A lower number than that of before
-        changes nothing. Waits for Redis; raises StoreAway where it does not answer."""
+        """Write to Redis how many ``seconds`` ``source`` (``MinutesFile.source``) has counted in
+        all for each tenant, by name, in ``month`` ("2030-01"), of which ``left_s`` seconds are
+        left. Return for each of these tenants, by name, what Redis had. A lower number than the one
+        that Redis has changes nothing. Waits for Redis; raises StoreAway where it does not
+        answer."""
         found: dict[str, Exchanged] = {}
         tenants = list(seconds)
         for at in range(0, len(tenants), _AT_A_TIME):

@@ -60,14 +60,14 @@ class Place:
 
 
 class SharedSessions:
-    """The live sessions of tenants, those of this process among those of all that share Redis.
-    Thread-safe. While Redis is away each process goes by its own."""
+    """Counts the live sessions of each tenant, in all processes that share Redis. Thread-safe.
+    While Redis does not answer, ``begin`` refuses nothing."""
 
     def __init__(
         self, redis: RedisConnection, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``redis`` stays the caller's to close, and has the sessions renewed. ``clock`` gives
-        seconds."""
+        """``redis`` stays the caller's to close; its thread renews the sessions in Redis. ``clock``
+        gives seconds."""
         self._redis = redis
         self._clock = clock
         self._lock = threading.Lock()
@@ -98,8 +98,9 @@ class SharedSessions:
         return place
 
     def end(self, place: Place) -> None:
-        """Count the session at ``place`` no more; nothing where that was done. Raises nothing:
-        where Redis is away, the session counts there until its time is over, some seconds."""
+        """Stop counting the session at ``place``. Does nothing where that was done before. Raises
+        nothing: where Redis does not answer, the session still counts there for some seconds, until
+        it expires."""
         with self._lock:
             if place not in self._places:
                 return

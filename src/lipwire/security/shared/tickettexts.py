@@ -18,10 +18,10 @@ where there is none, and in how many milliseconds it ends, -1 where it does not.
 
 
 class SharedTexts:
-    """Keeps texts by name in Redis, each for so many seconds. Thread-safe.
+    """Keeps texts by name in Redis, each for a number of seconds. Thread-safe.
 
-    What was taken here is not found here again, also where Redis has gone back to what it had
-    before, as after a restart from a file.
+    A text that was taken with ``take`` is not found again by this object, even where Redis has
+    returned to an earlier state, for example after a restart from a file.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SharedTexts:
         self._redis.run("SET", self._key(name), data, "PX", max(1, round(1000 * lasts_s)))
 
     def get(self, name: str) -> tuple[str, float] | None:
-        """Return the text of ``name``, hexadecimal digits, and in how many seconds it ends; None
+        """Return the text of ``name``, hexadecimal digits, and in how many seconds it expires; None
         where there is none. Raises StoreAway where Redis does not answer."""
         data, ends_ms = self._redis.script(_READ, [self._key(name)], [_LARGEST_BYTES - 1])
         with self._lock:
@@ -56,10 +56,10 @@ class SharedTexts:
         return data.decode("utf-8", "replace"), ends_ms / 1000
 
     def take(self, name: str, lasts_s: float) -> bool:
-        """Forget the text of ``name``, and return whether it was there: of several callers at one
-        time, at whatever server, True is returned to one. ``lasts_s`` is in how many seconds the
-        text would have ended, as ``get`` told: for as long it is not found here again. Raises
-        StoreAway where Redis does not answer; the text may be forgotten then."""
+        """Forget the text of ``name``, and return whether it was there. Where several callers do so
+        at the same time, at whatever server, only one gets True. ``lasts_s`` is in how many seconds
+        the text would have expired, as ``get`` returned: for that long this object does not find it
+        again. Raises StoreAway where Redis does not answer; the text may be forgotten then."""
         now_s = self._clock()
         with self._lock:
             self._taken = {one: until_s for one, until_s in self._taken.items() if until_s > now_s}
