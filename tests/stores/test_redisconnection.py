@@ -25,6 +25,7 @@ from lipwire.stores import (
     StoreDamaged,
     digest,
 )
+from lipwire.stores.redisconnection import in_one_line
 
 pytestmark = needs_redis
 COUNT = Script("return redis.call('INCR', KEYS[1])")
@@ -183,6 +184,14 @@ def test_what_others_have_written_under_a_name_is_removed_by_scripts(server: Red
             redis.run("GET", "lipwire:list")
         assert redis.up
         assert redis.script(COUNT, ["lipwire:list"], []) == 1
+
+
+@pytest.mark.parametrize("password", ["x" * 40, "two  blanks", "a"])
+def test_a_password_is_hidden_wherever_it_is(password: str) -> None:
+    for before in range(150, 210):
+        text = in_one_line(RuntimeError("." * before + password + "."), password)
+        assert not set(text) - set(".*")
+        assert len(text) <= 200
 
 
 def test_a_password_is_needed_and_never_told(

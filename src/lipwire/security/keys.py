@@ -151,8 +151,9 @@ class KeyFile:
     def listed(self) -> list[ApiKey]:
         """Return all keys of the file, sorted by name; an empty list where there is no file. Raises
         InvalidInput where the file is damaged."""
-        self._read()
-        return [self._keys[name] for name in sorted(self._keys)]
+        with self._lock:
+            self._read()
+            return [self._keys[name] for name in sorted(self._keys)]
 
     def now_in_it(self) -> tuple[list[ApiKey], frozenset[str]]:
         """Return the file's keys, expired ones too, and the hashes (SHA-256, hexadecimal digits) of
@@ -161,7 +162,7 @@ class KeyFile:
         empty where there is no file."""
         with self._lock:
             self._look()
-        return list(self._keys.values()), self._revoked
+            return list(self._keys.values()), self._revoked
 
     def access(self, key: str) -> Access:
         """Return what the whole ``key``, as a caller sent it (``lipwire_NAME_SECRET``), allows.
@@ -169,10 +170,10 @@ class KeyFile:
         Raises Unauthenticated where it is not one of the file's keys or has expired. While the file
         is damaged the keys that it had before count, and the log says so.
         """
+        name = key.removeprefix(PREFIX).partition("_")[0]
         with self._lock:
             self._look()
-        name = key.removeprefix(PREFIX).partition("_")[0]
-        found = self._keys.get(name)
+            found = self._keys.get(name)
         given = hash_of(key)
         # Also where there is no such name: it must not show in the time that this takes.
         same = hmac.compare_digest(given, found.sha256 if found is not None else given[::-1])

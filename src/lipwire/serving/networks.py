@@ -187,9 +187,8 @@ class ServerDevice:
         return mouths, ran_s * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return how fast the network of ``key`` was here: the median time for a frame in its
-        latest runs of the last 60 s, of which those count that were of class live or of one frame.
-        None where there was no such run."""
+        """Return how fast the network of ``key`` was here: the median time for a frame in its runs
+        of the last 60 s that were live or of one frame. None where there was no such run."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -202,14 +201,13 @@ class ServerDevice:
 
     @property
     def hot(self) -> HotStats:
-        """Statistics of the networks that run specialised here (by OpenVINO): their number, their
-        memory, and counts since the start; all 0 on a GPU."""
+        """Statistics of the networks that run specialised here (by OpenVINO); all 0 on a GPU."""
         return self._engine.hot
 
     @property
     def side_by_side(self) -> int:
-        """How many frames the device computes at the same time: a processor as many as its
-        scheduler has workers, a GPU one."""
+        """How many frames it computes at a time: a processor as many as its scheduler has workers,
+        a GPU one."""
         return self._scheduler.side_by_side
 
     def expect_live(self, for_s: float) -> None:
@@ -218,9 +216,8 @@ class ServerDevice:
         self._scheduler.expect_live(for_s)
 
     def expect_use(self, model: Model) -> None:
-        """Have the network ``model``, which a session is about to use, specialised soon: compiled
-        by OpenVINO for this processor, on which it then runs faster. Waits for nothing; does
-        nothing on a GPU, or where ``model`` was unloaded."""
+        """Have ``model``, which a session is about to use, specialised soon: compiled by OpenVINO
+        for this processor. Waits for nothing; does nothing on a GPU, or once it is unloaded."""
         if not self.on_gpu and not model.unloaded:
             with contextlib.suppress(Unavailable):  # unloaded meanwhile
                 self._engine.prefetch(model)
@@ -235,9 +232,8 @@ class ServerDevice:
             future.cancel()
 
     def unload(self, model: Model) -> None:
-        """Free what the network ``model`` takes of the device, then call the ``on_unload`` that
-        ``load`` was given. Does not wait for runs under way, which finish; unloading twice is
-        allowed."""
+        """Free what ``model`` takes of the device, then call the ``on_unload`` that ``load`` was
+        given. Does not wait for runs under way, which finish. Unloading twice is allowed."""
         with self._lock:
             on_unload = self._on_unload.pop(model, None)
         if on_unload is not None:
@@ -397,8 +393,7 @@ class DeviceNetwork:
     def measure(self, call: Call) -> Speed:
         """Run the network four times for windows of zeros, and return how fast that was. ``call``
         is the request that this is for, and has to be of class live. Each run is of as many frames
-        as the device computes side by side, so that the device is as busy as with all the live
-        sessions that it can carry.
+        as the device computes side by side: it is as busy as with all sessions that it carries.
 
         Raises Unavailable once it is closed or where nothing was measured, AvatarInvalid where the
         network fails, Overloaded where too many requests wait, DeadlineExceeded and Cancelled where
@@ -423,9 +418,8 @@ class DeviceNetwork:
         return None if placed is None else Running.of(placed.model)
 
     def expect_use(self) -> None:
-        """Have the network, which a session is about to use, specialised soon: compiled by OpenVINO
-        for this processor, on which it then runs faster. Waits for nothing; does nothing on a GPU,
-        or once this is closed."""
+        """Have the network specialised soon, as ``ServerDevice.specialise_soon`` does; nothing once
+        this is closed."""
         placed = self._placed
         if placed is not None:
             placed.device.expect_use(placed.model)

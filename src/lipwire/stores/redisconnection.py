@@ -434,8 +434,10 @@ def in_one_line(error: BaseException, password: str | None) -> str:
     """Return what ``error`` says (its class where it says nothing) as one line for a log, of about
     200 characters at most, with *** in the place of ``password`` (None: there is no password to
     hide)."""
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return text.replace(password, "***") if password else text
+    text = str(error)
+    if password:
+        text = text.replace(password, "***")
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def _check_files(tls: RedisTls | None) -> None:

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 from tests.session.live.sessionhouse import FakeLeases, House
-from tests.support.liveparts import buzz, frames, sounds, taken
+from tests.support.liveparts import RATE_HZ, buzz, frames, sounds, taken
 
 from lipwire.domain import AvatarInvalid, Call, NotFound, Overloaded, Unavailable
 from lipwire.session.live import (
@@ -280,6 +280,20 @@ def test_a_lease_that_takes_long_to_renew_is_asked_for_once() -> None:
     house.leases.meanwhile = looked_at_again
     house.run(LEASE_S - 1)
     assert house.leases.acquired[session.id] == 2, "the first one, and one renewal"
+
+
+def test_a_session_that_shows_an_avatar_until_nobody_speaks_ends_with_it() -> None:
+    house = House()
+    session = house.open("anna")
+    session.push(buzz(5), RATE_HZ)
+    house.run(1.0)
+    for other in ("berta", "clara"):  # in place of each other
+        house.sessions.change_avatar(session, other, Call(1.0, service="live"))
+    assert house.sessions.shown() == {"anna", "clara"}
+    house.sessions.end_all_of("berta")
+    assert not session.closed
+    house.sessions.end_all_of("anna")
+    assert session.ended_because == "avatar_removed"
 
 
 def test_the_lease_is_for_the_avatar_that_is_shown() -> None:

@@ -43,6 +43,7 @@ def test_a_version_is_chosen_by_the_sessions_id_or_its_client() -> None:
     assert house.sessions.shown() == {"anna"}
     house.sessions.change_avatar(session, "bert", Call(1.0, service="live"))
     assert house.leases.held == {session.id: "bert:new"}
+    house.run(0.1)
     assert house.sessions.shown() == {"bert"}
     call = Call(1.0, service="live", client="screen 3")
     other = house.sessions.open("anna", SETTINGS, tenant="a", call=call)

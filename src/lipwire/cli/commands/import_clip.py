@@ -71,7 +71,8 @@ def _first_seconds(path: Path) -> Float32Array:
         quiet: list[Float32Array] = []
         for piece in recording.heard():
             if not kept and float(np.sqrt(np.mean(np.square(piece)))) < _QUIET_RMS:
-                quiet = [*quiet, piece][:CLIP_S]
+                if sum(map(len, quiet)) < samples:
+                    quiet.append(piece)
                 continue
             kept.append(piece)
             if sum(map(len, kept)) >= samples:

@@ -159,10 +159,9 @@ class LiveSessions(Closing):
         return session
 
     def change_avatar(self, session: LiveSession, model_id: str, call: Call) -> None:
-        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks; returns when the
-        avatar is loaded. ``call`` is the request that asks for it. Raises Overloaded where the
-        machine cannot carry the session with that avatar, and the errors of opening it (NotFound,
-        AvatarInvalid, ...)."""
+        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks; returns when it is
+        loaded. ``call`` is the request that asks for it. Raises Overloaded where the machine cannot
+        carry the session with that avatar, and the errors of opening it (NotFound, ...)."""
         with self._lock:
             kept = self._kept.get(session.id)
         who = session.id if kept is None else kept.who
@@ -173,11 +172,12 @@ class LiveSessions(Closing):
             except BaseException:
                 avatar.close()
                 raise
+            shown = session.avatar
             session.change_avatar(avatar)
         session.observed.observer = self._observer.of(chosen)
         if kept is not None:
             with self._lock:
-                kept.model_id, kept.loaded_as = model_id, chosen.name
+                kept.change(model_id, chosen.name, shown)
         if session.closed:  # it has given its lease back already
             self._leases.release(session.id)
 
@@ -380,15 +380,15 @@ class LiveSessions(Closing):
         session.close("closed")
 
     def shown(self) -> set[str]:
-        """Return the names of the avatars that the running sessions were last told to show."""
+        """Return the names of the avatars that the running sessions show or are to show next."""
         with self._lock:
-            return {kept.model_id for kept in self._kept.values()}
+            return {name for kept in self._kept.values() for name in kept.shows}
 
     def end_all_of(self, model_id: str) -> None:
-        """End all sessions that were last told to show the avatar ``model_id``, because it is not
-        there any more; their clients are told the reason "avatar_removed"."""
+        """End all sessions that show avatar ``model_id`` or are to show it next, as it was removed:
+        their clients are told "avatar_removed"."""
         with self._lock:
-            gone = [kept for kept in self._kept.values() if kept.model_id == model_id]
+            gone = [kept for kept in self._kept.values() if model_id in kept.shows]
         for kept in gone:
             self._end(kept, "avatar_removed")
 
