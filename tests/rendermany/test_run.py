@@ -98,8 +98,9 @@ def test_what_failed_is_told_and_tried_again_by_the_next_run(jobs: list[RenderJo
 
 
 def test_a_job_that_ends_its_workers_is_given_up(jobs: list[RenderJob]) -> None:
-    summary, workers, _ = ran(jobs, lambda job: "lost" if job.line == 4 else "")
+    summary, workers, told = ran(jobs, lambda job: "lost" if job.line == 4 else "")
     assert (summary.done, summary.workers_lost) == (4, 3)
+    assert told[-1] == (5, 5)
     assert [job.line for job in workers.given].count(4) == 3
     (failed,) = summary.failed
     assert failed.reason == "3 workers were lost with it, the last as it ended by signal 9"

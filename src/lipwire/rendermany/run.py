@@ -84,6 +84,7 @@ def render_many(
             for each in workers.happened(_LOOK_S):
                 if each.what == "lost":
                     _note_lost(each, dispatch, summary, idle)
+                    told(len(jobs) - dispatch.left, len(jobs))
                     continue
                 if each.what == "finished":
                     job = dispatch.finished(each.worker)
