@@ -335,6 +335,15 @@ def test_haproxy_takes_its_configuration(way: str, tmp_path: Path) -> None:
     assert (said.returncode, said.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("way", [way for way in VALUES if way not in WITHOUT_HAPROXY])
+def test_pods_keep_their_addresses_while_dns_fails(way: str) -> None:
+    """And lose them where it knows that they are gone (nx)."""
+    name = VALUES[way].get("namePrefix", "") + "haproxy"
+    text = of_kind(way, "ConfigMap")[name]["data"]["haproxy.cfg"]
+    held = re.findall(r"^    hold (\S+) \d+d$", text, re.M)
+    assert sorted(held) == ["other", "refused", "timeout"]
+
+
 RULE = re.compile(r"    (http-check disable|balance|hash-|stick[ -]|(use|default)_backend)")
 
 

@@ -9,7 +9,7 @@ where more than five failed, or where a process died: that is no accident.
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,10 +17,9 @@ MOST_FAILURES = 5
 
 
 class SecondTry:
-    """The plugin. ``run(tests)`` runs tests, given by their ids, and returns pytest's exit code."""
+    """The plugin: what failed, and whether it passed alone."""
 
-    def __init__(self, run: Callable[[Sequence[str]], int]) -> None:
-        self._run = run
+    def __init__(self) -> None:
         self._failed: dict[str, None] = {}
         self._died = False
         self._passed_alone = False
@@ -44,7 +43,7 @@ class SecondTry:
             and 0 < len(self._failed) <= MOST_FAILURES
             and not self._died
         ):
-            self._passed_alone = self._run(list(self._failed)) == pytest.ExitCode.OK
+            self._passed_alone = run_alone(list(self._failed)) == pytest.ExitCode.OK
             if self._passed_alone:
                 session.exitstatus = pytest.ExitCode.OK
 
@@ -56,7 +55,8 @@ class SecondTry:
 
 
 def run_alone(tests: Sequence[str]) -> int:
-    """Run ``tests`` in a process of its own, which prints what it finds."""
+    """Run ``tests``, given by their ids, in a process of their own, which prints what it finds;
+    return pytest's exit code."""
     print(f"\n{len(tests)} failed; once more, alone:", flush=True)
     return subprocess.call([sys.executable, "-m", "pytest", "-n", "0", *tests])
 
@@ -64,4 +64,4 @@ def run_alone(tests: Sequence[str]) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """In the process that tells what came out, not in pytest-xdist's processes."""
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(SecondTry(run_alone))
+        config.pluginmanager.register(SecondTry())

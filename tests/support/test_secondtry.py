@@ -16,12 +16,16 @@ def test_a_machine_that_was_busy():
 
 def run(folder: Path, text: str, *arguments: str) -> tuple[int, str]:
     (folder / "test_it.py").write_text(text)
-    pytest_program = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
+    pytest_program = (sys.executable, "-m", "pytest")
     own = ("-p", "tests.support.secondtry", "--rootdir", folder, "--max-worker-restart=0")
     ran = subprocess.run(
         [*pytest_program, *own, *arguments, "test_it.py"],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
+        env={
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # it starts sooner
+            "PYTEST_ADDOPTS": "-p xdist.plugin -p no:cacheprovider",
+        },
         capture_output=True,
         text=True,
         check=False,

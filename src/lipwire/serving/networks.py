@@ -298,8 +298,7 @@ class NetworkKey:
     @property
     def group(self) -> int | None:
         """A number that is equal for networks which can be run in one batch now. None where this
-        network cannot be run with others or was unloaded, or where its weights are not on its
-        device at this moment, so that others would have to wait for them."""
+        one cannot be run with others or was unloaded, or its weights are not on its device now."""
         model = self._model()
         return None if model is None or model.unloaded or not model.warm else self.together
 
@@ -418,8 +417,7 @@ class DeviceNetwork:
         return None if placed is None else Running.of(placed.model)
 
     def expect_use(self) -> None:
-        """Have the network specialised soon, as ``ServerDevice.specialise_soon`` does; nothing once
-        this is closed."""
+        """As ``ServerDevice.expect_use`` of the network's device; nothing once this is closed."""
         placed = self._placed
         if placed is not None:
             placed.device.expect_use(placed.model)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lipwire.security.shared.sessions import Place
-from lipwire.session.live.liveavatar import LiveAvatar
 from lipwire.session.live.livesession import LiveSession
 
 
@@ -38,19 +37,19 @@ class Kept:
     """When its last client left."""
     renewing: bool = False
     """Whether its lease is being renewed, or waits for a worker to be."""
-    before: tuple[LiveAvatar, str] | None = None
-    """The avatar that was shown when another one was asked for, and its ``model_id``."""
+    before: tuple[str, str] | None = None
+    """The name and the ``model_id`` of the avatar that was shown when another was asked for."""
 
-    def change(self, model_id: str, loaded_as: str, shown: LiveAvatar) -> None:
+    def change(self, model_id: str, loaded_as: str, shown: str) -> None:
         """Note that the session is to show avatar ``model_id``, of the version ``loaded_as``, and
-        that ``shown`` was shown when that was asked for."""
-        if self.before is None or self.before[0] is not shown:
+        that the one called ``shown`` (``LiveAvatar.name``) was shown when that was asked for."""
+        if self.before is None or self.before[0] != shown:
             self.before = shown, self.model_id
         self.model_id, self.loaded_as = model_id, loaded_as
 
     @property
     def shows(self) -> set[str]:
         """The avatar that was asked for last, and the one that is shown until nobody speaks."""
-        if self.before is not None and self.session.avatar is self.before[0]:
+        if self.before is not None and self.session.avatar.name == self.before[0]:
             return {self.model_id, self.before[1]}
         return {self.model_id}

@@ -172,7 +172,7 @@ class LiveSessions(Closing):
             except BaseException:
                 avatar.close()
                 raise
-            shown = session.avatar
+            shown = session.avatar.name
             session.change_avatar(avatar)
         session.observed.observer = self._observer.of(chosen)
         if kept is not None:
