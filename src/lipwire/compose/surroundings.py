@@ -9,7 +9,6 @@ beside each other into a smaller picture, which is encoded in their place.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -34,8 +33,8 @@ _END: Final = b"\xff\xd9"
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """A frame that was encoded. ``split()`` gives its segments, those that are ``covered`` by the
-    patch with any bytes."""
+    """A frame that was encoded. ``split()`` gives its segments, each with the marker behind it,
+    those that are ``covered`` by the patch with any bytes."""
 
     frame: UInt8Array
     covered: _Mask
@@ -79,7 +78,7 @@ class SurroundingsEncoder:
         if segments is None:
             whole = self._encode_whole(frame, box, rect)
             made = whole.without_box()
-            split = partial(self._layout.split, whole.jpeg)
+            split = partial(self._split, whole.jpeg)
         else:
             made = self._joined(segments, box)
             split = partial(list[bytes], segments)
@@ -96,8 +95,8 @@ class SurroundingsEncoder:
         return covered
 
     def _like_last(self, frame: UInt8Array, covered: _Mask) -> list[bytes] | None:
-        """The segments of ``frame``, with those of the last frame that are the same; None where too
-        few are. Those that are ``covered`` have any bytes."""
+        """The segments of ``frame``, each with the marker behind it, with those of the last frame
+        that are the same; None where too few are. Those that are ``covered`` have any bytes."""
         last = self._last
         if last is None:
             return None
@@ -138,12 +137,12 @@ class SurroundingsEncoder:
             strip = chosen.swapaxes(1, 2).reshape(-1, self._layout.width, 3)
             numbers = np.flatnonzero(new[: self._whole_rows]).tolist()
             for number, segment in zip(numbers, self._layout.segments(strip), strict=False):
-                segments[number] = segment
+                segments[number] = segment + self._markers[number]
         if new[self._whole_rows :].any():  # a row that the frame ends in
             first = self._whole_rows * self._across
             last_row = self._layout.segments(frame[self._whole_rows * MCU_PX :])
             for column in np.flatnonzero(new[self._whole_rows]).tolist():
-                segments[first + column] = last_row[column]
+                segments[first + column] = last_row[column] + self._markers[first + column]
 
     def _encode_whole(self, frame: UInt8Array, box: CropRect, rect: CropRect) -> Background:
         """``frame`` with grey under the patch, which costs next to nothing."""
@@ -157,25 +156,24 @@ class SurroundingsEncoder:
         finally:
             under[...] = seen
 
+    def _split(self, jpeg: bytes | memoryview | UInt8Array) -> list[bytes]:
+        """The segments of ``jpeg``, a whole frame, each with the marker behind it."""
+        segments = self._layout.split(jpeg)
+        return [a + b for a, b in zip(segments, self._markers, strict=True)]
+
     def _joined(self, segments: list[bytes], box: CropRect) -> Background:
         """The file without what a patch covers, and where that goes."""
-        markers = self._markers
         left, right = box.x1 // self._step, -(-box.x2 // self._step)
         top, bottom = box.y1 // MCU_PX, -(-box.y2 // MCU_PX)
         pieces, length, bounds, at = [self._header], len(self._header), [], 0
         for row in range(top, bottom):
             first, behind = row * self._across + left, row * self._across + right
-            new = _alternated(segments[at:first], markers[at:first])
-            pieces.append(new)
+            new = b"".join(segments[at:first])
             length += len(new)
             bounds.append((length, length))
-            pieces.append(markers[behind - 1])  # which follows the patch
-            length += 2
+            marker = self._markers[behind - 1]  # which follows the patch
+            pieces += new, marker
+            length += len(marker)
             at = behind
-        pieces.append(_alternated(segments[at:], markers[at:]))
+        pieces += segments[at:]
         return Background(b"".join(pieces), box, np.array(bounds, np.int32))
-
-
-def _alternated(segments: list[bytes], markers: list[bytes]) -> bytes:
-    """Each segment with the marker behind it."""
-    return b"".join(chain.from_iterable(zip(segments, markers, strict=True)))

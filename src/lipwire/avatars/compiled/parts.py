@@ -119,19 +119,21 @@ class _PatchesBuilder:
 
     def prepare(
         self, frame: UInt8Array, rect: CropRect, mask: UInt8Array | None
-    ) -> tuple[CropRect, CropRect, bytes, bool]:
+    ) -> tuple[CropRect, CropRect, list[bytes], bool]:
         box = patch_box(frame.shape[1], frame.shape[0], rect)
         patch = frame[box.y1 : box.y2, box.x1 : box.x2].tobytes()
         # Behind its patch: both are read at once, which shows when a frame comes from the disk.
-        kept = b"" if mask is None else mask.tobytes()
-        return rect, box, patch + crop_rim(frame, rect).tobytes() + kept, mask is not None
+        kept = [] if mask is None else [mask.tobytes()]
+        return rect, box, [patch, crop_rim(frame, rect).tobytes(), *kept], mask is not None
 
-    def append(self, prepared: tuple[CropRect, CropRect, bytes, bool]) -> None:
-        rect, box, data, masked = prepared
+    def append(self, prepared: tuple[CropRect, CropRect, list[bytes], bool]) -> None:
+        rect, box, (patch, *others), masked = prepared
         self._masked.append(masked)
         self._rects.append((rect.x1, rect.y1, rect.x2, rect.y2))
         self._boxes.append((box.x1, box.y1, box.x2, box.y2))
-        self._starts.append(self._writer.append(data))
+        self._starts.append(self._writer.append(patch))
+        for data in others:
+            self._writer.append(data)
 
     def finish(self) -> None:
         self._writer.array("starts", np.array(self._starts, np.int64))

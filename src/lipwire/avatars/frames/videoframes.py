@@ -117,15 +117,17 @@ class VideoFrame:
         FFmpeg cannot convert its pixels."""
         try:
             # One thread: the frames beside this one are converted by others.
-            bgr = self._frame.reformat(format="bgr24", threads=1).to_ndarray()
+            converted = self._frame.reformat(format="bgr24", threads=1)
+            bgr = converted.to_ndarray()
         except (av.FFmpegError, OSError, ValueError) as error:
             raise AvatarInvalid(
                 f"{self._label} has pixels of the format {self._frame.format.name}, which cannot be"
                 f" converted to BGR; allowed is yuv420p, so"
                 f" {conversion(self._label, 'format=yuv420p')}"
             ) from error
-        # Of a video that has such pixels it is the decoder's own memory.
-        return self._turn(np.ascontiguousarray(bgr if bgr.base is None else bgr.copy(), np.uint8))
+        # What has such pixels already is not converted: they are the decoder's own memory.
+        own = converted is not self._frame
+        return self._turn(np.ascontiguousarray(bgr if own else bgr.copy(), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
