@@ -79,7 +79,8 @@ def _build_floats(
                 raise
         else:
             del session  # with the memory of its run
-            return batch, build(optimised, wrapped, "floats", mouths), mouths
+            # A frame alone has to be what it is in a batch, so that one frame is enough here.
+            return batch, build(optimised, wrapped, "floats", mouths[: batch or 1]), mouths
     raise AssertionError("the last batch is a number")
 
 
