@@ -13,6 +13,7 @@ from typing import Any, Final
 from lipwire.domain import StorageFailed
 from lipwire.domain.closing import Closing
 
+_LINE_END: Final = ord("\n")
 _LOG: Final = logging.getLogger("lipwire.audit")
 _LOOK_EVERY_S: Final = 1.0
 """How often it is looked whether the file was moved away, as log rotation does."""
@@ -43,6 +44,8 @@ class AuditLog(Closing):
         self._now = now
         self._lock = threading.Lock()
         self._looked_s = now()
+        self._told = False  # of the first failure
+        self._torn = False  # the file ends with part of a line
         self._file: int | None = None
         self._closed = False
         try:
@@ -67,7 +70,7 @@ class AuditLog(Closing):
         """Append a JSON object with the time (RFC 3339, UTC) and ``values``, which have to be
         values of JSON; texts are cut to 200 characters. Lines that cannot be written are counted in
         ``lost``, and the first such failure is logged; nothing is raised then. Does nothing after
-        ``close``."""
+        ``close``. Where only part of a line could be written, the next one begins on a new line."""
         line: dict[str, Any] = {"time": datetime.fromtimestamp(self._now(), UTC).isoformat()}
         for name, value in values.items():
             line[name] = value[:_LONGEST] if isinstance(value, str) else value
@@ -80,11 +83,15 @@ class AuditLog(Closing):
                 if self._file is None:
                     self._file = _open(self.path)
                 # One call: lines of several processes do not mix.
-                written = os.write(self._file, data)
-                if written < len(data):
+                whole = b"\n" + data if self._torn else data
+                count = os.write(self._file, whole)
+                if count:
+                    self._torn = whole[count - 1] != _LINE_END
+                if count < len(whole):
                     raise OSError(None, "the disk is full")
             except OSError as error:
-                self._lose(error)
+                self.lost += 1
+                self._fail(error)
 
     def close(self) -> None:
         """Close the file; nothing is written after that."""
@@ -111,12 +118,14 @@ class AuditLog(Closing):
         try:
             self._file = _open(self.path)
         except OSError as error:
-            self._lose(error)
+            self._fail(error)
+        else:
+            self._torn = False
 
-    def _lose(self, error: OSError) -> None:
-        if not self.lost:
+    def _fail(self, error: OSError) -> None:
+        if not self._told:
             _LOG.error("calls cannot be recorded in %s: %s", self.path, error.strerror)
-        self.lost += 1
+        self._told = True
         if self._file is not None and self.required:
             os.close(self._file)
             self._file = None
