@@ -116,6 +116,7 @@ def say(session: LiveSession, text: str) -> None:
     session.end_of_speech()
 
 
+@pytest.mark.slow
 def test_a_text_is_said_and_told_as_a_caption(serve_live: ServeLive) -> None:
     live = serve_live(speak=say)
     with AvatarConnection(live.address) as client, client.converse("anna", UNPACED) as session:
@@ -125,7 +126,8 @@ def test_a_text_is_said_and_told_as_a_caption(serve_live: ServeLive) -> None:
         assert kinds(seen, SpeechEnded) == [SpeechEnded(800, 1, 800, False, 0)]
         session.say("Too long to be said now")
         refused = kinds(until_seen(session, lambda got: isinstance(got, Refused)), Refused)
-        assert refused == [Refused("RESOURCE_EXHAUSTED", "8 texts wait to be said; allowed are 8")]
+        told = "8 texts wait to be said; allowed are 8"
+        assert refused == [Refused("RESOURCE_EXHAUSTED", told, "say", 2)]
 
 
 def test_a_text_from_before_an_interrupt_is_not_said(serve_live: ServeLive) -> None:
@@ -139,6 +141,7 @@ def test_a_text_from_before_an_interrupt_is_not_said(serve_live: ServeLive) -> N
         assert [caption.text for caption in kinds(seen, Caption)] == ["After"]
 
 
+@pytest.mark.slow
 def test_a_server_without_a_voice_says_so(client: AvatarConnection) -> None:
     with client.converse("anna", UNPACED) as session:
         session.say("Hello")
@@ -171,13 +174,16 @@ def test_an_avatar_that_cannot_be_had_is_refused_and_the_session_goes_on(
     with client.converse("anna", PACED) as session:
         session.change_avatar("carl")
         seen = until_seen(session, lambda got: isinstance(got, Refused))
-        assert kinds(seen, Refused) == [Refused("NOT_FOUND", "there is no avatar 'carl'")]
+        assert kinds(seen, Refused) == [
+            Refused("NOT_FOUND", "there is no avatar 'carl'", "change_avatar", 1)
+        ]
         until_seen(session, lambda got: isinstance(got, LiveFrame))
 
 
 # -- interruptions ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_speech_and_what_follows_is_heard(client: AvatarConnection) -> None:
     with client.converse("anna", PACED) as session:
         session.push(noise(5.0), 16_000)
@@ -193,6 +199,7 @@ def test_an_interruption_ends_speech_and_what_follows_is_heard(client: AvatarCon
         assert (ended.speech, ended.interrupted, ended.spoken_ms) == (2, False, 100)
 
 
+@pytest.mark.slow
 def test_an_interruption_goes_past_audio_that_the_server_has_no_room_for(
     client: AvatarConnection,
 ) -> None:
@@ -327,6 +334,7 @@ def test_a_server_that_stops_cuts_off_what_it_says(serve_live: ServeLive) -> Non
 # -- streams that break ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_session_is_found_again_where_its_connection_broke(
     live: LiveServer, client: AvatarConnection
 ) -> None:
@@ -392,6 +400,7 @@ def test_a_client_has_two_sessions(client: AvatarConnection) -> None:
             assert kinds(seen, LiveFrame)[0].data.startswith(name)
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_not_waited_for(serve_live: ServeLive) -> None:
     live = serve_live(frame_bytes=4_000_000)
     with AvatarConnection(live.address) as client:

@@ -11,10 +11,10 @@ from tests.rpc.conftest import ServeLive
 from tests.rpc.liveserver import LiveServer, noise
 from tests.support.waiting import WAIT_S, until
 
-from lipwire.domain import LipwireError, Unavailable
+from lipwire.domain import LipwireError, Overloaded, Unavailable
 from lipwire.rpc.conversing import AvatarConnection, ConverseStream
 from lipwire.rpc.moving import MovingStream
-from lipwire.rpc.received import Received
+from lipwire.rpc.received import Received, Refused
 from lipwire.session.live import (
     Caption,
     GoingAway,
@@ -92,6 +92,7 @@ class Seen:
         assert self.error is None
 
 
+@pytest.mark.slow
 def test_at_rest_it_moves_at_once(servers: Servers) -> None:
     servers.add()
     second = servers.add()
@@ -110,6 +111,7 @@ def test_at_rest_it_moves_at_once(servers: Servers) -> None:
     assert len(seen(GoingAway)) == 1
 
 
+@pytest.mark.slow
 def test_speech_that_waits_is_said_elsewhere_and_what_is_said_is_said_to_its_end(
     servers: Servers,
 ) -> None:
@@ -149,6 +151,7 @@ def test_where_there_is_no_time_it_is_broken_off_and_goes_on(servers: Servers) -
     seen.is_one_session()
 
 
+@pytest.mark.slow
 def test_speech_that_is_pushed_while_it_moves_comes_once_and_in_order(servers: Servers) -> None:
     for _ in range(3):
         servers.add()
@@ -193,6 +196,7 @@ def test_without_another_server_it_stays_to_its_end(servers: Servers) -> None:
     assert stream.moves == 0
 
 
+@pytest.mark.slow
 def test_an_interruption_counts_where_it_goes_on(servers: Servers) -> None:
     servers.add()
     servers.add()
@@ -232,3 +236,37 @@ def test_a_text_that_was_not_said_is_said_elsewhere(servers: Servers) -> None:
     assert [each.text for each in seen(Caption)] == ["One.", "Two."]
     assert said == ["One.", "Two.", "Two."]
     seen.is_one_session()
+
+
+@pytest.mark.slow  # seconds of speech
+def test_only_the_text_that_was_refused_is_not_said_elsewhere(servers: Servers) -> None:
+    said: list[str] = []
+
+    def speak(session: LiveSession, text: str) -> None:
+        if text == "No.":
+            raise Overloaded("not this one")
+        said.append(text)
+        session.push(noise(2.0), 16_000, caption=text, timeout_s=WAIT_S)
+        session.end_of_speech()
+
+    for _ in range(3):
+        servers.add(speak=speak)
+    stream = servers.converse()
+    seen = Seen(stream)
+    for text in ("One.", "No.", "Two."):
+        stream.say(text)
+    stream.change_avatar("nobody")  # refused, too, and no text
+    until(lambda: len(seen(Refused)) == 2 and seen(Caption))
+    servers.drain()
+    until(lambda: stream.moves == 1)
+    stream.say("No.")
+    stream.say("Three.")
+    until(lambda: len(seen(Refused)) == 3 and len(seen(Caption)) == 2)
+    servers.drain()
+    until(lambda: len(seen(SpeechEnded)) == 3)
+    assert [(each.message, each.number) for each in seen(Refused)] == [
+        ("say", 2),
+        ("change_avatar", 1),
+        ("say", 2),
+    ]
+    assert said == ["One.", "Two.", "Two.", "Three.", "Three."]

@@ -77,11 +77,18 @@ def test_texts_go_with_their_last_sentence() -> None:
 
 
 def test_what_was_dropped_or_refused_is_not_said_again() -> None:
-    unsaid = given(Text("a"), audio(0, 10), Text("b"), END)
-    unsaid.drop_last_text()
-    assert left(unsaid) == [Text("a"), (0, 10), END]
+    unsaid = given(Text("a", 1), Text("b", 2), audio(0, 10), Text("c", 3), END)
+    unsaid.drop_text(2)
+    assert left(unsaid) == [Text("a", 1), (0, 10), Text("c", 3), END]
+    unsaid.drop_text(2)
+    unsaid.drop_text(0)
+    assert len(unsaid) == 4
+    unsaid.count_texts_anew()
+    assert left(unsaid) == [Text("a", 1), (0, 10), Text("c", 2), END]
+    unsaid.drop_text(2)
+    assert left(unsaid) == [Text("a", 1), (0, 10), END]
     unsaid.drop()
-    unsaid.drop_last_text()
+    unsaid.drop_text(1)
     assert len(unsaid) == 0
 
 

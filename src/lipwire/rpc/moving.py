@@ -85,6 +85,8 @@ class MovingStream(Closing):
         self._changed = threading.Condition()
         self._switching = self._over = False
         self._unsaid = Unsaid()
+        self._texts = 0
+        """How many texts were sent on the connection that is used now."""
         self._interrupts = 0
         self._listening = False
         self._state = self._stream.state
@@ -237,8 +239,8 @@ class MovingStream(Closing):
                     self._move()
                 case StateChanged(state=state):
                     self._state = state
-                case Refused():
-                    self._unsaid.drop_last_text()
+                case Refused(message="say", number=number):
+                    self._unsaid.drop_text(number)
                 case LiveFrame(position=position):
                     self._position = position
             told = self._shifted(received)
@@ -276,6 +278,9 @@ class MovingStream(Closing):
                     if interrupts not in (None, self._interrupts):
                         return False
                     stream = self._stream
+                    if isinstance(given, Text):
+                        self._texts += 1
+                        given = Text(given.text, self._texts)
                     self._unsaid.give(given)
                 try:
                     _send(stream, given)
@@ -381,6 +386,8 @@ class MovingStream(Closing):
         self._old.close()  # whoever waits for room there waits no more
         with self._order:
             with self._changed:
+                self._unsaid.count_texts_anew()
+                self._texts = 0
                 again, interrupts = tuple(self._unsaid), self._interrupts
             with suppress(Cancelled):
                 if self._listening:
@@ -389,6 +396,8 @@ class MovingStream(Closing):
                     with self._changed:
                         if self._over or self._interrupts != interrupts:
                             break
+                        if isinstance(given, Text):
+                            self._texts = given.number
                     _send(following, given)
             with self._changed:
                 self._switching = False

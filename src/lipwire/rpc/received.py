@@ -26,12 +26,18 @@ from lipwire.session.live import (
 class Refused:
     """A message of the client that the server did not follow: ``error_code`` is the name of a gRPC
     status code, such as INVALID_ARGUMENT, and ``error`` one line with the value seen and the value
-    allowed. The session goes on."""
+    allowed. ``message`` is its field of ``ConverseRequest``, as "say", and ``number`` says that it
+    was the first (1), second and so on of its kind on this connection; servers of version 0.1 leave
+    both out (empty, 0). The session goes on."""
 
     error_code: str
     """The name of a gRPC status code, as INVALID_ARGUMENT."""
     error: str
     """One line with the value seen and the value allowed."""
+    message: str = ""
+    """Its field of ``ConverseRequest``, as "say"."""
+    number: int = 0
+    """The how manyth of its kind it was on this connection, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,8 @@ def received_of(message: pb.ConverseResponse) -> Received | None:
             going = message.going_away
             return GoingAway(going.at_ms, going.reason, going.left_s)
         case "refused":
-            return Refused(message.refused.error_code, message.refused.error)
+            refused = message.refused
+            return Refused(refused.error_code, refused.error, refused.message, refused.number)
         case "ended":
             return Ended(message.ended.reason)
         case _:

@@ -6,7 +6,8 @@ Texts are told apart by their captions, sentence by sentence.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -41,9 +42,10 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to be said."""
+    """A text to be said, the ``number``-th that was sent on its connection, from 1."""
 
     text: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,21 @@ class Unsaid:
         self._captions.clear()
         self._kept_ms = self._left_out_ms = 0.0
 
-    def drop_last_text(self) -> None:
-        """Remove the text that was given last, because the session refused it; does nothing where
+    def drop_text(self, number: int) -> None:
+        """Remove the text with this ``number``, because the session refused it; does nothing where
         there is none."""
-        for index in range(len(self._given) - 1, -1, -1):
-            if isinstance(self._given[index], Text):
+        for index, given in enumerate(self._given):
+            if isinstance(given, Text) and given.number == number:
                 del self._given[index]
                 return
+
+    def count_texts_anew(self) -> None:
+        """Give texts the numbers that they have on a connection on which all that is kept is sent
+        first: 1, 2 and so on."""
+        numbers = count(1)
+        for index, given in enumerate(self._given):
+            if isinstance(given, Text):
+                self._given[index] = Text(given.text, next(numbers))
 
     def take(self, event: object) -> None:
         """Take in ``event``, what a session tells: at ``SpeechEnded``, what was said by then is
@@ -160,7 +170,7 @@ class Unsaid:
             return
         rest = _after(first.text, captions)
         if rest or (rest is None and not whole):
-            self._given[0] = Text(first.text if rest is None else rest)
+            self._given[0] = first if rest is None else replace(first, text=rest)
         else:
             self._given.popleft()
 

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
@@ -29,7 +30,7 @@ from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2_grpc
 from lipwire.rpc.routing import REFUSED, routing
 from lipwire.rpc.services.livemessages import interrupt_number, message_of, refused_of, settings_of
-from lipwire.rpc.services.livestreams import LiveStream, LiveStreams
+from lipwire.rpc.services.livestreams import LiveStream, LiveStreams, Refusal
 from lipwire.rpc.services.messages import model_id_of, raw_audio_of
 from lipwire.serving import PictureFormat
 from lipwire.session.live import LiveSession, LiveSessions
@@ -127,8 +128,8 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
             ).start()
             while not call.ended:
                 items = stream.take(_LOOK_EVERY_S)
-                for error in stream.refusals():
-                    yield refused_of(error)
+                for refusal in stream.refusals():
+                    yield refused_of(refusal)
                 if stream.replaced:
                     yield _ended(_REPLACED)
                     return
@@ -236,14 +237,19 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def _follow(self, stream: LiveStream, messages: Iterator[pb.ConverseRequest]) -> None:
         """Do what the client says until it says no more. A wrong message is refused, and the next
         one read."""
+        counts: Counter[str] = Counter()
         try:
             while not stream.over:
+                kind = ""  # as long as it cannot be read
                 try:
-                    self._do(stream, next(messages))
+                    message = next(messages)
+                    kind = message.WhichOneof("message") or ""
+                    counts[kind] += 1
+                    self._do(stream, message)
                 except (StopIteration, Cancelled):
                     return
                 except LipwireError as error:
-                    stream.refuse(error)
+                    stream.refuse(Refusal(error, kind, counts[kind]))
         except grpc.RpcError:
             return  # the connection is gone
         except Exception:  # gRPC raises its own when a stream breaks off while it is read

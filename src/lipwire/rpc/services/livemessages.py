@@ -1,9 +1,10 @@
 """What a live session has for its client, as messages, and what its first message asks for."""
 
 from lipwire.audio import to_int16
-from lipwire.domain import Float32Array, InvalidInput, LipwireError
+from lipwire.domain import Float32Array, InvalidInput
 from lipwire.rpc.errors import public_message
 from lipwire.rpc.generated.lipwire.v1 import avatar_pb2 as pb
+from lipwire.rpc.services.livestreams import Refusal
 from lipwire.session.live import (
     Caption,
     FramesDropped,
@@ -112,9 +113,15 @@ def message_of(item: Item) -> pb.ConverseResponse:
             )
 
 
-def refused_of(error: LipwireError) -> pb.ConverseResponse:
-    """Return the message that tells a client why a message that it sent was not followed:
-    ``error``."""
+def refused_of(refusal: Refusal) -> pb.ConverseResponse:
+    """Return the message that tells a client which message was not followed, and why:
+    ``refusal``."""
+    error = refusal.error
     return pb.ConverseResponse(
-        refused=pb.Refused(error_code=error.code, error=public_message(error))
+        refused=pb.Refused(
+            error_code=error.code,
+            error=public_message(error),
+            message=refusal.message,
+            number=refusal.number,
+        )
     )

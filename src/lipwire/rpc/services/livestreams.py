@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from lipwire.domain import Call, LipwireError
@@ -11,9 +12,20 @@ from lipwire.session.live import Item, LiveSession, LiveSessions
 _MOST_REFUSALS: Final = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message of a client that was not followed, because of ``error``: ``message`` is its field
+    of ``ConverseRequest``, such as "say", empty where it has none that is known, and ``number``
+    says that it was the first (1), second and so on of its kind."""
+
+    error: LipwireError
+    message: str
+    number: int
+
+
 class LiveStream:
-    """One gRPC stream over which a client takes what a live session sends, and the errors for which
-    messages of the client were not followed. A session has one stream at a time: a newer one
+    """One gRPC stream over which a client takes what a live session sends, and is told which of
+    its messages were not followed. A session has one stream at a time: a newer one
     replaces it. Made by ``LiveStreams.open``. Thread-safe."""
 
     def __init__(self, session: LiveSession, call: Call) -> None:
@@ -25,7 +37,7 @@ class LiveStream:
         self._taking = threading.Lock()
         self._lock = threading.Lock()
         self._replaced = False
-        self._errors: list[LipwireError] = []
+        self._refusals: list[Refusal] = []
 
     @property
     def replaced(self) -> bool:
@@ -52,19 +64,18 @@ class LiveStream:
         with self._taking:  # what was being taken was taken
             pass
 
-    def refuse(self, error: LipwireError) -> None:
-        """Keep ``error``, for which a message of the client was not followed, so that ``refusals``
-        returns it, and the client is told. Where 100 are waiting to be sent already, it is left
-        out."""
+    def refuse(self, refusal: Refusal) -> None:
+        """Keep ``refusal``, so that ``refusals`` returns it, and the client is told. Where 100 are
+        waiting to be sent already, it is left out."""
         with self._lock:
-            if len(self._errors) < _MOST_REFUSALS:
-                self._errors.append(error)
+            if len(self._refusals) < _MOST_REFUSALS:
+                self._refusals.append(refusal)
 
-    def refusals(self) -> list[LipwireError]:
-        """Remove and return the errors that the client has not been told of yet."""
+    def refusals(self) -> list[Refusal]:
+        """Remove and return what the client has not been told of yet."""
         with self._lock:
-            errors, self._errors = self._errors, []
-        return errors
+            refusals, self._refusals = self._refusals, []
+        return refusals
 
 
 class LiveStreams:

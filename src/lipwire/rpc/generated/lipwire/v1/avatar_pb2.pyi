@@ -713,19 +713,27 @@ class Refused(_message.Message):
 
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     error_code: _builtins.str
     """The name of a gRPC status code, as INVALID_ARGUMENT."""
     error: _builtins.str
     """One line with the value seen and the value allowed."""
+    message: _builtins.str
+    """Which message: its field of ConverseRequest, as "say"."""
+    number: _builtins.int
+    """The how manyth of its kind it was on this stream, from 1."""
     def __init__(
         self,
         *,
         error_code: _builtins.str = ...,
         error: _builtins.str = ...,
+        message: _builtins.str = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_code", b"error_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_code", b"error_code", "message", b"message", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
