@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from tests.support.liveparts import AtOnce, FakeAvatar, LiveTime, sounds, watch
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_S, until
 
 from lipwire.config import CompositingConfig
 from lipwire.config.compositing import SpeechSettings
@@ -218,8 +218,10 @@ def test_the_voice_is_loaded_once_before_it_is_needed(
 ) -> None:
     with Speaking(voice, AtOnce()) as speak:
         voice.error = Unavailable("away")
+        speak.wait_prepared(0)  # for nothing
         speak.prepare()
         speak.prepare()
+        speak.wait_prepared(WAIT_S)
         assert voice.prepared == 1
         assert "the voice fake cannot be used: away" in caplog.text
 

@@ -90,6 +90,8 @@ _TO_BE_REFUSED: Final = 8
 """Requests in hand besides those that the schedulers take in, so that it is they who refuse: they
 know when to come back, and whose turn it is. Likewise streams besides the live sessions that there
 may be: one may come to resume a session whose broken connection was not noticed yet."""
+_VOICE_WITHIN_S: Final = 10.0
+"""So long a server waits for its voice, before it says that it is ready."""
 
 
 @contextmanager
@@ -383,6 +385,8 @@ def _compositing(
         pages: list[WebServer] = []
         """The one that is opened below, where there is one."""
         speaking = stack.enter_context(open_speaking(config, tell=tell))
+        if web and speaking is not None:
+            speaking.prepare()  # somebody who opens the page need not wait for it
         renders = stack.enter_context(
             open_renders(
                 config,
@@ -453,8 +457,9 @@ def _compositing(
                 )
             )
             pages.append(page)
-            if speaking is not None:
-                speaking.prepare()  # somebody who opens the page need not wait for it
+        if speaking is not None:
+            # Beside it the first requests would be slow.
+            speaking.wait_prepared(_VOICE_WITHIN_S)
         yield server
 
 

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -57,7 +57,7 @@ class Speaking(Closing):
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[_Text]] = {}
         """Of the sessions that say something, by their ids."""
-        self._prepared = False
+        self._prepared: Future[None] | None = None
         self._closed = threading.Event()
 
     def __call__(self, session: LiveSession, text: str) -> None:
@@ -87,11 +87,14 @@ class Speaking(Closing):
         """Load the voice in another thread, so that the first text is said sooner. Returns at once;
         a voice that cannot be loaded is logged. Does nothing on later calls, or once closed."""
         with self._lock:
-            if self._prepared or self._closed.is_set():
-                return
-            self._prepared = True
-        with suppress(RuntimeError):  # closed meanwhile
-            self._threads.submit(self._prepare)
+            if self._prepared is None and not self._closed.is_set():
+                self._prepared = self._threads.submit(self._prepare)
+
+    def wait_prepared(self, timeout_s: float) -> None:
+        """Wait until the voice is loaded, or cannot be, at most ``timeout_s`` seconds; returns at
+        once where ``prepare`` was not called."""
+        if self._prepared is not None:
+            wait([self._prepared], timeout_s)
 
     def close(self) -> None:
         """Stop saying texts, drop those that wait, and wait until the threads have ended. Sessions
