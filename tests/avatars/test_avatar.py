@@ -29,11 +29,10 @@ def with_mouth(pixels: UInt8Array, rect: CropRect, border: int, mouth: UInt8Arra
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("border", [0, 4])
 @pytest.mark.parametrize("order", ["bgr", "rgb"])
-@pytest.mark.parametrize(
-    ("size", "extension"), quick_first([((321, 179), "jpg"), ((320, 240), "png")])
-)
+@pytest.mark.parametrize(("size", "extension"), [((321, 179), "jpg"), ((320, 240), "png")])
 def test_every_output_is_that_of_the_whole_frame(
     make_package: object,
     tmp_path: Path,
@@ -78,8 +77,15 @@ def test_frames_run_back_and_forth(avatar_package: Path) -> None:
     with Avatar.open(avatar_package, parts=frozenset({"pixels"})) as avatar:
         for index, number in [(7, 7), (8, 6), (13, 1), (14, 0), (15, 1), (14 * 10**9 + 3, 3)]:
             assert np.array_equal(avatar.pixels(index, None), frame(avatar_package, number))
-        with pytest.raises(InvalidInput, match="frame number is -1; allowed are 0 and above"):
-            avatar.crop(-1)
+        refused: list[tuple[Callable[[], object], str]] = [
+            (lambda: avatar.crop(-1), "frame number"),
+            (lambda: avatar.look_ahead(-1), "frame number"),
+            (lambda: avatar.crops(0, -1), "number of frames"),
+            (lambda: avatar.preload(-1), "number of frames"),
+        ]
+        for call, what in refused:
+            with pytest.raises(InvalidInput, match=f"{what} is -1; allowed are 0 and above"):
+                call()
 
 
 def test_written_to_an_array_given(avatar_package: Path) -> None:
@@ -177,6 +183,7 @@ def resident_bytes(package: Path) -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="no way to look at pages")
 def test_preloading_reads_the_frames_into_memory(make_package: object, tmp_path: Path) -> None:
     package = make_package(tmp_path / "a", frames=16)  # type: ignore[operator]
@@ -212,22 +219,20 @@ def another_frame(package: Path) -> None:
     cv2.imwrite(str(package / "frames" / "frame_0003.png"), 255 - frame(package, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    quick_first(
-        [
-            another_frame,
-            lambda package: shutil.copy(
-                package / "frames/frame_0000.png", package / "frames/frame_0001.png"
-            ),
-            lambda package: (package / "avatar.yaml").write_text("crop_border: 0\n"),
-            lambda package: (package / "avatar.yaml").write_text("colour_order: rgb\n"),
-            lambda package: (package / "crop_rects.json").write_text(
-                (package / "crop_rects.json").read_text().replace("]", " ]", 1)
-            ),
-        ],
-        3,
-    ),
+    [
+        another_frame,
+        lambda package: shutil.copy(
+            package / "frames/frame_0000.png", package / "frames/frame_0001.png"
+        ),
+        lambda package: (package / "avatar.yaml").write_text("crop_border: 0\n"),
+        lambda package: (package / "avatar.yaml").write_text("colour_order: rgb\n"),
+        lambda package: (package / "crop_rects.json").write_text(
+            (package / "crop_rects.json").read_text().replace("]", " ]", 1)
+        ),
+    ],
 )
 def test_another_picture_is_another_revision(
     avatar_package: Path, change: Callable[[Path], object]

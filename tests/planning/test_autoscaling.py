@@ -49,7 +49,15 @@ def test_keda_sees_newer_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"target": 0.0}, {"poll_s": 0.0}, {"age_s": -1.0}, {"least": 3, "most": 2}]
+    "changes",
+    [
+        {"target": 0.0},
+        {"poll_s": 0.0},
+        {"age_s": -1.0},
+        {"stabilisation_s": -1.0},
+        {"down_every_s": float("nan")},
+        {"least": 3, "most": 2},
+    ],
 )
 def test_rules_out_of_range_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match="allowed"):

@@ -12,6 +12,8 @@ from lipwire.planning.scenario import Outcome, Scenario
 from lipwire.planning.server import ServerSettings
 from lipwire.planning.simulation import simulate
 
+pytestmark = pytest.mark.slow
+
 GPU = ServerSettings(frame_s=1 / 320, gpu=True, avatar_bytes=10**9, memory_bytes=10**11)
 ONE = Scenario(GPU, servers=1, avatars=1, talking=9.0, measured_s=60_000.0)
 """One server of eleven places, and one avatar."""
@@ -44,7 +46,6 @@ def test_the_same_seed_gives_the_same_again() -> None:
     assert simulate(short) != simulate(replace(short, seed=2))
 
 
-@pytest.mark.slow
 def test_many_servers_refuse_as_their_shares_say() -> None:
     scenario = Scenario(GPU, servers=4, avatars=500, talking=40.0, measured_s=20_000.0)
     shares = [simulate(replace(scenario, seed=seed)).refused_share for seed in range(4)]
@@ -52,7 +53,6 @@ def test_many_servers_refuse_as_their_shares_say() -> None:
     assert sum(shares) / 4 == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.slow
 def test_a_server_less_refuses_more() -> None:
     scenario = Scenario(GPU, servers=3, avatars=500, talking=25.0, measured_s=8000.0)
     refused = [simulate(replace(scenario, servers=n)).refused_share for n in (5, 4, 3, 2)]
@@ -88,7 +88,6 @@ def test_requests_wait_less_for_four_workers_than_for_one() -> None:
     assert waits[0] > 5 * waits[1]
 
 
-@pytest.mark.slow
 def test_more_than_can_be_done_is_refused_and_the_rest_is_in_time() -> None:
     """Twice what a server can do: deadlines out of reach are refused, and half is done."""
     scenario = Scenario(
@@ -133,7 +132,6 @@ def test_an_lru_cache_hits_as_the_closed_form_says(held: int) -> None:
     assert simulate(scenario).hit_rate == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.slow
 def test_lfu_finds_more_than_lru() -> None:
     rates = []
     for policy in ("lru", "lfu"):
@@ -198,7 +196,17 @@ def test_requests_that_were_seen_elsewhere_are_simulated() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"servers": 0}, {"talk_s": 0.0}, {"measured_s": 0.0}, {"talking": -1.0}]
+    "change",
+    [
+        {"servers": 0},
+        {"avatars": 0},
+        {"exponent": -0.1},
+        {"talk_s": 0.0},
+        {"measured_s": 0.0},
+        {"batch_deadline_s": 0.0},
+        {"surge_s": -1.0},
+        {"talking": -1.0},
+    ],
 )
 def test_scenarios_out_of_range_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match="allowed"):

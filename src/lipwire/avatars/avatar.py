@@ -207,8 +207,9 @@ class Avatar(Closing):
     def crops(self, first: int, count: int) -> Crops:
         """Return the crops of ``count`` frames from number ``first`` on (both 0 or above; see the
         class for numbers past the last frame), what the network sees of them: (count, 320, 320, 3)
-        uint8 in the package's colour order. Raises InvalidInput for a negative frame number, and
-        once closed."""
+        uint8 in the package's colour order. Raises InvalidInput for a negative number, and once
+        closed."""
+        _check_not_negative("number of frames", count)
         crops = np.empty((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
         for index in range(count):
             crops[index] = self.crop(first + index)
@@ -294,7 +295,9 @@ class Avatar(Closing):
         """Begin to decode the frames that follow frame ``index``, 0 or above, for later calls of
         ``planes``; returns at once, while other threads decode. It is meant for callers that show
         frames when they are due and leave out those that are late. Does nothing once closed, and
-        where ``planes`` was not among the ``parts`` that the avatar was opened with."""
+        where ``planes`` was not among the ``parts`` that the avatar was opened with. Raises
+        InvalidInput for a negative number."""
+        _check_not_negative("frame number", index)
         patches, whole = self._patches, self._whole
         if patches is None or whole is None or "planes" not in self._parts:
             return
@@ -322,9 +325,10 @@ class Avatar(Closing):
 
         Where the avatar was opened with ``planes`` or ``pixels``, their whole frames are decoded
         too, as many as the cache has room for; the number returned does not say how many. The
-        system may drop mapped memory again when memory runs short. Raises InvalidInput once closed,
-        AvatarInvalid where the package's frames were changed.
+        system may drop mapped memory again when memory runs short. Raises InvalidInput for a
+        negative number and once closed, AvatarInvalid where the package's frames were changed.
         """
+        _check_not_negative("number of frames", frames)
         patches, _ = self._at(0)
         jpegs, whole = self._jpegs, self._whole
         count = min(frames, patches.count)
@@ -353,8 +357,7 @@ class Avatar(Closing):
         patches = self._patches
         if patches is None:
             raise InvalidInput(f"avatar {self.name} is closed; open it again")
-        if index < 0:
-            raise InvalidInput(f"frame number is {index}; allowed are 0 and above")
+        _check_not_negative("frame number", index)
         return patches, ping_pong(index, patches.count)
 
     def _whole_frame(self, form: Form, index: int, number: int) -> UInt8Array:
@@ -417,3 +420,8 @@ def _copied(mapped: UInt8Array, out: UInt8Array | None) -> UInt8Array:
         )
     np.copyto(out, mapped)
     return out
+
+
+def _check_not_negative(what: str, number: int) -> None:
+    if number < 0:
+        raise InvalidInput(f"{what} is {number}; allowed are 0 and above")

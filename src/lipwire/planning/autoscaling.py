@@ -26,8 +26,8 @@ class ScalingRules:
     highest number of servers that was wished for in the last ``stabilisation_s`` seconds counts,
     and one is removed in ``down_every_s`` seconds at most.
 
-    Raises InvalidInput where ``target`` or ``poll_s`` is not above 0, ``age_s`` or ``start_s`` is
-    negative, or not 1 <= ``least`` <= ``most``.
+    Raises InvalidInput where ``target`` or ``poll_s`` is not above 0, another time is negative, or
+    not 1 <= ``least`` <= ``most``.
     """
 
     name: str
@@ -45,7 +45,12 @@ class ScalingRules:
             raise InvalidInput(f"target is {self.target:g}; allowed is what is above 0")
         if not self.poll_s > 0:
             raise InvalidInput(f"poll_s is {self.poll_s:g}; allowed is what is above 0")
-        for label, number in (("age_s", self.age_s), ("start_s", self.start_s)):
+        for label, number in (
+            ("age_s", self.age_s),
+            ("start_s", self.start_s),
+            ("stabilisation_s", self.stabilisation_s),
+            ("down_every_s", self.down_every_s),
+        ):
             if not number >= 0:
                 raise InvalidInput(f"{label} is {number:g}; allowed are 0 and above")
         if not 1 <= self.least <= self.most:

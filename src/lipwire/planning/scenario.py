@@ -47,15 +47,22 @@ class Scenario:
     def __post_init__(self) -> None:
         for label, number, least in (
             ("servers", self.servers, 1),
+            ("avatars", self.avatars, 1),
+            ("exponent", self.exponent, 0),
             ("batch_frames", self.batch_frames, 1),
             ("talking", self.talking, 0),
             ("batches_a_second", self.batches_a_second, 0),
             ("warm_up_s", self.warm_up_s, 0),
             ("surge", self.surge, 0),
+            ("surge_s", self.surge_s, 0),
         ):
             if not number >= least:
                 raise InvalidInput(f"{label} is {number:g}; allowed are {least} and above")
-        for label, seconds in (("talk_s", self.talk_s), ("measured_s", self.measured_s)):
+        for label, seconds in (
+            ("talk_s", self.talk_s),
+            ("batch_deadline_s", self.batch_deadline_s),
+            ("measured_s", self.measured_s),
+        ):
             if not seconds > 0:
                 raise InvalidInput(f"{label} is {seconds:g}; allowed is what is above 0")
 
