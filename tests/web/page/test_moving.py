@@ -10,9 +10,11 @@ pytestmark = BROWSER
 
 
 class Stopping:
-    """Tells the page, as its server would, that the server of its first session stops."""
+    """Tells the page, as its server would, that the server of its first session stops in
+    ``left_s`` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, left_s: int = 60) -> None:
+        self._left_s = left_s
         self.now = False
         self.told = False
 
@@ -26,7 +28,8 @@ class Stopping:
             {"type": "session", "id": "", "avatar": "anna", "state": "idle"}
         ]
         if self.now:
-            told.append({"type": "going_away", "at_ms": 0, "reason": "it stops", "left_s": 60})
+            going = {"type": "going_away", "at_ms": 0, "reason": "it stops"}
+            told.append({**going, "left_s": self._left_s})
             self.told = True
         body = "".join(f"data: {json.dumps(each)}\n\n" for each in told)
         return route.fulfill(content_type="text/event-stream", body=body)
@@ -58,13 +61,13 @@ def test_it_goes_over_to_another_server_with_what_is_typed(
 def test_what_was_not_said_is_said_elsewhere(
     address: str, visit: Open, speech: FilePayload
 ) -> None:
-    stopping = Stopping()
+    stopping = Stopping(left_s=15)
     here = visit(address, stopping)
     here.is_live()
     before = here.session()
     said: list[str] = []
     here.page.on("request", lambda each: said.append(each.url) if "/speak" in each.url else None)
-    here.page.set_input_files("#file", repeated(speech, 30))  # longer than it takes to move
+    here.page.set_input_files("#file", repeated(speech, 15))  # longer than it takes to move
     until(lambda: here.session() and said)  # the browser's events come while it is asked
     stopping.now = True
     until(lambda: here.session() != before)
