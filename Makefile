@@ -55,7 +55,7 @@ test: $(VENV)/.dev ## the whole test suite; what fails beside others is tried on
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## without the tests marked slow
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.owncore -m "not slow" --hypothesis-profile=fast $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.owncore -m "not slow" --hypothesis-profile=fast --durations=5 --durations-min=0.5 $(ARGS)
 
 # The tests of the packages that [tool.coverage.run] in pyproject.toml names.
 CORE_TESTS := tests/compose tests/registry tests/scheduling tests/serving tests/session $(wildcard tests/rpc/test_backends_*.py)
@@ -63,7 +63,7 @@ CORE_TESTS := tests/compose tests/registry tests/scheduling tests/serving tests/
 .PHONY: coverage
 coverage: $(VENV)/.dev ## lines and branches that the core's tests reach; fails where they are fewer
 	@mkdir -p out
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.secondtry -m "not slow" $(CORE_TESTS) --cov --cov-report=json:out/coverage.json --cov-report= $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.support.secondtry $(CORE_TESTS) --cov --cov-report=json:out/coverage.json --cov-report= $(ARGS)
 	@$(BIN)/python .ci/coverage_gates.py out/coverage.json
 
 .PHONY: check

@@ -13,11 +13,11 @@ from pathlib import Path
 
 GATES_PERCENT = {
     "lipwire/compose": 98.0,
-    "lipwire/registry": 95.5,
-    "lipwire/rpc/backends": 92.0,
-    "lipwire/scheduling": 97.5,
-    "lipwire/serving": 94.5,
-    "lipwire/session": 97.0,
+    "lipwire/registry": 96.5,
+    "lipwire/rpc/backends": 93.5,
+    "lipwire/scheduling": 98.0,
+    "lipwire/serving": 95.5,
+    "lipwire/session": 97.5,
 }
 """Lines and branches reached of all there are, less what depends on which thread is first."""
 

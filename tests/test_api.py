@@ -16,6 +16,7 @@ from lipwire.domain import AvatarInvalid, InvalidInput, NotFound
 SECOND = np.zeros(16_000, np.float32)
 
 
+@pytest.mark.slow
 def test_examples_in_the_docstrings_run(avatar_package: Path, tmp_path: Path) -> None:
     names = {"avatar_path": avatar_package, "speech": SECOND, "out": tmp_path}
     failed, tried = doctest.testmod(lipwire.api, extraglobs=names)
@@ -59,6 +60,7 @@ def test_only_what_is_asked_for_is_compiled(avatar_package: Path) -> None:
         assert parts() == {"model", "patches", "jpeg"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 @pytest.mark.parametrize("channels", [0, 2])
 def test_pcm_of_every_kind_is_heard(
@@ -85,6 +87,7 @@ def test_bad_audio_is_refused_before_the_first_frame(
         avatar.speak(audio)
 
 
+@pytest.mark.slow
 def test_two_speeches_of_one_avatar_do_not_disturb_each_other(avatar_package: Path) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)
     with open_avatar(avatar_package) as avatar:
@@ -141,6 +144,7 @@ def test_a_speech_that_was_over_stays_over(avatar_package: Path) -> None:
     assert list(untouched) == []
 
 
+@pytest.mark.slow
 def test_closing_the_avatar_waits_for_a_frame_that_another_thread_takes(
     avatar_package: Path, own_threads: Callable[[], list[str]]
 ) -> None:
@@ -193,6 +197,7 @@ def test_what_cannot_be_opened_says_why(
         TalkingAvatar(**{"name_or_path": avatar_package, **arguments})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_an_avatar_without_an_audio_encoder_needs_one(avatar_package: Path) -> None:
     shutil.rmtree(avatar_package / ".lipwire")
     encoder = avatar_package / "checkpoint" / "audio_encoder.onnx"
@@ -208,6 +213,7 @@ def test_an_avatar_without_an_audio_encoder_needs_one(avatar_package: Path) -> N
         assert len(list(avatar.speak(SECOND))) == 25
 
 
+@pytest.mark.slow
 def test_an_avatar_is_found_by_name(
     avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

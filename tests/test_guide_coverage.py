@@ -36,6 +36,7 @@ def test_there_are_rows() -> None:
     assert {len(row) for row in ROWS} == {3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=[row[0][:60] for row in ROWS])
 def test_what_a_row_names_is_there(row: list[str]) -> None:
     _, where, test = row

@@ -40,6 +40,7 @@ def wav(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form",
     [

@@ -31,6 +31,7 @@ def seconds(count: float) -> Float32Array:
     return np.resize(sentence, int(16_000 * count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length_s", "times"), [(9.9, 0), (10.0, 1)])
 def test_ten_seconds_are_long(
     avatar_package: Path, asked: list[int], length_s: float, times: int
@@ -66,6 +67,7 @@ def test_another_precision_is_refused(avatar_package: Path) -> None:
         open_avatar(avatar_package, precision="int8")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_whole_speech_is_of_one_network(
     avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_no_audio_is_one_column_of_silence() -> None:
     assert mel_spectrogram(np.empty(0, np.float32)).tolist() == [[-4.0] * 80]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 7, 199, 200, 201, 640, 4096, 51_200])
 def test_pieces_give_the_bits_of_the_whole(speech: Float32Array, step: int) -> None:
     pcm = speech[:8000] if step == 1 else speech

@@ -114,6 +114,7 @@ def test_the_command_says_what_goes_and_records_it(anna: Path, tmp_path: Path, r
         run("anna", "--yes")
 
 
+@pytest.mark.slow
 def test_renders_in_a_servers_folder_go_too(anna: Path, tmp_path: Path, run: Run) -> None:
     folder = tmp_path / "renders"
     with opened_renders(folder, Maker(tmp_path)) as renders:

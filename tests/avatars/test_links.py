@@ -54,6 +54,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 Prepare = Callable[[Path], None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepare", [lambda package: None, outside_data], ids=["in", "beside"])
 def test_a_package_of_links_opens_where_they_are_allowed(
     avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Prepare
@@ -77,6 +78,7 @@ def test_a_package_of_links_opens_where_they_are_allowed(
     np.testing.assert_array_equal(AudioEncoder.open(encoder).encode(mels), expected)
 
 
+@pytest.mark.slow
 def test_a_link_that_leads_to_other_weights_is_a_change(
     avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_link_that_leads_to_other_weights_is_a_change(
         assert (avatar.model_path / "weights.bin").read_bytes() != old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model_best", "audio_encoder"])
 def test_weights_behind_a_link_need_the_same_permission(
     avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -104,6 +104,7 @@ def test_a_file_is_no_package(tmp_path: Path) -> None:
     refused(tmp_path / "anna", "is a file; an avatar package is a folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["../ears.onnx", "/etc/passwd", "a/../../ears.onnx", "C:\\ears.onnx", "..\\ears.onnx"]
 )

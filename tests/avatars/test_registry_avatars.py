@@ -65,6 +65,7 @@ def own_jpeg(package: Path) -> bytes:
         return avatar.jpeg(0, None)
 
 
+@pytest.mark.slow
 def test_each_name_gives_its_own_avatar_whatever_is_evicted(
     root: Path, registry: Registry[Avatar]
 ) -> None:
@@ -93,6 +94,7 @@ def test_each_name_gives_its_own_avatar_whatever_is_evicted(
     assert registry.stats().evictions > 0
 
 
+@pytest.mark.slow
 def test_a_package_replaced_while_in_use_is_swapped(
     root: Path, registry: Registry[Avatar], make_package: MakePackage, tmp_path: Path
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_package_that_becomes_broken_and_mended_again(
         assert avatar.jpeg(0, None) == working
 
 
+@pytest.mark.slow
 def test_packages_that_come_and_go(
     root: Path, registry: Registry[Avatar], make_package: MakePackage
 ) -> None:

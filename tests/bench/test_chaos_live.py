@@ -91,6 +91,7 @@ def test_a_frame_is_as_it_was_filmed_only_where_nothing_could_be_made_yet(
     assert len(comparison.wrong) == 1
 
 
+@pytest.mark.slow
 def test_mouths_of_other_frames_are_wrong(
     renderer: Renderer, comparison: Comparison, speech: Float32Array
 ) -> None:

@@ -28,6 +28,7 @@ ask()
 """
 
 
+@pytest.mark.slow
 def test_memory_threads_and_files_are_those_of_the_process(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _TAKES, str(tmp_path / "file")],

@@ -142,6 +142,7 @@ def test_kernels_are_measured_where_onnx_runtime_does_not_run(
     assert (tmp_path / "0.onnx").exists(), "left for the next time"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [None, "it is not built for it"])
 def test_a_network_that_runs_elsewhere_is_not_measured(tmp_path: Path, problem: str | None) -> None:
     memory = HostMemory(1 << 32, onnx_problem=problem)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.avatars.videos import with_video, write_video
-from tests.support.quickfirst import quick_first
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Lipwire
@@ -42,6 +41,7 @@ def test_info_shows_what_an_avatar_consists_of(
         assert fact in outcome.out
 
 
+@pytest.mark.slow
 def test_info_is_json_for_scripts(lipwire: Lipwire, avatar_package: Path) -> None:
     assert lipwire("avatar", "compile", avatar_package, "--for", "serve").code == 0
     outcome = lipwire("avatar", "info", avatar_package, "--json")
@@ -121,22 +121,20 @@ def test_a_warning_alone_is_no_failure(lipwire: Lipwire, avatar_package: Path) -
     assert outcome.out.splitlines()[-1] == f"{avatar_package} is valid: 1 warning"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("purposes", "parts"),
-    quick_first(
-        [
-            (["serve"], {"jpeg"}),
-            (["render", "gpu"], {"gpu"}),
-            (["render"], set()),
-            (["raw"], set()),
-            (["all"], {"jpeg"}),
-            (["cpu"], {"jpeg"}),
-            (["gpu"], {"jpeg", "gpu"}),
-            (["render", "live"], {"rest"}),
-            (["live"], {"jpeg", "rest"}),
-        ],
-        3,
-    ),
+    [
+        (["serve"], {"jpeg"}),
+        (["render", "gpu"], {"gpu"}),
+        (["render"], set()),
+        (["raw"], set()),
+        (["all"], {"jpeg"}),
+        (["cpu"], {"jpeg"}),
+        (["gpu"], {"jpeg", "gpu"}),
+        (["render", "live"], {"rest"}),
+        (["live"], {"jpeg", "rest"}),
+    ],
 )
 def test_compile_makes_what_the_purpose_needs(
     lipwire: Lipwire, avatar_package: Path, purposes: list[str], parts: set[str]

@@ -89,6 +89,7 @@ def test_every_command_explains_itself(lipwire: Lipwire, command: list[str]) -> 
     assert "``" not in outcome.out
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy() -> None:
     """Importing these takes most of a second; help and completion have to be quick."""
     script = """
@@ -107,6 +108,7 @@ print("LOADED", sorted(heavy & sys.modules.keys()))
     assert "LOADED []" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m lipwire render --help | head -c 1"
     done = subprocess.run(
@@ -150,7 +152,8 @@ def test_an_empty_text_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", quick_first([0, 1, 2, 3], 2))
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_options_of_all_commands_stand_anywhere(
     lipwire: Lipwire, avatar_package: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
@@ -202,6 +205,7 @@ main([])
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_failure_is_told_is_obeyed() -> None:
     script = """
 import os, signal

@@ -19,7 +19,6 @@ import onnxruntime
 import pytest
 import typer.main
 from tests.support.bfloat16 import needs_bfloat16
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import until
 
 from lipwire.avatars.store.pushing import publish, push, versions
@@ -230,6 +229,7 @@ def test_every_command_is_tried_here() -> None:
     assert sorted(all_commands(typer.main.get_command(app))) == sorted(COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -341,9 +341,8 @@ def test_the_watch_sees_what_onnx_runtime_does_by_itself_and_a_server_does_not(
     assert home.written == []
 
 
-@pytest.mark.parametrize(
-    ("chosen", "kept"), quick_first([(None, "1"), ("0", "0"), ("", "1"), ("1", "1")], 2)
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "kept"), [(None, "1"), ("0", "0"), ("", "1"), ("1", "1")])
 def test_who_has_chosen_keeps_the_choice(
     chosen: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_models_are_loaded_listed_and_unloaded_on_both_servers(
     )
 
 
+@pytest.mark.slow
 def test_nobody_there_is_one_line(lipwire: Lipwire, speech: Path) -> None:
     with socket.socket() as taken:  # bound, and not listening
         taken.bind(("127.0.0.1", 0))

@@ -17,7 +17,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.cli.conftest import WAIT_S, Serving, children_of, frames_of, serving_in
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import until
 
 from lipwire.domain import DeadlineExceeded, Float32Array, LipwireError, Unavailable
@@ -108,7 +107,7 @@ def test_a_signal_lets_a_batch_finish_and_the_process_end_well(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", quick_first([1, 2]))
+@pytest.mark.parametrize("workers", [1, 2])
 def test_until_the_delay_is_over_what_comes_is_taken(
     serving: Serving, models_root: Path, windows: Float32Array, workers: int
 ) -> None:
@@ -137,7 +136,7 @@ def test_until_the_delay_is_over_what_comes_is_taken(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", quick_first([1, 2]))
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_port_in_use_is_one_line(serving: Serving, models_root: Path, workers: int) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

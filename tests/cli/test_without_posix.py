@@ -52,6 +52,7 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["avatar", "--help"]])
 def test_commands_start(arguments: list[str]) -> None:
     # What follows sys.platform is Lipwire's own alone: libraries are those of this system.

@@ -63,6 +63,7 @@ def test_key_frames_come_when_asked_for_and_bring_their_parameters() -> None:
     assert late.decode(av.Packet(pictures[7].data)) or late.decode(av.Packet(pictures[8].data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "level"), [((64, 48), 31), ((1280, 720), 31), ((1920, 1080), 40), ((3840, 2160), 51)]
 )
@@ -134,6 +135,7 @@ def test_a_batch_keeps_to_the_level_it_names() -> None:
     assert sum(sizes) < 14_000_000 * 1.1 * (1 + 8 / FPS)
 
 
+@pytest.mark.slow
 def test_opus_decodes_to_the_same_sound() -> None:
     encoder = LiveSoundEncoder()
     decodes = av.CodecContext.create("libopus", "r")

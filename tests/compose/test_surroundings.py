@@ -34,6 +34,7 @@ def boxes(draw: st.DrawFn, width: int, height: int) -> CropRect:
     return CropRect(x1, y1, draw(st.integers(x1 + 1, width)), draw(st.integers(y1 + 1, height)))
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_frames_are_those_of_a_full_encode(data: st.DataObject) -> None:
@@ -49,6 +50,7 @@ def test_frames_are_those_of_a_full_encode(data: st.DataObject) -> None:
         assert_right(encoder, frame, data.draw(boxes(width, height), "rectangle"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (320, 200), (854, 480), (70, 39)])
 def test_a_mouth_that_moves_over_a_background_that_stays(size: tuple[int, int]) -> None:
     width, height = size

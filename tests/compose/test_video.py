@@ -78,6 +78,7 @@ def test_every_frame_stands_at_its_time(tmp_path: Path) -> None:
         assert abs(float(frame.to_ndarray(format="bgr24").mean()) - 8 * index) < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (44_100, 2), (11_111, 1)])
 def test_sound_begins_with_the_first_picture(tmp_path: Path, rate_hz: int, channels: int) -> None:
     path = tmp_path / "out.mp4"

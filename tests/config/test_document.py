@@ -151,6 +151,7 @@ def test_aliases_count_as_if_they_were_written_out() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 200_000, "{a: " * 100_000, "- " * 100_000, "? " * 50_000])
 def test_depth_cannot_exhaust_the_stack(text: str) -> None:
     value, problems = parsed(text)
@@ -158,6 +159,7 @@ def test_depth_cannot_exhaust_the_stack(text: str) -> None:
     assert len(problems) == 1
 
 
+@pytest.mark.slow
 def test_eleven_thousand_models_are_read(request: pytest.FixtureRequest) -> None:
     if "Python" in request.node.callspec.id:
         pytest.skip("ten times slower without libyaml")

@@ -108,6 +108,7 @@ print(*cache_folders())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 @pytest.mark.parametrize("home", ["closed", "closed/inside"])
 def test_the_home_of_somebody_else_is_not_used(home: str) -> None:

@@ -234,6 +234,7 @@ def test_no_gpus_are_none(write: Write) -> None:
     assert config.notes() == ["onnx.use_cuda has no effect while gpus.count is 0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

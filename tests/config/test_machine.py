@@ -100,6 +100,7 @@ def test_a_quota_limits_the_cores(
     assert usable_cores(tmp_path / "nowhere") == 64
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="sets of processors are Linux's")
 def test_a_set_of_processors_limits_the_cores() -> None:
     one = min(os.sched_getaffinity(0))

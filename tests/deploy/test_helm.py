@@ -165,6 +165,7 @@ def container(way: str, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_helm_finds_nothing_wrong() -> None:
     helm = pytest.importorskip("helm_python")
     for values in VALUES.values():
@@ -181,6 +182,7 @@ def _kubernetes() -> Any:
     return kubernetes_validate
 
 
+@pytest.mark.slow
 @every_way
 def test_objects_are_as_kubernetes_has_them(way: str) -> None:
     kubernetes_validate = _kubernetes()
@@ -309,6 +311,7 @@ def test_what_is_not_safe_has_to_be_said() -> None:
             chart.render(values, name="test", namespace="video")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [way for way in VALUES if way not in WITHOUT_HAPROXY])
 def test_haproxy_takes_its_configuration(way: str, tmp_path: Path) -> None:
     program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -421,6 +424,7 @@ def test_no_key_is_taken_that_the_schema_does_not_name() -> None:
     closed(SCHEMA, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -92,6 +92,7 @@ def test_prometheus_takes_the_files() -> None:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
+@pytest.mark.slow
 @needs_promtool
 def test_alerts_fire_where_they_should(tmp_path: Path) -> None:
     """Those of GPUs, which are not there to be provoked, and the others at their limits."""

@@ -120,6 +120,7 @@ def tracks(count: int, container: str) -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "container"),
     [(MAX_TRACKS, "mp4"), (MAX_TRACKS, "matroska"), (MAX_TRACKS + 1, "matroska")],
@@ -129,6 +130,7 @@ def test_as_many_tracks_as_are_allowed_are_read(count: int, container: str) -> N
         assert len(opened.streams) == MAX_TRACKS
 
 
+@pytest.mark.slow
 def test_more_tracks_than_are_allowed_are_refused() -> None:
     with pytest.raises(av.FFmpegError) as caught:
         open_media(io.BytesIO(tracks(MAX_TRACKS + 1, "mp4")))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import until
 
 from lipwire.bench.randomnetworks import write_tiny_unet
@@ -51,7 +50,8 @@ def test_frames_of_a_batch_are_what_they_are_alone(
         assert (engine.infer(model, inputs.crops[one], inputs.windows[one]) == together[one]).all()
 
 
-@pytest.mark.parametrize("frames", quick_first([3, 1, 4, 5, 9]))
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [3, 1, 4, 5, 9])
 def test_a_fixed_batch_takes_any_number_of_frames(
     engine: Engine, tmp_path: Path, make_inputs: Any, compiled: Any, frames: int
 ) -> None:
@@ -156,6 +156,7 @@ def test_a_session_is_made_once_however_many_threads_ask(
         assert engine.session_count == len(made) == 2
 
 
+@pytest.mark.slow
 def test_sessions_go_with_the_last_model_that_uses_them(engine: Engine, pair: Any) -> None:
     models = [engine.load(folder) for folder in pair.folders]
     assert engine.session_count == 1
@@ -183,6 +184,7 @@ def test_use_after_closing_says_so(pair: Any, make_inputs: Any) -> None:
     assert engine.session_count == 0
 
 
+@pytest.mark.slow
 def test_a_call_under_way_survives_closing(
     pair: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

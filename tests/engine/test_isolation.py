@@ -25,6 +25,7 @@ NARROW_WIDTHS = (8, 16, 32, 64, 128)
 """The published layers at a sixteenth of their cost."""
 
 
+@pytest.mark.slow
 def test_interleaved_avatars_equal_plain_sessions_bit_for_bit(
     pair: Any, oracle: Any, make_inputs: Any
 ) -> None:

@@ -76,6 +76,7 @@ def bar(bars: tuple[Bar, ...], name: str) -> Bar:
     return next(one for one in bars if one.name == name)
 
 
+@pytest.mark.slow
 def test_an_avatar_equals_its_own_truth(judged: tuple[Path, UInt8Array], tmp_path: Path) -> None:
     path, _ = judged
     told: list[tuple[int, int]] = []
@@ -95,6 +96,7 @@ def test_an_avatar_equals_its_own_truth(judged: tuple[Path, UInt8Array], tmp_pat
     json.dumps(report.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_wrong_truth_fails_its_bar(judged: tuple[Path, UInt8Array], tmp_path: Path) -> None:
     path, truth = judged
     video = path / "evaluation" / "own.mp4"
@@ -135,6 +137,7 @@ def test_a_recording_is_judged_without_truth(
     assert {picture.name for picture in report.pictures} == {"opening.png", "mouths.png"}
 
 
+@pytest.mark.slow
 def test_an_avatar_without_material_needs_a_recording(
     judged: tuple[Path, UInt8Array], avatar_package: Path, tmp_path: Path
 ) -> None:

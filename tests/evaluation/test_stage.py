@@ -6,12 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from lipwire.api import open_avatar
 from lipwire.evaluation.stage import perform, set_stage
 from lipwire.wiring import open_performer
 
 
+@pytest.mark.slow
 def test_what_is_in_front_of_the_mouth_stays(
     make_package: Callable[..., Path], tmp_path: Path
 ) -> None:

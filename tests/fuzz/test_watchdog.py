@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import importlib.util, sys, threading, types
@@ -38,6 +40,7 @@ def run(mark: Path, cases: int, case_seconds: float) -> "subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_a_case_that_never_ends_is_ended(tmp_path: Path) -> None:
     done = run(tmp_path / "mark", 9, 1.0)
     assert done.returncode != 0
@@ -45,6 +48,7 @@ def test_a_case_that_never_ends_is_ended(tmp_path: Path) -> None:
     assert struct.unpack("<q", (tmp_path / "mark").read_bytes()) == (42,)
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_says_so(tmp_path: Path) -> None:
     done = run(tmp_path / "mark", 2, 60.0)
     assert (done.returncode, done.stderr) == (0, "")

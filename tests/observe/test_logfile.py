@@ -191,6 +191,7 @@ for number in range(300):
 """
 
 
+@pytest.mark.slow
 def test_lines_of_several_processes_do_not_mix_and_none_is_lost_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "lipwire.log"
     processes = [

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S, until
 
 from lipwire.domain import Unavailable
@@ -57,7 +56,8 @@ def spend_time() -> int:
     return sum(range(10_000))
 
 
-@pytest.mark.parametrize("mode", quick_first(["cpu", "wall"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cpu", "wall"])
 def test_a_profile_is_folded_stacks_of_what_works(port: int, mode: str) -> None:
     with busy(spend_time):
         answers: list[tuple[int, str]] = []
@@ -74,6 +74,7 @@ def test_a_profile_is_folded_stacks_of_what_works(port: int, mode: str) -> None:
     assert re.search(r"^lipwire-busy;.*\bspend_time:\d+", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_heap_is_what_was_allocated_meanwhile(port: int) -> None:
     held: list[bytes] = []
     with busy(lambda: held.append(b"x" * 1000) if len(held) < 100_000 else None):
@@ -170,6 +171,7 @@ def test_one_is_made_at_a_time_and_ends_with_the_server(path: str) -> None:
     assert not tracemalloc.is_tracing()
 
 
+@pytest.mark.slow
 def test_a_ninth_request_is_let_go(port: int) -> None:
     waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
     try:

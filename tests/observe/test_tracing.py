@@ -96,6 +96,7 @@ class Stuck(SpanExporter):
         self.released.set()
 
 
+@pytest.mark.slow
 def test_a_collector_that_does_not_answer_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "_ENDED_WITHIN_S", 0.1)
     stuck = Stuck()

@@ -12,6 +12,7 @@ from lipwire.observe.metrics import ServerMetrics
 from lipwire.observe.workers import AnsweringSocket, WorkersMetrics
 
 
+@pytest.mark.slow
 def test_the_numbers_of_all_processes_are_read_and_added(tmp_path: Path) -> None:
     sockets = [tmp_path / "0.numbers", tmp_path / "1.numbers"]
     each = [ServerMetrics(), ServerMetrics()]
@@ -29,6 +30,7 @@ def test_the_numbers_of_all_processes_are_read_and_added(tmp_path: Path) -> None
         assert Read(workers.read())("lipwire_requests_total") == 2
 
 
+@pytest.mark.slow
 def test_processes_are_ready_where_one_can_make_mouths(tmp_path: Path) -> None:
     sockets = [tmp_path / "0.numbers", tmp_path / "1.numbers"]
     workers, healthy = WorkersMetrics(sockets), [0.0, 0.0]

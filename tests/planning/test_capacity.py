@@ -68,6 +68,7 @@ def test_as_many_servers_as_refuse_no_more_than_is_allowed() -> None:
     assert refused_share(zipf, 40.0, 22, servers - 1) > 0.01
 
 
+@pytest.mark.slow
 def test_what_needs_most_decides() -> None:
     plan = make_plan(DEMAND, given(gpus=1), gpus=1)
     assert plan.needs[0].what == "speed"
@@ -80,6 +81,7 @@ def test_what_needs_most_decides() -> None:
     assert slow.needs[0].what == "bandwidth"
 
 
+@pytest.mark.slow
 def test_sums_of_a_plan() -> None:
     plan = make_plan(
         DEMAND, given(gpus=1, package_mb=100, frames_mb=50, network_mb=20, session_mbit=10), gpus=1

@@ -8,6 +8,8 @@ from lipwire.planning.capacity import Demand
 from lipwire.planning.figures import figures
 from lipwire.planning.study import Study, SurgeWanted, make_study
 
+pytestmark = pytest.mark.slow
+
 DEMAND = Demand(users=500, avatars=500, talking=30.0, refused=0.02)
 
 

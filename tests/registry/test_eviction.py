@@ -70,6 +70,7 @@ def test_popular_names_stay_under_zipf_traffic() -> None:
     assert aged > 0.8 * sum(counts[:40]) / len(trace)
 
 
+@pytest.mark.slow
 def test_what_was_popular_yesterday_leaves_where_plain_counts_keep_it() -> None:
     yesterday = zipf(seed=2, names=200, length=20_000)
     today = [name + 1_000 for name in zipf(seed=3, names=200, length=4_000)]

@@ -71,6 +71,7 @@ class World:
         return Loaded(value, size, close)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["lfu", "lru"])
 def test_whatever_threads_do(policy: Policy) -> None:
     world = World(seed=7)

@@ -134,6 +134,7 @@ def test_a_recording_is_told_by_its_sound(cluster: Cluster) -> None:
     assert not two.made(slower).cached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -275,6 +276,7 @@ def test_a_render_that_is_removed_while_it_is_shared_leaves_nothing(
     assert cluster.redis.names("lipwire:renders:video:*") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
 def test_a_video_that_is_gone_or_another_is_made_again(cluster: Cluster, damage: str) -> None:
     one, two = cluster.server("one"), cluster.server("two")
@@ -310,6 +312,7 @@ def test_nobody_is_led_to_the_video_of_another_tenant(cluster: Cluster) -> None:
     assert not cluster.server("three").order(tenant="a").cached
 
 
+@pytest.mark.slow
 def test_without_redis_videos_are_made(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "lipwire.renders")
     one, two = cluster.server("one"), cluster.server("two")
@@ -327,6 +330,7 @@ def test_without_redis_videos_are_made(cluster: Cluster, caplog: pytest.LogCaptu
     assert one.order("Later").cached
 
 
+@pytest.mark.slow
 def test_what_is_removed_while_redis_is_away_goes_everywhere_when_it_is_back(
     cluster: Cluster,
 ) -> None:

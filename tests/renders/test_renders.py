@@ -242,6 +242,7 @@ def test_what_may_succeed_later_is_tried_again(opened: Opened, maker: Maker) -> 
     assert ended(renders, job).state == "done"
 
 
+@pytest.mark.slow
 def test_what_goes_on_failing_fails(opened: Opened, maker: Maker) -> None:
     clock = Clock()
     maker.fails = [Unavailable("no server answers") for _ in range(MOST_TRIES)]
@@ -267,6 +268,7 @@ def test_what_can_never_succeed_fails_at_once(opened: Opened, maker: Maker) -> N
     assert "a secret place" not in broken.failure.detail
 
 
+@pytest.mark.slow
 def test_no_path_of_the_server_is_told(opened: Opened, maker: Maker, folder: Path) -> None:
     clock = Clock()
     full = StorageFailed(f"cannot write {folder}/work/x.mp4: No space left on device")

@@ -96,6 +96,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
     assert told == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [500, 429, 404, 302])
 def test_what_was_not_taken_is_sent_again_after_a_restart(
     folder: Path, maker: Maker, receiver: Receiver, status: int

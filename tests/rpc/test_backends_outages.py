@@ -16,6 +16,7 @@ from lipwire.rpc.backends import RetryPolicy
 from lipwire.rpc.backends.fleet import FleetPolicy, Verdict
 
 
+@pytest.mark.slow
 def test_a_full_server_is_asked_again_when_it_said(servers: list[Server]) -> None:
     network = servers[0].network
     network.error, network.fail_times = Overloaded("full", retry_after_s=0.3), 1
@@ -82,6 +83,7 @@ def test_a_server_killed_under_load_costs_nobody_an_error(servers: list[Server])
     assert errors == []
 
 
+@pytest.mark.slow
 def test_a_drained_server_costs_nobody_an_error(servers: list[Server]) -> None:
     with backend_over(*servers) as backend, ThreadPoolExecutor(4) as clients:
         for server in servers:

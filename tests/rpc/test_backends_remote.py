@@ -50,6 +50,7 @@ def test_the_guides_form_arrives_as_it_was_made(servers: list[Server]) -> None:
     assert (mouths.gpu_id, mouths.inference_ms) == (2, 2.5)
 
 
+@pytest.mark.slow
 def test_a_model_always_goes_to_one_server_and_models_spread(servers: list[Server]) -> None:
     with backend_over(*servers) as backend:
         until(lambda: up(backend) == 3)
@@ -138,6 +139,7 @@ def test_a_deadline_is_kept_whatever_is_in_the_way(servers: list[Server], timeou
     ), "the server knows how long it has"
 
 
+@pytest.mark.slow
 def test_the_configured_timeout_holds_where_the_caller_has_more(servers: list[Server]) -> None:
     servers[0].network.delay_s = 30.0
     with backend_over(servers[0], timeout_s=0.2) as backend:
@@ -181,6 +183,7 @@ def test_an_answer_too_large_is_not_asked_for_again(servers: list[Server]) -> No
     assert len(servers[0].network.asked) == 2
 
 
+@pytest.mark.slow
 def test_closing_ends_calls_and_leaves_no_thread_and_no_socket(servers: list[Server]) -> None:
     def sockets() -> int:
         count = 0

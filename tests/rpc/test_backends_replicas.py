@@ -189,6 +189,7 @@ def asking(backend: RemoteBackend, clients: int) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patient_checks")
 def test_a_hot_avatar_is_asked_of_two_servers_and_a_calm_one_of_one(trio: list[Server]) -> None:
     policy = ReplicaPolicy(2, mean_s=0.2, rise_s=0.1, calm_s=0.5)

@@ -20,6 +20,7 @@ from lipwire.scheduling import Scheduler
 from lipwire.serving import Devices, LocalBackend, Placement, ServerDevice, load_network, run_on
 
 
+@pytest.mark.slow
 def test_over_the_wire_it_gives_the_same(tmp_path: Path, make_package: Callable[..., Path]) -> None:
     for seed, name in enumerate(("anna", "bert")):
         make_package(tmp_path / name, frames=8, seed=seed)

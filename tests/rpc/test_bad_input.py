@@ -13,7 +13,6 @@ from typing import Any, Literal
 import grpc
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 
 from lipwire.avatars import Avatar
 from lipwire.config import load_compositing_config, load_inference_config
@@ -205,7 +204,8 @@ def apart(opened: dict[Form, Servers], mouths: list[UInt8Array]) -> Iterator[Ser
     assert answer.pixels == np.stack(mouths).tobytes()
 
 
-@pytest.mark.parametrize(("fields", "error"), quick_first([*WRONG, *WRONG_AUDIO], 4))
+@pytest.mark.slow
+@pytest.mark.parametrize(("fields", "error"), [*WRONG, *WRONG_AUDIO])
 def test_the_compositing_server_says_what_is_wrong(
     servers: Servers, fields: dict[str, Any], error: str
 ) -> None:
@@ -216,7 +216,8 @@ def test_the_compositing_server_says_what_is_wrong(
     assert not answer.composited_frames
 
 
-@pytest.mark.parametrize(("fields", "error"), quick_first(WRONG, 2))
+@pytest.mark.slow
+@pytest.mark.parametrize(("fields", "error"), WRONG)
 def test_the_inference_server_says_what_is_wrong(
     apart: Servers, fields: dict[str, Any], error: str
 ) -> None:
@@ -227,23 +228,21 @@ def test_the_inference_server_says_what_is_wrong(
     assert not answer.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "error"),
-    quick_first(
-        [
-            ({"count": 0}, "count is 0; allowed are 1 to 50"),
-            ({"count": -1}, "count is -1; allowed are 1 to 50"),
-            ({"count": 51}, "count is 51; allowed are 1 to 50"),
-            (
-                {"first_frame": -(2**63)},
-                "first_frame is -9223372036854775808; allowed are 0 and above",
-            ),
-            ({"windows": spoiled(np.nan)}, "windows holds nan at number 291"),
-            ({"windows": bytes(WINDOW_BYTES + 4)}, f"windows is {WINDOW_BYTES + 4} bytes; allowed"),
-            ({"model_id": "../bert"}, "avatar name is '../bert'; allowed are"),
-        ],
-        3,
-    ),
+    [
+        ({"count": 0}, "count is 0; allowed are 1 to 50"),
+        ({"count": -1}, "count is -1; allowed are 1 to 50"),
+        ({"count": 51}, "count is 51; allowed are 1 to 50"),
+        (
+            {"first_frame": -(2**63)},
+            "first_frame is -9223372036854775808; allowed are 0 and above",
+        ),
+        ({"windows": spoiled(np.nan)}, "windows holds nan at number 291"),
+        ({"windows": bytes(WINDOW_BYTES + 4)}, f"windows is {WINDOW_BYTES + 4} bytes; allowed"),
+        ({"model_id": "../bert"}, "avatar name is '../bert'; allowed are"),
+    ],
 )
 def test_of_mouths_by_frame_number_it_is_a_status(
     apart: Servers, fields: dict[str, Any], error: str
@@ -276,6 +275,7 @@ def test_the_inference_server_names_the_nearest_as_well(apart: Servers) -> None:
     assert failed.details().startswith("no avatar named ana; the nearest known is anna")
 
 
+@pytest.mark.slow
 def test_a_frame_far_past_the_end_is_where_the_walk_back_and_forth_arrives(
     servers: Servers, frames: list[bytes]
 ) -> None:
@@ -288,6 +288,7 @@ def test_a_frame_far_past_the_end_is_where_the_walk_back_and_forth_arrives(
     assert answer.composited_frames[0] == frames[walk[far % 14]]
 
 
+@pytest.mark.slow
 def test_mouths_far_past_the_end_as_well(apart: Servers, mouths: list[UInt8Array]) -> None:
     far = 2**62
     wanted = np.stack([mouths[ping_pong(far + i, FRAMES)] for i in range(20)])

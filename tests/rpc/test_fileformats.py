@@ -64,6 +64,7 @@ FILES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "container", "codec", "rate_hz", "options"), FILES)
 @pytest.mark.parametrize("odd", [False, True], ids=["even", "odd"])
 def test_a_file_is_refused_as_what_it_is(

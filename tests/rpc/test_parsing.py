@@ -52,6 +52,7 @@ def test_many_fields_are_left_to_protobuf() -> None:
     assert parsed == REQUEST
 
 
+@pytest.mark.slow
 def test_damaged_messages_are_judged_as_protobuf_judges_them() -> None:
     """Bytes flipped in what is not payload, ends cut off, lengths that lie."""
     random = np.random.default_rng(3)

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import pytest
 from tests.rpc.inferenceservers import Server, ask, backend_over, black_hole
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S, until
 
 from lipwire.domain import Call, InvalidInput, LipwireError, Unavailable
@@ -136,7 +135,8 @@ def test_a_call_says_where_it_went_and_why_it_did_not_arrive(stack: ExitStack, p
     )
 
 
-@pytest.mark.parametrize("place", quick_first(["refusing", "tls", "closing"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["refusing", "tls", "closing"])
 def test_waiting_ends_with_the_cause(stack: ExitStack, place: str) -> None:
     opening, why = PLACES[place]
     address = stack.enter_context(opening())
@@ -154,6 +154,7 @@ def test_nobody_waits_for_what_is_no_grpc_server(stack: ExitStack, place: str) -
         connection.wait_ready(3600)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_is_named(stack: ExitStack) -> None:
     address = stack.enter_context(black_hole())
     connection = stack.enter_context(CompositingConnection(address))
@@ -164,6 +165,7 @@ def test_a_server_that_is_silent_is_named(stack: ExitStack) -> None:
         connection.wait_ready(0.3)
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_is_waited_for(stack: ExitStack) -> None:
     with refusing() as address:
         connection = stack.enter_context(CompositingConnection(address))
@@ -417,6 +419,7 @@ def test_a_proxy_that_could_help_is_mentioned(monkeypatch: pytest.MonkeyPatch, n
     assert name not in str(cause_of(refused, "inference server"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["refusing", "website", "tls", "closing"])
 def test_one_inference_server_that_is_not_reached_is_logged_once(
     stack: ExitStack, caplog: pytest.LogCaptureFixture, place: str

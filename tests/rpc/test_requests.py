@@ -71,6 +71,7 @@ def test_audio_of_16_khz_and_16_bits_gives_the_windows_of_the_recording(
         np.testing.assert_array_equal(heard, whole[first : first + request.batch_size])
 
 
+@pytest.mark.slow
 def test_frames_are_what_the_network_would_see_of_the_avatar(
     avatar_package: Path, encoder: AudioEncoder, pcm: Float32Array
 ) -> None:

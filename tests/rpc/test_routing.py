@@ -105,6 +105,7 @@ def test_a_server_says_in_its_first_headers_which_session_it_is(serve_live: Serv
         client.answers.cancel()
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_refused_says_so_before_its_status(serve_live: ServeLive) -> None:
     live = serve_live()
     for ends in (True, False):

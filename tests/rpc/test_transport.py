@@ -164,6 +164,7 @@ def test_a_flood_of_pings_ends_a_connection() -> None:
         assert GOAWAY in answers_to_pings(port, 0.0, 12)
 
 
+@pytest.mark.slow
 def test_who_connects_and_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within 15 s, fifty times as fast."""
 

@@ -42,6 +42,7 @@ def pair(folder: Path, serve_live: ServeLive) -> list[LiveServer]:
     return [serve_live(place=WorkerPlace(folder, index, 2)) for index in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_session_is_found_again_whoever_is_asked(pair: list[LiveServer], index: int) -> None:
     own, other = pair[index], pair[1 - index]
@@ -125,6 +126,7 @@ def test_a_client_that_leaves_one_has_left_the_other(pair: list[LiveServer]) -> 
         until(lambda: kept.attached == 0)
 
 
+@pytest.mark.slow
 def test_as_many_sessions_run_as_may_in_all(folder: Path, serve_live: ServeLive) -> None:
     rules = SessionRules(max_sessions=2)
     pair = [serve_live(place=WorkerPlace(folder, index, 2), rules=rules) for index in range(2)]
@@ -167,6 +169,7 @@ def test_sessions_of_one_that_has_ended_are_not_found(pair: list[LiveServer], fo
             until_seen(own, lambda got: isinstance(got, LiveFrame))
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_not_taken_for_one_that_is_gone(
     folder: Path, serve_live: ServeLive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,6 +236,7 @@ def test_a_block_leaves_no_threads(network: Network) -> None:
 # -- everything at once --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_whatever_threads_do() -> None:
     """Every future ends, with its own mouths or with an error it may have; nothing is lost.
 

@@ -195,6 +195,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         KeyFile(tmp_path / "file" / "keys.json").create("a")
 
 
+@pytest.mark.slow
 def test_keys_made_at_once_are_all_there(keys: KeyFile) -> None:
     errors: list[LipwireError] = []
 

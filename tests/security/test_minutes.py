@@ -80,6 +80,7 @@ def test_processes_have_one_count_that_is_late_by_seconds(file: Path, clock: Clo
         first.check("acme")
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_counted_twice_where_many_write_at_one_time(
     file: Path, clock: Clock
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_secret_is_for_one_session_as_long_as_it_may_last(tickets: Tickets, cl
         tickets.find(secret)
 
 
+@pytest.mark.slow
 def test_one_tenant_cannot_take_the_places_of_all(tickets: Tickets, clock: Clock) -> None:
     for _ in range(MOST_OF_TENANT):
         tickets.issue(ACME, "acme-anna", ORIGIN, seconds=300)

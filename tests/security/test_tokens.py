@@ -162,6 +162,7 @@ ATTACKS: Final[dict[str, Callable[[Clock], str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_does_not_count_is_refused(make: Make, clock: Clock, name: str) -> None:
     tokens = make("RS256")

@@ -117,6 +117,7 @@ class Slow:
         return b""
 
 
+@pytest.mark.slow
 def test_an_error_leaves_no_thread_inside_the_avatar() -> None:
     slow: Any = Slow()
     with ThreadPoolExecutor(1) as threads:

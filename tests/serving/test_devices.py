@@ -166,6 +166,7 @@ def mouths(house: House, name: str) -> Any:
     return house.backend.mouths(name, 0, speech(3), call=Call(WAIT_S))
 
 
+@pytest.mark.slow
 def test_models_are_spread_and_answers_say_where(house: House, drawn: dict[str, Any]) -> None:
     for name, index in zip(NAMES, (2, 5, 2, 5), strict=True):
         answer = mouths(house, name)
@@ -200,6 +201,7 @@ def test_an_unloaded_model_may_go_elsewhere(house: House) -> None:
     assert mouths(house, "anna").gpu_id == 5
 
 
+@pytest.mark.slow
 def test_each_device_holds_as_many_as_it_may(house: House) -> None:
     for name in NAMES:
         mouths(house, name)
@@ -287,6 +289,7 @@ def test_what_ran_on_a_lost_device_is_run_on_another(
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
 
 
+@pytest.mark.slow
 def test_calls_that_wait_for_a_device_that_hangs_are_moved(
     house: House, drawn: dict[str, Any]
 ) -> None:
@@ -385,6 +388,7 @@ def test_health_has_what_the_driver_said_last(house: House) -> None:
     assert (second.index, second.loaded_models, second.used_bytes) == (5, 0, 5 * 2**30)
 
 
+@pytest.mark.slow
 def test_deadlines_and_those_who_leave_are_no_loss(house: House) -> None:
     house.backend.load("anna")
     house.devices[2].gate.clear()

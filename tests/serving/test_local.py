@@ -133,6 +133,7 @@ def test_mouths_are_the_engines_for_the_avatars_own_crops(
         assert mouths.revision == avatar.revision.model != ""
 
 
+@pytest.mark.slow
 def test_the_guides_form_gives_the_same_mouths(house: House) -> None:
     windows = speech(3)
     crops, pixels = drawn(house, "bert", 2, windows)
@@ -142,6 +143,7 @@ def test_the_guides_form_gives_the_same_mouths(house: House) -> None:
     np.testing.assert_array_equal(mouths.as_mouths().pixels, pixels)
 
 
+@pytest.mark.slow
 def test_a_compiled_form_that_was_removed_is_made_anew(
     house: House, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,6 +195,7 @@ def test_mouths_are_of_the_revision_that_is_asked_for(
         assert np.array_equal(backend.mouths("anna", 0, speech(1)).pixels, after.pixels)
 
 
+@pytest.mark.slow
 def test_a_changed_package_shows_no_crops_of_before(
     root: Path, tmp_path: Path, make_package: Callable[..., Path]
 ) -> None:
@@ -252,6 +255,7 @@ def test_floats_become_bytes_rounded_and_clipped() -> None:
     assert pixels.flags.c_contiguous
 
 
+@pytest.mark.slow
 def test_many_at_once_get_their_own_mouths(house: House) -> None:
     house.scheduler._dispatcher.queue_size = 100
     cases = [
@@ -376,6 +380,7 @@ def test_who_has_an_answer_finds_the_network_free(
     assert in_use == [0]
 
 
+@pytest.mark.slow
 def test_the_weights_of_an_unloaded_network_are_gone_from_memory(house: House) -> None:
     house.backend.mouths("anna", 0, speech(1))
     with house.networks.use("anna") as avatar:

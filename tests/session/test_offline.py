@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import until
 
 from lipwire.audio import extract_windows
@@ -28,7 +27,8 @@ def with_engine(performer: Performer, infer: Any) -> Performer:
     return replace(performer, engine=cast(Engine, SimpleNamespace(infer=infer)))
 
 
-@pytest.mark.parametrize(("batch_size", "lanes"), quick_first([(5, 2), (1, 1), (2, 3), (100, 1)]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch_size", "lanes"), [(5, 2), (1, 1), (2, 3), (100, 1)])
 def test_mouths_come_in_order_and_equal_those_of_the_whole_speech(
     performer: Performer, speech: Float32Array, batch_size: int, lanes: int
 ) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from tests.audio.soundfiles import encoded, tone
 from tests.support.decoding import Decoding
-from tests.support.quickfirst import quick_first
 
 from lipwire.api import open_avatar
 from lipwire.audio.recordings import clock, passes
@@ -48,6 +47,7 @@ def heard(path: Path) -> tuple[Float32Array, float]:
     return samples, frames[0].time or 0.0
 
 
+@pytest.mark.slow
 def test_a_video_has_every_frame_at_its_time(
     avatar_package: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -68,6 +68,7 @@ def test_a_video_has_every_frame_at_its_time(
     assert set(result.stages) == {"audio", "crop", "network", "compose", "encode"}
 
 
+@pytest.mark.slow
 def test_the_sound_is_at_its_place_within_a_millisecond(
     avatar_package: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_the_sound_is_at_its_place_within_a_millisecond(
     assert len(samples) / RATE_HZ == pytest.approx(0.78, abs=2048 / RATE_HZ)
 
 
+@pytest.mark.slow
 def test_the_picture_is_that_of_the_speech_at_its_time(
     avatar_package: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +104,7 @@ def test_the_picture_is_that_of_the_speech_at_its_time(
         assert right > max(others) + 6
 
 
+@pytest.mark.slow
 def test_the_mouth_follows_the_sound_around_its_time(avatar_package: Path) -> None:
     """A frame hears about 0.4 s before it and 0.5 s after it, and nothing else."""
     silence = np.zeros(28_800, np.float32)
@@ -115,6 +118,7 @@ def test_the_mouth_follows_the_sound_around_its_time(avatar_package: Path) -> No
     assert not any(changed[35:])
 
 
+@pytest.mark.slow
 def test_frames_are_jpegs_that_equal_the_avatars(
     avatar_package: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -129,7 +133,8 @@ def test_frames_are_jpegs_that_equal_the_avatars(
     assert result.size_bytes == sum(map(len, expected))
 
 
-@pytest.mark.parametrize("rate_hz", quick_first([11_000, 8_000, 48_000]))
+@pytest.mark.slow
+@pytest.mark.parametrize("rate_hz", [11_000, 8_000, 48_000])
 def test_pcm_at_any_rate_becomes_a_video(
     avatar_package: Path, tmp_path: Path, rate_hz: int
 ) -> None:
@@ -152,7 +157,8 @@ def little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "AHEAD_S", 0.5)
 
 
-@pytest.mark.parametrize("container", quick_first(["mp4", "wav"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("container", ["mp4", "wav"])
 @pytest.mark.parametrize("into", ["video", "frames"])
 def test_a_render_decodes_its_recording_once(
     avatar_package: Path,
@@ -202,6 +208,7 @@ def damaged_in_the_middle() -> bytes:
     return bytes(content)
 
 
+@pytest.mark.slow
 def test_damage_that_is_met_on_the_way_ends_the_render_and_leaves_what_was_there(
     avatar_package: Path, tmp_path: Path, little_ahead: None, own_threads: Callable[[], list[str]]
 ) -> None:
@@ -221,6 +228,7 @@ def test_damage_that_is_met_on_the_way_ends_the_render_and_leaves_what_was_there
     assert own_threads() == []
 
 
+@pytest.mark.slow
 def test_an_open_file_gets_nothing_of_a_damaged_recording(
     avatar_package: Path, little_ahead: None
 ) -> None:
@@ -252,6 +260,7 @@ def test_an_error_half_way_leaves_what_was_there(
     assert own_threads() == []
 
 
+@pytest.mark.slow
 def test_progress_counts_every_frame(avatar_package: Path, recording: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     with open_avatar(avatar_package) as avatar:
@@ -261,6 +270,7 @@ def test_progress_counts_every_frame(avatar_package: Path, recording: Path, tmp_
     assert calls == [(i, 20) for i in range(1, 21)]
 
 
+@pytest.mark.slow
 def test_progress_ends_with_the_frames_that_there_are(
     avatar_package: Path, tmp_path: Path, little_ahead: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

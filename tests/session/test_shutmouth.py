@@ -25,6 +25,7 @@ def word_in_silence() -> Float32Array:
     return pcm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pcm", "warned"),
     [

@@ -51,6 +51,7 @@ def heard(server: RedisServer, looks: Looks, **given: Any) -> Notices:
     return Notices(at(server), CHANNEL, looks, **({"retry_s": 0.05, "apart_s": 0.05} | given))
 
 
+@pytest.mark.slow
 def test_a_notice_has_all_look(server: RedisServer, looks: Looks) -> None:
     others = Looks()
     with heard(server, looks), heard(server, others):
@@ -62,6 +63,7 @@ def test_a_notice_has_all_look(server: RedisServer, looks: Looks) -> None:
     assert notice(at(server), CHANNEL) == 0
 
 
+@pytest.mark.slow
 def test_without_notices_nobody_looks_but_once(server: RedisServer, looks: Looks) -> None:
     with heard(server, looks):
         until(lambda: looks)
@@ -69,6 +71,7 @@ def test_without_notices_nobody_looks_but_once(server: RedisServer, looks: Looks
         assert len(looks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "hang"])
 def test_when_redis_is_back_there_is_a_look_at_once(
     server: RedisServer, looks: Looks, caplog: pytest.LogCaptureFixture, how: str
@@ -92,6 +95,7 @@ def test_when_redis_is_back_there_is_a_look_at_once(
     assert caplog.text.count("are not heard") == 1
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_not_there_yet_is_waited_for(server: RedisServer, looks: Looks) -> None:
     server.kill()
     with heard(server, looks) as notices:
@@ -102,6 +106,7 @@ def test_a_redis_that_is_not_there_yet_is_waited_for(server: RedisServer, looks:
         until(lambda: looks)
 
 
+@pytest.mark.slow
 def test_a_flood_of_notices_costs_one_look_in_its_time(server: RedisServer, looks: Looks) -> None:
     with heard(server, looks, apart_s=0.5) as notices:
         until(lambda: looks)
@@ -129,6 +134,7 @@ def test_a_flood_of_notices_costs_one_look_in_its_time(server: RedisServer, look
         until(lambda: len(looks) > count)
 
 
+@pytest.mark.slow
 def test_what_a_notice_says_is_not_read(server: RedisServer, looks: Looks) -> None:
     with heard(server, looks):
         until(lambda: looks)

@@ -25,6 +25,7 @@ def store(request: pytest.FixtureRequest, s3: S3Server, tmp_path: Path) -> Objec
     return ObjectStore(f"file://{tmp_path}/store")
 
 
+@pytest.mark.slow
 def test_what_was_written_is_read(store: ObjectStore) -> None:
     store.write("a/b c.json", b"first")
     store.write("a/b c.json", b"second")
@@ -72,6 +73,7 @@ def test_a_token_changes_when_a_file_is_replaced(store: ObjectStore) -> None:
     assert again[1].token == two.token
 
 
+@pytest.mark.slow
 def test_a_store_that_hangs_is_given_up_in_time(s3: S3Server) -> None:
     store = ObjectStore(s3.new_url(), endpoint_url=s3.endpoint_url, timeout_s=0.3)
     s3.hang()
@@ -82,6 +84,7 @@ def test_a_store_that_hangs_is_given_up_in_time(s3: S3Server) -> None:
         s3.go_on()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_says_so(tmp_path: Path) -> None:
     with S3Server(tmp_path) as server:
         store = ObjectStore(server.new_url(), endpoint_url=server.endpoint_url, timeout_s=60)
@@ -89,12 +92,14 @@ def test_a_store_that_is_away_says_so(tmp_path: Path) -> None:
         store.read("a", 10)
 
 
+@pytest.mark.slow
 def test_a_store_answers_also_where_it_has_nothing(store: ObjectStore) -> None:
     assert store.answers("published/nothing", 30)
     store.write("published/nothing", b"")
     assert store.answers("published/nothing", 30)
 
 
+@pytest.mark.slow
 def test_a_store_that_hangs_or_is_away_does_not_answer(s3: S3Server) -> None:
     hanging = ObjectStore(s3.new_url(), endpoint_url=s3.endpoint_url)
     s3.hang()
@@ -121,6 +126,7 @@ def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ObjectStore("s3://bucket/avatars")
 
 
+@pytest.mark.slow
 def test_a_scheme_that_nobody_knows_is_refused() -> None:
     with pytest.raises(InvalidInput, match="s4"):
         ObjectStore("s4://bucket/avatars")

@@ -85,6 +85,7 @@ def test_while_redis_is_away_commands_fail_at_once_and_it_is_told_once(
     assert back == f"Redis at 127.0.0.1:{server.port} is back"
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_waited_for_by_one_caller_alone(server: RedisServer) -> None:
     """All callers of the moment wait for the one timeout, not one after the other."""
     with connected(server, timeout_s=0.3, beat_s=3600, retry_s=3600) as redis:
@@ -128,6 +129,7 @@ def test_a_server_starts_while_redis_is_away(
         until(lambda: redis.up)
 
 
+@pytest.mark.slow
 def test_one_that_takes_no_writes_is_away(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

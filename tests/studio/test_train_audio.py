@@ -83,6 +83,7 @@ def test_the_training_form_equals_the_deployed_form() -> None:
     assert trained.shape == (frames, 6)
 
 
+@pytest.mark.slow
 def test_the_onnx_encoder_equals_torch_and_does_not_mind_its_batch(tmp_path: Path) -> None:
     model = seeded_model()
     path = tmp_path / "encoder.onnx"
@@ -143,6 +144,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     assert loss() < 0.7 * before
 
 
+@pytest.mark.slow
 def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / train_audio.CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(AvatarInvalid, match="not a checkpoint"):

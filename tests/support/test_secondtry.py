@@ -33,6 +33,7 @@ def run(folder: Path, text: str, *arguments: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["0", "1"])
 def test_what_passes_alone_passes_and_is_named(processes: str, tmp_path: Path) -> None:
     code, said = run(tmp_path, BUSY, "-n", processes)
@@ -42,29 +43,34 @@ def test_what_passes_alone_passes_and_is_named(processes: str, tmp_path: Path) -
     assert "1 failed" in said
 
 
+@pytest.mark.slow
 def test_what_fails_again_fails(tmp_path: Path) -> None:
     code, said = run(tmp_path, BUSY + "\ndef test_wrong(): assert 0\n")
     assert (code, said.count("def test_wrong")) == (1, 2)
     assert "passed alone" not in said
 
 
+@pytest.mark.slow
 def test_without_failures_nothing_runs_twice(tmp_path: Path) -> None:
     code, said = run(tmp_path, "def test_right(): pass\n")
     assert (code, said.count("1 passed")) == (0, 1)
 
 
+@pytest.mark.slow
 def test_many_failures_are_no_accident(tmp_path: Path) -> None:
     wrong = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_wrong(n): assert 0\n"
     code, said = run(tmp_path, wrong)
     assert (code, "once more" in said) == (1, False)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_no_accident(tmp_path: Path) -> None:
     """The tests that it would have run are missing."""
     code, said = run(tmp_path, "import os\ndef test_dies(): os._exit(1)\n", "-n", "1")
     assert (code, "once more" in said) == (1, False)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_imported_is_no_accident(tmp_path: Path) -> None:
     code, said = run(tmp_path, "import nothing_of_the_kind\n")
     assert (code != 0, "once more" in said) == (True, False)

@@ -38,6 +38,7 @@ def test_the_mouth_rests_long_before_and_after_speech() -> None:
     assert track.max() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["p", "b", "m"])
 @pytest.mark.parametrize("length_s", [0.02, 0.05, 0.1, 0.2])
 @pytest.mark.parametrize("shift_s", [0.0, 0.013, 0.027, 0.039])

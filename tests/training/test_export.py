@@ -85,6 +85,7 @@ def _write_wav(path: Path, samples: int) -> None:
         file.writeframes(noise.tobytes())
 
 
+@pytest.mark.slow
 def test_the_exported_network_equals_the_trained_one(tmp_path: Path) -> None:
     network = stirred(LipUNet(CONFIG, AudioConvolutions(6)))
     export_network(network, tmp_path / "model.onnx")
@@ -156,6 +157,7 @@ def test_a_package_is_written_that_is_valid_and_can_be_judged(
     assert all(path.is_file() for path in report.pictures)
 
 
+@pytest.mark.slow
 def test_the_true_controls_reach_the_network_as_in_training(
     parts: PackageParts, tmp_path: Path
 ) -> None:
@@ -181,6 +183,7 @@ def test_the_lips_box_leaves_out_what_moves_elsewhere() -> None:
     assert moving_box(movement, 0.1, size) == (12, 12, 216, 192)
 
 
+@pytest.mark.slow
 def test_a_missing_frame_of_the_loop_leaves_no_package(parts: PackageParts, tmp_path: Path) -> None:
     frame = parts.studio / "base" / "frame_0003.png"
     kept = frame.read_bytes()

@@ -34,6 +34,7 @@ def weights() -> reference.Weights:
     return reference.unet_weights(1, NARROW)
 
 
+@pytest.mark.slow
 def test_a_network_makes_what_its_checkpoint_makes(
     weights: reference.Weights, tmp_path: Path
 ) -> None:
@@ -48,6 +49,7 @@ def test_a_network_makes_what_its_checkpoint_makes(
     assert wanted.std() > 0.1
 
 
+@pytest.mark.slow
 def test_weights_are_found_in_what_programs_save_beside_them(
     weights: reference.Weights, tmp_path: Path
 ) -> None:
@@ -58,6 +60,7 @@ def test_weights_are_found_in_what_programs_save_beside_them(
         assert told == "the family's U-Net (0.2 M parameters, other widths)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "audio_encoder."])
 def test_an_audio_encoder_makes_what_its_checkpoint_makes(tmp_path: Path, prefix: str) -> None:
     weights = reference.encoder_weights(2)
@@ -85,6 +88,7 @@ def changed(name: str, *shape: int) -> Callable[[reference.Weights], Any]:
     return lambda weights: {**weights, name: torch.zeros(shape)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -118,6 +122,7 @@ def test_a_wrong_checkpoint_is_told_in_one_line(
     assert not (tmp_path / "network.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(
     weights: reference.Weights, tmp_path: Path
 ) -> None:
@@ -165,6 +170,7 @@ def write_tree(tree: Path, network: reference.Weights, encoder: reference.Weight
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["tree", "data"])
 def test_the_best_checkpoint_of_a_tree_is_found(
     weights: reference.Weights, tmp_path: Path, named: str

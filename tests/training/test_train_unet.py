@@ -66,6 +66,7 @@ def test_training_learns_to_draw_the_mouth_and_leaves_pictures(
     assert logged["held_out_psnr_db"] == pytest.approx(after_db, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_unbroken_one(dataset: PairDataset, tmp_path: Path) -> None:
     whole = UNetRun(dataset, tmp_path / "whole", CONFIG, settings(6))
     whole.train(progress=False)
@@ -80,6 +81,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(dataset: PairDataset, tmp_path: P
         assert torch.equal(value, second.average[name]), name
 
 
+@pytest.mark.slow
 def test_another_network_does_not_go_on_from_the_checkpoint(
     dataset: PairDataset, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_the_shipped_network_stays_within_zero_and_one() -> None:
     assert made.max() == 1
 
 
+@pytest.mark.slow
 def test_the_shipped_network_is_the_trained_one_without_cutting_into_blocks() -> None:
     network = stirred(LipUNet(UNetConfig(TINY), AudioConvolutions(6)))
     crop, audio = torch.rand(1, 6, 320, 320), torch.randn(1, 32, 16, 16)

@@ -114,6 +114,7 @@ def expected(method: str, path: str, who: str) -> int:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), CALLS, ids=[" ".join(call) for call in CALLS])
 def test_every_call_with_every_credential(
     house: WebHouse, keys: dict[str, str], offer: str, method: str, path: str
@@ -207,6 +208,7 @@ def fetched(port: int, ca: Path) -> int:
         return int(answer.status)
 
 
+@pytest.mark.slow
 def test_the_page_is_encrypted_and_its_certificate_renewed(tmp_path: Path) -> None:
     now = datetime.datetime.now(datetime.UTC)
     for name in ("old", "new"):

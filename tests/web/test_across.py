@@ -187,6 +187,7 @@ def test_an_id_that_names_nobody_is_looked_for_here(pair: list[WebHouse]) -> Non
         fails(pair[0].ask("GET", f"/v1/sessions/{session_id}"), 404, "no such session")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 1])
 def test_viewers_get_media_from_the_one_that_has_the_session(
     pair: list[WebHouse], asked: int

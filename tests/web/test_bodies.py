@@ -79,6 +79,7 @@ def test_a_body_that_stops_coming_is_given_up(with_room: Callable[..., WebHouse]
         assert house.ask("POST", "/v1/sessions", {"avatar": "anna"}).status == 201
 
 
+@pytest.mark.slow
 def test_a_body_that_trickles_in_is_given_up(with_room: Callable[..., WebHouse]) -> None:
     with (
         with_room(part_within_s=WAIT_S, all_within_s=0.5) as house,

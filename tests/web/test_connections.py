@@ -110,6 +110,7 @@ def test_connections_that_ask_nothing_keep_nobody_away(caplog: pytest.LogCapture
     assert "there are 20 connections, the most allowed" in told[0]
 
 
+@pytest.mark.slow
 def test_connections_that_never_say_how_they_are_encrypted_keep_nobody_away(
     certificates: Path,
 ) -> None:
@@ -122,6 +123,7 @@ def test_connections_that_never_say_how_they_are_encrypted_keep_nobody_away(
     gc.collect()  # tasks that failed are told of then
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_during_the_handshake_is_nothing_to_tell(
     certificates: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,6 +145,7 @@ def test_a_client_that_goes_during_the_handshake_is_nothing_to_tell(
     assert not [each for each in told if each.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", HEAD], ids=repr)
 def test_a_connection_that_is_never_encrypted_is_closed(certificates: Path, sent: bytes) -> None:
     with (
@@ -196,6 +199,7 @@ def test_connections_that_are_answered_stay() -> None:
         assert status(server) == 204
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [b"", HEAD, HEAD + b"\r\n", HEAD + b"Content-Length: 9\r\n\r\n12"],
@@ -209,6 +213,7 @@ def test_a_connection_that_asks_nothing_more_is_closed(sent: bytes) -> None:
             pass  # its answer
 
 
+@pytest.mark.slow
 def test_what_trickles_in_after_an_answer_keeps_no_connection() -> None:
     with serving(App(), most=16, ask_within_s=0.5) as server, ExitStack() as stack:
         connection = connected(server, stack)

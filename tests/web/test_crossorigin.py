@@ -58,6 +58,7 @@ def allowed(headers: Mapping[str, str]) -> str | None:
     return headers.get("access-control-allow-origin")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", [None, TOKEN], ids=["without", "token"])
 @pytest.mark.parametrize("origin", ORIGINS, ids=str)
 @pytest.mark.parametrize("name", METHODS)

@@ -64,6 +64,7 @@ SDP = {"Content-Type": "application/sdp"}
 PCM = {"Content-Type": "audio/pcm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path", "body", "headers", "status"),
     [

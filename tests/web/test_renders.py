@@ -69,6 +69,7 @@ def studio(stack: ExitStack, tmp_path: Path) -> Studio:
     return Studio(stack, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_order_is_taken_in_and_told_of_until_its_end(studio: Studio) -> None:
     studio.maker.held.set()
     answer = studio.order()
@@ -107,6 +108,7 @@ def test_audio_is_taken_as_sessions_take_it(studio: Studio) -> None:
     assert sent("") == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -132,6 +134,7 @@ def test_a_wrong_order_gets_one_clear_error(studio: Studio, body: Any, status: i
         assert studio.renders.every() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["ftp://example.org/", "example.org", 5, "https://" + "x" * 3000])
 def test_a_webhook_is_a_url(stack: ExitStack, tmp_path: Path, url: object) -> None:
     studio = Studio(stack, tmp_path, webhooks=WebhookRules("a secret", of_orders=True))

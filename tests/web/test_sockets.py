@@ -112,6 +112,7 @@ def test_what_was_sent_before_leaving_is_said(house: WebHouse) -> None:
     assert spoken_s(house, session) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["response.cancel", "output_audio_buffer.clear"])
 def test_interrupts_get_through_while_audio_waits(house: WebHouse, kind: str) -> None:
     session = house.session(house.open())
@@ -144,6 +145,7 @@ def test_what_waits_is_bounded(house: WebHouse) -> None:
         assert house.session(session).silent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("message", "words"),
     [
@@ -217,6 +219,7 @@ def test_a_socket_is_a_client_of_its_session(house: WebHouse) -> None:
     assert session.closed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [

@@ -157,6 +157,7 @@ def expected(method: str, path: str, who: str) -> int:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), CALLS, ids=[" ".join(call) for call in CALLS])
 def test_every_call_with_every_ticket(
     house: WebHouse, clock: Clock, key: str, offer: str, method: str, path: str
@@ -316,6 +317,7 @@ def test_what_a_page_does_counts_and_is_recorded_for_whoever_asked_for_its_ticke
     assert not any(text in file.read_text() for text in (ticket, second, secret, session))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S
 from tests.wiring.gpumachine import NAMES, Machine, Serve, config
 
@@ -20,6 +19,7 @@ from lipwire.wiring.choosing import choose_devices
 # -- gpus.enabled and onnx.use_cuda ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("yaml", ["gpus: {enabled: false}", "onnx: {use_cuda: false}"])
 def test_gpus_that_are_not_wanted_are_not_even_looked_for(
     machine: Machine, serve: Serve, yaml: str, monkeypatch: pytest.MonkeyPatch
@@ -203,9 +203,10 @@ def test_a_first_gpu_that_is_none_is_an_error(machine: Machine, serve: Serve) ->
 # -- gpus.assignment_strategy ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "homes"),
-    quick_first([("round-robin", [0, 1, 0, 1]), ("least-loaded", [0, 1, 1, 1])]),
+    [("round-robin", [0, 1, 0, 1]), ("least-loaded", [0, 1, 1, 1])],
 )
 def test_the_strategy_decides_where_avatars_go(
     machine: Machine, serve: Serve, strategy: str, homes: list[int]

@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S
 
 from lipwire.config import load_compositing_config, load_inference_config
@@ -176,7 +175,7 @@ def test_one_process_takes_all_files_from_where_they_are(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("named", quick_first([True, False]))
+@pytest.mark.parametrize("named", [True, False])
 def test_raw_audio_needs_the_encoder_where_the_frames_are(
     pair: Pair, package: Path, tmp_path: Path, named: bool
 ) -> None:
@@ -216,6 +215,7 @@ def test_a_network_that_is_replaced_is_picked_up(
     assert ask(connection, "anna") != before
 
 
+@pytest.mark.slow
 def test_frames_beside_a_network_that_are_no_use_are_left_alone(
     pair: Pair, package: Path, tmp_path: Path, expected: tuple[bytes, ...]
 ) -> None:

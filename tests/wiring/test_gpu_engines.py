@@ -142,6 +142,7 @@ def test_networks_are_spread_over_the_gpus_memory(
     assert [tuning.device_bytes for tuning in gpus.tunings] == [2**27, 2**27]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "kept"),
     [

@@ -38,6 +38,7 @@ def test_each_gpu_has_its_own_workers(
     assert running.told["GPU status"]["Workers per GPU"] == 3
 
 
+@pytest.mark.slow
 def test_a_gpu_gets_batches_whole(
     machine: Machine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_the_memory_of_a_gpu_is_limited(
     assert [limit for _, limit in machine.engines] == [int(gib * GIB) for gib in limits]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit_mb", "left"), [(16, {"large"}), (20, {"a", "large"})])
 def test_the_limit_of_memory_is_for_all_gpus_together(
     machine: Machine, serve: Serve, limit_mb: int, left: set[str]

@@ -213,6 +213,7 @@ def test_a_defect_in_one_is_told_without_what_is_inside(start: Start) -> None:
     assert "secret" not in told.detail
 
 
+@pytest.mark.slow
 def test_a_slow_one_is_waited_for_no_longer_than_there_is_time(
     start: Start, within: Within
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_slow_one_is_waited_for_no_longer_than_there_is_time(
     second.networks.may_load.set()
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_not_taken_for_one_that_is_gone(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

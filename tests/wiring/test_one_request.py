@@ -118,6 +118,7 @@ def documented() -> list[str]:
     return re.findall(r"^\d+\. `([\w/]+)\.py`", section, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_stations_of_a_request_are_those_that_are_documented(trace: Trace) -> None:
     stations = [
         module

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from tests.audio.conftest import speech_like
-from tests.support.quickfirst import quick_first
 
 from lipwire.audio import heard_columns
 from lipwire.audio.recordings.channels import ChannelLevels
@@ -65,6 +64,7 @@ CASES: dict[str, Callable[[], tuple[list[Float32Array], int | None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
 def test_the_channel_that_lacks_least_is_heard(name: str, dtype: type) -> None:
@@ -80,9 +80,8 @@ def test_the_channel_that_lacks_least_is_heard(name: str, dtype: type) -> None:
     assert np.array_equal(heard, columns if expected is None else columns[:, [expected]])
 
 
-@pytest.mark.parametrize(
-    "rate_hz", quick_first([1000, 8000, 11_025, 16_000, 44_100, 192_000], quick=5)
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rate_hz", [1000, 8000, 11_025, 16_000, 44_100, 192_000])
 def test_seconds_count_at_every_rate(rate_hz: int) -> None:
     speech = speech_like(6.0, rate_hz)
     half = len(speech) // 2

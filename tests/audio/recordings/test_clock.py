@@ -43,6 +43,7 @@ def steady(count: int, start_s: float = 0.0) -> list[float | None]:
     return [start_s + FRAME_S * index for index in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("times_s", "expected"),
     [

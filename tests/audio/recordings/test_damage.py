@@ -10,6 +10,7 @@ from lipwire.audio import FileRecording, decode_audio
 from lipwire.domain import InvalidInput
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "codec"), [("mp4", "aac"), ("mpegts", "aac"), ("adts", "aac")]
 )

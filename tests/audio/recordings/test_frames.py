@@ -49,6 +49,7 @@ def test_samples_are_the_same_in_planes_and_side_by_side(name: str, channels: in
     assert np.array_equal(found, columns.T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", range(1, 17))
 @pytest.mark.parametrize("name", [*DTYPES, *(f"{name}p" for name in DTYPES)])
 def test_silence_has_the_form_of_the_sound_around_it(name: str, channels: int) -> None:
@@ -85,6 +86,7 @@ MANY_CHANNELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("container", "codec", "layout", "options"), MANY_CHANNELS)
 def test_both_forms_of_a_recording_with_many_channels(
     container: str, codec: str, layout: str, options: dict[str, str]
@@ -102,6 +104,7 @@ def test_both_forms_of_a_recording_with_many_channels(
     assert loud(people[:, 0], 0.2, 2.3, 48_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["libopus", "aac"])
 def test_a_hole_in_eight_channels_is_silence(codec: str) -> None:
     content = encoded(

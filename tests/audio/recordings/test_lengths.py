@@ -28,6 +28,7 @@ def source_of(content: bytes) -> Source:
     return Source("a recording", io.BytesIO(content), len(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("container", "codec"), FORMATS)
 def test_the_length_is_told_and_a_whole_file_is_not_cut_short(container: str, codec: str) -> None:
     rate_hz = 44_100 if container == "flv" else 48_000

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from tests.audio.soundfiles import encoded, tone
 from tests.support.decoding import Decoding
-from tests.support.quickfirst import quick_first
 
 from lipwire.audio import FileRecording, decode_audio, heard_in_full, redone_if_changed
 from lipwire.audio.recordings import passes
@@ -77,6 +76,7 @@ ONE_FORM: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_FORM)
 def test_one_pass_decodes_each_packet_once_and_gives_both_forms(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -101,7 +101,8 @@ CHANGES: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("make", quick_first(CHANGES.values(), 2), ids=CHANGES)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", CHANGES.values(), ids=CHANGES)
 def test_a_change_behind_what_is_read_ahead_counts_from_the_beginning(
     make: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_what_changes_nothing_for_the_whole_is_no_change() -> None:
         assert sum(len(piece.heard) for piece in recording.pieces()) == 5 * 16_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examined_first", [False, True])
 def test_passes_follow_one_another(examined_first: bool) -> None:
     with FileRecording(ONE_FORM["m4a"]()) as recording:

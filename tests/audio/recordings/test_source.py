@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.audio.soundfiles import encoded, tone
-from tests.support.quickfirst import quick_first
 
 from lipwire.audio import decode_audio
 from lipwire.audio.recordings import source
@@ -134,8 +133,9 @@ def test_a_socket_is_a_recording(content: bytes, expected: Float32Array) -> None
         thread.join()
 
 
-@pytest.mark.parametrize("way", quick_first(["/dev/stdin", "/dev/fd/0"]))
-@pytest.mark.parametrize("piped", quick_first([True, False]), ids=["a pipe", "a file"])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["/dev/stdin", "/dev/fd/0"])
+@pytest.mark.parametrize("piped", [True, False], ids=["a pipe", "a file"])
 def test_standard_input_is_a_recording_by_its_path(
     tmp_path: Path, content: bytes, expected: Float32Array, way: str, piped: bool
 ) -> None:

@@ -67,6 +67,7 @@ def test_one_frame_in_the_folder_itself(avatar_package: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["full_body_img", "images", "Frames_25fps"])
 @pytest.mark.parametrize("pattern", ["frame_{:04}.png", "{}.jpg"])
 def test_frames_in_another_folder(avatar_package: Path, folder: str, pattern: str) -> None:

@@ -9,7 +9,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.support.quickfirst import quick_first
 
 from lipwire.avatars import validate_package
 from lipwire.avatars.checks import networktrial
@@ -50,8 +49,9 @@ def told(package: Path) -> list[tuple[str, str]]:
 IDENTITY: Nodes = [("Identity", ["x"], {})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["sigmoid", "clip"])
-@pytest.mark.parametrize("fixed_batch", quick_first([None, 3, 1], 2))
+@pytest.mark.parametrize("fixed_batch", [None, 3, 1])
 def test_a_sound_network_has_nothing_wrong(
     avatar_package: Path, ending: str, fixed_batch: int | None
 ) -> None:
@@ -59,6 +59,7 @@ def test_a_sound_network_has_nothing_wrong(
     assert told(avatar_package) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
@@ -84,7 +85,7 @@ def test_a_sound_network_has_nothing_wrong(
         ),
     ],
 )
-@pytest.mark.parametrize("settings", quick_first(["", "crop_border: 0\ncolour_order: rgb\n"]))
+@pytest.mark.parametrize("settings", ["", "crop_border: 0\ncolour_order: rgb\n"])
 def test_answers_that_are_no_pictures_are_errors(
     avatar_package: Path, nodes: Nodes, message: str, settings: str
 ) -> None:
@@ -111,6 +112,7 @@ def test_in_half_precision_too(avatar_package: Path) -> None:
     assert "it seems to answer in 0 to 255" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [True, False])
 def test_a_network_that_does_not_listen_is_a_warning(avatar_package: Path, encoder: bool) -> None:
     if not encoder:
@@ -209,6 +211,7 @@ def heavy_package(avatar_package: Path) -> Path:
     return avatar_package
 
 
+@pytest.mark.slow
 def test_a_network_that_takes_too_long_is_ended(
     heavy_package: Path, monkeypatch: pytest.MonkeyPatch, own_threads: Callable[[], list[str]]
 ) -> None:
@@ -225,6 +228,7 @@ def test_a_network_that_takes_too_long_is_ended(
     assert own_threads() == []
 
 
+@pytest.mark.slow
 def test_whoever_loses_patience_gets_away(
     heavy_package: Path, own_threads: Callable[[], list[str]]
 ) -> None:

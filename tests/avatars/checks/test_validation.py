@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from tests.support.quickfirst import quick_first
 
 from lipwire.avatars import Avatar, read_package, validate_package
 from lipwire.domain import AvatarInvalid, NotFound
@@ -246,6 +245,7 @@ def _a_pointer_for_the_video(package: Path) -> None:
     (video_package(package, 8) / "source_video.mp4").write_text(POINTER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -320,20 +320,18 @@ def test_paths_with_backslashes_lead_where_they_say(avatar_package: Path) -> Non
     assert read_package(package).pictures.video_path == package / "clips" / "anna.mp4"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode", "message"),
-    quick_first(
-        [
-            (".", 0o000, "anna cannot be read; permission denied"),
-            (".", 0o644, "anna cannot be read; permission denied"),  # its files can only be listed
-            ("frames", 0o000, "frames/ cannot be read; permission denied"),
-            ("checkpoint", 0o000, "checkpoint/model_best.onnx cannot be read: permission denied;"),
-            ("crop_rects.json", 0o000, "crop_rects.json cannot be read; permission denied"),
-            ("avatar.yaml", 0o000, "avatar.yaml cannot be read; permission denied"),
-            ("frames/frame_0003.png", 0o000, "frames/frame_0003.png cannot be read"),
-        ],
-        3,
-    ),
+    [
+        (".", 0o000, "anna cannot be read; permission denied"),
+        (".", 0o644, "anna cannot be read; permission denied"),  # its files can only be listed
+        ("frames", 0o000, "frames/ cannot be read; permission denied"),
+        ("checkpoint", 0o000, "checkpoint/model_best.onnx cannot be read: permission denied;"),
+        ("crop_rects.json", 0o000, "crop_rects.json cannot be read; permission denied"),
+        ("avatar.yaml", 0o000, "avatar.yaml cannot be read; permission denied"),
+        ("frames/frame_0003.png", 0o000, "frames/frame_0003.png cannot be read"),
+    ],
 )
 def test_what_may_not_be_read_is_said_in_a_line(
     avatar_package: Path, name: str, mode: int, message: str
@@ -367,6 +365,7 @@ def as_nobody(folder: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from tests.support.hostmemory import HostMemory
-from tests.support.quickfirst import quick_first
 
 from lipwire.avatars import ALWAYS, Avatar, Part, compile_avatar, read_package
 from lipwire.avatars.compiled import keys as part_keys
@@ -63,6 +62,7 @@ def test_only_what_is_asked_for_is_compiled(avatar_package: Path) -> None:
     assert rebuilt(avatar_package, before) == ["jpeg"]
 
 
+@pytest.mark.slow
 def test_what_gpus_need_is_a_part_of_its_own(avatar_package: Path) -> None:
     package = read_package(avatar_package)
     processor = compile_avatar(package, parts=frozenset({"model"}))
@@ -265,6 +265,7 @@ def zero_start(path: Path) -> None:
     path.write_bytes(bytes(64) + path.read_bytes()[64:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, empty, zero_start])
 @pytest.mark.parametrize("kind", ["patches", "jpeg"])
 def test_damaged_parts_are_rebuilt(
@@ -277,8 +278,9 @@ def test_damaged_parts_are_rebuilt(
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weights.bin", "model.json", "seal.json"])
-@pytest.mark.parametrize("damage", quick_first([truncate, empty, Path.unlink]))
+@pytest.mark.parametrize("damage", [truncate, empty, Path.unlink])
 def test_a_damaged_network_is_rebuilt(
     compiled: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
@@ -289,6 +291,7 @@ def test_a_damaged_network_is_rebuilt(
     assert (folder / name).read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seal", ['{"files":{},"external":{"/dev/zero":"0"}}', "[" * 9999, "7"])
 def test_a_forged_seal_is_not_believed(compiled: Path, seal: str) -> None:
     (folder,) = (compiled / ".lipwire").glob("model-*")
@@ -327,6 +330,7 @@ def test_a_broken_network_leaves_nothing(avatar_package: Path) -> None:
     assert not list(avatar_package.rglob("*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_package_that_changes_meanwhile_is_refused(avatar_package: Path) -> None:
     def meddle(done: int, total: int, what: str) -> None:
         if (done, what) == (4, "compiling frames"):
@@ -425,6 +429,7 @@ def test_nowhere_to_write(
         compile_parts(avatar_package)
 
 
+@pytest.mark.slow
 def test_avatars_that_share_a_folder_do_not_share_what_is_compiled(
     avatar_package: Path, make_package: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_file_as_young_as_its_hash_is_read_again(files: list[Path]) -> None:
     assert prints.hashes(files)[0] == hashlib.blake2b(b"c" * 10, digest_size=16).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "record",
     [

@@ -128,6 +128,7 @@ def test_mouths_that_the_last_minor_version_made_are_kept(
     assert there == {old.name, key_of().name}
 
 
+@pytest.mark.slow
 def test_compiling_sweeps_mouths_of_another_network(
     avatar_package: Path, tmp_path: Path, make_package: Callable[..., Path]
 ) -> None:

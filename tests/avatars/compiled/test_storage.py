@@ -71,6 +71,7 @@ def test_leftovers_of_the_dead_are_swept_under_the_lock(tmp_path: Path) -> None:
         assert names(tmp_path) == ["kept", "lock"]
 
 
+@pytest.mark.slow
 def test_the_lock_is_waited_for(tmp_path: Path) -> None:
     waits = 0
 
@@ -134,6 +135,7 @@ def give_up() -> None:
     raise GivenUpError
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_flock")
 def test_without_flock_a_lease_is_held_and_waited_for(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()  # left by a machine that can lock
@@ -156,6 +158,7 @@ os._exit(9)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_flock", [errno.ENOLCK], indirect=True)
 @pytest.mark.usefixtures("no_flock")
 @pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])

@@ -65,6 +65,7 @@ def expected(avatar: Avatar, package: Path, number: int) -> UInt8Array:
     return mixed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_every_output_keeps_what_is_in_front_of_the_mouth(masked: Path, number: int) -> None:
     with Avatar.open(masked, parts=ALL, quality=60) as avatar:
@@ -111,6 +112,7 @@ def test_what_an_old_version_compiled_without_masks_is_read(
         assert [patches.mask(number) for number in range(2)] == [None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pixels", "problem"),
     [

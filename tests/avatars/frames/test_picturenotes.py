@@ -19,6 +19,7 @@ def problems(package: Path) -> list[tuple[str, str]]:
     return [(problem.severity, problem.message) for problem in validate_package(package)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "severity", "message"),
     [

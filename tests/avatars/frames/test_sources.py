@@ -69,7 +69,8 @@ def source_frames(package: Path) -> list[UInt8Array]:
     return [task() for task in frame_tasks(read_package(package).pictures)]
 
 
-@pytest.mark.parametrize("kind", quick_first(VIDEOS, 4))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", VIDEOS)
 @pytest.mark.parametrize(
     "budget_frames", [3, *(pytest.param(most, marks=pytest.mark.slow) for most in (0, 12, 1000))]
 )

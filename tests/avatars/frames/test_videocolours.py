@@ -55,6 +55,7 @@ def first_frame(path: Path) -> UInt8Array:
         return next(video.frames()).pixels()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "number"), NUMBERS)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_colours_are_those_of_opencv_or_refused(

@@ -40,6 +40,7 @@ def write(tree: Path, models: str, *names: str, count: int = 6) -> None:
     (tree / "go-compositing-server" / "config.yaml").write_text(compositing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("here", [True, False], ids=["this machine's", "another's"])
 @pytest.mark.parametrize("given", ["compositing", "inference", "both"])
 def test_both_files_together_name_an_avatar(tree: Path, given: str, here: bool) -> None:

@@ -48,6 +48,7 @@ def in_a_corner(frames: Frames, *, moving: bool) -> Frames:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moving", [False, True])
 def test_a_small_face_in_the_corner_of_a_large_frame_is_taken(
     frames: Frames, tmp_path: Path, moving: bool
@@ -90,6 +91,7 @@ def test_a_size_is_of_landmarks_alone(frames: Frames, tmp_path: Path) -> None:
         examined(source, (640, 360))
 
 
+@pytest.mark.slow
 def test_landmarks_of_a_video_are_looked_at_as_well(
     imported: Import, frames: Frames, tmp_path: Path
 ) -> None:

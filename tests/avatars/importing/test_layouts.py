@@ -40,6 +40,7 @@ def digest(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
+@pytest.mark.slow
 def test_synctalks_data_becomes_the_package_that_is_made_by_hand(
     imported: Import, frames: Frames, tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def with_rect(rects: list[list[int]]) -> object:
     return {str(n): {"rect": rect, "original_path": f"{n}.jpg"} for n, rect in enumerate(rects)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["crop_rects.json", "cache/crop_rectangles.json"])
 @pytest.mark.parametrize("form", [list, by_number, by_image, with_rect])
 def test_the_guides_packages_become_the_one_that_is_made_by_hand(
@@ -110,6 +112,7 @@ def test_the_guides_packages_become_the_one_that_is_made_by_hand(
     assert report.rows[2].found == f"{place}: {COUNT}, 120 pixels wide"
 
 
+@pytest.mark.slow
 def test_the_guides_frames_are_those_of_the_package_made_by_hand(
     imported: Import, frames: Frames, tmp_path: Path
 ) -> None:
@@ -117,6 +120,7 @@ def test_the_guides_frames_are_those_of_the_package_made_by_hand(
     assert_same_frames(package, spoken_by_hand())
 
 
+@pytest.mark.slow
 def test_a_package_of_videos_becomes_the_one_that_is_made_by_hand(
     imported: Import, frames: Frames, tmp_path: Path
 ) -> None:
@@ -129,6 +133,7 @@ def test_a_package_of_videos_becomes_the_one_that_is_made_by_hand(
     assert "package_info.json: mp4_video_package 2.0" in [row.found for row in report.rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "first"),
     [("{}.jpg", 1), ("img-{:08d}.png", 0), ("anna_2_take 3_{:05d}.jpeg", 17), ("{}_full.PNG", 0)],
@@ -186,6 +191,7 @@ def test_a_frame_that_is_there_twice_is_told(
     assert any("frame 3 twice there, as the same pictures" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_the_same_pictures_as_images_and_video_are_told(
     imported: Import, frames: Frames, tmp_path: Path
 ) -> None:
@@ -246,6 +252,7 @@ def test_folders_of_others_are_named_as_what_they_are(
         recognised(tmp_path, "anna")
 
 
+@pytest.mark.slow
 def test_landmarks_are_of_every_frame_of_a_video(
     imported: Import, frames: Frames, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ def with_encoder_for_network(source: Path) -> None:
     write_tiny_audio_encoder(network, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -126,6 +127,7 @@ def other_size(source: Path) -> None:
     cv2.imwrite(str(source / "frames" / "frame_0004.png"), np.zeros((360, 600, 3), np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -154,6 +156,7 @@ def test_wrong_packages(
     assert not (tmp_path / "avatars").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [

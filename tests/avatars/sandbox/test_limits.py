@@ -39,6 +39,7 @@ print(*seen)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="which cores a process uses is Linux's to say")
 @pytest.mark.parametrize("cores", [1, 1000])
 def test_every_thread_keeps_to_so_many_cores(cores: int) -> None:

@@ -55,6 +55,7 @@ def parts_of(store: ObjectStore, version: str) -> list[str]:
     return [name.partition("-")[0] for name in found]
 
 
+@pytest.mark.slow
 def test_of_two_machines_one_compiles(
     store: ObjectStore, version: str, new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_where_too_much_is_open_what_was_compiled_is_brought_later(
     assert parts_of(store, version) == ["jpeg", "model", "patches"]
 
 
+@pytest.mark.slow
 def test_what_was_brought_is_not_brought_again(
     store: ObjectStore, version: str, new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +103,7 @@ def test_what_was_brought_is_not_brought_again(
     assert sent == []
 
 
+@pytest.mark.slow
 def test_parts_of_other_machines_are_left(
     store: ObjectStore, version: str, new_cache: NewCache
 ) -> None:
@@ -116,6 +119,7 @@ def test_parts_of_other_machines_are_left(
         assert found == ["jpeg", "model", "patches"]
 
 
+@pytest.mark.slow
 def test_another_quality_is_compiled_beside(
     store: ObjectStore, version: str, new_cache: NewCache
 ) -> None:
@@ -127,6 +131,7 @@ def test_another_quality_is_compiled_beside(
     assert parts_of(store, version) == ["jpeg", "jpeg", "model", "patches"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "files",
     [
@@ -150,6 +155,7 @@ def test_a_hostile_part_is_refused_and_compiled_here(
         assert not (cache.folder / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_part_that_is_damaged_in_the_store_is_compiled_here(
     store: ObjectStore, version: str, new_cache: NewCache
 ) -> None:
@@ -178,6 +184,7 @@ def test_a_store_that_may_not_be_written_to_is_no_harm(
     assert parts_of(store, version) == []
 
 
+@pytest.mark.slow
 def test_an_avatar_that_is_forgotten_leaves_nothing_compiled(
     store: ObjectStore, version: str, new_cache: NewCache
 ) -> None:

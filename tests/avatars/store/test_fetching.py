@@ -29,6 +29,7 @@ def test_a_package_comes_back_as_it_was(
     assert missing_files(folder, manifest) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_is_larger_than_a_piece_comes_whole(
     store: ObjectStore, avatar_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_cache_is_used_again_without_the_store(
     assert not cache.has("zoe", version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -223,6 +224,7 @@ def test_others_are_not_held_up_by_a_download(
         future.result(60).close()
 
 
+@pytest.mark.slow
 def test_the_budget_holds_at_all_times(
     store: ObjectStore, make_package: PackageFactory, new_cache: NewCache, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def contents(package: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_bucket_has_every_file_by_its_hash(s3: S3Server, avatar_package: Path) -> None:
     url = s3.new_url()
     manifest = pushing.push(ObjectStore(url, endpoint_url=s3.endpoint_url), "anna", avatar_package)
@@ -185,6 +186,7 @@ def test_a_version_is_found_by_its_beginning(store: ObjectStore, avatar_package:
         pushing.find_version(store, "anna", "123456789")
 
 
+@pytest.mark.slow
 def test_an_avatar_that_is_forgotten_leaves_nothing(s3: S3Server, avatar_package: Path) -> None:
     url = s3.new_url()
     store = ObjectStore(url, endpoint_url=s3.endpoint_url)
@@ -216,6 +218,7 @@ def test_a_share_is_shown_another_version_until_it_is_for_all(
             pushing.publish(store, "anna", two, share)
 
 
+@pytest.mark.slow
 def test_a_rollback_ends_the_canary_first(
     store: ObjectStore, make_package: PackageFactory, tmp_path: Path
 ) -> None:

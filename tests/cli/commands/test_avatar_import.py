@@ -36,6 +36,7 @@ def frames() -> Frames:
     return demo_frames()
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_an_avatar_that_is_found_by_its_name(
     lipwire: Lipwire, frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_dry_run_writes_nothing(lipwire: Lipwire, frames: Frames, tmp_path: Pa
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.slow
 def test_several_sources_are_taken_and_one_that_is_wrong_is_told(
     lipwire: Lipwire, frames: Frames, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_several_sources_are_taken_and_one_that_is_wrong_is_told(
     assert (both.code, "--name is for one avatar, and 2 are there" in both.err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--dry-run",), ("--force", "--no-clip")])
 def test_two_sources_of_one_name_are_one_avatar_and_an_error(
     lipwire: Lipwire, frames: Frames, tmp_path: Path, options: tuple[str, ...]
@@ -114,6 +117,7 @@ def test_two_sources_of_one_name_are_one_avatar_and_an_error(
         assert (tmp_path / "to" / "anna" / "frames").is_dir()
 
 
+@pytest.mark.slow
 def test_the_guides_configurations_name_avatars(
     lipwire: Lipwire, frames: Frames, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_version_is_published_for_a_share(
     assert run("publish", "anna", two, "--share", "100%") == f"anna: {two[:12]} is shown\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", ["5", "0%", "0.001%", "101%", "nan%", "-5%", "x%", "%"])
 def test_a_share_that_is_none_is_refused(run: Run, avatar_package: Path, share: str) -> None:
     version = run("push", "anna", "--from", avatar_package, "--publish").strip()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S, until
 
 from lipwire.api import talkingavatar
@@ -74,6 +73,7 @@ def test_long_speech_is_in_float32_where_that_is_asked_for(
     assert len(specialised) == asked
 
 
+@pytest.mark.slow
 def test_a_video_is_written_and_summed_up(
     lipwire: Lipwire, avatar_package: Path, recording: Path, out: Path
 ) -> None:
@@ -99,7 +99,8 @@ def test_quality_settings_reach_the_encoder(
     assert sizes[2] > sizes[0]
 
 
-@pytest.mark.parametrize("way", quick_first(["-o", "--frames"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["-o", "--frames"])
 def test_frames_are_written_to_a_folder(
     lipwire: Lipwire, avatar_package: Path, recording: Path, out: Path, way: str
 ) -> None:
@@ -112,7 +113,8 @@ def test_frames_are_written_to_a_folder(
     assert lipwire("render", avatar_package, recording, way, folder, "--force").code == 0
 
 
-@pytest.mark.parametrize("way", quick_first(["-o", "--frames"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["-o", "--frames"])
 def test_a_link_is_written_through_and_stays(
     lipwire: Lipwire, avatar_package: Path, recording: Path, tmp_path: Path, way: str
 ) -> None:
@@ -395,6 +397,7 @@ def test_a_render_under_nohup_outlives_its_terminal(avatar_package: Path, out: P
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(
     lipwire: Lipwire,
     avatar_package: Path,

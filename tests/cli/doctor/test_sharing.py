@@ -20,6 +20,7 @@ def outcomes(checks: Sequence[Check]) -> dict[str, Outcome]:
     return {check.name: check.outcome for check in checks}
 
 
+@pytest.mark.slow
 @needs_redis
 def test_a_redis_that_answers_is_ok(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis") as server:
@@ -43,6 +44,7 @@ def test_a_redis_that_is_away_is_a_fault() -> None:
     assert redis(CompositingConfig()).outcome is Outcome.NOT_APPLICABLE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget_mb", "outcome"), [(1, Outcome.OK), (1 << 30, Outcome.WARNING)])
 def test_there_has_to_be_room_for_finished_videos(
     tmp_path: Path, budget_mb: int, outcome: Outcome
@@ -66,6 +68,7 @@ def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "outcome"), [("file://{folder}", Outcome.OK), ("s3://nobody/x", Outcome.FAULT)]
 )

@@ -70,6 +70,7 @@ def test_what_is_seen_and_heard_is_kept(
         assert "--force" in refused.err
 
 
+@pytest.mark.slow
 def test_speech_is_interrupted(live: LiveServer, lipwire: Lipwire, tmp_path: Path) -> None:
     path = tmp_path / "long.raw"
     path.write_bytes(noise(20.0).tobytes())
@@ -79,6 +80,7 @@ def test_speech_is_interrupted(live: LiveServer, lipwire: Lipwire, tmp_path: Pat
     assert "interrupted with" in done.out
 
 
+@pytest.mark.slow
 def test_bare_samples_come_through_a_pipe(
     live: LiveServer, lipwire: Lipwire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def ask_to_end(process: subprocess.Popen[str], number: int) -> None:
     assert process.stdout.readline() == "asked\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_work_in_hand_finish(number: int, done: Path) -> None:
     with server(done) as process:
@@ -161,6 +162,7 @@ with Stopping() as stopping:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of threads are POSIX")
 def test_a_signal_that_another_thread_receives_is_heard() -> None:
     # The system may give a process's signal to any thread, and then nothing interrupts the main

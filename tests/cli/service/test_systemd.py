@@ -30,6 +30,7 @@ def analyzed(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("run_as", ["lipwire", None])
 def test_systemd_finds_nothing_wrong(
@@ -61,6 +62,7 @@ def test_programs_come_to_systemd_as_they_are(name: str, tmp_path: Path) -> None
     assert (said.returncode, said.stderr) == (0, "")  # it looks whether the program is there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ['with "quotes"', "with'one", "back\\slash", "100% $HOME;"])
 def test_systemd_takes_any_configuration(name: str, tmp_path: Path) -> None:
     unit = tmp_path / "unit.service"

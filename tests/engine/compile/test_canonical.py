@@ -130,6 +130,7 @@ def test_constants_inside_branches_come_out(tmp_path: Path) -> None:
     onnx.checker.check_model(model)
 
 
+@pytest.mark.slow
 def test_compiled_graphs_of_one_architecture_are_the_same_file(pair: Any) -> None:
     for form in ("pixels", "floats"):
         digests = {

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.support.quickfirst import quick_first
 
 from lipwire.bench.randomnetworks import write_tiny_unet
 from lipwire.domain import AvatarInvalid, Form, NotFound, StorageFailed
@@ -61,8 +60,9 @@ def _check_equal(source: Path, folder: Path, oracle: Any, inputs: Any) -> Any:
         return model
 
 
-@pytest.mark.parametrize("opset", quick_first([11, 13, 18, 21], 2))
-@pytest.mark.parametrize("ending", quick_first(["sigmoid", "clip", "none"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [11, 13, 18, 21])
+@pytest.mark.parametrize("ending", ["sigmoid", "clip", "none"])
 def test_opsets_and_endings(
     tmp_path: Path, oracle: Any, make_inputs: Any, compiled: Any, opset: int, ending: Any
 ) -> None:
@@ -71,6 +71,7 @@ def test_opsets_and_endings(
     assert _check_equal(source, compiled(source), oracle, make_inputs(2)).shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed_batch", [1, 4])
 def test_fixed_batches(
     tmp_path: Path, oracle: Any, make_inputs: Any, compiled: Any, fixed_batch: int
@@ -156,6 +157,7 @@ def test_a_network_in_half_precision(
     assert (pixels == rounded).all()
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_shared_runs_in_a_session_of_its_own(
     tmp_path: Path, oracle: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +200,7 @@ def test_a_graph_that_differs_by_one_bit_is_not_shared(
     assert "differs" in graphs["pixels"].reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed_batch", [None, 3])
 def test_the_mouths_of_one_form_are_those_that_the_other_is_compared_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_batch: int | None
@@ -314,6 +317,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "No space left" in _refused(tmp_path, tmp_path / "model.onnx", StorageFailed)
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
     """The limit meets ONNX Runtime itself, while it writes its optimised graph."""
     write_tiny_unet(tmp_path / "model.onnx", seed=1)

@@ -54,6 +54,7 @@ def _in_nodes(proto: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [_inside, _outside, _in_fields, _in_halves, _in_nodes])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, keep: Keep, value: float) -> None:

@@ -232,6 +232,7 @@ COMPUTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPUTED)
 def test_layers_give_what_onnx_runtime_gives(name: str) -> None:
     inputs, attributes = COMPUTED[name]

@@ -53,6 +53,7 @@ def test_files_that_are_not_onnx(tmp_path: Path, data: bytes) -> None:
     assert f"{len(data)} bytes" in _refusal(path)
 
 
+@pytest.mark.slow
 def test_files_cut_short_anywhere(model: Path) -> None:
     data = model.read_bytes()
     for kept in (1, 100, 5000, len(data) // 2, len(data) - 1):

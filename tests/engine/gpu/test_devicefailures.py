@@ -29,6 +29,7 @@ from lipwire.engine.gpu.memory.devicememory import DeviceOutOfMemory, Region
 from lipwire.engine.gpu.onnx import gpusessions
 
 
+@pytest.mark.slow
 def test_a_full_device_gives_up_avatars_and_goes_on(
     avatars: Any, oracle: Any, make_inputs: Any
 ) -> None:
@@ -204,6 +205,7 @@ def test_memory_that_cannot_be_pinned_for_a_lane_is_out_of_memory(
     assert (memory.regions, memory.host_blocks) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_full_device_gives_crops_up_first_and_no_request_fails(
     folders: Any, frames: Any, wanted: Any
 ) -> None:

@@ -13,7 +13,6 @@ import pytest
 from tests.engine.standin import AVATARS, FRAMES, PLENTY, TUNING, Shown, opened, speech
 from tests.support.compilednetworks import load_both
 from tests.support.hostmemory import HostMemory
-from tests.support.quickfirst import quick_first
 
 from lipwire.domain import InvalidInput, StorageFailed, ping_pong
 from lipwire.engine import Engine
@@ -22,6 +21,8 @@ from lipwire.engine.gpu.memory.crops import BLOCK_FRAMES
 from lipwire.engine.gpu.memory.devicememory import Bytes
 from lipwire.engine.gpu.streampool import StreamPool
 from lipwire.engine.runtime import CudaOptions
+
+pytestmark = pytest.mark.slow
 
 
 class Counting(HostMemory):
@@ -94,10 +95,9 @@ def test_a_batch_that_is_filled_up_is_what_it_is_alone(
         assert models[1].keeps_crops == kept
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "room", "graphs"),
-    quick_first([(3, 14, True), (3, 3, False), (1, 8, False), (3, 100, False)]),
+    [(3, 14, True), (3, 3, False), (1, 8, False), (3, 100, False)],
 )
 def test_no_face_shows_in_another_under_concurrency_and_eviction(
     memory: HostMemory,

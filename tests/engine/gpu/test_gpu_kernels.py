@@ -18,7 +18,6 @@ from tests.engine.imitated import ImitatedPrograms, StampedAvatars, half_of, sta
 from tests.engine.standin import FRAMES, PLENTY
 from tests.support.compilednetworks import load_both
 from tests.support.hostmemory import HostMemory
-from tests.support.quickfirst import quick_first
 
 from lipwire.bench.randomnetworks import FULL_WIDTHS, MOBILE_WIDTHS, write_tiny_unet, write_unet
 from lipwire.domain import InvalidInput, Overloaded
@@ -109,7 +108,7 @@ def test_every_avatar_gets_its_own_mouths(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", quick_first([2, 3]))
+@pytest.mark.parametrize("weights", [2, 3])
 def test_no_face_shows_in_another_under_concurrency_and_eviction(
     device: HostMemory,
     stamping: ImitatedPrograms,
@@ -221,6 +220,7 @@ def test_a_long_request_is_run_in_the_largest_batches(
 # What is not run in kernels of our own
 
 
+@pytest.mark.slow
 def test_floats_are_onnx_runtimes(
     device: HostMemory,
     stamping: ImitatedPrograms,
@@ -239,9 +239,10 @@ def test_floats_are_onnx_runtimes(
         assert stamping.runs == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tuning",
-    quick_first([Tuning(kernels=False), Tuning(precision="single")]),
+    [Tuning(kernels=False), Tuning(precision="single")],
     ids=["off", "single"],
 )
 def test_kernels_that_are_not_wanted_are_not_made(
@@ -296,6 +297,7 @@ def test_a_device_without_a_compiler_runs_all_networks_in_onnx_runtime(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+@pytest.mark.slow
 def test_networks_of_both_kinds_live_side_by_side(
     device: HostMemory,
     stamping: ImitatedPrograms,

@@ -86,6 +86,7 @@ def test_memory_that_never_suffices_is_no_endless_loop(
         assert three.are(0, made, inputs.crops, inputs.windows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["record", "run"])
 @pytest.mark.parametrize("error", [RuntimeError("spoilt"), KernelsUnavailable("spoilt")])
 def test_a_run_that_fails_is_one_line_and_leaves_lanes_usable(

@@ -16,7 +16,6 @@ import pytest
 from tests.engine.standin import PLENTY, SINGLE, failing, near
 from tests.support.compilednetworks import load_both
 from tests.support.hostmemory import HostMemory
-from tests.support.quickfirst import quick_first
 
 from lipwire.bench.randomnetworks import write_tiny_unet
 from lipwire.domain import AvatarInvalid
@@ -26,7 +25,7 @@ from lipwire.engine.tuning import Tuning
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tuning", "mean"), quick_first([(SINGLE, 1e-3), (Tuning(), 0.1)]))
+@pytest.mark.parametrize(("tuning", "mean"), [(SINGLE, 1e-3), (Tuning(), 0.1)])
 def test_interleaved_avatars_equal_plain_sessions(
     memory: HostMemory, avatars: Any, oracle: Any, make_inputs: Any, tuning: Tuning, mean: float
 ) -> None:
@@ -47,8 +46,8 @@ def test_interleaved_avatars_equal_plain_sessions(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("streams", quick_first([3, 1]))
-@pytest.mark.parametrize("weights", quick_first([2, 100]))
+@pytest.mark.parametrize("streams", [3, 1])
+@pytest.mark.parametrize("weights", [2, 100])
 def test_no_face_shows_in_another_under_concurrency_and_eviction(
     avatars: Any, oracle: Any, make_inputs: Any, streams: int, weights: int
 ) -> None:
@@ -154,8 +153,9 @@ def test_the_same_avatar_again_copies_no_weights(
     assert len(copies) == 2
 
 
-@pytest.mark.parametrize("frames", quick_first([3, 1, 7]))
-@pytest.mark.parametrize("fixed_batch", quick_first([None, 4]))
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [3, 1, 7])
+@pytest.mark.parametrize("fixed_batch", [None, 4])
 def test_frames_are_what_they_are_alone_however_they_are_batched(
     memory: HostMemory,
     tmp_path: Path,
@@ -174,6 +174,7 @@ def test_frames_are_what_they_are_alone_however_they_are_batched(
     assert near(made, oracle(tmp_path / "open.onnx").pixels(inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [Device.cpu(), Device.cuda(0)], ids=str)
 def test_a_network_without_a_form_for_gpus_runs_on_the_processor(
     tmp_path: Path,

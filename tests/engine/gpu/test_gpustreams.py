@@ -109,6 +109,7 @@ def test_an_architecture_that_nobody_has_any_more_gives_its_room_back(
         assert memory.regions == before - 5  # weights, slot, face, speech, mouth
 
 
+@pytest.mark.slow
 def test_every_call_has_its_lane_to_itself(
     memory: HostMemory, avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,6 @@ from tests.engine.imitated import ImitatedPrograms, half_of, stamped
 from tests.engine.standin import Shown
 from tests.support.compilednetworks import load_both
 from tests.support.hostmemory import HostMemory
-from tests.support.quickfirst import quick_first
 from tests.support.waiting import WAIT_S
 
 from lipwire.domain import Float32Array, InvalidInput, Unavailable
@@ -61,7 +60,7 @@ def windows(frames: int, seed: int) -> Float32Array:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("crop_bytes", quick_first([None, 0]))
+@pytest.mark.parametrize("crop_bytes", [None, 0])
 def test_every_frame_is_its_own_avatars(
     memory: HostMemory,
     programs: ImitatedPrograms,

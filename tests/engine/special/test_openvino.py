@@ -75,6 +75,7 @@ def test_where_it_is_not_installed_that_is_told(
     assert openvino.why_not() == "OpenVINO cannot be used: it is not installed"
 
 
+@pytest.mark.slow
 def test_telemetry_is_never_imported() -> None:
     pytest.importorskip("openvino")
     program = (
@@ -96,6 +97,7 @@ def test_what_openvino_cannot_do_is_one_error() -> None:
         SpecialisedNetwork(b"no network", 1)
 
 
+@pytest.mark.slow
 @needs_bfloat16
 def test_mouths_are_the_same_in_every_lane_and_thread() -> None:
     crops, windows = demo_inputs()
@@ -120,6 +122,7 @@ def test_mouths_are_the_same_in_every_lane_and_thread() -> None:
     np.testing.assert_array_equal(other, alone)
 
 
+@pytest.mark.slow
 @needs_bfloat16
 def test_where_all_lanes_are_in_use_it_is_said() -> None:
     crops, windows = demo_inputs()

@@ -41,6 +41,7 @@ def test_the_demo_avatars_network_passes(tmp_path: Path) -> None:
     assert SpecialisedNetwork(blob.read_bytes(), 1).run(crops, windows, np.empty_like(crops))
 
 
+@pytest.mark.slow
 @needs_bfloat16
 def test_mouths_that_differ_do_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_MEAN", 1e-6)
@@ -49,6 +50,7 @@ def test_mouths_that_differ_do_not_pass(tmp_path: Path, monkeypatch: pytest.Monk
     assert "allowed are" in verdict.reason
 
 
+@pytest.mark.slow
 @needs_bfloat16
 def test_a_network_that_is_no_faster_does_not_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +78,7 @@ def test_a_network_that_was_replaced_is_not_taken_for_the_one_before(tmp_path: P
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_network_is_the_reason_for_now(tmp_path: Path) -> None:
     """It may be being written."""
     (tmp_path / "unet.onnx").write_bytes(b"none")
@@ -110,6 +113,7 @@ def test_a_trial_that_ends_early_is_the_reason_for_now(
     assert verdict == Verdict(reason, lasting=False)
 
 
+@pytest.mark.slow
 def test_a_trial_that_does_not_end_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +138,7 @@ def test_a_trial_that_cannot_be_started_is_the_reason(
     assert verdict.reason == "its trial cannot be started: Cannot allocate memory"
 
 
+@pytest.mark.slow
 def test_a_trial_ends_with_its_parent(tmp_path: Path) -> None:
     """It is killed where nobody waits for it any more."""
     if sys.platform != "linux":

@@ -70,6 +70,7 @@ def answered(opened: grpc.Channel) -> int:
     return len(listed(ListModelsRequest().SerializeToString(), timeout=WAIT_S).models)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [LIST, CHECK, WATCH, REFLECTION])
 def test_calls_that_say_nothing_keep_nobody_away(method: str) -> None:
     with server() as port, ExitStack() as stack, channel(port) as opened:
@@ -109,6 +110,7 @@ def test_reflection_that_has_spoken_may_be_cancelled_when_it_says_nothing_more()
         until(lambda: first.over)
 
 
+@pytest.mark.slow
 def test_a_health_watch_stays_without_a_thread() -> None:
     with server() as port, channel(port) as opened, ExitStack() as stack:
         watching = []

@@ -73,6 +73,7 @@ def test_who_watches_is_told_that_the_server_drains() -> None:
             next(watching)
 
 
+@pytest.mark.slow
 def test_watches_may_end_while_others_are_told_of_changes() -> None:
     with ExitStack() as stack:
         server = stack.enter_context(RpcServer([], ServerOptions(host="127.0.0.1")))

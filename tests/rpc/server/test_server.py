@@ -74,6 +74,7 @@ def serving(channel: grpc.Channel, service: str = "") -> int:
     return int(answer.status)
 
 
+@pytest.mark.slow
 def test_overload_is_a_status_that_says_when_to_come_back(
     channel: grpc.Channel, backend: "PlainBackend"
 ) -> None:
@@ -143,6 +144,7 @@ def test_what_breaks_inside_is_internal_with_a_number_that_the_log_has(
     assert "secret" in (record.exc_text or "")
 
 
+@pytest.mark.slow
 def test_random_and_cut_messages_get_an_answer_and_do_no_harm(
     channel: grpc.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,6 +194,7 @@ def test_an_unknown_call_is_unimplemented(channel: grpc.Channel) -> None:
     assert failed.code() is CODES.UNIMPLEMENTED
 
 
+@pytest.mark.slow
 def test_the_deadline_reaches_the_backend_and_ends_the_work(
     channel: grpc.Channel, backend: "PlainBackend"
 ) -> None:

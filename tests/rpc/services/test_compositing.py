@@ -114,6 +114,7 @@ def test_raw_frames_that_cannot_fit_in_a_message_are_refused(
     assert ask(stub, batch_size=4).success
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate_hz", "channels"), [(0, 0), (16_000, 1), (48_000, 2), (44_100, 1)])
 @pytest.mark.parametrize("first", [0, 3, 41])
 def test_raw_audio_gives_the_frames_of_its_windows(
@@ -165,6 +166,7 @@ INFINITE_VISUAL = np.zeros((6, 320, 320), np.float32)
 INFINITE_VISUAL[5, 319, 319] = np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
@@ -345,6 +347,7 @@ def test_a_network_that_stays_of_another_revision_is_said(
     assert "anna is not the same here and where its network is" in str(refused.value.details())
 
 
+@pytest.mark.slow
 def test_what_is_loaded_is_told_without_networks_too(
     stub: CompositingServiceStub, backend: "PlainBackend", monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from lipwire.rpc.services import conversing, livemessages
 from lipwire.session.live import Item, LiveSession, SessionObserver, SessionRules
 
 
+@pytest.mark.slow
 def test_an_interruption_beside_the_stream_is_the_one_in_it(live: LiveServer) -> None:
     with Raw(live) as raw:
         raw.say(start=pb.StartSession(model_id="anna", gate=False))
@@ -49,6 +50,7 @@ def test_who_interrupts_a_session_that_ends_finds_it_gone(
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     [
@@ -97,6 +99,7 @@ def test_a_session_ends_whose_client_has_gone_before_it_was_told_of_it(
     assert "incident" not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -173,6 +176,7 @@ def test_a_client_that_goes_while_an_avatar_is_opened_leaves_nothing(serve_live:
     until(lambda: live.sessions.stats().active == 0)
 
 
+@pytest.mark.slow
 def test_the_work_of_sending_counts_for_the_picture_after_it(
     serve_live: ServeLive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_of_many_requests_at_one_time_as_many_are_let_in_as_are_allowed(servers:
     assert let_in == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "hang"])
 def test_while_redis_is_away_each_server_allows_its_share(
     tmp_path: Path, clock: Clock, how: str

@@ -175,6 +175,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_what_others_wrote_is_no_key_and_revokes_none(
     servers: Servers, caplog: pytest.LogCaptureFixture, garbage: str

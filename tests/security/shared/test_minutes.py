@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.quickfirst import quick_first
 from tests.support.redisserver import RedisServer, needs_redis
 from tests.support.waiting import WAIT_S, Clock, until
 
@@ -127,6 +126,7 @@ def test_a_process_that_is_killed_loses_what_it_had_not_told(machines: Machines)
     assert used_s(machines.one("b")) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["a", None])
 def test_what_is_counted_while_redis_is_away_is_told_when_it_is_back(
     machines: Machines, machine: str | None
@@ -152,6 +152,7 @@ def test_what_is_counted_while_redis_is_away_is_told_when_it_is_back(
     assert machines.counted_ms == 180_000
 
 
+@pytest.mark.slow
 def test_after_redis_has_forgotten_also_tenants_without_sessions_are_told_again(
     machines: Machines,
 ) -> None:
@@ -168,6 +169,7 @@ def test_after_redis_has_forgotten_also_tenants_without_sessions_are_told_again(
     assert machines.counted_ms == 250 * 60_000
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_told_once_however_often_it_is_tried(machines: Machines) -> None:
     """The answer that it was told is lost, again and again."""
     one = machines.one("a", timeout_s=0.05)
@@ -213,7 +215,8 @@ def test_processes_of_one_machine_are_one_source(machines: Machines) -> None:
     assert machines.counted_ms == 30_000
 
 
-@pytest.mark.parametrize("seed", quick_first(range(3)))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_happens_each_second_is_counted_once(machines: Machines, seed: int) -> None:
     chance = random.Random(seed)
     every = {name: [machines.one(name, 1e6) for _ in range(2)] for name in "ab"}
@@ -279,6 +282,7 @@ def test_tenants_of_any_name_are_counted_apart_and_all_that_is_kept_ends(
         assert 0 < machines.server.ask("PTTL", name) < 2 * MONTH_S * 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -76,6 +76,7 @@ def test_one_more_than_may_be_is_refused_wherever_it_comes(servers: Servers) -> 
     assert "acme" not in " ".join(servers.redis.names())
 
 
+@pytest.mark.slow
 def test_sessions_of_a_server_that_was_killed_count_for_as_long_as_they_last(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def forged(**changed: Any) -> str:
     return json.dumps([json.dumps(list(told.values())), ORIGIN, 1e12, lasts])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "garbage",
     [

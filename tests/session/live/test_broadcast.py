@@ -196,6 +196,7 @@ def test_it_ends_with_the_session(viewing: Viewing) -> None:
     assert viewing.broadcast.viewers == 0
 
 
+@pytest.mark.slow
 def test_the_bit_rate_follows_the_slowest_viewer_within_bounds(viewing: Viewing) -> None:
     fast, slow = Viewer(), Viewer()
     viewing.broadcast.add(fast)

@@ -246,6 +246,7 @@ def test_audio_that_comes_ten_times_too_slowly_is_said_in_order_and_once() -> No
     assert list(simulation.sent) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 7, 333, 12_345])
 def test_audio_may_come_in_pieces_of_any_size(samples: int) -> None:
     simulation = Simulation()

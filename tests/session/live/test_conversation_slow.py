@@ -55,6 +55,7 @@ def test_dropped_frames_are_told_once_a_second() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processing_s", [0.035, 0.045, 0.06, 0.075])
 @pytest.mark.parametrize("live", [False, True])
 def test_two_workers_make_mouths_that_take_longer_than_a_frame(
@@ -151,6 +152,7 @@ def test_without_any_mouth_the_avatar_rests_and_speaks() -> None:
     assert not any(picture.weight for picture in simulation.pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("slow_s", [0.09, 0.2, 0.4, 1.0])
 def test_a_network_that_was_slow_for_a_while_shows_a_microphone_whole_again(

@@ -3,7 +3,6 @@ from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 
 from lipwire.audio import decode_audio
 from lipwire.domain import Float32Array
@@ -57,6 +56,7 @@ def tone() -> Float32Array:
     return (0.25 * np.sin(2 * np.pi * 440 * times_s)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sound",
     [
@@ -75,6 +75,7 @@ def test_the_mouth_rests_where_nobody_speaks(sound: Callable[[], Float32Array]) 
     assert not found[8:].any()
 
 
+@pytest.mark.slow
 def test_speech_is_shown_in_full(speech: Float32Array) -> None:
     found = weights(speech)
     loud = np.flatnonzero(levels_db(speech) > -35)
@@ -89,6 +90,7 @@ def test_speech_in_noise_is_shown_in_full(speech: Float32Array) -> None:
     assert (weights(speech + hiss)[loud] == 1).mean() > 0.97
 
 
+@pytest.mark.slow
 def test_the_mouth_opens_before_the_voice_and_closes_behind_it(speech: Float32Array) -> None:
     silence = np.zeros(2 * RATE_HZ, np.float32)
     pcm = np.concatenate([silence, speech, silence])
@@ -98,7 +100,8 @@ def test_the_mouth_opens_before_the_voice_and_closes_behind_it(speech: Float32Ar
     assert 2 <= found[-1] - loud[-1] <= 25
 
 
-@pytest.mark.parametrize("crossfade", quick_first([2, 0, 6]))
+@pytest.mark.slow
+@pytest.mark.parametrize("crossfade", [2, 0, 6])
 def test_weights_change_by_one_step_a_frame(speech: Float32Array, crossfade: int) -> None:
     found = weights(speech, crossfade=crossfade)
     assert np.abs(np.diff(found, prepend=0)).max() <= 1 / (crossfade + 1) + 1e-6

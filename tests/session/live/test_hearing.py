@@ -4,7 +4,6 @@ from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 
 from lipwire.audio import LOOKAHEAD_MS, AudioEncoder, decode_audio, extract_windows
 from lipwire.domain import Float32Array, InvalidInput
@@ -34,7 +33,8 @@ def sound_of(heard: list[Heard]) -> Float32Array:
     return np.concatenate([each.sound for each in heard])
 
 
-@pytest.mark.parametrize("samples", quick_first([1_000, 7, 48_100]))
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [1_000, 7, 48_100])
 def test_windows_are_those_of_the_whole_recording(
     encoder: AudioEncoder, speech: Float32Array, samples: int
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_sender_goes_on_when_there_is_room_and_nothing_is_lost(threads: LiveTh
     reader.join()
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_the_call_for_mouths(threads: LiveThreads) -> None:
     calls: list[Call] = []
     ended = threading.Event()

@@ -119,6 +119,7 @@ def test_a_session_ends_after_its_longest_time() -> None:
     assert house.ended() == {"max_duration": 1}
 
 
+@pytest.mark.slow
 def test_a_session_in_which_nothing_is_said_ends_after_a_while() -> None:
     assert SessionRules().max_idle_s == 15 * 60
     house = House(SessionRules(max_idle_s=90))

@@ -23,6 +23,8 @@ from studio.meshes.face import (
 from studio.meshes.head import CENTRE, head_distance, surface_radius
 from studio.meshes.shapes import Array
 
+pytestmark = pytest.mark.slow
+
 TOP = SEGMENTS // 4
 BOTTOM = 3 * SEGMENTS // 4
 RIGHT_CORNER = 0
@@ -141,7 +143,6 @@ def test_the_tongue_moves_no_skin(grid: FaceGrid) -> None:
     np.testing.assert_array_equal(skin(grid, tongue=1.0), skin(grid))
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_nothing_moves_outside_the_window(controls: list[float]) -> None:

@@ -78,6 +78,7 @@ def test_timings_of_flite() -> None:
         flite.parse_timings("zzz:0.1", 0.0)
 
 
+@pytest.mark.slow
 @needs_flite
 @pytest.mark.parametrize("voice", flite.VOICES)
 def test_flite_speaks_with_timings(voice: str) -> None:
@@ -184,6 +185,7 @@ def test_a_broken_utterance_is_refused(tmp_path: Path, content: bytes) -> None:
         Utterance.load(tmp_path / "bad.npz")
 
 
+@pytest.mark.slow
 @needs_flite
 def test_a_corpus_is_continued_not_made_again(tmp_path: Path) -> None:
     espeak()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.quickfirst import quick_first
 
 from lipwire.domain import DependencyMissing, InvalidInput
 from lipwire.training.visemes import letters
@@ -97,7 +96,7 @@ def test_peaks_that_wrapped_are_where_they_belong() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", quick_first(KINDS))
+@pytest.mark.parametrize("name", KINDS)
 def test_festival_speaks_with_timings(name: str) -> None:
     text = SAID[VOICES[name].language]
     slow, quick = speak(text, name, 1.3), speak(text, name, 0.9)
@@ -112,7 +111,7 @@ def test_festival_speaks_with_timings(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    quick_first(sorted({*KINDS} - {"hy_fi_mv_diphone"})),  # its /s/ is dull
+    sorted({*KINDS} - {"hy_fi_mv_diphone"}),  # its /s/ is dull
 )
 def test_phones_lie_where_they_sound(name: str) -> None:
     """Friction is high up and vowels are low; moved by 60 ms the phones would fit worse."""
@@ -121,6 +120,7 @@ def test_phones_lie_where_they_sound(name: str) -> None:
     assert high_share(said, 0.0) > max(high_share(said, -0.06), high_share(said, 0.06)) + 0.3
 
 
+@pytest.mark.slow
 def test_letters_beyond_ascii_are_read() -> None:
     said = speak("Žofie.", "czech_dita")
     assert [p.symbol for p in said.phones if p.symbol][:3] == ["ʒ", "o", "f"]
@@ -133,11 +133,13 @@ def test_the_pitch_changes_and_the_timing_does_not() -> None:
     assert not np.array_equal(low.pcm[:20000], high.pcm[:20000])
 
 
+@pytest.mark.slow
 def test_text_is_never_a_program() -> None:
     said = speak('Say ") (quit) \\ "(error) now.', "ked_diphone")
     assert [p.symbol for p in said.phones if p.symbol][-2:] == ["n", "aʊ"]
 
 
+@pytest.mark.slow
 def test_text_without_words_is_refused() -> None:
     speak("Hello.", "ked_diphone")
     with pytest.raises(InvalidInput):

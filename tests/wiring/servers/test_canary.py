@@ -120,6 +120,7 @@ def shown(server: Server) -> Callable[[], bool]:
     return lambda: server.numbers("lipwire_store_canaries", state="shown") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["serve", "apart"])
 def test_a_share_is_shown_the_canary_and_nobody_both(
     start: Start, store: ObjectStore, versions: tuple[str, str], kind: str
@@ -146,6 +147,7 @@ def test_a_share_is_shown_the_canary_and_nobody_both(
     assert {server.frames(client) for client in CLIENTS} == {second}
 
 
+@pytest.mark.slow
 def test_a_live_session_stays_with_its_version(
     start: Start, store: ObjectStore, versions: tuple[str, str]
 ) -> None:
@@ -169,6 +171,7 @@ def test_a_live_session_stays_with_its_version(
         assert seen[False] == first != seen[True]
 
 
+@pytest.mark.slow
 def test_versions_are_told_apart_in_numbers(
     start: Start, store: ObjectStore, versions: tuple[str, str]
 ) -> None:

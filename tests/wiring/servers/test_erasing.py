@@ -17,6 +17,7 @@ def reason_of(session: ConverseStream) -> str:
     return next(each.reason for each in session if isinstance(each, Ended))
 
 
+@pytest.mark.slow
 def test_an_avatar_is_erased_and_those_who_see_it_are_told(serve: Serve, root: Path) -> None:
     connection = serve(by_speed=False)
     with AvatarConnection(connection.address) as client:

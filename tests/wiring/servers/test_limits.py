@@ -69,6 +69,7 @@ def test_only_so_many_networks_stay_loaded(
     assert told[f"Inference server 127.0.0.1:{inference.port}"]["Loaded models"] == "0/1"
 
 
+@pytest.mark.slow
 def test_memory_has_a_limit(serve: Serve, root: Path, large_package: Path) -> None:
     for name in ("big", "large"):
         shutil.copytree(large_package, root / name)
@@ -137,6 +138,7 @@ def test_an_avatar_is_loaded_once_and_counted_once(
     assert (stats.loaded_models, stats.memory_bytes, stats.loaded_networks) == (0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "stays"), [("lfu", "a"), ("lru", "b")])
 def test_the_eviction_policy_decides_who_goes(serve: Serve, policy: str, stays: str) -> None:
     connection = serve(f"capacity: {{max_models: 2, eviction_policy: {policy}}}")
@@ -145,6 +147,7 @@ def test_the_eviction_policy_decides_who_goes(serve: Serve, policy: str, stays: 
     assert loaded(connection) == {stays, "c"}
 
 
+@pytest.mark.slow
 def test_idle_avatars_and_networks_are_given_up(serve: Serve) -> None:
     idle = "capacity: {idle_timeout_minutes: 0.005}"
     connection = serve(idle, inference=idle)
@@ -205,6 +208,7 @@ def test_compiling_in_a_sandbox_ends_after_the_time_of_the_configuration(
         ask(connection, "c")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_system_that_limits_no_memory_is_named(
     serve: Serve,

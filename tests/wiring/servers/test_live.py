@@ -31,6 +31,7 @@ def batch(connection: CompositingConnection, name: str, start_frame: int = 0) ->
     return [f for request in requests for f in connection.composite(request, WAIT_S).frames]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["jpeg", "raw"])
 def test_a_live_session_shows_the_frames_that_a_batch_has(serve: Serve, output: str) -> None:
     connection = serve(f"output: {{format: {output}}}")
@@ -38,6 +39,7 @@ def test_a_live_session_shows_the_frames_that_a_batch_has(serve: Serve, output: 
         assert spoken(session, SPEECH) == batch(connection, "a")
 
 
+@pytest.mark.slow
 def test_a_live_session_shows_jpeg_where_batches_are_h264(serve: Serve) -> None:
     wanted = batch(serve("output: {format: jpeg}"), "a")
     connection = serve("output: {format: h264}\nweb: {enabled: false}")

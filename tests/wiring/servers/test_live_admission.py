@@ -11,6 +11,7 @@ from lipwire.serving import SpeedLeases
 from lipwire.wiring import servers
 
 
+@pytest.mark.slow
 def test_sessions_are_refused_where_no_more_fit(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

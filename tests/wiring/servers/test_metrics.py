@@ -124,6 +124,7 @@ def test_evictions_and_failed_loads_are_told(start: Start, root: Path) -> None:
     assert read()("lipwire_load_failures_total", cache="avatars") == 1
 
 
+@pytest.mark.slow
 def test_live_sessions_are_told_from_their_first_frame_to_their_end(start: Start) -> None:
     connection, read = start("live: {max_sessions: 3}")
     with AvatarConnection(connection.address) as client:
@@ -206,6 +207,7 @@ def test_the_two_servers_each_tell_their_part(
         until(lambda: Read(frames.read())("lipwire_healthy") == 0)
 
 
+@pytest.mark.slow
 def test_frames_of_finished_videos_are_of_the_last_class(start: Start, tmp_path: Path) -> None:
     connection, read = start(f"renders: {{folder: {tmp_path / 'renders'}}}")
     with open_channel(connection.address, max_message_bytes=1 << 20) as channel:

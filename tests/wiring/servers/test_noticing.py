@@ -93,6 +93,7 @@ def run(
     return command
 
 
+@pytest.mark.slow
 def test_what_is_published_taken_back_and_forgotten_is_told_at_once(
     start: Start,
     versions: tuple[str, str],
@@ -127,6 +128,7 @@ def _there(connection: CompositingConnection) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_what_was_published_while_redis_was_away_is_seen_when_it_is_back(
     start: Start,
     versions: tuple[str, str],
@@ -145,6 +147,7 @@ def test_what_was_published_while_redis_was_away_is_seen_when_it_is_back(
     until(lambda: ask(connection, "anna", 2) != first)
 
 
+@pytest.mark.slow
 def test_while_redis_is_away_the_store_is_looked_at_as_without(
     start: Start, versions: tuple[str, str], store: ObjectStore, redis: RedisServer
 ) -> None:

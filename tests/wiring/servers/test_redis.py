@@ -90,6 +90,7 @@ def start(root: Path, tmp_path: Path, keys: KeyFile, redis: RedisServer) -> Iter
         yield started
 
 
+@pytest.mark.slow
 def test_a_tenants_requests_count_at_both_servers_also_after_redis_was_away(
     start: Start, redis: RedisServer, key: str
 ) -> None:
@@ -135,6 +136,7 @@ def asked(
         return answer.status, json.loads(told) if told else None, dict(answer.headers.items())
 
 
+@pytest.mark.slow
 def test_a_ticket_of_one_server_opens_one_session_at_the_other(
     start: Start, redis: RedisServer, key: str
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_ticket_of_one_server_opens_one_session_at_the_other(
     until(counts_at_two)
 
 
+@pytest.mark.slow
 def test_minutes_that_were_used_at_one_server_are_used_up_at_the_other(
     start: Start, redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +205,7 @@ def test_minutes_that_were_used_at_one_server_are_used_up_at_the_other(
         until(refused)
 
 
+@pytest.mark.slow
 def test_a_tenants_live_sessions_count_at_both_servers(
     start: Start, redis: RedisServer, key: str
 ) -> None:
@@ -230,6 +234,7 @@ def lets_in(connection: AvatarConnection) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_at_one_server_is_refused_by_the_other(
     start: Start, keys: KeyFile, key: str, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def sound_of(path: Path) -> npt.NDArray[Any]:
         return np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)
 
 
+@pytest.mark.slow
 def test_a_video_is_what_lipwire_render_makes_of_the_same_sound(
     site: Open, root: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_video_is_what_lipwire_render_makes_of_the_same_sound(
     )
 
 
+@pytest.mark.slow
 def test_a_text_is_said_by_the_servers_voice(
     site: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_signed_link_is_enough(site: Open) -> None:
     assert server.ask("GET", signed.replace("signature=", "signature=x"), token=None).status == 403
 
 
+@pytest.mark.slow
 def test_hls_plays_and_shows_the_same_frames(site: Open, tmp_path: Path) -> None:
     server, pcm = site(), buzz(0.6)
     plain = server.ended(server.order(pcm))
@@ -203,6 +206,7 @@ def test_an_erased_avatar_takes_its_renders_with_it(site: Open, tmp_path: Path) 
     assert list(videos.glob("*/*.mp4")) == []
 
 
+@pytest.mark.slow
 def test_what_a_render_used_is_recorded(site: Open, tmp_path: Path) -> None:
     usage = tmp_path / "usage.jsonl"
     server = site(f"}}\nsecurity: {{usage_file: {usage}")
@@ -215,6 +219,7 @@ def test_what_a_render_used_is_recorded(site: Open, tmp_path: Path) -> None:
     assert line["bytes"] == told["video"]["bytes"]
 
 
+@pytest.mark.slow
 def test_over_grpc_it_is_the_same(site: Open) -> None:
     server = site()
     over_http = server.ended(server.order(buzz(0.4)))
@@ -239,6 +244,7 @@ def test_over_grpc_it_is_the_same(site: Open) -> None:
             assert refusal_of(call, request) == grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "code"),
     [

@@ -67,6 +67,7 @@ def expected(path: str, credential: str) -> str:
     return "OK"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["serve", "inference"])
 def test_every_call_with_every_credential(
     start: Start,
@@ -166,6 +167,7 @@ def test_requests_from_elsewhere_are_refused(
         connection.models(WAIT_S)
 
 
+@pytest.mark.slow
 def test_every_call_is_recorded_without_what_is_said_or_shown(
     start: Start, keys: KeyFile, tmp_path: Path, credentials: dict[str, str]
 ) -> None:

@@ -218,6 +218,7 @@ def test_h264_has_the_quality_of_the_configuration(serve: Serve) -> None:
     assert sizes[40] < sizes[10] / 2
 
 
+@pytest.mark.slow
 def test_messages_have_the_limit_of_the_configuration(serve: Serve) -> None:
     connection = serve("server: {max_message_size_mb: 1}")
     request = CompositeBatchRequest(
@@ -351,6 +352,7 @@ def test_without_any_avatar_a_server_says_how_to_name_some(
         pass
 
 
+@pytest.mark.slow
 def test_without_an_inference_server_the_compositing_server_starts_and_is_not_healthy(
     root: Path, told: dict[str, Mapping[str, object]]
 ) -> None:
@@ -375,6 +377,7 @@ def test_without_an_inference_server_the_compositing_server_starts_and_is_not_he
         assert time.monotonic() - connection_began_s < WAIT_S / 2
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_batchs_time_are_no_longer_than_the_whole(serve: Serve) -> None:
     connection = serve()
     ask(connection, "a")

@@ -120,6 +120,7 @@ def shared(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "s" / "videos").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_video_of_one_server_is_delivered_by_the_other(
     start: Start, other_key: str, redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_video_of_one_server_is_delivered_by_the_other(
     until(lambda: len(shared(tmp_path)) == 2)
 
 
+@pytest.mark.slow
 def test_what_a_tenant_removes_or_an_erased_avatar_is_nowhere_any_more(
     start: Start, key: str, redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -167,6 +169,7 @@ def test_what_a_tenant_removes_or_an_erased_avatar_is_nowhere_any_more(
             assert list((tmp_path / name / "videos").glob("*/*.mp4")) == []
 
 
+@pytest.mark.slow
 def test_while_redis_is_away_videos_are_made(start: Start, redis: RedisServer) -> None:
     one, two = start("one"), start("two")
     one.ended(one.order(PCM))
@@ -182,6 +185,7 @@ def test_while_redis_is_away_videos_are_made(start: Start, redis: RedisServer) -
     until(found_again)
 
 
+@pytest.mark.slow
 def test_servers_without_networks_tell_these_apart(
     start: Start, root: Path, tmp_path: Path, redis: RedisServer
 ) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import PackageFactory
-from tests.support.quickfirst import quick_first
 from tests.support.s3server import S3Server
 from tests.support.waiting import until
 from tests.wiring.servers.asking import ask, loaded
@@ -87,7 +86,8 @@ def publish(store: ObjectStore, name: str, package: Path) -> str:
     return version
 
 
-@pytest.mark.parametrize("kind", quick_first(["serve", "apart"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serve", "apart"])
 def test_frames_are_those_of_a_folder(
     serve: Start, store: ObjectStore, package_template: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -102,6 +102,7 @@ def test_frames_are_those_of_a_folder(
         ask(stored, "zoe")
 
 
+@pytest.mark.slow
 def test_a_version_that_is_published_is_shown_and_taken_back(
     serve: Start, store: ObjectStore, make_package: PackageFactory, tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def _small(serve: Start) -> CompositingConnection:
         return serve()
 
 
+@pytest.mark.slow
 def test_an_avatar_that_is_forgotten_is_gone(
     serve: Start, store: ObjectStore, package_template: Path, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def captions(stream: Any, count: int) -> list[str]:
     raise AssertionError(f"it ended after {seen}")
 
 
+@pytest.mark.slow
 def test_a_text_of_a_grpc_client_is_said(serve: Serve, voice: FakeVoice) -> None:
     with (
         AvatarConnection(serve().address) as server,
@@ -78,6 +79,7 @@ def test_a_text_of_a_grpc_client_is_said(serve: Serve, voice: FakeVoice) -> None
         assert captions(session, 3) == ["One.", "Two.", "Three."]
 
 
+@pytest.mark.slow
 def test_a_text_is_posted_and_said(
     serve: Serve, voice: FakeVoice, told: dict[str, Mapping[str, object]]
 ) -> None:

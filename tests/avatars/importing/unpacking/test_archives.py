@@ -18,7 +18,6 @@ from tests.support.foreignavatars import (
     spoken_by_hand,
     write_guide_package,
 )
-from tests.support.quickfirst import quick_first
 
 from lipwire.avatars.importing.unpacking import archives
 from lipwire.avatars.importing.unpacking.archives import is_archive, stem_of, unpacked
@@ -92,6 +91,7 @@ def test_hostile_archives_are_refused_whole(tmp_path: Path, temporary: Path, nam
     assert not os.listdir(temporary)  # noqa: PTH208 - the names alone
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_very_much_is_refused(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +193,8 @@ def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("suffix", quick_first(["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"], 3))
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"])
 def test_an_archive_becomes_the_avatar_that_is_in_it(
     imported: Import, frames: list[UInt8Array], tmp_path: Path, temporary: Path, suffix: str
 ) -> None:

@@ -55,6 +55,7 @@ def a_file(name: str = "a.txt", data: bytes = b"abc", size: int | None = None) -
     return header(b"0", len(data) if size is None else size, name) + padded(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K", b"X"])
 def test_a_header_of_a_gigabyte_is_refused_in_little_memory(
@@ -75,6 +76,7 @@ def test_a_header_of_a_gigabyte_is_refused_in_little_memory(
     assert cost.grown_bytes < MOST_MIB * MIB, cost.grown_bytes / MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("entry", [header(b"0", 1 << 40), header(b"0", 1 << 40, "__MACOSX/a")])
 def test_a_file_of_a_gigabyte_is_refused_in_little_memory(

@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.compilednetworks import gpu_folder
-from tests.support.quickfirst import quick_first
 
 from lipwire.bench.randomnetworks import MOBILE_WIDTHS, write_tiny_unet, write_unet
 from lipwire.domain import AvatarInvalid, NotFound, StorageFailed
@@ -45,7 +44,8 @@ def _feeds(folder: Path, precision: Any, form: Any) -> tuple[bytes, dict[str, An
     return read_gpu_graph(folder, graph), feeds
 
 
-@pytest.mark.parametrize("precision", quick_first(["half", "single"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["half", "single"])
 def test_the_graphs_make_the_networks_mouths(
     pair: Any, oracle: Any, make_inputs: Any, precision: str
 ) -> None:
@@ -157,6 +157,7 @@ def _scaled(path: Path, scale: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "says"), [(1.0, None), (1e5, "weight"), (2e4, "differ")])
 def test_a_network_that_half_precision_would_spoil_stays_in_single(
     tmp_path: Path, compiled_for_gpu: Any, scale: float, says: str | None
@@ -182,7 +183,8 @@ def test_a_network_of_which_no_shared_graph_can_be_made_says_why(
     assert [p.name for p in gpu_folder(folder).iterdir()] == ["gpu.json"]
 
 
-@pytest.mark.parametrize("fixed_batch", quick_first([4, 1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("fixed_batch", [4, 1])
 def test_a_fixed_batch_stays_fixed(tmp_path: Path, compiled_for_gpu: Any, fixed_batch: int) -> None:
     write_tiny_unet(tmp_path / "model.onnx", seed=3, fixed_batch=fixed_batch)
     folder = compiled_for_gpu(tmp_path / "model.onnx")

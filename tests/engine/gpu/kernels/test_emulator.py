@@ -7,6 +7,8 @@ import pytest
 from tests.engine.emulator import Emulator
 from tests.engine.emulator.trials import aligned, launch, nothing, tried
 
+pytestmark = pytest.mark.slow
+
 Emulate = Callable[..., Emulator]
 
 SCHEDULES = range(6)

@@ -8,6 +8,8 @@ import pytest
 from tests.engine.emulator import Emulator
 from tests.engine.emulator.trials import BUFFERS, Launch, aligned, kernel, launch, nothing, tried
 
+pytestmark = pytest.mark.slow
+
 Emulate = Callable[..., Emulator]
 
 SCHEDULES = range(6)

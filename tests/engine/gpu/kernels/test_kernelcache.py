@@ -30,6 +30,8 @@ from lipwire.engine.gpu.programs import KernelSource, KernelsUnavailable, Limits
 from lipwire.engine.gpu.store.gpufiles import ImageFile
 from lipwire.engine.store.files import StoredWeight
 
+pytestmark = pytest.mark.slow
+
 PLENTY = 1 << 28
 WAIT_S = 60.0
 """For what comes in a moment."""

@@ -293,6 +293,7 @@ def test_several_who_want_the_same_wait_for_one_copy(memory: HostMemory) -> None
     assert source.reads == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host_bytes", [0, 400, 10_000])
 def test_under_concurrency_everybody_sees_his_own_weights(host_bytes: int) -> None:
     """20 avatars of two sizes, room for a few, less memory than the budget says, removals."""

@@ -13,6 +13,8 @@ from lipwire.engine.gpu.onnx import gpusessions
 from lipwire.engine.runtime import CudaOptions
 from lipwire.engine.tuning import Tuning
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_graph_whose_inputs_are_read_elsewhere_is_refused(
     avatars: Any, make_inputs: Any, monkeypatch: pytest.MonkeyPatch

@@ -62,6 +62,7 @@ LAYERS: dict[str, tuple[Mutation, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutation", "says"), LAYERS.values(), ids=LAYERS)
 def test_a_convolution_that_no_block_has_is_refused(
     small_unet: Any, mutation: Mutation, says: str

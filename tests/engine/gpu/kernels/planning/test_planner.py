@@ -25,7 +25,6 @@ from tests.engine.surgery import (
     without,
 )
 from tests.support.compilednetworks import gpu_folder
-from tests.support.quickfirst import quick_first
 
 from lipwire.bench.randomnetworks import MOBILE_WIDTHS, write_tiny_unet, write_unet
 from lipwire.engine.gpu.kernels.planning.plan import (
@@ -122,6 +121,7 @@ def test_avatars_of_one_architecture_have_one_plan(tmp_path: Path, small_unet: H
     assert plan_network(halve(path, tmp_path).graph) == plan_network(small_unet.graph)
 
 
+@pytest.mark.slow
 def test_what_compiling_writes_is_planned(tmp_path: Path, guides: Any) -> None:
     graph = (gpu_folder(guides.folders[0]) / "pixels-half.onnx").read_bytes()
     assert graph == halve(guides.sources[0], tmp_path).graph
@@ -147,14 +147,12 @@ def test_tensors_have_the_networks_sizes(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    quick_first(
-        [
-            {},
-            {"sigmoid": False, "opset": 11},
-            {"constant_nodes": True, "opset": 13},
-            {"fixed_batch": 2},
-        ]
-    ),
+    [
+        {},
+        {"sigmoid": False, "opset": 11},
+        {"constant_nodes": True, "opset": 13},
+        {"fixed_batch": 2},
+    ],
     ids=str,
 )
 def test_a_plan_makes_the_networks_mouths(
@@ -249,6 +247,7 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutation", "says"), MUTATIONS.values(), ids=MUTATIONS)
 def test_what_is_no_block_of_the_family_is_refused(
     small_unet: Any, mutation: Mutation, says: str
@@ -287,7 +286,7 @@ VARIANTS: dict[str, Mutation] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutation", quick_first(VARIANTS.values()), ids=VARIANTS)
+@pytest.mark.parametrize("mutation", VARIANTS.values(), ids=VARIANTS)
 def test_a_variant_is_planned_as_it_is(small_unet: Halved, mutation: Mutation) -> None:
     graph = changed(small_unet.graph, mutation)
     wanted = _in_runtime(graph, weights=small_unet.weights)

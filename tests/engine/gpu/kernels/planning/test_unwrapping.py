@@ -78,6 +78,7 @@ PASSES: dict[str, tuple[Mutation, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutation", "says"), PASSES.values(), ids=PASSES)
 def test_another_pass_is_refused(small_unet: Any, mutation: Mutation, says: str) -> None:
     check_refused(small_unet.graph, mutation, says)

@@ -89,6 +89,7 @@ def test_a_full_device_is_no_verdict(
     assert json.loads(capsys.readouterr().out) == {"reason": "no room", "full": True}
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_ended(tmp_path: Path) -> None:
     trials = Played(tmp_path, "import time; time.sleep(3600)", limit_s=0.5)
     assert trials.why_not(GPU, tmp_path, ("x",)) == "their trial was not over after 0 s"
@@ -108,6 +109,7 @@ def test_a_folder_that_takes_nothing_costs_another_trial(tmp_path: Path) -> None
     assert trials.children == 2
 
 
+@pytest.mark.slow
 def test_the_real_child_says_what_is_missing(guides: Any, tmp_path: Path) -> None:
     with suppress(OSError):
         ctypes.CDLL(DRIVER)
