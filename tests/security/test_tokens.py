@@ -264,3 +264,35 @@ def test_keys_of_a_url_are_kept_and_changed(clock: Clock) -> None:
         tokens.access(jwt.encode(claims(clock), newer, "RS256", headers={"kid": "three"}))
     assert type(refused.value) in (Unavailable, Unauthenticated)
     tokens.access(jwt.encode(claims(clock, sub="x"), RSA, "RS256", headers={"kid": "one"}))
+
+
+def test_a_token_ends_with_its_key_and_not_with_the_server_of_keys(clock: Clock) -> None:
+    keys = {"one": RSA, "two": RSA}
+    lifetime = claims(clock, exp=clock.now + 86_400)
+    token, another = (jwt.encode(lifetime, RSA, "RS256", headers={"kid": kid}) for kid in keys)
+    seconds = Clock()
+    with serving(keys) as (url, asked):
+        tokens = Tokens(
+            TokenRules(("RS256",), ISSUER, "lipwire"), jwks_url=url, now=clock, clock=seconds
+        )
+        tokens.access(token)
+        tokens.access(another)
+        del keys["one"]
+        for clock_of in (clock, seconds):
+            clock_of.now += 299
+        tokens.access(token)
+        assert len(asked) == 1
+        for clock_of in (clock, seconds):
+            clock_of.now += 1
+        with pytest.raises(Unauthenticated):
+            tokens.access(token)
+        assert tokens.access(another).tenant == "acme"
+        assert len(asked) == 2
+    for clock_of in (clock, seconds):
+        clock_of.now += 301
+    assert tokens.access(another).tenant == "acme"  # nobody answers any more
+    with pytest.raises(Unavailable):
+        tokens.access(token)
+    clock.now += 86_400
+    with pytest.raises(LipwireError):
+        tokens.access(another)

@@ -50,6 +50,15 @@ def test_tenant_claim_names_the_tenant(tmp_path: Path) -> None:
             assert access_by_token(control, **claims).tenant == tenant
 
 
+def test_where_a_tenant_claim_is_set_each_token_has_to_have_it(tmp_path: Path) -> None:
+    with control_of(tmp_path, jwt_section("leeway_seconds: 30")) as control:
+        assert access_by_token(control).tenant == ""
+    with control_of(tmp_path, jwt_section("tenant_claim: org")) as control:
+        for claims in ({}, {"tenant": "acme"}, {"org": ""}, {"org": None}):
+            with pytest.raises(Unauthenticated, match="the token has no org, which has to name"):
+                access_by_token(control, **claims)
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_calls_that_cannot_be_recorded_are_refused_where_audit_required_says_so(
     tmp_path: Path, required: bool

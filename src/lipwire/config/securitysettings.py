@@ -15,8 +15,9 @@ class JwtSettings(Section):
     ``audience``, signed in one of ``algorithms``, with a key in ``key_file`` (PEM) or at
     ``jwks_url``; none without an issuer. Clocks may differ by ``leeway_seconds``. Claims say what
     is allowed: ``scope`` has operations with blanks between them, ``avatars`` a list of patterns of
-    names, and the one that ``tenant_claim`` names the tenant; without it, every tenant may be asked
-    for."""
+    names, and the one that ``tenant_claim`` names the tenant. Where ``tenant_claim`` is set, a
+    token without that claim is not accepted; where it is None the claim is ``tenant``, and a token
+    without it may ask for every tenant."""
 
     issuer: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
     """Who has to have made the token, its claim `iss`."""
@@ -30,8 +31,9 @@ class JwtSettings(Section):
     """Where the public keys are to be had in place of `key_file`."""
     leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 30
     """By so much clocks may differ."""
-    tenant_claim: Annotated[str, Field(min_length=1, max_length=100)] = "tenant"
-    """The claim that names the tenant; a token without it may ask for every tenant."""
+    tenant_claim: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """The claim that names the tenant, which every token has to have then. Without this setting it
+    is `tenant`, and a token without it may ask for every tenant."""
 
     @property
     def enabled(self) -> bool:

@@ -14,13 +14,22 @@ from typing import Any, Final
 
 import jwt
 
-from lipwire.domain import OPERATIONS, Access, InvalidInput, Operation, Unauthenticated
+from lipwire.domain import (
+    OPERATIONS,
+    Access,
+    InvalidInput,
+    Operation,
+    Unauthenticated,
+    Unavailable,
+)
 from lipwire.security.jwks import JwksKeys
 
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "HS256")
 _MAX_TOKEN_CHARACTERS: Final = 8192
 _MAX_KNOWN: Final = 4096
 """Tokens whose signature was checked, which is not done again before they expire."""
+_CHECK_AGAIN_S: Final = 300.0
+"""So long after its check a token counts although the key at a JWKS URL may be gone."""
 _MAX_PATTERNS: Final = 1000
 _MAX_TENANT: Final = 200
 _SECRET_BYTES: Final = 32
@@ -30,7 +39,8 @@ _SECRET_BYTES: Final = 32
 class TokenRules:
     """Which JSON Web Tokens are accepted: signed with one of ``algorithms`` (such as RS256), from
     ``issuer`` and for ``audience``, neither expired nor early by more than ``leeway_s``. The claim
-    ``tenant_claim`` names the tenant."""
+    ``tenant_claim`` names the tenant; with ``tenant_required`` a token without it is not accepted,
+    else it may ask for every tenant."""
 
     algorithms: tuple[str, ...]
     """Of ALGORITHMS. Which one a token names does not count by itself: it has to be one of these,
@@ -40,6 +50,16 @@ class TokenRules:
     leeway_s: float = 30.0
     """By so much clocks may differ."""
     tenant_claim: str = "tenant"
+    tenant_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A token that was checked at ``checked_s`` and expires at ``until_s``."""
+
+    checked_s: float
+    until_s: float
+    access: Access
 
 
 class Tokens:
@@ -53,11 +73,13 @@ class Tokens:
         jwks_url: str | None = None,
         jwks_pause_s: float = 30.0,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``key_file`` holds a public key (PEM), or for HS256 a secret of 32 bytes or more.
-        ``jwks_url`` is a URL from which the keys are fetched instead: again after five minutes, and
-        also where a token names a key that is not known, if ``jwks_pause_s`` seconds have passed
-        since the last time. ``now`` gives seconds since 1970. Raises InvalidInput where neither
+        """``rules`` say which tokens are accepted (``TokenRules``). ``key_file`` holds a public key
+        (PEM), or for HS256 a secret of 32 bytes or more. ``jwks_url`` is a URL from which the keys
+        are fetched instead: again after five minutes, and also where a token names a key that is
+        not known, if ``jwks_pause_s`` seconds have passed since the last time. ``now`` gives
+        seconds since 1970, ``clock`` seconds that only rise. Raises InvalidInput where neither
         ``key_file`` nor ``jwks_url`` is given or both are, where the key is missing or does not fit
         the algorithms, and for algorithms that are not allowed, such as HS256 with ``jwks_url``."""
         if (key_file is None) == (jwks_url is None):
@@ -77,15 +99,20 @@ class Tokens:
         self._rules = rules
         self._now = now
         self._key: Any = None if key_file is None else _key_of(key_file, rules.algorithms)
-        self._jwks = None if jwks_url is None else JwksKeys(jwks_url, jwks_pause_s)
+        self._jwks = None if jwks_url is None else JwksKeys(jwks_url, jwks_pause_s, clock)
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, Access]] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def access(self, token: str) -> Access:
-        """Return what ``token``, a signed JSON Web Token in its compact form, allows. With a JWKS
-        URL it may have to fetch the keys, and waits for them. Raises Unauthenticated where the
-        token is malformed, not signed with a known key, for another issuer or audience, expired or
-        not valid yet, and Unavailable where the keys of the JWKS URL cannot be fetched."""
+        """Return what ``token``, a signed JSON Web Token in its compact form, allows: the
+        operations that its claim ``scope`` names, separated by blanks, with the avatars that match
+        a pattern of its claim ``avatars``, a list, for the tenant in the claim that
+        ``TokenRules.tenant_claim`` names. Without ``scope`` or ``avatars`` nothing is allowed;
+        without a tenant every tenant is, unless ``TokenRules.tenant_required``. With a JWKS URL it
+        may have to fetch the keys, and waits for them: a token whose key is no longer there counts
+        for up to ten minutes. Raises Unauthenticated where the token is malformed, not signed with
+        a known key, for another issuer or audience, expired or not valid yet, or has no tenant
+        though one is required, and Unavailable where the keys of the JWKS URL cannot be fetched."""
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise Unauthenticated(
                 f"the token has {len(token)} characters; allowed are {_MAX_TOKEN_CHARACTERS}"
@@ -93,12 +120,26 @@ class Tokens:
         now = self._now()
         with self._lock:
             known = self._known.get(token)
-        if known is not None and now < known[0]:
-            return known[1]
-        claims = self._claims(token)
+        if known is not None and now < known.until_s:
+            if self._jwks is None or now < known.checked_s + _CHECK_AGAIN_S:
+                return known.access
+        else:
+            known = None
+        try:
+            claims = self._claims(token)
+        except Unavailable:  # it has counted before, and nobody can say that it does not any more
+            if known is None:
+                raise
+            return known.access
+        except Unauthenticated:
+            with self._lock:
+                self._known.pop(token, None)
+            raise
         access = self._access_of(claims)
         with self._lock:
-            self._known[token] = (float(claims["exp"]) + self._rules.leeway_s, access)
+            until_s = float(claims["exp"]) + self._rules.leeway_s
+            self._known[token] = _Known(now, until_s, access)
+            self._known.move_to_end(token)
             while len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         return access
@@ -146,7 +187,10 @@ class Tokens:
 
     def _access_of(self, claims: Mapping[str, Any]) -> Access:
         scope = claims.get("scope", "")
-        tenant = claims.get(self._rules.tenant_claim, "")
+        claim = self._rules.tenant_claim
+        if self._rules.tenant_required and not claims.get(claim):
+            raise Unauthenticated(f"the token has no {claim}, which has to name the tenant")
+        tenant = claims.get(claim, "")
         avatars = claims.get("avatars", [])
         if not isinstance(scope, str):
             raise Unauthenticated("the token's scope is no text")
