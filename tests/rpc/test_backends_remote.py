@@ -250,6 +250,9 @@ def test_requests_that_cannot_be_are_refused_before_they_are_sent(servers: list[
                 backend.mouths(model_id, first, wrong)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput):
             backend.mouths_of("anna", visual, windows(3))
+        for model_id in ("x" * 300, "\ud800"):
+            with pytest.raises(InvalidInput):
+                backend.models(model_id)
     assert servers[0].network.asked == []
 
 

@@ -54,9 +54,13 @@ Begin = Callable[[str, SessionSettings], ConverseStream]
 
 class MovingStream(Closing):
     """The client's side of a live session that goes on elsewhere when its server stops. A context
-    manager, used as a ``ConverseStream``: one thread iterates, while others may call the methods.
-    They wait for the moment in which the session is moved. Made by
+    manager, which ends the session; iterating gives what the servers send, as of one session:
+    ``LiveFrame``, ``Sound``, events, ``Refused``, and ``Ended`` at last. Made by
     ``AvatarConnection.converse_anywhere``.
+
+    One thread iterates, while others may call the methods. Those that tell the server something do
+    not wait for its effect, except where they say so, but wait while the session is being moved;
+    they raise Cancelled once it has ended.
 
     Where no other server accepts it, the session goes on where it is, to its end, and iterating
     raises the error that it ends with.
@@ -131,8 +135,14 @@ class MovingStream(Closing):
         return self._stream.sound_rate_hz
 
     def push(self, pcm: Float32Array | npt.NDArray[np.int16], rate_hz: int) -> None:
-        """Send ``pcm``, audio at ``rate_hz``, to be spoken. What is not said yet when the session
-        is moved is said on the server where it goes on. See ``ConverseStream.push``."""
+        """Send ``pcm``, audio to be spoken, of any length: (n,) or (n, channels), int16 or float32
+        in [-1, 1], at ``rate_hz``. What is not said yet when the session is moved is said on the
+        server where it goes on.
+
+        Waits while the server takes no more; what was not sent when ``interrupt`` is called is
+        dropped. Raises InvalidInput where ``pcm`` is not such audio. A rate or a number of channels
+        that the server does not take comes as ``Refused`` when iterating.
+        """
         samples = int16_of(pcm)
         with self._changed:
             interrupts = self._interrupts
@@ -143,44 +153,55 @@ class MovingStream(Closing):
                 return
 
     def end_of_speech(self) -> None:
-        """Tell the server that all audio of this piece of speech was sent. See
-        ``ConverseStream.end_of_speech``."""
+        """Tell the server that all audio of this piece of speech was sent: it is spoken to its end,
+        and audio that follows begins another."""
         self._give(EndOfSpeech())
 
     def say(self, text: str) -> None:
-        """Have the server's voice say ``text``. See ``ConverseStream.say``."""
+        """Have the server's voice say ``text``, after the texts before it. Where it cannot be said,
+        a ``Refused`` comes when iterating."""
         self._give(Text(text))
 
     def interrupt(self) -> None:
-        """Drop all speech that was sent. See ``ConverseStream.interrupt``."""
+        """Drop all speech and texts that were sent, also what is being said. Waits until the server
+        has done so, 5 s at most. Raises DeadlineExceeded where it takes longer, and the server's
+        error where it refuses (NotFound, Unavailable, ...)."""
         with self._changed:
             self._interrupts += 1
             self._unsaid.drop()
             stream, again = self._stream, self._switching
-        stream.interrupt()  # whoever sends waits no more
+        try:
+            stream.interrupt()  # whoever sends waits no more
+        except LipwireError:
+            with self._changed:
+                if self._stream is stream or self._over:
+                    raise
+                again = True  # it was moved meanwhile
         if again:
             with self._order:  # what was being said again may have come behind that
                 self._stream.interrupt()
 
     def listen(self, listening: bool) -> None:
-        """Tell the server whether somebody speaks to the avatar now (``listening``). See
-        ``ConverseStream.listen``."""
+        """Tell the server whether somebody speaks to the avatar now (``listening``); the session's
+        state shows it, and nothing else."""
         self._listening = listening
         self._tell(lambda stream: stream.listen(listening))
 
     def change_avatar(self, model_id: str) -> None:
-        """Ask the server to show the avatar ``model_id`` as soon as nobody speaks. See
-        ``ConverseStream.change_avatar``."""
+        """Ask the server to show the avatar ``model_id`` as soon as nobody speaks. Where it cannot,
+        a ``Refused`` comes when iterating."""
         self._avatars.append(model_id)
         self._tell(lambda stream: stream.change_avatar(model_id))
 
     def keep_alive(self) -> None:
-        """Tell the server that the session is wanted though nothing is said. See
-        ``ConverseStream.keep_alive``."""
+        """Tell the server that the session is wanted though nothing is said, so that it does not
+        end as idle."""
         self._tell(lambda stream: stream.keep_alive())
 
     def end(self) -> None:
-        """Ask the server to end the session. See ``ConverseStream.end``."""
+        """Ask the server to end the session and drop its speech, waiting 5 s at most for the speech
+        to be dropped. What the server sends until the end can still be received by iterating.
+        Raises nothing."""
         with self._changed:
             self._over = True
             self._changed.notify_all()

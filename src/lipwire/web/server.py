@@ -54,14 +54,17 @@ class WebServer(Closing):
         name: str = "web",
         most_connections: int = MOST_CONNECTIONS,
     ) -> None:
-        """``make_app`` is called in the event loop. ``port`` 0 is any free one. ``on_stop`` returns
-        what is awaited there at the end. ``among`` is the Unix socket on which this process answers
-        what others of the server pass on, with which it shares the port; None where there are none.
-        ``certificate`` are the files of the server's certificate and its key, PEM; a change of them
-        counts for the next connections. None: nothing is encrypted. ``name`` is what messages and
-        the thread call it, and the part of the configuration with its port. ``most_connections``
-        are kept at a time. Raises Unavailable where the address is taken, InvalidInput where it is
-        no address of this machine or the files are no certificate."""
+        """``make_app()`` returns the app; it is called in the event loop. ``host`` is the address
+        to listen at, ``port`` 0 is any free one. ``on_stop()`` is called in the loop at the end; a
+        coroutine that it returns is awaited. ``among`` is the path of a Unix socket, on which this
+        process answers requests that other processes of the server pass on to it, and the port is
+        then shared with them; None where this process is the only one. ``certificate`` are the
+        files of the server's certificate and its key, PEM, which are read again when they change;
+        None: nothing is encrypted. ``name`` is the server's name in messages and of its thread,
+        "web" or "metrics". ``most_connections`` are kept at a time. Raises Unavailable where it
+        cannot listen at the address (it is taken, for example), and InvalidInput for a port that is
+        none and for files that are no certificate and its key. What ``make_app`` raises is
+        passed on."""
         self._make_app = make_app
         self._name = name
         self._connections = Connections(most_connections)
@@ -78,10 +81,16 @@ class WebServer(Closing):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.lag_s = 0.0
         """How late the event loop was when it was last looked at."""
+        self._failures: list[Exception] = []
+        """Why it did not start, if it did not."""
         self._thread = threading.Thread(target=self._run, name=f"lipwire-{name}", daemon=True)
         self._thread.start()
         if not self._started.wait(_STARTED_WITHIN_S):
+            self.close()
             raise Unavailable(f"the {name} server did not start")
+        if self._failures:
+            self._socket.close()
+            raise self._failures[0]
 
     def answers(self, timeout_s: float = _ANSWERS_WITHIN_S) -> bool:
         """Return whether the event loop of the server runs a function that it is given within
@@ -113,8 +122,11 @@ class WebServer(Closing):
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except Exception:
-            _LOG.exception("the %s server failed", self._name)
+        except Exception as error:
+            if self._started.is_set():
+                _LOG.exception("the %s server failed", self._name)
+            else:
+                self._failures.append(error)
         finally:
             self._started.set()
 
@@ -218,6 +230,6 @@ def _listening(host: str, port: int, *, shared: bool, name: str) -> socket.socke
         listening.close()
         hint = ""
         if error.errno == errno.EADDRINUSE:
-            hint = f"; {_OTHER_PORTS[name]}"
+            hint = f"; {_OTHER_PORTS.get(name, 'choose another one')}"
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from None
     return listening

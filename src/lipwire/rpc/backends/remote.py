@@ -156,7 +156,8 @@ class RemoteBackend(Closing):
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on of avatar ``model_id``, one
         for each of ``windows``, what the network hears of a frame: (N, 32, 16, 16) float32 gives
-        (N, 320, 320, 3) uint8, in the package's colour order. Waits for the answer.
+        (N, 320, 320, 3) uint8, in the colour order of the avatar's package (bgr or rgb). Waits for
+        the answer.
 
         ``revision`` is that of the avatar whose frames the mouths will be pasted into (hashes of
         its files; the default fits any). ``crops()`` returns those frames' crops, which the network
@@ -242,15 +243,16 @@ class RemoteBackend(Closing):
         revision: Revision = ANY_REVISION,
         call: Call | None = None,
     ) -> DrawnFloatMouths:
-        """Return the network's own output, (N, 3, 320, 320) float32, by custom in [0, 1], in the
-        package's colour order, of avatar ``model_id`` for ``visual`` (N, 6, 320, 320) and
-        ``windows`` (N, 32, 16, 16), float32 both. ``visual`` is what the network sees, in [0, 1]:
-        the crop, and the crop with the mask black. Waits for the answer. See ``Backend.mouths_of``.
+        """Return the network's own output, (N, 3, 320, 320) float32, by custom in [0, 1], of avatar
+        ``model_id`` for ``visual`` (N, 6, 320, 320) and ``windows`` (N, 32, 16, 16), float32 both.
+        ``visual`` is what the network sees, in [0, 1]: channels 0 to 2 are the crop, 3 to 5 the
+        crop with the mouth black (rows 5 to 309 of columns 5 to 314). Colours are in the order of
+        the avatar's package (bgr or rgb). Waits for the answer.
 
-        ``revision`` is that of the avatar that the crops are of; the default fits any. The messages
-        of this form name neither class nor tenant, so servers run it as batch. Raises AvatarChanged
-        where the newest network is of another revision, NotFound, InvalidInput, AvatarInvalid; and
-        where no server answers in time Unavailable, Overloaded, DeadlineExceeded, or Cancelled
+        ``revision`` is that of the avatar that the crops are of; the default fits any. Servers are
+        not told class and tenant of ``call``, and run this as class batch. Raises AvatarChanged
+        where the server's network is of another revision, NotFound, InvalidInput, AvatarInvalid;
+        and where no server answers in time Unavailable, Overloaded, DeadlineExceeded, or Cancelled
         where ``call`` ends first.
         """
         count = check_batch("windows", windows, AUDIO_WINDOW_SHAPE)
@@ -315,9 +317,9 @@ class RemoteBackend(Closing):
         calls under way are done, which is not waited for. Returns whether any server had it.
         ``call`` is the request that this is done for.
 
-        All servers are asked, because any may have loaded the network while others were out. Raises
-        the error of a server that is up and failed; a server that is out need not answer. Where a
-        server that is up cannot be reached, all are asked once more before Unavailable is raised.
+        Raises the error of a server that failed. Where there are several servers, those that a
+        health check or a call has found unreachable need not answer. Before Unavailable is raised,
+        all servers are asked once more.
         """
         check_name(model_id)
         unloaded, failed = self._tell_to_unload(model_id, call)
@@ -355,6 +357,8 @@ class RemoteBackend(Closing):
         ``model_id`` alone where one is named; one that several servers hold is listed for each.
         ``call`` is the request that this is done for. Raises the first server's error where no
         server answers."""
+        if model_id:
+            check_name(model_id)
         request = management_pb2.GetModelStatsRequest(model_id=model_id)
         answers = self._servers.tell_all(
             lambda server, left_s, metadata: server.inference.GetModelStats.future(
