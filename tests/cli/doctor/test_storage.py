@@ -170,3 +170,15 @@ def test_a_damaged_file_of_keys_is_a_fault(tmp_path: Path) -> None:
 def test_without_files_there_is_nothing_to_look_at() -> None:
     (check,) = written_files(CompositingConfig())
     assert check.outcome is Outcome.NOT_APPLICABLE
+
+
+def test_where_nobody_may_look_is_a_fault(tmp_path: Path) -> None:
+    unseen = tmp_path / ("x" * 300)  # as where a folder on the way may not be searched
+    with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
+        unseen.exists()
+    config = CompositingConfig(
+        models_root=unseen,
+        security=SecuritySettings(audit_file=unseen / "a", keys_file=unseen / "k"),
+    )
+    assert [each.outcome for each in avatars(config).checks] == [Outcome.FAULT]
+    assert {each.outcome for each in written_files(config)} == {Outcome.FAULT}

@@ -32,7 +32,7 @@ from lipwire.avatars.importing.pictures import (
     video_facts,
 )
 from lipwire.avatars.importing.report import Report
-from lipwire.avatars.importing.sources import BODY_FOLDER, Source, followed, label_of
+from lipwire.avatars.importing.sources import BODY_FOLDER, Source, contents_of, followed, label_of
 from lipwire.avatars.locating import read_file
 from lipwire.avatars.packagesettings import (
     MAX_SETTINGS_BYTES,
@@ -91,10 +91,11 @@ def examine(source: Source, checkpoints: Checkpoints, report: Report) -> Materia
     """Find and check the parts of an avatar that ``source`` holds, and return them for
     ``write_package``; nothing is written. Images are read in part, a video is decoded.
 
-    What is found, assumed or unusual is added to ``report``. ``checkpoints`` is asked what PyTorch
-    checkpoints hold. Raises AvatarInvalid with the first thing that is missing or wrong,
-    InvalidInput where ``source.landmarks_size`` is given and there are no landmarks, NotFound where
-    the folder is not there, and DependencyMissing where a checkpoint needs PyTorch.
+    What is found, assumed or unusual is added to ``report``. ``checkpoints`` is asked what the
+    network or the audio encoder is where it is a PyTorch checkpoint. Raises AvatarInvalid with the
+    first thing that is missing or wrong, InvalidInput where ``source.landmarks_size`` is given and
+    the crop rectangles are in a file and not made of landmarks of the face, and DependencyMissing
+    where PyTorch is needed and not installed.
     """
     named = source.frames is not None and source.rectangles is not None
     layout = "the files that were named" if named else recognised(source.folder, source.shown)
@@ -225,7 +226,7 @@ def _find_video(
         return None
     others = [
         path
-        for path in sorted(source.folder.iterdir())
+        for path in sorted(contents_of(source.folder))
         if path.suffix.lower() in _VIDEO_SUFFIXES
         and path.is_file()
         and not PARTS_OF_FRAMES.search(path.name)

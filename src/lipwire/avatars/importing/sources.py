@@ -23,7 +23,7 @@ _MAX_DESCENT: Final = 3
 class Source:
     """One avatar to import.
 
-    ``shown`` is how a person named it, ``name`` what the avatar is called unless another name is
+    ``shown`` is what messages call it, ``name`` what the avatar is called unless another name is
     given. Files are looked for in ``folder``, networks then in the folders ``beside``. ``model``,
     ``audio_encoder``, ``frames`` (a folder of images or a video) and ``rectangles`` are paths that
     were given on their own; where one is None, its files are looked for. ``frame_count`` is how
@@ -55,9 +55,9 @@ def folder_sources(folder: Path, shown_as: str, name: str) -> list[Source]:
     """Return the avatars in ``folder``: one, or those of SyncTalk_2D's own tree, each of which has
     a folder in ``dataset/`` there.
 
-    Folders that hold nothing but one folder are passed through. ``shown_as`` is how a person named
-    the folder, ``name`` is the name for an avatar that lies in the folder itself. Raises NotFound
-    where there is no such folder.
+    Folders that hold nothing but one folder are passed through. ``shown_as`` is what messages
+    call the folder, ``name`` is the name for an avatar that lies in the folder itself. Raises
+    NotFound where there is no such folder.
     """
     if not folder.is_dir():
         raise NotFound(f"no folder {shown_as}; name a folder, a .zip or a .tar file")
@@ -72,9 +72,10 @@ def folder_sources(folder: Path, shown_as: str, name: str) -> list[Source]:
 
 def followed(path: Path, root: Path, shown_as: str) -> Path:
     """Return ``path``, which was found below the folder ``root``, unchanged. Raises AvatarInvalid
-    where a link in the path cannot be followed, or leads out of ``root`` and
-    ``links_may_lead_out()`` is False: through such links a stranger's folder could bring any file
-    of this machine into the package. ``shown_as`` names it in the message."""
+    where a symbolic link in the path cannot be followed, or leads out of ``root`` and the
+    environment variable LIPWIRE_ALLOW_LINKS_OUTSIDE does not allow that: through such links a
+    stranger's folder could bring any file of this machine into the package. ``shown_as`` is what
+    the message calls the path."""
     try:
         inside = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError) as error:
@@ -94,7 +95,7 @@ def label_of(path: Path, root: Path) -> str:
 
 def _innermost(folder: Path) -> Path:
     for _ in range(_MAX_DESCENT):
-        entries = _entries(folder)
+        entries = contents_of(folder)
         if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
             break
         if entries[0].name in (BODY_FOLDER, _DATA, "frames", _CHECKPOINTS):
@@ -103,8 +104,10 @@ def _innermost(folder: Path) -> Path:
     return folder
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, without what macOS and others leave in each."""
+def contents_of(folder: Path) -> list[Path]:
+    """Return the paths of what is in ``folder``, in no order, without what macOS and others leave
+    in each: ``__MACOSX`` and names that begin with a dot. Raises NotFound where it cannot be
+    read."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - the names alone
     except OSError as error:
@@ -117,7 +120,7 @@ def _data_folders(tree: Path) -> list[Path]:
     data = tree / _DATA
     if not data.is_dir():
         return []
-    return sorted(each for each in _entries(data) if (each / BODY_FOLDER).is_dir())
+    return sorted(each for each in contents_of(data) if (each / BODY_FOLDER).is_dir())
 
 
 def _in_tree(tree: Path, folder: Path, shown_as: str) -> Source:

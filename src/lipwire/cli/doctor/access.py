@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def access(config: ServerConfig) -> Iterator[Check]:
-    """Yield checks of ``config`` against the deployment guide's list of security: encryption, who
-    may ask, limits for tenants, allowed addresses, the record of calls. For a server that only this
-    machine reaches there is a single check, NOT_APPLICABLE."""
+    """Yield checks of how ``config`` protects a server: whether connections are encrypted, callers
+    have to show who they are, tenants have limits, addresses are restricted, and calls are
+    recorded. What is not set is a WARNING, or NOT_APPLICABLE for addresses. For a server that only
+    this machine reaches there is a single check, NOT_APPLICABLE."""
     from lipwire.config import CompositingConfig, InferenceConfig
     from lipwire.config.values import is_loopback
 

@@ -1,6 +1,6 @@
 """What a check found."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -67,6 +67,15 @@ def not_applicable(name: str, seen: str, action: str = "") -> Check:
     """Return a ``Check`` called ``name`` with the outcome NOT_APPLICABLE; ``seen`` says why there
     is nothing to check. ``action`` says what may be done nevertheless (empty: nothing)."""
     return Check(name, Outcome.NOT_APPLICABLE, seen, "", action)
+
+
+def holds(look: Callable[[], bool]) -> bool:
+    """Return what ``look()`` returns, which is to ask about a path, such as ``path.is_file``; False
+    where it raises OSError, as where a folder on the way may not be searched."""
+    try:
+        return look()
+    except OSError:
+        return False
 
 
 def count(groups: Iterable[Group], outcome: Outcome) -> int:

@@ -58,9 +58,11 @@ def gpus(
     driver: Driver | None = None,
     providers: Collection[str] | None = None,
 ) -> list[Check]:
-    """Return checks of the GPUs that the driver knows: that there are as many as ``configs`` ask
-    for, and that their memory is enough for ``gpus.memory_gb_per_gpu``. Where the driver knows
-    none, returns one check: FAULT where one of ``configs`` requires GPUs, else NOT_APPLICABLE.
+    """Return checks of the GPUs that the driver knows: that there are as many as the one of
+    ``configs`` that needs most, that the memory of each is enough for the largest
+    ``gpus.memory_gb_per_gpu``, and that ONNX Runtime can use them. Where the driver knows none,
+    returns one check: FAULT where one of ``configs`` requires GPUs, else NOT_APPLICABLE. Only the
+    configurations of inference servers count.
 
     ``driver`` answers questions about GPUs (None: NVIDIA's driver). ``providers`` are the names of
     the execution providers of ONNX Runtime (None: it is asked).

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from lipwire.cli.doctor.checks import Check, fault, not_applicable, ok, warning
+from lipwire.cli.doctor.checks import Check, fault, holds, not_applicable, ok, warning
 
 if TYPE_CHECKING:
     from lipwire.config import CompositingConfig
@@ -76,7 +76,7 @@ def renders(config: CompositingConfig) -> Iterator[Check]:
     there = settings.folder
     while not os.path.lexists(there):
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not holds(there.is_dir) or not os.access(there, os.W_OK | os.X_OK):
         seen = f"{settings.folder} cannot be written to"
         yield fault(_RENDERS, seen, wanted, "make it, and let the server's user")
     else:

@@ -23,11 +23,13 @@ def speed(
     frames: int = FRAMES,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Check:
-    """Check how fast this machine makes frames, by making ``frames`` frames as JPEG files and
-    timing that.
+    """Check that this machine makes at least 25 frames a second, those of one live session, by
+    timing how long ``frames`` frames take: WARNING where it is slower, FAULT where no frame can be
+    made.
 
-    ``speaking()`` returns a context manager whose ``with`` block gets an iterator of frames; the
-    time of entering it is not counted. None means the demo avatar with the bundled sentence.
+    ``speaking()`` returns a context manager whose ``with`` block gets an iterator that makes the
+    frames, as objects of any type; the time of entering it is not counted. None means the demo
+    avatar, which says the bundled sentence, as JPEG files.
     ``clock()`` returns seconds.
     """
     from lipwire.domain import LipwireError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lipwire.cli.doctor.checks import Check, fault, not_applicable, ok, warning
+from lipwire.cli.doctor.checks import Check, fault, holds, not_applicable, ok, warning
 
 if TYPE_CHECKING:
     from lipwire.avatars import AvatarPackage
@@ -39,8 +39,10 @@ class Avatars:
 def avatars(
     config: ServerConfig, progress: Callable[[int, int], object] = lambda _done, _total: None
 ) -> Avatars:
-    """Check that the avatars of ``config`` can be read, and count their frames. Avatars in a store
-    are only counted, not read.
+    """Check that the avatars of ``config`` can be read, and have as many frames as it says. Return
+    an ``Avatars``: the checks (a first one of all avatars, then a FAULT for each that cannot be
+    used), the number of avatars that can be read, and the bytes of frames to preload. Avatars in a
+    store are only counted, not read.
 
     ``progress(done, total)`` is called after each avatar with how many have been looked at, and how
     many there are.
@@ -54,7 +56,7 @@ def avatars(
     if config.store_url is not None:
         return _stored(config, config.store_url)
     if root is not None and not os.access(root, os.R_OK | os.X_OK):
-        seen = f"{root} cannot be read" if root.exists() else f"there is nothing at {root}"
+        seen = f"{root} cannot be read" if holds(root.exists) else f"there is nothing at {root}"
         return Avatars(
             (fault(name, seen, "a folder of avatar packages", "set models_root, or allow it"),)
         )
@@ -160,7 +162,7 @@ def cache(folder: Path) -> Check:
     there = folder
     while not os.path.lexists(there):
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not holds(there.is_dir) or not os.access(there, os.W_OK | os.X_OK):
         return fault(
             name, f"{folder} cannot be written to", wanted, "allow it, or set XDG_CACHE_HOME"
         )
@@ -176,9 +178,9 @@ def _room(name: str, folder: Path, free_bytes: int, wanted: str) -> Check:
 
 def written_files(config: ServerConfig) -> Iterator[Check]:
     """Yield checks that the files which servers with ``config`` write can be written (the log, the
-    records of calls and of live sessions, the count of minutes), and that the files of API keys and
-    of the key for tokens can be read. Where it names none of them, yields one check,
-    NOT_APPLICABLE. Nothing is written."""
+    records of calls and of live sessions, the count of tenants' minutes in live sessions), and that
+    the files of API keys and of the key for tokens can be read. Where it names none of them, yields
+    one check, NOT_APPLICABLE. Nothing is written."""
     security = config.security
     named = {
         "logging.file": config.logging.file,
@@ -200,10 +202,10 @@ def written_files(config: ServerConfig) -> Iterator[Check]:
 
 def _writable(name: str, path: Path) -> Check:
     wanted = "a file that can be written"
-    if path.exists():
+    if holds(path.exists):
         good = path.is_file() and os.access(path, os.W_OK)
     else:
-        good = path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)
+        good = holds(path.parent.is_dir) and os.access(path.parent, os.W_OK | os.X_OK)
     if not good:
         remedy = "make its folder, and let the server's user"
         return fault(name, f"{path} cannot be written", wanted, remedy)
@@ -217,7 +219,7 @@ def _writable(name: str, path: Path) -> Check:
 
 def _readable(name: str, path: Path) -> Check:
     wanted = "a file that can be read"
-    if path.is_file() and os.access(path, os.R_OK):
+    if holds(path.is_file) and os.access(path, os.R_OK):
         return ok(name, str(path), wanted)
     return fault(name, f"{path} cannot be read", wanted, "put it there, or name another file")
 
