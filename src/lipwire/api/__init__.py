@@ -238,8 +238,8 @@ def open_recording(
 def connect(
     address: str, *, use_proxy: bool = False, security: ClientSecurity | None = None
 ) -> AvatarConnection:
-    """Return a connection to a server with live sessions (``lipwire serve``, or a compositing
-    server); also ``lipwire.connect``. It is a context manager, for use by many threads.
+    """Return a connection to a server with live sessions, such as ``lipwire serve`` starts; also
+    ``lipwire.connect``. It is a context manager, for use by many threads.
 
     >>> with connect("localhost:50052") as server:  # doctest: +SKIP
     ...     with server.converse("demo") as session:

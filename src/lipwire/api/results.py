@@ -39,8 +39,9 @@ class RenderResult:
 
 
 class Clock:
-    """Measures the time of one render, from when the object is made to ``result``; its
-    ``stopwatch`` adds up the stages."""
+    """Measures the time of one render, from when the object is made to ``result``. A stage is
+    timed by doing it in a block ``with clock.stopwatch.measure(stage)``, where ``stage`` is
+    "audio", "crop", "network", "compose" or "encode"."""
 
     def __init__(self) -> None:
         self.stopwatch = Stopwatch()

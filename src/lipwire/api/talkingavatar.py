@@ -60,7 +60,7 @@ class Frame:
     closed, only ``mouth`` can be read; the other forms raise InvalidInput. What a form needs that
     was not named in ``outputs`` when the avatar was opened is compiled when it is first asked for,
     which may raise AvatarInvalid or StorageFailed as ``open_avatar`` does; ``bgr`` and ``i420``
-    raise AvatarInvalid where the package's frames were changed.
+    raise AvatarInvalid where the files of the avatar's frames were changed since it was opened.
     """
 
     __slots__ = ("_avatar", "_background", "_mouth", "index")
@@ -79,8 +79,8 @@ class Frame:
     @property
     def mouth(self) -> UInt8Array:
         """The image of the mouth region that the network made for this frame: (320, 320, 3) uint8,
-        channels in the order of the avatar's package (BGR unless its settings say RGB). The same
-        array each time, not to be written to."""
+        channels in the order that the avatar's network uses (BGR unless the avatar's settings say
+        RGB). The same array each time, not to be written to."""
         return self._mouth
 
     @property
@@ -258,8 +258,8 @@ class TalkingAvatar(Closing):
         they are made.
 
         Raises InvalidInput for audio or settings that cannot work and once the avatar is closed,
-        AvatarInvalid when the package was changed meanwhile, StorageFailed when ``out`` cannot be
-        written, BrokenPipeError when nobody reads an open file any more.
+        AvatarInvalid when the avatar's files were changed meanwhile, StorageFailed when ``out``
+        cannot be written, BrokenPipeError when nobody reads an open file any more.
         """
         self._check_open()
         target = target_of(out)
@@ -332,8 +332,8 @@ class TalkingAvatar(Closing):
         default one), and ``allow_damaged`` has a damaged file taken with silence where something is
         missing. ``start_frame`` (0 or above) is the avatar's frame to begin with; ``progress(done,
         total)`` is called with numbers of frames while they are made. Raises InvalidInput for audio
-        or settings that cannot work and once the avatar is closed, AvatarInvalid when the package
-        was changed meanwhile, StorageFailed when ``folder`` cannot be written.
+        or settings that cannot work and once the avatar is closed, AvatarInvalid when the
+        avatar's files were changed meanwhile, StorageFailed when ``folder`` cannot be written.
         """
         self._check_open()
         path = path_of("folder", folder)
@@ -378,7 +378,8 @@ class TalkingAvatar(Closing):
 
         What is named as ``outputs`` in ``open_avatar`` is compiled there, before the first frame.
         Raises InvalidInput for an unknown form, and after ``close``; AvatarInvalid where the
-        package is broken by now, StorageFailed where what is compiled can be written nowhere.
+        avatar's files are not right any more, StorageFailed where what is compiled can be written
+        nowhere.
         """
         output = output_of(output)
         with self._lock:

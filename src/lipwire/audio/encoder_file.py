@@ -39,11 +39,14 @@ class EncoderFile:
 
 
 def read_encoder_file(path: Path) -> EncoderFile:
-    """Read the ONNX file at ``path`` and check that it is safe to open as an audio encoder.
+    """Read the ONNX file at ``path``, check that it is safe to open as an audio encoder, and return
+    its bytes (``source``), with the weights that lie in files beside it, the name of its input, and
+    the N that every run must have (``fixed_batch``; None where any is allowed).
 
-    Raises AvatarInvalid where the file is missing, not readable, too long or no ONNX model, where a
-    tensor's external data is not a plain file inside the model's folder, and where the input is not
-    one of (N, 1, 80, 16) float32.
+    Raises AvatarInvalid where the file is missing, not readable, longer than 1 GiB with its weights
+    or no ONNX model, where weights are not in plain files inside the model's folder, where it has
+    functions, loops, operators of other domains than ai.onnx or too many layers, and where its
+    inputs are not exactly one, (N, 1, 80, 16) float32 with N free or 1 to 256.
     """
     try:
         if not path.is_file():

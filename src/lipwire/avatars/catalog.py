@@ -106,7 +106,9 @@ class Catalog:
         raise NotFound(f"no avatar named {name}{hint}")
 
     def hold(self, name: str) -> HeldFiles:
-        """Return ``files(name)``, with nothing to close: the files stay where they are. Raises
+        """Return an object whose attribute ``files`` is what ``files(name)`` returns. It is a
+        context manager for callers that do not know which kind of ``Packages`` they use: here
+        closing it does nothing, and the files are not protected from being removed. Raises
         InvalidInput where ``name`` cannot be an avatar's name, and NotFound where there is none of
         that name."""
         return HeldFiles(self.files(name))
@@ -256,8 +258,9 @@ def _as_written(path: Path) -> Path:
 
 
 def is_avatar_folder(folder: Path) -> bool:
-    """Return whether ``folder`` holds at least one of ``crop_rects.json``, the network and
-    ``frames``, so that it is meant to be an avatar's package."""
+    """Return whether ``folder`` holds at least one of ``crop_rects.json``,
+    ``checkpoint/model_best.onnx`` (the network) and ``frames``, so that it is meant to hold an
+    avatar, complete or not."""
     text = os.fspath(folder)
     return any(os.path.exists(f"{text}/{mark}") for mark in _MARKS)  # noqa: PTH110 - the price
 

@@ -76,9 +76,9 @@ def contained(root: Path, name: str, label: str, findings: Findings) -> Path | N
     not be used. The links of ``root`` itself have to be resolved already.
 
     It may not be used where ``name`` has "..", begins at a root or a drive, or leads over a link
-    that cannot be followed or that leads out of ``root``. Where links may lead out
-    (``links_may_lead_out``), such a path is returned with its links as they are. ``label`` names
-    the path in the message.
+    that cannot be followed or that leads out of ``root``. Where the environment variable
+    LIPWIRE_ALLOW_LINKS_OUTSIDE allows links that lead out, a path over one is returned without
+    resolving its links. ``label`` names the path in the message.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leaves = posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root
@@ -126,7 +126,8 @@ def holds(folder: Path, *names: str) -> bool:
 
 
 def folder_with(name: str, folders: list[Path]) -> Path:
-    """Return the first of ``folders`` that holds ``name``; the first of all where none does."""
+    """Return the first of ``folders``, one or more, that has a file or folder called ``name``; the
+    first of all where none has."""
     return next((folder for folder in folders if holds(folder, name)), folders[0])
 
 

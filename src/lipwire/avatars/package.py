@@ -81,11 +81,11 @@ class AvatarPackage:
     """An avatar whose files, settings and crop rectangles have been read and checked
     (``read_package``). All paths are absolute.
 
-    ``path`` is the package's folder with symbolic links resolved; where files lie apart, the first
-    folder that one of them lies in. ``name`` is what people are shown: that of the settings, or the
-    folder's. ``model`` (the network's file) and ``frames`` are None where they are not there and
-    were not in ``need`` of ``read_package``, ``encoder_path`` (the audio encoder's) where there is
-    none.
+    ``path`` is the package's folder with symbolic links resolved; where ``files`` names no such
+    folder, the first of ``files.folders``. ``name`` is what people are shown: that of the settings,
+    or the folder's. ``model`` (the network's file) and ``frames`` are None where they are not there
+    and were not in ``need`` of ``read_package``, ``encoder_path`` (the audio encoder's) where there
+    is none.
     """
 
     files: AvatarFiles
@@ -132,8 +132,9 @@ class AvatarPackage:
 
     @property
     def masks(self) -> Masks | None:
-        """What is in front of the mouth in each frame; None where nothing is. Raises AvatarInvalid
-        where the package was read without its frames."""
+        """Pictures that say, for frames in which something is in front of the mouth, where the
+        frame is kept; None where there are none. Raises AvatarInvalid where the package was read
+        without its frames."""
         return self._frames.masks
 
     def label(self, path: Path) -> str:

@@ -62,14 +62,16 @@ def run(
     size: tuple[int, int] = (1280, 720),
     widths: Widths = MOBILE_WIDTHS,
 ) -> list[Comparison]:
-    """Compare the time to the first frame of a cold avatar with the plain way's, on a package of
-    ``frames`` frames of ``size`` (width, height), made for it in a temporary folder. ``widths`` are
-    the channels of the layers of its network.
+    """Compare two ways to the first frame of an avatar that is not open yet: Lipwire's, with its
+    compiled form, and decoding all its frames and opening an ONNX Runtime session for it. The
+    avatar, made in a temporary folder, has ``frames`` frames of ``size`` (width, height) and a
+    network whose layers have ``widths`` channels.
 
-    Each of the three states that the module names is measured in ``rounds`` rounds, and is one
-    result; "From the disk" is there only where the system has ``posix_fadvise``. The notes say what
-    the first frame costs besides its inference. Raises RuntimeError when the two ways do not give
-    the same picture.
+    Returns a result for each of three states, measured in ``rounds`` rounds: Lipwire's engine is
+    new, as in a fresh process; it runs another avatar already, as in a running server; and the
+    latter with the avatar's files read from the disk (only where the system has
+    ``posix_fadvise``). The notes say what the first frame costs besides its inference. Raises
+    RuntimeError when the two ways do not give the same picture.
     """
     with tempfile.TemporaryDirectory(prefix="lipwire-coldstart-") as folder:
         random = np.random.default_rng(0)

@@ -137,16 +137,16 @@ def run_gpu(
     networks: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> GpuReport:
-    """Measure ``parts`` (names in ``PARTS``) on ``device`` (None: the first GPU), and return what
-    was found. After ``limit_s`` seconds no further part begins. A part that fails, or is left out,
-    is noted in the report, and the next one follows.
+    """Measure ``parts`` (keys of ``PARTS``, such as "speed"; KeyError for others) on ``device``
+    (None: the first GPU), and return what was found. After ``limit_s`` seconds no further part
+    begins. A part that fails, or is left out, is noted in the report, and the next one follows.
 
-    ``memory`` stands in for a GPU where there is none. ``widths`` are the channels of the networks'
-    layers, None for tiny networks. ``quick`` measures a few rounds only. After each part the report
-    so far is written to the file ``out`` as JSON (None: no file), and ``tell(part)`` is called.
-    ``networks`` is a folder in which networks are kept for the next time; None for a temporary one.
-    ``clock_s()`` returns seconds. Raises DependencyMissing where ``memory`` is None and nothing
-    runs on ``device`` (``why_not``).
+    ``memory`` is used in place of the GPU's, to try the program where there is no GPU. ``widths``
+    are the channels of the networks' layers, None for tiny networks. ``quick`` measures a few
+    rounds only. After each part the report so far is written to the file ``out`` as JSON (None: no
+    file), and ``tell(part)`` is called. ``networks`` is a folder in which networks are kept for the
+    next time; None for a temporary one. ``clock_s()`` returns seconds. Raises DependencyMissing
+    where ``memory`` is None and nothing runs on ``device`` (``why_not``).
     """
     device = device or Device.cuda(0)
     if memory is None:

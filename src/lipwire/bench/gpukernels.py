@@ -112,10 +112,10 @@ def _staged(rig: Rig, frames: int) -> Iterator[_Stage]:
 
 
 def recording(rig: Rig) -> Iterator[Row]:
-    """Yield rows with the time of all kernels of a batch on the GPU of ``rig``, recorded once and
-    run as a whole. There is a row for each batch size with all frames of one avatar, and another
-    with each frame of a different avatar. Ends early when the rig's time is up. Raises RuntimeError
-    where Lipwire's kernels do not run the network there."""
+    """Yield rows with the time of all kernels of a batch on the GPU of ``rig``, recorded once (as a
+    CUDA graph) and run as a whole. There is a row for each batch size with all frames of one
+    avatar, and another with each frame of a different avatar. Ends early when the rig's time is up.
+    Raises RuntimeError where Lipwire's kernels do not run the network there."""
     runs, rounds = (1, 1) if rig.quick else (_RUNS, _ROUNDS)
     sizes = sorted(rig.sizes, key=lambda size: size != rig.large)  # the most wanted first
     with _staged(rig, max(sizes)) as stage:

@@ -232,9 +232,10 @@ def ways(rig: Rig) -> Iterator[Row]:
 
 def speed(rig: Rig) -> Iterator[Row]:
     """Yield rows with the time of calls on the device of ``rig``, for Lipwire's kernels and for
-    ONNX Runtime, for several batch sizes and numbers of streams; then rows for a plain ONNX Runtime
-    session, which the guide proposes. What does not run there has a row with a ``problem``, a plain
-    session none. Ends early when the rig's time is up.
+    ONNX Runtime, for several batch sizes and numbers of streams; then rows for an ONNX Runtime
+    session of the unchanged network, with float32 arrays in and out. Where Lipwire's
+    kernels or ONNX Runtime do not run there, one row with a ``problem`` is in place of theirs;
+    without ONNX Runtime that session has no rows. Ends early when the rig's time is up.
 
     ONNX Runtime is measured with fewer batch sizes and streams, because each of its sessions takes
     seconds to open.

@@ -48,7 +48,7 @@ def stage_folder(target: Path) -> Path:
     The new folder lies inside ``target`` where that is a mount point, because no other folder can
     replace a mount point. Raises StorageFailed when the parent folder is missing or may not be
     written to, InvalidInput when ``target`` exists and is something other than an empty folder or a
-    folder of frame files.
+    folder of frames, in which all files have names like frame_000000.jpg.
     """
     with storage_errors(target):
         real = followed(target)
@@ -60,9 +60,10 @@ def stage_folder(target: Path) -> Path:
 
 def publish_folder(staged: Path, target: Path) -> None:
     """Give the finished folder ``staged``, which ``stage_folder`` made, the name ``target``. A
-    folder of that name is replaced where it is empty or holds nothing but frames.
+    folder of that name is replaced where it is empty or has nothing in it but files with names like
+    frame_000000.jpg.
 
-    Where ``target`` is a mount point, the frame files in it are replaced one by one. Raises
+    Where ``target`` is a mount point, the files in it are replaced one by one. Raises
     StorageFailed when it cannot be renamed, InvalidInput when ``target`` has become something else
     meanwhile; ``staged`` is then still there for the caller to remove.
     """

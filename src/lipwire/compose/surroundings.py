@@ -42,11 +42,11 @@ class _Encoded:
 
 
 class SurroundingsEncoder:
-    """Encodes frames of one size and quality, without what a patch covers in each, for
-    ``PartialJpeg.encode`` to put patches in. Thread-safe. Frames may be given in any order; where a
-    frame is much like the one before, less has to be encoded.
+    """Encodes frames of one size as JPEG, each without the box of pixels that a patch with the
+    mouth replaces later, with ``PartialJpeg.encode``. Thread-safe. Frames may be given in any
+    order; where a frame is much like the one before, less has to be encoded.
 
-    ``layout`` is for frames of this size and quality.
+    ``layout`` is the ``PartialJpeg`` for the frames' size and quality.
     """
 
     def __init__(self, layout: PartialJpeg) -> None:

@@ -34,15 +34,16 @@ _RENAMED: Final = {"logging.log_level": "level"}
 def translate(
     node: Mapping, problems: list[Problem], notes: dict[str, None], above: str = ""
 ) -> Mapping:
-    """Return a copy of ``node``, a mapping of a configuration file, in which keys that only the Go
-    servers' files have are replaced by Lipwire's keys of the same meaning, or left out where
-    Lipwire has none. ``node`` is not changed.
+    """Return a copy of ``node``, a mapping of a configuration file, which may have been written for
+    other servers, programs in Go whose files Lipwire accepts. Keys that only those have are
+    replaced by Lipwire's keys of the same meaning, or left out where Lipwire has none. A model
+    whose value is null gets an empty mapping. ``node`` is not changed.
 
     ``above`` is the name of the section in the file that ``node`` is, with a dot behind it
     ("logging."); empty for the whole file. For each key that is left out a line is added to
-    ``notes``, one for all models together; ``notes`` is a dict used as an ordered set, whose keys
-    are the lines and whose values are None. A ``Problem`` is added to ``problems`` for each key
-    that is given under both its names.
+    ``notes``, a dict used as an ordered set, whose keys are the lines and whose values are None. A
+    key that several models have gets a single line. A ``Problem`` is added to ``problems`` for each
+    key that is given under both its names.
     """
     items, places = dict(node.items), dict(node.key_places)
     for key, value in node.items.items():

@@ -342,8 +342,9 @@ class CompositingConfig(ServerConfig):
 
     @property
     def shares_minutes(self) -> bool:
-        """Whether minutes of live sessions are kept in Redis (``redis.url`` is set), so that a file
-        for them is not needed."""
+        """Whether several machines count together how many minutes each tenant has used in live
+        sessions, in Redis (``redis.url`` is set), so that ``security.limits.minutes_file`` is not
+        needed."""
         return self.redis.enabled
 
     @property

@@ -91,10 +91,10 @@ class OnnxSettings(Section):
 
 
 class InferenceCapacitySettings(CapacitySettings):
-    """The section ``capacity`` of an inference server's file: how many networks are loaded at a
-    time, on each GPU (``max_models_per_gpu``), and on all together in equal shares (``max_models``;
-    None: not limited), and the memory of those that are specialised (``hot_memory_mb``). The other
-    keys are those of ``CapacitySettings``."""
+    """The section ``capacity`` of an inference server's file: how many networks may be loaded at a
+    time, ``max_models_per_gpu`` on each GPU (without a GPU: in all), and ``max_models`` on all GPUs
+    together, in equal shares (None: not limited). ``hot_memory_mb`` is the most additional memory,
+    in MiB, for networks that run in bfloat16. The other keys are those of ``CapacitySettings``."""
 
     max_models_per_gpu: ModelCount = 1000
     """Networks loaded at a time on each GPU, or without a GPU in all."""

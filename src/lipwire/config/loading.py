@@ -94,13 +94,13 @@ def _load(path: Path | None, environ: Environment[str, str], kind: Kind) -> Serv
 
 
 def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) -> Checked:
-    """Return the configuration of the server ``kind`` ("inference" or "compositing"), or everything
-    that is wrong with it (``Checked``).
+    """Return a ``Checked``: its ``config`` is the configuration of the server ``kind``
+    ("inference" or "compositing"), or None where something is wrong with it, and then its
+    ``problems`` say all that is.
 
-    It is that of the YAML file ``path`` (None: the defaults), in which variables of ``environ``
-    (``os.environ``), such as LIPWIRE_SERVER__PORT, replace values. Raises NotFound where the file
-    is not there and InvalidInput where it cannot be read; all that is wrong in it is in
-    ``Checked.problems``.
+    The configuration is that of the YAML file ``path`` (None: the defaults), in which variables of
+    ``environ`` (``os.environ``), such as LIPWIRE_SERVER__PORT, replace values. Raises NotFound
+    where the file is not there and InvalidInput where it cannot be read.
     """
     problems: list[Problem] = []
     notes: dict[str, None] = {}
@@ -126,8 +126,8 @@ def check_config(path: Path | None, environ: Environment[str, str], kind: Kind) 
 
 def detect_kind(path: Path) -> Kind | None:
     """Return which server the configuration file ``path`` is for, "inference" or "compositing": the
-    one that has more of the file's keys, or, where both have as many, the one that the path names.
-    Returns None where neither decides it, or the file is not YAML.
+    one that has more of the file's keys, or, where both have as many, the one whose word appears in
+    the absolute path. Returns None where neither decides it, or the file is not YAML.
 
     Raises NotFound where the file is not there and InvalidInput where it cannot be read.
     """

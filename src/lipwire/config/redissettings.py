@@ -39,10 +39,13 @@ def _redis_url(url: SecretStr) -> SecretStr:
 
 
 class RedisSettings(Section):
-    """The section ``redis`` of a compositing server's file: by which Redis server it shares with
-    others what each tenant has asked for, tickets, live sessions and their minutes, what leads to
-    finished videos (``renders.cache``), and as ``keys`` says API keys; without a ``url`` it shares
-    nothing.
+    """The section ``redis`` of a compositing server's file: the Redis server, at ``url``, by which
+    several compositing servers share what they know. Without a ``url`` nothing is shared.
+
+    They share how much each tenant has asked for (for its limits), the tickets with which web pages
+    open live sessions, the live sessions and their minutes, and where finished videos lie that
+    ``renders.cache`` shares. ``keys`` says what they tell each other of API keys: nothing
+    ("none"), which were revoked ("revoked"), or all of them ("all").
 
     ``password`` counts where the URL has none; ``ca``, ``cert`` and ``key`` are files (PEM) for
     TLS. The names of all keys in Redis begin with ``prefix``: servers that have the same one share.

@@ -19,9 +19,11 @@ Secret = Annotated[SecretStr, Field(min_length=16, max_length=1000)]
 
 
 class RenderWebhookSettings(Section):
-    """The section ``renders.webhooks``: who is told of the end of each render. ``url`` is told of
-    all of them, and, with ``from_requests``, the URL that a request names of that one. ``secret``
-    signs what is sent; a receiver has ``timeout_seconds``, and is asked ``max_tries`` times."""
+    """The section ``renders.webhooks``: to which URLs a POST is sent when a render has ended.
+    ``url`` is sent one for every render. With ``from_requests`` the request for a render may name
+    another URL, which is sent one for that render alone. ``secret`` is the key with which they are
+    signed (Standard Webhooks), a receiver may take ``timeout_seconds`` to answer, and each is tried
+    ``max_tries`` times at most."""
 
     url: HttpUrl | None = None
     """Is sent a POST for each render that has ended."""
@@ -76,15 +78,16 @@ class RenderCacheSettings(Section):
 
 
 class RendersSettings(Section):
-    """The section ``renders`` of a compositing server's file: videos that are ordered, made and
-    kept by the server. They are there where ``folder`` is set.
+    """The section ``renders`` of a compositing server's file: renders, videos that clients order
+    and that the server makes and keeps in ``folder``. Without a ``folder`` none are made.
 
-    ``max_queued`` wait at a time, and ``max_queued_of_tenant`` of one tenant (None: as many);
-    ``workers`` are made at a time by each process, of ``max_duration`` seconds at most. Those that
-    have ended are kept for ``retention_hours``, and all files take ``disk_budget_mb`` MiB at most.
-    Links to videos are signed with ``url_secret`` (None: they are not), or were with
-    ``previous_url_secret``, last ``url_lifetime`` seconds, and begin with ``public_url``.
-    ``webhooks`` says who is told, and ``cache`` where videos are shared with other servers.
+    At most ``max_queued`` renders wait at a time, and ``max_queued_of_tenant`` of one tenant (None:
+    as many); each process makes ``workers`` at a time, of ``max_duration`` seconds at most. A
+    render that has ended is kept for ``retention_hours``, and all files take ``disk_budget_mb`` MiB
+    at most. With ``url_secret`` the server gives signed links, with which a video can be fetched
+    without a key for ``url_lifetime`` seconds; those signed with ``previous_url_secret`` count,
+    too. Links begin with ``public_url`` (None: they are paths of this server). ``webhooks`` says
+    who is told of the end, and ``cache`` where videos are shared with other servers.
     """
 
     folder: FilePath | None = None

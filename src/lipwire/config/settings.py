@@ -39,11 +39,11 @@ MIB: Final = 1024 * 1024
 
 
 class TlsSettings(Section):
-    """The section ``server.tls``, files in PEM: the server's certificate and private key (``cert``
-    and ``key``, both or neither; without them nothing is encrypted), and the certificates of which
-    a client's has to be signed by one (``client_ca``; None: clients show none). Clients whose
-    certificate has one of ``client_names`` need no key or token, and may do everything. Files that
-    change count for the next connections."""
+    """The section ``server.tls``, files in PEM. ``cert`` and ``key``, both or neither, are the
+    server's certificate and private key; without them nothing is encrypted. ``client_ca`` has the
+    certificates of authorities: only clients whose certificate one of them has signed can connect
+    (None: clients show no certificate). Clients whose certificate has one of ``client_names`` need
+    no key or token, and may do everything. Files that change count for the next connections."""
 
     cert: FilePath | None = None
     """The server's certificate and those above it, PEM."""
@@ -251,9 +251,9 @@ class ModelEntry(Section):
 
     ``path`` is its folder, a package; the other paths are its network, its frames (a folder of
     images or a video), its crop rectangles and its audio encoder. A file that is not named is
-    looked for under its usual name in the folders of those that are. ``num_frames`` is how many
-    frames it has to have. ``preload`` opens it and its network when the server starts;
-    ``preload_backgrounds`` also reads its frames into memory.
+    looked for in the folders of those that are, under the name that ``AvatarFiles`` says.
+    ``num_frames`` is how many frames it has to have. ``preload`` opens it and its network when the
+    server starts; ``preload_backgrounds`` also reads its frames into memory.
     """
 
     path: AvatarPath | None = None
@@ -361,8 +361,9 @@ class ServerConfig(Section):
 
     @property
     def shares_minutes(self) -> bool:
-        """Whether minutes of live sessions are kept elsewhere than in a file of this machine; False
-        here, a compositing server may keep them in Redis."""
+        """Whether several machines count together how many minutes each tenant has used in live
+        sessions, so that ``security.limits.minutes_file`` is not needed. Always False here;
+        ``CompositingConfig``, which may name a Redis server for it, overrides this."""
         return False
 
     @model_validator(mode="after")

@@ -60,11 +60,13 @@ class StoreSettings(Section):
     """The section ``store`` of both servers' files: how avatars are taken from the store that
     ``models_root`` names by a URL.
 
-    ``endpoint_url`` is the address of a server with S3's protocol. Versions in use lie in
-    ``cache_folder`` (None: in the user's cache folder), which has ``cache_gb`` GiB at most, with
-    what is compiled of them. What is published is looked at every ``poll_seconds``. The store has
+    ``endpoint_url`` is the address of a server with S3's protocol, for ``s3://`` URLs (None:
+    Amazon's). Avatars in use are copied to ``cache_folder`` (None: a folder in the user's cache
+    folder), which has ``cache_gb`` GiB at most, with their compiled forms. Every ``poll_seconds``
+    the server asks the store which version of each avatar is published. The store has
     ``timeout_seconds`` for an answer; ``downloads`` avatars are downloaded at a time. ``compiled``
-    says whether what is compiled is shared by the store.
+    says whether each machine compiles avatars itself ("own"), or takes compiled forms from the
+    store and puts its own there ("shared").
     """
 
     endpoint_url: HttpUrl | None = None

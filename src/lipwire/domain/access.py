@@ -23,10 +23,14 @@ class Access:
 
     ``subject`` says who it is, for logs: the name of an API key, or the subject of a token.
     ``tenant`` is the customer whose requests these are; empty where the caller may ask for every
-    tenant. ``operations`` are those that are allowed, by default all: live, render, read, manage,
-    infer and deliver. ``avatars`` are patterns of the names of avatars that the caller may know of,
-    such as ``*``, ``acme-*``, ``anna``. ``session`` is the id of the one live session that the
-    caller may use; empty where the caller may use all sessions of the tenant.
+    tenant. ``avatars`` are patterns of the names of avatars that the caller may know of, such as
+    ``*``, ``acme-*``, ``anna``. ``session`` is the id of the one live session that the caller may
+    use; empty where the caller may use all sessions of the tenant.
+
+    ``operations`` are those that are allowed, by default all: "live" (live sessions), "render"
+    (frames for a recording), "read" (lists, numbers and health), "manage" (loading, unloading and
+    erasing avatars), "infer" (mouths from an inference server) and "deliver" (ordering, fetching
+    and removing finished videos).
     """
 
     subject: str
@@ -57,7 +61,8 @@ class Access:
 
     def sees(self, model_id: str) -> bool:
         """Return whether the caller may know of the avatar named ``model_id``: whether one of the
-        patterns in ``avatars`` matches the name. A version's name counts as its avatar's."""
+        patterns in ``avatars`` matches the name. Of the name of one version of an avatar,
+        "anna:" and 64 hexadecimal digits, only the avatar's name counts."""
         if self.sees_all:
             return True
         name = canonical_name(parted(model_id)[0])

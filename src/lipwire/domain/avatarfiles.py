@@ -26,9 +26,11 @@ class AvatarFiles:
     ``folder`` is an avatar package, the folder of everything that is not named. ``model`` is the
     network and ``audio_encoder`` the audio encoder, both ONNX files; ``frames`` is a folder of
     images or a video, ``rectangles`` the crop rectangles, a JSON file. What is None is looked for
-    under its usual name in ``folders``. ``compiled`` is the folder of the avatar's compiled form;
-    None is one in the package, or in the user's caches. Raises InvalidInput where all of
-    ``folder``, ``model``, ``frames`` and ``rectangles`` are None.
+    in ``folders``, as checkpoint/model_best.onnx, checkpoint/audio_encoder.onnx, frames or
+    source_video.mp4, and crop_rects.json. ``compiled`` is the folder of the avatar's compiled form,
+    what is made of its files so that it opens fast; None is one in the package, or in the user's
+    caches. Raises InvalidInput where all of ``folder``, ``model``, ``frames`` and ``rectangles``
+    are None.
     """
 
     folder: Path | None = None

@@ -31,9 +31,11 @@ def open_media(file: IO[bytes]) -> InputContainer:
     position, and return PyAV's container; the caller closes that. ``file`` stays open.
 
     FFmpeg opens no other file or address, neither one in the file's name nor one in a playlist.
-    Tags that cannot be decoded do no harm. Memory and tracks are limited by MAX_BLOCK_BYTES and
-    MAX_TRACKS. Raises FFmpegError, OSError and ValueError where FFmpeg cannot read the format, and
-    av.error.MemoryError, which is one of them, where the file is beyond the limits.
+    Tags that cannot be decoded do no harm. FFmpeg allocates at most MAX_BLOCK_BYTES (272 MiB) at
+    once where ``limit_blocks`` can limit it, and opens at most MAX_TRACKS (64) tracks. Raises
+    FFmpegError, OSError and ValueError where FFmpeg cannot read the format, and
+    av.error.MemoryError, which is one of them, where the file is beyond these limits; of Matroska
+    files with more tracks, the first ones are read.
     """
     import av
 

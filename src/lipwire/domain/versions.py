@@ -38,28 +38,30 @@ is empty for one who cannot be told from others. ``service`` is the class of the
 
 @contextmanager
 def one_version(avatar: str, who: str, service: str) -> Iterator[Chosen]:
-    """Context manager: yield a ``Chosen`` of ``avatar`` under its own name, without a version. It
-    is the ``Choose`` of servers that have one version of each avatar. ``who`` (who asks) and
-    ``service`` (the class of the call) make no difference."""
+    """Context manager: yield ``Chosen(avatar, avatar)``, the avatar under its own name, for servers
+    that have one version of each avatar. It may be given wherever a ``Choose`` is taken, a function
+    that chooses the version of ``avatar`` that ``who`` is shown. ``who`` and ``service`` (the class
+    of the call) make no difference here."""
     yield Chosen(avatar, avatar)
 
 
 def who_of(tenant: str, client: str) -> str:
-    """Return the text that stands for ``client`` of ``tenant`` where a version is chosen for them
-    (``who`` of ``Choose``); empty where both are empty, so that the caller cannot be told from
-    others."""
+    """Return the text that is given as ``who`` where the version of an avatar is chosen for
+    ``client`` of ``tenant`` (``Choose``): the same for each of their calls, and empty where both
+    are empty, so that the caller cannot be told from others."""
     return f"{tenant}\n{client}" if tenant or client else ""
 
 
 def versioned(name: str, version: str) -> str:
     """Return the name that ``version``, 64 hexadecimal digits, of the avatar ``name`` is loaded
-    under."""
+    under: NAME:VERSION."""
     return f"{name}:{version}"
 
 
 def parted(name: str) -> tuple[str, str]:
-    """Return (avatar, version) for ``name``: of a version's name, NAME:VERSION, the avatar's own
-    name and the 64 hexadecimal digits; of any other ``name`` itself, and an empty version."""
+    """Return (avatar, version) for ``name``. Where it is NAME:VERSION, as ``versioned`` returns it,
+    these are the avatar's own name and the 64 hexadecimal digits; otherwise ``name`` itself and an
+    empty string."""
     found = _VERSIONED.fullmatch(name)
     return (name, "") if found is None else (found[1], found[2])
 

@@ -61,12 +61,13 @@ class Engine(Closing):
         memory: "Memory | None" = None,
         hot: HotTier | None = None,
     ) -> None:
-        """``device`` is what networks run on, and ``threads`` how many cores one call may use; None
-        for all of them. ``tuning`` says how a GPU is used; None for the defaults. ``hot`` has
-        networks that are used much specialised on the processor: their mouths are made faster, and
-        differ a little. The tier is closed with the engine; with None all networks run in float32.
-        ``memory`` replaces the memory of ``device``; None for the device's own. Where it lies in
-        the host, the processor runs what a GPU would.
+        """``device`` is what networks run on, and ``threads`` how many cores one call may use, 1 to
+        256; None for all of them. ``tuning`` says how a GPU is used; None for the defaults. ``hot``
+        specialises networks that are used much: on the processor they then run in bfloat16, which
+        is faster, and their mouths differ a little. It is closed with the engine. With None
+        networks run in float32 there, except after ``specialise``. ``memory`` is used in place of
+        the memory of ``device``; None for the device's own. It may be an object that keeps
+        everything in the host's memory: then the processor computes what a GPU would.
 
         Raises InvalidInput where ``threads`` is out of range, DependencyMissing where CUDA cannot
         be used, neither by ONNX Runtime nor by Lipwire's own kernels, and Unavailable where there
@@ -205,8 +206,9 @@ class Engine(Closing):
         self, model: Model, crops: Crops, windows: AudioWindows, *, lanes: int = 1
     ) -> str | None:
         """Have ``model`` run specialised for this processor from now on, in bfloat16, if that is
-        faster and its mouths are as good. Then up to ``lanes`` calls, at least 1, run at a time,
-        and further ones wait. Not for engines with a ``hot`` tier, which decides itself.
+        faster and its mouths differ little from those in float32. Then up to ``lanes`` calls, at
+        least 1, run at a time, and further ones wait. Not to be called where the engine has a
+        ``hot`` tier, which decides itself.
 
         The network is tried with ``crops``, (N, 320, 320, 3) uint8, and ``windows``, (N, 32, 16,
         16) float32, which takes seconds. The result is remembered on this machine, and no trial is
@@ -251,13 +253,14 @@ class Engine(Closing):
         the avatar, at least 1. ``numbers`` are the numbers of these frames, from 0, and
         ``windows``, (N, 32, 16, 16) float32, finite, the speech around each.
 
-        The model has to be loaded with the avatar's ``frames``. A number past the last frame counts
-        on along the walk over the frames, back and forth. On a GPU a crop is copied there when it
-        is first used and kept while there is room. Raises InvalidInput where the model has no
-        frames, there are no numbers, one is below 0, or ``windows`` have another shape or are not
-        finite, AvatarInvalid where the network fails, Overloaded where the GPU has no room left,
-        Unavailable where the GPU has failed or the model was unloaded, RuntimeError where the
-        engine is closed or the model is another engine's, and any error of ``Frames.crop``.
+        The model has to be loaded with the avatar's ``frames``. Past the last frame numbers go back
+        and forth over the frames: of 4 frames, numbers 0 to 7 stand for 0 1 2 3 2 1 0 1. On a GPU a
+        crop is copied there when it is first used and kept while there is room. Raises InvalidInput
+        where the model has no frames, there are no numbers, one is below 0, or ``windows`` have
+        another shape or are not finite, AvatarInvalid where the network fails, Overloaded where the
+        GPU has no room left, Unavailable where the GPU has failed or the model was unloaded,
+        RuntimeError where the engine is closed or the model is another engine's, and any error of
+        ``Frames.crop``.
         """
         frames, shown = _shown(model, numbers)
         if not model.on_gpu:
@@ -273,13 +276,14 @@ class Engine(Closing):
         """Return the mouths of each of ``requests``, at least one, in their order: an array for
         each, (N, 320, 320, 3) uint8. They are made in one batch on the GPU.
 
-        The models of all requests have to have the same ``Model.together``, not None, and all
-        requests together at most 50 frames (MOST_FRAMES). Raises InvalidInput where that is not so,
-        an array has another shape or values, or frames are given by numbers that a model loaded
-        without frames cannot show; AvatarInvalid where a network fails, Overloaded where the GPU
-        has no room left, Unavailable where the GPU has failed or a model was unloaded, RuntimeError
-        where the engine is closed or a model is another engine's, and any error of ``Frames.crop``.
-        An error of one request fails all.
+        Each ``Request`` has a model, N crops or numbers of frames as in ``infer_frames``, and N
+        audio windows. The models of all requests have to have the same ``Model.together``, not
+        None, and all requests together at most 50 frames (MOST_FRAMES). Raises InvalidInput where
+        that is not so, an array has another shape or values, or there are numbers of frames for a
+        model that was loaded without frames; AvatarInvalid where a network fails, Overloaded where
+        the GPU has no room left, Unavailable where the GPU has failed or a model was unloaded,
+        RuntimeError where the engine is closed or a model is another engine's, and any error of
+        ``Frames.crop``. An error of one request fails all.
         """
         numbers = {request.model.together for request in requests}
         if len(numbers) != 1 or None in numbers:
@@ -315,10 +319,10 @@ class Engine(Closing):
 
         ``visual``, (N, 6, 320, 320) float32, finite, usually in [0, 1], is the network's input for
         the face: channels 0 to 2 are the crop, in the avatar's colour order, and 3 to 5 the crop
-        with the mouth blacked out. ``windows``, the speech around each frame, are (N, 32, 16, 16)
-        float32, finite. Raises InvalidInput for arrays of other shapes, types or values,
-        AvatarInvalid where the network fails, Overloaded where the GPU has no room left,
-        Unavailable where the GPU has failed or the model was unloaded, RuntimeError where the
+        with the mouth black, rows 5 to 309 of columns 5 to 314. ``windows``, the speech around each
+        frame, are (N, 32, 16, 16) float32, finite. Raises InvalidInput for arrays of other shapes,
+        types or values, AvatarInvalid where the network fails, Overloaded where the GPU has no room
+        left, Unavailable where the GPU has failed or the model was unloaded, RuntimeError where the
         engine is closed or the model is another engine's.
         """
         batch = check_array("visual", visual, VISUAL_SHAPE, np.dtype(np.float32))
@@ -380,7 +384,8 @@ def compile_for_gpu(source: Path, compiled: Path, target: Path) -> None:
 
 def kernels_problem(device: Device) -> str | None:
     """Return why Lipwire's own kernels cannot run on ``device``, a GPU, in one line; None where
-    they can. A missing compiler for the kernels (NVRTC) is such a reason.
+    they can. A missing compiler for the kernels (NVRTC) is such a reason, even where kernels were
+    compiled before.
 
     Starts that GPU and no other. Nothing is remembered: each call looks again. ONNX Runtime is not
     needed.

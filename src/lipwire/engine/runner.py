@@ -95,11 +95,12 @@ class Runner(Protocol[_N]):
         ``mouths``.
 
         For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32,
-        usually in [0, 1]; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16)
-        float32. Shapes and types are not checked. Raises AvatarInvalid where the network fails,
-        Unavailable where the network was unloaded or the device has failed, Overloaded where the
-        device has no room left, RuntimeError once this is closed.
+        "floats" ``faces`` is (N, 6, 320, 320), the crops and then the crops with the mouth black,
+        and ``mouths`` (N, 3, 320, 320), both float32, usually in [0, 1]; colours are in the
+        avatar's order. ``windows`` are (N, 32, 16, 16) float32. Shapes and types are not checked.
+        Raises AvatarInvalid where the network fails, Unavailable where the network was unloaded or
+        the device has failed, Overloaded where the device has no room left, RuntimeError once this
+        is closed.
         """
         ...
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 class GpuMemoryUse:
     """Bytes that this process has allocated on one device, and pinned of the host's memory for it.
 
-    On the device: networks' ``weights``; ``crops``; the ``slots`` of streams from which ONNX
-    Runtime reads weights; and ``staging``, inputs, outputs and what Lipwire's own kernels keep in
+    On the device: ``weights`` of networks; ``crops``, the pictures of avatars that networks are
+    shown; ``slots``, buffers of the CUDA streams from which ONNX Runtime reads the weights of the
+    network that it runs; and ``staging``, inputs, outputs and what Lipwire's own kernels keep in
     between. In the host: copies of weights (``pinned_weights``), and inputs and outputs
-    (``pinned_staging``). What ONNX Runtime takes for its sessions is not in here: nobody counts it
-    by process but the device's driver.
+    (``pinned_staging``). What ONNX Runtime allocates for its sessions is not counted.
     """
 
     weights: int

@@ -127,8 +127,9 @@ def judge_material(
     stage: Stage, material: Material, path: Path, out_dir: Path, progress: Progress | None
 ) -> Report:
     """Compare the mouths that an avatar makes with the true ones, in sequences that its network was
-    not trained on (held out), and write pictures: ``opening.png``, and ``visemes.png`` where mouth
-    shapes are listed. Returns the figures as a ``Report``.
+    not trained on (held out), and write pictures: ``opening.png``, and ``visemes.png`` where the
+    material names frames that show certain mouth shapes (``visemes`` of a sequence). Returns the
+    figures as a ``Report``.
 
     ``stage`` is the opened avatar, ``material`` has the sequences, at least one, ``path`` is the
     folder of the avatar's package. Pictures go into the folder ``out_dir``, which has to exist.

@@ -32,8 +32,8 @@ def evaluate(
 
     Raises NotFound where there is no such avatar, or neither held-out sequences nor ``audio``;
     InvalidInput where ``avatar`` cannot be a name, ``audio`` cannot be decoded, or the avatar's
-    crop rectangles differ in size; AvatarInvalid where the package is broken; and StorageFailed
-    where something cannot be written.
+    crop rectangles, the parts of its frames that are drawn anew, differ in size; AvatarInvalid
+    where the package is broken; and StorageFailed where something cannot be written.
     """
     path = avatar if isinstance(avatar, Path) else find_avatar(avatar)
     name = path.resolve().name

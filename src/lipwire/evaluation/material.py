@@ -92,7 +92,8 @@ class Index(_Strict):
 class Material:
     """What an avatar is judged by: the ``folder`` of its package that contains recordings and the
     true pictures of held-out sequences, which its network was not trained on, and the ``index`` of
-    these sequences. They are read when a method asks for them."""
+    these sequences. Recordings and pictures are read when a method asks for them. The pictures show
+    the crop rectangle, the part of a frame around the mouth that the network draws anew."""
 
     folder: Path
     index: Index

@@ -26,11 +26,12 @@ def interior_mask(pixels: UInt8Array, interior: Interior) -> npt.NDArray[np.bool
 
 def openings(pictures: UInt8Array, mouth: CropRect, interior: Interior) -> Float32Array:
     """Return how far the mouth is open in each picture, (T,) float32, in pixels from top to bottom:
-    the mean number of pixels of the inside in its middle columns.
+    how many pixels show the inside of the mouth (``interior_mask``) in a column of ``mouth``, the
+    mean over its middle columns.
 
-    ``pictures``, (T, H, W, 3) uint8 BGR, show the crop rectangle; ``mouth`` is the box of the lips
-    in them, in pixels from their top left; ``interior`` has the colours by which the inside of the
-    mouth is known.
+    ``pictures``, (T, H, W, 3) uint8 BGR, show a mouth and what is around it, all in the same place;
+    ``mouth`` is the box of the lips in them, in pixels from their top left; ``interior`` has the
+    colours by which the inside of the mouth is known.
     """
     middle = slice(mouth.x1 + mouth.width * 3 // 8, mouth.x1 + mouth.width * 5 // 8)
     mask = interior_mask(pictures[:, mouth.y1 : mouth.y2, middle], interior)

@@ -22,10 +22,11 @@ MARGIN_PX = 2
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An avatar that is evaluated, opened to speak (``performer``), with the pixels around the crop
-    rectangle of each frame in memory: ``patches``, (h, w, 3) uint8 BGR each, of which the rectangle
-    is ``inner``. ``masks`` says what is in front of the mouth, (rectangle height, rectangle width)
-    uint8 each, 0 for what is; None for nothing. ``border_px`` is how many pixels on each side of
+    """An avatar that is evaluated, opened to speak (``performer``), with a part of each frame in
+    memory: ``patches``, (h, w, 3) uint8 BGR each, show the crop rectangle, which the network draws
+    anew, and up to 2 pixels around it; ``inner`` is where in each patch the rectangle is. ``masks``
+    has, for each frame, (rectangle height, rectangle width) uint8 with 0 where something is in
+    front of the mouth, or None where nothing is. ``border_px`` is how many pixels on each side of
     the resized crop the network does not see; ``swap`` says that the package's colours are RGB."""
 
     performer: Performer

@@ -59,7 +59,7 @@ _CLASSES: Final = ("unknown", "anybody", "operator", "tenant")
 
 
 class ServerMetrics:
-    """The numbers of one process of a server. Thread-safe."""
+    """The metrics of one process of a server, counted and measured for Prometheus. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -180,7 +180,8 @@ class ServerMetrics:
         which there may be a few dozen. ``code`` is the name of the gRPC status or the number of the
         HTTP status. ``seconds`` is how long it took; None where that says nothing, such as for a
         live session: it is not recorded then. ``access`` is what its caller may do, None where that
-        was not found out.
+        was not found out: refused calls are counted by whether it is a tenant's, an operator's, or
+        anybody's (callers are not told apart).
         """
         self._calls.labels(protocol, call, code).inc()
         if seconds is not None:

@@ -87,9 +87,10 @@ def _with(rules: ScalingRules, changes: dict[str, float | int]) -> ScalingRules:
 
 
 class Autoscaler:
-    """Says how many servers there are to be, by ``ScalingRules``: the caller calls ``wanted`` every
-    ``poll_s`` seconds. It remembers the numbers of servers that it wished for and when it last
-    removed one. Not thread-safe; times are seconds of any one clock."""
+    """Says how many servers there are to be, by ``rules`` (``ScalingRules``): the caller calls
+    ``wanted`` every ``rules.poll_s`` seconds. The answer depends on earlier calls, too: servers are
+    removed one at a time, and not before they were superfluous for ``rules.stabilisation_s``
+    seconds. Not thread-safe; times are seconds of any one clock."""
 
     def __init__(self, rules: ScalingRules) -> None:
         """``rules`` say how it reacts."""
@@ -98,10 +99,11 @@ class Autoscaler:
         self._down_s = -math.inf
 
     def wanted(self, current: int, total: float, now: float) -> int:
-        """Return how many servers there are to be from ``now`` on: up to twice ``current``, or 4
-        more where that is more, and at least one less. ``current`` is how many there are now, 1 or
-        more, including those that are starting. ``total`` is the sum, over all servers that serve,
-        of the number whose mean is to be ``target``, as it was ``age_s`` seconds ago."""
+        """Return how many servers there are to be from ``now`` on: ``current - 1`` at least, and
+        ``2 * current`` or ``current + 4`` at most, whichever is more. ``current`` is how many there
+        are now, 1 or more, including those that are starting. ``total`` is the sum, over all
+        servers that serve, of the measured number whose mean is to be ``rules.target``, as it was
+        ``rules.age_s`` seconds ago."""
         rules = self.rules
         ratio = total / (rules.target * current)
         wish = current

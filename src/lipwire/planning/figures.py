@@ -69,9 +69,10 @@ def figures(
     live: Path | None = None,
 ) -> dict[str, Figure]:
     """Return all figures that a plan is computed from, by name (``NAMES``). Each is read from the
-    first of these that has it: ``given``, values by name (None: not given); the files ``live`` and
-    ``density``; the documentation's measurements, the guide's numbers, or an assumption.
-    ``Figure.kind`` says which.
+    first of these that has it: ``given``, values by name (None: not given); the file ``live``; the
+    file ``density``; a default. ``Figure.kind`` says where a figure comes from: a default was
+    "measured" or "computed", is from the deployment guide of the system that Lipwire replaces
+    ("guide"), or is "assumed"; ``Figure.why`` says more.
 
     ``density`` and ``live`` are files with what `lipwire bench density --json` and `lipwire bench
     live --json` print (None: no file). ``on_gpu`` says whether networks run on GPUs. Raises

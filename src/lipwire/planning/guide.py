@@ -21,10 +21,11 @@ CACHED_USER_MB: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class GuidesPlan:
-    """What the guide's arithmetic gives: ``gpus_for_memory``, the number of GPUs whose memory holds
-    a network for each user; ``gpus_for_speed``, the number of GPUs that make the frames of those
-    who talk; and the memory for all users, in GB, where it holds all their frames (``memory_gb``),
-    or only a cache of frames (``cached_memory_gb``)."""
+    """What would be needed by the deployment guide of the system that Lipwire replaces, which plans
+    with GPUs of the type RTX 4090: ``gpus_for_memory``, the number of GPUs whose memory holds a
+    network for each user; ``gpus_for_speed``, the number of GPUs that make the frames of those who
+    talk; and the memory for all users, in GB, where it holds all their frames (``memory_gb``), or
+    only a cache of frames (``cached_memory_gb``)."""
 
     gpus_for_memory: int
     gpus_for_speed: int
@@ -33,15 +34,16 @@ class GuidesPlan:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs the guide would have: the larger one of ``gpus_for_memory`` and
+        """How many GPUs are needed by that guide: the larger one of ``gpus_for_memory`` and
         ``gpus_for_speed``."""
         return max(self.gpus_for_memory, self.gpus_for_speed)
 
 
 def guides_plan(users: int, talking: float, fps: float) -> GuidesPlan:
-    """Return what the deployment guide's own arithmetic gives for ``users`` people, each with an
-    avatar. ``talking`` is how many of them (a number, not a share) talk at once; each sees ``fps``
-    frames a second."""
+    """Return what would be needed for ``users`` people, each with an avatar, by the rules of the
+    deployment guide of the system that Lipwire replaces (for comparison with ``make_plan``).
+    ``talking`` is how many of them (a number, not a share) talk at once; each sees ``fps`` frames a
+    second."""
     return GuidesPlan(
         gpus_for_memory=math.ceil(users * NETWORK_MB / (GPU_GB * 1000)),
         gpus_for_speed=math.ceil(talking * fps / GPU_FRAMES_A_SECOND),

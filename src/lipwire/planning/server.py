@@ -34,7 +34,8 @@ class ServerSettings:
     whose logarithm has the standard deviation ``spread`` (0: no difference). The server holds
     avatars of ``avatar_bytes`` each in ``memory_bytes``, evicted by ``policy``, and loads one in
     ``load_s`` seconds. ``queue_size`` requests may wait. At most ``most_sessions`` live sessions
-    run at once (None: only leases limit them), like ``live.max_sessions`` of a real server.
+    run at once, like ``live.max_sessions`` of a real server; None: only leases limit them, the
+    shares of the server's time that sessions reserve (``SimulatedServer.lease``).
 
     Raises InvalidInput for numbers out of range.
     """

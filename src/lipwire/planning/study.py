@@ -56,7 +56,7 @@ def scenario_of(
 
     ``figures`` are those that ``plan`` was made from, by name; a machine has ``gpus`` GPUs, and
     ``seed`` makes the random numbers. A server serves at most ``plan.places`` sessions at once,
-    also where the limit comes from the work besides mouths.
+    whether making mouths or composing and sending frames sets this limit.
     """
     of = {name: figure.value for name, figure in figures.items()}
     gpu = gpus > 0
@@ -100,9 +100,10 @@ def simulate_surge(
     tell: Callable[[float], None] = lambda _share: None,
 ) -> Surge:
     """Simulate ``scenario`` with ``factor`` times as many people coming from one moment on, and
-    return what that costs in the half hour after it. Servers are added and removed by the rules
-    ``scaling``, except that there are never fewer than ``scenario`` has, and that the most is at
-    least ``2 * factor`` times as many. None: servers are neither added nor removed.
+    return how many of them are refused in the half hour after it, how many servers there are at its
+    end, and when the surge is over. Servers are added and removed by the rules ``scaling`` (None:
+    neither), with two changes: there are never fewer than ``scenario`` has, and there may be
+    ``2 * factor`` times as many as it has, even where ``scaling.most`` is lower.
 
     ``allowed`` is the share of sessions, 0 to 1, that may be refused; ``Surge.over_s`` depends on
     it. ``tell`` is called in this thread with the share of the simulation that is done, 0 to 1.

@@ -182,8 +182,8 @@ class PinnedItems(Generic[P]):
     """The items that an owner holds and may evict, with how often each is pinned. Not thread-safe:
     the owner's lock guards it.
 
-    Owners are registries, a GPU's weights and its crops; they know what an item takes, and how it
-    is made and freed.
+    An owner is, for example, a registry. It knows how large an item is, and how it is made and
+    freed; that is not done here.
     """
 
     def __init__(self, policy: Policy) -> None:

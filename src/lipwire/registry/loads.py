@@ -37,8 +37,11 @@ class Loads(Generic[V]):
         loaders: int,
         max_waiting: int,
     ) -> None:
-        """``cache`` is where loaded values go. ``max_waiting`` is ``max_waiting_loads`` of
-        ``Registry``; all other arguments are those of the same names of ``Registry``."""
+        """``cache`` is where loaded values go. ``load(name)`` loads a value; ``loaders`` loads run
+        at a time, and up to ``max_waiting`` wait for a turn. A failed load is raised again for
+        ``failure_memory_s`` seconds. ``version(name)`` returns the version of what would be loaded
+        now (None: values have no versions); that of a loaded value is to be looked at again after
+        ``version_every_s`` seconds."""
         self._cache = cache
         self._load_value = load
         self._version = version

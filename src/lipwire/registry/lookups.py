@@ -36,8 +36,10 @@ class Lookups(Generic[V]):
         version_every_s: float,
         refresh: Callable[[str], object] | None = None,
     ) -> None:
-        """``cache`` has the items, ``loads`` loads them. ``version``, ``version_every_s`` and
-        ``refresh`` are those of ``Registry``."""
+        """``cache`` has the items, ``loads`` loads them. ``version(name)`` returns the version of
+        what would be loaded now (None: values have no versions); it is called when an item is
+        asked for, once in ``version_every_s`` seconds or with ``insist``. ``refresh(name)`` is
+        called before ``version`` with ``insist`` alone, so that ``version`` knows the newest."""
         self._cache = cache
         self._loads = loads
         self._version = version

@@ -116,9 +116,10 @@ class Registry(Generic[V]):
         seconds, two at most where the disk failed (StorageFailed).
 
         ``version(name)`` returns the version of what would be loaded now. It is called when a value
-        is used, once in ``version_every_s`` seconds or where the newest version is needed, and a
-        value of another version is replaced; without it values are never replaced.
-        ``refresh(name)`` is called before ``version`` where the newest version is needed.
+        is used, once in ``version_every_s`` seconds or where the newest version is needed (in
+        ``load``, and in ``use`` with ``suits``), and a value of another version is replaced;
+        without it values are never replaced. ``refresh(name)`` is called before ``version`` where
+        the newest version is needed, so that ``version`` can find out about it; it may be slow.
         ``loaders`` loads run at a time, and up to ``max_waiting_loads`` wait for a turn; more are
         refused. ``clock`` gives seconds; ``kind`` names what is held in messages. Raises
         InvalidInput for numbers out of range.

@@ -176,8 +176,9 @@ class RenderCache:
 
     def removed_elsewhere(self) -> Mapping[str, float]:
         """Return of which tenants and avatars all renders were removed, by this server or another
-        one, since this was last called. Keys are "tenant:" or "avatar:" and the ``digest`` of the
-        name; values are times in seconds since 1970: renders ordered before them were removed.
+        one, since this was last called. Keys are "tenant:" or "avatar:" and the first 32
+        hexadecimal digits of the SHA-256 of the name (``lipwire.stores.digest``); values are times
+        in seconds since 1970: renders ordered before them were removed.
         Empty where Redis does not answer."""
         try:
             return self._videos.removed_elsewhere()

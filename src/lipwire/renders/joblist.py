@@ -42,11 +42,11 @@ class JobList:
     is on the disk when its method returns. Methods raise StorageFailed where the database cannot be
     used.
 
-    Tenants take turns: the next job is of the tenant with the fewest jobs that are rendered; among
-    several such tenants, of the one whose last job began longest ago; and of that tenant the
+    Tenants take turns: the next job is of the tenant with the fewest jobs that are being rendered;
+    among several such tenants, of the one whose last job began longest ago; and of that tenant the
     oldest. An *owner* is a process that renders, by the name that its ``RenderFiles`` has. Ids and
-    names of tenants are compared as they are. In the methods that have ``tenant: str = ""``, an
-    empty tenant is any.
+    names of tenants are compared as they are; names of avatars are *canonical*, in Unicode's form
+    NFC (``canonical_name``). In the methods that have ``tenant: str = ""``, an empty tenant is any.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class JobList:
     ) -> None:
         """``max_queued`` jobs wait at a time, and ``max_queued_of_tenant`` of one tenant (None: as
         many); the files of all jobs take ``disk_budget_bytes`` at most (None: as there is room).
-        ``tell`` says which webhooks the end of a job has. ``now()`` gives seconds since 1970."""
+        ``tell(job)`` returns (URL, given_by, body) for each webhook message that the end of a job
+        has, as ``WebhookRules.told`` does. ``now()`` gives seconds since 1970."""
         self._database = database
         self._max_queued = max_queued
         self._max_of_tenant = max_queued_of_tenant
@@ -139,8 +140,8 @@ class JobList:
         return [job_of(row) for row in rows]
 
     def counts(self) -> JobCounts:
-        """Return how many jobs wait and are rendered, in all processes, and how many bytes the
-        files of all jobs take: recordings of those that have not ended, and videos."""
+        """Return how many jobs wait, how many are being rendered, in all processes, and how many
+        bytes the files of all jobs take: recordings of those that have not ended, and videos."""
         with self._database.reading() as connection:
             return JobCounts(
                 count_of(connection, "state = 'queued'"),
@@ -332,9 +333,10 @@ class JobList:
             return again + len(spent)
 
     def cancel(self, job_id: str, tenant: str = "") -> Job:
-        """Cancel the job ``job_id`` of ``tenant`` (empty: of any) if it waits or is rendered, and
-        return it as it is afterwards; a job that has ended is returned unchanged. The process that
-        renders it learns of this from ``advance``. Raises NotFound where there is no such job."""
+        """Cancel the job ``job_id`` of ``tenant`` (empty: of any) if it waits or is being rendered,
+        and return it as it is afterwards; a job that has ended is returned unchanged. The process
+        that renders it learns of this from ``advance``. Raises NotFound where there is no such
+        job."""
         with self._database.changing() as connection:
             if one_of(connection, job_id, tenant).has_ended:
                 return one_of(connection, job_id, tenant)
@@ -357,11 +359,11 @@ class JobList:
         avatar: str | None = None,
         before_s: float | None = None,
     ) -> list[str]:
-        """Remove the jobs of ``tenant`` and of ``avatar``, a canonical name, from the list,
-        whatever their state, and return their ids. None stands for any tenant or avatar, an empty
-        ``tenant`` for the tenant with the empty name. With ``before_s``, in seconds since 1970,
-        only jobs ordered before that time are removed, which is for removals that another server
-        has begun.
+        """Remove the jobs that are both of ``tenant`` and of ``avatar``, a canonical name, from
+        the list, whatever their state, and return their ids. None stands for any tenant or avatar,
+        an empty ``tenant`` for the tenant with the empty name. With ``before_s``, in seconds since
+        1970, only jobs ordered before that time are removed, which is for removals that another
+        server has begun.
 
         Processes that render one of the jobs learn of this from ``advance``. No file is removed.
         Videos of the jobs that servers share are written down to be removed (``Removals``).

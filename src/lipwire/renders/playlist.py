@@ -20,9 +20,10 @@ _SEGMENT_S: Final = 6
 
 
 def write_playlist(video: Path, target: Path) -> str:
-    """Write the segments of the MP4 file ``video`` to the new file ``target``, and return the text
-    of the HLS playlist, which calls that file ``video.m4s``. ``video`` is left unchanged. Raises
-    StorageFailed where the disk is full."""
+    """Write the content of the finished MP4 file ``video``, cut into segments of about 6 s, to the
+    new file ``target``, and return the text of the HLS playlist, which calls that file
+    ``video.m4s``. Nothing is encoded anew, and ``video`` is left unchanged. Raises StorageFailed
+    where ``target`` cannot be written, such as on a full disk, or ``video`` is not there."""
     folder = temporary_name(target.parent)
     try:
         with storage_errors(target):

@@ -27,9 +27,11 @@ class Removal:
 
 
 class Removals:
-    """The removals (``Removal``) that are written down in the database and still have to be done.
-    Thread-safe, and shared with the server's other processes. Methods raise StorageFailed where the
-    database cannot be used."""
+    """What still has to be removed from the cache of finished videos that servers share, as it is
+    written down in the database: each ``Removal`` is one video, or all videos of a tenant or of an
+    avatar. Only the list is kept here; whoever does a removal calls ``done``. Thread-safe, and
+    shared with the server's other processes. Methods raise StorageFailed where the database cannot
+    be used."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,10 +60,12 @@ class Removals:
 
 
 def note_removal(connection: sqlite3.Connection, kind: Kind, name: str, at_s: float) -> None:
-    """Write down that ``name`` of ``kind`` has to be removed, with all that was ordered before
-    ``at_s``, in seconds since 1970 (see ``Removal``), as part of the change that ``connection``
-    makes, which comes from ``Database.changing``. Where that ``name`` of that ``kind`` is written
-    down already, its time is replaced with ``at_s``."""
+    """Write down in the list that ``Removals`` reads what has to be removed from the cache that
+    servers share. With ``kind`` "video" it is the video that is called ``name`` in the store; with
+    "tenant" or "avatar" it is all videos of the tenant or avatar ``name`` that were ordered before
+    ``at_s``, in seconds since 1970. ``connection`` comes from ``Database.changing``; this is a part
+    of its change. Where that ``name`` of that ``kind`` is written down already, its time is
+    replaced with ``at_s``."""
     connection.execute(
         "INSERT INTO removals (kind, name, at_s) VALUES (?, ?, ?)"
         " ON CONFLICT (kind, name) DO UPDATE SET at_s = excluded.at_s",

@@ -107,8 +107,9 @@ class Renders(Closing):
         ended: Callable[[Job], object] = lambda job: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``files`` are those of the folder, and closed with this; ``makes`` makes the videos.
-        ``telling`` says what clients are told, and ``webhooks`` who is told of ends (None: nobody).
+        """``files`` are those of the folder, and closed with this; ``rules`` has the limits, and
+        ``makes`` makes the videos. ``telling`` describes jobs to clients (None: with paths of this
+        server, not signed), and ``webhooks`` says who is told of ends (None: nobody).
         ``cache`` has finished videos of other servers, too; None where each is made.
         ``ended(job)`` is called for each job that this process has made, or given up. ``now()``
         gives seconds since 1970. Raises StorageFailed where the folder cannot be used."""
@@ -235,8 +236,8 @@ class Renders(Closing):
             return {state: self._ends[state] for state in sorted(ENDED)}
 
     def counts(self) -> JobCounts:
-        """Return how many jobs wait and are made, in all processes, and how many bytes the files of
-        all jobs take."""
+        """Return how many jobs wait, how many are being made, in all processes, and how many bytes
+        the files of all jobs take."""
         return self._jobs.counts()
 
     def file(self, job: Job) -> Path:
@@ -271,11 +272,11 @@ class Renders(Closing):
         self._removed([job_id])
 
     def remove_all(self, *, tenant: str | None = None, avatar: str | None = None) -> int:
-        """Remove all jobs of ``tenant`` and of the avatar named ``avatar``, also those that wait or
-        are made, with their videos, and return how many jobs there were on this server. None stands
-        for any tenant or avatar (both None: all jobs are removed); an empty ``tenant`` is the
-        tenant with the empty name. Where one of the two is None and the other is not, other servers
-        that share the cache remove theirs soon, too."""
+        """Remove all jobs that are both of ``tenant`` and of the avatar named ``avatar``, also
+        those that wait or are being made, with their videos, and return how many jobs there were on
+        this server. None stands for any tenant or avatar (both None: all jobs are removed); an
+        empty ``tenant`` is the tenant with the empty name. Where one of the two is None and the
+        other is not, other servers that share the cache remove theirs soon, too."""
         name = None if avatar is None else canonical_name(avatar)
         removed = self._jobs.remove_all(tenant=tenant, avatar=name)
         self._hide_removed()

@@ -22,7 +22,8 @@ class ServedPerformer:
     """
 
     def __init__(self, loaded: LoadedAvatar, encoder: AudioEncoder, call: Call) -> None:
-        """``loaded`` has frames; its network is asked as part of ``call``."""
+        """``loaded`` was opened for video, so that its ``frames`` are not None; its network is
+        asked as part of ``call``, the request that the render belongs to."""
         assert loaded.frames is not None
         self.avatar: Final[Avatar] = loaded.frames
         self.encoder: Final = encoder
@@ -40,11 +41,13 @@ class ServedPerformer:
         return next(iter(self._revisions)) if len(self._revisions) == 1 else ""
 
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
-        """Return the mouths of the avatar's frames from ``first`` on, one for each of ``windows``
-        (k, 32, 16, 16), waiting while the network is too busy; ``watch`` adds up the time as stage
-        "network". See ``Performing.mouths``. Raises Cancelled where the call ends before,
-        AvatarChanged where the network is of another package by now, and the other errors of the
-        network, such as NotFound, AvatarInvalid and Unavailable, but not Overloaded."""
+        """Return the mouths, (k, 320, 320, 3) uint8 in the package's colour order, of the avatar's
+        frames ``first``, ``first + 1`` and so on (past the last, back and forth), one for each of
+        ``windows``, (k, 32, 16, 16) float32, which are what the network hears of each frame. Waits
+        while the network is too busy; ``watch`` adds up the time as stage "network". Raises
+        Cancelled where the call ends before, AvatarChanged where the network is of another package
+        by now, and the other errors of the network, such as NotFound, AvatarInvalid and
+        Unavailable, but not Overloaded."""
         with watch.measure("network"):
             while True:
                 self._call.check()

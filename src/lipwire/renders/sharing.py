@@ -43,9 +43,12 @@ class Sharing(Closing):
         forget: Callable[[list[str]], object],
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``jobs`` are the server's, and ``removals`` what is to be removed. ``keep(job_id, made)``
-        gives a job that waits its video, and ``forget(job_ids)`` is called for jobs that were taken
-        from the list as another server has removed them. ``now()`` gives seconds since 1970."""
+        """``cache`` is what servers share, ``jobs`` are the server's, and ``removals`` what is to
+        be removed from the cache. ``keep(job_id, made)`` is called when ``made``, the video of a
+        job that waits, was found; it has to end the job with that video, and the file ``made.path``
+        is removed afterwards if it is still there. ``forget(job_ids)`` is called after jobs were
+        removed from the list because another server has removed all of their tenant or avatar.
+        ``now()`` gives seconds since 1970."""
         self._cache = cache
         self._jobs = jobs
         self._removals = removals

@@ -113,7 +113,9 @@ class Webhooks(Closing):
     def __init__(
         self, database: Database, rules: WebhookRules, *, now: Callable[[], float] = time.time
     ) -> None:
-        """``now()`` gives seconds since 1970. Raises ValueError where the secret is none."""
+        """``database`` has the messages, and ``rules`` say how they are signed and sent. ``now()``
+        gives seconds since 1970. Raises ValueError where ``rules.secret`` begins with "whsec_" and
+        is no Base64 after that (``key_of``)."""
         self._database = database
         self._rules = rules
         self._key = key_of(rules.secret)

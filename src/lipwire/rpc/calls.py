@@ -93,7 +93,8 @@ that was not found out."""
 
 def not_measured(method: str, status: str, seconds: float | None, access: Access | None) -> None:
     """Do nothing. It is the ``Finished`` function of a server that measures no calls: called when
-    one has ended with its ``method``, ``status``, ``seconds`` and ``access``."""
+    one has ended, with the full name of its ``method``, the name of its ``status``, how long it
+    took (``seconds``; None for a stream), and what its caller may do (``access``)."""
 
 
 def _kind_of(method: str, request: object) -> str | None:
@@ -138,7 +139,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         """``admission`` limits how many requests are worked on. ``packages`` are the protobuf
         packages whose calls are run in this way; health checks and reflection are passed on
         unchanged. ``control`` finds out who asks. ``finished(method, status, seconds, access)`` is
-        called when a call has ended (see ``Finished``)."""
+        called when a call has ended: with its method's full name, its status's name, how long it
+        took (None for a stream), and what its caller may do."""
         self._admission = admission
         self._control = control
         self._finished = finished
@@ -367,9 +369,8 @@ class Messages:
 
     def unparsed(self) -> Iterator[bytes]:
         """Return an iterator over the messages that follow, serialised as they come; each step
-        waits for the next. They are not counted: whoever parses them counts them. The iterator
-        removes messages from the same stream as iterating over this object does: use one of the
-        two."""
+        waits for the next. ``took`` and ``saw`` are not called for them. The iterator removes
+        messages from the same stream as iterating over this object does: use one of the two."""
         return self._datas
 
 

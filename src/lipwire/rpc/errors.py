@@ -41,9 +41,9 @@ def public_message(error: BaseException) -> str:
 
 
 def is_answer(error: LipwireError) -> bool:
-    """Return whether the guide's gRPC API reports ``error`` in an answer with success = false:
-    whether the request is wrong, which INVALID_ARGUMENT, NOT_FOUND and FAILED_PRECONDITION say, and
-    trying again does not help.
+    """Return whether CompositingService and InferenceService report ``error`` in an answer with
+    success = false: whether its code is INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION, which
+    say that the request is wrong, and trying again does not help.
 
     Other errors (overload, drain, deadlines, defects) are statuses, so that retry policies and load
     balancers can act on them.

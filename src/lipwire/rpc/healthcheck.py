@@ -25,10 +25,11 @@ def is_serving(
     """Return whether the server at ``address`` (HOST:PORT, or unix:PATH) says that ``service``
     serves; empty is the server as a whole.
 
-    Waits at most ``timeout_s`` seconds. ``use_proxy`` and ``security`` are those of
-    ``open_channel``. Raises Unavailable or DeadlineExceeded where no answer comes, NotFound where
-    the server knows no such service, and InvalidInput where the address, or a file of ``security``,
-    is not usable.
+    Waits at most ``timeout_s`` seconds. ``use_proxy`` says whether the environment's proxy
+    variables count, and ``security`` how the connection is encrypted and what token is sent. Raises
+    Unavailable or DeadlineExceeded where no answer comes, NotFound where the server knows no such
+    service, and InvalidInput where ``address`` or a file of ``security`` is not usable, or its
+    token would go to another machine without encryption.
     """
     kind: Kind = "inference server" if address.endswith(":50051") else "compositing server"
     peer = Peer(address, kind, use_proxy)
@@ -59,9 +60,12 @@ def check_serving(
     security: ClientSecurity = PLAIN,
 ) -> None:
     """Ask the server at ``address`` (HOST:PORT, or unix:PATH) whether ``service`` serves (empty:
-    the server as a whole), waiting at most ``timeout_s`` seconds; returns None where the server
-    says that it does, and raises Unavailable where it says that it does not. ``use_proxy``,
-    ``security`` and further errors are those of ``is_serving``."""
+    the server as a whole), waiting at most ``timeout_s`` seconds. Returns None where the server
+    says that it does, and raises Unavailable where it says that it does not. ``use_proxy`` says
+    whether the environment's proxy variables count, and ``security`` how the connection is
+    encrypted and what token is sent. Raises also the errors that ``is_serving`` does: Unavailable
+    or DeadlineExceeded where no answer comes, NotFound where the server knows no such service, and
+    InvalidInput where ``address`` or ``security`` is not usable."""
     if not is_serving(
         address, service=service, timeout_s=timeout_s, use_proxy=use_proxy, security=security
     ):

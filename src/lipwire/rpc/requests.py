@@ -81,10 +81,11 @@ def requests_of_frames(
     model_id: str, avatar: Avatar, windows: AudioWindows, batch_size: int, start_frame: int = 0
 ) -> Iterator[CompositeBatchRequest]:
     """Yield the requests of ``requests_of_windows`` for frames of avatar ``model_id``, each also
-    with the crops of its frames, as ``visual_frames`` returns them, 2.4 MB a frame. The crops are
-    read from ``avatar``, the same avatar opened in this process. ``windows`` are (N, 32, 16, 16)
-    float32. Each request asks for ``batch_size`` frames (1 to 50), the last for those that are
-    left; the first begins with the avatar's frame ``start_frame`` (from 0)."""
+    with the crops of its frames as the network takes them (``visual_frames``), (frames, 6, 320,
+    320) float32, 2.4 MB a frame. The crops are read from ``avatar``, the same avatar opened in this
+    process. ``windows`` are (N, 32, 16, 16) float32. Each request asks for ``batch_size`` frames (1
+    to 50), the last for those that are left; the first begins with the avatar's frame
+    ``start_frame`` (from 0)."""
     for request in requests_of_windows(model_id, windows, batch_size, start_frame):
         first = request.start_frame_idx
         crops = np.stack([avatar.crop(first + i) for i in range(request.batch_size)])
@@ -93,9 +94,9 @@ def requests_of_frames(
 
 
 def visual_frames(crops: Crops) -> Visual:
-    """Return ``crops``, (N, 320, 320, 3) uint8, as the network takes them: (N, 6, 320, 320) float32
-    in [0, 1], little endian: the three channels of the crop, in its order, and those of the crop
-    with the mask black. A new array."""
+    """Return ``crops``, (N, 320, 320, 3) uint8, as the network takes them: a new array, (N, 6, 320,
+    320) float32 in [0, 1], little endian. Channels 0 to 2 are those of the crop, in its order, and
+    3 to 5 the same with the mouth black (rows 5 to 309 of columns 5 to 314)."""
     visual = np.empty((len(crops), 6, *crops.shape[1:3]), "<f4")
     np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=visual[:, :3])
     visual[:, 3:] = visual[:, :3]

@@ -92,8 +92,9 @@ class ServerStatus:
 
 
 class StatusConnection(Closing):
-    """A connection to the server at ``address`` (host:port), of either kind, that asks for its
-    status. A context manager, for one thread at a time. Which kind it is it finds out itself."""
+    """A connection to the server at ``address`` (host:port), a compositing server or an inference
+    server, that asks for its status. A context manager, for one thread at a time. Which kind of
+    server it is it finds out itself."""
 
     def __init__(
         self,

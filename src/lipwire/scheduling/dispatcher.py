@@ -57,8 +57,12 @@ class Dispatcher(Generic[K]):
         split: bool = True,
         observer: Observer = NO_OBSERVER,
     ) -> None:
-        """``group`` is that of ``Across``; None where runs hold frames of one key. All other
-        arguments are those of ``Scheduler``."""
+        """There are ``workers``, and ``queue_size`` requests may wait. A run holds
+        ``max_run_frames`` frames at most: of one request, with ``join`` also of several of one key,
+        and with ``join`` and ``group`` of several keys; ``group(key)`` returns a value that is
+        equal for keys that may share a run, or None for a key that may share none. ``split`` says
+        that workers compute side by side, so that free ones may share the frames of a request. The
+        methods of ``observer`` are called when requests are begun and after runs."""
         self.workers: Final = workers
         self.queue_size = queue_size
         self._max_run_frames = max_run_frames

@@ -46,7 +46,9 @@ class FairQueue(Generic[K]):
 
     Live jobs come first, by deadline; then those of class batch, then those of class render. Within
     these two, tenants take turns of some frames, and within a tenant's turns its keys do (a job's
-    key names the network that is run). Tenants that ask for much go after those that do not.
+    key names the network that is run). A tenant that asks for much goes after those that do not:
+    one that has more than one and a half times an equal share of the frames that wait and that were
+    run lately, once it was given half an equal share.
     """
 
     def __init__(self, quantum: int) -> None:
@@ -187,7 +189,8 @@ class _Tenant(Generic[K]):
 
 class TenantTurns(Generic[K]):
     """A queue of jobs of one class, in turns of tenants, and within a tenant's turns in those of
-    its keys (a job's key names the network that is run). Not thread-safe."""
+    its keys (a job's key names the network that is run). A tenant that asks for much, by the frames
+    that wait and that were run lately, goes after the others. Not thread-safe."""
 
     def __init__(self, quantum: int) -> None:
         """``quantum`` is how many frames of a tenant are run in one turn of that tenant, and how

@@ -77,11 +77,12 @@ class Scheduler(Closing, Generic[K]):
 
         ``join`` lets a run hold frames of several requests of one key. That is for devices on which
         a run of many frames is cheaper than as many runs; a processor works frame by frame, and a
-        request that is joined there only waits for the others. With ``join``, ``across`` joins
-        requests of several keys, too. ``split`` lets free workers share the frames of a request,
-        which is for devices whose workers compute side by side: on a GPU the pieces would take
-        turns, and each would last nearly as long as the whole. Raises InvalidInput where
-        ``workers``, ``queue_size`` or ``max_run_frames`` is less than 1.
+        request that is joined there only waits for the others. With ``join``, ``across`` lets a run
+        hold requests of several keys, too: it says which keys may be in one run, and makes such a
+        run in place of ``run``. ``split`` lets free workers share the frames of a request, which is
+        for devices whose workers compute side by side: on a GPU the pieces would take turns, and
+        each would last nearly as long as the whole. Raises InvalidInput where ``workers``,
+        ``queue_size`` or ``max_run_frames`` is less than 1.
         """
         sizes = {"workers": workers, "queue_size": queue_size, "max_run_frames": max_run_frames}
         for label, number in sizes.items():
@@ -127,12 +128,13 @@ class Scheduler(Closing, Generic[K]):
         mouths.
 
         ``key`` says which network is to be run, and is handed to ``run``. ``form`` says what
-        ``faces`` are: "pixels" crops, (N, 320, 320, 3) uint8, or their numbers on the device, (N,)
-        int64; "floats" the network's own input, (N, 6, 320, 320) float32. ``windows`` are the audio
-        windows, (N, 32, 16, 16) float32. Neither may change until the job is done. ``deadline`` is
-        the time of the scheduler's clock, in seconds, by which the mouths have to be there; with
-        None there is no deadline. ``service`` is the request's class, ``tenant`` the name of who
-        asks.
+        ``faces`` are: "pixels" crops, (N, 320, 320, 3) uint8, or, where the device holds these, the
+        numbers of their frames, (N,) int64; "floats" the network's own input, (N, 6, 320, 320)
+        float32. ``windows`` are the audio windows, (N, 32, 16, 16) float32. Neither may change
+        until the job is done. ``deadline`` is the time of the scheduler's clock, in seconds, by
+        which the mouths have to be there; with None there is no deadline. ``service`` is the
+        request's class, "live", "batch" or "render", which are run in this order; ``tenant`` is the
+        name of who asks.
 
         Raises InvalidInput where N is 0 or is not the same for ``faces`` and ``windows``,
         Overloaded when the queue is full, DeadlineExceeded when the deadline is out of reach as far

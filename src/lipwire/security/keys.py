@@ -98,12 +98,13 @@ class KeyFile:
         the only time that it can be seen: the file has its hash alone.
 
         ``name`` has 1 to 40 characters of a-z, 0-9 and -, and does not begin with -. Whoever brings
-        the key may do ``operations`` with the avatars that match one of ``avatars``, patterns such
-        as ``*`` or ``acme-*``, for ``tenant``; empty is any tenant. ``lifetime_s`` is for how many
-        seconds the key is valid; None is for ever. Waits some seconds for another process that
-        changes the file. Raises InvalidInput where the name is taken or not allowed, an operation
-        is not known, there is no operation or no pattern, or the file is damaged; StorageFailed
-        where the file cannot be written.
+        the key may do ``operations`` ("live", "render", "read", "manage", "infer" or "deliver"; by
+        default all) with the avatars that match one of ``avatars``, patterns such as ``*`` or
+        ``acme-*``, for ``tenant``; empty is any tenant. ``lifetime_s`` is for how many seconds the
+        key is valid; None is for ever. Waits some seconds for another process that changes the
+        file. Raises InvalidInput where the name is taken or not allowed, an operation is not known,
+        there is no operation or no pattern, or the file is damaged; StorageFailed where the file
+        cannot be written.
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput(

@@ -46,7 +46,7 @@ class LimitRules:
 
     def divided_by(self, processes: int) -> "LimitRules":
         """Return rules for one of ``processes`` (1 or more) that do not share their counts: each
-        limit divided by their number, rounded down, but at least 1."""
+        limit divided by their number, rounded down, but at least 1; None stays None."""
 
         def share(most: int | None) -> int | None:
             return None if most is None else max(1, most // processes)
@@ -80,8 +80,8 @@ class TenantLimits:
 
     Without ``shared`` it counts what this process is asked for; with ``shared`` what all processes
     are asked for that share it, and then a call waits for Redis, for as long as its settings say.
-    While Redis does not answer, each process counts for itself and allows the rules divided by how
-    many they were.
+    While Redis does not answer, each process counts for itself and allows each limit divided by the
+    number of processes that shared it.
     """
 
     def __init__(self, rules: LimitRules, shared: SharedCounts | None = None) -> None:

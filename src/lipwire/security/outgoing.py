@@ -69,9 +69,10 @@ def requested(
     with it. The block gets an answer of any status, errors too.
 
     A GET follows three redirects at most, each to a public address alone, and from https only to
-    https; ``headers`` are sent to the first host alone. A POST follows none. ``clock`` gives
-    seconds. Raises RefusedUrlError for a URL that may not be reached, TimeoutError where the
-    request takes longer than ``times``, also while the body is read, other OSErrors and
+    https; ``headers`` are sent to the first host alone. A POST follows none. Connecting and each
+    wait for more of the answer may take ``times.each_s`` seconds, the whole request
+    ``times.all_s``, by ``clock``. Raises RefusedUrlError for a URL that may not be reached,
+    TimeoutError where that is not enough, also while the body is read, other OSErrors and
     ``http.client.HTTPException`` where the connection or the answer fails.
     """
     until_s = clock() + times.all_s
@@ -110,10 +111,11 @@ def fetched(
 ) -> bytes:
     """Return the body of the answer to a GET of ``url``, ``max_bytes`` at most. ``given_by`` says
     whose the URL is: "operator" (of the configuration), or "others", whose URLs may only lead to
-    public addresses. ``clock`` gives seconds, by which ``times`` count. Raises RefusedUrlError for
-    a URL that may not be reached, TimeoutError where it takes longer than ``times``, and OSError or
-    ``http.client.HTTPException`` where the request fails, and where the answer is longer than
-    ``max_bytes`` or has another status than 200."""
+    public addresses. Connecting and each wait for more of the answer may take ``times.each_s``
+    seconds, everything ``times.all_s``, by ``clock``. Raises RefusedUrlError for a URL that may not
+    be reached, TimeoutError where that is not enough, and OSError or ``http.client.HTTPException``
+    where the request fails, and where the answer is longer than ``max_bytes`` or has another status
+    than 200."""
     with requested(url, given_by=given_by, times=times, clock=clock) as answer:
         if answer.status != 200:
             raise HTTPException(f"status {answer.status}; allowed is 200")

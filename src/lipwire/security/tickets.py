@@ -267,14 +267,15 @@ def _name_of(text: str) -> str:
 
 
 def ticket_text(ticket: Ticket) -> str:
-    """Return ``ticket`` as one line of text (JSON), of which ``ticket_of`` makes it again in
-    another process of the same server; ``shared`` is not in it."""
+    """Return ``ticket`` as one line of text (JSON), from which ``ticket_of`` makes it again in
+    another process of the same server. ``Ticket.shared``, whether it counts at other servers too,
+    is not in it."""
     return json.dumps([ticket.access.told(), ticket.origin, ticket.until_s, ticket.lasts_s])
 
 
 def ticket_of(text: str) -> Ticket:
-    """Return the ticket that ``text`` describes, a line that ``ticket_text`` wrote, with ``shared``
-    False. Raises InvalidInput where ``text`` is not of that form."""
+    """Return the ticket that ``text`` describes, a line that ``ticket_text`` wrote, with
+    ``Ticket.shared`` False. Raises InvalidInput where ``text`` is not of that form."""
     with suppress(OverflowError, RecursionError, TypeError, ValueError):
         access, origin, until_s, lasts_s = json.loads(text)
         return Ticket(Access.of_text(access), str(origin), float(until_s), float(lasts_s))

@@ -16,8 +16,9 @@ def run_across(engine: Engine) -> Across[NetworkKey]:
     of (key, faces, windows), one for each network. ``faces`` are its N crops, (N, 320, 320, 3)
     uint8, or N numbers of its avatar's frames (``FrameNumbers``), and ``windows`` its N audio
     windows, (N, 32, 16, 16) float32. It returns a list with the mouths of each network, (N, 320,
-    320, 3) uint8. It raises Unavailable where a network was unloaded, and what
-    ``Engine.infer_together`` raises.
+    320, 3) uint8. It raises InvalidInput for arrays of another shape and for more than 50 frames in
+    all, AvatarInvalid where a network fails, Overloaded where the GPU has no room, Unavailable
+    where a network was unloaded or the GPU failed, and RuntimeError where the engine is closed.
     """
 
     def run(parts: list[tuple[NetworkKey, Any, AudioWindows]]) -> list[Any]:

@@ -30,10 +30,10 @@ Called where the backend is without those frames, perhaps more than once."""
 @dataclass(frozen=True, slots=True)
 class DrawnMouths:
     """Mouths that a network made for consecutive frames: ``pixels``, (N, 320, 320, 3) uint8, in the
-    package's colour order. ``gpu_id`` is the number of the device that made them, as CUDA counts, 0
-    where it was a processor. ``inference_ms`` is how long the network ran, without the time that
-    the request waited. ``revision`` is the hash of the network's file, as ``Revision.model`` has
-    it; empty where that is not known."""
+    colour order of the avatar's package ("bgr" or "rgb"). ``gpu_id`` is the number of the device
+    that made them, as CUDA counts, 0 where it was a processor. ``inference_ms`` is how long the
+    network ran, without the time that the request waited. ``revision`` is the hash of the network's
+    file, as ``Revision.model`` has it; empty where that is not known."""
 
     pixels: Mouths
     """(N, 320, 320, 3) uint8, in the package's colour order."""
@@ -51,10 +51,10 @@ class DrawnMouths:
 @dataclass(frozen=True, slots=True)
 class DrawnFloatMouths:
     """Mouths that a network made for consecutive frames, as floats, which is what networks make
-    themselves: ``values``, (N, 3, 320, 320) float32, by custom in [0, 1], in the package's colour
-    order. ``gpu_id`` is the number of the device that made them, as CUDA counts, 0 where it was a
-    processor. ``inference_ms`` is how long the network ran, without the time that the request
-    waited."""
+    themselves: ``values``, (N, 3, 320, 320) float32, by custom in [0, 1], in the colour order of
+    the avatar's package ("bgr" or "rgb"). ``gpu_id`` is the number of the device that made them, as
+    CUDA counts, 0 where it was a processor. ``inference_ms`` is how long the network ran, without
+    the time that the request waited."""
 
     values: FloatMouths
     """(N, 3, 320, 320) float32, by custom in [0, 1], in the package's colour order."""
@@ -183,10 +183,11 @@ class Backend(Protocol):
 
     ``call`` is the request that a method works for. The method ends by its deadline, waiting and
     retries included; when the call ends early, the work is given up where that still saves
-    something, and the method raises Cancelled. Its class and its tenant say when frames are run
-    among those of others. Without a ``call`` the class is batch, and there is no limit of time, but
-    ``RemoteBackend`` has one of its own. Every method but ``health``, ``release`` and ``close``
-    raises Unavailable, Overloaded and DeadlineExceeded besides what its description names.
+    something, and the method raises Cancelled. Its class ("live", "batch" or "render") and its
+    tenant say when frames are run among those of others. Without a ``call`` the class is batch, and
+    there is no limit of time, but ``RemoteBackend`` has one of its own. Every method but
+    ``health``, ``release`` and ``close`` raises Unavailable, Overloaded and DeadlineExceeded
+    besides what its description names.
     """
 
     def mouths(

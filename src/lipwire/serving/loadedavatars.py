@@ -141,14 +141,15 @@ def load_avatar(
     sandbox: Sandbox | None = None,
 ) -> Loaded[LoadedAvatar]:
     """Open an avatar with its frames and its network, for a server that makes mouths and composes
-    frames, and return it as a registry keeps it: with its bytes of memory and what closes it
-    (``Loaded``).
+    frames, and return it as a registry keeps it (``Loaded``): the avatar as ``value``, the
+    ``bytes`` of memory that it takes, and ``close``, which closes it.
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
     compiled first. The network is loaded onto one of ``devices`` under the name ``model_id``.
     ``parts`` says which forms of the frames are needed (jpeg, pixels, planes), ``quality`` is that
-    of JPEGs, ``cache`` keeps decoded frames (None: the one that all avatars of this process share),
-    and ``sandbox`` compiles what is missing in a process of its own (None: this process does).
+    of JPEGs, 1 to 100, ``cache`` keeps decoded frames (None: the one that all avatars of this
+    process share), and ``sandbox`` compiles what is missing in a process of its own (None: this
+    process does).
 
     Raises NotFound where a file is missing, AvatarInvalid where one is damaged, InvalidInput for a
     quality or part that is not allowed, StorageFailed where compiled parts cannot be written,
@@ -171,8 +172,8 @@ def load_network(
     sandbox: Sandbox | None = None,
 ) -> Loaded[LoadedAvatar]:
     """Open an avatar's network, with its frames where they are there, for a server that sends
-    mouths to other servers, and return it as a registry keeps it: with its bytes of memory and what
-    closes it (``Loaded``).
+    mouths to other servers, and return it as a registry keeps it (``Loaded``): the avatar as
+    ``value``, the ``bytes`` of memory that it takes, and ``close``, which closes it.
 
     ``where`` names the avatar's files, or the folder of its package. What is not compiled yet is
     compiled first, in the ``sandbox`` if there is one. The network is loaded onto one of

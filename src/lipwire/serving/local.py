@@ -125,11 +125,12 @@ class LocalBackend(Closing):
         mouths as floats, with how long that took (``DrawnFloatMouths``).
 
         ``visual`` is (N, 6, 320, 320) float32, by custom in [0, 1]: the crop (channels 0 to 2) and
-        the crop with the mouth blacked out (3 to 5), in the package's colour order. ``windows``, of
-        the same N frames, are (N, 32, 16, 16) float32. ``revision`` says which files of the avatar
-        the caller knows. Its hash of the network (``Revision.model``) has to be that of the newest
-        network, or empty; its hash of the frames does not matter here. ``call`` is the request that
-        this is for; None for one without a deadline.
+        the crop with the mouth blacked out (3 to 5), in the colour order of the avatar's package
+        ("bgr" or "rgb"). ``windows``, of the same N frames, are (N, 32, 16, 16) float32.
+        ``revision`` says which files of the avatar the caller knows. Its hash of the network
+        (``Revision.model``) has to be that of the newest network, or empty; its hash of the frames
+        does not matter here. ``call`` is the request that this is for; None for one without a
+        deadline.
 
         Raises AvatarChanged where the newest network is of another revision, NotFound where there
         is no such avatar, InvalidInput for arrays of another shape, AvatarInvalid where the network

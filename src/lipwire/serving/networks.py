@@ -187,8 +187,9 @@ class ServerDevice:
         return mouths, ran_s * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return how fast the network of ``key`` was here: the median time for a frame in its runs
-        of the last 60 s that were live or of one frame. None where there was no such run."""
+        """Return how fast the network of ``key`` was here: ``Speed.frame_s`` is the median time for
+        a frame, in seconds, in its runs of the last 60 s that were of class live or of one frame.
+        None where there was no such run."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -384,8 +385,9 @@ class DeviceNetwork:
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return how fast the network was on its device (``ServerDevice.speed``); None where no run
-        of the last 60 s counts for that, and once it is closed."""
+        """Return how fast the network was on its device: ``Speed.frame_s`` is the median time for a
+        frame, in seconds, in its runs of the last 60 s that were of class live or of one frame.
+        None where there was no such run, and once it is closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 
@@ -417,7 +419,8 @@ class DeviceNetwork:
         return None if placed is None else Running.of(placed.model)
 
     def expect_use(self) -> None:
-        """As ``ServerDevice.expect_use`` of the network's device; nothing once this is closed."""
+        """Have the network, which a session is about to use, specialised soon: compiled by OpenVINO
+        for this processor. Waits for nothing; does nothing on a GPU, and once this is closed."""
         placed = self._placed
         if placed is not None:
             placed.device.expect_use(placed.model)

@@ -89,7 +89,8 @@ class Placement:
 
     def models_on(self, device: int) -> frozenset[str]:
         """Return the names of the models that are on device number ``device``, or being loaded onto
-        it; empty where that device is lost or not known."""
+        it. A model that is on several devices counts for the newest (``home_of``). Empty where that
+        device is lost or not known."""
         with self._lock:
             return frozenset(
                 name for name, homes in self._homes.items() if homes[-1].device == device

@@ -55,10 +55,10 @@ class RestMouths(Closing):
     which are shown while nobody speaks. Each is made once, and all are compiled into a file, the
     part ``rest``, when none is missing. A context manager, to be used from any number of threads.
 
-    A mouth is (320, 320, 3) uint8 in the package's colour order, as ``Avatar.jpeg`` takes it. Frame
-    numbers start at 0; past the avatar's last frame its frames are shown back and forth. At most
-    one JPEG a frame is kept in memory, some 27 kB each, and none once the part is written. Once
-    closed, ``has``, ``ready``, ``mouth`` and ``fill`` raise InvalidInput.
+    A mouth is (320, 320, 3) uint8 in the colour order of the avatar's package ("bgr" or "rgb"), as
+    ``Avatar.jpeg`` takes it. Frame numbers start at 0; past the avatar's last frame its frames are
+    shown back and forth. At most one JPEG a frame is kept in memory, some 27 kB each, and none once
+    the part is written. Once closed, ``has``, ``ready``, ``mouth`` and ``fill`` raise InvalidInput.
     """
 
     def __init__(self, frames: Avatar, draw: Draw, silence: AudioWindows) -> None:
@@ -126,7 +126,8 @@ class RestMouths(Closing):
         for. The call that makes the last missing mouth also writes the part; if that fails it is
         logged, and the mouths stay in memory. ``call`` is the request that this is for. Raises
         InvalidInput where ``number`` is below 0, DeadlineExceeded and Cancelled where ``call`` ends
-        before, and what ``Network.mouths`` raises.
+        before, and what ``draw`` raises, such as AvatarChanged, AvatarInvalid, Overloaded and
+        Unavailable.
         """
         number = self._shown(number)
         while True:
@@ -149,9 +150,10 @@ class RestMouths(Closing):
         ``progress`` is called with (frames done, frames in all) after every 8 frames and after the
         last one, unless all mouths are there already. ``waiting()`` is called now and then while
         another process writes files of this avatar; an exception that it raises ends the wait.
-        ``call`` is the request that this is for. Raises StorageFailed where the part cannot be
-        written, DeadlineExceeded and Cancelled where ``call`` ends before, and what
-        ``Network.mouths`` and ``waiting`` raise.
+        ``call`` is the request that this is for. Raises NotFound where the avatar's folder is gone,
+        StorageFailed where the part cannot be written, DeadlineExceeded and Cancelled where
+        ``call`` ends before, what ``waiting`` raises, and what ``draw`` raises, such as
+        AvatarChanged, AvatarInvalid, Overloaded and Unavailable.
         """
         if not self.complete:
             for first in range(0, self._count, _RUN_FRAMES):

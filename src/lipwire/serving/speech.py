@@ -40,10 +40,11 @@ def windows_from_raw(audio: RawAudio, count: int, encoder: AudioEncoder) -> Audi
     """Return the audio windows, what the network takes of the sound around each frame, of ``count``
     frames of ``audio`` from its ``first_frame`` on, (count, 32, 16, 16) float32.
 
-    They are those that ``extract_windows`` gives for the whole audio, bit for bit, but only the
-    audio that they depend on is passed to ``encoder``, the avatar's audio encoder. Several channels
-    are averaged, or one of them is used where the average would cancel out (``heard_columns``).
-    Raises InvalidInput where the audio ends before the last of the frames.
+    ``audio.samples``, (n, channels) int16, are of ``audio.sample_rate_hz``; a frame is 40 ms. Only
+    the audio that the windows depend on is passed to ``encoder``, the avatar's audio encoder; they
+    are the same, bit for bit, as if all of it were. Several channels are averaged, or one of them
+    is used where the average would cancel out. Raises InvalidInput where the audio ends before the
+    last of the frames, or its rate is not 1,000 to 768,000.
     """
     columns = heard_columns(audio.samples, audio.sample_rate_hz)
     resampler = StreamResampler(audio.sample_rate_hz, columns.shape[1])

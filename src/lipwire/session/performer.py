@@ -31,10 +31,11 @@ class Performing(Protocol):
     def mouths(self, first: int, windows: Float32Array, watch: Stopwatch) -> UInt8Array:
         """Return the mouths of the avatar's frames ``first``, ``first + 1`` and so on (past the
         last, back and forth), one for each of ``windows``, which are what the network hears of each
-        of these frames: (n, 32, 16, 16) float32 gives (n, 320, 320, 3) uint8, in the package's
-        colour order. Waits for the network. ``watch`` adds up the time of the stages "crop" and
-        "network". Raises the errors of the network: AvatarInvalid, Unavailable; for a server's
-        avatars also NotFound, AvatarChanged, and Cancelled where the request ends."""
+        of these frames: (n, 32, 16, 16) float32 gives (n, 320, 320, 3) uint8, BGR or RGB as the
+        package's ``colour_order`` says. Waits for the network. ``watch`` adds up the time of the
+        stages "crop" and "network". Raises the errors of the network: AvatarInvalid, Unavailable;
+        for a server's avatars also NotFound, AvatarChanged, and Cancelled where the request
+        ends."""
         ...
 
 

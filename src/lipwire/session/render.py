@@ -57,11 +57,12 @@ def render_video(
     ``recording.warnings``; often an empty tuple. ``writer`` was opened with the avatar's size and
     the recording's rate and channels; the caller closes it.
 
-    The avatar has to be opened with its part "planes" (I420). ``start_frame`` (from 0) is the
-    avatar's frame under the first mouth, ``pace`` how the machine is used. ``stopwatch`` adds up
-    the time of each stage, and ``progress(done, total)``, numbers of frames, is called in this
-    thread after each frame (None: nothing is called). The recording is read once: sound and
-    pictures are written side by side, so that neither waits in memory for the other.
+    The avatar has to be opened with its part "planes", its frames in I420 (see ``open_performer``).
+    ``start_frame`` (from 0) is the avatar's frame under the first mouth, ``pace`` how the machine
+    is used. ``stopwatch`` adds up the time of each stage, and ``progress(done, total)``, numbers of
+    frames, is called in this thread after each frame (None: nothing is called). The recording is
+    read once: sound and pictures are written side by side, so that neither waits in memory for the
+    other.
 
     Raises InvalidInput where the recording turns out to be damaged when the render gets there,
     FormChanged where a later part of the recording has another rate or other channels than its
@@ -100,14 +101,15 @@ def render_frames(
     waiting until all are written. Returns what the user should be warned of, one line each, besides
     ``recording.warnings``; often an empty tuple.
 
-    The avatar has to be opened with its part "jpeg". ``start_frame`` (from 0) is the avatar's frame
-    under the first mouth, ``pace`` how the machine is used. ``stopwatch`` adds up the time of each
-    stage, and ``progress(done, total)``, numbers of frames, is called in this thread after each
-    frame (None: nothing is called). Raises InvalidInput where the recording turns out to be damaged
-    when the render gets there, FormChanged where a later part of the recording has another rate or
-    other channels than its beginning (``lipwire.audio.redone_if_changed`` begins again then),
-    StorageFailed where a file cannot be written, the errors of ``Performing.mouths``, and whatever
-    ``progress`` raises, so that ``progress`` may end the render by raising.
+    The avatar has to be opened with its part "jpeg", its frames as JPEG (see ``open_performer``).
+    ``start_frame`` (from 0) is the avatar's frame under the first mouth, ``pace`` how the machine
+    is used. ``stopwatch`` adds up the time of each stage, and ``progress(done, total)``, numbers of
+    frames, is called in this thread after each frame (None: nothing is called). Raises InvalidInput
+    where the recording turns out to be damaged when the render gets there, FormChanged where a
+    later part of the recording has another rate or other channels than its beginning
+    (``lipwire.audio.redone_if_changed`` begins again then), StorageFailed where a file cannot be
+    written, the errors of ``Performing.mouths``, and whatever ``progress`` raises, so that
+    ``progress`` may end the render by raising.
     """
     heard = LockedIterator(recording.heard())
     shut = ShutMouth(performer)

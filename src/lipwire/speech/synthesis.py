@@ -78,8 +78,8 @@ def said_in_full(voice: Voice, text: str) -> tuple[Float32Array, int]:
 def trimmed(pcm: Float32Array, rate_hz: int) -> Float32Array:
     """Return ``pcm``, the sound of a sentence, (n,) float32 mono in [-1, 1] at ``rate_hz``, without
     most of the silence before and behind it: 60 ms are left before it, and 300 ms behind it, where
-    there was so much. Empty where all of it is silence (below -48 dB of full scale, or 2 % of its
-    peak). The result is a view."""
+    there was so much. Silence is what is not above -48 dB of full scale, or not above 2 % of the
+    peak of ``pcm`` where that is more. Empty where all of it is silence. The result is a view."""
     size = np.abs(pcm)
     loud = np.flatnonzero(size > max(_QUIET, _QUIET_OF_PEAK * float(size.max(initial=0.0))))
     if not len(loud):

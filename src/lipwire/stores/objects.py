@@ -67,8 +67,8 @@ class ObjectStore:
         what: str = "avatar store",
     ) -> None:
         """``url`` is where the keys begin. ``endpoint_url`` is the address of a server with S3's
-        protocol that is not Amazon's. ``timeout_s`` is how long an operation may take, and of a
-        download each 4 MiB. ``what`` names the store in errors. The store is not asked yet. Raises
+        protocol that is not Amazon's. ``timeout_s`` is how many seconds an operation may take; in a
+        download, each 4 MiB. ``what`` names the store in errors. The store is not asked yet. Raises
         DependencyMissing where fsspec, or what it needs for the URL's scheme, is not installed, and
         InvalidInput for a URL of no kind that is known."""
         self.url: Final = url.rstrip("/")

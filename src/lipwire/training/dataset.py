@@ -213,7 +213,7 @@ class PairDataset:
 
         It is the smallest around the blocks of 16x16 pixels that change, by ``movement``, at least
         ``share`` (0 to 1) as much as the one that changes most, and one more block on each side,
-        within the crop. Raises InvalidInput where no block changes by a level of 255.
+        within the crop. Raises InvalidInput where no block changes by 1 or more of the 255 levels.
         """
         movement = self.movement()
         if movement.max() < 1.0:

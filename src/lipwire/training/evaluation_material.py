@@ -45,9 +45,11 @@ _VISEMES: Final[Sequence[tuple[str, Sequence[float]]]] = (
 
 
 def write_evaluation(studio: Path, folder: Path) -> None:
-    """Write ``folder``, the ``evaluation`` folder of a package, from the held-out sequences of the
-    studio folder ``studio`` (the folders in its ``eval``): speech, truth, controls and the index.
-    Sequences without pictures are left out.
+    """Write ``folder``, the ``evaluation`` folder of a package, by which its network is judged. It
+    gets, of each sequence that is not trained on (a folder in ``eval`` of the studio folder
+    ``studio``), the speech (``NAME.flac``), the pictures that a perfect network would make
+    (``NAME.mp4``) and their mouth controls (``NAME.npy``), and an index of all. Sequences without
+    pictures are left out.
 
     Raises FileExistsError where ``folder`` exists, OSError where it cannot be written or a
     sequence's controls are missing, and InvalidInput where the studio's rectangles, base frames or

@@ -175,9 +175,11 @@ def write_loop(studio: Path, package: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make a package from trained networks: ``python -m lipwire.training.export STUDIO
-    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Return the exit code.
+    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Return the exit code (see ``run_stage``).
 
-    ``arguments`` are those of the command line without the program; None takes them from there.
+    STUDIO, RENDERER_CHECKPOINT and AUDIO_RUN are the ``studio``, ``renderer`` and ``audio`` of
+    ``PackageParts``; OUT is the package folder, which is replaced where it is there. ``arguments``
+    are those of the command line without the program; None takes them from there.
     """
     parser = argparse.ArgumentParser(description="Make an avatar package from trained parts.")
     parser.add_argument("studio", type=Path, help="studio folder")

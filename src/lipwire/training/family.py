@@ -69,8 +69,9 @@ _NAMES: Final = (
 
 
 def describe_checkpoint(path: Path, kind: Literal["network", "audio encoder"]) -> str:
-    """Return what the checkpoint ``path`` holds, a lip-sync network or its audio encoder as
-    ``kind`` says, in a few words for a person. It is read, and code in it is never run. Raises
+    """Return in a few words for a person what the checkpoint ``path``, a file of PyTorch, holds.
+    ``kind`` says what it has to be: the U-Net of SyncTalk_2D with 'ave' features ("network"), or
+    the encoder that makes these ("audio encoder"). It is read, and code in it is never run. Raises
     AvatarInvalid where it is not of that ``kind``, missing, or damaged."""
     module = _built(path, kind)
     millions = sum(parameter.numel() for parameter in module.parameters()) / 1e6
@@ -83,10 +84,11 @@ def describe_checkpoint(path: Path, kind: Literal["network", "audio encoder"]) -
 def convert_checkpoint(
     path: Path, kind: Literal["network", "audio encoder"], onnx_path: Path
 ) -> None:
-    """Write the network in the checkpoint ``path``, a lip-sync network or its audio encoder as
-    ``kind`` says, as the ONNX file ``onnx_path``, which is replaced where it is there.
+    """Write the network in the checkpoint ``path``, a file of PyTorch, as the ONNX file
+    ``onnx_path``, which is replaced where it is there. ``kind`` says what the checkpoint has to be:
+    the U-Net of SyncTalk_2D with 'ave' features, or the encoder that makes these.
 
-    Raises AvatarInvalid where the checkpoint is not of that ``kind`` or is damaged, or where ONNX
+    Raises AvatarInvalid where it is not of that ``kind``, missing or damaged, or where ONNX
     Runtime's output differs from PyTorch's (of a network), and OSError (of a network) or
     StorageFailed (of an audio encoder) where the file cannot be written.
     """
@@ -163,8 +165,8 @@ class FamilyUNet(nn.Module):
     see ``forward``."""
 
     def __init__(self, widths: Widths) -> None:
-        """``widths`` are the channels from 160 pixels down to 10, each twice the one before; those
-        at 320 are the first of them, too."""
+        """``widths`` are the numbers of channels at 160, 80, 40, 20 and 10 pixels, each twice the
+        one before; at 320 pixels there are as many as at 160."""
         super().__init__()
         self.widths = widths
         w0, w1, w2, w3, w4 = widths

@@ -374,9 +374,11 @@ def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = N
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train the mouth renderer: ``python -m lipwire.training.train_unet STUDIO RUN``. Return the
-    exit code. ``arguments`` are those of the command line without the program; None takes them from
-    there."""
+    """Train the network that makes mouths (``LipUNet``) from mouth controls: ``python -m
+    lipwire.training.train_unet STUDIO RUN``. STUDIO is a folder that ``PairDataset`` reads; RUN is
+    the run's folder, and training continues from its checkpoint where there is one. Return the exit
+    code (see ``run_stage``). ``arguments`` are those of the command line without the program; None
+    takes them from there."""
     usual, network = TrainSettings(), UNetConfig()
     parser = argparse.ArgumentParser(description="Train the mouth renderer on a studio folder.")
     parser.add_argument("studio", type=Path, help="folder of rendered pairs")

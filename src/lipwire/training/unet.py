@@ -36,11 +36,12 @@ CODE_HIDDEN = 64
 
 @dataclass(frozen=True, slots=True)
 class UNetConfig:
-    """Everything that is needed to build the same network again: channels at 160, 80, 40 and 20
-    pixels; how many numbers the code of the mouth has; whether the output is added to the crop
-    ("real") or to the masked crop; and ``window``, the (top, left, height, width) of the part of
-    the crop that is worked on, in pixels, multiples of 16. Raises InvalidInput for another
-    window."""
+    """Everything that is needed to build the same ``LipUNet`` again. ``widths`` are the numbers of
+    channels at 160, 80, 40 and 20 pixels; ``code_size`` is how many numbers describe a mouth;
+    ``base`` says whether what the network makes is added to the crop ("real") or to the masked crop
+    ("masked"). ``window`` is the part of the crop that is worked on, (top, left, height, width) in
+    pixels, multiples of 16. Raises InvalidInput for a window of another form or outside the crop.
+    """
 
     widths: tuple[int, int, int, int] = (16, 32, 96, 160)
     """Channels at 160, 80, 40 and 20 pixels."""

@@ -187,11 +187,12 @@ STOPS: Final = frozenset("pb")
 
 
 def letters(phone: str) -> tuple[str, ...]:
-    """Return the IPA letters of ``phone``, one sound as text, that have a pose, in order: "aɪ" ->
-    ("a", "ɪ"), "tʃ" -> ("ʃ",). ``visemes.SILENCE`` gives itself.
+    """Return the keys of ``POSES`` (IPA letters with a pose of the mouth) that ``phone``, one sound
+    as text, goes through, in order: "aɪ" -> ("a", "ɪ"). An affricate gives its second half alone:
+    "tʃ" -> ("ʃ",). ``SILENCE``, the empty text, gives itself: ("",).
 
-    A phone of marks alone, or an empty one, gives ``()``. Raises InvalidInput for a letter without
-    a pose.
+    Marks, such as those of length and stress, are passed over; a phone of marks alone gives ``()``.
+    Raises InvalidInput for any other letter without a pose.
     """
     if phone in POSES:
         return (phone,)

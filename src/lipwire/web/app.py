@@ -94,16 +94,19 @@ def web_app(
     loop of ``hub``.
 
     ``names()`` returns the avatars that may be asked for, and ``healthy()`` whether a session could
-    begin now. ``hosts`` are the names that the server is reached by besides loopback. Whoever sends
-    ``token`` may change something from any page; ``origins`` are the origins (such as
-    ``https://app.example.org``; ``*`` is any) of other pages that browsers let send requests.
-    ``control`` finds out who sends a request and what they may do. ``tickets`` are the server's,
-    with a store that all its processes share; None where this process is the only one.
-    ``speak(session, text)`` has a session say a text; None where there is no voice. ``lag_s()``
-    returns by how many seconds the event loop is late. ``workers`` are the processes that share the
-    web port; None where there is one only. ``finished`` is called at the end of each request (see
-    ``WebFinished``); None for no such call. ``renders`` makes and keeps videos, None where the
-    server makes none; ``links`` checks signed links to them, None where there are none.
+    begin now. ``hosts`` are the names that the server is reached by besides loopback (``*`` is
+    any); requests with another ``Host`` are refused. ``origins`` are the origins, in lower case
+    (such as ``https://app.example.org``; ``*`` is any), of other pages that browsers let send
+    requests. ``control`` finds out who sends a request and what they may do. A request that changes
+    something has to have ``token`` or a key that ``control`` knows; where ``control`` does not tell
+    callers apart, it may also come from the server's own page or one of ``origins`` (not from any
+    by ``*``). ``tickets`` issues and checks the tickets with which pages open one session without a
+    key; None where this process is the only one of the server. ``speak(session, text)`` has a
+    session say a text; None where there is no voice. ``lag_s()`` returns by how many seconds the
+    event loop is late. ``workers`` are the processes that share the web port; None where there is
+    one only. ``finished`` is called at the end of each request (see ``WebFinished``); None for no
+    such call. ``renders`` makes and keeps videos, None where the server makes none; ``links``
+    checks signed links to them, None where there are none.
     """
     tickets = tickets or Tickets()
     room = BodyRoom()

@@ -270,8 +270,9 @@ def has_token(scope: Scope) -> bool:
 
 def may_change(scope: Scope) -> bool:
     """Return whether a request may change something: it came with the server's token or another
-    credential, or from the server's own page or one of the listed origins. ``scope`` is that of a
-    request that ``Guard`` has passed on; KeyError for any other."""
+    credential, or, where callers are not told apart by keys or certificates, from the server's own
+    page or a page of the ``origins`` of ``Guard``. ``scope`` is that of a request that ``Guard``
+    has passed on; KeyError for any other."""
     return bool(scope["state"][_MAY_CHANGE])
 
 

@@ -122,8 +122,9 @@ class MediaTap:
     ``next`` returns; a picture is left out while the one before waits.
 
     Each message begins with a head of 8 bytes. The first byte says what follows the head: 1 a JPEG
-    file, 2 PCM (mono, 16 bits, little endian, at the session's sound rate). The last four are the
-    time on the session's clock in ms (uint32, little endian). Made in the event loop.
+    file, 2 PCM (mono, 16 bits, little endian, at the session's sound rate). Three zero bytes
+    follow, and the time on the session's clock in ms (uint32, little endian). Made in the event
+    loop.
     """
 
     planes: Final = False

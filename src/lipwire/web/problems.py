@@ -55,10 +55,11 @@ it; its member ``violated-policies`` says which."""
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a client is told of an error: the HTTP status, one line of text, after how many seconds
-    another attempt may succeed (None: not known), the name of a gRPC status, the incident number
-    under which the log has the error (empty where the client is told all), and what was counted
-    where there is too much of it, by name."""
+    """What a client is told of an error: the HTTP ``status``; ``detail``, one line of text;
+    ``retry_after_s``, after how many seconds another attempt may succeed (None: not known);
+    ``code``, the name of a gRPC status; ``incident``, the number under which the log has the error
+    (empty where the client is told all); and ``counts``, further members of the problem details by
+    name, such as how many sessions run where there are too many."""
 
     status: int
     detail: str

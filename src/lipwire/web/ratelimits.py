@@ -15,9 +15,9 @@ _UNITS: Final = {UPLOAD: ';qu="content-bytes"', FRAMES: ';qu="frames"'}
 
 def rate_limit_fields(standings: Sequence[Standing]) -> dict[str, str]:
     """Return the HTTP header fields, by name, that tell a client how near it is to its limits,
-    ``standings``. One field lists for each limit how much is allowed (``q``), within how many
-    seconds (``w``), and the unit, where that is not requests (``qu``); the other how much is left
-    (``r``), and in how many seconds there is more (``t``). Empty without standings."""
+    ``standings``. ``RateLimit-Policy`` lists for each limit how much is allowed (``q``), within how
+    many seconds (``w``), and the unit, where that is not requests (``qu``); ``RateLimit`` how much
+    is left (``r``), and in how many seconds there is more (``t``). Empty without standings."""
     if not standings:
         return {}
     policies, left = [], []

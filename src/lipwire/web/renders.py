@@ -74,8 +74,9 @@ class RenderApi:
         speaks: bool = False,
     ) -> None:
         """``renders`` are the server's; None where it makes none. ``names()`` returns the avatars
-        that there are, ``room`` holds bodies, ``control`` counts them, ``links`` checks signed
-        links (None: there are none), and ``speaks`` says whether there is a voice."""
+        that there are. ``room`` limits how many bytes of requests' bodies are in memory, and
+        ``control`` how many a tenant may send. ``links`` checks signed links (None: there are
+        none), and ``speaks`` says whether there is a voice for texts."""
         self._given = renders
         self._names = names
         self._room = room

@@ -74,11 +74,13 @@ class SessionSocket:
         upload: Callable[[int], object] = bool,
         hold: Callable[[int], object] = bool,
     ) -> None:
-        """``rate_hz`` and ``channels`` are those of audio whose message does not say them.
-        ``speak`` has the session say a text; None where there is no voice. ``media`` says whether
-        the client is sent pictures and sound. ``upload(size_bytes)`` counts each message, and
-        raises LimitExceeded for one that the client may not send now. ``hold(size_bytes)`` holds
-        what waits for room in the session, gives back what is negative, and raises Overloaded where
+        """``session`` is one of ``sessions``, and ``audio`` pushes to it (see ``Hub.audio``).
+        ``rate_hz`` and ``channels`` are those of audio whose message does not say them.
+        ``speak(session, text)`` has the session say a text; None where there is no voice. ``media``
+        says whether the client is sent pictures and sound. ``upload(size_bytes)`` is called for
+        each message, and raises LimitExceeded for one that the client may not send now.
+        ``hold(size_bytes)`` is called with the size of audio that begins to wait for room in the
+        session, and with a negative number when audio waits no more; it raises Overloaded where
         the process holds too much. Raises InvalidInput where a session takes no audio of that
         form."""
         check_format(rate_hz, channels)

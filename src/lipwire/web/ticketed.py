@@ -51,10 +51,16 @@ class Pages:
 
 
 def check_asked(scope: Scope, ticket: Ticket) -> None:
-    """Check that the request of the ASGI ``scope`` is one that ``ticket`` allows: by a page of its
-    origin, and to open a session or, with a session's secret, about that session. Returns nothing
-    where it is; raises NotFound for other sessions and PermissionDenied for everything else.
-    Whether the ticket has expired is not looked at."""
+    """Check that the request of the ASGI ``scope`` is one that ``ticket`` allows. ``ticket`` is
+    what ``Tickets.find`` returned for the text that came with the request; neither that text nor
+    the time is looked at again here.
+
+    The request has to come from a page of the ticket's origin; GET and HEAD may have no ``Origin``.
+    Where ``ticket.access.session`` is empty, it has to open a session, or ask for the ICE servers
+    before that; otherwise the ticket is the secret of the session with that id, and the request has
+    to be about that session. Raises NotFound for a request about another session, and
+    PermissionDenied for everything else that is not allowed.
+    """
     origin = Headers(scope=scope).get("origin", "").lower()
     # Browsers send none with what a page of the same origin reads, nor with what an <img> shows.
     may_be_missing = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")

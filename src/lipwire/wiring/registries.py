@@ -42,13 +42,15 @@ _N = TypeVar("_N", int, float)
 
 def open_catalog(config: ServerConfig, *, also: ServerConfig | None = None) -> Catalog:
     """Return the catalog, by which avatars are found by name, of the avatars that ``config``
-    serves: its ``models``, and the packages in its ``models_root``, which has to be a folder where
-    it is given.
+    serves: its ``models``, and the packages in its ``models_root`` where that is a folder, which
+    may be empty or not there yet. A ``models_root`` that is the URL of a store is not looked at
+    (``open_packages`` serves its avatars).
 
-    ``also`` is another configuration: files that ``models`` of ``config`` does not name are taken
-    from it, if it names them; None where there is none. Where ``config`` has neither ``models`` nor
-    a ``models_root``, the avatars are those of ``list_avatars``; NotFound is raised where there are
-    none. A models_root may be empty, since it is read again later. ``allow_links_outside`` of
+    ``also`` is another configuration: for an avatar that both have in ``models``, files that
+    ``config`` does not name (its network, say) are taken from ``also``, but no further avatars;
+    None where there is none. Where ``config`` has neither ``models`` nor a ``models_root``, the
+    avatars are all that this machine has in the usual folders (``lipwire.avatars.search_folders()``
+    returns them), and NotFound is raised where there are none. ``allow_links_outside`` of
     ``config`` takes effect for all packages that this process reads from now on.
     """
     if config.allow_links_outside:

@@ -63,12 +63,12 @@ def open_renders(
     ``avatars`` gives avatars that were opened for video, and ``encoders`` their audio encoders;
     both stay the caller's to close. ``voice`` makes speech of texts; None where there is none.
     ``tell(heading, facts)`` is called for people who start the server, and ``metrics`` counts what
-    is made. ``backend`` is asked for the revisions of networks that are not in this process; None
-    where all are. Finished videos are shared with other servers by ``redis``, which the caller
-    keeps open as long; None where nothing is shared. ``first`` says whether this process is the one
-    whose ``metrics`` show what all of the server's processes have together. ``choose`` says which
-    version of an avatar is rendered. Raises StorageFailed where the folder or the file of usage
-    cannot be used.
+    is made. ``backend`` is asked which revision (hash of the files) of a network the inference
+    servers have; None where networks are in this process. Finished videos are shared with other
+    servers by ``redis``, which the caller keeps open as long, and the store that ``config`` names;
+    None where nothing is shared. ``first`` says whether this process is the one whose ``metrics``
+    show what all of the server's processes have together. ``choose`` says which version of an
+    avatar is rendered. Raises StorageFailed where the folder or the file of usage cannot be used.
     """
     settings = config.renders
     if settings.folder is None:

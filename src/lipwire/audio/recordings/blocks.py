@@ -42,10 +42,10 @@ def read_blocks(source: Source, track: int | None, findings: Findings) -> Genera
     """Yield a whole audio track of ``source`` in blocks of about a second, with silence where it
     has holes. A block ends earlier where rate, channels or format change.
 
-    ``track`` counts audio tracks from 1; None is the default one. Warnings are added to
-    ``findings``. Close the iterator where it is not exhausted. Raises InvalidInput, while it is
-    iterated, for a file that is not audio or has no such track, for samples of an unknown format,
-    and for damage where ``findings`` does not allow it.
+    ``source`` is what ``open_source`` yields. ``track`` counts audio tracks from 1; None is the
+    default one. Warnings are added to ``findings``. Close the iterator where it is not exhausted.
+    Raises InvalidInput, while it is iterated, for a file that is not audio or has no such track,
+    for samples of an unknown format, and for damage where ``findings`` does not allow it.
     """
     frames: list[av.AudioFrame] = []
     samples = 0
@@ -114,8 +114,8 @@ class SoundForm:
 
     Samples are otherwise unchanged, but clipped to [-1, 1]. More than two channels are mixed by
     FFmpeg's rules; where it has none, as for nine channels without places, they are averaged. A
-    mono block is put on both channels of stereo. Where the sound is to be mono, blocks have one
-    channel too, or more than two that cannot be mixed.
+    mono block is put on both channels of stereo. For mono sound ``push`` may only be given blocks
+    of one channel, or of more than two for which FFmpeg has no rules; this is not checked.
     """
 
     def __init__(self, rate_hz: int, channels: int) -> None:

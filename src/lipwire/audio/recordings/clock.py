@@ -44,8 +44,9 @@ class Decoded:
 
 
 def on_one_clock(frames: Iterable[Decoded], findings: Findings) -> Iterator[av.AudioFrame]:
-    """Yield the audio frames in ``frames``, which are in the order in which they were decoded, and
-    frames of silence between them where their times leave a hole or something was lost.
+    """Yield the ``frame`` of each of ``frames``, which are in the order in which they were decoded,
+    and frames of silence between them where the times (``time_s``) leave a hole or something could
+    not be decoded (``lost_s``).
 
     A frame of silence is a second at most. Holes of more than ten minutes, and times that go back,
     are taken for wrong time stamps, and no silence is put there. Warnings are added to

@@ -20,9 +20,10 @@ class NotAudioError(InvalidInput):
 
 
 def open_container(source: Source) -> InputContainer:
-    """Open ``source`` from its beginning with FFmpeg; the caller closes what is returned. Raises
-    NotAudioError, an InvalidInput, where FFmpeg does not know the file's format, or opening it
-    takes more memory or tracks than ``open_media`` allows."""
+    """Open ``source``, which ``open_source`` has made, from its beginning with FFmpeg and return
+    PyAV's container; the caller closes that. Raises NotAudioError, an InvalidInput, where FFmpeg
+    does not know the file's format, or the file asks for more than 272 MiB of memory at once, or
+    has more than 64 tracks and is not Matroska."""
     file = source.file
     file.seek(0)
     try:
@@ -39,8 +40,8 @@ def parts_of(container: InputContainer, source: Source) -> list[Source]:
 
     Parts are looked for in MP3, Ogg, FLAC and fragmented MP4. The returned sources share the file
     of ``source``, so that only one may be read at a time; ``container`` can still be read
-    afterwards. Raises InvalidInput where there are more than MAX_PARTS, or an MP4 file has too many
-    boxes.
+    afterwards. Raises InvalidInput where there are more than 10,000 parts, or an MP4 file has more
+    than a million boxes.
     """
     position = source.file.tell()
     try:

@@ -33,8 +33,8 @@ def beginnings(file: BinaryIO, size_bytes: int, format_name: str) -> list[int]:
 
     ``file`` is seekable, and its position is changed. ``size_bytes`` is its length, ``format_name``
     FFmpeg's name of the container. Each of the joined files can be decoded alone. Raises
-    InvalidInput where there are more than MAX_PARTS, or an MP4 file has more than MAX_BOXES boxes;
-    the message lacks the recording's name, which the caller puts in front.
+    InvalidInput where there are more than 10,000, or an MP4 file has more than a million boxes; the
+    message lacks the recording's name, which the caller puts in front.
     """
     found = [0, *islice(_further(file, size_bytes, format_name), MAX_PARTS)]
     if len(found) > MAX_PARTS:

@@ -31,9 +31,10 @@ class Outlook:
 
 
 def outlook(source: Source, track: int | None) -> Outlook:
-    """Return how long audio track ``track`` of ``source`` is according to its file, and whether it
-    was cut short, without decoding it. Packets are read where the headers do not say how long it
-    is. ``track`` counts from 1; None is the default one.
+    """Return how many seconds long audio track ``track`` of ``source`` is according to its file
+    (``length_s``, 0 where that is not known), and whether it was cut short (``cut_short``), without
+    decoding it. Packets are read where the headers do not say how long it is. ``track`` counts from
+    1; None is the default one.
 
     The position of ``source.file`` is afterwards what it was before, so that a container that is
     open on the file can still be read. Raises nothing for a file that is wrong: it counts as cut

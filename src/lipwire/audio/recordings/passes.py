@@ -54,12 +54,14 @@ class FirstPass:
     """The first pass through audio track ``track`` (from 1; None for the default one) of
     ``source``; warnings are added to ``findings``. Not for use from several threads at once.
 
-    Making it decodes the first half minute (AHEAD_S), which decides ``form``; then either ``steps``
-    or ``finish`` is called, once. ``ended`` says whether the recording has been read to its end;
-    for a recording shorter than half a minute this is so from the beginning. Making it and
-    ``steps`` raise InvalidInput for a file that is not audio or has no such track, for damage that
-    ``findings`` does not allow, and for a track without samples, with more than MAX_AUDIO_S of
-    them, or with samples that are not finite or absurdly loud.
+    Making it decodes the first half minute, or less of many channels, which decides ``form``: the
+    rate and the channels that the sound for people has, and which channel the network hears where
+    an average of all would cancel out. Then either ``steps`` or ``finish`` is called, once.
+    ``ended`` says whether the recording has been read to its end; for a recording shorter than half
+    a minute this is so from the beginning. Making it, ``steps`` and ``finish`` raise InvalidInput
+    for a file that is not audio or has no such track, for damage that ``findings`` does not allow,
+    and for a track without samples, with more than four hours of them, or with samples that are not
+    finite or absurdly loud.
     """
 
     def __init__(self, source: Source, track: int | None, findings: Findings) -> None:

@@ -84,8 +84,9 @@ class Recording(Protocol):
         """
 
     def pieces(self) -> Generator[Piece]:
-        """Yield the recording from its beginning to its end, in pieces of about a second, each of
-        which has what the network hears and the sound for people.
+        """Yield the recording from its beginning to its end, in pieces of about a second. Each has
+        what the network hears (``heard``, (k,) float32 mono at 16 kHz in [-1, 1]) and the sound for
+        people (``sound``, (n, channels) float32 in [-1, 1], of ``rate_hz``).
 
         Close the iterator where it is not exhausted. Raises InvalidInput like ``examine``. Raises
         FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of the
@@ -123,18 +124,18 @@ class FileRecording(Closing):
 
     ``recording`` is a file's path, its bytes, or a file opened as binary, which the caller has to
     close; ``track`` the number of the audio track, from 1 (None: the one marked as default, or the
-    first). Any rate from 1 to 768 kHz, up to 64 channels: averaged for the network (see
-    ``channels``), mixed to two for people. Rate and channels may change on the way; people hear the
-    highest rate and the most channels that there are. At most half a minute of the recording is in
-    memory, however long it is. Nothing but the file itself is read: playlists that point elsewhere
-    fail.
+    first). Any rate from 1 to 768 kHz, up to 64 channels: for the network they are averaged, or one
+    is taken where they would cancel each other out; for people more than two are mixed to two. Rate
+    and channels may change on the way; people hear the highest rate and the most channels that
+    there are. At most half a minute of the recording is in memory, however long it is. Nothing but
+    the file itself is read: playlists that point elsewhere fail.
 
     Opening it decodes the first half minute, and the first pass goes on from there. Where the
     container shows that the recording is cut short, or too long, it is examined at once. Each later
     pass decodes the file again.
 
     Raises InvalidInput where the file is missing, a folder or device, not audio, without samples,
-    longer than MAX_AUDIO_S, or holds NaN, infinite or absurdly loud samples; and where it is
+    longer than four hours, or holds NaN, infinite or absurdly loud samples; and where it is
     truncated or damaged inside, unless ``allow_damaged``: then silence takes the place of what is
     missing, and a warning is added. Errors after the first half minute are raised by the first
     pass. Raises StorageFailed where a pipe cannot be copied to a temporary file. Junk before the
@@ -209,11 +210,12 @@ class FileRecording(Closing):
 
     def pieces(self) -> Generator[Piece]:
         """Yield the recording from its beginning, in pieces of about a second, each of which has
-        what the network hears and the sound for people. Close the iterator where it is not
-        exhausted. Raises InvalidInput at once where the recording is closed, and during the
-        iteration at damage that is not allowed and at samples that are not finite, absurdly loud or
-        too many; FormChanged where a later part shows that the recording has to be given in another
-        form (see ``Recording.pieces``)."""
+        what the network hears (``heard``, (k,) float32 mono at 16 kHz) and the sound for people
+        (``sound``, (n, channels) float32 of ``rate_hz``), both in [-1, 1]. Close the iterator where
+        it is not exhausted. Raises InvalidInput at once where the recording is closed, and during
+        the iteration at damage that is not allowed and at samples that are not finite, absurdly
+        loud or too many; FormChanged where a later part shows that the recording has to be given in
+        another form (see ``Recording.pieces``)."""
         return self._pieces(self._steps())
 
     def close(self) -> None:

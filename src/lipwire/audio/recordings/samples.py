@@ -23,9 +23,9 @@ class PcmRecording:
     ``samples`` is (samples,) or (samples, channels) of up to 64 channels, int16, or float32 or
     float64 with full scale 1.0 and up to 18 dB more; a list of floats is float64. An array that is
     not copied (int16 and float32 are not) must stay unchanged. ``rate_hz`` is the rate of the
-    samples, 1,000 to 768,000. Channels are averaged for the network unless they cancel each other
-    out (see ``channels``). The sound for people has one or two channels, clipped to [-1, 1]; more
-    are averaged into one.
+    samples, 1,000 to 768,000. Channels are averaged for the network; where they would cancel each
+    other out, one of them is taken. The sound for people has one or two channels, clipped to
+    [-1, 1]; more are averaged into one.
 
     Raises InvalidInput for another shape, type or rate, for no samples, and for NaN, infinite or
     absurdly loud ones. Its methods raise nothing, not even FormChanged or after ``close``.
@@ -70,8 +70,9 @@ class PcmRecording:
 
     def pieces(self) -> Generator[Piece]:
         """Yield the recording from its beginning, in pieces of a second, each of which has what the
-        network hears and the sound for people. Close the iterator where it is not exhausted. See
-        ``Recording.pieces``."""
+        network hears (``heard``, (k,) float32 mono at 16 kHz) and the sound for people (``sound``,
+        (n, channels) float32 of ``rate_hz``), both in [-1, 1]. Close the iterator where it is not
+        exhausted. See ``Recording.pieces``."""
         with closing(self.heard()) as heard:
             for columns in self._seconds():
                 sound = full_scale(columns).clip(-1, 1)

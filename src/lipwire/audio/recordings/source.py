@@ -89,7 +89,8 @@ class Part(io.RawIOBase):
 @contextmanager
 def open_source(recording: object) -> Iterator[Source]:
     """Context manager: open ``recording``, a ``RecordingFile`` (a file's path, its bytes, or a file
-    opened as binary), for the block.
+    opened as binary), for the block, and yield its ``name`` for messages, a seekable binary
+    ``file`` in which it begins at position 0, and its length ``size_bytes``.
 
     A named pipe and a file that cannot be sought in are read to their end, which may take long, and
     copied to a temporary file without a name, which disappears when the process ends at the latest.
@@ -97,8 +98,8 @@ def open_source(recording: object) -> Iterator[Source]:
     afterwards may be any.
 
     Raises InvalidInput for another type, and where there is no such file, or it is empty, a folder,
-    a device, open as text, or a pipe with more than MAX_SPOOLED_BYTES; StorageFailed where a pipe
-    cannot be copied.
+    a device, open as text, or a pipe with more than 8 GB; StorageFailed where a pipe cannot be
+    copied.
     """
     if isinstance(recording, (str, os.PathLike)):
         with _opened(recording) as source:

@@ -40,8 +40,8 @@ _WORKERS: Final = 2
 def validate_package(
     path: Path, *, progress: CompileProgress | None = None, sandbox: Sandbox | None = None
 ) -> list[Problem]:
-    """Check the package in the folder ``path`` and return all its problems, errors and warnings, in
-    the order in which they were found; empty where everything is in order.
+    """Check the avatar whose files are in the folder ``path`` and return all problems, errors and
+    warnings, in the order in which they were found; empty where everything is in order.
 
     Every frame is decoded, and the network runs on the first for silence and for speech, so that
     this may take minutes. ``progress(done, total, what)`` is called in this thread meanwhile:

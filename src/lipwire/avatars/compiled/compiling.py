@@ -116,14 +116,17 @@ def compile_avatar(
     """Open the compiled ``parts`` of an avatar, files that its own files are made into, and build
     those that are missing, stale or damaged; returns when all are there.
 
-    Parts are ``model`` (the network), ``gpu`` (the network for GPUs), ``patches`` and ``jpeg`` (of
-    the frames); ``planes`` and ``pixels`` ask for ``patches``. ``quality`` (1-100) is that of
-    ``jpeg``. ``progress(done, total, what)`` is called while something is built, with total 0 where
-    it is not known, and while another process builds it; what it raises ends the building and is
-    passed on. With a ``sandbox`` what is missing is built in a process of its own, within its
-    limits. ``foreign`` says that the package comes from a stranger, which is always assumed with a
-    sandbox: its compiled form is then kept in the user's cache alone, and one in the package's
-    folder is not used.
+    ``package`` is what ``read_package`` returned. Parts are ``model`` (the network), ``gpu`` (the
+    network for GPUs), ``patches`` and ``jpeg`` (of the frames); the default is ``model`` and
+    ``patches``. ``gpu`` asks for ``model`` too; ``jpeg``, ``planes`` and ``pixels`` ask for
+    ``patches``. ``quality`` (1-100) is that of ``jpeg``.
+
+    ``progress(done, total, what)`` is called while something is built, with total 0 where it is not
+    known, and while another process builds it; what it raises ends the building and is passed on.
+    With a ``sandbox`` what is missing is built in a process of its own, within its limits.
+    ``foreign`` says that the package comes from a stranger, which is always assumed with a sandbox:
+    its compiled form is then kept in the user's cache alone, and one in the package's folder is not
+    used.
 
     Raises InvalidInput for unknown parts or another quality, AvatarInvalid where the package is
     broken or changes meanwhile, NotFound where its folder is gone, StorageFailed where neither the

@@ -67,8 +67,9 @@ class PackageKeys:
 
 
 def package_keys(package: AvatarPackage, fingerprints: Fingerprints, quality: int) -> PackageKeys:
-    """Return the hashes that stand for the files of ``package`` as they are now, by which its
-    compiled parts are found. Raises AvatarInvalid where a file is gone or cannot be read.
+    """Return hashes of the files of ``package`` as they are now, among them the key of each
+    compiled part (``parts``, by the part's name), by which it is found. Raises AvatarInvalid where
+    a file is gone or cannot be read.
 
     ``fingerprints`` are the recorded hashes of the package's folder: files that have changed since
     are read, and their new hashes put there. ``quality`` is that of JPEG, 1 to 100; the key of the

@@ -309,8 +309,8 @@ class Jpegs:
         return self._data.nbytes
 
     def stored(self, index: int) -> UInt8Array:
-        """Return what is kept of frame ``index``: a JPEG without the segments of its box, (length,)
-        uint8, read-only, mapped."""
+        """Return what is kept of frame ``index``: the bytes of its JPEG without the data of the box
+        that a patch replaces (``Patches.box``), (length,) uint8, read-only, mapped."""
         return self._data[self._starts[index] : self._starts[index + 1]]
 
     def background(self, index: int, box: CropRect) -> Background:

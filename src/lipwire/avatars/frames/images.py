@@ -75,7 +75,7 @@ def decode_image(data: bytes, label: str) -> UInt8Array:
 def read_image(path: Path, label: str) -> UInt8Array:
     """Read the PNG or JPEG file at ``path`` and return its pixels, (height, width, 3) uint8 BGR,
     turned upright; see ``decode_image``. Raises AvatarInvalid where it cannot be read, has more
-    than MAX_FILE_BYTES or cannot be decoded; ``label`` names it at the beginning of the message."""
+    than 256 MiB or cannot be decoded; ``label`` names it at the beginning of the message."""
     try:
         size_bytes = path.stat().st_size
         if size_bytes > MAX_FILE_BYTES:

@@ -21,7 +21,8 @@ def picture_notes(pictures: Pictures) -> list[str]:
     """Return what a person should know about ``pictures`` before they are decoded, one line for
     each kind of thing: they are turned, have alpha that is not used, are interlaced.
 
-    Raises AvatarInvalid where a video cannot be read or is of a kind that is refused.
+    Raises AvatarInvalid where a video cannot be read or cannot be shown right: sides over 8192
+    pixels, pixels that are not square, HDR, rotations other than quarter turns.
     """
     if pictures.video_path is not None:
         return _video_notes(pictures.video_path)

@@ -142,9 +142,11 @@ class FrameTime:
 class Video(Closing):
     """A video that is being decoded; a context manager. For one thread at a time.
 
-    ``damage`` says what could not be decoded since the beginning or the last ``rewind``. Opening
-    and every method but ``close`` raise AvatarInvalid where the file is no video, cannot be
-    decoded, or is of a kind that is refused (see this module); single damaged packets are left out.
+    ``damage`` says what could not be decoded since the beginning or the last ``rewind``: the
+    numbers of ``frames`` with faults, and how many packets were ``lost``, which are left out.
+    Opening and every method but ``close`` raise AvatarInvalid where the file is no video or cannot
+    be decoded. Refused in the same way are sides over 8192 pixels, pixels that are not square,
+    rotations other than quarter turns, and colours such as those of HDR (``check_colours``).
     """
 
     def __init__(self, stream: IO[bytes], label: str, *, threads: int) -> None:
@@ -317,7 +319,7 @@ def opened_video(path: Path) -> Generator[Video]:
     """Context manager: open the video at ``path`` for the block, decoded by half as many threads as
     there are cores, 8 at most.
 
-    Raises AvatarInvalid where it cannot be opened or is no video.
+    Raises AvatarInvalid where it cannot be opened or is no video, or a side is over 8192 pixels.
     """
     try:
         stream = path.open("rb")

@@ -38,14 +38,16 @@ class _Entry:
 
 
 def configured_sources(paths: Sequence[Path]) -> ConfiguredSources:
-    """Return the avatars that the configuration files ``paths``, one or more, of compositing or
-    inference servers name; files of one avatar that several of them name are put together.
+    """Return the avatars that the YAML files ``paths``, one or more, name: ``sources`` to import,
+    and a line (``faults``) for each avatar whose files are not here. The files are configurations
+    of inference servers, which name networks, and of compositing servers, which name frames and
+    crop rectangles; what they name of one avatar is put together.
 
     Where one file is given, the other server's is looked for beside it: in a folder or under a name
     that has "inference" in the place of "compositing", or the other way round. Where a path that is
     named does not exist, its end is looked for in the folders above the configuration file. Raises
-    NotFound where a file is not there and InvalidInput where it is no configuration or names no
-    avatars.
+    NotFound where a file is not there and InvalidInput where it is no configuration, or no file
+    names an avatar.
     """
     told: list[str] = []
     every = list(paths)

@@ -50,8 +50,11 @@ class FaceSource:
 
 
 def find_rectangles(source: Source) -> FaceSource:
-    """Return where the rectangles of ``source`` come from: the file that was named, else a JSON
-    file in one of its usual places, else landmarks. Raises AvatarInvalid where there are none."""
+    """Return where the crop rectangles of ``source`` come from: the file ``source.rectangles``,
+    else ``crop_rects.json`` or ``crop_rectangles.json`` in ``source.folder`` or its ``cache``, else
+    the folder ``landmarks`` there, a file of points of the face for each frame. They are not read.
+    Raises AvatarInvalid where there is none of these, the file that was named is not there, or a
+    link leads out of ``source.folder`` and that is not allowed."""
     if source.rectangles is not None:
         if not source.rectangles.is_file():
             raise AvatarInvalid(f"{source.rectangles} is not there; it has to be a JSON file")

@@ -28,7 +28,7 @@ _SCALES: Final = (2, 1 / 2, 3 / 2, 2 / 3, 3, 1 / 3, 4 / 3, 3 / 4, 4, 1 / 4)
 
 def sampled(count: int) -> list[int]:
     """Return the indices, rising, of a few frames spread over ``count`` frames, the first and the
-    last among them, for ``check_landmarks_size``: at most SAMPLES."""
+    last among them, for ``check_landmarks_size``: at most 9."""
     number = min(SAMPLES, count)
     return sorted({index * (count - 1) // max(1, number - 1) for index in range(number)})
 

@@ -11,12 +11,13 @@ from lipwire.domain import InvalidInput, NotFound
 
 @contextmanager
 def opened_sources(path: Path) -> Iterator[list[Source]]:
-    """Context manager: yield a list of the avatars in the folder or archive ``path``, at least one;
-    an archive stays unpacked for the block.
+    """Context manager: yield a list of the avatars to import in the folder or archive (ZIP or tar)
+    ``path``, at least one; an archive stays unpacked for the block.
 
     Raises NotFound where nothing is there, InvalidInput for a file that is no archive,
-    AvatarInvalid for an archive that is damaged or refused (see ``unpacked``), and StorageFailed
-    where there is no room to unpack it.
+    AvatarInvalid for an archive that is damaged or encrypted, or holds links, devices, paths that
+    lead out of it, or too many or too large files, and StorageFailed where there is no room to
+    unpack it.
     """
     if path.is_dir():
         yield folder_sources(path, str(path), _name_of(path))

@@ -91,10 +91,10 @@ def write_package(
     is validated in a process of its own, within its limits.
 
     Raises InvalidInput where something is at ``target`` that may not be replaced, its folder is a
-    file, or it lies in the source or holds it; AvatarInvalid where the package would not be valid,
-    or a checkpoint is not what it should be; DependencyMissing where a checkpoint needs PyTorch;
-    StorageFailed where it cannot be written. Whenever something is raised, nothing new is left, and
-    what was at ``target`` is unchanged.
+    file, or it lies in the folder that ``material`` is from or holds it; AvatarInvalid where the
+    package would not be valid, or a checkpoint is not what it should be; DependencyMissing where a
+    checkpoint needs PyTorch; StorageFailed where it cannot be written. Whenever something is
+    raised, nothing new is left, and what was at ``target`` is unchanged.
     """
     target.check(material.source.folder)
     with (

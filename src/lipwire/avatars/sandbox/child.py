@@ -25,9 +25,10 @@ from lipwire.domain.callbacks import WAITING
 
 
 def main() -> None:
-    """Run in the sandbox's process: read from stdin what is to be compiled or validated, a line of
-    JSON, set the limits of this process, do it, and write progress and results to stdout, a line of
-    JSON each. Ends the process, and so never returns."""
+    """Do the work of the process that a ``Sandbox`` starts; it is not to be called elsewhere. Read
+    from stdin what is to be compiled or validated, a line of JSON, set the limits of this process,
+    do it, and write progress and results to stdout, a line of JSON each, in the forms of the module
+    ``sandbox.messages``. Ends the process, also when stdin is closed, and so never returns."""
     # Libraries write to stdout by themselves; what is said has a stream that they do not know.
     saying = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

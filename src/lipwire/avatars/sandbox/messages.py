@@ -52,9 +52,10 @@ def tells_of_no_memory(text: str) -> bool:
 
 
 def read_message(line: bytes, label: str) -> dict[str, Any]:
-    """Return the message in ``line``, a line of JSON from the sandbox's process. A harmful package
-    may have made the process write anything: AvatarInvalid is raised, with a message that begins
-    with ``label``, where the line has none of the forms that the module lists."""
+    """Return the message in ``line``, a line from the sandbox's process: a JSON object whose "said"
+    is "progress", "waiting", "problem", "error", "memory", "fault" or "done", with what belongs to
+    that. A harmful package may have made the process write anything: where the line is no such
+    object, AvatarInvalid is raised, with a message that begins with ``label``."""
     try:
         message: dict[str, Any] = json.loads(line)
         match message["said"]:

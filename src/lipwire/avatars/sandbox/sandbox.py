@@ -88,11 +88,15 @@ class Sandbox:
         quality: int,
         progress: CompileProgress,
     ) -> None:
-        """Compile what is missing of ``parts`` of the avatar whose files are ``files``, as a
-        foreign package (see ``compile_avatar``), and wait for it. ``need`` are the halves that have
-        to be there, of ``model`` (the network) and ``frames``. ``quality`` is that of JPEG, 1 to
-        100. ``progress(done, total, what)`` is called in this thread meanwhile; what it raises ends
-        the process and is passed on.
+        """Compile what is missing of ``parts`` of the avatar whose files are ``files``, and wait
+        for it. The result lies in ``files.compiled``, or in the user's caches where that is None;
+        a compiled form that came with the package is not used.
+
+        ``parts`` are "model" (the network), "gpu" (the network for GPUs), "patches" and "jpeg" (of
+        the frames); "planes" and "pixels" ask for "patches". ``need`` are the halves that have to
+        be there, of ``model`` (the network) and ``frames``. ``quality`` is that of JPEG, 1 to 100.
+        ``progress(done, total, what)`` is called in this thread meanwhile; what it raises ends the
+        process and is passed on.
 
         Raises NotFound where nothing is there, InvalidInput for unknown parts or another quality,
         StorageFailed where the result cannot be written; AvatarInvalid where the package is broken,

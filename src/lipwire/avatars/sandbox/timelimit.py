@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 class TimeLimit:
     """The time that a process may take: ``limit_s`` seconds for its work, and as many again for
-    waiting until another process has done the same work. It counts from when the object is made, as
-    work at first (``waiting`` is False). ``clock`` returns seconds. Not thread-safe."""
+    waiting until another process has done the same work; ``works`` and ``waits`` say which of
+    the two it does. Time counts from when the object is made, as work at first (``waiting`` is
+    False). ``clock`` returns seconds. Not thread-safe."""
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s

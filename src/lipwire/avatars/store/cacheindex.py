@@ -71,9 +71,9 @@ class CacheIndex(Closing):
     Thread-safe; several processes may have one of the same folder. A context manager.
 
     An entry is a version of an avatar in a folder of its own; ``folder`` in methods is that folder
-    relative to the cache's, with forward slashes. An entry that any process has pinned is never
-    evicted. Every method but ``close`` and ``unpin`` raises StorageFailed where the index's file
-    cannot be read or written.
+    relative to the cache's, with forward slashes. To evict an entry is to remove its folder; one
+    that any process has pinned is never evicted. Every method but ``close`` and ``unpin`` raises
+    StorageFailed where the index's file cannot be read or written.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ _AGAIN_S: Final = 30.0
 class Canaries:
     """Which canaries (versions that are published for a share of an avatar's users) this process
     has loaded, and who is shown one. Thread-safe. ``load`` is to be set: it is called with the name
-    that a version is loaded under (``versioned``), in one of the workers, and has that version
+    that a version is loaded under, "NAME:VERSION", in one of the workers, and has that version
     downloaded and loaded. While it is None no canary is shown."""
 
     def __init__(self, workers: Executor, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,11 +47,12 @@ class Canaries:
         alone."""
 
     def choose(self, name: str, canary: Canary, who: str) -> Chosen:
-        """Return, as a ``Chosen``, which version of the avatar ``name`` the user ``who`` is shown:
-        ``canary``, which is published for a share of the users, or the version that is published
-        for all. ``who`` is any text that stays the same for one user; whether it is within the
-        share depends on the text, the avatar's name and the canary alone, so that every process
-        decides the same. An empty text is never shown the canary.
+        """Return which version of the avatar ``name`` the user ``who`` is shown: ``canary``, which
+        is published for a share of the users, or the version that is published for all. The
+        ``name`` of what is returned is the one under which that version is loaded. ``who`` is any
+        text that stays the same for one user; whether it is within the share depends on the text,
+        the avatar's name and the canary alone, so that every process decides the same. An empty
+        text is never shown the canary.
 
         Returns at once: where the canary is not loaded here, loading it is begun in the workers,
         and ``who`` is shown the version that is published for all.

@@ -39,15 +39,16 @@ _CUDA: Final = "CUDAExecutionProvider"
 
 
 def take(store: ObjectStore, name: str, version: str, files: AvatarFiles) -> int:
-    """Bring what ``store`` has of the compiled form of ``version`` of the avatar ``name``, whose
-    ``files`` are here, to the folder ``files.compiled``; return how many parts were brought. Where
-    ``files.compiled`` is None, nothing is brought.
+    """Download what ``store`` has of the compiled form of ``version`` of the avatar ``name``, whose
+    ``files`` are here, into the folder ``files.compiled``; return how many parts were downloaded,
+    0 where ``files.compiled`` is None.
 
-    Only parts that this machine would make itself, and that are not in that folder yet, are
-    brought; the part ``jpeg`` is brought in every quality. Raises AvatarInvalid where a part is
-    damaged or has a file of a name that it may not have, or the package in ``files`` is broken;
-    NotFound where a file is missing in the store, Unavailable where the store is away, and OSError
-    where the disk is full.
+    Parts are the network, the network for GPUs, and what is made of the frames: the pixels round
+    the mouth, and JPEG files. Only those that compiling on this machine would give, JPEG files in
+    any quality, and that are not in that folder yet, are downloaded. Raises AvatarInvalid where a
+    part is damaged or has a file of a name that it may not have, or the package in ``files`` is
+    broken; NotFound where a file is missing in the store, Unavailable where the store is away, and
+    OSError where the disk is full.
     """
     if files.compiled is None:
         return 0
@@ -70,9 +71,9 @@ def take(store: ObjectStore, name: str, version: str, files: AvatarFiles) -> int
 
 def bring(store: ObjectStore, name: str, version: str, compiled: Path) -> int:
     """Put what lies in the folder ``compiled``, the compiled form of ``version`` of the avatar
-    ``name``, into ``store``; return how many parts were sent. Parts that the store has already are
-    not sent. Raises Unavailable where the store is away or refuses, NotFound or OSError where a
-    part, or the folder, was removed meanwhile."""
+    ``name``, into ``store``; return how many parts of it (as those of ``take``) were sent. Parts
+    that the store has already are not sent. Raises Unavailable where the store is away or refuses,
+    NotFound or OSError where a part, or the folder, was removed meanwhile."""
     folder = compiled_folder(name, version)
     there = {each.name.removesuffix(".json") for each in store.listed(folder)}
     parts = [each for each in sorted(compiled.iterdir()) if _PART.fullmatch(each.name)]

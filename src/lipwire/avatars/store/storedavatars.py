@@ -61,9 +61,11 @@ class _Known:
 class StoredAvatars(Closing):
     """Finds avatars in a store, and keeps the files of those in use on this machine. Thread-safe, a
     context manager, and one of ``Packages``; the owner calls ``tick`` about once a second.
-    ``canaries`` decides who is shown a canary.
+    ``canaries`` decides who is shown a canary, a version that is published for a share of the
+    users.
 
-    Names may be those of avatars, or of one version of an avatar where a method says so.
+    A ``name`` is an avatar's; where a method says so it may also be that of one version of an
+    avatar, "NAME:VERSION" with the version's 64 hexadecimal digits.
     """
 
     def __init__(
@@ -173,11 +175,12 @@ class StoredAvatars(Closing):
         call waits for that; else the token changes with what ``poll``, ``refresh`` or ``hold`` have
         found out.
 
-        ``name`` may also be that of one version (``domain.versions``): its token stays the same, as
-        long as anything of the avatar is published. For avatars of ``entries``, ``need`` and errors
-        are as for ``Catalog.version``; for others ``need`` does not matter. Raises InvalidInput
-        where ``name`` cannot be an avatar's, NotFound where it is not published (any more),
-        Unavailable where nothing is known of it and the store is away.
+        ``name`` may also be that of one version: its token stays the same, as long as anything of
+        the avatar is published. The token of one of ``entries`` differs when its files were
+        changed; ``need`` are the halves of it that have to be there, and do not matter for
+        avatars of the store. Raises InvalidInput where ``name`` cannot be an avatar's, NotFound
+        where it is not published (any more) or files of one of ``entries`` are missing, Unavailable
+        where nothing is known of it and the store is away.
         """
         name, one = self._parted(name)
         if not one and name in self._entries:
@@ -230,8 +233,9 @@ class StoredAvatars(Closing):
         return HeldFiles(held.files, close, held.measure)
 
     def choose(self, name: str, who: str) -> Chosen:
-        """Return, as a ``Chosen``, which version of the avatar ``name`` the user ``who`` is shown:
-        the one that is published for all, or the avatar's canary, as ``Canaries.choose`` decides.
+        """Return which version of the avatar ``name`` the user ``who`` is shown: the one that is
+        published for all, or, where ``who`` is within its share and it is loaded here, the avatar's
+        canary. The ``name`` of what is returned is the one under which the version is loaded.
         ``who`` is any text that stays the same for one user; with an empty text it is never the
         canary. Returns at once, by what is known here; the store is not asked."""
         name = canonical_name(name)

@@ -30,7 +30,8 @@ these it gives them back to the system at once, so that what is never freed show
 
 class Process:
     """``lipwire ARGUMENTS`` as a process with its log in a file. After its end it can be started
-    again on the same port; each start begins another life, with a log of its own.
+    again on the same port; each start begins another life, with a log of its own. ``unclean`` has a
+    line for each end that was not as it should be, such as a crash.
 
     Methods may be called from any thread, but only one thread at a time may start and end the
     process.

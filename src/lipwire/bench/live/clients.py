@@ -28,7 +28,8 @@ class Client(Closing):
     frame arrived, in seconds of ``time.perf_counter``, and the frame without its data."""
 
     def __init__(self, connection: AvatarConnection, model_id: str) -> None:
-        """Begin a session with avatar ``model_id``. Raises what the server refuses it with."""
+        """Begin a session with avatar ``model_id`` over ``connection``, which stays the caller's.
+        Raises the error with which the server refuses it, such as NotFound or Overloaded."""
         self.asked_s: Final = time.perf_counter()
         self.session: ConverseStream = connection.converse(model_id, UNGATED)
         self.frames: list[tuple[float, LiveFrame]] = []

@@ -25,11 +25,12 @@ def command(
 ) -> None:
     """Measure how good an avatar's mouth is, and draw it.
 
-    Speech that training never heard goes through the avatar; the frames are compared with the
-    rendered truth: opening, offset, closed lips, picture quality, seam. With a recording of your
-    own there is no truth, and the opening is compared with the loudness.
+    The avatar says speech that its network was not trained on, and its frames are compared with
+    the right ones, which lie in its package: how far the mouth opens and when, whether the lips
+    close, the quality of the picture, the seam round it. With a recording of your own there are no
+    right frames, and the mouth's opening is compared with the loudness.
 
-    Exits with 1 when a figure misses its bar.
+    Exits with 1 when a figure is not within its limit.
     """
     from lipwire.cli.terminal import compile_progress, progress_bar
     from lipwire.domain.wording import escaped

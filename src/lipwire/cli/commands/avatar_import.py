@@ -132,7 +132,8 @@ def command(
 
     What is found and what is assumed is told in a table. Sources are only read. An avatar appears
     when it is whole and valid, or not at all. Then a clip of it is rendered, where it has an audio
-    encoder. Exits with 1 when one of several failed, or a clip.
+    encoder. Exits with 1 when one of several failed, or a clip; where the only one failed, with 2
+    for bad input and 1 for anything else.
     """
     from lipwire.avatars.finding import folder_for_new
     from lipwire.cli.commands.render import destination

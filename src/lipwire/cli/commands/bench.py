@@ -47,14 +47,15 @@ def command(
         Subject,
         typer.Argument(
             help="compose: partial JPEG against a full encode. engine: the shared graph against a "
-            "plain ONNX Runtime session. audio: streaming features against offline. coldstart: a "
-            "mapped avatar to its first frame against decoding and a new session. serve: a server "
-            "under 1 to 8 clients, and the guide's form against a bare gRPC echo. capacity: 11,000 "
-            "avatars behind one server. gpu: speed, swaps, memory and live sessions on an NVIDIA "
-            "GPU. live: live sessions from speech to frame, and how many a machine carries. "
-            "density: what a live session costs, and how many this machine and a larger one hold. "
-            "chaos: servers that are killed and whose avatars change, under clients that look at "
-            "every frame. The last five are not part of all."
+            "plain ONNX Runtime session. audio: streaming features against offline. coldstart: "
+            "a mapped avatar to its first frame against decoding and a new session. serve: a "
+            "server under 1 to 8 clients, and requests that carry pixels, 59 MB each, against a "
+            "bare gRPC echo. capacity: 11,000 avatars behind one server. gpu: speed, swaps, "
+            "memory and live sessions on an NVIDIA GPU. live: live sessions from speech to "
+            "frame, and how many a machine carries. density: what a live session costs, and how "
+            "many this machine and a larger one hold. chaos: servers that are killed and whose "
+            "avatars change, under clients that look at every frame. The last five are not part "
+            "of all."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,

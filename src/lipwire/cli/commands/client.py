@@ -65,7 +65,7 @@ def command(
         Form,
         typer.Option(
             help="windows: speech as the avatar's network hears it, made here. audio: PCM. frames: "
-            "windows and the avatar's frames, as the guide sends them (2.4 MB a frame). auto: "
+            "windows and the crops of the avatar's frames as float32 (2.4 MB a frame). auto: "
             "windows where the avatar is known here, else audio."
         ),
     ] = Form.AUTO,
@@ -130,15 +130,18 @@ def run(
 
     ``limit`` is the most requests that are sent (None: all). ``save`` is a folder for the frames
     (None: they are not kept); with ``force`` it may contain files already, which may be replaced.
-    ``form`` is what requests carry, ``start_frame`` the avatar's frame to begin with, from 0, and
-    ``timeout`` the seconds that each request may take. With ``use_proxy``, a proxy named by
+    ``form`` is what requests carry (AUTO: windows of the speech where the avatar and its audio
+    encoder are here as well, else audio), ``start_frame`` the avatar's frame to begin with, from 0,
+    and ``timeout`` the seconds that each request may take. With ``use_proxy``, a proxy named by
     environment variables is used. ``security`` says how the connection is encrypted and who asks
     (None: not encrypted, no key). ``audio_track`` is the number of the recording's track, from 1
     (None: it is chosen). With ``allow_damaged``, a damaged recording is accepted.
 
     ``stopped()`` is called before each request; where it returns True, the run ends and nothing is
-    printed. Raises InvalidInput for arguments and audio that cannot be used, Unavailable where the
-    server cannot be reached, and the error with which the server answers.
+    printed. Raises InvalidInput for arguments and audio that cannot be used, NotFound where
+    ``form`` needs the avatar here and it is not, AvatarInvalid where it is broken here,
+    StorageFailed where a frame cannot be written, Unavailable where the server cannot be reached,
+    and the error with which the server answers.
     """
     from itertools import islice
 

@@ -30,9 +30,9 @@ def sentence_there() -> bool:
 
 def render_clip(package: Path, recording: Path | None, out: Path) -> int:
     """Write a video of the avatar in the folder ``package`` to the file ``out``, and return how
-    many frames it has. The avatar says ``CLIP_S`` seconds of ``recording``, beginning where the
-    recording is no longer quiet; with None, of the sentence that comes with Lipwire. The avatar is
-    compiled first where it is not yet; progress is printed to stderr.
+    many frames it has. The avatar says at most 5 seconds (``CLIP_S``) of ``recording``, beginning
+    where the recording is no longer quiet; with None, of the sentence that comes with Lipwire. The
+    avatar is compiled first where it is not yet; progress is printed to stderr.
 
     Raises InvalidInput where the recording cannot be decoded, AvatarInvalid where the avatar cannot
     be used, and StorageFailed where ``out`` cannot be written. After an error ``out`` is unchanged.

@@ -32,7 +32,7 @@ def list_models(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """The avatars that the server has, and which of them are in memory."""
+    """List the avatars that a compositing server has, and which of them are in its memory."""
     from lipwire.domain.wording import escaped
     from lipwire.rpc.connection import CompositingConnection
 
@@ -63,7 +63,8 @@ def load(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Have an avatar ready on both servers before it is asked for."""
+    """Load an avatar on a compositing server, and its network on the inference server, before
+    anybody asks for it. Prints how long that took."""
     from lipwire.rpc.connection import CompositingConnection
 
     security = security_of(token, tls_ca, tls_cert, tls_key)
@@ -83,7 +84,8 @@ def unload(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Let go of an avatar on both servers; requests that use it finish first."""
+    """Unload an avatar from a compositing server, and its network from the inference server.
+    Requests that use it finish first."""
     from lipwire.rpc.connection import CompositingConnection
 
     security = security_of(token, tls_ca, tls_cert, tls_key)
@@ -106,7 +108,8 @@ def stats(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """What the server holds in memory, and how it was used."""
+    """Show which avatars a compositing server has in memory, how much they take, and how often they
+    were used."""
     from lipwire.cli.terminal import file_size
     from lipwire.domain.wording import escaped
     from lipwire.rpc.connection import CompositingConnection

@@ -37,9 +37,10 @@ def command(
     ready_fd: options.ReadyFd = None,
     worker: options.Worker = None,
 ) -> None:
-    """Both servers in one process, with no socket between them (port 50052).
+    """Run a compositing server and an inference server in one process, without a connection between
+    them.
 
-    The configuration is that of the compositing server.
+    The configuration is that of the compositing server. The port is 50052, unless it names another.
     """
     from lipwire.cli.servers.process import Overrides, config_path, run_server
     from lipwire.config import load_compositing_config, load_inference_config

@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Start both servers on this machine and let the test client speak through them.
 
-    What the guide's script does: an inference server, a compositing server, a client. They listen
-    on 127.0.0.1 alone.
+    The servers are an inference server and a compositing server, which listen on 127.0.0.1 alone.
+    Where no avatar is named it is demo, or the server's first one where it has no demo.
     """
     from contextlib import ExitStack
 

@@ -6,7 +6,8 @@ from lipwire import __version__
 
 
 def command() -> None:
-    """Show the version of Lipwire and of what it stands on."""
+    """Show the versions of Lipwire, of Python and of the libraries that decide about speed, with
+    the machine's processor and cores."""
     from lipwire.config import describe_machine
 
     typer.echo(f"lipwire {__version__}")

@@ -374,12 +374,14 @@ def _tidied(place: WorkerPlace | None) -> Iterator[None]:
 
 
 def worker_arguments(arguments: Sequence[str], place: WorkerPlace, port: int) -> list[str]:
-    """Return the command line of a worker process: ``arguments``, those of this process, without
-    the options that the parent decides (ports, ``--ready-fd``); then the port ``port``, and from
-    ``place``, the worker's place, the number of workers and the path of the worker's socket.
+    """Return the arguments for the command line of a worker process: ``arguments``, those of this
+    process, without the options that the parent decides (ports, ``--ready-fd``); then ``port``, the
+    port to listen on, and from ``place`` the number of workers and the path of the worker's own
+    socket, whose name says which of them it is.
 
     The port and the number are passed because the configuration file may have changed by the time
-    that the worker starts. The port of the web page is passed in the environment (``shared_web``).
+    that the worker starts. The port of the web page is not among them: workers get it from an
+    environment variable.
     """
     kept: list[str] = []
     skip = False

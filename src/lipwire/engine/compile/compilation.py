@@ -25,8 +25,8 @@ def compile_model(source: Path, target: Path) -> None:
     folder ``target``, which ``Engine.load`` takes.
 
     Takes about as long as five inferences. Raises NotFound where ``source`` is missing,
-    AvatarInvalid where it is no network whose inputs and output have the shapes that Lipwire runs,
-    or does not run, StorageFailed where ``target`` cannot be written. On any error, an interruption
+    AvatarInvalid where its inputs and output are not those that ``ModelInfo`` names, or it cannot
+    be run, StorageFailed where ``target`` cannot be written. On any error, an interruption
     included, ``target`` is left as it was.
     """
     label = source.name

@@ -42,12 +42,13 @@ def wrap(
     model: onnx.ModelProto, info: ModelInfo, form: Form, fixed_batch: int | None
 ) -> onnx.ModelProto:
     """Return the network ``model`` in canonical form (``canonicalise``), with layers added before
-    and after it that convert its inputs and output: they scale, mask, clip and round.
+    and after it that convert its inputs and output.
 
-    With ``form`` "pixels" the result takes crops and gives mouths of (N, 320, 320, 3) uint8; with
-    "floats" it takes and gives the network's own arrays as float32. The weights stay inside.
-    ``info`` describes the inputs and the output of ``model``; ``fixed_batch`` is the only N that
-    the result takes, None where any will do.
+    With ``form`` "pixels" the result takes crops and gives mouths, both (N, 320, 320, 3) uint8
+    (``faces_of`` and ``pixels_of`` say how they are converted); with "floats" it takes and gives
+    the network's own arrays as float32. The weights stay inside. ``info`` describes the inputs and
+    the output of ``model``; ``fixed_batch`` is the only N that the result takes, None where any
+    will do.
     """
     network = canonicalise(
         model,
@@ -91,7 +92,8 @@ def wrap(
 def faces_of(crops: UInt8Array) -> Float32Array:
     """Return what the layers before a network in the form "pixels" make of ``crops``, (N, 320, 320,
     3) uint8: (N, 6, 320, 320) float32 in [0, 1], which the form "floats" takes. Channels 0 to 2 are
-    the crop, in the colour order that it has, and 3 to 5 the same with the mouth black."""
+    the crop, in the colour order that it has, and 3 to 5 the same with the mouth black: rows 5 to
+    309 of columns 5 to 314."""
     masked = crops.copy()
     masked[:, MASK_ROWS, MASK_COLUMNS] = 0
     both = np.concatenate([crops, masked], axis=3).transpose(0, 3, 1, 2)

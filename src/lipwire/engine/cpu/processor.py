@@ -117,7 +117,8 @@ class _LoadedForm:
 
 class ProcessorNetwork:
     """A network that ``Processor.load`` has loaded for the processor: weights that are mapped into
-    memory, and sessions that are shared. The ``Model`` that it belongs to owns it."""
+    memory, and sessions that are shared. Specialised, it runs in bfloat16 in OpenVINO instead,
+    which is faster. The ``Model`` that it belongs to owns it."""
 
     on_gpu: Final = False
     device_bytes: Final = 0
@@ -146,8 +147,8 @@ class ProcessorNetwork:
 
     def __init__(self, folder: Path, manifest: Manifest, source: Path | None) -> None:
         """``folder`` is the compiled network, as ``compile_model`` filled it, and ``manifest`` what
-        its model.json says. ``source`` is the ONNX file that it was made of, or None, and then it
-        is never specialised. Raises AvatarInvalid where the file of weights is missing or damaged,
+        its model.json says. ``source`` is the ONNX file that it was made of; with None it is never
+        specialised. Raises AvatarInvalid where the file of weights is missing or damaged,
         MemoryError where this process has no room to map it."""
         self.folder: Final = folder
         self.source: Final = source
@@ -178,13 +179,14 @@ class ProcessorNetwork:
 
 
 class Processor:
-    """Runs networks on the processor: in ONNX Runtime, or specialised, in OpenVINO. Arguments of
-    runs are not checked: ``Engine`` does that. Thread-safe; whoever makes it calls ``close``."""
+    """Runs networks on the processor: in ONNX Runtime in float32, or specialised, which means
+    compiled for this very processor by OpenVINO, in bfloat16. Arguments of runs are not checked:
+    ``Engine`` does that. Thread-safe; whoever makes it calls ``close``."""
 
     def __init__(self, *, threads: int | None, hot: HotTier | None = None) -> None:
-        """``threads`` is how many cores one call may use; None for all of them. ``hot`` has
-        networks that are used much specialised, and is closed with this object; None where no
-        network is to be specialised that way."""
+        """``threads`` is how many cores one call may use; None for all of them. ``hot`` finds the
+        networks that are used much and specialises them; it is closed with this object. With None a
+        network is specialised only by a call of ``specialise``."""
         self._threads = threads
         self._hot = hot
         self._sessions: SessionPool[SharedSession] = SessionPool()
@@ -238,7 +240,7 @@ class Processor:
     ) -> str | None:
         """Have ``network`` run specialised (in bfloat16) from now on, in up to ``lanes`` threads at
         a time, if that is faster and the mouths that it makes of ``crops``, (N, 320, 320, 3) uint8,
-        and ``windows``, (N, 32, 16, 16) float32, are as good.
+        and ``windows``, (N, 32, 16, 16) float32, differ little from those in float32.
 
         Waits for the trial, which takes seconds where there was none on this machine with this
         network and as many lanes. Returns why it is not specialised, in one line; None where it is.
@@ -288,9 +290,10 @@ class Processor:
         """Run ``network`` in ``form`` and write the mouths of N frames, at least 1, into ``mouth``.
 
         For "pixels" ``face`` is crops and ``mouth`` the mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``face`` is (N, 6, 320, 320), usually in [0, 1], and ``mouth`` (N, 3, 320, 320),
-        both float32; colours are in the avatar's order. ``windows`` are (N, 32, 16, 16) float32.
-        Shapes and types are not checked. ``mouth`` has to be contiguous.
+        "floats" ``face`` is (N, 6, 320, 320), the crops and then the crops with the mouth black,
+        usually in [0, 1], and ``mouth`` (N, 3, 320, 320), both float32; colours are in the avatar's
+        order. ``windows`` are (N, 32, 16, 16) float32. Shapes and types are not checked. ``mouth``
+        has to be contiguous.
 
         Raises AvatarInvalid where the network fails, Unavailable where it was unloaded,
         RuntimeError once the ``Processor`` is closed. Where OpenVINO fails, the frames are run in

@@ -49,9 +49,10 @@ class FailureHandler:
 
         Crops are evicted first; then weights, the least used first; then everything that ``stream``
         keeps for itself. ``stream`` is the one that the action runs in; None for none. Raises
-        Overloaded where nothing is left to evict, DeviceLost where the device has failed,
-        AvatarInvalid in place of any other KernelsUnavailable or one of ``RUNTIME_ERRORS`` that
-        ``action`` raises. All other errors of ``action`` are raised unchanged.
+        Overloaded where nothing is left to evict, and DeviceLost where the device has failed. Where
+        ``action`` raises KernelsUnavailable or one of ``RUNTIME_ERRORS`` for another reason than
+        these two, AvatarInvalid is raised in its place. All other errors of ``action`` are raised
+        unchanged.
         """
         cleared = stream is None
         tries = 0

@@ -60,7 +60,8 @@ class Gpu:
     def __init__(self, memory: Memory, tuning: Tuning, *, threads: int | None = None) -> None:
         """``memory`` is that of the device, ``tuning`` how it is used. ``threads`` is how many
         threads a run may use for the parts of a network that are computed on the processor; None
-        for one for each core."""
+        for one for each core. Raises DeviceOutOfMemory where the device has no room for streams,
+        DeviceLost where it has failed."""
         self._memory = memory
         self._tuning = tuning
         free_bytes = memory.free_bytes()
@@ -199,9 +200,10 @@ class Gpu:
         ``mouths``.
 
         For "pixels" ``faces`` is crops and ``mouths`` is mouths, both (N, 320, 320, 3) uint8; for
-        "floats" ``faces`` is (N, 6, 320, 320) and ``mouths`` (N, 3, 320, 320), both float32,
-        usually in [0, 1]; colours are in the avatar's order. ``speech`` is the audio windows, (N,
-        32, 16, 16) float32. Shapes and types are not checked.
+        "floats" ``faces`` is (N, 6, 320, 320), the crops and then the crops with the mouth black,
+        and ``mouths`` (N, 3, 320, 320), both float32, usually in [0, 1]; colours are in the
+        avatar's order. ``speech`` is the audio windows, (N, 32, 16, 16) float32. Shapes and types
+        are not checked.
 
         Raises Overloaded where the device has no room left, Unavailable where the device has failed
         or the network was unloaded, AvatarInvalid where the network fails, RuntimeError once this

@@ -81,7 +81,9 @@ class GpuStream:
     ) -> None:
         """``memory`` is that of the device. ``number`` is a part of the name of the stream's
         thread. ``open_session`` opens sessions of ONNX Runtime (``session_opener``). With
-        ``record`` a session's kernels are recorded and launched together (CUDA graphs)."""
+        ``record`` a session's kernels are recorded and launched together (CUDA graphs). Raises
+        DeviceOutOfMemory where there is no room for a stream, DeviceLost where the device has
+        failed."""
         self._memory = memory
         self._open_session = open_session
         self._record = record

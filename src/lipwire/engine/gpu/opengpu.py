@@ -24,7 +24,8 @@ def open_gpu(
     ``memory`` replaces the GPU's own memory, and ``device`` is not opened then; None for the GPU's
     own. ``threads`` is how many threads a run may use for the parts of a network that are computed
     on the processor (None: one for each core). Raises DependencyMissing where CUDA cannot be used,
-    neither by ONNX Runtime nor by Lipwire's own kernels, DeviceLost where there is no such GPU.
+    neither by ONNX Runtime nor by Lipwire's own kernels, DeviceLost where there is no such GPU,
+    DeviceOutOfMemory where its memory is full.
     """
     if memory is None:
         memory = _cuda_memory(device, tuning)

@@ -95,12 +95,13 @@ class Programs(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """What the device offers to kernels."""
+        """What the device offers to kernels: its compute capability, how many multiprocessors it
+        has, and how much shared memory a block of threads can have."""
 
     @property
     def identity(self) -> str | None:
-        """A text that is the same for equal kinds of devices with the same driver, under which is
-        remembered which kernels have passed their trial (``Trials``).
+        """A text that is the same for equal kinds of devices with the same driver. Kernels that
+        have passed their trial (``Trials``) under this text are not tried again.
 
         None where trials are to be made in this process, because a wrong kernel does no harm there,
         or no other process can use the device.

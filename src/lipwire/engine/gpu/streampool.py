@@ -10,8 +10,8 @@ from lipwire.engine.gpu.memory.deviceweights import DeviceWeights
 
 
 class StreamPool:
-    """Gives the streams of a GPU to threads that have something to run, each stream to one thread
-    at a time. Thread-safe; whoever makes it calls ``close``."""
+    """Gives ``streams``, those of a GPU, to threads that have something to run, each stream to one
+    thread at a time. Thread-safe; whoever makes it calls ``close``, which closes the streams."""
 
     def __init__(self, streams: Sequence[GpuStream]) -> None:
         self._streams = tuple(streams)

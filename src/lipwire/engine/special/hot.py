@@ -50,7 +50,7 @@ _LOG: Final = logging.getLogger("lipwire.engine")
 
 
 class Samples:
-    """The latest frames that a network was asked for, 8 at most, kept so that the network can be
+    """Some of the frames that a network was asked for, 8 at most, kept so that the network can be
     tried with them when it is specialised. Thread-safe."""
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ class Samples:
 
 
 class Specialisable(Protocol):
-    """A network that may be specialised, as ``HotTier`` sees it. Whoever runs the network counts
-    its mouths in ``frames``, sets ``expected`` where it is about to be used much, and passes the
-    frames that it is asked for to ``samples``, unless that is None; the tier sets the other
-    attributes."""
+    """A network on the processor that may be specialised (``HotTier``). Whoever runs the network
+    counts its mouths in ``frames``, sets ``expected`` where it is about to be used much, passes the
+    frames that it is asked for to ``samples``, unless that is None, and runs it in ``special``,
+    unless that is None; the tier sets the other attributes."""
 
     @property
     def source(self) -> Path | None:
@@ -151,10 +151,11 @@ class _Use:
 
 
 class HotTier(Closing):
-    """Specialises the networks that are used most, one after the other, in a thread of its own, as
-    many as its memory has room for. A network counts as used much where about 500 frames of it were
-    asked for within the last minutes; frames count for half as much after each minute. Thread-safe,
-    but ``look`` is for one thread at a time."""
+    """Specialises the networks that are used most, which means that they run in bfloat16, compiled
+    for this very processor by OpenVINO, and not in float32 in a session that they share: one after
+    the other, in a thread of its own, as many as its memory has room for. A network counts as used
+    much where about 500 frames of it were asked for within the last minutes; frames count for half
+    as much after each minute. Thread-safe, but ``look`` is for one thread at a time."""
 
     def __init__(
         self,
@@ -233,10 +234,10 @@ class HotTier(Closing):
         return True
 
     def forget(self, network: Specialisable, *, refuse: bool = False) -> None:
-        """Have ``network`` run in the session that all avatars of its architecture share from now
-        on, and forget how much it was used; to be called when it is unloaded. With ``refuse``, for
-        a network that has failed when run specialised, remember instead that it is not to be
-        specialised again."""
+        """From now on, have ``network`` run in float32, in the session that all avatars of its
+        architecture share, and forget how much it was used; to be called when it is unloaded. With
+        ``refuse``, for a network that has failed when run specialised, remember instead that it is
+        not to be specialised again."""
         network.special = network.samples = None
         with self._lock:
             if not refuse:

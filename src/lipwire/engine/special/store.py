@@ -59,8 +59,10 @@ def folders_made_of(package: Path) -> Iterator[Path]:
 
 
 class SpecialStore:
-    """Makes specialised networks and keeps them on the disk. Thread-safe; several processes may use
-    one folder."""
+    """Specialises networks: compiles them with OpenVINO for this machine's processor, tries each
+    against ONNX Runtime (is it faster, are the pictures the same?), and keeps the compiled network
+    and the result of the trial, its ``Verdict``, on the disk. Thread-safe; several processes may
+    use one folder."""
 
     def __init__(
         self,
@@ -69,10 +71,10 @@ class SpecialStore:
         tried_with: TriedWith = "frames",
         disk_bytes: int = DISK_BYTES,
     ) -> None:
-        """The networks lie in ``folder``; None for ``special_folder``. Only networks that were
-        tried with ``tried_with``, "frames" that somebody asked for or the "sentence" that comes
-        with Lipwire, are found and made. All networks in the folder together take at most
-        ``disk_bytes``."""
+        """The networks lie in ``folder``; None for ``special_folder``. ``tried_with`` says what the
+        caller passes to ``make`` for trials: "frames" that somebody asked for, or those of the
+        "sentence" that comes with Lipwire. Only verdicts and networks from trials of this kind are
+        found. All networks in the folder together take at most ``disk_bytes``."""
         self._folder = folder
         self._tried_with = tried_with
         self._disk_bytes = disk_bytes

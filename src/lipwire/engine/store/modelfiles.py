@@ -79,13 +79,15 @@ def write_compiled(
     fixed_batch: int | None,
     parameters: int,
 ) -> None:
-    """Write all files of a compiled model into ``folder``, the manifest last.
+    """Write all files of a network that was compiled for the processor into ``folder``, which has
+    to exist: its graphs, its weights, and last the manifest, model.json, which describes them.
 
-    ``graphs`` has the network by form ("pixels" and "floats"). ``runtime`` says what the files
-    depend on besides their source (``runtime_key``), ``source_sha256`` is the SHA-256 of the
-    network's ONNX file, in hexadecimal digits, ``fixed_batch`` the only batch size that it takes
-    (None: any), and ``parameters`` how many numbers it has learned. Raises StorageFailed where a
-    file cannot be written; what was written until then stays, for the caller to remove.
+    ``graphs`` has the network in its two forms: "pixels", whose pictures are uint8, and "floats",
+    whose are float32. ``runtime`` says what the files depend on besides their source
+    (``runtime_key``), ``source_sha256`` is the SHA-256 of the network's ONNX file, in hexadecimal
+    digits, ``fixed_batch`` the only batch size that it takes (None: any), and ``parameters`` how
+    many numbers it has learned. Raises StorageFailed where a file cannot be written; what was
+    written until then stays, for the caller to remove.
     """
     try:
         stored: dict[Form, StoredGraph] = {}

@@ -150,14 +150,15 @@ class Connection:
 
 
 class Caller:
-    """The request that a call to an inference server is made for: when the request ends, the
-    attempt under way is cancelled, and ``gone`` is true from then on. For one thread, which makes
-    the attempts; the request may end in any."""
+    """Cancels what inference servers are asked on behalf of a request, when that request ends: the
+    call to a server that is under way (``hold``) is cancelled, and ``gone`` is true from then on.
+    For one thread, which calls one server after the other; the request may end in any thread."""
 
     __slots__ = ("_lock", "_on_end", "_pending", "gone")
 
     def __init__(self, call: Call | None, on_end: Callable[[], None]) -> None:
-        """``call`` is the request; None where there is none. ``on_end`` is called when it ends."""
+        """``call`` is the request; None where there is none: then nothing is ever cancelled.
+        ``on_end()`` is called when it ends, in any thread."""
         self.gone = False
         self._lock = threading.Lock()
         self._pending: Pending[object] | None = None
@@ -166,9 +167,9 @@ class Caller:
             call.on_end(self._leave)
 
     def hold(self, pending: Pending[object] | None) -> None:
-        """Set ``pending``, the call of the attempt under way, which is cancelled when the request
-        ends; None where none is. ``pending`` takes the place of the call set before, which is not
-        cancelled. Where the request has ended already, ``pending`` is cancelled at once."""
+        """Set ``pending``, the call to a server that is under way, which is cancelled when the
+        request ends; None where none is. ``pending`` takes the place of the call set before, which
+        is not cancelled. Where the request has ended already, ``pending`` is cancelled at once."""
         with self._lock:
             self._pending = pending
             gone = self.gone

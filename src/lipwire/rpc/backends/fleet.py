@@ -82,11 +82,12 @@ class Standing:
 
 
 class Fleet:
-    """Which of several inference servers are up, by health checks and by how calls end: whoever
-    makes the checks and calls reports how they ended (``judge``, ``answered``, ``lost``). Servers
-    have the names that the fleet was made with; another name raises KeyError. Does no I/O itself.
-    Methods may be called from any thread, and return at once, but for ``wait_known`` and
-    ``rest``."""
+    """Which of several inference servers are up, so that they can be asked, and which are out, by
+    health checks and by how calls end: whoever makes the checks and calls reports how they ended
+    (``judge``, ``answered``, ``lost``). A server is neither up nor out until the first report about
+    it. Servers have the names that the fleet was made with; another name raises KeyError. Does no
+    I/O itself. Methods may be called from any thread, and return at once, but for ``wait_known``
+    and ``rest``."""
 
     def __init__(
         self, servers: Sequence[str], *, clock: Callable[[], float], policy: FleetPolicy
@@ -123,7 +124,7 @@ class Fleet:
 
     def reasons(self) -> dict[str, str]:
         """Return, for each server that is not up, why it is not: a line of text by the server's
-        name."""
+        name. A server that nothing was reported about yet is one of them."""
         with self._changed:
             return {
                 server: standing.reason

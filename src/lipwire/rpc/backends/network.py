@@ -31,14 +31,14 @@ class RemoteNetwork:
     ) -> DrawnMouths:
         """Return mouths for frames ``first``, ``first + 1`` and so on, one for each of ``windows``,
         what the network hears of a frame, (N, 32, 16, 16) float32; mouths are (N, 320, 320, 3)
-        uint8, in the package's colour order. Waits for the answer.
+        uint8, in the colour order of the avatar's package (bgr or rgb). Waits for the answer.
 
-        ``crops()`` returns what the network is shown, (N, 320, 320, 3) uint8, and is called only
-        where the server needs it; None for the crops of the avatar's own frames. ``call`` is the
-        request that this is done for (None: none in particular). Raises AvatarChanged where the
-        server's network is of another revision than the frames here, NotFound, InvalidInput,
-        AvatarInvalid, and what the backend raises where it cannot be reached in time (Unavailable,
-        Overloaded, DeadlineExceeded, Cancelled).
+        ``crops()`` returns what the network is shown, (N, 320, 320, 3) uint8 in the same colour
+        order, and is called only where the server needs it; None for the crops of the avatar's own
+        frames. ``call`` is the request that this is done for (None: none in particular). Raises
+        AvatarChanged where the server's network is of another revision than the frames here,
+        NotFound, InvalidInput, AvatarInvalid, and what the backend raises where it cannot be
+        reached in time (Unavailable, Overloaded, DeadlineExceeded, Cancelled).
         """
         frames = self._frames
         return self._backend.mouths(
@@ -54,11 +54,12 @@ class RemoteNetwork:
         self, visual: Visual, windows: AudioWindows, *, call: Call | None = None
     ) -> DrawnFloatMouths:
         """Return the network's own output, (N, 3, 320, 320) float32, by custom in [0, 1], for
-        pictures that the caller gives: ``visual``, (N, 6, 320, 320) float32 in [0, 1], the crop and
-        the crop with the mask black. ``windows`` are (N, 32, 16, 16) float32. Arrays are in the
-        package's colour order. ``call`` is the request that this is done for. Raises AvatarChanged
-        where the server's network is of another revision than the frames here, and the other errors
-        that ``mouths`` names."""
+        pictures that the caller gives. ``visual`` is (N, 6, 320, 320) float32 in [0, 1]: channels 0
+        to 2 are the crop, 3 to 5 the crop with the mouth black (rows 5 to 309 of columns 5 to 314).
+        ``windows`` are (N, 32, 16, 16) float32. Colours are in the order of the avatar's package
+        (bgr or rgb). ``call`` is the request that this is done for. Raises AvatarChanged where the
+        server's network is of another revision than the frames here, and the other errors that
+        ``mouths`` names."""
         return self._backend.mouths_of(
             self._model_id, visual, windows, revision=self._frames.revision, call=call
         )

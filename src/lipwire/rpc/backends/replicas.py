@@ -83,10 +83,11 @@ class Replicas:
         """Avatar and server of each lease, by its holder."""
 
     def order(self, model_id: str, servers: Sequence[str], *, live: bool) -> list[str]:
-        """Return ``servers``, which are up and in the order that ``rendezvous`` gives for avatar
-        ``model_id``, in the order in which a call is to ask them: first those that the avatar's
-        calls go to now (the first few of ``servers``; see the method ``servers``), the one with the
-        fewest of its calls under way first, then the others. ``live`` says whether the call is of a
+        """Return ``servers`` in the order in which a call about avatar ``model_id`` is to ask them.
+        ``servers`` are those that can be asked, in this avatar's own order: the first is the one
+        that it is usually asked of. First come those that the avatar's calls go to now, the first
+        few of ``servers`` (as many as the method ``servers`` returns), the one with the fewest of
+        its calls under way before the others; then the rest. ``live`` says whether the call is of a
         live session; such calls go to the servers that hold leases of the avatar, if any, in
         proportion to their number."""
         with self._lock:

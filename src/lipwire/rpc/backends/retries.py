@@ -83,8 +83,11 @@ class Tries:
     def pause_after(self, error: LipwireError, *, order: Sequence[str], now: float) -> float | None:
         """Return how many seconds to wait before the next attempt, after one that failed with
         ``error``; None where there is to be no other attempt, and ``error`` is the call's result.
-        Adds 1 to ``counted`` where the next attempt is one of those that the policy's
-        ``max_retries`` limits; going to another server after Unavailable is not.
+        After Unavailable a server that was not asked yet is asked at once, without limit until the
+        deadline. After Overloaded, after StorageFailed where another server was not asked yet, and
+        after Unavailable where none is left, there is another attempt where fewer than
+        ``max_retries`` were counted and the pause ends before the deadline; ``counted`` grows by 1
+        then. After other errors there is none.
 
         ``order`` has the servers that can be asked now; the pause is 0 where one of them was not
         asked by this call yet. ``now`` is in seconds of the clock that the deadline is in.

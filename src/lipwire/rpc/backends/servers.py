@@ -62,8 +62,11 @@ class _Fared:
 
 class InferenceServers:
     """Connections to inference servers, and which of the servers are up; servers are named by their
-    addresses, HOST:PORT. Thread-safe; its owner closes it. With one address nothing is watched, and
-    that server counts as up.
+    addresses, HOST:PORT. Thread-safe; its owner closes it.
+
+    A server is up from its first good health check or answered call until a check or a call finds
+    it unreachable or not serving; then a good check has to bring it back. One that was not asked
+    yet is not up. With one address nothing is watched, and that server counts as up.
 
     Requests are sent by functions that callers bring, ``send(connection, left_s, metadata)``: each
     sends its request over that connection, with ``left_s`` seconds to be answered and that gRPC
@@ -151,9 +154,9 @@ class InferenceServers:
         counts. ``worked_s(answer)`` returns how many seconds a server has worked on the call. With
         it, the call counts as load of the model, and goes to the server with the fewest of the
         model's calls among those that are asked for the model (``Replicas``); without it, to the
-        first server that is up. Raises the error that the server sent, DeadlineExceeded when the
-        time is over, Unavailable where no server can be reached or this is closed, and Cancelled
-        where ``call`` ends first.
+        first server that is up. Where none is up, all are tried. Raises the error that the server
+        sent, DeadlineExceeded when the time is over, Unavailable where no server can be reached or
+        this is closed, and Cancelled where ``call`` ends first.
         """
         deadline = self._clock() + budget_s
         tries = Tries(retries or self._policy, deadline, self._random)

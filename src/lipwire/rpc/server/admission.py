@@ -130,8 +130,8 @@ class WaitingCalls:
 
 class WaitingCallsInterceptor(grpc.ServerInterceptor):
     """A gRPC interceptor, the outermost one, that limits by ``WaitingCalls`` how many calls wait
-    for their message, for the next one of a stream, or, where the call is of a kind that nothing
-    else limits, for their client to take an answer. gRPC calls it for each call."""
+    for their message, for the next one of a stream, or, in a stream, for their client to take an
+    answer. gRPC calls it for each call."""
 
     def __init__(self, waiting: WaitingCalls, lasting: tuple[str, ...] = ()) -> None:
         """``waiting`` limits the calls. Streams of methods whose full names begin with one of

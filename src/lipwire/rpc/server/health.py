@@ -35,9 +35,10 @@ _TAKES_S: Final = 2.0
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
     """Answers gRPC's service grpc.health.v1.Health: with the statuses that ``set`` was called with
-    (the server as a whole, the empty name, serves from the beginning), and for ``LIVENESS`` with
-    what the function ``live``, given when it is made, says at that moment. Thread-safe. ``Check``
-    and ``Watch`` are called by gRPC."""
+    (the server as a whole, the empty name, serves from the beginning). The service name
+    ``LIVENESS`` ("liveness") stands for the process itself, and is answered with what the function
+    ``live``, given when it is made, says at that moment. Thread-safe. ``Check`` and ``Watch`` are
+    called by gRPC."""
 
     def __init__(self, live: Callable[[], bool]) -> None:
         """``live()`` says whether the parts of the process work; it is called for each check of

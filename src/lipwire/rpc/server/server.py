@@ -73,8 +73,8 @@ def compositing_service(servicer: AvatarsServicer) -> Service:
 
 
 def inference_service(servicer: InferenceServicer) -> Service:
-    """Return the gRPC service InferenceService (mouths in the guide's form), answered by
-    ``servicer``."""
+    """Return the gRPC service InferenceService (the networks' own output as float32, and management
+    of networks), answered by ``servicer``."""
     return Service(
         "inference.InferenceService",
         lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server),
@@ -82,8 +82,8 @@ def inference_service(servicer: InferenceServicer) -> Service:
 
 
 def mouth_service(servicer: MouthServicer) -> Service:
-    """Return the gRPC service MouthService (mouths by frame number, and leases), answered by
-    ``servicer``."""
+    """Return the gRPC service MouthService (mouths as pixels, and leases, which reserve a device's
+    time for live sessions), answered by ``servicer``."""
     return Service(
         "lipwire.v1.MouthService",
         lambda server: mouths_pb2_grpc.add_MouthServiceServicer_to_server(servicer, server),
@@ -172,11 +172,12 @@ class RpcServer:
         on_drain: Callable[[float], object] | None = None,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
     ) -> None:
-        """``services`` are served as ``options`` say. ``healthy`` is asked every second for what
-        gRPC health checking says; None: always healthy. ``live`` is asked for each check of the
-        service ``LIVENESS``. ``on_drain`` is called with the seconds that are left when the server
-        is drained, and must not wait. ``interceptors`` run inside ``ErrorInterceptor``, which makes
-        statuses of their errors."""
+        """``services`` are served as ``options`` say. ``healthy()`` is called every second, and
+        gRPC health checking says what it returned last; None: always healthy. ``live()`` says
+        whether the process works, and is called for each check of the service named "liveness".
+        ``on_drain`` is called with the seconds that are left when the server is drained, and must
+        not wait. ``interceptors`` run inside ``ErrorInterceptor``, which makes statuses of their
+        errors."""
         self._options = options
         self._services = tuple(services)
         self._healthy = healthy

@@ -74,11 +74,11 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         erase: Erase | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``frame_format`` is what the avatars of ``sessions`` are composed as. ``speak(session,
-        text)`` has a session say a text, without waiting for that; None where there is no voice.
-        ``erase(model_id, dry_run)`` removes all that is kept of an avatar and returns what that
-        was, or, where ``dry_run`` is true, only returns it; None where nobody may erase. ``clock``
-        gives seconds."""
+        """``frame_format`` is that of the pictures that ``sessions`` make: "jpeg" or "raw" (height
+        x width x 3 bytes). ``speak(session, text)`` has a session say a text, without waiting for
+        that; None where there is no voice. ``erase(model_id, dry_run)`` removes all that is kept of
+        an avatar and returns what that was, or, where ``dry_run`` is true, only returns it; None
+        where nobody may erase. ``clock`` gives seconds."""
         self._sessions = sessions
         self._frame_format: Final = frame_format
         self._speak = speak
@@ -98,13 +98,14 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
     def Converse(  # noqa: N802
         self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ConverseResponse]:
-        """Begin the session that the first message of ``request_iterator`` asks for, or go on with
-        one that runs, and yield its frames, sound and events, waiting for each, until it ends.
-        Another thread acts on the client's further messages meanwhile; a message that cannot be
-        followed is answered with a refusal. Raises InvalidInput where the first message is not
-        ``start``, NotFound where there is no such avatar or session, Overloaded, MinutesUsedUp,
-        Unavailable and other errors of opening a session (``LiveSessions.open``), and at the end
-        the error that the session has ended with, if any."""
+        """Begin the session that the first message of ``request_iterator``, a ``start``, asks for,
+        or, where it has the id of a session that runs, go on with that. Yield the session's frames,
+        sound and events, waiting for each, until it ends. Another thread acts on the client's
+        further messages meanwhile; a message that cannot be followed is answered with a refusal.
+        Raises InvalidInput where the first message is not ``start``, NotFound where there is no
+        such avatar or session, Overloaded, MinutesUsedUp, Unavailable and other errors of opening a
+        session (``LiveSessions.open``), and at the end the error that the session has ended with,
+        if any."""
         call = call_of(context)
         try:
             session, resumed = self._begin(next(request_iterator, None), call)
@@ -146,8 +147,8 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         self, request: pb.InterruptSessionRequest, context: grpc.ServicerContext
     ) -> pb.InterruptSessionResponse:
         """Drop all speech of the session that ``request`` names, and answer. Raises NotFound where
-        the caller's tenant has no such session, InvalidInput where the number of interrupts is
-        below 0."""
+        the caller's tenant has no such session, InvalidInput where the request's ``number``, how
+        many interrupts its client has sent, is below 0."""
         number = interrupt_number(request.number)
         session = self._sessions.find(request.session_id, call_of(context).tenant)
         try:

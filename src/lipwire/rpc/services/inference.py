@@ -71,10 +71,10 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: pb.InferBatchRequest, context: grpc.ServicerContext
     ) -> pb.InferBatchResponse:
         """Return the network's own output for the 1 to 50 frames of ``request``, (count, 3, 320,
-        320) float32, by custom in [0, 1], in the package's colour order, made from the windows that
-        ``request`` brings (what the network hears of each frame) and either its crops or its frame
-        numbers; waits for the network. The answer can be sent, but its output cannot be read here
-        (see ``with_array``)."""
+        320) float32, by custom in [0, 1], in the colour order of the avatar's package (bgr or rgb),
+        made from the windows that ``request`` brings (what the network hears of each frame) and
+        either its crops or its frame numbers; waits for the network. The answer can be sent, but
+        its output cannot be read here (see ``with_array``)."""
         started = self._clock()
         try:
             answer, output = self._infer(request, call_of(context))
@@ -202,11 +202,11 @@ class MouthServicer(MouthServiceServicer):
         self, request: mouths_pb2.MouthsRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.MouthsResponse:
         """Return the mouths of the 1 to 50 consecutive frames that ``request`` names, (count, 320,
-        320, 3) uint8 in the package's colour order, made from the windows that ``request`` brings
-        (what the network hears of each frame); waits for the network. The answer can be sent, but
-        its mouths cannot be read here (see ``with_array``). Raises InvalidInput for a field out of
-        range, and what the backend raises (NotFound, AvatarChanged, CropsNeeded, Overloaded,
-        ...)."""
+        320, 3) uint8 in the colour order of the avatar's package (bgr or rgb), made from the
+        windows that ``request`` brings (what the network hears of each frame); waits for the
+        network. The answer can be sent, but its mouths cannot be read here (see ``with_array``).
+        Raises InvalidInput for a field out of range, and what the backend raises (NotFound,
+        AvatarChanged, CropsNeeded, Overloaded, ...)."""
         mouths = self._draw(request, call_of(context))
         answer = mouths_pb2.MouthsResponse(
             gpu_id=mouths.gpu_id,

@@ -68,8 +68,9 @@ def load_model(
     *,
     versions: bool = False,
 ) -> pb.LoadModelResponse:
-    """Call ``load(model_id)`` with the canonical name of the model that ``request`` names, wait for
-    it, and return the answer to LoadModel, with how long that took by ``clock``, in seconds.
+    """Call ``load(model_id)`` with the canonical name (Unicode's NFC) of the model that ``request``
+    names, wait for it, and return the answer to LoadModel, with how long that took in milliseconds;
+    ``clock`` gives seconds.
 
     ``load`` returns the statistics that go into the answer, or None. ``access`` is what the caller
     may do; with ``versions`` the request may name a version of an avatar. Errors that say what is
@@ -93,8 +94,8 @@ def unload_model(
     *,
     versions: bool = False,
 ) -> pb.UnloadModelResponse:
-    """Call ``unload(model_id)`` with the canonical name of the model that ``request`` names, and
-    return the answer to UnloadModel.
+    """Call ``unload(model_id)`` with the canonical name (Unicode's NFC) of the model that
+    ``request`` names, and return the answer to UnloadModel.
 
     ``unload`` returns whether the model was loaded, which is ``unloaded`` of the answer;
     ``success`` is true either way. ``access`` is what the caller may do: a model that it does not

@@ -56,11 +56,11 @@ Buffer = bytes | memoryview
 
 
 def model_id_of(model_id: str, access: Access, *, versions: bool = False) -> str:
-    """Return ``model_id``, an avatar's name from a request, in canonical form. With ``versions`` it
-    may be the name of one version of an avatar, by which servers ask each other. Whether there is
-    such an avatar is not looked at. Raises InvalidInput where it is empty or longer than 200
-    characters, or is of a version where it may not be; NotFound where ``access``, what the caller
-    may do, does not allow that avatar."""
+    """Return ``model_id``, an avatar's name from a request, in its canonical form (Unicode's NFC).
+    With ``versions`` it may also be NAME:VERSION, one version of an avatar, which only other
+    servers send. Whether there is such an avatar is not looked at. Raises InvalidInput where it is
+    empty or longer than 200 characters, or is of a version where it may not be; NotFound where
+    ``access``, what the caller may do, does not allow that avatar."""
     if not model_id:
         raise InvalidInput("model_id is empty; name an avatar")
     if len(model_id) > _MAX_MODEL_ID:
@@ -105,8 +105,8 @@ def tenant_of(tenant: str) -> str:
 
 def crops_of(data: Buffer, count: int) -> Crops | None:
     """Return the crops (the pictures that the network is shown) of ``count`` frames in ``data``,
-    (count, 320, 320, 3) uint8, in the package's colour order, a read-only view; None where ``data``
-    is empty.
+    (count, 320, 320, 3) uint8, a read-only view, in the colour order that ``data`` has; None where
+    ``data`` is empty.
 
     Raises InvalidInput for another length.
     """
@@ -162,8 +162,8 @@ def windows_of(data: Buffer, count: int, field: str = "audio_features") -> Audio
 
 def visual_of(data: Buffer, count: int) -> Visual | None:
     """Return the network's visual input for ``count`` frames in ``data``, float32 in little endian,
-    as (count, 6, 320, 320) float32: the crop and the crop with the mask black, in [0, 1] (which is
-    not checked). A read-only view.
+    as (count, 6, 320, 320) float32, a read-only view: channels 0 to 2 are the crop, 3 to 5 the crop
+    with the mouth black (rows 5 to 309 of columns 5 to 314), in [0, 1]; neither is checked.
 
     None where ``data`` is empty. Raises InvalidInput for another length and for NaN or infinity.
     """

@@ -71,8 +71,9 @@ class SharedMinutes:
     ) -> dict[str, Exchanged]:
         """Write to Redis how many ``seconds`` ``source`` (``MinutesFile.source``) has counted in
         all for each tenant, by name, in ``month`` ("2030-01"), of which ``left_s`` seconds are
-        left. Return for each of these tenants, by name, what Redis had. A lower number than the one
-        that Redis has changes nothing. Waits for Redis; raises StoreAway where it does not
+        left. Return for each of these tenants, by name, how many seconds Redis had of ``source``
+        before (``own_s``) and has of all other sources together (``others_s``). A lower number than
+        the one that Redis has changes nothing. Waits for Redis; raises StoreAway where it does not
         answer."""
         found: dict[str, Exchanged] = {}
         tenants = list(seconds)

@@ -37,7 +37,7 @@ class SharedTexts:
     def put(self, name: str, text: str, lasts_s: float) -> None:
         """Keep ``text`` as ``name``, hexadecimal digits, for ``lasts_s`` seconds, in place of what
         has that name. Raises StoreAway where Redis does not answer (it may be kept then), or
-        ``text`` is too large."""
+        ``text`` has more than 65,536 bytes (UTF-8)."""
         data = text.encode("utf-8", "surrogatepass")
         if len(data) > _LARGEST_BYTES:
             raise StoreAway(f"{len(data)} bytes; allowed are {_LARGEST_BYTES}")

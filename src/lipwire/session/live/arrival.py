@@ -16,9 +16,9 @@ _REMEMBERED_S: Final = 10.0
 
 class Arrival:
     """When the pieces of audio of one piece of speech came, and how late. The *lateness* of a piece
-    is how many seconds after its due time it came, where each is due as long after the first as it
-    lies behind the first in the audio; it is below 0 for a piece that came earlier. ``come_s`` is
-    how much audio has come, in seconds. Not thread-safe."""
+    is how many seconds after its due time it came. The first is due when it came; a piece that
+    begins ``t`` seconds into the audio is due ``t`` seconds after that. Lateness is below 0 for a
+    piece that came earlier. ``come_s`` is how much audio has come, in seconds. Not thread-safe."""
 
     __slots__ = (
         "_before_late_s",

@@ -33,10 +33,11 @@ class AvatarSlot:
         return self._next is not None
 
     def prepared(self, avatar: LiveAvatar, position: int) -> Resting:
-        """Return a ``Resting`` for ``avatar``, which has its mouths at rest made; that of its frame
-        ``position`` is made already, where this is possible now. Waits for the network, up to 10 s,
-        so call this without the session's lock; it changes nothing here. Raises the network's
-        errors (NotFound, AvatarInvalid, ...)."""
+        """Return a ``Resting``, which has missing mouths at rest made, for ``avatar``, to be given
+        to ``set_next``. First have that mouth of its frame ``position`` made, if that is possible
+        now. Waits for the network, up to 10 s, so call this without the session's lock; it changes
+        nothing here. Raises errors of the network that are not due to load or time: NotFound,
+        AvatarInvalid or AvatarChanged."""
         resting = Resting(avatar, self._tenant, self._clock)
         resting.prepare([position])
         return resting

@@ -49,10 +49,11 @@ _EARLY_S: Final = 0.005
 
 
 class Conversation:
-    """What one live session shows and says, without threads or clock. Its owner calls every method
-    under one lock, with the time in seconds of the session's clock; makes, in other threads, what
-    ``next_speech`` and ``next_frames`` return; calls ``start`` once, and ``tick`` whenever
-    ``can_tick`` is true; and sends what that returns."""
+    """What one live session shows and says, without threads or clock. ``settings`` say how it
+    behaves: where ``settings.paced`` is true a frame leaves each 40 ms, else when it is made. Its
+    owner calls every method under one lock, with the time in seconds of the session's clock; makes,
+    in other threads, what ``next_speech`` and ``next_frames`` return; calls ``start`` once, and
+    ``tick`` whenever ``can_tick`` is true; and sends what that returns."""
 
     def __init__(self, settings: SessionSettings) -> None:
         self.settings: Final = settings
@@ -80,8 +81,8 @@ class Conversation:
 
     @property
     def has_room(self) -> bool:
-        """Whether less than ``max_buffered_speech_s`` waits to be spoken. ``push`` does not check
-        this."""
+        """Whether less than ``settings.max_buffered_speech_s`` seconds wait to be spoken. ``push``
+        does not check this."""
         return self._speeches.has_room
 
     @property
@@ -119,8 +120,8 @@ class Conversation:
 
     def interrupt(self) -> None:
         """Drop all speech, spoken or waiting: the next frame says nothing of it, and the mouth
-        closes within ``crossfade_frames`` (at once where frames are not paced). Raises Cancelled
-        once the session is closed."""
+        closes within ``settings.crossfade_frames`` frames (at once where frames are not paced).
+        Raises Cancelled once the session is closed."""
         self._check_open()
         self.state = after(self.state, Trigger.INTERRUPT)
         for speech in self._speeches:
@@ -166,14 +167,14 @@ class Conversation:
 
     def heard(self, speech: Speech, heard: Heard, last: bool) -> None:
         """Add ``heard``, the windows and sound that were made of the audio of ``speech``, which
-        ``next_speech`` returned. ``last`` says that nothing of that piece of speech follows.
-        Ignored where it was interrupted meanwhile."""
+        ``next_speech`` returned. ``last`` says that nothing of that piece of speech follows. Does
+        nothing where ``speech`` was interrupted meanwhile."""
         self._speeches.heard(speech, heard, last=last)
 
     def check(self, now: float) -> None:
         """End the last piece of speech where no audio of it has come for
-        ``end_of_speech_timeout_s`` at time ``now`` (seconds of the session's clock). ``tick`` does
-        it too."""
+        ``settings.end_of_speech_timeout_s`` seconds at time ``now`` (seconds of the session's
+        clock). ``tick`` does it too."""
         self._speeches.check(now)
 
     def next_frames(self, now: float, in_hand: int = 0) -> Work | None:

@@ -11,8 +11,9 @@ Reason = Literal["late", "pacing", "unread"]
 
 
 class DroppedFrames:
-    """Counts the frames that one live session left out, by the reason: "late", "pacing" or "unread"
-    (see ``FramesDropped``). ``total`` is their number since the session began. Not thread-safe: its
+    """Counts the frames that one live session left out, by the reason: "late" (a mouth was not made
+    in time), "pacing" (the machine was too busy to compose) or "unread" (the client had not taken
+    the frames before). ``total`` is their number since the session began. Not thread-safe: its
     owner calls it under the session's lock."""
 
     def __init__(self) -> None:
@@ -35,8 +36,8 @@ class DroppedFrames:
     def to_tell(self, frame: int) -> list[FramesDropped]:
         """Return one event for each reason for which frames were left out since the client was last
         told, and count these frames as told. Returns an empty list where there were none, or where
-        the client was last told in the same second of the session's clock. ``frame`` is the number
-        of the next frame to leave, at 25 a second."""
+        the client was last told in the same second of the session's clock; nothing is told in the
+        first second. ``frame`` is the number of the next frame to leave, at 25 a second."""
         second = frame * FRAME_MS // 1000
         if not self._untold or second == self._told_second:
             return []

@@ -90,9 +90,9 @@ class Picture:
     """What one frame of a session is to show, before it is composed. ``frame`` counts from 0, 25 a
     second. ``position`` is the avatar's frame under it; past the avatar's last frame, positions run
     back and forth over its frames. ``mouth`` is a speaking mouth, (320, 320, 3) uint8, in the
-    package's colour order, shown with ``weight`` (above 0, to 1), the rest being the mouth at rest;
-    None, and ``weight`` 0, where only that is shown. ``speech`` is the number of the piece of
-    speech shown; 0 for none."""
+    colour order of the avatar's package ("bgr" or "rgb"), shown with ``weight`` (above 0, to 1),
+    the rest being the mouth at rest; None, and ``weight`` 0, where only that is shown. ``speech``
+    is the number of the piece of speech shown; 0 for none."""
 
     frame: int
     """On the session's clock, from 0."""

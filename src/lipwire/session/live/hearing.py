@@ -102,13 +102,14 @@ class Heard:
 
 
 class SpeechReader:
-    """Makes of one piece of speech, as its audio comes, what the network hears (windows) and what
-    people hear (sound): push its audio in order, then flush. Not for use from several threads at
-    once."""
+    """Makes of one piece of speech, as its audio comes, what the network hears of each frame
+    (windows), how much of the network's mouth the frame shows (weights, 0 to 1) and what people
+    hear (sound): push its audio in order, then flush. Not for use from several threads at once."""
 
     def __init__(self, encoder: AudioEncoder, settings: SessionSettings) -> None:
-        """``encoder`` is the avatar's audio encoder. ``settings`` say how far ahead is heard, and
-        at what rate sound leaves."""
+        """``encoder`` is the avatar's audio encoder. Of ``settings``, ``lookahead_ms`` is how far
+        ahead is heard, ``sound_rate_hz`` the rate of the sound, and ``gate`` and
+        ``crossfade_frames`` make the weights."""
         self._settings = settings
         self._windows = EarlyWindowStream(encoder, settings.lookahead_ms)
         lookahead = int(settings.lookahead_ms * SAMPLE_RATE_HZ / 1000)
@@ -128,8 +129,8 @@ class SpeechReader:
         """Add the audio ``piece`` behind what was pushed before, and return the windows, weights
         and sound that are complete now; there may be none, and ``Heard`` then has arrays without
         rows. The rate and channels of ``piece`` may differ from those before. Raises InvalidInput
-        where ``piece`` is not audio of a session (see ``check_piece``), and what
-        ``AudioEncoder.encode`` raises."""
+        where ``piece`` is not audio of a session (see ``check_piece``), and an exception of ONNX
+        Runtime where the encoder fails."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:
@@ -151,8 +152,8 @@ class SpeechReader:
 
     def flush(self) -> Heard:
         """End the piece of speech, and return the rest of its windows, weights and sound, all that
-        ``push`` has not returned; there may be none. Nothing may be pushed after that. Raises what
-        ``AudioEncoder.encode`` raises."""
+        ``push`` has not returned; there may be none. Nothing may be pushed after that. Raises an
+        exception of ONNX Runtime where the encoder fails."""
         pcm, sound = self._end_of_form()
         known = self._heard(pcm, sound)
         last = self._windows.flush()

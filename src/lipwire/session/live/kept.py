@@ -41,15 +41,17 @@ class Kept:
     """The name and the ``model_id`` of the avatar that was shown when another was asked for."""
 
     def change(self, model_id: str, loaded_as: str, shown: str) -> None:
-        """Note that the session is to show avatar ``model_id``, of the version ``loaded_as``, and
-        that the one called ``shown`` (``LiveAvatar.name``) was shown when that was asked for."""
+        """Note that the session is to show avatar ``model_id`` next, the version that is loaded
+        under the name ``loaded_as``. ``shown`` is the name (``LiveAvatar.name``) of the avatar that
+        was shown when the change was asked for."""
         if self.before is None or self.before[0] != shown:
             self.before = shown, self.model_id
         self.model_id, self.loaded_as = model_id, loaded_as
 
     @property
     def shows(self) -> set[str]:
-        """The avatar that was asked for last, and the one that is shown until nobody speaks."""
+        """The names of the avatar that was asked for last and, until it is shown, of the one that
+        is shown now."""
         if self.before is not None and self.session.avatar.name == self.before[0]:
             return {self.model_id, self.before[1]}
         return {self.model_id}

@@ -33,7 +33,8 @@ _REST_BACK: Final = 100
 class Rest(Protocol):
     """The mouths of an avatar at rest (what is shown while nobody speaks), one for each frame of
     the avatar, by the frame's number; numbers past the last frame run back and forth over the
-    frames. Mouths are (320, 320, 3) uint8, in the package's colour order. Thread-safe."""
+    frames. Mouths are (320, 320, 3) uint8, in the colour order of the avatar's package ("bgr" or
+    "rgb"). Thread-safe."""
 
     @property
     def complete(self) -> bool:
@@ -61,8 +62,8 @@ class Rest(Protocol):
 class LiveAvatar:
     """What a live session needs of its avatar. Its callables are used from several threads at once;
     ``position`` in their arguments is a frame of the avatar (past the last, back and forth), and
-    ``mouth`` what is pasted into it, (320, 320, 3) uint8, in the package's colour order, None for
-    nothing.
+    ``mouth`` what is pasted into it, (320, 320, 3) uint8, in the colour order of the avatar's
+    package ("bgr" or "rgb"); None for nothing.
 
     ``compose(position, mouth)`` returns the frame as a JPEG file or raw BGR pixels,
     ``planes(position, mouth, out)`` as I420. ``mouths(position, windows, call)`` waits for the

@@ -58,8 +58,8 @@ class LiveSession(Closing):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a session with ``avatar``, which is closed with it. ``tenant`` is who it is for.
-        ``session_id`` is its id; None has one made. ``times`` are those of the sessions before;
-        None where there were none. ``observed`` is told what leaves. ``clock`` is that of
+        ``session_id`` is its id; None has one made. ``times`` has how long mouths took in earlier
+        sessions; None where there were none. ``observed`` is told what leaves. ``clock`` is that of
         ``threads.pacer``, in seconds."""
         self.id: Final = session_id or secrets.token_urlsafe(16)
         self.outbox: Final = Outbox()
@@ -125,7 +125,8 @@ class LiveSession(Closing):
 
     @property
     def state(self) -> State:
-        """What the session does now."""
+        """What the session does now: "idle" (nobody speaks), "listening" (somebody speaks to the
+        avatar), "speaking", "interrupted" (its mouth closes) or "closed"."""
         return self._conversation.state
 
     @property
@@ -146,7 +147,8 @@ class LiveSession(Closing):
 
     def start(self) -> None:
         """Make the first frame's mouth at rest, waiting at most 10 s, then have frames leave, the
-        first at once. Does nothing once closed. Raises network errors (NotFound, ...)."""
+        first at once. Does nothing once closed. Raises errors of the network that are not due to
+        load or time: NotFound, AvatarInvalid or AvatarChanged."""
         with self._lock:
             if self._closed:
                 return
@@ -265,8 +267,8 @@ class LiveSession(Closing):
     def change_avatar(self, avatar: LiveAvatar) -> None:
         """Show ``avatar`` from the next frame on in which nobody speaks. Before, its first mouth at
         rest is made, waiting up to 10 s. The session closes ``avatar`` when it ends, or at once
-        where this fails, and closes the avatar shown before when nothing uses it. Raises the
-        network's errors (NotFound, ...)."""
+        where this fails, and closes the avatar shown before when nothing uses it. Raises errors of
+        the network that are not due to load or time: NotFound, AvatarInvalid or AvatarChanged."""
         try:
             resting = self._slot.prepared(avatar, self._conversation.position)
         except BaseException:

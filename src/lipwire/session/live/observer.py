@@ -40,8 +40,9 @@ class SessionObserver:
         before."""
 
     def left_out(self, reason: Reason, count: int) -> None:
-        """Called when a session has left out ``count`` more frames for ``reason``: "late", "pacing"
-        or "unread" (see ``FramesDropped``)."""
+        """Called when a session has left out ``count`` more frames for ``reason``: "late" (a mouth
+        was not made in time), "pacing" (the machine was too busy to compose) or "unread" (the
+        client had not taken the frames before)."""
 
     def failed(self, code: str) -> None:
         """Called when a session has ended with an error. ``code`` is the name of a gRPC status,

@@ -94,8 +94,8 @@ class Outbox:
 
     def show(self, shown: Shown) -> None:
         """Compose ``shown``, in the form that its avatar was opened for (a JPEG file or raw
-        pixels), and add it as a ``LiveFrame``. Takes the time of composing. Raises the errors of
-        composing."""
+        pixels), and add it as a ``LiveFrame``. Takes the time of composing. Raises InvalidInput
+        where the avatar is closed, AvatarInvalid where its frames were changed."""
         picture, avatar = shown.picture, shown.avatar
         self.put(
             LiveFrame(

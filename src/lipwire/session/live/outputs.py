@@ -33,7 +33,8 @@ class Shown:
     def data(self) -> bytes:
         """The frame with its mouth, in the form that the avatar was opened for: a JPEG file, or raw
         pixels, height x width x 3 uint8, BGR, row by row. Takes the time of composing when it is
-        first asked for. Raises the errors of composing."""
+        first asked for. Raises InvalidInput where the avatar is closed, AvatarInvalid where its
+        frames were changed."""
         if self._data is None:
             self._data = self.avatar.compose(self.position, self._mouth)
         return self._data
@@ -41,7 +42,8 @@ class Shown:
     def planes(self, out: UInt8Array | None = None) -> UInt8Array:
         """Return the frame composed as I420, (even height * 3/2, even width) uint8, the avatar's
         size rounded up to even numbers, written to ``out``, an array of that shape, where it is
-        given. Raises InvalidInput where the avatar was not opened for I420."""
+        given. Raises InvalidInput where the avatar was not opened for I420 or is closed,
+        AvatarInvalid where its frames were changed."""
         return self.avatar.planes(self.position, self._mouth, out)
 
 
@@ -143,7 +145,8 @@ class Outputs:
 
     def show(self, shown: Shown) -> None:
         """Give the picture ``shown`` to the outputs that have room, one after the other in this
-        thread. Called in a thread that composes. Raises the errors of composing."""
+        thread. Called in a thread that composes. Raises InvalidInput or AvatarInvalid where the
+        frame cannot be composed, and whatever else an output's ``show`` raises."""
         for output in self._all:
             if output.has_room:
                 output.show(shown)

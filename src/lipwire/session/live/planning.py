@@ -187,13 +187,14 @@ class Planning:
         self._late.clear()
 
     def work_of(self, speech: Speech, position: int, now: float, due_s: float) -> Work | None:
-        """Return the frames of ``speech`` whose mouths are to be made now, up to 4, and move them
-        from ``speech.waiting`` to ``speech.made``; None where there are none. Frames that cannot be
-        shown in time any more are left out.
+        """Return the frames of ``speech`` whose mouths are to be made now, up to 4; None where
+        there are none. They are taken from ``speech.waiting``, the frames whose mouths were not
+        asked for yet, and noted in ``speech.made``. Frames that cannot be shown in time any more
+        are left out.
 
-        ``speech.begins`` has to be set. ``position`` is the avatar's frame that the next frame to
-        leave shows, and ``due_s`` when that is due; ``now`` is the present. Times are in seconds of
-        the session's clock.
+        ``speech.begins``, the position of its first frame, has to be set before. ``position`` is
+        the avatar's frame that the next frame to leave shows, and ``due_s`` when that is due;
+        ``now`` is the present. Times are in seconds of the session's clock.
         """
         assert speech.begins is not None
         waiting = speech.waiting

@@ -35,8 +35,8 @@ class Resting:
     def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:
         """Have one mouth at rest made, that of the first of ``positions`` (frames of the avatar)
         that has none, waiting for the network. Returns whether one was made; False where none is
-        missing or it cannot be made now, because of load or time. Raises the network's other errors
-        (NotFound, AvatarInvalid, ...).
+        missing or it cannot be made now, because of load or time. Raises the network's other
+        errors: NotFound, AvatarInvalid or AvatarChanged.
 
         ``spoken`` says that the frames are pauses in speech, where no other frame can be shown
         instead: the mouth is then made as urgently as those of the speech.

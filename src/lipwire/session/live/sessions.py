@@ -60,14 +60,15 @@ class LiveSessions(Closing):
         choose: Choose = one_version,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``open_avatar(name, call)`` opens an avatar, which its session closes; ``choose`` chooses
-        the version that is shown and so its ``name``. ``threads`` are closed by whoever opened
-        them. ``leases`` reserves the machine's time; None where that is not limited. ``count``
-        counts the sessions of all the server's processes; None where this is the only one.
-        ``prefix`` is what the sessions' ids begin with. ``minutes`` counts how long they last; None
-        where that is not limited. ``shared`` counts tenants' sessions at all servers; None where
-        this one is alone. ``on_end`` is called with what each session has used, ``observer`` for
-        what happens in them. ``clock`` is that of ``threads.pacer``."""
+        """``open_avatar(name, call)`` opens an avatar, which its session closes; ``choose(model_id,
+        who, "live")`` returns a context manager that gives the version to show (``Chosen``), under
+        whose ``name`` it is opened; by default each avatar has one. ``threads`` are closed by
+        whoever opened them. ``leases`` reserves the machine's time; None where that is not limited.
+        ``count`` counts the sessions of all the server's processes; None where this is the only
+        one. ``prefix`` is what the sessions' ids begin with. ``minutes`` counts how long they last;
+        None where that is not limited. ``shared`` counts tenants' sessions at all servers; None
+        where this one is alone. ``on_end`` is called with what each session has used, ``observer``
+        for what happens in them. ``clock`` is that of ``threads.pacer``."""
         self._open_avatar = open_avatar
         self._threads = threads
         self._rules = rules or SessionRules()
@@ -107,11 +108,12 @@ class LiveSessions(Closing):
         ``with_outbox`` has its outbox keep what leaves, from the first frame on. ``lasts_s`` is how
         many seconds it lasts at most; None: only the rules say.
 
-        The session ends unless a client is attached within ``nobody_joined_timeout_s``. Where there
-        is no room, the session of the same tenant whose client left first is ended for it. Raises
-        Overloaded where there are still too many or the machine cannot carry one more,
-        MinutesUsedUp where the tenant has had its minutes of the month, Unavailable once draining,
-        and the errors of opening the avatar (NotFound, AvatarInvalid, ...).
+        The session ends unless a client is attached (``attach``) within
+        ``SessionRules.nobody_joined_timeout_s``. Where there is no room, the session of the same
+        tenant whose client left first is ended for it. Raises Overloaded where there are still too
+        many or the machine cannot carry one more, MinutesUsedUp where the tenant has had its
+        minutes of the month, Unavailable once draining, and the errors of opening the avatar
+        (NotFound, AvatarInvalid, ...).
         """
         if self._minutes is not None:
             self._minutes.check(tenant)
@@ -213,7 +215,8 @@ class LiveSessions(Closing):
 
     def detach(self, session: LiveSession) -> None:
         """Note that a client of ``session``, which was attached, has gone. Where no other is
-        attached, the session ends unless one is attached within ``reconnect_grace_s``."""
+        attached, the session ends unless one is attached within
+        ``SessionRules.reconnect_grace_s``."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is None:
@@ -236,7 +239,7 @@ class LiveSessions(Closing):
 
     def keep_alive(self, session: LiveSession) -> None:
         """Note that ``session`` is wanted though nothing is said: the time after which an idle
-        session ends (``max_idle_s``) begins anew."""
+        session ends (``SessionRules.max_idle_s``) begins anew."""
         with self._lock:
             kept = self._kept.get(session.id)
             if kept is not None:

@@ -96,14 +96,14 @@ class SpeechQueue:
                 last.ended = True
 
     def next_to_hear(self, position: int) -> tuple[Speech, SpeechPiece | None, bool] | None:
-        """Remove and return the audio of which the caller is to make, next, what the network hears
-        (windows) and sound (``SpeechReader`` does it): (its piece of speech, the audio, whether the
-        piece of speech ends with it). The audio is None where only the end of a piece of speech is
-        left.
+        """Take the audio that is to be worked on next out of its piece of speech, and return (the
+        piece of speech, the audio, whether the piece of speech ends with it). The caller makes
+        windows and sound of it (see ``SpeechReader``), and gives them to ``heard``. The audio is
+        None where all of it was returned before and the piece of speech has ended since.
 
         Returns None, in place of the three, where there is nothing to do now: no audio is left, or
-        the windows of the next 50 frames are made already. ``position`` is the avatar's frame that
-        the next frame to leave shows.
+        the windows of the next 50 frames are made already. ``position`` is the number of the
+        avatar's frame that is shown next, counted on past its last: it tells how much was shown.
         """
         for speech in self._all:
             shown = 0 if speech.begins is None else max(0, position - speech.begins)

@@ -142,8 +142,9 @@ class Speech:
         """Remove frame ``number``, the next one, and return its sound and its mouth.
 
         The sound is the next ``samples`` samples, (samples,) float32 in [-1, 1], filled with
-        silence behind the end. The mouth is a ``Made``, whose ``mouth`` may still be None; None
-        where no mouth was asked for.
+        silence behind the end. The mouth is the ``Made`` that ``made`` has for the frame, whose
+        ``mouth`` is None where it is not made; None where ``made`` has none, because the frame
+        shows the mouth at rest or its mouth was not asked for.
         """
         taken = np.zeros(samples, np.float32)
         filled = 0

@@ -35,7 +35,7 @@ def compile_for_gpu(
     target: Path,
     precisions: Collection[Precision] = DEFAULT_PRECISIONS,
 ) -> None:
-    """Compile the ONNX file ``source`` for GPUs into the existing folder ``target``.
+    """Compile the ONNX file ``source`` for GPUs into the existing, empty folder ``target``.
 
     ``compiled`` is the folder that ``compile_model`` filled for the same file. ``precisions`` are
     "half", "single" or both; the network is compiled in those that it is fit for. Where it is not

@@ -53,11 +53,11 @@ def build_for_gpu(
     constants folded.
 
     ``info`` describes it, ``fixed_batch`` is the only N that it takes (None: any), and
-    ``precisions`` are those to make, "half", "single" or both. ``mouths``, (N, 320, 320, 3) uint8,
-    are those that the processor makes of ``hard_inputs``, with which the result is compared. Where
-    the network is not fit for half precision, single is made in its place. Where it is fit for
-    none, nothing is raised: ``GpuGraphs.reasons`` says why a precision is missing. Takes about four
-    inferences for half precision, one for single.
+    ``precisions`` are those to make, "half", "single" or both. ``mouths``, uint8, are what the
+    processor makes of the batches of ``hard_inputs(fixed_batch)``, (N, 320, 320, 3) each, joined in
+    their order; the result is compared with them. Where the network is not fit for half precision,
+    single is made in its place. Where it is fit for none, nothing is raised: ``GpuGraphs.reasons``
+    says why a precision is missing. Takes about four inferences for half precision, one for single.
     """
     inner = replace(
         info,
@@ -100,9 +100,10 @@ def hard_inputs(fixed_batch: int | None) -> list[dict[str, _Array]]:
     last frame is repeated to fill a batch. Each batch is a dict of arrays by the name of the input,
     "face" and "speech".
 
-    The faces are noise, black beside white, and a chessboard, (N, 320, 320, 3) uint8; the speech is
-    of the usual size, four times that size, and all zeros, (N, 32, 16, 16) float32. ``fixed_batch``
-    is the only N that the network takes; None where any will do, and N is 1 then.
+    The faces, (N, 320, 320, 3) uint8, are noise, black beside white, and a chessboard; the values
+    of the speech, (N, 32, 16, 16) float32, are noise as large as speech usually is, noise four
+    times as large, and zeros. ``fixed_batch`` is the only N that the network takes; None where any
+    will do, and N is 1 then.
     """
     random = np.random.default_rng(21)
     noise = random.integers(0, 256, PIXELS_SHAPE, np.uint8)

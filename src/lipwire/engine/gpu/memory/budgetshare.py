@@ -63,13 +63,14 @@ class BudgetShare:
             self._memory.free(region)
 
     def recycled(self, spare: Region | None, region: Region, size_bytes: int) -> Region | None:
-        """Return a region that can be used again for ``size_bytes`` bytes, or None. ``region`` is
-        one whose content was evicted, and ``spare`` the result of an earlier call (None: no region
-        yet).
+        """Free ``region``, whose content was evicted to make room for ``size_bytes`` bytes, or keep
+        it to be used again. Return the region that is kept; None where there is none. To be called
+        for each region that is evicted, with the result of the call before as ``spare`` (None at
+        first).
 
-        Returns ``region`` if it has exactly that size and ``spare`` is None. Otherwise frees
-        ``region`` and returns ``spare``. A region that is used again need not be freed, which would
-        make a GPU wait. Raises DeviceLost where the device has failed.
+        ``region`` is kept if it has exactly that size and ``spare`` is None; otherwise it is freed
+        and ``spare`` is returned. Freeing a region makes a GPU wait, using it again does not.
+        Raises DeviceLost where the device has failed.
         """
         if spare is None and region.size_bytes == size_bytes:
             return region

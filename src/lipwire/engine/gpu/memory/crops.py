@@ -137,8 +137,8 @@ class Crops:
     @contextmanager
     def use(self, avatar: AvatarCrops, numbers: Sequence[int]) -> Iterator[list[CropPlace | None]]:
         """Context manager: give the places of the crops of frames ``numbers`` on the device, in
-        their order, and keep them for the block. A place is None where the crop is not kept, or
-        another caller is copying it there.
+        their order, and keep them for the block. A place is None where the crop is not kept, or is
+        about to be copied there: by another caller, or to an earlier place of the same list.
 
         Each number is from 0 to the avatar's number of frames - 1. Into each place that is not
         ``there`` the caller has to copy the frame's crop before the block ends without an error,

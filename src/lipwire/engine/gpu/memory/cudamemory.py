@@ -105,7 +105,8 @@ class CudaMemory:
         """``device`` is the GPU. ``driver`` is the library of CUDA's driver, as ``ctypes.CDLL``
         opens it; None for that of this machine. ``make_programs`` is called with this object, and
         returns what runs Lipwire's own kernels there; with None networks run in ONNX Runtime only.
-        Raises DependencyMissing without a driver, DeviceLost where there is no such GPU."""
+        Raises DependencyMissing without a driver, DeviceLost where there is no such GPU,
+        DeviceOutOfMemory where its memory is full."""
         self._driver = _open_driver(device) if driver is None else driver
         self.device: Final = device
         self.allocation_lock: Final = SharedExclusiveLock()

@@ -85,8 +85,8 @@ class CudaPrograms:
             )
 
     def check_compiler(self) -> None:
-        """Raise KernelsUnavailable where there is no compiler on this machine for kernels that were
-        not compiled before."""
+        """Raise KernelsUnavailable where there is no compiler on this machine: then only kernels
+        that were compiled before can be loaded."""
         self._cubins.check_compiler(self._cuda_major)
 
     def load(self, source: KernelSource) -> Module:
@@ -222,7 +222,7 @@ def open_cuda(device: Device, driver: Any = None) -> CudaMemory:
 
 def kernels_problem(device: Device) -> str | None:
     """Return why Lipwire's own kernels cannot run on ``device``, a GPU, in one line; None where
-    they can. A missing compiler (NVRTC) for kernels that were not compiled before is such a reason.
+    they can. A missing compiler (NVRTC) is such a reason, even where kernels were compiled before.
 
     Starts that GPU and no other. Nothing is remembered: each call looks again. ONNX Runtime is not
     needed.

@@ -59,8 +59,9 @@ def check_ends(graph: onnx.GraphProto) -> int | None:
 
 
 class CropPasses:
-    """Recognises, in a graph, the nodes that turn the crop, uint8, into the network's own input:
-    scaled, with a copy that is black where the mouth is. ``wrap`` has added these nodes."""
+    """Recognises, in the graph that ``reader`` reads, the nodes that turn the crop, uint8, into the
+    network's own input: scaled, with a copy that is black where the mouth is. ``wrap`` has added
+    these nodes. They are given to ``enter`` in the graph's order."""
 
     def __init__(self, reader: GraphReader) -> None:
         self._reader = reader
@@ -74,8 +75,8 @@ class CropPasses:
         return any(self._names.get(name, "pixels") != "pixels" for name in node.input)
 
     def enter(self, node: onnx.NodeProto) -> Pixels | None:
-        """Recognise ``node``, the next of the nodes that prepare the crop. Return ``Pixels`` where
-        it is the last of these nodes, else None.
+        """Recognise ``node``, the next of the nodes that prepare the crop. Where it is the last of
+        them, return ``Pixels()``, which stands for its output, the network's own input; else None.
 
         Raises NotPlanned where it does something else than the node that ``wrap`` adds there.
         """
