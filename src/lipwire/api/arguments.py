@@ -67,12 +67,14 @@ def recording_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: b
 def open_audio(
     audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool
 ) -> Iterator[Recording]:
-    """Context manager: give the block ``audio`` (a file, samples or a recording) as a recording,
-    and close it afterwards, unless it was a recording already. ``rate_hz`` is the rate of samples,
-    ``track`` the number of a file's audio track, from 1 (None: the default one), and
-    ``allow_damaged`` has a damaged file taken; what does not apply is ignored. Raises InvalidInput
-    for a file that cannot be read or decoded, or lacks the track, and for samples of another shape
-    or type; StorageFailed where a pipe cannot be copied."""
+    """Context manager: give the block ``audio`` as a recording, and close it afterwards, unless it
+    was a recording already. ``audio`` is a file that FFmpeg can decode (a path, an open binary
+    file, or the bytes of one), samples, (n,) or (n, channels), int16 or float with full scale 1.0,
+    or a recording. ``rate_hz`` is the rate of samples, ``track`` the number of a file's audio
+    track, from 1 (None: the default one), and ``allow_damaged`` has a damaged file taken; what does
+    not apply is ignored. Raises InvalidInput for a file that cannot be read or decoded, or lacks
+    the track, and for samples of another shape or type; StorageFailed where a pipe cannot be
+    copied."""
     recording = recording_of(audio, rate_hz, track, allow_damaged)
     try:
         yield recording
@@ -82,11 +84,12 @@ def open_audio(
 
 
 def heard_of(audio: Audio, rate_hz: int, track: int | None, allow_damaged: bool) -> Float32Array:
-    """Return all of ``audio`` (a file, samples or a recording) as the network hears it: (samples,)
-    float32 at 16 kHz in [-1, 1], mono. ``rate_hz`` is the rate of samples, ``track`` the number of
-    a file's audio track, from 1 (None: the default one), and ``allow_damaged`` has a damaged file
-    taken. Raises InvalidInput for audio that cannot be decoded, StorageFailed where a pipe cannot
-    be copied."""
+    """Return all of ``audio`` as the network hears it: (samples,) float32 at 16 kHz in [-1, 1],
+    mono. ``audio`` is a file that FFmpeg can decode (a path, an open binary file, or the bytes of
+    one), samples, (n,) or (n, channels), int16 or float with full scale 1.0, or a recording.
+    ``rate_hz`` is the rate of samples, ``track`` the number of a file's audio track, from 1 (None:
+    the default one), and ``allow_damaged`` has a damaged file taken. Raises InvalidInput for
+    audio that cannot be decoded, StorageFailed where a pipe cannot be copied."""
     with open_audio(audio, rate_hz, track, allow_damaged) as recording:
         return heard_in_full(recording)
 

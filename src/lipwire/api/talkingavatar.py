@@ -372,14 +372,13 @@ class TalkingAvatar(Closing):
             )
 
     def opened(self, output: Output) -> Avatar:
-        """Return the avatar as the lower layer has it (``lipwire.avatars.Avatar``), opened for
-        frames in the form ``output`` ("bgr", "jpeg" or "i420"); what that needs is compiled now if
-        it never was. The same object each time; it stays this object's to close.
+        """Return the ``lipwire.avatars.Avatar``, whose methods give single frames and crops, opened
+        for frames in the form ``output`` ("bgr", "jpeg" or "i420"). Each form has one such object,
+        returned at each call; do not close it, ``close`` does.
 
-        What is named as ``outputs`` in ``open_avatar`` is compiled there, before the first frame.
-        Raises InvalidInput for an unknown form, and after ``close``; AvatarInvalid where the
-        avatar's files are not right any more, StorageFailed where what is compiled can be written
-        nowhere.
+        What the form needs is compiled now, unless it was before. Raises InvalidInput for an
+        unknown form, and after ``close``; AvatarInvalid where the avatar's files are not right any
+        more, StorageFailed where the compiled files can be written nowhere.
         """
         output = output_of(output)
         with self._lock:

@@ -205,10 +205,10 @@ class Avatar(Closing):
         return self._model_path
 
     def crops(self, first: int, count: int) -> Crops:
-        """Return the crops of ``count`` frames from number ``first`` on (both 0 or above; see the
-        class for numbers past the last frame), what the network sees of them: (count, 320, 320, 3)
-        uint8 in the package's colour order. Raises InvalidInput for a negative number, and once
-        closed."""
+        """Return the crops of ``count`` frames from number ``first`` on, what the network sees of
+        them: (count, 320, 320, 3) uint8 in the package's colour order. Both numbers are 0 or above;
+        past the last frame the frames run back and forth. Raises InvalidInput for a negative
+        number, and once closed."""
         _check_not_negative("number of frames", count)
         crops = np.empty((count, MOUTH_PX, MOUTH_PX, 3), np.uint8)
         for index in range(count):

@@ -140,13 +140,14 @@ class Rig:
     def loaded(
         self, road: str, tuning: Tuning, frames: Frames | None = None
     ) -> Iterator[tuple[Engine, Model]]:
-        """Give the ``with`` block a new engine and network 0, loaded in it, and close the engine
-        afterwards. A context manager.
+        """Give the ``with`` block a new engine and a network loaded in it, whose weights are random
+        numbers from the seed 0, and close the engine afterwards. A context manager.
 
         ``road`` says what has to run the network: ``KERNELS`` (Lipwire's) or ``ONNX`` (ONNX
         Runtime). ``tuning`` are the engine's options, except that ``road`` decides its ``kernels``.
-        ``frames`` are those of ``load``. Raises OtherRoad where something else runs the network, or
-        ONNX Runtime is wanted and does not run on the device.
+        ``frames`` are the frames of an avatar, for calls that give frame numbers in place of crops;
+        None where each call brings its crops. Raises OtherRoad where something else runs the
+        network, or ONNX Runtime is wanted and does not run on the device.
         """
         problem = self.onnx_problem()
         if road == ONNX and problem is not None:

@@ -217,11 +217,15 @@ def write_tiny_unet(
     constant_nodes: bool = False,
 ) -> None:
     """Write a network with random weights drawn from ``seed`` as the ONNX file ``path``, for tests.
-    It has the inputs and the output of ``write_unet``, and a frame takes it about a millisecond.
+    A frame takes it about a millisecond. Every output pixel depends on the audio, on its own 8x8
+    block of both crops and on the weights.
 
-    Every output pixel depends on the audio, on its own 8x8 block of both crops and on the weights.
-    ``ending`` says how the output is kept in [0, 1] ("none": it is not); ``fixed_batch``,
-    ``prefix``, ``opset`` and ``constant_nodes`` are those of ``write_unet``.
+    The inputs are ``input`` (N, 6, 320, 320) and ``audio`` (N, 32, 16, 16), the output is
+    ``output`` (N, 3, 320, 320), all float32. N is ``fixed_batch``, or any number where that is
+    None. ``prefix`` is put before the names of inputs, output and layers. ``ending`` says how the
+    output is kept in [0, 1]: by a sigmoid ("sigmoid"), clipped ("clip"), or not at all ("none").
+    ``opset`` is the version of ONNX's operators, 11 to 24. ``constant_nodes`` keeps the weights in
+    Constant nodes, which some exporters write, instead of initializers.
     """
     net = _Layers(seed, prefix=prefix, opset=opset, constant_nodes=constant_nodes)
     visual, audio, output = (prefix + name for name in ("input", "audio", "output"))

@@ -93,11 +93,12 @@ def paste_patch_i420(planes: UInt8Array, patch: UInt8Array, x: int, y: int) -> N
     """Convert ``patch``, a rectangle of pixels of a frame, to I420 and put it into the frame's
     ``planes``, in place.
 
-    ``planes`` are those of the whole frame as ``bgr_to_i420`` returns them, (even height * 3/2,
-    even width) uint8, contiguous and writable. ``patch`` is (patch height, patch width, 3) uint8
-    BGR; its top left pixel is (``x``, ``y``) of the frame. ``x`` and ``y`` are even; the patch's
-    sides are even too, except where it ends at the last column or row of a frame of odd size. The
-    planes are then exactly those of the frame with the patch on it.
+    ``planes`` are those of the whole frame, (even height * 3/2, even width) uint8, contiguous and
+    writable, where "even" is the side rounded up to an even number: the rows of Y, then U and V,
+    BT.709 in limited range, as ``bgr_to_i420`` makes them. ``patch`` is (patch height, patch width,
+    3) uint8 BGR; its top left pixel is (``x``, ``y``) of the frame. ``x`` and ``y`` are even; the
+    patch's sides are even too, except where it ends at the last column or row of a frame of odd
+    size. The planes are then exactly those of the frame with the patch on it.
 
     Raises InvalidInput when a shape or dtype is another, or the patch reaches outside the frame or
     has odd coordinates or sides inside it.

@@ -199,10 +199,11 @@ class PartialJpeg:
 
 
 def encode_jpeg(frame: UInt8Array, quality: int) -> bytes:
-    """Return the whole frame as a JPEG, the same bytes as ``PartialJpeg`` makes of the same pixels.
+    """Return the whole frame as a baseline JPEG at 4:2:0. ``PartialJpeg``, which encodes only the
+    part of a frame that has changed, gives the same bytes for the same pixels.
 
-    ``frame`` is (height, width, 3) uint8 BGR, ``quality`` 1-100 in libjpeg's scale.
-    Raises InvalidInput when either is something else.
+    ``frame`` is (height, width, 3) uint8 BGR, 1 to 65,500 pixels a side; ``quality`` is 1-100 in
+    libjpeg's scale. Raises InvalidInput when either is something else.
     """
     check_pixels(frame, "the frame")
     height, width = frame.shape[:2]

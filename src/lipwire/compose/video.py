@@ -177,9 +177,12 @@ class VideoWriter:
     def write_planes(self, planes: UInt8Array) -> None:
         """Add the next frame, as I420 planes.
 
-        ``planes`` is (even height * 3/2, even width) uint8, contiguous, as ``bgr_to_i420`` returns
-        it; the array may be used again as soon as this returns. Raises InvalidInput when the shape
-        is another, StorageFailed when the disk is full, RuntimeError outside the ``with`` block.
+        ``planes`` is (even height * 3/2, even width) uint8, contiguous, where "even" is the side
+        rounded up to an even number: the rows of Y, then U and V, BT.709 in limited range
+        (``lipwire.compose.bgr_to_i420`` makes it of a frame). The array may be used again as soon
+        as this returns. Raises InvalidInput when its shape or dtype is another or it is not
+        contiguous, StorageFailed when the disk is full, BrokenPipeError when nobody reads an open
+        file any more, RuntimeError outside the ``with`` block.
         """
         container = self._opened()
         shape = i420_shape(self.width, self.height)

@@ -21,7 +21,8 @@ def shown(text: str) -> str:
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the one of ``known`` that is most similar to ``word``, whatever the case of letters,
     to suggest it for a misspelt one; None where none is similar. ``cutoff`` is how similar it has
-    to be, 0 to 1, as for ``difflib.get_close_matches``."""
+    to be, from 0 (anything will do) to 1 (equal). Only the first 200 characters of ``word``
+    count."""
     by_folded = {entry.casefold(): entry for entry in known}
     found = get_close_matches(word.casefold()[:200], list(by_folded), n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None

@@ -67,9 +67,9 @@ def limit_blocks() -> bool:
 
 def beyond_limits(error: BaseException) -> str:
     """Return the end of an error message whose beginning is the name of a file, for ``error``,
-    which was raised while the file was opened or read. Where it is a MemoryError the file is beyond
-    MAX_BLOCK_BYTES or MAX_TRACKS, and the text is "asks for more memory than ..."; for other errors
-    it is empty."""
+    which was raised while the file was opened or read. For a MemoryError, the text is "asks for
+    more memory than there is or is allowed: ...", and names the limits, 272 MiB at once and 64
+    tracks; for any other error it is empty."""
     if not isinstance(error, MemoryError):
         return ""
     return (

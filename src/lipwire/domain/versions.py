@@ -46,9 +46,9 @@ def one_version(avatar: str, who: str, service: str) -> Iterator[Chosen]:
 
 
 def who_of(tenant: str, client: str) -> str:
-    """Return the text that is given as ``who`` where the version of an avatar is chosen for
-    ``client`` of ``tenant`` (``Choose``): the same for each of their calls, and empty where both
-    are empty, so that the caller cannot be told from others."""
+    """Return a text that stands for ``client`` of ``tenant`` where it is chosen which version of an
+    avatar a caller is shown. It is the same for each of their calls, so that they can be shown the
+    same version, and empty where both are empty, as the caller cannot be told from others then."""
     return f"{tenant}\n{client}" if tenant or client else ""
 
 
@@ -59,9 +59,9 @@ def versioned(name: str, version: str) -> str:
 
 
 def parted(name: str) -> tuple[str, str]:
-    """Return (avatar, version) for ``name``. Where it is NAME:VERSION, as ``versioned`` returns it,
-    these are the avatar's own name and the 64 hexadecimal digits; otherwise ``name`` itself and an
-    empty string."""
+    """Return (avatar, version) for ``name``. Where it is NAME:VERSION, and VERSION 64 lower-case
+    hexadecimal digits, these are NAME, the avatar's own name, and VERSION; otherwise they are
+    ``name`` itself and an empty string."""
     found = _VERSIONED.fullmatch(name)
     return (name, "") if found is None else (found[1], found[2])
 

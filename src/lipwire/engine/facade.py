@@ -259,8 +259,8 @@ class Engine(Closing):
         where the model has no frames, there are no numbers, one is below 0, or ``windows`` have
         another shape or are not finite, AvatarInvalid where the network fails, Overloaded where the
         GPU has no room left, Unavailable where the GPU has failed or the model was unloaded,
-        RuntimeError where the engine is closed or the model is another engine's, and any error of
-        ``Frames.crop``.
+        RuntimeError where the engine is closed or the model is another engine's, and any error that
+        the avatar's ``frames`` raise where a crop cannot be read.
         """
         frames, shown = _shown(model, numbers)
         if not model.on_gpu:
@@ -274,16 +274,18 @@ class Engine(Closing):
 
     def infer_together(self, requests: Sequence[Request]) -> list[Mouths]:
         """Return the mouths of each of ``requests``, at least one, in their order: an array for
-        each, (N, 320, 320, 3) uint8. They are made in one batch on the GPU.
+        each, (N, 320, 320, 3) uint8. They are computed in one batch on the GPU.
 
-        Each ``Request`` has a model, N crops or numbers of frames as in ``infer_frames``, and N
-        audio windows. The models of all requests have to have the same ``Model.together``, not
-        None, and all requests together at most 50 frames (MOST_FRAMES). Raises InvalidInput where
-        that is not so, an array has another shape or values, or there are numbers of frames for a
-        model that was loaded without frames; AvatarInvalid where a network fails, Overloaded where
-        the GPU has no room left, Unavailable where the GPU has failed or a model was unloaded,
-        RuntimeError where the engine is closed or a model is another engine's, and any error of
-        ``Frames.crop``. An error of one request fails all.
+        Each ``Request`` has a model, N crops or numbers of the avatar's frames, and N audio
+        windows. Numbers are from 0; past the last frame they go back and forth over the frames: of
+        4 frames, numbers 0 to 7 stand for 0 1 2 3 2 1 0 1. The models of all requests have to have
+        the same ``Model.together``, not None (None is for a model that has to run alone), and all
+        requests together at most 50 frames. Raises InvalidInput where that is not so, an array has
+        another shape or values, a number is below 0, or there are numbers of frames for a model
+        that was loaded without frames; AvatarInvalid where a network fails, Overloaded where the
+        GPU has no room left, Unavailable where the GPU has failed or a model was unloaded,
+        RuntimeError where the engine is closed or a model is another engine's, and any error that
+        the frames of a model raise where a crop cannot be read. An error of one request fails all.
         """
         numbers = {request.model.together for request in requests}
         if len(numbers) != 1 or None in numbers:

@@ -57,10 +57,10 @@ def pauses(levels: Float32Array, *, settle: int = 3, least: int = 3) -> list[tup
     At each end of a span that is next to sound, ``settle`` frames are left out; spans of fewer than
     ``least`` frames are then left out.
 
-    ``levels`` is the loudness of each frame in decibels above a floor, (T,) float32, as
-    ``loudness`` returns it, at least one. Because recordings have noise of their own, a frame is
-    quiet where it is at most 6 dB above the 10th percentile of ``levels``. Where that percentile is
-    above 25, a frame is quiet up to 3 dB above the floor.
+    ``levels`` is the loudness of each frame, (T,) float32, T at least 1: 0 to 45, in decibels above
+    a floor that lies 45 dB below the loudest frame, as ``loudness`` returns it. Because recordings
+    have noise of their own, a frame is quiet where it is at most 6 dB above the 10th percentile of
+    ``levels``. Where that percentile is above 25, a frame is quiet up to 3 dB above the floor.
     """
     noise = float(np.percentile(levels, 10))
     threshold = noise + 6.0 if noise <= LOUDEST_DB - 20.0 else 3.0

@@ -205,7 +205,8 @@ class ServerMetrics:
 
     def missed_of_version(self, version: Kind, count: int) -> None:
         """Count ``count`` frames that a live session left out. The session shows an avatar that has
-        a canary (see ``of_version``), in the ``version`` "published" or "canary"."""
+        a canary, a version that only a share of users are shown in place of the published one;
+        ``version`` says which of the two this session shows, "published" or "canary"."""
         self._version_missed.labels(version).inc(count)
 
     def add(self, read: Callable[[], Iterable[Metric]]) -> None:
@@ -215,9 +216,9 @@ class ServerMetrics:
         self._registry.register(_Reading(read))
 
     def read(self) -> bytes:
-        """Return all numbers of this process in Prometheus' text format, with those of the
-        functions that ``add`` was given, which are called in this thread; raises what they raise.
-        """
+        """Return all metrics of this process in Prometheus' text format, UTF-8, with those of the
+        functions that ``add`` was given. These are called in this thread, and an error that one of
+        them raises is raised here."""
         return generate_latest(self._registry)
 
     def _histogram(self, name: str, meaning: str, buckets: Iterable[float]) -> Histogram:

@@ -220,11 +220,12 @@ def avatar_name(rank: int) -> str:
 
 def server_shares(zipf: Zipf, servers: int, naming: int) -> list[float]:
     """Return, for each of ``servers`` servers, the share of all requests that it gets; the shares
-    add up to 1. Rendezvous hashing of names gives each avatar to one server, and avatars are as
-    popular as ``zipf`` says.
+    add up to 1. Rendezvous hashing of names gives each avatar to one server, and ``zipf.shares`` is
+    the share of the requests that each avatar gets.
 
-    Only the most popular avatars are hashed; the requests for all others are spread evenly.
-    ``naming`` is which set of server names is used (``server_name``).
+    Only the most popular avatars, 50 or more, are hashed; the requests for all others are spread
+    evenly. The servers' names are made up: ``naming``, any integer, is the number of a set of
+    names, and each set distributes the avatars differently.
     """
     hashed = min(len(zipf), max(_LEAST_HASHED, _HASHES // servers))
     shares = [0.0] * servers
@@ -247,8 +248,9 @@ def refused_share(zipf: Zipf, talking: float, places: int, servers: int) -> floa
     """Return the share of live sessions that find no place, 0 to 1, by Erlang's formula.
     ``talking`` is how many sessions would run at once in the mean if none were refused. Each of
     ``servers`` servers has ``places`` and serves only sessions of the avatars that rendezvous
-    hashing gives it; avatars are as popular as ``zipf`` says. The result is the mean over four sets
-    of server names (``server_name``)."""
+    hashing gives it; ``zipf.shares`` is the share of the sessions that each avatar has. Which
+    server has which avatar depends on the servers' names: the result is the mean over four sets of
+    made-up names."""
     refused = 0.0
     for naming in range(_NAMINGS):
         for share in server_shares(zipf, servers, naming):
@@ -259,8 +261,8 @@ def refused_share(zipf: Zipf, talking: float, places: int, servers: int) -> floa
 def refused_alone(zipf: Zipf, talking: float, places: int) -> float:
     """Return the share of live sessions that would find no place, 0 to 1, if each avatar had a
     server of its own with ``places``. More servers cannot lower this share. ``talking`` is how many
-    sessions would run at once in the mean if none were refused; avatars are as popular as ``zipf``
-    says."""
+    sessions would run at once in the mean if none were refused; ``zipf.shares`` is the share of the
+    sessions that each avatar has."""
     alone = 0.0
     for share in zipf.shares:
         refused = float(share) * erlang_b(float(share) * talking, places)
@@ -272,11 +274,13 @@ def refused_alone(zipf: Zipf, talking: float, places: int) -> float:
 
 def servers_for(zipf: Zipf, talking: float, places: int, refused: float, least: int) -> int:
     """Return the least number of servers, ``least`` or more, with which the share of sessions that
-    find no place (``refused_share(zipf, talking, places, servers)``) is at most ``refused``. Each
-    server has ``places``.
+    find no place is at most ``refused``, 0 to 1. Each server has ``places``, which is how many
+    sessions it takes at a time. ``talking`` is how many people would be in a session at once in the
+    mean, and ``zipf`` says how they are shared out among the avatars, each of which one server has.
 
-    To be called only where ``refused_alone`` is not above ``refused``. Raises InvalidInput where
-    over 100,000 servers would be needed.
+    To be called only where more servers can reach that share: where not more are refused even if
+    each avatar has a server of its own (``refused_alone``). Raises InvalidInput where over 100,000
+    servers would be needed.
     """
     low, high = least - 1, least
     while refused_share(zipf, talking, places, high) > refused:

@@ -54,9 +54,11 @@ def scenario_of(
     """Return a scenario for ``simulate`` that tries ``plan``: its servers, with ``demand``,
     measured for as long as about ``sessions`` (above 0) live sessions take to come, 10 s at least.
 
-    ``figures`` are those that ``plan`` was made from, by name; a machine has ``gpus`` GPUs, and
-    ``seed`` makes the random numbers. A server serves at most ``plan.places`` sessions at once,
-    whether making mouths or composing and sending frames sets this limit.
+    ``figures`` are by name, the same that ``make_plan`` was given for ``plan``. Used are frames_mb,
+    network_mb, memory_gb, frame_ms, load_ms and talk_s, with GPUs also gpu_memory_gb, without also
+    cores. A machine has ``gpus`` GPUs, 0 and more; ``seed`` is that of the random numbers. A server
+    serves at most ``plan.places`` sessions at once, whether computing mouths or composing and
+    sending frames sets this limit.
     """
     of = {name: figure.value for name, figure in figures.items()}
     gpu = gpus > 0

@@ -69,9 +69,10 @@ class Failures:
 
     def told_again(self, failure: Failure, now: float) -> BaseException:
         """Return an error for a later caller to raise. It has the type of the error of ``failure``,
-        and its message says at its end how many seconds before ``now`` the load failed; ``now`` is
-        in seconds of the clock that gave ``Failure.at_s``. An error that is no LipwireError is only
-        copied."""
+        and its message says at its end how many seconds before ``now`` the load failed, and when it
+        is tried again; ``now`` is in seconds of the clock that gave ``failure.at_s``. For an error
+        that is not a LipwireError it is a copy with the same message, or the error itself where
+        that cannot be copied."""
         error = failure.error
         if not isinstance(error, LipwireError):
             return fresh(error)

@@ -119,9 +119,10 @@ class Loads(Generic[V]):
             return True
 
     def tell_again(self, name: str, failure: Failure) -> None:
-        """Raise the error of ``failure``, the latest of ``name``, once more where the version of
-        ``name`` is still the one that could not be loaded. Otherwise forget the failure and
-        return."""
+        """Raise the error of ``failure``, the latest failed load of ``name``, once more where the
+        version of ``name`` is still the one that could not be loaded, or values have no versions.
+        The error is a new one of the same type, and a LipwireError says at its end how long ago the
+        load failed. Otherwise forget the failure and return."""
         if self._version_of(name) == failure.version:
             raise self.failures.told_again(failure, self._cache.clock())
         with self._cache.lock:

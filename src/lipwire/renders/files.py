@@ -122,10 +122,10 @@ class RenderFiles(Closing):
         return self._videos / sha256[:2] / f"{sha256}{suffix}"
 
     def keep(self, made: Path, sha256: str, suffix: str) -> None:
-        """Move the file ``made``, whose content has the hash ``sha256``, to its place among the
-        videos (see ``video``), with a name that ends in ``suffix``; it is on the disk when this
-        returns. Where a video of that hash and length is there already, nothing is done, and
-        ``made`` stays. Raises StorageFailed where the file cannot be moved."""
+        """Move the video file ``made``, whose content has the hash ``sha256``, to the path that
+        ``video(sha256, suffix)`` returns, in this folder; it is safely on the disk when this
+        returns. Where a file of the same length is there already, nothing is done, and ``made``
+        stays. Raises StorageFailed where the file cannot be moved."""
         target = self.video(sha256, suffix)
         with _storage_errors():
             if target.is_file() and target.stat().st_size == made.stat().st_size:
@@ -144,7 +144,9 @@ class RenderFiles(Closing):
         """Remove recordings whose job ids are not in ``jobs``, videos whose SHA-256 hashes are not
         in ``videos``, and folders of processes that have ended: a process that was killed between
         two steps leaves such files. Recordings of the last hour stay, because their jobs may be
-        about to be added. Nobody may add a job or a video meanwhile (see ``JobList.among``)."""
+        about to be added. No thread of any process may add a job or a video meanwhile: the caller
+        passes this method to ``JobList.among``, which calls it with these sets and prevents
+        that."""
         before_s = time.time() - _OWN_LONGEST_S
         for path in self._inputs.iterdir():
             with contextlib.suppress(OSError):

@@ -289,10 +289,10 @@ class Renders(Closing):
         return self._jobs.held(canonical_name(avatar))
 
     def sweep(self) -> None:
-        """Remove jobs that ended more than ``retention_s`` (see ``RenderRules``) ago, with their
-        videos, and now and then files of no job; have the jobs of processes that were killed made
-        again. To be called regularly, such as each minute; it is called once when this object is
-        made."""
+        """Remove jobs that ended more than ``rules.retention_s`` seconds ago, with their videos,
+        and, once an hour at most, files that belong to no job. Jobs that a process had begun when
+        it was killed wait for their turn again. To be called regularly, such as each minute; the
+        constructor calls it once."""
         for owner in self._jobs.owners() | set(self._files.other_owners()):
             if self._files.has_ended(owner):
                 taken_back = self._jobs.take_back(owner)

@@ -45,9 +45,10 @@ class ServedPerformer:
         frames ``first``, ``first + 1`` and so on (past the last, back and forth), one for each of
         ``windows``, (k, 32, 16, 16) float32, which are what the network hears of each frame. Waits
         while the network is too busy; ``watch`` adds up the time as stage "network". Raises
-        Cancelled where the call ends before, AvatarChanged where the network is of another package
-        by now, and the other errors of the network, such as NotFound, AvatarInvalid and
-        Unavailable, but not Overloaded."""
+        Cancelled or DeadlineExceeded where the call ends before, AvatarChanged where the network is
+        of another package by now, NotFound where there is no such avatar any more, InvalidInput
+        where ``windows`` have another shape or are not finite, AvatarInvalid where the network
+        cannot be loaded or fails, and Unavailable where nothing can run it."""
         with watch.measure("network"):
             while True:
                 self._call.check()

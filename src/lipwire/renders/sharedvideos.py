@@ -176,8 +176,8 @@ class SharedVideos:
             raise NotFound(f"{shared.name} in the store is not what was put there")
 
     def hide(self, removal: Removal) -> None:
-        """Have ``find`` return the videos that ``removal`` names no more, on all servers, from now
-        on; the files stay in the store. Raises StoreAway where Redis does not answer, and
+        """Have ``find``, on all servers, no longer return the videos that ``removal`` names, from
+        now on; the files stay in the store. Raises StoreAway where Redis does not answer, and
         ValueError where ``removal`` is of a video and its name is not that of a shared video."""
         if removal.kind == "video":
             content = _parts(removal.name)[3]

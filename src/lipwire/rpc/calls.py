@@ -151,11 +151,13 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return a handler for the method that ``handler_call_details`` names. It runs the handler
-        that ``continuation`` returns, in the way that the class describes. Where the method belongs
-        to none of ``packages``, the handler of ``continuation`` is returned as it is. For a method
-        of ``packages`` that Lipwire does not know, the handler refuses every call with
-        PERMISSION_DENIED. None where there is no such method. Called by gRPC; see
+        """Return a handler for the method that ``handler_call_details`` names. It finds out who
+        asks, refuses the call where too many are worked on, runs the handler that ``continuation``
+        returns with a context that carries a ``Call``, and turns the errors that this raises into
+        statuses. Where the method belongs to none of the protobuf packages that the interceptor was
+        given, the handler of ``continuation`` is returned as it is. For a method of these packages
+        that Lipwire does not know, the handler refuses every call with PERMISSION_DENIED. None
+        where there is no such method. Called by gRPC, as that of every
         ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
@@ -435,8 +437,10 @@ def with_call(context: grpc.ServicerContext, call: Call) -> grpc.ServicerContext
 
 
 def call_of(context: grpc.ServicerContext) -> Call:
-    """Return the call that ``with_call`` put into ``context``, as ``ErrorInterceptor`` does for
-    every call of Lipwire's own. Raises TypeError where there is none."""
+    """Return the ``Call`` that ``context`` carries: until when the request is to be answered, and
+    for whom. The contexts that servicers of Lipwire's own services get from ``ErrorInterceptor``
+    carry one; ``with_call`` returns such a context too. Raises TypeError where ``context`` carries
+    none."""
     if not isinstance(context, _CallContext):
         raise TypeError("no call was opened for this request")
     return context.call

@@ -129,11 +129,15 @@ class AvatarConnection(Closing):
     def converse_anywhere(
         self, model_id: str, settings: SessionSettings | None = None
     ) -> MovingStream:
-        """Begin a session with avatar ``model_id``, as ``converse`` does, and return a stream that
-        moves the session to another server when its own server says that it is about to stop. The
-        other server is found at the same address, which has to be a load balancer's. ``settings``
-        say how the session is to behave; None: the defaults of ``SessionSettings``. Raises the
-        errors that ``converse`` raises."""
+        """Begin a session with avatar ``model_id``, and return its stream once the server has begun
+        it; waits for that without limit, because an avatar may have to be compiled first. The
+        stream moves the session to another server when its own server says that it is about to
+        stop. The other server is found at the same address, which has to be a load balancer's.
+        ``settings`` say how the session is to behave; None: the defaults of ``SessionSettings``.
+        Raises NotFound where the server has no such avatar, InvalidInput for settings that it does
+        not take, Overloaded where it has no room for a session now, MinutesUsedUp where the
+        tenant's minutes are, Unauthenticated and PermissionDenied for who may not, AvatarInvalid
+        where the avatar is damaged, and Unavailable where the server cannot be reached."""
         from lipwire.rpc.moving import MovingStream
 
         begin = partial(self.converse, client_id=secrets.token_hex(8))
@@ -215,8 +219,9 @@ class ConverseStream(Closing):
         ended.
 
         Waits while the server takes no more; what was not sent when ``interrupt`` is called is
-        dropped. Raises InvalidInput where ``pcm`` is not such audio, Cancelled once the session has
-        ended. A rate or a number of channels that the server does not take comes as ``Refused``.
+        dropped. Raises InvalidInput where ``pcm`` is not such audio or holds NaN or infinity,
+        Cancelled once the session has ended. Where the server does not accept the rate or the
+        number of channels, a ``Refused`` comes when iterating.
         """
         samples = int16_of(pcm)
         with self._changed:
@@ -256,8 +261,9 @@ class ConverseStream(Closing):
     def interrupt(self) -> None:
         """Drop all speech and texts that were sent, also what is being said. Waits until the server
         has done so, 5 s at most. Raises Cancelled once the session has ended, DeadlineExceeded
-        where it takes longer, and the server's error where it refuses (NotFound, Unavailable,
-        ...)."""
+        where it takes longer, NotFound where the server has no such session any more, Overloaded
+        where it is too busy, Unavailable where it cannot be reached or is stopping, and
+        Unauthenticated or PermissionDenied where it does not allow the caller to do so."""
         with self._changed:
             if self._sending_ends:
                 raise Cancelled("the session has ended")

@@ -53,10 +53,11 @@ def is_answer(error: LipwireError) -> bool:
 
 def refusal(kind: type[_Answer], error: LipwireError) -> _Answer:
     """Return an answer of the message type ``kind`` with success = false, and ``error`` in its
-    fields error (the text for clients, ``public_message``) and error_code (its code's name).
-    ``kind`` has to have these fields.
+    fields error (its text for clients, one line of 500 characters at most, without the folders of
+    paths) and error_code (its code's name). ``kind`` has to have these fields.
 
-    Raises ``error`` itself where it is to become a status (see ``is_answer``).
+    Raises ``error`` itself, which is to become a gRPC status, unless it says that the request is
+    wrong: its code is INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION, and it is not retryable.
     """
     if not is_answer(error):
         raise error

@@ -63,9 +63,10 @@ def check_serving(
     the server as a whole), waiting at most ``timeout_s`` seconds. Returns None where the server
     says that it does, and raises Unavailable where it says that it does not. ``use_proxy`` says
     whether the environment's proxy variables count, and ``security`` how the connection is
-    encrypted and what token is sent. Raises also the errors that ``is_serving`` does: Unavailable
-    or DeadlineExceeded where no answer comes, NotFound where the server knows no such service, and
-    InvalidInput where ``address`` or ``security`` is not usable."""
+    encrypted and what token is sent. Raises also Unavailable or DeadlineExceeded where no answer
+    comes, NotFound where the server knows no such service, and InvalidInput where ``address`` or a
+    file of ``security`` is not usable, or its token would go to another machine without
+    encryption."""
     if not is_serving(
         address, service=service, timeout_s=timeout_s, use_proxy=use_proxy, security=security
     ):

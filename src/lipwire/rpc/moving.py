@@ -140,8 +140,9 @@ class MovingStream(Closing):
         server where it goes on.
 
         Waits while the server takes no more; what was not sent when ``interrupt`` is called is
-        dropped. Raises InvalidInput where ``pcm`` is not such audio. A rate or a number of channels
-        that the server does not take comes as ``Refused`` when iterating.
+        dropped. Raises InvalidInput where ``pcm`` is not such audio or holds NaN or infinity,
+        Cancelled once the session has ended. Where the server does not accept the rate or the
+        number of channels, a ``Refused`` comes when iterating.
         """
         samples = int16_of(pcm)
         with self._changed:
@@ -164,8 +165,11 @@ class MovingStream(Closing):
 
     def interrupt(self) -> None:
         """Drop all speech and texts that were sent, also what is being said. Waits until the server
-        has done so, 5 s at most. Raises DeadlineExceeded where it takes longer, and the server's
-        error where it refuses (NotFound, Unavailable, ...)."""
+        has done so, 5 s at most, and again for the next server where the session is moved
+        meanwhile. Raises Cancelled once the session has ended, DeadlineExceeded where it takes
+        longer, NotFound where the server has no such session any more, Overloaded where it is too
+        busy, Unavailable where it cannot be reached or is stopping, and Unauthenticated or
+        PermissionDenied where it does not allow the caller to do so."""
         with self._changed:
             self._interrupts += 1
             self._unsaid.drop()

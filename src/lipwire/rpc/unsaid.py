@@ -107,8 +107,9 @@ class Unsaid:
                 return
 
     def count_texts_anew(self) -> None:
-        """Give texts the numbers that they have on a connection on which all that is kept is sent
-        first: 1, 2 and so on."""
+        """Number the texts that are kept 1, 2 and so on (``Text.number``), in their order: the
+        numbers that they have on a new connection on which they are sent before any other text. To
+        be called before they are sent there."""
         numbers = count(1)
         for index, given in enumerate(self._given):
             if isinstance(given, Text):

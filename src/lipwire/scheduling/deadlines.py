@@ -41,9 +41,10 @@ class DeadlineQueue(Generic[K]):
         return _by_key(self._waiting)
 
     def frames_before(self, job: Job[K]) -> dict[K, float]:
-        """Return how many frames of each key would be run before those of ``job``, were it added
-        now and nothing else after it: the frames of jobs with the same deadline or an earlier
-        one."""
+        """Return how many frames of each key (a job's key names the network that is run) would be
+        run before the frames of ``job``, were it added now and nothing else after it: the frames of
+        jobs with the same deadline or an earlier one; of all jobs where ``job`` has no deadline.
+        Keys without such frames are left out."""
         until = _deadline(job)
         return {**_by_key(other for other in self._waiting if _deadline(other) <= until)}
 

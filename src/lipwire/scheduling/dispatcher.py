@@ -119,8 +119,9 @@ class Dispatcher(Generic[K]):
         return pushed_out
 
     def take_out(self, jobs: Sequence[Job[K]]) -> list[Job[K]]:
-        """Take ``jobs`` out of the queue, where they are in it. Returns those whose future has not
-        been ended yet; they are marked as ``settled``, and the caller is to end them."""
+        """Take ``jobs`` out of the queue, where they are in it. Returns those of ``jobs`` whose
+        attribute ``settled`` was False: nobody has ended their futures, or is about to. It is set
+        to True, and the caller has to end these futures, with an error or as cancelled."""
         taken = []
         for job in jobs:
             self.queue.remove(job)

@@ -63,10 +63,10 @@ class LiveReserve:
     def may_begin(self, service: Service, others: int, frame_s: float, now: float) -> bool:
         """Return whether a free worker may begin a run of class ``service`` at time ``now``, while
         ``others`` of the workers have runs that are not live. A frame of the run takes about
-        ``frame_s`` seconds; 0 where that is not known. True for live runs, while no live request is
-        expected, and while ``others`` is less than the limit: with ``split`` one less than the
-        workers, but at least 1; without it all workers. Otherwise True only where one frame ends
-        before the next live request is expected."""
+        ``frame_s`` seconds; 0 where that is not known. True for live runs; for others, too, while
+        no live request is expected, or while ``others`` is less than the limit: with ``split`` one
+        less than the workers, but at least 1; without it all workers. Otherwise True only where one
+        frame ends before the next live request is expected."""
         if service == "live" or now >= self._live_until_s or others < self._most_others:
             return True
         return frame_s > 0 and fits(frame_s, self._left_s(now))

@@ -22,7 +22,7 @@ def out_of_reach(job: Job[K], needed_s: float, now: float) -> DeadlineExceeded:
 
 def too_late(job: Job[K], now: float) -> DeadlineExceeded:
     """Return, without raising it, the error for ``job``, which waited until ``now``, when its
-    deadline cannot be kept any more."""
+    deadline cannot be kept any more. ``now`` is in seconds, by the clock of ``job.submitted_s``."""
     return DeadlineExceeded(
         f"after {(now - job.submitted_s) * 1000:.0f} ms of waiting, {job.left} of"
         f" {job.frames} frames cannot be made by the deadline any more"

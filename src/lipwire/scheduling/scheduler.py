@@ -137,10 +137,12 @@ class Scheduler(Closing, Generic[K]):
         name of who asks.
 
         Raises InvalidInput where N is 0 or is not the same for ``faces`` and ``windows``,
-        Overloaded when the queue is full, DeadlineExceeded when the deadline is out of reach as far
-        as can be told, Unavailable while draining. The job may end with these errors too, with
-        Overloaded when it had to make room for an earlier class, or for a tenant or a key that had
-        less in the queue. It ends with the error that ``run`` raised where that failed.
+        Overloaded when the queue is full, DeadlineExceeded when the deadline is out of reach,
+        judged by how long frames took lately, and Unavailable once ``drain`` or ``close`` was
+        called. The job ends with Overloaded when it had to make room for an earlier class, or for a
+        tenant or a key that had less in the queue; with DeadlineExceeded when it has waited for so
+        long that its deadline is out of reach; with Unavailable when the scheduler stopped before;
+        and with the error of ``run`` where that raised one.
         """
         if len(faces) < 1 or len(faces) != len(windows):
             raise InvalidInput(

@@ -131,7 +131,9 @@ class LiveMinutes(Closing):
                 self._failing = False
 
     def close(self) -> None:
-        """Write what was counted into the file, as ``sync`` does. Raises nothing."""
+        """Write what was counted into the file and, with ``shared``, tell Redis of it. Waits for
+        both. Raises nothing: a failure is logged, and what was not written is lost when the process
+        ends."""
         self.sync()
 
     def _sync(self) -> None:

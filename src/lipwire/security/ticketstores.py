@@ -20,7 +20,8 @@ class TicketStore(Protocol):
         ...
 
     def get(self, name: str) -> str | None:
-        """Return the text that is kept as ``name``; None where there is none."""
+        """Return the text that is kept as ``name``, hexadecimal digits; None where there is none,
+        or it cannot be read."""
         ...
 
     def take(self, name: str) -> bool:
@@ -36,7 +37,8 @@ class OwnStore:
         self._texts: dict[str, str] = {}
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``, in place of the text that has that name."""
+        """Keep ``text`` as ``name``, hexadecimal digits, in place of the text that has that
+        name."""
         self._texts[name] = text
 
     def get(self, name: str) -> str | None:
@@ -63,8 +65,8 @@ class FolderStore:
             raise StorageFailed(f"tickets cannot be kept: {error.strerror}") from None
 
     def put(self, name: str, text: str) -> None:
-        """Keep ``text`` as ``name``, in place of the text that has that name. Raises StorageFailed
-        where the file cannot be written."""
+        """Keep ``text`` as ``name``, hexadecimal digits, in place of the text that has that name.
+        Raises StorageFailed where the file cannot be written."""
         try:
             write_file(self._folder / name, text.encode())
         except StorageFailed as error:  # whose text has the folder, which is no client's business

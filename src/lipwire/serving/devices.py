@@ -54,9 +54,10 @@ class Devices(Closing):
         return tuple(device for device in self._devices.values() if not device.lost)
 
     def expect_live(self, index: int, for_s: float) -> None:
-        """Have device number ``index`` keep its runs of the classes batch and render short for
-        ``for_s`` seconds from now, because frames of live sessions may arrive at any moment. Does
-        nothing where that device is lost or not known."""
+        """Have device number ``index`` limit its runs of networks to about 40 ms each for ``for_s``
+        seconds from now, except runs for live sessions, because frames of these may be asked for at
+        any moment. A shorter time than is left from an earlier call changes nothing. Does nothing
+        where that device is lost or not known."""
         for device in self.left:
             if device.index == index:
                 device.expect_live(for_s)
@@ -125,9 +126,10 @@ class Devices(Closing):
         return self._placement.home_of(model_id)
 
     def gpus(self) -> tuple[GpuStatus, ...]:
-        """Return the state of each GPU, also of those that are lost. The used memory and the
-        utilisation are those that ``check`` found last; 0 before its first call. An empty tuple
-        where networks run on a processor."""
+        """Return the state of each GPU, also of those that are lost. The used memory, in bytes, and
+        the utilisation, 0 to 1, are what the driver answered when ``check`` was called last; both
+        are 0 before the first call, and for a GPU that is lost. An empty tuple where networks run
+        on a processor."""
         with self._lock:
             states = dict(self._states)
         return tuple(

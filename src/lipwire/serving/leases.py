@@ -126,9 +126,13 @@ class SpeedLeases:
 
         Raises Overloaded, with how many sessions run and how many fit, where there is no share
         left; its ``retry_after_s`` is short where a holder is late to renew a share, which will
-        then be free soon. Raises InvalidInput where ``holder`` is empty or too long,
-        DeadlineExceeded where other networks are being measured until ``call``'s deadline, and what
-        ``measure`` raises, the function with which this object was made.
+        then be free soon. Raises InvalidInput where ``holder`` is empty or too long, and
+        DeadlineExceeded where other networks are being measured until ``call``'s deadline. Where
+        the network is measured first, the errors of the function ``measure`` that the constructor
+        was given are passed on: in a server NotFound where there is no such avatar, AvatarInvalid
+        where its network cannot be loaded or fails, Overloaded where there is no room for it or too
+        many requests wait, Unavailable where it was unloaded meanwhile, DeadlineExceeded and
+        Cancelled where ``call`` ends before.
         """
         if not 0 < len(holder) <= _LONGEST_HOLDER:
             raise InvalidInput(

@@ -140,9 +140,10 @@ class ServerDevice:
         ``faces`` as crops, (N, 320, 320, 3) uint8, or as numbers of the avatar's frames, (N,)
         int64, and makes mouths of (N, 320, 320, 3) uint8; "floats" takes ``faces`` of (N, 6, 320,
         320) float32 and makes mouths of (N, 3, 320, 320) float32. ``windows``, (N, 32, 16, 16)
-        float32, are the audio windows. ``call`` is the request: its deadline, class and tenant
-        count, and when it ends the work is cancelled; without one the class is batch, and the
-        tenant has no name.
+        float32, are the audio windows. ``call`` is the request that this is for: its deadline, its
+        ``service`` ("live", "batch" or "render") and its tenant decide when the network is run, and
+        when it ends the work is cancelled. None is as a request without a deadline, with the
+        service "batch" and an empty tenant.
 
         Raises InvalidInput for arrays of another shape, AvatarInvalid where the network fails,
         Overloaded where too many requests wait, Unavailable where the network was unloaded,
@@ -212,8 +213,9 @@ class ServerDevice:
         return self._scheduler.side_by_side
 
     def expect_live(self, for_s: float) -> None:
-        """Keep runs of the classes batch and render short for ``for_s`` seconds from now, because
-        frames of live sessions may arrive at any moment."""
+        """Limit runs of networks to about 40 ms each for ``for_s`` seconds from now, except runs
+        for live sessions, because frames of these may be asked for at any moment. A shorter time
+        than is left from an earlier call changes nothing."""
         self._scheduler.expect_live(for_s)
 
     def expect_use(self, model: Model) -> None:

@@ -123,11 +123,15 @@ class RestMouths(Closing):
         there.
 
         The mouth is (320, 320, 3) uint8. Where another thread makes it at this moment, it is waited
-        for. The call that makes the last missing mouth also writes the part; if that fails it is
-        logged, and the mouths stay in memory. ``call`` is the request that this is for. Raises
-        InvalidInput where ``number`` is below 0, DeadlineExceeded and Cancelled where ``call`` ends
-        before, and what ``draw`` raises, such as AvatarChanged, AvatarInvalid, Overloaded and
-        Unavailable.
+        for. The call that makes the last missing mouth also writes the file of all mouths (the part
+        ``rest``); if that fails it is logged, and the mouths stay in memory. ``call`` is the
+        request that this is for.
+
+        Raises InvalidInput where ``number`` is below 0, DeadlineExceeded and Cancelled where
+        ``call`` ends before. The errors of ``draw``, the function that the constructor was given to
+        run the network, are passed on: in a server AvatarChanged where the network is of another
+        revision by now, AvatarInvalid where it fails, Overloaded where too many requests wait, and
+        Unavailable where it was unloaded or a server is gone.
         """
         number = self._shown(number)
         while True:
@@ -144,16 +148,20 @@ class RestMouths(Closing):
         waiting: Callable[[], None] = lambda: None,
         call: Call | None = None,
     ) -> None:
-        """Have the network make the mouths of all frames that have none yet, and write the part,
-        the file of all mouths.
+        """Have the network make the mouths of all frames that have none yet, and write the file of
+        all mouths (the part ``rest``).
 
         ``progress`` is called with (frames done, frames in all) after every 8 frames and after the
         last one, unless all mouths are there already. ``waiting()`` is called now and then while
-        another process writes files of this avatar; an exception that it raises ends the wait.
-        ``call`` is the request that this is for. Raises NotFound where the avatar's folder is gone,
-        StorageFailed where the part cannot be written, DeadlineExceeded and Cancelled where
-        ``call`` ends before, what ``waiting`` raises, and what ``draw`` raises, such as
-        AvatarChanged, AvatarInvalid, Overloaded and Unavailable.
+        another process writes files of this avatar; an exception that it raises ends the wait and
+        is passed on. ``call`` is the request that this is for.
+
+        Raises NotFound where the avatar's folder is gone, StorageFailed where the file cannot be
+        written, DeadlineExceeded and Cancelled where ``call`` ends before. The errors of ``draw``,
+        the function that the constructor was given to run the network, are passed on: in a server
+        AvatarChanged where the network is of another revision by now, AvatarInvalid where it fails,
+        Overloaded where too many requests wait, and Unavailable where it was unloaded or a server
+        is gone.
         """
         if not self.complete:
             for first in range(0, self._count, _RUN_FRAMES):

@@ -57,18 +57,21 @@ def render_video(
     ``recording.warnings``; often an empty tuple. ``writer`` was opened with the avatar's size and
     the recording's rate and channels; the caller closes it.
 
-    The avatar has to be opened with its part "planes", its frames in I420 (see ``open_performer``).
+    The avatar has to be opened with the part "planes", which has its frames in I420.
     ``start_frame`` (from 0) is the avatar's frame under the first mouth, ``pace`` how the machine
     is used. ``stopwatch`` adds up the time of each stage, and ``progress(done, total)``, numbers of
     frames, is called in this thread after each frame (None: nothing is called). The recording is
     read once: sound and pictures are written side by side, so that neither waits in memory for the
     other.
 
-    Raises InvalidInput where the recording turns out to be damaged when the render gets there,
-    FormChanged where a later part of the recording has another rate or other channels than its
-    beginning (``lipwire.audio.redone_if_changed`` begins again then), StorageFailed where the video
-    cannot be written, the errors of ``Performing.mouths``, and whatever ``progress`` raises, so
-    that ``progress`` may end the render by raising.
+    Raises InvalidInput where the avatar was opened without that part, or the recording turns out to
+    be damaged when the render gets there, FormChanged where a later part of the recording has
+    another rate or other channels than its beginning (``lipwire.audio.redone_if_changed`` begins
+    again then), StorageFailed where the video cannot be written, AvatarInvalid where the network
+    fails, Unavailable where it was unloaded, or the device or server that runs it is gone; for an
+    avatar of a server also NotFound where it was removed, AvatarChanged where its network was
+    replaced, and Cancelled where the request ends. An error that ``progress`` raises is passed on,
+    and so ends the render.
     """
     planes = None  # written over from frame to frame: the encoder has its copy by then
     track = _SoundTrack(recording, writer)
@@ -101,15 +104,19 @@ def render_frames(
     waiting until all are written. Returns what the user should be warned of, one line each, besides
     ``recording.warnings``; often an empty tuple.
 
-    The avatar has to be opened with its part "jpeg", its frames as JPEG (see ``open_performer``).
-    ``start_frame`` (from 0) is the avatar's frame under the first mouth, ``pace`` how the machine
-    is used. ``stopwatch`` adds up the time of each stage, and ``progress(done, total)``, numbers of
-    frames, is called in this thread after each frame (None: nothing is called). Raises InvalidInput
-    where the recording turns out to be damaged when the render gets there, FormChanged where a
-    later part of the recording has another rate or other channels than its beginning
-    (``lipwire.audio.redone_if_changed`` begins again then), StorageFailed where a file cannot be
-    written, the errors of ``Performing.mouths``, and whatever ``progress`` raises, so that
-    ``progress`` may end the render by raising.
+    The avatar has to be opened with the part "jpeg", which has its frames as JPEG. ``start_frame``
+    (from 0) is the avatar's frame under the first mouth, ``pace`` how the machine is used.
+    ``stopwatch`` adds up the time of each stage, and ``progress(done, total)``, numbers of frames,
+    is called in this thread after each frame (None: nothing is called).
+
+    Raises InvalidInput where the avatar was opened without that part, or the recording turns out to
+    be damaged when the render gets there, FormChanged where a later part of the recording has
+    another rate or other channels than its beginning (``lipwire.audio.redone_if_changed`` begins
+    again then), StorageFailed where a file cannot be written, AvatarInvalid where the network
+    fails, Unavailable where it was unloaded, or the device or server that runs it is gone; for an
+    avatar of a server also NotFound where it was removed, AvatarChanged where its network was
+    replaced, and Cancelled where the request ends. An error that ``progress`` raises is passed on,
+    and so ends the render.
     """
     heard = LockedIterator(recording.heard())
     shut = ShutMouth(performer)

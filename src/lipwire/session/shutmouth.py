@@ -79,7 +79,10 @@ class ShutMouth:
         """Return one line for the user where ``recording``, the one that was rendered, is loud
         (above -40 dB of full scale) in some second and the mouth was at rest throughout; otherwise
         an empty tuple. Call this after ``observe`` and ``show`` were called for all frames. It may
-        run the network a few times, and raises the errors of ``Performing.mouths``."""
+        run the network up to 6 times, and then raises AvatarInvalid where the network fails,
+        Unavailable where it was unloaded, or the device or server that runs it is gone; for an
+        avatar of a server also NotFound where it was removed, AvatarChanged where its network was
+        replaced, and Cancelled where the request ends."""
         inner = self._distances[_EDGE_FRAMES:-_EDGE_FRAMES]
         if not inner or recording.loudest_rms < _LOUD_RMS:
             return ()

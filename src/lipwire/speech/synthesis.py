@@ -53,8 +53,10 @@ class Voice(Protocol):
         is made when its first piece is asked for. A sentence without sound gives no piece.
 
         Raises InvalidInput at once where ``text`` has more than 10,000 characters or nothing that
-        can be said; while it is iterated, Unavailable where the voice fails, DeadlineExceeded where
-        it does not answer in time, and what ``prepare`` raises where that was not called.
+        can be said; while it is iterated, Unavailable where the voice fails or does not run,
+        DeadlineExceeded where it does not answer in time, and, where ``prepare`` was not called
+        before, DependencyMissing where the voice is not installed or lacks a file, and InvalidInput
+        where it does not have the language that was asked for.
         """
         ...
 

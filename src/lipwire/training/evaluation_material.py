@@ -91,10 +91,10 @@ def moving_box(
     """Return (x1, y1, x2, y2) of the box round what moves, in pixels from the top left of a crop
     rectangle that is as large as ``size``; x2 and y2 are exclusive.
 
-    ``movement`` is (rows, columns) float32, how far each block of the crop moves, as
-    ``PairDataset.movement`` returns it. Blocks count that move at least ``share`` (0 to 1) as far
-    as the one that moves most; with ``joined`` only those of them that are connected to that one by
-    their sides.
+    ``movement`` is (rows, columns) float32: the crop is divided into so many blocks of equal size,
+    and the numbers, in any unit, say how much each of them moves. Blocks count that move at least
+    ``share`` (0 to 1) as far as the one that moves most; with ``joined`` only those of them that
+    are connected to that one by their sides. Where no block moves, the box is the whole rectangle.
     """
     moving = movement >= share * movement.max()
     if joined:

@@ -175,11 +175,16 @@ def write_loop(studio: Path, package: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make a package from trained networks: ``python -m lipwire.training.export STUDIO
-    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Return the exit code (see ``run_stage``).
+    RENDERER_CHECKPOINT AUDIO_RUN OUT``. Return the exit code: 0 when the package is made, 1 where a
+    LipwireError was raised, such as InvalidInput, AvatarInvalid or StorageFailed (its message is
+    printed), and 130 where Ctrl-C stopped it. Other errors are passed on, such as OSError where a
+    file is missing.
 
-    STUDIO, RENDERER_CHECKPOINT and AUDIO_RUN are the ``studio``, ``renderer`` and ``audio`` of
-    ``PackageParts``; OUT is the package folder, which is replaced where it is there. ``arguments``
-    are those of the command line without the program; None takes them from there.
+    STUDIO is the studio folder, with base frames, rectangles and held-out sequences;
+    RENDERER_CHECKPOINT the checkpoint file of the network that makes mouths; AUDIO_RUN the folder
+    of the training run of the audio encoder; and OUT the package folder, which is replaced where it
+    is there. ``--name`` gives the package's name, "demo" by default. ``arguments`` are those of the
+    command line without the program; None takes them from there.
     """
     parser = argparse.ArgumentParser(description="Make an avatar package from trained parts.")
     parser.add_argument("studio", type=Path, help="studio folder")

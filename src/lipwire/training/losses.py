@@ -35,10 +35,10 @@ def picture_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Return the loss of the pictures ``output`` against ``target``, a scalar tensor that can be
     differentiated.
 
-    Both are (N, 3, H, W) float32, usually in [0, 1]; ``weights`` are those of their pixels, (N, 1,
-    H, W) float32, as ``change_weights`` returns them. The loss is the weighted mean of absolute and
-    squared errors, plus that of the absolute errors of the differences between neighbouring pixels,
-    across and down.
+    Both are (N, 3, H, W) float32, usually in [0, 1]; ``weights``, (N, 1, H, W) float32, say how
+    much each of their pixels counts, on average 1. The loss is the weighted mean of the absolute
+    error and 8 times the squared error, plus the weighted means of the absolute errors of the
+    differences between neighbouring pixels, across and down.
     """
     error = output - target
     across = (error[..., :, 1:] - error[..., :, :-1]).abs() * weights[..., :, 1:]

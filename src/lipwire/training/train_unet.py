@@ -375,10 +375,15 @@ def network_from_state(state: dict[str, Any], audio_branch: nn.Module | None = N
 
 def main(arguments: list[str] | None = None) -> int:
     """Train the network that makes mouths (``LipUNet``) from mouth controls: ``python -m
-    lipwire.training.train_unet STUDIO RUN``. STUDIO is a folder that ``PairDataset`` reads; RUN is
-    the run's folder, and training continues from its checkpoint where there is one. Return the exit
-    code (see ``run_stage``). ``arguments`` are those of the command line without the program; None
-    takes them from there."""
+    lipwire.training.train_unet STUDIO RUN``. STUDIO is the studio folder, with the training pairs
+    (``pairs/pairs.json``) and ``crop_rects.json``; RUN is the run's folder, and training continues
+    from its checkpoint where there is one. ``--help`` lists the options.
+
+    Return the exit code: 0 when training is done, 1 where a LipwireError was raised, such as
+    InvalidInput for a folder without pairs (its message is printed), and 130 where Ctrl-C stopped
+    it. Other errors are passed on. ``arguments`` are those of the command line without the program;
+    None takes them from there.
+    """
     usual, network = TrainSettings(), UNetConfig()
     parser = argparse.ArgumentParser(description="Train the mouth renderer on a studio folder.")
     parser.add_argument("studio", type=Path, help="folder of rendered pairs")

@@ -104,7 +104,9 @@ def web_app(
     key; None where this process is the only one of the server. ``speak(session, text)`` has a
     session say a text; None where there is no voice. ``lag_s()`` returns by how many seconds the
     event loop is late. ``workers`` are the processes that share the web port; None where there is
-    one only. ``finished`` is called at the end of each request (see ``WebFinished``); None for no
+    one only. ``finished(call, status, seconds, access)`` is called at the end of each request, with
+    its method and route, its HTTP status, how many seconds it took (None for what lasts as long as
+    its client likes), and what its caller may do (None where that was not found out); None for no
     such call. ``renders`` makes and keeps videos, None where the server makes none; ``links``
     checks signed links to them, None where there are none.
     """

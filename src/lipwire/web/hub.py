@@ -59,8 +59,9 @@ class Hub:
         self._opening = ThreadPoolExecutor(_OPENING, thread_name_prefix="lipwire-web-opening")
 
     def ice(self) -> IceServers:
-        """Return the STUN and TURN servers to name to one viewer, with a username and credential
-        for that viewer (see ``IceServers.issued``)."""
+        """Return the STUN and TURN servers to name to one viewer. Where this server shares a secret
+        with the TURN server, they have a username and a credential for this viewer alone, which are
+        valid for a day from now; otherwise they have those that all viewers are told."""
         return self._ice.issued(time.time())
 
     async def open(
@@ -72,13 +73,17 @@ class Hub:
         lasts_s: float | None = None,
     ) -> LiveSession:
         """Begin a session with avatar ``model_id`` for the caller who has ``access``; wait until it
-        has begun. It ends after ``lasts_s`` seconds at most (None: only the server's rules count);
-        ``settings`` None are the defaults of ``SessionSettings``. Where the wait is cancelled, the
-        session is ended.
+        has begun, up to 60 s for the avatar to be loaded. It ends after ``lasts_s`` seconds at most
+        (None: only the server's rules count); ``settings`` None are the defaults of
+        ``SessionSettings``. Where the wait is cancelled, the session is ended.
 
         Raises PermissionDenied where ``access`` is to one session alone, NotFound where it does not
-        allow that avatar or there is none, and what ``LiveSessions.open`` raises: Overloaded,
-        MinutesUsedUp, Unavailable, AvatarInvalid.
+        allow that avatar or there is none, Overloaded where there are too many sessions or the
+        machine has no time or memory left for one more, MinutesUsedUp where the tenant has had its
+        minutes of the month, Unavailable where the server is stopping or no server can run the
+        network, AvatarInvalid where the avatar's files are damaged, InvalidInput where it has no
+        audio encoder, AvatarChanged where it is being replaced at this moment, and DeadlineExceeded
+        where it is not loaded in time.
         """
         if access.session:
             raise PermissionDenied("this is for one session, and opens no other")

@@ -50,8 +50,9 @@ def open_live_sessions(
     redis: RedisConnection | None = None,
     choose: Choose = one_version,
 ) -> Iterator[LiveSessions]:
-    """Give the ``with`` block the live sessions of a server as ``config`` says, and end them and
-    their threads afterwards. A context manager.
+    """Give the ``with`` block the live sessions of a server, and end them and their threads
+    afterwards. Of ``config``, ``live`` and ``security.limits`` have the limits of the sessions, and
+    ``output`` the format of their frames. A context manager.
 
     ``avatars`` gives the avatars that sessions ask for, with their frames, and ``encoders`` their
     audio encoders; both stay the caller's to close. ``leases`` gives each session its share of a

@@ -87,8 +87,8 @@ class MeasuredSessions(SessionObserver):
         self._metrics.av_offset_s.observe(seconds)
 
     def composed(self, processor_s: float) -> None:
-        """Add to ``cost`` a picture that took ``processor_s`` seconds of a core, its mouth not
-        counted, to be heard, composed, encoded and sent."""
+        """Add to ``cost`` a picture that took ``processor_s`` seconds of a core: to work on its
+        part of the speech, and to compose, encode and send it, without the network's run."""
         self._cost.took(processor_s)
 
     def left_out(self, reason: str, count: int) -> None:

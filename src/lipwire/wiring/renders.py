@@ -57,18 +57,20 @@ def open_renders(
     first: bool = True,
     choose: Choose = one_version,
 ) -> Iterator[OpenedRenders | None]:
-    """Give the ``with`` block the renders of a server as ``config`` says, and stop making them
-    afterwards; None where the server makes none. A context manager.
+    """Give the ``with`` block what makes and keeps finished videos (renders) in a server, and stop
+    making them afterwards. ``config.renders`` has its settings; the block is given None where that
+    names no folder. A context manager.
 
     ``avatars`` gives avatars that were opened for video, and ``encoders`` their audio encoders;
     both stay the caller's to close. ``voice`` makes speech of texts; None where there is none.
-    ``tell(heading, facts)`` is called for people who start the server, and ``metrics`` counts what
-    is made. ``backend`` is asked which revision (hash of the files) of a network the inference
-    servers have; None where networks are in this process. Finished videos are shared with other
-    servers by ``redis``, which the caller keeps open as long, and the store that ``config`` names;
-    None where nothing is shared. ``first`` says whether this process is the one whose ``metrics``
-    show what all of the server's processes have together. ``choose`` says which version of an
-    avatar is rendered. Raises StorageFailed where the folder or the file of usage cannot be used.
+    ``tell(heading, facts)`` is called once with what is to be shown to whoever starts the server: a
+    heading, and values by their names. ``metrics`` counts what is made. ``backend`` is asked which
+    revision (hash of the files) of a network the inference servers have; None where networks are in
+    this process. Finished videos are shared with other servers by ``redis``, which the caller keeps
+    open as long, and the store that ``config`` names; None where nothing is shared. ``first`` says
+    whether this process is the one whose ``metrics`` show what all of the server's processes have
+    together. ``choose`` says which version of an avatar is rendered. Raises StorageFailed where the
+    folder or the file of usage cannot be used.
     """
     settings = config.renders
     if settings.folder is None:

@@ -91,8 +91,9 @@ class Speaking(Closing):
                 self._prepared = self._threads.submit(self._prepare)
 
     def wait_prepared(self, timeout_s: float) -> None:
-        """Wait until the voice is loaded, or cannot be, at most ``timeout_s`` seconds; returns at
-        once where ``prepare`` was not called."""
+        """Wait until the voice is loaded, or it turned out that it cannot be, at most ``timeout_s``
+        seconds; which of the three it was is not said. Returns at once where ``prepare`` was not
+        called."""
         if self._prepared is not None:
             wait([self._prepared], timeout_s)
 

@@ -77,10 +77,11 @@ class Recording(Protocol):
         """Yield what the network hears, from the beginning of the recording to its end, in pieces
         of about a second: (k,) float32 mono at 16 kHz in [-1, 1].
 
-        Close the iterator where it is not exhausted. Raises InvalidInput like ``examine``. Raises
-        FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of the
-        channels that are heard were wrong: discard what was yielded, call ``examine``, and begin
-        again (``redone_if_changed`` does this).
+        Close the iterator where it is not exhausted. Raises InvalidInput where the recording is
+        damaged and that is not allowed, where its samples are not finite, absurdly loud or too
+        many, and once it is closed. Raises FormChanged where a later part shows that ``rate_hz``,
+        ``channels`` or the choice of the channels that are heard were wrong: discard what was
+        yielded, call ``examine``, and begin again (``redone_if_changed`` does this).
         """
 
     def pieces(self) -> Generator[Piece]:
@@ -88,10 +89,11 @@ class Recording(Protocol):
         what the network hears (``heard``, (k,) float32 mono at 16 kHz in [-1, 1]) and the sound for
         people (``sound``, (n, channels) float32 in [-1, 1], of ``rate_hz``).
 
-        Close the iterator where it is not exhausted. Raises InvalidInput like ``examine``. Raises
-        FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of the
-        channels that are heard were wrong: discard what was yielded, call ``examine``, and begin
-        again (``redone_if_changed`` does this).
+        Close the iterator where it is not exhausted. Raises InvalidInput where the recording is
+        damaged and that is not allowed, where its samples are not finite, absurdly loud or too
+        many, and once it is closed. Raises FormChanged where a later part shows that ``rate_hz``,
+        ``channels`` or the choice of the channels that are heard were wrong: discard what was
+        yielded, call ``examine``, and begin again (``redone_if_changed`` does this).
         """
 
     def close(self) -> None:
@@ -110,8 +112,9 @@ class Recording(Protocol):
 def redone_if_changed(recording: Recording, work: Callable[[], _Made]) -> _Made:
     """Call ``work()``, which reads ``recording``, and return its result. Where ``work`` raises
     FormChanged, call ``recording.examine()`` and then ``work()`` once more; a call that raises
-    FormChanged must leave nothing behind. Raises what ``work`` raises otherwise, and InvalidInput
-    where ``recording.examine`` raises it."""
+    FormChanged must leave nothing behind. Any other error that ``work`` raises is passed on. Raises
+    InvalidInput where the rest of the recording is damaged and that is not allowed, or its samples
+    are not finite, absurdly loud or too many."""
     try:
         return work()
     except FormChanged:
@@ -203,9 +206,10 @@ class FileRecording(Closing):
         """Yield what the network hears from the beginning, in pieces of about a second: (k,)
         float32 mono at 16 kHz in [-1, 1]. Close the iterator where it is not exhausted. Raises
         InvalidInput at once where the recording is closed, and during the iteration at damage that
-        is not allowed and at samples that are not finite, absurdly loud or too many; FormChanged
-        where a later part shows that the recording has to be given in another form (see
-        ``Recording.heard``)."""
+        is not allowed and at samples that are not finite, absurdly loud or too many. Raises
+        FormChanged where a later part shows that ``rate_hz``, ``channels`` or the choice of the
+        channels that are heard were wrong: discard what was yielded, call ``examine``, and begin
+        again (``redone_if_changed`` does this)."""
         return self._heard(self._steps())
 
     def pieces(self) -> Generator[Piece]:
@@ -214,8 +218,9 @@ class FileRecording(Closing):
         (``sound``, (n, channels) float32 of ``rate_hz``), both in [-1, 1]. Close the iterator where
         it is not exhausted. Raises InvalidInput at once where the recording is closed, and during
         the iteration at damage that is not allowed and at samples that are not finite, absurdly
-        loud or too many; FormChanged where a later part shows that the recording has to be given in
-        another form (see ``Recording.pieces``)."""
+        loud or too many. Raises FormChanged where a later part shows that ``rate_hz``, ``channels``
+        or the choice of the channels that are heard were wrong: discard what was yielded, call
+        ``examine``, and begin again (``redone_if_changed`` does this)."""
         return self._pieces(self._steps())
 
     def close(self) -> None:

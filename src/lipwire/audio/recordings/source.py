@@ -56,11 +56,11 @@ class Part(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Always True; see ``io.IOBase.readable``."""
+        """Return True: it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Always True; see ``io.IOBase.seekable``."""
+        """Return True: its position can be set with ``seek``."""
         return True
 
     def tell(self) -> int:

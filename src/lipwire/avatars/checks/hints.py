@@ -156,8 +156,8 @@ def _likely(names: Iterable[str]) -> list[str]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key for ``sorted`` that orders texts such as ``name`` by the numbers in them: "9"
-    before "10"."""
+    """Return what ``name``, any text, is sorted by (``sorted(names, key=natural)``) so that numbers
+    in texts count by their value: "frame9" before "frame10"."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d{1,9})", name)]
 
 

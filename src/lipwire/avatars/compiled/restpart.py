@@ -133,9 +133,10 @@ class RestPart:
 
 
 def open_rest(places: Iterable[Path], key: RestKey, count: int) -> RestPart | None:
-    """Return the part ``rest`` that ``key`` names, from the first of the folders ``places`` (see
-    ``homes``) where it is whole and has ``count`` mouths, one for each frame; None where it is in
-    none."""
+    """Open the file of the part ``rest`` that ``key`` names, the mouths that the network makes of
+    each frame for silence. ``places`` are the folders where the avatar's compiled form may lie,
+    best first: the first is taken where the file is undamaged and has ``count`` mouths, one for
+    each frame. Return None where no folder has such a file."""
     for place in places:
         with suppress(OSError, ContainerDamagedError):
             part = RestPart(Container(place / key.name, REST_PART, key.name))
@@ -153,14 +154,16 @@ def write_rest(
     *,
     replace: bool = False,
 ) -> None:
-    """Write ``mouths``, one for each frame and each as ``stored_form`` returns it, beside the other
-    compiled parts of the avatar; parts ``rest`` of other frames or networks are removed.
+    """Write the part ``rest``, one file with ``mouths``, beside the other compiled parts of the
+    avatar. ``mouths`` are those that the network makes of each frame for silence, in the frames'
+    order, each the bytes of a JPEG file of 320x320 pixels at 4:4:4, made by ``stored_form``. Parts
+    ``rest`` of other frames or networks are removed.
 
-    ``package`` is the avatar's folder and ``files`` are its files; ``key`` names what is written.
-    What another process has written meanwhile is kept, unless ``replace``. ``waiting`` is called
-    without arguments now and then while another process writes there; what it raises is passed on.
-    Raises NotFound where ``package`` is not there any more, StorageFailed where the part cannot be
-    written; then what was there before is unchanged, and nothing new is left.
+    ``package`` is the avatar's folder and ``files`` are its files; ``key`` names what is written. A
+    file for the same key that is there already is kept, unless ``replace``. ``waiting`` is called
+    without arguments about five times a second while another process writes there; what it raises
+    is passed on. Raises NotFound where ``package`` is not there any more, StorageFailed where the
+    part cannot be written; then what was there before is unchanged, and nothing new is left.
     """
     home = writable_home(package, files.key, others=files.folders, own=files.compiled)
     with exclusive(home, waiting):

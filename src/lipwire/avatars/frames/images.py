@@ -54,7 +54,7 @@ def image_size(data: bytes, label: str) -> tuple[int, int]:
 
 
 def decode_image(data: bytes, label: str) -> UInt8Array:
-    """Decode an image file to (height, width, 3) uint8 BGR, as ``cv2.imread`` does.
+    """Decode an image file to (height, width, 3) uint8 BGR.
 
     ``data`` is all bytes of the file. It is turned as its EXIF orientation says; 16 bits become 8,
     grey and palettes become colours, and alpha is dropped. Raises AvatarInvalid where it is neither
@@ -74,8 +74,10 @@ def decode_image(data: bytes, label: str) -> UInt8Array:
 
 def read_image(path: Path, label: str) -> UInt8Array:
     """Read the PNG or JPEG file at ``path`` and return its pixels, (height, width, 3) uint8 BGR,
-    turned upright; see ``decode_image``. Raises AvatarInvalid where it cannot be read, has more
-    than 256 MiB or cannot be decoded; ``label`` names it at the beginning of the message."""
+    turned as its EXIF orientation says; 16 bits become 8, grey and palettes become colours, and
+    alpha is dropped. Raises AvatarInvalid where it cannot be read, has more than 256 MiB or a side
+    over 8192 pixels, is neither PNG nor JPEG, or is cut off or damaged; ``label`` names it at the
+    beginning of the message."""
     try:
         size_bytes = path.stat().st_size
         if size_bytes > MAX_FILE_BYTES:

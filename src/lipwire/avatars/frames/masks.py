@@ -71,9 +71,10 @@ class Masks:
 
     def under(self, number: int, rect: CropRect, size: tuple[int, int]) -> UInt8Array | None:
         """Return the part of the mask of frame ``number`` under the crop rectangle ``rect``,
-        (rect.height, rect.width) uint8, 0 to 255 as in ``read``; None where the frame has no mask,
-        or the mouth is shown in all of that part. ``size`` is the frame's (width, height). Raises
-        AvatarInvalid where the file cannot be read, has colours, or is not of ``size``."""
+        (rect.height, rect.width) uint8: 255 where the mouth is shown, 0 where the frame stays, and
+        between them a mixture. None where the frame has no mask, or the mouth is shown in all of
+        that part. ``size`` is the frame's (width, height). Raises AvatarInvalid where the file
+        cannot be read, has colours, or is not of ``size``."""
         mask = self.read(number, size)
         if mask is None:
             return None

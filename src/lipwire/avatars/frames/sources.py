@@ -44,7 +44,8 @@ class Source(Protocol):
         that of the key frame before it in a video, ``number`` itself among images."""
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8Array]]:
-        """Yield (number, frame) for each of ``numbers``, which rise.
+        """Yield (number, frame) for each of ``numbers``, which rise. They count the frames that the
+        avatar shows, 25 a second, from 0; IndexError is raised past the last one.
 
         A frame is (height, width, 3) uint8 BGR, not to be written to. Raises AvatarInvalid where
         the source was changed since it was compiled, or cannot be decoded.
@@ -85,9 +86,9 @@ class ImageSource:
         return number
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8Array]]:
-        """Yield (number, frame) for each of ``numbers``, which rise; a frame is (height, width, 3)
-        uint8 BGR. Raises AvatarInvalid where an image was changed since it was compiled, or cannot
-        be decoded. See ``Source.read``."""
+        """Yield (number, frame) for each of ``numbers``, which rise and count the images from 0;
+        IndexError is raised past the last one. A frame is (height, width, 3) uint8 BGR. Raises
+        AvatarInvalid where an image was changed since it was compiled, or cannot be decoded."""
         for number in numbers:
             label = self._pictures.label(number)
             pixels = read_image(self._pictures.frame_paths[number], label)
@@ -127,9 +128,11 @@ class VideoSource:
         return bisect_left(shown, self._decoders[-1].key_of(shown[number]))
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8Array]]:
-        """Return an iterator of (number, frame) for each of ``numbers``, at least one, which rise;
-        a frame is (height, width, 3) uint8 BGR, not to be written to. Raises AvatarInvalid where
-        the video was changed since it was compiled, or cannot be decoded. See ``Source.read``."""
+        """Return an iterator of (number, frame) for each of ``numbers``, at least one, which rise.
+        They count the frames that the avatar shows, 25 a second, from 0, not those of the file;
+        IndexError is raised past the last one. A frame is (height, width, 3) uint8 BGR, not to be
+        written to. Raises AvatarInvalid where the video was changed since it was compiled, or
+        cannot be decoded."""
         decoder = self._decoder_at(self._origins.shown[numbers[0]])
         self._decoders.remove(decoder)
         self._decoders.append(decoder)

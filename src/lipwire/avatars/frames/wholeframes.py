@@ -115,9 +115,10 @@ class WholeFrames:
                 self._look_ahead(form, number, step)
 
     def preload(self, form: Form, count: int) -> None:
-        """Decode the first ``count`` frames into the cache as ``form``, "planes" or "pixels", or as
-        many as it has room for. Raises AvatarInvalid where the source was changed or cannot be
-        decoded, InvalidInput once closed."""
+        """Decode the first ``count`` frames into the cache, or as many as it has room for, and wait
+        until they are there. ``count`` is at most the number of frames. ``form`` is "planes"
+        (I420) or "pixels" (BGR). Raises AvatarInvalid where the images or the video were changed
+        since the avatar was compiled or cannot be decoded, InvalidInput once closed."""
         room = self._cache.budget_bytes // self._sizes_bytes[form]
         for number in range(min(count, room)):
             self.frame(form, number, 1)

@@ -52,9 +52,10 @@ def thread_counts(environ: Mapping[str, str], cores: int) -> dict[str, str]:
 
 
 def confine(limits: SandboxLimits) -> None:
-    """Limit this process, for good, as ``limits`` says: its memory (on Linux), its cores, and its
-    processor time, ``time_s`` seconds for each core. The size of the files that it writes and the
-    number of open files are limited too, and it leaves no core files.
+    """Limit this process, until it ends, to what ``limits`` allows: its address space and its cores
+    (on Linux), and its processor time, ``time_s`` seconds for each core. Besides, a file that it
+    writes may have at most 16 GiB, it may have at most 512 files open, and it leaves no core files.
+    Where the system's own upper (hard) limit is lower, that one is used.
 
     On Windows there are no such limits, and nothing is set. Raises OSError or ValueError where the
     system refuses them.

@@ -116,11 +116,16 @@ class Sandbox:
             raise
 
     def validate(self, path: Path, progress: CompileProgress) -> list[Problem]:
-        """Return all problems of the package in the folder ``path``, like ``validate_package``;
-        waits until the process has ended. Taking more memory or time than is allowed, and a crash,
-        are errors in the list. ``progress(done, total, what)`` is called in this thread meanwhile;
-        what it raises ends the process, and is passed on unless it is a LipwireError, which becomes
-        an error in the list.
+        """Check the avatar package in the folder ``path`` in a process of its own, wait until that
+        has ended, and return all problems, errors and warnings, in the order in which they were
+        found; empty where everything is in order. Every frame is decoded, and the network is run,
+        so that this may take minutes. Taking more memory or time than is allowed, and a crash, are
+        errors in the list.
+
+        ``progress(done, total, what)`` is called in this thread meanwhile: ``done`` of ``total``
+        frames are finished in the task ``what``, a text; ``total`` is 0 where it is not known. What
+        it raises ends the process, and is passed on unless it is a LipwireError, which becomes an
+        error in the list.
 
         Raises NotFound where nothing is there, Unavailable where the process cannot be started or
         is killed by somebody else.

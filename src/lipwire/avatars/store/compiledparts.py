@@ -70,10 +70,11 @@ def take(store: ObjectStore, name: str, version: str, files: AvatarFiles) -> int
 
 
 def bring(store: ObjectStore, name: str, version: str, compiled: Path) -> int:
-    """Put what lies in the folder ``compiled``, the compiled form of ``version`` of the avatar
-    ``name``, into ``store``; return how many parts of it (as those of ``take``) were sent. Parts
-    that the store has already are not sent. Raises Unavailable where the store is away or refuses,
-    NotFound or OSError where a part, or the folder, was removed meanwhile."""
+    """Upload the compiled form of ``version`` of the avatar ``name``, which lies in the folder
+    ``compiled``, to ``store``; return how many parts were sent. Parts are the network, the network
+    for GPUs, and what is made of the frames: the pixels round the mouth, and JPEG files. Those that
+    the store has already are not sent. Raises Unavailable where the store cannot be reached or
+    refuses, NotFound or OSError where a part, or the folder, was removed meanwhile."""
     folder = compiled_folder(name, version)
     there = {each.name.removesuffix(".json") for each in store.listed(folder)}
     parts = [each for each in sorted(compiled.iterdir()) if _PART.fullmatch(each.name)]

@@ -65,17 +65,17 @@ def fetch(
     *,
     flushed: bool = True,
 ) -> None:
-    """Bring ``files``, some or all of those of ``manifest``, from ``store`` into ``folder``, which
-    is made where it is missing; returns when all are there. A file that exists already is replaced
-    when the new one is complete.
+    """Download ``files``, some or all of the files that ``manifest`` lists, from ``store`` into
+    ``folder``, which is made where it is missing; returns when all are there. A file that exists
+    already is replaced when the new one is there in full.
 
     ``told(done, total)`` is called after each file with the bytes brought and those of all
     ``files``. With ``flushed`` each is written to the disk before it gets its name; a cache, whose
     files are checked when it is opened, need not wait for that.
 
     Raises NotFound where the store lacks a file, AvatarInvalid where one has not the size and hash
-    that the manifest says, Unavailable where the store is away, and OSError where the disk is full.
-    Files that were complete then stay.
+    that the manifest says, Unavailable where the store cannot be reached, and OSError where the
+    disk is full. Files that were downloaded before the error stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done, total = 0, sum(each.size_bytes for each in files)

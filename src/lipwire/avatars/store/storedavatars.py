@@ -126,10 +126,11 @@ class StoredAvatars(Closing):
     # -- names -----------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all avatars in alphabetical order: those of ``entries``, and of the
-        store as it was listed last. A store that was never listed is asked now, and the call waits
-        for it; where it is away, the names of the avatars in the cache are returned in place of its
-        own."""
+        """Return the names of all avatars in alphabetical order: of the avatars that lie elsewhere
+        (``entries``), of those that the store had when it was listed last, and of those found in it
+        by their name since. A store that was never listed is asked now, and the call waits for it;
+        where it cannot be reached, avatars whose files are in the cache on this machine take the
+        place of its list."""
         if self._listed is None:
             with suppress(LipwireError):
                 self._list()

@@ -69,9 +69,11 @@ class Tally:
                 self.errors.append(what)
 
     def session(self, name: str, comparison: Comparison) -> None:
-        """Add the frames of a live session of the avatar called ``name``, as ``comparison`` has
-        counted them. Where ``comparison`` found something wrong, add one line about the first fault
-        to ``wrong``, which keeps the first 20."""
+        """Add a live session of the avatar called ``name``, whose frames ``comparison`` has
+        checked: its numbers of frames to ``counts``, under "live frames right", "live frames held"
+        (with an earlier mouth) and "live frames left out". Where it found something wrong, add 1 to
+        ``counts["wrong"]`` and one line about the first fault to ``wrong``, which keeps the first
+        20."""
         with self._lock:
             self.frames += comparison.right + comparison.held + len(comparison.wrong)
             self.counts["live frames right"] += comparison.right

@@ -73,15 +73,17 @@ class Renderer(Closing):
             return self._avatar.jpeg(position, mouth)
 
     def resting(self, position: int) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` (counted as in ``spoken``)
-        with its mouth at rest."""
+        """Return the JPEG file of the avatar's frame at ``position`` with its mouth at rest, which
+        the network makes for silence. ``position`` counts from 0; past the last frame it walks back
+        and forth over the frames."""
         with self._lock:
             mouth = self._rest[ping_pong(position, self._avatar.frame_count)]
             return self._avatar.jpeg(position, mouth)
 
     def filmed(self, position: int) -> bytes:
-        """Return the JPEG file of the avatar's frame at ``position`` (counted as in ``spoken``)
-        without a made mouth."""
+        """Return the JPEG file of the avatar's frame at ``position`` as it was filmed, without a
+        mouth of the network. ``position`` counts from 0; past the last frame it walks back and
+        forth over the frames."""
         with self._lock:
             return self._avatar.jpeg(position, None)
 
@@ -195,10 +197,13 @@ class Comparison:
             self._gaps.append((at_ms, line))
 
     def frame(self, frame: LiveFrame) -> None:
-        """Compare ``frame``, which the session has sent, with what it has to show. Count it as
-        ``right``; or as ``held`` where it shows an earlier mouth, because its own could not be
-        made; or else add a line to ``wrong``. The frame's sound says which frame of the speech it
-        belongs to, so give that sound to ``sound`` first."""
+        """Compare ``frame``, which the session has sent, with what it has to show.
+
+        In speech, add 1 to ``right`` where it shows its own mouth, or to ``held`` where it shows an
+        earlier one or is at rest, because its own could not be made; else add a line to ``wrong``.
+        The frame's sound says which frame of the speech it belongs to, so give that sound to
+        ``sound`` first. Outside of speech, a mouth at rest and an earlier mouth are both right; so
+        is none, until a mouth at rest has been shown."""
         if not frame.speech:
             if self._rests(frame) or self._is_held(frame):
                 self.right += 1

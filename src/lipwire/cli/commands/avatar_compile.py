@@ -46,7 +46,9 @@ def command(
 ) -> None:
     """Prepare an avatar, so that opening it later takes milliseconds.
 
-    Without this it is done when the avatar is first used. What is already there is kept.
+    Without this it is done when the avatar is first used. What is already there is kept, for each
+    quality of JPEG by itself. Exits with 2 where there is no such avatar, and with 1 where it is
+    damaged or the result cannot be written.
     """
     import time
 

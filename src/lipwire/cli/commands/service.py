@@ -51,7 +51,11 @@ def print_file(
     program: Program = None,
     platform: Platform = None,
 ) -> None:
-    """Print the service's file: a unit of systemd, or a property list of launchd."""
+    """Print the service's file: a unit of systemd, or a property list of launchd.
+
+    Nothing is written. Without --platform it is for the system on which this is called. Exits with
+    2 where that has neither of the two, as Windows, or the configuration file is wrong.
+    """
     text, _ = _written(_defined(server, user, run_as, config, program), _platform(platform))
     typer.echo(text, nl=False)
 
@@ -67,7 +71,7 @@ def install(
     """Write the service's file where the system looks for it, and say how it is started.
 
     Nothing is started. A file of that name that lipwire service did not write is kept, with an
-    error.
+    error (exit code 2), and so it is where the file cannot be written (1).
     """
     from lipwire.domain import InvalidInput
     from lipwire.domain.newfiles import storage_errors, write_file
@@ -91,7 +95,10 @@ def uninstall(
     dry_run: DryRun = False,
 ) -> None:
     """Remove the service's file, and say how what runs is ended. Avatars, configuration and caches
-    stay."""
+    stay.
+
+    Exits with 2 where there is no such file, or lipwire service did not write it.
+    """
     from lipwire.domain import InvalidInput, NotFound
     from lipwire.domain.newfiles import storage_errors
 

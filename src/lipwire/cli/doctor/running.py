@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 def running(address: str, security: ClientSecurity, timeout_s: float) -> Iterator[Check]:
     """Yield checks of the running server at ``address`` (HOST:PORT): whether it answers, and then
-    those of ``findings``. ``security`` says how the connection is encrypted and who asks. The call
-    waits at most ``timeout_s`` seconds. A server that does not answer is a FAULT."""
+    what it reports of its health, version, avatars, GPUs and live sessions. ``security`` says how
+    the connection is encrypted and which key is sent. Each of the three or four requests waits at
+    most ``timeout_s`` seconds. For a server that does not answer, or refuses, the only check is a
+    FAULT."""
     from lipwire.domain import LipwireError
     from lipwire.rpc.serverstatus import StatusConnection
 

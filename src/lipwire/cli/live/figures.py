@@ -89,7 +89,8 @@ class Figures:
 
     @property
     def shown(self) -> int:
-        """How many different frames have arrived."""
+        """How many frames have arrived, a frame that arrived twice counted once. Frames are told
+        apart by their numbers (``LiveFrame.frame``), not by their pixels."""
         return len(self._frames)
 
     @property

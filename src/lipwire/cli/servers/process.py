@@ -113,8 +113,8 @@ def run_server(
     web: WebSettings | None = None,
 ) -> None:
     """Serve until this process is asked to end, in this process or in ``server.workers`` processes
-    that share the port; then drain (finish requests in hand) and return. Call it in the main
-    thread.
+    that share the port; then finish the requests in hand, for at most ``config.drain_timeout_s``
+    seconds, and return. Call it in the main thread.
 
     ``title`` names the server, and ``summary`` has facts about its configuration, value by name, to
     print at the start. ``overrides`` are the options of the command line; ``config`` contains them
@@ -128,8 +128,8 @@ def run_server(
     in addition (None: none).
 
     A service manager that started this process is told when the server is ready, that it works, and
-    when it stops (``ServiceNotifier``). Raises the errors of ``open_server``, and Unavailable where
-    a port is taken or a worker process does not start.
+    when it stops (``ServiceNotifier``). An error that ``open_server`` raises in this process is
+    passed on. Raises Unavailable where a port is taken or a worker process does not start.
     """
     from lipwire.cli.servers.allocator import keep_few_arenas
     from lipwire.cli.servers.announce import Announcer

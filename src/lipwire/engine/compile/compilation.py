@@ -24,10 +24,11 @@ def compile_model(source: Path, target: Path) -> None:
     """Compile the network in the ONNX file ``source`` for the processor, into the existing, empty
     folder ``target``, which ``Engine.load`` takes.
 
-    Takes about as long as five inferences. Raises NotFound where ``source`` is missing,
-    AvatarInvalid where its inputs and output are not those that ``ModelInfo`` names, or it cannot
-    be run, StorageFailed where ``target`` cannot be written. On any error, an interruption
-    included, ``target`` is left as it was.
+    The network has to take a face, (N, 6, 320, 320), and audio windows, (N, 32, 16, 16), and to
+    return mouths, (N, 3, 320, 320), each float32 or float16. Takes about as long as five
+    inferences. Raises NotFound where ``source`` is missing, AvatarInvalid where its inputs and
+    output are others, it is damaged or cannot be run, StorageFailed where ``target`` is not there
+    or cannot be written. On any error, an interruption included, ``target`` is left as it was.
     """
     label = source.name
     model = read_model(source)

@@ -54,11 +54,12 @@ def trial_inputs(form: Form, batch: int) -> dict[str, _Array]:
 
 
 def check_sizes(wrapped: onnx.ModelProto, label: str) -> None:
-    """Raise AvatarInvalid where a layer of ``wrapped`` makes more than ``MAX_LAYER_VALUES`` numbers
-    for a frame, or where shapes do not fit each other.
+    """Raise AvatarInvalid where the output of a layer of ``wrapped`` has more than 2 ** 26 numbers
+    (``MAX_LAYER_VALUES``), for one frame or, where the network takes one batch size only, for such
+    a batch, or where shapes do not fit each other.
 
-    ``wrapped`` is a network as ``wrap`` returns it, with layers that convert its inputs and output
-    around it. ``label``, the file's name, begins the message.
+    ``wrapped`` is a network between the layers that ``wrap`` adds, which convert its inputs and its
+    output. ``label``, the file's name, begins the message.
     """
     # Shapes may depend on the values of small constants, and not on those of weights.
     small = {t.name for t in wrapped.graph.initializer if t.ByteSize() <= _SMALL_BYTES}
@@ -135,12 +136,13 @@ def build(
     optimised: onnx.ModelProto, wrapped: onnx.ModelProto, form: Form, mouth: _Array
 ) -> BuiltGraph:
     """Return what is stored of a network in ``form``, "pixels" or "floats": the graph ``optimised``
-    without its weights, and the weights apart, if running these two gives exactly ``mouth``.
+    without its weights, and the weights apart, if running these two gives ``mouth`` bit for bit.
     Otherwise the result has ``wrapped`` with its weights inside, which no other avatar can share,
     and the reason (``BuiltGraph.reason``).
 
-    ``optimised`` is what ``optimise`` made of ``wrapped``; ``mouth`` is what the network makes of
-    the noise of ``trial_inputs``, for as many frames as ``mouth`` has.
+    ``optimised`` is the graph that ``optimise`` returns for ``wrapped``. ``mouth`` is the output of
+    the network for ``trial_inputs(form, N)``, N frames of noise: (N, 320, 320, 3) uint8 for
+    "pixels", (N, 3, 320, 320) float32 for "floats".
     """
     lifted, weights = lift(optimised)
     reason = why_not_shared(lifted)

@@ -49,10 +49,10 @@ class FailureHandler:
 
         Crops are evicted first; then weights, the least used first; then everything that ``stream``
         keeps for itself. ``stream`` is the one that the action runs in; None for none. Raises
-        Overloaded where nothing is left to evict, and DeviceLost where the device has failed. Where
-        ``action`` raises KernelsUnavailable or one of ``RUNTIME_ERRORS`` for another reason than
-        these two, AvatarInvalid is raised in its place. All other errors of ``action`` are raised
-        unchanged.
+        Overloaded where nothing is left to evict, and DeviceLost where the device has failed, now
+        or in an earlier call. Where ``action`` raises KernelsUnavailable, an error of ONNX Runtime
+        or another of ``RUNTIME_ERRORS`` (such as ValueError) for another reason than these two,
+        AvatarInvalid is raised in its place. Any other error of ``action`` is raised unchanged.
         """
         cleared = stream is None
         tries = 0

@@ -231,7 +231,7 @@ class Gpu:
         not copied again. Raises InvalidInput where the network was loaded without frames,
         Overloaded where the device has no room left, Unavailable where the device has failed or the
         network was unloaded, AvatarInvalid where the network fails, RuntimeError once this is
-        closed, and any error of ``Frames.crop``.
+        closed, and any error that the network's frames raise where a crop cannot be read.
         """
         start = 0
         for batch in network.batches(len(numbers), "pixels"):
@@ -255,17 +255,17 @@ class Gpu:
                 close()
 
     def run_together(self, requests: Sequence[NetworkRequest[GpuNetwork]]) -> None:
-        """Make the mouths of all ``requests``, at least one, in one batch, and write them into the
-        arrays of the requests (``NetworkRequest.mouths``).
+        """Compute the mouths of all ``requests``, at least one, in one batch, and write them into
+        the arrays of the requests (``NetworkRequest.mouths``).
 
         The requests may have at most 50 frames (MOST_FRAMES) in all, and their networks must have
         the same ``GpuNetwork.together``, not None. Where there is no room for the weights of all
         networks at a time, the requests are run one after the other. Raises InvalidInput where
         frames are given by numbers and a network was loaded without frames, Overloaded where the
         device has no room left, Unavailable where the device has failed or a network was unloaded,
-        AvatarInvalid where the kernels fail, RuntimeError once this is closed, and any error of
-        ``Frames.crop``. After an error the mouths of some requests may have been written, and those
-        of others not.
+        AvatarInvalid where the kernels fail, RuntimeError once this is closed, and any error that
+        a network's frames raise where a crop cannot be read. After an error the mouths of some
+        requests may have been written, and those of others not.
         """
         program, architecture = requests[0].network.program, requests[0].network.architecture
         assert program is not None  # as asked for

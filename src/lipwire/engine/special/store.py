@@ -89,10 +89,12 @@ class SpecialStore:
         return None
 
     def network(self, source_sha256: str, lanes: int) -> bytes | None:
-        """Return the bytes of the specialised network, for ``SpecialisedNetwork``; to be called
-        where ``verdict`` with the same ``source_sha256`` and ``lanes`` has an empty ``reason``.
-        Returns None where the network is not there or damaged; then its verdict is removed, so that
-        ``make`` makes both again. Raises OpenVinoFailed where ``source_sha256`` is no SHA-256."""
+        """Return the bytes of the specialised form of the network whose ONNX file has the SHA-256
+        ``source_sha256``, in hexadecimal digits, for ``lanes`` frames at a time (1 or more);
+        ``SpecialisedNetwork`` runs it. To be called where ``verdict`` with the same arguments
+        returned one with an empty ``reason``: the trial went well. Returns None where the network
+        is not there or damaged; then its verdict is removed, so that ``make`` makes both again.
+        Raises OpenVinoFailed where ``source_sha256`` is no SHA-256."""
         verdicts, blob = self._paths(source_sha256, lanes)
         try:
             data = blob.read_bytes()

@@ -141,8 +141,8 @@ def read_graph(folder: Path, graph: StoredGraph) -> bytes:
 
 def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | None:
     """Return the file of weights in ``folder``, mapped into memory: (bytes,) uint8, read-only. None
-    where it is empty. Raises AvatarInvalid where it is missing, cannot be read or is not as long as
-    ``manifest`` says, MemoryError where this process has no room to map it."""
+    where it is empty. Raises AvatarInvalid where it is missing, cannot be read or is not
+    ``manifest.weights_bytes`` long, MemoryError where this process has no room to map it."""
     mapped = map_file(folder, WEIGHTS_NAME, manifest.weights_bytes, MANIFEST_NAME)
     return mapped if mapped.size else None
 
@@ -150,8 +150,8 @@ def map_weights(folder: Path, manifest: Manifest) -> npt.NDArray[np.uint8] | Non
 def weight_views(
     mapped: npt.NDArray[np.uint8], graph: StoredGraph
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the weights of ``graph`` by name: views of ``mapped``, the file of weights as
-    ``map_weights`` returns it, in the shapes and types that the graph takes."""
+    """Return the weights of ``graph`` by name: views of ``mapped``, the whole file of weights,
+    (bytes,) uint8, in the shapes and types that the graph takes. Nothing is copied."""
     views: dict[str, npt.NDArray[np.generic]] = {}
     for weight in graph.weights:
         dtype = np.dtype(weight.element_type).newbyteorder("<")

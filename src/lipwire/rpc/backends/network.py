@@ -57,9 +57,13 @@ class RemoteNetwork:
         pictures that the caller gives. ``visual`` is (N, 6, 320, 320) float32 in [0, 1]: channels 0
         to 2 are the crop, 3 to 5 the crop with the mouth black (rows 5 to 309 of columns 5 to 314).
         ``windows`` are (N, 32, 16, 16) float32. Colours are in the order of the avatar's package
-        (bgr or rgb). ``call`` is the request that this is done for. Raises AvatarChanged where the
-        server's network is of another revision than the frames here, and the other errors that
-        ``mouths`` names."""
+        (bgr or rgb). ``call`` is the request that this is done for (None: none in particular).
+
+        Raises AvatarChanged where the server's network is of another revision than the frames here,
+        NotFound where the server has no such avatar, InvalidInput where an array has another shape,
+        number of frames or values that are not finite, and AvatarInvalid where the network cannot
+        be loaded or fails; and where no server answers in time Unavailable, Overloaded,
+        DeadlineExceeded, or Cancelled where ``call`` ends first."""
         return self._backend.mouths_of(
             self._model_id, visual, windows, revision=self._frames.revision, call=call
         )

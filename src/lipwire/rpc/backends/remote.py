@@ -384,12 +384,14 @@ class RemoteBackend(Closing):
         done for.
 
         The lease is held at the server that the avatar's calls go to, or at the next one where that
-        server is out. Where a server has no room, the next is asked, as many servers as
-        ``replicas`` allows for one avatar. A lease that ``holder`` had at another server until now
-        ends there. The server that would be asked next is sent a request to load the network too,
-        so that the session can go on there when its own server fails. Raises Overloaded where there
-        is no room for one more, NotFound, InvalidInput, AvatarInvalid, and Unavailable where no
-        server answers.
+        server cannot be reached. Where a server has no room, the next is asked, up to the number of
+        servers for one avatar that this object was created with (``replicas``, 1 by default). A
+        lease that ``holder`` had at another server until now ends there. The server that would be
+        asked next is sent a request to load the network too, so that the session can go on there
+        when its own server fails. Raises Overloaded where there is no room for one more, NotFound
+        where there is no such avatar, InvalidInput where ``holder`` has not 1 to 200 characters,
+        AvatarInvalid where the network cannot be loaded or fails; and where no server answers in
+        time Unavailable, DeadlineExceeded, or Cancelled where ``call`` ends first.
         """
         check_name(model_id)
         request = mouths_pb2.LeaseRequest(holder=holder, model_id=model_id)
@@ -421,9 +423,10 @@ class RemoteBackend(Closing):
         )
 
     def release(self, holder: str) -> None:
-        """End the lease (see ``acquire``) of ``holder`` at all servers; does nothing where
-        ``holder`` has none. Raises nothing: at a server that does not answer the lease ends by
-        itself after 4 seconds. See ``Backend.release``."""
+        """End the lease of ``holder`` at all servers: give back the share of a device's time that
+        ``acquire`` has reserved for the live session of that name. Does nothing where there is
+        none. Raises nothing: at a server that does not answer, the lease ends by itself within 4
+        seconds."""
         with suppress(LipwireError):
             self._servers.tell_all(
                 _release(holder), _RELEASE_TIMEOUT_S, self._servers.replicas.released(holder)

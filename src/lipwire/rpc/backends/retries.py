@@ -85,12 +85,13 @@ class Tries:
         ``error``; None where there is to be no other attempt, and ``error`` is the call's result.
         After Unavailable a server that was not asked yet is asked at once, without limit until the
         deadline. After Overloaded, after StorageFailed where another server was not asked yet, and
-        after Unavailable where none is left, there is another attempt where fewer than
-        ``max_retries`` were counted and the pause ends before the deadline; ``counted`` grows by 1
-        then. After other errors there is none.
+        after Unavailable where none is left, there is another attempt where fewer than the policy's
+        ``max_retries`` were counted (``counted`` grows by 1 then) and the pause ends before the
+        deadline. After any other error, and once the deadline has passed, there is none.
 
         ``order`` has the servers that can be asked now; the pause is 0 where one of them was not
-        asked by this call yet. ``now`` is in seconds of the clock that the deadline is in.
+        asked by this call yet, and otherwise the policy's, after Overloaded longer by the error's
+        ``retry_after_s``. ``now`` is in seconds of the clock that the deadline is in.
         """
         another = any(name not in self._asked for name in order)
         if not isinstance(error, Unavailable | Overloaded | StorageFailed) or now >= self._deadline:

@@ -93,9 +93,14 @@ def error_of_call(failed: object, peer: Peer | None = None) -> LipwireError:
 
 
 def error_of_request(failed: object, peer: Peer, trace: Trace) -> LipwireError:
-    """Return the error that ``error_of_call(failed, peer)`` returns for ``failed``, the exception
-    that a gRPC call to the server ``peer`` raised. The call was sent with the headers of ``trace``:
-    where a Lipwire server has answered, the error has the request's id (``request_id``)."""
+    """Return an error of Lipwire's own for ``failed``, the exception that a gRPC call to the server
+    ``peer`` raised. Its class is the one that a Lipwire server names in the details of the status;
+    where there are none, it follows from the status code. Its text is the server's, or, where that
+    is not Lipwire's, has the address and, where known, the cause and a hint. Where ``failed`` is no
+    gRPC call, the error is a plain LipwireError.
+
+    The call was sent with the headers of ``trace``: where a Lipwire server has answered, the error
+    has the request's id (``request_id``)."""
     error = error_of_call(failed, peer)
     if isinstance(failed, grpc.Call) and says_why(failed):
         error.request_id = trace.request_id

@@ -79,7 +79,8 @@ class Admission:
 
     @property
     def draining(self) -> bool:
-        """Whether ``drain`` was called."""
+        """Whether ``drain`` was called, so that every new request is refused, for good, while those
+        that were admitted before go on."""
         return self._draining
 
     @property
@@ -145,10 +146,12 @@ class WaitingCallsInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return a handler for the method that ``handler_call_details`` names: it runs the handler
-        that ``continuation`` returns, and counts a call as waiting (see the class). None where
-        there is no such method. A call without a message ends with INVALID_ARGUMENT. Called by
-        gRPC; see ``grpc.ServerInterceptor``."""
+        """Return a handler for the method that ``handler_call_details`` names. It runs the handler
+        that ``continuation`` returns, and counts a call as waiting while a message of its client is
+        waited for, or while the client of a stream takes an answer; where too many wait, the call
+        that has waited for longest is cancelled. A call of a method that takes one message ends
+        with INVALID_ARGUMENT where its client sends none. None where there is no such method.
+        Called by gRPC, as that of every ``grpc.ServerInterceptor``."""
         handler = continuation(handler_call_details)
         if handler is None:
             return None

@@ -102,10 +102,13 @@ class ConversingServicer(avatar_pb2_grpc.AvatarServiceServicer):
         or, where it has the id of a session that runs, go on with that. Yield the session's frames,
         sound and events, waiting for each, until it ends. Another thread acts on the client's
         further messages meanwhile; a message that cannot be followed is answered with a refusal.
-        Raises InvalidInput where the first message is not ``start``, NotFound where there is no
-        such avatar or session, Overloaded, MinutesUsedUp, Unavailable and other errors of opening a
-        session (``LiveSessions.open``), and at the end the error that the session has ended with,
-        if any."""
+        Raises InvalidInput where the first message is not ``start`` or a setting in it is out of
+        range, NotFound where there is no such avatar or session, Overloaded where there are too
+        many sessions, MinutesUsedUp where the tenant has had its minutes of the month,
+        AvatarInvalid where the avatar's files are damaged, StorageFailed where its compiled files
+        cannot be written, Unavailable while the server stops or where nothing can run the network,
+        DeadlineExceeded where the avatar cannot be loaded within 60 s, and at the end the error
+        that the session has ended with, if any."""
         call = call_of(context)
         try:
             session, resumed = self._begin(next(request_iterator, None), call)

@@ -73,8 +73,15 @@ class InferenceServicer(InferenceServiceServicer):
         """Return the network's own output for the 1 to 50 frames of ``request``, (count, 3, 320,
         320) float32, by custom in [0, 1], in the colour order of the avatar's package (bgr or rgb),
         made from the windows that ``request`` brings (what the network hears of each frame) and
-        either its crops or its frame numbers; waits for the network. The answer can be sent, but
-        its output cannot be read here (see ``with_array``)."""
+        either its crops or its frame numbers; waits for the network. The returned object is for
+        gRPC to send: its fields cannot be read.
+
+        The answer has ``success = false`` for a field out of range, an avatar that does not exist
+        or whose network cannot be loaded or fails, and frame numbers where the frames are not here.
+        Raises AvatarChanged where the network is of another revision than ``request`` names,
+        Overloaded where there is no room for the request, Unavailable where nothing can run the
+        network, DeadlineExceeded where time is too short, and Cancelled where the client has
+        gone."""
         started = self._clock()
         try:
             answer, output = self._infer(request, call_of(context))
@@ -204,9 +211,14 @@ class MouthServicer(MouthServiceServicer):
         """Return the mouths of the 1 to 50 consecutive frames that ``request`` names, (count, 320,
         320, 3) uint8 in the colour order of the avatar's package (bgr or rgb), made from the
         windows that ``request`` brings (what the network hears of each frame); waits for the
-        network. The answer can be sent, but its mouths cannot be read here (see ``with_array``).
-        Raises InvalidInput for a field out of range, and what the backend raises (NotFound,
-        AvatarChanged, CropsNeeded, Overloaded, ...)."""
+        network. The returned object is for gRPC to send: its fields cannot be read.
+
+        Raises InvalidInput for a field out of range, NotFound where there is no such avatar, or the
+        caller may not use it, AvatarChanged where the network is of another revision than
+        ``request`` names, CropsNeeded where the avatar's frames are not here and ``request`` brings
+        no crops, AvatarInvalid where the network cannot be loaded or fails, Overloaded where there
+        is no room for the request, Unavailable where nothing can run the network, DeadlineExceeded
+        where time is too short, and Cancelled where the client has gone."""
         mouths = self._draw(request, call_of(context))
         answer = mouths_pb2.MouthsResponse(
             gpu_id=mouths.gpu_id,
@@ -220,9 +232,12 @@ class MouthServicer(MouthServiceServicer):
         self, request: mouths_pb2.LeaseRequest, context: grpc.ServicerContext
     ) -> mouths_pb2.LeaseResponse:
         """Reserve the network's time for the live session that ``request`` names (a lease), for its
-        avatar, or renew the lease that it has; the answer says for how many seconds. Raises
-        Overloaded where there is no room for one more, and what loading the network raises
-        (NotFound, AvatarInvalid, ...)."""
+        avatar, or renew the lease that it has; the answer says for how many seconds (4). Raises
+        Overloaded where there is no room for one more, NotFound where there is no such avatar, or
+        the caller may not use it, InvalidInput where the session's name has not 1 to 200
+        characters or that of the avatar cannot be one, AvatarInvalid where the network cannot be
+        loaded or fails, Unavailable where nothing can run it, DeadlineExceeded where time is too
+        short, and Cancelled where the client has gone."""
         call = call_of(context)
         model_id = model_id_of(request.model_id, call.access, versions=True)
         self._backend.acquire(request.holder, model_id, call)

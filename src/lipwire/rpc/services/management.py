@@ -26,8 +26,9 @@ def list_models(
     """Return the answer to ``request``, one of ListModels: one page of ``names``, which are sorted,
     without those that ``access`` does not allow the caller to see.
 
-    ``loaded`` holds the names of the models in memory. Raises InvalidInput for a page_size below 0
-    or above 10000.
+    ``loaded`` holds the names of the models in memory. A page has at most as many names as the
+    request's page_size says, 1000 where that is 0. Raises InvalidInput for a page_size below 0 or
+    above 10000.
     """
     if not access.sees_all:
         names = [name for name in names if access.sees(name)]
@@ -99,9 +100,10 @@ def unload_model(
 
     ``unload`` returns whether the model was loaded, which is ``unloaded`` of the answer;
     ``success`` is true either way. ``access`` is what the caller may do: a model that it does not
-    allow is answered as one that does not exist. With ``versions`` the request may name a version
-    of an avatar. Errors that say what is wrong with the request (InvalidInput, NotFound) become
-    ``success = false`` in the answer; others, such as Overloaded, are raised.
+    allow is answered with NotFound. With ``versions`` the request may name one version of an
+    avatar, NAME:VERSION, which ``unload`` is then given. Errors that say what is wrong with the
+    request (InvalidInput, NotFound) become ``success = false`` with a text in the answer; others,
+    such as Overloaded, are raised.
     """
     try:
         unloaded = unload(model_id_of(request.model_id, access, versions=versions))

@@ -85,10 +85,10 @@ def revision_of(frames: str, model: str) -> Revision:
 
 
 def service_of(number: int) -> Service:
-    """Return the class of work (live, batch or render) that ``number`` of the enum
-    ``lipwire.v1.Service`` stands for; batch for 0.
+    """Return the class of work that ``number`` of the protobuf enum ``lipwire.v1.Service`` stands
+    for: "live" for 1, "batch" for 2, "render" for 3, and "batch" for 0, a field that was not set.
 
-    Raises InvalidInput for a number that stands for none.
+    Raises InvalidInput for any other number.
     """
     if number not in _SERVICES:
         raise InvalidInput(f"service is {number}; allowed are 0 to {max(_SERVICES)}")

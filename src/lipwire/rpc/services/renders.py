@@ -94,7 +94,7 @@ class RendersServicer(RenderServiceServicer):
         """Return the renders of the caller's tenant, newest first, as many as ``request`` asks for
         at most (``most``; 0: 100), and only those older than the render whose id it names
         (``before``), if any. Raises InvalidInput where ``most`` is not 0 to 1000, and NotFound
-        where there is no render of that id."""
+        where the tenant has no render of that id."""
         jobs = self._renders.every(
             call_of(context).access.tenant,
             before=request.before,

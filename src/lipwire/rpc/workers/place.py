@@ -28,9 +28,9 @@ class WorkerPlace:
 
     @classmethod
     def of_socket(cls, path: Path, count: int) -> "WorkerPlace":
-        """Return the place of the process whose gRPC socket is ``path`` (as ``socket`` returns it),
-        among ``count`` processes. Raises InvalidInput where ``path`` is not the socket of one of
-        them."""
+        """Return the place of the process whose gRPC socket is ``path``, among ``count`` processes.
+        The file's name is the number of the process, 0 to ``count`` - 1, and ".sock", as in
+        "0.sock"; it need not exist. Raises InvalidInput for a file of another name."""
         name = path.stem
         if path.suffix != ".sock" or not name.isdecimal() or int(name) >= count:
             raise InvalidInput(

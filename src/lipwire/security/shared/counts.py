@@ -122,14 +122,14 @@ class SharedCounts:
         redis.each_beat(self._join)
 
     def count(self, who: str, asked: Sequence[Asked]) -> tuple[int | None, list[Left]]:
-        """Count for ``who`` (any text, such as ``Access.counts_for``) what is ``asked`` for, if all
-        limits allow it; else count nothing. Each of ``asked`` is ``cost`` of the ``most`` that the
-        limit ``name`` allows within ``span_s`` seconds; a cost of 0 asks only what is left. Return
-        (index, left): ``index`` is the place in ``asked`` of the first limit that does not allow
-        it, from 0, or None where all do; ``left`` has for each of ``asked`` what was left before
-        this call (``remaining``), and in how many seconds there will be more (``renewed_in_s``).
-        Waits for Redis. Raises StoreAway where Redis does not answer; what was asked for may have
-        been counted then."""
+        """Count for ``who`` (any text that names the caller, such as "tenant anna") what is
+        ``asked`` for, if all limits allow it; else count nothing. Each of ``asked`` is ``cost`` of
+        the ``most`` that the limit ``name`` allows within ``span_s`` seconds; a cost of 0 asks only
+        what is left. Return (index, left): ``index`` is the place in ``asked`` of the first limit
+        that does not allow it, from 0, or None where all do; ``left`` has for each of ``asked``
+        what was left before this call (``remaining``), and in how many seconds there will be more
+        (``renewed_in_s``; 0 where all is left). Waits for Redis. Raises StoreAway where Redis does
+        not answer; what was asked for may have been counted then."""
         now_ms = "" if self._now_s is None else str(round(self._now_s() * 1000))
         told: list[str | int] = [now_ms]
         for each in asked:

@@ -56,10 +56,11 @@ class SharedTexts:
         return data.decode("utf-8", "replace"), ends_ms / 1000
 
     def take(self, name: str, lasts_s: float) -> bool:
-        """Forget the text of ``name``, and return whether it was there. Where several callers do so
-        at the same time, at whatever server, only one gets True. ``lasts_s`` is in how many seconds
-        the text would have expired, as ``get`` returned: for that long this object does not find it
-        again. Raises StoreAway where Redis does not answer; the text may be forgotten then."""
+        """Forget the text of ``name``, hexadecimal digits, and return whether it was there. Where
+        several callers do so at the same time, at whatever server, only one gets True. ``lasts_s``
+        is in how many seconds the text would have expired, which ``get`` returns with the text: for
+        that long this object does not find it again. Raises StoreAway where Redis does not answer;
+        the text may be forgotten then."""
         now_s = self._clock()
         with self._lock:
             self._taken = {one: until_s for one, until_s in self._taken.items() if until_s > now_s}

@@ -33,11 +33,11 @@ class AvatarSlot:
         return self._next is not None
 
     def prepared(self, avatar: LiveAvatar, position: int) -> Resting:
-        """Return a ``Resting``, which has missing mouths at rest made, for ``avatar``, to be given
-        to ``set_next``. First have that mouth of its frame ``position`` made, if that is possible
-        now. Waits for the network, up to 10 s, so call this without the session's lock; it changes
-        nothing here. Raises errors of the network that are not due to load or time: NotFound,
-        AvatarInvalid or AvatarChanged."""
+        """Return a ``Resting`` for ``avatar``, to be given to ``set_next``: the object that asks
+        the network for mouths at rest that are missing. Before it is returned, it asks for the one
+        of frame ``position`` of the avatar, if that is possible now. Waits for the network, up to
+        10 s, so call this without the session's lock; it changes nothing here. Raises errors of the
+        network that are not due to load or time: NotFound, AvatarInvalid or AvatarChanged."""
         resting = Resting(avatar, self._tenant, self._clock)
         resting.prepare([position])
         return resting

@@ -127,10 +127,11 @@ class SpeechReader:
 
     def push(self, piece: SpeechPiece) -> Heard:
         """Add the audio ``piece`` behind what was pushed before, and return the windows, weights
-        and sound that are complete now; there may be none, and ``Heard`` then has arrays without
-        rows. The rate and channels of ``piece`` may differ from those before. Raises InvalidInput
-        where ``piece`` is not audio of a session (see ``check_piece``), and an exception of ONNX
-        Runtime where the encoder fails."""
+        and sound that are known with it and were not returned before; there may be none, and
+        ``Heard`` then has empty arrays. The rate and channels of ``piece`` may differ from those
+        before. Raises InvalidInput where ``piece`` is neither int16 nor float32, or has NaN,
+        infinite samples or samples beyond 8.0, more than 64 channels, or a rate outside 1,000 to
+        768,000 Hz. Raises an exception of ONNX Runtime where the encoder fails."""
         heard, sound = [], []
         form = (piece.rate_hz, piece.channels)
         if form != self._form:

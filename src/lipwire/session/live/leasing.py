@@ -17,9 +17,14 @@ class Leases(Protocol):
         """Reserve the time that a session with avatar ``model_id`` takes, for ``LEASE_S`` seconds,
         under the name ``holder`` (a session's id). Where ``holder`` has a lease already, renew
         that, and change it to ``model_id`` where it was for another avatar. ``call`` is the request
-        that this is done for. Waits for the answer. Raises Overloaded, with how many leases are
-        held and how many fit, where no more fit, and the errors of loading the avatar's network
-        (NotFound, AvatarInvalid, Unavailable, ...)."""
+        that this is done for. Waits for the answer.
+
+        Raises Overloaded, with how many leases are held and how many fit, where no more fit, and
+        InvalidInput where ``holder`` is empty or longer than 200 characters. As the avatar's
+        network may have to be loaded for this, also raises NotFound where there is no such avatar,
+        AvatarInvalid where its network cannot be loaded or fails, Unavailable where no server or
+        device can answer, and DeadlineExceeded where ``call``'s time is over before.
+        """
         ...
 
     def release(self, holder: str) -> None:
@@ -48,9 +53,17 @@ class SessionLeases:
         return self._leases is not None
 
     def acquire(self, holder: str, model_id: str, call: Call) -> None:
-        """Reserve the time of a session with avatar ``model_id`` for ``holder``, the session's id,
-        as part of ``call``, the request, or renew the lease of ``holder``. Raises Overloaded where
-        no more fit; see ``Leases.acquire``."""
+        """Reserve the machine's time that a session with avatar ``model_id`` takes, for 4 seconds
+        (``LEASE_S``), under the name ``holder``, the session's id. Where ``holder`` has a lease
+        already, renew it, and change it to ``model_id`` where it was for another avatar. ``call``
+        is the request that this is done for. Waits for the answer.
+
+        Raises Overloaded where no more fit, and InvalidInput where ``holder`` is empty or longer
+        than 200 characters. As the avatar's network may have to be loaded for this, also raises
+        NotFound where there is no such avatar, AvatarInvalid where its network cannot be loaded or
+        fails, Unavailable where no server or device can answer, and DeadlineExceeded where
+        ``call``'s time is over before.
+        """
         if self._leases is not None:
             self._leases.acquire(holder, model_id, call)
 

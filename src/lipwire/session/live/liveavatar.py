@@ -92,10 +92,12 @@ class LiveAvatar:
 
     def rest_mouth(self, position: int, tenant: str, service: Service) -> UInt8Array | None:
         """Return the mouth at rest (shown while nobody speaks) for frame ``position``, (320, 320,
-        3) uint8. Where it is not made yet, waits up to 10 s for the network to make it, as work of
-        the class ``service`` ("live", "batch" or "render") for ``tenant``; returns None where it
-        cannot be made now because of load or time. Raises the other errors of the network
-        (NotFound, AvatarInvalid, AvatarChanged, ...)."""
+        3) uint8. Where it is not there yet, waits up to 10 s for the network to make it.
+        ``service`` ("live", "batch" or "render") and ``tenant``, who it is made for, decide when
+        that is done among other requests. Returns None where it takes longer, the network has too
+        much to do, or no server or device can answer. Raises NotFound where the avatar was removed,
+        AvatarInvalid where its files are damaged or its network fails, and AvatarChanged where it
+        was replaced by one with frames of another size."""
         mouth = self.rest.ready(position)
         if mouth is not None:
             return mouth

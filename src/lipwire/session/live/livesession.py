@@ -180,15 +180,16 @@ class LiveSession(Closing):
         timeout_s: float | None = None,
     ) -> None:
         """Add audio to be spoken, of any length: ``pcm`` is (n,) or (n, channels), int16 or float32
-        in [-1, 1], at ``rate_hz``. It continues the last piece of speech, or begins another where
-        that was ended. Waits while more than ``max_buffered_speech_s`` waits to be spoken, and
-        returns when all audio was added, not when it is spoken. An interrupt meanwhile drops what
-        is not added yet. ``sequence`` is the number of this audio among all of the session, each
-        one more than the one before; None where the sender does not count. ``after_interrupts`` is
-        how many interrupts the sender had sent before (None: it does not count); where more have
-        arrived, the audio is dropped. ``caption`` is the text that is said from its beginning on;
-        the client is sent it when that is spoken. Raises InvalidInput where ``pcm`` is not such
-        audio or ``sequence`` not the next number, DeadlineExceeded where there is no room for
+        in [-1, 1], of 1 to 64 channels, at ``rate_hz``, 1,000 to 768,000. It continues the last
+        piece of speech, or begins another where that was ended. Waits while more than
+        ``max_buffered_speech_s`` waits to be spoken, and returns when all audio was added, not when
+        it is spoken. An interrupt meanwhile drops what is not added yet. ``sequence`` is the number
+        of this audio among all of the session, any for the first and then each one more than the
+        one before; None where the sender does not count. ``after_interrupts`` is how many
+        interrupts the sender had sent before (None: it does not count); where more have arrived,
+        the audio is dropped. ``caption`` is the text that is said from its beginning on; the client
+        is sent it when that is spoken. Raises InvalidInput where ``pcm`` and ``rate_hz`` are not
+        such audio or ``sequence`` not the next number, DeadlineExceeded where there is no room for
         ``timeout_s`` seconds (None: no limit; what was added before is spoken), and Cancelled where
         the session has ended or ends meanwhile."""
         check_piece(pcm, rate_hz)

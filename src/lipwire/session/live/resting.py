@@ -34,9 +34,11 @@ class Resting:
 
     def prepare(self, positions: Iterable[int], *, spoken: bool = False) -> bool:
         """Have one mouth at rest made, that of the first of ``positions`` (frames of the avatar)
-        that has none, waiting for the network. Returns whether one was made; False where none is
-        missing or it cannot be made now, because of load or time. Raises the network's other
-        errors: NotFound, AvatarInvalid or AvatarChanged.
+        that has none, waiting for the network. Returns whether one was made: False where none of
+        them is missing, or where it takes longer than 10 s, the network has too much to do, or no
+        server or device can answer. Raises NotFound where the avatar was removed, AvatarInvalid
+        where its files are damaged or its network fails, and AvatarChanged where it was replaced by
+        one with frames of another size.
 
         ``spoken`` says that the frames are pauses in speech, where no other frame can be shown
         instead: the mouth is then made as urgently as those of the speech.

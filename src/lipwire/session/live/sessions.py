@@ -102,18 +102,23 @@ class LiveSessions(Closing):
         lasts_s: float | None = None,
     ) -> LiveSession:
         """Begin a session with avatar ``model_id``, for ``tenant``, and return it when its first
-        frame leaves: waits for the avatar to be loaded, as long as ``call``, the request that asks
-        for it, lasts. Which version of the avatar is shown depends on the client of ``call``, or
-        without one on the session's id. ``settings`` say how the session is to behave.
-        ``with_outbox`` has its outbox keep what leaves, from the first frame on. ``lasts_s`` is how
-        many seconds it lasts at most; None: only the rules say.
+        frame leaves: waits until the avatar is loaded. ``call`` is the request that asks for the
+        session; its deadline limits the wait. Which version of the avatar is shown depends on the
+        client of ``call``, or without one on the session's id. ``settings`` say how the session is
+        to behave. With ``with_outbox`` its ``outbox`` keeps frames, sound and events for a client,
+        from the first frame on. ``lasts_s`` is how many seconds it lasts at most; None: only the
+        rules say.
 
         The session ends unless a client is attached (``attach``) within
         ``SessionRules.nobody_joined_timeout_s``. Where there is no room, the session of the same
-        tenant whose client left first is ended for it. Raises Overloaded where there are still too
-        many or the machine cannot carry one more, MinutesUsedUp where the tenant has had its
-        minutes of the month, Unavailable once draining, and the errors of opening the avatar
-        (NotFound, AvatarInvalid, ...).
+        tenant whose client left first is ended for it.
+
+        Raises Overloaded where there are still too many or the machine has no time or memory left
+        for one more, MinutesUsedUp where the tenant has had its minutes of the month, Unavailable
+        once ``drain`` or ``close`` was called or where no server can run the network, AvatarChanged
+        where the avatar is being replaced at this moment, NotFound where there is no such avatar,
+        AvatarInvalid where its files are damaged, InvalidInput where it has no audio encoder, and
+        DeadlineExceeded where the time of ``call`` is over before it is loaded.
         """
         if self._minutes is not None:
             self._minutes.check(tenant)
@@ -161,9 +166,17 @@ class LiveSessions(Closing):
         return session
 
     def change_avatar(self, session: LiveSession, model_id: str, call: Call) -> None:
-        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks; returns when it is
-        loaded. ``call`` is the request that asks for it. Raises Overloaded where the machine cannot
-        carry the session with that avatar, and the errors of opening it (NotFound, ...)."""
+        """Have ``session`` show avatar ``model_id`` as soon as nobody speaks. Returns when it is
+        loaded and its first mouth for silence was made, for which it waits up to 10 s. ``call`` is
+        the request that asks for it; its deadline limits the loading.
+
+        Raises Overloaded where the machine has no time or memory left for that avatar, Unavailable
+        where no server can run its network, AvatarChanged where it is being replaced at this
+        moment, NotFound where there is no such avatar, AvatarInvalid where its files are damaged or
+        its network fails, InvalidInput where it has no audio encoder, and DeadlineExceeded where
+        the time of ``call`` is over before it is loaded. The session then goes on with the avatar
+        that it has.
+        """
         with self._lock:
             kept = self._kept.get(session.id)
         who = session.id if kept is None else kept.who

@@ -97,9 +97,10 @@ class SpeechQueue:
 
     def next_to_hear(self, position: int) -> tuple[Speech, SpeechPiece | None, bool] | None:
         """Take the audio that is to be worked on next out of its piece of speech, and return (the
-        piece of speech, the audio, whether the piece of speech ends with it). The caller makes
-        windows and sound of it (see ``SpeechReader``), and gives them to ``heard``. The audio is
-        None where all of it was returned before and the piece of speech has ended since.
+        piece of speech, the audio, whether the piece of speech ends with it). The caller makes of
+        it what the network hears of each frame (windows) and the sound for listeners, with the
+        ``SpeechReader`` of that piece of speech, and gives both to ``heard``. The audio is None
+        where all of it was returned before and the piece of speech has ended since.
 
         Returns None, in place of the three, where there is nothing to do now: no audio is left, or
         the windows of the next 50 frames are made already. ``position`` is the number of the

@@ -139,12 +139,13 @@ class Speech:
         return False
 
     def take(self, number: int, samples: int) -> tuple[Float32Array, Made | None]:
-        """Remove frame ``number``, the next one, and return its sound and its mouth.
+        """Remove frame ``number``, which has to be the one after the frame that was taken last (0
+        at first; this is not checked), and return its sound and its mouth.
 
-        The sound is the next ``samples`` samples, (samples,) float32 in [-1, 1], filled with
-        silence behind the end. The mouth is the ``Made`` that ``made`` has for the frame, whose
-        ``mouth`` is None where it is not made; None where ``made`` has none, because the frame
-        shows the mouth at rest or its mouth was not asked for.
+        The sound is the next ``samples`` samples at the session's sampling rate, (samples,) float32
+        in [-1, 1], filled with silence behind the end. The mouth is a ``Made``, whose ``mouth`` is
+        None as long as the network has not made it, where the frame's mouth was asked of the
+        network; None where it was not, because the frame shows the mouth at rest.
         """
         taken = np.zeros(samples, np.float32)
         filled = 0

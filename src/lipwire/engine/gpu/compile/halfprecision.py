@@ -62,7 +62,8 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of ``model``, an ONNX model in canonical form, that computes in float32, but
     rounds weights, inputs and the output of every layer to float16: on the processor its results
-    are those of ``halved`` on a GPU. Raises CannotHalve where a weight is too large for float16."""
+    are those that the model has on a GPU when all of it is float16. Inputs and outputs stay
+    float32. Raises CannotHalve where a weight is too large for float16, above 65504."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph

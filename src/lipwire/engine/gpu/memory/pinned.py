@@ -112,7 +112,8 @@ class Uploads:
     def copy_through_scratch(self, region: Region, item: DeviceWeights) -> None:
         """Copy the weights of ``item`` from their source into ``region``, through a pinned buffer.
         Waits for the end. Raises Overloaded where no memory can be pinned for the buffer,
-        DeviceLost where the device has failed, and any error of ``item.source.write``."""
+        DeviceLost where the device has failed, and any error that ``item.source`` raises where the
+        weights cannot be read."""
         with self._lock:
             block = self._scratch_of(item.size_bytes)
             item.source.write(block)

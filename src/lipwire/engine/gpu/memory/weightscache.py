@@ -105,7 +105,7 @@ class WeightsCache:
         another thread that is copying ``item``, because that thread may wait for those other
         weights, but raises Overloaded. Raises Overloaded also where there is no room in the end,
         Unavailable where ``item`` was unloaded or the cache closed, DeviceLost where the device has
-        failed, and any error of ``Source.write``.
+        failed, and any error that ``item.source`` raises where the weights cannot be read.
         """
         region = self._enter(item, wait_s, beside=beside)
         try:
@@ -120,7 +120,8 @@ class WeightsCache:
         waiting, where there is no room for them.
 
         Raises Unavailable where ``item`` was unloaded or the cache closed, DeviceLost where the
-        device has failed, and any error of ``Source.write``.
+        device has failed, and any error that ``item.source`` raises where the weights cannot be
+        read.
         """
         try:
             with self.use(item):

@@ -102,8 +102,8 @@ class GraphReader:
                     self._users.setdefault(name, []).append(place)
 
     def untaken(self) -> Iterator[onnx.NodeProto]:
-        """Yield the nodes in the graph's order, leaving out those that only compute paddings, and
-        those that ``take`` has marked as taken by the time their turn comes."""
+        """Yield the nodes in the graph's order, leaving out those that only compute how much a Pad
+        adds, and those that are marked as taken by the time their turn comes."""
         for place, node in enumerate(self.nodes):
             if place not in self._of_shapes and place not in self._taken:
                 yield node

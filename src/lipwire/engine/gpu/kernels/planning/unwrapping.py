@@ -106,11 +106,12 @@ class CropPasses:
 
 def find_ending(reader: GraphReader, name: str) -> Ending:
     """Mark all nodes of ``reader`` from the value ``name``, the output of the last convolution, to
-    the mouth as taken (``GraphReader.take``): those that the network ends with, and those that
-    ``wrap`` adds.
+    the mouth as taken (``GraphReader.take``).
 
-    Returns what the network brings its values to [0, 1] with: "sigmoid", "clip" or "none". Raises
-    NotPlanned where other nodes follow there.
+    These are a Sigmoid, a Clip to [0, 1] or neither, with which the network ends, and the nodes
+    that make pixels of its values: a Cast to float32, times 255, a Clip to [0, 255], Round, a Cast
+    to uint8, and a Transpose to (N, 320, 320, 3). Returns what brings the values to [0, 1]:
+    "sigmoid", "clip" or "none". Raises NotPlanned where other nodes follow there.
     """
     kind = reader.kind_after(name)
     ending: Ending = "none"
