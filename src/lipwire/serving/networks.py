@@ -48,10 +48,8 @@ have to wait for weights, and a median leaves it out."""
 
 class ServerDevice:
     """One device of a server, the processor or a GPU: an engine, and a scheduler whose workers run
-    networks with it. Thread-safe.
-
-    It closes neither engine nor scheduler. A scheduler accepts more requests than it has threads,
-    so the caller has to limit how many requests there are at a time.
+    networks with it. Thread-safe. It closes neither engine nor scheduler. A scheduler accepts more
+    requests than it has threads, so the caller has to limit how many requests there are at a time.
     """
 
     def __init__(
@@ -188,9 +186,8 @@ class ServerDevice:
         return mouths, ran_s * 1000
 
     def speed(self, key: "NetworkKey") -> Speed | None:
-        """Return how fast the network of ``key`` was here: ``Speed.frame_s`` is the median time for
-        a frame, in seconds, in its runs of the last 60 s that were of class live or of one frame.
-        None where there was no such run."""
+        """Return how fast the network of ``key`` was here: the median seconds for a frame in its
+        runs of the last 60 s that were of class live or of one frame; None where there was none."""
         frame_s = self._scheduler.live_frame_s(key)
         return None if frame_s is None else Speed(self.index, frame_s, self.side_by_side)
 
@@ -208,14 +205,12 @@ class ServerDevice:
 
     @property
     def side_by_side(self) -> int:
-        """How many frames it computes at a time: a processor as many as its scheduler has workers,
-        a GPU one."""
+        """How many frames it computes at a time: a processor one with each worker, a GPU one."""
         return self._scheduler.side_by_side
 
     def expect_live(self, for_s: float) -> None:
-        """Limit runs of networks to about 40 ms each for ``for_s`` seconds from now, except runs
-        for live sessions, because frames of these may be asked for at any moment. A shorter time
-        than is left from an earlier call changes nothing."""
+        """Limit runs that are not for live sessions to about 40 ms each for ``for_s`` seconds from
+        now, or for as long as is left from an earlier call."""
         self._scheduler.expect_live(for_s)
 
     def expect_use(self, model: Model) -> None:
@@ -279,8 +274,8 @@ class ServerDevice:
 
 
 class NetworkKey:
-    """Stands for a loaded network in a scheduler's queue. A scheduler keeps keys for a long time,
-    so a key refers to its network weakly and does not keep it in memory."""
+    """Stands for a loaded network in a scheduler's queue, which keeps keys for long: a key does not
+    keep its network in memory."""
 
     __slots__ = ("__weakref__", "_model", "together")
 
@@ -387,9 +382,8 @@ class DeviceNetwork:
         return DrawnFloatMouths(values, index, inference_ms)
 
     def speed(self) -> Speed | None:
-        """Return how fast the network was on its device: ``Speed.frame_s`` is the median time for a
-        frame, in seconds, in its runs of the last 60 s that were of class live or of one frame.
-        None where there was no such run, and once it is closed."""
+        """Return how fast the network was on its device: the median seconds for a frame in its runs
+        of the last 60 s that were live or of one frame; None without any, and once closed."""
         placed = self._placed
         return None if placed is None else placed.device.speed(placed.key)
 

@@ -128,7 +128,7 @@ def shared_web(
 ) -> Iterator[dict[str, str]]:
     """Keep the port of ``web`` for several processes that listen on it, during the ``with`` block.
     A context manager. Gives environment variables (name to value) with which each of the processes
-    has that port and the same token, the secret that is in the address of the page.
+    has that port and the same token, which the server shows to who starts it and callers bring.
 
     ``tell(heading, facts)`` is called for people who start the server, with a heading and a mapping
     of names to values, such as the page's address. ``closed`` says whether callers are told apart

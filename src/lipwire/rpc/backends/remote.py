@@ -292,8 +292,7 @@ class RemoteBackend(Closing):
         """Have the network of avatar ``model_id`` loaded before it is asked for, waiting for that,
         and return its numbers (memory, device, use). ``call`` is the request that this is done for.
 
-        Only the server that this avatar's calls go to is asked: on the others its network would
-        take the memory of avatars that are asked for there. Raises NotFound, AvatarInvalid, and
+        Only the server that this avatar's calls go to is asked. Raises NotFound, AvatarInvalid, and
         where no server answers in time Unavailable, Overloaded or DeadlineExceeded.
         """
         check_name(model_id)
@@ -423,10 +422,8 @@ class RemoteBackend(Closing):
         )
 
     def release(self, holder: str) -> None:
-        """End the lease of ``holder`` at all servers: give back the share of a device's time that
-        ``acquire`` has reserved for the live session of that name. Does nothing where there is
-        none. Raises nothing: at a server that does not answer, the lease ends by itself within 4
-        seconds."""
+        """End the lease of ``holder`` (see ``acquire``) at all servers, if there is one. Raises
+        nothing: at a server that does not answer, the lease ends by itself within 4 seconds."""
         with suppress(LipwireError):
             self._servers.tell_all(
                 _release(holder), _RELEASE_TIMEOUT_S, self._servers.replicas.released(holder)

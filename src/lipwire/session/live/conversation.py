@@ -207,9 +207,8 @@ class Conversation:
         return [speech.begins + number for number in numbers if speech.weight(number) < 1]
 
     def made(self, work: Work, mouths: Mouths, now: float) -> float:
-        """Add the mouths of ``work``, (n, 320, 320, 3) uint8, one for each of its n frames, which
-        were ready at time ``now`` (seconds of the session's clock). Returns how many seconds a
-        mouth that is asked for alone takes, by what is known now."""
+        """Add the mouths of ``work``, (n, 320, 320, 3) uint8, one for each frame, ready at ``now``
+        (seconds of the session's clock). Returns how many seconds a mouth alone takes."""
         for number, mouth in enumerate(mouths, work.first):
             if (made := work.speech.made.get(number)) is not None:
                 made.mouth = mouth

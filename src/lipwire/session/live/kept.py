@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lipwire.security.shared.sessions import Place
 from lipwire.session.live.livesession import LiveSession
+from lipwire.session.live.usage import SessionUsage
 
 
 @dataclass(slots=True)
@@ -47,6 +48,20 @@ class Kept:
         if self.before is None or self.before[0] != shown:
             self.before = shown, self.model_id
         self.model_id, self.loaded_as = model_id, loaded_as
+
+    def usage(self, because: str, now: float) -> SessionUsage:
+        """Return what the session has used until ``now``, when it ends for the reason
+        ``because``."""
+        counts = self.session.counts
+        return SessionUsage(
+            self.session.tenant,
+            self.model_id,
+            now - self.began_s,
+            counts.spoken_ms / 1000,
+            counts.frames,
+            counts.mouths,
+            because,
+        )
 
     @property
     def shows(self) -> set[str]:

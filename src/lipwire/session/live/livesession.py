@@ -105,13 +105,12 @@ class LiveSession(Closing):
         """When audio was last pushed, and before that, when it was made; by its clock."""
 
     def fill_outbox(self) -> None:
-        """Have ``outbox`` take all that leaves the session from now on; calling it again changes
-        nothing."""
+        """Have ``outbox`` take all that leaves the session from now on, if it does not yet."""
         self._outputs.add(self.outbox)
 
     def add_output(self, output: Output) -> None:
-        """Give ``output`` all pictures, sound and events that leave from now on, besides the other
-        outputs. It is closed when the session ends; at once where the session has ended."""
+        """Give ``output`` all that leaves from now on, too: pictures, sound, events. It is closed
+        when the session ends; at once where that has ended."""
         self._outputs.add(output)
 
     def remove_output(self, output: Output) -> None:
@@ -125,8 +124,7 @@ class LiveSession(Closing):
 
     @property
     def state(self) -> State:
-        """What the session does now: "idle" (nobody speaks), "listening" (somebody speaks to the
-        avatar), "speaking", "interrupted" (its mouth closes) or "closed"."""
+        """What the session does now; "interrupted" is while the mouth closes. See ``State``."""
         return self._conversation.state
 
     @property
@@ -141,8 +139,8 @@ class LiveSession(Closing):
 
     @property
     def interrupts(self) -> int:
-        """How many interrupts have arrived, by the client's count where it counts them. ``push``
-        and ``end_of_speech`` compare ``after_interrupts`` with this number."""
+        """How many interrupts have arrived, by the client's count where it counts them: what
+        ``after_interrupts`` is compared with."""
         return self._interrupts
 
     def start(self) -> None:
@@ -234,8 +232,8 @@ class LiveSession(Closing):
     def end_of_speech(self, *, after_interrupts: int | None = None) -> None:
         """Mark the piece of speech that was pushed last as complete: it is spoken to its end, and
         audio that follows begins another. ``after_interrupts`` is how many interrupts the sender
-        had sent before this (None: it does not count). Does nothing where more have arrived, or
-        where there is no speech. Raises Cancelled once closed."""
+        had sent before (None: uncounted). Does nothing where more have arrived, or where there is
+        no speech. Raises Cancelled once closed."""
         with self._lock:
             if after_interrupts is not None and after_interrupts < self._interrupts:
                 return
@@ -243,10 +241,9 @@ class LiveSession(Closing):
         self._wake()
 
     def interrupt(self, number: int | None = None) -> None:
-        """Drop all speech, spoken or waiting, and return at once: the next frame says nothing of
-        it, and the mouth closes. ``number`` is how many interrupts the client has sent, this one
-        included (None: it does not count); does nothing where that many have arrived already.
-        Raises Cancelled once closed."""
+        """Drop all speech, spoken or waiting, and return at once: the mouth closes from the next
+        frame on. ``number`` is how many interrupts the client has sent, this one included (None:
+        uncounted); does nothing where so many have arrived. Raises Cancelled once closed."""
         with self._changed:
             if number is not None and number <= self._interrupts:
                 return
@@ -260,8 +257,8 @@ class LiveSession(Closing):
         self._wake()
 
     def listen(self, listening: bool) -> None:
-        """Set whether somebody speaks to the avatar now (``listening``): while the avatar does not
-        speak, the state is then listening, else idle. Raises Cancelled once closed."""
+        """Set whether somebody speaks to the avatar now (``listening``): while it does not speak,
+        the state is then listening, else idle. Raises Cancelled once closed."""
         with self._lock:
             self._conversation.listen(listening)
 

@@ -107,18 +107,15 @@ class LiveSessions(Closing):
         client of ``call``, or without one on the session's id. ``settings`` say how the session is
         to behave. With ``with_outbox`` its ``outbox`` keeps frames, sound and events for a client,
         from the first frame on. ``lasts_s`` is how many seconds it lasts at most; None: only the
-        rules say.
-
-        The session ends unless a client is attached (``attach``) within
+        rules say. It ends unless a client is attached (``attach``) within
         ``SessionRules.nobody_joined_timeout_s``. Where there is no room, the session of the same
         tenant whose client left first is ended for it.
 
         Raises Overloaded where there are still too many or the machine has no time or memory left
         for one more, MinutesUsedUp where the tenant has had its minutes of the month, Unavailable
-        once ``drain`` or ``close`` was called or where no server can run the network, AvatarChanged
-        where the avatar is being replaced at this moment, NotFound where there is no such avatar,
-        AvatarInvalid where its files are damaged, InvalidInput where it has no audio encoder, and
-        DeadlineExceeded where the time of ``call`` is over before it is loaded.
+        once draining or where no server can run the network, AvatarChanged where the avatar is
+        being replaced now, NotFound where there is none, AvatarInvalid where its files are damaged,
+        InvalidInput where it has no audio encoder, DeadlineExceeded once ``call``'s time is over.
         """
         if self._minutes is not None:
             self._minutes.check(tenant)
@@ -172,10 +169,9 @@ class LiveSessions(Closing):
 
         Raises Overloaded where the machine has no time or memory left for that avatar, Unavailable
         where no server can run its network, AvatarChanged where it is being replaced at this
-        moment, NotFound where there is no such avatar, AvatarInvalid where its files are damaged or
-        its network fails, InvalidInput where it has no audio encoder, and DeadlineExceeded where
-        the time of ``call`` is over before it is loaded. The session then goes on with the avatar
-        that it has.
+        moment, NotFound where there is none, AvatarInvalid where its files are damaged or its
+        network fails, InvalidInput where it has no audio encoder, and DeadlineExceeded once the
+        time of ``call`` is over. The session then goes on with the avatar that it has.
         """
         with self._lock:
             kept = self._kept.get(session.id)
@@ -371,21 +367,9 @@ class LiveSessions(Closing):
         kept.session.close(because, error)
         if error is None and kept.session.error is not None:  # not for the server's own end
             kept.session.observed.observer.failed(kept.session.error.code)
-        self._threads.workers.submit(self._on_end, self._usage(kept, because))
+        self._threads.workers.submit(self._on_end, kept.usage(because, self._clock()))
         if kept.on_end is not None:
             self._threads.workers.submit(kept.on_end)
-
-    def _usage(self, kept: Kept, because: str) -> SessionUsage:
-        counts = kept.session.counts
-        return SessionUsage(
-            kept.session.tenant,
-            kept.model_id,
-            self._clock() - kept.began_s,
-            counts.spoken_ms / 1000,
-            counts.frames,
-            counts.mouths,
-            because,
-        )
 
     def end(self, session: LiveSession) -> None:
         """End ``session`` because its client asked for that ("closed"). Ending twice is allowed."""
