@@ -1,6 +1,7 @@
 """Texts go from HTTP and from gRPC to the voice of a server."""
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
@@ -8,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from tests.support.waiting import WAIT_S
 from tests.wiring.servers.asking import Serve
 
 from lipwire.rpc.conversing import AvatarConnection
@@ -26,8 +28,11 @@ class FakeVoice:
 
     def __init__(self) -> None:
         self.prepared = 0
+        self.loaded = threading.Event()
+        self.loaded.set()
 
     def prepare(self) -> None:
+        self.loaded.wait(WAIT_S)
         self.prepared += 1
 
     def say(self, text: str) -> Generator[SpokenPiece, None, None]:
@@ -94,6 +99,14 @@ def test_a_text_is_posted_and_said(
     status, problem = asked(page, speak, {"text": "..."})
     assert (status, problem["code"]) == (400, "INVALID_ARGUMENT")
     assert problem["detail"].startswith("nothing to say")
+
+
+@pytest.mark.slow
+def test_a_server_with_a_page_is_ready_when_its_voice_is(serve: Serve, voice: FakeVoice) -> None:
+    voice.loaded.clear()
+    threading.Timer(1.0, voice.loaded.set).start()  # long after the rest
+    serve(f"web: {{token: {TOKEN}}}")
+    assert voice.prepared == 1
 
 
 def test_without_a_voice_it_is_said(serve: Serve, told: dict[str, Mapping[str, object]]) -> None:
